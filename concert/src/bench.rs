@@ -1,0 +1,71 @@
+//! `concert bench`: what this machine does, beside what it could do at best.
+//!
+//! Absolute figures do not travel between machines, so each is printed as a ratio to a floor that was measured in the same run: raw argon2id hashes on the same processors,
+//! and a bare chain of JetStream messages of the same length.
+
+mod floor;
+mod http;
+mod load;
+mod process;
+mod report;
+mod scenario;
+mod stack;
+
+use std::time::Duration;
+
+use crate::cli::BenchArgs;
+use crate::say;
+
+use self::report::Report;
+use self::scenario::{Kind, Scenarios};
+use self::stack::BenchStack;
+
+/// Runs every scenario at every number of requests in flight, and prints the report.
+pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
+    let seconds = Duration::from_secs(args.seconds);
+    let progress = |text: &str| {
+        if !args.json {
+            say::progress(text);
+        }
+    };
+    progress("starting a stack of its own");
+    let stack = BenchStack::start(&args).await?;
+    let outcome = measure(&args, &stack, seconds, progress).await;
+    stack.stop().await;
+    let report = outcome?;
+    say::line(if args.json { report.to_json() } else { report.to_text() });
+    Ok(())
+}
+
+async fn measure(
+    args: &BenchArgs,
+    stack: &BenchStack,
+    seconds: Duration,
+    progress: impl Fn(&str),
+) -> anyhow::Result<Report> {
+    let mut report = Report::new(args);
+    let scenarios = Scenarios::prepare(stack).await?;
+    if let Some(flows) = args.soak {
+        report.soak = scenarios.soak(stack, flows, &progress).await?;
+        return Ok(report);
+    }
+    progress("raw argon2id");
+    report.hashes_per_second =
+        tokio::task::spawn_blocking(move || concert_profile::raw_hashes_per_second(seconds)).await?;
+    for in_flight in args.in_flight.iter().copied() {
+        progress(&format!("bare chain of messages, {in_flight} in flight"));
+        report
+            .chains
+            .push(floor::chain(&args.sync_interval, stack.nats_server(), in_flight, seconds).await?);
+        for kind in Kind::ALL {
+            progress(&format!("{}, {in_flight} in flight", kind.name()));
+            report
+                .results
+                .push(scenarios.run(stack, kind, in_flight, seconds).await?);
+        }
+    }
+    progress("logout of a live session beside 16 busy logins");
+    report.beside_logins = Some(scenarios.beside_logins(stack, seconds).await?);
+    report.processes = stack.processes();
+    Ok(report)
+}

@@ -1,0 +1,169 @@
+//! The bare chain: the messages of a logout through two streams, with nothing done at any station.
+//!
+//! request → (router) delete → (worker) done → (router) respond → (edge) done → heard. Every station publishes, waits for the confirmation, and acknowledges, as Concert does;
+//! there are no rules, no look into the log, no JSON, no database and no HTTP.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use concert_local_servers::{NatsOptions, NatsServer};
+use concert_runtime::ack;
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::feed::{Feed, Source};
+use concert_runtime::log;
+use concert_runtime::nats::HeaderMap;
+use concert_runtime::streams::{self, LogLimits};
+use concert_wire::name::ConceptName;
+use concert_wire::subject;
+use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::load::histogram;
+use super::report::Figures;
+
+/// Both queues of the chain; the stream of each is set up as a concept's is.
+const WORKER: &str = "BenchWorker";
+const EDGE: &str = "BenchEdge";
+/// A body of the size of a logout's.
+const BODY: &[u8] = &[b'x'; 120];
+
+/// Runs the chain on a server of its own.
+pub(crate) async fn chain(
+    sync_interval: &str,
+    binary: &Path,
+    in_flight: usize,
+    time: Duration,
+) -> anyhow::Result<Figures> {
+    let dir = tempfile::tempdir()?;
+    let mut options = NatsOptions::new(dir.path());
+    options.port = 0;
+    options.sync_interval = sync_interval.to_owned();
+    let mut server = NatsServer::start(binary, &options).await?;
+    let figures = run(&server.url(), in_flight, time).await;
+    server.stop().await;
+    figures
+}
+
+async fn run(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
+    let limits = LogLimits {
+        log_max_age_hours: 24,
+        log_max_messages: 10_000_000,
+        stream_replicas: 1,
+    };
+    let args = BusArgs {
+        nats_url: url.to_owned(),
+        nats_creds: None,
+    };
+    let mut stations = JoinSet::new();
+    let log_bus = Bus::connect(&args, "bench-router").await?;
+    streams::log(&log_bus, &limits).await?;
+    let mut router = Feed::new(log_bus.clone(), Source::Log, limits.clone(), 512);
+    router.open().await?;
+    stations.spawn(station(log_bus, router, |subject| {
+        let id = subject.rsplit('.').next()?.to_owned();
+        if subject.contains(".request.") {
+            Some(format!("action.{WORKER}.delete.{id}"))
+        } else if subject.contains(".delete.") {
+            Some(format!("action.{EDGE}.respond.{id}"))
+        } else {
+            None
+        }
+    }));
+    for (concept, action) in [(WORKER, "delete"), (EDGE, "respond")] {
+        let bus = Bus::connect(&args, concept).await?;
+        let name: ConceptName = concept.parse()?;
+        streams::actions(&bus, &name, &limits).await?;
+        let mut feed = Feed::new(bus.clone(), Source::Invocations(name), limits.clone(), 64);
+        feed.open().await?;
+        stations.spawn(station(bus, feed, move |subject| {
+            let id = subject.rsplit('.').next()?;
+            Some(format!("done.{id}.{concept}.{action}.{id}"))
+        }));
+    }
+    let figures = clients(&args, in_flight, time).await;
+    stations.abort_all();
+    figures
+}
+
+/// Publishes what follows from each message, waits for the confirmation, acknowledges.
+async fn station(bus: Bus, mut feed: Feed, next: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
+    let room = Arc::new(Semaphore::new(256));
+    let mut under_way = JoinSet::new();
+    loop {
+        let message = feed.next().await;
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
+        let (bus, subject) = (bus.clone(), next(&message.subject));
+        under_way.spawn(async move {
+            if let Some(subject) = subject
+                && let Err(error) = log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await
+            {
+                tracing::warn!(%error, "the bare chain is interrupted");
+            }
+            ack::sent(&message).await;
+            drop(permit);
+        });
+        while under_way.try_join_next().is_some() {}
+    }
+}
+
+async fn clients(args: &BusArgs, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
+    let bus = Bus::connect(args, "bench-client").await?;
+    let mut heard = bus.client.subscribe(format!("done.*.{EDGE}.respond.*")).await?;
+    bus.client.flush().await?;
+    let waiting: Arc<std::sync::Mutex<std::collections::HashMap<String, mpsc::Sender<()>>>> = Arc::default();
+    let told = waiting.clone();
+    let listener = tokio::spawn(async move {
+        while let Some(message) = heard.next().await {
+            let flow = message.subject.split('.').nth(1).unwrap_or_default().to_owned();
+            let sender = told
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .remove(&flow);
+            if let Some(sender) = sender {
+                sender.try_send(()).unwrap_or_default();
+            }
+        }
+    });
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for _ in 0..in_flight {
+        let (bus, waiting) = (bus.clone(), waiting.clone());
+        clients.spawn(async move {
+            let mut latency_us = histogram()?;
+            let (sender, mut answered) = mpsc::channel(1);
+            while began.elapsed() < time {
+                let flow = Uuid::now_v7().to_string();
+                let sent = Instant::now();
+                waiting
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .insert(flow.clone(), sender.clone());
+                let subject = subject::completion(flow.parse()?, "Bench", "request", flow.parse()?);
+                log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await?;
+                tokio::time::timeout(Duration::from_secs(10), answered.recv())
+                    .await
+                    .context("the bare chain stalls")?;
+                latency_us.saturating_record(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+            }
+            anyhow::Ok(latency_us)
+        });
+    }
+    let mut latency_us = histogram()?;
+    while let Some(client) = clients.join_next().await {
+        latency_us.add(client??)?;
+    }
+    listener.abort();
+    Ok(Figures::new(
+        "bare chain",
+        in_flight,
+        &latency_us,
+        began.elapsed(),
+        Duration::ZERO,
+    ))
+}

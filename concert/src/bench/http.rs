@@ -1,0 +1,80 @@
+//! A client that costs little: one connection, one request after another.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// One kept connection to the edge.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The body.
+    pub(crate) body: Vec<u8>,
+}
+
+const HEADERS_END: &[u8] = b"\r\n\r\n";
+
+impl Connection {
+    /// Connects.
+    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(4096),
+        })
+    }
+
+    /// Posts a JSON body and reads the whole answer.
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Answer> {
+        let request = format!(
+            "POST /api{path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        self.buffer.clear();
+        let head = loop {
+            self.fill().await?;
+            if let Some(at) = self
+                .buffer
+                .windows(HEADERS_END.len())
+                .position(|window| window == HEADERS_END)
+            {
+                break at + HEADERS_END.len();
+            }
+        };
+        let text = String::from_utf8_lossy(self.buffer.get(..head).unwrap_or_default()).to_lowercase();
+        let status = text
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .context("no status")?;
+        let length = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .context("no content length")?;
+        let end = head + length.trim().parse::<usize>()?;
+        while self.buffer.len() < end {
+            self.fill().await?;
+        }
+        Ok(Answer {
+            status,
+            body: self.buffer.get(head..end).unwrap_or_default().to_vec(),
+        })
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            bail!("the edge closed the connection");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! The report, for people and for machines.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::process::Memory;
+use crate::cli::BenchArgs;
+
+/// The figures of one run.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Figures {
+    /// What was run.
+    pub(crate) name: &'static str,
+    /// Requests in flight.
+    pub(crate) in_flight: usize,
+    /// Flows answered.
+    pub(crate) flows: u64,
+    /// Flows answered per second.
+    pub(crate) flows_per_second: f64,
+    /// The median time to the answer, in milliseconds.
+    pub p50_ms: f64,
+    /// The time that one in a hundred exceeds, in milliseconds.
+    pub p99_ms: f64,
+    /// Processor time of all processes per flow, in milliseconds.
+    pub(crate) cpu_ms_per_flow: f64,
+}
+
+impl Figures {
+    /// From what was recorded.
+    pub(crate) fn new(
+        name: &'static str,
+        in_flight: usize,
+        latency_us: &Histogram<u64>,
+        took: Duration,
+        cpu: Duration,
+    ) -> Self {
+        let flows = latency_us.len();
+        let ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
+        Self {
+            name,
+            in_flight,
+            flows,
+            flows_per_second: flows as f64 / took.as_secs_f64(),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            cpu_ms_per_flow: if flows == 0 {
+                0.0
+            } else {
+                cpu.as_secs_f64() * 1000.0 / flows as f64
+            },
+        }
+    }
+}
+
+/// The memory after so many flows.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Soak {
+    /// Flows so far.
+    pub(crate) flows: u64,
+    /// Flows answered per second since the sample before.
+    pub(crate) flows_per_second: f64,
+    /// What each process holds.
+    pub(crate) memory: Vec<Memory>,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    /// How often the NATS server brought its files to the disk.
+    pub(crate) sync_interval: String,
+    /// Whether the program was built with optimisation.
+    pub(crate) release_build: bool,
+    /// Processors.
+    pub(crate) processors: usize,
+    /// The floor of logins: raw argon2id.
+    pub(crate) hashes_per_second: f64,
+    /// The floor of everything else: the bare chain of messages.
+    pub(crate) chains: Vec<Figures>,
+    /// The scenarios.
+    pub(crate) results: Vec<Figures>,
+    /// Logouts while the processors are busy with logins.
+    pub(crate) beside_logins: Option<Figures>,
+    /// Memory at the end.
+    pub(crate) processes: Vec<Memory>,
+    /// Memory over many flows.
+    pub(crate) soak: Vec<Soak>,
+}
+
+impl Report {
+    /// An empty one.
+    pub(crate) fn new(args: &BenchArgs) -> Self {
+        Self {
+            sync_interval: args.sync_interval.clone(),
+            release_build: !cfg!(debug_assertions),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            hashes_per_second: 0.0,
+            chains: Vec::new(),
+            results: Vec::new(),
+            beside_logins: None,
+            processes: Vec::new(),
+            soak: Vec::new(),
+        }
+    }
+
+    /// For machines.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// For people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        self.write(&mut text).unwrap_or_default();
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let build = if self.release_build {
+            "release build"
+        } else {
+            "DEBUG BUILD: these figures say nothing"
+        };
+        writeln!(
+            text,
+            "\nconcert bench: {} processors, {build}, sync_interval {}",
+            self.processors, self.sync_interval
+        )?;
+        for soak in &self.soak {
+            write!(text, "{:>9} flows  {:>8.0} flows/s", soak.flows, soak.flows_per_second)?;
+            for memory in &soak.memory {
+                write!(text, "  {} {:.0} MB", memory.name, memory.resident_mb)?;
+            }
+            writeln!(text)?;
+        }
+        if self.chains.is_empty() {
+            return Ok(());
+        }
+        writeln!(text, "raw argon2id: {:.1} hashes/s\n", self.hashes_per_second)?;
+        writeln!(
+            text,
+            "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11}  ratios",
+            "", "in flight", "flows/s", "p50 ms", "p99 ms", "CPU ms/flow"
+        )?;
+        for chain in &self.chains {
+            line(text, chain, "")?;
+            for result in self.results.iter().filter(|result| result.in_flight == chain.in_flight) {
+                line(text, result, &self.ratios(result, chain))?;
+            }
+        }
+        if let Some(figures) = &self.beside_logins {
+            line(text, figures, "")?;
+        }
+        writeln!(text, "\nresident memory at the end (at most):")?;
+        for memory in &self.processes {
+            writeln!(
+                text,
+                "  {:<12} {:>6.0} MB ({:.0} MB)",
+                memory.name, memory.resident_mb, memory.peak_mb
+            )?;
+        }
+        Ok(())
+    }
+
+    fn ratios(&self, result: &Figures, chain: &Figures) -> String {
+        let hashes = if result.name.contains("login") {
+            format!(
+                "{:.2} of the hashes/s, ",
+                result.flows_per_second / self.hashes_per_second
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            "{hashes}{:.2} of the chain's flows/s, {:.2} x its p50",
+            result.flows_per_second / chain.flows_per_second,
+            result.p50_ms / chain.p50_ms
+        )
+    }
+}
+
+fn line(text: &mut String, figures: &Figures, ratios: &str) -> std::fmt::Result {
+    let Figures {
+        name,
+        in_flight,
+        flows_per_second,
+        p50_ms,
+        p99_ms,
+        cpu_ms_per_flow,
+        ..
+    } = figures;
+    writeln!(
+        text,
+        "{name:<30} {in_flight:>9} {flows_per_second:>10.1} {p50_ms:>9.2} {p99_ms:>9.2} {cpu_ms_per_flow:>11.3}  {ratios}"
+    )
+}

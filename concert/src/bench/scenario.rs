@@ -1,0 +1,220 @@
+//! What is asked of the system.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_runtime::clock;
+use concert_runtime::keys::{self, Purpose};
+use concert_runtime::log;
+use concert_runtime::nats::HeaderMap;
+use concert_wire::subject;
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use super::load::{self, Load, Step, Steps, Until};
+use super::process::Memory;
+use super::report::{Figures, Soak};
+use super::stack::BenchStack;
+
+/// One kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// With the right password.
+    Login,
+    /// With a wrong password.
+    FailedLogin,
+    /// Of a session that is there.
+    Logout,
+    /// Of a session that is not.
+    UnknownLogout,
+}
+
+impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 4] = [Self::Login, Self::FailedLogin, Self::Logout, Self::UnknownLogout];
+
+    /// The name in the report.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::FailedLogin => "failed login",
+            Self::Logout => "logout",
+            Self::UnknownLogout => "logout of an unknown session",
+        }
+    }
+}
+
+/// Accounts that log in.
+const ACCOUNTS: u64 = 16;
+const PASSWORD: &str = "correct horse battery";
+/// Requests before each measured run, so that connections, caches and the compiler's cold code do not count.
+const WARM_UP: u64 = 50;
+/// More live sessions than a run can end.
+const SESSIONS_PER_SECOND: u64 = 5000;
+/// Logins under way while logouts are measured.
+const BUSY_LOGINS: usize = 16;
+/// How often memory is looked at in a soak.
+const SOAK_SAMPLE: u64 = 100_000;
+
+/// Accounts are there; sessions are made before each run that needs them.
+pub(crate) struct Scenarios;
+
+impl Scenarios {
+    /// Makes the accounts.
+    pub(crate) async fn prepare(stack: &BenchStack) -> anyhow::Result<Self> {
+        let steps: Steps = Arc::new(|number| {
+            Some(Step {
+                path: "/auth/createAccount",
+                body: credentials(number, PASSWORD),
+                status: 200,
+            })
+        });
+        load::run(stack.address(), 4, Until::Flows(ACCOUNTS), steps).await?;
+        Ok(Self)
+    }
+
+    /// Measures one kind.
+    pub(crate) async fn run(
+        &self,
+        stack: &BenchStack,
+        kind: Kind,
+        in_flight: usize,
+        time: Duration,
+    ) -> anyhow::Result<Figures> {
+        let warm_up = self.steps(stack, kind, WARM_UP).await?;
+        load::run(stack.address(), in_flight, Until::Flows(WARM_UP), warm_up).await?;
+        let steps = self.steps(stack, kind, SESSIONS_PER_SECOND * time.as_secs()).await?;
+        let before = stack.cpu();
+        let load = load::run(stack.address(), in_flight, Until::Time(time), steps).await?;
+        Ok(figures(kind.name(), in_flight, &load, stack.cpu() - before))
+    }
+
+    /// Measures logouts, two at a time, while logins keep the processors busy.
+    pub(crate) async fn beside_logins(&self, stack: &BenchStack, time: Duration) -> anyhow::Result<Figures> {
+        let logins = load::run(
+            stack.address(),
+            BUSY_LOGINS,
+            Until::Time(time + Duration::from_secs(1)),
+            self.steps(stack, Kind::Login, 0).await?,
+        );
+        let steps = self
+            .steps(stack, Kind::Logout, SESSIONS_PER_SECOND * time.as_secs())
+            .await?;
+        let before = stack.cpu();
+        let (logins, logouts) = tokio::try_join!(logins, load::run(stack.address(), 1, Until::Time(time), steps))?;
+        ensure!(logins.flows > 0, "no login was answered");
+        Ok(figures("logout beside 16 logins", 1, &logouts, stack.cpu() - before))
+    }
+
+    /// Runs logouts of unknown sessions and looks at the memory from time to time.
+    pub(crate) async fn soak(
+        &self,
+        stack: &BenchStack,
+        flows: u64,
+        progress: &impl Fn(&str),
+    ) -> anyhow::Result<Vec<Soak>> {
+        let mut samples = Vec::new();
+        let mut done = 0;
+        while done < flows {
+            let part = SOAK_SAMPLE.min(flows - done);
+            let steps = self.steps(stack, Kind::UnknownLogout, part).await?;
+            let load = load::run(stack.address(), 64, Until::Flows(part), steps).await?;
+            done += part;
+            let memory: Vec<Memory> = stack.processes();
+            progress(&format!("{done} flows, {:.0} flows/s, {}", load.rate(), shown(&memory)));
+            samples.push(Soak {
+                flows: done,
+                flows_per_second: load.rate(),
+                memory,
+            });
+        }
+        Ok(samples)
+    }
+
+    async fn steps(&self, stack: &BenchStack, kind: Kind, sessions: u64) -> anyhow::Result<Steps> {
+        Ok(match kind {
+            Kind::Login => Arc::new(|number| {
+                Some(Step {
+                    path: "/auth/login",
+                    body: credentials(number, PASSWORD),
+                    status: 200,
+                })
+            }),
+            Kind::FailedLogin => Arc::new(|number| {
+                Some(Step {
+                    path: "/auth/login",
+                    body: credentials(number, "wrong horse battery"),
+                    status: 401,
+                })
+            }),
+            Kind::UnknownLogout => Arc::new(|number| Some(logout(&format!("{number:043}"), 404))),
+            Kind::Logout => {
+                let live = Mutex::new(live_sessions(stack, sessions).await?);
+                Arc::new(move |_| {
+                    let session = live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+                    session.map(|session| logout(&session, 200))
+                })
+            }
+        })
+    }
+}
+
+fn figures(name: &'static str, in_flight: usize, load: &Load, cpu: Duration) -> Figures {
+    Figures::new(name, in_flight, &load.latency_us, load.took, cpu)
+}
+
+fn shown(memory: &[Memory]) -> String {
+    memory
+        .iter()
+        .map(|memory| format!("{} {:.0} MB", memory.name, memory.resident_mb))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn credentials(number: u64, password: &str) -> String {
+    json!({ "username": format!("bench{}", number % ACCOUNTS), "password": password }).to_string()
+}
+
+fn logout(session: &str, status: u16) -> Step {
+    Step {
+        path: "/auth/logout",
+        body: json!({ "session": session }).to_string(),
+        status,
+    }
+}
+
+/// Makes sessions by injecting their creation: a login each would take minutes. The tokens follow from the key and the ids.
+async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<String>> {
+    let bus = stack.bus();
+    let keys = keys::load(&stack.keys_dir(), Purpose::Session)?;
+    let mut done = bus.client.subscribe("done.*.Sessioning.create.*").await?;
+    bus.client.flush().await?;
+    let (publisher, key) = (bus.clone(), keys.current().clone());
+    let publish = tokio::spawn(async move {
+        let mut sessions = Vec::new();
+        let mut stored = futures_util::stream::iter((0..count).map(|_| clock::new_flow().root()))
+            .map(|action| {
+                let subject = subject::invocation("Sessioning", "create", action);
+                let body = json!({ "user": "bench" }).to_string().into();
+                let publisher = publisher.clone();
+                async move {
+                    log::publish_once(&publisher, subject, HeaderMap::new(), body)
+                        .await
+                        .map(|_| action)
+                }
+            })
+            .buffer_unordered(256);
+        while let Some(action) = stored.next().await {
+            sessions.push(concert_sessioning::derive_token(&key, action?).expose().to_owned());
+        }
+        anyhow::Ok(sessions)
+    });
+    for _ in 0..count {
+        tokio::time::timeout(Duration::from_secs(30), done.next())
+            .await
+            .context("sessions are not made")?;
+    }
+    publish.await?
+}

@@ -1,0 +1,149 @@
+//! The system under load: `concert up` as a process of its own, on free ports, with a data directory that goes afterwards.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use concert_runtime::bus::{Bus, BusArgs};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::process::{Memory, Watched};
+use crate::cli::BenchArgs;
+use crate::up::Started;
+
+/// A running system.
+pub(crate) struct BenchStack {
+    child: Child,
+    started: Started,
+    watched: Vec<Watched>,
+    bus: Bus,
+    dir: TempDir,
+}
+
+/// How long the start may take, a download of the servers included.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long the end may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl BenchStack {
+    /// Starts it.
+    pub(crate) async fn start(args: &BenchArgs) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let report = dir.path().join("started.json");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--nats-port",
+            "0",
+            "--mongo-port",
+            "0",
+            "--sync-interval",
+            &args.sync_interval,
+        ]);
+        command
+            .arg("--data-dir")
+            .arg(dir.path().join("data"))
+            .arg("--started-file")
+            .arg(&report);
+        command
+            .arg("--concepts")
+            .arg(&args.rules.concepts)
+            .arg("--syncs")
+            .arg(&args.rules.syncs);
+        command.env_remove("NATS_URL").env_remove("MONGODB_URI");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let started = tokio::time::timeout(START_TIMEOUT, wait_for(&report, &mut child))
+            .await
+            .context("the stack does not start")??;
+        let watch = |name, pid: Option<u32>| pid.map(|pid| Watched { name, pid });
+        let watched = [
+            watch("concert", child.id()),
+            watch("nats-server", started.nats_pid),
+            watch("mongod", started.mongod_pid),
+        ];
+        let bus = Bus::connect(
+            &BusArgs {
+                nats_url: started.nats_url.clone(),
+                nats_creds: None,
+            },
+            "bench",
+        )
+        .await?;
+        Ok(Self {
+            child,
+            watched: watched.into_iter().flatten().collect(),
+            started,
+            bus,
+            dir,
+        })
+    }
+
+    /// Where the edge listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.started.http
+    }
+
+    /// A connection to the bus.
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Where the keys are.
+    pub(crate) fn keys_dir(&self) -> PathBuf {
+        self.dir.path().join("data").join("keys")
+    }
+
+    /// The NATS server that the system uses.
+    pub(crate) fn nats_server(&self) -> &Path {
+        &self.started.nats_server
+    }
+
+    /// Processor time of all processes so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.watched.iter().map(Watched::cpu).sum()
+    }
+
+    /// The memory of all processes.
+    pub(crate) fn processes(&self) -> Vec<Memory> {
+        self.watched.iter().map(Watched::memory).collect()
+    }
+
+    /// Stops it as Ctrl-C would.
+    pub(crate) async fn stop(mut self) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(rustix::process::Pid::from_raw)
+        {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap_or_default();
+        }
+        if tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
+            tracing::warn!("the stack did not end in time and is killed");
+            drop(self.child.kill().await);
+        }
+    }
+}
+
+async fn wait_for(report: &Path, child: &mut Child) -> anyhow::Result<Started> {
+    loop {
+        if let Ok(text) = tokio::fs::read(report).await
+            && let Ok(started) = serde_json::from_slice(&text)
+        {
+            return Ok(started);
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("the stack ended at its start: {status}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! The commands and their flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use concert_edge::EdgeArgs;
+use concert_router::{RouterLimits, RulesArgs};
+use concert_runtime::bus::BusArgs;
+use concert_runtime::keys::KeyArgs;
+use concert_runtime::streams::LogLimits;
+use concert_runtime::telemetry::LogFormat;
+use concert_store::StoreArgs;
+use concert_wire::name::ConceptName;
+use concert_workers::WorkerArgs;
+
+/// Runs concepts in concert: independent services, declarative rules, durable flows.
+#[derive(Debug, Parser)]
+#[command(name = "concert", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) up: UpArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts everything: NATS, MongoDB, the edge, the router and the workers. This is what `concert` alone does.
+    Up(Box<UpArgs>),
+    /// Measures what this machine does, beside what it could do at best.
+    Bench(BenchArgs),
+    /// Makes the keys and the replica set where they are missing, and ends. For containers.
+    Setup(SetupArgs),
+    /// Ends with 0 when a worker, and an edge, answer. For health checks.
+    Ready(ReadyArgs),
+}
+
+/// What `concert up` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    /// Where everything is kept: data, logs and keys.
+    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// A NATS server that is there already; without it one is started.
+    #[arg(long, env = "NATS_URL", value_name = "URL")]
+    pub(crate) nats_url: Option<String>,
+    /// A MongoDB replica set that is there already; without it one is started.
+    #[arg(long, env = "MONGODB_URI", value_name = "URI", hide_env_values = true)]
+    pub(crate) mongodb_uri: Option<String>,
+    /// The port of the NATS server that is started; 0 is any free one.
+    #[arg(long, env = "CONCERT_NATS_PORT", default_value_t = 4222, value_name = "PORT")]
+    pub(crate) nats_port: u16,
+    /// The port of the MongoDB server that is started; 0 is any free one.
+    #[arg(long, env = "CONCERT_MONGO_PORT", default_value_t = 27117, value_name = "PORT")]
+    pub(crate) mongo_port: u16,
+    /// How often the NATS server that is started brings its files to the disk: `always` before each acknowledgement, or an interval such as 1s, which a cut of power may cost.
+    #[arg(long, env = "CONCERT_SYNC_INTERVAL", default_value = "1s", value_name = "INTERVAL")]
+    pub(crate) sync_interval: String,
+    /// Where fetched servers are kept, for all projects of this user.
+    #[arg(long, env = "CONCERT_CACHE", value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Where to write, as JSON, what was started; for scripts.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) started_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) edge: EdgeArgs,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+    #[command(flatten)]
+    pub(crate) router: RouterLimits,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+    #[command(flatten)]
+    pub(crate) log_limits: LogLimits,
+    /// What to log: a level, or directives such as `info,concert_router=debug`.
+    #[arg(long, env = "CONCERT_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// The form of a log line.
+    #[arg(long, env = "CONCERT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// What `concert bench` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    /// How long each run takes, in seconds.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// Requests in flight.
+    #[arg(long, default_values_t = [1, 16, 64], value_delimiter = ',', value_name = "N")]
+    pub(crate) in_flight: Vec<usize>,
+    /// Measures memory over so many logouts instead.
+    #[arg(long, value_name = "FLOWS")]
+    pub(crate) soak: Option<u64>,
+    /// As `concert up` has it.
+    #[arg(long, default_value = "1s", value_name = "INTERVAL")]
+    pub(crate) sync_interval: String,
+    /// Prints JSON, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
+
+/// What `concert setup` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SetupArgs {
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Makes the MongoDB server a replica set of one member, which the others reach at this host and port.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) replica_host: Option<String>,
+}
+
+/// What `concert ready` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReadyArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// The concept whose worker must answer.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) concept: ConceptName,
+    /// An edge that must be ready, too.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) edge: Option<SocketAddr>,
+}

@@ -1,0 +1,32 @@
+//! `concert`: the command line. Without a command it is `concert up`.
+
+mod bench;
+mod cli;
+mod ready;
+mod say;
+mod setup;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Up(Box::new(cli.up))) {
+        Command::Up(args) => Box::pin(up::run(*args)).await,
+        Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Setup(args) => setup::run(args).await,
+        Command::Ready(args) => ready::run(args).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What a command says to the person who typed it. Logs go elsewhere.
+
+use std::io::Write as _;
+
+/// Says a line. A terminal that has gone is no reason to stop.
+pub(crate) fn line(text: impl std::fmt::Display) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+/// Says what is going on; not part of the result.
+pub(crate) fn progress(text: &str) {
+    drop(writeln!(std::io::stderr(), "  {text}"));
+}
+
+/// Says why a command failed, and what lay behind it.
+pub(crate) fn error(error: &anyhow::Error) {
+    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+}

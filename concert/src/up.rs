@@ -1,0 +1,120 @@
+//! `concert up`: everything in one process, beside the two servers; the parts talk through NATS all the same.
+
+mod servers;
+mod stack;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use concert_runtime::process;
+use concert_runtime::telemetry::{self, LogArgs};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::UpArgs;
+use crate::say;
+
+/// What was started, for scripts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// Where the edge listens.
+    pub(crate) http: SocketAddr,
+    /// Where NATS is.
+    pub(crate) nats_url: String,
+    /// The process of the NATS server, if it was started here.
+    pub(crate) nats_pid: Option<u32>,
+    /// The program of the NATS server, if it was started here.
+    pub(crate) nats_server: PathBuf,
+    /// The process of the MongoDB server, if it was started here.
+    pub(crate) mongod_pid: Option<u32>,
+}
+
+impl Started {
+    fn new(stack: &stack::Stack, servers: &servers::Servers) -> Self {
+        let (nats_pid, nats_server) = servers.nats_process().map(|(pid, path)| (pid, path.to_owned())).unzip();
+        Self {
+            http: stack.address(),
+            nats_url: servers.nats_url().to_owned(),
+            nats_pid,
+            nats_server: nats_server.unwrap_or_default(),
+            mongod_pid: servers.mongod_pid(),
+        }
+    }
+}
+
+/// So that whoever waits for the file never reads half of it.
+fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let half = path.with_extension("half");
+    std::fs::write(&half, bytes)?;
+    std::fs::rename(half, path)
+}
+
+/// Starts, says what to try, runs until it is asked to stop, drains.
+pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
+    telemetry::start(&LogArgs {
+        filter: args.log.clone(),
+        log_format: args.log_format,
+    })?;
+    // The rules first: a mistake in them is told at once, before anything is fetched or started.
+    let program = concert_router::load(&args.rules)?;
+    let stop = tokio::spawn(process::asked_to_stop());
+    let mut servers = tokio::select! {
+        servers = servers::start(&args) => servers?,
+        _ = stop_requested(&stop) => return Ok(()),
+    };
+    let stack = match stack::start(&args, program, &servers).await {
+        Ok(stack) => stack,
+        Err(error) => {
+            servers.stop().await;
+            return Err(error);
+        }
+    };
+    let started = Started::new(&stack, &servers);
+    if let Some(path) = &args.started_file {
+        write_atomically(path, &serde_json::to_vec(&started)?)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    greet(&args, &stack, &servers);
+    let fallen = tokio::select! {
+        _ = stop => None,
+        fallen = servers.fallen() => Some(fallen),
+    };
+    say::line("\nStopping: open requests are answered first. Ctrl-C again ends at once.");
+    let drained = tokio::select! {
+        () = stack.stop(Duration::from_millis(args.edge.limits.deadline_ms)) => true,
+        _ = process::asked_to_stop() => false,
+    };
+    servers.stop().await;
+    match fallen {
+        Some(fallen) => Err(fallen),
+        None if drained => Ok(()),
+        None => Err(anyhow::anyhow!("ended before everything was answered")),
+    }
+}
+
+/// Ends when the watching task has seen a signal, and leaves the task as it is.
+async fn stop_requested(stop: &tokio::task::JoinHandle<std::io::Result<()>>) {
+    while !stop.is_finished() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn greet(args: &UpArgs, stack: &stack::Stack, servers: &servers::Servers) {
+    let api = format!("http://{}{}", stack.address(), args.edge.base);
+    let post = |path: &str, body: &str| {
+        format!("  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{body}'")
+    };
+    say::line(format_args!(
+        "\nConcert is running.\n\n  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n\nTry:\n{create}\n{login}\n{logout}\n\nCtrl-C stops it.",
+        nats = servers.nats_url(),
+        mongo = servers.mongodb_uri(),
+        data = args.data_dir.display(),
+        create = post(
+            "/auth/createAccount",
+            r#"{"username":"ada","password":"correct horse"}"#
+        ),
+        login = post("/auth/login", r#"{"username":"ada","password":"correct horse"}"#),
+        logout = post("/auth/logout", r#"{"session":"<the session of the login>"}"#),
+    ));
+}

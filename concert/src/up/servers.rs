@@ -1,0 +1,215 @@
+//! The two servers: those that are there already, or such as are found or fetched and started here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use concert_local_servers::{
+    Binaries, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Progress, find_or_fetch,
+};
+
+use crate::cli::UpArgs;
+use crate::say;
+
+/// Both servers.
+pub(crate) struct Servers {
+    nats_url: String,
+    mongodb_uri: String,
+    nats: Option<NatsServer>,
+    mongo: Option<MongoServer>,
+    nats_server: Option<PathBuf>,
+}
+
+/// Finds or starts both.
+pub(crate) async fn start(args: &UpArgs) -> anyhow::Result<Servers> {
+    let logs = args.data_dir.join("logs");
+    std::fs::create_dir_all(&logs).with_context(|| {
+        format!(
+            "the data directory {} cannot be written; choose another with --data-dir",
+            args.data_dir.display()
+        )
+    })?;
+    let needed = args.nats_url.is_none() || args.mongodb_uri.is_none();
+    let binaries = if needed { Some(find(args).await?) } else { None };
+    let nats = async {
+        Ok(match (&args.nats_url, &binaries) {
+            (None, Some(binaries)) => Some(NatsServer::start(&binaries.nats_server, &nats_options(args, &logs)).await?),
+            _ => None,
+        })
+    };
+    let mongo = async {
+        Ok(match (&args.mongodb_uri, &binaries) {
+            (None, Some(binaries)) => Some(MongoServer::start(&binaries.mongod, &mongo_options(args, &logs)).await?),
+            _ => None,
+        })
+    };
+    // Both are awaited to their end, so that one which did start is stopped when the other did not.
+    let (nats, mongo): (anyhow::Result<_>, anyhow::Result<_>) = tokio::join!(nats, mongo);
+    let (nats, mongo) = match (nats, mongo) {
+        (Ok(nats), Ok(mongo)) => (nats, mongo),
+        (Err(error), mongo) => {
+            if let Ok(Some(mut mongo)) = mongo {
+                mongo.stop().await;
+            }
+            return Err(error);
+        }
+        (Ok(nats), Err(error)) => {
+            if let Some(mut nats) = nats {
+                nats.stop().await;
+            }
+            return Err(error);
+        }
+    };
+    let nats_url = nats
+        .as_ref()
+        .map(NatsServer::url)
+        .or_else(|| args.nats_url.clone())
+        .unwrap_or_default();
+    let mongodb_uri = mongo
+        .as_ref()
+        .map(MongoServer::uri)
+        .or_else(|| args.mongodb_uri.clone())
+        .unwrap_or_default();
+    Ok(Servers {
+        nats_url,
+        mongodb_uri,
+        nats,
+        mongo,
+        nats_server: binaries.map(|binaries| binaries.nats_server),
+    })
+}
+
+fn nats_options(args: &UpArgs, logs: &Path) -> NatsOptions {
+    NatsOptions {
+        data_dir: args.data_dir.join("nats"),
+        log_file: logs.join("nats-server.log"),
+        port: args.nats_port,
+        sync_interval: args.sync_interval.clone(),
+    }
+}
+
+fn mongo_options(args: &UpArgs, logs: &Path) -> MongoOptions {
+    MongoOptions {
+        data_dir: args.data_dir.join("mongo"),
+        log_file: logs.join("mongod.log"),
+        port: args.mongo_port,
+        ..MongoOptions::new(&args.data_dir)
+    }
+}
+
+async fn find(args: &UpArgs) -> anyhow::Result<Binaries> {
+    let options = FindOptions {
+        path: std::env::var_os("PATH"),
+        cache_dir: cache_dir(args)?,
+    };
+    let shown = Mutex::new(0);
+    Ok(find_or_fetch(&options, &|progress| tell(&progress, &shown)).await?)
+}
+
+/// `--cache-dir`, or the user's cache as the XDG base directories have it.
+fn cache_dir(args: &UpArgs) -> anyhow::Result<PathBuf> {
+    let xdg = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute());
+    let home = || std::env::home_dir().map(|home| home.join(".cache"));
+    let user = || xdg.or_else(home).map(|cache| cache.join("concert"));
+    args.cache_dir
+        .clone()
+        .or_else(user)
+        .context("there is no home directory for fetched servers; choose a directory with --cache-dir")
+}
+
+/// How much more must have come before it is told again.
+const TELL_BYTES: u64 = 8 * 1024 * 1024;
+
+fn tell(progress: &Progress, shown: &Mutex<u64>) {
+    let mut shown = shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match progress {
+        Progress::TooOld { path, found, needed } => say::progress(&format!(
+            "{} is {found}, and {needed} or newer is needed",
+            path.display()
+        )),
+        Progress::Fetching {
+            package,
+            version,
+            bytes: 0,
+        } => {
+            *shown = 0;
+            say::progress(&format!("fetching {package} {version}, once for this user"));
+        }
+        Progress::Fetching {
+            package,
+            version,
+            bytes,
+        } if *bytes >= *shown + TELL_BYTES => {
+            *shown = *bytes;
+            say::progress(&format!("fetching {package} {version}: {} MB", bytes / 1024 / 1024));
+        }
+        Progress::Fetching { .. } => {}
+        Progress::Fetched { package, version, took } => say::progress(&format!(
+            "{package} {version} is there after {:.0} s",
+            took.as_secs_f64()
+        )),
+    }
+}
+
+impl Servers {
+    /// Where NATS is.
+    pub(crate) fn nats_url(&self) -> &str {
+        &self.nats_url
+    }
+
+    /// Where MongoDB is.
+    pub(crate) fn mongodb_uri(&self) -> &str {
+        &self.mongodb_uri
+    }
+
+    /// The process id of the NATS server, and its program, if it was started here.
+    pub(crate) fn nats_process(&self) -> Option<(u32, &Path)> {
+        Some((self.nats.as_ref()?.pid(), self.nats_server.as_deref()?))
+    }
+
+    /// The process id of the MongoDB server, if it was started here.
+    pub(crate) fn mongod_pid(&self) -> Option<u32> {
+        self.mongo.as_ref().map(MongoServer::pid)
+    }
+
+    /// Ends when one of them has ended without being asked to.
+    pub(crate) async fn fallen(&mut self) -> anyhow::Error {
+        let nats = async {
+            match &mut self.nats {
+                Some(nats) => nats.exited().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mongo = async {
+            match &mut self.mongo {
+                Some(mongo) => mongo.exited().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            exited = nats => exited.into(),
+            exited = mongo => exited.into(),
+        }
+    }
+
+    /// Stops what was started here.
+    pub(crate) async fn stop(self) {
+        let stop_nats = async {
+            if let Some(mut nats) = self.nats {
+                nats.stop().await;
+            }
+        };
+        let stop_mongo = async {
+            if let Some(mut mongo) = self.mongo {
+                mongo.stop().await;
+            }
+        };
+        let within = tokio::time::timeout(Duration::from_secs(40), async { tokio::join!(stop_nats, stop_mongo) });
+        if within.await.is_err() {
+            tracing::warn!("the servers did not end in time");
+        }
+    }
+}

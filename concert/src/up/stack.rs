@@ -1,0 +1,114 @@
+//! Edge, router and workers, each with a connection of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use concert_rules::program::Program;
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::keys;
+use concert_runtime::process::Shutdown;
+use concert_store::StoreArgs;
+use concert_workers::Name;
+
+use super::servers::Servers;
+use crate::cli::UpArgs;
+
+/// What runs, in the order in which it must stop: first the edge, while the others still answer its requests.
+pub(crate) struct Stack {
+    edge: concert_edge::Running,
+    edge_shutdown: Shutdown,
+    router: concert_router::Running,
+    workers: Vec<concert_host::Running>,
+    shutdown: Shutdown,
+}
+
+/// How long what was begun may take once the edge has answered.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Starts everything; when this returns, requests are answered.
+pub(crate) async fn start(args: &UpArgs, program: Program, servers: &Servers) -> anyhow::Result<Stack> {
+    let keys_dir = args.data_dir.join("keys");
+    keys::make_missing(&keys_dir)?;
+    let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
+    let (router_bus, edge_bus) = tokio::try_join!(connect(servers, "sync-router"), connect(servers, "http-edge"))?;
+    let router = concert_router::run(
+        router_bus,
+        program,
+        &args.router,
+        args.log_limits.clone(),
+        shutdown.clone(),
+    )
+    .await?;
+    let [profile, sessioning] =
+        Name::ALL.map(|name| start_worker(name, args, servers, keys_dir.clone(), shutdown.clone()));
+    let edge = async {
+        concert_edge::run(
+            edge_bus,
+            &args.edge,
+            &keys_dir,
+            args.worker.host.clone(),
+            args.log_limits.clone(),
+            edge_shutdown.clone(),
+        )
+        .await
+        .map_err(anyhow::Error::from)
+    };
+    let (profile, sessioning, edge) = tokio::try_join!(profile, sessioning, edge)?;
+    edge.ready().await;
+    Ok(Stack {
+        edge,
+        edge_shutdown,
+        router,
+        workers: vec![profile, sessioning],
+        shutdown,
+    })
+}
+
+async fn connect(servers: &Servers, name: &str) -> anyhow::Result<Bus> {
+    let args = BusArgs {
+        nats_url: servers.nats_url().to_owned(),
+        nats_creds: None,
+    };
+    Bus::connect(&args, name)
+        .await
+        .with_context(|| format!("{name} cannot start"))
+}
+
+async fn start_worker(
+    name: Name,
+    args: &UpArgs,
+    servers: &Servers,
+    keys_dir: PathBuf,
+    shutdown: Shutdown,
+) -> anyhow::Result<concert_host::Running> {
+    let bus = connect(servers, name.concept()).await?;
+    let store = StoreArgs {
+        mongodb_uri: servers.mongodb_uri().to_owned(),
+        database_prefix: "concert".to_owned(),
+        database_connections: 32,
+    };
+    let running = concert_workers::run(name, bus, &store, &keys_dir, &args.worker, &args.log_limits, shutdown).await;
+    running.with_context(|| format!("the worker of {} cannot start", name.concept()))
+}
+
+impl Stack {
+    /// Where the edge listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.edge.address()
+    }
+
+    /// Answers what is open, finishes what was begun, ends.
+    pub(crate) async fn stop(self, deadline: Duration) {
+        self.edge_shutdown.begin();
+        self.edge.ended(deadline).await;
+        if !self.shutdown.drained(DRAIN_TIMEOUT).await {
+            tracing::warn!("some actions are left to the next start");
+        }
+        self.router.ended().await;
+        for worker in self.workers {
+            worker.ended().await;
+        }
+    }
+}

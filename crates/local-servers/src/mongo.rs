@@ -1,0 +1,254 @@
+//! `mongod` on loopback, as a replica set of one: without a replica set there are no majority writes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
+
+use crate::binaries::Program;
+use crate::guardian::{Exited, Guarded, alive};
+use crate::{StartError, port};
+
+/// How a MongoDB server is started.
+#[derive(Debug, Clone)]
+pub struct MongoOptions {
+    /// Where it keeps its data.
+    pub data_dir: PathBuf,
+    /// Its log.
+    pub log_file: PathBuf,
+    /// Its port; 0 is any free one.
+    pub port: u16,
+    /// The memory of its cache, in gigabytes.
+    pub cache_gb: f32,
+}
+
+impl MongoOptions {
+    /// Any free port, and everything below one directory.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            data_dir: dir.join("mongo"),
+            log_file: dir.join("mongod.log"),
+            port: 0,
+            cache_gb: 0.25,
+        }
+    }
+}
+
+/// A running MongoDB server.
+#[derive(Debug)]
+pub struct MongoServer {
+    binary: PathBuf,
+    options: MongoOptions,
+    guarded: Guarded,
+}
+
+const PROGRAM: Program = Program::Mongod;
+/// The name of the replica set.
+const REPLICA_SET: &str = "concert";
+/// How long the server may take to be ready; after a crash it goes through its journal.
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
+
+impl MongoServer {
+    /// Starts it, makes it a replica set, and waits until it takes writes.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(binary: &Path, options: &MongoOptions) -> Result<Self, StartError> {
+        let mut options = options.clone();
+        options.port = port::choose(PROGRAM, options.port, "--mongo-port")?;
+        let guarded = launch(binary, &options).await?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            options,
+            guarded,
+        })
+    }
+
+    /// Where it listens. The connection is a direct one: the only member needs not be searched for.
+    pub fn uri(&self) -> String {
+        uri(&host(self.options.port))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.guarded.pid()
+    }
+
+    /// Ends when the server does.
+    pub async fn exited(&mut self) -> Exited {
+        self.guarded.exited().await
+    }
+
+    /// Stops it.
+    pub async fn stop(&mut self) {
+        self.guarded.stop().await;
+    }
+
+    /// Ends it at once, as a crash would.
+    pub async fn kill(&mut self) {
+        self.guarded.kill().await;
+    }
+
+    /// Starts it again after [`Self::stop`] or [`Self::kill`], on the same port and data.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn restart(&mut self) -> Result<(), StartError> {
+        self.guarded = launch(&self.binary, &self.options).await?;
+        Ok(())
+    }
+}
+
+fn host(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+fn uri(host: &str) -> String {
+    format!("mongodb://{host}/?directConnection=true")
+}
+
+/// Makes the server at `host` (name and port, as the other processes reach it) a replica set of one, and waits until it takes writes.
+///
+/// # Errors
+/// It does not within a minute and a half.
+pub async fn initiate_replica_set(host: &str) -> Result<(), Error> {
+    let admin = admin(host).await?;
+    let began = tokio::time::Instant::now();
+    loop {
+        match make_writable(&admin, host).await {
+            Ok(true) => return Ok(()),
+            Err(error) if began.elapsed() > READY_TIMEOUT => return Err(error),
+            Ok(false) if began.elapsed() > READY_TIMEOUT => return Err(not_primary()),
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+fn not_primary() -> Error {
+    Error::custom("it is not yet the primary of its replica set")
+}
+
+async fn launch(binary: &Path, options: &MongoOptions) -> Result<Guarded, StartError> {
+    let failed = |source| StartError::DataDir {
+        path: options.data_dir.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
+    let pid_file = options.data_dir.join("mongod.pid");
+    if let Some(pid) = alive(&pid_file, PROGRAM) {
+        return Err(StartError::InUse {
+            path: options.data_dir.clone(),
+            pid,
+        });
+    }
+    // Written now, so that what cannot be written is told before the server says it in its own words.
+    std::fs::write(&pid_file, "").map_err(failed)?;
+    let args = [
+        "--replSet",
+        REPLICA_SET,
+        "--bind_ip",
+        "127.0.0.1",
+        "--port",
+        &options.port.to_string(),
+        "--dbpath",
+        &options.data_dir.display().to_string(),
+        "--pidfilepath",
+        &absolute(&pid_file).map_err(failed)?,
+        "--wiredTigerCacheSizeGB",
+        &options.cache_gb.to_string(),
+        "--setParameter",
+        "diagnosticDataCollectionEnabled=false",
+        "--nounixsocket",
+    ];
+    let mut guarded = Guarded::start(PROGRAM, binary, &args.map(str::to_owned), &options.log_file).await?;
+    let began = tokio::time::Instant::now();
+    let host = host(options.port);
+    let admin = match admin(&host).await {
+        Ok(admin) => admin,
+        Err(error) => return Err(not_ready(&mut guarded, options, &error).await),
+    };
+    loop {
+        let error = match make_writable(&admin, &host).await {
+            Ok(true) => return Ok(guarded),
+            Ok(false) => not_primary(),
+            Err(error) => error,
+        };
+        if let Some(status) = guarded.ended() {
+            return Err(guarded.ended_at_start(status));
+        }
+        if began.elapsed() > READY_TIMEOUT {
+            return Err(not_ready(&mut guarded, options, &error).await);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn not_ready(guarded: &mut Guarded, options: &MongoOptions, error: &Error) -> StartError {
+    guarded.kill().await;
+    StartError::NotReady {
+        program: PROGRAM,
+        seconds: READY_TIMEOUT.as_secs(),
+        why: error.to_string(),
+        log_file: options.log_file.clone(),
+    }
+}
+
+fn absolute(path: &Path) -> std::io::Result<String> {
+    std::path::absolute(path).map(|path| path.display().to_string())
+}
+
+async fn admin(host: &str) -> Result<Database, Error> {
+    let mut options = ClientOptions::parse(uri(host)).await?;
+    options.server_selection_timeout = Some(Duration::from_millis(500));
+    options.connect_timeout = Some(Duration::from_millis(500));
+    Ok(Client::with_options(options)?.database("admin"))
+}
+
+/// Makes the server the primary of a set that has it as its only member; whether it is by now.
+async fn make_writable(admin: &Database, host: &str) -> Result<bool, Error> {
+    let hello = admin.run_command(doc! { "hello": 1 }).await?;
+    let member = doc! { "_id": 0, "host": host };
+    if is_true(&hello, "isWritablePrimary") && hello.get_str("me").is_ok_and(|me| me == host) {
+        return Ok(true);
+    }
+    match admin.run_command(doc! { "replSetGetConfig": 1 }).await {
+        Err(error) if code(&error) == Some(NOT_YET_INITIALIZED) => {
+            let config = doc! { "_id": REPLICA_SET, "members": [member] };
+            admin.run_command(doc! { "replSetInitiate": config }).await?;
+        }
+        Ok(found) => {
+            let mut config = found.get_document("config").cloned().map_err(Error::custom)?;
+            // The port is not that of the last time.
+            if config.get_array("members").is_ok_and(|members| {
+                members.iter().any(|old| {
+                    old.as_document().and_then(|old| old.get_str("host").ok()) != member.get_str("host").ok()
+                })
+            }) {
+                let version = config.get_i32("version").unwrap_or(1);
+                config.insert("version", version + 1);
+                config.insert("members", vec![member]);
+                admin
+                    .run_command(doc! { "replSetReconfig": config, "force": true })
+                    .await?;
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(false)
+}
+
+const NOT_YET_INITIALIZED: i32 = 94;
+
+fn is_true(document: &Document, key: &str) -> bool {
+    document.get_bool(key).unwrap_or(false)
+}
+
+fn code(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}

@@ -1,0 +1,183 @@
+//! `nats-server` on loopback, with JetStream.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+use crate::binaries::Program;
+use crate::guardian::{Exited, Guarded, alive};
+use crate::{StartError, port};
+
+/// How a NATS server is started.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// Where it keeps its streams.
+    pub data_dir: PathBuf,
+    /// Its log.
+    pub log_file: PathBuf,
+    /// Its port; 0 is any free one.
+    pub port: u16,
+    /// How often it brings its files to the disk: `always`, or an interval.
+    pub sync_interval: String,
+}
+
+impl NatsOptions {
+    /// Any free port, and everything below one directory.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            data_dir: dir.join("nats"),
+            log_file: dir.join("nats-server.log"),
+            port: 0,
+            sync_interval: "1s".to_owned(),
+        }
+    }
+}
+
+/// A running NATS server.
+#[derive(Debug)]
+pub struct NatsServer {
+    binary: PathBuf,
+    options: NatsOptions,
+    guarded: Guarded,
+}
+
+const PROGRAM: Program = Program::NatsServer;
+/// How long the server may take to be ready; a large store is read at the start.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The largest message, in bytes.
+const MAX_PAYLOAD: usize = 2 * 1024 * 1024;
+
+impl NatsServer {
+    /// Starts it, and waits until JetStream answers.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(binary: &Path, options: &NatsOptions) -> Result<Self, StartError> {
+        let mut options = options.clone();
+        options.port = port::choose(PROGRAM, options.port, "--nats-port")?;
+        let guarded = launch(binary, &options).await?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            options,
+            guarded,
+        })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.options.port)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.guarded.pid()
+    }
+
+    /// Ends when the server does.
+    pub async fn exited(&mut self) -> Exited {
+        self.guarded.exited().await
+    }
+
+    /// Stops it.
+    pub async fn stop(&mut self) {
+        self.guarded.stop().await;
+    }
+
+    /// Ends it at once, as a crash would.
+    pub async fn kill(&mut self) {
+        self.guarded.kill().await;
+    }
+
+    /// Starts it again after [`Self::stop`] or [`Self::kill`], on the same port and data.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn restart(&mut self) -> Result<(), StartError> {
+        self.guarded = launch(&self.binary, &self.options).await?;
+        Ok(())
+    }
+}
+
+async fn launch(binary: &Path, options: &NatsOptions) -> Result<Guarded, StartError> {
+    let failed = |source| StartError::DataDir {
+        path: options.data_dir.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
+    let pid_file = options.data_dir.join("nats-server.pid");
+    if let Some(pid) = alive(&pid_file, PROGRAM) {
+        return Err(StartError::InUse {
+            path: options.data_dir.clone(),
+            pid,
+        });
+    }
+    let config_file = options.data_dir.join("nats-server.conf");
+    std::fs::write(&config_file, config(options, &pid_file)).map_err(failed)?;
+    let args = ["-c".to_owned(), config_file.display().to_string()];
+    let mut guarded = Guarded::start(PROGRAM, binary, &args, &options.log_file).await?;
+    let began = tokio::time::Instant::now();
+    loop {
+        let Err(why) = is_ready(options.port).await else {
+            return Ok(guarded);
+        };
+        if let Some(status) = guarded.ended() {
+            return Err(guarded.ended_at_start(status));
+        }
+        if began.elapsed() > READY_TIMEOUT {
+            guarded.kill().await;
+            return Err(StartError::NotReady {
+                program: PROGRAM,
+                seconds: READY_TIMEOUT.as_secs(),
+                why: why.to_string(),
+                log_file: options.log_file.clone(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Quoted as the configuration language wants it.
+fn quoted(path: &Path) -> String {
+    format!(
+        "\"{}\"",
+        path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
+    )
+}
+
+fn config(options: &NatsOptions, pid_file: &Path) -> String {
+    format!(
+        "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\nmax_payload: {MAX_PAYLOAD}\njetstream {{\n  store_dir: {store}\n  sync_interval: {sync}\n}}\n",
+        port = options.port,
+        pid = quoted(pid_file),
+        store = quoted(&options.data_dir),
+        sync = options.sync_interval,
+    )
+}
+
+/// Asks JetStream for its state, in the client protocol.
+async fn is_ready(port: u16) -> std::io::Result<()> {
+    let ask = async {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB ready 1\r\nPUB $JS.API.INFO ready 0\r\n\r\n").await?;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if stream.read_line(&mut line).await? == 0 {
+                return Err(std::io::Error::other("it closed the connection"));
+            }
+            if line.starts_with("MSG ready") {
+                return Ok(());
+            }
+            if line.starts_with("HMSG") || line.starts_with("-ERR") {
+                return Err(std::io::Error::other("JetStream does not answer"));
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), ask)
+        .await
+        .unwrap_or_else(|_| Err(std::io::Error::other("no answer in time")))
+}

@@ -1,0 +1,410 @@
+//! The engine: what follows from a completion. `Event -> Vec<Effect>`, with no I/O, no clock and no randomness.
+//!
+//! For the completion with log sequence *n* the engine computes the invocations that *n* brings about: a pure function of the rules and the flow's log up to *n*.
+//! What lies beyond *n* only serves to skip invocations that are done already. The acknowledgement of *n* is an effect as well: it comes when everything that *n* brought about has been stored.
+//!
+//! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be kept is told by [`Engine::received`].
+
+mod flow;
+mod index;
+mod matching;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use concert_wire::envelope::Completion;
+use concert_wire::id::{ActionId, FlowId};
+use lru::LruCache;
+
+use self::flow::Flow;
+use self::index::Index;
+use crate::program::Program;
+
+/// What bounds a flow and the engine's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Completions in one flow; from this one on nothing fires. At most 1,024, which is what one read of the log answers with.
+    pub actions_per_flow: usize,
+    /// How many actions may follow from one another.
+    pub depth: u32,
+    /// The size of an invocation's body, in bytes.
+    pub body_bytes: usize,
+    /// Flows kept in memory.
+    pub cached_flows: NonZeroUsize,
+    /// Completions kept in memory, over all flows.
+    pub cached_actions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const FLOWS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
+        Self {
+            actions_per_flow: 1000,
+            depth: 64,
+            body_bytes: 512 * 1024,
+            cached_flows: FLOWS,
+            cached_actions: 16_384,
+        }
+    }
+}
+
+/// A completion as it stands in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logged {
+    /// Its sequence in the log.
+    pub seq: u64,
+    /// The flow.
+    pub flow: FlowId,
+    /// Whose action it was.
+    pub concept: Arc<str>,
+    /// The action.
+    pub action: Arc<str>,
+    /// The action's id.
+    pub id: ActionId,
+    /// Input and output.
+    pub body: Completion,
+    /// What travels with the flow for people and callers, taken from the root's headers.
+    pub context: Context,
+}
+
+/// What a root hands down to every invocation of its flow. Nothing here decides what fires.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The time by which the caller wants the answer, in milliseconds since 1970.
+    pub deadline_ms: Option<u64>,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+}
+
+/// What happens to the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The log delivered a completion, for the first time or again.
+    Delivered(Logged),
+    /// The log delivered a message that is no completion. The engine must know that it was received.
+    Undecodable {
+        /// The message's sequence in the log.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The answer to [`Effect::ReadFlow`]: the flow's completions, in any order.
+    FlowRead {
+        /// The flow that was asked for.
+        flow: FlowId,
+        /// The log was read up to this sequence.
+        through: u64,
+        /// The completions.
+        log: Vec<Logged>,
+    },
+    /// The log could not be read now.
+    FlowUnreadable {
+        /// The flow that was asked for.
+        flow: FlowId,
+    },
+    /// An invocation of [`Effect::Invoke`] is stored, by this publish or by an earlier one.
+    Stored {
+        /// The completion that brought it about.
+        seq: u64,
+    },
+    /// An invocation could not be stored now.
+    NotStored {
+        /// The completion that brought it about.
+        seq: u64,
+    },
+}
+
+/// What is to be done, in any order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Read a flow from the log to its end, and at least through this sequence; answer with [`Event::FlowRead`] or [`Event::FlowUnreadable`].
+    ReadFlow {
+        /// The flow.
+        flow: FlowId,
+        /// A read that does not reach this sequence is repeated.
+        at_least: u64,
+    },
+    /// Publish an invocation; answer with [`Event::Stored`] or [`Event::NotStored`].
+    Invoke {
+        /// The completion that brought it about.
+        seq: u64,
+        /// What to publish.
+        invocation: Invocation,
+    },
+    /// Everything that this completion brings about is stored.
+    Ack {
+        /// The completion.
+        seq: u64,
+    },
+    /// Deliver this completion again after a while.
+    Retry {
+        /// The completion.
+        seq: u64,
+    },
+    /// This message fires nothing, now or later.
+    DeadLetter {
+        /// The message.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An action that is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocation {
+    /// The flow.
+    pub flow: FlowId,
+    /// Who is asked.
+    pub concept: Arc<str>,
+    /// What is asked for.
+    pub action: Arc<str>,
+    /// The id, the same whoever computes it.
+    pub id: ActionId,
+    /// The input, encoded.
+    pub body: Vec<u8>,
+    /// The rule, or what the router did on its own.
+    pub sync: Arc<str>,
+    /// The actions that the firing matched, in the order of the rule's patterns.
+    pub causes: Vec<ActionId>,
+    /// What the root hands down.
+    pub context: Context,
+}
+
+/// A read that fails this often to show the message that caused it gives up until the message comes again.
+const READ_ATTEMPTS: u32 = 3;
+
+struct Reading {
+    at_least: u64,
+    attempts: u32,
+    waiting: Vec<Logged>,
+}
+
+struct Outstanding {
+    remaining: usize,
+    failed: bool,
+}
+
+/// See the module's text.
+pub struct Engine {
+    index: Index,
+    limits: Limits,
+    flows: LruCache<FlowId, Flow>,
+    cached_actions: usize,
+    reading: HashMap<FlowId, Reading>,
+    outstanding: HashMap<u64, Outstanding>,
+    /// The highest sequence that was received.
+    last: u64,
+    /// INVARIANT: this engine received every sequence from `run_start` to `last`.
+    run_start: u64,
+}
+
+impl Engine {
+    /// An engine that has seen nothing yet.
+    pub fn new(program: &Program, limits: Limits) -> Self {
+        Self {
+            index: Index::new(program),
+            limits,
+            flows: LruCache::unbounded(),
+            cached_actions: 0,
+            reading: HashMap::new(),
+            outstanding: HashMap::new(),
+            last: 0,
+            run_start: 1,
+        }
+    }
+
+    /// Takes one event and says what is to be done.
+    pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Delivered(logged) => self.delivered(logged),
+            Event::Undecodable { seq, reason } => {
+                self.received(seq);
+                vec![Effect::DeadLetter { seq, reason }]
+            }
+            Event::FlowRead { flow, through, log } => self.flow_read(flow, through, log),
+            Event::FlowUnreadable { flow } => self.give_up(flow),
+            Event::Stored { seq } => self.settled(seq, false),
+            Event::NotStored { seq } => self.settled(seq, true),
+        }
+    }
+
+    /// Notes that a sequence was received, and whether it is newer than all before.
+    ///
+    /// A cached flow that is complete through *k* may be used for *n* only if every sequence in (k, n] was received here, since one that was not may have been of this flow.
+    /// The consumer's own delivery count cannot tell that: the server sets it back after a crash.
+    fn received(&mut self, seq: u64) -> bool {
+        if seq <= self.last {
+            return false;
+        }
+        if seq != self.last + 1 {
+            self.run_start = seq;
+        }
+        self.last = seq;
+        true
+    }
+
+    fn delivered(&mut self, logged: Logged) -> Vec<Effect> {
+        let (seq, flow) = (logged.seq, logged.flow);
+        let newest = self.received(seq);
+        if self.outstanding.contains_key(&seq) {
+            return Vec::new();
+        }
+        if let Some(reading) = self.reading.get_mut(&flow) {
+            if reading.waiting.iter().all(|other| other.seq != seq) {
+                reading.waiting.push(logged);
+            }
+            return Vec::new();
+        }
+        let run_start = self.run_start;
+        if let Some(known) = self
+            .flows
+            .get_mut(&flow)
+            .filter(|known| known.complete_through() + 1 >= run_start)
+        {
+            if seq > known.complete_through() {
+                known.push(&self.index, &self.limits, logged);
+                self.cached_actions += 1;
+                return self.fire(flow, seq);
+            }
+            if known.has(seq) {
+                return self.fire(flow, seq);
+            }
+        } else if newest && logged.id == flow.root() {
+            let mut root = Flow::new(flow);
+            root.push(&self.index, &self.limits, logged);
+            self.keep(flow, root);
+            return self.fire(flow, seq);
+        }
+        let at_least = self.last;
+        self.reading.insert(
+            flow,
+            Reading {
+                at_least,
+                attempts: 0,
+                waiting: vec![logged],
+            },
+        );
+        vec![Effect::ReadFlow { flow, at_least }]
+    }
+
+    fn flow_read(&mut self, flow: FlowId, through: u64, mut log: Vec<Logged>) -> Vec<Effect> {
+        let Some(mut reading) = self.reading.remove(&flow) else {
+            return Vec::new();
+        };
+        // Between the read and now, messages may have come; they complete it only if none was missed.
+        let unbroken = through + 1 >= self.run_start;
+        let covered = through >= reading.at_least
+            && reading.waiting.iter().all(|logged| {
+                if logged.seq <= through {
+                    log.iter().any(|read| read.seq == logged.seq)
+                } else {
+                    unbroken
+                }
+            });
+        if !covered {
+            reading.attempts += 1;
+            reading.at_least = self.last;
+            let (attempts, at_least) = (reading.attempts, reading.at_least);
+            self.reading.insert(flow, reading);
+            return if attempts < READ_ATTEMPTS {
+                vec![Effect::ReadFlow { flow, at_least }]
+            } else {
+                self.give_up(flow)
+            };
+        }
+        let mut waiting: Vec<u64> = reading.waiting.iter().map(|logged| logged.seq).collect();
+        waiting.sort_unstable();
+        log.extend(reading.waiting.into_iter().filter(|logged| logged.seq > through));
+        log.sort_unstable_by_key(|logged| logged.seq);
+        let mut known = Flow::new(flow);
+        for logged in log {
+            known.push(&self.index, &self.limits, logged);
+        }
+        known.read_through(through);
+        if !known.has_root() {
+            let reason = "the root of this flow is no longer in the log";
+            return waiting
+                .into_iter()
+                .map(|seq| Effect::DeadLetter {
+                    seq,
+                    reason: reason.to_owned(),
+                })
+                .collect();
+        }
+        self.keep(flow, known);
+        waiting.into_iter().flat_map(|seq| self.fire(flow, seq)).collect()
+    }
+
+    fn give_up(&mut self, flow: FlowId) -> Vec<Effect> {
+        let waiting = self
+            .reading
+            .remove(&flow)
+            .map(|reading| reading.waiting)
+            .unwrap_or_default();
+        waiting
+            .into_iter()
+            .map(|logged| Effect::Retry { seq: logged.seq })
+            .collect()
+    }
+
+    /// Says what the completion `seq` of a known flow brings about.
+    fn fire(&mut self, flow: FlowId, seq: u64) -> Vec<Effect> {
+        let invocations = match self.flows.peek(&flow) {
+            Some(known) => known.invocations(&self.index, &self.limits, seq),
+            // `keep` holds on to the flow that was kept last.
+            None => return vec![Effect::Retry { seq }],
+        };
+        if invocations.is_empty() {
+            return vec![Effect::Ack { seq }];
+        }
+        self.outstanding.insert(
+            seq,
+            Outstanding {
+                remaining: invocations.len(),
+                failed: false,
+            },
+        );
+        invocations
+            .into_iter()
+            .map(|invocation| Effect::Invoke { seq, invocation })
+            .collect()
+    }
+
+    fn settled(&mut self, seq: u64, failed: bool) -> Vec<Effect> {
+        let Some(outstanding) = self.outstanding.get_mut(&seq) else {
+            return Vec::new();
+        };
+        outstanding.failed |= failed;
+        outstanding.remaining = outstanding.remaining.saturating_sub(1);
+        if outstanding.remaining > 0 {
+            return Vec::new();
+        }
+        let failed = outstanding.failed;
+        self.outstanding.remove(&seq);
+        vec![if failed {
+            Effect::Retry { seq }
+        } else {
+            Effect::Ack { seq }
+        }]
+    }
+
+    fn keep(&mut self, flow: FlowId, known: Flow) {
+        self.cached_actions += known.len();
+        if let Some(replaced) = self.flows.put(flow, known) {
+            self.cached_actions -= replaced.len();
+        }
+        while self.flows.len() > self.limits.cached_flows.get()
+            || (self.cached_actions > self.limits.cached_actions && self.flows.len() > 1)
+        {
+            let Some((_, evicted)) = self.flows.pop_lru() else {
+                break;
+            };
+            self.cached_actions -= evicted.len();
+        }
+    }
+}

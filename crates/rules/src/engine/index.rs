@@ -1,0 +1,229 @@
+//! The rules, indexed by what they wait for, so that the cost of a completion does not grow with the number of rules.
+//!
+//! A pattern with a string literal in its input (`path: "/auth/login"`) stands in a *bucket* of its action and that literal. A rule that has such a pattern is *anchored* at it:
+//! its other patterns are looked at only in flows that have a completion in that bucket.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use concert_wire::envelope::Completion;
+use concert_wire::{REQUEST, REQUESTING, RESPOND};
+use serde_json::Value;
+
+use crate::program::{Outcome, Pattern, Program, Sync, Test};
+
+/// The number of an action that some spec or rule names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct KeyId(u32);
+
+/// The number of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Anchor(u32);
+
+/// One pattern of one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PatternRef {
+    pub(super) sync: usize,
+    pub(super) pattern: usize,
+}
+
+type Literal = (Arc<str>, Arc<str>);
+
+#[derive(Default)]
+struct Waiting {
+    /// The input keys on which some pattern has a string literal.
+    discriminators: Vec<Arc<str>>,
+    buckets: HashMap<Literal, (Anchor, Vec<PatternRef>)>,
+    anchored: HashMap<Anchor, Vec<PatternRef>>,
+    free: Vec<PatternRef>,
+}
+
+struct KeyInfo {
+    concept: Arc<str>,
+    action: Arc<str>,
+    can_fail: bool,
+    success: Waiting,
+    failure: Waiting,
+}
+
+pub(super) struct Index {
+    pub(super) syncs: Vec<Arc<Sync>>,
+    names: HashMap<Arc<str>, HashMap<Arc<str>, KeyId>>,
+    keys: Vec<KeyInfo>,
+    pattern_keys: Vec<Vec<KeyId>>,
+    request: KeyId,
+    respond: KeyId,
+}
+
+impl Index {
+    pub(super) fn new(program: &Program) -> Self {
+        let mut index = Self {
+            syncs: program.syncs.clone(),
+            names: HashMap::new(),
+            keys: Vec::new(),
+            pattern_keys: Vec::new(),
+            request: KeyId(0),
+            respond: KeyId(0),
+        };
+        index.request = index.intern(&REQUESTING.into(), &REQUEST.into());
+        index.respond = index.intern(&REQUESTING.into(), &RESPOND.into());
+        for concept in &program.concepts {
+            for action in &concept.actions {
+                let key = index.intern(&concept.name, &action.name);
+                if let Some(info) = index.info_mut(key) {
+                    info.can_fail = action.can_fail;
+                }
+            }
+        }
+        let mut anchors = 0;
+        for (number, sync) in program.syncs.iter().enumerate() {
+            index.add(number, sync, &mut anchors);
+        }
+        index
+    }
+
+    fn add(&mut self, number: usize, sync: &Sync, anchors: &mut u32) {
+        let keys: Vec<KeyId> = sync
+            .when
+            .iter()
+            .map(|pattern| self.intern(&pattern.concept, &pattern.action))
+            .collect();
+        let mut anchor = None;
+        let mut unanchored = Vec::new();
+        for (position, (pattern, key)) in sync.when.iter().zip(&keys).enumerate() {
+            let at = PatternRef {
+                sync: number,
+                pattern: position,
+            };
+            let Some((name, value)) = literal(pattern) else {
+                unanchored.push((pattern.outcome, *key, at));
+                continue;
+            };
+            let Some(waiting) = self.waiting_mut(*key, pattern.outcome) else {
+                continue;
+            };
+            if !waiting.discriminators.contains(&name) {
+                waiting.discriminators.push(name.clone());
+            }
+            let (bucket, patterns) = waiting.buckets.entry((name, value)).or_insert_with(|| {
+                *anchors += 1;
+                (Anchor(*anchors), Vec::new())
+            });
+            patterns.push(at);
+            anchor.get_or_insert(*bucket);
+        }
+        for (outcome, key, at) in unanchored {
+            let Some(waiting) = self.waiting_mut(key, outcome) else {
+                continue;
+            };
+            match anchor {
+                Some(anchor) => waiting.anchored.entry(anchor).or_default().push(at),
+                None => waiting.free.push(at),
+            }
+        }
+        self.pattern_keys.push(keys);
+    }
+
+    fn intern(&mut self, concept: &Arc<str>, action: &Arc<str>) -> KeyId {
+        let next = KeyId(u32::try_from(self.keys.len()).unwrap_or(u32::MAX));
+        let key = *self
+            .names
+            .entry(concept.clone())
+            .or_default()
+            .entry(action.clone())
+            .or_insert(next);
+        if key == next {
+            self.keys.push(KeyInfo {
+                concept: concept.clone(),
+                action: action.clone(),
+                can_fail: false,
+                success: Waiting::default(),
+                failure: Waiting::default(),
+            });
+        }
+        key
+    }
+
+    fn info(&self, key: KeyId) -> Option<&KeyInfo> {
+        self.keys.get(key.0 as usize)
+    }
+
+    fn info_mut(&mut self, key: KeyId) -> Option<&mut KeyInfo> {
+        self.keys.get_mut(key.0 as usize)
+    }
+
+    fn waiting_mut(&mut self, key: KeyId, outcome: Outcome) -> Option<&mut Waiting> {
+        self.info_mut(key).map(|info| match outcome {
+            Outcome::Success => &mut info.success,
+            Outcome::Failure => &mut info.failure,
+        })
+    }
+
+    /// The number of an action; `None` when no spec and no rule names it.
+    pub(super) fn key(&self, concept: &str, action: &str) -> Option<KeyId> {
+        self.names.get(concept)?.get(action).copied()
+    }
+
+    /// The action that a pattern waits for.
+    pub(super) fn pattern_key(&self, at: PatternRef) -> Option<KeyId> {
+        self.pattern_keys.get(at.sync)?.get(at.pattern).copied()
+    }
+
+    pub(super) fn is_request(&self, key: Option<KeyId>) -> bool {
+        key == Some(self.request)
+    }
+
+    pub(super) fn is_respond(&self, key: Option<KeyId>) -> bool {
+        key == Some(self.respond)
+    }
+
+    /// Whether the spec declares that the action can fail.
+    pub(super) fn can_fail(&self, key: Option<KeyId>) -> bool {
+        key.and_then(|key| self.info(key)).is_some_and(|info| info.can_fail)
+    }
+
+    /// The concept and action of a number, for messages.
+    pub(super) fn name(&self, key: Option<KeyId>) -> (&str, &str) {
+        key.and_then(|key| self.info(key))
+            .map_or(("?", "?"), |info| (&info.concept, &info.action))
+    }
+
+    /// The patterns that this completion may match, given the anchors of its flow; adds the anchors that it brings.
+    pub(super) fn candidates(&self, key: KeyId, body: &Completion, anchors: &mut Vec<Anchor>) -> Vec<PatternRef> {
+        let Some(info) = self.info(key) else { return Vec::new() };
+        let waiting = if body.is_failure() {
+            &info.failure
+        } else {
+            &info.success
+        };
+        let mut found = Vec::new();
+        for name in &waiting.discriminators {
+            let Some(Value::String(value)) = body.input.get(&**name) else {
+                continue;
+            };
+            let Some((anchor, patterns)) = waiting.buckets.get(&(name.clone(), value.as_str().into())) else {
+                continue;
+            };
+            if !anchors.contains(anchor) {
+                anchors.push(*anchor);
+            }
+            found.extend_from_slice(patterns);
+        }
+        found.extend(
+            anchors
+                .iter()
+                .filter_map(|anchor| waiting.anchored.get(anchor))
+                .flatten(),
+        );
+        found.extend_from_slice(&waiting.free);
+        found
+    }
+}
+
+/// The first string literal of a pattern's input.
+fn literal(pattern: &Pattern) -> Option<Literal> {
+    pattern.input.iter().find_map(|demand| match &demand.test {
+        Test::Literal(Value::String(text)) => Some((demand.key.clone(), text.as_str().into())),
+        _ => None,
+    })
+}

@@ -1,0 +1,125 @@
+//! The join of `when`: which completions of a flow match a rule's patterns together.
+
+use concert_wire::envelope::{Completion, Object};
+use concert_wire::value::equal;
+use serde_json::Value;
+
+use super::index::{Index, PatternRef};
+use crate::program::{Match, Outcome, Pattern, Test};
+
+/// The variables of a rule while it is matched.
+pub(super) type Bindings<'a> = Vec<Option<&'a Value>>;
+
+const NULL: &Value = &Value::Null;
+
+/// What a join looks at: the completions of a flow, by number.
+pub(super) trait Completions {
+    /// The completion with this number.
+    fn body(&self, number: usize) -> Option<&Completion>;
+    /// The numbers of an action's completions before `newest`, in the order of the log.
+    fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> Vec<usize>;
+}
+
+/// All assignments of completions to the patterns of a rule in which the pattern `at` takes the completion `newest` and the others take older ones, each its own.
+pub(super) fn assignments(flow: &impl Completions, index: &Index, at: PatternRef, newest: usize) -> Vec<Vec<usize>> {
+    let Some(sync) = index.syncs.get(at.sync) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut bindings: Bindings = vec![None; sync.variables.len()];
+    let (Some(pattern), Some(body)) = (sync.when.get(at.pattern), flow.body(newest)) else {
+        return found;
+    };
+    if !bind(pattern, body, &mut bindings) {
+        return found;
+    }
+    let mut join = Join {
+        flow,
+        index,
+        at,
+        newest,
+        patterns: &sync.when,
+        chosen: Vec::new(),
+        found: &mut found,
+    };
+    join.extend(&bindings);
+    found
+}
+
+struct Join<'a, F> {
+    flow: &'a F,
+    index: &'a Index,
+    at: PatternRef,
+    newest: usize,
+    patterns: &'a [Pattern],
+    chosen: Vec<usize>,
+    found: &'a mut Vec<Vec<usize>>,
+}
+
+impl<'a, F: Completions> Join<'a, F> {
+    /// Chooses a completion for the next pattern, in every possible way.
+    fn extend(&mut self, bindings: &Bindings<'a>) {
+        let position = self.chosen.len();
+        let Some(pattern) = self.patterns.get(position) else {
+            self.found.push(self.chosen.clone());
+            return;
+        };
+        if position == self.at.pattern {
+            self.chosen.push(self.newest);
+            self.extend(bindings);
+            self.chosen.pop();
+            return;
+        }
+        let flow = self.flow;
+        for number in flow.of_action(
+            PatternRef {
+                pattern: position,
+                ..self.at
+            },
+            self.index,
+            self.newest,
+        ) {
+            let Some(body) = flow.body(number) else { continue };
+            let mut extended = bindings.clone();
+            if !self.chosen.contains(&number) && bind(pattern, body, &mut extended) {
+                self.chosen.push(number);
+                self.extend(&extended);
+                self.chosen.pop();
+            }
+        }
+    }
+}
+
+/// Matches one pattern against one completion and binds its variables.
+pub(super) fn bind<'a>(pattern: &Pattern, body: &'a Completion, bindings: &mut Bindings<'a>) -> bool {
+    let outcome = if body.is_failure() {
+        Outcome::Failure
+    } else {
+        Outcome::Success
+    };
+    pattern.outcome == outcome
+        && pattern.input.iter().all(|demand| holds(demand, &body.input, bindings))
+        && pattern
+            .output
+            .iter()
+            .all(|demand| holds(demand, &body.output, bindings))
+}
+
+fn holds<'a>(demand: &Match, object: &'a Object, bindings: &mut Bindings<'a>) -> bool {
+    let value = match object.get(&*demand.key) {
+        Some(value) => value,
+        None if demand.optional => NULL,
+        None => return false,
+    };
+    match &demand.test {
+        Test::Literal(literal) => equal(literal, value),
+        Test::Variable(slot) => match bindings.get_mut(*slot) {
+            Some(Some(bound)) => equal(bound, value),
+            Some(free) => {
+                *free = Some(value);
+                true
+            }
+            None => false,
+        },
+    }
+}

@@ -1,0 +1,279 @@
+//! A world that delivers as badly as a queue may: late, twice, out of order, to one of two routers, with crashes, forgetful memories and failing publishes.
+//!
+//! Whatever it does, the invocations that are stored in the end are those of a world that does everything in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const RULES: &str = r#"
+sync Start
+when
+    Requesting.request (path: "/go", item) : (request)
+then
+    Shop.price (item) : (cents)
+    Shop.sell (item, cents) : (sale)
+    Shop.pack (sale) : (parcel)
+    Requesting.respond (request, parcel)
+else (error)
+    Shop.note (text: error)
+    Requesting.respond (request, error)
+
+sync Also
+when
+    Requesting.request (path: "/go", item) : (request)
+then
+    Shop.price (item: "also " + item)
+
+sync Both
+when
+    Shop.price (item: one) : (cents: first)
+    Shop.price (item: two) : (cents: second)
+then
+    Shop.note (text: one + two)
+
+sync Failed
+when
+    Requesting.request (path: "/go") : (request)
+    Shop.price (item) : (error)
+    Shop.sell () : (sale)
+then
+    Shop.note (text: item + sale)
+
+sync Sold
+when
+    Shop.sell (item) : (sale)
+    Shop.pack (sale) : (parcel)
+then
+    Shop.note (text: item + parcel)
+"#;
+
+/// What a worker answers: a function of the id, so that every delivery gets the same.
+fn outcome(invocation: &Invocation) -> Value {
+    let number = invocation.id.uuid().as_u128() % 997;
+    let fails = number % 4 == 0;
+    match &*invocation.action {
+        "price" | "sell" if fails => json!({ "error": format!("no {number}") }),
+        "price" => json!({ "cents": number }),
+        "sell" => json!({ "sale": format!("s{number}") }),
+        "pack" => json!({ "parcel": format!("p{number}") }),
+        _ => json!({}),
+    }
+}
+
+struct World {
+    program: Program,
+    limits: Limits,
+    routers: [Engine; 2],
+    log: Vec<Logged>,
+    /// Invocations that no worker has completed yet.
+    waiting: Vec<Invocation>,
+    /// Everything that was ever stored.
+    stored: BTreeMap<ActionId, String>,
+    /// Log numbers that are to be delivered, the first time or again.
+    unacknowledged: BTreeSet<u64>,
+    /// What the routers asked for and were not answered yet.
+    asked: Vec<(usize, Effect)>,
+    /// For each router and completion: publishes that are not answered yet.
+    under_way: BTreeMap<(usize, u64), usize>,
+}
+
+impl World {
+    fn new(program: Program, limits: Limits) -> Self {
+        let routers = [Engine::new(&program, limits), Engine::new(&program, limits)];
+        let mut world = Self {
+            program,
+            limits,
+            routers,
+            log: Vec::new(),
+            waiting: Vec::new(),
+            stored: BTreeMap::new(),
+            unacknowledged: BTreeSet::new(),
+            asked: Vec::new(),
+            under_way: BTreeMap::new(),
+        };
+        for number in 1..=3 {
+            let root = ActionId::injected("world", number, number);
+            let output = json!({ "request": root.to_string() });
+            world.append(
+                root.as_root(),
+                "Requesting",
+                "request",
+                root,
+                json!({"path": "/go", "item": format!("i{number}")}),
+                output,
+            );
+        }
+        world
+    }
+
+    fn append(&mut self, flow: FlowId, concept: &str, action: &str, id: ActionId, input: Value, output: Value) {
+        let seq = self.log.len() as u64 + 1;
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let body = Completion {
+            input: object(input),
+            output: object(output),
+        };
+        self.log.push(Logged {
+            seq,
+            flow,
+            concept: concept.into(),
+            action: action.into(),
+            id,
+            body,
+            context: Context::default(),
+        });
+        self.unacknowledged.insert(seq);
+    }
+
+    fn deliver(&mut self, router: usize, seq: u64) {
+        let logged = self.log[seq as usize - 1].clone();
+        self.step(router, Event::Delivered(logged));
+    }
+
+    fn step(&mut self, router: usize, event: Event) {
+        for effect in self.routers[router].step(event) {
+            match &effect {
+                Effect::Invoke { seq, .. } => *self.under_way.entry((router, *seq)).or_default() += 1,
+                Effect::Ack { seq } | Effect::Retry { seq } => {
+                    assert_eq!(
+                        self.under_way.get(&(router, *seq)).copied().unwrap_or(0),
+                        0,
+                        "settled before its publishes were"
+                    );
+                    if matches!(effect, Effect::Ack { .. }) {
+                        self.unacknowledged.remove(seq);
+                    }
+                    continue;
+                }
+                Effect::DeadLetter { reason, .. } => panic!("{reason}"),
+                Effect::ReadFlow { .. } => {}
+            }
+            self.asked.push((router, effect));
+        }
+    }
+
+    /// Answers one thing that a router asked for. `well` is false for a publish or read that fails.
+    fn answer(&mut self, number: usize, well: bool) {
+        let (router, effect) = self.asked.swap_remove(number);
+        match effect {
+            Effect::Invoke { seq, invocation } => {
+                *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
+                if !well {
+                    return self.step(router, Event::NotStored { seq });
+                }
+                let text = format!(
+                    "{}.{} {}",
+                    invocation.concept,
+                    invocation.action,
+                    String::from_utf8_lossy(&invocation.body)
+                );
+                if let Some(before) = self.stored.insert(invocation.id, text.clone()) {
+                    assert_eq!(before, text, "one id, two actions");
+                } else {
+                    self.waiting.push(invocation);
+                }
+                self.step(router, Event::Stored { seq });
+            }
+            Effect::ReadFlow { flow, .. } if well => {
+                let log = self.log.iter().filter(|logged| logged.flow == flow).cloned().collect();
+                let through = self.log.len() as u64;
+                self.step(router, Event::FlowRead { flow, through, log });
+            }
+            Effect::ReadFlow { flow, .. } => self.step(router, Event::FlowUnreadable { flow }),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn work(&mut self, number: usize) {
+        let done = self.waiting.swap_remove(number);
+        let input = serde_json::from_slice(&done.body).unwrap();
+        self.append(done.flow, &done.concept, &done.action, done.id, input, outcome(&done));
+    }
+
+    fn crash(&mut self, router: usize) {
+        self.routers[router] = Engine::new(&self.program, self.limits);
+        self.asked.retain(|(asking, _)| *asking != router);
+        self.under_way.retain(|(asking, _), _| *asking != router);
+    }
+
+    /// One step of disorder.
+    fn disturb(&mut self, choice: u8, which: usize) {
+        let router = which % 2;
+        let pick = |count: usize| (count > 0).then(|| which / 2 % count.max(1));
+        match choice % 8 {
+            0 => self.crash(router),
+            1..=3 => {
+                if let Some(seq) =
+                    pick(self.unacknowledged.len()).and_then(|number| self.unacknowledged.iter().nth(number).copied())
+                {
+                    self.deliver(router, seq);
+                }
+            }
+            4 | 5 => {
+                if let Some(number) = pick(self.asked.len()) {
+                    self.answer(number, choice % 3 != 0);
+                }
+            }
+            _ => {
+                if let Some(number) = pick(self.waiting.len()) {
+                    self.work(number);
+                }
+            }
+        }
+    }
+
+    /// Lets everything come to rest, in order.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.asked.is_empty() {
+                self.answer(0, true);
+            } else if !self.waiting.is_empty() {
+                self.work(0);
+            } else if let Some(seq) = self.unacknowledged.first().copied() {
+                self.deliver(0, seq);
+            } else {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+}
+
+fn in_order() -> BTreeMap<ActionId, String> {
+    let mut world = World::new(program(RULES), Limits::default());
+    world.settle();
+    world.stored
+}
+
+#[test]
+fn the_world_in_order_does_something_of_every_kind() {
+    let stored = in_order();
+    for kind in ["price", "sell", "pack", "note", "respond"] {
+        assert!(stored.values().any(|text| text.contains(kind)), "{kind}: {stored:#?}");
+    }
+    assert!(stored.len() > 20, "{}", stored.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_order_the_same_actions_are_asked_for(
+        steps in prop::collection::vec((any::<u8>(), any::<u16>()), 0..600),
+        cached in 1_usize..4,
+    ) {
+        let limits = Limits { cached_flows: NonZeroUsize::new(cached).unwrap(), ..Limits::default() };
+        let mut world = World::new(program(RULES), limits);
+        for (choice, which) in steps {
+            world.disturb(choice, usize::from(which));
+        }
+        // Whatever was under way in a router that nobody answers any more comes again after a restart.
+        world.crash(0);
+        world.crash(1);
+        world.settle();
+        prop_assert_eq!(world.stored, in_order());
+    }
+}

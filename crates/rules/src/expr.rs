@@ -1,0 +1,164 @@
+//! Expressions as they are run. Every expression has a value for every input: what makes no sense is null, or false.
+
+use concert_wire::value::equal;
+use serde_json::{Map, Number, Value};
+
+use crate::program::Slot;
+
+/// What stands between two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// `or`
+    Or,
+    /// `and`
+    And,
+    /// `==`
+    Equal,
+    /// `!=`
+    Unequal,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `in`
+    In,
+    /// `??`
+    Default,
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+    /// `/`
+    Divide,
+}
+
+/// An expression; variables are slots of the frame.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    /// A variable.
+    Variable(Slot),
+    /// A literal.
+    Literal(Value),
+    /// A list.
+    List(Vec<Expr>),
+    /// An object, in the order written.
+    Object(Vec<(String, Expr)>),
+    /// `value.field`
+    Field(Box<Expr>, String),
+    /// `not value`
+    Not(Box<Expr>),
+    /// Two values and what stands between them.
+    Binary(Box<Expr>, Operator, Box<Expr>),
+}
+
+impl Expr {
+    /// The value in a frame; a variable that is not bound is null.
+    pub fn eval(&self, frame: &[Option<Value>]) -> Value {
+        match self {
+            Self::Variable(slot) => frame.get(*slot).cloned().flatten().unwrap_or(Value::Null),
+            Self::Literal(value) => value.clone(),
+            Self::List(items) => items.iter().map(|item| item.eval(frame)).collect(),
+            Self::Object(members) => Value::Object(
+                members
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.eval(frame)))
+                    .collect::<Map<_, _>>(),
+            ),
+            Self::Field(value, field) => match value.eval(frame) {
+                Value::Object(mut map) => map.swap_remove(field).unwrap_or(Value::Null),
+                _ => Value::Null,
+            },
+            Self::Not(value) => Value::Bool(!is_true(&value.eval(frame))),
+            Self::Binary(left, operator, right) => binary(&left.eval(frame), *operator, || right.eval(frame)),
+        }
+    }
+
+    /// Calls `visit` with every variable.
+    pub fn variables(&self, visit: &mut impl FnMut(Slot)) {
+        match self {
+            Self::Variable(slot) => visit(*slot),
+            Self::Literal(_) => {}
+            Self::List(items) => items.iter().for_each(|item| item.variables(visit)),
+            Self::Object(members) => members.iter().for_each(|(_, value)| value.variables(visit)),
+            Self::Field(value, _) | Self::Not(value) => value.variables(visit),
+            Self::Binary(left, _, right) => {
+                left.variables(visit);
+                right.variables(visit);
+            }
+        }
+    }
+}
+
+fn is_true(value: &Value) -> bool {
+    *value == Value::Bool(true)
+}
+
+fn binary(left: &Value, operator: Operator, right: impl FnOnce() -> Value) -> Value {
+    match operator {
+        Operator::Or => Value::Bool(is_true(left) || is_true(&right())),
+        Operator::And => Value::Bool(is_true(left) && is_true(&right())),
+        Operator::Default if left.is_null() => right(),
+        Operator::Default => left.clone(),
+        Operator::Equal => Value::Bool(equal(left, &right())),
+        Operator::Unequal => Value::Bool(!equal(left, &right())),
+        Operator::Less => order(left, &right(), |order| order.is_lt()),
+        Operator::LessOrEqual => order(left, &right(), |order| order.is_le()),
+        Operator::Greater => order(left, &right(), |order| order.is_gt()),
+        Operator::GreaterOrEqual => order(left, &right(), |order| order.is_ge()),
+        Operator::In => Value::Bool(
+            right()
+                .as_array()
+                .is_some_and(|items| items.iter().any(|item| equal(left, item))),
+        ),
+        Operator::Add => match (left, right()) {
+            (Value::String(left), Value::String(right)) => Value::String(format!("{left}{right}")),
+            (left, right) => arithmetic(left, &right, |a, b| a + b),
+        },
+        Operator::Subtract => arithmetic(left, &right(), |a, b| a - b),
+        Operator::Multiply => arithmetic(left, &right(), |a, b| a * b),
+        Operator::Divide => arithmetic(left, &right(), |a, b| a / b),
+    }
+}
+
+/// Numbers by value, strings by code point; anything else has no order.
+fn order(left: &Value, right: &Value, holds: impl Fn(std::cmp::Ordering) -> bool) -> Value {
+    let order = match (left, right) {
+        (Value::Number(left), Value::Number(right)) => left
+            .as_f64()
+            .zip(right.as_f64())
+            .and_then(|(left, right)| left.partial_cmp(&right)),
+        (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+        _ => None,
+    };
+    Value::Bool(order.is_some_and(holds))
+}
+
+/// Null for what is no number, and for a result that is none.
+fn arithmetic(left: &Value, right: &Value, apply: impl Fn(f64, f64) -> f64) -> Value {
+    let Some((left, right)) = left.as_f64().zip(right.as_f64()) else {
+        return Value::Null;
+    };
+    number(apply(left, right))
+}
+
+/// A whole number is written without a fraction.
+fn number(value: f64) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= EXACT {
+        // Whole and in range, so the text is an integer's.
+        return serde_json::from_str(&format!("{value:.0}")).map_or(Value::Null, |number: Value| {
+            if number.as_f64() == Some(0.0) {
+                Value::from(0)
+            } else {
+                number
+            }
+        });
+    }
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}

@@ -1,0 +1,102 @@
+//! The route table, from the requests that rules wait for and the places that their keys flow to.
+
+use std::collections::BTreeMap;
+
+use concert_wire::routes::{Route, RouteKey, RouteTable, ValueType};
+
+use crate::check::uses::unify;
+use crate::check::{Checked, KeyBound, RequestKey, RequestPattern};
+use crate::diagnostics::{CONFLICT, Diagnostic};
+
+/// Derives the table, and tells every rule of a path what the others know of its keys: what is a secret in one is a secret in all.
+pub(crate) fn derive(version: &str, rules: &mut [Checked], diagnostics: &mut Vec<Diagnostic>) -> RouteTable {
+    let mut kinds: BTreeMap<(String, String), ValueType> = BTreeMap::new();
+    for rule in rules.iter() {
+        for (request, key) in keys(rule) {
+            let Some(kind) = kind(rule, key) else { continue };
+            let name = (request.path.clone(), key.name.to_string());
+            match kinds.get(&name) {
+                None => drop(kinds.insert(name, kind)),
+                Some(known) if *known == ValueType::Secret || kind == ValueType::Secret => {
+                    drop(kinds.insert(name, ValueType::Secret))
+                }
+                Some(known) => match unify(known, &kind) {
+                    Some(both) => drop(kinds.insert(name, both)),
+                    None => {
+                        let message = format!(
+                            "`{}` of the path `{}` is {} here and {} in another rule",
+                            key.name,
+                            request.path,
+                            kind.describe(),
+                            known.describe()
+                        );
+                        diagnostics.push(Diagnostic::error(CONFLICT, key.span, message));
+                    }
+                },
+            }
+        }
+    }
+    let mut table = RouteTable {
+        version: version.to_owned(),
+        routes: BTreeMap::new(),
+    };
+    for rule in rules.iter_mut() {
+        for request in &rule.requests {
+            table.routes.entry(request.path.clone()).or_default();
+            for key in &request.keys {
+                let kind = kinds.get(&(request.path.clone(), key.name.to_string())).cloned();
+                if let (KeyBound::Variable(slot), Some(ValueType::Secret)) = (&key.bound, &kind) {
+                    rule.variables.learn(*slot, kind);
+                }
+            }
+        }
+    }
+    for (path, route) in &mut table.routes {
+        fill(path, route, rules, &kinds);
+    }
+    table
+}
+
+fn keys(rule: &Checked) -> impl Iterator<Item = (&RequestPattern, &RequestKey)> {
+    rule.requests
+        .iter()
+        .flat_map(|request| request.keys.iter().map(move |key| (request, key)))
+}
+
+fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
+    match &key.bound {
+        KeyBound::Variable(slot) => rule.variables.get(*slot)?.kind.clone(),
+        KeyBound::Literal(kind) => Some(kind.clone()),
+    }
+}
+
+/// A key is required when every rule that starts from the path alone needs it: without it nothing would happen.
+fn fill(path: &str, route: &mut Route, rules: &[Checked], kinds: &BTreeMap<(String, String), ValueType>) {
+    let requests: Vec<&RequestPattern> = rules
+        .iter()
+        .flat_map(|rule| &rule.requests)
+        .filter(|request| request.path == path)
+        .collect();
+    let roots: Vec<&&RequestPattern> = requests.iter().filter(|request| request.is_root).collect();
+    for key in requests.iter().flat_map(|request| &request.keys) {
+        let needs = |request: &RequestPattern| {
+            request
+                .keys
+                .iter()
+                .any(|other| other.name == key.name && !other.optional)
+        };
+        let kind = kinds
+            .get(&(path.to_owned(), key.name.to_string()))
+            .cloned()
+            .unwrap_or(ValueType::Any);
+        let required = !roots.is_empty() && roots.iter().all(|root| needs(root));
+        route.keys.insert(
+            key.name.to_string(),
+            RouteKey {
+                required,
+                secret: kind == ValueType::Secret,
+                kind,
+            },
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! What a concept is: its actions and queries with their parameters, outcomes and types.
+
+use std::sync::Arc;
+
+use concert_wire::routes::ValueType;
+use serde_json::{Map, Value};
+
+/// One concept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConceptSpec {
+    /// The concept's name.
+    pub name: Arc<str>,
+    /// The text after `purpose`.
+    pub purpose: String,
+    /// The actions, in the order written.
+    pub actions: Vec<ActionSpec>,
+    /// The queries, in the order written.
+    pub queries: Vec<QuerySpec>,
+}
+
+/// One action with all of its outcomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionSpec {
+    /// The action's name.
+    pub name: Arc<str>,
+    /// The input; every signature of an action has the same.
+    pub input: Params,
+    /// The outputs of the success outcome, if there is one.
+    pub success: Option<Params>,
+    /// Whether a failure `: (error: String)` is declared.
+    pub can_fail: bool,
+    /// Whether the spec says `effects`: only an action without may be left undone when its deadline has passed.
+    pub has_effects: bool,
+}
+
+/// One query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuerySpec {
+    /// The query's name, beginning with `_`.
+    pub name: Arc<str>,
+    /// The input.
+    pub input: Params,
+    /// The keys of a row.
+    pub output: Params,
+    /// How many rows there may be.
+    pub rows: Rows,
+}
+
+/// How many rows a query may answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// `(…)`: exactly one.
+    One,
+    /// `(…)?`: none or one.
+    AtMostOne,
+    /// `(…)*`: any number.
+    Any,
+}
+
+/// A parameter list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Params {
+    /// The declared parameters, in the order written.
+    pub params: Vec<Param>,
+    /// `...`: further keys are admitted.
+    pub open: bool,
+}
+
+/// One declared parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Param {
+    /// The parameter's name.
+    pub name: Arc<str>,
+    /// `name?`: may be absent.
+    pub optional: bool,
+    /// The type of its value.
+    pub kind: ValueType,
+}
+
+/// One thing that is wrong with a value. No value is repeated: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mistake {
+    /// A required key is not there.
+    #[error("`{0}` is missing")]
+    Missing(Arc<str>),
+    /// A key is there that the spec does not name.
+    #[error("`{0}` is not a parameter")]
+    Unknown(String),
+    /// A value is of another type.
+    #[error("`{0}` must be {1}")]
+    IllTyped(Arc<str>, String),
+}
+
+impl Params {
+    /// The parameter of this name.
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        self.params.iter().find(|param| &*param.name == name)
+    }
+}
+
+/// Holds an object to a parameter list: an action's input, or an output.
+///
+/// # Errors
+/// Every mistake at once.
+pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    for param in &params.params {
+        match input.get(&*param.name) {
+            Some(value) if !param.kind.accepts(value) => {
+                mistakes.push(Mistake::IllTyped(param.name.clone(), param.kind.describe()))
+            }
+            None if !param.optional => mistakes.push(Mistake::Missing(param.name.clone())),
+            _ => {}
+        }
+    }
+    if !params.open {
+        mistakes.extend(
+            input
+                .keys()
+                .filter(|key| params.get(key).is_none())
+                .map(|key| Mistake::Unknown(key.clone())),
+        );
+    }
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+}
+
+/// Holds the rows of a query to what the spec says of them.
+///
+/// # Errors
+/// There are too few or too many rows, or one has the wrong keys; as a sentence.
+pub fn check_rows(query: &QuerySpec, rows: &[Map<String, Value>]) -> Result<(), String> {
+    let count_ok = match query.rows {
+        Rows::One => rows.len() == 1,
+        Rows::AtMostOne => rows.len() <= 1,
+        Rows::Any => true,
+    };
+    if !count_ok {
+        return Err(format!(
+            "{} answered with {} rows, which its spec does not allow",
+            query.name,
+            rows.len()
+        ));
+    }
+    for row in rows {
+        check_input(&query.output, row).map_err(|mistakes| {
+            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            format!("a row of {} does not fit its spec: {}", query.name, mistakes.join("; "))
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(open: bool, input: &Value, expected: &str) {
+        let param = |name: &str, optional, kind| Param {
+            name: name.into(),
+            optional,
+            kind,
+        };
+        let params = vec![
+            param("name", false, ValueType::String),
+            param("secret", false, ValueType::Secret),
+            param("note", true, ValueType::String),
+        ];
+        let found = check_input(&Params { params, open }, input.as_object().unwrap());
+        let found = found.map_or_else(
+            |mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            |()| String::new(),
+        );
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_mistake_is_told_and_no_value_is() {
+        check(false, &json!({"name": "a", "secret": "s"}), "");
+        check(false, &json!({"name": "a", "secret": "s", "note": "n"}), "");
+        check(
+            false,
+            &json!({"secret": 5, "more": "hunter22"}),
+            "`name` is missing; `secret` must be a string; `more` is not a parameter",
+        );
+        check(true, &json!({"name": "a", "secret": "s", "more": 1}), "");
+        check(
+            true,
+            &json!({"name": "a", "secret": "s", "note": null}),
+            "`note` must be a string",
+        );
+    }
+
+    #[test]
+    fn rows_are_counted_and_looked_at() {
+        let output = Params {
+            params: vec![Param {
+                name: "user".into(),
+                optional: false,
+                kind: ValueType::Id("User".into()),
+            }],
+            open: false,
+        };
+        let query = |rows| QuerySpec {
+            name: "_q".into(),
+            input: Params::default(),
+            output: output.clone(),
+            rows,
+        };
+        let row = json!({"user": "u"}).as_object().unwrap().clone();
+        for (rows, count, ok) in [
+            (Rows::One, 0, false),
+            (Rows::One, 1, true),
+            (Rows::AtMostOne, 0, true),
+            (Rows::AtMostOne, 2, false),
+            (Rows::Any, 5, true),
+        ] {
+            assert_eq!(
+                check_rows(&query(rows), &vec![row.clone(); count]).is_ok(),
+                ok,
+                "{rows:?} {count}"
+            );
+        }
+        let wrong = json!({"user": 5}).as_object().unwrap().clone();
+        assert!(check_rows(&query(Rows::Any), &[wrong]).is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! The connection to NATS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use clap::Args;
+
+/// Where the bus is, and who we are there.
+#[derive(Debug, Clone, Args)]
+pub struct BusArgs {
+    /// The NATS server, or several separated by commas.
+    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
+    pub nats_url: String,
+    /// A NATS credentials file; without one, user and password may stand in the URL.
+    #[arg(long, env = "NATS_CREDS", value_name = "FILE")]
+    pub nats_creds: Option<PathBuf>,
+}
+
+/// A connection, and JetStream on it.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    /// Core NATS.
+    pub client: async_nats::Client,
+    /// JetStream.
+    pub jetstream: jetstream::Context,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server cannot be reached or refuses us.
+    #[error("NATS at {url} cannot be reached: {source}")]
+    Server {
+        /// Where it was looked for, without credentials.
+        url: String,
+        /// Why not.
+        source: async_nats::ConnectError,
+    },
+    /// The credentials file cannot be read.
+    #[error("the NATS credentials file {path} cannot be read: {source}", path = .path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The URL cannot be read.
+    #[error("`{0}` is not a NATS URL such as nats://127.0.0.1:4222")]
+    Url(String),
+}
+
+/// Publishes under way at once on one connection; more wait.
+const MAX_ACKS_IN_FLIGHT: usize = 4096;
+/// How long a publish or an API request may take before it counts as failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first connection is tried, since servers and processes start together.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+impl Bus {
+    /// Connects; a server that is not there yet is waited for. Later interruptions are mended by the client.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(args: &BusArgs, name: &str) -> Result<Self, ConnectError> {
+        let urls = args
+            .nats_url
+            .split(',')
+            .map(|url| url.trim().parse::<async_nats::ServerAddr>());
+        let urls: Vec<_> = urls
+            .collect::<Result<_, _>>()
+            .map_err(|_| ConnectError::Url(without_credentials(&args.nats_url)))?;
+        let started = tokio::time::Instant::now();
+        loop {
+            let error = match options(args, name).await?.connect(urls.as_slice()).await {
+                Ok(client) => {
+                    let jetstream = jetstream::context::ContextBuilder::new()
+                        .timeout(REQUEST_TIMEOUT)
+                        .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
+                        .backpressure_on_inflight(true)
+                        .build(client.clone());
+                    return Ok(Self { client, jetstream });
+                }
+                Err(error) => error,
+            };
+            let hopeless = matches!(
+                error.kind(),
+                async_nats::ConnectErrorKind::Authentication | async_nats::ConnectErrorKind::AuthorizationViolation
+            );
+            if hopeless || started.elapsed() > CONNECT_PATIENCE {
+                return Err(ConnectError::Server {
+                    url: without_credentials(&args.nats_url),
+                    source: error,
+                });
+            }
+            tracing::debug!(%error, "NATS is not there yet");
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+}
+
+impl Bus {
+    /// Whether the connection stands now.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+}
+
+async fn options(args: &BusArgs, name: &str) -> Result<async_nats::ConnectOptions, ConnectError> {
+    let mut options = async_nats::ConnectOptions::new();
+    if let Some(path) = &args.nats_creds {
+        options = options
+            .credentials_file(path)
+            .await
+            .map_err(|source| ConnectError::Credentials {
+                path: path.clone(),
+                source,
+            })?;
+    }
+    Ok(options
+        .name(name)
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .ping_interval(Duration::from_secs(10))
+        .subscription_capacity(64 * 1024)
+        .reconnect_delay_callback(|attempts| Duration::from_millis(u64::try_from(attempts.min(20)).unwrap_or(20) * 50))
+        .event_callback(|event| async move {
+            match event {
+                async_nats::Event::Connected => tracing::info!("connected to NATS"),
+                async_nats::Event::Disconnected => {
+                    tracing::warn!("the connection to NATS is lost; trying to connect again")
+                }
+                other => tracing::warn!(event = %other, "NATS"),
+            }
+        }))
+}
+
+/// A URL as it may be shown.
+fn without_credentials(urls: &str) -> String {
+    let show = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (None, Some((_, host))) => host.to_owned(),
+        _ => url.to_owned(),
+    };
+    urls.split(',').map(show).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown_with_a_url() {
+        assert_eq!(
+            without_credentials("nats://bob:hunter22@a:4222,nats://b:4222"),
+            "nats://a:4222,nats://b:4222"
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! Dead letters: messages that no retry will fix. They are kept for people to look at, with the reason.
+
+use async_nats::HeaderMap;
+use concert_wire::header;
+use concert_wire::name::{ActionName, ConceptName};
+use concert_wire::subject;
+
+use crate::bus::Bus;
+use crate::log::{self, PublishError};
+
+/// What is known of a message that is given up.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// Whose it was, as far as the subject tells.
+    pub concept: ConceptName,
+    /// Which action it was, as far as the subject tells.
+    pub action: Option<ActionName>,
+    /// The subject that it came on.
+    pub subject: String,
+    /// Why no retry will help.
+    pub reason: String,
+    /// Further headers: the flow and the id, where they are known.
+    pub headers: HeaderMap,
+    /// The body, with its secrets sealed; empty where that could not be done.
+    pub body: Vec<u8>,
+}
+
+impl DeadLetter {
+    /// Stores it.
+    ///
+    /// # Errors
+    /// It could not be stored; the message must not be given up yet.
+    pub async fn publish(self, bus: &Bus) -> Result<(), PublishError> {
+        let mut headers = self.headers;
+        headers.insert(header::REASON, one_line(&self.reason));
+        headers.insert(header::SUBJECT, one_line(&self.subject));
+        tracing::error!(subject = %self.subject, reason = %self.reason, "dead letter");
+        log::publish(
+            bus,
+            subject::dead(&self.concept, self.action.as_ref()),
+            headers,
+            self.body.into(),
+        )
+        .await
+        .map(|_| ())
+    }
+}
+
+/// A header's value holds no line break.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(1000)
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! Key files: where they are, how they are read, and how they are made on a machine that has none.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use concert_wire::keyring::{BadKeyring, KEY_BYTES, Key, Keyring};
+
+/// Where the keys are.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArgs {
+    /// The directory of the key files.
+    #[arg(long, env = "CONCERT_KEYS", default_value = "keys", value_name = "DIR")]
+    pub keys: PathBuf,
+}
+
+/// What a key file is for; each process reads only those that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Seals secrets between edge and workers.
+    Seal,
+    /// Derives session tokens (the worker of Sessioning alone).
+    Session,
+    /// Derives the flow of a repeatable request (the edge alone).
+    Edge,
+}
+
+impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 3] = [Self::Seal, Self::Session, Self::Edge];
+
+    /// The name of the file within the directory of keys.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal.key",
+            Self::Session => "session.key",
+            Self::Edge => "edge.key",
+        }
+    }
+}
+
+/// Why keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("the key file {path} cannot be {doing}: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is no key file.
+    #[error("the key file {path} cannot be used: {source}", path = .path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: BadKeyring,
+    },
+    /// The system has no randomness.
+    #[error("no key can be drawn: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Reads the keys of one purpose.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn load(dir: &Path, purpose: Purpose) -> Result<Keyring, KeyError> {
+    let path = dir.join(purpose.file_name());
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Keyring::parse(&text).map_err(|source| KeyError::Content { path, source }),
+        Err(source) => Err(KeyError::File {
+            path,
+            doing: "read",
+            source,
+        }),
+    }
+}
+
+/// Makes the key files that are missing, readable by their owner alone; those that are there stay as they are.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn make_missing(dir: &Path) -> Result<(), KeyError> {
+    let file_error = |path: &Path, source| KeyError::File {
+        path: path.to_owned(),
+        doing: "written",
+        source,
+    };
+    std::fs::create_dir_all(dir).map_err(|source| file_error(dir, source))?;
+    for purpose in Purpose::ALL {
+        let path = dir.join(purpose.file_name());
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = match options.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+            Err(source) => return Err(file_error(&path, source)),
+        };
+        let mut bytes = [0_u8; KEY_BYTES];
+        getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
+        file.write_all(Key::new("k1", bytes).to_line().as_bytes())
+            .map_err(|source| file_error(&path, source))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_differ_by_purpose() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(load(dir.path(), Purpose::Seal), Err(KeyError::File { .. })));
+        make_missing(dir.path()).unwrap();
+        let bytes = |purpose| *load(dir.path(), purpose).unwrap().current().bytes();
+        let before = Purpose::ALL.map(bytes);
+        assert!(before[0] != before[1] && before[1] != before[2] && before[0] != before[2]);
+        make_missing(dir.path()).unwrap();
+        assert!(before == Purpose::ALL.map(bytes));
+    }
+}

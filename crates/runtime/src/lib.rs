@@ -1,0 +1,16 @@
+//! What every process needs and no process should write twice: the bus, the log, keys, telemetry, shutdown, retries and the clock.
+//!
+//! All I/O with NATS that more than one process does is here; what is said over it is fixed by `concert-wire`.
+
+pub mod ack;
+pub mod bus;
+pub mod clock;
+pub mod dead;
+pub mod feed;
+pub mod keys;
+pub mod log;
+pub mod nats;
+pub mod process;
+pub mod retry;
+pub mod streams;
+pub mod telemetry;

@@ -1,0 +1,190 @@
+//! Publishing once, and reading the log.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use concert_wire::id::FlowId;
+use concert_wire::subject;
+use futures_util::StreamExt as _;
+
+use crate::bus::Bus;
+
+/// The header that makes the server refuse a second message on a subject: every subject of Concert is used once.
+const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+/// Completions that one read of a flow answers with at most (a limit of the server).
+const READ_BATCH: usize = 1024;
+/// How long a read may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is stored now.
+    Stored,
+    /// A message stood on this subject before.
+    AlreadyThere,
+}
+
+/// Why a publish was not stored. Whether it was is not always known: `NotConfirmed` may have been.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The stream is at its bound, or the server is short of something; the message was not stored.
+    #[error("the stream refuses: {0}")]
+    Refused(String),
+    /// No stream takes this subject.
+    #[error("no stream takes `{0}`: its worker has never run")]
+    NoStream(String),
+    /// The message is larger than the server takes.
+    #[error("the message is larger than the server takes")]
+    TooLarge,
+    /// No answer came.
+    #[error("no confirmation: {0}")]
+    NotConfirmed(String),
+}
+
+impl PublishError {
+    /// Whether the server said that it did not store the message.
+    pub const fn is_refusal(&self) -> bool {
+        !matches!(self, Self::NotConfirmed(_))
+    }
+}
+
+/// Publishes on a subject that must be free, and waits until the server has stored it.
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn publish_once(
+    bus: &Bus,
+    subject: String,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> Result<Published, PublishError> {
+    headers.insert(EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    publish(bus, subject, headers, body).await
+}
+
+/// Publishes and waits until the server has stored it.
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn publish(bus: &Bus, subject: String, headers: HeaderMap, body: Bytes) -> Result<Published, PublishError> {
+    let sent = bus.jetstream.publish_with_headers(subject.clone(), headers, body).await;
+    let stored = match sent {
+        Ok(ack) => ack.await,
+        Err(error) => Err(error),
+    };
+    let Err(error) = stored else {
+        return Ok(Published::Stored);
+    };
+    match error.kind() {
+        PublishErrorKind::WrongLastSequence => Ok(Published::AlreadyThere),
+        PublishErrorKind::StreamNotFound => Err(PublishError::NoStream(subject)),
+        PublishErrorKind::MaxPayloadExceeded => Err(PublishError::TooLarge),
+        PublishErrorKind::Other if has_api_error(&error) => Err(PublishError::Refused(error.to_string())),
+        _ => Err(PublishError::NotConfirmed(error.to_string())),
+    }
+}
+
+fn has_api_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .source()
+        .is_some_and(|source| source.is::<async_nats::jetstream::Error>() || has_api_error(source))
+}
+
+/// A message of the log.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its sequence.
+    pub seq: u64,
+    /// Its subject.
+    pub subject: String,
+    /// Its headers, and those that the server added.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// The log cannot be read now.
+#[derive(Debug, thiserror::Error)]
+#[error("the log cannot be read: {0}")]
+pub struct ReadError(String);
+
+fn unreadable(error: impl std::fmt::Display) -> ReadError {
+    ReadError(error.to_string())
+}
+
+/// The message on one subject of the log.
+///
+/// # Errors
+/// The server does not answer; that a message is not there is no error.
+pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError> {
+    let api = format!("$JS.API.DIRECT.GET.{}.{subject}", subject::LOG);
+    let message = bus.client.request(api, Bytes::new()).await.map_err(unreadable)?;
+    match message.status {
+        Some(StatusCode::NOT_FOUND) => Ok(None),
+        Some(status) => Err(ReadError(format!("status {status}"))),
+        None => stored(message).map(Some),
+    }
+}
+
+/// Everything that the log has of a flow, and the sequence up to which it was read.
+///
+/// # Errors
+/// The server does not answer in time, or the flow has more completions than one read answers with.
+pub async fn read_flow(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
+    tokio::time::timeout(READ_TIMEOUT, read_flow_to_its_end(bus, flow))
+        .await
+        .map_err(|_| ReadError("no answer in time".to_owned()))?
+}
+
+async fn read_flow_to_its_end(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
+    let inbox = bus.client.new_inbox();
+    let mut answers = bus.client.subscribe(inbox.clone()).await.map_err(unreadable)?;
+    let request = serde_json::json!({ "multi_last": [subject::flow(flow)], "batch": READ_BATCH });
+    let api = format!("$JS.API.DIRECT.GET.{}", subject::LOG);
+    bus.client
+        .publish_with_reply(api, inbox, request.to_string().into())
+        .await
+        .map_err(unreadable)?;
+    let mut found = Vec::new();
+    while let Some(message) = answers.next().await {
+        match message.status {
+            None => found.push(stored(message)?),
+            Some(StatusCode::NOT_FOUND) => return Ok((0, found)),
+            // The end of the batch.
+            Some(status) if status.as_u16() == 204 => {
+                let through = number(message.headers.as_ref(), "Nats-UpTo-Sequence")
+                    .ok_or_else(|| ReadError("no end of the read".to_owned()))?;
+                return Ok((through, found));
+            }
+            Some(status) => {
+                return Err(ReadError(format!(
+                    "status {status} {}",
+                    message.description.unwrap_or_default()
+                )));
+            }
+        }
+    }
+    Err(ReadError("the connection ended".to_owned()))
+}
+
+fn stored(message: async_nats::Message) -> Result<Stored, ReadError> {
+    let headers = message.headers.unwrap_or_default();
+    let seq = number(Some(&headers), "Nats-Sequence").ok_or_else(|| ReadError("no sequence".to_owned()))?;
+    let subject = headers
+        .get("Nats-Subject")
+        .ok_or_else(|| ReadError("no subject".to_owned()))?
+        .to_string();
+    Ok(Stored {
+        seq,
+        subject,
+        headers,
+        body: message.payload,
+    })
+}
+
+fn number(headers: Option<&HeaderMap>, name: &str) -> Option<u64> {
+    headers?.get(name)?.as_str().parse().ok()
+}

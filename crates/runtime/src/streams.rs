@@ -1,0 +1,257 @@
+//! The streams, the consumers on them and the KV bucket, as `docs/wire.md` describes them.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull};
+use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use clap::Args;
+use concert_wire::name::ConceptName;
+use concert_wire::subject;
+
+use crate::bus::Bus;
+
+/// The bounds of the log.
+#[derive(Debug, Clone, Args)]
+pub struct LogLimits {
+    /// How long a completion stays in the log, in hours.
+    #[arg(long, env = "CONCERT_LOG_MAX_AGE_HOURS", default_value_t = 24, value_name = "HOURS")]
+    pub log_max_age_hours: u64,
+    /// Completions in the log at most; each takes about 0.6 KB of the server's memory. Past it requests are answered with 503.
+    #[arg(
+        long,
+        env = "CONCERT_LOG_MAX_MESSAGES",
+        default_value_t = 4_000_000,
+        value_name = "N"
+    )]
+    pub log_max_messages: i64,
+    /// Replicas of each stream, in a NATS cluster.
+    #[arg(long, env = "CONCERT_STREAM_REPLICAS", default_value_t = 1, value_name = "N")]
+    pub stream_replicas: usize,
+}
+
+/// How many invocations of one concept may wait. Past it new ones are refused and tried again.
+const ACTIONS_MAX_MESSAGES: i64 = 1_000_000;
+/// How long dead letters are kept.
+const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a delivered message may take before it is delivered again.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Unacknowledged messages of one consumer at most.
+const MAX_ACK_PENDING: i64 = 20_000;
+/// After this without a sign, a standby router takes over from the active one.
+const PIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The consumer of a concept's workers.
+const WORKERS: &str = "workers";
+/// The consumer of the routers, and their priority group.
+const ROUTERS: &str = "routers";
+
+/// A stream, consumer or bucket cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot be set up: {source}")]
+pub struct SetupError {
+    what: String,
+    source: async_nats::Error,
+}
+
+fn failed<E: Into<async_nats::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> SetupError {
+    let what = what.into();
+    move |source| SetupError {
+        what,
+        source: source.into(),
+    }
+}
+
+/// Makes the log and the dead letters, or brings them to these bounds.
+///
+/// # Errors
+/// The server refuses.
+pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
+    let dead = Config {
+        name: subject::DEAD.to_owned(),
+        description: Some("messages that no retry will fix".to_owned()),
+        subjects: vec![subject::DEAD_SUBJECTS.to_owned()],
+        max_age: DEAD_MAX_AGE,
+        max_messages: ACTIONS_MAX_MESSAGES,
+        ..stream_config(limits)
+    };
+    bus.jetstream
+        .create_or_update_stream(dead)
+        .await
+        .map_err(failed("the stream DEAD"))?;
+    let log = Config {
+        name: subject::LOG.to_owned(),
+        description: Some("the log: every completed action of every flow".to_owned()),
+        subjects: vec![subject::LOG_SUBJECTS.to_owned()],
+        max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
+        max_messages: limits.log_max_messages,
+        ..stream_config(limits)
+    };
+    bus.jetstream
+        .create_or_update_stream(log)
+        .await
+        .map_err(failed("the stream COMPLETIONS"))?;
+    existing_log(bus).await
+}
+
+/// The log, made by a router; workers and edges that come first wait for it.
+///
+/// # Errors
+/// It is not there.
+pub async fn existing_log(bus: &Bus) -> Result<Stream, SetupError> {
+    bus.jetstream
+        .get_stream(subject::LOG)
+        .await
+        .map_err(failed("the stream COMPLETIONS"))
+}
+
+/// Makes a concept's stream of invocations.
+///
+/// # Errors
+/// The server refuses.
+pub async fn actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Result<Stream, SetupError> {
+    let name = subject::actions_stream(concept);
+    let config = Config {
+        description: Some(format!("actions that {concept} is asked for")),
+        subjects: vec![subject::actions_subjects(concept)],
+        retention: RetentionPolicy::WorkQueue,
+        max_messages: ACTIONS_MAX_MESSAGES,
+        name: name.clone(),
+        ..stream_config(limits)
+    };
+    bus.jetstream
+        .create_or_update_stream(config)
+        .await
+        .map_err(failed(format!("the stream {name}")))?;
+    bus.jetstream
+        .get_stream(&name)
+        .await
+        .map_err(failed(format!("the stream {name}")))
+}
+
+fn stream_config(limits: &LogLimits) -> Config {
+    Config {
+        storage: StorageType::File,
+        // A full stream refuses, and the publisher knows; it never drops what it has accepted.
+        discard: DiscardPolicy::New,
+        allow_direct: true,
+        num_replicas: limits.stream_replicas,
+        ..Config::default()
+    }
+}
+
+/// The consumer that a concept's workers share.
+///
+/// # Errors
+/// The server refuses.
+pub async fn workers_consumer(stream: &Stream) -> Result<PullConsumer, SetupError> {
+    let config = pull::Config {
+        durable_name: Some(WORKERS.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        // Past a maximum, delivery would stop without a word; the worker host counts instead.
+        max_deliver: -1,
+        max_ack_pending: MAX_ACK_PENDING,
+        ..pull::Config::default()
+    };
+    stream
+        .create_consumer(config)
+        .await
+        .map_err(failed("the workers' consumer"))
+}
+
+/// The consumer that the routers share: one is active, the others stand by. It has no filter, since the router must know every sequence that it received.
+///
+/// # Errors
+/// The server refuses.
+pub async fn routers_consumer(log: &Stream) -> Result<PullConsumer, SetupError> {
+    let config = pull::Config {
+        durable_name: Some(ROUTERS.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: MAX_ACK_PENDING,
+        priority_policy: PriorityPolicy::PinnedClient,
+        priority_groups: vec![ROUTERS.to_owned()],
+        priority_timeout: PIN_TIMEOUT,
+        ..pull::Config::default()
+    };
+    log.create_consumer(config)
+        .await
+        .map_err(failed("the routers' consumer"))
+}
+
+/// Messages asked for at once, and how often the server must give a sign of life: without a heartbeat a restart of the server would stall the stream in silence.
+fn pull_settings(consumer: &PullConsumer, batch: usize) -> pull::StreamBuilder<'_> {
+    consumer
+        .stream()
+        .max_messages_per_batch(batch)
+        .heartbeat(Duration::from_millis(900))
+        .expires(Duration::from_secs(2))
+}
+
+/// The messages of a workers' consumer.
+///
+/// # Errors
+/// The server refuses.
+pub async fn worker_messages(consumer: &PullConsumer, batch: usize) -> Result<pull::Stream, SetupError> {
+    pull_settings(consumer, batch)
+        .messages()
+        .await
+        .map_err(failed("the workers' messages"))
+}
+
+/// The messages of the routers' consumer.
+///
+/// # Errors
+/// The server refuses.
+pub async fn router_messages(consumer: &PullConsumer, batch: usize) -> Result<pull::Stream, SetupError> {
+    pull_settings(consumer, batch)
+        .group(ROUTERS)
+        .messages()
+        .await
+        .map_err(failed("the routers' messages"))
+}
+
+/// The KV bucket `concert`.
+///
+/// # Errors
+/// The server refuses.
+pub async fn bucket(bus: &Bus, limits: &LogLimits) -> Result<kv::Store, SetupError> {
+    let config = kv::Config {
+        bucket: subject::BUCKET.to_owned(),
+        history: 5,
+        num_replicas: limits.stream_replicas,
+        ..kv::Config::default()
+    };
+    match bus.jetstream.get_key_value(subject::BUCKET).await {
+        Ok(store) => Ok(store),
+        Err(_) => bus
+            .jetstream
+            .create_key_value(config)
+            .await
+            .map_err(failed("the KV bucket concert")),
+    }
+}
+
+/// Lets a standby router take over at once, instead of after [`PIN_TIMEOUT`].
+///
+/// # Errors
+/// The server refuses.
+pub async fn unpin_router(bus: &Bus) -> Result<(), SetupError> {
+    let log = existing_log(bus).await?;
+    log.unpin_consumer(ROUTERS, ROUTERS)
+        .await
+        .map_err(failed("the routers' consumer"))
+}
+
+/// The KV bucket `concert`, made by a router.
+///
+/// # Errors
+/// It is not there.
+pub async fn existing_bucket(bus: &Bus) -> Result<kv::Store, SetupError> {
+    bus.jetstream
+        .get_key_value(subject::BUCKET)
+        .await
+        .map_err(failed("the KV bucket concert"))
+}

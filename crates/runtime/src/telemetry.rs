@@ -1,0 +1,58 @@
+//! Logging. Lines go to standard error, so that standard output stays free for what a command prints.
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// How and what to log.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// What to log: a level, or directives such as `info,concert_router=debug`.
+    #[arg(
+        long = "log",
+        env = "CONCERT_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        global = true
+    )]
+    pub filter: String,
+    /// The form of a log line.
+    #[arg(long, env = "CONCERT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// The filter cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the log filter `{filter}` cannot be read: {source}")]
+pub struct BadFilter {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// The filter cannot be read.
+pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
+    let filter = EnvFilter::try_new(&args.filter).map_err(|source| BadFilter {
+        filter: args.filter.clone(),
+        source,
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first.
+    let _already = match args.log_format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Ids. All of them are UUIDs, and those of a flow follow from its root and its log alone, so that whoever computes them again gets the same.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid, Variant};
+
+const MS_PER_DAY: u64 = 86_400_000;
+
+/// A string that is not a UUID in its hyphenated form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a UUID")]
+pub struct NotAnId;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Takes a UUID as this kind of id.
+            pub const fn new(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The id as a UUID.
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            /// Accepts the hyphenated form only: the other spellings of a UUID would be other subjects for the same id.
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
+                    return Err(NotAnId);
+                }
+                Uuid::try_parse(text).map(Self).map_err(|_| NotAnId)
+            }
+        }
+    };
+}
+
+id! {
+    /// All actions that descend from one root carry its flow id.
+    FlowId
+}
+id! {
+    /// One invocation and its completion.
+    ActionId
+}
+id! {
+    /// One rule, one matched set of completions.
+    FiringId
+}
+
+impl FlowId {
+    /// The action id of the flow's root: the same UUID.
+    pub const fn root(self) -> ActionId {
+        ActionId(self.0)
+    }
+
+    /// The flow of a repeatable request (`Idempotency-Key`): a UUIDv8 of the UTC day and a digest, so that the same digest on the same day is the same flow.
+    pub fn of_day(unix_ms: u64, digest: &[u8; 32]) -> Self {
+        let day_start_ms = unix_ms - unix_ms % MS_PER_DAY;
+        Self(timestamped(day_start_ms, digest, Builder::from_custom_bytes))
+    }
+
+    /// The latest time at which the flow can have been born, in milliseconds since 1970; `None` where the id does not tell.
+    pub fn born_before_ms(self) -> Option<u64> {
+        let bytes = self.0.as_bytes();
+        if self.0.get_variant() != Variant::RFC4122 {
+            return None;
+        }
+        let ms = bytes.iter().take(6).fold(0_u64, |ms, byte| ms << 8 | u64::from(*byte));
+        match self.0.get_version_num() {
+            7 => Some(ms),
+            8 => Some(ms + MS_PER_DAY),
+            _ => None,
+        }
+    }
+
+    /// The id of the one answer that a flow gets when a limit was reached; it follows from the flow alone.
+    pub fn limit_response(self) -> ActionId {
+        ActionId(Uuid::new_v5(&self.0, b"limit"))
+    }
+}
+
+impl ActionId {
+    /// The flow that this action is the root of.
+    pub const fn as_root(self) -> FlowId {
+        FlowId(self.0)
+    }
+
+    /// The id of an action that was injected without one: it follows from where the message stands in its stream, so that a redelivery has the same.
+    ///
+    /// `timestamp_ns` is the stream's timestamp of the message, in nanoseconds since 1970.
+    pub fn injected(stream: &str, sequence: u64, timestamp_ns: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(stream.as_bytes());
+        hash.update([0]);
+        hash.update(sequence.to_be_bytes());
+        hash.update(timestamp_ns.to_be_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        Self(timestamped(timestamp_ns / 1_000_000, &digest, |bytes| {
+            Builder::from_custom_bytes(bytes).with_version(uuid::Version::SortRand)
+        }))
+    }
+
+    /// The id of the call at `position` of the frame `frame` of a firing.
+    pub fn of_call(firing: FiringId, frame: u32, position: u32) -> Self {
+        let mut name = [0_u8; 8];
+        for (to, from) in name
+            .iter_mut()
+            .zip(frame.to_be_bytes().into_iter().chain(position.to_be_bytes()))
+        {
+            *to = from;
+        }
+        Self(Uuid::new_v5(&firing.0, &name))
+    }
+
+    /// The id of the router's own answer to this action's failure, which no rule answered.
+    pub fn fault_response(self) -> Self {
+        Self(Uuid::new_v5(&self.0, b"fault"))
+    }
+}
+
+impl FiringId {
+    /// The id of a firing: the rule's name and its causes *in the order of the rule's patterns*.
+    pub fn of(flow: FlowId, sync: &str, causes: impl IntoIterator<Item = ActionId>) -> Self {
+        let mut name = Vec::with_capacity(sync.len() + 1 + 4 * 16);
+        name.extend_from_slice(sync.as_bytes());
+        name.push(0);
+        for cause in causes {
+            name.extend_from_slice(cause.0.as_bytes());
+        }
+        Self(Uuid::new_v5(&flow.0, &name))
+    }
+}
+
+/// 48 bits of time, then the digest, in the layout that UUIDv7 and this crate's UUIDv8 share.
+fn timestamped(unix_ms: u64, digest: &[u8; 32], build: impl Fn([u8; 16]) -> Builder) -> Uuid {
+    let mut bytes = [0_u8; 16];
+    let time = unix_ms.to_be_bytes().into_iter().skip(2);
+    for (to, from) in bytes.iter_mut().zip(time.chain(digest.iter().copied())) {
+        *to = from;
+    }
+    build(bytes).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOW: &str = "0199f0a0-0000-7000-8000-000000000001";
+
+    #[test]
+    fn only_the_hyphenated_lower_case_form_is_an_id() {
+        assert!(FLOW.parse::<FlowId>().is_ok());
+        for wrong in [
+            "",
+            "*",
+            "a.b",
+            "0199f0a0000070008000000000000001",
+            "0199F0A0-0000-7000-8000-000000000001",
+            "{0199f0a0-0000-7000-8000-00000000001}",
+        ] {
+            assert_eq!(wrong.parse::<FlowId>(), Err(NotAnId), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_causes_and_the_name_of_the_rule_matter() {
+        let flow: FlowId = FLOW.parse().unwrap();
+        let (a, b) = (ActionId::injected("S", 1, 1), ActionId::injected("S", 2, 1));
+        let id = FiringId::of(flow, "Rule", [a, b]);
+        assert_eq!(id, FiringId::of(flow, "Rule", [a, b]));
+        assert_ne!(id, FiringId::of(flow, "Rule", [b, a]));
+        assert_ne!(id, FiringId::of(flow, "Rule2", [a, b]));
+        assert_ne!(ActionId::of_call(id, 0, 1), ActionId::of_call(id, 1, 0));
+    }
+
+    #[test]
+    fn an_injected_id_is_a_uuid_v7_of_the_message_s_own_time() {
+        let id = ActionId::injected("ACTIONS_Sessioning", 7, 1_700_000_000_123_456_789);
+        assert_eq!(id.uuid().get_version_num(), 7);
+        assert_eq!(id.as_root().born_before_ms(), Some(1_700_000_000_123));
+        assert_eq!(
+            id,
+            ActionId::injected("ACTIONS_Sessioning", 7, 1_700_000_000_123_456_789)
+        );
+        assert_ne!(
+            id,
+            ActionId::injected("ACTIONS_Sessioning", 8, 1_700_000_000_123_456_789)
+        );
+    }
+
+    #[test]
+    fn a_repeatable_flow_is_one_flow_for_a_day() {
+        let morning = 20_000 * MS_PER_DAY + 1;
+        let flow = FlowId::of_day(morning, &[7; 32]);
+        assert_eq!(flow.uuid().get_version_num(), 8);
+        assert_eq!(flow, FlowId::of_day(morning + 3_600_000, &[7; 32]));
+        assert_ne!(flow, FlowId::of_day(morning + MS_PER_DAY, &[7; 32]));
+        assert_ne!(flow, FlowId::of_day(morning, &[8; 32]));
+        assert_eq!(flow.born_before_ms(), Some(20_001 * MS_PER_DAY));
+    }
+}

@@ -1,0 +1,158 @@
+//! Sealed secrets: what a spec types `Secret` travels and rests only in this form.
+//!
+//! A sealed value is the string `sealed:<key id>:<base64url>`. The sealing is AES-256-SIV with the flow id as associated data: within a flow equal secrets have equal seals,
+//! so that rules can join on them; in another flow the same seal opens to nothing, so that a value copied from the log is no credential.
+
+use aes_siv::KeyInit;
+use aes_siv::siv::Aes256Siv;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::id::FlowId;
+use crate::keyring::{Key, Keyring};
+use crate::secret::Secret;
+
+const PREFIX: &str = "sealed:";
+/// Plaintexts are padded to a multiple of this, so that a seal does not tell the length of a password.
+const BLOCK_BYTES: usize = 32;
+/// Where the padding begins (ISO 7816-4).
+const PAD: u8 = 0x80;
+
+/// Why a sealed value does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Not of the form of a sealed value.
+    #[error("not a sealed value")]
+    Form,
+    /// Sealed under a key that is not in the keyring.
+    #[error("sealed under a key that this process does not have")]
+    UnknownKey,
+    /// Sealed for another flow, or tampered with.
+    #[error("sealed for another flow, or altered")]
+    Broken,
+}
+
+/// Seals and opens with one keyring.
+#[derive(Debug, Clone)]
+pub struct Sealer {
+    keys: Keyring,
+}
+
+impl Sealer {
+    /// A sealer that seals with the current key and opens with all.
+    pub fn new(keys: Keyring) -> Self {
+        Self { keys }
+    }
+
+    /// Seals a secret for a flow.
+    pub fn seal(&self, flow: FlowId, secret: &str) -> String {
+        let key = self.keys.current();
+        let mut padded = Zeroizing::new(Vec::with_capacity(secret.len() + BLOCK_BYTES));
+        padded.extend_from_slice(secret.as_bytes());
+        padded.push(PAD);
+        let length = padded.len().next_multiple_of(BLOCK_BYTES);
+        padded.resize(length, 0);
+        // Encryption fails only for more associated data than AES-SIV takes; there is one.
+        let sealed = cipher(key)
+            .encrypt([flow.uuid().as_bytes()], &padded)
+            .unwrap_or_default();
+        format!("{PREFIX}{}:{}", key.id(), URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// Opens a sealed value of this flow.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    pub fn open(&self, flow: FlowId, sealed: &str) -> Result<Secret, SealError> {
+        let (id, encoded) = sealed
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once(':'))
+            .ok_or(SealError::Form)?;
+        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| SealError::Form)?;
+        let key = self.keys.get(id).ok_or(SealError::UnknownKey)?;
+        let padded = Zeroizing::new(
+            cipher(key)
+                .decrypt([flow.uuid().as_bytes()], &bytes)
+                .map_err(|_| SealError::Broken)?,
+        );
+        let end = padded.iter().rposition(|byte| *byte == PAD).ok_or(SealError::Broken)?;
+        let text = padded.get(..end).map(<[u8]>::to_vec).ok_or(SealError::Broken)?;
+        String::from_utf8(text).map(Secret::new).map_err(|_| SealError::Broken)
+    }
+}
+
+/// Whether a value has the form of a sealed one. Only [`Sealer::open`] tells whether it is.
+pub fn looks_sealed(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with(PREFIX))
+}
+
+fn cipher(key: &Key) -> Aes256Siv {
+    Aes256Siv::new(key.bytes().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(ids: &[&str]) -> Sealer {
+        let text: String = ids
+            .iter()
+            .map(|id| Key::new(id, [id.as_bytes()[1]; 64]).to_line().to_string())
+            .collect();
+        Sealer::new(Keyring::parse(&text).unwrap())
+    }
+
+    fn flow(n: u64) -> FlowId {
+        crate::id::ActionId::injected("S", n, n).as_root()
+    }
+
+    #[test]
+    fn a_seal_opens_in_its_flow_only() {
+        let sealer = sealer(&["k1"]);
+        let sealed = sealer.seal(flow(1), "correct horse");
+        assert_eq!(sealed, sealer.seal(flow(1), "correct horse"));
+        assert_ne!(sealed, sealer.seal(flow(2), "correct horse"));
+        assert_eq!(sealer.open(flow(1), &sealed).unwrap().expose(), "correct horse");
+        assert_eq!(sealer.open(flow(2), &sealed), Err(SealError::Broken));
+    }
+
+    #[test]
+    fn a_seal_does_not_tell_the_length() {
+        let sealer = sealer(&["k1"]);
+        assert_eq!(
+            sealer.seal(flow(1), "").len(),
+            sealer.seal(flow(1), &"x".repeat(31)).len()
+        );
+        for text in [
+            "",
+            "é",
+            "ends with \u{80}",
+            &"x".repeat(31),
+            &"x".repeat(32),
+            "sealed:k1:AAAA",
+        ] {
+            assert_eq!(
+                sealer.open(flow(1), &sealer.seal(flow(1), text)).unwrap().expose(),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn an_older_key_still_opens_and_an_unknown_one_is_named_as_such() {
+        let sealed = sealer(&["k1"]).seal(flow(1), "x");
+        assert!(sealer(&["k2", "k1"]).open(flow(1), &sealed).is_ok());
+        assert_eq!(sealer(&["k2"]).open(flow(1), &sealed), Err(SealError::UnknownKey));
+    }
+
+    #[test]
+    fn what_is_altered_does_not_open() {
+        let sealer = sealer(&["k1"]);
+        for wrong in ["", "sealed:", "sealed:k1", "plain", "sealed:k1:!!"] {
+            assert_eq!(sealer.open(flow(1), wrong), Err(SealError::Form), "{wrong}");
+        }
+        assert_eq!(sealer.open(flow(1), "sealed:k1:AAAA"), Err(SealError::Broken));
+    }
+}

@@ -1,0 +1,254 @@
+//! JSON values as Concert reads them: one meaning for each text.
+//!
+//! `serde_json` takes the last of two equal keys and says that `1` is not `1.0`. Here a repeated key and an integer that no double can hold are refused, and numbers are equal by value (RFC 8785).
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// The largest integer up to which every integer is a double.
+pub const MAX_SAFE_INTEGER: u64 = 1 << 53;
+
+/// Why a text is not a value that Concert takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadValue {
+    /// Not JSON, a repeated key, or an integer out of range; with the place.
+    #[error("malformed JSON: {0}")]
+    Malformed(String),
+    /// JSON, but not an object.
+    #[error("a JSON object is expected, this is {0}")]
+    NotAnObject(&'static str),
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// The text is not UTF-8 or not JSON, is no object, repeats a key within an object, or holds an integer beyond 2^53.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, BadValue> {
+    match value(bytes)? {
+        Value::Object(map) => Ok(map),
+        other => Err(BadValue::NotAnObject(kind(&other))),
+    }
+}
+
+/// Reads any JSON value; see [`object`] for what is refused.
+///
+/// # Errors
+/// As [`object`], without the demand for an object.
+pub fn value(bytes: &[u8]) -> Result<Value, BadValue> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    Strict
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| BadValue::Malformed(error.to_string()))
+}
+
+/// What a value is, for messages.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Whether two values are the same: deep, keys unordered, numbers by value.
+pub fn equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+/// A text that equal values share and no others: keys sorted, numbers by value, no white space.
+pub fn canonical(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Number(number) => text.push_str(&canonical_number(number)),
+        Value::Array(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort_unstable();
+            text.push('{');
+            for (index, key) in keys.into_iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                text.push_str(&Value::String(key.clone()).to_string());
+                text.push(':');
+                write_canonical(map.get(key).unwrap_or(&Value::Null), text);
+            }
+            text.push('}');
+        }
+        other => text.push_str(&other.to_string()),
+    }
+}
+
+/// Whole numbers without a fraction, whichever way they came, and no negative zero.
+fn canonical_number(number: &Number) -> String {
+    match number.as_f64() {
+        Some(value) if value == 0.0 => "0".to_owned(),
+        Some(value) => value.to_string(),
+        None => number.to_string(),
+    }
+}
+
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
+        if value.unsigned_abs() > MAX_SAFE_INTEGER {
+            return Err(E::custom("an integer beyond 2^53; write it as a string"));
+        }
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        if value > MAX_SAFE_INTEGER {
+            return Err(E::custom("an integer beyond 2^53; write it as a string"));
+        }
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(Strict)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let value = access.next_value_seed(Strict)?;
+            if map.insert(key, value).is_some() {
+                return Err(A::Error::custom("a key stands twice in one object"));
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_has_two_meanings_is_refused() {
+        for wrong in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":{"b":1,"b":1}}"#,
+            r#"{"a":9007199254740993}"#,
+            r#"{"a":-9007199254740993}"#,
+            r#"{"a":1e999}"#,
+            r#"{"a":1} x"#,
+            r#"{"a":"\ud800"}"#,
+            "",
+            "{",
+            "\u{0}",
+        ] {
+            assert!(
+                matches!(object(wrong.as_bytes()), Err(BadValue::Malformed(_))),
+                "{wrong}"
+            );
+        }
+        assert!(matches!(object(b"{\"a\":\"\xff\"}"), Err(BadValue::Malformed(_))));
+        assert_eq!(object(b"[1]"), Err(BadValue::NotAnObject("a list")));
+        assert_eq!(object(b"\"x\""), Err(BadValue::NotAnObject("a string")));
+    }
+
+    #[test]
+    fn a_deep_text_is_refused_and_does_not_overflow() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(value(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn equal_values_have_one_text() {
+        let (a, b) = (
+            json!({"b": [1, {"d": null, "c": "\""}], "a": 2.0}),
+            json!({"a": 2, "b": [1.0, {"c": "\"", "d": null}]}),
+        );
+        assert_eq!(canonical(&a), r#"{"a":2,"b":[1,{"c":"\"","d":null}]}"#);
+        assert_eq!(canonical(&a), canonical(&b));
+        assert_eq!(
+            canonical(&json!([-0.0, 1e300, 0.5])),
+            canonical(&json!([0, 1e300, 0.5]))
+        );
+        assert_ne!(canonical(&json!("1")), canonical(&json!(1)));
+    }
+
+    #[test]
+    fn numbers_are_equal_by_value_and_keys_have_no_order() {
+        assert!(equal(
+            &json!({"a": 1, "b": [1.0, null]}),
+            &json!({"b": [1, null], "a": 1.0})
+        ));
+        assert!(equal(&json!(-0.0), &json!(0)));
+        for (a, b) in [
+            (json!(1), json!("1")),
+            (json!(null), json!(false)),
+            (json!({"a": 1}), json!({"a": 1, "b": null})),
+            (json!([1]), json!([1, 1])),
+        ] {
+            assert!(!equal(&a, &b), "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! From a respond to an HTTP response.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode};
+use concert_wire::envelope::{ERROR, Object, encode};
+use concert_wire::id::FlowId;
+use concert_wire::seal::{Sealer, looks_sealed};
+use serde_json::Value;
+
+use crate::error::{ANSWERED_BY, json_response, name_flow};
+
+/// Makes the response: the input of the respond without `request` and `status`, with its secrets opened.
+pub(crate) fn response(sealer: &Sealer, flow: FlowId, mut answer: Object) -> Response<Body> {
+    answer.shift_remove("request");
+    let status = status(answer.shift_remove("status").as_ref(), answer.contains_key(ERROR));
+    for value in answer.values_mut() {
+        // Only what was sealed in this flow opens.
+        if let (true, Some(text)) = (looks_sealed(value), value.as_str())
+            && let Ok(secret) = sealer.open(flow, text)
+        {
+            *value = Value::String(secret.expose().to_owned());
+        }
+    }
+    let mut response = json_response(status, encode(&answer));
+    response
+        .headers_mut()
+        .insert(ANSWERED_BY, HeaderValue::from_static("rules"));
+    name_flow(response.headers_mut(), flow);
+    response
+}
+
+/// What the rule said; without a word an error is 400. What is no status of a final response is a mistake of the rule.
+fn status(said: Option<&Value>, is_error: bool) -> StatusCode {
+    match said {
+        None | Some(Value::Null) if is_error => StatusCode::BAD_REQUEST,
+        None | Some(Value::Null) => StatusCode::OK,
+        Some(said) => {
+            let number = said
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && (200.0..=599.0).contains(number));
+            // In range and whole, so the text is the number's.
+            number
+                .and_then(|number| StatusCode::from_bytes(format!("{number:.0}").as_bytes()).ok())
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_status_is_the_rule_s_and_an_error_without_one_is_400() {
+        for (said, is_error, expected) in [
+            (None, false, 200),
+            (None, true, 400),
+            (Some(json!(null)), true, 400),
+            (Some(json!(401)), true, 401),
+            (Some(json!(201.0)), false, 201),
+            (Some(json!(99)), false, 500),
+            (Some(json!(200.5)), false, 500),
+            (Some(json!("200")), false, 500),
+        ] {
+            assert_eq!(status(said.as_ref(), is_error).as_u16(), expected, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! One request, from its arrival to its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, Response, header};
+use concert_runtime::bus::Bus;
+use concert_runtime::log::{self, PublishError, Published};
+use concert_runtime::{clock, nats};
+use concert_wire::envelope::{Completion, Object, encode};
+use concert_wire::id::FlowId;
+use concert_wire::keyring::Keyring;
+use concert_wire::routes::Route;
+use concert_wire::seal::Sealer;
+use concert_wire::subject::{self, CompletionSubject};
+use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header, value};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::error::EdgeError;
+use crate::metrics::Metrics;
+use crate::pending::{Heard, Pending, Place};
+use crate::routes::Routes;
+use crate::server::EdgeLimits;
+use crate::{answer, body, idempotency};
+
+/// What every request needs.
+pub(crate) struct Api {
+    pub(crate) bus: Bus,
+    pub(crate) routes: Routes,
+    pub(crate) pending: Pending,
+    pub(crate) sealer: Sealer,
+    pub(crate) keys: Keyring,
+    pub(crate) limits: EdgeLimits,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) metrics: Metrics,
+}
+
+/// An answer that was not heard for so long is looked for in the log: the connection may have been away when it came.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+impl Api {
+    /// Answers a request to a path below the base.
+    pub(crate) async fn answer(&self, path: &str, request: Request<Body>) -> Response<Body> {
+        let began = Instant::now();
+        self.metrics.began();
+        let response = match self.room.try_acquire() {
+            Ok(_permit) => self.route(path, request).await.unwrap_or_else(|error| error.response()),
+            Err(_) => EdgeError::Overloaded.response(),
+        };
+        let known = self
+            .routes
+            .borrow()
+            .as_ref()
+            .is_some_and(|table| table.routes.contains_key(path));
+        self.metrics
+            .answered(known.then_some(path), response.status().as_u16(), began.elapsed());
+        response
+    }
+
+    async fn route(&self, path: &str, request: Request<Body>) -> Result<Response<Body>, EdgeError> {
+        let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
+        let route = table.routes.get(path).ok_or(EdgeError::NotFound)?;
+        if request.method() != Method::POST {
+            return Err(EdgeError::Method);
+        }
+        let deadline = Instant::now() + Duration::from_millis(self.limits.deadline_ms);
+        let (parts, body) = request.into_parts();
+        let body = self.read(&parts.headers, body, deadline).await?;
+        let body = body::fit(route, body)?;
+        let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
+            Some(key) => idempotency::flow(&self.keys, clock::now_ms(), key.as_bytes(), path, &body)?,
+            None => clock::new_flow(),
+        };
+        // Before the publish: the answer may come before the confirmation.
+        let place = self.pending.wait_for(flow);
+        let answer = match self
+            .publish(flow, path, route, body, parts.headers.get(wire_header::TRACEPARENT))
+            .await?
+        {
+            Published::Stored => None,
+            // A repeated request; its answer may be there already.
+            Published::AlreadyThere => self.find_answer(flow).await,
+        };
+        let answer = match answer {
+            Some(answer) => answer,
+            None => self.wait(place, flow, deadline).await?,
+        };
+        Ok(answer::response(&self.sealer, flow, answer))
+    }
+
+    async fn read(&self, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Object, EdgeError> {
+        if !is_json(headers) {
+            return Err(EdgeError::ContentType);
+        }
+        let limit = self.limits.body_limit_bytes;
+        let announced = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > u64::try_from(limit).unwrap_or(u64::MAX)) {
+            return Err(EdgeError::TooLarge(limit));
+        }
+        let read = tokio::time::timeout_at(deadline, to_bytes(body, limit))
+            .await
+            .map_err(|_| EdgeError::SlowBody)?;
+        let bytes = read.map_err(|error| match is_length_limit(&error) {
+            true => EdgeError::TooLarge(limit),
+            false => EdgeError::BadRequest("the body cannot be read".to_owned()),
+        })?;
+        value::object(&bytes).map_err(|error| EdgeError::BadRequest(error.to_string()))
+    }
+
+    /// Publishes the root of the flow. When no confirmation comes it may be stored all the same, so that the answer is waited for.
+    async fn publish(
+        &self,
+        flow: FlowId,
+        path: &str,
+        route: &Route,
+        mut body: Object,
+        traceparent: Option<&axum::http::HeaderValue>,
+    ) -> Result<Published, EdgeError> {
+        body::seal(route, &self.sealer, flow, &mut body);
+        body.insert("path".to_owned(), Value::String(path.to_owned()));
+        let output = Object::from_iter([("request".to_owned(), Value::String(flow.to_string()))]);
+        let completion = encode(&Completion { input: body, output });
+        let mut headers = nats::HeaderMap::new();
+        headers.insert(
+            wire_header::DEADLINE,
+            (clock::now_ms() + self.limits.deadline_ms).to_string(),
+        );
+        if let Some(traceparent) = traceparent
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| is_traceparent(value))
+        {
+            headers.insert(wire_header::TRACEPARENT, traceparent);
+        }
+        let subject = subject::completion(flow, REQUESTING, REQUEST, flow.root());
+        match log::publish_once(&self.bus, subject, headers, completion.into()).await {
+            Ok(published) => Ok(published),
+            Err(PublishError::NotConfirmed(why)) => {
+                tracing::warn!(%flow, why, "a request is not confirmed");
+                Ok(Published::Stored)
+            }
+            Err(PublishError::TooLarge) => Err(EdgeError::TooLarge(self.limits.body_limit_bytes)),
+            Err(error) => {
+                tracing::warn!(%flow, %error, "a request cannot be stored");
+                Err(EdgeError::Unavailable)
+            }
+        }
+    }
+
+    async fn wait(&self, mut place: Place, flow: FlowId, deadline: Instant) -> Result<Object, EdgeError> {
+        loop {
+            let look_at = (Instant::now() + LOOK_EVERY).min(deadline);
+            match tokio::time::timeout_at(look_at, &mut place.heard).await {
+                Ok(Ok(Heard::Answer(answer))) => return Ok(answer),
+                Ok(Ok(Heard::DeadLetter) | Err(_)) => {
+                    return self.find_answer(flow).await.ok_or(EdgeError::Failed(flow));
+                }
+                Err(_) => {
+                    if let Some(answer) = self.find_answer(flow).await {
+                        return Ok(answer);
+                    }
+                    if look_at == deadline {
+                        return Err(EdgeError::Deadline(flow));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks for the answer in the log: the first one there is the answer, whoever asks.
+    async fn find_answer(&self, flow: FlowId) -> Option<Object> {
+        let (_, mut stored) = match log::read_flow(&self.bus, flow).await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%flow, %error, "an answer cannot be looked for");
+                return None;
+            }
+        };
+        stored.sort_unstable_by_key(|stored| stored.seq);
+        stored.into_iter().find_map(|stored| {
+            let subject = CompletionSubject::parse(&stored.subject).ok()?;
+            let is_respond = subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
+            let completion = is_respond.then(|| Completion::decode(&stored.body).ok())??;
+            (!completion.is_failure()).then_some(completion.input)
+        })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    content_type
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<http_body_util::LengthLimitError>() || error.source().is_some_and(is_length_limit)
+}
+
+/// `version-trace id-parent id-flags` in lower-case hexadecimal (W3C Trace Context).
+fn is_traceparent(text: &str) -> bool {
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    lengths == [2, 32, 16, 2]
+        && text
+            .bytes()
+            .all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

@@ -1,0 +1,16 @@
+//! The HTTP edge: the worker of the concept Requesting.
+//!
+//! An HTTP request is the completed action `Requesting.request`, and an HTTP response is the action `Requesting.respond`. The edge knows nothing of the application but the route table.
+
+mod answer;
+mod api;
+mod body;
+mod error;
+mod idempotency;
+mod metrics;
+mod pending;
+mod requesting;
+mod routes;
+mod server;
+
+pub use server::{EdgeArgs, Running, StartError, run};

@@ -1,0 +1,51 @@
+//! `http-edge`: the edge as a process of its own.
+
+use std::time::Duration;
+
+use clap::Parser;
+use concert_edge::EdgeArgs;
+use concert_host::HostLimits;
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::keys::KeyArgs;
+use concert_runtime::process::{self, Shutdown};
+use concert_runtime::streams::LogLimits;
+use concert_runtime::telemetry::{self, LogArgs};
+
+/// Turns HTTP requests into actions, and the actions that answer them into responses.
+#[derive(Debug, Parser)]
+#[command(name = "http-edge", version)]
+struct Args {
+    #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
+    edge: EdgeArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    host: HostLimits,
+    #[command(flatten)]
+    log_limits: LogLimits,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    telemetry::start(&args.log)?;
+    let bus = Bus::connect(&args.bus, "http-edge").await?;
+    let shutdown = Shutdown::new();
+    let edge = concert_edge::run(
+        bus,
+        &args.edge,
+        &args.keys.keys,
+        args.host,
+        args.log_limits,
+        shutdown.clone(),
+    )
+    .await?;
+    process::asked_to_stop().await?;
+    shutdown.begin();
+    edge.ended(Duration::from_millis(args.edge.limits.deadline_ms)).await;
+    Ok(())
+}

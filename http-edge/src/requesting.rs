@@ -1,0 +1,77 @@
+//! The concept Requesting: its worker, and the ear on the log that hears every response, whichever edge carried it out.
+
+use std::sync::Arc;
+
+use concert_host::{BadConcept, Call, Concept, Outcome};
+use concert_runtime::bus::Bus;
+use concert_runtime::nats::{CoreMessage, Error};
+use concert_runtime::process::Shutdown;
+use concert_wire::envelope::Completion;
+use concert_wire::subject::CompletionSubject;
+use concert_wire::{REQUESTING, RESPOND, header};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+
+use crate::pending::{Heard, Pending};
+
+#[derive(Deserialize)]
+struct Respond {
+    request: String,
+}
+
+/// The concept. A request comes about by an HTTP request only, since the edge must seal its secrets before they are stored.
+pub(crate) fn concept() -> Result<Arc<Concept>, BadConcept> {
+    Concept::of_spec("Requesting.concept", include_str!("../../concepts/Requesting.concept"))?
+        .closed("request")
+        .action("respond", |call: Call<Respond>| async move {
+            // Otherwise a rule could answer somebody else's request.
+            let own = call.input.request == call.flow.to_string();
+            Ok(if own {
+                Outcome::done([])
+            } else {
+                Outcome::refused("the request is not the one that this flow began with")
+            })
+        })
+        .build()
+}
+
+/// Listens for responses and dead letters until shutdown.
+pub(crate) async fn listen(bus: &Bus, pending: Pending, shutdown: Shutdown) -> Result<(), Error> {
+    let mut responses = bus.client.subscribe(format!("done.*.{REQUESTING}.{RESPOND}.*")).await?;
+    let mut dead = bus.client.subscribe("dead.>").await?;
+    // Both must be heard before the first request is published.
+    bus.client.flush().await?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return,
+                Some(message) = responses.next() => hear_response(&pending, &message),
+                Some(message) = dead.next() => hear_dead_letter(&pending, &message),
+                else => return,
+            }
+        }
+    });
+    Ok(())
+}
+
+fn hear_response(pending: &Pending, message: &CoreMessage) {
+    let Ok(subject) = CompletionSubject::parse(&message.subject) else {
+        return;
+    };
+    if !pending.has(subject.flow) {
+        return;
+    }
+    match Completion::decode(&message.payload) {
+        Ok(completion) if !completion.is_failure() => pending.tell(subject.flow, &Heard::Answer(completion.input)),
+        Ok(completion) => tracing::warn!(flow = %subject.flow, output = ?completion.output, "a response was refused"),
+        Err(error) => tracing::warn!(flow = %subject.flow, %error, "a response cannot be read"),
+    }
+}
+
+/// Nothing will answer a flow of which an action became a dead letter, unless somebody replays it.
+fn hear_dead_letter(pending: &Pending, message: &CoreMessage) {
+    let flow = message.headers.as_ref().and_then(|headers| headers.get(header::FLOW));
+    if let Some(flow) = flow.and_then(|flow| flow.as_str().parse().ok()) {
+        pending.tell(flow, &Heard::DeadLetter);
+    }
+}

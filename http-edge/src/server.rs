@@ -1,0 +1,298 @@
+//! The HTTP server: paths, limits, CORS, health, and an end that drains.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use clap::Args;
+use concert_host::{BadConcept, HostLimits};
+use concert_runtime::bus::Bus;
+use concert_runtime::keys::{self, KeyError, Purpose};
+use concert_runtime::nats;
+use concert_runtime::process::Shutdown;
+use concert_runtime::streams::LogLimits;
+use concert_wire::seal::Sealer;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::api::Api;
+use crate::error::{ANSWERED_BY, EdgeError, FLOW};
+use crate::metrics::Metrics;
+use crate::pending::Pending;
+use crate::routes::Routes;
+use crate::{requesting, routes};
+
+/// Where and how the edge serves.
+#[derive(Debug, Clone, Args)]
+pub struct EdgeArgs {
+    /// Where to listen; port 0 is any free one.
+    #[arg(
+        long,
+        env = "CONCERT_LISTEN",
+        default_value = "127.0.0.1:8000",
+        value_name = "ADDRESS"
+    )]
+    pub listen: SocketAddr,
+    /// What stands before every path of the rules.
+    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH", value_parser = base)]
+    pub base: String,
+    /// An origin whose pages may ask, such as http://localhost:5173; `*` is any. May be given several times.
+    #[arg(long, env = "CONCERT_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    pub cors_origin: Vec<String>,
+    /// The bounds.
+    #[command(flatten)]
+    pub limits: EdgeLimits,
+}
+
+/// The bounds of the edge.
+#[derive(Debug, Clone, Args)]
+pub struct EdgeLimits {
+    /// The size of a body at most, in bytes; past it 413.
+    #[arg(long, env = "CONCERT_BODY_LIMIT_BYTES", default_value_t = 256 * 1024, value_name = "BYTES")]
+    pub body_limit_bytes: usize,
+    /// How long an answer may take, in milliseconds; past it 504.
+    #[arg(long, env = "CONCERT_DEADLINE_MS", default_value_t = 15_000, value_name = "MS")]
+    pub deadline_ms: u64,
+    /// Requests under way at most; past it 503.
+    #[arg(long, env = "CONCERT_MAX_REQUESTS", default_value_t = 1024, value_name = "N")]
+    pub max_requests: usize,
+}
+
+fn base(text: &str) -> Result<String, String> {
+    let ok = text.is_empty()
+        || (text.starts_with('/')
+            && !text.ends_with('/')
+            && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#{}*".contains(&b)));
+    if ok {
+        Ok(text.to_owned())
+    } else {
+        Err("a base begins with `/` and does not end with it, such as /api".to_owned())
+    }
+}
+
+/// Why an edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened at.
+    #[error("{address} cannot be listened at: {source}; another address can be given with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Keys are missing.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// An origin is none.
+    #[error("`{0}` is not an origin such as http://localhost:5173")]
+    Origin(String),
+    /// The concept Requesting cannot be run.
+    #[error(transparent)]
+    Concept(#[from] BadConcept),
+    /// Its worker does not start.
+    #[error(transparent)]
+    Worker(#[from] concert_host::StartError),
+    /// The log cannot be listened to.
+    #[error("responses cannot be listened for: {0}")]
+    Subscribe(nats::Error),
+}
+
+/// An edge that serves; it goes on until shutdown.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    worker: concert_host::Running,
+    routes: Routes,
+    behind: Shutdown,
+}
+
+/// How long open requests may take once shutdown is asked for, beyond their own deadline.
+const DRAIN_MARGIN: Duration = Duration::from_secs(2);
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends when the edge knows the paths that it answers.
+    pub async fn ready(&self) {
+        // The sender lives as long as the edge.
+        drop(self.routes.clone().wait_for(Option::is_some).await);
+    }
+
+    /// Ends when every request that was taken is answered. What answers them goes on until then.
+    pub async fn ended(self, within: Duration) {
+        match tokio::time::timeout(within + DRAIN_MARGIN, self.server).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "the HTTP server ended in disorder"),
+            Ok(Err(error)) => tracing::error!(%error, "the HTTP server ended in disorder"),
+            Err(_) => tracing::warn!("some requests were not answered in time"),
+        }
+        if !self.behind.drained(DRAIN_MARGIN).await {
+            tracing::warn!("some responses are left to another edge");
+        }
+        self.worker.ended().await;
+    }
+}
+
+/// Starts an edge. When this returns, it listens, and its worker takes responses.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn run(
+    bus: Bus,
+    args: &EdgeArgs,
+    keys_dir: &Path,
+    host: HostLimits,
+    log: LogLimits,
+    shutdown: Shutdown,
+) -> Result<Running, StartError> {
+    let cors = cors(&args.cors_origin)?;
+    let sealer = Sealer::new(keys::load(keys_dir, Purpose::Seal)?);
+    let edge_keys = keys::load(keys_dir, Purpose::Edge)?;
+    let failed = |source| StartError::Listen {
+        address: args.listen,
+        source,
+    };
+    let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    // What answers the open requests outlives the server.
+    let behind = Shutdown::new();
+    let pending = Pending::default();
+    requesting::listen(&bus, pending.clone(), behind.clone())
+        .await
+        .map_err(StartError::Subscribe)?;
+    let worker = concert_host::run(
+        bus.clone(),
+        requesting::concept()?,
+        sealer.clone(),
+        host,
+        log,
+        behind.clone(),
+    )
+    .await?;
+    let routes = routes::watch(bus.clone(), behind.clone());
+    let api = Api {
+        routes: routes.clone(),
+        bus,
+        pending,
+        sealer,
+        keys: edge_keys,
+        limits: args.limits.clone(),
+        room: Arc::new(Semaphore::new(args.limits.max_requests)),
+        metrics: Metrics::new(),
+    };
+    let app = app(Arc::new(api), args.base.clone().into(), cors);
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move { shutdown.requested().await });
+    tracing::info!(%address, base = %args.base, "edge started");
+    Ok(Running {
+        address,
+        server: tokio::spawn(server.into_future()),
+        worker,
+        routes,
+        behind,
+    })
+}
+
+fn app(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> Router {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(
+            move |State(api): State<Arc<Api>>, request: Request| async move { fallback(&api, &base, request).await },
+        )
+        .with_state(api);
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+async fn fallback(api: &Api, base: &str, request: Request) -> Response<Body> {
+    let path = request
+        .uri()
+        .path()
+        .strip_prefix(base)
+        .filter(|path| path.starts_with('/'))
+        .map(str::to_owned);
+    match path {
+        Some(path) => api.answer(&path, request).await,
+        None => EdgeError::NotFound.response(),
+    }
+}
+
+async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
+    let connected = api.bus.is_connected();
+    let has_routes = api.routes.borrow().is_some();
+    match (connected, has_routes) {
+        (true, true) => "ready\n".into_response(),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "no connection to NATS\n").into_response(),
+        (true, false) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no router has published the route table\n",
+        )
+            .into_response(),
+    }
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Response<Body> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match api.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        let parse = |origin: &String| {
+            let ok = origin.starts_with("http://") || origin.starts_with("https://");
+            HeaderValue::from_str(origin)
+                .ok()
+                .filter(|_| ok && !origin.ends_with('/'))
+                .ok_or_else(|| StartError::Origin(origin.clone()))
+        };
+        AllowOrigin::list(origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+    };
+    let exposed = [
+        HeaderName::from_static(FLOW),
+        HeaderName::from_static(ANSWERED_BY),
+        header::RETRY_AFTER,
+    ];
+    let accepted = [
+        header::CONTENT_TYPE,
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("traceparent"),
+    ];
+    Ok(Some(
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods([Method::POST])
+            .allow_headers(accepted)
+            .expose_headers(exposed)
+            .max_age(Duration::from_secs(600)),
+    ))
+}

@@ -1,0 +1,103 @@
+//! Between the engine and NATS: messages become events, effects become publishes.
+
+use std::sync::Arc;
+
+use concert_rules::engine::{Context, Event, Invocation, Logged};
+use concert_runtime::bus::Bus;
+use concert_runtime::log::{self, PublishError, Stored};
+use concert_runtime::nats::{HeaderMap, Message};
+use concert_wire::envelope::Completion;
+use concert_wire::header;
+use concert_wire::id::FlowId;
+use concert_wire::subject::{self, CompletionSubject};
+
+/// A delivered message as the engine takes it.
+pub(crate) fn delivered(seq: u64, message: &Message) -> Event {
+    match logged(seq, &message.subject, message.headers.as_ref(), &message.payload) {
+        Ok(logged) => Event::Delivered(logged),
+        Err(reason) => Event::Undecodable { seq, reason },
+    }
+}
+
+fn logged(seq: u64, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> Result<Logged, String> {
+    let subject = CompletionSubject::parse(subject).map_err(|error| error.to_string())?;
+    let body = Completion::decode(body).map_err(|error| error.to_string())?;
+    let header = |name| {
+        headers
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+    };
+    Ok(Logged {
+        seq,
+        flow: subject.flow,
+        concept: subject.concept.as_str().into(),
+        action: subject.action.as_str().into(),
+        id: subject.id,
+        body,
+        context: Context {
+            deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
+            traceparent: header(header::TRACEPARENT).map(Arc::from),
+        },
+    })
+}
+
+/// Reads a flow from the log. What cannot be decoded becomes a dead letter when it is delivered, and counts for nothing here.
+pub(crate) async fn read_flow(bus: &Bus, flow: FlowId) -> Event {
+    match log::read_flow(bus, flow).await {
+        Ok((through, stored)) => {
+            let decode =
+                |stored: &Stored| logged(stored.seq, &stored.subject, Some(&stored.headers), &stored.body).ok();
+            Event::FlowRead {
+                flow,
+                through,
+                log: stored.iter().filter_map(decode).collect(),
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%flow, %error, "a flow cannot be read now");
+            Event::FlowUnreadable { flow }
+        }
+    }
+}
+
+/// Publishes an invocation and waits until it is stored. One that was stored before counts as stored now.
+pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event {
+    let Invocation {
+        flow,
+        concept,
+        action,
+        id,
+        body,
+        sync,
+        causes,
+        context,
+    } = invocation;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::FLOW, flow.to_string());
+    headers.insert(header::SYNC, &*sync);
+    headers.insert(
+        header::CAUSE,
+        causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    );
+    if let Some(deadline_ms) = context.deadline_ms {
+        headers.insert(header::DEADLINE, deadline_ms.to_string());
+    }
+    if let Some(traceparent) = &context.traceparent {
+        headers.insert(header::TRACEPARENT, &**traceparent);
+    }
+    match log::publish_once(bus, subject::invocation(&concept, &action, id), headers, body.into()).await {
+        Ok(_) => {
+            tracing::debug!(%flow, action = %id, %concept, name = %action, %sync, "invoked");
+            Event::Stored { seq }
+        }
+        Err(error) => {
+            match error {
+                PublishError::NotConfirmed(_) => {
+                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is not confirmed")
+                }
+                _ => tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is refused"),
+            }
+            Event::NotStored { seq }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `sync-router`: the router as a process of its own.
+
+use std::time::Duration;
+
+use clap::Parser;
+use concert_router::{RouterLimits, RulesArgs};
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::process::{self, Shutdown};
+use concert_runtime::streams::LogLimits;
+use concert_runtime::telemetry::{self, LogArgs};
+
+/// Reads the log of completed actions and publishes what the rules say follows from them.
+#[derive(Debug, Parser)]
+#[command(name = "sync-router", version)]
+struct Args {
+    #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
+    rules: RulesArgs,
+    #[command(flatten)]
+    limits: RouterLimits,
+    #[command(flatten)]
+    log_limits: LogLimits,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    telemetry::start(&args.log)?;
+    let program = concert_router::load(&args.rules)?;
+    let bus = Bus::connect(&args.bus, "sync-router").await?;
+    let shutdown = Shutdown::new();
+    let router = concert_router::run(bus, program, &args.limits, args.log_limits, shutdown.clone()).await?;
+    process::asked_to_stop().await?;
+    shutdown.begin();
+    tokio::time::timeout(Duration::from_secs(15), router.ended()).await?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The rules and specs, from their files.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use concert_rules::program::Program;
+use concert_rules::source::SourceFile;
+
+/// Where rules and specs are.
+#[derive(Debug, Clone, Args)]
+pub struct RulesArgs {
+    /// The directory of the concept specs (`*.concept`).
+    #[arg(long, env = "CONCERT_CONCEPTS", default_value = "concepts", value_name = "DIR")]
+    pub concepts: PathBuf,
+    /// The directory of the rules (`*.sync`).
+    #[arg(long, env = "CONCERT_SYNCS", default_value = "syncs", value_name = "DIR")]
+    pub syncs: PathBuf,
+}
+
+/// Why there are no rules to run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A directory or file cannot be read.
+    #[error("{path} cannot be read: {source}", path = .path.display())]
+    File {
+        /// What cannot be read.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A directory holds no file of its kind.
+    #[error("{path} holds no file that ends with .{extension}", path = .path.display())]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+        /// The ending.
+        extension: &'static str,
+    },
+    /// The rules are broken; the text shows every mistake at its place.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Reads and checks all rules and specs.
+///
+/// # Errors
+/// See [`LoadError`]; every mistake in every file is told at once.
+pub fn load(args: &RulesArgs) -> Result<Program, LoadError> {
+    let concepts = read_all(&args.concepts, "concept")?;
+    let syncs = read_all(&args.syncs, "sync")?;
+    let (program, warnings) =
+        concert_rules::compile(&concepts, &syncs).map_err(|report| LoadError::Broken(report.to_string()))?;
+    for warning in &warnings {
+        tracing::warn!(code = warning.code, "{}", warning.message);
+    }
+    Ok(program)
+}
+
+fn read_all(dir: &Path, extension: &'static str) -> Result<Vec<SourceFile>, LoadError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LoadError::File { path, source }
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed(dir))? {
+        let path = entry.map_err(failed(dir))?.path();
+        if path.extension().is_some_and(|found| found == extension) {
+            let bytes = std::fs::read(&path).map_err(failed(&path))?;
+            // What is not UTF-8 is shown to the parser as such, which tells the place.
+            files.push(SourceFile::new(
+                path.display().to_string(),
+                String::from_utf8_lossy(&bytes).into_owned(),
+            ));
+        }
+    }
+    if files.is_empty() {
+        return Err(LoadError::Empty {
+            path: dir.to_owned(),
+            extension,
+        });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}

@@ -1,0 +1,243 @@
+//! The router's loop: one task that owns the engine, and many publishes and reads under way.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::Args;
+use concert_rules::engine::{Effect, Engine, Event, Limits};
+use concert_rules::program::Program;
+use concert_runtime::ack;
+use concert_runtime::bus::Bus;
+use concert_runtime::dead::DeadLetter;
+use concert_runtime::feed::{Feed, Source};
+use concert_runtime::nats::{HeaderMap, Message};
+use concert_runtime::process::Shutdown;
+use concert_runtime::retry::Backoff;
+use concert_runtime::streams::{self, LogLimits, SetupError};
+use concert_wire::envelope::encode;
+use concert_wire::name::BadName;
+use concert_wire::routes::ROUTES_KEY;
+use concert_wire::subject::CompletionSubject;
+use concert_wire::{RESERVED_CONCEPT, header};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+
+use crate::effects;
+
+/// The bounds of flows and of the router's memory.
+#[derive(Debug, Clone, Args)]
+pub struct RouterLimits {
+    /// Actions in one flow at most; then it is stopped, and its request answered with 508. At most 1,000.
+    #[arg(long, env = "CONCERT_FLOW_ACTIONS", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub flow_actions: u64,
+    /// How many actions may follow from one another in one flow.
+    #[arg(long, env = "CONCERT_FLOW_DEPTH", default_value_t = 64, value_name = "N")]
+    pub flow_depth: u32,
+    /// The size of an action's input at most, in bytes.
+    #[arg(long, env = "CONCERT_ACTION_BYTES", default_value_t = 512 * 1024, value_name = "BYTES")]
+    pub action_bytes: usize,
+    /// Flows that the router keeps in memory; others are read again from the log when they go on.
+    #[arg(long, env = "CONCERT_ROUTER_FLOWS", default_value_t = NonZeroUsize::MIN.saturating_add(1023), value_name = "N")]
+    pub router_flows: NonZeroUsize,
+}
+
+impl RouterLimits {
+    fn engine(&self) -> Limits {
+        Limits {
+            actions_per_flow: usize::try_from(self.flow_actions).unwrap_or(usize::MAX),
+            depth: self.flow_depth,
+            body_bytes: self.action_bytes,
+            cached_flows: self.router_flows,
+            cached_actions: self.router_flows.get().saturating_mul(16),
+        }
+    }
+}
+
+/// Why a router does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A stream, consumer or bucket is missing.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The route table cannot be published.
+    #[error("the route table cannot be published: {0}")]
+    Routes(String),
+    /// A name that is fixed here is none.
+    #[error(transparent)]
+    Name(#[from] BadName),
+}
+
+/// A router that takes messages; it goes on until shutdown.
+#[derive(Debug)]
+pub struct Running {
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends when the router takes no more messages and has finished those that it took.
+    pub async fn ended(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the router ended in disorder");
+        }
+    }
+}
+
+/// Messages asked for at once.
+const BATCH: usize = 512;
+/// Publishes and reads under way at most; then no further message is taken.
+const MAX_UNDER_WAY: usize = 2048;
+/// How long what was begun may take once shutdown is asked for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Starts a router. When this returns, the log is there and the route table is published.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn run(
+    bus: Bus,
+    program: Program,
+    limits: &RouterLimits,
+    log: LogLimits,
+    shutdown: Shutdown,
+) -> Result<Running, StartError> {
+    let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH);
+    feed.open().await?;
+    let bucket = streams::bucket(&bus, &log).await?;
+    bucket
+        .put(ROUTES_KEY, encode(&program.routes).into())
+        .await
+        .map_err(|error| StartError::Routes(error.to_string()))?;
+    tracing::info!(version = %program.version, rules = program.syncs.len(), routes = program.routes.routes.len(), "router started");
+    let engine = Engine::new(&program, limits.engine());
+    let router = Router {
+        bus,
+        engine,
+        messages: HashMap::new(),
+        under_way: FuturesUnordered::new(),
+        backoff: Backoff::default(),
+    };
+    let task = tokio::spawn(router.run(feed, shutdown));
+    Ok(Running { task })
+}
+
+struct Router {
+    bus: Bus,
+    engine: Engine,
+    /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the delivery before.
+    messages: HashMap<u64, Message>,
+    under_way: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
+    backoff: Backoff,
+}
+
+impl Router {
+    async fn run(mut self, mut feed: Feed, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = self.under_way.next() => self.step(event),
+                () = shutdown.requested() => break,
+                message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY => self.take(message),
+            }
+        }
+        let finish = async {
+            while let Some(event) = self.under_way.next().await {
+                self.step(event);
+            }
+        };
+        if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
+            tracing::warn!("what was begun is left to the next router");
+        }
+        if let Err(error) = streams::unpin_router(&self.bus).await {
+            tracing::debug!(%error, "a standby router takes over only after a while");
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let seq = match message.info() {
+            Ok(info) => info.stream_sequence,
+            Err(error) => {
+                tracing::error!(%error, "a message of the log does not say where it stands");
+                return;
+            }
+        };
+        let event = effects::delivered(seq, &message);
+        self.messages.insert(seq, message);
+        self.step(Some(event));
+    }
+
+    fn step(&mut self, event: Option<Event>) {
+        let Some(event) = event else { return };
+        for effect in self.engine.step(event) {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let bus = self.bus.clone();
+        match effect {
+            Effect::ReadFlow { flow, .. } => self
+                .under_way
+                .push(Box::pin(async move { Some(effects::read_flow(&bus, flow).await) })),
+            Effect::Invoke { seq, invocation } => {
+                self.under_way.push(Box::pin(
+                    async move { Some(effects::invoke(&bus, seq, invocation).await) },
+                ))
+            }
+            Effect::Ack { seq } => self.with_message(seq, |message| async move { ack::sent(&message).await }),
+            Effect::Retry { seq } => {
+                let backoff = self.backoff;
+                self.with_message(seq, move |message| async move {
+                    let attempts = message.info().map_or(1, |info| info.delivered);
+                    ack::later(&message, backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX))).await;
+                });
+            }
+            Effect::DeadLetter { seq, reason } => {
+                let most = self.backoff.most;
+                self.with_message(seq, move |message| async move {
+                    match dead_letter(&message, reason) {
+                        Ok(letter) => match letter.publish(&bus).await {
+                            Ok(()) => ack::never_again(&message).await,
+                            Err(error) => {
+                                tracing::warn!(%error, "a dead letter could not be stored");
+                                ack::later(&message, most).await;
+                            }
+                        },
+                        Err(error) => tracing::error!(%error, "a dead letter has no name"),
+                    }
+                });
+            }
+        }
+    }
+
+    fn with_message<F: Future<Output = ()> + Send + 'static>(&mut self, seq: u64, act: impl FnOnce(Message) -> F) {
+        if let Some(message) = self.messages.remove(&seq) {
+            let acting = act(message);
+            self.under_way.push(Box::pin(async move {
+                acting.await;
+                None
+            }));
+        }
+    }
+}
+
+fn dead_letter(message: &Message, reason: String) -> Result<DeadLetter, BadName> {
+    let subject = CompletionSubject::parse(&message.subject).ok();
+    let mut headers = HeaderMap::new();
+    if let Some(subject) = &subject {
+        headers.insert(header::FLOW, subject.flow.to_string());
+        headers.insert(header::ACTION, subject.id.to_string());
+    }
+    Ok(DeadLetter {
+        concept: match &subject {
+            Some(subject) => subject.concept.clone(),
+            None => RESERVED_CONCEPT.parse()?,
+        },
+        action: subject.map(|subject| subject.action),
+        subject: message.subject.to_string(),
+        reason,
+        headers,
+        body: message.payload.to_vec(),
+    })
+}

@@ -1,0 +1,316 @@
+//! One invocation, from its delivery to its acknowledgement.
+//!
+//! The order is what makes it safe: look in the log, write, publish the completion, wait for the confirmation, acknowledge.
+
+use std::sync::Arc;
+
+use concert_rules::spec::{self, ActionSpec};
+use concert_runtime::dead::DeadLetter;
+use concert_runtime::log::{self, PublishError, Published};
+use concert_runtime::nats::HeaderMap;
+use concert_runtime::nats::Message;
+use concert_runtime::streams::ACK_WAIT;
+use concert_runtime::{ack, clock};
+use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
+use concert_wire::id::{ActionId, FlowId};
+use concert_wire::name::ActionName;
+use concert_wire::subject::{self, InvocationSubject};
+use concert_wire::{header, value};
+use serde_json::Value;
+
+use crate::concept::{Call, Failed, Failure, Outcome};
+use crate::lease::Lease;
+use crate::sealing;
+use crate::worker::Worker;
+
+/// What an invocation's subject and headers say.
+struct Asked {
+    action: ActionName,
+    id: ActionId,
+    flow: FlowId,
+    reply: Option<String>,
+    deadline_ms: Option<u64>,
+}
+
+/// Why a message ends without a completion for now.
+enum Stop {
+    /// Again after a while.
+    Later(String),
+    /// Never.
+    Dead(String),
+}
+
+impl From<PublishError> for Stop {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::TooLarge => Self::Dead("the completion is larger than the server takes".to_owned()),
+            other => Self::Later(other.to_string()),
+        }
+    }
+}
+
+impl Worker {
+    /// Takes one message to its end. Nothing is lost when the process ends in between: the message comes again.
+    pub(crate) async fn take(self: &Arc<Self>, message: Message) {
+        let attempts = message.info().map_or(1, |info| info.delivered);
+        match self.carry_out(&message, attempts).await {
+            Ok(()) => ack::confirmed(&self.bus, &message).await,
+            Err(Stop::Later(why)) => {
+                let delay = self.backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX));
+                tracing::warn!(subject = %message.subject, attempts, why, "an action will be tried again");
+                ack::later(&message, delay).await;
+            }
+            Err(Stop::Dead(reason)) => match self.dead_letter(&message, reason).publish(&self.bus).await {
+                Ok(()) => ack::never_again(&message).await,
+                Err(error) => {
+                    tracing::warn!(subject = %message.subject, %error, "a dead letter could not be stored");
+                    ack::later(&message, self.backoff.most).await;
+                }
+            },
+        }
+    }
+
+    async fn carry_out(self: &Arc<Self>, message: &Message, attempts: i64) -> Result<(), Stop> {
+        let asked = asked(message).map_err(Stop::Dead)?;
+        if asked.flow.root() != asked.id && self.log_start.is_after(asked.flow) {
+            return Err(Stop::Dead("the flow is older than the log".to_owned()));
+        }
+        // A refusal leaves no mark in the concept's state; without this look, a redelivered one could succeed.
+        let subject = subject::completion(asked.flow, self.concept.name.as_str(), asked.action.as_str(), asked.id);
+        if let Some(standing) = self.standing(&subject).await? {
+            self.reply(&asked, &standing.output).await;
+            return Ok(());
+        }
+        // Counted before the handler starts: it may be the handler that ends the process.
+        if attempts > self.limits.worker_attempts {
+            return Err(Stop::Dead(format!("given up after {} attempts", attempts - 1)));
+        }
+        let completion = self.complete(&asked, message).await?;
+        let body = encode(&completion);
+        if log::publish_once(&self.bus, subject.clone(), HeaderMap::new(), body.into()).await? == Published::Stored {
+            tracing::debug!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
+            self.reply(&asked, &completion.output).await;
+            return Ok(());
+        }
+        // Another delivery was faster; what stands is what happened.
+        let standing = self
+            .standing(&subject)
+            .await?
+            .ok_or_else(|| Stop::Later("a completion is refused and not found".to_owned()))?;
+        self.reply(&asked, &standing.output).await;
+        let same = value::equal(&Value::Object(standing.output), &Value::Object(completion.output));
+        if same {
+            Ok(())
+        } else {
+            Err(Stop::Dead(
+                "diverged: two deliveries of this action had different outcomes".to_owned(),
+            ))
+        }
+    }
+
+    async fn standing(&self, subject: &str) -> Result<Option<Completion>, Stop> {
+        let found = log::find(&self.bus, subject)
+            .await
+            .map_err(|error| Stop::Later(error.to_string()))?;
+        found
+            .map(|stored| Completion::decode(&stored.body))
+            .transpose()
+            .map_err(|error| Stop::Dead(format!("the completion in the log is malformed: {error}")))
+    }
+
+    /// Finds the outcome. What cannot have been attempted is completed with a fault, what may have been done is tried again.
+    async fn complete(self: &Arc<Self>, asked: &Asked, message: &Message) -> Result<Completion, Stop> {
+        let invalid = |input: Object, why: String| {
+            tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, why, "an action cannot be carried out");
+            Ok(Completion {
+                input,
+                output: Fault::Invalid.output(why),
+            })
+        };
+        let Some((spec, _)) = self.concept.action(asked.action.as_str()) else {
+            return invalid(
+                Object::new(),
+                format!(
+                    "{} has no action `{}` that can be asked for",
+                    self.concept.name, asked.action
+                ),
+            );
+        };
+        let input = match value::object(&message.payload) {
+            Ok(input) => input,
+            Err(error) => return invalid(Object::new(), error.to_string()),
+        };
+        let recorded = sealing::record(&self.sealer, asked.flow, &spec.input, &input);
+        let opened = match sealing::open(&self.sealer, asked.flow, &spec.input, &input) {
+            Ok(opened) => opened,
+            Err(error) => return invalid(recorded, error.to_string()),
+        };
+        if let Err(mistakes) = spec::check_input(&spec.input, &opened) {
+            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            return invalid(recorded, mistakes.join("; "));
+        }
+        // With effects it is carried out whatever the time: an earlier delivery may have done it.
+        if !spec.has_effects
+            && asked
+                .deadline_ms
+                .is_some_and(|deadline_ms| deadline_ms + self.limits.clock_skew_ms < clock::now_ms())
+        {
+            return Ok(Completion {
+                input: recorded,
+                output: Fault::Deadline.output("the deadline passed before the action was begun"),
+            });
+        }
+        match self.handle(asked, opened, message).await? {
+            Ok(Outcome::Done(output)) => match self.checked(spec, asked, output) {
+                Ok(output) => Ok(Completion {
+                    input: recorded,
+                    output,
+                }),
+                Err(why) => invalid(recorded, why),
+            },
+            Ok(Outcome::Refused(error)) if !spec.can_fail || error.is_empty() => invalid(
+                recorded,
+                format!("{} refused what its spec says cannot be refused: {error}", asked.action),
+            ),
+            Ok(Outcome::Refused(error)) => Ok(Completion {
+                input: recorded,
+                output: Object::from_iter([(ERROR.to_owned(), Value::String(error))]),
+            }),
+            Err(mismatch) => invalid(recorded, mismatch),
+        }
+    }
+
+    /// Runs the handler, on a task of its own so that its panic ends nothing else, and extends the message's time meanwhile.
+    async fn handle(
+        self: &Arc<Self>,
+        asked: &Asked,
+        input: Object,
+        message: &Message,
+    ) -> Result<Result<Outcome, String>, Stop> {
+        let lease = Lease::begin();
+        let (worker, held) = (self.clone(), lease.clone());
+        let (name, id, flow) = (asked.action.clone(), asked.id, asked.flow);
+        let mut running = tokio::spawn(async move {
+            match worker.concept.action(name.as_str()) {
+                Some((_, handler)) => {
+                    handler(Call {
+                        id,
+                        flow,
+                        input,
+                        lease: held,
+                    })
+                    .await
+                }
+                None => Err(Failed::Mismatch("no such action".to_owned())),
+            }
+        });
+        let mut extend = tokio::time::interval_at(tokio::time::Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
+        let joined = loop {
+            tokio::select! {
+                joined = &mut running => break joined,
+                _ = extend.tick() => {
+                    if lease.check().is_ok() {
+                        ack::in_progress(message).await;
+                        lease.extend();
+                    }
+                }
+            }
+        };
+        match joined {
+            Ok(Ok(outcome)) => Ok(Ok(outcome)),
+            Ok(Err(Failed::Mismatch(why))) => Ok(Err(why)),
+            Ok(Err(Failed::Handler(Failure::Retry(why)))) => Err(Stop::Later(why)),
+            Err(panicked) => Err(Stop::Later(format!("the handler ended in disorder: {panicked}"))),
+        }
+    }
+
+    /// Seals an output that fits the spec.
+    fn checked(&self, spec: &ActionSpec, asked: &Asked, mut output: Object) -> Result<Object, String> {
+        let params = spec.success.as_ref().ok_or("the spec declares no success")?;
+        spec::check_input(params, &output).map_err(|mistakes| {
+            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            format!("the output does not fit the spec: {}", mistakes.join("; "))
+        })?;
+        sealing::seal(&self.sealer, asked.flow, params, &mut output);
+        Ok(output)
+    }
+
+    /// Tells a synchronous caller, if one waits.
+    async fn reply(&self, asked: &Asked, output: &Object) {
+        let Some(inbox) = asked.reply.clone() else { return };
+        if let Err(error) = self.bus.client.publish(inbox, encode(output).into()).await {
+            tracing::warn!(%error, action = %asked.id, "a waiting caller could not be told");
+        }
+    }
+
+    /// The message as it may be kept: without what may be a secret in clear.
+    fn dead_letter(&self, message: &Message, reason: String) -> DeadLetter {
+        let asked = asked(message).ok();
+        let mut headers = HeaderMap::new();
+        for name in [header::FLOW, header::DEADLINE, header::CAUSE, header::SYNC] {
+            if let Some(value) = message.headers.as_ref().and_then(|headers| headers.get(name)) {
+                headers.insert(name, value.clone());
+            }
+        }
+        if let Some(asked) = &asked {
+            headers.insert(header::FLOW, asked.flow.to_string());
+            headers.insert(header::ACTION, asked.id.to_string());
+        }
+        let body = asked.as_ref().and_then(|asked| {
+            let (spec, _) = self.concept.action(asked.action.as_str())?;
+            let input = value::object(&message.payload).ok()?;
+            Some(encode(&sealing::record(&self.sealer, asked.flow, &spec.input, &input)))
+        });
+        DeadLetter {
+            concept: self.concept.name.clone(),
+            action: asked.map(|asked| asked.action),
+            subject: message.subject.to_string(),
+            reason,
+            headers,
+            body: body.unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads what is asked for; the error is the reason of a dead letter.
+fn asked(message: &Message) -> Result<Asked, String> {
+    let subject = InvocationSubject::parse(&message.subject).map_err(|error| error.to_string())?;
+    let header = |name| {
+        message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+    };
+    let id = match subject.id {
+        Some(id) => id,
+        None => {
+            let info = message
+                .info()
+                .map_err(|error| format!("the message does not say where it stands: {error}"))?;
+            let timestamp_ns = u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0);
+            ActionId::injected(info.stream, info.stream_sequence, timestamp_ns)
+        }
+    };
+    let flow = match header(header::FLOW) {
+        Some(text) => text
+            .parse()
+            .map_err(|_| format!("the header {} is not a UUID", header::FLOW))?,
+        None => id.as_root(),
+    };
+    let reply = header(header::REPLY).filter(|inbox| is_inbox(inbox)).map(str::to_owned);
+    Ok(Asked {
+        action: subject.action,
+        id,
+        flow,
+        reply,
+        deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
+    })
+}
+
+/// Only an inbox may be answered: no header makes a worker publish into a stream.
+fn is_inbox(subject: &str) -> bool {
+    subject.starts_with(header::INBOX_PREFIX)
+        && !subject.contains(['*', '>', ' ', '\t', '\r', '\n'])
+        && !subject.split('.').any(str::is_empty)
+}

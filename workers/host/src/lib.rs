@@ -1,0 +1,17 @@
+//! The worker host: everything that a concept's worker needs beside the concept itself.
+//!
+//! A worker is a spec, handlers for its actions and queries, and [`run`]. The host takes the concept's invocations from its stream, checks them against the spec, opens secrets,
+//! calls the handler, publishes the completion and acknowledges, in the order that makes every action happen once in effect (`docs/delivery.md`).
+//! The host knows no database: how an action is made idempotent is the handler's part, with the action's id as the stamp.
+
+mod concept;
+mod invocation;
+mod lease;
+mod log_start;
+mod sealing;
+mod service;
+mod worker;
+
+pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows};
+pub use lease::Lease;
+pub use worker::{HostLimits, Running, StartError, run};

@@ -1,0 +1,78 @@
+//! Where the log begins: an invocation whose flow is older than that is not carried out, since nobody can tell any more whether it was.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use concert_runtime::bus::Bus;
+use concert_runtime::process::Shutdown;
+use concert_runtime::{clock, streams};
+use concert_wire::id::FlowId;
+
+/// How often the log's beginning is looked at. It only moves forward, so an old view lets more through, never less.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// By how much the clock that a flow id was made with may be behind the server's.
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// The time of the log's first message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogStart(Arc<AtomicU64>);
+
+impl LogStart {
+    /// Looks once, and from then on in the background until shutdown.
+    pub(crate) async fn watch(bus: Bus, shutdown: Shutdown) -> Result<Self, streams::SetupError> {
+        let start = Self::default();
+        start.look(&bus).await?;
+        let watched = start.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = shutdown.requested() => return,
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+                if let Err(error) = watched.look(&bus).await {
+                    tracing::debug!(%error, "the log's beginning cannot be looked at now");
+                }
+            }
+        });
+        Ok(start)
+    }
+
+    async fn look(&self, bus: &Bus) -> Result<(), streams::SetupError> {
+        let asked_at_ms = clock::now_ms();
+        let state = streams::existing_log(bus).await?.cached_info().state.clone();
+        let first_ms = if state.messages == 0 {
+            asked_at_ms
+        } else {
+            u64::try_from(state.first_timestamp.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
+        };
+        self.0.fetch_max(first_ms, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the flow was certainly born before the log's first message.
+    pub(crate) fn is_after(&self, flow: FlowId) -> bool {
+        let skew_ms = u64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(0);
+        flow.born_before_ms()
+            .is_some_and(|born_ms| born_ms + skew_ms < self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concert_wire::id::ActionId;
+
+    use super::*;
+
+    #[test]
+    fn a_flow_older_than_the_log_is_known_as_such_with_some_tolerance() {
+        let start = LogStart::default();
+        start.0.store(1_700_000_100_000, Ordering::Relaxed);
+        let born = |ms: u64| ActionId::injected("S", 1, ms * 1_000_000).as_root();
+        assert!(start.is_after(born(1_700_000_000_000)));
+        assert!(!start.is_after(born(1_700_000_050_000)));
+        assert!(!start.is_after(born(1_700_000_200_000)));
+        let random: FlowId = "6d1c6f9e-8a4b-4c8e-9d3f-0a1b2c3d4e5f".parse().unwrap();
+        assert!(!start.is_after(random));
+    }
+}

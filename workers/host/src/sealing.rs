@@ -1,0 +1,122 @@
+//! Secrets at the worker's door: opened for the handler, sealed in everything that is published.
+
+use concert_rules::spec::{Param, Params};
+use concert_wire::envelope::Object;
+use concert_wire::id::FlowId;
+use concert_wire::routes::ValueType;
+use concert_wire::seal::{SealError, Sealer, looks_sealed};
+use serde_json::Value;
+
+fn secrets(params: &Params) -> impl Iterator<Item = &Param> {
+    params.params.iter().filter(|param| param.kind == ValueType::Secret)
+}
+
+/// The input as the handler gets it.
+///
+/// # Errors
+/// A value that has the form of a sealed one does not open in this flow.
+pub(crate) fn open(sealer: &Sealer, flow: FlowId, params: &Params, input: &Object) -> Result<Object, SealError> {
+    let mut opened = input.clone();
+    for param in secrets(params) {
+        if let Some(value) = opened.get_mut(&*param.name)
+            && let (true, Some(text)) = (looks_sealed(value), value.as_str())
+        {
+            *value = Value::String(sealer.open(flow, text)?.expose().to_owned());
+        }
+    }
+    Ok(opened)
+}
+
+/// The input as it may be published: secrets sealed, and no key that the spec does not name, since it might be a misspelt secret.
+pub(crate) fn record(sealer: &Sealer, flow: FlowId, params: &Params, input: &Object) -> Object {
+    let named = |key: &str| params.params.iter().any(|param| &*param.name == key);
+    let mut recorded: Object = input
+        .iter()
+        .filter(|(key, _)| params.open || named(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    for param in secrets(params) {
+        if let Some(value) = recorded.get_mut(&*param.name) {
+            *value = sealed(sealer, flow, value);
+        }
+    }
+    recorded
+}
+
+/// An output as it may be published.
+pub(crate) fn seal(sealer: &Sealer, flow: FlowId, params: &Params, output: &mut Object) {
+    for param in secrets(params) {
+        if let Some(Value::String(text)) = output.get_mut(&*param.name) {
+            *text = sealer.seal(flow, text);
+        }
+    }
+}
+
+fn sealed(sealer: &Sealer, flow: FlowId, value: &Value) -> Value {
+    match value.as_str() {
+        Some(text) if looks_sealed(value) && sealer.open(flow, text).is_ok() => value.clone(),
+        Some(text) => Value::String(sealer.seal(flow, text)),
+        // Whatever stands where a secret belongs is not published.
+        None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concert_wire::id::ActionId;
+    use concert_wire::keyring::{Key, Keyring};
+    use serde_json::json;
+
+    use super::*;
+
+    fn params(open: bool) -> Params {
+        let param = |name: &str, kind| Param {
+            name: name.into(),
+            optional: false,
+            kind,
+        };
+        Params {
+            params: vec![
+                param("username", ValueType::String),
+                param("password", ValueType::Secret),
+            ],
+            open,
+        }
+    }
+
+    fn sealer() -> Sealer {
+        Sealer::new(Keyring::parse(&Key::new("k1", [3; 64]).to_line()).unwrap())
+    }
+
+    fn object(value: Value) -> Object {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn nothing_that_may_be_a_secret_is_recorded_in_clear() {
+        let (sealer, flow) = (sealer(), ActionId::injected("S", 1, 1).as_root());
+        for (password, clear) in [
+            (json!("hunter22"), "hunter22"),
+            (json!({"is": "hunter22"}), "hunter22"),
+            (json!("sealed:k1:hunter22"), "hunter22"),
+        ] {
+            let input = object(json!({"username": "ada", "password": password, "pasword": "hunter22"}));
+            let recorded = record(&sealer, flow, &params(false), &input);
+            assert_eq!(recorded.get("username"), Some(&json!("ada")));
+            assert!(!json!(recorded).to_string().contains(clear), "{recorded:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_stays_as_it_is_and_opens() {
+        let (sealer, flow) = (sealer(), ActionId::injected("S", 1, 1).as_root());
+        let input = object(json!({"username": "ada", "password": sealer.seal(flow, "hunter22")}));
+        assert_eq!(record(&sealer, flow, &params(false), &input), input);
+        assert_eq!(
+            open(&sealer, flow, &params(false), &input).unwrap().get("password"),
+            Some(&json!("hunter22"))
+        );
+        let other = ActionId::injected("S", 2, 1).as_root();
+        assert_eq!(open(&sealer, other, &params(false), &input), Err(SealError::Broken));
+    }
+}

@@ -1,0 +1,204 @@
+//! The concept as a NATS micro service: `concept.<Concept>.<name>` answers a query, or carries out an action durably and answers with its output.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use concert_rules::spec;
+use concert_runtime::nats::HeaderMap;
+use concert_runtime::nats::service::{Request, ServiceExt as _, error::Error as ServiceError};
+use concert_runtime::process::Shutdown;
+use concert_runtime::{clock, log};
+use concert_wire::envelope::{ERROR, Object, encode};
+use concert_wire::id::FlowId;
+use concert_wire::{header, subject, value};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::concept::{Failed, Failure, Query};
+use crate::sealing;
+use crate::worker::{StartError, Worker};
+
+/// Why a request is answered with an error of the service, beside an outcome of the action.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("no outcome within the time that this request may wait; the action may still happen")]
+    TimedOut,
+}
+
+impl Refused {
+    const fn code(&self) -> usize {
+        match self {
+            Self::Invalid(_) => 400,
+            Self::Unavailable(_) => 503,
+            Self::TimedOut => 504,
+        }
+    }
+}
+
+/// Registers the endpoints.
+pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<(), StartError> {
+    let concept = worker.concept.name.to_string();
+    let failed = |source| StartError::Service {
+        concept: concept.clone(),
+        source,
+    };
+    let builder = worker
+        .bus
+        .client
+        .service_builder()
+        .description(first_line(&worker.concept.spec.purpose));
+    let service = builder
+        .start(&concept, env!("CARGO_PKG_VERSION"))
+        .await
+        .map_err(failed)?;
+    let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
+    let spec = &worker.concept.spec;
+    let names = spec
+        .actions
+        .iter()
+        .map(|spec| &spec.name)
+        .chain(spec.queries.iter().map(|spec| &spec.name));
+    for name in names {
+        let mut endpoint = service
+            .endpoint_builder()
+            .name(&**name)
+            .add(subject::service(&concept, name))
+            .await
+            .map_err(failed)?;
+        let (worker, name, room, shutdown) = (worker.clone(), name.clone(), room.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            loop {
+                let request = tokio::select! {
+                    () = shutdown.requested() => return,
+                    request = endpoint.next() => request,
+                };
+                let Some(request) = request else { return };
+                let Ok(permit) = room.clone().acquire_owned().await else {
+                    return;
+                };
+                let (worker, name) = (worker.clone(), name.clone());
+                shutdown.tasks().spawn(async move {
+                    answer(&worker, &name, &request).await;
+                    drop(permit);
+                });
+            }
+        });
+    }
+    // The service lives as long as one of its handles does.
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        stop.requested().await;
+        if let Err(error) = service.stop().await {
+            tracing::debug!(%error, "the endpoints could not be taken back");
+        }
+    });
+    Ok(())
+}
+
+async fn answer(worker: &Worker, name: &str, request: &Request) {
+    let outcome = if name.starts_with('_') {
+        ask(worker, name, request).await
+    } else {
+        inject(worker, name, request).await
+    };
+    let sent = match outcome {
+        Ok(body) => request.respond(Ok(encode(&body).into())).await,
+        Err(refused) => {
+            let error = ServiceError {
+                status: refused.to_string(),
+                code: refused.code(),
+            };
+            request.respond(Err(error)).await
+        }
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, name, "a request could not be answered");
+    }
+}
+
+/// The flow whose secrets a request carries sealed; a request by hand has none, and its secrets come in clear.
+fn flow_of(request: &Request) -> Result<Option<FlowId>, Refused> {
+    let header = request
+        .message
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get(header::FLOW));
+    header
+        .map(|text| text.as_str().parse())
+        .transpose()
+        .map_err(|_| Refused::Invalid(format!("the header {} is not a UUID", header::FLOW)))
+}
+
+async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<Object, Refused> {
+    let flow = flow_of(request)?.unwrap_or_else(clock::new_flow);
+    let (spec, handler) = worker
+        .concept
+        .query(name)
+        .ok_or_else(|| Refused::Invalid(format!("no query `{name}`")))?;
+    let input = value::object(&request.message.payload).map_err(|error| Refused::Invalid(error.to_string()))?;
+    let opened = sealing::open(&worker.sealer, flow, &spec.input, &input)
+        .map_err(|error| Refused::Invalid(error.to_string()))?;
+    spec::check_input(&spec.input, &opened).map_err(|mistakes| {
+        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Refused::Invalid(mistakes.join("; "))
+    })?;
+    let mut rows = handler(Query { input: opened }).await.map_err(|failed| match failed {
+        Failed::Mismatch(why) => Refused::Invalid(why),
+        Failed::Handler(Failure::Retry(why)) => Refused::Unavailable(why),
+    })?;
+    spec::check_rows(spec, &rows).map_err(Refused::Unavailable)?;
+    for row in &mut rows {
+        sealing::seal(&worker.sealer, flow, &spec.output, row);
+    }
+    Ok(Object::from_iter([("rows".to_owned(), json!(rows))]))
+}
+
+/// Enqueues the action as the root of a flow of its own, with its secrets sealed before they are stored, and waits for the output.
+async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<Object, Refused> {
+    let (spec, _) = worker
+        .concept
+        .action(name)
+        .ok_or_else(|| Refused::Invalid(format!("`{name}` cannot be asked for")))?;
+    let input = value::object(&request.message.payload).map_err(|error| Refused::Invalid(error.to_string()))?;
+    spec::check_input(&spec.input, &input).map_err(|mistakes| {
+        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Refused::Invalid(mistakes.join("; "))
+    })?;
+    let flow = clock::new_flow();
+    let sealed = sealing::record(&worker.sealer, flow, &spec.input, &input);
+    let client = &worker.bus.client;
+    let inbox = client.new_inbox();
+    let unavailable = |error: &dyn std::fmt::Display| Refused::Unavailable(error.to_string());
+    let mut answers = client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::FLOW, flow.to_string());
+    headers.insert(header::REPLY, inbox);
+    let subject = subject::invocation(worker.concept.name.as_str(), name, flow.root());
+    log::publish_once(&worker.bus, subject, headers, encode(&sealed).into())
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let wait = Duration::from_millis(worker.limits.request_timeout_ms);
+    let answer = tokio::time::timeout(wait, answers.next())
+        .await
+        .map_err(|_| Refused::TimedOut)?
+        .ok_or(Refused::TimedOut)?;
+    match value::object(&answer.payload) {
+        Ok(output) => Ok(output),
+        Err(error) => Ok(Object::from_iter([(
+            ERROR.to_owned(),
+            Value::String(error.to_string()),
+        )])),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.trim().lines().next().unwrap_or_default().trim()
+}

@@ -1,0 +1,151 @@
+//! The worker of one concept: takes messages as long as it has room, and drains when it is asked to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use concert_runtime::bus::Bus;
+use concert_runtime::feed::{Feed, Source};
+use concert_runtime::process::Shutdown;
+use concert_runtime::retry::Backoff;
+use concert_runtime::streams::{LogLimits, SetupError};
+use concert_wire::seal::Sealer;
+use tokio::sync::Semaphore;
+
+use crate::concept::Concept;
+use crate::log_start::LogStart;
+use crate::service;
+
+/// The bounds of a worker.
+#[derive(Debug, Clone, Args)]
+pub struct HostLimits {
+    /// Actions of one concept under way at once; more wait in the stream.
+    #[arg(long, env = "CONCERT_WORKER_CONCURRENCY", default_value_t = 64, value_name = "N")]
+    pub worker_concurrency: usize,
+    /// Attempts at an action before it becomes a dead letter.
+    #[arg(long, env = "CONCERT_WORKER_ATTEMPTS", default_value_t = 10, value_name = "N")]
+    pub worker_attempts: i64,
+    /// How far clocks may differ when a deadline is compared, in milliseconds.
+    #[arg(long, env = "CONCERT_CLOCK_SKEW_MS", default_value_t = 1000, value_name = "MS")]
+    pub clock_skew_ms: u64,
+    /// How long a synchronous request (`nats req concept.…`) waits for its action, in milliseconds.
+    #[arg(
+        long,
+        env = "CONCERT_REQUEST_TIMEOUT_MS",
+        default_value_t = 10_000,
+        value_name = "MS"
+    )]
+    pub request_timeout_ms: u64,
+}
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A stream or consumer is missing.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The endpoints cannot be registered.
+    #[error("the endpoints of {concept} cannot be registered: {source}")]
+    Service {
+        /// The concept.
+        concept: String,
+        /// Why not.
+        source: concert_runtime::nats::Error,
+    },
+}
+
+/// What every message of a worker needs.
+pub(crate) struct Worker {
+    pub(crate) bus: Bus,
+    pub(crate) concept: Arc<Concept>,
+    pub(crate) sealer: Sealer,
+    pub(crate) limits: HostLimits,
+    pub(crate) log_start: LogStart,
+    pub(crate) backoff: Backoff,
+}
+
+/// A worker that takes messages; it goes on until shutdown.
+#[derive(Debug)]
+pub struct Running {
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends when the worker takes no more messages.
+    pub async fn ended(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a worker ended in disorder");
+        }
+    }
+}
+
+/// How long a worker waits for the log, which a router makes.
+const LOG_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts the worker of a concept. When this returns, its stream and its endpoints are there.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn run(
+    bus: Bus,
+    concept: Arc<Concept>,
+    sealer: Sealer,
+    limits: HostLimits,
+    streams: LogLimits,
+    shutdown: Shutdown,
+) -> Result<Running, StartError> {
+    let log_start = wait_for_log(&bus, &shutdown).await?;
+    let mut feed = Feed::new(
+        bus.clone(),
+        Source::Invocations(concept.name().clone()),
+        streams,
+        limits.worker_concurrency,
+    );
+    feed.open().await?;
+    let worker = Arc::new(Worker {
+        bus,
+        concept,
+        sealer,
+        limits,
+        log_start,
+        backoff: Backoff::default(),
+    });
+    service::start(worker.clone(), &shutdown).await?;
+    tracing::info!(concept = %worker.concept.name(), "worker started");
+    let task = tokio::spawn(take_messages(worker, feed, shutdown));
+    Ok(Running { task })
+}
+
+async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<LogStart, SetupError> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match LogStart::watch(bus.clone(), shutdown.clone()).await {
+            Err(error) if started.elapsed() < LOG_PATIENCE && !shutdown.begun() => {
+                tracing::debug!(%error, "waiting for a router to make the log");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn take_messages(worker: Arc<Worker>, mut feed: Feed, shutdown: Shutdown) {
+    let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
+    loop {
+        let permit = tokio::select! {
+            () = shutdown.requested() => return,
+            permit = room.clone().acquire_owned() => permit,
+        };
+        // The semaphore is never closed.
+        let Ok(permit) = permit else { return };
+        let message = tokio::select! {
+            () = shutdown.requested() => return,
+            message = feed.next() => message,
+        };
+        let worker = worker.clone();
+        shutdown.tasks().spawn(async move {
+            worker.take(message).await;
+            drop(permit);
+        });
+    }
+}

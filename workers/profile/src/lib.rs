@@ -1,0 +1,145 @@
+//! The concept Profile: people, told apart by a name and a password that only they know.
+
+mod name;
+mod password;
+mod users;
+
+use std::sync::Arc;
+
+use concert_host::{BadConcept, Call, Concept, Outcome, Query};
+use concert_store::Retention;
+use concert_wire::secret::Secret;
+use mongodb::Database;
+use serde::Deserialize;
+
+pub use self::password::{HashArgs, HashPool, PoolError, raw_hashes_per_second};
+pub use self::users::Users;
+
+/// The concept's name.
+pub const NAME: &str = "Profile";
+
+#[derive(Deserialize)]
+struct Credentials {
+    username: String,
+    password: Secret,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangePassword {
+    user: String,
+    old_password: Secret,
+    new_password: Secret,
+}
+
+#[derive(Deserialize)]
+struct OfUser {
+    user: String,
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+/// Why the concept cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Spec and handlers differ.
+    #[error(transparent)]
+    Concept(#[from] BadConcept),
+    /// The database refuses.
+    #[error(transparent)]
+    Store(#[from] concert_store::StoreError),
+    /// Passwords cannot be hashed.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// Makes the concept, and its indexes where they are missing.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn concept(database: &Database, args: &HashArgs, retention: Retention) -> Result<Arc<Concept>, SetupError> {
+    let users = Users::open(database, HashPool::start(args)?, retention).await?;
+    Ok(handlers(Arc::new(users))?)
+}
+
+fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
+    let [create, authenticate, change, delete, details, all] = std::array::from_fn(|_| users.clone());
+    Concept::of_spec("Profile.concept", include_str!("../../../concepts/Profile.concept"))?
+        .action("createAccount", move |call: Call<Credentials>| {
+            let users = create.clone();
+            async move {
+                Ok(user(
+                    users
+                        .create(call.id, &call.input.username, call.input.password, &call.lease)
+                        .await?,
+                ))
+            }
+        })
+        .action("authenticate", move |call: Call<Credentials>| {
+            let users = authenticate.clone();
+            async move {
+                Ok(user(
+                    users
+                        .authenticate(&call.input.username, call.input.password, &call.lease)
+                        .await?,
+                ))
+            }
+        })
+        .action("changePassword", move |call: Call<ChangePassword>| {
+            let users = change.clone();
+            async move {
+                let ChangePassword {
+                    user: id,
+                    old_password,
+                    new_password,
+                } = call.input;
+                Ok(user(
+                    users
+                        .change_password(call.id, &id, old_password, new_password, &call.lease)
+                        .await?,
+                ))
+            }
+        })
+        .action("deleteAccount", move |call: Call<OfUser>| {
+            let users = delete.clone();
+            async move {
+                Ok(match users.delete(call.id, &call.input.user, &call.lease).await? {
+                    Ok(_) => Outcome::done([]),
+                    Err(refusal) => Outcome::refused(refusal.to_string()),
+                })
+            }
+        })
+        .query("_getUserDetails", move |query: Query<OfUser>| {
+            let users = details.clone();
+            async move {
+                let name = users.name_of(&query.input.user).await?;
+                Ok(name
+                    .map(|name| [("username".to_owned(), name.into())].into_iter().collect())
+                    .into_iter()
+                    .collect())
+            }
+        })
+        .query("_getAllUsers", move |_: Query<Nothing>| {
+            let users = all.clone();
+            async move {
+                let all = users.all().await?;
+                Ok(all
+                    .into_iter()
+                    .map(|(id, name)| {
+                        [("id".to_owned(), id.into()), ("username".to_owned(), name.into())]
+                            .into_iter()
+                            .collect()
+                    })
+                    .collect())
+            }
+        })
+        .build()
+}
+
+fn user(outcome: Result<String, users::Refusal>) -> Outcome {
+    match outcome {
+        Ok(id) => Outcome::done([("user", id.into())]),
+        Err(refusal) => Outcome::refused(refusal.to_string()),
+    }
+}

@@ -1,0 +1,301 @@
+//! Password hashing: argon2id on a bounded pool of threads, each with memory of its own that it uses again and again.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
+use clap::Args;
+use concert_host::Failure;
+use concert_wire::secret::Secret;
+use tokio::sync::oneshot;
+
+/// The default memory of a hash, in KiB.
+const MEMORY_KIB: u32 = 19 * 1024;
+/// The default number of passes.
+const PASSES: u32 = 2;
+
+/// The cost of a hash. The defaults are the least that OWASP recommends (19 MiB, 2 passes, 1 lane).
+#[derive(Debug, Clone, Args)]
+pub struct HashArgs {
+    /// Memory of a hash, in KiB.
+    #[arg(long, env = "CONCERT_ARGON2_MEMORY_KIB", default_value_t = MEMORY_KIB, value_name = "KIB")]
+    pub argon2_memory_kib: u32,
+    /// Passes over the memory.
+    #[arg(long, env = "CONCERT_ARGON2_PASSES", default_value_t = PASSES, value_name = "N")]
+    pub argon2_passes: u32,
+    /// Threads that hash; 0 is one for each processor.
+    #[arg(long, env = "CONCERT_HASH_THREADS", default_value_t = 0, value_name = "N")]
+    pub hash_threads: usize,
+    /// Passwords that wait for a thread at most; past it actions are tried again later.
+    #[arg(long, env = "CONCERT_HASH_QUEUE", default_value_t = 256, value_name = "N")]
+    pub hash_queue: usize,
+}
+
+/// Why passwords cannot be hashed.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The cost is out of argon2's range.
+    #[error("the cost of argon2id is out of range: {0}")]
+    Cost(argon2::Error),
+    /// A hash cannot be made at all.
+    #[error("no hash can be made: {0}")]
+    Hash(String),
+    /// A thread cannot be started.
+    #[error("a hashing thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What a password turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The right one.
+    Right,
+    /// The right one, and its hash was made at another cost: this is the new hash.
+    RightAtOldCost(String),
+    /// The wrong one.
+    Wrong,
+}
+
+enum Job {
+    Hash(Secret, oneshot::Sender<Result<String, String>>),
+    Verify(Secret, String, oneshot::Sender<Result<Verdict, String>>),
+}
+
+/// How much lower the threads' priority is: a hash takes a processor for many milliseconds, and whatever else waits takes it for microseconds.
+const NICE: i32 = 5;
+/// The length of a hash, in bytes.
+const HASH_BYTES: usize = 32;
+
+/// The threads that hash.
+#[derive(Debug, Clone)]
+pub struct HashPool {
+    jobs: SyncSender<Job>,
+    /// Stands for the hash of a user that does not exist, so that looking for one costs the same.
+    dummy: Arc<str>,
+}
+
+impl HashPool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    pub fn start(args: &HashArgs) -> Result<Self, PoolError> {
+        let params =
+            Params::new(args.argon2_memory_kib, args.argon2_passes, 1, Some(HASH_BYTES)).map_err(PoolError::Cost)?;
+        let threads = match args.hash_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let (jobs, waiting) = sync_channel(args.hash_queue.max(1));
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..threads {
+            let (waiting, hasher) = (waiting.clone(), Hasher::new(params.clone()));
+            let thread = std::thread::Builder::new().name(format!("argon2-{number}"));
+            thread
+                .spawn(move || work(&waiting, hasher))
+                .map_err(PoolError::Thread)?;
+        }
+        let dummy = Hasher::new(params)
+            .hash(b"nobody's password")
+            .map_err(PoolError::Hash)?;
+        Ok(Self {
+            jobs,
+            dummy: dummy.into(),
+        })
+    }
+
+    /// Hashes a new password, as a PHC string.
+    ///
+    /// # Errors
+    /// The pool is full.
+    pub async fn hash(&self, password: Secret) -> Result<String, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Job::Hash(password, reply))?;
+        answer.await.map_err(Failure::retry)?.map_err(Failure::retry)
+    }
+
+    /// Tells whether a password fits a hash; without a hash it is wrong, after the same work.
+    ///
+    /// # Errors
+    /// The pool is full, or the hash cannot be read.
+    pub async fn verify(&self, password: Secret, hash: Option<&str>) -> Result<Verdict, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Job::Verify(password, hash.unwrap_or(&self.dummy).to_owned(), reply))?;
+        let verdict = answer.await.map_err(Failure::retry)?.map_err(Failure::retry)?;
+        Ok(if hash.is_some() { verdict } else { Verdict::Wrong })
+    }
+
+    fn submit(&self, job: Job) -> Result<(), Failure> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => Failure::retry("too many passwords wait to be hashed"),
+            TrySendError::Disconnected(_) => Failure::retry("the hashing threads have ended"),
+        })
+    }
+}
+
+fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "the hashing threads keep their priority");
+    }
+    loop {
+        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        // A caller that has gone needs no answer.
+        match job {
+            Ok(Job::Hash(password, reply)) => drop(reply.send(hasher.hash(password.expose().as_bytes()))),
+            Ok(Job::Verify(password, hash, reply)) => {
+                drop(reply.send(hasher.verify(password.expose().as_bytes(), &hash)))
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+struct Hasher {
+    params: Params,
+    memory: Vec<Block>,
+}
+
+impl Hasher {
+    fn new(params: Params) -> Self {
+        let memory = vec![Block::default(); params.block_count()];
+        Self { params, memory }
+    }
+
+    fn hash(&mut self, password: &[u8]) -> Result<String, String> {
+        let salt = Salt::generate();
+        let output = self.run(&self.params.clone(), password, &salt)?;
+        let hash = PasswordHash {
+            algorithm: ARGON2ID_IDENT,
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&self.params).map_err(|error| error.to_string())?,
+            salt: Some(salt),
+            hash: Some(Output::new(&output).map_err(|error| error.to_string())?),
+        };
+        Ok(hash.to_string())
+    }
+
+    fn verify(&mut self, password: &[u8], hash: &str) -> Result<Verdict, String> {
+        let hash = PasswordHash::new(hash).map_err(|error| format!("a stored hash cannot be read: {error}"))?;
+        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+            return Err("a stored hash is incomplete".to_owned());
+        };
+        if hash.algorithm != ARGON2ID_IDENT {
+            return Err(format!("a stored hash is of the kind {}", hash.algorithm));
+        }
+        let params = Params::try_from(&hash).map_err(|error| error.to_string())?;
+        let actual = self.run(&params, password, salt)?;
+        // `Output` compares in constant time.
+        if Output::new(&actual).map_err(|error| error.to_string())? != *expected {
+            return Ok(Verdict::Wrong);
+        }
+        let same_cost = (params.m_cost(), params.t_cost(), params.p_cost())
+            == (self.params.m_cost(), self.params.t_cost(), self.params.p_cost());
+        if same_cost {
+            Ok(Verdict::Right)
+        } else {
+            self.hash(password).map(Verdict::RightAtOldCost)
+        }
+    }
+
+    fn run(&mut self, params: &Params, password: &[u8], salt: &Salt) -> Result<[u8; HASH_BYTES], String> {
+        if self.memory.len() < params.block_count() {
+            self.memory.resize(params.block_count(), Block::default());
+        }
+        let mut output = [0; HASH_BYTES];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+        argon2
+            .hash_password_into_with_memory(password, salt, &mut output, &mut self.memory[..])
+            .map_err(|error| error.to_string())?;
+        Ok(output)
+    }
+}
+
+/// What this machine's processors hash per second at the default cost, with nothing else to do: the floor that logins are measured against.
+pub fn raw_hashes_per_second(time: Duration) -> f64 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let began = Instant::now();
+    let hashes: u64 = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| count_hashes(began, time)))
+            .collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
+    });
+    hashes as f64 / began.elapsed().as_secs_f64()
+}
+
+fn count_hashes(began: Instant, time: Duration) -> u64 {
+    let Ok(params) = Params::new(MEMORY_KIB, PASSES, 1, Some(HASH_BYTES)) else {
+        return 0;
+    };
+    let mut hasher = Hasher::new(params);
+    let mut hashes = 0;
+    while began.elapsed() < time {
+        hashes += u64::from(hasher.hash(b"correct horse battery").is_ok());
+    }
+    hashes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(memory_kib: u32) -> HashArgs {
+        HashArgs {
+            argon2_memory_kib: memory_kib,
+            argon2_passes: 1,
+            hash_threads: 1,
+            hash_queue: 4,
+        }
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn the_right_password_fits_and_no_other() {
+        let pool = HashPool::start(&args(64)).unwrap();
+        let hash = pool.hash(secret("correct horse")).await.unwrap();
+        assert_ne!(hash, pool.hash(secret("correct horse")).await.unwrap());
+        assert_eq!(
+            pool.verify(secret("correct horse"), Some(&hash)).await,
+            Ok(Verdict::Right)
+        );
+        assert_eq!(
+            pool.verify(secret("Correct horse"), Some(&hash)).await,
+            Ok(Verdict::Wrong)
+        );
+        assert_eq!(pool.verify(secret("nobody's password"), None).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_another_cost_fits_and_is_made_anew() {
+        let old = HashPool::start(&args(64))
+            .unwrap()
+            .hash(secret("correct horse"))
+            .await
+            .unwrap();
+        let pool = HashPool::start(&args(128)).unwrap();
+        let Verdict::RightAtOldCost(new) = pool.verify(secret("correct horse"), Some(&old)).await.unwrap() else {
+            panic!("{old}")
+        };
+        assert!(new.contains("m=128,t=1,p=1"), "{new}");
+        assert_eq!(
+            pool.verify(secret("correct horse"), Some(&new)).await,
+            Ok(Verdict::Right)
+        );
+        assert_eq!(pool.verify(secret("wrong horse"), Some(&old)).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn the_default_cost_is_the_owasp_floor() {
+        use clap::{Args as _, FromArgMatches as _};
+        let matches = HashArgs::augment_args(clap::Command::new("x")).get_matches_from(["x"]);
+        let pool = HashPool::start(&HashArgs::from_arg_matches(&matches).unwrap()).unwrap();
+        let hash = pool.hash(secret("correct horse")).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The concept Sessioning: who is logged in, from one request to the next.
+//!
+//! A token is 256 bits, derived from a key and the id of the action that made it, so that a redelivery of that action answers with the same token. The database holds its hash only.
+
+mod sessions;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use concert_host::{BadConcept, Call, Concept, Outcome, Query};
+use concert_store::Retention;
+use concert_wire::keyring::Keyring;
+use concert_wire::secret::Secret;
+use mongodb::Database;
+use serde::Deserialize;
+
+pub use self::sessions::Sessions;
+pub use self::token::derive as derive_token;
+
+/// The concept's name.
+pub const NAME: &str = "Sessioning";
+
+/// How long sessions last.
+#[derive(Debug, Clone, Args)]
+pub struct SessionArgs {
+    /// A session that is not used for so long is over, in minutes.
+    #[arg(long, env = "CONCERT_SESSION_IDLE_MINUTES", default_value_t = 7 * 24 * 60, value_name = "MINUTES")]
+    pub session_idle_minutes: u64,
+    /// A session is over after this, however much it is used, in minutes.
+    #[arg(long, env = "CONCERT_SESSION_MAX_MINUTES", default_value_t = 30 * 24 * 60, value_name = "MINUTES")]
+    pub session_max_minutes: u64,
+}
+
+impl SessionArgs {
+    fn idle(&self) -> Duration {
+        Duration::from_secs(self.session_idle_minutes * 60)
+    }
+
+    fn absolute(&self) -> Duration {
+        Duration::from_secs(self.session_max_minutes * 60)
+    }
+}
+
+#[derive(Deserialize)]
+struct Create {
+    user: String,
+}
+
+#[derive(Deserialize)]
+struct OfSession {
+    session: Secret,
+}
+
+/// Why the concept cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Spec and handlers differ.
+    #[error(transparent)]
+    Concept(#[from] BadConcept),
+    /// The database refuses.
+    #[error(transparent)]
+    Store(#[from] concert_store::StoreError),
+}
+
+/// Makes the concept, and its indexes where they are missing.
+///
+/// # Errors
+/// See [`SetupError`].
+pub async fn concept(
+    database: &Database,
+    args: &SessionArgs,
+    keys: Keyring,
+    retention: Retention,
+) -> Result<Arc<Concept>, SetupError> {
+    let sessions = Sessions::open(database, keys, args.idle(), args.absolute(), retention).await?;
+    Ok(handlers(Arc::new(sessions))?)
+}
+
+fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
+    let (create, delete, get_user) = (sessions.clone(), sessions.clone(), sessions);
+    Concept::of_spec(
+        "Sessioning.concept",
+        include_str!("../../../concepts/Sessioning.concept"),
+    )?
+    .action("create", move |call: Call<Create>| {
+        let sessions = create.clone();
+        async move {
+            let token = sessions.create(call.id, &call.input.user, &call.lease).await?;
+            Ok(Outcome::done([("session", token.expose().into())]))
+        }
+    })
+    .action("delete", move |call: Call<OfSession>| {
+        let sessions = delete.clone();
+        async move {
+            let ended = sessions.end(call.id, &call.input.session, &call.lease).await?;
+            Ok(if ended {
+                Outcome::done([])
+            } else {
+                Outcome::refused("Session not found")
+            })
+        }
+    })
+    .query("_getUser", move |query: Query<OfSession>| {
+        let sessions = get_user.clone();
+        async move {
+            let user = sessions.user(&query.input.session).await?;
+            Ok(user
+                .map(|user| [("user".to_owned(), user.into())].into_iter().collect())
+                .into_iter()
+                .collect())
+        }
+    })
+    .build()
+}

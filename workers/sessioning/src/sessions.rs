@@ -1,0 +1,181 @@
+//! Sessions in MongoDB. An ended session stays as its own tombstone until no redelivery can ask for it any more.
+
+use std::time::Duration;
+
+use concert_host::{Failure, Lease};
+use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
+use concert_wire::id::ActionId;
+use concert_wire::keyring::Keyring;
+use concert_wire::secret::Secret;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, DateTime, doc};
+use mongodb::{Collection, Database};
+use serde::{Deserialize, Serialize};
+
+use crate::token;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Session {
+    #[serde(rename = "_id")]
+    token_hash: Binary,
+    user: String,
+    /// The key that the token was derived with, so that a redelivery after a rotation gives the same.
+    key: String,
+    created_by: String,
+    created_at: DateTime,
+    idle_expires_at: DateTime,
+    expires_at: DateTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
+    /// When the document may go: long after the session's end.
+    purge_at: DateTime,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Ended {
+    by: String,
+    at: DateTime,
+}
+
+impl Session {
+    /// Expiry holds from its moment on, not from when the sweep comes by.
+    fn is_live(&self, now: DateTime) -> bool {
+        self.ended.is_none() && now < self.idle_expires_at && now < self.expires_at
+    }
+}
+
+/// The sessions of an application.
+pub struct Sessions {
+    collection: Collection<Session>,
+    keys: Keyring,
+    idle: Duration,
+    absolute: Duration,
+    retention: Retention,
+}
+
+/// The idle expiry is moved only after this part of the idle time, so that not every look at a session is a write.
+const TOUCH_FRACTION: u32 = 10;
+
+impl Sessions {
+    pub(crate) async fn open(
+        database: &Database,
+        keys: Keyring,
+        idle: Duration,
+        absolute: Duration,
+        retention: Retention,
+    ) -> Result<Self, StoreError> {
+        let collection = database.collection("sessions");
+        index(&collection, "created_by", Index::Unique).await?;
+        index(&collection, "purge_at", Index::Expiry).await?;
+        Ok(Self {
+            collection,
+            keys,
+            idle,
+            absolute,
+            retention,
+        })
+    }
+
+    /// Makes the session of this action; the same action always makes the same one.
+    pub(crate) async fn create(&self, action: ActionId, user: &str, lease: &Lease) -> Result<Secret, Failure> {
+        let token = token::derive(self.keys.current(), action);
+        let now = DateTime::now();
+        let expires_at = now.saturating_add_duration(self.absolute);
+        let session = Session {
+            token_hash: hashed(&token),
+            user: user.to_owned(),
+            key: self.keys.current().id().to_owned(),
+            created_by: action.to_string(),
+            created_at: now,
+            idle_expires_at: now.saturating_add_duration(self.idle),
+            expires_at,
+            ended: None,
+            purge_at: self.retention.until(expires_at),
+        };
+        lease.check()?;
+        match self.collection.insert_one(session).await {
+            Ok(_) => Ok(token),
+            Err(error) if is_duplicate(&error) => self.made_before(action).await,
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// The token that an earlier delivery of this action made, perhaps under a key that has been rotated since.
+    async fn made_before(&self, action: ActionId) -> Result<Secret, Failure> {
+        let found = self
+            .collection
+            .find_one(doc! { "created_by": stamp(action) })
+            .await
+            .map_err(unavailable)?;
+        let session = found.ok_or_else(|| Failure::retry("a session that is there cannot be read yet"))?;
+        let key = self
+            .keys
+            .get(&session.key)
+            .ok_or_else(|| Failure::retry(format!("the key `{}` of a session is not in the key file", session.key)))?;
+        Ok(token::derive(key, action))
+    }
+
+    /// Ends a session; whether there was one to end. The action that ended it hears so at every delivery.
+    pub(crate) async fn end(&self, action: ActionId, token: &Secret, lease: &Lease) -> Result<bool, Failure> {
+        let by_token = doc! { "_id": hashed(token) };
+        let now = DateTime::now();
+        let Some(session) = self.collection.find_one(by_token.clone()).await.map_err(unavailable)? else {
+            return Ok(false);
+        };
+        if let Some(ended) = session.ended {
+            return Ok(ended.by == action.to_string());
+        }
+        if !session.is_live(now) {
+            return Ok(false);
+        }
+        lease.check()?;
+        let live = doc! { "_id": hashed(token), "ended": { "$exists": false } };
+        let end =
+            doc! { "$set": { "ended": { "by": stamp(action), "at": now }, "purge_at": self.retention.until(now) } };
+        if self
+            .collection
+            .update_one(live, end)
+            .await
+            .map_err(unavailable)?
+            .matched_count
+            == 1
+        {
+            return Ok(true);
+        }
+        let faster = self
+            .collection
+            .find_one(by_token)
+            .await
+            .map_err(unavailable)?
+            .and_then(|session| session.ended);
+        Ok(faster.is_some_and(|ended| ended.by == action.to_string()))
+    }
+
+    /// Whose session this is, if it is live; using it puts off its idle expiry.
+    pub(crate) async fn user(&self, token: &Secret) -> Result<Option<String>, Failure> {
+        let now = DateTime::now();
+        let found = self
+            .collection
+            .find_one(doc! { "_id": hashed(token) })
+            .await
+            .map_err(unavailable)?;
+        let Some(session) = found.filter(|session| session.is_live(now)) else {
+            return Ok(None);
+        };
+        let idle_expires_at = now.saturating_add_duration(self.idle);
+        let moved_ms = idle_expires_at.timestamp_millis() - session.idle_expires_at.timestamp_millis();
+        if u128::try_from(moved_ms).unwrap_or(0) > (self.idle / TOUCH_FRACTION).as_millis() {
+            let live = doc! { "_id": hashed(token), "ended": { "$exists": false } };
+            let touch = doc! { "$max": { "idle_expires_at": idle_expires_at } };
+            self.collection.update_one(live, touch).await.map_err(unavailable)?;
+        }
+        Ok(Some(session.user))
+    }
+}
+
+fn hashed(token: &Secret) -> Binary {
+    Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: token::hash(token).to_vec(),
+    }
+}

@@ -1,0 +1,60 @@
+//! `worker <concept>`: the worker of one concept as a process of its own.
+
+use std::time::Duration;
+
+use clap::Parser;
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::keys::KeyArgs;
+use concert_runtime::process::{self, Shutdown};
+use concert_runtime::streams::LogLimits;
+use concert_runtime::telemetry::{self, LogArgs};
+use concert_store::StoreArgs;
+use concert_workers::{Name, WorkerArgs};
+
+/// Carries out the actions of one concept.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version)]
+struct Args {
+    /// The concept.
+    #[arg(value_enum)]
+    concept: Name,
+    #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    log_limits: LogLimits,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// How long actions that were begun may take once shutdown is asked for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    telemetry::start(&args.log)?;
+    let bus = Bus::connect(&args.bus, args.concept.concept()).await?;
+    let shutdown = Shutdown::new();
+    let worker = concert_workers::run(
+        args.concept,
+        bus,
+        &args.store,
+        &args.keys.keys,
+        &args.worker,
+        &args.log_limits,
+        shutdown.clone(),
+    )
+    .await?;
+    process::asked_to_stop().await?;
+    if !shutdown.drained(DRAIN_TIMEOUT).await {
+        tracing::warn!("what was begun is left to another worker");
+    }
+    worker.ended().await;
+    Ok(())
+}
