@@ -141,6 +141,7 @@ impl Router {
                 message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY => self.take(message),
             }
         }
+        feed.hand_back().await;
         let finish = async {
             while let Some(event) = self.under_way.next().await {
                 self.step(event);

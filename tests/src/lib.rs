@@ -1,1 +1,8 @@
-//! TODO
+//! The whole system for tests: real servers, each part a process of its own, spoken to over HTTP and NATS as anyone would. No code of Concert is on the asking side.
+
+pub mod binaries;
+pub mod http;
+pub mod system;
+
+pub use http::Answer;
+pub use system::{PARTS, Part, System};

@@ -129,6 +129,7 @@ async fn options(args: &BusArgs, name: &str) -> Result<async_nats::ConnectOption
                 async_nats::Event::Disconnected => {
                     tracing::warn!("the connection to NATS is lost; trying to connect again")
                 }
+                async_nats::Event::Closed => tracing::debug!("the connection to NATS is closed"),
                 other => tracing::warn!(event = %other, "NATS"),
             }
         }))

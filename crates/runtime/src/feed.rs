@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use concert_wire::name::ConceptName;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 
+use crate::ack;
 use crate::bus::Bus;
 use crate::retry::Backoff;
 use crate::streams::{self, LogLimits, SetupError};
@@ -85,6 +86,14 @@ impl Feed {
                 }
                 None => self.open = None,
             }
+        }
+    }
+
+    /// Gives back what was delivered and not taken, so that others need not wait until the server does so by itself.
+    pub async fn hand_back(mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        while let Some(Some(Ok(message))) = open.next().now_or_never() {
+            ack::later(&message, Duration::ZERO).await;
         }
     }
 

@@ -35,7 +35,7 @@ const ACTIONS_MAX_MESSAGES: i64 = 1_000_000;
 /// How long dead letters are kept.
 const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a delivered message may take before it is delivered again.
-pub const ACK_WAIT: Duration = Duration::from_secs(30);
+pub const ACK_WAIT: Duration = Duration::from_secs(8);
 /// Unacknowledged messages of one consumer at most.
 const MAX_ACK_PENDING: i64 = 20_000;
 /// After this without a sign, a standby router takes over from the active one.

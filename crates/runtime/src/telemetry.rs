@@ -46,6 +46,15 @@ pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
         filter: args.filter.clone(),
         source,
     })?;
+    // Whatever the filter says: the NATS client logs whole messages at `trace`, and those typed by hand hold secrets in clear.
+    let filter = [
+        "async_nats=info",
+        "async_nats::connection=info",
+        "async_nats::client=info",
+    ]
+    .into_iter()
+    .filter_map(|directive| directive.parse().ok())
+    .fold(filter, EnvFilter::add_directive);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -13,7 +13,7 @@ use crate::concept::Failure;
 pub struct Lease(Arc<Mutex<Instant>>);
 
 /// The server counts from when it sent; we count from when we received. The difference is taken off.
-const MARGIN: Duration = Duration::from_secs(2);
+const MARGIN: Duration = Duration::from_secs(1);
 
 impl Lease {
     pub(crate) fn begin() -> Self {

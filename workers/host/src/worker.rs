@@ -130,6 +130,11 @@ async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<LogStart, SetupE
 }
 
 async fn take_messages(worker: Arc<Worker>, mut feed: Feed, shutdown: Shutdown) {
+    take_until_shutdown(worker, &mut feed, &shutdown).await;
+    feed.hand_back().await;
+}
+
+async fn take_until_shutdown(worker: Arc<Worker>, feed: &mut Feed, shutdown: &Shutdown) {
     let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
     loop {
         let permit = tokio::select! {

@@ -1,0 +1,56 @@
+//! The programs under test, built by cargo, and where the servers are kept.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use concert_local_servers::FindOptions;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+/// The directory with the programs. They are built first, so that no test runs yesterday's.
+///
+/// # Errors
+/// They cannot be built.
+pub async fn dir() -> anyhow::Result<&'static Path> {
+    static DIR: OnceCell<PathBuf> = OnceCell::const_new();
+    DIR.get_or_try_init(build).await.map(PathBuf::as_path)
+}
+
+async fn build() -> anyhow::Result<PathBuf> {
+    // target/debug/deps/<test>
+    let test = std::env::current_exe()?;
+    let dir = test
+        .parent()
+        .and_then(Path::parent)
+        .context("a test stands in target/<profile>/deps")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo
+        .current_dir(root())
+        .args(["build", "--quiet", "--workspace", "--bins", "--locked"]);
+    if dir.ends_with("release") {
+        cargo.arg("--release");
+    }
+    ensure!(cargo.status().await?.success(), "the programs cannot be built");
+    Ok(dir.to_owned())
+}
+
+/// The project.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Where the servers are looked for, as `concert up` does.
+pub fn servers() -> FindOptions {
+    let dir = |name| std::env::var_os(name).map(PathBuf::from);
+    let user = dir("XDG_CACHE_HOME")
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .map(|cache| cache.join("concert"));
+    let cache_dir = dir("CONCERT_CACHE")
+        .or(user)
+        .unwrap_or_else(|| root().join("target").join("servers"));
+    FindOptions {
+        path: std::env::var_os("PATH"),
+        cache_dir,
+    }
+}

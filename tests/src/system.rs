@@ -1,0 +1,335 @@
+//! A running system, and what a test may do to it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use async_nats::HeaderMap;
+use concert_local_servers::Throwaway;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use crate::binaries;
+use crate::http::{self, Answer};
+
+/// A process of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// `http-edge`
+    Edge,
+    /// `sync-router`
+    Router,
+    /// `worker profile`
+    Profile,
+    /// `worker sessioning`
+    Sessioning,
+}
+
+/// All processes, in the order in which they are started.
+pub const PARTS: [Part; 4] = [Part::Router, Part::Profile, Part::Sessioning, Part::Edge];
+
+/// Real servers, and the system on them. Everything ends when this is dropped.
+pub struct System {
+    /// NATS and MongoDB.
+    pub servers: Throwaway,
+    address: SocketAddr,
+    binaries: PathBuf,
+    settings: Vec<(&'static str, String)>,
+    running: BTreeMap<Part, Child>,
+}
+
+/// How long anything may take to come about.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl System {
+    /// Starts everything, with hashes that cost little.
+    ///
+    /// # Errors
+    /// Something is missing or does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// Starts everything with further settings in the environment.
+    ///
+    /// # Errors
+    /// Something is missing or does not start.
+    pub async fn with(settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
+        let binaries = binaries::dir().await?.to_owned();
+        let servers = Throwaway::start(&binaries::servers()).await?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let keys = servers.dir().join("keys");
+        let mut all = vec![
+            ("NATS_URL", servers.nats.url()),
+            ("MONGODB_URI", servers.mongo.uri()),
+            ("CONCERT_KEYS", keys.display().to_string()),
+            ("CONCERT_LISTEN", address.to_string()),
+            ("CONCERT_ARGON2_MEMORY_KIB", "64".to_owned()),
+            ("CONCERT_ARGON2_PASSES", "1".to_owned()),
+            ("CONCERT_LOG", "info".to_owned()),
+        ];
+        all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let mut system = Self {
+            servers,
+            address,
+            binaries,
+            settings: all,
+            running: BTreeMap::new(),
+        };
+        let setup = system.command("concert").arg("setup").output().await?;
+        ensure!(
+            setup.status.success(),
+            "concert setup: {}",
+            String::from_utf8_lossy(&setup.stderr)
+        );
+        for part in PARTS {
+            system.start_part(part)?;
+        }
+        system.ready().await?;
+        Ok(system)
+    }
+
+    /// A program of the project, with the system's settings.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.binaries.join(program));
+        command
+            .current_dir(binaries::root())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts one process.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_part(&mut self, part: Part) -> anyhow::Result<()> {
+        let (program, args): (&str, &[&str]) = match part {
+            Part::Edge => ("http-edge", &[]),
+            Part::Router => ("sync-router", &[]),
+            Part::Profile => ("worker", &["profile"]),
+            Part::Sessioning => ("worker", &["sessioning"]),
+        };
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.servers.dir().join(format!("{part:?}.log")))?;
+        let child = self
+            .command(program)
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        self.running.insert(part, child);
+        Ok(())
+    }
+
+    /// Ends one process as a crash would.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn kill(&mut self, part: Part) -> anyhow::Result<()> {
+        let mut child = self
+            .running
+            .remove(&part)
+            .with_context(|| format!("{part:?} does not run"))?;
+        child.kill().await?;
+        Ok(())
+    }
+
+    /// Asks one process to end, and waits until it has; its status must be good.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn terminate(&mut self, part: Part) -> anyhow::Result<()> {
+        let mut child = self
+            .running
+            .remove(&part)
+            .with_context(|| format!("{part:?} does not run"))?;
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(rustix::process::Pid::from_raw)
+            .context("no process id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
+        ensure!(status.success(), "{part:?} ended with {status}");
+        Ok(())
+    }
+
+    /// Waits until every process answers.
+    ///
+    /// # Errors
+    /// One does not.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let nats = self.nats().await?;
+            let mut waiting = Vec::new();
+            for concept in ["Profile", "Sessioning", "Requesting"] {
+                if nats.request(format!("$SRV.PING.{concept}"), "".into()).await.is_err() {
+                    waiting.push(concept);
+                }
+            }
+            let edge = reqwest::get(format!("http://{}/readyz", self.address))
+                .await
+                .map(|response| response.status().is_success());
+            if waiting.is_empty() && edge.is_ok_and(|ready| ready) {
+                return Ok(());
+            }
+            for (part, child) in &mut self.running {
+                if let Some(status) = child.try_wait()? {
+                    let log =
+                        std::fs::read_to_string(self.servers.dir().join(format!("{part:?}.log"))).unwrap_or_default();
+                    bail!("{part:?} ended with {status}:\n{log}");
+                }
+            }
+            ensure!(began.elapsed() < PATIENCE, "not ready: {waiting:?}, edge");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Where the edge listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A bare NATS client.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn nats(&self) -> anyhow::Result<async_nats::Client> {
+        Ok(async_nats::connect(self.servers.nats.url()).await?)
+    }
+
+    /// A bare MongoDB client's view of a concept's database.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn database(&self, concept: &str) -> anyhow::Result<mongodb::Database> {
+        let client = mongodb::Client::with_uri_str(self.servers.mongo.uri()).await?;
+        Ok(client.database(&format!("concert_{concept}")))
+    }
+
+    /// Posts JSON to a path below the base.
+    ///
+    /// # Errors
+    /// No answer, or one that is not JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        http::post(self.address, &format!("/api{path}"), body).await
+    }
+
+    /// Makes an account; its user id.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn account(&self, username: &str, password: &str) -> anyhow::Result<String> {
+        let answer = self
+            .post(
+                "/auth/createAccount",
+                &json!({ "username": username, "password": password }),
+            )
+            .await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(answer.text("user")?.to_owned())
+    }
+
+    /// Logs in; the session.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn login(&self, username: &str, password: &str) -> anyhow::Result<String> {
+        let answer = self
+            .post("/auth/login", &json!({ "username": username, "password": password }))
+            .await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(answer.text("session")?.to_owned())
+    }
+
+    /// Everything that the log has of a flow: subject and body, in order.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn flow(&self, flow: &str) -> anyhow::Result<Vec<(String, Value)>> {
+        self.stream_messages("COMPLETIONS", &format!("done.{flow}.>")).await
+    }
+
+    /// The messages of a stream on a subject: subject and body, in order.
+    ///
+    /// # Errors
+    /// The stream cannot be read.
+    pub async fn stream_messages(&self, stream: &str, filter: &str) -> anyhow::Result<Vec<(String, Value)>> {
+        use async_nats::jetstream::consumer::pull::OrderedConfig;
+        use futures_util::StreamExt as _;
+        let stream = async_nats::jetstream::new(self.nats().await?)
+            .get_stream(stream)
+            .await?;
+        let config = OrderedConfig {
+            filter_subject: filter.to_owned(),
+            ..OrderedConfig::default()
+        };
+        let mut consumer = stream.create_consumer(config).await?;
+        let pending = consumer.info().await?.num_pending;
+        let mut messages = consumer.messages().await?;
+        let mut found = Vec::new();
+        for _ in 0..pending {
+            let message = tokio::time::timeout(PATIENCE, messages.next())
+                .await?
+                .context("the stream ended")??;
+            found.push((
+                message.subject.to_string(),
+                serde_json::from_slice(&message.payload).unwrap_or(Value::Null),
+            ));
+        }
+        Ok(found)
+    }
+
+    /// Waits until no invocation of a concept waits or is under way.
+    ///
+    /// # Errors
+    /// It does not come about in time.
+    pub async fn idle(&self, concept: &str) -> anyhow::Result<()> {
+        self.until("the queue is empty", async |system: &Self| {
+            let jetstream = async_nats::jetstream::new(system.nats().await?);
+            let mut stream = jetstream.get_stream(format!("ACTIONS_{concept}")).await?;
+            Ok((stream.info().await?.state.messages == 0).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn until<F, T>(&self, what: &str, mut ask: F) -> anyhow::Result<T>
+    where
+        F: AsyncFnMut(&Self) -> anyhow::Result<Option<T>>,
+    {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = ask(self).await? {
+                return Ok(found);
+            }
+            ensure!(began.elapsed() < PATIENCE, "{what} does not come about");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Sends a JetStream publish as a bare client would, and returns the server's word.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn publish(&self, subject: &str, headers: HeaderMap, body: &str) -> anyhow::Result<Value> {
+        let nats = self.nats().await?;
+        let answer = nats
+            .request_with_headers(subject.to_owned(), headers, body.to_owned().into())
+            .await?;
+        Ok(serde_json::from_slice(&answer.payload)?)
+    }
+}

@@ -1,0 +1,263 @@
+//! What is wrong with a request is told at once, and harms nothing.
+
+use concert_tests::{System, http};
+use serde_json::{Value, json};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Everything here must be answered by the edge or by a rule, with this status, and with an `error`.
+async fn check(system: &System, path: &str, body: &[u8], headers: &[(&str, &str)], status: u16) -> anyhow::Result<()> {
+    let answer = http::post_with(system.address(), path, body.to_vec(), headers).await?;
+    let shown = String::from_utf8_lossy(body.get(..body.len().min(80)).unwrap_or_default()).into_owned();
+    assert_eq!(answer.status, status, "{path} {shown}: {answer:?}");
+    assert!(!answer.text("error")?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let login = "/api/auth/login";
+    let long = "x".repeat(10_000);
+    let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
+    let malformed: &[&[u8]] = &[
+        b"",
+        b"{",
+        b"[1]",
+        b"\"text\"",
+        b"5",
+        b"null",
+        b"{\"username\":\"a\",}",
+        b"{\"username\":\"a\" \"password\":\"b\"}",
+        b"{\"username\":\"a\",\"username\":\"b\",\"password\":\"c\"}",
+        b"{\"username\":\"\xff\xfe\",\"password\":\"x\"}",
+        b"{\"n\":1e999}",
+        b"{\"n\":9007199254740993}",
+        deep.as_bytes(),
+    ];
+    for body in malformed {
+        check(&system, login, body, &[JSON], 400).await?;
+    }
+    for wrong in [
+        json!(1),
+        json!(null),
+        json!(true),
+        json!(["ada"]),
+        json!({ "$ne": null }),
+        json!({ "$gt": "" }),
+    ] {
+        check(
+            &system,
+            login,
+            json!({ "username": wrong, "password": "x" }).to_string().as_bytes(),
+            &[JSON],
+            400,
+        )
+        .await?;
+        check(
+            &system,
+            login,
+            json!({ "username": "ada", "password": wrong }).to_string().as_bytes(),
+            &[JSON],
+            400,
+        )
+        .await?;
+        check(
+            &system,
+            "/api/auth/logout",
+            json!({ "session": wrong }).to_string().as_bytes(),
+            &[JSON],
+            400,
+        )
+        .await?;
+    }
+    check(&system, login, br#"{"username":"ada"}"#, &[JSON], 400).await?;
+    check(&system, login, b"{}", &[JSON], 400).await?;
+    check(&system, login, br#"{"username":"ada","password":"x"}"#, &[], 415).await?;
+    check(
+        &system,
+        login,
+        br#"{"username":"ada","password":"x"}"#,
+        &[("content-type", "text/plain")],
+        415,
+    )
+    .await?;
+    check(&system, login, &vec![b' '; 1024 * 1024], &[JSON], 413).await?;
+    check(
+        &system,
+        login,
+        json!({ "username": "x".repeat(1024 * 1024), "password": "x" })
+            .to_string()
+            .as_bytes(),
+        &[JSON],
+        413,
+    )
+    .await?;
+    for path in [
+        "/api/nothing",
+        "/api/auth/login/",
+        "/api/auth/Login",
+        "/api/",
+        "/api",
+        "/",
+        "/auth/login",
+        "/api/auth/login%00",
+        "/api/Profile/authenticate",
+    ] {
+        check(&system, path, b"{}", &[JSON], 404).await?;
+    }
+    // Names that nobody can have are unknown at a login, and refused with their reason at a registration.
+    for name in ["a\u{0}b", "a\nb", "\u{7f}", "", " ada", &long] {
+        check(
+            &system,
+            login,
+            json!({ "username": name, "password": "correct horse" })
+                .to_string()
+                .as_bytes(),
+            &[JSON],
+            401,
+        )
+        .await?;
+        check(
+            &system,
+            "/api/auth/createAccount",
+            json!({ "username": name, "password": "correct horse" })
+                .to_string()
+                .as_bytes(),
+            &[JSON],
+            400,
+        )
+        .await?;
+    }
+    check(
+        &system,
+        login,
+        json!({ "username": "ada", "password": long }).to_string().as_bytes(),
+        &[JSON],
+        401,
+    )
+    .await?;
+    check(
+        &system,
+        "/api/auth/createAccount",
+        json!({ "username": "ada", "password": long }).to_string().as_bytes(),
+        &[JSON],
+        400,
+    )
+    .await?;
+    check(
+        &system,
+        "/api/auth/logout",
+        json!({ "session": long }).to_string().as_bytes(),
+        &[JSON],
+        404,
+    )
+    .await?;
+    check(
+        &system,
+        "/api/auth/logout",
+        json!({ "session": "" }).to_string().as_bytes(),
+        &[JSON],
+        404,
+    )
+    .await?;
+    for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let answer = http::request(method, system.address(), login, Vec::new(), &[]).await?;
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(
+            answer.headers.get("allow").and_then(|allow| allow.to_str().ok()),
+            Some("POST")
+        );
+    }
+    for key in ["", "with space", &"x".repeat(256)] {
+        check(
+            &system,
+            login,
+            br#"{"username":"ada","password":"x"}"#,
+            &[JSON, ("idempotency-key", key)],
+            400,
+        )
+        .await?;
+    }
+    // What is no HTTP at all ends the connection, and nothing else.
+    for bytes in [
+        b"\x16\x03\x01\x00\x00 hello\r\n\r\n".as_slice(),
+        b"POST /api/auth/login HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
+    ] {
+        assert!(!http::raw(system.address(), bytes).await?.contains("200 OK"));
+    }
+    // After all that it serves, an extra key does no harm, and no user was made or found.
+    let users = system
+        .database("profile")
+        .await?
+        .collection::<mongodb::bson::Document>("users");
+    assert_eq!(users.count_documents(mongodb::bson::doc! {}).await?, 0);
+    let extra = json!({ "username": "ada", "password": "correct horse", "role": "admin", "path": "/auth/logout" });
+    assert_eq!(system.post("/auth/createAccount", &extra).await?.status, 200);
+    system.login("ada", "correct horse").await?;
+    let requests = system
+        .stream_messages("COMPLETIONS", "done.*.Requesting.request.*")
+        .await?;
+    assert!(
+        requests.iter().all(|(_, body)| body.pointer("/input/role").is_none()),
+        "a key that no rule names rests in the log"
+    );
+    assert!(
+        requests
+            .iter()
+            .any(|(_, body)| body.pointer("/input/path") == Some(&Value::from("/auth/createAccount")))
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> anyhow::Result<()> {
+    let mut system = System::with(&[
+        ("CONCERT_MAX_REQUESTS", "2"),
+        ("CONCERT_DEADLINE_MS", "1500"),
+        ("CONCERT_CLOCK_SKEW_MS", "0"),
+    ])
+    .await?;
+    system.account("ada", "correct horse").await?;
+    system.kill(concert_tests::Part::Profile).await?;
+    let body = json!({ "username": "ada", "password": "correct horse" });
+    let (one, two) = (system.post("/auth/login", &body), system.post("/auth/login", &body));
+    let third = async {
+        // The first two must be under way.
+        system
+            .until("two requests under way", async |system: &System| {
+                let metrics = reqwest::get(format!("http://{}/metrics", system.address()))
+                    .await?
+                    .text()
+                    .await?;
+                Ok(metrics.contains("concert_http_requests_in_flight 2").then_some(()))
+            })
+            .await?;
+        system.post("/auth/login", &body).await
+    };
+    let (one, two, third) = tokio::try_join!(one, two, third)?;
+    assert_eq!((one.status, two.status), (504, 504));
+    assert_eq!(third.status, 503);
+    assert!(third.headers.contains_key("retry-after"));
+    assert_eq!(
+        third.headers.get("concert-answered-by").and_then(|by| by.to_str().ok()),
+        Some("edge")
+    );
+    // The worker comes back and finds the deadline passed; nothing is done for nobody.
+    system.start_part(concert_tests::Part::Profile)?;
+    system.ready().await?;
+    let late = system
+        .until("the late logins are completed", async |system: &System| {
+            let found = system
+                .stream_messages("COMPLETIONS", "done.*.Profile.authenticate.*")
+                .await?;
+            Ok((found.len() == 2).then_some(found))
+        })
+        .await?;
+    assert!(
+        late.iter()
+            .all(|(_, body)| body.pointer("/output/fault") == Some(&Value::from("deadline"))),
+        "{late:?}"
+    );
+    Ok(())
+}

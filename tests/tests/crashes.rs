@@ -1,0 +1,184 @@
+//! Processes that are killed in the middle of a login: the client gets its answer, and there is one session at most.
+
+use std::time::Duration;
+
+use concert_tests::{Part, System};
+use futures_util::StreamExt as _;
+use mongodb::bson::{Document, doc};
+use serde_json::json;
+
+const PASSWORD: &str = "correct horse battery";
+
+/// Whom to kill at the first message on which subject: every station of a login.
+const POINTS: [(Part, &str); 10] = [
+    (Part::Router, "done.*.Requesting.request.*"),
+    (Part::Router, "action.Profile.authenticate.*"),
+    (Part::Profile, "action.Profile.authenticate.*"),
+    (Part::Profile, "done.*.Profile.authenticate.*"),
+    (Part::Router, "done.*.Profile.authenticate.*"),
+    (Part::Sessioning, "action.Sessioning.create.*"),
+    (Part::Sessioning, "done.*.Sessioning.create.*"),
+    (Part::Router, "done.*.Sessioning.create.*"),
+    (Part::Router, "action.Requesting.respond.*"),
+    (Part::Router, "done.*.Requesting.respond.*"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
+    // Time enough for the server to deliver again what the dead process held.
+    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
+    for (number, (part, subject)) in POINTS.into_iter().enumerate() {
+        let username = format!("ada{number}");
+        let user = system.account(&username, PASSWORD).await?;
+        let mut seen = system.nats().await?.subscribe(subject).await?;
+        let credentials = json!({ "username": username, "password": PASSWORD });
+        let address = system.address();
+        let login =
+            tokio::spawn(async move { concert_tests::http::post(address, "/api/auth/login", &credentials).await });
+        tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+        system.kill(part).await?;
+        system.start_part(part)?;
+        let answer = login.await??;
+        assert_eq!(answer.status, 200, "{part:?} at {subject}: {answer:?}");
+        let sessions = system.database("sessioning").await?.collection::<Document>("sessions");
+        assert_eq!(
+            sessions.count_documents(doc! { "user": &user }).await?,
+            1,
+            "{part:?} at {subject}"
+        );
+        let session = answer.text("session")?;
+        assert_eq!(
+            system
+                .post("/auth/logout", &json!({ "session": session }))
+                .await?
+                .status,
+            200,
+            "{part:?} at {subject}"
+        );
+        let flow = answer.headers.get("concert-flow").unwrap().to_str()?.to_owned();
+        let responds = system
+            .flow(&flow)
+            .await?
+            .iter()
+            .filter(|(subject, _)| subject.contains(".Requesting.respond."))
+            .count();
+        assert_eq!(responds, 1, "{part:?} at {subject}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a_deadline() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let mut seen = system.nats().await?.subscribe("done.*.Requesting.request.*").await?;
+    let credentials = json!({ "username": "ada", "password": PASSWORD });
+    let address = system.address();
+    let login = tokio::spawn(async move { concert_tests::http::post(address, "/api/auth/login", &credentials).await });
+    tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+    system.kill(Part::Edge).await?;
+    assert!(login.await?.is_err(), "the connection is gone with its edge");
+    system.start_part(Part::Edge)?;
+    system.ready().await?;
+    // The flow goes on without its client, once.
+    system
+        .until("the flow ends", async |system: &System| {
+            Ok((system
+                .stream_messages("COMPLETIONS", "done.*.Requesting.respond.*")
+                .await?
+                .len()
+                == 2)
+                .then_some(()))
+        })
+        .await?;
+    let sessions = system.database("sessioning").await?.collection::<Document>("sessions");
+    assert_eq!(sessions.count_documents(doc! { "user": &user }).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    // Every invocation so far, published again by hand under its own id, as a forgetful queue would.
+    let done = system.stream_messages("COMPLETIONS", "done.>").await?;
+    for (subject, body) in &done {
+        let tokens: Vec<&str> = subject.split('.').collect();
+        if tokens[3] == "request" {
+            continue;
+        }
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Concert-Flow", tokens[1]);
+        system
+            .publish(
+                &format!("action.{}.{}.{}", tokens[2], tokens[3], tokens[4]),
+                headers,
+                &body["input"].to_string(),
+            )
+            .await?;
+    }
+    for concept in ["Profile", "Sessioning", "Requesting"] {
+        system.idle(concept).await?;
+    }
+    assert_eq!(system.stream_messages("COMPLETIONS", "done.>").await?, done);
+    assert!(system.stream_messages("DEAD", ">").await?.is_empty());
+    let sessions = system.database("sessioning").await?.collection::<Document>("sessions");
+    assert_eq!(sessions.count_documents(doc! { "user": &user }).await?, 1);
+    // A logout whose delivery is repeated is one logout, and stays a success for its own flow.
+    assert_eq!(
+        system
+            .post("/auth/logout", &json!({ "session": session }))
+            .await?
+            .status,
+        200
+    );
+    assert_eq!(
+        system
+            .post("/auth/logout", &json!({ "session": session }))
+            .await?
+            .status,
+        404
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let mut second: Vec<tokio::process::Child> = Vec::new();
+    for (program, args) in [
+        ("sync-router", vec![]),
+        ("worker", vec!["profile"]),
+        ("worker", vec!["sessioning"]),
+    ] {
+        second.push(
+            system
+                .command(program)
+                .args(args)
+                .stderr(std::process::Stdio::null())
+                .spawn()?,
+        );
+    }
+    for round in 0..20 {
+        if round == 10 {
+            for part in [Part::Router, Part::Profile, Part::Sessioning] {
+                system.kill(part).await?;
+            }
+        }
+        let session = system.login("ada", PASSWORD).await?;
+        assert_eq!(
+            system
+                .post("/auth/logout", &json!({ "session": session }))
+                .await?
+                .status,
+            200,
+            "{round}"
+        );
+    }
+    for mut child in second {
+        child.kill().await?;
+    }
+    Ok(())
+}

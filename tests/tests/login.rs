@@ -1,0 +1,183 @@
+//! Accounts, logins and logouts, over HTTP.
+
+use concert_tests::{Part, System, http};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let credentials = json!({ "username": "ada", "password": PASSWORD });
+
+    let login = system.post("/auth/login", &credentials).await?;
+    let session = login.text("session")?.to_owned();
+    assert_eq!(login.status, 200);
+    assert_eq!(
+        login.body,
+        json!({ "user": user, "session": session, "message": "Login successful" })
+    );
+    assert_eq!(session.len(), 43);
+    assert_ne!(
+        session,
+        system.login("ada", PASSWORD).await?,
+        "each login has a token of its own"
+    );
+
+    let wrong = system
+        .post(
+            "/auth/login",
+            &json!({ "username": "ada", "password": "wrong horse battery" }),
+        )
+        .await?;
+    let unknown = system
+        .post("/auth/login", &json!({ "username": "bob", "password": PASSWORD }))
+        .await?;
+    assert_eq!(
+        wrong.brief(),
+        (401, r#"{"error":"Invalid username or password."}"#.to_owned())
+    );
+    assert_eq!(unknown.brief(), wrong.brief());
+
+    let logout = json!({ "session": session });
+    let first = system.post("/auth/logout", &logout).await?;
+    assert_eq!(
+        first.brief(),
+        (200, r#"{"message":"Logged out successfully"}"#.to_owned())
+    );
+    let second = system.post("/auth/logout", &logout).await?;
+    assert_eq!(second.brief(), (404, r#"{"error":"Session not found"}"#.to_owned()));
+
+    let taken = system.post("/auth/createAccount", &credentials).await?;
+    assert_eq!(
+        taken.brief(),
+        (400, r#"{"error":"Username 'ada' already exists."}"#.to_owned())
+    );
+    let short = system
+        .post(
+            "/auth/createAccount",
+            &json!({ "username": "eve", "password": "short" }),
+        )
+        .await?;
+    assert_eq!(
+        short.brief(),
+        (
+            400,
+            r#"{"error":"Password must be at least 8 characters long."}"#.to_owned()
+        )
+    );
+
+    // One answer each, and each action once, whatever was delivered how often.
+    let flow = login.headers.get("concert-flow").unwrap().to_str()?.to_owned();
+    let log = system.flow(&flow).await?;
+    let actions: Vec<String> = log
+        .iter()
+        .map(|(subject, _)| subject.split('.').skip(2).take(2).collect::<Vec<_>>().join("."))
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            "Requesting.request",
+            "Profile.authenticate",
+            "Sessioning.create",
+            "Requesting.respond"
+        ]
+    );
+
+    for part in [Part::Edge, Part::Profile, Part::Sessioning, Part::Router] {
+        system.terminate(part).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_outlive_every_process_and_both_servers() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    system.servers.nats.kill().await;
+    system.servers.mongo.kill().await;
+    system.servers.nats.restart().await?;
+    system.servers.mongo.restart().await?;
+    for part in [Part::Edge, Part::Profile, Part::Sessioning, Part::Router] {
+        system.kill(part).await?;
+        system.start_part(part)?;
+    }
+    system.ready().await?;
+    assert_eq!(
+        system
+            .post("/auth/logout", &json!({ "session": session }))
+            .await?
+            .status,
+        200
+    );
+    system.login("ada", PASSWORD).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_registrations_of_one_name_make_one_account() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let address = system.address();
+    let mut registrations = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        // The same name in the eyes of people.
+        let name = if number % 2 == 0 { "Ada" } else { "ada" };
+        let body = json!({ "username": name, "password": format!("{PASSWORD} {number}") });
+        registrations.spawn(async move { http::post(address, "/api/auth/createAccount", &body).await });
+    }
+    let mut statuses = Vec::new();
+    while let Some(answer) = registrations.join_next().await {
+        let answer = answer??;
+        if answer.status != 200 {
+            assert!(answer.text("error")?.ends_with("already exists."), "{answer:?}");
+        }
+        statuses.push(answer.status);
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [vec![200], vec![400; 49]].concat());
+    let users = system
+        .database("profile")
+        .await?
+        .collection::<mongodb::bson::Document>("users");
+    assert_eq!(users.count_documents(mongodb::bson::doc! {}).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    let post = async |key: &str, body: &Value| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        http::post_with(
+            system.address(),
+            "/api/auth/createAccount",
+            body.to_string().into_bytes(),
+            &headers,
+        )
+        .await
+    };
+    let (first, again) = tokio::try_join!(post("one", &body), post("one", &body))?;
+    assert_eq!(first.status, 200);
+    assert_eq!(first.brief(), again.brief());
+    assert_eq!(first.headers.get("concert-flow"), again.headers.get("concert-flow"));
+    assert_eq!(
+        post("one", &body).await?.brief(),
+        first.brief(),
+        "it is read from the log"
+    );
+    assert_eq!(
+        post("two", &body).await?.status,
+        400,
+        "another key is another request, and the name is taken"
+    );
+    let guessed = json!({ "username": "ada", "password": "another password" });
+    assert_eq!(
+        post("one", &guessed).await?.status,
+        400,
+        "the key alone opens nobody's answer"
+    );
+    Ok(())
+}

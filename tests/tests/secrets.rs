@@ -1,0 +1,90 @@
+//! No password and no session token rests in clear, in any file.
+
+use std::path::Path;
+
+use concert_tests::{PARTS, Part, System};
+use serde_json::json;
+
+/// Files below a directory that hold a text.
+fn files_with(dir: &Path, text: &str, looked_at: &mut usize) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text, looked_at)?);
+            continue;
+        }
+        *looked_at += 1;
+        let bytes = std::fs::read(&path)?;
+        if bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
+            found.push(path.display().to_string());
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
+    // The most talkative logs.
+    let mut system = System::with(&[("CONCERT_LOG", "trace")]).await?;
+    let (username, password, wrong) = ("findable-username", "Findable-Password-1", "Findable-Password-2");
+    system.account(username, password).await?;
+    let session = system.login(username, password).await?;
+    let kept = system.login(username, password).await?;
+    let attempts = [
+        ("/auth/login", json!({ "username": username, "password": wrong })),
+        (
+            "/auth/login",
+            json!({ "username": username, "password": password, "pasword": wrong }),
+        ),
+        ("/auth/login", json!({ "username": username, "pasword": wrong })),
+        (
+            "/auth/login",
+            json!({ "username": { "a": wrong }, "password": { "b": wrong } }),
+        ),
+        (
+            "/auth/createAccount",
+            json!({ "username": username, "password": wrong }),
+        ),
+        ("/auth/nowhere", json!({ "username": username, "password": wrong })),
+        ("/auth/logout", json!({ "session": session, "password": wrong })),
+        ("/auth/logout", json!({ "session": session })),
+    ];
+    for (path, body) in attempts {
+        system.post(path, &body).await?;
+    }
+    let nats = system.nats().await?;
+    for (subject, body) in [
+        ("concept.Sessioning.delete", json!({ "session": kept })),
+        (
+            "concept.Profile.authenticate",
+            json!({ "username": username, "password": wrong }),
+        ),
+        (
+            "concept.Profile.authenticate",
+            json!({ "username": 5, "password": wrong }),
+        ),
+    ] {
+        nats.request(subject, body.to_string().into()).await?;
+    }
+    system.kill(Part::Router).await?;
+    system.start_part(Part::Router)?;
+    system.ready().await?;
+    system.login(username, password).await?;
+    for part in PARTS {
+        system.terminate(part).await?;
+    }
+    system.servers.nats.stop().await;
+    system.servers.mongo.stop().await;
+    let mut looked_at = 0;
+    for secret in [password, wrong, &session, &kept] {
+        assert_eq!(
+            files_with(system.servers.dir(), secret, &mut looked_at)?,
+            Vec::<String>::new()
+        );
+    }
+    // The search itself works: what is no secret is found, and there were files to look at.
+    assert!(!files_with(system.servers.dir(), username, &mut looked_at)?.is_empty());
+    assert!(looked_at > 50, "{looked_at}");
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! The bus as a bare NATS client finds it: injection by hand, queries, hand-written completions, what is no message.
+
+use async_nats::HeaderMap;
+use concert_tests::{Part, System};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const PASSWORD: &str = "correct horse battery";
+
+fn once() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+    headers
+}
+
+async fn ask(system: &System, subject: &str, body: &str) -> anyhow::Result<Value> {
+    let answer = system
+        .nats()
+        .await?
+        .request(subject.to_owned(), body.to_owned().into())
+        .await?;
+    if let Some(error) = answer
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get("Nats-Service-Error"))
+    {
+        return Ok(json!({ "service error": error.as_str() }));
+    }
+    Ok(serde_json::from_slice(&answer.payload)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_typed_by_hand_is_the_root_of_a_flow() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let ack = system
+        .publish(
+            "action.Sessioning.delete",
+            HeaderMap::new(),
+            r#"{"session":"nobody's"}"#,
+        )
+        .await?;
+    assert_eq!(ack.get("stream"), Some(&json!("ACTIONS_Sessioning")));
+    let done = system
+        .until("the action is completed", async |system: &System| {
+            Ok(system
+                .stream_messages("COMPLETIONS", "done.*.Sessioning.delete.*")
+                .await?
+                .pop())
+        })
+        .await?;
+    let tokens: Vec<&str> = done.0.split('.').collect();
+    assert_eq!(tokens[1], tokens[4], "a root's flow is its own id");
+    assert_eq!(Uuid::parse_str(tokens[1])?.get_version_num(), 7);
+    assert_eq!(done.1.pointer("/output/error"), Some(&json!("Session not found")));
+    let sealed = done.1.pointer("/input/session").and_then(Value::as_str).unwrap();
+    assert!(sealed.starts_with("sealed:") && !sealed.contains("nobody"), "{sealed}");
+
+    // With an id, and again: the second is refused, or done already.
+    let id = Uuid::now_v7();
+    let subject = format!("action.Sessioning.create.{id}");
+    system.publish(&subject, once(), r#"{"user":"u1"}"#).await?;
+    system
+        .until("the session is made", async |system: &System| {
+            Ok((system.flow(&id.to_string()).await?.len() == 1).then_some(()))
+        })
+        .await?;
+    system.publish(&subject, HeaderMap::new(), r#"{"user":"u2"}"#).await?;
+    system.idle("Sessioning").await?;
+    let flow = system.flow(&id.to_string()).await?;
+    assert_eq!(flow.len(), 1);
+    assert_eq!(flow[0].1.pointer("/input/user"), Some(&json!("u1")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_a_concept_is_answered_with_the_output() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    let of_session = json!({ "session": session }).to_string();
+    assert_eq!(
+        ask(&system, "concept.Sessioning._getUser", &of_session).await?,
+        json!({ "rows": [{ "user": user }] })
+    );
+    assert_eq!(
+        ask(
+            &system,
+            "concept.Profile._getUserDetails",
+            &json!({ "user": user }).to_string()
+        )
+        .await?,
+        json!({ "rows": [{ "username": "ada" }] })
+    );
+    assert_eq!(
+        ask(&system, "concept.Profile._getAllUsers", "{}").await?,
+        json!({ "rows": [{ "id": user, "username": "ada" }] })
+    );
+    assert_eq!(ask(&system, "concept.Sessioning.delete", &of_session).await?, json!({}));
+    assert_eq!(
+        ask(&system, "concept.Sessioning.delete", &of_session).await?,
+        json!({ "error": "Session not found" })
+    );
+    assert_eq!(
+        ask(&system, "concept.Sessioning._getUser", &of_session).await?,
+        json!({ "rows": [] })
+    );
+    for (subject, body, expected) in [
+        ("concept.Sessioning._getUser", "{}", "`session` is missing"),
+        (
+            "concept.Sessioning._getUser",
+            r#"{"session":{"$ne":null}}"#,
+            "`session` must be a string",
+        ),
+        (
+            "concept.Sessioning.delete",
+            "[]",
+            "a JSON object is expected, this is a list",
+        ),
+        (
+            "concept.Sessioning.delete",
+            r#"{"session":"x","more":1}"#,
+            "`more` is not a parameter",
+        ),
+    ] {
+        assert_eq!(
+            ask(&system, subject, body).await?,
+            json!({ "service error": expected }),
+            "{subject} {body}"
+        );
+    }
+
+    // The account's other actions, in the words of the application.
+    let change = |old: &str, new: &str| json!({ "user": user, "oldPassword": old, "newPassword": new }).to_string();
+    for (old, new, expected) in [
+        (
+            "wrong horse",
+            "another password",
+            json!({ "error": "Incorrect old password." }),
+        ),
+        (
+            PASSWORD,
+            "short",
+            json!({ "error": "New password must be at least 8 characters long." }),
+        ),
+        (
+            PASSWORD,
+            PASSWORD,
+            json!({ "error": "New password cannot be the same as the old password." }),
+        ),
+        (PASSWORD, "another password", json!({ "user": user })),
+    ] {
+        assert_eq!(
+            ask(&system, "concept.Profile.changePassword", &change(old, new)).await?,
+            expected
+        );
+    }
+    assert_eq!(
+        system
+            .post("/auth/login", &json!({ "username": "ada", "password": PASSWORD }))
+            .await?
+            .status,
+        401
+    );
+    system.login("ada", "another password").await?;
+    let of_user = json!({ "user": user }).to_string();
+    assert_eq!(
+        ask(&system, "concept.Profile.deleteAccount", &of_user).await?,
+        json!({})
+    );
+    assert_eq!(
+        ask(&system, "concept.Profile.deleteAccount", &of_user).await?,
+        json!({ "error": format!("User '{user}' not found.") })
+    );
+    assert_eq!(
+        ask(&system, "concept.Profile._getAllUsers", "{}").await?,
+        json!({ "rows": [] })
+    );
+    assert_ne!(system.account("ada", PASSWORD).await?, user, "the name is free again");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workers_show_up_as_micro_services() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let nats = system.nats().await?;
+    for (concept, endpoints) in [
+        (
+            "Profile",
+            vec![
+                "_getAllUsers",
+                "_getUserDetails",
+                "authenticate",
+                "changePassword",
+                "createAccount",
+                "deleteAccount",
+            ],
+        ),
+        ("Requesting", vec!["request", "respond"]),
+        ("Sessioning", vec!["_getUser", "create", "delete"]),
+    ] {
+        let info: Value =
+            serde_json::from_slice(&nats.request(format!("$SRV.INFO.{concept}"), "".into()).await?.payload)?;
+        assert_eq!(info.get("type"), Some(&json!("io.nats.micro.v1.info_response")));
+        let mut names: Vec<&str> = info["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|endpoint| endpoint["name"].as_str())
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, endpoints, "{concept}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let secret = "hunter22 is my password";
+    for (subject, body) in [
+        (
+            "action.Profile.authentcate",
+            json!({ "username": "ada", "password": secret }).to_string(),
+        ),
+        (
+            "action.Profile.authenticate",
+            json!({ "username": 5, "password": secret }).to_string(),
+        ),
+        (
+            "action.Profile.authenticate",
+            json!({ "username": "ada", "password": secret, "pasword": secret }).to_string(),
+        ),
+        ("action.Profile.authenticate", format!("not JSON: {secret}")),
+        (
+            "action.Requesting.request",
+            json!({ "path": "/auth/login", "username": "ada", "password": secret }).to_string(),
+        ),
+    ] {
+        system.publish(subject, HeaderMap::new(), &body).await?;
+    }
+    let done = system
+        .until("all are completed", async |system: &System| {
+            let found = system.stream_messages("COMPLETIONS", "done.>").await?;
+            Ok((found.len() == 5).then_some(found))
+        })
+        .await?;
+    for (subject, body) in &done {
+        assert_eq!(
+            body.pointer("/output/fault"),
+            Some(&json!("invalid")),
+            "{subject} {body}"
+        );
+        assert!(!body.to_string().contains("hunter22"), "{subject} {body}");
+    }
+
+    let mut bad_flow = HeaderMap::new();
+    bad_flow.insert("Concert-Flow", "*");
+    let mut old_flow = HeaderMap::new();
+    old_flow.insert("Concert-Flow", "01890000-0000-7000-8000-000000000000");
+    for (subject, headers) in [
+        ("action.Profile.authenticate.not-a-uuid", HeaderMap::new()),
+        ("action.Profile.authenticate.a.b", HeaderMap::new()),
+        ("action.Profile.authenticate", bad_flow),
+        ("action.Profile.authenticate", old_flow),
+        ("done.not-a-uuid.Profile.authenticate.x", HeaderMap::new()),
+    ] {
+        system
+            .publish(
+                subject,
+                headers,
+                &json!({ "username": "ada", "password": secret }).to_string(),
+            )
+            .await?;
+    }
+    let dead = system
+        .until("all are dead letters", async |system: &System| {
+            let found = system.stream_messages("DEAD", "dead.>").await?;
+            Ok((found.len() == 5).then_some(found))
+        })
+        .await?;
+    let of_workers: Vec<&(String, Value)> = dead
+        .iter()
+        .filter(|(subject, _)| subject.starts_with("dead.Profile."))
+        .collect();
+    assert_eq!(of_workers.len(), 4, "{dead:?}");
+    assert!(
+        of_workers
+            .iter()
+            .all(|(_, body)| !body.to_string().contains("hunter22")),
+        "{dead:?}"
+    );
+    // A JetStream publish to a concept that nobody has is refused.
+    let unknown = system.publish("action.Nobody.does", HeaderMap::new(), "{}").await;
+    assert!(unknown.is_err(), "{unknown:?}");
+    // Nothing of this stands in the way.
+    system.account("ada", PASSWORD).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_in_any_language_is_a_few_lines() -> anyhow::Result<()> {
+    use futures_util::StreamExt as _;
+    let mut system = System::start().await?;
+    system.kill(Part::Sessioning).await?;
+    // A bare client takes the place of Sessioning: take, publish, acknowledge.
+    let jetstream = async_nats::jetstream::new(system.nats().await?);
+    let stream = jetstream.get_stream("ACTIONS_Sessioning").await?;
+    let consumer: async_nats::jetstream::consumer::PullConsumer = stream
+        .get_consumer("workers")
+        .await
+        .map_err(|error| anyhow::anyhow!(error))?;
+    let worker = async {
+        let message = consumer
+            .messages()
+            .await?
+            .next()
+            .await
+            .ok_or_else(|| anyhow::anyhow!("no message"))??;
+        let tokens: Vec<String> = message.subject.split('.').map(str::to_owned).collect();
+        let flow = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get("Concert-Flow"))
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let input: Value = serde_json::from_slice(&message.payload)?;
+        let body = json!({ "input": input, "output": { "error": "no sessions today" } });
+        jetstream
+            .publish_with_headers(
+                format!("done.{flow}.{}.{}.{}", tokens[1], tokens[2], tokens[3]),
+                once(),
+                body.to_string().into(),
+            )
+            .await?
+            .await?;
+        message.ack().await.map_err(|error| anyhow::anyhow!(error))?;
+        anyhow::Ok(())
+    };
+    let logout = json!({ "session": "anybody's" });
+    let (worked, answer) = tokio::join!(worker, system.post("/auth/logout", &logout));
+    worked?;
+    assert_eq!(answer?.brief(), (404, r#"{"error":"no sessions today"}"#.to_owned()));
+    Ok(())
+}
