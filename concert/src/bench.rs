@@ -17,7 +17,8 @@ use crate::cli::BenchArgs;
 use crate::say;
 
 use self::report::Report;
-use self::scenario::{Kind, Scenarios};
+pub(crate) use self::scenario::Kind;
+use self::scenario::Scenarios;
 use self::stack::BenchStack;
 
 /// Runs every scenario at every number of requests in flight, and prints the report.
@@ -57,15 +58,20 @@ async fn measure(
         report
             .chains
             .push(floor::chain(&args.sync_interval, stack.nats_server(), in_flight, seconds).await?);
-        for kind in Kind::ALL {
+        for kind in Kind::ALL
+            .into_iter()
+            .filter(|kind| args.only.is_empty() || args.only.contains(kind))
+        {
             progress(&format!("{}, {in_flight} in flight", kind.name()));
             report
                 .results
                 .push(scenarios.run(stack, kind, in_flight, seconds).await?);
         }
     }
-    progress("logout of a live session beside 16 busy logins");
-    report.beside_logins = Some(scenarios.beside_logins(stack, seconds).await?);
+    if args.only.is_empty() {
+        progress("logout of a live session beside 16 busy logins");
+        report.beside_logins = Some(scenarios.beside_logins(stack, seconds).await?);
+    }
     report.processes = stack.processes();
     Ok(report)
 }

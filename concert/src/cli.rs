@@ -14,6 +14,8 @@ use concert_store::StoreArgs;
 use concert_wire::name::ConceptName;
 use concert_workers::WorkerArgs;
 
+use crate::bench::Kind;
+
 /// Runs concepts in concert: independent services, declarative rules, durable flows.
 #[derive(Debug, Parser)]
 #[command(name = "concert", version, args_conflicts_with_subcommands = true)]
@@ -90,6 +92,9 @@ pub(crate) struct BenchArgs {
     /// Requests in flight.
     #[arg(long, default_values_t = [1, 16, 64], value_delimiter = ',', value_name = "N")]
     pub(crate) in_flight: Vec<usize>,
+    /// Only these scenarios.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SCENARIO")]
+    pub(crate) only: Vec<Kind>,
     /// Measures memory over so many logouts instead.
     #[arg(long, value_name = "FLOWS")]
     pub(crate) soak: Option<u64>,

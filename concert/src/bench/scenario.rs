@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use clap::ValueEnum;
 use concert_runtime::clock;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::log;
@@ -19,7 +20,7 @@ use super::report::{Figures, Soak};
 use super::stack::BenchStack;
 
 /// One kind of request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// With the right password.
     Login,

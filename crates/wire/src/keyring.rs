@@ -105,6 +105,11 @@ impl Keyring {
         &self.current
     }
 
+    /// The keys that are not used for what is new any more.
+    pub fn older(&self) -> &[Key] {
+        &self.older
+    }
+
     /// The key with this id.
     pub fn get(&self, id: &str) -> Option<&Key> {
         std::iter::once(&self.current)

@@ -116,6 +116,8 @@ pub struct Concept {
     pub(crate) spec: ConceptSpec,
     actions: HashMap<String, ActionHandler>,
     queries: HashMap<String, QueryHandler>,
+    /// Actions whose outcome follows from their input alone.
+    pure: Vec<String>,
 }
 
 /// A concept whose handlers are being named.
@@ -138,6 +140,7 @@ impl Concept {
             spec,
             actions: HashMap::new(),
             queries: HashMap::new(),
+            pure: Vec::new(),
         };
         Ok(ConceptBuilder {
             concept,
@@ -154,6 +157,11 @@ impl Concept {
     pub(crate) fn action(&self, name: &str) -> Option<(&ActionSpec, &ActionHandler)> {
         let spec = self.spec.actions.iter().find(|spec| &*spec.name == name)?;
         Some((spec, self.actions.get(name)?))
+    }
+
+    /// Whether every delivery of the action has the same outcome, whatever happened in between.
+    pub(crate) fn is_pure(&self, name: &str) -> bool {
+        self.pure.iter().any(|pure| pure == name)
     }
 
     pub(crate) fn query(&self, name: &str) -> Option<(&QuerySpec, &QueryHandler)> {
@@ -213,6 +221,13 @@ impl ConceptBuilder {
             }
         };
         self.concept.queries.insert(name.to_owned(), Box::new(handle));
+        self
+    }
+
+    /// Says that an action's outcome follows from its id and input alone: it reads and writes no state, so that a redelivery needs not look for what the first delivery did.
+    #[must_use]
+    pub fn pure(mut self, name: &str) -> Self {
+        self.concept.pure.push(name.to_owned());
         self
     }
 

@@ -77,7 +77,10 @@ impl Worker {
         }
         // A refusal leaves no mark in the concept's state; without this look, a redelivered one could succeed.
         let subject = subject::completion(asked.flow, self.concept.name.as_str(), asked.action.as_str(), asked.id);
-        if let Some(standing) = self.standing(&subject).await? {
+        // An action without state needs no look: its second completion is refused below.
+        if !self.concept.is_pure(asked.action.as_str())
+            && let Some(standing) = self.standing(&subject).await?
+        {
             self.reply(&asked, &standing.output).await;
             return Ok(());
         }

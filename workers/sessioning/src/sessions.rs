@@ -19,7 +19,7 @@ struct Session {
     #[serde(rename = "_id")]
     token_hash: Binary,
     user: String,
-    /// The key that the token was derived with, so that a redelivery after a rotation gives the same.
+    /// The key that the token was derived with; as long as there are sessions of a key it must stay in the file.
     key: String,
     created_by: String,
     created_at: DateTime,
@@ -65,7 +65,6 @@ impl Sessions {
         retention: Retention,
     ) -> Result<Self, StoreError> {
         let collection = database.collection("sessions");
-        index(&collection, "created_by", Index::Unique).await?;
         index(&collection, "purge_at", Index::Expiry).await?;
         Ok(Self {
             collection,
@@ -78,13 +77,17 @@ impl Sessions {
 
     /// Makes the session of this action; the same action always makes the same one.
     pub(crate) async fn create(&self, action: ActionId, user: &str, lease: &Lease) -> Result<Secret, Failure> {
-        let token = token::derive(self.keys.current(), action);
+        if let Some(token) = self.made_under_an_older_key(action).await? {
+            return Ok(token);
+        }
+        let key = self.keys.current();
+        let token = token::derive(key, action);
         let now = DateTime::now();
         let expires_at = now.saturating_add_duration(self.absolute);
         let session = Session {
             token_hash: hashed(&token),
             user: user.to_owned(),
-            key: self.keys.current().id().to_owned(),
+            key: key.id().to_owned(),
             created_by: action.to_string(),
             created_at: now,
             idle_expires_at: now.saturating_add_duration(self.idle),
@@ -94,25 +97,23 @@ impl Sessions {
         };
         lease.check()?;
         match self.collection.insert_one(session).await {
-            Ok(_) => Ok(token),
-            Err(error) if is_duplicate(&error) => self.made_before(action).await,
+            // An earlier delivery of this action made it.
+            Err(error) if is_duplicate(&error) => Ok(token),
             Err(error) => Err(unavailable(error)),
+            Ok(_) => Ok(token),
         }
     }
 
-    /// The token that an earlier delivery of this action made, perhaps under a key that has been rotated since.
-    async fn made_before(&self, action: ActionId) -> Result<Secret, Failure> {
-        let found = self
-            .collection
-            .find_one(doc! { "created_by": stamp(action) })
-            .await
-            .map_err(unavailable)?;
-        let session = found.ok_or_else(|| Failure::retry("a session that is there cannot be read yet"))?;
-        let key = self
-            .keys
-            .get(&session.key)
-            .ok_or_else(|| Failure::retry(format!("the key `{}` of a session is not in the key file", session.key)))?;
-        Ok(token::derive(key, action))
+    /// The token that an earlier delivery of this action made, before the key was rotated.
+    async fn made_under_an_older_key(&self, action: ActionId) -> Result<Option<Secret>, Failure> {
+        for key in self.keys.older() {
+            let token = token::derive(key, action);
+            let by_token = doc! { "_id": hashed(&token) };
+            if self.collection.find_one(by_token).await.map_err(unavailable)?.is_some() {
+                return Ok(Some(token));
+            }
+        }
+        Ok(None)
     }
 
     /// Ends a session; whether there was one to end. The action that ended it hears so at every delivery.

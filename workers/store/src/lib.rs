@@ -80,6 +80,8 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
             .journal(true)
             .build(),
     );
+    // Every write here is made to be repeated, by the message that asked for it; the driver's own retries would cost the server a record of each.
+    options.retry_writes = Some(false);
     let client = Client::with_options(options).map_err(StoreError::Uri)?;
     let database = client.database(&format!("{}_{}", args.database_prefix, concept.to_lowercase()));
     let started = tokio::time::Instant::now();

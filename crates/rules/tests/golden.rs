@@ -1,0 +1,149 @@
+//! Broken rules and specs, one file pair a case: what is wrong must be found, at its place, in these words. `CONCERT_BLESS=1` writes the expected files anew.
+//!
+//! A case is a `.sync` file, checked against the specs of `golden/specs`, or a `.concept` file, checked alone.
+
+use std::path::{Path, PathBuf};
+
+use concert_rules::compile;
+use concert_rules::diagnostics::render;
+use concert_rules::source::SourceFile;
+use concert_wire::routes::{RouteKey, ValueType};
+
+fn read(path: &Path) -> SourceFile {
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    SourceFile::new(
+        name,
+        String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned(),
+    )
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    found.sort();
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn project_specs() -> Vec<SourceFile> {
+    files(&root().join("concepts"), "concept")
+        .iter()
+        .map(|path| read(path))
+        .collect()
+}
+
+/// Everything that is said about a case.
+fn said(case: &Path) -> String {
+    let specs = project_specs();
+    let (concepts, syncs) = match case.extension().and_then(|extension| extension.to_str()) {
+        Some("concept") => (vec![read(case)], vec![]),
+        _ => (specs, vec![read(case)]),
+    };
+    match compile(&concepts, &syncs) {
+        Ok((_, warnings)) => {
+            let sources: Vec<SourceFile> = concepts.into_iter().chain(syncs).collect();
+            render(&warnings, &sources)
+        }
+        Err(report) => report.to_string(),
+    }
+}
+
+#[test]
+fn every_broken_file_is_found_wrong_at_its_place() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let cases = [files(&dir, "sync"), files(&dir, "concept")].concat();
+    assert!(cases.len() >= 45, "{}", cases.len());
+    let mut different = Vec::new();
+    for case in cases {
+        let found = said(&case);
+        assert!(!found.is_empty(), "{} raises nothing", case.display());
+        let expected_file = case.with_extension(format!("{}.expected", case.extension().unwrap().to_string_lossy()));
+        if std::env::var_os("CONCERT_BLESS").is_some() {
+            std::fs::write(&expected_file, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected_file).unwrap_or_default();
+        if found != expected {
+            different.push(format!("{}:\n{found}", case.display()));
+        }
+    }
+    assert!(different.is_empty(), "not as expected:\n{}", different.join("\n"));
+}
+
+#[test]
+fn the_project_s_own_rules_and_specs_raise_nothing() {
+    let syncs: Vec<SourceFile> = files(&root().join("syncs"), "sync")
+        .iter()
+        .map(|path| read(path))
+        .collect();
+    let (program, warnings) = compile(&project_specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(warnings, []);
+    let names: Vec<&str> = program.syncs.iter().map(|sync| &*sync.name).collect();
+    assert_eq!(
+        names,
+        [
+            "CreateSessionOnSuccessfulAuthentication",
+            "HandleCreateAccountRequest",
+            "HandleLoginRequest",
+            "HandleLogoutRequest",
+            "RespondToFailedAuthentication",
+            "RespondToFailedLogout"
+        ]
+    );
+    let secret = RouteKey {
+        required: true,
+        secret: true,
+        kind: ValueType::Secret,
+    };
+    let text = RouteKey {
+        required: true,
+        secret: false,
+        kind: ValueType::String,
+    };
+    let routes: Vec<(&str, Vec<(&str, &RouteKey)>)> = program
+        .routes
+        .routes
+        .iter()
+        .map(|(path, route)| {
+            (
+                path.as_str(),
+                route.keys.iter().map(|(name, key)| (name.as_str(), key)).collect(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        routes,
+        [
+            ("/auth/createAccount", vec![("password", &secret), ("username", &text)]),
+            ("/auth/login", vec![("password", &secret), ("username", &text)]),
+            ("/auth/logout", vec![("session", &secret)]),
+        ]
+    );
+}
+
+#[test]
+fn the_version_depends_on_the_texts_and_not_on_their_order() {
+    let mut specs = project_specs();
+    let rule = |path: &str| {
+        SourceFile::new(
+            "r.sync",
+            format!(
+                "sync R\nwhen\n    Requesting.request (path: \"{path}\") : (request)\nthen\n    Requesting.respond (request)\n"
+            ),
+        )
+    };
+    let version = |specs: &[SourceFile], path: &str| {
+        compile(specs, &[rule(path)])
+            .map(|(program, _)| program.version)
+            .unwrap()
+    };
+    let before = version(&specs, "/a");
+    specs.reverse();
+    assert_eq!(version(&specs, "/a"), before);
+    assert_ne!(version(&specs, "/b"), before);
+}
