@@ -63,7 +63,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
         servers = servers::start(&args) => servers?,
         _ = stop_requested(&stop) => return Ok(()),
     };
-    let stack = match stack::start(&args, program, &servers).await {
+    let stack = match Box::pin(stack::start(&args, program, &servers)).await {
         Ok(stack) => stack,
         Err(error) => {
             servers.stop().await;

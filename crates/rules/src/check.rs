@@ -276,7 +276,7 @@ impl Rule<'_> {
             PatValue::Literal(value, span) => {
                 match kind {
                     Some(ValueType::Secret) => self.diagnostics.push(uses::secret(*span, "a secret is never compared")),
-                    Some(kind) if !kind.accepts(value) && !(pat.optional && value.is_null()) => {
+                    Some(kind) if !(kind.accepts(value) || pat.optional && value.is_null()) => {
                         let message = format!("`{}` is {}, so this can never match", pat.param.text, kind.describe());
                         self.diagnostics.push(Diagnostic::error(NEVER_MATCHES, *span, message));
                     }

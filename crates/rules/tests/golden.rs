@@ -2,6 +2,8 @@
 //!
 //! A case is a `.sync` file, checked against the specs of `golden/specs`, or a `.concept` file, checked alone.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+
 use std::path::{Path, PathBuf};
 
 use concert_rules::compile;

@@ -105,7 +105,7 @@ fn write_canonical(value: &Value, text: &mut String) {
 /// Whole numbers without a fraction, whichever way they came, and no negative zero.
 fn canonical_number(number: &Number) -> String {
     match number.as_f64() {
-        Some(value) if value == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(value) => value.to_string(),
         None => number.to_string(),
     }

@@ -53,7 +53,7 @@ then
 /// What a worker answers: a function of the id, so that every delivery gets the same.
 fn outcome(invocation: &Invocation) -> Value {
     let number = invocation.id.uuid().as_u128() % 997;
-    let fails = number % 4 == 0;
+    let fails = number.is_multiple_of(4);
     match &*invocation.action {
         "price" | "sell" if fails => json!({ "error": format!("no {number}") }),
         "price" => json!({ "cents": number }),
@@ -214,7 +214,7 @@ impl World {
             }
             4 | 5 => {
                 if let Some(number) = pick(self.asked.len()) {
-                    self.answer(number, choice % 3 != 0);
+                    self.answer(number, !choice.is_multiple_of(3));
                 }
             }
             _ => {
