@@ -1,4 +1,4 @@
-//! Edge, router and workers in one process. They share one connection to NATS: what they have to say at the same time goes in one write.
+//! Edge, router and workers, each with a connection of its own.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,9 +32,9 @@ pub(crate) async fn start(args: &UpArgs, program: Program, servers: &Servers) ->
     let keys_dir = args.data_dir.join("keys");
     keys::make_missing(&keys_dir)?;
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
-    let bus = connect(servers).await?;
+    let (router_bus, edge_bus) = tokio::try_join!(connect(servers, "sync-router"), connect(servers, "http-edge"))?;
     let router = concert_router::run(
-        bus.clone(),
+        router_bus,
         program,
         &args.router,
         args.log_limits.clone(),
@@ -42,10 +42,10 @@ pub(crate) async fn start(args: &UpArgs, program: Program, servers: &Servers) ->
     )
     .await?;
     let [profile, sessioning] =
-        Name::ALL.map(|name| start_worker(name, bus.clone(), args, servers, keys_dir.clone(), shutdown.clone()));
+        Name::ALL.map(|name| start_worker(name, args, servers, keys_dir.clone(), shutdown.clone()));
     let edge = async {
         concert_edge::run(
-            bus.clone(),
+            edge_bus,
             &args.edge,
             &keys_dir,
             args.worker.host.clone(),
@@ -66,22 +66,24 @@ pub(crate) async fn start(args: &UpArgs, program: Program, servers: &Servers) ->
     })
 }
 
-async fn connect(servers: &Servers) -> anyhow::Result<Bus> {
+async fn connect(servers: &Servers, name: &str) -> anyhow::Result<Bus> {
     let args = BusArgs {
         nats_url: servers.nats_url().to_owned(),
         nats_creds: None,
     };
-    Ok(Bus::connect(&args, "concert").await?)
+    Bus::connect(&args, name)
+        .await
+        .with_context(|| format!("{name} cannot start"))
 }
 
 async fn start_worker(
     name: Name,
-    bus: Bus,
     args: &UpArgs,
     servers: &Servers,
     keys_dir: PathBuf,
     shutdown: Shutdown,
 ) -> anyhow::Result<concert_host::Running> {
+    let bus = connect(servers, name.concept()).await?;
     let store = StoreArgs {
         mongodb_uri: servers.mongodb_uri().to_owned(),
         database_prefix: "concert".to_owned(),
