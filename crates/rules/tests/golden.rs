@@ -149,3 +149,43 @@ fn the_version_depends_on_the_texts_and_not_on_their_order() {
     assert_eq!(version(&specs, "/a"), before);
     assert_ne!(version(&specs, "/b"), before);
 }
+
+/// The code blocks of a language in a document.
+fn examples(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let opening = format!("```{language}\n");
+    text.split(&opening)
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_example_of_the_documents_is_correct() {
+    let rules = examples("docs/rules.md", "sync");
+    assert!(rules.len() >= 3);
+    for rule in &rules {
+        let compiled = compile(&project_specs(), &[SourceFile::new("docs/rules.md", rule.as_str())]);
+        let (_, warnings) = compiled.unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(warnings, []);
+    }
+    let specs = examples("docs/rules.md", "concept");
+    assert_eq!(specs.len(), 1);
+    for spec in &specs {
+        let parsed =
+            concert_rules::concept::parse_one("docs/rules.md", spec).unwrap_or_else(|report| panic!("{report}"));
+        let effects: Vec<(&str, bool)> = parsed
+            .actions
+            .iter()
+            .map(|action| (&*action.name, action.has_effects))
+            .collect();
+        assert_eq!(effects, [("shelve", true), ("count", false)]);
+    }
+    // The rule that the README shows is the project's own.
+    let shown = examples("README.md", "")
+        .into_iter()
+        .find(|block| block.starts_with("sync "))
+        .unwrap();
+    let own = std::fs::read_to_string(root().join("syncs/auth.sync")).unwrap();
+    assert!(own.contains(shown.trim()));
+}
