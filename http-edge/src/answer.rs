@@ -13,20 +13,40 @@ use crate::error::{ANSWERED_BY, json_response, name_flow};
 pub(crate) fn response(sealer: &Sealer, flow: FlowId, mut answer: Object) -> Response<Body> {
     answer.shift_remove("request");
     let status = status(answer.shift_remove("status").as_ref(), answer.contains_key(ERROR));
-    for value in answer.values_mut() {
-        // Only what was sealed in this flow opens.
-        if let (true, Some(text)) = (looks_sealed(value), value.as_str())
-            && let Ok(secret) = sealer.open(flow, text)
-        {
-            *value = Value::String(secret.expose().to_owned());
-        }
-    }
+    open(sealer, flow, &mut answer);
     let mut response = json_response(status, encode(&answer));
     response
         .headers_mut()
         .insert(ANSWERED_BY, HeaderValue::from_static("rules"));
     name_flow(response.headers_mut(), flow);
     response
+}
+
+/// Makes the response to an action that was asked for without a rule.
+pub(crate) fn of_output(sealer: &Sealer, flow: Option<FlowId>, mut output: Object, status: u16) -> Response<Body> {
+    if let Some(flow) = flow {
+        open(sealer, flow, &mut output);
+    }
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_response(status, encode(&output));
+    response
+        .headers_mut()
+        .insert(ANSWERED_BY, HeaderValue::from_static("concept"));
+    if let Some(flow) = flow {
+        name_flow(response.headers_mut(), flow);
+    }
+    response
+}
+
+/// Opens what was sealed in this flow; nothing else opens.
+fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) {
+    for value in object.values_mut() {
+        if let (true, Some(text)) = (looks_sealed(value), value.as_str())
+            && let Ok(secret) = sealer.open(flow, text)
+        {
+            *value = Value::String(secret.expose().to_owned());
+        }
+    }
 }
 
 /// What the rule said; without a word an error is 400. What is no status of a final response is a mistake of the rule.

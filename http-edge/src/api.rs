@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::error::EdgeError;
 use crate::metrics::Metrics;
+use crate::passthrough::{self, Passthrough};
 use crate::pending::{Heard, Pending, Place};
 use crate::routes::Routes;
 use crate::server::EdgeLimits;
@@ -36,6 +37,7 @@ pub(crate) struct Api {
     pub(crate) limits: EdgeLimits,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
+    pub(crate) passthrough: Passthrough,
 }
 
 /// An answer that was not heard for so long is looked for in the log: the connection may have been away when it came.
@@ -62,13 +64,16 @@ impl Api {
     }
 
     async fn route(&self, path: &str, request: Request<Body>) -> Result<Response<Body>, EdgeError> {
+        if let Some(target) = self.passthrough.get(path) {
+            let within = Duration::from_millis(self.limits.deadline_ms);
+            let (parts, body) = posted(request)?;
+            let body = self.read(&parts.headers, body, Instant::now() + within).await?;
+            return passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
+        }
         let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
         let route = table.routes.get(path).ok_or(EdgeError::NotFound)?;
-        if request.method() != Method::POST {
-            return Err(EdgeError::Method);
-        }
         let deadline = Instant::now() + Duration::from_millis(self.limits.deadline_ms);
-        let (parts, body) = request.into_parts();
+        let (parts, body) = posted(request)?;
         let body = self.read(&parts.headers, body, deadline).await?;
         let body = body::fit(route, body)?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
@@ -188,6 +193,14 @@ impl Api {
             let completion = is_respond.then(|| Completion::decode(&stored.body).ok())??;
             (!completion.is_failure()).then_some(completion.input)
         })
+    }
+}
+
+fn posted(request: Request<Body>) -> Result<(axum::http::request::Parts, Body), EdgeError> {
+    if request.method() == Method::POST {
+        Ok(request.into_parts())
+    } else {
+        Err(EdgeError::Method)
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum EdgeError {
     Unavailable,
     #[error("no answer in time; the action may still happen")]
     Deadline(FlowId),
+    #[error("no answer in time; the action may still happen")]
+    NoAnswer,
     #[error("the request could not be carried out; the action may have happened")]
     Failed(FlowId),
 }
@@ -45,7 +47,7 @@ impl EdgeError {
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Deadline(_) | Self::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

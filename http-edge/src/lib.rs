@@ -8,6 +8,7 @@ mod body;
 mod error;
 mod idempotency;
 mod metrics;
+mod passthrough;
 mod pending;
 mod requesting;
 mod routes;

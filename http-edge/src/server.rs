@@ -27,6 +27,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::api::Api;
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
 use crate::metrics::Metrics;
+use crate::passthrough::{Passthrough, PassthroughArgs};
 use crate::pending::Pending;
 use crate::routes::Routes;
 use crate::{requesting, routes};
@@ -48,6 +49,9 @@ pub struct EdgeArgs {
     /// An origin whose pages may ask, such as http://localhost:5173; `*` is any. May be given several times.
     #[arg(long, env = "CONCERT_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// What is open without a rule.
+    #[command(flatten)]
+    pub passthrough: PassthroughArgs,
     /// The bounds.
     #[command(flatten)]
     pub limits: EdgeLimits,
@@ -193,6 +197,7 @@ pub async fn run(
         limits: args.limits.clone(),
         room: Arc::new(Semaphore::new(args.limits.max_requests)),
         metrics: Metrics::new(),
+        passthrough: Passthrough::new(&args.passthrough),
     };
     let app = app(Arc::new(api), args.base.clone().into(), cors);
     let listener = listener.tap_io(|connection| {

@@ -181,3 +181,37 @@ async fn a_repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Res
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::Result<()> {
+    let open = "Sessioning._getUser=the test asks;Sessioning.create=the test asks;Sessioning.delete=never mind";
+    let system = System::with(&[
+        ("CONCERT_PASSTHROUGH", open),
+        ("CONCERT_PASSTHROUGH_EXCEPT", "Sessioning.delete"),
+    ])
+    .await?;
+    let created = system.post("/Sessioning/create", &json!({ "user": "u1" })).await?;
+    assert_eq!(created.status, 200, "{created:?}");
+    let session = created.text("session")?.to_owned();
+    assert_eq!(session.len(), 43, "the edge opens what the concept sealed");
+    let asked = system
+        .post("/Sessioning/_getUser", &json!({ "session": session }))
+        .await?;
+    assert_eq!(asked.brief(), (200, r#"{"rows":[{"user":"u1"}]}"#.to_owned()));
+    let wrong = system.post("/Sessioning/create", &json!({ "user": 5 })).await?;
+    assert_eq!(
+        wrong.brief(),
+        (
+            400,
+            r#"{"error":"`user` must be a non-empty string (a User)"}"#.to_owned()
+        )
+    );
+    for closed in ["/Sessioning/delete", "/Profile/authenticate", "/Profile/_getAllUsers"] {
+        assert_eq!(
+            system.post(closed, &json!({ "session": session })).await?.status,
+            404,
+            "{closed}"
+        );
+    }
+    Ok(())
+}

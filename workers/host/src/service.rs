@@ -107,7 +107,12 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
         inject(worker, name, request).await
     };
     let sent = match outcome {
-        Ok(body) => request.respond(Ok(encode(&body).into())).await,
+        Ok((flow, body)) => {
+            // Whoever holds the seal key can open what was sealed for this flow.
+            let mut headers = HeaderMap::new();
+            headers.insert(header::FLOW, flow.to_string());
+            request.respond_with_headers(Ok(encode(&body).into()), headers).await
+        }
         Err(refused) => {
             let error = ServiceError {
                 status: refused.to_string(),
@@ -134,7 +139,7 @@ fn flow_of(request: &Request) -> Result<Option<FlowId>, Refused> {
         .map_err(|_| Refused::Invalid(format!("the header {} is not a UUID", header::FLOW)))
 }
 
-async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<Object, Refused> {
+async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<(FlowId, Object), Refused> {
     let flow = flow_of(request)?.unwrap_or_else(clock::new_flow);
     let (spec, handler) = worker
         .concept
@@ -155,11 +160,11 @@ async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<Object, R
     for row in &mut rows {
         sealing::seal(&worker.sealer, flow, &spec.output, row);
     }
-    Ok(Object::from_iter([("rows".to_owned(), json!(rows))]))
+    Ok((flow, Object::from_iter([("rows".to_owned(), json!(rows))])))
 }
 
 /// Enqueues the action as the root of a flow of its own, with its secrets sealed before they are stored, and waits for the output.
-async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<Object, Refused> {
+async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<(FlowId, Object), Refused> {
     let (spec, _) = worker
         .concept
         .action(name)
@@ -191,11 +196,11 @@ async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<Object
         .map_err(|_| Refused::TimedOut)?
         .ok_or(Refused::TimedOut)?;
     match value::object(&answer.payload) {
-        Ok(output) => Ok(output),
-        Err(error) => Ok(Object::from_iter([(
-            ERROR.to_owned(),
-            Value::String(error.to_string()),
-        )])),
+        Ok(output) => Ok((flow, output)),
+        Err(error) => Ok((
+            flow,
+            Object::from_iter([(ERROR.to_owned(), Value::String(error.to_string()))]),
+        )),
     }
 }
 

@@ -1,0 +1,174 @@
+//! Actions that are open as they are, at `<base>/<Concept>/<action>`, without a rule. None is, unless it is listed with a reason.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Response;
+use clap::Args;
+use concert_runtime::bus::Bus;
+use concert_runtime::nats::CoreMessage;
+use concert_wire::envelope::{ERROR, Object, encode};
+use concert_wire::id::FlowId;
+use concert_wire::name::{ActionName, ConceptName};
+use concert_wire::seal::Sealer;
+use concert_wire::{header, subject, value};
+
+use crate::answer;
+use crate::error::EdgeError;
+
+/// What is open.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PassthroughArgs {
+    /// An action that is open without a rule, and why, such as `Profile.authenticate=the old client asks so`. May be given several times.
+    #[arg(
+        long,
+        env = "CONCERT_PASSTHROUGH",
+        value_delimiter = ';',
+        value_name = "CONCEPT.ACTION=REASON"
+    )]
+    pub passthrough: Vec<Inclusion>,
+    /// An action that is closed whatever is listed elsewhere. May be given several times.
+    #[arg(
+        long,
+        env = "CONCERT_PASSTHROUGH_EXCEPT",
+        value_delimiter = ';',
+        value_name = "CONCEPT.ACTION"
+    )]
+    pub passthrough_except: Vec<Target>,
+}
+
+/// An action or query of a concept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    concept: ConceptName,
+    action: ActionName,
+}
+
+/// An action that is open, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inclusion {
+    target: Target,
+    reason: String,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (concept, action) = text.split_once('.').ok_or("an action is written `Concept.action`")?;
+        let concept = concept
+            .parse()
+            .map_err(|error: concert_wire::name::BadName| error.to_string())?;
+        let action = action
+            .parse()
+            .map_err(|error: concert_wire::name::BadName| error.to_string())?;
+        Ok(Self { concept, action })
+    }
+}
+
+impl FromStr for Inclusion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (target, reason) = text.split_once('=').unwrap_or((text, ""));
+        let reason = reason.trim().to_owned();
+        if reason.is_empty() {
+            return Err("an open action has a reason: `Concept.action=reason`".to_owned());
+        }
+        Ok(Self {
+            target: target.trim().parse()?,
+            reason,
+        })
+    }
+}
+
+/// The open actions, by path.
+pub(crate) struct Passthrough(BTreeMap<String, Target>);
+
+impl Passthrough {
+    /// Exclusions win. What is open is said, with its reason.
+    pub(crate) fn new(args: &PassthroughArgs) -> Self {
+        let open = args
+            .passthrough
+            .iter()
+            .filter(|inclusion| !args.passthrough_except.contains(&inclusion.target));
+        let named = open.map(|Inclusion { target, reason }| {
+            tracing::warn!(concept = %target.concept, action = %target.action, reason, "open without a rule");
+            (format!("/{}/{}", target.concept, target.action), target.clone())
+        });
+        Self(named.collect())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<&Target> {
+        self.0.get(path)
+    }
+}
+
+/// Carries an action out, or asks a query, and answers with what came of it.
+///
+/// # Errors
+/// The concept refuses the input, or does not answer in time.
+pub(crate) async fn call(
+    bus: &Bus,
+    sealer: &Sealer,
+    target: &Target,
+    body: &Object,
+    within: Duration,
+) -> Result<Response<Body>, EdgeError> {
+    let subject = subject::service(target.concept.as_str(), target.action.as_str());
+    let request = bus.client.request(subject, encode(body).into());
+    let answer = tokio::time::timeout(within, request)
+        .await
+        .map_err(|_| EdgeError::NoAnswer)?
+        .map_err(|_| EdgeError::Unavailable)?;
+    let header = |name| {
+        answer
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+    };
+    if let Some(code) = header("Nats-Service-Error-Code") {
+        return Err(refusal(code, header("Nats-Service-Error").unwrap_or_default()));
+    }
+    let flow = header(header::FLOW).and_then(|flow| flow.parse().ok());
+    respond(sealer, flow, &answer)
+}
+
+fn refusal(code: &str, error: &str) -> EdgeError {
+    match code {
+        "400" => EdgeError::BadRequest(error.to_owned()),
+        "504" => EdgeError::NoAnswer,
+        _ => EdgeError::Unavailable,
+    }
+}
+
+fn respond(sealer: &Sealer, flow: Option<FlowId>, answer: &CoreMessage) -> Result<Response<Body>, EdgeError> {
+    let output = value::object(&answer.payload).map_err(|_| EdgeError::Unavailable)?;
+    let status = if output.contains_key(ERROR) { 400 } else { 200 };
+    Ok(answer::of_output(sealer, flow, output, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(inclusions: &[&str], exclusions: &[&str]) -> Vec<String> {
+        let args = PassthroughArgs {
+            passthrough: inclusions.iter().map(|text| text.parse().unwrap()).collect(),
+            passthrough_except: exclusions.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        Passthrough::new(&args).0.into_keys().collect()
+    }
+
+    #[test]
+    fn nothing_is_open_that_is_not_listed_with_a_reason_and_exclusions_win() {
+        assert_eq!(open(&[], &[]), Vec::<String>::new());
+        assert_eq!(open(&["A.b=why", "A._c=because"], &["A.b"]), ["/A/_c"]);
+        for wrong in ["A.b", "A.b=", "A.b= ", "a.b=why", "A.=why", "A=why", "A.b.c=why"] {
+            assert!(wrong.parse::<Inclusion>().is_err(), "{wrong}");
+        }
+    }
+}
