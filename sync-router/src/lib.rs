@@ -3,6 +3,7 @@
 //! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the others stand by.
 
 mod effects;
+mod log_end;
 mod rules;
 mod run;
 

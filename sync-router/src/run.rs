@@ -24,7 +24,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-use crate::effects;
+use crate::{effects, log_end};
 
 /// The bounds of flows and of the router's memory.
 #[derive(Debug, Clone, Args)]
@@ -110,6 +110,7 @@ pub async fn run(
         .await
         .map_err(|error| StartError::Routes(error.to_string()))?;
     tracing::info!(version = %program.version, rules = program.syncs.len(), routes = program.routes.routes.len(), "router started");
+    let watched = bus.clone();
     let engine = Engine::new(&program, limits.engine());
     let router = Router {
         bus,
@@ -118,6 +119,7 @@ pub async fn run(
         under_way: FuturesUnordered::new(),
         backoff: Backoff::default(),
     };
+    tokio::spawn(log_end::watch(watched, log, shutdown.clone()));
     let task = tokio::spawn(router.run(feed, shutdown));
     Ok(Running { task })
 }

@@ -25,6 +25,14 @@ pub struct LogLimits {
         value_name = "N"
     )]
     pub log_max_messages: i64,
+    /// How long a completion stays in any case, in seconds; when the log is nearly full, older ones may go.
+    #[arg(
+        long,
+        env = "CONCERT_LOG_KEEP_SECONDS",
+        default_value_t = 600,
+        value_name = "SECONDS"
+    )]
+    pub log_keep_seconds: u64,
     /// Replicas of each stream, in a NATS cluster.
     #[arg(long, env = "CONCERT_STREAM_REPLICAS", default_value_t = 1, value_name = "N")]
     pub stream_replicas: usize,
@@ -254,4 +262,60 @@ pub async fn existing_bucket(bus: &Bus) -> Result<kv::Store, SetupError> {
         .get_key_value(subject::BUCKET)
         .await
         .map_err(failed("the KV bucket concert"))
+}
+
+/// What the log holds, and how far the routers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogState {
+    /// The sequence of its first message.
+    pub first_sequence: u64,
+    /// How many messages it holds.
+    pub messages: u64,
+    /// Everything up to this sequence has been acknowledged by a router.
+    pub acknowledged: u64,
+}
+
+/// Looks at the log.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
+    let log = existing_log(bus).await?;
+    let routers: PullConsumer = log
+        .get_consumer(ROUTERS)
+        .await
+        .map_err(failed("the routers' consumer"))?;
+    let state = &log.cached_info().state;
+    Ok(LogState {
+        first_sequence: state.first_sequence,
+        messages: state.messages,
+        acknowledged: routers.cached_info().ack_floor.stream_sequence,
+    })
+}
+
+/// When a message of the log was stored, in milliseconds since 1970; `None` when it is not there.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn log_time_ms(bus: &Bus, sequence: u64) -> Result<Option<u64>, SetupError> {
+    use async_nats::jetstream::stream::DirectGetErrorKind;
+    let log = existing_log(bus).await?;
+    match log.direct_get(sequence).await {
+        Ok(message) => Ok(u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).ok()),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("a message of the log")(error)),
+    }
+}
+
+/// Lets go of everything before a sequence.
+///
+/// # Errors
+/// The server refuses.
+pub async fn purge_log(bus: &Bus, before: u64) -> Result<(), SetupError> {
+    let log = existing_log(bus).await?;
+    log.purge()
+        .sequence(before)
+        .await
+        .map(|_| ())
+        .map_err(failed("the stream COMPLETIONS"))
 }

@@ -246,7 +246,7 @@ impl Flow {
         };
         let limited = self.limited.filter(|(from, _)| *from <= number);
         let mut found: Vec<Invocation> = match limited {
-            Some((_, why)) => self.limit_response(number, why).into_iter().collect(),
+            Some((_, why)) => self.limit_response(index, number, why).into_iter().collect(),
             None if entry.due.is_empty() => self.fault_response(index, number).into_iter().collect(),
             None => {
                 let due = entry.due.iter().filter(|id| !self.by_id.contains_key(*id));
@@ -255,7 +255,7 @@ impl Flow {
         };
         for invocation in &mut found {
             if invocation.body.len() > limits.body_bytes
-                && let Some(response) = self.limit_response(number, "a body reached its limit of size")
+                && let Some(response) = self.limit_response(index, number, "a body reached its limit of size")
             {
                 *invocation = response;
             }
@@ -347,11 +347,12 @@ impl Flow {
         self.answer(index, number, entry.id.fault_response(), fault.status(), error, "fault")
     }
 
-    fn limit_response(&self, number: usize, why: &str) -> Option<Invocation> {
-        let id = self.id.limit_response();
-        self.answer_unchecked(number, id, 508, format!("The request was stopped: {why}."), "limit")
+    fn limit_response(&self, index: &Index, number: usize, why: &str) -> Option<Invocation> {
+        let error = format!("The request was stopped: {why}.");
+        self.answer(index, number, self.id.limit_response(), 508, error, "limit")
     }
 
+    /// A respond to the flow's request, if the flow began with one and nothing up to `number` has answered it.
     fn answer(
         &self,
         index: &Index,
@@ -361,24 +362,8 @@ impl Flow {
         error: String,
         name: &str,
     ) -> Option<Invocation> {
-        let root = self.log.first()?;
-        if index.is_request(root.key) {
-            self.answer_unchecked(number, id, status, error, name)
-        } else {
-            None
-        }
-    }
-
-    /// A respond to the flow's request, if there is one and nothing up to `number` has answered it.
-    fn answer_unchecked(
-        &self,
-        number: usize,
-        id: ActionId,
-        status: u16,
-        error: String,
-        name: &str,
-    ) -> Option<Invocation> {
-        let request = self.log.first()?.body.output.get("request")?.clone();
+        let root = self.log.first().filter(|root| index.is_request(root.key))?;
+        let request = root.body.output.get("request")?.clone();
         if self.answered_at.is_some_and(|answered| answered <= number) {
             return None;
         }

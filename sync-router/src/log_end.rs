@@ -1,0 +1,84 @@
+//! The log's end: before the log is full, its oldest flows are let go, so that new requests are taken.
+//!
+//! Only what the routers have acknowledged goes, and only what is old enough that its flow has ended. When that is not enough the log becomes full and refuses: edges answer 503, and nothing is lost in silence.
+
+use std::time::Duration;
+
+use concert_runtime::bus::Bus;
+use concert_runtime::clock;
+use concert_runtime::process::Shutdown;
+use concert_runtime::streams::{LogLimits, LogState, SetupError, log_state, log_time_ms, purge_log};
+
+/// How often the log is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The soft mark, and how far the log is brought down from it, in hundredths of its bound.
+const SOFT_MARK: u64 = 80;
+const BROUGHT_DOWN_TO: u64 = 60;
+
+/// Looks after the log until shutdown.
+pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if let Err(error) = look(&bus, &limits).await {
+            tracing::debug!(%error, "the log cannot be looked after now");
+        }
+    }
+}
+
+async fn look(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
+    let Some(mut before) = first_to_keep(&log_state(bus).await?, limits.log_max_messages) else {
+        return Ok(());
+    };
+    let first = log_state(bus).await?.first_sequence;
+    let newest_ms = clock::now_ms().saturating_sub(limits.log_keep_seconds * 1000);
+    // Where the messages are too young, fewer go.
+    while before > first {
+        match log_time_ms(bus, before).await? {
+            Some(time_ms) if time_ms > newest_ms => before = first + (before - first) / 2,
+            _ => {
+                purge_log(bus, before).await?;
+                tracing::info!(
+                    from = first,
+                    to = before - 1,
+                    "the log is nearly full; its oldest flows are let go"
+                );
+                return Ok(());
+            }
+        }
+    }
+    tracing::warn!("the log is nearly full, and all of it is young; past its bound requests are answered with 503");
+    Ok(())
+}
+
+/// The first sequence that stays, if the log is past its soft mark.
+fn first_to_keep(state: &LogState, max_messages: i64) -> Option<u64> {
+    let max = u64::try_from(max_messages).ok()?;
+    let hundredths = |part: u64| max / 100 * part + max % 100 * part / 100;
+    if state.messages < hundredths(SOFT_MARK) {
+        return None;
+    }
+    let excess = state.messages - hundredths(BROUGHT_DOWN_TO);
+    Some((state.first_sequence + excess).min(state.acknowledged + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_log_past_its_soft_mark_lets_go_and_only_of_what_is_acknowledged() {
+        let state = |messages, acknowledged| LogState {
+            first_sequence: 1001,
+            messages,
+            acknowledged,
+        };
+        assert_eq!(first_to_keep(&state(799, 5000), 1000), None);
+        assert_eq!(first_to_keep(&state(800, 5000), 1000), Some(1201));
+        assert_eq!(first_to_keep(&state(1000, 5000), 1000), Some(1401));
+        assert_eq!(first_to_keep(&state(1000, 1100), 1000), Some(1101));
+        assert_eq!(first_to_keep(&state(1000, 5000), -1), None);
+    }
+}
