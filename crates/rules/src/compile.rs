@@ -28,12 +28,10 @@ pub fn compile(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<(Program
         let Some((name, spec)) = concept::parse(file, source, &mut stage.diagnostics) else {
             continue;
         };
-        if specs.iter().any(|(other, _)| other.text == name.text) {
-            stage.diagnostics.push(Diagnostic::error(
-                REPEATED_CONCEPT,
-                name.span,
-                format!("there is another spec of the concept `{}`", name.text),
-            ));
+        if let Some((other, _)) = specs.iter().find(|(other, _)| other.text == name.text) {
+            let message = format!("there is another spec of the concept `{}`", name.text);
+            let diagnostic = Diagnostic::error(REPEATED_CONCEPT, name.span, message);
+            stage.diagnostics.push(diagnostic.related(other.span, "the first"));
         }
         specs.push((name, spec));
     }

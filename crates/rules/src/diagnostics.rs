@@ -1,7 +1,10 @@
 //! What is wrong with rules and specs: every mistake, each with its code, its place, and what to do.
 
-use std::fmt::{self, Write as _};
+mod render;
 
+use std::fmt;
+
+pub use self::render::{Style, render, render_in};
 use crate::source::{SourceFile, Span};
 
 /// How bad it is.
@@ -41,6 +44,7 @@ kinds! {
     MISSING_PART "C0108" "a rule lacks a part"
     TOO_DEEP "C0109" "an expression is nested too deeply"
     BAD_PATH "C0110" "a path does not begin with `/`"
+    UNKNOWN_PART "C0111" "a word that begins no part of a rule"
     UNKNOWN_CONCEPT "C0201" "no spec declares this concept"
     UNKNOWN_ACTION "C0202" "the concept has no such action"
     UNKNOWN_PARAMETER "C0203" "the action has no such parameter"
@@ -63,6 +67,7 @@ kinds! {
     BAD_FAILURE "C0405" "a failure is not `(error: String)`"
     QUERY_NAME "C0406" "a query's name does not begin with `_`, or an action's does"
     RESERVED "C0407" "the concept's name is reserved"
+    NEAR_TYPE "C0408" "the name of an identifier is nearly that of a built-in type"
 }
 
 /// One mistake.
@@ -76,6 +81,10 @@ pub struct Diagnostic {
     pub span: Span,
     /// What is wrong; lower case, no final stop, what the user wrote in backticks.
     pub message: String,
+    /// A few words beside the underlined text.
+    pub label: Option<String>,
+    /// Another place that has to do with it, and why.
+    pub related: Option<(Span, String)>,
     /// What to do.
     pub help: Option<String>,
 }
@@ -88,6 +97,8 @@ impl Diagnostic {
             severity: Severity::Error,
             span,
             message: message.into(),
+            label: None,
+            related: None,
             help: None,
         }
     }
@@ -107,18 +118,37 @@ impl Diagnostic {
         self
     }
 
+    /// Says a few words beside the underlined text.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Says where else to look: `the first` becomes "the first stands at file:line:column".
+    #[must_use]
+    pub fn related(mut self, span: Span, what: impl Into<String>) -> Self {
+        self.related = Some((span, what.into()));
+        self
+    }
+
     /// Says which of the known names may have been meant, if one is near.
     #[must_use]
     pub fn suggest<'a>(self, wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        let near = known
-            .into_iter()
-            .map(|name| (distance(wrong, name), name))
-            .filter(|(distance, name)| *distance <= name.len().max(wrong.len()) / 3 + 1);
-        match near.min() {
-            Some((_, name)) => self.help(format!("did you mean `{name}`?")),
+        match nearest(wrong, known) {
+            Some(name) => self.help(format!("did you mean `{name}`?")),
             None => self,
         }
     }
+}
+
+/// The known name that a wrong one is probably meant to be.
+pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known
+        .into_iter()
+        .map(|name| (distance(wrong, name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(wrong.len()) / 3 + 1 && *distance < name.len());
+    near.min().map(|(_, name)| name)
 }
 
 /// Everything that is wrong, with the files it is wrong in.
@@ -130,71 +160,23 @@ pub struct Report {
     pub sources: Vec<SourceFile>,
 }
 
+impl Report {
+    /// Shows each mistake at its place.
+    pub fn render(&self, style: Style) -> String {
+        render_in(style, &self.diagnostics, &self.sources)
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&render(&self.diagnostics, &self.sources))
+        f.write_str(&self.render(Style::Plain))
     }
 }
 
 impl std::error::Error for Report {}
 
-/// Columns of a tab.
-const TAB: &str = "    ";
-
-/// Shows each mistake at its place, underlined.
-pub fn render(diagnostics: &[Diagnostic], sources: &[SourceFile]) -> String {
-    let mut text = String::new();
-    for diagnostic in diagnostics {
-        // Writing to a string does not fail.
-        render_one(diagnostic, sources, &mut text).unwrap_or_default();
-    }
-    text
-}
-
-fn render_one(diagnostic: &Diagnostic, sources: &[SourceFile], text: &mut String) -> fmt::Result {
-    let severity = match diagnostic.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    };
-    writeln!(text, "{severity}[{}]: {}", diagnostic.code, diagnostic.message)?;
-    if let Some(source) = sources.get(diagnostic.span.file) {
-        let position = source.position(diagnostic.span.start);
-        let line = source.line(diagnostic.span.start);
-        let margin = " ".repeat(position.line.to_string().len());
-        let before: String = line
-            .chars()
-            .take(position.column - 1)
-            .collect::<String>()
-            .replace('\t', TAB);
-        let underlined = source
-            .text
-            .get(diagnostic.span.start..diagnostic.span.end)
-            .and_then(|text| text.lines().next())
-            .unwrap_or_default();
-        let carets = width(&underlined.replace('\t', TAB)).max(1);
-        writeln!(
-            text,
-            "{margin}--> {}:{}:{}",
-            source.name, position.line, position.column
-        )?;
-        writeln!(text, "{margin} |")?;
-        writeln!(text, "{} | {}", position.line, line.replace('\t', TAB))?;
-        writeln!(text, "{margin} | {}{}", " ".repeat(width(&before)), "^".repeat(carets))?;
-        if let Some(help) = &diagnostic.help {
-            writeln!(text, "{margin} = help: {help}")?;
-        }
-    }
-    writeln!(text)
-}
-
-/// Columns that a text takes on a terminal, near enough: East Asian wide characters and pictures take two.
-fn width(text: &str) -> usize {
-    let wide = |c: char| matches!(u32::from(c), 0x1100..=0x115F | 0x2E80..=0xA4CF | 0xAC00..=0xD7A3 | 0xF900..=0xFAFF | 0xFE30..=0xFE6F | 0xFF00..=0xFF60 | 0x1F300..=0x1FAFF | 0x20000..=0x3FFFD);
-    text.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
-}
-
 /// Edits between two names (Levenshtein), letters of the other case counting as equal.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.to_lowercase(), b.to_lowercase());
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, from) in a.chars().enumerate() {
@@ -231,25 +213,19 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_unique_and_in_order() {
-        assert!(KINDS.windows(2).all(|pair| pair[0].code < pair[1].code));
+    fn only_a_near_name_is_suggested() {
+        for (wrong, expected) in [
+            ("Profle", Some("Profile")),
+            ("sessioning", Some("Sessioning")),
+            ("Library", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(wrong, ["Profile", "Sessioning", "y"]), expected, "{wrong}");
+        }
     }
 
     #[test]
-    fn the_place_is_underlined_whatever_stands_before_it() {
-        let sources = [SourceFile::new("a.sync", "x\n\t\"日本\" bad\n")];
-        let at = sources[0].text.find("bad").unwrap();
-        let diagnostic = Diagnostic::error(
-            SYNTAX,
-            Span {
-                file: 0,
-                start: at,
-                end: at + 3,
-            },
-            "no",
-        )
-        .help("write `good`");
-        let expected = "error[C0101]: no\n --> a.sync:2:7\n  |\n2 |     \"日本\" bad\n  |            ^^^\n  = help: write `good`\n\n";
-        assert_eq!(render(&[diagnostic], &sources), expected);
+    fn codes_are_unique_and_in_order() {
+        assert!(KINDS.windows(2).all(|pair| pair[0].code < pair[1].code));
     }
 }

@@ -3,7 +3,7 @@
 //! For the completion with log sequence *n* the engine computes the invocations that *n* brings about: a pure function of the rules and the flow's log up to *n*.
 //! What lies beyond *n* only serves to skip invocations that are done already. The acknowledgement of *n* is an effect as well: it comes when everything that *n* brought about has been stored.
 //!
-//! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be kept is told by [`Engine::received`].
+//! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be kept is told at `Engine::received`.
 
 mod flow;
 mod index;

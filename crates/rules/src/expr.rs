@@ -162,3 +162,6 @@ fn number(value: f64) -> Value {
     }
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use concert_wire::routes::{Route, RouteKey, RouteTable, ValueType};
 
 use crate::check::uses::unify;
 use crate::check::{Checked, KeyBound, RequestKey, RequestPattern};
-use crate::diagnostics::{CONFLICT, Diagnostic};
+use crate::diagnostics::{CONFLICT, Diagnostic, SECRET};
 
 /// Derives the table, and tells every rule of a path what the others know of its keys: what is a secret in one is a secret in all.
 pub(crate) fn derive(version: &str, rules: &mut [Checked], diagnostics: &mut Vec<Diagnostic>) -> RouteTable {
@@ -45,8 +45,20 @@ pub(crate) fn derive(version: &str, rules: &mut [Checked], diagnostics: &mut Vec
             table.routes.entry(request.path.clone()).or_default();
             for key in &request.keys {
                 let kind = kinds.get(&(request.path.clone(), key.name.to_string())).cloned();
-                if let (KeyBound::Variable(slot), Some(ValueType::Secret)) = (&key.bound, &kind) {
-                    rule.variables.learn(*slot, kind);
+                match (&key.bound, kind) {
+                    (KeyBound::Variable(slot), Some(ValueType::Secret)) => {
+                        if let Some(variable) = rule.variables.get_mut(*slot) {
+                            variable.is_secret_elsewhere();
+                        }
+                    }
+                    (KeyBound::Literal(_), Some(ValueType::Secret)) => {
+                        let message = format!(
+                            "`{}` is a secret in a rule of this path, and a secret is never compared",
+                            key.name
+                        );
+                        diagnostics.push(Diagnostic::error(SECRET, key.span, message));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -65,7 +77,7 @@ fn keys(rule: &Checked) -> impl Iterator<Item = (&RequestPattern, &RequestKey)> 
 
 fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
     match &key.bound {
-        KeyBound::Variable(slot) => rule.variables.get(*slot)?.kind.clone(),
+        KeyBound::Variable(slot) => rule.variables.get(*slot)?.kind().cloned(),
         KeyBound::Literal(kind) => Some(kind.clone()),
     }
 }

@@ -1,5 +1,8 @@
 //! Source files and places in them.
 
+/// Some editors put it before the text.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// One file of rules or specs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
@@ -41,9 +44,14 @@ impl SourceFile {
         }
     }
 
-    /// Where the line with this offset begins.
+    /// Where the line with this offset begins; a byte order mark is no part of the first.
     fn line_start(&self, offset: usize) -> usize {
-        self.before(offset).rfind('\n').map_or(0, |at| at + 1)
+        let mark = if self.text.starts_with(BYTE_ORDER_MARK) {
+            BYTE_ORDER_MARK.len_utf8()
+        } else {
+            0
+        };
+        self.before(offset).rfind('\n').map_or(mark, |at| at + 1)
     }
 
     fn before(&self, offset: usize) -> &str {
@@ -82,5 +90,25 @@ impl Span {
             start: self.end,
             ..self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_counted_in_characters_from_one() {
+        let source = SourceFile::new("a.sync", "\u{feff}äb\r\n\tc\n");
+        let check = |found: char, line, column| {
+            let offset = source.text.find(found).unwrap();
+            assert_eq!(source.position(offset), Position { line, column }, "{found}");
+        };
+        check('ä', 1, 1);
+        check('b', 1, 2);
+        check('c', 2, 2);
+        assert_eq!(source.position(0), Position { line: 1, column: 1 });
+        assert_eq!(source.position(source.text.len()), Position { line: 3, column: 1 });
+        assert_eq!(source.line(3), "äb");
     }
 }

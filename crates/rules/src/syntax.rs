@@ -22,6 +22,8 @@ pub struct SyncDef {
     pub doc: Vec<String>,
     /// The patterns.
     pub when: Vec<PatternDef>,
+    /// The word `where`, if it stands there.
+    pub where_word: Option<Span>,
     /// The steps of `where`.
     pub steps: Vec<StepDef>,
     /// The calls.
@@ -39,12 +41,12 @@ pub struct OtherwiseDef {
     pub calls: Vec<CallDef>,
 }
 
-/// A pattern of `when`, or a query of `where`.
+/// A pattern of `when`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PatternDef {
     /// The concept.
     pub concept: Ident,
-    /// The action or query.
+    /// The action.
     pub action: Ident,
     /// What it demands of the input.
     pub input: Vec<PatDef>,

@@ -4,12 +4,12 @@ use concert_wire::routes::ValueType;
 use concert_wire::{REQUESTING, RESPOND};
 
 use super::Rule;
-use super::uses::{self, Use, Where};
+use super::expressions::can_be;
+use super::uses::{self, Where};
 use crate::diagnostics::{Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED, WRONG_TYPE};
-use crate::expr::Expr;
 use crate::program::{Arg, Call, Otherwise, Out};
 use crate::spec::ActionSpec;
-use crate::syntax::{ArgDef, CallDef, ExprDef, ExprKind, OtherwiseDef, OutDef};
+use crate::syntax::{ArgDef, CallDef, ExprKind, OtherwiseDef, OutDef, PatValue, SyncDef};
 
 impl Rule<'_> {
     pub(super) fn call(&mut self, def: &CallDef) -> Option<Call> {
@@ -62,13 +62,12 @@ impl Rule<'_> {
             self.diagnostics
                 .push(diagnostic.suggest(name, spec.input.params.iter().map(|param| &*param.name)));
         }
-        match (&def.value.kind, &declared) {
-            (ExprKind::Variable(_), _) | (_, None) => {}
-            (_, Some(ValueType::Secret)) => self.diagnostics.push(uses::secret(
-                def.value.span,
-                "only a secret can be passed to a secret parameter, as it is",
-            )),
-            (ExprKind::Literal(value), Some(kind)) if !kind.accepts(value) => {
+        match &declared {
+            Some(ValueType::Secret) if !matches!(def.value.kind, ExprKind::Variable(_)) => {
+                let message = "only a secret can be passed to a secret parameter, as it is";
+                self.diagnostics.push(uses::secret(def.value.span, message));
+            }
+            Some(kind) if !can_be(&def.value, kind, def.omit_null) => {
                 let message = format!("`{name}` must be {}", kind.describe());
                 self.diagnostics
                     .push(Diagnostic::error(WRONG_TYPE, def.value.span, message));
@@ -121,8 +120,8 @@ impl Rule<'_> {
     }
 
     /// `else`: nothing that a call of `then` binds is certain here.
-    pub(super) fn otherwise(&mut self, def: &OtherwiseDef, bound_in_when: usize) -> Otherwise {
-        self.variables.hide_from(bound_in_when);
+    pub(super) fn otherwise(&mut self, def: &OtherwiseDef, bound_before_then: usize) -> Otherwise {
+        self.variables.hide_from(bound_before_then);
         let outs = def.outs.iter().map(|out| {
             if out.param.text != "error" {
                 let diagnostic = Diagnostic::error(
@@ -146,57 +145,35 @@ impl Rule<'_> {
         Otherwise { outs, calls }
     }
 
-    fn expr(&mut self, def: &ExprDef, place: &Where) -> Option<Expr> {
-        Some(match &def.kind {
-            ExprKind::Variable(name) => {
-                let slot = self.variables.used(name, def.span, self.diagnostics)?;
-                self.uses.push(Use {
-                    slot,
-                    place: place.clone(),
-                    span: def.span,
-                });
-                Expr::Variable(slot)
-            }
-            ExprKind::Literal(value) => Expr::Literal(value.clone()),
-            ExprKind::List(items) => Expr::List(
-                items
-                    .iter()
-                    .map(|item| self.expr(item, &Where::Within("put in a list")))
-                    .collect::<Option<_>>()?,
-            ),
-            ExprKind::Object(members) => {
-                let members = members
-                    .iter()
-                    .map(|(key, value)| Some((key.clone(), self.expr(value, &Where::Within("put in an object"))?)));
-                Expr::Object(members.collect::<Option<_>>()?)
-            }
-            ExprKind::Field(value, field) => {
-                Expr::Field(Box::new(self.expr(value, &Where::Within("read into"))?), field.clone())
-            }
-            ExprKind::Not(value) => Expr::Not(Box::new(self.expr(value, &Where::Within("compared"))?)),
-            ExprKind::Binary(left, operator, right) => {
-                let place = Where::Within("compared or joined");
-                Expr::Binary(
-                    Box::new(self.expr(left, &place)?),
-                    *operator,
-                    Box::new(self.expr(right, &place)?),
-                )
-            }
-        })
-    }
-
-    /// What a call binds and nobody uses is probably a mistake. In a pattern a key may be named only so that it must be there.
-    pub(super) fn warn_of_unused(&mut self, then: &[CallDef]) {
-        for out in then.iter().flat_map(|call| &call.outs) {
-            let slot = self
+    /// What is bound and never used is probably a mistake. A key that a pattern must have may be named for that alone.
+    pub(super) fn warn_of_unused(&mut self, def: &SyncDef) {
+        let otherwise = def.otherwise.iter();
+        let calls = def
+            .then
+            .iter()
+            .chain(otherwise.clone().flat_map(|otherwise| &otherwise.calls));
+        let outs = calls
+            .flat_map(|call| &call.outs)
+            .chain(otherwise.flat_map(|otherwise| &otherwise.outs));
+        let pats = def
+            .when
+            .iter()
+            .flat_map(|pattern| pattern.input.iter().chain(&pattern.output));
+        let optional = pats.filter(|pat| pat.optional).filter_map(|pat| match &pat.value {
+            PatValue::Variable(name) => Some(name),
+            PatValue::Literal(..) => None,
+        });
+        for name in outs.map(|out| &out.variable).chain(optional) {
+            let Some(slot) = self.variables.bound_at(name.span) else {
+                continue;
+            };
+            let is_joined = self
                 .variables
-                .iter()
-                .find(|(_, variable)| variable.span == out.variable.span)
-                .map(|(slot, _)| slot);
-            if slot.is_some_and(|slot| !self.uses.iter().any(|used| used.slot == slot)) {
-                let message = format!("`{}` is bound and never used", out.variable.text);
-                self.diagnostics
-                    .push(Diagnostic::warning(UNUSED, out.variable.span, message));
+                .get(slot)
+                .is_some_and(|variable| variable.places.len() > 1);
+            if !is_joined && !self.uses.iter().any(|used| used.slot == slot) {
+                let message = format!("`{}` is bound and never used", name.text);
+                self.diagnostics.push(Diagnostic::warning(UNUSED, name.span, message));
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::diagnostics::{Diagnostic, SECRET, WRONG_TYPE};
 use crate::program::Slot;
 use crate::source::Span;
 
-use super::variables::Origin;
+use super::variables::{Origin, Variable, bound_twice};
 
 /// Where a variable is used.
 #[derive(Debug, Clone)]
@@ -50,68 +50,50 @@ pub(crate) fn unify(a: &ValueType, b: &ValueType) -> Option<ValueType> {
 /// Learns the types of variables from the parameters that they are passed to.
 pub(crate) fn infer(rule: &mut Checked) {
     for used in &rule.uses {
-        let Where::Param(Some(kind)) = &used.place else {
-            continue;
-        };
-        let known = rule.variables.get(used.slot).and_then(|variable| variable.kind.clone());
-        let learnt = match known {
-            None => Some(kind.clone()),
-            // What is a secret anywhere is one everywhere; the other uses are then mistakes.
-            Some(known)
-                if rule
-                    .variables
-                    .get(used.slot)
-                    .is_some_and(|variable| variable.origin == Origin::Input)
-                    && *kind == ValueType::Secret
-                    && known != ValueType::Secret =>
-            {
-                Some(ValueType::Secret)
-            }
-            Some(known) => unify(&known, kind),
-        };
-        rule.variables.learn(used.slot, learnt);
+        if let Where::Param(Some(kind)) = &used.place
+            && let Some(variable) = rule.variables.get_mut(used.slot)
+        {
+            variable.learn(kind);
+        }
     }
 }
 
 /// Judges every use.
 pub(crate) fn judge(rule: &Checked, diagnostics: &mut Vec<Diagnostic>) {
+    for variable in rule.variables.iter().filter(|variable| variable.has_learnt_a_secret()) {
+        diagnostics.extend(variable.places.iter().skip(1).map(|place| bound_twice(*place)));
+    }
     for used in &rule.uses {
-        let Some(variable) = rule.variables.get(used.slot) else {
-            continue;
-        };
-        let name = &variable.name;
-        let is_secret = variable.kind == Some(ValueType::Secret);
-        match &used.place {
-            Where::Param(Some(ValueType::Secret)) if is_secret => {}
-            Where::Param(Some(ValueType::Secret)) => {
-                diagnostics.push(secret(
-                    used.span,
-                    &format!("`{name}` is no secret, and only a secret can be passed here"),
-                ));
-            }
-            Where::Param(_) if is_secret => diagnostics.push(secret(
-                used.span,
-                &format!("the secret `{name}` is passed to a parameter that is none"),
-            )),
-            Where::Answer if is_secret && variable.origin == Origin::Input => {
-                diagnostics.push(secret(
-                    used.span,
-                    &format!("the secret `{name}` came with a request, and is not answered"),
-                ));
-            }
-            Where::Within(how) if is_secret => diagnostics.push(secret(
-                used.span,
-                &format!("the secret `{name}` is {how}, and a secret is only passed on"),
-            )),
-            Where::Param(Some(kind)) => {
-                if let Some(known) = &variable.kind
-                    && unify(known, kind).is_none()
-                {
-                    let message = format!("`{name}` is {}, and {} is expected", known.describe(), kind.describe());
-                    diagnostics.push(Diagnostic::error(WRONG_TYPE, used.span, message));
-                }
-            }
-            Where::Param(None) | Where::Answer | Where::Within(_) => {}
+        if let Some(variable) = rule.variables.get(used.slot) {
+            diagnostics.extend(judge_one(used, variable));
         }
     }
+}
+
+fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
+    let name = &variable.name;
+    let kind = variable.kind();
+    let is_secret = kind == Some(&ValueType::Secret);
+    let message = match &used.place {
+        Where::Param(Some(ValueType::Secret)) if variable.may_be_secret() => return None,
+        Where::Param(Some(ValueType::Secret)) => {
+            format!("`{name}` is no secret, and only a secret can be passed here")
+        }
+        Where::Param(_) if is_secret => format!("the secret `{name}` is passed to a parameter that is none"),
+        Where::Answer if is_secret && variable.origin != Origin::Output => {
+            format!("the secret `{name}` was not returned by an action, and is not answered")
+        }
+        Where::Within(how) if is_secret => format!("the secret `{name}` is {how}, and a secret is only passed on"),
+        Where::Param(Some(expected)) => {
+            let known = kind.filter(|known| unify(known, expected).is_none())?;
+            let message = format!(
+                "`{name}` is {}, and {} is expected",
+                known.describe(),
+                expected.describe()
+            );
+            return Some(Diagnostic::error(WRONG_TYPE, used.span, message));
+        }
+        Where::Param(None) | Where::Answer | Where::Within(_) => return None,
+    };
+    Some(secret(used.span, &message))
 }

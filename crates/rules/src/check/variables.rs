@@ -10,23 +10,69 @@ use crate::program::Slot;
 use crate::source::Span;
 use crate::syntax::Ident;
 
-/// Where a value comes from; a secret may be answered only when an action returned it.
+/// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The input of an action.
+    /// A key of a request. What its spec does not declare is sealed by the edge if a rule passes it on as a secret.
+    Request,
+    /// The input of another action.
     Input,
-    /// The output of an action.
+    /// The output of an action, which may be answered also when it is a secret.
     Output,
 }
 
 pub(crate) struct Variable {
     pub(crate) name: Arc<str>,
-    /// `None` where it is not known yet.
-    pub(crate) kind: Option<ValueType>,
+    /// From the spec of what binds it.
+    pub(crate) declared: Option<ValueType>,
+    /// From where it is passed to, when nothing declares it.
+    learnt: Option<ValueType>,
     pub(crate) origin: Origin,
-    pub(crate) span: Span,
+    /// Where it is bound; more than one place means that the values must be equal.
+    pub(crate) places: Vec<Span>,
+    /// Bound by a mistake or by what is not supported, so its type is not known.
+    is_unknown: bool,
     /// Whether calls may use it here.
     in_scope: bool,
+}
+
+impl Variable {
+    /// The type; `None` where it is not known. What is a secret anywhere is one everywhere.
+    pub(crate) fn kind(&self) -> Option<&ValueType> {
+        match &self.learnt {
+            Some(ValueType::Secret) => Some(&ValueType::Secret),
+            learnt => self.declared.as_ref().or(learnt.as_ref()),
+        }
+    }
+
+    /// Whether it is a secret because of where it is passed to.
+    pub(super) fn has_learnt_a_secret(&self) -> bool {
+        self.learnt == Some(ValueType::Secret) && self.declared != Some(ValueType::Secret)
+    }
+
+    /// Whether it may be passed on as a secret.
+    pub(super) fn may_be_secret(&self) -> bool {
+        self.is_unknown || self.kind() == Some(&ValueType::Secret)
+    }
+
+    /// Another rule of the same path passes the key on as a secret.
+    pub(crate) fn is_secret_elsewhere(&mut self) {
+        self.learnt = Some(ValueType::Secret);
+    }
+
+    pub(super) fn learn(&mut self, kind: &ValueType) {
+        if *kind == ValueType::Secret {
+            if self.declared.is_none() && self.origin == Origin::Request {
+                self.learnt = Some(ValueType::Secret);
+            }
+            return;
+        }
+        self.learnt = match &self.learnt {
+            None => Some(kind.clone()),
+            // A type that does not fit is reported where it is expected.
+            Some(known) => Some(uses::unify(known, kind).unwrap_or_else(|| known.clone())),
+        };
+    }
 }
 
 #[derive(Default)]
@@ -41,8 +87,19 @@ impl Variables {
         self.0.get(slot)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Variable)> {
-        self.0.iter().enumerate()
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Variable> {
+        self.0.get_mut(slot)
+    }
+
+    /// The variable that is bound first at this place.
+    pub(super) fn bound_at(&self, place: Span) -> Option<Slot> {
+        self.0
+            .iter()
+            .position(|variable| variable.places.first() == Some(&place))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Variable> {
+        self.0.iter()
     }
 
     fn find(&self, name: &str) -> Option<Slot> {
@@ -52,12 +109,24 @@ impl Variables {
     fn add(&mut self, name: &Ident, kind: Option<ValueType>, origin: Origin) -> Slot {
         self.0.push(Variable {
             name: name.text.as_str().into(),
-            kind,
+            declared: kind,
+            learnt: None,
             origin,
-            span: name.span,
+            places: vec![name.span],
+            is_unknown: false,
             in_scope: true,
         });
         self.0.len() - 1
+    }
+
+    /// Where nothing is known of it, so that one mistake is not reported at every use.
+    pub(super) fn bind_quietly(&mut self, name: &Ident) {
+        if self.find(&name.text).is_none() {
+            let slot = self.add(name, None, Origin::Output);
+            if let Some(variable) = self.0.get_mut(slot) {
+                variable.is_unknown = true;
+            }
+        }
     }
 
     /// In `when`, where the same variable twice means that the values must be equal.
@@ -71,25 +140,36 @@ impl Variables {
         let Some(slot) = self.find(&name.text) else {
             return self.add(name, kind, origin);
         };
-        let before = self.0.get(slot).and_then(|variable| variable.kind.clone());
-        if before == Some(ValueType::Secret) || kind == Some(ValueType::Secret) {
-            diagnostics.push(uses::secret(
-                name.span,
-                "a secret is bound once in a rule, since it is never compared",
-            ));
-        } else if let (Some(before), Some(kind)) = (&before, &kind)
-            && uses::unify(before, kind).is_none()
-        {
-            let message = format!(
-                "`{}` is {} elsewhere and {} here, so they can never be equal",
-                name.text,
-                before.describe(),
-                kind.describe()
-            );
-            diagnostics.push(Diagnostic::error(WRONG_TYPE, name.span, message));
-        }
-        if before.is_none() {
-            self.learn(slot, kind);
+        let Some(variable) = self.0.get_mut(slot) else {
+            return slot;
+        };
+        variable.places.push(name.span);
+        let Some(kind) = kind else {
+            if variable.declared == Some(ValueType::Secret) {
+                diagnostics.push(bound_twice(name.span));
+            }
+            return slot;
+        };
+        match &variable.declared {
+            Some(before) if *before == ValueType::Secret || kind == ValueType::Secret => {
+                diagnostics.push(bound_twice(name.span));
+            }
+            Some(before) if uses::unify(before, &kind).is_none() => {
+                let message = format!(
+                    "`{}` is {} elsewhere and {} here, so they can never be equal",
+                    name.text,
+                    before.describe(),
+                    kind.describe()
+                );
+                diagnostics.push(Diagnostic::error(WRONG_TYPE, name.span, message));
+            }
+            Some(_) => {}
+            None => {
+                if kind == ValueType::Secret {
+                    diagnostics.push(bound_twice(name.span));
+                }
+                variable.declared = Some(kind);
+            }
         }
         slot
     }
@@ -103,8 +183,11 @@ impl Variables {
     ) -> Slot {
         if let Some(slot) = self.find(&name.text) {
             let message = format!("`{}` is bound already, and nothing rebinds a variable", name.text);
-            diagnostics
-                .push(Diagnostic::error(REBOUND, name.span, message).help("give it another name: `output: name`"));
+            let mut diagnostic = Diagnostic::error(REBOUND, name.span, message);
+            if let Some(first) = self.get(slot).and_then(|variable| variable.places.first()) {
+                diagnostic = diagnostic.related(*first, format!("`{}`", name.text));
+            }
+            diagnostics.push(diagnostic.help("give it another name, as `output: name`"));
             return slot;
         }
         self.add(name, kind, Origin::Output)
@@ -132,12 +215,6 @@ impl Variables {
         None
     }
 
-    pub(crate) fn learn(&mut self, slot: Slot, kind: Option<ValueType>) {
-        if let Some(variable) = self.0.get_mut(slot) {
-            variable.kind = kind.or(variable.kind.take());
-        }
-    }
-
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
@@ -149,4 +226,9 @@ impl Variables {
             .skip(count)
             .for_each(|variable| variable.in_scope = false);
     }
+}
+
+/// A secret that a rule binds a second time would be compared.
+pub(super) fn bound_twice(span: Span) -> Diagnostic {
+    uses::secret(span, "a secret is bound once in a rule, since it is never compared")
 }

@@ -2,7 +2,7 @@
 
 use concert_wire::routes::ValueType;
 
-use crate::diagnostics::{CASE, Diagnostic, REPEATED_KEY};
+use crate::diagnostics::{BAD_SPEC, CASE, Diagnostic, NEAR_TYPE, REPEATED_KEY, distance};
 use crate::lexer::lex_part;
 use crate::names::{is_lower, is_upper};
 use crate::parser::{Cursor, Failed};
@@ -30,6 +30,9 @@ impl Default for Outputs {
         }
     }
 }
+
+/// The types that are no identifiers, besides `seq of`.
+pub(super) const BUILT_IN: [&str; 6] = ["String", "Number", "Boolean", "Date", "Secret", "Any"];
 
 /// How deeply `seq of` may be nested.
 const MAX_DEPTH: usize = 16;
@@ -78,35 +81,21 @@ fn params(cursor: &mut Cursor<'_>) -> Result<Params, Failed> {
     cursor.symbol("(", "`(`")?;
     let mut found = Params::default();
     while !cursor.take_symbol(")") {
+        if found.open {
+            cursor.unexpected("`)`: `...` is the last of a list");
+            return Err(Failed);
+        }
         if cursor.take_symbol("...") {
             found.open = true;
         } else {
-            let name = cursor.word("the name of a parameter, or `...`")?;
-            if !is_lower(&name.text) {
-                cursor.report(Diagnostic::error(
-                    CASE,
-                    name.span,
-                    format!(
-                        "a parameter's name begins with a lower-case letter, `{}` does not",
-                        name.text
-                    ),
-                ));
+            let place = cursor.span();
+            let param = param(cursor)?;
+            if found.get(&param.name).is_some() {
+                let message = format!("`{}` stands twice in this list", param.name);
+                cursor.report(Diagnostic::error(REPEATED_KEY, place, message));
+            } else {
+                found.params.push(param);
             }
-            if found.get(&name.text).is_some() {
-                cursor.report(Diagnostic::error(
-                    REPEATED_KEY,
-                    name.span,
-                    format!("`{}` stands twice in this list", name.text),
-                ));
-            }
-            let optional = cursor.take_symbol("?");
-            cursor.symbol(":", "`:` and a type")?;
-            let kind = value_type(cursor, 0)?;
-            found.params.push(Param {
-                name: name.text.as_str().into(),
-                optional,
-                kind,
-            });
         }
         if !cursor.take_symbol(",") && !cursor.at_symbol(")") {
             cursor.unexpected("`,` or `)`");
@@ -116,6 +105,21 @@ fn params(cursor: &mut Cursor<'_>) -> Result<Params, Failed> {
     Ok(found)
 }
 
+fn param(cursor: &mut Cursor<'_>) -> Result<Param, Failed> {
+    let name = cursor.word("the name of a parameter, or `...`")?;
+    if !is_lower(&name.text) {
+        cursor.wrong_case(&name, "a parameter's name begins with a lower-case letter");
+    }
+    let optional = cursor.take_symbol("?");
+    cursor.symbol(":", "`:` and a type")?;
+    let kind = value_type(cursor, 0)?;
+    Ok(Param {
+        name: name.text.as_str().into(),
+        optional,
+        kind,
+    })
+}
+
 fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed> {
     let word = cursor.word("a type")?;
     Ok(match word.text.as_str() {
@@ -123,6 +127,16 @@ fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed
         "Number" => ValueType::Number,
         "Boolean" => ValueType::Boolean,
         "Date" => ValueType::Date,
+        // Sealing knows the values of parameters, not what is inside of them.
+        "Secret" if depth > 0 => {
+            let diagnostic = Diagnostic::error(
+                BAD_SPEC,
+                word.span,
+                "a secret is a parameter of its own, never in a list",
+            );
+            cursor.report(diagnostic);
+            return Err(Failed);
+        }
         "Secret" => ValueType::Secret,
         "Any" => ValueType::Any,
         "seq" if depth < MAX_DEPTH => {
@@ -132,11 +146,36 @@ fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed
             }
             ValueType::Seq(Box::new(value_type(cursor, depth + 1)?))
         }
-        name if is_upper(name) => ValueType::Id(name.to_owned()),
+        "seq" => {
+            let message = format!("lists within lists end at {MAX_DEPTH}");
+            cursor.report(Diagnostic::error(BAD_SPEC, word.span, message));
+            return Err(Failed);
+        }
+        name if is_upper(name) => {
+            warn_if_near(cursor, &word);
+            ValueType::Id(name.to_owned())
+        }
         name => {
-            const TYPES: [&str; 7] = ["String", "Number", "Boolean", "Date", "Secret", "Any", "seq"];
-            cursor.report(Diagnostic::error(CASE, word.span, format!("`{name}` is no type")).suggest(name, TYPES));
+            if name.is_ascii() {
+                let diagnostic = Diagnostic::error(CASE, word.span, format!("`{name}` is no type"));
+                cursor.report(diagnostic.suggest(name, BUILT_IN.into_iter().chain(["seq"])));
+            }
             return Err(Failed);
         }
     })
+}
+
+/// `Secrt` would be an identifier, which rests in clear. Short names are too often near to mean anything.
+fn warn_if_near(cursor: &mut Cursor<'_>, word: &Ident) {
+    let near = BUILT_IN
+        .into_iter()
+        .find(|known| known.len() >= 6 && distance(&word.text, known) <= 1);
+    if let Some(near) = near {
+        let message = format!(
+            "`{}` is taken for an identifier, since no built-in type has that name",
+            word.text
+        );
+        let help = format!("did you mean `{near}`?");
+        cursor.report(Diagnostic::warning(NEAR_TYPE, word.span, message).help(help));
+    }
 }

@@ -31,6 +31,22 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.at).map_or(&END, |token| &token.kind)
     }
 
+    /// Whether what stands here is the first of its line.
+    pub(crate) fn begins_line(&self) -> bool {
+        let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
+        before.is_none_or(|before| before.kind == TokenKind::Line || before.line < self.line())
+    }
+
+    pub(crate) fn line(&self) -> usize {
+        self.tokens.get(self.at).map_or(0, |token| token.line)
+    }
+
+    /// Whether what stands here follows from a mistake that has been reported.
+    fn is_broken(&self) -> bool {
+        let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
+        before.is_some_and(|before| before.is_broken)
+    }
+
     /// The kind of the token after the next.
     pub(crate) fn second(&self) -> &'a TokenKind {
         self.tokens.get(self.at + 1).map_or(&END, |token| &token.kind)
@@ -125,14 +141,19 @@ impl<'a> Cursor<'a> {
             return Err(Failed);
         }
         if !is_lower(text) {
-            self.report(Diagnostic::error(
-                CASE,
-                word.span,
-                format!("a variable begins with a lower-case letter, `{text}` does not"),
-            ));
+            self.wrong_case(word, "a variable begins with a lower-case letter");
             return Err(Failed);
         }
         Ok(())
+    }
+
+    /// Reports a name that begins with the wrong case.
+    pub(crate) fn wrong_case(&mut self, name: &Ident, rule: &str) {
+        // One that is not ASCII is reported already.
+        if name.text.is_ascii() {
+            let message = format!("{rule}, `{}` does not", name.text);
+            self.report(Diagnostic::error(CASE, name.span, message));
+        }
     }
 
     pub(crate) fn skip_lines(&mut self) {
@@ -148,31 +169,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// To the next line that begins with this word.
-    pub(crate) fn skip_to_word(&mut self, word: &str) {
-        while !self.at_end() {
-            self.skip_line();
-            self.skip_lines();
-            if self.at_word(word) {
-                return;
-            }
-        }
-    }
-
     pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
 
-    /// Whether nothing was reported behind this place.
-    pub(crate) fn is_clean_since(&self, span: Span) -> bool {
-        !self
-            .diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.span.file == span.file && diagnostic.span.start >= span.start)
-    }
-
     /// Reports what stands here instead of what was expected.
     pub(crate) fn unexpected(&mut self, what: &str) {
+        self.unexpected_with(what, None);
+    }
+
+    /// As [`Self::unexpected`], and says what to do.
+    pub(crate) fn unexpected_with(&mut self, what: &str, help: Option<&str>) {
+        if self.is_broken() {
+            return;
+        }
         let found = match self.kind() {
             TokenKind::Word(word) => format!("`{word}`"),
             TokenKind::Text(_) => "a string".to_owned(),
@@ -181,7 +191,8 @@ impl<'a> Cursor<'a> {
             TokenKind::Line => "the end of the line".to_owned(),
             TokenKind::End => "the end of the file".to_owned(),
         };
-        let diagnostic = Diagnostic::error(SYNTAX, self.span(), format!("expected {what}, found {found}"));
+        let mut diagnostic = Diagnostic::error(SYNTAX, self.span(), format!("expected {what}, found {found}"));
+        diagnostic.help = help.map(ToOwned::to_owned);
         self.report(diagnostic);
     }
 }

@@ -9,8 +9,10 @@ use crate::lexer::TokenKind;
 use crate::source::Span;
 use crate::syntax::{ExprDef, ExprKind, Ident};
 
-/// How deeply expressions may be nested.
-const MAX_DEPTH: usize = 64;
+/// How deeply brackets and `not` may be nested: the parser calls itself for each.
+const MAX_NESTING: usize = 64;
+/// How high the tree may be: whatever walks over it calls itself for each step. A long chain of operators is a high tree, too.
+const MAX_HEIGHT: usize = 128;
 
 /// The operators, from the loosest to the tightest; comparisons do not chain.
 const LEVELS: &[(&[(&str, Operator)], bool)] = &[
@@ -35,19 +37,36 @@ const LEVELS: &[(&[(&str, Operator)], bool)] = &[
 /// `not` stands between `and` and the comparisons.
 const NOT_LEVEL: usize = 2;
 
+/// An expression and the height of its tree.
+struct Tree {
+    def: ExprDef,
+    height: usize,
+}
+
 impl Parser<'_> {
     pub(super) fn expression(&mut self) -> Parsed<ExprDef> {
-        self.level(0, 0)
+        Ok(self.level(0, 0)?.def)
     }
 
-    fn level(&mut self, level: usize, depth: usize) -> Parsed<ExprDef> {
-        if depth > MAX_DEPTH {
+    /// A tree over others, of which the highest has this height.
+    fn grow(&mut self, kind: ExprKind, span: Span, below: usize) -> Parsed<Tree> {
+        let height = below + 1;
+        if height > MAX_HEIGHT {
+            let message =
+                format!("this expression has more than {MAX_HEIGHT} operators, fields and brackets within each other");
+            return Err(self.error(Diagnostic::error(TOO_DEEP, span, message)));
+        }
+        Ok(Tree {
+            def: ExprDef { kind, span },
+            height,
+        })
+    }
+
+    fn level(&mut self, level: usize, depth: usize) -> Parsed<Tree> {
+        if depth > MAX_NESTING {
+            let message = format!("this expression is nested more than {MAX_NESTING} deep");
             let span = self.cursor.span();
-            return Err(self.error(Diagnostic::error(
-                TOO_DEEP,
-                span,
-                format!("this expression is nested more than {MAX_DEPTH} deep"),
-            )));
+            return Err(self.error(Diagnostic::error(TOO_DEEP, span, message)));
         }
         let Some((operators, chains)) = LEVELS.get(level) else {
             return self.value(depth);
@@ -56,35 +75,22 @@ impl Parser<'_> {
             let start = self.cursor.span();
             self.cursor.advance();
             let value = self.level(level, depth + 1)?;
-            let span = start.to(value.span);
-            return Ok(ExprDef {
-                kind: ExprKind::Not(Box::new(value)),
-                span,
-            });
+            let span = start.to(value.def.span);
+            return self.grow(ExprKind::Not(Box::new(value.def)), span, value.height);
         }
         let mut left = self.level(level + 1, depth)?;
-        let mut seen = 0;
+        let mut is_first = true;
         while let Some(operator) = self.operator(operators) {
-            if seen > 0 && !chains {
+            if !is_first && !chains {
                 return Err(self.misplaced("comparisons do not chain; join them with `and`"));
             }
-            // A long chain is as deep a tree as a nested one.
-            seen += 1;
-            if seen > MAX_DEPTH {
-                let span = self.cursor.span();
-                return Err(self.error(Diagnostic::error(
-                    TOO_DEEP,
-                    span,
-                    format!("this expression has more than {MAX_DEPTH} terms"),
-                )));
-            }
+            is_first = false;
             self.cursor.advance();
             let right = self.level(level + 1, depth)?;
-            let span = left.span.to(right.span);
-            left = ExprDef {
-                kind: ExprKind::Binary(Box::new(left), operator, Box::new(right)),
-                span,
-            };
+            let span = left.def.span.to(right.def.span);
+            let height = left.height.max(right.height);
+            let kind = ExprKind::Binary(Box::new(left.def), operator, Box::new(right.def));
+            left = self.grow(kind, span, height)?;
         }
         Ok(left)
     }
@@ -101,75 +107,53 @@ impl Parser<'_> {
             .map(|(_, operator)| *operator)
     }
 
-    fn value(&mut self, depth: usize) -> Parsed<ExprDef> {
+    fn value(&mut self, depth: usize) -> Parsed<Tree> {
         let mut value = self.primary(depth)?;
-        let mut fields = 0;
         while self.cursor.take_symbol(".") {
             let field = self.cursor.word("the name of a field")?;
-            fields += 1;
-            if fields > MAX_DEPTH {
-                return Err(self.error(Diagnostic::error(
-                    TOO_DEEP,
-                    field.span,
-                    format!("this reads more than {MAX_DEPTH} fields deep"),
-                )));
-            }
-            let span = value.span.to(field.span);
-            value = ExprDef {
-                kind: ExprKind::Field(Box::new(value), field.text),
-                span,
-            };
+            let span = value.def.span.to(field.span);
+            value = self.grow(ExprKind::Field(Box::new(value.def), field.text), span, value.height)?;
         }
         Ok(value)
     }
 
-    fn primary(&mut self, depth: usize) -> Parsed<ExprDef> {
+    fn primary(&mut self, depth: usize) -> Parsed<Tree> {
         let start = self.cursor.span();
         if let Some((value, span)) = self.literal()? {
-            return Ok(ExprDef {
-                kind: ExprKind::Literal(value),
-                span,
-            });
+            return self.grow(ExprKind::Literal(value), span, 0);
         }
         if self.cursor.take_symbol("(") {
-            let inner = self.level(0, depth + 1)?;
-            self.cursor.symbol(")", "`)`")?;
-            return Ok(ExprDef {
-                span: start.to(self.cursor.last_span()),
-                ..inner
-            });
+            let mut inner = self.level(0, depth + 1)?;
+            self.cursor.symbol(")", "an operator or `)`")?;
+            inner.def.span = start.to(self.cursor.last_span());
+            return Ok(inner);
         }
         if self.cursor.take_symbol("[") {
             let items = self.until("]", |parser| parser.level(0, depth + 1))?;
-            return Ok(ExprDef {
-                kind: ExprKind::List(items),
-                span: start.to(self.cursor.last_span()),
-            });
+            let height = items.iter().map(|item| item.height).max().unwrap_or(0);
+            let items = items.into_iter().map(|item| item.def).collect();
+            return self.grow(ExprKind::List(items), start.to(self.cursor.last_span()), height);
         }
         if self.cursor.take_symbol("{") {
             let members = self.until("}", |parser| parser.member(depth + 1))?;
-            let mut seen: Vec<&str> = Vec::new();
-            for (key, _) in &members {
-                if seen.contains(&key.text.as_str()) {
-                    self.cursor.report(Diagnostic::error(
-                        REPEATED_KEY,
-                        key.span,
-                        format!("`{}` stands twice in this object", key.text),
-                    ));
-                }
-                seen.push(&key.text);
-            }
-            let members = members.into_iter().map(|(key, value)| (key.text, value)).collect();
-            return Ok(ExprDef {
-                kind: ExprKind::Object(members),
-                span: start.to(self.cursor.last_span()),
-            });
+            self.no_repeated_members(members.iter().map(|(key, _)| key));
+            let height = members.iter().map(|(_, value)| value.height).max().unwrap_or(0);
+            let members = members.into_iter().map(|(key, value)| (key.text, value.def)).collect();
+            return self.grow(ExprKind::Object(members), start.to(self.cursor.last_span()), height);
         }
         let variable = self.variable("a value")?;
-        Ok(ExprDef {
-            kind: ExprKind::Variable(variable.text),
-            span: variable.span,
-        })
+        self.grow(ExprKind::Variable(variable.text), variable.span, 0)
+    }
+
+    fn no_repeated_members<'b>(&mut self, keys: impl Iterator<Item = &'b Ident>) {
+        let mut seen: Vec<&str> = Vec::new();
+        for key in keys {
+            if seen.contains(&key.text.as_str()) {
+                let message = format!("`{}` stands twice in this object", key.text);
+                self.cursor.report(Diagnostic::error(REPEATED_KEY, key.span, message));
+            }
+            seen.push(&key.text);
+        }
     }
 
     fn until<T>(&mut self, close: &str, item: impl Fn(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
@@ -183,7 +167,7 @@ impl Parser<'_> {
         Ok(items)
     }
 
-    fn member(&mut self, depth: usize) -> Parsed<(Ident, ExprDef)> {
+    fn member(&mut self, depth: usize) -> Parsed<(Ident, Tree)> {
         let span = self.cursor.span();
         if let TokenKind::Text(text) = self.cursor.kind() {
             let key = Ident {
@@ -194,18 +178,13 @@ impl Parser<'_> {
             self.cursor.symbol(":", "`:` and a value")?;
             return Ok((key, self.level(0, depth)?));
         }
-        let key = self.cursor.word("the key of a member")?;
+        let key = self.param()?;
         if self.cursor.take_symbol(":") {
             return Ok((key, self.level(0, depth)?));
         }
         let variable = self.as_variable(&key)?;
-        Ok((
-            key,
-            ExprDef {
-                kind: ExprKind::Variable(variable.text),
-                span,
-            },
-        ))
+        let value = self.grow(ExprKind::Variable(variable.text), span, 0)?;
+        Ok((key, value))
     }
 
     /// A literal, if one stands here.

@@ -1,6 +1,7 @@
 //! The steps of `where`.
 
 use super::{Parsed, Parser};
+use crate::diagnostics::{Diagnostic, QUERY_NAME, SYNTAX};
 use crate::lexer::TokenKind;
 use crate::names::{is_query, is_upper};
 use crate::syntax::{Ident, QueryDef, StepDef, StepKind};
@@ -9,22 +10,20 @@ impl Parser<'_> {
     pub(super) fn step(&mut self) -> Parsed<StepDef> {
         let start = self.cursor.span();
         let kind = self.step_kind()?;
+        let word = self.cursor.span();
         let otherwise = if self.cursor.take_word("else") {
             Some(self.call()?)
         } else {
             None
         };
-        if otherwise.is_some()
-            && matches!(
-                kind,
-                StepKind::Optional(_)
-                    | StepKind::Let(..)
-                    | StepKind::Each(..)
-                    | StepKind::CollectValues(..)
-                    | StepKind::CollectRecords(..)
-            )
-        {
-            return Err(self.misplaced("this step always leaves something, so it has no `else`"));
+        let always_leaves = !matches!(
+            kind,
+            StepKind::Query(_) | StepKind::Some(_) | StepKind::No(_) | StepKind::Filter(_)
+        );
+        if otherwise.is_some() && always_leaves {
+            // The step itself is in order, so what follows is read.
+            let message = "`else` stands after a query, `some`, `no` or a condition only";
+            self.cursor.report(Diagnostic::error(SYNTAX, word, message));
         }
         Ok(StepDef {
             kind,
@@ -78,15 +77,9 @@ impl Parser<'_> {
     fn query(&mut self) -> Parsed<QueryDef> {
         let (concept, query) = self.target()?;
         if !is_query(&query.text) {
-            let message = format!(
-                "`where` asks queries, whose names begin with `_`; `{}` is an action",
-                query.text
-            );
-            self.cursor.report(crate::diagnostics::Diagnostic::error(
-                crate::diagnostics::QUERY_NAME,
-                query.span,
-                message,
-            ));
+            let message = format!("`where` asks queries, and `{}` is an action", query.text);
+            self.cursor
+                .report(Diagnostic::error(QUERY_NAME, query.span, message).help("the names of queries begin with `_`"));
         }
         let args = self.args()?;
         let output = if self.cursor.take_symbol(":") {
@@ -103,24 +96,26 @@ impl Parser<'_> {
     }
 
     fn collect(&mut self) -> Parsed<StepKind> {
-        let records: Option<Vec<(Ident, Ident)>> = if self.cursor.at_symbol("(") {
-            Some(self.outs()?.into_iter().map(|out| (out.param, out.variable)).collect())
-        } else {
-            None
-        };
-        let single = if records.is_none() {
-            Some(self.variable("a variable, or `(` and several")?)
-        } else {
-            None
-        };
+        if !self.cursor.at_symbol("(") {
+            let single = self.variable("a variable, or `(` and several")?;
+            return Ok(StepKind::CollectValues(single, self.collected()?));
+        }
+        let records = self.records()?;
+        Ok(StepKind::CollectRecords(records, self.collected()?))
+    }
+
+    fn collected(&mut self) -> Parsed<Ident> {
         if !self.cursor.take_word("as") {
             return Err(self.expected("`as` and a variable"));
         }
-        let list = self.variable("a variable")?;
-        Ok(match (records, single) {
-            (Some(records), _) => StepKind::CollectRecords(records, list),
-            (None, Some(single)) => StepKind::CollectValues(single, list),
-            (None, None) => return Err(self.expected("a variable")),
-        })
+        self.variable("a variable")
+    }
+
+    /// The keys of the records and the variables whose values they take; there is one at least.
+    fn records(&mut self) -> Parsed<Vec<(Ident, Ident)>> {
+        if *self.cursor.second() == TokenKind::Symbol(")") {
+            return Err(self.misplaced("a record has one key at least"));
+        }
+        Ok(self.outs()?.into_iter().map(|out| (out.param, out.variable)).collect())
     }
 }

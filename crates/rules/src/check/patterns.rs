@@ -1,0 +1,170 @@
+//! The patterns of `when`.
+
+use concert_wire::routes::ValueType;
+use concert_wire::{REQUEST, REQUESTING};
+use serde_json::Value;
+
+use super::variables::Origin;
+use super::{KeyBound, RequestKey, RequestPattern, Rule, type_of, uses};
+use crate::diagnostics::{BAD_PATH, Diagnostic, NEVER_MATCHES, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER};
+use crate::program::{Match, Outcome, Pattern, Test};
+use crate::spec::{ActionSpec, Params};
+use crate::syntax::{Ident, PatDef, PatValue, PatternDef};
+
+impl Rule<'_> {
+    pub(super) fn pattern(&mut self, def: &PatternDef, is_root: bool) -> Option<(Pattern, Option<RequestPattern>)> {
+        let Some(spec) = self.action(&def.concept, &def.action) else {
+            // Bound all the same, so that one mistake is not reported at every use.
+            for pat in def.input.iter().chain(&def.output) {
+                if let PatValue::Variable(name) = &pat.value {
+                    self.variables.bind_quietly(name);
+                }
+            }
+            return None;
+        };
+        let outcome = self.outcome(def, &spec);
+        let is_request = def.concept.text == REQUESTING && def.action.text == REQUEST;
+        let input: Vec<Match> = def
+            .input
+            .iter()
+            .map(|pat| self.input(pat, &spec.input, &def.action, is_request))
+            .collect();
+        let failure = Params {
+            params: vec![],
+            open: true,
+        };
+        let declared = match outcome {
+            Outcome::Failure => &failure,
+            Outcome::Success => spec.success.as_ref().unwrap_or(&failure),
+        };
+        let output = def
+            .output
+            .iter()
+            .map(|pat| self.output(pat, declared, &def.action))
+            .collect();
+        let request = is_request.then(|| self.request(&input, &def.input, is_root)).flatten();
+        let pattern = Pattern {
+            concept: def.concept.text.as_str().into(),
+            action: def.action.text.as_str().into(),
+            outcome,
+            input,
+            output,
+        };
+        Some((pattern, request))
+    }
+
+    fn outcome(&mut self, def: &PatternDef, spec: &ActionSpec) -> Outcome {
+        let Some(error) = def.output.iter().find(|pat| pat.param.text == "error") else {
+            if spec.success.is_none() {
+                let message = format!("`{}` never succeeds, so this pattern can never match", def.action.text);
+                self.diagnostics.push(
+                    Diagnostic::error(NEVER_MATCHES, def.span, message)
+                        .help("a pattern with `: (error)` matches failures"),
+                );
+            }
+            return Outcome::Success;
+        };
+        if def.output.len() > 1 {
+            let message = "an output with `error` has no other key, so this pattern can never match";
+            self.diagnostics.push(
+                Diagnostic::error(NEVER_MATCHES, error.param.span, message)
+                    .help("write a rule for the success and another for the failure"),
+            );
+        } else if !spec.can_fail {
+            let message = format!("`{}` declares no failure, so this matches faults only", def.action.text);
+            self.diagnostics
+                .push(Diagnostic::warning(NEVER_MATCHES, error.param.span, message));
+        }
+        Outcome::Failure
+    }
+
+    fn input(&mut self, pat: &PatDef, declared: &Params, action: &Ident, is_request: bool) -> Match {
+        let kind = self.declared(pat, declared, action, false);
+        if let (true, "path", PatValue::Literal(Value::String(path), span)) =
+            (is_request, pat.param.text.as_str(), &pat.value)
+            && !path.starts_with('/')
+        {
+            let message = format!("the path `{path}` does not begin with `/`");
+            self.diagnostics
+                .push(Diagnostic::error(BAD_PATH, *span, message).help(format!("write `\"/{path}\"`")));
+        }
+        let origin = if is_request { Origin::Request } else { Origin::Input };
+        self.demand(pat, kind, origin)
+    }
+
+    fn output(&mut self, pat: &PatDef, declared: &Params, action: &Ident) -> Match {
+        let kind = if pat.param.text == "error" {
+            Some(ValueType::String)
+        } else {
+            self.declared(pat, declared, action, true)
+        };
+        self.demand(pat, kind, Origin::Output)
+    }
+
+    /// The declared type of a key; `None` where the spec leaves it open.
+    fn declared(&mut self, pat: &PatDef, declared: &Params, action: &Ident, is_output: bool) -> Option<ValueType> {
+        let name = &pat.param.text;
+        let found = declared.get(name).map(|param| param.kind.clone());
+        if found.is_none() && !declared.open {
+            let (kind, what) = if is_output {
+                (UNKNOWN_OUTPUT, "output")
+            } else {
+                (UNKNOWN_PARAMETER, "parameter")
+            };
+            let diagnostic = Diagnostic::error(
+                kind,
+                pat.param.span,
+                format!("`{}` has no {what} `{name}`", action.text),
+            );
+            self.diagnostics
+                .push(diagnostic.suggest(name, declared.params.iter().map(|param| &*param.name)));
+        }
+        found
+    }
+
+    fn demand(&mut self, pat: &PatDef, kind: Option<ValueType>, origin: Origin) -> Match {
+        let test = match &pat.value {
+            PatValue::Variable(name) => {
+                Test::Variable(self.variables.bind_in_pattern(name, kind, origin, self.diagnostics))
+            }
+            PatValue::Literal(value, span) => {
+                match kind {
+                    Some(ValueType::Secret) => self.diagnostics.push(uses::secret(*span, "a secret is never compared")),
+                    Some(kind) if !(kind.accepts(value) || pat.optional && value.is_null()) => {
+                        let message = format!("`{}` is {}, so this can never match", pat.param.text, kind.describe());
+                        self.diagnostics.push(Diagnostic::error(NEVER_MATCHES, *span, message));
+                    }
+                    _ => {}
+                }
+                Test::Literal(value.clone())
+            }
+        };
+        Match {
+            key: pat.param.text.as_str().into(),
+            optional: pat.optional,
+            test,
+        }
+    }
+
+    fn request(&self, input: &[Match], pats: &[PatDef], is_root: bool) -> Option<RequestPattern> {
+        let path = input.iter().find_map(|demand| match (&*demand.key, &demand.test) {
+            ("path", Test::Literal(Value::String(path))) => Some(path.clone()),
+            _ => None,
+        })?;
+        let keys = input.iter().zip(pats).filter(|(demand, _)| &*demand.key != "path");
+        let keys = keys.map(|(demand, pat)| RequestKey {
+            name: demand.key.clone(),
+            optional: demand.optional,
+            bound: match &demand.test {
+                Test::Variable(slot) => KeyBound::Variable(*slot),
+                Test::Literal(value) => KeyBound::Literal(type_of(value)),
+            },
+            span: pat.param.span,
+        });
+        Some(RequestPattern {
+            path,
+            is_root,
+            keys: keys.collect(),
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! The words that begin a rule and its parts, and what is nearly one of them.
+
+use super::Parser;
+use crate::diagnostics::{Diagnostic, SYNTAX, UNKNOWN_PART, nearest};
+use crate::lexer::TokenKind;
+use crate::names::{is_keyword, is_lower, is_upper};
+
+/// In the order in which they stand in a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Heading {
+    Sync,
+    When,
+    Where,
+    Then,
+    Else,
+}
+
+const ALL: [Heading; 5] = [
+    Heading::Sync,
+    Heading::When,
+    Heading::Where,
+    Heading::Then,
+    Heading::Else,
+];
+
+impl Heading {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::When => "when",
+            Self::Where => "where",
+            Self::Then => "then",
+            Self::Else => "else",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        ALL.into_iter().find(|heading| heading.word() == word)
+    }
+}
+
+impl Parser<'_> {
+    /// What begins here, also when it is misspelt: where no line can begin with a lower-case name, such a name is a misspelt heading if it is near one.
+    pub(super) fn heading(&self, names_begin_lines: bool) -> Option<Heading> {
+        let TokenKind::Word(word) = self.cursor.kind() else {
+            return None;
+        };
+        let exact = Heading::of(word);
+        let next = self.cursor.second();
+        if exact.is_some() || !self.cursor.begins_line() || *next == TokenKind::Symbol(".") {
+            return exact;
+        }
+        if is_upper(word) || !names_begin_lines {
+            let other_case = Heading::of(&word.to_ascii_lowercase());
+            if other_case.is_some() {
+                return other_case;
+            }
+        }
+        if names_begin_lines || !is_lower(word) || is_keyword(word) {
+            return None;
+        }
+        let is_possible = |heading: &Heading| match next {
+            TokenKind::Symbol("(") => *heading == Heading::Else,
+            TokenKind::Word(_) => *heading != Heading::Else,
+            TokenKind::Line | TokenKind::End => !matches!(heading, Heading::Sync | Heading::Else),
+            _ => false,
+        };
+        let possible = ALL.into_iter().filter(is_possible).map(Heading::word);
+        nearest(word, possible).and_then(Heading::of)
+    }
+
+    /// Goes past a heading, and reports it if it is misspelt.
+    pub(super) fn take_heading(&mut self, heading: Heading) {
+        let span = self.cursor.span();
+        if let TokenKind::Word(word) = self.cursor.kind()
+            && word != heading.word()
+        {
+            let message = format!("`{word}` begins no part of a rule");
+            let help = if word.eq_ignore_ascii_case(heading.word()) {
+                format!("keywords are written in lower case: `{}`", heading.word())
+            } else {
+                format!("did you mean `{}`?", heading.word())
+            };
+            self.cursor
+                .report(Diagnostic::error(UNKNOWN_PART, span, message).help(help));
+        }
+        self.cursor.advance();
+    }
+
+    /// Reports a lower-case word that stands alone on its line, which nothing in `when` and `then` does.
+    pub(super) fn unknown_part(&mut self) -> bool {
+        let TokenKind::Word(word) = self.cursor.kind() else {
+            return false;
+        };
+        let is_alone = self.cursor.begins_line() && matches!(self.cursor.second(), TokenKind::Line | TokenKind::End);
+        if !is_alone || !is_lower(word) {
+            return false;
+        }
+        let message = format!("`{word}` begins no part of a rule");
+        let help = "the parts of a rule are `when`, `where`, `then` and `else`";
+        let span = self.cursor.span();
+        self.cursor
+            .report(Diagnostic::error(UNKNOWN_PART, span, message).help(help));
+        self.cursor.skip_line();
+        true
+    }
+
+    /// Each part stands once, in its order.
+    pub(super) fn check_order(&mut self, seen: &[Heading], part: Heading) {
+        let last = seen.iter().max();
+        let message = match last {
+            _ if seen.contains(&part) => format!("a rule has one `{}`", part.word()),
+            Some(last) if *last > part => format!("`{}` stands before `{}`", part.word(), last.word()),
+            _ if part == Heading::Else && last != Some(&Heading::Then) => {
+                "`else` with what it binds stands after the calls of `then`".to_owned()
+            }
+            _ => return,
+        };
+        let span = self.cursor.span();
+        self.cursor.report(Diagnostic::error(SYNTAX, span, message));
+    }
+}
