@@ -1,7 +1,11 @@
 //! Logging. Lines go to standard error, so that standard output stays free for what a command prints.
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// How and what to log.
 #[derive(Debug, Clone, Args)]
@@ -46,22 +50,21 @@ pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
         filter: args.filter.clone(),
         source,
     })?;
-    // Whatever the filter says: the NATS client logs whole messages at `trace`, and those typed by hand hold secrets in clear.
-    let filter = [
-        "async_nats=info",
-        "async_nats::connection=info",
-        "async_nats::client=info",
-    ]
-    .into_iter()
-    .filter_map(|directive| directive.parse().ok())
-    .fold(filter, EnvFilter::add_directive);
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // A second start in one process (tests) keeps the first.
-    let _already = match args.log_format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match args.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    // A second start in one process (tests) keeps the first.
+    let _already = tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(shows_no_messages))
+        .with(lines)
+        .try_init();
     Ok(())
+}
+
+/// Whatever the filter says: below `info` the NATS client logs whole messages, and those typed by hand hold secrets in clear.
+fn shows_no_messages(line: &Metadata<'_>) -> bool {
+    !line.target().starts_with("async_nats") || *line.level() <= Level::INFO
 }
