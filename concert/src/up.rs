@@ -58,10 +58,10 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     })?;
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
     let program = concert_router::load(&args.rules)?;
-    let stop = tokio::spawn(process::asked_to_stop());
+    let mut stop = tokio::spawn(process::asked_to_stop());
     let mut servers = tokio::select! {
         servers = servers::start(&args) => servers?,
-        _ = stop_requested(&stop) => return Ok(()),
+        _ = &mut stop => return Ok(()),
     };
     let stack = match Box::pin(stack::start(&args, program, &servers)).await {
         Ok(stack) => stack,
@@ -90,13 +90,6 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
         Some(fallen) => Err(fallen),
         None if drained => Ok(()),
         None => Err(anyhow::anyhow!("ended before everything was answered")),
-    }
-}
-
-/// Ends when the watching task has seen a signal, and leaves the task as it is.
-async fn stop_requested(stop: &tokio::task::JoinHandle<std::io::Result<()>>) {
-    while !stop.is_finished() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

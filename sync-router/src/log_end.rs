@@ -29,10 +29,11 @@ pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
 }
 
 async fn look(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
-    let Some(mut before) = first_to_keep(&log_state(bus).await?, limits.log_max_messages) else {
+    let state = log_state(bus).await?;
+    let Some(mut before) = first_to_keep(&state, limits.log_max_messages) else {
         return Ok(());
     };
-    let first = log_state(bus).await?.first_sequence;
+    let first = state.first_sequence;
     let newest_ms = clock::now_ms().saturating_sub(limits.log_keep_seconds * 1000);
     // Where the messages are too young, fewer go.
     while before > first {
