@@ -109,6 +109,9 @@ impl Rule<'_> {
             name: def.name.text.as_str().into(),
             variables: self.variables.names(),
             when,
+            steps: Vec::new(),
+            elses: Vec::new(),
+            kept: Vec::new(),
             then,
             otherwise,
         };

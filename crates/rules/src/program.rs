@@ -35,10 +35,85 @@ pub struct Sync {
     pub variables: Vec<Arc<str>>,
     /// The patterns; each takes a completion of its own.
     pub when: Vec<Pattern>,
+    /// The steps of `where`, from top to bottom.
+    pub steps: Vec<Step>,
+    /// The calls of the steps' `else`, which steps name by their number here.
+    pub elses: Vec<Call>,
+    /// The variables of a frame that `then` and `else (error)` use: frames that are equal in them are one.
+    pub kept: Vec<Slot>,
     /// The calls, one after another.
     pub then: Vec<Call>,
     /// `else (error)`: what follows when a call of `then` failed.
     pub otherwise: Option<Otherwise>,
+}
+
+/// One step of `where`: from a list of frames to another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Asks a query in each frame.
+    Query {
+        /// What is made of the rows.
+        join: Join,
+        /// What is asked.
+        query: Query,
+        /// The call for a frame that the step leaves nothing of, as a number in [`Sync::elses`].
+        otherwise: Option<usize>,
+    },
+    /// Binds a value.
+    Let(Slot, Expr),
+    /// A frame per element of a list; none for an empty one, and for what is no list.
+    Each(Slot, Expr),
+    /// Only `true` passes.
+    Filter {
+        /// The condition.
+        condition: Expr,
+        /// The call for a frame that does not pass, as a number in [`Sync::elses`].
+        otherwise: Option<usize>,
+    },
+    /// Runs `body` on each frame, and keeps the frame with the list of what its body's frames hold.
+    Collect {
+        /// From the first step that binds one of the collected variables to the `collect` itself.
+        body: Vec<Step>,
+        /// What is gathered of each frame.
+        gathered: Gathered,
+        /// The variable that is bound to the list.
+        into: Slot,
+    },
+}
+
+/// What a query's rows do to a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// A frame per row that fits.
+    Rows,
+    /// A frame per row that fits; without one, the frame stays and the outputs are null.
+    Optional,
+    /// The frame stays if a row fits.
+    Some,
+    /// The frame stays if no row fits.
+    No,
+}
+
+/// A query as it is asked in `where`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// The concept's name.
+    pub concept: Arc<str>,
+    /// The query's name, beginning with `_`.
+    pub name: Arc<str>,
+    /// The input, in the order written.
+    pub args: Vec<Arg>,
+    /// What it demands of a row, and binds.
+    pub output: Vec<Match>,
+}
+
+/// What `collect` gathers of each frame.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Gathered {
+    /// The values of a variable.
+    Values(Slot),
+    /// Records: keys and the variables whose values they take, in the order written.
+    Records(Vec<(Arc<str>, Slot)>),
 }
 
 /// `else (outs)` and its calls.
