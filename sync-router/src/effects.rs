@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use concert_rules::engine::{Context, Event, Invocation, Logged};
+use concert_rules::engine::{Context, Event, Invocation, Logged, Record};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, PublishError, Stored};
 use concert_runtime::nats::{HeaderMap, Message};
 use concert_wire::envelope::Completion;
-use concert_wire::header;
 use concert_wire::id::FlowId;
 use concert_wire::subject::{self, CompletionSubject};
+use concert_wire::{FIRED, RESERVED_CONCEPT, header};
 
 /// A delivered message as the engine takes it.
 pub(crate) fn delivered(seq: u64, message: &Message) -> Event {
@@ -60,6 +60,37 @@ pub(crate) async fn read_flow(bus: &Bus, flow: FlowId) -> Event {
     }
 }
 
+/// Publishes a firing record and waits until it, or one that was faster, is stored.
+pub(crate) async fn record(bus: &Bus, seq: u64, record: Record) -> Event {
+    let Record {
+        flow,
+        id,
+        body,
+        context,
+    } = record;
+    let subject = subject::completion(flow, RESERVED_CONCEPT, FIRED, id);
+    match log::publish_once(bus, subject, handed_down(flow, &context), body.into()).await {
+        Ok(_) => Event::Stored { seq },
+        Err(error) => {
+            tracing::warn!(%flow, action = %id, %error, "a firing record is not stored");
+            Event::NotStored { seq }
+        }
+    }
+}
+
+/// The headers that every message of a flow carries.
+fn handed_down(flow: FlowId, context: &Context) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::FLOW, flow.to_string());
+    if let Some(deadline_ms) = context.deadline_ms {
+        headers.insert(header::DEADLINE, deadline_ms.to_string());
+    }
+    if let Some(traceparent) = &context.traceparent {
+        headers.insert(header::TRACEPARENT, &**traceparent);
+    }
+    headers
+}
+
 /// Publishes an invocation and waits until it is stored. One that was stored before counts as stored now.
 pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event {
     let Invocation {
@@ -69,22 +100,17 @@ pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event
         id,
         body,
         sync,
+        rules,
         causes,
         context,
     } = invocation;
-    let mut headers = HeaderMap::new();
-    headers.insert(header::FLOW, flow.to_string());
+    let mut headers = handed_down(flow, &context);
     headers.insert(header::SYNC, &*sync);
+    headers.insert(header::RULES, &*rules);
     headers.insert(
         header::CAUSE,
         causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     );
-    if let Some(deadline_ms) = context.deadline_ms {
-        headers.insert(header::DEADLINE, deadline_ms.to_string());
-    }
-    if let Some(traceparent) = &context.traceparent {
-        headers.insert(header::TRACEPARENT, &**traceparent);
-    }
     match log::publish_once(bus, subject::invocation(&concept, &action, id), headers, body.into()).await {
         Ok(_) => {
             tracing::debug!(%flow, action = %id, %concept, name = %action, %sync, "invoked");

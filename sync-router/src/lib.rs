@@ -4,6 +4,7 @@
 
 mod effects;
 mod log_end;
+mod queries;
 mod rules;
 mod run;
 

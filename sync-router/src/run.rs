@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -23,8 +24,9 @@ use concert_wire::{RESERVED_CONCEPT, header};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
 
-use crate::{effects, log_end};
+use crate::{effects, log_end, queries};
 
 /// The bounds of flows and of the router's memory.
 #[derive(Debug, Clone, Args)]
@@ -41,6 +43,15 @@ pub struct RouterLimits {
     /// Flows that the router keeps in memory; others are read again from the log when they go on.
     #[arg(long, env = "CONCERT_ROUTER_FLOWS", default_value_t = NonZeroUsize::MIN.saturating_add(1023), value_name = "N")]
     pub router_flows: NonZeroUsize,
+    /// Frames that the `where` of one firing may have; past them its request is answered with 508.
+    #[arg(long, env = "CONCERT_FIRING_FRAMES", default_value_t = 500, value_name = "N")]
+    pub firing_frames: usize,
+    /// Queries asked at once; further ones wait.
+    #[arg(long, env = "CONCERT_ROUTER_QUERIES", default_value_t = 64, value_name = "N")]
+    pub router_queries: u16,
+    /// How long a query may take, in milliseconds; then it is asked again later.
+    #[arg(long, env = "CONCERT_QUERY_TIMEOUT_MS", default_value_t = 2000, value_name = "MS")]
+    pub query_timeout_ms: u64,
 }
 
 impl RouterLimits {
@@ -48,6 +59,7 @@ impl RouterLimits {
         Limits {
             actions_per_flow: usize::try_from(self.flow_actions).unwrap_or(usize::MAX),
             depth: self.flow_depth,
+            frames_per_firing: self.firing_frames,
             body_bytes: self.action_bytes,
             cached_flows: self.router_flows,
             cached_actions: self.router_flows.get().saturating_mul(16),
@@ -118,6 +130,8 @@ pub async fn run(
         messages: HashMap::new(),
         under_way: FuturesUnordered::new(),
         backoff: Backoff::default(),
+        query_room: Arc::new(Semaphore::new(usize::from(limits.router_queries))),
+        query_patience: Duration::from_millis(limits.query_timeout_ms),
     };
     tokio::spawn(log_end::watch(watched, log, shutdown.clone()));
     let task = tokio::spawn(router.run(feed, shutdown));
@@ -131,6 +145,9 @@ struct Router {
     messages: HashMap<u64, Message>,
     under_way: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
     backoff: Backoff,
+    /// Room for queries that are asked at once.
+    query_room: Arc<Semaphore>,
+    query_patience: Duration,
 }
 
 impl Router {
@@ -187,6 +204,16 @@ impl Router {
                 self.under_way.push(Box::pin(
                     async move { Some(effects::invoke(&bus, seq, invocation).await) },
                 ))
+            }
+            Effect::Ask { seq, flow, question } => {
+                let (room, patience) = (self.query_room.clone(), self.query_patience);
+                self.under_way.push(Box::pin(async move {
+                    Some(queries::ask(&bus, &room, patience, seq, flow, question).await)
+                }));
+            }
+            Effect::Record { seq, record } => {
+                self.under_way
+                    .push(Box::pin(async move { Some(effects::record(&bus, seq, record).await) }));
             }
             Effect::Ack { seq } => self.with_message(seq, |message| async move { ack::sent(&message).await }),
             Effect::Retry { seq } => {

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use concert_wire::routes::ValueType;
 use serde_json::Value;
 
+use self::steps::Steps;
 use self::uses::Use;
 use self::variables::Variables;
 use crate::diagnostics::{Diagnostic, NOT_AN_ACTION, REPEATED_RULE, UNKNOWN_ACTION, UNKNOWN_CONCEPT};
 use crate::names::is_query;
-use crate::program::{Slot, Sync};
+use crate::program::{Call, Slot, Sync};
 use crate::source::Span;
 use crate::spec::{ActionSpec, ConceptSpec};
 use crate::syntax::{Ident, SyncDef};
@@ -87,7 +88,7 @@ struct Rule<'a> {
     uses: Vec<Use>,
 }
 
-impl Rule<'_> {
+impl<'a> Rule<'a> {
     fn check(mut self, def: &SyncDef) -> Checked {
         let mut requests = Vec::new();
         let mut when = Vec::new();
@@ -97,7 +98,7 @@ impl Rule<'_> {
                 requests.extend(request);
             }
         }
-        self.steps(def);
+        let Steps { steps, elses } = self.steps(&def.steps);
         let bound_before_then = self.variables.count();
         let then: Vec<_> = def.then.iter().filter_map(|call| self.call(call)).collect();
         let otherwise = def
@@ -105,13 +106,18 @@ impl Rule<'_> {
             .as_ref()
             .map(|otherwise| self.otherwise(otherwise, bound_before_then));
         self.warn_of_unused(def);
+        let kept = kept(
+            then.iter()
+                .chain(otherwise.iter().flat_map(|otherwise| &otherwise.calls)),
+            bound_before_then,
+        );
         let sync = Sync {
             name: def.name.text.as_str().into(),
             variables: self.variables.names(),
             when,
-            steps: Vec::new(),
-            elses: Vec::new(),
-            kept: Vec::new(),
+            steps,
+            elses,
+            kept,
             then,
             otherwise,
         };
@@ -123,16 +129,24 @@ impl Rule<'_> {
         }
     }
 
+    fn concept(&self, name: &Ident) -> Option<&'a ConceptSpec> {
+        self.concepts.iter().find(|spec| *spec.name == *name.text)
+    }
+
+    fn concept_names(&self) -> impl Iterator<Item = &'a str> {
+        self.concepts.iter().map(|spec| &*spec.name)
+    }
+
     /// The action that is meant; what is not known is reported.
     fn action(&mut self, concept: &Ident, action: &Ident) -> Option<ActionSpec> {
-        let Some(spec) = self.concepts.iter().find(|spec| *spec.name == *concept.text) else {
+        let Some(spec) = self.concept(concept) else {
             let diagnostic = Diagnostic::error(
                 UNKNOWN_CONCEPT,
                 concept.span,
                 format!("no spec declares the concept `{}`", concept.text),
             );
             self.diagnostics
-                .push(diagnostic.suggest(&concept.text, self.concepts.iter().map(|spec| &*spec.name)));
+                .push(diagnostic.suggest(&concept.text, self.concept_names()));
             return None;
         };
         if is_query(&action.text) {
@@ -153,6 +167,20 @@ impl Rule<'_> {
         }
         found.cloned()
     }
+}
+
+/// The variables that calls use of those that are bound before them.
+fn kept<'a>(calls: impl Iterator<Item = &'a Call>, bound_before: usize) -> Vec<Slot> {
+    let mut kept = Vec::new();
+    for arg in calls.flat_map(|call| &call.args) {
+        arg.value.variables(&mut |slot| {
+            if slot < bound_before && !kept.contains(&slot) {
+                kept.push(slot);
+            }
+        });
+    }
+    kept.sort_unstable();
+    kept
 }
 
 /// The type that a literal shows.

@@ -6,8 +6,10 @@
 //! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be kept is told at `Engine::received`.
 
 mod flow;
+mod frames;
 mod index;
 mod matching;
+mod record;
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +18,13 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use concert_wire::envelope::Completion;
+use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 use lru::LruCache;
 
-use self::flow::Flow;
+use self::flow::{Decision, Flow};
+use self::frames::Answers;
+pub use self::frames::Question;
 use self::index::Index;
 use crate::program::Program;
 
@@ -31,7 +35,9 @@ pub struct Limits {
     pub actions_per_flow: usize,
     /// How many actions may follow from one another.
     pub depth: u32,
-    /// The size of an invocation's body, in bytes.
+    /// Frames of one firing, at any step of `where`.
+    pub frames_per_firing: usize,
+    /// The size of an invocation's body or a firing record, in bytes.
     pub body_bytes: usize,
     /// Flows kept in memory.
     pub cached_flows: NonZeroUsize,
@@ -45,6 +51,7 @@ impl Default for Limits {
         Self {
             actions_per_flow: 1000,
             depth: 64,
+            frames_per_firing: 500,
             body_bytes: 512 * 1024,
             cached_flows: FLOWS,
             cached_actions: 16_384,
@@ -106,12 +113,33 @@ pub enum Event {
         /// The flow that was asked for.
         flow: FlowId,
     },
-    /// An invocation of [`Effect::Invoke`] is stored, by this publish or by an earlier one.
+    /// The rows that answer an [`Effect::Ask`].
+    Answered {
+        /// The completion whose rules asked.
+        seq: u64,
+        /// What was asked.
+        question: Question,
+        /// The rows.
+        rows: Vec<Object>,
+    },
+    /// A question could not be answered now.
+    Unanswered {
+        /// The completion whose rules asked.
+        seq: u64,
+    },
+    /// A question will never be answered: its input is not what the query takes.
+    Refused {
+        /// The completion whose rules asked.
+        seq: u64,
+        /// Which one, and why.
+        why: String,
+    },
+    /// What [`Effect::Invoke`] or [`Effect::Record`] publishes is stored, by this publish or by an earlier one.
     Stored {
         /// The completion that brought it about.
         seq: u64,
     },
-    /// An invocation could not be stored now.
+    /// What was to be published could not be stored now.
     NotStored {
         /// The completion that brought it about.
         seq: u64,
@@ -134,6 +162,22 @@ pub enum Effect {
         seq: u64,
         /// What to publish.
         invocation: Invocation,
+    },
+    /// Ask a query; answer with [`Event::Answered`], [`Event::Unanswered`] or [`Event::Refused`]. Rows that the spec does not allow are no answer.
+    Ask {
+        /// The completion whose rules ask.
+        seq: u64,
+        /// Whose flow it is: secrets in the input are sealed for it.
+        flow: FlowId,
+        /// What is asked.
+        question: Question,
+    },
+    /// Publish a firing record to the log; answer with [`Event::Stored`] or [`Event::NotStored`]. What it brings about follows when the log delivers it.
+    Record {
+        /// The completion that it is of.
+        seq: u64,
+        /// What to publish.
+        record: Record,
     },
     /// Everything that this completion brings about is stored.
     Ack {
@@ -169,8 +213,23 @@ pub struct Invocation {
     pub body: Vec<u8>,
     /// The rule, or what the router did on its own.
     pub sync: Arc<str>,
+    /// The version of the rules.
+    pub rules: Arc<str>,
     /// The actions that the firing matched, in the order of the rule's patterns.
     pub causes: Vec<ActionId>,
+    /// What the root hands down.
+    pub context: Context,
+}
+
+/// What the rules that asked queries made of a completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The flow.
+    pub flow: FlowId,
+    /// The id, which follows from that of the completion.
+    pub id: ActionId,
+    /// The body, encoded as that of a completion of `Concert.fired`.
+    pub body: Vec<u8>,
     /// What the root hands down.
     pub context: Context,
 }
@@ -189,6 +248,15 @@ struct Outstanding {
     failed: bool,
 }
 
+/// A completion whose rules wait for answers.
+struct Thinking {
+    flow: FlowId,
+    answers: Answers,
+    waiting: usize,
+    failed: bool,
+    refused: Option<String>,
+}
+
 /// See the module's text.
 pub struct Engine {
     index: Index,
@@ -197,6 +265,7 @@ pub struct Engine {
     cached_actions: usize,
     reading: HashMap<FlowId, Reading>,
     outstanding: HashMap<u64, Outstanding>,
+    thinking: HashMap<u64, Thinking>,
     /// The highest sequence that was received.
     last: u64,
     /// INVARIANT: this engine received every sequence from `run_start` to `last`.
@@ -213,6 +282,7 @@ impl Engine {
             cached_actions: 0,
             reading: HashMap::new(),
             outstanding: HashMap::new(),
+            thinking: HashMap::new(),
             last: 0,
             run_start: 1,
         }
@@ -228,6 +298,11 @@ impl Engine {
             }
             Event::FlowRead { flow, through, log } => self.flow_read(flow, through, log),
             Event::FlowUnreadable { flow } => self.give_up(flow),
+            Event::Answered { seq, question, rows } => {
+                self.heard(seq, |thinking| thinking.answers.add(&question, rows))
+            }
+            Event::Unanswered { seq } => self.heard(seq, |thinking| thinking.failed = true),
+            Event::Refused { seq, why } => self.heard(seq, |thinking| thinking.refused = Some(why)),
             Event::Stored { seq } => self.settled(seq, false),
             Event::NotStored { seq } => self.settled(seq, true),
         }
@@ -354,25 +429,85 @@ impl Engine {
 
     /// Says what the completion `seq` of a known flow brings about.
     fn fire(&mut self, flow: FlowId, seq: u64) -> Vec<Effect> {
-        let invocations = match self.flows.peek(&flow) {
-            Some(known) => known.invocations(&self.index, &self.limits, seq),
+        let Some(known) = self.flows.peek(&flow) else {
             // `keep` holds on to the flow that was kept last.
-            None => return vec![Effect::Retry { seq }],
+            return vec![Effect::Retry { seq }];
         };
-        if invocations.is_empty() {
+        if let Some(reason) = known.broken(seq) {
+            let reason = reason.to_owned();
+            return vec![Effect::DeadLetter { seq, reason }];
+        }
+        let invocations = known.invocations(&self.index, &self.limits, seq);
+        let is_undecided = known.is_undecided(seq);
+        let remaining = invocations.len() + usize::from(is_undecided);
+        if remaining == 0 {
             return vec![Effect::Ack { seq }];
         }
-        self.outstanding.insert(
-            seq,
-            Outstanding {
-                remaining: invocations.len(),
+        let failed = false;
+        self.outstanding.insert(seq, Outstanding { remaining, failed });
+        let invoke = |invocation| Effect::Invoke { seq, invocation };
+        let mut effects: Vec<Effect> = invocations.into_iter().map(invoke).collect();
+        if is_undecided {
+            let thinking = Thinking {
+                flow,
+                answers: Answers::default(),
+                waiting: 0,
                 failed: false,
-            },
-        );
-        invocations
-            .into_iter()
-            .map(|invocation| Effect::Invoke { seq, invocation })
-            .collect()
+                refused: None,
+            };
+            self.thinking.insert(seq, thinking);
+            effects.extend(self.think(seq));
+        }
+        effects
+    }
+
+    /// Runs the rules that ask queries at a completion as far as the answers reach.
+    fn think(&mut self, seq: u64) -> Vec<Effect> {
+        let Some(thinking) = self.thinking.get_mut(&seq) else {
+            return Vec::new();
+        };
+        let flow = thinking.flow;
+        let Some(known) = self.flows.get(&flow) else {
+            // The flow left the memory meanwhile; when the completion comes again it is read.
+            self.thinking.remove(&seq);
+            return self.settled(seq, true);
+        };
+        let decision = match &thinking.refused {
+            Some(why) => known.halt(&self.index, seq, why),
+            None => known.decide(&self.index, &self.limits, seq, &thinking.answers),
+        };
+        match decision {
+            Decision::Ask(questions) => {
+                thinking.waiting = questions.len();
+                let ask = |question| Effect::Ask { seq, flow, question };
+                questions.into_iter().map(ask).collect()
+            }
+            Decision::Record(record) => {
+                self.thinking.remove(&seq);
+                vec![Effect::Record { seq, record }]
+            }
+            Decision::Nothing => {
+                self.thinking.remove(&seq);
+                self.settled(seq, false)
+            }
+        }
+    }
+
+    /// Takes what came of one question.
+    fn heard(&mut self, seq: u64, take: impl FnOnce(&mut Thinking)) -> Vec<Effect> {
+        let Some(thinking) = self.thinking.get_mut(&seq) else {
+            return Vec::new();
+        };
+        take(thinking);
+        thinking.waiting = thinking.waiting.saturating_sub(1);
+        if thinking.waiting > 0 {
+            return Vec::new();
+        }
+        if thinking.failed {
+            self.thinking.remove(&seq);
+            return self.settled(seq, true);
+        }
+        self.think(seq)
     }
 
     fn settled(&mut self, seq: u64, failed: bool) -> Vec<Effect> {

@@ -116,6 +116,20 @@ pub enum Gathered {
     Records(Vec<(Arc<str>, Slot)>),
 }
 
+impl Sync {
+    /// Whether it asks a query, so that its firings are written down.
+    pub fn asks(&self) -> bool {
+        fn asks(steps: &[Step]) -> bool {
+            steps.iter().any(|step| match step {
+                Step::Query { .. } => true,
+                Step::Collect { body, .. } => asks(body),
+                Step::Let(..) | Step::Each(..) | Step::Filter { .. } => false,
+            })
+        }
+        asks(&self.steps)
+    }
+}
+
 /// `else (outs)` and its calls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Otherwise {
@@ -158,6 +172,16 @@ pub struct Match {
     pub optional: bool,
     /// What the value must be.
     pub test: Test,
+}
+
+impl Match {
+    /// The variable that the value is bound to or compared with.
+    pub const fn slot(&self) -> Option<Slot> {
+        match self.test {
+            Test::Variable(slot) => Some(slot),
+            Test::Literal(_) => None,
+        }
+    }
 }
 
 /// What the value of a key must be.

@@ -94,7 +94,8 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
             "HandleLoginRequest",
             "HandleLogoutRequest",
             "RespondToFailedAuthentication",
-            "RespondToFailedLogout"
+            "RespondToFailedLogout",
+            "WhoAmI"
         ]
     );
     let secret = RouteKey {
@@ -124,6 +125,7 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
             ("/auth/createAccount", vec![("password", &secret), ("username", &text)]),
             ("/auth/login", vec![("password", &secret), ("username", &text)]),
             ("/auth/logout", vec![("session", &secret)]),
+            ("/auth/whoami", vec![("session", &secret)]),
         ]
     );
 }
@@ -163,9 +165,14 @@ fn examples(document: &str, language: &str) -> Vec<String> {
 #[test]
 fn every_example_of_the_documents_is_correct() {
     let rules = examples("docs/rules.md", "sync");
-    assert!(rules.len() >= 3);
+    assert!(rules.len() >= 6);
+    let own = examples("docs/rules.md", "concept").into_iter();
+    let specs: Vec<SourceFile> = project_specs()
+        .into_iter()
+        .chain(own.map(|spec| SourceFile::new("docs/rules.md", spec)))
+        .collect();
     for rule in &rules {
-        let compiled = compile(&project_specs(), &[SourceFile::new("docs/rules.md", rule.as_str())]);
+        let compiled = compile(&specs, &[SourceFile::new("docs/rules.md", rule.as_str())]);
         let (_, warnings) = compiled.unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(warnings, []);
     }

@@ -10,12 +10,18 @@ pub const DEADLINE: &str = "Concert-Deadline";
 pub const CAUSE: &str = "Concert-Cause";
 /// For people: the rule that asked for the action.
 pub const SYNC: &str = "Concert-Sync";
+/// For people: the version of the rules that asked for the action.
+pub const RULES: &str = "Concert-Rules";
 /// On a dead letter: why no retry will help.
 pub const REASON: &str = "Concert-Reason";
 /// On a dead letter: the action id of the message, where it had a valid one.
 pub const ACTION: &str = "Concert-Action";
 /// On a dead letter: the subject that the message came on.
 pub const SUBJECT: &str = "Concert-Subject";
+/// On the answer of a NATS micro service: why there is none.
+pub const SERVICE_ERROR: &str = "Nats-Service-Error";
+/// On the answer of a NATS micro service: the kind of error, as HTTP has it.
+pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 

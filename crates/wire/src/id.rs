@@ -131,6 +131,11 @@ impl ActionId {
         Self(Uuid::new_v5(&firing.0, &name))
     }
 
+    /// The id of the firing record of this completion: what the rules that asked queries made of it.
+    pub fn firing_record(self) -> Self {
+        Self(Uuid::new_v5(&self.0, b"fired"))
+    }
+
     /// The id of the router's own answer to this action's failure, which no rule answered.
     pub fn fault_response(self) -> Self {
         Self(Uuid::new_v5(&self.0, b"fault"))

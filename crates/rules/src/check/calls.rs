@@ -6,40 +6,31 @@ use concert_wire::{REQUESTING, RESPOND};
 use super::Rule;
 use super::expressions::can_be;
 use super::uses::{self, Where};
+use super::variables::Origin;
 use crate::diagnostics::{Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED, WRONG_TYPE};
 use crate::program::{Arg, Call, Otherwise, Out};
-use crate::spec::ActionSpec;
-use crate::syntax::{ArgDef, CallDef, ExprKind, OtherwiseDef, OutDef, PatValue, SyncDef};
+use crate::source::Span;
+use crate::spec::{ActionSpec, Params};
+use crate::syntax::{ArgDef, CallDef, ExprKind, Ident, OtherwiseDef, OutDef, PatValue, StepKind, SyncDef};
+
+/// What arguments are passed to.
+pub(super) struct Target {
+    /// `Concept.action` or `Concept._query`.
+    pub(super) name: String,
+    /// Whether it answers a request.
+    pub(super) is_answer: bool,
+}
 
 impl Rule<'_> {
     pub(super) fn call(&mut self, def: &CallDef) -> Option<Call> {
         let spec = self.action(&def.concept, &def.action);
-        let args = def
-            .args
-            .iter()
-            .filter_map(|arg| self.arg(arg, spec.as_ref(), def))
-            .collect();
+        let target = Target {
+            name: format!("{}.{}", def.concept.text, def.action.text),
+            is_answer: def.concept.text == REQUESTING && def.action.text == RESPOND,
+        };
+        let args = self.args(&def.args, spec.as_ref().map(|spec| &spec.input), &target, def.span);
         let outs = def.outs.iter().map(|out| self.out(out, spec.as_ref(), def)).collect();
-        let spec = spec?;
-        let missing: Vec<String> = spec
-            .input
-            .params
-            .iter()
-            .filter(|param| !param.optional && !def.args.iter().any(|arg| *arg.param.text == *param.name))
-            .map(|param| format!("`{}`", param.name))
-            .collect();
-        if !missing.is_empty() {
-            self.diagnostics.push(Diagnostic::error(
-                MISSING_ARGUMENT,
-                def.span,
-                format!(
-                    "`{}.{}` needs {}",
-                    def.concept.text,
-                    def.action.text,
-                    missing.join(" and ")
-                ),
-            ));
-        }
+        spec?;
         Some(Call {
             concept: def.concept.text.as_str().into(),
             action: def.action.text.as_str().into(),
@@ -48,19 +39,34 @@ impl Rule<'_> {
         })
     }
 
-    fn arg(&mut self, def: &ArgDef, spec: Option<&ActionSpec>, call: &CallDef) -> Option<Arg> {
-        let name = &def.param.text;
-        let declared = spec
-            .and_then(|spec| spec.input.get(name))
-            .map(|param| param.kind.clone());
-        if let Some(spec) = spec.filter(|spec| declared.is_none() && !spec.input.open) {
-            let diagnostic = Diagnostic::error(
-                UNKNOWN_PARAMETER,
-                def.param.span,
-                format!("`{}` has no parameter `{name}`", call.action.text),
-            );
+    /// The input of an action or query; `declared` is `None` when it is not known which.
+    pub(super) fn args(&mut self, defs: &[ArgDef], declared: Option<&Params>, target: &Target, span: Span) -> Vec<Arg> {
+        let args = defs.iter().filter_map(|arg| self.arg(arg, declared, target)).collect();
+        let missing: Vec<String> = declared
+            .into_iter()
+            .flat_map(|declared| &declared.params)
+            .filter(|param| !param.optional && !defs.iter().any(|arg| *arg.param.text == *param.name))
+            .map(|param| format!("`{}`", param.name))
+            .collect();
+        if !missing.is_empty() {
+            let message = format!("`{}` needs {}", target.name, missing.join(" and "));
             self.diagnostics
-                .push(diagnostic.suggest(name, spec.input.params.iter().map(|param| &*param.name)));
+                .push(Diagnostic::error(MISSING_ARGUMENT, span, message));
+        }
+        args
+    }
+
+    fn arg(&mut self, def: &ArgDef, params: Option<&Params>, target: &Target) -> Option<Arg> {
+        let name = &def.param.text;
+        let declared = params
+            .and_then(|params| params.get(name))
+            .map(|param| param.kind.clone());
+        if let Some(params) = params.filter(|params| declared.is_none() && !params.open) {
+            let action = target.name.rsplit('.').next().unwrap_or_default();
+            let message = format!("`{action}` has no parameter `{name}`");
+            let diagnostic = Diagnostic::error(UNKNOWN_PARAMETER, def.param.span, message);
+            self.diagnostics
+                .push(diagnostic.suggest(name, params.params.iter().map(|param| &*param.name)));
         }
         match &declared {
             Some(ValueType::Secret) if !matches!(def.value.kind, ExprKind::Variable(_)) => {
@@ -74,8 +80,7 @@ impl Rule<'_> {
             }
             _ => {}
         }
-        let is_answer = call.concept.text == REQUESTING && call.action.text == RESPOND && declared.is_none();
-        let place = if is_answer {
+        let place = if target.is_answer && declared.is_none() {
             Where::Answer
         } else {
             Where::Param(declared)
@@ -112,7 +117,9 @@ impl Rule<'_> {
             self.diagnostics
                 .push(diagnostic.suggest(name, known.map(|param| &*param.name)));
         }
-        let slot = self.variables.bind_in_call(&def.variable, declared, self.diagnostics);
+        let slot = self
+            .variables
+            .bind_new(&def.variable, declared, Origin::Output, self.diagnostics);
         Out {
             key: name.as_str().into(),
             slot,
@@ -121,7 +128,10 @@ impl Rule<'_> {
 
     /// `else`: nothing that a call of `then` binds is certain here.
     pub(super) fn otherwise(&mut self, def: &OtherwiseDef, bound_before_then: usize) -> Otherwise {
-        self.variables.hide_from(bound_before_then);
+        self.variables.hide_from(
+            bound_before_then,
+            "the call that binds it may have failed, or not been made",
+        );
         let outs = def.outs.iter().map(|out| {
             if out.param.text != "error" {
                 let diagnostic = Diagnostic::error(
@@ -132,9 +142,9 @@ impl Rule<'_> {
                 self.diagnostics
                     .push(diagnostic.help("a failure has `error`, and nothing else"));
             }
-            let slot = self
-                .variables
-                .bind_in_call(&out.variable, Some(ValueType::String), self.diagnostics);
+            let slot =
+                self.variables
+                    .bind_new(&out.variable, Some(ValueType::String), Origin::Output, self.diagnostics);
             Out {
                 key: out.param.text.as_str().into(),
                 slot,
@@ -153,6 +163,7 @@ impl Rule<'_> {
             .iter()
             .chain(otherwise.clone().flat_map(|otherwise| &otherwise.calls));
         let outs = calls
+            .chain(def.steps.iter().filter_map(|step| step.otherwise.as_ref()))
             .flat_map(|call| &call.outs)
             .chain(otherwise.flat_map(|otherwise| &otherwise.outs));
         let pats = def
@@ -163,7 +174,8 @@ impl Rule<'_> {
             PatValue::Variable(name) => Some(name),
             PatValue::Literal(..) => None,
         });
-        for name in outs.map(|out| &out.variable).chain(optional) {
+        let in_steps = def.steps.iter().flat_map(|step| step_names(&step.kind));
+        for name in outs.map(|out| &out.variable).chain(optional).chain(in_steps) {
             let Some(slot) = self.variables.bound_at(name.span) else {
                 continue;
             };
@@ -176,5 +188,23 @@ impl Rule<'_> {
                 self.diagnostics.push(Diagnostic::warning(UNUSED, name.span, message));
             }
         }
+    }
+}
+
+/// What a step binds for nothing but its use. A query's output may be named for the row alone.
+fn step_names(step: &StepKind) -> Vec<&Ident> {
+    match step {
+        StepKind::Let(name, _)
+        | StepKind::Each(name, _)
+        | StepKind::CollectValues(_, name)
+        | StepKind::CollectRecords(_, name) => vec![name],
+        StepKind::Optional(query) => {
+            let names = query.output.iter().filter_map(|pat| match &pat.value {
+                PatValue::Variable(name) => Some(name),
+                PatValue::Literal(..) => None,
+            });
+            names.collect()
+        }
+        StepKind::Query(_) | StepKind::Some(_) | StepKind::No(_) | StepKind::Filter(_) => vec![],
     }
 }

@@ -102,7 +102,13 @@ impl Rule<'_> {
     }
 
     /// The declared type of a key; `None` where the spec leaves it open.
-    fn declared(&mut self, pat: &PatDef, declared: &Params, action: &Ident, is_output: bool) -> Option<ValueType> {
+    pub(super) fn declared(
+        &mut self,
+        pat: &PatDef,
+        declared: &Params,
+        action: &Ident,
+        is_output: bool,
+    ) -> Option<ValueType> {
         let name = &pat.param.text;
         let found = declared.get(name).map(|param| param.kind.clone());
         if found.is_none() && !declared.open {
@@ -122,7 +128,7 @@ impl Rule<'_> {
         found
     }
 
-    fn demand(&mut self, pat: &PatDef, kind: Option<ValueType>, origin: Origin) -> Match {
+    pub(super) fn demand(&mut self, pat: &PatDef, kind: Option<ValueType>, origin: Origin) -> Match {
         let test = match &pat.value {
             PatValue::Variable(name) => {
                 Test::Variable(self.variables.bind_in_pattern(name, kind, origin, self.diagnostics))

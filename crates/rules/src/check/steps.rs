@@ -1,39 +1,344 @@
-//! The steps of `where`. They are read, and not run yet.
+//! The steps of `where`: their names, and which of them a `collect` reaches back to.
 
-use super::Rule;
-use crate::diagnostics::{Diagnostic, NOT_YET};
-use crate::syntax::{Ident, PatValue, QueryDef, StepKind, SyncDef};
+use concert_wire::routes::ValueType;
+
+use super::expressions::can_be;
+use super::uses::{Use, Where};
+use super::variables::Origin;
+use super::{Rule, type_of};
+use crate::diagnostics::{COLLECT, Diagnostic, MISPLACED_ELSE, UNKNOWN_CONCEPT, UNKNOWN_QUERY, WRONG_TYPE};
+use crate::expr::Operator;
+use crate::names::is_query;
+use crate::program::{Call, Gathered, Join, Match, Query, Slot, Step};
+use crate::source::Span;
+use crate::spec::{Params, QuerySpec, Rows};
+use crate::syntax::{CallDef, ExprDef, ExprKind, Ident, PatDef, PatValue, QueryDef, StepDef, StepKind};
+
+/// The steps that run, and the calls of their `else`.
+#[derive(Default)]
+pub(super) struct Steps {
+    pub(super) steps: Vec<Step>,
+    pub(super) elses: Vec<Call>,
+}
+
+/// A step with what later steps must know of it.
+struct Compiled {
+    step: Step,
+    /// The variables that it binds.
+    binds: Vec<Slot>,
+    /// Whether there may be several frames after it for one before it.
+    multiplies: bool,
+    /// Where its `else` stands.
+    otherwise: Option<Span>,
+    /// Whether a mistake in it was reported, so that the steps do not run.
+    is_broken: bool,
+}
 
 impl Rule<'_> {
-    /// Refuses the clause. What it binds is taken as bound, so that nothing is reported but the clause.
-    pub(super) fn steps(&mut self, def: &SyncDef) {
-        let Some(word) = def.where_word else { return };
-        self.diagnostics
-            .push(Diagnostic::error(NOT_YET, word, "`where` is not supported yet"));
-        for step in &def.steps {
-            for name in bound(&step.kind) {
-                self.variables.bind_quietly(name);
+    /// Checks the steps in their order. After a mistake the others are still looked at; nothing is run then.
+    pub(super) fn steps(&mut self, defs: &[StepDef]) -> Steps {
+        let mut compiled: Vec<Compiled> = Vec::new();
+        let mut elses = Vec::new();
+        for def in defs {
+            let mut next = self.step(def, &mut compiled);
+            if let Some(call) = &def.otherwise {
+                self.step_else(call, &mut next, &compiled, &mut elses);
             }
+            compiled.push(next);
+        }
+        let steps = compiled
+            .into_iter()
+            .filter(|step| !step.is_broken)
+            .map(|step| step.step);
+        Steps {
+            steps: steps.collect(),
+            elses,
+        }
+    }
+
+    fn step(&mut self, def: &StepDef, before: &mut Vec<Compiled>) -> Compiled {
+        match &def.kind {
+            StepKind::Query(query) => self.query(Join::Rows, query),
+            StepKind::Optional(query) => self.query(Join::Optional, query),
+            StepKind::Some(query) => self.query(Join::Some, query),
+            StepKind::No(query) => self.query(Join::No, query),
+            StepKind::Let(name, value) => {
+                let kind = self.type_of_expr(value);
+                let compiled = self.expr(value, &Where::Within("bound to another name"));
+                let slot = self.variables.bind_new(name, kind, Origin::Step, self.diagnostics);
+                one(compiled.map(|value| Step::Let(slot, value)), vec![slot])
+            }
+            StepKind::Each(name, list) => self.each(name, list),
+            StepKind::CollectValues(name, into) => {
+                let slot = self.collected(name);
+                let kind = slot.and_then(|slot| self.kind_of(slot));
+                let gathered = slot.map(Gathered::Values);
+                self.collect(gathered, slot.into_iter().collect(), kind, into, def.span, before)
+            }
+            StepKind::CollectRecords(records, into) => {
+                let fields: Vec<_> = records
+                    .iter()
+                    .map(|(key, name)| Some((key.text.as_str().into(), self.collected(name)?)))
+                    .collect();
+                let slots = fields.iter().flatten().map(|(_, slot)| *slot).collect();
+                let gathered = fields.into_iter().collect::<Option<_>>().map(Gathered::Records);
+                self.collect(gathered, slots, None, into, def.span, before)
+            }
+            StepKind::Filter(condition) => {
+                if !can_be(condition, &ValueType::Boolean, false) {
+                    let message = "this is never `true`, so nothing passes";
+                    self.diagnostics
+                        .push(Diagnostic::error(WRONG_TYPE, condition.span, message));
+                }
+                let compiled = self.expr(condition, &Where::Param(Some(ValueType::Boolean)));
+                let filter = |condition| Step::Filter {
+                    condition,
+                    otherwise: None,
+                };
+                one(compiled.map(filter), vec![])
+            }
+        }
+    }
+
+    fn each(&mut self, name: &Ident, list: &ExprDef) -> Compiled {
+        let kind = self.type_of_expr(list);
+        let element = match &kind {
+            Some(ValueType::Seq(of)) if **of != ValueType::Any => Some((**of).clone()),
+            None | Some(ValueType::Any | ValueType::Seq(_)) => None,
+            Some(other) => {
+                let message = format!("`each` goes through a list, and this is {}", other.describe());
+                self.diagnostics.push(Diagnostic::error(WRONG_TYPE, list.span, message));
+                None
+            }
+        };
+        let place = match kind {
+            // What nothing declares must be a list.
+            None => Where::Param(Some(ValueType::Seq(Box::new(ValueType::Any)))),
+            Some(_) => Where::Param(None),
+        };
+        let compiled = self.expr(list, &place);
+        let slot = self.variables.bind_new(name, element, Origin::Step, self.diagnostics);
+        Compiled {
+            multiplies: true,
+            ..one(compiled.map(|list| Step::Each(slot, list)), vec![slot])
+        }
+    }
+
+    fn query(&mut self, join: Join, def: &QueryDef) -> Compiled {
+        let spec = self.query_spec(&def.concept, &def.query);
+        let target = super::calls::Target {
+            name: format!("{}.{}", def.concept.text, def.query.text),
+            is_answer: false,
+        };
+        let span = def.concept.span.to(def.query.span);
+        let args = self.args(&def.args, spec.as_ref().map(|spec| &spec.input), &target, span);
+        let before = self.variables.count();
+        let anything = Params {
+            params: vec![],
+            open: true,
+        };
+        let row = spec.as_ref().map_or(&anything, |spec| &spec.output);
+        let output: Vec<Match> = def
+            .output
+            .iter()
+            .map(|pat| self.row_demand(join, pat, row, &def.query))
+            .collect();
+        let binds = match join {
+            Join::Rows | Join::Optional => (before..self.variables.count()).collect(),
+            Join::Some | Join::No => {
+                let help = "`some` and `no` look for a row, and bind nothing of it";
+                self.variables.hide_from(before, help);
+                vec![]
+            }
+        };
+        let many = spec.as_ref().is_some_and(|spec| spec.rows == Rows::Any);
+        let query = Query {
+            concept: def.concept.text.as_str().into(),
+            name: def.query.text.as_str().into(),
+            args,
+            output,
+        };
+        let step = spec.map(|_| Step::Query {
+            join,
+            query,
+            otherwise: None,
+        });
+        Compiled {
+            multiplies: many && matches!(join, Join::Rows | Join::Optional),
+            ..one(step, binds)
+        }
+    }
+
+    fn row_demand(&mut self, join: Join, pat: &PatDef, row: &Params, query: &Ident) -> Match {
+        if let (Join::Optional, PatValue::Variable(name)) = (join, &pat.value)
+            && self.variables.is_known(&name.text)
+        {
+            let kind = self.declared(pat, row, query, true);
+            let slot = self.variables.bind_new(name, kind, Origin::Step, self.diagnostics);
+            return Match {
+                key: pat.param.text.as_str().into(),
+                optional: pat.optional,
+                test: crate::program::Test::Variable(slot),
+            };
+        }
+        let kind = self.declared(pat, row, query, true);
+        self.demand(pat, kind, Origin::Step)
+    }
+
+    fn query_spec(&mut self, concept: &Ident, query: &Ident) -> Option<QuerySpec> {
+        let Some(spec) = self.concept(concept) else {
+            let diagnostic = Diagnostic::error(
+                UNKNOWN_CONCEPT,
+                concept.span,
+                format!("no spec declares the concept `{}`", concept.text),
+            );
+            self.diagnostics
+                .push(diagnostic.suggest(&concept.text, self.concept_names()));
+            return None;
+        };
+        if !is_query(&query.text) {
+            // The parser has said so.
+            return None;
+        }
+        let found = spec.queries.iter().find(|spec| *spec.name == *query.text);
+        if found.is_none() {
+            let message = format!("the concept `{}` has no query `{}`", concept.text, query.text);
+            let diagnostic = Diagnostic::error(UNKNOWN_QUERY, query.span, message);
+            self.diagnostics
+                .push(diagnostic.suggest(&query.text, spec.queries.iter().map(|spec| &*spec.name)));
+        }
+        found.cloned()
+    }
+
+    /// A variable that `collect` names.
+    fn collected(&mut self, name: &Ident) -> Option<Slot> {
+        let slot = self.variables.used(&name.text, name.span, self.diagnostics)?;
+        self.uses.push(Use {
+            slot,
+            place: Where::Within("put in a list"),
+            span: name.span,
+        });
+        Some(slot)
+    }
+
+    /// A collect reaches back to the first step that binds one of its variables; what was bound from there on is out of scope behind it.
+    fn collect(
+        &mut self,
+        gathered: Option<Gathered>,
+        slots: Vec<Slot>,
+        kind: Option<ValueType>,
+        into: &Ident,
+        span: Span,
+        before: &mut Vec<Compiled>,
+    ) -> Compiled {
+        let reach = before
+            .iter()
+            .position(|step| step.binds.iter().any(|slot| slots.contains(slot)));
+        let known = gathered.is_some();
+        let list = ValueType::Seq(Box::new(kind.unwrap_or(ValueType::Any)));
+        let Some(reach) = reach else {
+            if known {
+                let message = "no step of `where` binds what is collected here, so there is nothing to collect over";
+                let help = "`collect` gathers what the steps above it bind, frame by frame";
+                self.diagnostics
+                    .push(Diagnostic::error(COLLECT, span, message).help(help));
+            }
+            let slot = self
+                .variables
+                .bind_new(into, Some(list), Origin::Step, self.diagnostics);
+            return one(None, vec![slot]);
+        };
+        let body: Vec<Compiled> = before.drain(reach..).collect();
+        for otherwise in body.iter().filter_map(|step| step.otherwise) {
+            let message = "this step is collected, and an `else` inside of it would end no frame";
+            let diagnostic = Diagnostic::error(MISPLACED_ELSE, otherwise, message);
+            self.diagnostics.push(diagnostic.related(span, "the `collect`"));
+        }
+        let help = "`collect` took it out of scope; what is not collected ends there";
+        for slot in body.iter().flat_map(|step| &step.binds) {
+            self.variables.hide(*slot, help);
+        }
+        let slot = self
+            .variables
+            .bind_new(into, Some(list), Origin::Step, self.diagnostics);
+        let is_broken = body.iter().any(|step| step.is_broken);
+        let body = body.into_iter().map(|step| step.step).collect();
+        let step = gathered.map(|gathered| Step::Collect {
+            body,
+            gathered,
+            into: slot,
+        });
+        let step = one(step, vec![slot]);
+        Compiled {
+            is_broken: is_broken || step.is_broken,
+            ..step
+        }
+    }
+
+    fn step_else(&mut self, def: &CallDef, next: &mut Compiled, before: &[Compiled], elses: &mut Vec<Call>) {
+        if before.iter().any(|step| step.multiplies) {
+            let message = "a step above may give several frames, so this call could be made several times";
+            let help = "collect what the steps above find, or ask with `some` or `no`";
+            self.diagnostics
+                .push(Diagnostic::error(MISPLACED_ELSE, def.span, message).help(help));
+        }
+        // In the frame for which the step leaves nothing, nothing is bound by it.
+        let shown: Vec<Slot> = next.binds.clone();
+        let help = "the step leaves nothing where its `else` is called, so it binds nothing there";
+        for slot in &shown {
+            self.variables.hide(*slot, help);
+        }
+        let before_call = self.variables.count();
+        let call = self.call(def);
+        self.variables
+            .hide_from(before_call, "nothing follows the call of a step's `else`");
+        for slot in shown {
+            self.variables.show(slot);
+        }
+        next.otherwise = Some(def.span);
+        let Some(call) = call else {
+            next.is_broken = true;
+            return;
+        };
+        if let Step::Query { otherwise, .. } | Step::Filter { otherwise, .. } = &mut next.step {
+            *otherwise = Some(elses.len());
+            elses.push(call);
+        }
+    }
+
+    fn kind_of(&self, slot: Slot) -> Option<ValueType> {
+        self.variables.get(slot)?.kind().cloned()
+    }
+
+    /// The type that an expression has for certain.
+    fn type_of_expr(&self, def: &ExprDef) -> Option<ValueType> {
+        match &def.kind {
+            ExprKind::Variable(name) => self.kind_of(self.variables.find(name)?),
+            ExprKind::Literal(value) if value.is_null() => None,
+            ExprKind::Literal(value) => Some(type_of(value)),
+            ExprKind::List(_) => Some(ValueType::Seq(Box::new(ValueType::Any))),
+            ExprKind::Object(_) | ExprKind::Field(..) => Some(ValueType::Any),
+            ExprKind::Not(_) => Some(ValueType::Boolean),
+            ExprKind::Binary(_, operator, _) => match operator {
+                Operator::Default | Operator::Add => Some(ValueType::Any),
+                Operator::Subtract | Operator::Multiply | Operator::Divide => Some(ValueType::Number),
+                _ => Some(ValueType::Boolean),
+            },
         }
     }
 }
 
-/// What a step binds for those after it.
-fn bound(step: &StepKind) -> Vec<&Ident> {
-    match step {
-        StepKind::Query(query) | StepKind::Optional(query) => outputs(query),
-        StepKind::Let(name, _)
-        | StepKind::Each(name, _)
-        | StepKind::CollectValues(_, name)
-        | StepKind::CollectRecords(_, name) => vec![name],
-        StepKind::Some(_) | StepKind::No(_) | StepKind::Filter(_) => vec![],
+fn one(step: Option<Step>, binds: Vec<Slot>) -> Compiled {
+    let is_broken = step.is_none();
+    Compiled {
+        // Of a broken step nothing is run; this takes its place.
+        step: step.unwrap_or(Step::Filter {
+            condition: crate::expr::Expr::Literal(true.into()),
+            otherwise: None,
+        }),
+        binds,
+        multiplies: false,
+        otherwise: None,
+        is_broken,
     }
-}
-
-fn outputs(query: &QueryDef) -> Vec<&Ident> {
-    let names = query.output.iter().filter_map(|pat| match &pat.value {
-        PatValue::Variable(name) => Some(name),
-        PatValue::Literal(..) => None,
-    });
-    names.collect()
 }

@@ -19,6 +19,8 @@ pub(crate) enum Origin {
     Input,
     /// The output of an action, which may be answered also when it is a secret.
     Output,
+    /// A step of `where`.
+    Step,
 }
 
 pub(crate) struct Variable {
@@ -32,8 +34,8 @@ pub(crate) struct Variable {
     pub(crate) places: Vec<Span>,
     /// Bound by a mistake or by what is not supported, so its type is not known.
     is_unknown: bool,
-    /// Whether calls may use it here.
-    in_scope: bool,
+    /// Why it cannot be used here, for people; `None` where it can.
+    hidden: Option<&'static str>,
 }
 
 impl Variable {
@@ -102,7 +104,7 @@ impl Variables {
         self.0.iter()
     }
 
-    fn find(&self, name: &str) -> Option<Slot> {
+    pub(super) fn find(&self, name: &str) -> Option<Slot> {
         self.0.iter().position(|variable| &*variable.name == name)
     }
 
@@ -114,7 +116,7 @@ impl Variables {
             origin,
             places: vec![name.span],
             is_unknown: false,
-            in_scope: true,
+            hidden: None,
         });
         self.0.len() - 1
     }
@@ -129,7 +131,7 @@ impl Variables {
         }
     }
 
-    /// In `when`, where the same variable twice means that the values must be equal.
+    /// In a pattern, where the same variable twice means that the values must be equal.
     pub(super) fn bind_in_pattern(
         &mut self,
         name: &Ident,
@@ -140,8 +142,8 @@ impl Variables {
         let Some(slot) = self.find(&name.text) else {
             return self.add(name, kind, origin);
         };
-        let Some(variable) = self.0.get_mut(slot) else {
-            return slot;
+        let Some(variable) = self.0.get_mut(slot).filter(|variable| variable.hidden.is_none()) else {
+            return self.bind_new(name, kind, origin, diagnostics);
         };
         variable.places.push(name.span);
         let Some(kind) = kind else {
@@ -174,11 +176,12 @@ impl Variables {
         slot
     }
 
-    /// In a call, where nothing is bound twice.
-    pub(super) fn bind_in_call(
+    /// Where nothing may be bound twice.
+    pub(super) fn bind_new(
         &mut self,
         name: &Ident,
         kind: Option<ValueType>,
+        origin: Origin,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Slot {
         if let Some(slot) = self.find(&name.text) {
@@ -190,27 +193,28 @@ impl Variables {
             diagnostics.push(diagnostic.help("give it another name, as `output: name`"));
             return slot;
         }
-        self.add(name, kind, Origin::Output)
+        self.add(name, kind, origin)
+    }
+
+    /// Whether the name was ever bound.
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
     /// The slot of a variable that is used.
     pub(super) fn used(&self, name: &str, span: Span, diagnostics: &mut Vec<Diagnostic>) -> Option<Slot> {
-        if let Some(slot) = self
-            .find(name)
-            .filter(|slot| self.get(*slot).is_some_and(|variable| variable.in_scope))
-        {
+        let found = self.find(name);
+        let hidden = found
+            .and_then(|slot| self.get(slot))
+            .and_then(|variable| variable.hidden);
+        if let (Some(slot), None) = (found, hidden) {
             return Some(slot);
         }
         let diagnostic = Diagnostic::error(UNBOUND, span, format!("`{name}` is not bound here"));
-        let known = self
-            .0
-            .iter()
-            .filter(|variable| variable.in_scope)
-            .map(|variable| &*variable.name);
-        diagnostics.push(if self.find(name).is_some() {
-            diagnostic.help("the call that binds it may have failed, or not been made")
-        } else {
-            diagnostic.suggest(name, known)
+        let known = self.0.iter().filter(|variable| variable.hidden.is_none());
+        diagnostics.push(match hidden {
+            Some(why) => diagnostic.help(why),
+            None => diagnostic.suggest(name, known.map(|variable| &*variable.name)),
         });
         None
     }
@@ -220,11 +224,24 @@ impl Variables {
     }
 
     /// Takes what was bound since out of scope.
-    pub(super) fn hide_from(&mut self, count: usize) {
-        self.0
-            .iter_mut()
-            .skip(count)
-            .for_each(|variable| variable.in_scope = false);
+    pub(super) fn hide_from(&mut self, count: usize, why: &'static str) {
+        for variable in self.0.iter_mut().skip(count) {
+            variable.hidden.get_or_insert(why);
+        }
+    }
+
+    /// Takes a variable out of scope.
+    pub(super) fn hide(&mut self, slot: Slot, why: &'static str) {
+        if let Some(variable) = self.get_mut(slot) {
+            variable.hidden.get_or_insert(why);
+        }
+    }
+
+    /// Takes a variable back into scope.
+    pub(super) fn show(&mut self, slot: Slot) {
+        if let Some(variable) = self.get_mut(slot) {
+            variable.hidden = None;
+        }
     }
 }
 

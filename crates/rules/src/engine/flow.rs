@@ -1,17 +1,22 @@
 //! One flow: its log so far, and what follows from it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod calls;
+mod decide;
 
-use concert_wire::envelope::{Completion, ERROR, FAULT, Fault, Object, encode};
+use std::collections::HashMap;
+
+use concert_wire::envelope::Completion;
 use concert_wire::id::{ActionId, FiringId, FlowId};
-use concert_wire::{REQUESTING, RESPOND};
 use serde_json::Value;
 
+use self::calls::call_id;
+pub(super) use self::decide::Decision;
+use super::frames::{self, Answers, Ended, Frame, Sequence};
 use super::index::{Anchor, Index, KeyId, PatternRef};
 use super::matching::{self, Bindings, Completions};
-use super::{Context, Invocation, Limits, Logged};
-use crate::program::{Call, Out, Sync};
+use super::record::Halt;
+use super::{Context, Limits, Logged};
+use crate::program::Sync;
 
 /// A flow's log is folded from its beginning, so what is known of an entry depends on the entries before it alone.
 pub(super) struct Flow {
@@ -19,6 +24,8 @@ pub(super) struct Flow {
     context: Context,
     log: Vec<Entry>,
     by_id: HashMap<ActionId, usize>,
+    /// The entries of each action, in the order of the log.
+    by_key: Vec<(KeyId, Vec<usize>)>,
     firings: Vec<Firing>,
     /// The calls that are due, by the id of the action.
     calls: HashMap<ActionId, CallSite>,
@@ -26,9 +33,11 @@ pub(super) struct Flow {
     /// The first successful answer to the flow's request.
     answered_at: Option<usize>,
     /// The entry from which on nothing fires, and why.
-    limited: Option<(usize, &'static str)>,
+    halted: Option<(usize, Halt)>,
     complete_through: u64,
 }
+
+const TOO_MANY_FRAMES: &str = "a firing reached its limit of frames";
 
 struct Entry {
     seq: u64,
@@ -38,18 +47,39 @@ struct Entry {
     depth: u32,
     /// The calls that this entry makes due.
     due: Vec<ActionId>,
+    /// What fires here once its queries are answered.
+    undecided: Vec<Undecided>,
+    /// Why this entry is no firing record, though it stands where one would.
+    broken: Option<&'static str>,
+}
+
+/// A matched set of completions of a rule that asks queries.
+struct Undecided {
+    sync: usize,
+    causes: Vec<usize>,
 }
 
 struct Firing {
     id: FiringId,
     sync: usize,
     causes: Vec<usize>,
+    frames: Frames,
+}
+
+enum Frames {
+    /// The one frame that `when` binds; it is bound anew from the causes where it is needed.
+    Matched,
+    /// What the steps of `where` made of it.
+    Ended(Vec<Ended>),
 }
 
 /// Where a call stands: a completion's action id belongs to exactly one.
 #[derive(Clone, Copy)]
 struct CallSite {
     firing: usize,
+    /// The frame's number.
+    frame: usize,
+    sequence: Sequence,
     /// Counts the calls of `then`, and those of `else` after them.
     position: usize,
     /// The entry that made the call due.
@@ -58,23 +88,15 @@ struct CallSite {
     failed: Option<usize>,
 }
 
-/// A flow has one frame for each firing until a rule asks queries.
-const FRAME: u32 = 0;
-
 impl Completions for Flow {
     fn body(&self, number: usize) -> Option<&Completion> {
         self.log.get(number).map(|entry| &entry.body)
     }
 
-    fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> Vec<usize> {
-        let key = index.pattern_key(at);
-        self.log
-            .iter()
-            .take(newest)
-            .enumerate()
-            .filter(|(_, entry)| entry.key == key)
-            .map(|(number, _)| number)
-            .collect()
+    fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> &[usize] {
+        let numbers = index.pattern_key(at).map_or(&[][..], |key| self.of_key(key));
+        let before = numbers.partition_point(|number| *number < newest);
+        numbers.get(..before).unwrap_or_default()
     }
 }
 
@@ -85,11 +107,12 @@ impl Flow {
             context: Context::default(),
             log: Vec::new(),
             by_id: HashMap::new(),
+            by_key: Vec::new(),
             firings: Vec::new(),
             calls: HashMap::new(),
             anchors: Vec::new(),
             answered_at: None,
-            limited: None,
+            halted: None,
             complete_through: 0,
         }
     }
@@ -115,6 +138,11 @@ impl Flow {
         self.complete_through = self.complete_through.max(seq);
     }
 
+    fn of_key(&self, key: KeyId) -> &[usize] {
+        let found = self.by_key.iter().find(|(known, _)| *known == key);
+        found.map_or(&[], |(_, numbers)| numbers)
+    }
+
     fn number(&self, seq: u64) -> Option<usize> {
         self.log.binary_search_by_key(&seq, |entry| entry.seq).ok()
     }
@@ -124,9 +152,14 @@ impl Flow {
         let number = self.log.len();
         let key = index.key(&logged.concept, &logged.action);
         let site = self.calls.get(&logged.id).copied();
-        let depth = site
-            .and_then(|site| self.log.get(site.cause))
-            .map_or(0, |cause| cause.depth + 1);
+        let is_record = index.is_record(key);
+        let cause = match site {
+            Some(site) => self.log.get(site.cause).map(|cause| cause.depth + 1),
+            // A record stands beside its cause; what it leads to is one deeper, as for any other firing.
+            None if is_record => self.recorded_cause(&logged).map(|cause| cause.depth),
+            None => None,
+        };
+        let depth = cause.unwrap_or(0);
         if logged.id == self.id.root() {
             self.context = logged.context;
         }
@@ -142,51 +175,116 @@ impl Flow {
             body: logged.body,
             depth,
             due: Vec::new(),
+            undecided: Vec::new(),
+            broken: None,
         });
-        if number + 1 >= limits.actions_per_flow {
-            self.limited
-                .get_or_insert((number, "the flow reached its limit of actions"));
-        } else if depth >= limits.depth {
-            self.limited
-                .get_or_insert((number, "the flow reached its limit of depth"));
+        if let Some(key) = key {
+            match self.by_key.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, numbers)) => numbers.push(number),
+                None => self.by_key.push((key, vec![number])),
+            }
         }
-        if self.limited.is_none() {
-            self.fire(index, number, key);
+        if number + 1 >= limits.actions_per_flow {
+            self.limit(number, "the flow reached its limit of actions");
+        } else if depth >= limits.depth {
+            self.limit(number, "the flow reached its limit of depth");
+        }
+        if self.halted.is_some() {
+            return;
+        }
+        if is_record {
+            self.take_record(index, number);
+        } else {
+            self.fire(index, limits, number, key);
             self.go_on(index, number, site);
         }
     }
 
+    fn limit(&mut self, number: usize, why: &str) {
+        self.halted.get_or_insert_with(|| (number, Halt::limit(why)));
+    }
+
     /// Finds the firings whose newest cause is this entry.
-    fn fire(&mut self, index: &Index, number: usize, key: Option<KeyId>) {
+    fn fire(&mut self, index: &Index, limits: &Limits, number: usize, key: Option<KeyId>) {
         let (Some(key), Some(entry)) = (key, self.log.get(number)) else {
             return;
         };
         let candidates = index.candidates(key, &entry.body, &mut self.anchors);
         for at in candidates {
+            let Some(sync) = index.syncs.get(at.sync) else { continue };
             for causes in matching::assignments(self, index, at, number) {
-                let Some(sync) = index.syncs.get(at.sync) else { continue };
-                let ids = causes
-                    .iter()
-                    .filter_map(|cause| self.log.get(*cause))
-                    .map(|entry| entry.id);
-                let id = FiringId::of(self.id, &sync.name, ids);
-                self.firings.push(Firing {
-                    id,
-                    sync: at.sync,
-                    causes,
-                });
-                let firing = self.firings.len() - 1;
-                self.make_due(
-                    number,
-                    CallSite {
-                        firing,
-                        position: 0,
-                        cause: number,
-                        failed: None,
-                    },
-                );
+                if index.asks(at.sync) {
+                    if let Some(entry) = self.log.get_mut(number) {
+                        entry.undecided.push(Undecided { sync: at.sync, causes });
+                    }
+                    continue;
+                }
+                let frames = if sync.steps.is_empty() {
+                    Frames::Matched
+                } else {
+                    let matched = self.matched(sync, &causes);
+                    match frames::run(sync, matched, &Answers::default(), limits.frames_per_firing) {
+                        Ok(ended) => Frames::Ended(ended),
+                        // A rule that asks nothing is stopped by nothing else.
+                        Err(_) => return self.limit(number, TOO_MANY_FRAMES),
+                    }
+                };
+                self.add_firing(index, number, at.sync, causes, frames);
             }
         }
+    }
+
+    /// The id of a rule's firing at these entries.
+    fn firing_id(&self, sync: &Sync, causes: &[usize]) -> FiringId {
+        let ids = causes
+            .iter()
+            .filter_map(|cause| self.log.get(*cause))
+            .map(|entry| entry.id);
+        FiringId::of(self.id, &sync.name, ids)
+    }
+
+    /// Makes the first call of each frame due.
+    fn add_firing(&mut self, index: &Index, number: usize, sync: usize, causes: Vec<usize>, frames: Frames) {
+        let Some(rule) = index.syncs.get(sync) else { return };
+        let id = self.firing_id(rule, &causes);
+        let sequences: Vec<Sequence> = match &frames {
+            Frames::Matched => vec![Sequence::Then],
+            Frames::Ended(ended) => ended.iter().map(|ended| ended.sequence).collect(),
+        };
+        self.firings.push(Firing {
+            id,
+            sync,
+            causes,
+            frames,
+        });
+        let firing = self.firings.len() - 1;
+        for (frame, sequence) in sequences.into_iter().enumerate() {
+            let site = CallSite {
+                firing,
+                frame,
+                sequence,
+                position: 0,
+                cause: number,
+                failed: None,
+            };
+            self.make_due(number, site);
+        }
+    }
+
+    fn ids(&self, entries: &[usize]) -> Vec<ActionId> {
+        let entries = entries.iter().filter_map(|number| self.log.get(*number));
+        entries.map(|entry| entry.id).collect()
+    }
+
+    /// The frame that `when` binds.
+    fn matched(&self, sync: &Sync, causes: &[usize]) -> Frame {
+        let mut bindings: Bindings = vec![None; sync.variables.len()];
+        for (pattern, cause) in sync.when.iter().zip(causes) {
+            if let Some(entry) = self.log.get(*cause) {
+                matching::bind(pattern, &entry.body, &mut bindings);
+            }
+        }
+        bindings.into_iter().map(Option::<&Value>::cloned).collect()
     }
 
     /// Finds the next call of the sequence that this entry's action belongs to.
@@ -214,12 +312,11 @@ impl Flow {
             },
             (true, Some(_)) => return,
         };
-        let end = sync.then.len()
-            + if next.failed.is_some() {
-                sync.otherwise.as_ref().map_or(0, |o| o.calls.len())
-            } else {
-                0
-            };
+        let end = match (site.sequence, next.failed) {
+            (Sequence::Else(_), _) => 1,
+            (Sequence::Then, None) => sync.then.len(),
+            (Sequence::Then, Some(_)) => sync.then.len() + sync.otherwise.as_ref().map_or(0, |o| o.calls.len()),
+        };
         if next.position < end {
             self.make_due(number, next);
         }
@@ -229,169 +326,10 @@ impl Flow {
         let Some(firing) = self.firings.get(site.firing) else {
             return;
         };
-        let id = call_id(firing.id, site.position);
+        let id = call_id(firing.id, site.frame, site.position);
         if let Some(entry) = self.log.get_mut(number) {
             entry.due.push(id);
             self.calls.entry(id).or_insert(site);
         }
-    }
-
-    /// What the completion `seq` brings about and is not done yet.
-    pub(super) fn invocations(&self, index: &Index, limits: &Limits, seq: u64) -> Vec<Invocation> {
-        let Some(number) = self.number(seq) else {
-            return Vec::new();
-        };
-        let Some(entry) = self.log.get(number) else {
-            return Vec::new();
-        };
-        let limited = self.limited.filter(|(from, _)| *from <= number);
-        let mut found: Vec<Invocation> = match limited {
-            Some((_, why)) => self.limit_response(index, number, why).into_iter().collect(),
-            None if entry.due.is_empty() => self.fault_response(index, number).into_iter().collect(),
-            None => {
-                let due = entry.due.iter().filter(|id| !self.by_id.contains_key(*id));
-                due.filter_map(|id| self.invocation(index, *id)).collect()
-            }
-        };
-        for invocation in &mut found {
-            if invocation.body.len() > limits.body_bytes
-                && let Some(response) = self.limit_response(index, number, "a body reached its limit of size")
-            {
-                *invocation = response;
-            }
-        }
-        found.retain(|invocation| {
-            invocation.body.len() <= limits.body_bytes && !self.by_id.contains_key(&invocation.id)
-        });
-        found
-    }
-
-    fn invocation(&self, index: &Index, id: ActionId) -> Option<Invocation> {
-        let site = self.calls.get(&id)?;
-        let firing = self.firings.get(site.firing)?;
-        let sync = index.syncs.get(firing.sync)?;
-        let call = call_at(sync, site.position)?;
-        let frame = self.frame(sync, firing, site);
-        let mut input = Object::with_capacity(call.args.len());
-        for arg in &call.args {
-            let value = arg.value.eval(&frame);
-            if !(arg.omit_null && value.is_null()) {
-                input.insert(arg.key.to_string(), value);
-            }
-        }
-        let causes = firing
-            .causes
-            .iter()
-            .filter_map(|cause| self.log.get(*cause))
-            .map(|entry| entry.id)
-            .collect();
-        Some(Invocation {
-            flow: self.id,
-            concept: call.concept.clone(),
-            action: call.action.clone(),
-            id,
-            body: encode(&input),
-            sync: sync.name.clone(),
-            causes,
-            context: self.context.clone(),
-        })
-    }
-
-    /// The variables as they are bound when the call at `site` is made.
-    fn frame(&self, sync: &Sync, firing: &Firing, site: &CallSite) -> Vec<Option<Value>> {
-        let mut bindings: Bindings = vec![None; sync.variables.len()];
-        for (pattern, cause) in sync.when.iter().zip(&firing.causes) {
-            if let Some(entry) = self.log.get(*cause) {
-                matching::bind(pattern, &entry.body, &mut bindings);
-            }
-        }
-        let mut frame: Vec<Option<Value>> = bindings.into_iter().map(Option::<&Value>::cloned).collect();
-        let mut take = |outs: &[Out], entry: Option<&Entry>| {
-            for out in outs {
-                let value = entry.and_then(|entry| entry.body.output.get(&*out.key)).cloned();
-                if let Some(slot) = frame.get_mut(out.slot) {
-                    *slot = value;
-                }
-            }
-        };
-        for position in 0..site.position {
-            let entry = self
-                .by_id
-                .get(&call_id(firing.id, position))
-                .and_then(|number| self.log.get(*number));
-            if let (Some(call), Some(entry)) = (call_at(sync, position), entry.filter(|entry| !entry.body.is_failure()))
-            {
-                take(&call.outs, Some(entry));
-            }
-        }
-        if let (Some(otherwise), Some(failed)) = (&sync.otherwise, site.failed) {
-            take(&otherwise.outs, self.log.get(failed));
-        }
-        frame
-    }
-
-    /// The router's own answer to a failure that no spec declares and no rule answers, so that nobody waits for nothing.
-    fn fault_response(&self, index: &Index, number: usize) -> Option<Invocation> {
-        let entry = self.log.get(number)?;
-        let declared = index.can_fail(entry.key) && !entry.body.output.contains_key(FAULT);
-        if !entry.body.is_failure() || declared || index.is_respond(entry.key) {
-            return None;
-        }
-        let fault = Fault::of(&entry.body.output).unwrap_or(Fault::Invalid);
-        let (concept, action) = index.name(entry.key);
-        let error = match fault {
-            Fault::Deadline => "The request was not finished in time.".to_owned(),
-            Fault::Unavailable => "The service is not available now.".to_owned(),
-            Fault::Invalid => format!("The action {concept}.{action} failed."),
-        };
-        self.answer(index, number, entry.id.fault_response(), fault.status(), error, "fault")
-    }
-
-    fn limit_response(&self, index: &Index, number: usize, why: &str) -> Option<Invocation> {
-        let error = format!("The request was stopped: {why}.");
-        self.answer(index, number, self.id.limit_response(), 508, error, "limit")
-    }
-
-    /// A respond to the flow's request, if the flow began with one and nothing up to `number` has answered it.
-    fn answer(
-        &self,
-        index: &Index,
-        number: usize,
-        id: ActionId,
-        status: u16,
-        error: String,
-        name: &str,
-    ) -> Option<Invocation> {
-        let root = self.log.first().filter(|root| index.is_request(root.key))?;
-        let request = root.body.output.get("request")?.clone();
-        if self.answered_at.is_some_and(|answered| answered <= number) {
-            return None;
-        }
-        let input = Object::from_iter([
-            ("request".to_owned(), request),
-            ("status".to_owned(), Value::from(status)),
-            (ERROR.to_owned(), Value::String(error)),
-        ]);
-        Some(Invocation {
-            flow: self.id,
-            concept: REQUESTING.into(),
-            action: RESPOND.into(),
-            id,
-            body: encode(&input),
-            sync: Arc::from(format!("Concert.{name}")),
-            causes: self.log.get(number).map(|entry| entry.id).into_iter().collect(),
-            context: self.context.clone(),
-        })
-    }
-}
-
-fn call_id(firing: FiringId, position: usize) -> ActionId {
-    ActionId::of_call(firing, FRAME, u32::try_from(position).unwrap_or(u32::MAX))
-}
-
-fn call_at(sync: &Sync, position: usize) -> Option<&Call> {
-    match sync.then.get(position) {
-        Some(call) => Some(call),
-        None => sync.otherwise.as_ref()?.calls.get(position - sync.then.len()),
     }
 }

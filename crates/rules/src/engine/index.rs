@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use concert_wire::envelope::Completion;
-use concert_wire::{REQUEST, REQUESTING, RESPOND};
+use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 use serde_json::Value;
 
 use crate::program::{Outcome, Pattern, Program, Sync, Test};
@@ -53,6 +53,11 @@ pub(super) struct Index {
     pattern_keys: Vec<Vec<KeyId>>,
     request: KeyId,
     respond: KeyId,
+    record: KeyId,
+    pub(super) version: Arc<str>,
+    /// The rules that ask queries.
+    asking: Vec<bool>,
+    by_name: HashMap<Arc<str>, usize>,
 }
 
 impl Index {
@@ -64,9 +69,19 @@ impl Index {
             pattern_keys: Vec::new(),
             request: KeyId(0),
             respond: KeyId(0),
+            record: KeyId(0),
+            version: program.version.as_str().into(),
+            asking: program.syncs.iter().map(|sync| sync.asks()).collect(),
+            by_name: program
+                .syncs
+                .iter()
+                .enumerate()
+                .map(|(number, sync)| (sync.name.clone(), number))
+                .collect(),
         };
         index.request = index.intern(&REQUESTING.into(), &REQUEST.into());
         index.respond = index.intern(&REQUESTING.into(), &RESPOND.into());
+        index.record = index.intern(&RESERVED_CONCEPT.into(), &FIRED.into());
         for concept in &program.concepts {
             for action in &concept.actions {
                 let key = index.intern(&concept.name, &action.name);
@@ -175,6 +190,22 @@ impl Index {
 
     pub(super) fn is_respond(&self, key: Option<KeyId>) -> bool {
         key == Some(self.respond)
+    }
+
+    /// Whether this is a firing record.
+    pub(super) fn is_record(&self, key: Option<KeyId>) -> bool {
+        key == Some(self.record)
+    }
+
+    /// Whether a rule asks queries.
+    pub(super) fn asks(&self, sync: usize) -> bool {
+        self.asking.get(sync).copied().unwrap_or(false)
+    }
+
+    /// The rule of a name, with its number.
+    pub(super) fn sync_named(&self, name: &str) -> Option<(usize, &Sync)> {
+        let number = *self.by_name.get(name)?;
+        Some((number, self.syncs.get(number)?))
     }
 
     /// Whether the spec declares that the action can fail.

@@ -17,7 +17,7 @@ pub(super) trait Completions {
     /// The completion with this number.
     fn body(&self, number: usize) -> Option<&Completion>;
     /// The numbers of an action's completions before `newest`, in the order of the log.
-    fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> Vec<usize>;
+    fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> &[usize];
 }
 
 /// All assignments of completions to the patterns of a rule in which the pattern `at` takes the completion `newest` and the others take older ones, each its own.
@@ -71,14 +71,11 @@ impl<'a, F: Completions> Join<'a, F> {
             return;
         }
         let flow = self.flow;
-        for number in flow.of_action(
-            PatternRef {
-                pattern: position,
-                ..self.at
-            },
-            self.index,
-            self.newest,
-        ) {
+        let at = PatternRef {
+            pattern: position,
+            ..self.at
+        };
+        for &number in flow.of_action(at, self.index, self.newest) {
             let Some(body) = flow.body(number) else { continue };
             let mut extended = bindings.clone();
             if !self.chosen.contains(&number) && bind(pattern, body, &mut extended) {
@@ -105,7 +102,8 @@ pub(super) fn bind<'a>(pattern: &Pattern, body: &'a Completion, bindings: &mut B
             .all(|demand| holds(demand, &body.output, bindings))
 }
 
-fn holds<'a>(demand: &Match, object: &'a Object, bindings: &mut Bindings<'a>) -> bool {
+/// Holds one key of an object to a demand, and binds its variable.
+pub(super) fn holds<'a>(demand: &Match, object: &'a Object, bindings: &mut Bindings<'a>) -> bool {
     let value = match object.get(&*demand.key) {
         Some(value) => value,
         None if demand.optional => NULL,

@@ -1,5 +1,6 @@
 //! The engine against small programs, step by step, and against a world that delivers as badly as a queue may.
 
+mod steps;
 mod world;
 
 use serde_json::{Value, json};
@@ -21,6 +22,12 @@ actions
         effects adds a Parcel
     note (text: String) : ()
         effects adds a Note
+queries
+    _stock (item: String) : (count: Number)
+    _owner (item: String) : (user: User)?
+    _tags (item: String) : (tag: String)*
+    _friends (user: User) : (friend: User)*
+    _events (user: User) : (event: String)*
 ";
 
 fn program(syncs: &str) -> Program {
@@ -50,6 +57,9 @@ struct Bench {
     engine: Engine,
     flow: FlowId,
     seq: u64,
+    /// The rows that queries answer with, by `_query {input}`.
+    rows: HashMap<String, Value>,
+    asked: Vec<String>,
 }
 
 impl Bench {
@@ -62,7 +72,14 @@ impl Bench {
             engine: Engine::new(&program(syncs), limits),
             flow: ActionId::injected("S", 1, 1).as_root(),
             seq: 0,
+            rows: HashMap::new(),
+            asked: Vec::new(),
         }
+    }
+
+    /// Says what a query answers with from now on.
+    fn answer(&mut self, query: &str, input: Value, rows: Value) {
+        self.rows.insert(format!("{query} {input}"), rows);
     }
 
     fn logged(&mut self, name: &str, id: ActionId, input: Value, output: Value) -> Logged {
@@ -96,25 +113,54 @@ impl Bench {
         self.deliver(logged)
     }
 
-    /// What a delivery brings about; the acknowledgement must come after all of it, and only then.
+    /// What a delivery brings about; the acknowledgement must come after all of it, and only then. Queries are answered, and a firing record is delivered as well.
     fn deliver(&mut self, logged: Logged) -> Vec<Invocation> {
         let seq = logged.seq;
-        let effects = self.engine.step(Event::Delivered(logged));
         let mut found = Vec::new();
-        for effect in &effects {
-            match effect {
-                Effect::Invoke { invocation, .. } => found.push(invocation.clone()),
-                Effect::Ack { .. } => assert_eq!(effects.len(), 1, "acknowledged too early"),
+        let mut records = Vec::new();
+        let mut effects = self.engine.step(Event::Delivered(logged));
+        let mut to_store = 0;
+        let mut acknowledged = false;
+        while !effects.is_empty() || to_store > 0 {
+            if effects.is_empty() {
+                to_store -= 1;
+                effects = self.engine.step(Event::Stored { seq });
+                continue;
+            }
+            assert!(!acknowledged, "acknowledged too early");
+            match effects.remove(0) {
+                Effect::Invoke { invocation, .. } => {
+                    to_store += 1;
+                    found.push(invocation);
+                }
+                Effect::Record { record, .. } => {
+                    to_store += 1;
+                    records.push(record);
+                }
+                Effect::Ask { question, .. } => {
+                    let key = format!("{} {}", question.query, Value::Object(question.input.clone()));
+                    let rows = self.rows.get(&key).unwrap_or_else(|| panic!("no rows for {key}"));
+                    let rows = serde_json::from_value(rows.clone()).unwrap();
+                    self.asked.push(key);
+                    effects.extend(self.engine.step(Event::Answered { seq, question, rows }));
+                }
+                Effect::Ack { .. } => {
+                    assert_eq!(to_store, 0, "acknowledged too early");
+                    acknowledged = true;
+                }
                 other => panic!("{other:?}"),
             }
         }
-        for number in 1..=found.len() {
-            let expected = if number == found.len() {
-                vec![Effect::Ack { seq }]
-            } else {
-                vec![]
-            };
-            assert_eq!(self.engine.step(Event::Stored { seq }), expected);
+        assert!(acknowledged);
+        for record in records {
+            let body: Value = serde_json::from_slice(&record.body).unwrap();
+            let logged = self.logged(
+                "Concert.fired",
+                record.id,
+                body["input"].clone(),
+                body["output"].clone(),
+            );
+            found.extend(self.deliver(logged));
         }
         found
     }

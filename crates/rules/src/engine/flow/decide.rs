@@ -1,0 +1,137 @@
+//! The rules that ask queries: what they make of a completion, and the record that it is written down in.
+
+use concert_wire::envelope::encode;
+
+use super::{Entry, Flow, Frames, TOO_MANY_FRAMES};
+use crate::engine::frames::{self, Answers, Question, Stop};
+use crate::engine::index::Index;
+use crate::engine::record::{self, Content, Halt, Recorded};
+use crate::engine::{Limits, Logged, Record};
+
+/// What became of the rules that ask queries at a completion.
+pub(in crate::engine) enum Decision {
+    /// These must be asked first.
+    Ask(Vec<Question>),
+    /// This is to be written down.
+    Record(Record),
+    /// Nothing fires.
+    Nothing,
+}
+
+impl Flow {
+    /// The entry that a record is of, if its id says so, too.
+    pub(super) fn recorded_cause(&self, record: &Logged) -> Option<&Entry> {
+        let cause = record::cause(&record.body).filter(|cause| cause.firing_record() == record.id)?;
+        self.log.get(*self.by_id.get(&cause)?)
+    }
+
+    /// Makes the calls of a firing record due.
+    pub(super) fn take_record(&mut self, index: &Index, number: usize) {
+        let Some(entry) = self.log.get(number) else { return };
+        let cause = record::cause(&entry.body).filter(|cause| cause.firing_record() == entry.id);
+        let known = cause.is_some_and(|cause| self.by_id.contains_key(&cause));
+        let content = record::decode(&entry.body, |name| index.sync_named(name)).filter(|_| known);
+        match content {
+            None => {
+                if let Some(entry) = self.log.get_mut(number) {
+                    entry.broken = Some("this is no firing record of this flow and its rules");
+                }
+            }
+            Some(Content::Halt(halt)) => {
+                self.halted.get_or_insert((number, halt));
+            }
+            Some(Content::Firings(firings)) => {
+                for Recorded { sync, causes, frames } in firings {
+                    let causes = causes.iter().filter_map(|id| self.by_id.get(id)).copied().collect();
+                    self.add_firing(index, number, sync, causes, Frames::Ended(frames));
+                }
+            }
+        }
+    }
+
+    /// Whether rules that ask queries wait for a decision at the completion `seq`.
+    pub(in crate::engine) fn is_undecided(&self, seq: u64) -> bool {
+        let Some(entry) = self.number(seq).and_then(|number| self.log.get(number)) else {
+            return false;
+        };
+        !entry.undecided.is_empty()
+            && !self.is_halted_at(entry.seq)
+            && !self.by_id.contains_key(&entry.id.firing_record())
+    }
+
+    fn is_halted_at(&self, seq: u64) -> bool {
+        let from = self.halted.as_ref().and_then(|(from, _)| self.log.get(*from));
+        from.is_some_and(|from| from.seq <= seq)
+    }
+
+    /// Why the message `seq` is a dead letter.
+    pub(in crate::engine) fn broken(&self, seq: u64) -> Option<&'static str> {
+        self.log.get(self.number(seq)?)?.broken
+    }
+
+    /// What the rules that ask queries make of the completion `seq`, given these answers.
+    pub(in crate::engine) fn decide(&self, index: &Index, limits: &Limits, seq: u64, answers: &Answers) -> Decision {
+        let Some(entry) = self.number(seq).and_then(|number| self.log.get(number)) else {
+            return Decision::Nothing;
+        };
+        let mut questions: Vec<Question> = Vec::new();
+        let mut firings = Vec::new();
+        let mut limit = None;
+        for undecided in &entry.undecided {
+            let Some(sync) = index.syncs.get(undecided.sync) else {
+                continue;
+            };
+            let matched = self.matched(sync, &undecided.causes);
+            match frames::run(sync, matched, answers, limits.frames_per_firing) {
+                Err(Stop::Ask(more)) => {
+                    for question in more {
+                        if !questions.contains(&question) {
+                            questions.push(question);
+                        }
+                    }
+                }
+                Err(Stop::TooMany) => limit = Some(TOO_MANY_FRAMES),
+                Ok(ended) if ended.is_empty() => {}
+                Ok(frames) => firings.push(Recorded {
+                    sync: undecided.sync,
+                    causes: self.ids(&undecided.causes),
+                    frames,
+                }),
+            }
+        }
+        if let Some(why) = limit {
+            return Decision::Record(self.record(index, entry, &Content::Halt(Halt::limit(why))));
+        }
+        if !questions.is_empty() {
+            return Decision::Ask(questions);
+        }
+        if firings.is_empty() {
+            return Decision::Nothing;
+        }
+        let record = self.record(index, entry, &Content::Firings(firings));
+        if record.body.len() > limits.body_bytes {
+            let halt = Halt::limit("the frames of a firing reached the limit of size");
+            return Decision::Record(self.record(index, entry, &Content::Halt(halt)));
+        }
+        Decision::Record(record)
+    }
+
+    /// What follows when a query of the completion `seq` will never be answered.
+    pub(in crate::engine) fn halt(&self, index: &Index, seq: u64, why: &str) -> Decision {
+        match self.number(seq).and_then(|number| self.log.get(number)) {
+            Some(entry) => Decision::Record(self.record(index, entry, &Content::Halt(Halt::refused(why)))),
+            None => Decision::Nothing,
+        }
+    }
+
+    fn record(&self, index: &Index, cause: &Entry, content: &Content) -> Record {
+        let find = |number: usize| index.syncs.get(number).map(|sync| &**sync);
+        let body = record::encode(cause.id, &index.version, content, find);
+        Record {
+            flow: self.id,
+            id: cause.id.firing_record(),
+            body: encode(&body),
+            context: self.context.clone(),
+        }
+    }
+}

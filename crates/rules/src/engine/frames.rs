@@ -1,0 +1,289 @@
+//! The steps of `where`: from the frame that `when` bound to the frames that `then` is run in.
+//!
+//! A run is a pure function of that frame and of the queries' answers. One that lacks answers says which it can ask for now, and is run anew when they are there:
+//! the frames that are ready for the same step ask together.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use concert_wire::envelope::Object;
+use concert_wire::value::canonical;
+use serde_json::Value;
+
+use super::matching::{self, Bindings};
+use crate::program::{Arg, Gathered, Join, Query, Slot, Step, Sync};
+
+/// The variables of a rule, by slot.
+pub(super) type Frame = Vec<Option<Value>>;
+
+/// A query with its input, asked once for each completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Who is asked.
+    pub concept: Arc<str>,
+    /// The query.
+    pub query: Arc<str>,
+    /// Its input.
+    pub input: Object,
+}
+
+impl Question {
+    /// The same for questions that are the same.
+    fn key(&self) -> String {
+        let input = Value::Object(self.input.clone());
+        format!("{}.{} {}", self.concept, self.query, canonical(&input))
+    }
+}
+
+/// The rows that queries answered with.
+#[derive(Debug, Default)]
+pub(super) struct Answers(HashMap<String, Vec<Object>>);
+
+impl Answers {
+    pub(super) fn add(&mut self, question: &Question, rows: Vec<Object>) {
+        // The first answer stands: all rules of a completion see the same.
+        self.0.entry(question.key()).or_insert(rows);
+    }
+
+    fn get(&self, question: &Question) -> Option<&Vec<Object>> {
+        self.0.get(&question.key())
+    }
+}
+
+/// What follows in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sequence {
+    /// The calls of `then`, and those of `else (error)`.
+    Then,
+    /// The call of a step's `else`, by its number.
+    Else(usize),
+}
+
+/// A frame at its end.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ended {
+    pub(super) sequence: Sequence,
+    /// Only the variables that its calls use.
+    pub(super) frame: Frame,
+}
+
+/// Why a run has no end yet, or none at all.
+#[derive(Debug, PartialEq)]
+pub(super) enum Stop {
+    /// These answers are missing.
+    Ask(Vec<Question>),
+    /// There are more frames than a firing may have.
+    TooMany,
+}
+
+/// Runs the steps of a rule from one frame. Frames that end alike are one.
+pub(super) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> Result<Vec<Ended>, Stop> {
+    let mut run = Run {
+        answers,
+        most,
+        missing: Vec::new(),
+        otherwise: Vec::new(),
+    };
+    let left = run.steps(&sync.steps, vec![frame])?;
+    if !run.missing.is_empty() {
+        return Err(Stop::Ask(run.missing));
+    }
+    let mut ended = Vec::new();
+    let mut seen = HashSet::new();
+    let mut end = |sequence, frame: &Frame, kept: &[Slot]| {
+        let frame = project(frame, kept);
+        let values = frame
+            .iter()
+            .map(|value| value.as_ref().map_or(Value::Null, Clone::clone));
+        let number = match sequence {
+            Sequence::Then => None,
+            Sequence::Else(number) => Some(number),
+        };
+        if seen.insert((number, canonical(&values.collect()))) {
+            ended.push(Ended { sequence, frame });
+        }
+    };
+    for (number, frame) in &run.otherwise {
+        if let Some(call) = sync.elses.get(*number) {
+            end(Sequence::Else(*number), frame, &used(&call.args));
+        }
+    }
+    for frame in &left {
+        end(Sequence::Then, frame, &sync.kept);
+    }
+    if ended.len() > most {
+        return Err(Stop::TooMany);
+    }
+    Ok(ended)
+}
+
+fn used(args: &[Arg]) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    for arg in args {
+        arg.value.variables(&mut |slot| slots.push(slot));
+    }
+    slots
+}
+
+fn project(frame: &Frame, kept: &[Slot]) -> Frame {
+    let keep = |(slot, value): (Slot, &Option<Value>)| value.clone().filter(|_| kept.contains(&slot));
+    frame.iter().enumerate().map(keep).collect()
+}
+
+/// The input that arguments make in a frame.
+pub(super) fn input(args: &[Arg], frame: &Frame) -> Object {
+    let mut input = Object::with_capacity(args.len());
+    for arg in args {
+        let value = arg.value.eval(frame);
+        if !(arg.omit_null && value.is_null()) {
+            input.insert(arg.key.to_string(), value);
+        }
+    }
+    input
+}
+
+struct Run<'a> {
+    answers: &'a Answers,
+    most: usize,
+    missing: Vec<Question>,
+    /// The frames that ended in the `else` of a step.
+    otherwise: Vec<(usize, Frame)>,
+}
+
+impl Run<'_> {
+    /// The frames after the steps. Those that wait for an answer are left out; what they wait for is then in `missing`.
+    fn steps(&mut self, steps: &[Step], mut frames: Vec<Frame>) -> Result<Vec<Frame>, Stop> {
+        for step in steps {
+            frames = self.step(step, frames)?;
+            if frames.len() > self.most {
+                return Err(Stop::TooMany);
+            }
+        }
+        Ok(frames)
+    }
+
+    fn step(&mut self, step: &Step, frames: Vec<Frame>) -> Result<Vec<Frame>, Stop> {
+        let mut left = Vec::with_capacity(frames.len());
+        match step {
+            Step::Query { join, query, otherwise } => {
+                for frame in frames {
+                    self.query(*join, query, *otherwise, frame, &mut left);
+                    if left.len() > self.most {
+                        return Err(Stop::TooMany);
+                    }
+                }
+            }
+            Step::Let(slot, value) => {
+                for frame in frames {
+                    let value = value.eval(&frame);
+                    left.push(with(frame, *slot, value));
+                }
+            }
+            Step::Each(slot, list) => {
+                for frame in frames {
+                    let Value::Array(items) = list.eval(&frame) else {
+                        continue;
+                    };
+                    if left.len() + items.len() > self.most {
+                        return Err(Stop::TooMany);
+                    }
+                    left.extend(items.into_iter().map(|item| with(frame.clone(), *slot, item)));
+                }
+            }
+            Step::Filter { condition, otherwise } => {
+                for frame in frames {
+                    if condition.eval(&frame) == Value::Bool(true) {
+                        left.push(frame);
+                    } else {
+                        self.leaves_nothing(*otherwise, frame);
+                    }
+                }
+            }
+            Step::Collect { body, gathered, into } => {
+                let mut inner = 0;
+                for frame in frames {
+                    let found = self.steps(body, vec![frame.clone()])?;
+                    inner += found.len();
+                    if inner > self.most {
+                        return Err(Stop::TooMany);
+                    }
+                    let list = found.iter().map(|found| gather(gathered, found)).collect();
+                    left.push(with(frame, *into, list));
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    fn query(&mut self, join: Join, query: &Query, otherwise: Option<usize>, frame: Frame, left: &mut Vec<Frame>) {
+        let question = Question {
+            concept: query.concept.clone(),
+            query: query.name.clone(),
+            input: input(&query.args, &frame),
+        };
+        let Some(rows) = self.answers.get(&question) else {
+            if !self.missing.contains(&question) {
+                self.missing.push(question);
+            }
+            return;
+        };
+        let mut fitting = rows.iter().filter_map(|row| fit(query, row, &frame)).peekable();
+        match join {
+            Join::Rows if fitting.peek().is_some() => left.extend(fitting),
+            Join::Optional if fitting.peek().is_some() => left.extend(fitting),
+            Join::Optional => {
+                drop(fitting);
+                let slots = query.output.iter().filter_map(|demand| demand.slot());
+                left.push(slots.fold(frame, |frame, slot| with(frame, slot, Value::Null)));
+            }
+            Join::Some if fitting.peek().is_some() => {
+                drop(fitting);
+                left.push(frame);
+            }
+            Join::No if fitting.peek().is_none() => {
+                drop(fitting);
+                left.push(frame);
+            }
+            Join::Rows | Join::Some | Join::No => {
+                drop(fitting);
+                self.leaves_nothing(otherwise, frame);
+            }
+        }
+    }
+
+    fn leaves_nothing(&mut self, otherwise: Option<usize>, frame: Frame) {
+        if let Some(number) = otherwise {
+            self.otherwise.push((number, frame));
+        }
+    }
+}
+
+fn with(mut frame: Frame, slot: Slot, value: Value) -> Frame {
+    if let Some(place) = frame.get_mut(slot) {
+        *place = Some(value);
+    }
+    frame
+}
+
+/// The frame with what a row binds, if the row is what the query demands.
+fn fit(query: &Query, row: &Object, frame: &Frame) -> Option<Frame> {
+    let mut bindings: Bindings = frame.iter().map(Option::as_ref).collect();
+    let fits = query
+        .output
+        .iter()
+        .all(|demand| matching::holds(demand, row, &mut bindings));
+    fits.then(|| bindings.into_iter().map(Option::<&Value>::cloned).collect())
+}
+
+fn gather(gathered: &Gathered, frame: &Frame) -> Value {
+    let value = |slot: Slot| frame.get(slot).cloned().flatten().unwrap_or(Value::Null);
+    match gathered {
+        Gathered::Values(slot) => value(*slot),
+        Gathered::Records(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(key, slot)| (key.to_string(), value(*slot)))
+                .collect(),
+        ),
+    }
+}
