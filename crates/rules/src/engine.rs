@@ -10,6 +10,7 @@ mod frames;
 mod index;
 mod matching;
 mod record;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use concert_wire::IN_FORCE;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 use lru::LruCache;
@@ -25,7 +27,8 @@ use lru::LruCache;
 use self::flow::{Decision, Flow};
 use self::frames::Answers;
 pub use self::frames::Question;
-use self::index::Index;
+pub use self::versions::Version;
+use self::versions::{Missing, Versions};
 use crate::program::Program;
 
 /// What bounds a flow and the engine's memory.
@@ -113,6 +116,19 @@ pub enum Event {
         /// The flow that was asked for.
         flow: FlowId,
     },
+    /// The answer to [`Effect::ReadRules`], complete through a sequence.
+    RulesRead {
+        /// What was read is complete up to this sequence of the log.
+        through: u64,
+        /// From which sequence on which version is in force, in any order.
+        history: Vec<(u64, Version)>,
+    },
+    /// What was in force when cannot be read now.
+    RulesUnreadable,
+    /// The answer to [`Effect::FetchRules`].
+    RulesFetched(Arc<Program>),
+    /// A version of the rules cannot be had now.
+    RulesUnavailable,
     /// The rows that answer an [`Effect::Ask`].
     Answered {
         /// The completion whose rules asked.
@@ -155,6 +171,23 @@ pub enum Effect {
         flow: FlowId,
         /// A read that does not reach this sequence is repeated.
         at_least: u64,
+    },
+    /// Read which rules were in force when, at least up to this sequence of the log; answer with [`Event::RulesRead`] or [`Event::RulesUnreadable`].
+    ReadRules {
+        /// The sequence.
+        at_least: u64,
+    },
+    /// Fetch the rules of a version; answer with [`Event::RulesFetched`] or [`Event::RulesUnavailable`].
+    FetchRules {
+        /// The version.
+        version: Version,
+    },
+    /// Rules were put in force: keep that in mind for routers that come when the message is gone from the log, then answer with [`Event::Stored`] or [`Event::NotStored`].
+    Adopt {
+        /// The message.
+        seq: u64,
+        /// The version.
+        version: Version,
     },
     /// Publish an invocation; answer with [`Event::Stored`] or [`Event::NotStored`].
     Invoke {
@@ -259,7 +292,9 @@ struct Thinking {
 
 /// See the module's text.
 pub struct Engine {
-    index: Index,
+    versions: Versions,
+    /// Deliveries that wait for rules.
+    parked: Vec<Logged>,
     limits: Limits,
     flows: LruCache<FlowId, Flow>,
     cached_actions: usize,
@@ -273,10 +308,20 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that has seen nothing yet.
+    /// An engine whose rules never change, that has seen nothing yet.
     pub fn new(program: &Program, limits: Limits) -> Self {
+        Self::with(Versions::fixed(program), limits)
+    }
+
+    /// An engine that has seen nothing yet, also of which rules are in force.
+    pub fn without_rules(limits: Limits) -> Self {
+        Self::with(Versions::unknown(), limits)
+    }
+
+    fn with(versions: Versions, limits: Limits) -> Self {
         Self {
-            index: Index::new(program),
+            versions,
+            parked: Vec::new(),
             limits,
             flows: LruCache::unbounded(),
             cached_actions: 0,
@@ -298,6 +343,22 @@ impl Engine {
             }
             Event::FlowRead { flow, through, log } => self.flow_read(flow, through, log),
             Event::FlowUnreadable { flow } => self.give_up(flow),
+            Event::RulesRead { through, history } => {
+                for (seq, version) in history {
+                    self.versions.put_in_force(seq, version);
+                }
+                self.versions.known_through(through);
+                self.versions.received(self.run_start, self.last);
+                self.unpark()
+            }
+            Event::RulesFetched(program) => {
+                self.versions.load(&program);
+                self.unpark()
+            }
+            Event::RulesUnreadable | Event::RulesUnavailable => {
+                let parked = std::mem::take(&mut self.parked);
+                parked.iter().map(|logged| Effect::Retry { seq: logged.seq }).collect()
+            }
             Event::Answered { seq, question, rows } => {
                 self.heard(seq, |thinking| thinking.answers.add(&question, rows))
             }
@@ -320,15 +381,56 @@ impl Engine {
             self.run_start = seq;
         }
         self.last = seq;
+        self.versions.received(self.run_start, seq);
         true
     }
 
     fn delivered(&mut self, logged: Logged) -> Vec<Effect> {
         let (seq, flow) = (logged.seq, logged.flow);
         let newest = self.received(seq);
-        if self.outstanding.contains_key(&seq) {
+        if self.outstanding.contains_key(&seq) || self.parked.iter().any(|parked| parked.seq == seq) {
             return Vec::new();
         }
+        if flow == FlowId::of_rules() {
+            return self.put_in_force(&logged);
+        }
+        self.take(logged, newest)
+    }
+
+    fn put_in_force(&mut self, logged: &Logged) -> Vec<Effect> {
+        let seq = logged.seq;
+        let version = logged.body.input.get("rules").and_then(|version| version.as_str());
+        let Some(version) = version.filter(|_| &*logged.action == IN_FORCE) else {
+            let reason = "this puts no rules in force".to_owned();
+            return vec![Effect::DeadLetter { seq, reason }];
+        };
+        let version = Version::from(version);
+        self.versions.put_in_force(seq, version.clone());
+        let (remaining, failed) = (1, false);
+        self.outstanding.insert(seq, Outstanding { remaining, failed });
+        vec![Effect::Adopt { seq, version }]
+    }
+
+    /// Keeps a delivery until its rules are here. One request is made for all that wait.
+    fn park(&mut self, waiting: Vec<Logged>, missing: Missing) -> Vec<Effect> {
+        let is_first = self.parked.is_empty();
+        self.parked.extend(waiting);
+        match missing {
+            _ if !is_first => Vec::new(),
+            Missing::History => vec![Effect::ReadRules { at_least: self.last }],
+            Missing::Rules(version) => vec![Effect::FetchRules { version }],
+        }
+    }
+
+    fn unpark(&mut self) -> Vec<Effect> {
+        let parked = std::mem::take(&mut self.parked);
+        // What else was delivered meanwhile is not known to be later, so each flow is read.
+        parked.into_iter().flat_map(|logged| self.take(logged, false)).collect()
+    }
+
+    /// A delivery of a flow; `newest` if nothing that is later was received.
+    fn take(&mut self, logged: Logged, newest: bool) -> Vec<Effect> {
+        let (seq, flow) = (logged.seq, logged.flow);
         if let Some(reading) = self.reading.get_mut(&flow) {
             if reading.waiting.iter().all(|other| other.seq != seq) {
                 reading.waiting.push(logged);
@@ -342,7 +444,7 @@ impl Engine {
             .filter(|known| known.complete_through() + 1 >= run_start)
         {
             if seq > known.complete_through() {
-                known.push(&self.index, &self.limits, logged);
+                known.push(&self.limits, logged);
                 self.cached_actions += 1;
                 return self.fire(flow, seq);
             }
@@ -350,8 +452,12 @@ impl Engine {
                 return self.fire(flow, seq);
             }
         } else if newest && logged.id == flow.root() {
-            let mut root = Flow::new(flow);
-            root.push(&self.index, &self.limits, logged);
+            let rules = match self.versions.at(seq) {
+                Ok(rules) => rules,
+                Err(missing) => return self.park(vec![logged], missing),
+            };
+            let mut root = Flow::new(flow, rules);
+            root.push(&self.limits, logged);
             self.keep(flow, root);
             return self.fire(flow, seq);
         }
@@ -396,21 +502,26 @@ impl Engine {
         waiting.sort_unstable();
         log.extend(reading.waiting.into_iter().filter(|logged| logged.seq > through));
         log.sort_unstable_by_key(|logged| logged.seq);
-        let mut known = Flow::new(flow);
+        let Some(root) = log.iter().find(|logged| logged.id == flow.root()).map(|root| root.seq) else {
+            let reason = "the root of this flow is no longer in the log".to_owned();
+            let dead = |seq| Effect::DeadLetter {
+                seq,
+                reason: reason.clone(),
+            };
+            return waiting.into_iter().map(dead).collect();
+        };
+        let rules = match self.versions.at(root) {
+            Ok(rules) => rules,
+            Err(missing) => {
+                let waiting = log.into_iter().filter(|logged| waiting.contains(&logged.seq));
+                return self.park(waiting.collect(), missing);
+            }
+        };
+        let mut known = Flow::new(flow, rules);
         for logged in log {
-            known.push(&self.index, &self.limits, logged);
+            known.push(&self.limits, logged);
         }
         known.read_through(through);
-        if !known.has_root() {
-            let reason = "the root of this flow is no longer in the log";
-            return waiting
-                .into_iter()
-                .map(|seq| Effect::DeadLetter {
-                    seq,
-                    reason: reason.to_owned(),
-                })
-                .collect();
-        }
         self.keep(flow, known);
         waiting.into_iter().flat_map(|seq| self.fire(flow, seq)).collect()
     }
@@ -437,7 +548,7 @@ impl Engine {
             let reason = reason.to_owned();
             return vec![Effect::DeadLetter { seq, reason }];
         }
-        let invocations = known.invocations(&self.index, &self.limits, seq);
+        let invocations = known.invocations(&self.limits, seq);
         let is_undecided = known.is_undecided(seq);
         let remaining = invocations.len() + usize::from(is_undecided);
         if remaining == 0 {
@@ -473,8 +584,8 @@ impl Engine {
             return self.settled(seq, true);
         };
         let decision = match &thinking.refused {
-            Some(why) => known.halt(&self.index, seq, why),
-            None => known.decide(&self.index, &self.limits, seq, &thinking.answers),
+            Some(why) => known.halt(seq, why),
+            None => known.decide(&self.limits, seq, &thinking.answers),
         };
         match decision {
             Decision::Ask(questions) => {

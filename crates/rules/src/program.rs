@@ -11,7 +11,7 @@ use crate::expr::Expr;
 use crate::spec::ConceptSpec;
 
 /// A checked set of rules with the specs they were checked against.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Program {
     /// A digest of the sources; it names this version of the rules.
     pub version: String,

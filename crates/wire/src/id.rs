@@ -9,6 +9,9 @@ use uuid::{Builder, Uuid, Variant};
 
 const MS_PER_DAY: u64 = 86_400_000;
 
+/// A UUIDv8 of this meaning alone.
+const RULES_FLOW: u128 = 0x636f_6e63_6572_8000_8000_0000_7275_6c65;
+
 /// A string that is not a UUID in its hyphenated form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a UUID")]
@@ -67,6 +70,11 @@ id! {
 }
 
 impl FlowId {
+    /// The flow of the messages that put rules in force. It has no root.
+    pub fn of_rules() -> Self {
+        Self(Uuid::from_u128(RULES_FLOW))
+    }
+
     /// The action id of the flow's root: the same UUID.
     pub const fn root(self) -> ActionId {
         ActionId(self.0)
@@ -129,6 +137,12 @@ impl ActionId {
             *to = from;
         }
         Self(Uuid::new_v5(&firing.0, &name))
+    }
+
+    /// The id of the message that puts a version of the rules in force after the one at `previous` in the log: routers that see the same and want the same say it once.
+    pub fn in_force(previous: u64, version: &str) -> Self {
+        let name = format!("{previous} {version}");
+        Self(Uuid::new_v5(&FlowId::of_rules().0, name.as_bytes()))
     }
 
     /// The id of the firing record of this completion: what the rules that asked queries made of it.

@@ -15,6 +15,8 @@ pub mod value;
 
 /// The concept whose names are Concert's own: firing records are its completions, and no application may define it.
 pub const RESERVED_CONCEPT: &str = "Concert";
+/// The action of [`RESERVED_CONCEPT`] that puts a version of the rules in force.
+pub const IN_FORCE: &str = "inForce";
 /// The action of [`RESERVED_CONCEPT`] that a firing record is the completion of.
 pub const FIRED: &str = "fired";
 

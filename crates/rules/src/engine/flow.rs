@@ -4,6 +4,7 @@ mod calls;
 mod decide;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use concert_wire::envelope::Completion;
 use concert_wire::id::{ActionId, FiringId, FlowId};
@@ -21,6 +22,8 @@ use crate::program::Sync;
 /// A flow's log is folded from its beginning, so what is known of an entry depends on the entries before it alone.
 pub(super) struct Flow {
     id: FlowId,
+    /// The rules that were in force at the root.
+    rules: Arc<Index>,
     context: Context,
     log: Vec<Entry>,
     by_id: HashMap<ActionId, usize>,
@@ -101,9 +104,10 @@ impl Completions for Flow {
 }
 
 impl Flow {
-    pub(super) fn new(id: FlowId) -> Self {
+    pub(super) fn new(id: FlowId, rules: Arc<Index>) -> Self {
         Self {
             id,
+            rules,
             context: Context::default(),
             log: Vec::new(),
             by_id: HashMap::new(),
@@ -119,10 +123,6 @@ impl Flow {
 
     pub(super) fn len(&self) -> usize {
         self.log.len()
-    }
-
-    pub(super) fn has_root(&self) -> bool {
-        self.by_id.contains_key(&self.id.root())
     }
 
     pub(super) fn has(&self, seq: u64) -> bool {
@@ -148,7 +148,9 @@ impl Flow {
     }
 
     /// Adds the next completion of the log.
-    pub(super) fn push(&mut self, index: &Index, limits: &Limits, logged: Logged) {
+    pub(super) fn push(&mut self, limits: &Limits, logged: Logged) {
+        let rules = self.rules.clone();
+        let index = &*rules;
         let number = self.log.len();
         let key = index.key(&logged.concept, &logged.action);
         let site = self.calls.get(&logged.id).copied();

@@ -16,7 +16,8 @@ use crate::program::{Call, Out, Sync};
 
 impl Flow {
     /// What the completion `seq` brings about and is not done yet.
-    pub(in crate::engine) fn invocations(&self, index: &Index, limits: &Limits, seq: u64) -> Vec<Invocation> {
+    pub(in crate::engine) fn invocations(&self, limits: &Limits, seq: u64) -> Vec<Invocation> {
+        let index = &*self.rules;
         let Some(number) = self.number(seq) else {
             return Vec::new();
         };

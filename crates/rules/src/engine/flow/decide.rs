@@ -70,7 +70,7 @@ impl Flow {
     }
 
     /// What the rules that ask queries make of the completion `seq`, given these answers.
-    pub(in crate::engine) fn decide(&self, index: &Index, limits: &Limits, seq: u64, answers: &Answers) -> Decision {
+    pub(in crate::engine) fn decide(&self, limits: &Limits, seq: u64, answers: &Answers) -> Decision {
         let Some(entry) = self.number(seq).and_then(|number| self.log.get(number)) else {
             return Decision::Nothing;
         };
@@ -78,7 +78,7 @@ impl Flow {
         let mut firings = Vec::new();
         let mut limit = None;
         for undecided in &entry.undecided {
-            let Some(sync) = index.syncs.get(undecided.sync) else {
+            let Some(sync) = self.rules.syncs.get(undecided.sync) else {
                 continue;
             };
             let matched = self.matched(sync, &undecided.causes);
@@ -100,7 +100,7 @@ impl Flow {
             }
         }
         if let Some(why) = limit {
-            return Decision::Record(self.record(index, entry, &Content::Halt(Halt::limit(why))));
+            return Decision::Record(self.record(entry, &Content::Halt(Halt::limit(why))));
         }
         if !questions.is_empty() {
             return Decision::Ask(questions);
@@ -108,25 +108,25 @@ impl Flow {
         if firings.is_empty() {
             return Decision::Nothing;
         }
-        let record = self.record(index, entry, &Content::Firings(firings));
+        let record = self.record(entry, &Content::Firings(firings));
         if record.body.len() > limits.body_bytes {
             let halt = Halt::limit("the frames of a firing reached the limit of size");
-            return Decision::Record(self.record(index, entry, &Content::Halt(halt)));
+            return Decision::Record(self.record(entry, &Content::Halt(halt)));
         }
         Decision::Record(record)
     }
 
     /// What follows when a query of the completion `seq` will never be answered.
-    pub(in crate::engine) fn halt(&self, index: &Index, seq: u64, why: &str) -> Decision {
+    pub(in crate::engine) fn halt(&self, seq: u64, why: &str) -> Decision {
         match self.number(seq).and_then(|number| self.log.get(number)) {
-            Some(entry) => Decision::Record(self.record(index, entry, &Content::Halt(Halt::refused(why)))),
+            Some(entry) => Decision::Record(self.record(entry, &Content::Halt(Halt::refused(why)))),
             None => Decision::Nothing,
         }
     }
 
-    fn record(&self, index: &Index, cause: &Entry, content: &Content) -> Record {
-        let find = |number: usize| index.syncs.get(number).map(|sync| &**sync);
-        let body = record::encode(cause.id, &index.version, content, find);
+    fn record(&self, cause: &Entry, content: &Content) -> Record {
+        let find = |number: usize| self.rules.syncs.get(number).map(|sync| &**sync);
+        let body = record::encode(cause.id, &self.rules.version, content, find);
         Record {
             flow: self.id,
             id: cause.id.firing_record(),

@@ -80,6 +80,14 @@ then
     Shop.note (text: "owner? " + item)
 "#;
 
+/// Other rules, put in force between the roots: the actions that the first rule asks for are priced, and one more note is made.
+fn newer_rules() -> String {
+    format!(
+        "{}\nsync Newer\nwhen\n    Shop.price (item) : (cents)\nthen\n    Shop.note (text: \"newer \" + item)\n",
+        RULES.replace("also ", "newly ")
+    )
+}
+
 /// What a query answers: rows that follow from the question, but for `_owner`, which answers otherwise each time.
 fn rows(question: &Question, asked: usize) -> Vec<Object> {
     let item = question.input["item"].as_str().unwrap();
@@ -108,7 +116,7 @@ fn outcome(invocation: &Invocation) -> Value {
 }
 
 struct World {
-    program: Program,
+    versions: Vec<Arc<Program>>,
     limits: Limits,
     routers: [Engine; 2],
     log: Vec<Logged>,
@@ -127,10 +135,10 @@ struct World {
 }
 
 impl World {
-    fn new(program: Program, limits: Limits) -> Self {
-        let routers = [Engine::new(&program, limits), Engine::new(&program, limits)];
+    fn new(limits: Limits) -> Self {
+        let routers = [Engine::without_rules(limits), Engine::without_rules(limits)];
         let mut world = Self {
-            program,
+            versions: vec![Arc::new(program(RULES)), Arc::new(program(&newer_rules()))],
             limits,
             routers,
             log: Vec::new(),
@@ -142,6 +150,11 @@ impl World {
             answered: 0,
         };
         for number in 1..=3 {
+            match number {
+                1 => world.put_in_force(0),
+                3 => world.put_in_force(1),
+                _ => {}
+            }
             let root = ActionId::injected("world", number, number);
             let output = json!({ "request": root.to_string() });
             world.append(
@@ -154,6 +167,13 @@ impl World {
             );
         }
         world
+    }
+
+    fn put_in_force(&mut self, version: usize) {
+        let version = self.versions[version].version.clone();
+        let id = ActionId::in_force(self.log.len() as u64, &version);
+        let input = json!({ "rules": version });
+        self.append(FlowId::of_rules(), "Concert", "inForce", id, input, json!({}));
     }
 
     fn append(&mut self, flow: FlowId, concept: &str, action: &str, id: ActionId, input: Value, output: Value) {
@@ -183,9 +203,10 @@ impl World {
     fn step(&mut self, router: usize, event: Event) {
         for effect in self.routers[router].step(event) {
             match &effect {
-                Effect::Invoke { seq, .. } | Effect::Record { seq, .. } | Effect::Ask { seq, .. } => {
-                    *self.under_way.entry((router, *seq)).or_default() += 1
-                }
+                Effect::Invoke { seq, .. }
+                | Effect::Record { seq, .. }
+                | Effect::Ask { seq, .. }
+                | Effect::Adopt { seq, .. } => *self.under_way.entry((router, *seq)).or_default() += 1,
                 Effect::Ack { seq } | Effect::Retry { seq } => {
                     assert_eq!(
                         self.under_way.get(&(router, *seq)).copied().unwrap_or(0),
@@ -198,7 +219,7 @@ impl World {
                     continue;
                 }
                 Effect::DeadLetter { reason, .. } => panic!("{reason}"),
-                Effect::ReadFlow { .. } => {}
+                Effect::ReadFlow { .. } | Effect::ReadRules { .. } | Effect::FetchRules { .. } => {}
             }
             self.asked.push((router, effect));
         }
@@ -225,6 +246,30 @@ impl World {
                     self.waiting.push(invocation);
                 }
                 self.step(router, Event::Stored { seq });
+            }
+            Effect::ReadRules { .. } if !well => self.step(router, Event::RulesUnreadable),
+            Effect::ReadRules { .. } => {
+                let in_force = self.log.iter().filter(|logged| logged.flow == FlowId::of_rules());
+                let history = in_force.map(|logged| (logged.seq, logged.body.input["rules"].as_str().unwrap().into()));
+                let (history, through) = (history.collect(), self.log.len() as u64);
+                self.step(router, Event::RulesRead { through, history });
+            }
+            Effect::FetchRules { version } => {
+                let found = self.versions.iter().find(|program| *program.version == *version);
+                let event = match found.filter(|_| well) {
+                    Some(program) => Event::RulesFetched(program.clone()),
+                    None => Event::RulesUnavailable,
+                };
+                self.step(router, event);
+            }
+            Effect::Adopt { seq, .. } => {
+                *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
+                let event = if well {
+                    Event::Stored { seq }
+                } else {
+                    Event::NotStored { seq }
+                };
+                self.step(router, event);
             }
             Effect::Ask { seq, question, .. } => {
                 *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
@@ -265,7 +310,7 @@ impl World {
     }
 
     fn crash(&mut self, router: usize) {
-        self.routers[router] = Engine::new(&self.program, self.limits);
+        self.routers[router] = Engine::without_rules(self.limits);
         self.asked.retain(|(asking, _)| *asking != router);
         self.under_way.retain(|(asking, _), _| *asking != router);
     }
@@ -330,7 +375,7 @@ fn owners(world: &World) -> BTreeMap<&str, usize> {
 }
 
 fn in_order() -> World {
-    let mut world = World::new(program(RULES), Limits::default());
+    let mut world = World::new(Limits::default());
     world.settle();
     world
 }
@@ -338,9 +383,18 @@ fn in_order() -> World {
 #[test]
 fn the_world_in_order_does_something_of_every_kind() {
     let world = in_order();
-    for kind in ["price", "sell", "pack", "note", "respond", "then", "owner?"] {
+    for kind in [
+        "price", "sell", "pack", "note", "respond", "then", "owner?", "also i1", "also i2", "newly i3", "newer i3",
+    ] {
         assert!(
             world.stored.values().any(|text| text.contains(kind)),
+            "{kind}: {:#?}",
+            world.stored
+        );
+    }
+    for kind in ["newly i1", "newer i2", "also i3"] {
+        assert!(
+            world.stored.values().all(|text| !text.contains(kind)),
             "{kind}: {:#?}",
             world.stored
         );
@@ -359,7 +413,7 @@ proptest! {
         cached in 1_usize..4,
     ) {
         let limits = Limits { cached_flows: NonZeroUsize::new(cached).unwrap(), ..Limits::default() };
-        let mut world = World::new(program(RULES), limits);
+        let mut world = World::new(limits);
         for (choice, which) in steps {
             world.disturb(choice, usize::from(which));
         }
