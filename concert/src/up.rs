@@ -57,13 +57,13 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
         log_format: args.log_format,
     })?;
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
-    let program = concert_router::load(&args.rules)?;
+    let rules = concert_router::load(&args.rules)?;
     let mut stop = tokio::spawn(process::asked_to_stop());
     let mut servers = tokio::select! {
         servers = servers::start(&args) => servers?,
         _ = &mut stop => return Ok(()),
     };
-    let stack = match Box::pin(stack::start(&args, program, &servers)).await {
+    let stack = match Box::pin(stack::start(&args, rules, &servers)).await {
         Ok(stack) => stack,
         Err(error) => {
             servers.stop().await;
@@ -99,10 +99,11 @@ fn greet(args: &UpArgs, stack: &stack::Stack, servers: &servers::Servers) {
         format!("  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{body}'")
     };
     say::line(format_args!(
-        "\nConcert is running.\n\n  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n\nTry:\n{create}\n{login}\n{logout}\n\nCtrl-C stops it.",
+        "\nConcert is running.\n\n  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n\nCtrl-C stops it.",
         nats = servers.nats_url(),
         mongo = servers.mongodb_uri(),
         data = args.data_dir.display(),
+        rules = args.rules.syncs.display(),
         create = post(
             "/auth/createAccount",
             r#"{"username":"ada","password":"correct horse"}"#

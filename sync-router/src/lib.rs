@@ -3,10 +3,13 @@
 //! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the others stand by.
 
 mod effects;
+mod in_force;
 mod log_end;
 mod queries;
+mod reload;
 mod rules;
 mod run;
 
-pub use rules::{LoadError, RulesArgs, load};
+pub use in_force::InForceError;
+pub use rules::{LoadError, Rules, RulesArgs, load};
 pub use run::{RouterLimits, Running, StartError, run};

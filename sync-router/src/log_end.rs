@@ -73,6 +73,7 @@ mod tests {
     fn only_a_log_past_its_soft_mark_lets_go_and_only_of_what_is_acknowledged() {
         let state = |messages, acknowledged| LogState {
             first_sequence: 1001,
+            last_sequence: 9000,
             messages,
             acknowledged,
         };

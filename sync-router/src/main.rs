@@ -29,10 +29,10 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
-    let program = concert_router::load(&args.rules)?;
+    let rules = concert_router::load(&args.rules)?;
     let bus = Bus::connect(&args.bus, "sync-router").await?;
     let shutdown = Shutdown::new();
-    let router = concert_router::run(bus, program, &args.limits, args.log_limits, shutdown.clone()).await?;
+    let router = concert_router::run(bus, rules, &args.limits, args.log_limits, shutdown.clone()).await?;
     process::asked_to_stop().await?;
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(15), router.ended()).await?;

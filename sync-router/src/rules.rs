@@ -1,6 +1,7 @@
 //! The rules and specs, from their files.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use concert_rules::program::Program;
@@ -41,19 +42,48 @@ pub enum LoadError {
     Broken(String),
 }
 
+/// Rules that can be put in force, with the texts that they come from.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What runs.
+    pub program: Arc<Program>,
+    /// The texts of the specs.
+    pub concepts: Vec<SourceFile>,
+    /// The texts of the rules.
+    pub syncs: Vec<SourceFile>,
+    /// Where they were read.
+    pub args: RulesArgs,
+}
+
+/// Specs and rules.
+pub(crate) type Files = (Vec<SourceFile>, Vec<SourceFile>);
+
 /// Reads and checks all rules and specs.
 ///
 /// # Errors
 /// See [`LoadError`]; every mistake in every file is told at once.
-pub fn load(args: &RulesArgs) -> Result<Program, LoadError> {
-    let concepts = read_all(&args.concepts, "concept")?;
-    let syncs = read_all(&args.syncs, "sync")?;
+pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
+    compile(read(args)?, args)
+}
+
+/// Reads the files.
+pub(crate) fn read(args: &RulesArgs) -> Result<Files, LoadError> {
+    Ok((read_all(&args.concepts, "concept")?, read_all(&args.syncs, "sync")?))
+}
+
+/// Checks what was read.
+pub(crate) fn compile((concepts, syncs): Files, args: &RulesArgs) -> Result<Rules, LoadError> {
     let (program, warnings) =
         concert_rules::compile(&concepts, &syncs).map_err(|report| LoadError::Broken(report.to_string()))?;
     for warning in &warnings {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
-    Ok(program)
+    Ok(Rules {
+        program: Arc::new(program),
+        concepts,
+        syncs,
+        args: args.clone(),
+    })
 }
 
 fn read_all(dir: &Path, extension: &'static str) -> Result<Vec<SourceFile>, LoadError> {

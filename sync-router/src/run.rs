@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Args;
 use concert_rules::engine::{Effect, Engine, Event, Limits};
-use concert_rules::program::Program;
 use concert_runtime::ack;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;
@@ -16,9 +15,7 @@ use concert_runtime::nats::{HeaderMap, Message};
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams::{self, LogLimits, SetupError};
-use concert_wire::envelope::encode;
 use concert_wire::name::BadName;
-use concert_wire::routes::ROUTES_KEY;
 use concert_wire::subject::CompletionSubject;
 use concert_wire::{RESERVED_CONCEPT, header};
 use futures_util::StreamExt as _;
@@ -26,7 +23,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
-use crate::{effects, log_end, queries};
+use crate::in_force::{InForce, InForceError};
+use crate::rules::Rules;
+use crate::{effects, log_end, queries, reload};
 
 /// The bounds of flows and of the router's memory.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +45,9 @@ pub struct RouterLimits {
     /// Frames that the `where` of one firing may have; past them its request is answered with 508.
     #[arg(long, env = "CONCERT_FIRING_FRAMES", default_value_t = 500, value_name = "N")]
     pub firing_frames: usize,
+    /// How often the rule files are looked at for changes, in milliseconds; 0 is never.
+    #[arg(long, env = "CONCERT_RULES_POLL_MS", default_value_t = 500, value_name = "MS")]
+    pub rules_poll_ms: u64,
     /// Queries asked at once; further ones wait.
     #[arg(long, env = "CONCERT_ROUTER_QUERIES", default_value_t = 64, value_name = "N")]
     pub router_queries: u16,
@@ -73,9 +75,9 @@ pub enum StartError {
     /// A stream, consumer or bucket is missing.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The route table cannot be published.
-    #[error("the route table cannot be published: {0}")]
-    Routes(String),
+    /// The rules cannot be put in force.
+    #[error(transparent)]
+    InForce(#[from] InForceError),
     /// A name that is fixed here is none.
     #[error(transparent)]
     Name(#[from] BadName),
@@ -103,13 +105,13 @@ const MAX_UNDER_WAY: usize = 2048;
 /// How long what was begun may take once shutdown is asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts a router. When this returns, the log is there and the route table is published.
+/// Starts a router. When this returns, the log is there, the rules are in force and the route table is published.
 ///
 /// # Errors
 /// See [`StartError`].
 pub async fn run(
     bus: Bus,
-    program: Program,
+    rules: Rules,
     limits: &RouterLimits,
     log: LogLimits,
     shutdown: Shutdown,
@@ -117,15 +119,25 @@ pub async fn run(
     let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH);
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;
-    bucket
-        .put(ROUTES_KEY, encode(&program.routes).into())
-        .await
-        .map_err(|error| StartError::Routes(error.to_string()))?;
+    let in_force = InForce::new(bus.clone(), bucket);
+    in_force.put(&rules).await?;
+    let program = &rules.program;
     tracing::info!(version = %program.version, rules = program.syncs.len(), routes = program.routes.routes.len(), "router started");
     let watched = bus.clone();
-    let engine = Engine::new(&program, limits.engine());
+    let mut engine = Engine::without_rules(limits.engine());
+    engine.step(Event::RulesFetched(program.clone()));
+    engine.step(in_force.read().await);
+    if limits.rules_poll_ms > 0 {
+        let every = Duration::from_millis(limits.rules_poll_ms);
+        let files = Ok((rules.concepts.clone(), rules.syncs.clone()));
+        let seen = reload::fingerprint(&files);
+        let watching = reload::watch(rules.args.clone(), every, seen, in_force.clone(), shutdown.clone());
+        tokio::spawn(watching);
+    }
     let router = Router {
         bus,
+        in_force,
+        rules: Arc::new(rules),
         engine,
         messages: HashMap::new(),
         under_way: FuturesUnordered::new(),
@@ -140,6 +152,9 @@ pub async fn run(
 
 struct Router {
     bus: Bus,
+    in_force: InForce,
+    /// The rules that this router was started with.
+    rules: Arc<Rules>,
     engine: Engine,
     /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the delivery before.
     messages: HashMap<u64, Message>,
@@ -200,6 +215,27 @@ impl Router {
             Effect::ReadFlow { flow, .. } => self
                 .under_way
                 .push(Box::pin(async move { Some(effects::read_flow(&bus, flow).await) })),
+            Effect::ReadRules { .. } => {
+                let in_force = self.in_force.clone();
+                self.under_way.push(Box::pin(async move { Some(in_force.read().await) }));
+            }
+            Effect::FetchRules { version } => {
+                let (in_force, own) = (self.in_force.clone(), self.rules.clone());
+                self.under_way
+                    .push(Box::pin(async move { Some(in_force.fetch(&version, &own).await) }));
+            }
+            Effect::Adopt { seq, version } => {
+                let (in_force, own) = (self.in_force.clone(), self.rules.clone());
+                self.under_way.push(Box::pin(async move {
+                    Some(match in_force.adopt(seq, &version, &own).await {
+                        Ok(()) => Event::Stored { seq },
+                        Err(error) => {
+                            tracing::warn!(%error, %version, "new rules are not kept in mind yet");
+                            Event::NotStored { seq }
+                        }
+                    })
+                }));
+            }
             Effect::Invoke { seq, invocation } => {
                 self.under_way.push(Box::pin(
                     async move { Some(effects::invoke(&bus, seq, invocation).await) },

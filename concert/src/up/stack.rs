@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_rules::program::Program;
+use concert_router::Rules;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::process::Shutdown;
@@ -28,14 +28,14 @@ pub(crate) struct Stack {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts everything; when this returns, requests are answered.
-pub(crate) async fn start(args: &UpArgs, program: Program, servers: &Servers) -> anyhow::Result<Stack> {
+pub(crate) async fn start(args: &UpArgs, rules: Rules, servers: &Servers) -> anyhow::Result<Stack> {
     let keys_dir = args.data_dir.join("keys");
     keys::make_missing(&keys_dir)?;
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
     let (router_bus, edge_bus) = tokio::try_join!(connect(servers, "sync-router"), connect(servers, "http-edge"))?;
     let router = concert_router::run(
         router_bus,
-        program,
+        rules,
         &args.router,
         args.log_limits.clone(),
         shutdown.clone(),

@@ -1,10 +1,12 @@
 //! Source files and places in them.
 
+use serde::{Deserialize, Serialize};
+
 /// Some editors put it before the text.
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// One file of rules or specs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
     /// Its name, as it is shown.
     pub name: String,

@@ -269,6 +269,8 @@ pub async fn existing_bucket(bus: &Bus) -> Result<kv::Store, SetupError> {
 pub struct LogState {
     /// The sequence of its first message.
     pub first_sequence: u64,
+    /// The sequence of its last message, also when that is gone.
+    pub last_sequence: u64,
     /// How many messages it holds.
     pub messages: u64,
     /// Everything up to this sequence has been acknowledged by a router.
@@ -288,6 +290,7 @@ pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
     let state = &log.cached_info().state;
     Ok(LogState {
         first_sequence: state.first_sequence,
+        last_sequence: state.last_sequence,
         messages: state.messages,
         acknowledged: routers.cached_info().ack_floor.stream_sequence,
     })

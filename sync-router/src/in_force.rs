@@ -1,0 +1,259 @@
+//! The rules in force. Putting them in force is a message in the log; what it says is kept in the KV bucket, too, for when it has gone from the log:
+//! the key `in-force` holds which version came into force where, and `rules.<version>` the texts of a version, from which any router can make it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use concert_rules::engine::{Event, Version};
+use concert_rules::program::Program;
+use concert_rules::source::SourceFile;
+use concert_runtime::bus::Bus;
+use concert_runtime::log::{self, Published};
+use concert_runtime::nats::{HeaderMap, kv};
+use concert_runtime::streams;
+use concert_wire::envelope::{Completion, Object, encode};
+use concert_wire::id::{ActionId, FlowId};
+use concert_wire::routes::ROUTES_KEY;
+use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::rules::Rules;
+
+/// The key of the history.
+const HISTORY_KEY: &str = "in-force";
+/// How often a change of the history is tried against others'.
+const ATTEMPTS: usize = 10;
+
+/// Why the rules in force cannot be read or changed now.
+#[derive(Debug, thiserror::Error)]
+pub enum InForceError {
+    /// NATS does not do what it is asked.
+    #[error("the rules in force cannot be read or changed: {0}")]
+    Bus(String),
+    /// The texts of a version are not there.
+    #[error("the rules of version {0} are not in the bucket")]
+    Missing(Version),
+    /// The texts of a version, which some router took, are broken for this one.
+    #[error("the rules of version {version} are not understood here:\n{report}")]
+    Broken {
+        /// The version.
+        version: Version,
+        /// Every mistake at its place.
+        report: String,
+    },
+}
+
+fn bus_error(error: impl std::fmt::Display) -> InForceError {
+    InForceError::Bus(error.to_string())
+}
+
+/// From which sequence of the log on a version is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Since {
+    seq: u64,
+    version: Version,
+}
+
+/// The texts of a version.
+#[derive(Debug, Serialize, Deserialize)]
+struct Texts {
+    concepts: Vec<SourceFile>,
+    syncs: Vec<SourceFile>,
+}
+
+/// Reads and changes what is in force.
+#[derive(Clone)]
+pub(crate) struct InForce {
+    bus: Bus,
+    bucket: kv::Store,
+}
+
+impl InForce {
+    pub(crate) fn new(bus: Bus, bucket: kv::Store) -> Self {
+        Self { bus, bucket }
+    }
+
+    /// Which version came into force where, and the sequence up to which this is known.
+    async fn history(&self) -> Result<(u64, Vec<Since>), InForceError> {
+        // The log first: what has gone from it by now was acknowledged, and so it stands in the bucket.
+        let last = streams::log_state(&self.bus).await.map_err(bus_error)?.last_sequence;
+        let (through, messages) = log::read_flow(&self.bus, FlowId::of_rules()).await.map_err(bus_error)?;
+        let (_, mut history) = self.kept().await?;
+        for message in messages {
+            let body = Completion::decode(&message.body).ok();
+            let version = body.as_ref().and_then(|body| body.input.get("rules")?.as_str());
+            if let Some(version) = version {
+                add(&mut history, message.seq, version.into());
+            }
+        }
+        Ok((through.max(last), history))
+    }
+
+    /// The history in the bucket, with the revision it has there.
+    async fn kept(&self) -> Result<(u64, Vec<Since>), InForceError> {
+        match self.bucket.entry(HISTORY_KEY).await.map_err(bus_error)? {
+            Some(entry) => {
+                let history = serde_json::from_slice(&entry.value).map_err(bus_error)?;
+                Ok((entry.revision, history))
+            }
+            None => Ok((0, Vec::new())),
+        }
+    }
+
+    /// Reads the history for the engine.
+    pub(crate) async fn read(&self) -> Event {
+        match self.history().await {
+            Ok((through, history)) => Event::RulesRead {
+                through,
+                history: history.into_iter().map(|since| (since.seq, since.version)).collect(),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "which rules are in force is not known now");
+                Event::RulesUnreadable
+            }
+        }
+    }
+
+    /// Puts rules in force, if others are or none; tells whether it did.
+    pub(crate) async fn put(&self, rules: &Rules) -> Result<bool, InForceError> {
+        let version = rules.program.version.as_str();
+        let (_, history) = self.history().await?;
+        let latest = history.last();
+        let is_news = latest.is_none_or(|latest| &*latest.version != version);
+        self.keep_texts(rules).await?;
+        if is_news {
+            let id = ActionId::in_force(latest.map_or(0, |latest| latest.seq), version);
+            let body = Completion {
+                input: Object::from_iter([("rules".to_owned(), Value::from(version))]),
+                output: Object::new(),
+            };
+            let subject = subject::completion(FlowId::of_rules(), RESERVED_CONCEPT, IN_FORCE, id);
+            let published = log::publish_once(&self.bus, subject, HeaderMap::new(), encode(&body).into())
+                .await
+                .map_err(bus_error)?;
+            match published {
+                Published::Stored => tracing::info!(version, rules = rules.program.syncs.len(), "rules put in force"),
+                Published::AlreadyThere => tracing::debug!(version, "another router put these rules in force"),
+            }
+        }
+        self.publish_routes(&rules.program).await?;
+        Ok(is_news)
+    }
+
+    async fn keep_texts(&self, rules: &Rules) -> Result<(), InForceError> {
+        let texts = Texts {
+            concepts: rules.concepts.clone(),
+            syncs: rules.syncs.clone(),
+        };
+        let key = texts_key(&rules.program.version);
+        self.bucket
+            .put(key, encode(&texts).into())
+            .await
+            .map(|_| ())
+            .map_err(bus_error)
+    }
+
+    async fn publish_routes(&self, program: &Program) -> Result<(), InForceError> {
+        let table: Bytes = encode(&program.routes).into();
+        self.bucket.put(ROUTES_KEY, table).await.map(|_| ()).map_err(bus_error)
+    }
+
+    /// Keeps in mind that a version came into force at `seq`, forgets those that no flow of the log can need any more, and tells the edges the paths.
+    pub(crate) async fn adopt(&self, seq: u64, version: &Version, own: &Rules) -> Result<(), InForceError> {
+        if *own.program.version == **version {
+            self.keep_texts(own).await?;
+        }
+        let first = streams::log_state(&self.bus).await.map_err(bus_error)?.first_sequence;
+        for _ in 0..ATTEMPTS {
+            let (revision, mut history) = self.kept().await?;
+            add(&mut history, seq, version.clone());
+            let gone = forget(&mut history, first);
+            // Revision 0 is that of a key that is not there.
+            let changed = self.bucket.update(HISTORY_KEY, encode(&history).into(), revision).await;
+            if let Err(error) = changed {
+                tracing::debug!(%error, "another router changed the history; it is read again");
+                continue;
+            }
+            for version in gone {
+                self.bucket.purge(texts_key(&version)).await.map_err(bus_error)?;
+            }
+            if history.last().is_some_and(|latest| latest.seq == seq) {
+                self.publish_routes(&*self.program(version, own).await?).await?;
+            }
+            return Ok(());
+        }
+        Err(bus_error("the history changes all the time"))
+    }
+
+    /// The rules of a version, for the engine.
+    pub(crate) async fn fetch(&self, version: &Version, own: &Rules) -> Event {
+        match self.program(version, own).await {
+            Ok(program) => Event::RulesFetched(program),
+            Err(error) => {
+                tracing::error!(%error, "flows wait for their rules");
+                Event::RulesUnavailable
+            }
+        }
+    }
+
+    async fn program(&self, version: &Version, own: &Rules) -> Result<Arc<Program>, InForceError> {
+        if *own.program.version == **version {
+            return Ok(own.program.clone());
+        }
+        let texts = self.bucket.get(texts_key(version)).await.map_err(bus_error)?;
+        let texts = texts.ok_or_else(|| InForceError::Missing(version.clone()))?;
+        let texts: Texts = serde_json::from_slice(&texts).map_err(bus_error)?;
+        match concert_rules::compile(&texts.concepts, &texts.syncs) {
+            Ok((program, _)) => Ok(Arc::new(program)),
+            Err(report) => Err(InForceError::Broken {
+                version: version.clone(),
+                report: report.to_string(),
+            }),
+        }
+    }
+}
+
+fn texts_key(version: &str) -> String {
+    format!("rules.{version}")
+}
+
+fn add(history: &mut Vec<Since>, seq: u64, version: Version) {
+    let at = history.partition_point(|since| since.seq < seq);
+    if history.get(at).is_none_or(|since| since.seq != seq) {
+        history.insert(at, Since { seq, version });
+    }
+}
+
+/// Takes out what was no longer in force at `first`, the log's first message; the versions that are not named any more.
+fn forget(history: &mut Vec<Since>, first: u64) -> Vec<Version> {
+    let needed_from = history.partition_point(|since| since.seq < first).saturating_sub(1);
+    let gone: Vec<Since> = history.drain(..needed_from).collect();
+    let gone = gone.into_iter().map(|since| since.version);
+    gone.filter(|version| history.iter().all(|since| since.version != *version))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_forgotten_when_no_message_of_the_log_is_older_than_its_successor() {
+        let check = |first: u64, left: &[u64], gone: &[&str]| {
+            let mut history = Vec::new();
+            for (seq, version) in [(50, "a"), (10, "a"), (30, "b"), (40, "c"), (30, "b")] {
+                add(&mut history, seq, version.into());
+            }
+            let forgotten = forget(&mut history, first);
+            let seqs: Vec<u64> = history.iter().map(|since| since.seq).collect();
+            assert_eq!(seqs, left, "{first}");
+            assert_eq!(forgotten, gone.iter().map(|name| Version::from(*name)).collect::<Vec<_>>());
+        };
+        check(1, &[10, 30, 40, 50], &[]);
+        check(30, &[10, 30, 40, 50], &[]);
+        check(31, &[30, 40, 50], &[]);
+        check(41, &[40, 50], &["b"]);
+        check(100, &[50], &["b", "c"]);
+    }
+}
