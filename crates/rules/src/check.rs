@@ -6,6 +6,7 @@ mod patterns;
 mod steps;
 pub(crate) mod uses;
 mod variables;
+pub(crate) mod whole;
 
 use std::collections::HashMap;
 use std::sync::Arc;

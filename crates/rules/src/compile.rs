@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::check::{check, uses};
+use crate::check::{check, uses, whole};
 use crate::diagnostics::{Diagnostic, REPEATED_CONCEPT, Report, Severity};
 use crate::program::Program;
 use crate::source::SourceFile;
 use crate::spec::ConceptSpec;
-use crate::syntax::Ident;
+use crate::syntax::{Ident, SyncDef};
 use crate::{concept, parser, routes};
 
 /// Compiles specs and rules. With the program come warnings, which do not keep it from running.
@@ -17,6 +17,28 @@ use crate::{concept, parser, routes};
 /// # Errors
 /// Every mistake of the first stage that has one.
 pub fn compile(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<(Program, Vec<Diagnostic>), Report> {
+    let compiled = stages(concepts, syncs)?;
+    Ok((compiled.program, compiled.stage.diagnostics))
+}
+
+/// As [`compile`], and with the third stage: the whole program, every path of which is run in every way ([`crate::explore`]).
+///
+/// # Errors
+/// Every mistake of the first stage that has one. In the third: requests that may stay unanswered, or be answered twice.
+pub fn verify(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<(Program, Vec<Diagnostic>), Report> {
+    let mut compiled = stages(concepts, syncs)?;
+    whole::judge(&compiled.program, &compiled.defs, &mut compiled.stage.diagnostics);
+    compiled.stage.finish()?;
+    Ok((compiled.program, compiled.stage.diagnostics))
+}
+
+struct Compiled {
+    program: Program,
+    defs: Vec<SyncDef>,
+    stage: Stage,
+}
+
+fn stages(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<Compiled, Report> {
     let sources: Vec<SourceFile> = concepts.iter().chain(syncs).cloned().collect();
     let mut stage = Stage {
         sources,
@@ -52,15 +74,13 @@ pub fn compile(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<(Program
 
     let mut syncs: Vec<Arc<_>> = rules.into_iter().map(|rule| Arc::new(rule.sync)).collect();
     syncs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((
-        Program {
-            version,
-            syncs,
-            concepts: specs,
-            routes: table,
-        },
-        stage.diagnostics,
-    ))
+    let program = Program {
+        version,
+        syncs,
+        concepts: specs,
+        routes: table,
+    };
+    Ok(Compiled { program, defs, stage })
 }
 
 struct Stage {

@@ -70,6 +70,13 @@ kinds! {
     QUERY_NAME "C0406" "a query's name does not begin with `_`, or an action's does"
     RESERVED "C0407" "the concept's name is reserved"
     NEAR_TYPE "C0408" "the name of an identifier is nearly that of a built-in type"
+    UNANSWERED "C0501" "a request may stay unanswered"
+    ANSWERED_TWICE "C0502" "a request may be answered twice"
+    NEVER_FIRES "C0503" "a rule never fires"
+    TWINS "C0504" "two rules do the same"
+    CYCLE "C0505" "rules lead back to where they began"
+    AFTER_ANSWER "C0506" "a call behind the answer"
+    TOO_MANY_RUNS "C0507" "a path has too many runs to look at them all"
 }
 
 /// One mistake.
@@ -87,6 +94,8 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// Another place that has to do with it, and why.
     pub related: Option<(Span, String)>,
+    /// How it comes to that, sentence by sentence.
+    pub story: Vec<String>,
     /// What to do.
     pub help: Option<String>,
 }
@@ -101,6 +110,7 @@ impl Diagnostic {
             message: message.into(),
             label: None,
             related: None,
+            story: Vec::new(),
             help: None,
         }
     }
@@ -131,6 +141,13 @@ impl Diagnostic {
     #[must_use]
     pub fn related(mut self, span: Span, what: impl Into<String>) -> Self {
         self.related = Some((span, what.into()));
+        self
+    }
+
+    /// Tells how it comes to that.
+    #[must_use]
+    pub fn story(mut self, story: Vec<String>) -> Self {
+        self.story = story;
         self
     }
 

@@ -10,6 +10,7 @@ mod compile;
 pub mod concept;
 pub mod diagnostics;
 pub mod engine;
+pub mod explore;
 pub mod expr;
 pub mod lexer;
 mod names;
@@ -20,4 +21,4 @@ pub mod source;
 pub mod spec;
 pub mod syntax;
 
-pub use compile::compile;
+pub use compile::{compile, verify};

@@ -1,14 +1,15 @@
 //! Broken rules and specs, one file pair a case: what is wrong must be found, at its place, in these words. `CONCERT_BLESS=1` writes the expected files anew.
 //!
-//! A case is a `.sync` file, checked against the specs of `golden/specs`, or a `.concept` file, checked alone.
+//! A case is a `.sync` file, checked against the project's specs, or a `.concept` file, checked alone. In `golden/program` there are whole programs that do not do what they should, and
+//! in `golden/correct` such that do; both know the concept `Shop`, too.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
 use std::path::{Path, PathBuf};
 
-use concert_rules::compile;
 use concert_rules::diagnostics::render;
 use concert_rules::source::SourceFile;
+use concert_rules::{compile, verify};
 use concert_wire::routes::{RouteKey, ValueType};
 
 fn read(path: &Path) -> SourceFile {
@@ -41,13 +42,12 @@ fn project_specs() -> Vec<SourceFile> {
 }
 
 /// Everything that is said about a case.
-fn said(case: &Path) -> String {
-    let specs = project_specs();
+fn said(case: &Path, specs: Vec<SourceFile>) -> String {
     let (concepts, syncs) = match case.extension().and_then(|extension| extension.to_str()) {
         Some("concept") => (vec![read(case)], vec![]),
         _ => (specs, vec![read(case)]),
     };
-    match compile(&concepts, &syncs) {
+    match verify(&concepts, &syncs) {
         Ok((_, warnings)) => {
             let sources: Vec<SourceFile> = concepts.into_iter().chain(syncs).collect();
             render(&warnings, &sources)
@@ -56,14 +56,42 @@ fn said(case: &Path) -> String {
     }
 }
 
+fn golden(dir: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(dir)
+}
+
+fn specs_with_a_shop() -> Vec<SourceFile> {
+    let shop = read(&golden("golden/program").join("Shop.concept"));
+    project_specs().into_iter().chain([shop]).collect()
+}
+
 #[test]
 fn every_broken_file_is_found_wrong_at_its_place() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let dir = golden("golden");
     let cases = [files(&dir, "sync"), files(&dir, "concept")].concat();
     assert!(cases.len() >= 45, "{}", cases.len());
+    check_all(cases, &project_specs());
+}
+
+#[test]
+fn every_program_that_does_not_answer_once_is_found_with_the_run_that_shows_it() {
+    let cases = files(&golden("golden/program"), "sync");
+    assert!(cases.len() >= 25, "{}", cases.len());
+    check_all(cases, &specs_with_a_shop());
+}
+
+#[test]
+fn programs_that_do_what_they_should_raise_nothing() {
+    let cases = files(&golden("golden/correct"), "sync");
+    assert!(cases.len() >= 15, "{}", cases.len());
+    let said: Vec<String> = cases.iter().map(|case| said(case, specs_with_a_shop())).collect();
+    assert_eq!(said.concat(), "");
+}
+
+fn check_all(cases: Vec<PathBuf>, specs: &[SourceFile]) {
     let mut different = Vec::new();
     for case in cases {
-        let found = said(&case);
+        let found = said(&case, specs.to_vec());
         assert!(!found.is_empty(), "{} raises nothing", case.display());
         let expected_file = case.with_extension(format!("{}.expected", case.extension().unwrap().to_string_lossy()));
         if std::env::var_os("CONCERT_BLESS").is_some() {
@@ -83,7 +111,7 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
         .iter()
         .map(|path| read(path))
         .collect();
-    let (program, warnings) = compile(&project_specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
+    let (program, warnings) = verify(&project_specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(warnings, []);
     let names: Vec<&str> = program.syncs.iter().map(|sync| &*sync.name).collect();
     assert_eq!(
@@ -172,7 +200,7 @@ fn every_example_of_the_documents_is_correct() {
         .chain(own.map(|spec| SourceFile::new("docs/rules.md", spec)))
         .collect();
     for rule in &rules {
-        let compiled = compile(&specs, &[SourceFile::new("docs/rules.md", rule.as_str())]);
+        let compiled = verify(&specs, &[SourceFile::new("docs/rules.md", rule.as_str())]);
         let (_, warnings) = compiled.unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(warnings, []);
     }

@@ -72,6 +72,10 @@ fn one(diagnostic: &Diagnostic, sources: &[SourceFile], style: Style, text: &mut
         let carets = paint(colour, &format!("{carets}{}", label.unwrap_or_default()));
         writeln!(text, "{margin} {bar} {indent}{carets}")?;
     }
+    for (number, sentence) in diagnostic.story.iter().enumerate() {
+        let begin = if number == 0 { "= run:" } else { "      " };
+        writeln!(text, "{margin} {begin} {}. {}", number + 1, visible(sentence))?;
+    }
     if let Some((span, what)) = &diagnostic.related
         && let Some(source) = sources.get(span.file)
     {

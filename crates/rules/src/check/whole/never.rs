@@ -1,0 +1,57 @@
+//! Rules that fire in no run.
+//!
+//! Only a rule that waits for a request with a literal path is judged: any other may be started by an injected action.
+
+use super::Explored;
+use super::places::Places;
+use crate::diagnostics::{Diagnostic, NEVER_FIRES};
+use crate::explore::{ends, literal_path, name};
+use crate::program::{Outcome, Program, Sync};
+
+pub(super) fn judge(
+    program: &Program,
+    explored: &Explored<'_>,
+    places: &Places<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let path = explored.scope.path.as_str();
+    for (rule, sync) in program.syncs.iter().enumerate() {
+        if literal_path(sync) != Some(path) || explored.fired.contains(&rule) || waits_for_a_fault(program, sync) {
+            continue;
+        }
+        let missing = sync.when.iter().enumerate().find(|(_, pattern)| {
+            let failed = pattern.outcome == Outcome::Failure;
+            let action = name(&pattern.concept, &pattern.action);
+            &*pattern.action != concert_wire::REQUEST && !explored.ended.contains(&(action, failed))
+        });
+        let message = format!("`{}` never fires", sync.name);
+        diagnostics.push(match missing {
+            Some((number, pattern)) => {
+                let action = name(&pattern.concept, &pattern.action);
+                let label = if explored.ended.iter().any(|(ended, _)| *ended == action) {
+                    format!(
+                        "after a request for `{path}` this never {}",
+                        ends(pattern.outcome).trim_end_matches('s')
+                    )
+                } else {
+                    format!("nothing calls this after a request for `{path}`")
+                };
+                Diagnostic::warning(NEVER_FIRES, places.pattern(rule, number), message).label(label)
+            }
+            None => {
+                let label = "no run comes to its calls";
+                Diagnostic::warning(NEVER_FIRES, places.name(rule), message).label(label)
+            }
+        });
+    }
+}
+
+/// Faults are not explored, and such a rule has its warning.
+fn waits_for_a_fault(program: &Program, sync: &Sync) -> bool {
+    sync.when.iter().any(|pattern| {
+        let concept = program.concepts.iter().find(|spec| spec.name == pattern.concept);
+        let mut actions = concept.into_iter().flat_map(|spec| &spec.actions);
+        let can_fail = actions.any(|action| action.name == pattern.action && action.can_fail);
+        pattern.outcome == Outcome::Failure && !can_fail
+    })
+}

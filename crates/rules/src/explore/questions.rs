@@ -1,0 +1,348 @@
+//! Rules as they are explored: what an expression decides becomes a question, so that the explorer can answer it both ways and the engine stays as it is.
+//!
+//! `pages > 300` becomes the step `Concert._judge (op: ">", left: pages, right: 300, …) : (holds)` before the condition, which then reads `holds` alone. In the same way `each` asks
+//! for the elements of its list, and a `let` for the result of arithmetic. A query is told, beside its input, what its rows will be compared with. Each call carries its place in the rule.
+//! None of these keys can be written in a rule, since they begin with `#`.
+
+use std::sync::Arc;
+
+use concert_wire::RESERVED_CONCEPT;
+use serde_json::Value;
+
+use super::text::Shown;
+use crate::expr::{Expr, Operator};
+use crate::program::{Arg, Call, Gathered, Join, Match, Otherwise, Query, Slot, Step, Sync, Test};
+
+/// Whether a comparison holds.
+pub(super) const JUDGE: &str = "_judge";
+/// The elements of a list.
+pub(super) const ELEMENTS: &str = "_elements";
+/// The result of arithmetic.
+pub(super) const VALUE: &str = "_value";
+/// Where a call stands in its rule.
+pub(super) const SITE: &str = "#site";
+/// What the keys of a row are compared with.
+pub(super) const JOINED: &str = "#joined";
+/// Nothing depends on the answer but what is told to the client.
+pub(super) const QUIET: &str = "#quiet";
+
+/// Where a call stands in its rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Site {
+    /// In `then`.
+    Then(usize),
+    /// In `else (error)`.
+    Otherwise(usize),
+    /// The `else` of a step.
+    Else(usize),
+}
+
+impl Site {
+    fn encode(self) -> Value {
+        let (kind, number) = match self {
+            Self::Then(number) => (0, number),
+            Self::Otherwise(number) => (1, number),
+            Self::Else(number) => (2, number),
+        };
+        Value::from(number * 3 + kind)
+    }
+
+    pub(super) fn decode(value: &Value) -> Option<Self> {
+        let code = usize::try_from(value.as_u64()?).ok()?;
+        let number = code / 3;
+        Some(match code % 3 {
+            0 => Self::Then(number),
+            1 => Self::Otherwise(number),
+            _ => Self::Else(number),
+        })
+    }
+
+    /// The call that stands there.
+    pub(crate) fn call(self, sync: &Sync) -> Option<&Call> {
+        match self {
+            Self::Then(number) => sync.then.get(number),
+            Self::Otherwise(number) => sync.otherwise.as_ref()?.calls.get(number),
+            Self::Else(number) => sync.elses.get(number),
+        }
+    }
+}
+
+/// The rule as it is explored.
+pub(super) fn rewrite(number: usize, sync: &Sync) -> Sync {
+    let matches = sync
+        .when
+        .iter()
+        .flat_map(|pattern| pattern.input.iter().chain(&pattern.output));
+    let mut rewriter = Rewriter {
+        rule: number,
+        sync,
+        variables: sync.variables.clone(),
+        bound: matches.filter_map(Match::slot).collect(),
+        step: 0,
+    };
+    let steps = rewriter.steps(&sync.steps, false);
+    let calls = |calls: &[Call], site: fn(usize) -> Site| -> Vec<Call> {
+        let calls = calls.iter().enumerate();
+        calls.map(|(number, call)| placed(call, site(number))).collect()
+    };
+    Sync {
+        variables: rewriter.variables,
+        steps,
+        elses: calls(&sync.elses, Site::Else),
+        then: calls(&sync.then, Site::Then),
+        otherwise: sync.otherwise.as_ref().map(|otherwise| Otherwise {
+            outs: otherwise.outs.clone(),
+            calls: calls(&otherwise.calls, Site::Otherwise),
+        }),
+        ..sync.clone()
+    }
+}
+
+fn placed(call: &Call, site: Site) -> Call {
+    let mut call = call.clone();
+    call.args.push(arg(SITE, Expr::Literal(site.encode())));
+    call
+}
+
+fn arg(key: &str, value: Expr) -> Arg {
+    Arg {
+        key: key.into(),
+        omit_null: false,
+        value,
+    }
+}
+
+fn text(text: impl Into<Value>) -> Expr {
+    Expr::Literal(text.into())
+}
+
+struct Rewriter<'a> {
+    rule: usize,
+    sync: &'a Sync,
+    variables: Vec<Arc<str>>,
+    bound: Vec<Slot>,
+    /// The number of the step, in the order written.
+    step: usize,
+}
+
+impl Rewriter<'_> {
+    fn steps(&mut self, steps: &[Step], is_quiet: bool) -> Vec<Step> {
+        let mut rewritten = Vec::new();
+        for step in steps {
+            self.one(step, is_quiet, &mut rewritten);
+            self.step += 1;
+        }
+        rewritten
+    }
+
+    fn one(&mut self, step: &Step, is_quiet: bool, before: &mut Vec<Step>) {
+        match step {
+            Step::Query { join, query, otherwise } => {
+                let mut query = query.clone();
+                for argument in &mut query.args {
+                    argument.value = self.value(&argument.value, is_quiet, before);
+                }
+                let joined: Vec<(String, Expr)> = query
+                    .output
+                    .iter()
+                    .filter_map(|demand| {
+                        let value = match &demand.test {
+                            Test::Literal(value) => Expr::Literal(value.clone()),
+                            Test::Variable(slot) if self.bound.contains(slot) => Expr::Variable(*slot),
+                            Test::Variable(_) => return None,
+                        };
+                        Some((demand.key.to_string(), value))
+                    })
+                    .collect();
+                if !joined.is_empty() {
+                    query.args.push(arg(JOINED, Expr::Object(joined)));
+                }
+                if is_quiet {
+                    query.args.push(arg(QUIET, text(true)));
+                }
+                self.bound.extend(query.output.iter().filter_map(Match::slot));
+                before.push(Step::Query {
+                    join: *join,
+                    query,
+                    otherwise: *otherwise,
+                });
+            }
+            Step::Let(slot, value) => {
+                let rewritten = self.value(value, is_quiet, before);
+                self.bound.push(*slot);
+                if computes(value) {
+                    let args = vec![arg("value", rewritten), arg("of", leaves(value))];
+                    before.push(self.question(VALUE, args, value, is_quiet, *slot));
+                } else {
+                    before.push(Step::Let(*slot, rewritten));
+                }
+            }
+            Step::Each(slot, list) => {
+                let rewritten = self.value(list, is_quiet, before);
+                self.bound.push(*slot);
+                let step = self.question(ELEMENTS, vec![arg("list", rewritten)], list, is_quiet, *slot);
+                before.push(step);
+            }
+            Step::Filter { condition, otherwise } => {
+                let condition = self.condition(condition, is_quiet, before);
+                before.push(Step::Filter {
+                    condition,
+                    otherwise: *otherwise,
+                });
+            }
+            Step::Collect { body, gathered, into } => {
+                let is_quiet = is_quiet || !decides(&self.sync.steps, *into);
+                let body = self.steps(body, is_quiet);
+                self.bound.push(*into);
+                before.push(Step::Collect {
+                    body,
+                    gathered: gathered.clone(),
+                    into: *into,
+                });
+            }
+        }
+    }
+
+    /// An expression of which only the truth counts.
+    fn condition(&mut self, expr: &Expr, is_quiet: bool, before: &mut Vec<Step>) -> Expr {
+        match expr {
+            Expr::Literal(_) => expr.clone(),
+            Expr::Not(value) => Expr::Not(Box::new(self.condition(value, is_quiet, before))),
+            Expr::Binary(left, operator @ (Operator::And | Operator::Or), right) => Expr::Binary(
+                Box::new(self.condition(left, is_quiet, before)),
+                *operator,
+                Box::new(self.condition(right, is_quiet, before)),
+            ),
+            Expr::Binary(left, operator, right) if compares(*operator) => {
+                self.atom(expr, *operator, left, right, is_quiet, before)
+            }
+            other => self.atom(expr, Operator::Equal, other, &text(true), is_quiet, before),
+        }
+    }
+
+    fn value(&mut self, expr: &Expr, is_quiet: bool, before: &mut Vec<Step>) -> Expr {
+        match expr {
+            Expr::Variable(_) | Expr::Literal(_) => expr.clone(),
+            Expr::List(items) => Expr::List(items.iter().map(|item| self.value(item, is_quiet, before)).collect()),
+            Expr::Object(members) => {
+                let members = members.iter();
+                Expr::Object(
+                    members
+                        .map(|(key, value)| (key.clone(), self.value(value, is_quiet, before)))
+                        .collect(),
+                )
+            }
+            Expr::Field(value, field) => Expr::Field(Box::new(self.value(value, is_quiet, before)), field.clone()),
+            Expr::Binary(left, operator, right)
+                if !compares(*operator) && !matches!(operator, Operator::And | Operator::Or) =>
+            {
+                Expr::Binary(
+                    Box::new(self.value(left, is_quiet, before)),
+                    *operator,
+                    Box::new(self.value(right, is_quiet, before)),
+                )
+            }
+            Expr::Not(_) | Expr::Binary(..) => self.condition(expr, is_quiet, before),
+        }
+    }
+
+    fn atom(
+        &mut self,
+        whole: &Expr,
+        operator: Operator,
+        left: &Expr,
+        right: &Expr,
+        is_quiet: bool,
+        before: &mut Vec<Step>,
+    ) -> Expr {
+        let args = vec![
+            arg("op", text(super::text::operator(operator))),
+            arg("left", self.value(left, is_quiet, before)),
+            arg("right", self.value(right, is_quiet, before)),
+            arg("of_left", leaves(left)),
+            arg("of_right", leaves(right)),
+        ];
+        let slot = self.variables.len();
+        self.variables.push(format!("#{slot}").into());
+        let step = self.question(JUDGE, args, whole, is_quiet, slot);
+        before.push(step);
+        Expr::Variable(slot)
+    }
+
+    fn question(&self, name: &str, mut args: Vec<Arg>, shown: &Expr, is_quiet: bool, into: Slot) -> Step {
+        args.push(arg("text", text(Shown(shown, &self.sync.variables).to_string())));
+        args.push(arg("rule", text(self.rule)));
+        args.push(arg("step", text(self.step)));
+        if is_quiet {
+            args.push(arg(QUIET, text(true)));
+        }
+        Step::Query {
+            join: Join::Rows,
+            query: Query {
+                concept: RESERVED_CONCEPT.into(),
+                name: name.into(),
+                args,
+                output: vec![Match {
+                    key: "is".into(),
+                    optional: false,
+                    test: Test::Variable(into),
+                }],
+            },
+            otherwise: None,
+        }
+    }
+}
+
+const fn compares(operator: Operator) -> bool {
+    use Operator::{Equal, Greater, GreaterOrEqual, In, Less, LessOrEqual, Unequal};
+    matches!(
+        operator,
+        Equal | Unequal | Less | LessOrEqual | Greater | GreaterOrEqual | In
+    )
+}
+
+/// Whether the value of an expression comes of arithmetic.
+fn computes(expr: &Expr) -> bool {
+    match expr {
+        Expr::Binary(left, operator, right) => match operator {
+            Operator::Add | Operator::Subtract | Operator::Multiply | Operator::Divide => true,
+            Operator::Default => computes(left) || computes(right),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The values that an expression depends on.
+fn leaves(expr: &Expr) -> Expr {
+    let mut slots = Vec::new();
+    expr.variables(&mut |slot| {
+        if !slots.contains(&slot) {
+            slots.push(slot);
+        }
+    });
+    Expr::List(slots.into_iter().map(Expr::Variable).collect())
+}
+
+/// Whether any step reads a variable, so that how many frames there are may depend on it.
+fn decides(steps: &[Step], slot: Slot) -> bool {
+    let reads = |expr: &Expr| {
+        let mut found = false;
+        expr.variables(&mut |used| found |= used == slot);
+        found
+    };
+    steps.iter().any(|step| match step {
+        Step::Query { query, .. } => {
+            query.args.iter().any(|arg| reads(&arg.value)) || query.output.iter().any(|out| out.slot() == Some(slot))
+        }
+        Step::Let(_, value) | Step::Each(_, value) => reads(value),
+        Step::Filter { condition, .. } => reads(condition),
+        Step::Collect { body, gathered, .. } => {
+            let gathers = match gathered {
+                Gathered::Values(gathered) => *gathered == slot,
+                Gathered::Records(fields) => fields.iter().any(|(_, gathered)| *gathered == slot),
+            };
+            gathers || decides(body, slot)
+        }
+    })
+}

@@ -1,0 +1,460 @@
+//! What one path concerns: the rules that its request can reach, and what they distinguish.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use concert_wire::routes::{RouteTable, ValueType};
+use concert_wire::{REQUEST, REQUESTING};
+use serde_json::Value;
+
+use super::questions::{self, Site};
+use crate::expr::Expr;
+use crate::program::{Call, Outcome, Pattern, Program, Slot, Step, Sync, Test};
+use crate::spec::{ActionSpec, ConceptSpec, QuerySpec};
+
+/// Input or output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Side {
+    Input,
+    Output,
+}
+
+/// A key of an action's input or output.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) action: String,
+    pub(super) side: Side,
+    pub(super) key: String,
+}
+
+/// What the rules of a path demand of a key.
+#[derive(Debug, Default)]
+pub(super) struct Demand {
+    /// Some rule compares it with these.
+    pub(super) literals: Vec<Value>,
+    /// Some rule demands that it be equal to what stands there.
+    pub(super) joins: Vec<Place>,
+}
+
+/// A key of the path's request.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) kind: ValueType,
+    pub(super) can_be_absent: bool,
+    /// Whether the rules do different things for different values.
+    pub(super) decides: bool,
+    pub(super) literals: Vec<Value>,
+}
+
+/// All rules, as they are written and as they are explored, with the specs by name.
+pub(crate) struct Rules<'a> {
+    pub(crate) program: &'a Program,
+    rewritten: Vec<Arc<Sync>>,
+    actions: HashMap<String, &'a ActionSpec>,
+    queries: HashMap<String, &'a QuerySpec>,
+    by_path: BTreeMap<String, Vec<usize>>,
+    /// The rules that wait for no request with a literal path.
+    pathless: Vec<usize>,
+}
+
+/// One path.
+pub(crate) struct Scope<'a> {
+    pub(crate) path: String,
+    /// The rules that the request can reach, by their number in the program.
+    pub(crate) rules: Vec<usize>,
+    pub(super) program: Program,
+    pub(super) keys: Vec<Key>,
+    pub(super) demands: HashMap<Place, Demand>,
+    /// The fields that the rules read of values, and how deep.
+    pub(super) fields: BTreeSet<String>,
+    pub(super) depth: usize,
+    actions: &'a HashMap<String, &'a ActionSpec>,
+    queries: &'a HashMap<String, &'a QuerySpec>,
+}
+
+/// `Concept.action`.
+pub(crate) fn name(concept: &str, action: &str) -> String {
+    format!("{concept}.{action}")
+}
+
+/// The literal path that a rule waits for.
+pub(crate) fn literal_path(sync: &Sync) -> Option<&str> {
+    sync.when.iter().find_map(request_path)
+}
+
+fn is_request(pattern: &Pattern) -> bool {
+    &*pattern.concept == REQUESTING && &*pattern.action == REQUEST
+}
+
+fn request_path(pattern: &Pattern) -> Option<&str> {
+    let mut input = pattern.input.iter().filter(|_| is_request(pattern));
+    input.find_map(|demand| match &demand.test {
+        Test::Literal(Value::String(path)) if &*demand.key == "path" => Some(path.as_str()),
+        _ => None,
+    })
+}
+
+/// Every call of a rule.
+pub(crate) fn calls(sync: &Sync) -> impl Iterator<Item = &Call> {
+    let otherwise = sync.otherwise.iter().flat_map(|otherwise| &otherwise.calls);
+    sync.elses.iter().chain(&sync.then).chain(otherwise)
+}
+
+impl<'a> Rules<'a> {
+    pub(crate) fn new(program: &'a Program) -> Self {
+        let of = |spec: &'a ConceptSpec| spec.actions.iter().map(move |action| (spec, action));
+        let actions = program.concepts.iter().flat_map(of);
+        let of = |spec: &'a ConceptSpec| spec.queries.iter().map(move |query| (spec, query));
+        let queries = program.concepts.iter().flat_map(of);
+        let mut by_path: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut pathless = Vec::new();
+        for (number, sync) in program.syncs.iter().enumerate() {
+            match literal_path(sync) {
+                Some(path) => by_path.entry(path.to_owned()).or_default().push(number),
+                None => pathless.push(number),
+            }
+        }
+        let rewritten = program.syncs.iter().enumerate();
+        Self {
+            program,
+            rewritten: rewritten
+                .map(|(number, sync)| Arc::new(questions::rewrite(number, sync)))
+                .collect(),
+            actions: actions
+                .map(|(spec, action)| (name(&spec.name, &action.name), action))
+                .collect(),
+            queries: queries
+                .map(|(spec, query)| (name(&spec.name, &query.name), query))
+                .collect(),
+            by_path,
+            pathless,
+        }
+    }
+
+    /// The paths that some rule waits for.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.by_path.keys().map(String::as_str)
+    }
+
+    /// The rules that wait for no request with a literal path.
+    pub(crate) fn pathless(&self) -> &[usize] {
+        &self.pathless
+    }
+
+    pub(crate) fn scope(&'a self, path: &str, routes: &RouteTable) -> Scope<'a> {
+        let rules = self.reached(path);
+        let syncs: Vec<&Sync> = rules
+            .iter()
+            .filter_map(|rule| Some(&**self.program.syncs.get(*rule)?))
+            .collect();
+        let demands = demands(&syncs);
+        let mut fields = BTreeSet::new();
+        let depth = syncs.iter().map(|sync| fields_of(sync, &mut fields)).max().unwrap_or(0);
+        // An object of objects grows fast, and nobody reads that deep.
+        let depth = if fields.len().pow(2) > 100 {
+            depth.min(1)
+        } else {
+            depth.min(2)
+        };
+        Scope {
+            path: path.to_owned(),
+            keys: keys(path, routes, &syncs, &demands),
+            program: self.restricted(&rules, &syncs),
+            rules,
+            demands,
+            fields,
+            depth,
+            actions: &self.actions,
+            queries: &self.queries,
+        }
+    }
+
+    /// The rules that can fire after a request for a path: all of whose actions are the request or called by a rule that can fire.
+    fn reached(&self, path: &str) -> Vec<usize> {
+        let mut open: Vec<usize> = self.by_path.get(path).into_iter().flatten().copied().collect();
+        open.extend(&self.pathless);
+        let mut reached = Vec::new();
+        let mut called: HashSet<(&str, &str)> = HashSet::from([(REQUESTING, REQUEST)]);
+        loop {
+            let before = reached.len();
+            open.retain(|number| {
+                let Some(sync) = self.program.syncs.get(*number) else {
+                    return false;
+                };
+                let mut actions = sync.when.iter().map(|pattern| (&*pattern.concept, &*pattern.action));
+                if !actions.all(|action| called.contains(&action)) {
+                    return true;
+                }
+                called.extend(calls(sync).map(|call| (&*call.concept, &*call.action)));
+                reached.push(*number);
+                false
+            });
+            if reached.len() == before {
+                reached.sort_unstable();
+                return reached;
+            }
+        }
+    }
+
+    /// The program of these rules alone, with no more of the specs than they name.
+    fn restricted(&self, rules: &[usize], syncs: &[&Sync]) -> Program {
+        let patterns = syncs.iter().flat_map(|sync| &sync.when);
+        let mut named: HashSet<(&str, &str)> = patterns.map(|pattern| (&*pattern.concept, &*pattern.action)).collect();
+        let calls = syncs.iter().flat_map(|sync| calls(sync));
+        named.extend(calls.map(|call| (&*call.concept, &*call.action)));
+        let concepts = self.program.concepts.iter().map(|spec| {
+            let actions = spec.actions.iter();
+            ConceptSpec {
+                name: spec.name.clone(),
+                purpose: String::new(),
+                actions: actions
+                    .filter(|action| named.contains(&(&*spec.name, &*action.name)))
+                    .cloned()
+                    .collect(),
+                queries: Vec::new(),
+            }
+        });
+        Program {
+            version: self.program.version.clone(),
+            syncs: rules
+                .iter()
+                .filter_map(|rule| self.rewritten.get(*rule).cloned())
+                .collect(),
+            concepts: concepts.collect(),
+            routes: RouteTable::default(),
+        }
+    }
+}
+
+impl Scope<'_> {
+    /// The number of a rule in the whole program.
+    pub(super) fn rule(&self, name: &str) -> Option<usize> {
+        let at = self.program.syncs.iter().position(|sync| &*sync.name == name)?;
+        self.rules.get(at).copied()
+    }
+
+    /// Whether a call of a rule calls this action.
+    pub(crate) fn calls(&self, rule: usize, site: Site, action: &str) -> bool {
+        let at = self.rules.iter().position(|known| *known == rule);
+        let sync = at.and_then(|at| self.program.syncs.get(at));
+        let call = sync.and_then(|sync| site.call(sync));
+        call.is_some_and(|call| name(&call.concept, &call.action) == action)
+    }
+
+    pub(super) fn action(&self, name: &str) -> Option<&ActionSpec> {
+        self.actions.get(name).copied()
+    }
+
+    pub(super) fn query(&self, name: &str) -> Option<&QuerySpec> {
+        self.queries.get(name).copied()
+    }
+
+    pub(super) fn demand(&self, action: &str, side: Side, key: &str) -> Option<&Demand> {
+        self.demands.get(&Place {
+            action: action.to_owned(),
+            side,
+            key: key.to_owned(),
+        })
+    }
+
+    /// The keys that some rule demands of an output.
+    pub(super) fn demanded<'b>(&'b self, action: &'b str) -> impl Iterator<Item = &'b str> {
+        let places = self.demands.keys();
+        let places = places.filter(move |place| place.action == action && place.side == Side::Output);
+        places.map(|place| place.key.as_str())
+    }
+}
+
+fn place(pattern: &Pattern, side: Side, key: &str) -> Place {
+    Place {
+        action: name(&pattern.concept, &pattern.action),
+        side,
+        key: key.to_owned(),
+    }
+}
+
+fn demands(syncs: &[&Sync]) -> HashMap<Place, Demand> {
+    let mut demands: HashMap<Place, Demand> = HashMap::new();
+    for sync in syncs {
+        let mut slots: Vec<(Slot, Place)> = Vec::new();
+        for pattern in &sync.when {
+            let input = pattern.input.iter().map(|demand| (Side::Input, demand));
+            // Of a failure there is nothing but `error`, which no success has.
+            for (side, demand) in input.chain(pattern.output.iter().map(|demand| (Side::Output, demand))) {
+                let place = place(pattern, side, &demand.key);
+                let known = demands.entry(place.clone()).or_default();
+                match &demand.test {
+                    Test::Literal(value) if !known.literals.contains(value) => known.literals.push(value.clone()),
+                    Test::Literal(_) => {}
+                    Test::Variable(slot) => slots.push((*slot, place)),
+                }
+            }
+        }
+        for (number, (slot, place)) in slots.iter().enumerate() {
+            let others = slots.iter().enumerate().filter(|(other, _)| *other != number);
+            let joined = others.filter(|(_, (other, _))| other == slot);
+            for (_, (_, joined)) in joined {
+                let known = demands.entry(place.clone()).or_default();
+                if !known.joins.contains(joined) {
+                    known.joins.push(joined.clone());
+                }
+            }
+        }
+        queried(&sync.steps, &mut demands);
+        for call in calls(sync) {
+            for out in &call.outs {
+                let place = Place {
+                    action: name(&call.concept, &call.action),
+                    side: Side::Output,
+                    key: out.key.to_string(),
+                };
+                demands.entry(place).or_default();
+            }
+        }
+    }
+    demands
+}
+
+fn queried(steps: &[Step], demands: &mut HashMap<Place, Demand>) {
+    for step in steps {
+        match step {
+            Step::Query { query, .. } => {
+                for demand in &query.output {
+                    let place = Place {
+                        action: name(&query.concept, &query.name),
+                        side: Side::Output,
+                        key: demand.key.to_string(),
+                    };
+                    demands.entry(place).or_default();
+                }
+            }
+            Step::Collect { body, .. } => queried(body, demands),
+            _ => {}
+        }
+    }
+}
+
+fn keys(path: &str, routes: &RouteTable, syncs: &[&Sync], demands: &HashMap<Place, Demand>) -> Vec<Key> {
+    let Some(route) = routes.routes.get(path) else {
+        return Vec::new();
+    };
+    let request = name(REQUESTING, REQUEST);
+    let mut keys = Vec::new();
+    // In the order in which the rules name them.
+    let patterns = syncs
+        .iter()
+        .flat_map(|sync| &sync.when)
+        .filter(|pattern| is_request(pattern));
+    let patterns = patterns.filter(|request| request_path(request).is_none_or(|found| found == path));
+    let mut names: Vec<&str> = patterns
+        .flat_map(|request| &request.input)
+        .map(|named| &*named.key)
+        .collect();
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(*name));
+    for (name, key) in names.into_iter().filter_map(|name| route.keys.get_key_value(name)) {
+        let place = Place {
+            action: request.clone(),
+            side: Side::Input,
+            key: name.clone(),
+        };
+        let demand = demands.get(&place);
+        let mut is_demanded = false;
+        let mut decides = demand.is_some_and(|demand| !demand.joins.is_empty() || !demand.literals.is_empty());
+        for sync in syncs {
+            let requests = sync.when.iter().filter(|pattern| is_request(pattern));
+            let requests = requests.filter(|request| request_path(request).is_none_or(|found| found == path));
+            for named in requests
+                .flat_map(|request| &request.input)
+                .filter(|named| *named.key == **name)
+            {
+                is_demanded |= !named.optional;
+                decides |= named.slot().is_some_and(|slot| reads(&sync.steps, slot));
+            }
+        }
+        keys.push(Key {
+            name: name.clone(),
+            kind: key.kind.clone(),
+            can_be_absent: !key.required && (is_demanded || decides),
+            decides,
+            literals: demand.map(|demand| demand.literals.clone()).unwrap_or_default(),
+        });
+    }
+    keys
+}
+
+/// Whether any step reads a variable.
+fn reads(steps: &[Step], slot: Slot) -> bool {
+    let mut found = false;
+    expressions(steps, &mut |expr| expr.variables(&mut |used| found |= used == slot));
+    found || joins(steps, slot)
+}
+
+fn joins(steps: &[Step], slot: Slot) -> bool {
+    steps.iter().any(|step| match step {
+        Step::Query { query, .. } => query.output.iter().any(|out| out.slot() == Some(slot)),
+        Step::Collect { body, .. } => joins(body, slot),
+        _ => false,
+    })
+}
+
+fn expressions(steps: &[Step], visit: &mut impl FnMut(&Expr)) {
+    for step in steps {
+        match step {
+            Step::Query { query, .. } => query.args.iter().for_each(|arg| visit(&arg.value)),
+            Step::Let(_, value) | Step::Each(_, value) => visit(value),
+            Step::Filter { condition, .. } => visit(condition),
+            Step::Collect { body, .. } => expressions(body, visit),
+        }
+    }
+}
+
+/// The fields that a rule reads, and how deep.
+fn fields_of(sync: &Sync, fields: &mut BTreeSet<String>) -> usize {
+    let mut deepest = 0;
+    let mut look = |expr: &Expr| deepest = deepest.max(field_depth(expr, fields));
+    expressions(&sync.steps, &mut look);
+    calls(sync).flat_map(|call| &call.args).for_each(|arg| look(&arg.value));
+    let named = |step: &&Step| matches!(step, Step::Let(_, value) | Step::Each(_, value) if field_depth(value, &mut BTreeSet::new()) > 0);
+    deepest + sync.steps.iter().filter(named).count()
+}
+
+fn field_depth(expr: &Expr, fields: &mut BTreeSet<String>) -> usize {
+    match expr {
+        Expr::Field(value, field) => {
+            fields.insert(field.clone());
+            field_depth(value, fields) + 1
+        }
+        Expr::Variable(_) | Expr::Literal(_) => 0,
+        Expr::List(items) => items.iter().map(|item| field_depth(item, fields)).max().unwrap_or(0),
+        Expr::Object(members) => {
+            let depths = members.iter().map(|(_, value)| field_depth(value, fields));
+            depths.max().unwrap_or(0)
+        }
+        Expr::Not(value) => field_depth(value, fields),
+        Expr::Binary(left, _, right) => field_depth(left, fields).max(field_depth(right, fields)),
+    }
+}
+
+/// Whether a call can lead to what a pattern waits for: no literal of the one contradicts one of the other.
+pub(crate) fn can_match(call: &Call, pattern: &Pattern) -> bool {
+    call.concept == pattern.concept
+        && call.action == pattern.action
+        && pattern.input.iter().all(|demand| {
+            let given = call.args.iter().find(|arg| arg.key == demand.key);
+            match (&demand.test, given.map(|arg| &arg.value)) {
+                (Test::Literal(wanted), Some(Expr::Literal(given))) => concert_wire::value::equal(wanted, given),
+                (_, None) => demand.optional,
+                _ => true,
+            }
+        })
+}
+
+/// Failures and successes, as words.
+pub(crate) const fn ends(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "succeeds",
+        Outcome::Failure => "fails",
+    }
+}

@@ -1,0 +1,116 @@
+//! Values that stand for many: `⟨user of Profile.authenticate⟩`. They are real JSON values, so that the engine can carry them; what is decided about them is kept beside.
+
+use std::collections::HashMap;
+
+use concert_wire::routes::ValueType;
+use concert_wire::value::canonical;
+use serde_json::{Map, Value};
+
+use super::scope::Scope;
+
+/// In every text that stands for many.
+const MARK: char = '⟨';
+
+/// What is known of the kind of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Null,
+    Boolean,
+    Number,
+    String,
+    List,
+    Object,
+    /// It may be anything.
+    Any,
+}
+
+/// The values that a run has made.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    kinds: HashMap<String, ValueType>,
+    names: HashMap<String, usize>,
+    numbers: u32,
+}
+
+impl Values {
+    /// A new value; a Boolean is chosen by the caller.
+    pub(super) fn fresh(&mut self, name: &str, kind: &ValueType, scope: &Scope<'_>) -> Value {
+        let count = self.names.entry(name.to_owned()).or_default();
+        *count += 1;
+        let name = if *count == 1 {
+            name.to_owned()
+        } else {
+            format!("{name}, {count}")
+        };
+        let value = match kind {
+            ValueType::Number | ValueType::Boolean => {
+                self.numbers += 1;
+                // No rule writes such a number.
+                Value::from(f64::from(self.numbers) + 100_000.007_812_5)
+            }
+            ValueType::Any => return self.anything(&name, scope, scope.depth),
+            _ => Value::String(format!("⟨{name}⟩")),
+        };
+        self.stands_for(&value, kind.clone());
+        value
+    }
+
+    /// What may be anything has every field that the rules read.
+    fn anything(&mut self, name: &str, scope: &Scope<'_>, depth: usize) -> Value {
+        let value = if depth == 0 || scope.fields.is_empty() {
+            Value::String(format!("⟨{name}⟩"))
+        } else {
+            let fields = scope.fields.iter();
+            let fields = fields.map(|field| {
+                (
+                    field.clone(),
+                    self.anything(&format!("{field} of {name}"), scope, depth - 1),
+                )
+            });
+            Value::Object(fields.collect::<Map<_, _>>())
+        };
+        self.stands_for(&value, ValueType::Any);
+        value
+    }
+
+    /// Notes that a value stands for all of a kind.
+    pub(super) fn stands_for(&mut self, value: &Value, kind: ValueType) {
+        self.kinds.insert(canonical(value), kind);
+    }
+
+    /// Whether a value is this very value.
+    pub(super) fn is_known(&self, value: &Value) -> bool {
+        match value {
+            Value::Null | Value::Bool(_) => true,
+            Value::Number(_) => !self.kinds.contains_key(&canonical(value)),
+            Value::String(text) => !text.contains(MARK),
+            Value::Array(items) => items.iter().all(|item| self.is_known(item)),
+            Value::Object(members) => members.values().all(|member| self.is_known(member)),
+        }
+    }
+
+    /// The kind of a list's elements, if it is a list that stands for many.
+    pub(super) fn elements(&self, list: &Value) -> Option<ValueType> {
+        match self.kinds.get(&canonical(list))? {
+            ValueType::Seq(of) => Some((**of).clone()),
+            ValueType::Any => Some(ValueType::Any),
+            _ => None,
+        }
+    }
+
+    pub(super) fn shape(&self, value: &Value) -> Shape {
+        match self.kinds.get(&canonical(value)) {
+            Some(ValueType::Any) => return Shape::Any,
+            Some(ValueType::Seq(_)) => return Shape::List,
+            _ => {}
+        }
+        match value {
+            Value::Null => Shape::Null,
+            Value::Bool(_) => Shape::Boolean,
+            Value::Number(_) => Shape::Number,
+            Value::String(_) => Shape::String,
+            Value::Array(_) => Shape::List,
+            Value::Object(_) => Shape::Object,
+        }
+    }
+}
