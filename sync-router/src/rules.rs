@@ -74,7 +74,7 @@ pub(crate) fn read(args: &RulesArgs) -> Result<Files, LoadError> {
 /// Checks what was read.
 pub(crate) fn compile((concepts, syncs): Files, args: &RulesArgs) -> Result<Rules, LoadError> {
     let (program, warnings) =
-        concert_rules::compile(&concepts, &syncs).map_err(|report| LoadError::Broken(report.to_string()))?;
+        concert_rules::verify(&concepts, &syncs).map_err(|report| LoadError::Broken(report.to_string()))?;
     for warning in &warnings {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
