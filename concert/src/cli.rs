@@ -76,7 +76,12 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) log_limits: LogLimits,
     /// What to log: a level, or directives such as `info,concert_router=debug`.
-    #[arg(long, env = "CONCERT_LOG", default_value = "warn,concert_router::reload=info", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "CONCERT_LOG",
+        default_value = "warn,concert_router::reload=info",
+        value_name = "FILTER"
+    )]
     pub(crate) log: String,
     /// The form of a log line.
     #[arg(long, env = "CONCERT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]

@@ -248,7 +248,10 @@ mod tests {
             let forgotten = forget(&mut history, first);
             let seqs: Vec<u64> = history.iter().map(|since| since.seq).collect();
             assert_eq!(seqs, left, "{first}");
-            assert_eq!(forgotten, gone.iter().map(|name| Version::from(*name)).collect::<Vec<_>>());
+            assert_eq!(
+                forgotten,
+                gone.iter().map(|name| Version::from(*name)).collect::<Vec<_>>()
+            );
         };
         check(1, &[10, 30, 40, 50], &[]);
         check(30, &[10, 30, 40, 50], &[]);

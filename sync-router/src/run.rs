@@ -217,7 +217,8 @@ impl Router {
                 .push(Box::pin(async move { Some(effects::read_flow(&bus, flow).await) })),
             Effect::ReadRules { .. } => {
                 let in_force = self.in_force.clone();
-                self.under_way.push(Box::pin(async move { Some(in_force.read().await) }));
+                self.under_way
+                    .push(Box::pin(async move { Some(in_force.read().await) }));
             }
             Effect::FetchRules { version } => {
                 let (in_force, own) = (self.in_force.clone(), self.rules.clone());
