@@ -11,6 +11,7 @@ pub mod concept;
 pub mod diagnostics;
 pub mod engine;
 pub mod expr;
+mod format;
 pub mod lexer;
 mod names;
 pub mod parser;
@@ -21,3 +22,5 @@ pub mod spec;
 pub mod syntax;
 
 pub use compile::compile;
+pub use format::format;
+pub use names::KEYWORDS;
