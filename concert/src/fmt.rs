@@ -178,4 +178,64 @@ mod tests {
         check("a \r\n", "a\n", "a.sync:1\n  - a \\r\n  + a");
         check("\u{feff}\ta", "a\n", "a.sync:1\n  - \\u{feff}\\ta (no line end)\n  + a");
     }
+
+    const ROUGH: &str = "sync R\nwhen A.b ()\nthen A.c ()";
+    const SMOOTH: &str = "sync R\nwhen\n    A.b ()\nthen\n    A.c ()\n";
+
+    /// Whether all went well, and what is in the files then.
+    fn laid_out(files: &[(&str, &str)], extra: Option<&str>, check: bool) -> (bool, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
+        for (path, (_, text)) in paths.iter().zip(files) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let extra = extra.map(|name| dir.path().join(name));
+        let paths_given = extra.into_iter().chain([dir.path().to_owned()]).collect();
+        let result = run(&FmtArgs {
+            paths: paths_given,
+            check,
+        });
+        let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        (result.is_ok(), texts)
+    }
+
+    #[test]
+    fn rules_below_a_directory_are_laid_out_and_nothing_else() {
+        let files = [
+            ("a.sync", ROUGH),
+            ("b/c.sync", ROUGH),
+            ("d.concept", ROUGH),
+            (".e/f.sync", ROUGH),
+        ];
+        let (is_well, texts) = laid_out(&files, None, false);
+        assert!(is_well);
+        assert_eq!(texts, [SMOOTH, SMOOTH, ROUGH, ROUGH]);
+    }
+
+    #[test]
+    fn what_fails_keeps_nothing_else_from_being_laid_out() {
+        let files = [("a.sync", "sync"), ("b.sync", ROUGH), ("d.concept", "")];
+        let (is_well, texts) = laid_out(&files, None, false);
+        assert!(!is_well);
+        assert_eq!(texts, ["sync", SMOOTH, ""]);
+        for extra in ["missing", "d.concept"] {
+            let (is_well, texts) = laid_out(&files[1..], Some(extra), false);
+            assert!(!is_well);
+            assert_eq!(texts, [SMOOTH, ""]);
+        }
+    }
+
+    #[test]
+    fn a_check_changes_nothing_and_fails_where_something_differs() {
+        for (text, expected) in [(ROUGH, false), (SMOOTH, true)] {
+            let (is_well, texts) = laid_out(&[("a.sync", text)], None, true);
+            assert_eq!((is_well, texts), (expected, vec![text.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_directory_without_rules_is_an_error() {
+        assert!(!laid_out(&[("d.concept", "")], None, false).0);
+    }
 }

@@ -89,9 +89,7 @@ impl Statement {
     /// How many of the comments above stand right above: they belong to the rule, and no blank line may come between or go.
     fn doc_length(&self) -> usize {
         let notes = self.above.iter().rev().zip((0..self.line).rev());
-        notes
-            .take_while(|(note, line)| note.is_alone && note.line == *line)
-            .count()
+        notes.take_while(|(note, line)| note.line == *line).count()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Text becomes tokens ([`lexer`]), tokens a syntax tree ([`parser`]), a tree with the concept specs ([`concept`]) a checked [`program`], and the [`engine`] runs that.
 //! A later stage looks only at what is clean in the earlier ones, and each reports every mistake at once ([`diagnostics`]).
+//! [`format()`] needs the first two only: it lays out a file anew.
 //!
 //! The crate is pure: texts and events come in, and nothing here reads a file, a clock or a random number.
 

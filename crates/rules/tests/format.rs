@@ -186,6 +186,10 @@ fn scrambled(text: &str, choices: &[u8], breaks: &[&str]) -> String {
         };
         let choice = choices.next().unwrap();
         let pick = |from: &[&'static str]| *from.get(choice / 4 % from.len()).unwrap();
+        if out.ends_with('/') {
+            // A comment right behind a division would be another one.
+            out.push(' ');
+        }
         out.push_str(match gap {
             _ if out.is_empty() => "",
             Gap::Any if choice % 4 == 0 => breaks.get(choice / 4 % breaks.len()).unwrap(),
