@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Setup(SetupArgs),
     /// Ends with 0 when a worker, and an edge, answer. For health checks.
     Ready(ReadyArgs),
+    /// Lays out files of rules (`*.sync`). Specs (`*.concept`) are left alone.
+    Fmt(FmtArgs),
 }
 
 /// What `concert up` is told.
@@ -136,4 +138,15 @@ pub(crate) struct ReadyArgs {
     /// An edge that must be ready, too.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) edge: Option<SocketAddr>,
+}
+
+/// What `concert fmt` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FmtArgs {
+    /// Files, and directories to search for `*.sync`; `-` reads standard input and writes standard output. What `.` hides is not searched.
+    #[arg(default_value = "syncs", value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Changes nothing: tells where files are laid out otherwise, and then ends with 1.
+    #[arg(long)]
+    pub(crate) check: bool,
 }

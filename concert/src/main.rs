@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod fmt;
 mod ready;
 mod say;
 mod setup;
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
         Command::Bench(args) => Box::pin(bench::run(args)).await,
         Command::Setup(args) => setup::run(args).await,
         Command::Ready(args) => ready::run(args).await,
+        Command::Fmt(args) => fmt::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,13 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
+/// Hands on a text as it is. Here a reader that has gone is an error: it may have the half of a file.
+pub(crate) fn text(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Says what is going on; not part of the result.
 pub(crate) fn progress(text: &str) {
     drop(writeln!(std::io::stderr(), "  {text}"));
