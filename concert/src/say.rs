@@ -7,6 +7,14 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
+/// Writes a result that is asked for as a whole; a reader who goes away early is no mistake.
+pub(crate) fn text(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 /// Says what is going on; not part of the result.
 pub(crate) fn progress(text: &str) {
     drop(writeln!(std::io::stderr(), "  {text}"));

@@ -11,6 +11,7 @@ pub mod concept;
 pub mod diagnostics;
 pub mod engine;
 pub mod expr;
+pub mod graph;
 pub mod lexer;
 mod names;
 pub mod parser;
