@@ -3,7 +3,7 @@
 use super::{Slot, at, set};
 
 /// How often to go through the columns.
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 60;
 /// Between two boxes.
 const BOX_GAP: f64 = 14.0;
 /// Between an edge and anything else.
@@ -34,7 +34,7 @@ pub(super) fn place(slots: &[Slot], columns: &[Vec<usize>]) -> Placed {
     }
     for round in 0..ROUNDS {
         let side = match round {
-            _ if round + 4 >= ROUNDS => Side::Both,
+            _ if round >= 8 => Side::Both,
             _ if round % 2 == 0 => Side::Before,
             _ => Side::After,
         };
@@ -47,6 +47,9 @@ pub(super) fn place(slots: &[Slot], columns: &[Vec<usize>]) -> Placed {
         } else {
             columns.iter().rev().for_each(&mut visit);
         }
+    }
+    for first in columns.iter().flatten() {
+        straighten(slots, columns, *first, &mut middle);
     }
     let extents = || {
         columns
@@ -90,6 +93,42 @@ fn wish(slots: &[Slot], slot: usize, side: Side, middle: &[f64]) -> (f64, f64) {
         (sum / weight, weight)
     } else {
         (here, 0.1)
+    }
+}
+
+/// Brings all bends of an edge to one height, if there is one that is free in all of their columns. Looks only at the first bend of an edge.
+fn straighten(slots: &[Slot], columns: &[Vec<usize>], first: usize, middle: &mut [f64]) {
+    let is_bend = |slot: &usize| slots.get(*slot).is_some_and(|slot| slot.is_bend);
+    let before = slots.get(first).and_then(|slot| slot.before.first());
+    if !is_bend(&first) || before.is_some_and(is_bend) {
+        return;
+    }
+    let bends: Vec<usize> = std::iter::successors(Some(first), |bend| {
+        slots
+            .get(*bend)
+            .and_then(|slot| slot.after.first())
+            .copied()
+            .filter(is_bend)
+    })
+    .collect();
+    let (mut lowest, mut highest, mut sum) = (f64::NEG_INFINITY, f64::INFINITY, 0.0);
+    for bend in &bends {
+        sum += at(middle, *bend);
+        let Some(column) = slots.get(*bend).and_then(|slot| columns.get(slot.layer)) else {
+            continue;
+        };
+        let place = column.iter().position(|slot| slot == bend).unwrap_or(0);
+        let room = |slot: usize| height(slots, slot) / 2.0 + BEND_GAP;
+        if let Some(above) = place.checked_sub(1).and_then(|above| column.get(above)) {
+            lowest = lowest.max(at(middle, *above) + room(*above));
+        }
+        if let Some(below) = column.get(place + 1) {
+            highest = highest.min(at(middle, *below) - room(*below));
+        }
+    }
+    if lowest <= highest {
+        let height = (sum / bends.len() as f64).max(lowest).min(highest);
+        bends.iter().for_each(|bend| set(middle, *bend, height));
     }
 }
 
