@@ -215,9 +215,9 @@ else (error)
         [
             "POST /leave -when-> Leave []",
             "Leave -asks-> Sessioning._getUser []",
-            "Leave -else-> Requesting.respond [else]",
             "Leave -then-> Sessioning.delete [1]",
             "Leave -then-> Requesting.respond [2]",
+            "Leave -else-> Requesting.respond [else]",
         ]
     );
     well_formed(&graph);

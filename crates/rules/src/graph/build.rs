@@ -58,11 +58,11 @@ impl Builder {
             let query = self.place(Place::Query(path.clone(), query));
             self.link(rule, query, LinkKind::Asks, "");
         }
+        self.sequence(&path, rule, &sync.then, LinkKind::Then, "");
         for call in &sync.elses {
             let target = self.target(&path, call);
             self.link(rule, target, LinkKind::Else, "else");
         }
-        self.sequence(&path, rule, &sync.then, LinkKind::Then, "");
         if let Some(otherwise) = &sync.otherwise {
             self.sequence(&path, rule, &otherwise.calls, LinkKind::Else, "else");
         }
