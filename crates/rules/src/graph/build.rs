@@ -115,7 +115,7 @@ impl Builder {
         let same = |link: &&mut Link| (link.from, link.to, link.kind) == (from, to, kind);
         match self.graph.links.iter_mut().find(same) {
             Some(link) if link.label == label => {}
-            Some(link) => link.label = format!("{}, {label}", link.label),
+            Some(link) => link.label = format!("{},{label}", link.label),
             None => self.graph.links.push(Link {
                 from,
                 to,

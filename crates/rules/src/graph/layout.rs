@@ -64,8 +64,10 @@ pub(super) struct Layout {
     pub(super) height: f64,
 }
 
-/// Between edges that leave one node; a label fits.
+/// Between edges that leave one node: a label fits.
 const PORT: f64 = 15.0;
+/// How much of a node all the edges that leave it may take, if they have no labels: hundreds may leave an action.
+const UNLABELLED_PORTS: f64 = 90.0;
 /// Between parts that nothing connects.
 const PART_GAP: f64 = 30.0;
 
@@ -75,6 +77,8 @@ struct Slot {
     layer: usize,
     height: f64,
     is_bend: bool,
+    /// From one edge that leaves it to the next.
+    port: f64,
     /// What it is connected to in the column before.
     before: Vec<usize>,
     /// What it is connected to in the next column.
@@ -154,11 +158,21 @@ fn slots(sizes: &[Size], lines: &[Line], layering: &Layering) -> (Vec<Slot>, Vec
         }
         chains.push(chain);
     }
-    for slot in &mut slots {
-        slot.height = slot.height.max(slot.after.len() as f64 * PORT);
-        if slot.is_bend {
-            slot.height = 0.0;
-        }
+    let mut has_labels = vec![false; sizes.len()];
+    for (chain, _) in chains.iter().zip(lines).filter(|(_, line)| line.label > 0.0) {
+        chain
+            .first()
+            .into_iter()
+            .for_each(|first| set(&mut has_labels, *first, true));
+    }
+    for (slot, has_labels) in slots.iter_mut().zip(has_labels) {
+        let leaving = slot.after.len() as f64;
+        slot.port = if has_labels {
+            PORT
+        } else {
+            PORT.min(UNLABELLED_PORTS / leaving.max(1.0))
+        };
+        slot.height = slot.height.max(leaving * slot.port);
     }
     (slots, chains)
 }

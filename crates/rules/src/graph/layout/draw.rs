@@ -1,7 +1,7 @@
 //! From heights to frames and ways: how wide the columns are, and where edges leave and arrive.
 
 use super::layers::Layering;
-use super::{Frame, Layout, Line, PORT, Point, Size, Slot, Way, at, change, set};
+use super::{Frame, Layout, Line, Point, Size, Slot, Way, at, change, set};
 
 /// The straight bit before an arrow's end, and the least one after a column.
 const STUB: f64 = 9.0;
@@ -109,9 +109,10 @@ impl Drawing<'_> {
                     .unwrap_or(0)
             };
             edges.sort_by_key(|edge| (at(position, next(edge)), *edge));
-            let top = at(self.middle, node) - (edges.len() as f64 - 1.0) * PORT / 2.0;
+            let port = self.slots.get(node).map_or(0.0, |slot| slot.port);
+            let top = at(self.middle, node) - (edges.len() as f64 - 1.0) * port / 2.0;
             for (number, edge) in edges.into_iter().enumerate() {
-                set(&mut ports, edge, top + number as f64 * PORT);
+                set(&mut ports, edge, top + number as f64 * port);
             }
         }
         ports

@@ -3,17 +3,20 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that cannot read its files has failed"
 )]
 
-use std::collections::BTreeSet;
+mod forms;
+
 use std::path::{Path, PathBuf};
 
 use concert_rules::compile;
 use concert_rules::graph::{self, Graph, LinkKind, Place};
 use concert_rules::program::{Program, Query, Step};
 use concert_rules::source::SourceFile;
-use roxmltree::{Document, Node};
+
+use crate::forms::well_formed;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -57,6 +60,11 @@ fn check_file(file: &str, found: &str) {
     );
 }
 
+fn rules(graph: &Graph) -> Vec<String> {
+    let rules = graph.places.iter().filter(|place| matches!(place, Place::Rule(_)));
+    rules.map(Place::label).collect()
+}
+
 /// Every link as `from -> to`, with what it means.
 fn links(graph: &Graph) -> Vec<String> {
     let label = |place: usize| match &graph.places[place] {
@@ -78,6 +86,7 @@ fn links(graph: &Graph) -> Vec<String> {
 #[test]
 fn the_project_s_rules_are_drawn_as_expected() {
     let all = graph::of(&project());
+    assert_eq!(rules(&all).len(), project().syncs.len());
     check_file("crates/rules/tests/graph/all.mmd", &all.to_mermaid());
     check_file("crates/rules/tests/graph/all.dot", &all.to_dot());
     let login = graph::of_path(&project(), "/auth/login").unwrap();
@@ -126,11 +135,7 @@ fn outcomes_are_places_where_a_rule_waits_for_a_failure() {
 
 #[test]
 fn a_path_shows_only_what_its_requests_can_reach() {
-    let rules = |path: &str| -> Vec<String> {
-        let graph = graph::of_path(&project(), path).unwrap();
-        let rules = graph.places.iter().filter(|place| matches!(place, Place::Rule(_)));
-        rules.map(Place::label).collect()
-    };
+    let rules = |path: &str| rules(&graph::of_path(&project(), path).unwrap());
     assert_eq!(rules("/auth/createAccount"), ["HandleCreateAccountRequest"]);
     assert_eq!(rules("/auth/logout"), ["HandleLogoutRequest", "RespondToFailedLogout"]);
 }
@@ -292,7 +297,9 @@ then
     let syncs = SourceFile::new("many.sync".to_owned(), syncs);
     let (program, _) = compile(&concepts, &[syncs]).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(program.syncs.len(), 200);
-    well_formed(&graph::of(&program));
+    let graph = graph::of(&program);
+    assert_eq!(rules(&graph).len(), 200);
+    well_formed(&graph);
 }
 
 #[test]
@@ -314,218 +321,10 @@ fn whatever_a_path_holds_is_escaped() {
     );
 }
 
-/// What must hold of every graph, in all of its forms.
-fn well_formed(graph: &Graph) {
-    for link in &graph.links {
-        assert!(link.from < graph.places.len() && link.to < graph.places.len());
-    }
-    check_mermaid(graph);
-    check_dot(graph);
-    check_svg(graph);
-}
-
 #[test]
 fn every_form_of_the_project_s_graph_is_well_formed() {
     well_formed(&graph::of(&project()));
     for path in project().routes.routes.keys() {
         well_formed(&graph::of_path(&project(), path).unwrap());
     }
-}
-
-/// A line without what stands in quotes.
-fn bare(line: &str) -> String {
-    let mut bare = String::new();
-    let (mut quoted, mut escaped) = (false, false);
-    for c in line.chars() {
-        match c {
-            '"' if !escaped => quoted = !quoted,
-            c if !quoted => bare.push(c),
-            _ => {}
-        }
-        escaped = quoted && c == '\\' && !escaped;
-    }
-    assert!(!quoted, "a quote is not closed: {line}");
-    bare
-}
-
-fn balanced(line: &str) {
-    let mut open = Vec::new();
-    for c in line.replace("->", "").chars() {
-        match c {
-            '(' | '[' | '{' => open.push(c),
-            ')' | ']' | '}' => assert_eq!(
-                open.pop(),
-                Some(if c == ')' {
-                    '('
-                } else if c == ']' {
-                    '['
-                } else {
-                    '{'
-                }),
-                "{line}"
-            ),
-            _ => {}
-        }
-    }
-    assert!(open.is_empty(), "{line}");
-}
-
-/// The words of a line that are names of nodes.
-fn nodes(line: &str) -> Vec<String> {
-    let is_node = |word: &&str| {
-        word.strip_prefix('n')
-            .is_some_and(|number| number.parse::<usize>().is_ok())
-    };
-    line.split(|c: char| !c.is_alphanumeric())
-        .filter(is_node)
-        .map(str::to_owned)
-        .collect()
-}
-
-fn check_declared(graph: &Graph, lines: &[String], arrow: &str) {
-    let (mut declared, mut used) = (BTreeSet::new(), BTreeSet::new());
-    for line in lines {
-        let is_edge = arrow.split('|').any(|arrow| line.contains(arrow));
-        let found = nodes(line);
-        if is_edge {
-            assert_eq!(found.len(), 2, "{line}");
-            used.extend(found);
-        } else if let [node] = found.as_slice() {
-            assert!(declared.insert(node.clone()), "{line}");
-        }
-    }
-    assert_eq!(declared.len(), graph.places.len());
-    assert!(used.is_subset(&declared));
-}
-
-fn check_mermaid(graph: &Graph) {
-    let lines: Vec<String> = graph.to_mermaid().lines().map(bare).collect();
-    assert_eq!(lines[3], "flowchart LR");
-    lines.iter().for_each(|line| balanced(line));
-    check_declared(graph, &lines, "-->|-.->");
-    let count = lines.iter().filter(|line| line.contains("->")).count();
-    assert_eq!(count, graph.links.len());
-}
-
-fn check_dot(graph: &Graph) {
-    let lines: Vec<String> = graph.to_dot().lines().map(bare).collect();
-    balanced(&lines.concat());
-    check_declared(graph, &lines, "->");
-}
-
-/// A box of the picture: left, top, right, bottom.
-type Box4 = [f64; 4];
-
-fn number(node: Node<'_, '_>, name: &str) -> f64 {
-    node.attribute(name).unwrap().parse().unwrap()
-}
-
-fn overlap(a: &Box4, b: &Box4) -> bool {
-    a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
-}
-
-fn check_svg(graph: &Graph) {
-    let text = graph.to_svg();
-    let document = Document::parse(&text).unwrap();
-    let all = |name: &'static str, class: &'static str| {
-        let of_class = move |node: &Node<'_, '_>| {
-            node.attribute("class")
-                .is_some_and(|found| found.split(' ').any(|word| word == class))
-        };
-        document
-            .descendants()
-            .filter(move |node| node.has_tag_name(name))
-            .filter(of_class)
-    };
-    let boxes: Vec<Box4> = all("rect", "box")
-        .map(|node| {
-            let (x, y) = (number(node, "x"), number(node, "y"));
-            [x, y, x + number(node, "width"), y + number(node, "height")]
-        })
-        .collect();
-    assert_eq!(boxes.len(), graph.places.len());
-    let labels: Vec<Box4> = all("text", "label")
-        .map(|node| {
-            let (x, y) = (number(node, "x"), number(node, "y"));
-            let width = 6.0 * node.text().unwrap().chars().count() as f64;
-            [x, y - 8.0, x + width, y + 2.0]
-        })
-        .collect();
-    let everything: Vec<&Box4> = boxes.iter().chain(&labels).collect();
-    for (number, a) in everything.iter().enumerate() {
-        for b in everything.iter().skip(number + 1) {
-            assert!(!overlap(a, b), "{a:?} and {b:?} overlap");
-        }
-    }
-    let (width, height) = (
-        number(document.root_element(), "width"),
-        number(document.root_element(), "height"),
-    );
-    for found in &everything {
-        assert!(
-            found[0] >= 0.0 && found[1] >= 0.0 && found[2] <= width && found[3] <= height,
-            "{found:?}"
-        );
-    }
-    let edges: Vec<&str> = all("path", "edge").map(|node| node.attribute("d").unwrap()).collect();
-    assert_eq!(edges.len(), graph.links.len());
-    for edge in edges {
-        for point in points(edge) {
-            // A little within: edges end at the rim.
-            let through = |found: &&Box4| overlap(found, &[point[0], point[1], point[0], point[1]]);
-            let hit = boxes
-                .iter()
-                .map(|[a, b, c, d]| [a + 1.0, b + 0.5, c - 1.0, d - 0.5])
-                .collect::<Vec<_>>();
-            assert!(
-                !hit.iter().any(|found| through(&found)),
-                "{edge} runs through a box at {point:?}"
-            );
-        }
-    }
-    let titles: BTreeSet<&str> = document
-        .descendants()
-        .filter(|node| node.has_tag_name("title"))
-        .filter_map(|node| node.text())
-        .collect();
-    for place in &graph.places {
-        assert!(titles.contains(place.description().as_str()), "{place:?}");
-    }
-}
-
-/// Points along an edge, close together.
-fn points(path: &str) -> Vec<[f64; 2]> {
-    let mut points = Vec::new();
-    let mut last = [0.0, 0.0];
-    for step in path.split_inclusive(['M', 'H', 'C']).collect::<Vec<_>>().windows(2) {
-        let kind = step[0].chars().last().unwrap();
-        let values: Vec<f64> = step[1]
-            .trim_end_matches(['M', 'H', 'C'])
-            .split([',', ' '])
-            .map(|value| value.parse().unwrap())
-            .collect();
-        let next = match kind {
-            'M' => [values[0], values[1]],
-            'H' => [values[0], last[1]],
-            _ => [values[4], values[5]],
-        };
-        for part in 0..=40 {
-            let t = f64::from(part) / 40.0;
-            let rise = if kind == 'C' { t * t * (3.0 - 2.0 * t) } else { t };
-            // Both control points lie at half of the way across.
-            let run = if kind == 'C' {
-                1.5 * t - 1.5 * t * t + t * t * t
-            } else {
-                t
-            };
-            if kind != 'M' {
-                points.push([
-                    last[0] + (next[0] - last[0]) * run,
-                    last[1] + (next[1] - last[1]) * rise,
-                ]);
-            }
-        }
-        last = next;
-    }
-    points
 }
