@@ -33,7 +33,8 @@ pub(super) fn assign(count: usize, edges: &[(usize, usize)]) -> Layering {
     Layering { layer, reversed }
 }
 
-/// The edges that lead back to where a walk along the edges came from. An edge from a node to itself is none, and has no length.
+/// The edges that lead back to where a walk along the edges came from. INVARIANT: none leads from a node to itself, since every link has a rule at just one end,
+/// or an outcome.
 fn back_edges(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     #[derive(Clone, Copy, Default, PartialEq)]
     enum Seen {
