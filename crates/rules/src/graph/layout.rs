@@ -182,24 +182,35 @@ fn parts(slots: &[Slot]) -> Vec<Vec<usize>> {
     let mut seen = vec![false; slots.len()];
     let mut parts = Vec::new();
     for start in 0..slots.len() {
-        let mut part = Vec::new();
-        let mut waiting = vec![start];
-        while let Some(next) = waiting.pop() {
-            if at(&seen, next) {
-                continue;
-            }
-            set(&mut seen, next, true);
-            part.push(next);
-            if let Some(slot) = slots.get(next) {
-                waiting.extend(slot.before.iter().rev());
-                waiting.extend(slot.after.iter().rev());
-            }
-        }
+        let part = walk(slots, start, &mut seen, |list| list.iter().rev().copied().collect());
         if !part.is_empty() {
             parts.push(part);
         }
     }
     parts
+}
+
+/// What hangs together with a slot and was not seen yet, along the edges: the last of the arranged neighbours first.
+fn walk(
+    slots: &[Slot],
+    start: usize,
+    seen: &mut [bool],
+    mut arranged: impl FnMut(&[usize]) -> Vec<usize>,
+) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut waiting = vec![start];
+    while let Some(next) = waiting.pop() {
+        if at(seen, next) {
+            continue;
+        }
+        set(seen, next, true);
+        found.push(next);
+        if let Some(slot) = slots.get(next) {
+            waiting.extend(arranged(&slot.before));
+            waiting.extend(arranged(&slot.after));
+        }
+    }
+    found
 }
 
 /// The value at a place; every place that is asked for is there.

@@ -1,7 +1,7 @@
 //! In which order things stand in their columns, so that few edges cross: each moves to the mean position of its neighbours, column after column, there
 //! and back, and those that still stand wrong one above the other swap places.
 
-use super::{Slot, at, set};
+use super::{Slot, at, set, walk};
 
 /// How often to go through the columns. More rarely helps.
 const ROUNDS: usize = 16;
@@ -21,7 +21,10 @@ pub(super) fn order(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
             break;
         }
         let mut dice = Dice(number);
-        let mut other = columns(slots, &walk(slots, part, &mut dice));
+        // Along the edges, so that a long edge is above or below another in all columns alike.
+        let start = part.first().copied().unwrap_or(0);
+        let shuffled = walk(slots, start, &mut vec![false; slots.len()], |list| dice.shuffled(list));
+        let mut other = columns(slots, &shuffled);
         let crossings = improve(slots, &mut other);
         if crossings < fewest {
             fewest = crossings;
@@ -49,25 +52,6 @@ fn inversions(slots: &[Slot], columns: &[Vec<usize>]) -> (usize, usize) {
         }
     }
     counts
-}
-
-/// The slots of a part along the edges, so that a long edge is above or below another in all columns alike.
-fn walk(slots: &[Slot], part: &[usize], dice: &mut Dice) -> Vec<usize> {
-    let mut seen = vec![false; slots.len()];
-    let mut found = Vec::new();
-    let mut waiting: Vec<usize> = part.iter().take(1).copied().collect();
-    while let Some(next) = waiting.pop() {
-        if at(&seen, next) {
-            continue;
-        }
-        set(&mut seen, next, true);
-        found.push(next);
-        if let Some(slot) = slots.get(next) {
-            waiting.extend(dice.shuffled(&slot.before));
-            waiting.extend(dice.shuffled(&slot.after));
-        }
-    }
-    found
 }
 
 /// Numbers that look like chance and are the same every time.
