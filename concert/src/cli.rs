@@ -15,6 +15,7 @@ use concert_wire::name::ConceptName;
 use concert_workers::WorkerArgs;
 
 use crate::bench::Kind;
+use crate::graph::Format;
 
 /// Runs concepts in concert: independent services, declarative rules, durable flows.
 #[derive(Debug, Parser)]
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Up(Box<UpArgs>),
     /// Measures what this machine does, beside what it could do at best.
     Bench(BenchArgs),
+    /// Draws which action leads to which through which rule, on standard output.
+    Graph(GraphArgs),
     /// Makes the keys and the replica set where they are missing, and ends. For containers.
     Setup(SetupArgs),
     /// Ends with 0 when a worker, and an edge, answer. For health checks.
@@ -111,6 +114,19 @@ pub(crate) struct BenchArgs {
     /// Prints JSON, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
+
+/// What `concert graph` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GraphArgs {
+    /// Only what a request of this path can lead to.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// What to write it as.
+    #[arg(long, value_enum, default_value_t = Format::Mermaid, value_name = "FORMAT")]
+    pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) rules: RulesArgs,
 }

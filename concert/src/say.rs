@@ -7,11 +7,13 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
-/// Hands on a text as it is. Here a reader that has gone is an error: it may have the half of a file.
+/// Hands on a text as it is. A reader who goes away early is no mistake.
 pub(crate) fn text(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Says what is going on; not part of the result.

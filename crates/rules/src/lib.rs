@@ -13,6 +13,7 @@ pub mod diagnostics;
 pub mod engine;
 pub mod expr;
 mod format;
+pub mod graph;
 pub mod lexer;
 mod names;
 pub mod parser;
