@@ -114,8 +114,7 @@ fn limits() -> Limits {
 }
 
 /// What the log has of a flow with `length` completions, found by running it.
-fn flow(program: &Program, number: u64, first_seq: u64, length: usize) -> Vec<Logged> {
-    let mut engine = Engine::new(program, limits());
+fn flow(engine: &mut Engine, number: u64, first_seq: u64, length: usize) -> Vec<Logged> {
     let flow = ActionId::injected("bench", number, 1_700_000_000_000_000_000).as_root();
     let input = match length {
         5 => json!({"path": "/buy", "item": "tea"}),
@@ -130,7 +129,7 @@ fn flow(program: &Program, number: u64, first_seq: u64, length: usize) -> Vec<Lo
     while let Some((id, name, input, output)) = waiting.pop_front() {
         let logged = logged(flow, first_seq + log.len() as u64, id, &name, input, output);
         log.push(logged.clone());
-        for invocation in deliver(&mut engine, logged) {
+        for invocation in deliver(engine, logged) {
             let name = format!("{}.{}", invocation.concept, invocation.action);
             let output = match &*invocation.action {
                 "price" => json!({"cents": 250}),
@@ -183,16 +182,16 @@ const FLOWS: usize = 64;
 /// Flows one after another, as the log has them.
 fn run(bencher: Bencher<'_, '_>, rules: usize, length: usize) {
     let program = program(rules);
-    let mut engine = Engine::new(&program, limits());
+    let [mut engine, mut generator] = [(); 2].map(|()| Engine::new(&program, limits()));
     let (mut number, mut seq) = (0, 1);
-    let probe = flow(&program, u64::MAX, 1, length).len();
+    let probe = flow(&mut Engine::new(&program, limits()), u64::MAX, 1, length).len();
     let flows = (FLOWS * 5 / length).max(1);
     bencher
         .counter(ItemsCount::new(flows * probe))
         .with_inputs(|| {
             let mut log = Vec::new();
             for _ in 0..flows {
-                let next = flow(&program, number, seq, length);
+                let next = flow(&mut generator, number, seq, length);
                 number += 1;
                 seq += next.len() as u64;
                 log.extend(next);

@@ -3,12 +3,11 @@
 mod calls;
 mod decide;
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use concert_wire::envelope::Completion;
 use concert_wire::id::{ActionId, FiringId, FlowId};
-use serde_json::Value;
 
 use self::calls::call_id;
 pub(super) use self::decide::Decision;
@@ -278,15 +277,21 @@ impl Flow {
         entries.map(|entry| entry.id).collect()
     }
 
-    /// The frame that `when` binds.
+    /// The frame that `when` binds, to begin `where` with.
     fn matched(&self, sync: &Sync, causes: &[usize]) -> Frame {
+        let bound = self.bound(sync, causes).into_iter();
+        bound.map(|value| value.cloned().map(Arc::new)).collect()
+    }
+
+    /// What `when` binds.
+    fn bound(&self, sync: &Sync, causes: &[usize]) -> Bindings<'_> {
         let mut bindings: Bindings = vec![None; sync.variables.len()];
         for (pattern, cause) in sync.when.iter().zip(causes) {
             if let Some(entry) = self.log.get(*cause) {
                 matching::bind(pattern, &entry.body, &mut bindings);
             }
         }
-        bindings.into_iter().map(Option::<&Value>::cloned).collect()
+        bindings
     }
 
     /// Finds the next call of the sequence that this entry's action belongs to.

@@ -3,7 +3,7 @@
 //! A pattern with a string literal in its input (`path: "/auth/login"`) stands in a *bucket* of its action and that literal. A rule that has such a pattern is *anchored* at it:
 //! its other patterns are looked at only in flows that have a completion in that bucket.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use concert_wire::envelope::Completion;
@@ -27,13 +27,13 @@ pub(super) struct PatternRef {
     pub(super) pattern: usize,
 }
 
-type Literal = (Arc<str>, Arc<str>);
+/// The patterns with one literal.
+type Bucket = (Anchor, Vec<PatternRef>);
 
 #[derive(Default)]
 struct Waiting {
-    /// The input keys on which some pattern has a string literal.
-    discriminators: Vec<Arc<str>>,
-    buckets: HashMap<Literal, (Anchor, Vec<PatternRef>)>,
+    /// For each input key on which some pattern has a string literal: the patterns, by literal.
+    buckets: Vec<(Arc<str>, HashMap<Arc<str>, Bucket>)>,
     anchored: HashMap<Anchor, Vec<PatternRef>>,
     free: Vec<PatternRef>,
 }
@@ -117,10 +117,7 @@ impl Index {
             let Some(waiting) = self.waiting_mut(*key, pattern.outcome) else {
                 continue;
             };
-            if !waiting.discriminators.contains(&name) {
-                waiting.discriminators.push(name.clone());
-            }
-            let (bucket, patterns) = waiting.buckets.entry((name, value)).or_insert_with(|| {
+            let (bucket, patterns) = waiting.of_key(name).entry(value).or_insert_with(|| {
                 *anchors += 1;
                 (Anchor(*anchors), Vec::new())
             });
@@ -228,11 +225,11 @@ impl Index {
             &info.success
         };
         let mut found = Vec::new();
-        for name in &waiting.discriminators {
+        for (name, literals) in &waiting.buckets {
             let Some(Value::String(value)) = body.input.get(&**name) else {
                 continue;
             };
-            let Some((anchor, patterns)) = waiting.buckets.get(&(name.clone(), value.as_str().into())) else {
+            let Some((anchor, patterns)) = literals.get(value.as_str()) else {
                 continue;
             };
             if !anchors.contains(anchor) {
@@ -251,8 +248,21 @@ impl Index {
     }
 }
 
+impl Waiting {
+    fn of_key(&mut self, name: Arc<str>) -> &mut HashMap<Arc<str>, Bucket> {
+        let known = self.buckets.iter().position(|(other, _)| *other == name);
+        let at = known.unwrap_or(self.buckets.len());
+        if known.is_none() {
+            self.buckets.push((name, HashMap::new()));
+        }
+        // It is there now.
+        #[expect(clippy::indexing_slicing, reason = "the place of one that was found or pushed")]
+        &mut self.buckets[at].1
+    }
+}
+
 /// The first string literal of a pattern's input.
-fn literal(pattern: &Pattern) -> Option<Literal> {
+fn literal(pattern: &Pattern) -> Option<(Arc<str>, Arc<str>)> {
     pattern.input.iter().find_map(|demand| match &demand.test {
         Test::Literal(Value::String(text)) => Some((demand.key.clone(), text.as_str().into())),
         _ => None,

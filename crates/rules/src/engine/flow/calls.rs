@@ -8,8 +8,9 @@ use concert_wire::{REQUESTING, RESPOND};
 use serde_json::Value;
 
 use super::{CallSite, Entry, Firing, Flow, Frames};
-use crate::engine::frames::{self, Frame, Sequence};
+use crate::engine::frames::{self, Sequence};
 use crate::engine::index::Index;
+use crate::engine::matching::Bindings;
 use crate::engine::record::Halt;
 use crate::engine::{Invocation, Limits};
 use crate::program::{Call, Out, Sync};
@@ -54,7 +55,7 @@ impl Flow {
         let firing = self.firings.get(site.firing)?;
         let sync = index.syncs.get(firing.sync)?;
         let call = call_at(sync, site.sequence, site.position)?;
-        let input = frames::input(&call.args, &self.frame(sync, firing, site));
+        let input = frames::input(&call.args, &self.bindings(sync, firing, site));
         Some(Invocation {
             flow: self.id,
             concept: call.concept.clone(),
@@ -69,18 +70,18 @@ impl Flow {
     }
 
     /// The variables as they are bound when the call at `site` is made.
-    fn frame(&self, sync: &Sync, firing: &Firing, site: &CallSite) -> Frame {
-        let mut frame = match &firing.frames {
-            Frames::Matched => self.matched(sync, &firing.causes),
+    fn bindings<'a>(&'a self, sync: &Sync, firing: &'a Firing, site: &CallSite) -> Bindings<'a> {
+        let mut bindings = match &firing.frames {
+            Frames::Matched => self.bound(sync, &firing.causes),
             Frames::Ended(ended) => ended
                 .get(site.frame)
-                .map(|ended| ended.frame.clone())
+                .map(|ended| frames::bindings(&ended.frame))
                 .unwrap_or_default(),
         };
-        let mut take = |outs: &[Out], entry: Option<&Entry>| {
+        let mut take = |outs: &[Out], entry: Option<&'a Entry>| {
             for out in outs {
-                let value = entry.and_then(|entry| entry.body.output.get(&*out.key)).cloned();
-                if let Some(slot) = frame.get_mut(out.slot) {
+                let value = entry.and_then(|entry| entry.body.output.get(&*out.key));
+                if let Some(slot) = bindings.get_mut(out.slot) {
                     *slot = value;
                 }
             }
@@ -100,7 +101,7 @@ impl Flow {
         if let (Some(otherwise), Some(failed)) = (&sync.otherwise, site.failed) {
             take(&otherwise.outs, self.log.get(failed));
         }
-        frame
+        bindings
     }
 
     /// The router's own answer to a failure that no spec declares and no rule answers, so that nobody waits for nothing.
