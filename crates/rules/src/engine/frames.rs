@@ -3,11 +3,13 @@
 //! A run is a pure function of that frame and of the queries' answers. One that lacks answers says which it can ask for now, and is run anew when they are there:
 //! the frames that are ready for the same step ask together.
 
-use hashbrown::{HashMap, HashSet};
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use concert_wire::envelope::Object;
+use concert_wire::envelope::{Object, encode};
 use concert_wire::value::canonical;
+use hashbrown::{HashMap, HashSet};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::matching::{self, Bindings};
@@ -136,15 +138,43 @@ fn project(frame: &Frame, kept: &[Slot]) -> Frame {
 }
 
 /// The input that arguments make in a frame.
-pub(super) fn input<'a>(args: &'a [Arg], frame: &Bindings<'a>) -> Object {
-    let mut input = Object::with_capacity(args.len());
-    for arg in args {
-        let value = arg.value.eval(frame);
-        if !(arg.omit_null && value.is_null()) {
-            input.insert(arg.key.to_string(), value.into_owned());
-        }
+struct Input<'a> {
+    args: &'a [Arg],
+    frame: &'a [Option<&'a Value>],
+}
+
+impl<'a> Input<'a> {
+    fn members(&self) -> impl Iterator<Item = (&'a str, Cow<'a, Value>)> {
+        let frame = self.frame;
+        self.args.iter().filter_map(move |arg| {
+            let value = arg.value.eval(frame);
+            (!(arg.omit_null && value.is_null())).then_some((&*arg.key, value))
+        })
     }
-    input
+}
+
+impl Serialize for Input<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.members())
+    }
+}
+
+/// The body of an invocation with these arguments.
+pub(super) fn body(args: &[Arg], frame: &[Option<&Value>]) -> Vec<u8> {
+    encode(&Input { args, frame })
+}
+
+fn question(query: &Query, frame: &[Option<&Value>]) -> Question {
+    let args = &query.args;
+    let input = Input { args, frame };
+    Question {
+        concept: query.concept.clone(),
+        query: query.name.clone(),
+        input: input
+            .members()
+            .map(|(key, value)| (key.to_owned(), value.into_owned()))
+            .collect(),
+    }
 }
 
 struct Run<'a> {
@@ -223,11 +253,7 @@ impl Run<'_> {
     }
 
     fn query(&mut self, join: Join, query: &Query, otherwise: Option<usize>, frame: Frame, left: &mut Vec<Frame>) {
-        let question = Question {
-            concept: query.concept.clone(),
-            query: query.name.clone(),
-            input: input(&query.args, &bindings(&frame)),
-        };
+        let question = question(query, &bindings(&frame));
         let Some(rows) = self.answers.get(&question) else {
             if !self.missing.contains(&question) {
                 self.missing.push(question);

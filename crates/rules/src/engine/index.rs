@@ -9,6 +9,7 @@ use std::sync::Arc;
 use concert_wire::envelope::Completion;
 use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::program::{Outcome, Pattern, Program, Sync, Test};
 
@@ -217,14 +218,19 @@ impl Index {
     }
 
     /// The patterns that this completion may match, given the anchors of its flow; adds the anchors that it brings.
-    pub(super) fn candidates(&self, key: KeyId, body: &Completion, anchors: &mut Vec<Anchor>) -> Vec<PatternRef> {
-        let Some(info) = self.info(key) else { return Vec::new() };
+    pub(super) fn candidates(
+        &self,
+        key: KeyId,
+        body: &Completion,
+        anchors: &mut Vec<Anchor>,
+    ) -> SmallVec<[PatternRef; 8]> {
+        let mut found = SmallVec::new();
+        let Some(info) = self.info(key) else { return found };
         let waiting = if body.is_failure() {
             &info.failure
         } else {
             &info.success
         };
-        let mut found = Vec::new();
         for (name, literals) in &waiting.buckets {
             let Some(Value::String(value)) = body.input.get(&**name) else {
                 continue;
@@ -241,7 +247,8 @@ impl Index {
             anchors
                 .iter()
                 .filter_map(|anchor| waiting.anchored.get(anchor))
-                .flatten(),
+                .flatten()
+                .copied(),
         );
         found.extend_from_slice(&waiting.free);
         found

@@ -55,13 +55,13 @@ impl Flow {
         let firing = self.firings.get(site.firing)?;
         let sync = index.syncs.get(firing.sync)?;
         let call = call_at(sync, site.sequence, site.position)?;
-        let input = frames::input(&call.args, &self.bindings(sync, firing, site));
+        let body = frames::body(&call.args, &self.bindings(sync, firing, site));
         Some(Invocation {
             flow: self.id,
             concept: call.concept.clone(),
             action: call.action.clone(),
             id,
-            body: encode(&input),
+            body,
             sync: sync.name.clone(),
             rules: index.version.clone(),
             causes: self.ids(&firing.causes),
@@ -87,14 +87,14 @@ impl Flow {
             }
         };
         for position in 0..site.position {
+            let Some(call) = call_at(sync, site.sequence, position).filter(|call| !call.outs.is_empty()) else {
+                continue;
+            };
             let entry = self
                 .by_id
                 .get(&call_id(firing.id, site.frame, position))
                 .and_then(|number| self.log.get(*number));
-            if let (Some(call), Some(entry)) = (
-                call_at(sync, site.sequence, position),
-                entry.filter(|entry| !entry.body.is_failure()),
-            ) {
+            if let Some(entry) = entry.filter(|entry| !entry.body.is_failure()) {
                 take(&call.outs, Some(entry));
             }
         }
