@@ -28,13 +28,13 @@ pub(super) struct PatternRef {
     pub(super) pattern: usize,
 }
 
-/// The patterns with one literal.
-type Bucket = (Anchor, Vec<PatternRef>);
+/// The patterns with a literal on one key, by literal.
+type Literals = HashMap<Arc<str>, (Anchor, Vec<PatternRef>)>;
 
 #[derive(Default)]
 struct Waiting {
     /// For each input key on which some pattern has a string literal: the patterns, by literal.
-    buckets: Vec<(Arc<str>, HashMap<Arc<str>, Bucket>)>,
+    buckets: Vec<(Arc<str>, Literals)>,
     anchored: HashMap<Anchor, Vec<PatternRef>>,
     free: Vec<PatternRef>,
 }
@@ -256,11 +256,11 @@ impl Index {
 }
 
 impl Waiting {
-    fn of_key(&mut self, name: Arc<str>) -> &mut HashMap<Arc<str>, Bucket> {
+    fn of_key(&mut self, name: Arc<str>) -> &mut Literals {
         let known = self.buckets.iter().position(|(other, _)| *other == name);
         let at = known.unwrap_or(self.buckets.len());
         if known.is_none() {
-            self.buckets.push((name, HashMap::new()));
+            self.buckets.push((name, Literals::new()));
         }
         // It is there now.
         #[expect(clippy::indexing_slicing, reason = "the place of one that was found or pushed")]
