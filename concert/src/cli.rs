@@ -15,6 +15,7 @@ use concert_wire::name::ConceptName;
 use concert_workers::WorkerArgs;
 
 use crate::bench::Kind;
+use crate::graph::Format;
 
 /// Runs concepts in concert: independent services, declarative rules, durable flows.
 #[derive(Debug, Parser)]
@@ -32,10 +33,14 @@ pub(crate) enum Command {
     Up(Box<UpArgs>),
     /// Measures what this machine does, beside what it could do at best.
     Bench(BenchArgs),
+    /// Draws which action leads to which through which rule, on standard output.
+    Graph(GraphArgs),
     /// Makes the keys and the replica set where they are missing, and ends. For containers.
     Setup(SetupArgs),
     /// Ends with 0 when a worker, and an edge, answer. For health checks.
     Ready(ReadyArgs),
+    /// Lays out files of rules (`*.sync`). Specs (`*.concept`) are left alone.
+    Fmt(FmtArgs),
 }
 
 /// What `concert up` is told.
@@ -113,6 +118,19 @@ pub(crate) struct BenchArgs {
     pub(crate) rules: RulesArgs,
 }
 
+/// What `concert graph` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GraphArgs {
+    /// Only what a request of this path can lead to.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// What to write it as.
+    #[arg(long, value_enum, default_value_t = Format::Mermaid, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
+
 /// What `concert setup` is told.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SetupArgs {
@@ -136,4 +154,15 @@ pub(crate) struct ReadyArgs {
     /// An edge that must be ready, too.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) edge: Option<SocketAddr>,
+}
+
+/// What `concert fmt` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FmtArgs {
+    /// Files, and directories to search for `*.sync`; `-` reads standard input and writes standard output. What `.` hides is not searched.
+    #[arg(default_value = "syncs", value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Changes nothing: tells where files are laid out otherwise, and then ends with 1.
+    #[arg(long)]
+    pub(crate) check: bool,
 }

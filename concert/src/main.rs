@@ -2,6 +2,8 @@
 
 mod bench;
 mod cli;
+mod fmt;
+mod graph;
 mod ready;
 mod say;
 mod setup;
@@ -19,8 +21,10 @@ async fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Up(Box::new(cli.up))) {
         Command::Up(args) => Box::pin(up::run(*args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Graph(args) => graph::run(&args),
         Command::Setup(args) => setup::run(args).await,
         Command::Ready(args) => ready::run(args).await,
+        Command::Fmt(args) => fmt::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,15 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
+/// Hands on a text as it is. A reader who goes away early is no mistake.
+pub(crate) fn text(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 /// Says what is going on; not part of the result.
 pub(crate) fn progress(text: &str) {
     drop(writeln!(std::io::stderr(), "  {text}"));

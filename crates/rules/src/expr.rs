@@ -1,9 +1,13 @@
 //! Expressions as they are run. Every expression has a value for every input: what makes no sense is null, or false.
 
+use std::borrow::Cow;
+
 use concert_wire::value::equal;
 use serde_json::{Map, Number, Value};
 
 use crate::program::Slot;
+
+const NULL: &Value = &Value::Null;
 
 /// What stands between two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,24 +62,31 @@ pub enum Expr {
 }
 
 impl Expr {
-    /// The value in a frame; a variable that is not bound is null.
-    pub fn eval(&self, frame: &[Option<Value>]) -> Value {
+    /// The value in a frame; a variable that is not bound is null. What stands in the frame or in the rule is not copied.
+    pub fn eval<'a>(&'a self, frame: &[Option<&'a Value>]) -> Cow<'a, Value> {
         match self {
-            Self::Variable(slot) => frame.get(*slot).cloned().flatten().unwrap_or(Value::Null),
-            Self::Literal(value) => value.clone(),
-            Self::List(items) => items.iter().map(|item| item.eval(frame)).collect(),
-            Self::Object(members) => Value::Object(
+            Self::Variable(slot) => Cow::Borrowed(frame.get(*slot).copied().flatten().unwrap_or(NULL)),
+            Self::Literal(value) => Cow::Borrowed(value),
+            Self::List(items) => Cow::Owned(items.iter().map(|item| item.eval(frame).into_owned()).collect()),
+            Self::Object(members) => Cow::Owned(Value::Object(
                 members
                     .iter()
-                    .map(|(key, value)| (key.clone(), value.eval(frame)))
+                    .map(|(key, value)| (key.clone(), value.eval(frame).into_owned()))
                     .collect::<Map<_, _>>(),
-            ),
+            )),
             Self::Field(value, field) => match value.eval(frame) {
-                Value::Object(mut map) => map.swap_remove(field).unwrap_or(Value::Null),
-                _ => Value::Null,
+                Cow::Borrowed(Value::Object(map)) => Cow::Borrowed(map.get(field).unwrap_or(NULL)),
+                Cow::Owned(Value::Object(mut map)) => Cow::Owned(map.swap_remove(field).unwrap_or(Value::Null)),
+                _ => Cow::Borrowed(NULL),
             },
-            Self::Not(value) => Value::Bool(!is_true(&value.eval(frame))),
-            Self::Binary(left, operator, right) => binary(&left.eval(frame), *operator, || right.eval(frame)),
+            Self::Not(value) => Cow::Owned(Value::Bool(!is_true(&value.eval(frame)))),
+            Self::Binary(left, Operator::Default, right) => match left.eval(frame) {
+                value if value.is_null() => right.eval(frame),
+                value => value,
+            },
+            Self::Binary(left, operator, right) => {
+                Cow::Owned(binary(&left.eval(frame), *operator, || right.eval(frame)))
+            }
         }
     }
 
@@ -99,11 +110,11 @@ fn is_true(value: &Value) -> bool {
     *value == Value::Bool(true)
 }
 
-fn binary(left: &Value, operator: Operator, right: impl FnOnce() -> Value) -> Value {
+fn binary<'a>(left: &Value, operator: Operator, right: impl FnOnce() -> Cow<'a, Value>) -> Value {
     match operator {
         Operator::Or => Value::Bool(is_true(left) || is_true(&right())),
         Operator::And => Value::Bool(is_true(left) && is_true(&right())),
-        Operator::Default if left.is_null() => right(),
+        Operator::Default if left.is_null() => right().into_owned(),
         Operator::Default => left.clone(),
         Operator::Equal => Value::Bool(equal(left, &right())),
         Operator::Unequal => Value::Bool(!equal(left, &right())),
@@ -116,9 +127,9 @@ fn binary(left: &Value, operator: Operator, right: impl FnOnce() -> Value) -> Va
                 .as_array()
                 .is_some_and(|items| items.iter().any(|item| equal(left, item))),
         ),
-        Operator::Add => match (left, right()) {
+        Operator::Add => match (left, &*right()) {
             (Value::String(left), Value::String(right)) => Value::String(format!("{left}{right}")),
-            (left, right) => arithmetic(left, &right, |a, b| a + b),
+            (left, right) => arithmetic(left, right, |a, b| a + b),
         },
         Operator::Subtract => arithmetic(left, &right(), |a, b| a - b),
         Operator::Multiply => arithmetic(left, &right(), |a, b| a * b),

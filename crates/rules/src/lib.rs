@@ -2,6 +2,7 @@
 //!
 //! Text becomes tokens ([`lexer`]), tokens a syntax tree ([`parser`]), a tree with the concept specs ([`concept`]) a checked [`program`], and the [`engine`] runs that.
 //! A later stage looks only at what is clean in the earlier ones, and each reports every mistake at once ([`diagnostics`]).
+//! [`format()`] needs the first two only: it lays out a file anew.
 //!
 //! The crate is pure: texts and events come in, and nothing here reads a file, a clock or a random number.
 
@@ -12,6 +13,8 @@ pub mod diagnostics;
 pub mod engine;
 pub mod explore;
 pub mod expr;
+mod format;
+pub mod graph;
 pub mod lexer;
 mod names;
 pub mod parser;
@@ -22,3 +25,5 @@ pub mod spec;
 pub mod syntax;
 
 pub use compile::{compile, verify};
+pub use format::format;
+pub use names::KEYWORDS;

@@ -1,7 +1,7 @@
 //! Whatever text comes, the parsers report and go on; they never panic, and every place that they name is one.
 
-use concert_rules::compile;
 use concert_rules::source::SourceFile;
+use concert_rules::{compile, format};
 use proptest::prelude::*;
 
 const PIECES: &[&str] = &[
@@ -91,6 +91,12 @@ fn check(text: &str) {
             assert!(place.is_some(), "{diagnostic:?}");
         }
         assert!(report.to_string().contains("-->"));
+    }
+    if let Ok(formatted) = format(&file("a.sync")) {
+        assert_eq!(
+            format(&SourceFile::new("a.sync", formatted.as_str())).as_ref(),
+            Ok(&formatted)
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 use uuid::{Builder, Uuid, Variant};
 
 const MS_PER_DAY: u64 = 86_400_000;
@@ -159,8 +160,8 @@ impl ActionId {
 impl FiringId {
     /// The id of a firing: the rule's name and its causes *in the order of the rule's patterns*.
     pub fn of(flow: FlowId, sync: &str, causes: impl IntoIterator<Item = ActionId>) -> Self {
-        let mut name = Vec::with_capacity(sync.len() + 1 + 4 * 16);
-        name.extend_from_slice(sync.as_bytes());
+        // On the stack as rules go.
+        let mut name: SmallVec<[u8; 256]> = SmallVec::from_slice(sync.as_bytes());
         name.push(0);
         for cause in causes {
             name.extend_from_slice(cause.0.as_bytes());

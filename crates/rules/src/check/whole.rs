@@ -1,4 +1,6 @@
 //! The third stage: the whole program. Every path is run in every way, and what is wrong is told with the run that shows it.
+//!
+//! What is found may be meant so: `// allow C0501: why` in the comment above a rule of the path, or above the rule, silences a code there, and wants a reason.
 
 mod answers;
 mod cycles;
@@ -73,6 +75,9 @@ fn run<'a>(rules: &'a Rules<'a>, path: &str, program: &Program, schedule: Schedu
 
 fn too_many(explored: &Explored<'_>, places: &Places<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let path = &explored.scope.path;
+    if places.path_allows(path, TOO_MANY_RUNS) {
+        return;
+    }
     let message = if explored.is_cut {
         format!("some runs of `{path}` do not come to an end, so they were not looked at to theirs")
     } else {

@@ -3,18 +3,18 @@
 mod calls;
 mod decide;
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use concert_wire::envelope::Completion;
 use concert_wire::id::{ActionId, FiringId, FlowId};
-use serde_json::Value;
+use smallvec::{SmallVec, smallvec};
 
 use self::calls::call_id;
 pub(super) use self::decide::Decision;
 use super::frames::{self, Answers, Ended, Frame, Sequence};
 use super::index::{Anchor, Index, KeyId, PatternRef};
-use super::matching::{self, Bindings, Completions};
+use super::matching::{self, Bindings, Causes, Completions};
 use super::record::Halt;
 use super::{Context, Limits, Logged};
 use crate::program::Sync;
@@ -28,7 +28,7 @@ pub(super) struct Flow {
     log: Vec<Entry>,
     by_id: HashMap<ActionId, usize>,
     /// The entries of each action, in the order of the log.
-    by_key: Vec<(KeyId, Vec<usize>)>,
+    by_key: Vec<(KeyId, SmallVec<[usize; 2]>)>,
     firings: Vec<Firing>,
     /// The calls that are due, by the id of the action.
     calls: HashMap<ActionId, CallSite>,
@@ -40,6 +40,9 @@ pub(super) struct Flow {
     complete_through: u64,
 }
 
+/// Room for the completions of a flow as most are.
+const EXPECTED: usize = 7;
+
 const TOO_MANY_FRAMES: &str = "a firing reached its limit of frames";
 
 struct Entry {
@@ -49,7 +52,7 @@ struct Entry {
     body: Completion,
     depth: u32,
     /// The calls that this entry makes due.
-    due: Vec<ActionId>,
+    due: SmallVec<[ActionId; 2]>,
     /// What fires here once its queries are answered.
     undecided: Vec<Undecided>,
     /// Why this entry is no firing record, though it stands where one would.
@@ -59,13 +62,13 @@ struct Entry {
 /// A matched set of completions of a rule that asks queries.
 struct Undecided {
     sync: usize,
-    causes: Vec<usize>,
+    causes: Causes,
 }
 
 struct Firing {
     id: FiringId,
     sync: usize,
-    causes: Vec<usize>,
+    causes: Causes,
     frames: Frames,
 }
 
@@ -109,11 +112,11 @@ impl Flow {
             id,
             rules,
             context: Context::default(),
-            log: Vec::new(),
-            by_id: HashMap::new(),
-            by_key: Vec::new(),
+            log: Vec::with_capacity(EXPECTED),
+            by_id: HashMap::with_capacity(EXPECTED),
+            by_key: Vec::with_capacity(EXPECTED),
             firings: Vec::new(),
-            calls: HashMap::new(),
+            calls: HashMap::with_capacity(EXPECTED),
             anchors: Vec::new(),
             answered_at: None,
             halted: None,
@@ -176,14 +179,14 @@ impl Flow {
             key,
             body: logged.body,
             depth,
-            due: Vec::new(),
+            due: SmallVec::new(),
             undecided: Vec::new(),
             broken: None,
         });
         if let Some(key) = key {
             match self.by_key.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, numbers)) => numbers.push(number),
-                None => self.by_key.push((key, vec![number])),
+                None => self.by_key.push((key, smallvec![number])),
             }
         }
         if number + 1 >= limits.actions_per_flow {
@@ -246,11 +249,11 @@ impl Flow {
     }
 
     /// Makes the first call of each frame due.
-    fn add_firing(&mut self, index: &Index, number: usize, sync: usize, causes: Vec<usize>, frames: Frames) {
+    fn add_firing(&mut self, index: &Index, number: usize, sync: usize, causes: Causes, frames: Frames) {
         let Some(rule) = index.syncs.get(sync) else { return };
         let id = self.firing_id(rule, &causes);
-        let sequences: Vec<Sequence> = match &frames {
-            Frames::Matched => vec![Sequence::Then],
+        let sequences: SmallVec<[Sequence; 4]> = match &frames {
+            Frames::Matched => smallvec![Sequence::Then],
             Frames::Ended(ended) => ended.iter().map(|ended| ended.sequence).collect(),
         };
         self.firings.push(Firing {
@@ -278,15 +281,21 @@ impl Flow {
         entries.map(|entry| entry.id).collect()
     }
 
-    /// The frame that `when` binds.
+    /// The frame that `when` binds, to begin `where` with.
     fn matched(&self, sync: &Sync, causes: &[usize]) -> Frame {
-        let mut bindings: Bindings = vec![None; sync.variables.len()];
+        let bound = self.bound(sync, causes).into_iter();
+        bound.map(|value| value.cloned().map(Arc::new)).collect()
+    }
+
+    /// What `when` binds.
+    fn bound(&self, sync: &Sync, causes: &[usize]) -> Bindings<'_> {
+        let mut bindings: Bindings = smallvec![None; sync.variables.len()];
         for (pattern, cause) in sync.when.iter().zip(causes) {
             if let Some(entry) = self.log.get(*cause) {
                 matching::bind(pattern, &entry.body, &mut bindings);
             }
         }
-        bindings.into_iter().map(Option::<&Value>::cloned).collect()
+        bindings
     }
 
     /// Finds the next call of the sequence that this entry's action belongs to.

@@ -3,18 +3,25 @@
 //! A run is a pure function of that frame and of the queries' answers. One that lacks answers says which it can ask for now, and is run anew when they are there:
 //! the frames that are ready for the same step ask together.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use concert_wire::envelope::Object;
+use concert_wire::envelope::{Object, encode};
 use concert_wire::value::canonical;
+use hashbrown::{HashMap, HashSet};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::matching::{self, Bindings};
 use crate::program::{Arg, Gathered, Join, Query, Slot, Step, Sync};
 
-/// The variables of a rule, by slot.
-pub(super) type Frame = Vec<Option<Value>>;
+/// The variables of a rule, by slot. Frames of one firing share their values.
+pub(super) type Frame = Vec<Option<Arc<Value>>>;
+
+/// The frame as patterns and expressions look at it.
+pub(super) fn bindings(frame: &Frame) -> Bindings<'_> {
+    frame.iter().map(Option::as_deref).collect()
+}
 
 /// A query with its input, asked once for each completion.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +101,7 @@ pub(super) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> 
         let frame = project(frame, kept);
         let values = frame
             .iter()
-            .map(|value| value.as_ref().map_or(Value::Null, Clone::clone));
+            .map(|value| value.as_deref().cloned().unwrap_or(Value::Null));
         let number = match sequence {
             Sequence::Then => None,
             Sequence::Else(number) => Some(number),
@@ -126,20 +133,48 @@ fn used(args: &[Arg]) -> Vec<Slot> {
 }
 
 fn project(frame: &Frame, kept: &[Slot]) -> Frame {
-    let keep = |(slot, value): (Slot, &Option<Value>)| value.clone().filter(|_| kept.contains(&slot));
+    let keep = |(slot, value): (Slot, &Option<Arc<Value>>)| value.clone().filter(|_| kept.contains(&slot));
     frame.iter().enumerate().map(keep).collect()
 }
 
 /// The input that arguments make in a frame.
-pub(super) fn input(args: &[Arg], frame: &Frame) -> Object {
-    let mut input = Object::with_capacity(args.len());
-    for arg in args {
-        let value = arg.value.eval(frame);
-        if !(arg.omit_null && value.is_null()) {
-            input.insert(arg.key.to_string(), value);
-        }
+struct Input<'a> {
+    args: &'a [Arg],
+    frame: &'a [Option<&'a Value>],
+}
+
+impl<'a> Input<'a> {
+    fn members(&self) -> impl Iterator<Item = (&'a str, Cow<'a, Value>)> {
+        let frame = self.frame;
+        self.args.iter().filter_map(move |arg| {
+            let value = arg.value.eval(frame);
+            (!(arg.omit_null && value.is_null())).then_some((&*arg.key, value))
+        })
     }
-    input
+}
+
+impl Serialize for Input<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.members())
+    }
+}
+
+/// The body of an invocation with these arguments.
+pub(super) fn body(args: &[Arg], frame: &[Option<&Value>]) -> Vec<u8> {
+    encode(&Input { args, frame })
+}
+
+fn question(query: &Query, frame: &[Option<&Value>]) -> Question {
+    let args = &query.args;
+    let input = Input { args, frame };
+    Question {
+        concept: query.concept.clone(),
+        query: query.name.clone(),
+        input: input
+            .members()
+            .map(|(key, value)| (key.to_owned(), value.into_owned()))
+            .collect(),
+    }
 }
 
 struct Run<'a> {
@@ -175,24 +210,26 @@ impl Run<'_> {
             }
             Step::Let(slot, value) => {
                 for frame in frames {
-                    let value = value.eval(&frame);
+                    let value = value.eval(&bindings(&frame)).into_owned();
                     left.push(with(frame, *slot, value));
                 }
             }
             Step::Each(slot, list) => {
                 for frame in frames {
-                    let Value::Array(items) = list.eval(&frame) else {
+                    let bindings = bindings(&frame);
+                    let list = list.eval(&bindings);
+                    let Value::Array(items) = &*list else {
                         continue;
                     };
                     if left.len() + items.len() > self.most {
                         return Err(Stop::TooMany);
                     }
-                    left.extend(items.into_iter().map(|item| with(frame.clone(), *slot, item)));
+                    left.extend(items.iter().map(|item| with(frame.clone(), *slot, item.clone())));
                 }
             }
             Step::Filter { condition, otherwise } => {
                 for frame in frames {
-                    if condition.eval(&frame) == Value::Bool(true) {
+                    if *condition.eval(&bindings(&frame)) == Value::Bool(true) {
                         left.push(frame);
                     } else {
                         self.leaves_nothing(*otherwise, frame);
@@ -216,11 +253,7 @@ impl Run<'_> {
     }
 
     fn query(&mut self, join: Join, query: &Query, otherwise: Option<usize>, frame: Frame, left: &mut Vec<Frame>) {
-        let question = Question {
-            concept: query.concept.clone(),
-            query: query.name.clone(),
-            input: input(&query.args, &frame),
-        };
+        let question = question(query, &bindings(&frame));
         let Some(rows) = self.answers.get(&question) else {
             if !self.missing.contains(&question) {
                 self.missing.push(question);
@@ -260,23 +293,31 @@ impl Run<'_> {
 
 fn with(mut frame: Frame, slot: Slot, value: Value) -> Frame {
     if let Some(place) = frame.get_mut(slot) {
-        *place = Some(value);
+        *place = Some(Arc::new(value));
     }
     frame
 }
 
 /// The frame with what a row binds, if the row is what the query demands.
 fn fit(query: &Query, row: &Object, frame: &Frame) -> Option<Frame> {
-    let mut bindings: Bindings = frame.iter().map(Option::as_ref).collect();
+    let mut bindings = bindings(frame);
     let fits = query
         .output
         .iter()
         .all(|demand| matching::holds(demand, row, &mut bindings));
-    fits.then(|| bindings.into_iter().map(Option::<&Value>::cloned).collect())
+    let bound = bindings.into_iter().zip(frame);
+    fits.then(|| {
+        bound
+            .map(|(new, old)| old.clone().or_else(|| new.cloned().map(Arc::new)))
+            .collect()
+    })
 }
 
 fn gather(gathered: &Gathered, frame: &Frame) -> Value {
-    let value = |slot: Slot| frame.get(slot).cloned().flatten().unwrap_or(Value::Null);
+    let value = |slot: Slot| match frame.get(slot) {
+        Some(Some(value)) => (**value).clone(),
+        _ => Value::Null,
+    };
     match gathered {
         Gathered::Values(slot) => value(*slot),
         Gathered::Records(fields) => Value::Object(

@@ -3,12 +3,13 @@
 //! A pattern with a string literal in its input (`path: "/auth/login"`) stands in a *bucket* of its action and that literal. A rule that has such a pattern is *anchored* at it:
 //! its other patterns are looked at only in flows that have a completion in that bucket.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use concert_wire::envelope::Completion;
 use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::program::{Outcome, Pattern, Program, Sync, Test};
 
@@ -27,13 +28,13 @@ pub(super) struct PatternRef {
     pub(super) pattern: usize,
 }
 
-type Literal = (Arc<str>, Arc<str>);
+/// The patterns with a literal on one key, by literal.
+type Literals = HashMap<Arc<str>, (Anchor, Vec<PatternRef>)>;
 
 #[derive(Default)]
 struct Waiting {
-    /// The input keys on which some pattern has a string literal.
-    discriminators: Vec<Arc<str>>,
-    buckets: HashMap<Literal, (Anchor, Vec<PatternRef>)>,
+    /// For each input key on which some pattern has a string literal: the patterns, by literal.
+    buckets: Vec<(Arc<str>, Literals)>,
     anchored: HashMap<Anchor, Vec<PatternRef>>,
     free: Vec<PatternRef>,
 }
@@ -117,10 +118,7 @@ impl Index {
             let Some(waiting) = self.waiting_mut(*key, pattern.outcome) else {
                 continue;
             };
-            if !waiting.discriminators.contains(&name) {
-                waiting.discriminators.push(name.clone());
-            }
-            let (bucket, patterns) = waiting.buckets.entry((name, value)).or_insert_with(|| {
+            let (bucket, patterns) = waiting.of_key(name).entry(value).or_insert_with(|| {
                 *anchors += 1;
                 (Anchor(*anchors), Vec::new())
             });
@@ -220,19 +218,24 @@ impl Index {
     }
 
     /// The patterns that this completion may match, given the anchors of its flow; adds the anchors that it brings.
-    pub(super) fn candidates(&self, key: KeyId, body: &Completion, anchors: &mut Vec<Anchor>) -> Vec<PatternRef> {
-        let Some(info) = self.info(key) else { return Vec::new() };
+    pub(super) fn candidates(
+        &self,
+        key: KeyId,
+        body: &Completion,
+        anchors: &mut Vec<Anchor>,
+    ) -> SmallVec<[PatternRef; 8]> {
+        let mut found = SmallVec::new();
+        let Some(info) = self.info(key) else { return found };
         let waiting = if body.is_failure() {
             &info.failure
         } else {
             &info.success
         };
-        let mut found = Vec::new();
-        for name in &waiting.discriminators {
+        for (name, literals) in &waiting.buckets {
             let Some(Value::String(value)) = body.input.get(&**name) else {
                 continue;
             };
-            let Some((anchor, patterns)) = waiting.buckets.get(&(name.clone(), value.as_str().into())) else {
+            let Some((anchor, patterns)) = literals.get(value.as_str()) else {
                 continue;
             };
             if !anchors.contains(anchor) {
@@ -244,15 +247,29 @@ impl Index {
             anchors
                 .iter()
                 .filter_map(|anchor| waiting.anchored.get(anchor))
-                .flatten(),
+                .flatten()
+                .copied(),
         );
         found.extend_from_slice(&waiting.free);
         found
     }
 }
 
+impl Waiting {
+    fn of_key(&mut self, name: Arc<str>) -> &mut Literals {
+        let known = self.buckets.iter().position(|(other, _)| *other == name);
+        let at = known.unwrap_or(self.buckets.len());
+        if known.is_none() {
+            self.buckets.push((name, Literals::new()));
+        }
+        // It is there now.
+        #[expect(clippy::indexing_slicing, reason = "the place of one that was found or pushed")]
+        &mut self.buckets[at].1
+    }
+}
+
 /// The first string literal of a pattern's input.
-fn literal(pattern: &Pattern) -> Option<Literal> {
+fn literal(pattern: &Pattern) -> Option<(Arc<str>, Arc<str>)> {
     pattern.input.iter().find_map(|demand| match &demand.test {
         Test::Literal(Value::String(text)) => Some((demand.key.clone(), text.as_str().into())),
         _ => None,

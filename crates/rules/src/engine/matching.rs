@@ -3,12 +3,16 @@
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::value::equal;
 use serde_json::Value;
+use smallvec::{SmallVec, smallvec};
 
 use super::index::{Index, PatternRef};
 use crate::program::{Match, Outcome, Pattern, Test};
 
 /// The variables of a rule while it is matched.
-pub(super) type Bindings<'a> = Vec<Option<&'a Value>>;
+pub(super) type Bindings<'a> = SmallVec<[Option<&'a Value>; 8]>;
+
+/// The numbers of the completions that a rule's patterns take, in their order.
+pub(super) type Causes = SmallVec<[usize; 4]>;
 
 const NULL: &Value = &Value::Null;
 
@@ -21,17 +25,16 @@ pub(super) trait Completions {
 }
 
 /// All assignments of completions to the patterns of a rule in which the pattern `at` takes the completion `newest` and the others take older ones, each its own.
-pub(super) fn assignments(flow: &impl Completions, index: &Index, at: PatternRef, newest: usize) -> Vec<Vec<usize>> {
+pub(super) fn assignments(flow: &impl Completions, index: &Index, at: PatternRef, newest: usize) -> Vec<Causes> {
     let Some(sync) = index.syncs.get(at.sync) else {
         return Vec::new();
     };
-    let mut found = Vec::new();
-    let mut bindings: Bindings = vec![None; sync.variables.len()];
+    let mut bindings: Bindings = smallvec![None; sync.variables.len()];
     let (Some(pattern), Some(body)) = (sync.when.get(at.pattern), flow.body(newest)) else {
-        return found;
+        return Vec::new();
     };
     if !bind(pattern, body, &mut bindings) {
-        return found;
+        return Vec::new();
     }
     let mut join = Join {
         flow,
@@ -39,11 +42,11 @@ pub(super) fn assignments(flow: &impl Completions, index: &Index, at: PatternRef
         at,
         newest,
         patterns: &sync.when,
-        chosen: Vec::new(),
-        found: &mut found,
+        chosen: Causes::new(),
+        found: Vec::new(),
     };
     join.extend(&bindings);
-    found
+    join.found
 }
 
 struct Join<'a, F> {
@@ -52,8 +55,8 @@ struct Join<'a, F> {
     at: PatternRef,
     newest: usize,
     patterns: &'a [Pattern],
-    chosen: Vec<usize>,
-    found: &'a mut Vec<Vec<usize>>,
+    chosen: Causes,
+    found: Vec<Causes>,
 }
 
 impl<'a, F: Completions> Join<'a, F> {

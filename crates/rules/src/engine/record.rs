@@ -91,7 +91,7 @@ fn encode_firing(firing: &Recorded, sync: &Sync) -> Value {
     let frames = firing.frames.iter().map(|ended| {
         let bound = ended.frame.iter().zip(&sync.variables);
         let frame: Object = bound
-            .filter_map(|(value, name)| Some((name.to_string(), value.clone()?)))
+            .filter_map(|(value, name)| Some((name.to_string(), value.as_deref()?.clone())))
             .collect();
         match ended.sequence {
             Sequence::Then => json!({ "frame": frame }),
@@ -128,7 +128,8 @@ fn decode_firing<'a>(firing: &Value, find: &impl Fn(&str) -> Option<(usize, &'a 
         .collect::<Option<_>>()?;
     let frames = firing.get("frames")?.as_array()?.iter().map(|ended| {
         let bound = ended.get("frame")?.as_object()?;
-        let frame: Frame = sync.variables.iter().map(|name| bound.get(&**name).cloned()).collect();
+        let value = |name: &Arc<str>| bound.get(&**name).cloned().map(Arc::new);
+        let frame: Frame = sync.variables.iter().map(value).collect();
         let sequence = match ended.get("else") {
             None => Sequence::Then,
             Some(number) => Sequence::Else(usize::try_from(number.as_u64()?).ok()?),

@@ -69,8 +69,8 @@ impl World<'_> {
     fn less(&mut self, left: &Operand, right: &Operand) -> Verdict {
         if left.is_known && right.is_known {
             let literal = |operand: &Operand| Box::new(Expr::Literal(operand.value.clone()));
-            let less = Expr::Binary(literal(left), Operator::Less, literal(right)).eval(&[]);
-            return certain(less == Value::Bool(true));
+            let less = Expr::Binary(literal(left), Operator::Less, literal(right));
+            return certain(*less.eval(&[]) == Value::Bool(true));
         }
         if !self.have_order(left, right) {
             return certain(false);

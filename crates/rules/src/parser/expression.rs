@@ -15,7 +15,7 @@ const MAX_NESTING: usize = 64;
 const MAX_HEIGHT: usize = 128;
 
 /// The operators, from the loosest to the tightest; comparisons do not chain.
-const LEVELS: &[(&[(&str, Operator)], bool)] = &[
+pub(crate) const LEVELS: &[(&[(&str, Operator)], bool)] = &[
     (&[("or", Operator::Or)], true),
     (&[("and", Operator::And)], true),
     (
@@ -35,7 +35,7 @@ const LEVELS: &[(&[(&str, Operator)], bool)] = &[
     (&[("*", Operator::Multiply), ("/", Operator::Divide)], true),
 ];
 /// `not` stands between `and` and the comparisons.
-const NOT_LEVEL: usize = 2;
+pub(crate) const NOT_LEVEL: usize = 2;
 
 /// An expression and the height of its tree.
 struct Tree {

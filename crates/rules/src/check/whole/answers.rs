@@ -62,7 +62,8 @@ impl Answers {
         places: &Places<'_>,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
-        for run in &self.unanswered {
+        let allows = |kind| places.path_allows(&scope.path, kind);
+        for run in self.unanswered.iter().filter(|_| !allows(UNANSWERED)) {
             let mut told = story(program, &scope.path, &run.moments);
             told.push("no rule answers".to_owned());
             let message = if self.has_answer {
@@ -74,7 +75,7 @@ impl Answers {
             let diagnostic = Diagnostic::error(UNANSWERED, span, message).label(label);
             diagnostics.push(diagnostic.story(told).help(help));
         }
-        for run in self.twice.values().take(MOST) {
+        for run in self.twice.values().take(MOST).filter(|_| !allows(ANSWERED_TWICE)) {
             let [first, second, ..] = *run.answers.as_slice() else {
                 continue;
             };

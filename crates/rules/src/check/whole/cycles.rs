@@ -56,6 +56,9 @@ impl Cycles {
             let Some(first) = cycle.rules.iter().copied().min() else {
                 continue;
             };
+            if cycle.rules.iter().any(|rule| places.allows(*rule, CYCLE)) {
+                continue;
+            }
             let mut rules = cycle.rules.clone();
             let at = rules.iter().position(|rule| *rule == first).unwrap_or(0);
             rules.rotate_left(at);

@@ -7,6 +7,9 @@ use crate::program::{Call, Program};
 
 pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for (rule, sync) in program.syncs.iter().enumerate() {
+        if places.allows(rule, AFTER_ANSWER) {
+            continue;
+        }
         let mut look = |calls: &[Call], site: fn(usize) -> Site| {
             let Some(answer) = calls.iter().position(is_answer) else {
                 return;

@@ -19,6 +19,9 @@ pub(super) fn judge(
         if literal_path(sync) != Some(path) || explored.fired.contains(&rule) || waits_for_a_fault(program, sync) {
             continue;
         }
+        if places.allows(rule, NEVER_FIRES) {
+            continue;
+        }
         let missing = sync.when.iter().enumerate().find(|(_, pattern)| {
             let failed = pattern.outcome == Outcome::Failure;
             let action = name(&pattern.concept, &pattern.action);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use concert_wire::{REQUEST, REQUESTING};
 
+use crate::diagnostics::Kind;
 use crate::explore::{Site, literal_path};
 use crate::program::{Pattern, Program, Sync};
 use crate::source::Span;
@@ -34,6 +35,21 @@ impl<'a> Places<'a> {
 
     fn def(&self, rule: usize) -> Option<&'a SyncDef> {
         self.defs.get(rule).copied().flatten()
+    }
+
+    /// Whether the comment above a rule says that something is meant so: `// allow C0501: why`.
+    pub(super) fn allows(&self, rule: usize, kind: Kind) -> bool {
+        let lines = self.def(rule).into_iter().flat_map(|def| &def.doc);
+        lines
+            .filter_map(|line| line.trim().strip_prefix("allow ")?.split_once(':'))
+            .any(|(codes, why)| codes.split(',').any(|code| code.trim() == kind.code) && !why.trim().is_empty())
+    }
+
+    /// As `allows`, said above any rule of a path.
+    pub(super) fn path_allows(&self, path: &str, kind: Kind) -> bool {
+        let rules = self.program.syncs.iter().enumerate();
+        let mut of_path = rules.filter(|(_, sync)| literal_path(sync) == Some(path));
+        of_path.any(|(rule, _)| self.allows(rule, kind))
     }
 
     /// The name of a rule.

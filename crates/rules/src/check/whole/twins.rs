@@ -23,6 +23,9 @@ pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Ve
         } else {
             (rule, twin)
         };
+        if places.allows(rule, TWINS) {
+            continue;
+        }
         let named = |rule: usize| program.syncs.get(rule).map_or("", |sync| &*sync.name);
         let message = format!(
             "`{}` does the same as `{}`, so everything happens twice",

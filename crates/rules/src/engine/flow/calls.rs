@@ -8,8 +8,9 @@ use concert_wire::{REQUESTING, RESPOND};
 use serde_json::Value;
 
 use super::{CallSite, Entry, Firing, Flow, Frames};
-use crate::engine::frames::{self, Frame, Sequence};
+use crate::engine::frames::{self, Sequence};
 use crate::engine::index::Index;
+use crate::engine::matching::Bindings;
 use crate::engine::record::Halt;
 use crate::engine::{Invocation, Limits};
 use crate::program::{Call, Out, Sync};
@@ -54,13 +55,13 @@ impl Flow {
         let firing = self.firings.get(site.firing)?;
         let sync = index.syncs.get(firing.sync)?;
         let call = call_at(sync, site.sequence, site.position)?;
-        let input = frames::input(&call.args, &self.frame(sync, firing, site));
+        let body = frames::body(&call.args, &self.bindings(sync, firing, site));
         Some(Invocation {
             flow: self.id,
             concept: call.concept.clone(),
             action: call.action.clone(),
             id,
-            body: encode(&input),
+            body,
             sync: sync.name.clone(),
             rules: index.version.clone(),
             causes: self.ids(&firing.causes),
@@ -69,38 +70,38 @@ impl Flow {
     }
 
     /// The variables as they are bound when the call at `site` is made.
-    fn frame(&self, sync: &Sync, firing: &Firing, site: &CallSite) -> Frame {
-        let mut frame = match &firing.frames {
-            Frames::Matched => self.matched(sync, &firing.causes),
+    fn bindings<'a>(&'a self, sync: &Sync, firing: &'a Firing, site: &CallSite) -> Bindings<'a> {
+        let mut bindings = match &firing.frames {
+            Frames::Matched => self.bound(sync, &firing.causes),
             Frames::Ended(ended) => ended
                 .get(site.frame)
-                .map(|ended| ended.frame.clone())
+                .map(|ended| frames::bindings(&ended.frame))
                 .unwrap_or_default(),
         };
-        let mut take = |outs: &[Out], entry: Option<&Entry>| {
+        let mut take = |outs: &[Out], entry: Option<&'a Entry>| {
             for out in outs {
-                let value = entry.and_then(|entry| entry.body.output.get(&*out.key)).cloned();
-                if let Some(slot) = frame.get_mut(out.slot) {
+                let value = entry.and_then(|entry| entry.body.output.get(&*out.key));
+                if let Some(slot) = bindings.get_mut(out.slot) {
                     *slot = value;
                 }
             }
         };
         for position in 0..site.position {
+            let Some(call) = call_at(sync, site.sequence, position).filter(|call| !call.outs.is_empty()) else {
+                continue;
+            };
             let entry = self
                 .by_id
                 .get(&call_id(firing.id, site.frame, position))
                 .and_then(|number| self.log.get(*number));
-            if let (Some(call), Some(entry)) = (
-                call_at(sync, site.sequence, position),
-                entry.filter(|entry| !entry.body.is_failure()),
-            ) {
+            if let Some(entry) = entry.filter(|entry| !entry.body.is_failure()) {
                 take(&call.outs, Some(entry));
             }
         }
         if let (Some(otherwise), Some(failed)) = (&sync.otherwise, site.failed) {
             take(&otherwise.outs, self.log.get(failed));
         }
-        frame
+        bindings
     }
 
     /// The router's own answer to a failure that no spec declares and no rule answers, so that nobody waits for nothing.

@@ -1,0 +1,241 @@
+//! `concert fmt`: files of rules as every such file is laid out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, ensure};
+use concert_rules::source::SourceFile;
+
+use crate::cli::FmtArgs;
+use crate::say;
+
+/// Stands for standard input and output.
+const STANDARD: &str = "-";
+const EXTENSION: &str = "sync";
+
+/// Lays out everything that can be; what cannot is told, and is an error in the end.
+pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<()> {
+    let mut files = BTreeSet::new();
+    let mut failed = 0_usize;
+    for path in &args.paths {
+        if let Err(error) = search(path, &mut files) {
+            say::error(&error);
+            failed += 1;
+        }
+    }
+    let mut different = 0_usize;
+    for file in &files {
+        match one(file, args.check) {
+            Ok(is_different) => different += usize::from(is_different),
+            Err(error) => {
+                say::error(&error);
+                failed += 1;
+            }
+        }
+    }
+    ensure!(failed == 0, "not everything could be laid out");
+    ensure!(
+        !args.check || different == 0,
+        "not everything is laid out; `concert fmt` does it"
+    );
+    Ok(())
+}
+
+/// The files that a path names.
+fn search(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    if path == Path::new(STANDARD) {
+        files.insert(path.to_owned());
+        return Ok(());
+    }
+    let cannot = || format!("{} cannot be read", path.display());
+    if !fs::metadata(path).with_context(cannot)?.is_dir() {
+        ensure!(
+            has_rules(path),
+            "{} is no file of rules: only .{EXTENSION} files are laid out",
+            path.display()
+        );
+        files.insert(path.to_owned());
+        return Ok(());
+    }
+    search_below(path, files)
+}
+
+/// The files of rules in a directory and those below it.
+fn search_below(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    let mut waiting = vec![path.to_owned()];
+    let mut found_any = false;
+    while let Some(dir) = waiting.pop() {
+        let cannot = || format!("{} cannot be read", dir.display());
+        for entry in fs::read_dir(&dir).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            let path = entry.path();
+            // Links to directories are not followed: they may lead back.
+            if entry.file_type().with_context(cannot)?.is_dir() {
+                if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                    waiting.push(path);
+                }
+            } else if has_rules(&path) {
+                found_any = true;
+                files.insert(path);
+            }
+        }
+    }
+    ensure!(
+        found_any,
+        "{} holds no file that ends with .{EXTENSION}",
+        path.display()
+    );
+    Ok(())
+}
+
+fn has_rules(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == EXTENSION)
+}
+
+/// Lays out a file, or only tells where it is laid out otherwise; whether it is.
+fn one(path: &Path, is_check: bool) -> anyhow::Result<bool> {
+    let is_standard = path == Path::new(STANDARD);
+    let name = if is_standard {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    let bytes = if is_standard {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(path)
+    };
+    let bytes = bytes.with_context(|| format!("{name} cannot be read"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?;
+    let source = SourceFile::new(name, text);
+    let formatted = concert_rules::format(&source)
+        .map_err(|report| anyhow!("{} has mistakes\n{}", source.name, report.to_string().trim_end()))?;
+    let is_different = formatted != source.text;
+    if is_check {
+        if is_different {
+            say::line(hint(&source, &formatted));
+        }
+    } else if is_standard {
+        say::text(&formatted).context("standard output cannot be written")?;
+    } else if is_different {
+        fs::write(path, &formatted).with_context(|| format!("{} cannot be written", source.name))?;
+        say::line(&source.name);
+    }
+    Ok(is_different)
+}
+
+/// Where two texts begin to differ, and how.
+fn hint(source: &SourceFile, formatted: &str) -> String {
+    let mut old = source.text.split_inclusive('\n');
+    let mut new = formatted.split_inclusive('\n');
+    let mut number = 1_usize;
+    loop {
+        let (old, new) = (old.next(), new.next());
+        if old != new || old.is_none() {
+            // Blanks at the end and marks that are not seen are shown, too.
+            let shown = |sign: char, line: Option<&str>| line.map(|line| format!("\n  {sign} {}", visible(line)));
+            let old = shown('-', old).unwrap_or_default();
+            let new = shown('+', new).unwrap_or_default();
+            return format!("{}:{number}{old}{new}", source.name);
+        }
+        number += 1;
+    }
+}
+
+/// A line whose only visible difference could be its end.
+fn visible(line: &str) -> String {
+    let end = line.strip_suffix('\n');
+    let line = end.unwrap_or(line);
+    let text = line.trim_end();
+    let blanks: String = line.get(text.len()..).unwrap_or_default().escape_default().collect();
+    let mark = if end.is_none() { " (no line end)" } else { "" };
+    format!(
+        "{}{blanks}{mark}",
+        text.replace('\u{feff}', "\\u{feff}").replace('\t', "\\t")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(old: &str, new: &str, expected: &str) {
+        assert_eq!(hint(&SourceFile::new("a.sync", old), new), expected);
+    }
+
+    #[test]
+    fn the_first_line_that_differs_is_shown() {
+        check("a\nb\nc\n", "a\n  b\nc\n", "a.sync:2\n  - b\n  +   b");
+        check("a\n\n", "a\n", "a.sync:2\n  - ");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_shown() {
+        check("a \r\n", "a\n", "a.sync:1\n  - a \\r\n  + a");
+        check("\u{feff}\ta", "a\n", "a.sync:1\n  - \\u{feff}\\ta (no line end)\n  + a");
+    }
+
+    const ROUGH: &str = "sync R\nwhen A.b ()\nthen A.c ()";
+    const SMOOTH: &str = "sync R\nwhen\n    A.b ()\nthen\n    A.c ()\n";
+
+    /// Whether all went well, and what is in the files then.
+    fn laid_out(files: &[(&str, &str)], extra: Option<&str>, check: bool) -> (bool, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
+        for (path, (_, text)) in paths.iter().zip(files) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let extra = extra.map(|name| dir.path().join(name));
+        let paths_given = extra.into_iter().chain([dir.path().to_owned()]).collect();
+        let result = run(&FmtArgs {
+            paths: paths_given,
+            check,
+        });
+        let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        (result.is_ok(), texts)
+    }
+
+    #[test]
+    fn rules_below_a_directory_are_laid_out_and_nothing_else() {
+        let files = [
+            ("a.sync", ROUGH),
+            ("b/c.sync", ROUGH),
+            ("d.concept", ROUGH),
+            (".e/f.sync", ROUGH),
+        ];
+        let (is_well, texts) = laid_out(&files, None, false);
+        assert!(is_well);
+        assert_eq!(texts, [SMOOTH, SMOOTH, ROUGH, ROUGH]);
+    }
+
+    #[test]
+    fn what_fails_keeps_nothing_else_from_being_laid_out() {
+        let files = [("a.sync", "sync"), ("b.sync", ROUGH), ("d.concept", "")];
+        let (is_well, texts) = laid_out(&files, None, false);
+        assert!(!is_well);
+        assert_eq!(texts, ["sync", SMOOTH, ""]);
+        for extra in ["missing", "d.concept"] {
+            let (is_well, texts) = laid_out(&files[1..], Some(extra), false);
+            assert!(!is_well);
+            assert_eq!(texts, [SMOOTH, ""]);
+        }
+    }
+
+    #[test]
+    fn a_check_changes_nothing_and_fails_where_something_differs() {
+        for (text, expected) in [(ROUGH, false), (SMOOTH, true)] {
+            let (is_well, texts) = laid_out(&[("a.sync", text)], None, true);
+            assert_eq!((is_well, texts), (expected, vec![text.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_directory_without_rules_is_an_error() {
+        assert!(!laid_out(&[("d.concept", "")], None, false).0);
+    }
+}

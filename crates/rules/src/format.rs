@@ -1,0 +1,106 @@
+//! The one layout that files of rules have. Nothing but blanks, line ends and what means the same changes, and every comment stays where it is.
+
+mod page;
+mod read;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use self::page::{INDENT, Page};
+use self::shape::{Note, Shape};
+use crate::diagnostics::{Report, Severity};
+use crate::lexer::lex;
+use crate::parser::parse;
+use crate::source::SourceFile;
+
+/// Lays out a file of rules. What is laid out already comes back as it is.
+///
+/// # Errors
+/// Every mistake in how it is written; a file that cannot be read must not be changed.
+pub fn format(source: &SourceFile) -> Result<String, Report> {
+    let mut diagnostics = Vec::new();
+    parse(0, source, &mut diagnostics);
+    if diagnostics.iter().any(|found| found.severity == Severity::Error) {
+        diagnostics.sort_by_key(|found| found.span);
+        return Err(Report {
+            diagnostics,
+            sources: vec![source.clone()],
+        });
+    }
+    let tokens = lex(0, source, &mut diagnostics);
+    let (statements, rest) = read::statements(&source.text, &tokens);
+    let mut page = Page::default();
+    for statement in &statements {
+        statement.write(&mut page);
+    }
+    between_rules(&mut page, &rest, !statements.is_empty());
+    Ok(page.text)
+}
+
+/// Where a statement stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// `sync Name`.
+    Rule,
+    /// `when`, `where`, `then`, `else (error)`.
+    Part,
+    /// A pattern, a step or a call.
+    Item,
+    /// The `else` of a step.
+    Otherwise,
+}
+
+/// What ends with its line.
+#[derive(Debug)]
+struct Statement {
+    /// The comments on the lines above it.
+    above: Vec<Note>,
+    /// The line on which it began.
+    line: usize,
+    place: Place,
+    shape: Shape,
+    /// The comment behind it.
+    beside: Option<Note>,
+}
+
+impl Statement {
+    fn write(&self, page: &mut Page) {
+        let indent = match self.place {
+            Place::Rule | Place::Part => 0,
+            Place::Item => INDENT,
+            Place::Otherwise => 2 * INDENT,
+        };
+        if self.place == Place::Rule {
+            let (above, doc) = self.above.split_at(self.above.len() - self.doc_length());
+            let is_first = page.text.is_empty();
+            between_rules(page, above, !is_first);
+            page.blank_line();
+            doc.iter().for_each(|note| page.note(note, 0));
+        } else {
+            for note in &self.above {
+                // Before a part only its place tells whether a comment is about that part or about what was before it.
+                let is_item = self.place == Place::Part && note.is_indented;
+                page.note(note, if is_item { INDENT } else { indent });
+            }
+        }
+        page.statement(&self.shape, indent, self.beside.as_ref());
+    }
+
+    /// How many of the comments above stand right above: they belong to the rule, and no blank line may come between or go.
+    fn doc_length(&self) -> usize {
+        let notes = self.above.iter().rev().zip((0..self.line).rev());
+        notes.take_while(|(note, line)| note.line == *line).count()
+    }
+}
+
+/// Comments between rules keep their blocks. What is indented behind a rule is still a part of that rule.
+fn between_rules(page: &mut Page, notes: &[Note], mut is_in_rule: bool) {
+    for block in notes.chunk_by(|above, below| above.line + 1 == below.line) {
+        is_in_rule &= block.first().is_some_and(|first| first.is_indented);
+        if !is_in_rule {
+            page.blank_line();
+        }
+        let indent = if is_in_rule { INDENT } else { 0 };
+        block.iter().for_each(|note| page.note(note, indent));
+    }
+}

@@ -1,0 +1,231 @@
+//! Where everything stands: a layered layout, from left to right.
+//!
+//! Our own, and not a crate's: `rust-sugiyama` tells where nodes are but not which way an edge takes around them, and `layout-rs` paints the picture itself, in
+//! colours that no dark page can change.
+//!
+//! Nodes stand in columns, in the order in which they lead to each other ([`layers`]). An edge that passes a column has a place of its own there, a bend, like a node
+//! without a box; so no edge runs through a node. What stands in a column is ordered so that few edges cross ([`order`]), then moved up and down until edges are nearly
+//! straight ([`place`]). Parts that nothing connects are laid out each alone, one under the other.
+
+mod draw;
+mod layers;
+mod order;
+mod place;
+
+use self::draw::Drawing;
+use self::layers::Layering;
+
+/// A node as it comes: how large it is at least.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) width: f64,
+    pub(super) height: f64,
+}
+
+/// An edge as it comes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Line {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// How wide the label is; 0 without one.
+    pub(super) label: f64,
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Frame {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
+}
+
+/// A point of the picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Point {
+    pub(super) x: f64,
+    pub(super) y: f64,
+}
+
+/// The way of an edge, in the direction in which it leads: straight from an even point to the odd one after it, curved from there to the next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Way {
+    pub(super) points: Vec<Point>,
+    /// Where the label begins, at half of its height.
+    pub(super) label: Point,
+}
+
+/// The whole layout.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    pub(super) frames: Vec<Frame>,
+    pub(super) ways: Vec<Way>,
+    pub(super) width: f64,
+    pub(super) height: f64,
+}
+
+/// Between edges that leave one node: a label fits.
+const PORT: f64 = 15.0;
+/// How much of a node all the edges that leave it may take, if they have no labels: hundreds may leave an action.
+const UNLABELLED_PORTS: f64 = 90.0;
+/// Between parts that nothing connects.
+const PART_GAP: f64 = 30.0;
+
+/// Something in a column: a node, or the bend of an edge that passes.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    layer: usize,
+    height: f64,
+    is_bend: bool,
+    /// From one edge that leaves it to the next.
+    port: f64,
+    /// What it is connected to in the column before.
+    before: Vec<usize>,
+    /// What it is connected to in the next column.
+    after: Vec<usize>,
+}
+
+/// Lays out nodes and edges.
+pub(super) fn layout(sizes: &[Size], lines: &[Line]) -> Layout {
+    let ends: Vec<(usize, usize)> = lines.iter().map(|line| (line.from, line.to)).collect();
+    let layering = layers::assign(sizes.len(), &ends);
+    let (slots, chains) = slots(sizes, lines, &layering);
+    let mut position = vec![0; slots.len()];
+    let mut middle = vec![0.0; slots.len()];
+    let mut height = 0.0;
+    for part in parts(&slots) {
+        let columns = order::order(&slots, &part);
+        for column in &columns {
+            for (at, slot) in column.iter().enumerate() {
+                set(&mut position, *slot, at);
+            }
+        }
+        if height > 0.0 {
+            height += PART_GAP;
+        }
+        let placed = place::place(&slots, &columns);
+        for (slot, y) in &placed.middles {
+            set(&mut middle, *slot, y + height);
+        }
+        height += placed.height;
+    }
+    let drawing = Drawing {
+        sizes,
+        lines,
+        layering: &layering,
+        slots: &slots,
+        chains: &chains,
+        middle: &middle,
+    };
+    drawing.draw(&position, height)
+}
+
+/// Each edge as a chain of slots, from column to column; the nodes are the first slots.
+fn slots(sizes: &[Size], lines: &[Line], layering: &Layering) -> (Vec<Slot>, Vec<Vec<usize>>) {
+    let mut slots: Vec<Slot> = sizes
+        .iter()
+        .zip(&layering.layer)
+        .map(|(size, layer)| Slot {
+            layer: *layer,
+            height: size.height,
+            ..Slot::default()
+        })
+        .collect();
+    let mut chains = Vec::new();
+    for (line, reversed) in lines.iter().zip(&layering.reversed) {
+        let (first, last) = if *reversed {
+            (line.to, line.from)
+        } else {
+            (line.from, line.to)
+        };
+        let mut chain = vec![first];
+        for layer in at(&layering.layer, first) + 1..at(&layering.layer, last) {
+            chain.push(slots.len());
+            slots.push(Slot {
+                layer,
+                is_bend: true,
+                ..Slot::default()
+            });
+        }
+        chain.push(last);
+        for (a, b) in chain.iter().zip(chain.iter().skip(1)) {
+            if let Some(slot) = slots.get_mut(*a) {
+                slot.after.push(*b);
+            }
+            if let Some(slot) = slots.get_mut(*b) {
+                slot.before.push(*a);
+            }
+        }
+        chains.push(chain);
+    }
+    let mut has_labels = vec![false; sizes.len()];
+    for (chain, _) in chains.iter().zip(lines).filter(|(_, line)| line.label > 0.0) {
+        chain
+            .first()
+            .into_iter()
+            .for_each(|first| set(&mut has_labels, *first, true));
+    }
+    for (slot, has_labels) in slots.iter_mut().zip(has_labels) {
+        let leaving = slot.after.len() as f64;
+        slot.port = if has_labels {
+            PORT
+        } else {
+            PORT.min(UNLABELLED_PORTS / leaving.max(1.0))
+        };
+        slot.height = slot.height.max(leaving * slot.port);
+    }
+    (slots, chains)
+}
+
+/// What hangs together, part by part, in the order of the first node of each.
+fn parts(slots: &[Slot]) -> Vec<Vec<usize>> {
+    let mut seen = vec![false; slots.len()];
+    let mut parts = Vec::new();
+    for start in 0..slots.len() {
+        let part = walk(slots, start, &mut seen, |list| list.iter().rev().copied().collect());
+        if !part.is_empty() {
+            parts.push(part);
+        }
+    }
+    parts
+}
+
+/// What hangs together with a slot and was not seen yet, along the edges: the last of the arranged neighbours first.
+fn walk(
+    slots: &[Slot],
+    start: usize,
+    seen: &mut [bool],
+    mut arranged: impl FnMut(&[usize]) -> Vec<usize>,
+) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut waiting = vec![start];
+    while let Some(next) = waiting.pop() {
+        if at(seen, next) {
+            continue;
+        }
+        set(seen, next, true);
+        found.push(next);
+        if let Some(slot) = slots.get(next) {
+            waiting.extend(arranged(&slot.before));
+            waiting.extend(arranged(&slot.after));
+        }
+    }
+    found
+}
+
+/// The value at a place; every place that is asked for is there.
+fn at<T: Copy + Default>(list: &[T], place: usize) -> T {
+    list.get(place).copied().unwrap_or_default()
+}
+
+fn set<T>(list: &mut [T], place: usize, value: T) {
+    if let Some(old) = list.get_mut(place) {
+        *old = value;
+    }
+}
+
+fn change<T: Copy>(list: &mut [T], place: usize, to: impl FnOnce(T) -> T) {
+    if let Some(old) = list.get_mut(place) {
+        *old = to(*old);
+    }
+}

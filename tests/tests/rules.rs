@@ -1,0 +1,243 @@
+//! Rules with `where`, and rules that change, on the whole system.
+
+use std::path::Path;
+use std::time::Duration;
+
+use concert_tests::{Part, System, http};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// One call for each user of a list, and a rule over each two that were made.
+const SIDE_BY_SIDE: &str = r#"
+// allow C0501, C0502: there are two siblings in this test, and each of them comes through
+sync OpenForAll
+when
+    Requesting.request (path: "/openForAll", users) : (request)
+where
+    each user in users
+    some Profile._getUserDetails (user)
+then
+    Sessioning.create (user)
+
+sync TellOfTwo
+when
+    Requesting.request (path: "/openForAll", first, second) : (request)
+    Sessioning.create (user: first) : (session: one)
+    Sessioning.create (user: second) : (session: other)
+then
+    Requesting.respond (request, one, other)
+
+// Lists within lists; the inner one is empty for who is not there.
+sync NamesOf
+when
+    Requesting.request (path: "/namesOf", users) : (request)
+where
+    each user in users
+    Profile._getUserDetails (user) : (username)
+    collect username as names
+    collect (user, names) as people
+then
+    Requesting.respond (request, people)
+"#;
+
+/// The project's rules and further ones, in a directory of their own.
+fn rules(dir: &Path, more: &str) -> anyhow::Result<()> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../syncs");
+    for file in std::fs::read_dir(own)? {
+        let file = file?;
+        std::fs::copy(file.path(), dir.join(file.file_name()))?;
+    }
+    std::fs::write(dir.join("more.sync"), more)?;
+    Ok(())
+}
+
+async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
+    rules(dir, more)?;
+    let syncs = dir.display().to_string();
+    System::with(&[
+        ("CONCERT_SYNCS", &syncs),
+        ("CONCERT_RULES_POLL_MS", "50"),
+        ("CONCERT_DEADLINE_MS", "40000"),
+    ])
+    .await
+}
+
+async fn whoami(system: &System, session: &str) -> anyhow::Result<http::Answer> {
+    system.post("/auth/whoami", &json!({ "session": session })).await
+}
+
+fn records(flow: &[(String, Value)]) -> usize {
+    flow.iter()
+        .filter(|(subject, _)| subject.contains(".Concert.fired."))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut system = with_rules(dir.path(), SIDE_BY_SIDE).await?;
+    let mut second = system
+        .command("sync-router")
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let (ada, bob) = (
+        system.account("ada", PASSWORD).await?,
+        system.account("bob", PASSWORD).await?,
+    );
+    for round in 0..6 {
+        if round == 3 {
+            system.kill(Part::Router).await?;
+        }
+        let body = json!({ "users": [ada, bob, "nobody", ada], "first": ada, "second": bob });
+        let opened = system.post("/openForAll", &body).await?;
+        assert_eq!(opened.status, 200, "{opened:?}");
+        let (one, other) = (opened.text("one")?, opened.text("other")?);
+        assert_eq!(whoami(&system, one).await?.text("username")?, "ada");
+        assert_eq!(whoami(&system, other).await?.text("username")?, "bob");
+        let flow = opened.headers.get("concert-flow").unwrap().to_str()?.to_owned();
+        let log = system.flow(&flow).await?;
+        // A call for each frame, and of equal frames one.
+        let created = log
+            .iter()
+            .filter(|(subject, _)| subject.contains(".Sessioning.create."));
+        assert_eq!((created.count(), records(&log)), (2, 1), "{log:#?}");
+    }
+    let people = system.post("/namesOf", &json!({ "users": [ada, "nobody"] })).await?;
+    assert_eq!(
+        people.body,
+        json!({ "people": [{ "user": ada, "names": ["ada"] }, { "user": "nobody", "names": [] }] })
+    );
+    second.kill().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly() -> anyhow::Result<()> {
+    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000"), ("CONCERT_QUERY_TIMEOUT_MS", "300")]).await?;
+    system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    system.kill(Part::Sessioning).await?;
+    let mut asked = system.nats().await?.subscribe("done.*.Requesting.request.*").await?;
+    let body = json!({ "session": session });
+    let address = system.address();
+    let waiting = tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });
+    tokio::time::timeout(Duration::from_secs(30), asked.next()).await?;
+    system.start_part(Part::Sessioning)?;
+    let answer = waiting.await??;
+    assert_eq!((answer.status, answer.text("username")?), (200, "ada"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_is_killed_around_its_firing_record_leaves_one_answer() -> anyhow::Result<()> {
+    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
+    system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    for subject in [
+        "done.*.Requesting.request.*",
+        "concept.Sessioning._getUser",
+        "concept.Profile._getUserDetails",
+        "done.*.Concert.fired.*",
+        "action.Requesting.respond.*",
+        "done.*.Requesting.respond.*",
+    ] {
+        let mut seen = system.nats().await?.subscribe(subject).await?;
+        let body = json!({ "session": session });
+        let address = system.address();
+        let waiting = tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });
+        tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+        system.kill(Part::Router).await?;
+        system.start_part(Part::Router)?;
+        let answer = waiting.await??;
+        assert_eq!((answer.status, answer.text("username")?), (200, "ada"), "{subject}");
+        let flow = answer.headers.get("concert-flow").unwrap().to_str()?.to_owned();
+        system.idle("Requesting").await?;
+        let log = system.flow(&flow).await?;
+        let responds = log.iter().filter(|(subject, _)| subject.contains(".respond.")).count();
+        assert_eq!((records(&log), responds), (1, 1), "{subject}: {log:#?}");
+    }
+    Ok(())
+}
+
+fn greeting(word: &str) -> String {
+    format!(
+        r#"
+sync Greet
+when
+    Requesting.request (path: "/greet", username, password) : (request)
+then
+    Profile.authenticate (username, password)
+    Requesting.respond (request, greeting: "{word}")
+else (error)
+    Requesting.respond (request, error)
+"#
+    )
+}
+
+/// Waits until rules were put in force so often.
+async fn in_force(system: &System, times: usize) -> anyhow::Result<()> {
+    system
+        .until("the rules are in force", async |system: &System| {
+            let found = system
+                .stream_messages("COMPLETIONS", "done.*.Concert.inForce.*")
+                .await?;
+            Ok((found.len() == times).then_some(()))
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut system = with_rules(dir.path(), &greeting("hello")).await?;
+    let mut second = system
+        .command("sync-router")
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    system.account("ada", PASSWORD).await?;
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "hello");
+
+    // A flow that cannot go on until its rules have changed.
+    system.kill(Part::Profile).await?;
+    let mut seen = system.nats().await?.subscribe("action.Profile.authenticate.*").await?;
+    let (address, again) = (system.address(), body.clone());
+    let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });
+    tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+    rules(dir.path(), &greeting("good day"))?;
+    in_force(&system, 2).await?;
+    // Broken rules change nothing.
+    rules(dir.path(), "sync Broken\n")?;
+    system.start_part(Part::Profile)?;
+    let answer = waiting.await??;
+    assert_eq!(answer.text("greeting")?, "hello");
+    assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good day");
+
+    // The routers that know the old rules go; one that starts with the newest ones finishes what began under others.
+    rules(dir.path(), &greeting("good evening"))?;
+    in_force(&system, 3).await?;
+    assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good evening");
+    Ok(second.kill().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_lacks_a_version_fetches_it() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut system = with_rules(dir.path(), &greeting("hello")).await?;
+    system.account("ada", PASSWORD).await?;
+    system.kill(Part::Profile).await?;
+    let mut seen = system.nats().await?.subscribe("action.Profile.authenticate.*").await?;
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    let (address, again) = (system.address(), body.clone());
+    let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });
+    tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+    system.kill(Part::Router).await?;
+    rules(dir.path(), &greeting("good day"))?;
+    system.start_part(Part::Router)?;
+    system.start_part(Part::Profile)?;
+    assert_eq!(waiting.await??.text("greeting")?, "hello");
+    assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good day");
+    Ok(())
+}
