@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Up(Box<UpArgs>),
     /// Measures what this machine does, beside what it could do at best.
     Bench(BenchArgs),
+    /// Tells what happens to a request of a path, outcome by outcome.
+    Explain(ExplainArgs),
     /// Draws which action leads to which through which rule, on standard output.
     Graph(GraphArgs),
     /// Makes the keys and the replica set where they are missing, and ends. For containers.
@@ -127,6 +129,19 @@ pub(crate) struct GraphArgs {
     /// What to write it as.
     #[arg(long, value_enum, default_value_t = Format::Mermaid, value_name = "FORMAT")]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
+
+/// What `concert explain` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExplainArgs {
+    /// The path, such as `/auth/login`, with or without what stands before all paths.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// What stands before all paths.
+    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH")]
+    pub(crate) base: String,
     #[command(flatten)]
     pub(crate) rules: RulesArgs,
 }

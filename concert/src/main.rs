@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod explain;
 mod fmt;
 mod graph;
 mod ready;
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Up(Box::new(cli.up))) {
         Command::Up(args) => Box::pin(up::run(*args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Explain(args) => explain::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Setup(args) => setup::run(args).await,
         Command::Ready(args) => ready::run(args).await,

@@ -11,5 +11,5 @@ mod rules;
 mod run;
 
 pub use in_force::InForceError;
-pub use rules::{LoadError, Rules, RulesArgs, load};
+pub use rules::{LoadError, Rules, RulesArgs, load, peruse};
 pub use run::{RouterLimits, Running, StartError, run};

@@ -66,6 +66,19 @@ pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
     compile(read(args)?, args)
 }
 
+/// Reads rules in order to look at them: requests that may stay unanswered are no hindrance, as they are to running them.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
+    let (concepts, syncs) = read(args)?;
+    let compiled = concert_rules::compile(&concepts, &syncs);
+    compiled.map_or_else(
+        |report| Err(LoadError::Broken(report.to_string())),
+        |(program, _)| Ok(program),
+    )
+}
+
 /// Reads the files.
 pub(crate) fn read(args: &RulesArgs) -> Result<Files, LoadError> {
     Ok((read_all(&args.concepts, "concept")?, read_all(&args.syncs, "sync")?))

@@ -7,6 +7,7 @@
 //! Not explored: faults, which the router answers; queries whose answers change because of other flows; values that only arithmetic could tell apart.
 
 mod choices;
+mod explain;
 mod judge;
 mod moments;
 mod order;
@@ -19,6 +20,7 @@ mod words;
 mod world;
 
 use self::choices::Choices;
+pub use self::explain::explain;
 pub(crate) use self::moments::{Moment, Told};
 pub(crate) use self::questions::Site;
 use self::run::Runner;

@@ -110,7 +110,7 @@ pub fn of_path(program: &Program, path: &str) -> Result<Graph, UnknownPath> {
     Ok(build::build(title, &reach::reached(program, path), Some(path)))
 }
 
-fn unknown(program: &Program, path: &str) -> UnknownPath {
+pub(crate) fn unknown(program: &Program, path: &str) -> UnknownPath {
     let known: Vec<&str> = program.routes.routes.keys().map(String::as_str).collect();
     let near = nearest(path, known.iter().copied());
     let hint = match (near, known.len()) {

@@ -15,21 +15,32 @@ pub(super) struct Operand {
 }
 
 /// What was found of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Verdict {
     pub(super) holds: bool,
     /// Whether it could have been otherwise.
     pub(super) is_chosen: bool,
+    /// Which element of a list it is.
+    pub(super) which: Option<Value>,
 }
 
 const fn certain(holds: bool) -> Verdict {
     Verdict {
         holds,
         is_chosen: false,
+        which: None,
     }
 }
 
-const fn not(verdict: Verdict) -> Verdict {
+const fn chosen(holds: bool) -> Verdict {
+    Verdict {
+        holds,
+        is_chosen: true,
+        which: None,
+    }
+}
+
+fn not(verdict: Verdict) -> Verdict {
     Verdict {
         holds: !verdict.holds,
         ..verdict
@@ -107,26 +118,24 @@ impl World<'_> {
             }
             let holds = self.choices.choose(2) == 0;
             self.memberships.insert(name, holds);
-            return Verdict { holds, is_chosen: true };
+            return chosen(holds);
         };
         let mut is_chosen = false;
-        for element in elements {
-            let is_known = self.values.is_known(&element);
-            let found = self.equal(
-                item,
-                &Operand {
-                    value: element,
-                    is_known,
-                },
-            );
+        for element in &elements {
+            let found = self.equal(item, &self.operand_of(element));
             is_chosen |= found.is_chosen;
             if found.holds {
-                return Verdict { holds: true, is_chosen };
+                let which = (elements.len() > 1).then(|| element.clone());
+                return Verdict {
+                    which,
+                    is_chosen,
+                    ..found
+                };
             }
         }
         Verdict {
-            holds: false,
             is_chosen,
+            ..certain(false)
         }
     }
 
@@ -150,6 +159,6 @@ impl World<'_> {
         }
         let holds = self.choices.choose(2) == 0;
         self.order.narrow(a, b, if holds { yes } else { no });
-        Verdict { holds, is_chosen: true }
+        chosen(holds)
     }
 }

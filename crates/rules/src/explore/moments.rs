@@ -43,12 +43,13 @@ pub(crate) enum Moment {
     Fits { query: String, key: String, fits: bool },
     /// A key of a row is true, or false.
     Says { query: String, key: String, value: bool },
-    /// A comparison holds, or does not.
+    /// A comparison holds, or does not; `which` element of a list it is.
     Holds {
         rule: usize,
         step: usize,
         text: String,
         holds: bool,
+        which: Option<Value>,
     },
     /// A list has so many elements.
     Lists {

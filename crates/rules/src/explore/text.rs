@@ -28,13 +28,30 @@ pub(super) const fn operator(operator: Operator) -> &'static str {
     }
 }
 
+/// What binds tighter has the higher number, as in the grammar.
+const fn binding(expr: &Expr) -> u8 {
+    match expr {
+        Expr::Binary(_, operator, _) => match operator {
+            Operator::Or => 1,
+            Operator::And => 2,
+            Operator::Default => 5,
+            Operator::Add | Operator::Subtract => 6,
+            Operator::Multiply | Operator::Divide => 7,
+            _ => 4,
+        },
+        Expr::Not(_) => 3,
+        _ => 8,
+    }
+}
+
 impl Shown<'_> {
-    /// A part, in brackets where it could be read otherwise.
-    fn part(&self, f: &mut fmt::Formatter<'_>, part: &Expr) -> fmt::Result {
-        let part_shown = Shown(part, self.1);
-        match part {
-            Expr::Binary(..) | Expr::Not(_) => write!(f, "({part_shown})"),
-            _ => write!(f, "{part_shown}"),
+    /// A part, in brackets unless it binds at least so tightly.
+    fn part(&self, f: &mut fmt::Formatter<'_>, part: &Expr, least: u8) -> fmt::Result {
+        let shown = Shown(part, self.1);
+        if binding(part) < least {
+            write!(f, "({shown})")
+        } else {
+            write!(f, "{shown}")
         }
     }
 }
@@ -62,18 +79,48 @@ impl fmt::Display for Shown<'_> {
                 f.write_str("}")
             }
             Expr::Field(value, field) => {
-                self.part(f, value)?;
+                self.part(f, value, 8)?;
                 write!(f, ".{field}")
             }
             Expr::Not(value) => {
                 f.write_str("not ")?;
-                self.part(f, value)
+                self.part(f, value, 3)
             }
             Expr::Binary(left, between, right) => {
-                self.part(f, left)?;
+                let own = binding(expr);
+                // Comparisons do not follow one another.
+                let left_least = if own == 4 { 5 } else { own };
+                self.part(f, left, left_least)?;
                 write!(f, " {} ", operator(*between))?;
-                self.part(f, right)
+                self.part(f, right, own + 1)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_stand_where_they_are_needed() {
+        let names: Vec<Arc<str>> = vec!["a".into(), "b".into()];
+        let a = || Box::new(Expr::Variable(0));
+        let b = || Box::new(Expr::Variable(1));
+        let sum = || Expr::Binary(a(), Operator::Add, b());
+        let cases = [
+            (Expr::Binary(Box::new(sum()), Operator::Multiply, b()), "(a + b) * b"),
+            (Expr::Binary(Box::new(sum()), Operator::Subtract, b()), "a + b - b"),
+            (Expr::Binary(a(), Operator::Subtract, Box::new(sum())), "a - (a + b)"),
+            (Expr::Binary(Box::new(sum()), Operator::Less, b()), "a + b < b"),
+            (
+                Expr::Not(Box::new(Expr::Binary(a(), Operator::And, b()))),
+                "not (a and b)",
+            ),
+            (Expr::Field(Box::new(sum()), "c".to_owned()), "(a + b).c"),
+        ];
+        for (expr, expected) in cases {
+            assert_eq!(Shown(&expr, &names).to_string(), expected);
         }
     }
 }

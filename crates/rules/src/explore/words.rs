@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::moments::{Moment, Told};
 use super::questions::Site;
 use super::scope::name;
+use super::text::Shown;
 use crate::expr::Expr;
-use crate::program::{Call, Program};
+use crate::program::{Call, Program, Sync};
 use concert_wire::{REQUESTING, RESPOND};
 
 /// What happens in a run, sentence by sentence.
@@ -63,17 +64,13 @@ fn literal<'a>(call: &'a Call, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// The status of an answer, where the rule names it.
+/// The status of an answer, unless the rule computes it. An error without one is 400.
 pub(crate) fn status(call: &Call) -> Option<String> {
-    let is_error = call.args.iter().any(|arg| &*arg.key == "error");
-    match (
-        call.args.iter().any(|arg| &*arg.key == "status"),
-        literal(call, "status"),
-    ) {
-        (true, status) => status.map(ToString::to_string),
-        (false, _) if is_error => None,
-        (false, _) => Some("200".to_owned()),
+    if call.args.iter().any(|arg| &*arg.key == "status") {
+        return literal(call, "status").map(ToString::to_string);
     }
+    let is_error = call.args.iter().any(|arg| &*arg.key == "error");
+    Some(if is_error { "400" } else { "200" }.to_owned())
 }
 
 fn call(program: &Program, rule: usize, site: Site) -> Option<(&str, &Call)> {
@@ -101,7 +98,7 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
             } else if let Some(status) = status(call) {
                 format!("{rule} answers with {status}")
             } else {
-                format!("{rule} answers with an error")
+                format!("{rule} answers")
             }
         }
         Moment::Ends {
@@ -142,4 +139,15 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
         Moment::Lists { text, count, .. } => format!("`{text}` has {}", many(*count, "element", "elements")),
     };
     Some(text)
+}
+
+/// What an answer tells: its keys, with their values where they are literals.
+pub(crate) fn answer_keys(sync: &Sync, call: &Call) -> Vec<String> {
+    let args = call.args.iter();
+    let args = args.filter(|arg| !matches!(&*arg.key, "request" | "status") && !arg.key.starts_with('#'));
+    args.map(|arg| match &arg.value {
+        Expr::Variable(slot) if sync.variables.get(*slot) == Some(&arg.key) => arg.key.to_string(),
+        value => format!("{} {}", arg.key, Shown(value, &sync.variables)),
+    })
+    .collect()
 }

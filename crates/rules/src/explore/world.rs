@@ -131,7 +131,7 @@ impl<'a> World<'a> {
     }
 
     /// What is known of a value.
-    fn operand_of(&self, value: &Value) -> Operand {
+    pub(super) fn operand_of(&self, value: &Value) -> Operand {
         Operand {
             value: value.clone(),
             is_known: self.values.is_known(value),

@@ -56,6 +56,103 @@ fn the_order_in_which_actions_end_makes_no_difference() {
     }
 }
 
+/// What is told of rules, with a `Sessioning.create` that may fail.
+fn told(syncs: &str) -> String {
+    let mut concepts = read("concepts", "concept");
+    for concept in &mut concepts {
+        let create = "    create (user: User) : (session: Secret)\n";
+        concept.text = concept
+            .text
+            .replace(create, &format!("{create}    create (user: User) : (error: String)\n"));
+    }
+    let syncs = [SourceFile::new("seed.sync", syncs)];
+    let found = crate::verify(&concepts, &syncs);
+    let (diagnostics, sources) = match found {
+        Ok((_, warnings)) => (warnings, concepts.into_iter().chain(syncs).collect()),
+        Err(report) => (report.diagnostics, report.sources),
+    };
+    crate::diagnostics::render(&diagnostics, &sources)
+}
+
+const LOGIN: &str = r#"
+sync HandleLoginRequest
+when
+    Requesting.request (path: "/auth/login", username, password) : (request)
+then
+    Profile.authenticate (username, password)
+
+sync CreateSessionOnSuccessfulAuthentication
+when
+    Requesting.request (path: "/auth/login") : (request)
+    Profile.authenticate () : (user)
+then
+    Sessioning.create (user) : (session)
+    Requesting.respond (request, user, session)
+"#;
+
+const RESPOND_TO_FAILED_AUTHENTICATION: &str = r#"
+sync RespondToFailedAuthentication
+when
+    Requesting.request (path: "/auth/login") : (request)
+    Profile.authenticate () : (error)
+then
+    Requesting.respond (request, error)
+"#;
+
+#[test]
+fn a_login_whose_failing_session_nobody_answers_is_told() {
+    let found = told(&format!("{LOGIN}{RESPOND_TO_FAILED_AUTHENTICATION}"));
+    assert_eq!(found.matches("[C0").count(), 1, "{found}");
+    assert!(
+        found.contains("[C0501]") && found.contains("`Sessioning.create` fails"),
+        "{found}"
+    );
+    let found = told(&format!(
+        "{LOGIN}else (error)\n    Requesting.respond (request, error)\n{RESPOND_TO_FAILED_AUTHENTICATION}"
+    ));
+    assert_eq!(found, "");
+}
+
+#[test]
+fn a_login_without_a_rule_for_a_wrong_password_is_told() {
+    let found = told(&format!(
+        "{LOGIN}else (error)\n    Requesting.respond (request, error)\n"
+    ));
+    assert_eq!(found.matches("[C0").count(), 1, "{found}");
+    assert!(found.contains("`Profile.authenticate` fails\n"), "{found}");
+}
+
+#[test]
+fn a_logout_that_is_answered_beside_the_deletion_is_answered_twice() {
+    let found = told(
+        r#"
+sync HandleLogoutRequest
+when
+    Requesting.request (path: "/auth/logout", session) : (request)
+then
+    Sessioning.delete (session)
+
+sync RespondToLogout
+when
+    Requesting.request (path: "/auth/logout") : (request)
+then
+    Requesting.respond (request, message: "Logged out successfully")
+
+sync RespondToFailedLogout
+when
+    Requesting.request (path: "/auth/logout") : (request)
+    Sessioning.delete () : (error)
+then
+    Requesting.respond (request, error)
+"#,
+    );
+    assert_eq!(found.matches("[C0").count(), 1, "{found}");
+    assert!(
+        found.contains("[C0502]") && found.contains("`Sessioning.delete` fails"),
+        "{found}"
+    );
+}
+
 fn runs(program: &Program) -> (usize, usize) {
     let rules = Rules::new(program);
     let (mut runs, mut actions) = (0, 0);

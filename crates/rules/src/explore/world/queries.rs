@@ -41,6 +41,7 @@ impl World<'_> {
                 step: count(input, "step"),
                 text: text(input, "text").to_owned(),
                 holds: verdict.holds,
+                which: verdict.which,
             };
             self.note(moment, !verdict.holds);
         }
