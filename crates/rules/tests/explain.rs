@@ -1,6 +1,10 @@
 //! The stories of the project's paths, and of a shop's. `CONCERT_BLESS=1` writes the expected files anew.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot read its files has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot read its files has failed"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Rules as they are explored: what an expression decides becomes a question, so that the explorer can answer it both ways and the engine stays as it is.
 //!
-//! `pages > 300` becomes the step `Concert._judge (op: ">", left: pages, right: 300, …) : (holds)` before the condition, which then reads `holds` alone. In the same way `each` asks
+//! `pages > 300` becomes the step `Concert._judge (…) : (is)` before the condition, which then reads what it binds. In the same way `each` asks
 //! for the elements of its list, and a `let` for the result of arithmetic. A query is told, beside its input, what its rows will be compared with. Each call carries its place in the rule.
 //! None of these keys can be written in a rule, since they begin with `#`.
 
@@ -19,6 +19,12 @@ pub(super) const JUDGE: &str = "_judge";
 pub(super) const ELEMENTS: &str = "_elements";
 /// The result of arithmetic.
 pub(super) const VALUE: &str = "_value";
+/// The number of a question in what [`rewrite`] adds to.
+pub(super) const NUMBER: &str = "#";
+/// The values that a question is about, and those that they were made of.
+pub(super) const LEFT: (&str, &str) = ("#l", "#lo");
+/// See [`LEFT`].
+pub(super) const RIGHT: (&str, &str) = ("#r", "#ro");
 /// Where a call stands in its rule.
 pub(super) const SITE: &str = "#site";
 /// What the keys of a row are compared with.
@@ -67,8 +73,33 @@ impl Site {
     }
 }
 
-/// The rule as it is explored.
-pub(super) fn rewrite(number: usize, sync: &Sync) -> Sync {
+/// A question that a rule asks only as it is explored. What is the same each time stands here, so that the question itself is small.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) operator: &'static str,
+    pub(super) left: Given,
+    pub(super) right: Given,
+    /// As it is written.
+    pub(super) text: String,
+    pub(super) rule: usize,
+    /// The number of the step, in the order written.
+    pub(super) step: usize,
+    pub(super) is_quiet: bool,
+}
+
+/// How a question comes to a value.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// It stands in the rule.
+    Literal(Value),
+    /// It is that of a variable.
+    Variable,
+    /// It is made of other values.
+    Made,
+}
+
+/// The rule as it is explored; what it asks is added to `asked`.
+pub(super) fn rewrite(number: usize, sync: &Sync, asked: &mut Vec<Asked>) -> Sync {
     let matches = sync
         .when
         .iter()
@@ -79,6 +110,7 @@ pub(super) fn rewrite(number: usize, sync: &Sync) -> Sync {
         variables: sync.variables.clone(),
         bound: matches.filter_map(Match::slot).collect(),
         step: 0,
+        asked,
     };
     let steps = rewriter.steps(&sync.steps, false);
     let calls = |calls: &[Call], site: fn(usize) -> Site| -> Vec<Call> {
@@ -121,8 +153,8 @@ struct Rewriter<'a> {
     sync: &'a Sync,
     variables: Vec<Arc<str>>,
     bound: Vec<Slot>,
-    /// The number of the step, in the order written.
     step: usize,
+    asked: &'a mut Vec<Asked>,
 }
 
 impl Rewriter<'_> {
@@ -171,8 +203,8 @@ impl Rewriter<'_> {
                 let rewritten = self.value(value, is_quiet, before);
                 self.bound.push(*slot);
                 if computes(value) {
-                    let args = vec![arg("value", rewritten), arg("of", leaves(value))];
-                    before.push(self.question(VALUE, args, value, is_quiet, *slot));
+                    let step = self.question(VALUE, "", [Some((value, rewritten)), None], value, is_quiet, *slot);
+                    before.push(step);
                 } else {
                     before.push(Step::Let(*slot, rewritten));
                 }
@@ -180,7 +212,7 @@ impl Rewriter<'_> {
             Step::Each(slot, list) => {
                 let rewritten = self.value(list, is_quiet, before);
                 self.bound.push(*slot);
-                let step = self.question(ELEMENTS, vec![arg("list", rewritten)], list, is_quiet, *slot);
+                let step = self.question(ELEMENTS, "", [Some((list, rewritten)), None], list, is_quiet, *slot);
                 before.push(step);
             }
             Step::Filter { condition, otherwise } => {
@@ -255,27 +287,49 @@ impl Rewriter<'_> {
         is_quiet: bool,
         before: &mut Vec<Step>,
     ) -> Expr {
-        let args = vec![
-            arg("op", text(super::text::operator(operator))),
-            arg("left", self.value(left, is_quiet, before)),
-            arg("right", self.value(right, is_quiet, before)),
-            arg("of_left", leaves(left)),
-            arg("of_right", leaves(right)),
-        ];
+        let operands = [left, right].map(|side| Some((side, self.value(side, is_quiet, before))));
         let slot = self.variables.len();
         self.variables.push(format!("#{slot}").into());
-        let step = self.question(JUDGE, args, whole, is_quiet, slot);
+        let operator = super::text::operator(operator);
+        let step = self.question(JUDGE, operator, operands, whole, is_quiet, slot);
         before.push(step);
         Expr::Variable(slot)
     }
 
-    fn question(&self, name: &str, mut args: Vec<Arg>, shown: &Expr, is_quiet: bool, into: Slot) -> Step {
-        args.push(arg("text", text(Shown(shown, &self.sync.variables).to_string())));
-        args.push(arg("rule", text(self.rule)));
-        args.push(arg("step", text(self.step)));
-        if is_quiet {
-            args.push(arg(QUIET, text(true)));
-        }
+    fn question(
+        &mut self,
+        name: &str,
+        operator: &'static str,
+        operands: [Option<(&Expr, Expr)>; 2],
+        shown: &Expr,
+        is_quiet: bool,
+        into: Slot,
+    ) -> Step {
+        let mut args = vec![arg(NUMBER, text(self.asked.len()))];
+        let mut give = |operand: Option<(&Expr, Expr)>, (value, of): (&str, &str)| match operand {
+            None => Given::Literal(Value::Null),
+            Some((_, Expr::Literal(literal))) => Given::Literal(literal),
+            Some((_, variable @ Expr::Variable(_))) => {
+                args.push(arg(value, variable));
+                Given::Variable
+            }
+            Some((written, made)) => {
+                args.push(arg(value, made));
+                args.push(arg(of, leaves(written)));
+                Given::Made
+            }
+        };
+        let [left, right] = operands;
+        let (left, right) = (give(left, LEFT), give(right, RIGHT));
+        self.asked.push(Asked {
+            operator,
+            left,
+            right,
+            text: Shown(shown, &self.sync.variables).to_string(),
+            rule: self.rule,
+            step: self.step,
+            is_quiet,
+        });
         Step::Query {
             join: Join::Rows,
             query: Query {

@@ -10,7 +10,7 @@ use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
 
 use self::demands::{demands, fields_of, keys};
-use super::questions::{self, Site};
+use super::questions::{self, Asked, Site};
 use crate::expr::Expr;
 use crate::program::{Call, Outcome, Pattern, Program, Sync, Test};
 use crate::spec::{ActionSpec, ConceptSpec, QuerySpec};
@@ -54,6 +54,7 @@ pub(super) struct Key {
 pub(crate) struct Rules<'a> {
     pub(crate) program: &'a Program,
     rewritten: Vec<Arc<Sync>>,
+    asked: Vec<Asked>,
     actions: HashMap<String, &'a ActionSpec>,
     queries: HashMap<String, &'a QuerySpec>,
     by_path: BTreeMap<String, Vec<usize>>,
@@ -72,6 +73,8 @@ pub(crate) struct Scope<'a> {
     /// The fields that the rules read of values, and how deep.
     pub(super) fields: BTreeSet<String>,
     pub(super) depth: usize,
+    /// What the rules ask only as they are explored.
+    pub(super) asked: &'a [Asked],
     actions: &'a HashMap<String, &'a ActionSpec>,
     queries: &'a HashMap<String, &'a QuerySpec>,
 }
@@ -118,12 +121,13 @@ impl<'a> Rules<'a> {
                 None => pathless.push(number),
             }
         }
+        let mut asked = Vec::new();
         let rewritten = program.syncs.iter().enumerate();
+        let rewritten = rewritten.map(|(number, sync)| Arc::new(questions::rewrite(number, sync, &mut asked)));
         Self {
             program,
-            rewritten: rewritten
-                .map(|(number, sync)| Arc::new(questions::rewrite(number, sync)))
-                .collect(),
+            rewritten: rewritten.collect(),
+            asked,
             actions: actions
                 .map(|(spec, action)| (name(&spec.name, &action.name), action))
                 .collect(),
@@ -168,6 +172,7 @@ impl<'a> Rules<'a> {
             demands,
             fields,
             depth,
+            asked: &self.asked,
             actions: &self.actions,
             queries: &self.queries,
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::judge::Operand;
 use super::super::moments::Moment;
 use super::super::order::Possible;
-use super::super::questions::{ELEMENTS, JOINED, JUDGE, QUIET, VALUE};
+use super::super::questions::{Asked, ELEMENTS, Given, JOINED, JUDGE, LEFT, NUMBER, QUIET, RIGHT, VALUE};
 use super::super::scope::name;
 use super::{Answer, World};
 use crate::engine::Question;
@@ -18,28 +18,35 @@ use crate::spec::Rows;
 impl World<'_> {
     /// The rows that answer a question.
     pub(in crate::explore) fn answer(&mut self, question: &Question) -> Vec<Object> {
-        let is_quiet = question.input.contains_key(QUIET);
         if &*question.concept != RESERVED_CONCEPT {
-            return self.rows(question, is_quiet);
+            return self.rows(question);
         }
+        let scope = self.scope;
+        let number = question.input.get(NUMBER).and_then(Value::as_u64);
+        let asked = number.and_then(|number| scope.asked.get(usize::try_from(number).ok()?));
+        let Some(asked) = asked else { return Vec::new() };
+        let left = self.operand(&asked.left, &question.input, LEFT);
         let row = |value: Value| Object::from_iter([("is".to_owned(), value)]);
         match &*question.query {
-            JUDGE => vec![row(Value::Bool(is_quiet || self.comparison(&question.input)))],
-            ELEMENTS => self.list(&question.input, is_quiet).into_iter().map(row).collect(),
-            VALUE => vec![row(self.computed(&question.input, "value", "of"))],
+            JUDGE => {
+                let right = self.operand(&asked.right, &question.input, RIGHT);
+                vec![row(Value::Bool(
+                    asked.is_quiet || self.comparison(asked, &left, &right),
+                ))]
+            }
+            ELEMENTS => self.list(asked, &left.value).into_iter().map(row).collect(),
+            VALUE => vec![row(left.value)],
             _ => Vec::new(),
         }
     }
 
-    fn comparison(&mut self, input: &Object) -> bool {
-        let left = self.operand(input, "left", "of_left");
-        let right = self.operand(input, "right", "of_right");
-        let verdict = self.judge(text(input, "op"), &left, &right);
+    fn comparison(&mut self, asked: &Asked, left: &Operand, right: &Operand) -> bool {
+        let verdict = self.judge(asked.operator, left, right);
         if verdict.is_chosen {
             let moment = Moment::Holds {
-                rule: count(input, "rule"),
-                step: count(input, "step"),
-                text: text(input, "text").to_owned(),
+                rule: asked.rule,
+                step: asked.step,
+                text: asked.text.clone(),
                 holds: verdict.holds,
                 which: verdict.which,
             };
@@ -48,17 +55,27 @@ impl World<'_> {
         verdict.holds
     }
 
-    fn operand(&mut self, input: &Object, key: &str, of: &str) -> Operand {
-        let value = self.computed(input, key, of);
-        let is_known = input.get(of).is_none_or(|of| self.values.is_known(of));
-        Operand { value, is_known }
+    fn operand(&mut self, given: &Given, input: &Object, (value, of): (&str, &str)) -> Operand {
+        let at = |key: &str| input.get(key).cloned().unwrap_or(Value::Null);
+        match given {
+            Given::Literal(value) => Operand {
+                value: value.clone(),
+                is_known: true,
+            },
+            Given::Variable => self.operand_of(&at(value)),
+            Given::Made => {
+                let of = at(of);
+                Operand {
+                    value: self.made(at(value), &of),
+                    is_known: self.values.is_known(&of),
+                }
+            }
+        }
     }
 
     /// A value that an expression made: of values that stand for many, it does so itself.
-    fn computed(&mut self, input: &Object, key: &str, of: &str) -> Value {
-        let value = input.get(key).cloned().unwrap_or(Value::Null);
-        let of = input.get(of).cloned().unwrap_or(Value::Null);
-        if self.values.is_known(&of) || !self.values.is_known(&value) {
+    fn made(&mut self, value: Value, of: &Value) -> Value {
+        if self.values.is_known(of) || !self.values.is_known(&value) {
             return value;
         }
         match &value {
@@ -68,7 +85,7 @@ impl World<'_> {
             }
             // Arithmetic on what may be anything.
             Value::Null => {
-                let value = Value::String(format!("⟨of {}⟩", canonical(&of)));
+                let value = Value::String(format!("⟨of {}⟩", canonical(of)));
                 self.values.stands_for(&value, ValueType::Any);
                 value
             }
@@ -81,8 +98,7 @@ impl World<'_> {
         self.elements.get(&canonical(list)).cloned()
     }
 
-    fn list(&mut self, input: &Object, is_quiet: bool) -> Vec<Value> {
-        let list = input.get("list").unwrap_or(&Value::Null);
+    fn list(&mut self, asked: &Asked, list: &Value) -> Vec<Value> {
         if let Value::Array(items) = list {
             return items.clone();
         }
@@ -92,20 +108,23 @@ impl World<'_> {
         let Some(kind) = self.values.elements(list) else {
             return Vec::new();
         };
-        let shown = text(input, "text");
         let counts = self.counts(list);
-        let taken = if is_quiet { 0 } else { self.choices.choose(counts.len()) };
+        let taken = if asked.is_quiet {
+            0
+        } else {
+            self.choices.choose(counts.len())
+        };
         let count_of = counts.get(taken).copied().unwrap_or(1);
-        let element = format!("element of {shown}");
+        let element = format!("element of {}", asked.text);
         let elements: Vec<Value> = (0..count_of)
             .map(|_| self.values.fresh(&element, &kind, self.scope))
             .collect();
-        if !is_quiet {
+        if !asked.is_quiet {
             self.elements.insert(canonical(list), elements.clone());
             let moment = Moment::Lists {
-                rule: count(input, "rule"),
-                step: count(input, "step"),
-                text: shown.to_owned(),
+                rule: asked.rule,
+                step: asked.step,
+                text: asked.text.clone(),
                 count: count_of,
             };
             self.note(moment, taken > 0);
@@ -129,7 +148,8 @@ impl World<'_> {
         }
     }
 
-    fn rows(&mut self, question: &Question, is_quiet: bool) -> Vec<Object> {
+    fn rows(&mut self, question: &Question) -> Vec<Object> {
+        let is_quiet = question.input.contains_key(QUIET);
         let query = name(&question.concept, &question.query);
         let mut input = question.input.clone();
         input.shift_remove(QUIET);
@@ -243,13 +263,4 @@ const fn amount(taken: usize) -> usize {
         1 => 0,
         _ => 2,
     }
-}
-
-fn text<'a>(input: &'a Object, key: &str) -> &'a str {
-    input.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn count(input: &Object, key: &str) -> usize {
-    let number = input.get(key).and_then(Value::as_u64).unwrap_or_default();
-    usize::try_from(number).unwrap_or_default()
 }
