@@ -34,22 +34,33 @@ pub(crate) const RUNS_PER_PATH: usize = 4096;
 const ACTIONS_PER_PATH: usize = 16_384;
 
 /// Makes every run of a path; `false` when there are too many to make them all, or one was cut.
+///
+/// Of too many, those are made for certain in which but one or two things go otherwise than well.
 pub(crate) fn explore(scope: &Scope<'_>, schedule: Schedule, mut visit: impl FnMut(Run)) -> bool {
-    let mut choices = Choices::default();
     let mut runner = Runner::new(scope, schedule);
     let mut is_complete = true;
-    let mut actions = 0;
-    for _ in 0..RUNS_PER_PATH {
-        let run = runner.run(&mut choices);
-        actions += run.actions;
-        is_complete &= !run.is_cut;
-        visit(run);
-        if !choices.next_run() {
-            return is_complete;
+    let mut go = |mut choices: Choices, share: usize| {
+        let mut actions = 0;
+        for _ in 0..RUNS_PER_PATH / share {
+            let run = runner.run(&mut choices);
+            actions += run.actions;
+            is_complete &= !run.is_cut;
+            visit(run);
+            if !choices.next_run() {
+                return true;
+            }
+            if actions >= ACTIONS_PER_PATH / share {
+                return false;
+            }
         }
-        if actions >= ACTIONS_PER_PATH {
-            return false;
-        }
+        false
+    };
+    if go(Choices::all(), 1) {
+        return is_complete;
+    }
+    // Depth first comes late to what is decided first.
+    for deviations in 1..=2 {
+        go(Choices::with_at_most(deviations), 4);
     }
     false
 }

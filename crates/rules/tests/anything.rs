@@ -1,7 +1,7 @@
 //! Whatever text comes, the parsers report and go on; they never panic, and every place that they name is one.
 
 use concert_rules::source::SourceFile;
-use concert_rules::{compile, format};
+use concert_rules::{format, verify};
 use proptest::prelude::*;
 
 const PIECES: &[&str] = &[
@@ -82,7 +82,7 @@ fn check(text: &str) {
     );
     let file = |name: &str| SourceFile::new(name, text);
     for (concepts, syncs) in [(vec![spec], vec![file("a.sync")]), (vec![file("A.concept")], vec![])] {
-        let Err(report) = compile(&concepts, &syncs) else {
+        let Err(report) = verify(&concepts, &syncs) else {
             continue;
         };
         for diagnostic in &report.diagnostics {

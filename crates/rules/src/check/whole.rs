@@ -83,7 +83,7 @@ fn too_many(explored: &Explored<'_>, places: &Places<'_>, diagnostics: &mut Vec<
     } else {
         format!("`{path}` has more than {RUNS_PER_PATH} runs, or too long ones, and not all were looked at")
     };
-    let help = "what was found is right; that nothing was found proves nothing here";
+    let help = "what was found is right, but that nothing else was found proves nothing";
     diagnostics.push(Diagnostic::warning(TOO_MANY_RUNS, places.path(path), message).help(help));
 }
 
