@@ -149,18 +149,40 @@ impl Part {
             text.push_str(&self.text.join(" "));
             text.push('\n');
         }
-        for (condition, told) in &self.branches {
-            text.push_str(&format!("{}- If {condition}:", "  ".repeat(depth)));
-            match told.text.first().map(String::as_str) {
-                None if told.branches.is_empty() => text.push_str(" nothing more happens.\n"),
-                None => text.push('\n'),
-                Some(NOBODY) if told.text.len() == 1 => {
-                    text.push_str(&format!(" {}\n", NOBODY.to_lowercase()));
-                }
-                Some(_) => text.push(' '),
+        // One hurdle after another is told as such, and not each within the one before.
+        let (mut part, mut lead) = (self, "If");
+        while let [(_, passed), (hurdle, end)] = part.branches.as_slice() {
+            let goes_on = passed.text.is_empty() && !passed.branches.is_empty();
+            if !end.branches.is_empty() || (lead == "If" && !goes_on) {
+                break;
             }
-            if told.text.first().is_none_or(|first| first != NOBODY) {
-                told.write(depth + 1, text);
+            end.write_branch(depth, &format!("{lead} {hurdle}"), text);
+            lead = "Otherwise, if";
+            if !goes_on {
+                return passed.write_branch(depth, "Otherwise", text);
+            }
+            part = passed;
+        }
+        if lead != "If" {
+            return part.write_branch(depth, "Otherwise", text);
+        }
+        for (condition, told) in &self.branches {
+            told.write_branch(depth, &format!("If {condition}"), text);
+        }
+    }
+
+    fn write_branch(&self, depth: usize, lead: &str, text: &mut String) {
+        text.push_str(&format!("{}- {lead}:", "  ".repeat(depth)));
+        match self.text.as_slice() {
+            [] if self.branches.is_empty() => text.push_str(" nothing more happens.\n"),
+            [only] if only == NOBODY => text.push_str(&format!(" {}\n", NOBODY.to_lowercase())),
+            [] => {
+                text.push('\n');
+                self.write(depth + 1, text);
+            }
+            _ => {
+                text.push(' ');
+                self.write(depth + 1, text);
             }
         }
     }
