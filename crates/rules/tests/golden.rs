@@ -89,12 +89,19 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
     assert_eq!(
         names,
         [
+            "ChangePassword",
             "CreateSessionOnSuccessfulAuthentication",
+            "DeleteAccount",
+            "EndSessionsOfDeletedAccount",
             "HandleCreateAccountRequest",
             "HandleLoginRequest",
             "HandleLogoutRequest",
+            "ListSessions",
+            "LogoutEverywhere",
             "RespondToFailedAuthentication",
             "RespondToFailedLogout",
+            "RespondToNameTakenMeanwhile",
+            "RespondToRefusedAccount",
             "WhoAmI"
         ]
     );
@@ -122,9 +129,16 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
     assert_eq!(
         routes,
         [
+            (
+                "/auth/changePassword",
+                vec![("newPassword", &secret), ("oldPassword", &secret), ("session", &secret)]
+            ),
             ("/auth/createAccount", vec![("password", &secret), ("username", &text)]),
+            ("/auth/deleteAccount", vec![("session", &secret)]),
             ("/auth/login", vec![("password", &secret), ("username", &text)]),
             ("/auth/logout", vec![("session", &secret)]),
+            ("/auth/logoutEverywhere", vec![("session", &secret)]),
+            ("/auth/sessions", vec![("session", &secret)]),
             ("/auth/whoami", vec![("session", &secret)]),
         ]
     );
