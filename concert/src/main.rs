@@ -1,6 +1,7 @@
 //! `concert`: the command line. Without a command it is `concert up`.
 
 mod bench;
+mod check;
 mod cli;
 mod fmt;
 mod graph;
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Up(Box::new(cli.up))) {
         Command::Up(args) => Box::pin(up::run(*args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Check(args) => check::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Setup(args) => setup::run(args).await,
         Command::Ready(args) => ready::run(args).await,

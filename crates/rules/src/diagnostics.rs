@@ -72,6 +72,11 @@ kinds! {
     NEAR_TYPE "C0408" "the name of an identifier is nearly that of a built-in type"
 }
 
+/// What a code is about.
+pub fn title_of(code: &str) -> Option<&'static str> {
+    KINDS.iter().find(|kind| kind.code == code).map(|kind| kind.title)
+}
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
