@@ -15,6 +15,7 @@ use concert_wire::name::ConceptName;
 use concert_workers::WorkerArgs;
 
 use crate::bench::Kind;
+use crate::check::CheckArgs;
 use crate::graph::Format;
 
 /// Runs concepts in concert: independent services, declarative rules, durable flows.
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Draws which action leads to which through which rule, on standard output.
     Graph(GraphArgs),
+    /// Tells every mistake in specs and rules, before they run.
+    Check(CheckArgs),
     /// Makes the keys and the replica set where they are missing, and ends. For containers.
     Setup(SetupArgs),
     /// Ends with 0 when a worker, and an edge, answer. For health checks.

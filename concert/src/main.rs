@@ -1,6 +1,7 @@
 //! `concert`: the command line. Without a command it is `concert up`.
 
 mod bench;
+mod check;
 mod cli;
 mod explain;
 mod fmt;
@@ -22,6 +23,7 @@ async fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Up(Box::new(cli.up))) {
         Command::Up(args) => Box::pin(up::run(*args)).await,
         Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Setup(args) => setup::run(args).await,

@@ -56,7 +56,7 @@ pub struct Rules {
 }
 
 /// Specs and rules.
-pub(crate) type Files = (Vec<SourceFile>, Vec<SourceFile>);
+pub type Files = (Vec<SourceFile>, Vec<SourceFile>);
 
 /// Reads and checks all rules and specs.
 ///
@@ -79,8 +79,11 @@ pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
     )
 }
 
-/// Reads the files.
-pub(crate) fn read(args: &RulesArgs) -> Result<Files, LoadError> {
+/// Reads the files, and checks nothing.
+///
+/// # Errors
+/// A directory or file cannot be read, or there is none.
+pub fn read(args: &RulesArgs) -> Result<Files, LoadError> {
     Ok((read_all(&args.concepts, "concept")?, read_all(&args.syncs, "sync")?))
 }
 

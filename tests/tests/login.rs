@@ -52,7 +52,7 @@ async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
     let taken = system.post("/auth/createAccount", &credentials).await?;
     assert_eq!(
         taken.brief(),
-        (400, r#"{"error":"Username 'ada' already exists."}"#.to_owned())
+        (409, r#"{"error":"Username 'ada' already exists."}"#.to_owned())
     );
     let short = system
         .post(
@@ -136,7 +136,7 @@ async fn fifty_registrations_of_one_name_make_one_account() -> anyhow::Result<()
         statuses.push(answer.status);
     }
     statuses.sort_unstable();
-    assert_eq!(statuses, [vec![200], vec![400; 49]].concat());
+    assert_eq!(statuses, [vec![200], vec![409; 49]].concat());
     let users = system
         .database("profile")
         .await?
@@ -170,13 +170,13 @@ async fn a_repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Res
     );
     assert_eq!(
         post("two", &body).await?.status,
-        400,
+        409,
         "another key is another request, and the name is taken"
     );
     let guessed = json!({ "username": "ada", "password": "another password" });
     assert_eq!(
         post("one", &guessed).await?.status,
-        400,
+        409,
         "the key alone opens nobody's answer"
     );
     Ok(())

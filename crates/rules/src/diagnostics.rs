@@ -79,6 +79,11 @@ kinds! {
     TOO_MANY_RUNS "C0507" "a path has too many runs to look at them all"
 }
 
+/// What a code is about.
+pub fn title_of(code: &str) -> Option<&'static str> {
+    KINDS.iter().find(|kind| kind.code == code).map(|kind| kind.title)
+}
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {

@@ -349,16 +349,18 @@ impl Engine {
                 }
                 self.versions.known_through(through);
                 self.versions.received(self.run_start, self.last);
-                self.unpark()
+                if self.versions.is_empty() {
+                    // Reading again at once would tell the same.
+                    self.hand_back()
+                } else {
+                    self.unpark()
+                }
             }
             Event::RulesFetched(program) => {
                 self.versions.load(&program);
                 self.unpark()
             }
-            Event::RulesUnreadable | Event::RulesUnavailable => {
-                let parked = std::mem::take(&mut self.parked);
-                parked.iter().map(|logged| Effect::Retry { seq: logged.seq }).collect()
-            }
+            Event::RulesUnreadable | Event::RulesUnavailable => self.hand_back(),
             Event::Answered { seq, question, rows } => {
                 self.heard(seq, |thinking| thinking.answers.add(&question, rows))
             }
@@ -420,6 +422,12 @@ impl Engine {
             Missing::History => vec![Effect::ReadRules { at_least: self.last }],
             Missing::Rules(version) => vec![Effect::FetchRules { version }],
         }
+    }
+
+    /// Gives up on what waits for rules until it is delivered again.
+    fn hand_back(&mut self) -> Vec<Effect> {
+        let parked = std::mem::take(&mut self.parked);
+        parked.iter().map(|logged| Effect::Retry { seq: logged.seq }).collect()
     }
 
     fn unpark(&mut self) -> Vec<Effect> {

@@ -63,8 +63,17 @@ pub(crate) fn derive(version: &str, rules: &mut [Checked], diagnostics: &mut Vec
             }
         }
     }
+    let mut by_path: BTreeMap<&str, Vec<&RequestPattern>> = BTreeMap::new();
+    for request in rules.iter().flat_map(|rule| &rule.requests) {
+        by_path.entry(&request.path).or_default().push(request);
+    }
     for (path, route) in &mut table.routes {
-        fill(path, route, rules, &kinds);
+        fill(
+            path,
+            route,
+            by_path.get(path.as_str()).map_or(&[], Vec::as_slice),
+            &kinds,
+        );
     }
     table
 }
@@ -83,12 +92,7 @@ fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
 }
 
 /// A key is required when every rule that starts from the path alone needs it: without it nothing would happen.
-fn fill(path: &str, route: &mut Route, rules: &[Checked], kinds: &BTreeMap<(String, String), ValueType>) {
-    let requests: Vec<&RequestPattern> = rules
-        .iter()
-        .flat_map(|rule| &rule.requests)
-        .filter(|request| request.path == path)
-        .collect();
+fn fill(path: &str, route: &mut Route, requests: &[&RequestPattern], kinds: &BTreeMap<(String, String), ValueType>) {
     let roots: Vec<&&RequestPattern> = requests.iter().filter(|request| request.is_root).collect();
     for key in requests.iter().flat_map(|request| &request.keys) {
         let needs = |request: &RequestPattern| {

@@ -24,6 +24,9 @@ use crate::worker::{StartError, Worker};
 enum Refused {
     #[error("{0}")]
     Invalid(String),
+    /// The worker does not do what its spec says; asking again does not help.
+    #[error("{0}")]
+    Broken(String),
     #[error("{0}")]
     Unavailable(String),
     #[error("no outcome within the time that this request may wait; the action may still happen")]
@@ -34,6 +37,7 @@ impl Refused {
     const fn code(&self) -> usize {
         match self {
             Self::Invalid(_) => 400,
+            Self::Broken(_) => 500,
             Self::Unavailable(_) => 503,
             Self::TimedOut => 504,
         }
@@ -153,10 +157,13 @@ async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<(FlowId, 
         Refused::Invalid(mistakes.join("; "))
     })?;
     let mut rows = handler(Query { input: opened }).await.map_err(|failed| match failed {
-        Failed::Mismatch(why) => Refused::Invalid(why),
+        Failed::Mismatch(why) => Refused::Broken(why),
         Failed::Handler(Failure::Retry(why)) => Refused::Unavailable(why),
     })?;
-    spec::check_rows(spec, &rows).map_err(Refused::Unavailable)?;
+    spec::check_rows(spec, &rows).map_err(|why| {
+        tracing::error!(query = name, why, "a query does not keep to its spec");
+        Refused::Broken(why)
+    })?;
     for row in &mut rows {
         sealing::seal(&worker.sealer, flow, &spec.output, row);
     }

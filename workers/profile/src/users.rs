@@ -239,6 +239,14 @@ impl Users {
         Ok(user.map(|user| user.username))
     }
 
+    /// Who has this name, in whatever form it is written.
+    pub(crate) async fn named(&self, username: &str) -> Result<Option<String>, Failure> {
+        let Ok(name) = Username::parse(username) else {
+            return Ok(None);
+        };
+        Ok(self.by_name(&name).await?.map(|user| user.id))
+    }
+
     /// The id and the name of every user.
     pub(crate) async fn all(&self) -> Result<Vec<(String, String)>, Failure> {
         let live = doc! { "deleted_by": { "$exists": false } };

@@ -3,6 +3,7 @@
 //! A token is 256 bits, derived from a key and the id of the action that made it, so that a redelivery of that action answers with the same token. The database holds its hash only.
 
 mod sessions;
+mod sweeps;
 mod token;
 
 use std::sync::Arc;
@@ -44,8 +45,14 @@ impl SessionArgs {
 }
 
 #[derive(Deserialize)]
-struct Create {
+struct OfUser {
     user: String,
+}
+
+#[derive(Deserialize)]
+struct ButOne {
+    user: String,
+    session: Secret,
 }
 
 #[derive(Deserialize)]
@@ -79,12 +86,20 @@ pub async fn concept(
 }
 
 fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
-    let (create, delete, get_user) = (sessions.clone(), sessions.clone(), sessions);
+    let [
+        create,
+        delete,
+        delete_all,
+        delete_others,
+        get_user,
+        get_sessions,
+        get_listed,
+    ] = std::array::from_fn(|_| sessions.clone());
     Concept::of_spec(
         "Sessioning.concept",
         include_str!("../../../concepts/Sessioning.concept"),
     )?
-    .action("create", move |call: Call<Create>| {
+    .action("create", move |call: Call<OfUser>| {
         let sessions = create.clone();
         async move {
             let token = sessions.create(call.id, &call.input.user, &call.lease).await?;
@@ -100,6 +115,47 @@ fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
             } else {
                 Outcome::refused("Session not found")
             })
+        }
+    })
+    .action("deleteAll", move |call: Call<OfUser>| {
+        let sessions = delete_all.clone();
+        async move {
+            sessions.end_all(call.id, &call.input.user, None, &call.lease).await?;
+            Ok(Outcome::done([]))
+        }
+    })
+    .action("deleteOthers", move |call: Call<ButOne>| {
+        let sessions = delete_others.clone();
+        async move {
+            let ButOne { user, session } = call.input;
+            sessions.end_all(call.id, &user, Some(&session), &call.lease).await?;
+            Ok(Outcome::done([]))
+        }
+    })
+    .query("_getSessions", move |query: Query<OfUser>| {
+        let sessions = get_sessions.clone();
+        async move {
+            let listed = sessions.list(&query.input.user).await?.into_iter();
+            let row = |session: sessions::Listed| {
+                [
+                    ("id".to_owned(), session.id.into()),
+                    ("createdAt".to_owned(), session.created_at.into()),
+                    ("expiresAt".to_owned(), session.expires_at.into()),
+                ]
+                .into_iter()
+                .collect()
+            };
+            Ok(listed.map(row).collect())
+        }
+    })
+    .query("_getId", move |query: Query<OfSession>| {
+        let sessions = get_listed.clone();
+        async move {
+            let id = sessions.public_id(&query.input.session).await?;
+            Ok(id
+                .map(|id| [("id".to_owned(), id.into())].into_iter().collect())
+                .into_iter()
+                .collect())
         }
     })
     .query("_getUser", move |query: Query<OfSession>| {

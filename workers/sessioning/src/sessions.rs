@@ -8,10 +8,12 @@ use concert_wire::id::ActionId;
 use concert_wire::keyring::Keyring;
 use concert_wire::secret::Secret;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, DateTime, doc};
+use mongodb::bson::{Binary, DateTime, Document, doc};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::sweeps::Sweeps;
 use crate::token;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,9 +46,29 @@ impl Session {
     }
 }
 
+/// What may be told of a session: no token, and nothing that it could be found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) id: String,
+    pub(crate) created_at: String,
+    pub(crate) expires_at: String,
+}
+
+impl Session {
+    /// The id under which a session is listed. It follows from the action that made the session, and leads nowhere.
+    fn public_id(&self) -> String {
+        let made_by = Uuid::try_parse(&self.created_by).unwrap_or_default();
+        Uuid::new_v5(&made_by, b"listed session").to_string()
+    }
+}
+
+/// Sessions in one answer at most.
+const LISTED_MAX: usize = 1000;
+
 /// The sessions of an application.
 pub struct Sessions {
     collection: Collection<Session>,
+    sweeps: Sweeps,
     keys: Keyring,
     idle: Duration,
     absolute: Duration,
@@ -66,8 +88,10 @@ impl Sessions {
     ) -> Result<Self, StoreError> {
         let collection = database.collection("sessions");
         index(&collection, "purge_at", Index::Expiry).await?;
+        index(&collection, "user", Index::Lookup).await?;
         Ok(Self {
             collection,
+            sweeps: Sweeps::open(database, retention).await?,
             keys,
             idle,
             absolute,
@@ -152,6 +176,81 @@ impl Sessions {
         Ok(faster.is_some_and(|ended| ended.by == action.to_string()))
     }
 
+    /// Ends the live sessions of a user, but for one if that is named.
+    ///
+    /// Which they are is written down before the first of them is ended, so that a redelivery, however late, ends those and no session that was made since.
+    /// A session whose making has been confirmed when this is asked for is among them; one that is made at the same time may be, or not.
+    pub(crate) async fn end_all(
+        &self,
+        action: ActionId,
+        user: &str,
+        but: Option<&Secret>,
+        lease: &Lease,
+    ) -> Result<(), Failure> {
+        let ended = match self.sweeps.of(action).await? {
+            Some(ended) => ended,
+            None => {
+                let but = but.map(hashed);
+                let live = self.live_of(user, None).await?.into_iter();
+                let tokens = live.map(|session| session.token_hash);
+                let tokens = tokens.filter(|token| Some(token) != but.as_ref()).collect();
+                lease.check()?;
+                self.sweeps.begin(action, user, tokens).await?
+            }
+        };
+        let now = DateTime::now();
+        for token_hash in ended {
+            lease.check()?;
+            let live = doc! { "_id": token_hash, "ended": { "$exists": false } };
+            let end =
+                doc! { "$set": { "ended": { "by": stamp(action), "at": now }, "purge_at": self.retention.until(now) } };
+            self.collection.update_one(live, end).await.map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// The live sessions of a user, the newest first.
+    pub(crate) async fn list(&self, user: &str) -> Result<Vec<Listed>, Failure> {
+        let live = self.live_of(user, Some(LISTED_MAX)).await?;
+        let list = live.iter().map(|session| {
+            Ok(Listed {
+                id: session.public_id(),
+                created_at: rfc3339(session.created_at)?,
+                expires_at: rfc3339(session.expires_at.min(session.idle_expires_at))?,
+            })
+        });
+        list.collect()
+    }
+
+    /// The id under which a live session is listed.
+    pub(crate) async fn public_id(&self, token: &Secret) -> Result<Option<String>, Failure> {
+        let found = self.collection.find_one(doc! { "_id": hashed(token) }).await;
+        let live = found
+            .map_err(unavailable)?
+            .filter(|session| session.is_live(DateTime::now()));
+        Ok(live.as_ref().map(Session::public_id))
+    }
+
+    async fn live_of(&self, user: &str, most: Option<usize>) -> Result<Vec<Session>, Failure> {
+        let now = DateTime::now();
+        let live: Document = doc! {
+            "user": user, "ended": { "$exists": false }, "idle_expires_at": { "$gt": now }, "expires_at": { "$gt": now },
+        };
+        let limit = most.and_then(|most| i64::try_from(most).ok()).unwrap_or(0);
+        let mut cursor = self
+            .collection
+            .find(live)
+            .sort(doc! { "created_at": -1, "_id": 1 })
+            .limit(limit)
+            .await
+            .map_err(unavailable)?;
+        let mut found = Vec::new();
+        while cursor.advance().await.map_err(unavailable)? {
+            found.push(cursor.deserialize_current().map_err(unavailable)?);
+        }
+        Ok(found)
+    }
+
     /// Whose session this is, if it is live; using it puts off its idle expiry.
     pub(crate) async fn user(&self, token: &Secret) -> Result<Option<String>, Failure> {
         let now = DateTime::now();
@@ -172,6 +271,10 @@ impl Sessions {
         }
         Ok(Some(session.user))
     }
+}
+
+fn rfc3339(time: DateTime) -> Result<String, Failure> {
+    time.try_to_rfc3339_string().map_err(Failure::retry)
 }
 
 fn hashed(token: &Secret) -> Binary {

@@ -99,6 +99,8 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
 pub enum Index {
     /// At most one document has a value; documents without the field do not count.
     Unique,
+    /// Documents are looked for by a value.
+    Lookup,
     /// Documents go when the date in the field has passed.
     Expiry,
 }
@@ -110,6 +112,7 @@ pub enum Index {
 pub async fn index<T: Send + Sync>(collection: &Collection<T>, field: &str, index: Index) -> Result<(), StoreError> {
     let options = match index {
         Index::Unique => IndexOptions::builder().unique(true).sparse(true).build(),
+        Index::Lookup => IndexOptions::default(),
         Index::Expiry => IndexOptions::builder().expire_after(Duration::ZERO).build(),
     };
     let model = IndexModel::builder().keys(doc! { field: 1 }).options(options).build();

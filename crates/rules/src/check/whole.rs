@@ -38,13 +38,19 @@ pub(crate) fn judge(program: &Program, defs: &[SyncDef], diagnostics: &mut Vec<D
     let rules = Rules::new(program);
     let mut cycles = cycles::Cycles::default();
     for path in rules.paths() {
-        let explored = run(&rules, path, program, Schedule::FirstInFirstOut);
+        let mut explored = run(&rules, path, program, Schedule::FirstInFirstOut);
         explored.answers.judge(program, &explored.scope, &places, diagnostics);
         cycles.look(program, &explored.scope.rules, explored.is_cut);
-        if explored.is_complete {
-            never::judge(program, &explored, &places, diagnostics);
-        } else {
+        if !explored.is_complete {
             too_many(&explored, &places, diagnostics);
+        } else if never::suspects(program, &explored).next().is_some() {
+            // A rule may be there for what other flows do meanwhile.
+            let among_others = run(&rules, path, program, Schedule::AmongOthers);
+            explored.fired.extend(among_others.fired);
+            explored.ended.extend(among_others.ended);
+            if among_others.is_complete {
+                never::judge(program, &explored, &places, diagnostics);
+            }
         }
     }
     cycles.look(program, rules.pathless(), false);

@@ -204,6 +204,28 @@ fn the_calls_of_then_follow_one_another_and_bind_what_they_answer() {
 }
 
 #[test]
+fn a_log_in_which_no_rules_are_in_force_keeps_its_flows_for_later() {
+    let mut bench = Bench::new(BUY);
+    bench.engine = Engine::without_rules(Limits::default());
+    let root = bench.flow.root();
+    let output = json!({ "request": bench.flow.to_string() });
+    let logged = bench.logged(
+        "Requesting.request",
+        root,
+        json!({"path": "/buy", "item": "tea"}),
+        output,
+    );
+    let seq = logged.seq;
+    let effects = bench.engine.step(Event::Delivered(logged));
+    assert_eq!(effects, [Effect::ReadRules { at_least: seq }]);
+    let nothing = Event::RulesRead {
+        through: seq,
+        history: vec![],
+    };
+    assert_eq!(bench.engine.step(nothing), [Effect::Retry { seq }]);
+}
+
+#[test]
 fn a_failure_ends_the_sequence_and_else_follows_once() {
     let mut bench = Bench::new(BUY);
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));

@@ -64,6 +64,11 @@ impl Versions {
         }
     }
 
+    /// Whether nothing was ever put in force, as far as is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.history.is_empty()
+    }
+
     /// The history is known up to `seq`, and nothing after it was missed if `run_start` is not behind it.
     pub(super) fn known_through(&mut self, seq: u64) {
         self.complete_through = self.complete_through.max(seq);

@@ -1,10 +1,12 @@
 //! What happens to a request, outcome by outcome, in sentences: all runs of its path, told as one tree.
 
+use std::collections::BTreeSet;
+
 use concert_wire::routes::Route;
 
 use super::moments::{Moment, Told};
 use super::run::{Run, Schedule};
-use super::scope::{Rules, name};
+use super::scope::{Rules, literal_path, name};
 use super::words::{answer_keys, is_answer, list, status};
 use crate::graph::{UnknownPath, unknown};
 use crate::program::Program;
@@ -20,10 +22,23 @@ pub fn explain(program: &Program, path: &str, base: &str) -> Result<String, Unkn
     let rules = Rules::new(program);
     let scope = rules.scope(path, &program.routes);
     let mut tree = Tree::default();
-    let is_complete = super::explore(&scope, Schedule::FirstInFirstOut, |run| tree.add(run));
+    let mut fired = BTreeSet::new();
+    let is_complete = super::explore(&scope, Schedule::FirstInFirstOut, |mut run| {
+        fired.append(&mut run.fired);
+        tree.add(run);
+    });
     let names: Vec<&str> = scope.keys.iter().map(|key| key.name.as_str()).collect();
     let mut text = format!("POST {base}{path} takes {}.\n\n", takes(route, &names));
     tree.tell(&Telling { program }, None).write(0, &mut text);
+    let rules = program.syncs.iter().enumerate();
+    let others = rules.filter(|(rule, sync)| literal_path(sync) == Some(path) && !fired.contains(rule));
+    let others: Vec<String> = others.map(|(_, sync)| sync.name.to_string()).collect();
+    if is_complete && !others.is_empty() {
+        let others = list(&others);
+        text.push_str(&format!(
+            "\nOnly if something else happens meanwhile, if ever: {others}.\n"
+        ));
+    }
     if !is_complete {
         text.push_str("\nThere are more runs than can be told.\n");
     }

@@ -18,11 +18,13 @@ use crate::engine::{Context, Effect, Engine, Event, Invocation, Limits, Logged, 
 /// Completions in one run; a run that needs more is cut.
 pub(crate) const ACTIONS_PER_RUN: usize = 64;
 
-/// In which order actions end.
+/// In which order actions end, and what happens meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schedule {
     /// As they were called.
     FirstInFirstOut,
+    /// As they were called; between two of them other flows may change what queries answer.
+    AmongOthers,
     /// The last that was called first.
     #[cfg(test)]
     LastInFirstOut,
@@ -83,7 +85,7 @@ impl<'a> Runner<'a> {
         let flow = ActionId::injected("explore", self.seq, 0).as_root();
         let request = Value::from("⟨request⟩");
         let mut current = Current {
-            world: World::new(self.scope, choices),
+            world: World::new(self.scope, choices, self.schedule == Schedule::AmongOthers),
             flow,
             request: request.clone(),
             calls: VecDeque::new(),
@@ -99,7 +101,7 @@ impl<'a> Runner<'a> {
         );
         self.deliver(&mut current, root);
         while let Some(call) = match self.schedule {
-            Schedule::FirstInFirstOut => current.calls.pop_front(),
+            Schedule::FirstInFirstOut | Schedule::AmongOthers => current.calls.pop_front(),
             #[cfg(test)]
             Schedule::LastInFirstOut => current.calls.pop_back(),
         } {

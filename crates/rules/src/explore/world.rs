@@ -42,6 +42,8 @@ impl Done {
 /// See the module's text. It is made anew for each run.
 pub(super) struct World<'a> {
     scope: &'a Scope<'a>,
+    /// Other flows change what queries answer.
+    among_others: bool,
     pub(super) choices: &'a mut Choices,
     pub(super) order: Order,
     pub(super) values: Values,
@@ -56,9 +58,10 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(scope: &'a Scope<'a>, choices: &'a mut Choices) -> Self {
+    pub(super) fn new(scope: &'a Scope<'a>, choices: &'a mut Choices, among_others: bool) -> Self {
         Self {
             scope,
+            among_others,
             choices,
             order: Order::default(),
             values: Values::default(),

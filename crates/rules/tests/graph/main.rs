@@ -136,7 +136,11 @@ fn outcomes_are_places_where_a_rule_waits_for_a_failure() {
 #[test]
 fn a_path_shows_only_what_its_requests_can_reach() {
     let rules = |path: &str| rules(&graph::of_path(&project(), path).unwrap());
-    assert_eq!(rules("/auth/createAccount"), ["HandleCreateAccountRequest"]);
+    assert_eq!(rules("/auth/whoami"), ["WhoAmI"]);
+    assert_eq!(
+        rules("/auth/deleteAccount"),
+        ["DeleteAccount", "EndSessionsOfDeletedAccount"]
+    );
     assert_eq!(rules("/auth/logout"), ["HandleLogoutRequest", "RespondToFailedLogout"]);
 }
 

@@ -8,6 +8,19 @@ use crate::diagnostics::{Diagnostic, NEVER_FIRES};
 use crate::explore::{ends, literal_path, name};
 use crate::program::{Outcome, Program, Sync};
 
+/// The rules of a path that fired in no run.
+pub(super) fn suspects<'a>(
+    program: &'a Program,
+    explored: &'a Explored<'_>,
+) -> impl Iterator<Item = (usize, &'a Sync)> {
+    let rules = program.syncs.iter().map(|sync| &**sync).enumerate();
+    rules.filter(|(rule, sync)| {
+        literal_path(sync) == Some(&explored.scope.path)
+            && !explored.fired.contains(rule)
+            && !waits_for_a_fault(program, sync)
+    })
+}
+
 pub(super) fn judge(
     program: &Program,
     explored: &Explored<'_>,
@@ -15,10 +28,7 @@ pub(super) fn judge(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let path = explored.scope.path.as_str();
-    for (rule, sync) in program.syncs.iter().enumerate() {
-        if literal_path(sync) != Some(path) || explored.fired.contains(&rule) || waits_for_a_fault(program, sync) {
-            continue;
-        }
+    for (rule, sync) in suspects(program, explored) {
         if places.allows(rule, NEVER_FIRES) {
             continue;
         }

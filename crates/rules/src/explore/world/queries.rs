@@ -155,7 +155,11 @@ impl World<'_> {
         input.shift_remove(QUIET);
         let joined = input.shift_remove(JOINED);
         let key = format!("{query} {}", canonical(&Value::Object(input)));
-        let effects = self.effects.get(&*question.concept).copied().unwrap_or(0);
+        let effects = if self.among_others {
+            self.done.len()
+        } else {
+            self.effects.get(&*question.concept).copied().unwrap_or(0)
+        };
         let mut rows = match self.answers.get(&key) {
             Some(answer) if answer.effects == effects || is_quiet => answer.rows.clone(),
             before => {

@@ -1,0 +1,50 @@
+//! What `concert check` found, as commands that GitHub's checks turn into annotations: `::error file=…,line=…::message`.
+
+use concert_rules::diagnostics::Severity;
+
+use super::Checked;
+
+pub(super) fn write(checked: &Checked) -> String {
+    let mut text = String::new();
+    for found in &checked.diagnostics {
+        let command = match found.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let mut properties = Vec::new();
+        if let Some(source) = checked.sources.get(found.span.file) {
+            let (start, end) = (source.position(found.span.start), source.position(found.span.end));
+            properties.push(format!("file={}", property(&source.name)));
+            properties.push(format!("line={},col={}", start.line, start.column));
+            properties.push(format!("endLine={},endColumn={}", end.line, end.column));
+        }
+        properties.push(format!("title={}", property(found.code)));
+        let message = match &found.help {
+            Some(help) => format!("{}\nhelp: {help}", found.message),
+            None => found.message.clone(),
+        };
+        text += &format!("::{command} {}::{}\n", properties.join(","), data(&message));
+    }
+    text
+}
+
+/// A command ends with its line, and `%` begins an escape.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// A property ends at a comma or a colon as well.
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_end_a_command_or_a_property_is_escaped() {
+        assert_eq!(data("50 %\r\nor: more, or less"), "50 %25%0D%0Aor: more, or less");
+        assert_eq!(property("a,b:c%\n"), "a%2Cb%3Ac%25%0A");
+    }
+}

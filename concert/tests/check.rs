@@ -1,0 +1,113 @@
+//! `concert check`, as it is called.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot run the program has failed")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn check(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_concert"))
+        .arg("check")
+        .args(args)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The project's specs, and these rules.
+fn rules(text: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("syncs")).unwrap();
+    std::fs::write(dir.path().join("syncs/a.sync"), text).unwrap();
+    dir
+}
+
+fn check_rules(dir: &Path, more: &[&str]) -> Output {
+    let dir = dir.display().to_string();
+    check(&[&[dir.as_str(), "--concepts", "concepts"], more].concat())
+}
+
+const BROKEN: &str = "sync Broken\nwhen\n    Profle.authenticate ()\nthen\n    Sessioning.create (usr: 5)\n";
+const DOUBTFUL: &str = "sync Doubtful\nwhen\n    Requesting.request (path: \"/a\", b?) : (request)\nthen\n    Requesting.respond (request)\n";
+
+#[test]
+fn the_project_s_rules_have_no_mistakes() {
+    let output = check(&[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said(&output).starts_with("no mistakes: "), "{output:?}");
+}
+
+#[test]
+fn every_mistake_is_told_at_once_without_colours_in_a_pipe() {
+    let dir = rules(BROKEN);
+    let output = check_rules(dir.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    for part in [
+        "C0201",
+        "did you mean `Profile`?",
+        "C0203",
+        "C0204",
+        "a.sync:3:5",
+        "errors, 0 warnings",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('\x1b'));
+    assert!(said(&check_rules(dir.path(), &["--color", "always"])).contains("\x1b["));
+}
+
+#[test]
+fn warnings_are_denied_only_when_asked() {
+    let dir = rules(DOUBTFUL);
+    let output = check_rules(dir.path(), &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said(&output).contains("0 errors, 1 warning: 1 rule"), "{output:?}");
+    let denied = check_rules(dir.path(), &["--deny-warnings"]);
+    assert_eq!(denied.status.code(), Some(1));
+}
+
+#[test]
+fn programs_get_json() {
+    let dir = rules(BROKEN);
+    let output = check_rules(dir.path(), &["--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let first = &document["diagnostics"][0];
+    assert_eq!(first["code"], "C0201");
+    assert_eq!(first["severity"], "error");
+    assert_eq!((&first["line"], &first["column"]), (&3.into(), &5.into()));
+    assert_eq!((&first["end_line"], &first["end_column"]), (&3.into(), &11.into()));
+    assert_eq!(first["help"], "did you mean `Profile`?");
+    assert_eq!(first["page"], "docs/codes/C0201.md");
+    assert_eq!(document["errors"], document["diagnostics"].as_array().unwrap().len());
+}
+
+#[test]
+fn github_gets_annotations() {
+    let dir = rules(BROKEN);
+    let output = check_rules(dir.path(), &["--format", "github"]);
+    let text = said(&output);
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("::error file="), "{first}");
+    assert!(
+        first.ends_with(",line=3,col=5,endLine=3,endColumn=11,title=C0201::no spec declares the concept `Profle`%0Ahelp: did you mean `Profile`?"),
+        "{first}"
+    );
+}
+
+#[test]
+fn a_directory_that_is_not_there_or_empty_is_an_error() {
+    let missing = check(&["/nowhere"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/concepts cannot be read"));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("syncs")).unwrap();
+    let empty = check_rules(dir.path(), &[]);
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&empty.stderr).contains("holds no file that ends with .sync"));
+}

@@ -1,0 +1,32 @@
+//! Any bytes as a message: nothing panics, and what is read is written so that it is read as the same.
+
+#![no_main]
+
+use concert_wire::envelope::{Completion, encode};
+use concert_wire::id::ActionId;
+use concert_wire::subject::{self, CompletionSubject};
+use concert_wire::value::{canonical, equal, value};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(read) = value(bytes) {
+        let written = serde_json::to_vec(&read).unwrap();
+        let again = value(&written).unwrap();
+        assert!(equal(&read, &again), "{read} {again}");
+        assert_eq!(canonical(&read), canonical(&again));
+        let in_canonical_form = value(canonical(&read).as_bytes()).unwrap();
+        assert!(equal(&read, &in_canonical_form), "{read} {in_canonical_form}");
+        assert_eq!(canonical(&in_canonical_form), canonical(&read));
+    }
+    if let Ok(read) = Completion::decode(bytes) {
+        assert_eq!(Completion::decode(&encode(&read)).as_ref(), Ok(&read));
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(read) = CompletionSubject::parse(text) {
+        let written = subject::completion(read.flow, read.concept.as_str(), read.action.as_str(), read.id);
+        assert_eq!(written, text, "one action, two subjects");
+    }
+    if let Ok(read) = text.parse::<ActionId>() {
+        assert_eq!(read.to_string(), text, "one id, two forms");
+    }
+});

@@ -1,0 +1,207 @@
+//! The routes for those who are logged in, and for those who are not.
+
+use concert_tests::{System, http};
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery";
+const ROUTES: [&str; 5] = [
+    "/auth/whoami",
+    "/auth/sessions",
+    "/auth/changePassword",
+    "/auth/logoutEverywhere",
+    "/auth/deleteAccount",
+];
+
+async fn with(system: &System, path: &str, session: &Value) -> anyhow::Result<http::Answer> {
+    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": "a newer horse battery" });
+    system.post(path, &body).await
+}
+
+async fn status(system: &System, path: &str, session: &str) -> anyhow::Result<u16> {
+    Ok(with(system, path, &json!(session)).await?.status)
+}
+
+async fn live(system: &System, user: &str) -> anyhow::Result<u64> {
+    let sessions = system.database("sessioning").await?.collection::<Document>("sessions");
+    let live = doc! { "user": user, "ended": { "$exists": false } };
+    Ok(sessions.count_documents(live).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_no_live_session_is_told_so_on_every_route() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let ended = system.login("ada", PASSWORD).await?;
+    system.post("/auth/logout", &json!({ "session": ended })).await?;
+    let long = "x".repeat(60_000);
+    let other_flow = "sealed:seal:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for route in ROUTES {
+        for bogus in ["bogus", "", &ended, &long, "\u{0}", "{\"$ne\":null}", other_flow] {
+            let answer = with(&system, route, &json!(bogus)).await?;
+            let expected = (401, r#"{"error":"Session not found"}"#.to_owned());
+            assert_eq!(answer.brief(), expected, "{route} {bogus:.60}");
+        }
+        for ill_typed in [json!(5), json!(null), json!({"$ne": null}), json!(["x"])] {
+            assert_eq!(
+                with(&system, route, &ill_typed).await?.status,
+                400,
+                "{route} {ill_typed}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_without_tokens_and_ended_everywhere() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    system.account("bob", PASSWORD).await?;
+    let bob = system.login("bob", PASSWORD).await?;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        tokens.push(system.login("ada", PASSWORD).await?);
+    }
+    let listed = with(&system, "/auth/sessions", &json!(tokens[1])).await?;
+    let sessions = listed.body["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 3, "{listed:?}");
+    let current: Vec<bool> = sessions.iter().map(|one| one["current"] == true).collect();
+    assert_eq!(current, [false, true, false], "the newest first");
+    for token in &tokens {
+        assert!(!listed.body.to_string().contains(token), "{listed:?}");
+    }
+    for id in sessions.iter().map(|one| one["id"].as_str().unwrap()) {
+        assert_eq!(
+            status(&system, "/auth/whoami", id).await?,
+            401,
+            "what is listed opens nothing"
+        );
+    }
+    assert_eq!(status(&system, "/auth/logoutEverywhere", &tokens[0]).await?, 200);
+    for token in &tokens {
+        assert_eq!(status(&system, "/auth/whoami", token).await?, 401);
+    }
+    assert_eq!(live(&system, &user).await?, 0);
+    assert_eq!(status(&system, "/auth/whoami", &bob).await?, 200, "others stay");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_ends_the_other_sessions() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let (own, other) = (
+        system.login("ada", PASSWORD).await?,
+        system.login("ada", PASSWORD).await?,
+    );
+    let change = async |old: &str, new: &str| {
+        let body = json!({ "session": own, "oldPassword": old, "newPassword": new });
+        Ok::<_, anyhow::Error>(system.post("/auth/changePassword", &body).await?.brief())
+    };
+    let refused = |error: &str| (400, json!({ "error": error }).to_string());
+    assert_eq!(
+        change("wrong horse", "a newer horse").await?,
+        refused("Incorrect old password.")
+    );
+    assert_eq!(
+        change(PASSWORD, "short").await?,
+        refused("New password must be at least 8 characters long.")
+    );
+    assert_eq!(
+        change(PASSWORD, PASSWORD).await?,
+        refused("New password cannot be the same as the old password.")
+    );
+    assert_eq!(
+        status(&system, "/auth/whoami", &other).await?,
+        200,
+        "nothing was changed yet"
+    );
+    assert_eq!(change(PASSWORD, "a newer horse").await?.0, 200);
+    assert_eq!(status(&system, "/auth/whoami", &own).await?, 200);
+    assert_eq!(status(&system, "/auth/whoami", &other).await?, 401);
+    assert!(system.login("ada", PASSWORD).await.is_err());
+    system.login("ada", "a newer horse").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_outlives_its_account() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let (own, other) = (
+        system.login("ada", PASSWORD).await?,
+        system.login("ada", PASSWORD).await?,
+    );
+    assert_eq!(status(&system, "/auth/deleteAccount", &own).await?, 200);
+    for token in [&own, &other] {
+        for route in ROUTES {
+            assert_eq!(status(&system, route, token).await?, 401, "{route}");
+        }
+    }
+    system.idle("Sessioning").await?;
+    assert_eq!(live(&system, &user).await?, 0);
+    assert!(system.login("ada", PASSWORD).await.is_err());
+    // The name is free again, for another account.
+    assert_ne!(system.account("ada", PASSWORD).await?, user);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_to_all_sessions_that_is_delivered_again_ends_none_that_was_made_since() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let before = system.login("ada", PASSWORD).await?;
+    assert_eq!(status(&system, "/auth/logoutEverywhere", &before).await?, 200);
+    let since = system.login("ada", PASSWORD).await?;
+    let done = system
+        .stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*")
+        .await?;
+    let tokens: Vec<&str> = done[0].0.split('.').collect();
+    // As a log that has lost the completion and a queue that has not would have it: the action comes again and is carried out again.
+    let jetstream = async_nats::jetstream::new(system.nats().await?);
+    let log = jetstream.get_stream("COMPLETIONS").await?;
+    log.purge().filter(&done[0].0).await?;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Concert-Flow", tokens[1]);
+    let subject = format!("action.Sessioning.deleteAll.{}", tokens[4]);
+    system
+        .publish(&subject, headers, &done[0].1["input"].to_string())
+        .await?;
+    system.idle("Sessioning").await?;
+    let again = system
+        .stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*")
+        .await?;
+    assert_eq!(again, done, "it was carried out again, to the same outcome");
+    assert_eq!(status(&system, "/auth/whoami", &since).await?, 200);
+    assert_eq!(status(&system, "/auth/whoami", &before).await?, 401);
+    assert_eq!(live(&system, &user).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_name_is_a_conflict_however_many_ask_at_once() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let credentials = json!({ "username": "ada", "password": PASSWORD });
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let (address, credentials) = (system.address(), credentials.clone());
+        asked.spawn(async move { http::post(address, "/api/auth/createAccount", &credentials).await });
+    }
+    let mut made = 0;
+    while let Some(answer) = asked.join_next().await {
+        let answer = answer??;
+        if answer.status == 200 {
+            made += 1;
+        } else {
+            assert_eq!(
+                answer.brief(),
+                (409, r#"{"error":"Username 'ada' already exists."}"#.to_owned())
+            );
+        }
+    }
+    assert_eq!(made, 1);
+    let short = json!({ "username": "eve", "password": "short" });
+    assert_eq!(system.post("/auth/createAccount", &short).await?.status, 400);
+    Ok(())
+}
