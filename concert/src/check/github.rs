@@ -19,10 +19,13 @@ pub(super) fn write(checked: &Checked) -> String {
             properties.push(format!("endLine={},endColumn={}", end.line, end.column));
         }
         properties.push(format!("title={}", property(found.code)));
-        let message = match &found.help {
-            Some(help) => format!("{}\nhelp: {help}", found.message),
-            None => found.message.clone(),
-        };
+        let mut message = found.message.clone();
+        for (number, sentence) in found.story.iter().enumerate() {
+            message += &format!("\n{}. {sentence}", number + 1);
+        }
+        if let Some(help) = &found.help {
+            message += &format!("\nhelp: {help}");
+        }
         text += &format!("::{command} {}::{}\n", properties.join(","), data(&message));
     }
     text

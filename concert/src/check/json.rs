@@ -21,6 +21,9 @@ struct Found<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<&'a str>,
+    /// The run that shows it, sentence by sentence.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    run: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<&'a str>,
     #[serde(flatten)]
@@ -78,6 +81,7 @@ fn one<'a>(found: &'a Diagnostic, sources: &'a [SourceFile]) -> Found<'a> {
         },
         message: &found.message,
         label: found.label.as_deref(),
+        run: &found.story,
         help: found.help.as_deref(),
         place: place(found.span),
         related: found.related.as_ref().map(|(span, text)| Related {
