@@ -76,7 +76,7 @@ struct Counts {
 
 impl Checked {
     fn of(concepts: Vec<SourceFile>, syncs: Vec<SourceFile>) -> Self {
-        match concert_rules::compile(&concepts, &syncs) {
+        match concert_rules::verify(&concepts, &syncs) {
             Ok((program, diagnostics)) => Self {
                 sources: concepts.into_iter().chain(syncs).collect(),
                 diagnostics,

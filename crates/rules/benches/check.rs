@@ -64,7 +64,7 @@ then
     Requesting.respond (request, texts)
 "#
         );
-        drop(written);
+        assert!(written.is_ok());
     }
     (specs, files)
 }
