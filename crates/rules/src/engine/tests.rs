@@ -3,6 +3,11 @@
 mod steps;
 mod world;
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use concert_wire::envelope::{Completion, Object};
+use concert_wire::id::ActionId;
 use serde_json::{Value, json};
 
 use super::*;
