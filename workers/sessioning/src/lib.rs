@@ -2,6 +2,7 @@
 //!
 //! A token is 256 bits, derived from a key and the id of the action that made it, so that a redelivery of that action answers with the same token. The database holds its hash only.
 
+mod ending;
 mod sessions;
 mod token;
 
@@ -9,12 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use concert_host::{BadConcept, Call, Concept, Outcome, Query};
+use concert_host::{BadConcept, Call, Concept, Failure, Outcome, Query};
 use concert_store::Retention;
+use concert_wire::envelope::Object;
 use concert_wire::keyring::Keyring;
 use concert_wire::secret::Secret;
 use mongodb::Database;
+use mongodb::bson::DateTime;
 use serde::Deserialize;
+
+use self::sessions::Shown;
 
 pub use self::sessions::Sessions;
 pub use self::token::derive as derive_token;
@@ -44,12 +49,18 @@ impl SessionArgs {
 }
 
 #[derive(Deserialize)]
-struct Create {
+struct OfSession {
+    session: Secret,
+}
+
+#[derive(Deserialize)]
+struct OfUser {
     user: String,
 }
 
 #[derive(Deserialize)]
-struct OfSession {
+struct OfBoth {
+    user: String,
     session: Secret,
 }
 
@@ -79,12 +90,12 @@ pub async fn concept(
 }
 
 fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
-    let (create, delete, get_user) = (sessions.clone(), sessions.clone(), sessions);
+    let [create, delete, delete_all, delete_others, get_user, get_sessions] = std::array::from_fn(|_| sessions.clone());
     Concept::of_spec(
         "Sessioning.concept",
         include_str!("../../../concepts/Sessioning.concept"),
     )?
-    .action("create", move |call: Call<Create>| {
+    .action("create", move |call: Call<OfUser>| {
         let sessions = create.clone();
         async move {
             let token = sessions.create(call.id, &call.input.user, &call.lease).await?;
@@ -95,11 +106,22 @@ fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
         let sessions = delete.clone();
         async move {
             let ended = sessions.end(call.id, &call.input.session, &call.lease).await?;
-            Ok(if ended {
-                Outcome::done([])
-            } else {
-                Outcome::refused("Session not found")
-            })
+            Ok(done_if_found(ended))
+        }
+    })
+    .action("deleteAll", move |call: Call<OfUser>| {
+        let sessions = delete_all.clone();
+        async move {
+            sessions.end_all(call.id, &call.input.user, &call.lease).await?;
+            Ok(Outcome::done([]))
+        }
+    })
+    .action("deleteOthers", move |call: Call<OfBoth>| {
+        let sessions = delete_others.clone();
+        async move {
+            let OfBoth { user, session } = call.input;
+            let found = sessions.end_others(call.id, &user, &session, &call.lease).await?;
+            Ok(done_if_found(found))
         }
     })
     .query("_getUser", move |query: Query<OfSession>| {
@@ -112,5 +134,27 @@ fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
                 .collect())
         }
     })
+    .query("_getSessions", move |query: Query<OfUser>| {
+        let sessions = get_sessions.clone();
+        async move { sessions.list(&query.input.user).await?.iter().map(row).collect() }
+    })
     .build()
+}
+
+fn done_if_found(found: bool) -> Outcome {
+    if found {
+        Outcome::done([])
+    } else {
+        // The session is not repeated: it is a secret.
+        Outcome::refused("Session not found")
+    }
+}
+
+fn row(session: &Shown) -> Result<Object, Failure> {
+    let date = |date: DateTime| date.try_to_rfc3339_string().map_err(Failure::retry);
+    Ok(Object::from_iter([
+        ("id".to_owned(), session.id.to_string().into()),
+        ("createdAt".to_owned(), date(session.created_at)?.into()),
+        ("expiresAt".to_owned(), date(session.expires_at)?.into()),
+    ]))
 }

@@ -101,6 +101,8 @@ pub enum Index {
     Unique,
     /// Documents go when the date in the field has passed.
     Expiry,
+    /// Documents are found by a value, the newest by their `created_at` first.
+    NewestFirst,
 }
 
 /// Makes an index on one field where it is missing.
@@ -111,8 +113,13 @@ pub async fn index<T: Send + Sync>(collection: &Collection<T>, field: &str, inde
     let options = match index {
         Index::Unique => IndexOptions::builder().unique(true).sparse(true).build(),
         Index::Expiry => IndexOptions::builder().expire_after(Duration::ZERO).build(),
+        Index::NewestFirst => IndexOptions::default(),
     };
-    let model = IndexModel::builder().keys(doc! { field: 1 }).options(options).build();
+    let keys = match index {
+        Index::Unique | Index::Expiry => doc! { field: 1 },
+        Index::NewestFirst => doc! { field: 1, "created_at": -1 },
+    };
+    let model = IndexModel::builder().keys(keys).options(options).build();
     collection
         .create_index(model)
         .await
