@@ -38,6 +38,11 @@ struct OfUser {
 }
 
 #[derive(Deserialize)]
+struct Named {
+    username: String,
+}
+
+#[derive(Deserialize)]
 struct Nothing {}
 
 /// Why the concept cannot be run.
@@ -64,7 +69,7 @@ pub async fn concept(database: &Database, args: &HashArgs, retention: Retention)
 }
 
 fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
-    let [create, authenticate, change, delete, details, all] = std::array::from_fn(|_| users.clone());
+    let [create, authenticate, change, delete, details, by_name, all] = std::array::from_fn(|_| users.clone());
     Concept::of_spec("Profile.concept", include_str!("../../../concepts/Profile.concept"))?
         .action("createAccount", move |call: Call<Credentials>| {
             let users = create.clone();
@@ -116,6 +121,16 @@ fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
                 let name = users.name_of(&query.input.user).await?;
                 Ok(name
                     .map(|name| [("username".to_owned(), name.into())].into_iter().collect())
+                    .into_iter()
+                    .collect())
+            }
+        })
+        .query("_getUserByName", move |query: Query<Named>| {
+            let users = by_name.clone();
+            async move {
+                let user = users.of_name(&query.input.username).await?;
+                Ok(user
+                    .map(|user| [("user".to_owned(), user.into())].into_iter().collect())
                     .into_iter()
                     .collect())
             }

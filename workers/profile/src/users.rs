@@ -52,6 +52,7 @@ type Answer = Result<Result<String, Refusal>, Failure>;
 struct User {
     #[serde(rename = "_id")]
     id: String,
+    /// Empty once the user is deleted.
     username: String,
     /// Absent once the user is deleted, which frees the name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -223,6 +224,7 @@ impl Users {
         let now = DateTime::now();
         let mut set = self.retention.stamp(action, now);
         set.insert("deleted_by", stamp(action));
+        set.insert("username", "");
         set.insert("purge_at", self.retention.until(now));
         let pipeline = vec![doc! { "$set": set }, doc! { "$unset": ["name_key", "password"] }];
         if self
@@ -237,6 +239,14 @@ impl Users {
     pub(crate) async fn name_of(&self, id: &str) -> Result<Option<String>, Failure> {
         let user = self.by_id(id).await?.filter(|user| user.deleted_by.is_none());
         Ok(user.map(|user| user.username))
+    }
+
+    /// Who has this name, however it is written.
+    pub(crate) async fn of_name(&self, username: &str) -> Result<Option<String>, Failure> {
+        let Ok(name) = Username::parse(username) else {
+            return Ok(None);
+        };
+        Ok(self.by_name(&name).await?.map(|user| user.id))
     }
 
     /// The id and the name of every user.
