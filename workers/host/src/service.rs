@@ -72,7 +72,9 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
         .start(&concept, env!("CARGO_PKG_VERSION"))
         .await
         .map_err(failed)?;
-    let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
+    // Whoever waits for an action's outcome takes no room from the queries, which rules wait for.
+    let [room_of_actions, room_of_queries] =
+        std::array::from_fn(|_| Arc::new(Semaphore::new(worker.limits.worker_concurrency)));
     let spec = &worker.concept.spec;
     let names = spec
         .actions
@@ -86,7 +88,12 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
             .add(subject::service(&concept, name))
             .await
             .map_err(failed)?;
-        let (worker, name, room, shutdown) = (worker.clone(), name.clone(), room.clone(), shutdown.clone());
+        let room = if is_query(name) {
+            room_of_queries.clone()
+        } else {
+            room_of_actions.clone()
+        };
+        let (worker, name, shutdown) = (worker.clone(), name.clone(), shutdown.clone());
         tokio::spawn(async move {
             loop {
                 let request = tokio::select! {
@@ -117,7 +124,7 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
 }
 
 async fn answer(worker: &Worker, name: &str, request: &Request) {
-    let outcome = if name.starts_with('_') {
+    let outcome = if is_query(name) {
         ask(worker, name, request).await
     } else {
         inject(worker, name, request).await
@@ -156,6 +163,10 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
     if let Err(error) = sent {
         tracing::debug!(%error, name, "a request could not be answered");
     }
+}
+
+fn is_query(name: &str) -> bool {
+    name.starts_with('_')
 }
 
 /// The flow whose secrets a request carries sealed; a request by hand has none, and its secrets come in clear.
