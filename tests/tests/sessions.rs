@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_nats::HeaderMap;
-use concert_tests::System;
+use concert_tests::{Part, System};
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use serde_json::{Value, json};
@@ -218,6 +218,50 @@ async fn a_late_delivery_ends_no_session_that_was_made_since() -> anyhow::Result
             .await?,
         3
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_while_it_ends_sessions_ends_them_when_it_is_back() -> anyhow::Result<()> {
+    const MANY: u128 = 20_000;
+    let mut system = start().await?;
+    create(&system, "ada").await?;
+    let documents = documents(&system).await?;
+    let one = documents.find_one(doc! {}).await?.unwrap();
+    let more = (1..MANY).map(|number| {
+        let mut session = one.clone();
+        session.insert("_id", Uuid::from_u128(number).to_string());
+        session
+    });
+    documents.insert_many(more).await?;
+    let all = Uuid::now_v7();
+    system
+        .publish(
+            &format!("action.Sessioning.deleteAll.{all}"),
+            HeaderMap::new(),
+            r#"{"user":"ada"}"#,
+        )
+        .await?;
+    let endings = system.database("sessioning").await?.collection::<Document>("endings");
+    system
+        .until("the first delivery has begun", async |_: &System| {
+            Ok((endings.count_documents(doc! {}).await? == 1).then_some(()))
+        })
+        .await?;
+    system.kill(Part::Sessioning).await?;
+    system.start_part(Part::Sessioning)?;
+    system.ready().await?;
+    let since = create(&system, "ada").await?;
+    let done = system
+        .until("the action is completed", async |system: &System| {
+            Ok(system.flow(&all.to_string()).await?.pop())
+        })
+        .await?;
+    assert_eq!(done.1["output"], json!({}));
+    let by_all = doc! { "ended.by": all.to_string() };
+    assert_eq!(u128::from(documents.count_documents(by_all).await?), MANY);
+    assert_eq!(live(&system, &[&since]).await?, [0]);
+    assert_eq!(listed(&system, "ada").await?.len(), 1);
     Ok(())
 }
 
