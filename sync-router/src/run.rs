@@ -52,7 +52,7 @@ pub struct RouterLimits {
     #[arg(long, env = "CONCERT_ROUTER_QUERIES", default_value_t = 64, value_name = "N")]
     pub router_queries: u16,
     /// How long a query may take, in milliseconds; then it is asked again later.
-    #[arg(long, env = "CONCERT_QUERY_TIMEOUT_MS", default_value_t = 2000, value_name = "MS")]
+    #[arg(long, env = "CONCERT_QUERY_TIMEOUT_MS", default_value_t = 5000, value_name = "MS")]
     pub query_timeout_ms: u64,
 }
 

@@ -28,7 +28,7 @@ async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
     // The most talkative logs.
     let mut system = System::with(&[("CONCERT_LOG", "trace")]).await?;
     let (username, password, wrong) = ("findable-username", "Findable-Password-1", "Findable-Password-2");
-    system.account(username, password).await?;
+    let user = system.account(username, password).await?;
     let session = system.login(username, password).await?;
     let kept = system.login(username, password).await?;
     let attempts = [
@@ -55,6 +55,12 @@ async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
     }
     let nats = system.nats().await?;
     for (subject, body) in [
+        (
+            "concept.Sessioning.deleteOthers",
+            json!({ "user": user, "session": kept }),
+        ),
+        ("concept.Sessioning._getUser", json!({ "session": kept })),
+        ("concept.Sessioning._getSessions", json!({ "user": user })),
         ("concept.Sessioning.delete", json!({ "session": kept })),
         (
             "concept.Profile.authenticate",

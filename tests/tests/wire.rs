@@ -188,6 +188,7 @@ async fn the_workers_show_up_as_micro_services() -> anyhow::Result<()> {
             "Profile",
             vec![
                 "_getAllUsers",
+                "_getUserByName",
                 "_getUserDetails",
                 "authenticate",
                 "changePassword",
@@ -196,7 +197,18 @@ async fn the_workers_show_up_as_micro_services() -> anyhow::Result<()> {
             ],
         ),
         ("Requesting", vec!["request", "respond"]),
-        ("Sessioning", vec!["_getUser", "create", "delete"]),
+        (
+            "Sessioning",
+            vec![
+                "_getId",
+                "_getSessions",
+                "_getUser",
+                "create",
+                "delete",
+                "deleteAll",
+                "deleteOthers",
+            ],
+        ),
     ] {
         let info: Value =
             serde_json::from_slice(&nats.request(format!("$SRV.INFO.{concept}"), "".into()).await?.payload)?;

@@ -7,6 +7,7 @@ use concert_wire::subject;
 
 use crate::bus::Bus;
 use crate::log::{self, PublishError};
+use crate::nats::one_line;
 
 /// What is known of a message that is given up.
 #[derive(Debug, Clone)]
@@ -44,12 +45,4 @@ impl DeadLetter {
         .await
         .map(|_| ())
     }
-}
-
-/// A header's value holds no line break.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(1000)
-        .collect()
 }

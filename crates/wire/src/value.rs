@@ -190,6 +190,23 @@ mod tests {
 
     use super::*;
 
+    /// Found by fuzzing: a reader that is off by the last bit makes another number of what it wrote itself.
+    #[test]
+    fn a_number_is_read_as_the_nearest_double_and_written_so_that_it_is_read_again() {
+        for text in [
+            "1.177777777777778e76",
+            "1.1777777777777781e+76",
+            "0.1",
+            "123456789012345.67",
+            "5e-324",
+        ] {
+            let read = value(text.as_bytes()).unwrap();
+            let exact: f64 = text.parse().unwrap();
+            assert_eq!(read.as_f64(), Some(exact), "{text}");
+            assert_eq!(value(read.to_string().as_bytes()).unwrap(), read, "{text}");
+        }
+    }
+
     #[test]
     fn what_has_two_meanings_is_refused() {
         for wrong in [

@@ -8,6 +8,7 @@ mod concept;
 mod invocation;
 mod lease;
 mod log_start;
+mod query;
 mod sealing;
 mod service;
 mod worker;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use concert_rules::spec;
-use concert_runtime::nats::HeaderMap;
 use concert_runtime::nats::service::{Request, ServiceExt as _, error::Error as ServiceError};
+use concert_runtime::nats::{HeaderMap, one_line};
 use concert_runtime::process::Shutdown;
 use concert_runtime::{clock, log};
 use concert_wire::envelope::{ERROR, Object, encode};
@@ -15,9 +15,12 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::concept::{Failed, Failure, Query};
+use crate::query::{self, NoAnswer};
 use crate::sealing;
 use crate::worker::{StartError, Worker};
+
+/// What the headers of an answer may take of the size that the server allows.
+const HEADERS_BYTES: usize = 1024;
 
 /// Why a request is answered with an error of the service, beside an outcome of the action.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,16 @@ impl Refused {
     }
 }
 
+impl From<NoAnswer> for Refused {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::Invalid(why) => Self::Invalid(why),
+            NoAnswer::Broken(why) => Self::Broken(why),
+            NoAnswer::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
 /// Registers the endpoints.
 pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<(), StartError> {
     let concept = worker.concept.name.to_string();
@@ -60,7 +73,9 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
         .start(&concept, env!("CARGO_PKG_VERSION"))
         .await
         .map_err(failed)?;
-    let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
+    // Whoever waits for an action's outcome takes no room from the queries, which rules wait for.
+    let [room_of_actions, room_of_queries] =
+        std::array::from_fn(|_| Arc::new(Semaphore::new(worker.limits.worker_concurrency)));
     let spec = &worker.concept.spec;
     let names = spec
         .actions
@@ -74,7 +89,12 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
             .add(subject::service(&concept, name))
             .await
             .map_err(failed)?;
-        let (worker, name, room, shutdown) = (worker.clone(), name.clone(), room.clone(), shutdown.clone());
+        let room = if is_query(name) {
+            room_of_queries.clone()
+        } else {
+            room_of_actions.clone()
+        };
+        let (worker, name, shutdown) = (worker.clone(), name.clone(), shutdown.clone());
         tokio::spawn(async move {
             loop {
                 let request = tokio::select! {
@@ -105,21 +125,37 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
 }
 
 async fn answer(worker: &Worker, name: &str, request: &Request) {
-    let outcome = if name.starts_with('_') {
+    let outcome = if is_query(name) {
         ask(worker, name, request).await
     } else {
         inject(worker, name, request).await
     };
-    let sent = match outcome {
+    let answer = outcome.and_then(|(flow, body)| {
+        let body = encode(&body);
+        let most = worker.bus.client.max_payload().saturating_sub(HEADERS_BYTES);
+        // The client would not send it, and the asker would wait for nothing.
+        if body.len() > most {
+            let why = format!(
+                "the answer of {name} has {} bytes, more than the {most} that the server takes",
+                body.len()
+            );
+            return Err(Refused::Broken(why));
+        }
+        Ok((flow, body))
+    });
+    let sent = match answer {
         Ok((flow, body)) => {
             // Whoever holds the seal key can open what was sealed for this flow.
             let mut headers = HeaderMap::new();
             headers.insert(header::FLOW, flow.to_string());
-            request.respond_with_headers(Ok(encode(&body).into()), headers).await
+            request.respond_with_headers(Ok(body.into()), headers).await
         }
         Err(refused) => {
+            if matches!(refused, Refused::Broken(_)) {
+                tracing::error!(concept = %worker.concept.name, name, why = %refused, "a request is answered with an error of the worker's own");
+            }
             let error = ServiceError {
-                status: refused.to_string(),
+                status: one_line(&refused.to_string()),
                 code: refused.code(),
             };
             request.respond(Err(error)).await
@@ -128,6 +164,10 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
     if let Err(error) = sent {
         tracing::debug!(%error, name, "a request could not be answered");
     }
+}
+
+fn is_query(name: &str) -> bool {
+    name.starts_with('_')
 }
 
 /// The flow whose secrets a request carries sealed; a request by hand has none, and its secrets come in clear.
@@ -145,28 +185,9 @@ fn flow_of(request: &Request) -> Result<Option<FlowId>, Refused> {
 
 async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<(FlowId, Object), Refused> {
     let flow = flow_of(request)?.unwrap_or_else(clock::new_flow);
-    let (spec, handler) = worker
-        .concept
-        .query(name)
-        .ok_or_else(|| Refused::Invalid(format!("no query `{name}`")))?;
-    let input = value::object(&request.message.payload).map_err(|error| Refused::Invalid(error.to_string()))?;
-    let opened = sealing::open(&worker.sealer, flow, &spec.input, &input)
-        .map_err(|error| Refused::Invalid(error.to_string()))?;
-    spec::check_input(&spec.input, &opened).map_err(|mistakes| {
-        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        Refused::Invalid(mistakes.join("; "))
-    })?;
-    let mut rows = handler(Query { input: opened }).await.map_err(|failed| match failed {
-        Failed::Mismatch(why) => Refused::Broken(why),
-        Failed::Handler(Failure::Retry(why)) => Refused::Unavailable(why),
-    })?;
-    spec::check_rows(spec, &rows).map_err(|why| {
-        tracing::error!(query = name, why, "a query does not keep to its spec");
-        Refused::Broken(why)
-    })?;
-    for row in &mut rows {
-        sealing::seal(&worker.sealer, flow, &spec.output, row);
-    }
+    let within = Duration::from_millis(worker.limits.request_timeout_ms);
+    let input = &request.message.payload;
+    let rows = query::ask(&worker.concept, &worker.sealer, flow, name, input, within).await?;
     Ok((flow, Object::from_iter([("rows".to_owned(), json!(rows))])))
 }
 

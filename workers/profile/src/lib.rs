@@ -125,7 +125,7 @@ fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
                     .collect())
             }
         })
-        .query("_getByName", move |query: Query<Named>| {
+        .query("_getUserByName", move |query: Query<Named>| {
             let users = by_name.clone();
             async move {
                 let id = users.named(&query.input.username).await?;

@@ -52,6 +52,7 @@ type Answer = Result<Result<String, Refusal>, Failure>;
 struct User {
     #[serde(rename = "_id")]
     id: String,
+    /// Empty once the user is deleted.
     username: String,
     /// Absent once the user is deleted, which frees the name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -223,6 +224,7 @@ impl Users {
         let now = DateTime::now();
         let mut set = self.retention.stamp(action, now);
         set.insert("deleted_by", stamp(action));
+        set.insert("username", "");
         set.insert("purge_at", self.retention.until(now));
         let pipeline = vec![doc! { "$set": set }, doc! { "$unset": ["name_key", "password"] }];
         if self

@@ -62,6 +62,8 @@ impl Session {
     }
 }
 
+/// Sessions that one operation ends at most; between operations the lease is asked.
+const ENDED_AT_ONCE: usize = 500;
 /// Sessions in one answer at most.
 const LISTED_MAX: usize = 1000;
 
@@ -199,12 +201,13 @@ impl Sessions {
             }
         };
         let now = DateTime::now();
-        for token_hash in ended {
+        // Many documents, each changed in one atomic step of its own.
+        for token_hashes in ended.chunks(ENDED_AT_ONCE) {
             lease.check()?;
-            let live = doc! { "_id": token_hash, "ended": { "$exists": false } };
+            let live = doc! { "_id": { "$in": token_hashes }, "ended": { "$exists": false } };
             let end =
                 doc! { "$set": { "ended": { "by": stamp(action), "at": now }, "purge_at": self.retention.until(now) } };
-            self.collection.update_one(live, end).await.map_err(unavailable)?;
+            self.collection.update_many(live, end).await.map_err(unavailable)?;
         }
         Ok(())
     }

@@ -1,0 +1,72 @@
+//! A query, from the bytes of its input to its rows.
+
+use std::time::Duration;
+
+use concert_rules::spec;
+use concert_wire::id::FlowId;
+use concert_wire::seal::Sealer;
+use concert_wire::value;
+
+use crate::concept::{Concept, Failed, Failure, Query, Rows};
+use crate::sealing;
+
+/// Why a query has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    /// The same input will never have one.
+    #[error("{0}")]
+    Invalid(String),
+    /// The worker is at fault, and asking again is of no use: its handler panics, or answers against the spec.
+    #[error("{0}")]
+    Broken(String),
+    /// It may have one later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Asks a query of a concept: opens the secrets that were sealed for this flow, holds input and rows to the spec, and seals the secrets in the rows.
+///
+/// A secret in clear is taken as it is, whatever it is: that nobody has such a session is for the handler to find out. The handler runs on a task of its own, so that its panic ends nothing else.
+pub(crate) async fn ask(
+    concept: &Concept,
+    sealer: &Sealer,
+    flow: FlowId,
+    name: &str,
+    input: &[u8],
+    within: Duration,
+) -> Result<Rows, NoAnswer> {
+    let (spec, handler) = concept
+        .query(name)
+        .ok_or_else(|| NoAnswer::Invalid(format!("{} has no query `{name}`", concept.name)))?;
+    let input = value::object(input).map_err(|error| NoAnswer::Invalid(error.to_string()))?;
+    let opened =
+        sealing::open(sealer, flow, &spec.input, &input).map_err(|error| NoAnswer::Invalid(error.to_string()))?;
+    spec::check_input(&spec.input, &opened).map_err(|mistakes| {
+        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        NoAnswer::Invalid(mistakes.join("; "))
+    })?;
+    let running = tokio::spawn(handler(Query { input: opened }));
+    let abort = running.abort_handle();
+    let mut rows = match tokio::time::timeout(within, running).await {
+        Ok(Ok(Ok(rows))) => rows,
+        Ok(Ok(Err(Failed::Mismatch(why)))) => return Err(NoAnswer::Broken(format!("{name} cannot be asked: {why}"))),
+        Ok(Ok(Err(Failed::Handler(Failure::Retry(why))))) => return Err(NoAnswer::Unavailable(why)),
+        Ok(Err(panicked)) => {
+            return Err(NoAnswer::Broken(format!(
+                "the handler of {name} ended in disorder: {panicked}"
+            )));
+        }
+        Err(_) => {
+            abort.abort();
+            return Err(NoAnswer::Unavailable(format!("{name} has no answer yet")));
+        }
+    };
+    spec::check_rows(spec, &rows).map_err(NoAnswer::Broken)?;
+    for row in &mut rows {
+        sealing::seal(sealer, flow, &spec.output, row);
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+use std::sync::Arc;
+
+use concert_wire::envelope::Object;
+use concert_wire::id::ActionId;
+use concert_wire::keyring::{Key, Keyring};
+use serde_json::{Value, json};
+
+use super::*;
+
+const SPEC: &str = "concept Library [User]
+purpose keep books
+actions
+    add (title: String) : ()
+queries
+    _count () : (count: Number)
+    _key (lock: Secret) : (key: Secret)?
+    _rows (rows: Any) : (title: String)*
+    _one (rows: Any) : (title: String)
+    _atMostOne (rows: Any) : (title: String)?
+    _panics () : (title: String)*
+    _waits () : (title: String)*
+    _away () : (title: String)*
+";
+
+/// What `_rows` and its like are to answer with.
+#[derive(serde::Deserialize)]
+struct Told {
+    rows: Rows,
+}
+
+#[derive(serde::Deserialize)]
+struct Locked {
+    lock: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Nothing {}
+
+/// A type that the input `()` of the spec does not fill.
+#[derive(Debug, serde::Deserialize)]
+struct Unfit {
+    #[expect(dead_code, reason = "it is never there to be read")]
+    more: String,
+}
+
+fn library() -> Arc<Concept> {
+    Concept::of_spec("Library.concept", SPEC)
+        .unwrap()
+        .closed("add")
+        .query("_count", async |_: Query<Unfit>| Ok(Vec::new()))
+        .query("_key", async |query: Query<Locked>| {
+            let key = (query.input.lock == "front door").then(|| object(json!({ "key": "under the mat" })));
+            Ok(key.into_iter().collect())
+        })
+        .query("_rows", async |query: Query<Told>| Ok(query.input.rows))
+        .query("_one", async |query: Query<Told>| Ok(query.input.rows))
+        .query("_atMostOne", async |query: Query<Told>| Ok(query.input.rows))
+        .query("_panics", async |_: Query<Nothing>| panic!("no library"))
+        .query("_waits", async |_: Query<Nothing>| std::future::pending().await)
+        .query("_away", async |_: Query<Nothing>| {
+            Err(Failure::retry("the shelf is away"))
+        })
+        .build()
+        .unwrap()
+}
+
+fn sealer() -> Sealer {
+    Sealer::new(Keyring::parse(&Key::new("k1", [3; 64]).to_line()).unwrap())
+}
+
+fn flow(n: u64) -> FlowId {
+    ActionId::injected("S", n, 1).as_root()
+}
+
+fn object(value: Value) -> Object {
+    value.as_object().unwrap().clone()
+}
+
+async fn asked(name: &str, input: &Value) -> Result<Value, NoAnswer> {
+    let within = Duration::from_secs(5);
+    let input = input.to_string();
+    let rows = ask(&library(), &sealer(), flow(1), name, input.as_bytes(), within).await?;
+    Ok(json!(rows))
+}
+
+#[track_caller]
+fn invalid(expected: &str) -> Result<Value, NoAnswer> {
+    Err(NoAnswer::Invalid(expected.to_owned()))
+}
+
+#[tokio::test]
+async fn a_secret_opens_in_its_flow_and_is_sealed_in_the_rows() {
+    let sealed = |n, text: &str| json!({ "lock": sealer().seal(flow(n), text) });
+    let key = Ok(json!([{ "key": sealer().seal(flow(1), "under the mat") }]));
+    assert_eq!(asked("_key", &sealed(1, "front door")).await, key);
+    assert_eq!(asked("_key", &json!({ "lock": "front door" })).await, key);
+    assert_eq!(
+        asked("_key", &sealed(2, "front door")).await,
+        invalid("sealed for another flow, or altered")
+    );
+}
+
+#[tokio::test]
+async fn any_string_may_stand_for_a_secret_but_a_seal_that_does_not_open() {
+    let long = "x".repeat(1_000_000);
+    for bogus in [
+        "",
+        " ",
+        "\0",
+        "$ne",
+        "\u{1F511}",
+        long.as_str(),
+        "sealed",
+        "SEALED:k1:AAAA",
+    ] {
+        assert_eq!(
+            asked("_key", &json!({ "lock": bogus })).await,
+            Ok(json!([])),
+            "{:.20}",
+            bogus
+        );
+        let sealed = sealer().seal(flow(1), bogus);
+        assert_eq!(
+            asked("_key", &json!({ "lock": sealed })).await,
+            Ok(json!([])),
+            "{:.20}",
+            bogus
+        );
+    }
+    // What a client types is sealed by the edge, seal or not, and is an ordinary text again here.
+    let copied = sealer().seal(flow(1), &sealer().seal(flow(2), "front door"));
+    assert_eq!(asked("_key", &json!({ "lock": copied })).await, Ok(json!([])));
+    for (garbage, why) in [
+        ("sealed:", "not a sealed value"),
+        ("sealed:k1:!!", "not a sealed value"),
+        ("sealed:k1:AAAA", "sealed for another flow, or altered"),
+        ("sealed:k9:AAAA", "sealed under a key that this process does not have"),
+    ] {
+        assert_eq!(
+            asked("_key", &json!({ "lock": garbage })).await,
+            invalid(why),
+            "{garbage}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_input_that_does_not_fit_the_spec_is_the_asker_s_mistake() {
+    for (name, input, why) in [
+        ("_key", json!({}), "`lock` is missing"),
+        ("_key", json!({ "lock": 5 }), "`lock` must be a string"),
+        ("_key", json!({ "lock": null }), "`lock` must be a string"),
+        ("_key", json!({ "lock": { "$ne": null } }), "`lock` must be a string"),
+        ("_key", json!({ "lock": "x", "more": 1 }), "`more` is not a parameter"),
+        ("_key", json!([]), "a JSON object is expected, this is a list"),
+        ("_keys", json!({}), "Library has no query `_keys`"),
+        ("add", json!({}), "Library has no query `add`"),
+    ] {
+        assert_eq!(asked(name, &input).await, invalid(why), "{name} {input}");
+    }
+}
+
+#[tokio::test]
+async fn rows_against_the_spec_are_the_worker_s_mistake() {
+    let book = json!({ "title": "Emma" });
+    for (name, count) in [
+        ("_rows", 0),
+        ("_rows", 3),
+        ("_one", 1),
+        ("_atMostOne", 0),
+        ("_atMostOne", 1),
+    ] {
+        let rows = json!(vec![&book; count]);
+        assert_eq!(asked(name, &json!({ "rows": rows })).await, Ok(rows), "{name} {count}");
+    }
+    for (name, rows, why) in [
+        (
+            "_one",
+            json!([]),
+            "_one answered with 0 rows, which its spec does not allow",
+        ),
+        (
+            "_one",
+            json!([book, book]),
+            "_one answered with 2 rows, which its spec does not allow",
+        ),
+        (
+            "_atMostOne",
+            json!([book, book]),
+            "_atMostOne answered with 2 rows, which its spec does not allow",
+        ),
+        (
+            "_rows",
+            json!([book, {}]),
+            "a row of _rows does not fit its spec: `title` is missing",
+        ),
+        (
+            "_rows",
+            json!([{ "title": 5 }]),
+            "a row of _rows does not fit its spec: `title` must be a string",
+        ),
+        (
+            "_rows",
+            json!([{ "title": "Emma", "shelf": 1 }]),
+            "a row of _rows does not fit its spec: `shelf` is not a parameter",
+        ),
+    ] {
+        assert_eq!(
+            asked(name, &json!({ "rows": rows })).await,
+            Err(NoAnswer::Broken(why.to_owned())),
+            "{name} {rows}"
+        );
+    }
+    let unfit = asked("_count", &json!({})).await;
+    assert!(matches!(unfit, Err(NoAnswer::Broken(_))), "{unfit:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_is_broken_and_one_that_is_away_or_too_slow_may_answer_later() {
+    let panicked = asked("_panics", &json!({})).await;
+    assert!(
+        matches!(&panicked, Err(NoAnswer::Broken(why)) if why.contains("_panics")),
+        "{panicked:?}"
+    );
+    for (name, why) in [("_away", "the shelf is away"), ("_waits", "_waits has no answer yet")] {
+        assert_eq!(
+            asked(name, &json!({})).await,
+            Err(NoAnswer::Unavailable(why.to_owned()))
+        );
+    }
+}
