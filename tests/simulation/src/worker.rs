@@ -1,0 +1,384 @@
+//! A worker of one concept, as `workers/host` has it: look in the log, write, publish the completion, wait for the confirmation, acknowledge. It may end between any two of these.
+
+use std::rc::Rc;
+
+use concert_rules::engine::Logged;
+use concert_wire::envelope::{Completion, Fault, Object};
+use concert_wire::id::FlowId;
+use concert_wire::value;
+use serde_json::Value;
+
+use crate::coverage::Mark;
+use crate::faults::Sabotage;
+use crate::packet::{Delivery, Draft, Op, Packet, Process, Reply};
+use crate::state::{Call, Outcome, Plan, Written};
+use crate::world::{ACK_WAIT, CONCEPTS, Life, OF_EACH, REQUESTING_QUEUE, World, tell};
+
+/// The server counts from when it sent, the worker from when it received; the difference is at most this.
+const MARGIN: u64 = 30;
+/// Messages that a worker has at once.
+const ROOM: usize = 3;
+const CLOCK_SKEW: u64 = 20;
+
+/// What a job does next.
+#[derive(Debug, Clone)]
+enum Stage {
+    Look,
+    Looking,
+    Read,
+    Write { seen: String },
+    Publish(Object),
+    Publishing(Object),
+    /// Its completion was refused; what stands is asked for.
+    Comparing(Object),
+    Ack,
+}
+
+#[derive(Debug)]
+pub(crate) struct Job {
+    delivery: Delivery,
+    /// Since when the message is this worker's, as far as it knows.
+    held_since: u64,
+    stage: Stage,
+    /// What is waited for.
+    call: Option<u32>,
+    /// An extension of its time that is waited for, and when it was asked for.
+    extending: Option<(u32, u64)>,
+}
+
+/// INVARIANT: the workers of the concept at place n of `CONCEPTS` have the numbers from n times [`OF_EACH`] on.
+#[derive(Default)]
+pub(crate) struct Worker {
+    pub(crate) life: Life,
+    pub(crate) jobs: Vec<Job>,
+}
+
+impl Worker {
+    /// What it was doing when it ended.
+    pub(crate) fn end(&mut self) -> Vec<Mark> {
+        let jobs = std::mem::take(&mut self.jobs).into_iter();
+        let mark = |job: Job| match job.stage {
+            Stage::Look => Mark::WorkerCrashedBeforeItsLook,
+            Stage::Looking => Mark::WorkerCrashedWhileLooking,
+            Stage::Read => Mark::WorkerCrashedBeforeItsRead,
+            Stage::Write { .. } => Mark::WorkerCrashedBeforeItsWrite,
+            Stage::Publish(_) => Mark::WorkerCrashedBeforeItsPublish,
+            Stage::Publishing(_) | Stage::Comparing(_) => Mark::WorkerCrashedWhilePublishing,
+            Stage::Ack => Mark::WorkerCrashedBeforeItsAck,
+        };
+        jobs.map(mark).collect()
+    }
+}
+
+/// What became of a job's step.
+enum Next {
+    Stage(Stage),
+    /// An answer to this is waited for in this stage.
+    Wait(Stage, Op),
+    /// Again after a while.
+    Later,
+    /// The message goes, in one way or the other.
+    End(Op),
+}
+
+impl World<'_> {
+    /// A queue delivers a message to one of its workers.
+    pub(crate) fn deliver_queue(&mut self) -> bool {
+        let now = self.now;
+        let number = self.chance.below(CONCEPTS.len());
+        let Some(queue) = (0..CONCEPTS.len())
+            .map(|next| (number + next) % CONCEPTS.len())
+            .find(|queue| {
+                let queue = self.queues.get(*queue);
+                queue.is_some_and(|queue| queue.waiting.values().any(|waiting| waiting.due_at <= now))
+            })
+        else {
+            return false;
+        };
+        let worker = queue * OF_EACH + self.chance.below(OF_EACH);
+        if !self.runs(Process::Worker(worker)) || self.workers.get(worker).is_none_or(|it| it.jobs.len() >= ROOM) {
+            return false;
+        }
+        let Some(stream) = self.queues.get_mut(queue) else { return false };
+        let due = stream.waiting.iter_mut().filter(|(_, waiting)| waiting.due_at <= now);
+        let mut due: Vec<_> = due.collect();
+        let which = self.chance.below(due.len());
+        let Some((seq, waiting)) = due.get_mut(which) else { return false };
+        waiting.due_at = now + ACK_WAIT;
+        waiting.delivered += 1;
+        if waiting.delivered > 1 {
+            self.coverage.mark(Mark::QueueRedelivered);
+        }
+        let delivery = Delivery {
+            queue,
+            seq: **seq,
+            number: waiting.delivered,
+            asked: waiting.asked.clone(),
+        };
+        let incarnation = self.life(Process::Worker(worker)).map_or(0, |life| life.incarnation);
+        self.network.push(Packet::ToWorker {
+            worker,
+            incarnation,
+            sent_at: now,
+            delivery,
+        });
+        true
+    }
+
+    pub(crate) fn worker_receives(&mut self, number: usize, sent_at: u64, delivery: Delivery) {
+        // A message that was longer under way than the margin allows for is left to come again.
+        if self.now > sent_at + MARGIN {
+            return;
+        }
+        tell!(
+            self,
+            "worker {number} receives {} {}, delivery {}",
+            delivery.asked.action,
+            delivery.asked.id,
+            delivery.number
+        );
+        let job = Job {
+            delivery,
+            held_since: self.now,
+            stage: Stage::Look,
+            call: None,
+            extending: None,
+        };
+        if let Some(worker) = self.workers.get_mut(number) {
+            worker.jobs.push(job);
+        }
+    }
+
+    /// One step of one job.
+    pub(crate) fn work(&mut self) -> bool {
+        let now = self.now;
+        let first = self.chance.below(self.workers.len());
+        for next in 0..self.workers.len() {
+            let number = (first + next) % self.workers.len();
+            let Some(worker) = self.workers.get_mut(number).filter(|worker| worker.life.runs(now)) else {
+                continue;
+            };
+            let ready = worker.jobs.iter().enumerate().filter(|(_, job)| job.call.is_none());
+            let ready: Vec<usize> = ready.map(|(at, _)| at).collect();
+            let Some(at) = self.chance.pick(&ready) else { continue };
+            let job = worker.jobs.swap_remove(at);
+            let extends = job.extending.is_none()
+                && matches!(job.stage, Stage::Read | Stage::Write { .. })
+                && now > job.held_since + ACK_WAIT / 3
+                && now + MARGIN < job.held_since + ACK_WAIT;
+            if extends {
+                self.extend(number, job);
+            } else {
+                self.go_on(number, job);
+            }
+            return true;
+        }
+        false
+    }
+
+    fn extend(&mut self, number: usize, mut job: Job) {
+        if self.has(Sabotage::LeaseExtendedUnheard) {
+            self.send(Op::Extend(job.delivery.clone()));
+            job.held_since = self.now;
+        } else {
+            let call = self.call(Process::Worker(number), Op::Extend(job.delivery.clone()));
+            job.extending = Some((call, self.now));
+        }
+        self.keep(number, job);
+    }
+
+    fn keep(&mut self, number: usize, job: Job) {
+        if let Some(worker) = self.workers.get_mut(number) {
+            worker.jobs.push(job);
+        }
+    }
+
+    fn go_on(&mut self, number: usize, job: Job) {
+        let next = self.next(&job);
+        self.follow(number, job, next);
+    }
+
+    fn follow(&mut self, number: usize, mut job: Job, next: Next) {
+        match next {
+            Next::Stage(stage) => {
+                job.stage = stage;
+                self.keep(number, job);
+            }
+            Next::Wait(stage, op) => {
+                job.stage = stage;
+                job.call = Some(self.call(Process::Worker(number), op));
+                self.keep(number, job);
+            }
+            Next::Later => {
+                let delay = 10 + self.chance.ticks(80);
+                tell!(self, "worker {number} puts off {}", job.delivery.asked.id);
+                self.send(Op::NakQueue(job.delivery, delay));
+            }
+            Next::End(op) => self.send(op),
+        }
+    }
+
+    /// The step of a job that waits for nothing.
+    fn next(&mut self, job: &Job) -> Next {
+        let asked = &job.delivery.asked;
+        match &job.stage {
+            Stage::Look if job.delivery.queue == REQUESTING_QUEUE => Next::Stage(Stage::Publish(respond(job))),
+            Stage::Look if self.has(Sabotage::WorkerDoesNotLook) => Next::Stage(Stage::Read),
+            Stage::Look => Next::Wait(Stage::Looking, Op::Find(asked.id)),
+            Stage::Read => self.read(job),
+            Stage::Write { seen } => self.write(job, seen),
+            Stage::Publish(output) => {
+                if self.has(Sabotage::WorkerAcksFirst) {
+                    self.send(Op::AckQueue(job.delivery.queue, job.delivery.seq));
+                }
+                Next::Wait(Stage::Publishing(output.clone()), Op::Append(Rc::new(completion(job, output))))
+            }
+            Stage::Ack => Next::End(Op::AckQueue(job.delivery.queue, job.delivery.seq)),
+            Stage::Looking | Stage::Publishing(_) | Stage::Comparing(_) => Next::Later,
+        }
+    }
+
+    fn read(&mut self, job: &Job) -> Next {
+        let asked = &job.delivery.asked;
+        let has_effects = !matches!(&*asked.action, "authenticate" | "price" | "count" | "spin");
+        let deadline = asked.context.deadline_ms.filter(|_| !has_effects);
+        if deadline.is_some_and(|deadline| deadline + CLOCK_SKEW < self.now) {
+            self.coverage.mark(Mark::DeadlinePassed);
+            let output = Fault::Deadline.output("the deadline passed before the action was begun");
+            return Next::Stage(Stage::Publish(output));
+        }
+        if self.fault(|faults| faults.silent_database, Mark::DatabaseSilent) {
+            return Next::Later;
+        }
+        let input = input(job);
+        let call = Call {
+            id: asked.id,
+            action: &asked.action,
+            input: &input,
+        };
+        Next::Stage(match self.state.read(&asked.concept, call) {
+            Plan::Answer(outcome) => Stage::Publish(outcome.output()),
+            Plan::Write { seen } => Stage::Write { seen },
+        })
+    }
+
+    fn write(&mut self, job: &Job, seen: &str) -> Next {
+        if self.now + MARGIN >= job.held_since + ACK_WAIT {
+            self.coverage.mark(Mark::LeaseRunOut);
+            if !self.has(Sabotage::LeaseIgnored) {
+                return Next::Later;
+            }
+        }
+        let asked = &job.delivery.asked;
+        let input = input(job);
+        let call = Call {
+            id: asked.id,
+            action: &asked.action,
+            input: &input,
+        };
+        let written = self.state.write(&asked.concept, call, seen);
+        tell!(self, "write of {} {}: {written:?}", asked.action, asked.id);
+        if self.fault(|faults| faults.silent_database, Mark::DatabaseSilent) {
+            return Next::Later;
+        }
+        match written {
+            Written::Now(outcome) => {
+                let mark = match (&*asked.action, &outcome) {
+                    (_, Outcome::Refused(_)) => Some(Mark::WriteLostTheRace),
+                    ("deleteAccount", _) => Some(Mark::AccountDeleted),
+                    ("changePassword", _) => Some(Mark::PasswordChanged),
+                    ("restock", _) => Some(Mark::Restocked),
+                    ("delete", _) if asked.flow.root() == asked.id => Some(Mark::SessionEndedByHand),
+                    _ => None,
+                };
+                if let Some(mark) = mark {
+                    self.coverage.mark(mark);
+                }
+                Next::Stage(Stage::Publish(outcome.output()))
+            }
+            Written::Before(outcome) => {
+                self.coverage.mark(Mark::WriteFoundItsStamp);
+                Next::Stage(Stage::Publish(outcome.output()))
+            }
+            Written::Again => {
+                self.coverage.mark(Mark::WriteLostTheRace);
+                Next::Later
+            }
+        }
+    }
+
+    pub(crate) fn worker_hears(&mut self, number: usize, call: u32, reply: Reply) {
+        let Some(worker) = self.workers.get_mut(number) else { return };
+        let extended = worker.jobs.iter_mut().find(|job| job.extending.is_some_and(|(waits, _)| waits == call));
+        if let Some(job) = extended {
+            // The time counts from before the server was asked.
+            if let (Reply::Stored, Some((_, asked_at))) = (reply, job.extending.take()) {
+                job.held_since = asked_at;
+                self.coverage.mark(Mark::LeaseExtended);
+            }
+            return;
+        }
+        let Some(at) = worker.jobs.iter().position(|job| job.call == Some(call)) else {
+            return;
+        };
+        let mut job = worker.jobs.swap_remove(at);
+        job.call = None;
+        let next = match (job.stage.clone(), reply) {
+            (Stage::Looking, Reply::Found(Some(_))) => {
+                self.coverage.mark(Mark::LookFoundCompletion);
+                Next::Stage(Stage::Ack)
+            }
+            (Stage::Looking, Reply::Found(None)) => Next::Stage(Stage::Read),
+            (Stage::Publishing(_), Reply::Stored) => Next::Stage(Stage::Ack),
+            (Stage::Publishing(output), Reply::AlreadyThere) => {
+                Next::Wait(Stage::Comparing(output), Op::Find(job.delivery.asked.id))
+            }
+            (Stage::Comparing(output), Reply::Found(Some(standing))) => self.compare(&job, &output, &standing),
+            _ => Next::Later,
+        };
+        self.follow(number, job, next);
+    }
+
+    fn compare(&mut self, job: &Job, output: &Object, standing: &Logged) -> Next {
+        let same = value::equal(
+            &Value::Object(standing.body.output.clone()),
+            &Value::Object(output.clone()),
+        );
+        if same {
+            self.coverage.mark(Mark::SecondCompletionAgreed);
+            Next::Stage(Stage::Ack)
+        } else {
+            let why = format!("diverged: {output:?} here, {:?} in the log", standing.body.output);
+            Next::End(Op::DeadQueue(job.delivery.clone(), why))
+        }
+    }
+}
+
+fn input(job: &Job) -> Object {
+    value::object(&job.delivery.asked.body).unwrap_or_default()
+}
+
+/// The one action of Requesting: a rule answers its own flow's request only.
+fn respond(job: &Job) -> Object {
+    let request = input(job).get("request").and_then(|request| request.as_str()?.parse::<FlowId>().ok());
+    if request == Some(job.delivery.asked.flow) {
+        Object::new()
+    } else {
+        Outcome::refused("the request is not the one that this flow began with").output()
+    }
+}
+
+fn completion(job: &Job, output: &Object) -> Draft {
+    let asked = &job.delivery.asked;
+    Draft {
+        flow: asked.flow,
+        concept: asked.concept.clone(),
+        action: asked.action.clone(),
+        id: asked.id,
+        body: Completion {
+            input: input(job),
+            output: output.clone(),
+        },
+        context: Default::default(),
+    }
+}
