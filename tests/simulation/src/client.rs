@@ -132,9 +132,9 @@ impl Client {
             },
             8..11 => Request::Logout(token),
             11..14 => Request::Whoami(token),
-            14 | 15 => Request::Buy(chance.pick(&ITEMS).unwrap_or("apple")),
-            16 => Request::Show(chance.pick(&ITEMS).unwrap_or("apple")),
-            17 => Request::Compare,
+            14..17 => Request::Buy(chance.pick(&ITEMS).unwrap_or("apple")),
+            17 => Request::Show(chance.pick(&ITEMS).unwrap_or("apple")),
+            18 if chance.one_in(2) => Request::Compare,
             18 if chance.one_in(4) => Request::Spin,
             18 => Request::Count(1 + chance.ticks(3)),
             _ => Request::BuyAll,
@@ -277,25 +277,32 @@ impl World<'_> {
     }
 
     fn inject(&mut self, number: usize) {
-        let now = self.now;
         let Some(client) = self.clients.get_mut(number) else { return };
         client.left -= 1;
-        client.number += 1;
-        let place = (number as u64) << 32 | u64::from(client.number);
-        let id = ActionId::injected("hand", place, now * 1_000_000);
         let (concept, action, input) = client.inject(&mut self.chance);
+        self.invoke_by_hand(concept, action, &input);
+    }
+
+    pub(crate) fn restock(&mut self) {
+        let item = self.chance.pick(&["apple", "pear"]);
+        self.invoke_by_hand("Shop", "restock", &json!({"item": item, "count": 1}));
+    }
+
+    fn invoke_by_hand(&mut self, concept: &str, action: &str, input: &Value) {
+        self.by_hand += 1;
+        let id = ActionId::injected("hand", self.by_hand, self.now * 1_000_000);
         let asked = Rc::new(Invocation {
             flow: id.as_root(),
             concept: concept.into(),
             action: action.into(),
             id,
-            body: encode(&input),
+            body: encode(input),
             sync: Arc::from("nothing but a hand"),
             rules: Arc::from(""),
             causes: Vec::new(),
             context: Context::default(),
         });
-        tell!(self, "client {number} injects {action} {id}");
+        tell!(self, "{action} {id} is asked for by hand");
         self.coverage.mark(Mark::Injected);
         let expected = self.reference.expect(asked.clone());
         self.must(expected);

@@ -72,6 +72,7 @@ impl World<'_> {
                 deadline_ms: Some(now + DEADLINE),
                 traceparent: None,
             },
+            not_after: None,
         };
         let call = self.call(Process::Edge(edge), Op::Append(Rc::new(draft)));
         if let Some(edge) = self.edges.get_mut(edge) {

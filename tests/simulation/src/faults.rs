@@ -25,17 +25,23 @@ pub enum Sabotage {
     MemoryAcrossGaps,
     /// The worker writes although its message may be with another by now.
     LeaseIgnored,
-    /// The worker takes its time as extended although the server may not have heard that it goes on.
-    LeaseExtendedUnheard,
     /// A query that is not available counts as one without rows.
     SilenceIsNoRows,
     /// The router runs a flow under the rules that it was started with, not under those of its root.
     OwnRules,
+    /// The worker takes its time as extended although the server may not have heard that it goes on.
+    LeaseExtendedUnheard,
+    /// The worker publishes an outcome although its message may be with another by now.
+    CompletionAfterLease,
+    /// A completion that left no stamp arrives after the worker has given it up.
+    LateCompletion,
+    /// The server takes a `Nak` of an earlier delivery as one of the latest.
+    StaleNak,
 }
 
 impl Sabotage {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
+    /// What the parts guard against.
+    pub const GUARDS: [Self; 11] = [
         Self::WorkerDoesNotLook,
         Self::NoStamps,
         Self::LogTakesTwice,
@@ -45,9 +51,15 @@ impl Sabotage {
         Self::RecordIgnored,
         Self::MemoryAcrossGaps,
         Self::LeaseIgnored,
-        Self::LeaseExtendedUnheard,
         Self::SilenceIsNoRows,
         Self::OwnRules,
+    ];
+    /// What only the model rules out.
+    pub const GAPS: [Self; 4] = [
+        Self::LeaseExtendedUnheard,
+        Self::CompletionAfterLease,
+        Self::LateCompletion,
+        Self::StaleNak,
     ];
 }
 
@@ -78,6 +90,10 @@ pub(crate) struct Faults {
     pub(crate) silent_queries: u32,
     /// The database does not answer; what was asked may be done.
     pub(crate) silent_database: u32,
+    /// A handler takes longer than its message is its own, unless that is extended.
+    pub(crate) slow_handlers: u32,
+    /// Somebody adds to the shop's stock by hand.
+    pub(crate) restocks: u32,
     /// An edge does not hear a respond.
     pub(crate) deaf_edges: u32,
     /// Other rules are put in force.
@@ -109,6 +125,8 @@ impl Faults {
             stale_reads: rate(200),
             silent_queries: rate(250),
             silent_database: rate(80),
+            slow_handlers: rate(150),
+            restocks: rate(12),
             deaf_edges: rate(250),
             new_rules: rate(5),
             rubbish: rate(4),

@@ -28,6 +28,9 @@ impl World<'_> {
             let fed = self.reference.feed(seq, None);
             self.must(fed);
         }
+        if self.log.last() > 0 && self.chance.permille(self.faults.restocks) {
+            self.restock();
+        }
         if self.chance.permille(self.faults.forgotten_log_acks) {
             let acknowledged: Vec<u64> = self.log.acknowledged.iter().rev().take(20).copied().collect();
             if let Some(seq) = self.chance.pick(&acknowledged) {
@@ -71,7 +74,7 @@ impl World<'_> {
         }
     }
 
-    fn pause(&mut self, process: Process) {
+    pub(crate) fn pause(&mut self, process: Process) {
         let until = self.now + self.chance.ticks(ACK_WAIT * 2);
         tell!(self, "{process:?} stands still until {until}");
         self.coverage.mark(match process {

@@ -34,6 +34,8 @@ pub(crate) struct Draft {
     pub(crate) id: ActionId,
     pub(crate) body: Completion,
     pub(crate) context: Context,
+    /// It arrives by then, and once, or never.
+    pub(crate) not_after: Option<u64>,
 }
 
 /// What the servers are asked to do.

@@ -178,6 +178,7 @@ impl World<'_> {
                 output: Object::new(),
             },
             context: Default::default(),
+            not_after: None,
         };
         self.router_asks(number, waits, Op::Append(Rc::new(draft)));
     }
@@ -283,6 +284,7 @@ impl World<'_> {
                     id: record.id,
                     body,
                     context: record.context,
+                    not_after: None,
                 };
                 self.router_asks(number, Waits::Stored(seq), Op::Append(Rc::new(draft)));
             }

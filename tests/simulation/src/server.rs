@@ -21,14 +21,21 @@ impl World<'_> {
                 .network
                 .extend(caller.map(|caller| Packet::ToCaller(caller, reply)));
         };
-        if self.fault(|faults| faults.lost_requests, Mark::RequestLost) {
+        let not_after = match &op {
+            Op::Append(draft) => draft.not_after,
+            _ => None,
+        };
+        let is_too_late = not_after.is_some_and(|not_after| not_after < self.now);
+        if is_too_late || self.fault(|faults| faults.lost_requests, Mark::RequestLost) {
             return answered(self, Reply::Silence);
         }
         if self.fault(|faults| faults.late_requests, Mark::RequestLate) {
-            self.send(op);
+            if not_after.is_none() {
+                self.send(op);
+            }
             return answered(self, Reply::Silence);
         }
-        if self.fault(|faults| faults.doubled, Mark::RequestDoubled) {
+        if not_after.is_none() && self.fault(|faults| faults.doubled, Mark::RequestDoubled) {
             self.send(op.clone());
         }
         let reply = self.perform(caller, op);
@@ -228,8 +235,9 @@ impl World<'_> {
     /// A message is not delivered again before so long. One that was delivered again meanwhile is not concerned.
     fn put_off(&mut self, delivery: &crate::packet::Delivery, delay: u64) -> Reply {
         let due_at = self.now + delay;
+        let takes_stale = self.has(Sabotage::StaleNak);
         let waiting = self.queues.get_mut(delivery.queue).and_then(|queue| queue.waiting.get_mut(&delivery.seq));
-        match waiting.filter(|waiting| waiting.delivered == delivery.number) {
+        match waiting.filter(|waiting| takes_stale || waiting.delivered == delivery.number) {
             Some(waiting) => {
                 waiting.due_at = due_at;
                 Reply::Stored

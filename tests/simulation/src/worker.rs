@@ -27,11 +27,25 @@ enum Stage {
     Looking,
     Read,
     Write { seen: String },
-    Publish(Object),
+    Publish(Finished),
     Publishing(Object),
     /// Its completion was refused; what stands is asked for.
     Comparing(Object),
     Ack,
+}
+
+/// What came of the handler.
+#[derive(Debug, Clone)]
+struct Finished {
+    output: Object,
+    /// Whether every later delivery has the same outcome, since a stamp says so, or since the action knows no state.
+    is_lasting: bool,
+}
+
+impl Finished {
+    fn stage(output: Object, is_lasting: bool) -> Stage {
+        Stage::Publish(Self { output, is_lasting })
+    }
 }
 
 #[derive(Debug)]
@@ -40,10 +54,26 @@ pub(crate) struct Job {
     /// Since when the message is this worker's, as far as it knows.
     held_since: u64,
     stage: Stage,
+    /// The handler is at work until then.
+    busy_until: u64,
     /// What is waited for.
     call: Option<u32>,
     /// An extension of its time that is waited for, and when it was asked for.
     extending: Option<(u32, u64)>,
+}
+
+impl Job {
+    fn is_ready(&self, now: u64) -> bool {
+        self.call.is_none() && self.busy_until <= now
+    }
+
+    /// Whether its time is to be extended now.
+    fn extends(&self, now: u64) -> bool {
+        self.extending.is_none()
+            && matches!(self.stage, Stage::Read | Stage::Write { .. })
+            && now > self.held_since + ACK_WAIT / 3
+            && now + MARGIN < self.held_since + ACK_WAIT
+    }
 }
 
 /// INVARIANT: the workers of the concept at place n of `CONCEPTS` have the numbers from n times [`OF_EACH`] on.
@@ -141,6 +171,7 @@ impl World<'_> {
             delivery,
             held_since: self.now,
             stage: Stage::Look,
+            busy_until: 0,
             call: None,
             extending: None,
         };
@@ -158,15 +189,11 @@ impl World<'_> {
             let Some(worker) = self.workers.get_mut(number).filter(|worker| worker.life.runs(now)) else {
                 continue;
             };
-            let ready = worker.jobs.iter().enumerate().filter(|(_, job)| job.call.is_none());
+            let ready = worker.jobs.iter().enumerate().filter(|(_, job)| job.is_ready(now) || job.extends(now));
             let ready: Vec<usize> = ready.map(|(at, _)| at).collect();
             let Some(at) = self.chance.pick(&ready) else { continue };
             let job = worker.jobs.swap_remove(at);
-            let extends = job.extending.is_none()
-                && matches!(job.stage, Stage::Read | Stage::Write { .. })
-                && now > job.held_since + ACK_WAIT / 3
-                && now + MARGIN < job.held_since + ACK_WAIT;
-            if extends {
+            if job.extends(now) {
                 self.extend(number, job);
             } else {
                 self.go_on(number, job);
@@ -194,6 +221,18 @@ impl World<'_> {
     }
 
     fn go_on(&mut self, number: usize, job: Job) {
+        // The moments at which standing still does most harm.
+        let mark = match job.stage {
+            Stage::Write { .. } => Some(Mark::PausedBeforeItsWrite),
+            Stage::Publish(_) => Some(Mark::PausedBeforeItsPublish),
+            _ => None,
+        };
+        if let Some(mark) = mark
+            && self.fault(|faults| faults.pauses * 8, mark)
+        {
+            self.pause(Process::Worker(number));
+            return self.keep(number, job);
+        }
         let next = self.next(&job);
         self.follow(number, job, next);
     }
@@ -201,6 +240,9 @@ impl World<'_> {
     fn follow(&mut self, number: usize, mut job: Job, next: Next) {
         match next {
             Next::Stage(stage) => {
+                if matches!(stage, Stage::Write { .. }) && self.fault(|faults| faults.slow_handlers, Mark::SlowHandler) {
+                    job.busy_until = self.now + self.chance.ticks(ACK_WAIT * 2);
+                }
                 job.stage = stage;
                 self.keep(number, job);
             }
@@ -222,17 +264,12 @@ impl World<'_> {
     fn next(&mut self, job: &Job) -> Next {
         let asked = &job.delivery.asked;
         match &job.stage {
-            Stage::Look if job.delivery.queue == REQUESTING_QUEUE => Next::Stage(Stage::Publish(respond(job))),
+            Stage::Look if job.delivery.queue == REQUESTING_QUEUE => Next::Stage(Finished::stage(respond(job), true)),
             Stage::Look if self.has(Sabotage::WorkerDoesNotLook) => Next::Stage(Stage::Read),
             Stage::Look => Next::Wait(Stage::Looking, Op::Find(asked.id)),
             Stage::Read => self.read(job),
             Stage::Write { seen } => self.write(job, seen),
-            Stage::Publish(output) => {
-                if self.has(Sabotage::WorkerAcksFirst) {
-                    self.send(Op::AckQueue(job.delivery.queue, job.delivery.seq));
-                }
-                Next::Wait(Stage::Publishing(output.clone()), Op::Append(Rc::new(completion(job, output))))
-            }
+            Stage::Publish(finished) => self.publish(job, finished),
             Stage::Ack => Next::End(Op::AckQueue(job.delivery.queue, job.delivery.seq)),
             Stage::Looking | Stage::Publishing(_) | Stage::Comparing(_) => Next::Later,
         }
@@ -245,7 +282,7 @@ impl World<'_> {
         if deadline.is_some_and(|deadline| deadline + CLOCK_SKEW < self.now) {
             self.coverage.mark(Mark::DeadlinePassed);
             let output = Fault::Deadline.output("the deadline passed before the action was begun");
-            return Next::Stage(Stage::Publish(output));
+            return Next::Stage(Finished::stage(output, false));
         }
         if self.fault(|faults| faults.silent_database, Mark::DatabaseSilent) {
             return Next::Later;
@@ -257,17 +294,38 @@ impl World<'_> {
             input: &input,
         };
         Next::Stage(match self.state.read(&asked.concept, call) {
-            Plan::Answer(outcome) => Stage::Publish(outcome.output()),
+            Plan::Answer(outcome) => Finished::stage(outcome.output(), false),
             Plan::Write { seen } => Stage::Write { seen },
         })
     }
 
-    fn write(&mut self, job: &Job, seen: &str) -> Next {
-        if self.now + MARGIN >= job.held_since + ACK_WAIT {
+    /// Whether the message may be with another worker by now.
+    fn overran(&mut self, job: &Job) -> bool {
+        let overran = self.now + MARGIN >= job.held_since + ACK_WAIT;
+        if overran {
             self.coverage.mark(Mark::LeaseRunOut);
-            if !self.has(Sabotage::LeaseIgnored) {
-                return Next::Later;
-            }
+        }
+        overran
+    }
+
+    fn publish(&mut self, job: &Job, finished: &Finished) -> Next {
+        if self.has(Sabotage::WorkerAcksFirst) {
+            self.send(Op::AckQueue(job.delivery.queue, job.delivery.seq));
+        }
+        // An outcome that left no stamp may be another one with the worker that has the message now.
+        if self.overran(job) && !self.has(Sabotage::CompletionAfterLease) {
+            return Next::Later;
+        }
+        let mut draft = completion(job, &finished.output);
+        let may_be_late = finished.is_lasting || self.has(Sabotage::LateCompletion);
+        draft.not_after = (!may_be_late && !self.has(Sabotage::CompletionAfterLease))
+            .then_some((job.held_since + ACK_WAIT).saturating_sub(MARGIN));
+        Next::Wait(Stage::Publishing(finished.output.clone()), Op::Append(Rc::new(draft)))
+    }
+
+    fn write(&mut self, job: &Job, seen: &str) -> Next {
+        if self.overran(job) && !self.has(Sabotage::LeaseIgnored) {
+            return Next::Later;
         }
         let asked = &job.delivery.asked;
         let input = input(job);
@@ -294,11 +352,13 @@ impl World<'_> {
                 if let Some(mark) = mark {
                     self.coverage.mark(mark);
                 }
-                Next::Stage(Stage::Publish(outcome.output()))
+                let is_lasting = matches!(outcome, Outcome::Done(_));
+                Next::Stage(Finished::stage(outcome.output(), is_lasting))
             }
             Written::Before(outcome) => {
                 self.coverage.mark(Mark::WriteFoundItsStamp);
-                Next::Stage(Stage::Publish(outcome.output()))
+                let is_lasting = matches!(outcome, Outcome::Done(_));
+                Next::Stage(Finished::stage(outcome.output(), is_lasting))
             }
             Written::Again => {
                 self.coverage.mark(Mark::WriteLostTheRace);
@@ -380,5 +440,6 @@ fn completion(job: &Job, output: &Object) -> Draft {
             output: output.clone(),
         },
         context: Default::default(),
+        not_after: None,
     }
 }

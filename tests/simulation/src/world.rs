@@ -93,6 +93,8 @@ pub(crate) struct World<'a> {
     pub(crate) workers: Vec<Worker>,
     pub(crate) edges: Vec<Edge>,
     pub(crate) clients: Vec<Client>,
+    /// Counts the actions that were asked for by hand.
+    pub(crate) by_hand: u64,
     pub(crate) reference: Reference,
     pub(crate) coverage: Coverage,
     pub(crate) told: Option<Vec<String>>,
@@ -121,6 +123,7 @@ impl<'a> World<'a> {
             workers: (0..CONCEPTS.len() * OF_EACH).map(|_| Worker::default()).collect(),
             edges: (0..OF_EACH).map(|_| Edge::default()).collect(),
             clients,
+            by_hand: 0,
             reference: Reference::new(programs),
             coverage: Coverage::default(),
             told: tells.then(Vec::new),

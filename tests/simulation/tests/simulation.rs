@@ -88,7 +88,7 @@ fn whatever_goes_wrong_each_effect_happens_once_and_each_request_is_answered() {
 fn a_guard_that_is_missing_is_found() {
     let programs = programs();
     let mut unseen = Vec::new();
-    for sabotage in Sabotage::ALL {
+    for sabotage in Sabotage::GUARDS.into_iter().chain(Sabotage::GAPS) {
         match run_seeds(SEEDS_FOR_SABOTAGE, &programs, Some(sabotage)) {
             Err((seed, broken)) => println!("{sabotage:?}: seed {seed}: {}", broken.0),
             Ok(_) => unseen.push(sabotage),

@@ -32,7 +32,7 @@ impl Shop {
             stock,
             ..Item::default()
         };
-        let items = [("apple", item(1)), ("pear", item(3))];
+        let items = [("apple", item(0)), ("pear", item(1))];
         Self {
             stamps,
             items: items.into_iter().map(|(name, item)| (name.to_owned(), item)).collect(),
