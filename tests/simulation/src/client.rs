@@ -211,7 +211,9 @@ impl World<'_> {
         let first = self.chance.below(self.clients.len());
         for next in 0..self.clients.len() {
             let number = (first + next) % self.clients.len();
-            let Some(client) = self.clients.get_mut(number) else { continue };
+            let Some(client) = self.clients.get_mut(number) else {
+                continue;
+            };
             let can_begin = client.open.is_none() && client.left > 0;
             let can_repeat = client.open.as_ref().is_some_and(|sent| sent.is_again);
             if can_begin && self.chance.one_in(6) {
@@ -232,7 +234,9 @@ impl World<'_> {
 
     fn ask(&mut self, number: usize, edge: usize) {
         let now = self.now;
-        let Some(client) = self.clients.get_mut(number) else { return };
+        let Some(client) = self.clients.get_mut(number) else {
+            return;
+        };
         client.number += 1;
         let sent = match client.open.take() {
             Some(mut sent) => {
@@ -249,10 +253,18 @@ impl World<'_> {
                 let flow = if is_repeatable {
                     let mut digest = [0; 32];
                     let key = [client.number.to_be_bytes(), (number as u32).to_be_bytes()];
-                    digest.iter_mut().zip(key.as_flattened()).for_each(|(to, from)| *to = *from);
+                    digest
+                        .iter_mut()
+                        .zip(key.as_flattened())
+                        .for_each(|(to, from)| *to = *from);
                     FlowId::of_day(now, &digest)
                 } else {
-                    ActionId::injected("edge", (number as u64) << 32 | u64::from(client.number), now * 1_000_000).as_root()
+                    ActionId::injected(
+                        "edge",
+                        (number as u64) << 32 | u64::from(client.number),
+                        now * 1_000_000,
+                    )
+                    .as_root()
                 };
                 let body = match body {
                     Value::Object(body) => body,
@@ -269,7 +281,11 @@ impl World<'_> {
             }
         };
         let (flow, body, count) = (sent.flow, sent.body.clone(), client.number);
-        tell!(self, "client {number} asks edge {edge} for {:?}, flow {flow}", sent.request);
+        tell!(
+            self,
+            "client {number} asks edge {edge} for {:?}, flow {flow}",
+            sent.request
+        );
         if let Some(client) = self.clients.get_mut(number) {
             client.open = Some(sent);
         }
@@ -277,7 +293,9 @@ impl World<'_> {
     }
 
     fn inject(&mut self, number: usize) {
-        let Some(client) = self.clients.get_mut(number) else { return };
+        let Some(client) = self.clients.get_mut(number) else {
+            return;
+        };
         client.left -= 1;
         let (concept, action, input) = client.inject(&mut self.chance);
         self.invoke_by_hand(concept, action, &input);
@@ -331,7 +349,10 @@ impl World<'_> {
         }
         match client.learns(&sent, &input, &self.state) {
             Ok(mark) => self.coverage.mark(mark),
-            Err(what) => self.breaks(format!("client {number}: {what}; {:?} was answered with {input:?}", sent.request)),
+            Err(what) => self.breaks(format!(
+                "client {number}: {what}; {:?} was answered with {input:?}",
+                sent.request
+            )),
         }
     }
 }

@@ -22,7 +22,9 @@ enum Stage {
     Publishing,
     Waiting,
     /// The log is being read; when that shows nothing the request goes on waiting, or it is too late.
-    Looking { is_last: bool },
+    Looking {
+        is_last: bool,
+    },
 }
 
 /// A request that is not answered yet.

@@ -45,14 +45,21 @@ impl World<'_> {
     }
 
     fn forget_acknowledgement(&mut self, number: usize) {
-        let Some(queue) = self.queues.get_mut(number) else { return };
+        let Some(queue) = self.queues.get_mut(number) else {
+            return;
+        };
         let which = self.chance.below(queue.gone.len());
         let Some(asked) = queue.gone.get(which).map(Rc::clone) else {
             return;
         };
         if queue.enqueue(&asked) {
             self.coverage.mark(Mark::InvokedAgainAfterItsAck);
-            tell!(self, "the server forgets that {} {} was acknowledged", asked.action, asked.id);
+            tell!(
+                self,
+                "the server forgets that {} {} was acknowledged",
+                asked.action,
+                asked.id
+            );
         }
     }
 
@@ -116,7 +123,11 @@ impl World<'_> {
                 }
             }
             Process::Worker(number) => {
-                let marks = self.workers.get_mut(number).map(|worker| worker.end()).unwrap_or_default();
+                let marks = self
+                    .workers
+                    .get_mut(number)
+                    .map(|worker| worker.end())
+                    .unwrap_or_default();
                 marks.into_iter().for_each(|mark| self.coverage.mark(mark));
             }
             Process::Edge(number) => {
@@ -140,7 +151,10 @@ impl World<'_> {
             .chain((0..self.workers.len()).map(Process::Worker));
         for process in processes {
             let now = self.now;
-            let Some(life) = self.life_mut(process).filter(|life| life.is_down && life.back_at <= now) else {
+            let Some(life) = self
+                .life_mut(process)
+                .filter(|life| life.is_down && life.back_at <= now)
+            else {
                 continue;
             };
             life.is_down = false;

@@ -44,7 +44,12 @@ impl World<'_> {
 
     fn every_request_is_answered_once(&self) -> Result<(), String> {
         for root in self.log.completions().filter(|logged| &*logged.action == REQUEST) {
-            let answers: Vec<_> = self.log.flow(root.flow).iter().filter(|logged| is_answer(logged)).collect();
+            let answers: Vec<_> = self
+                .log
+                .flow(root.flow)
+                .iter()
+                .filter(|logged| is_answer(logged))
+                .collect();
             // Two failures may each be answered by the router, when neither answer was there yet.
             let by_router = |id: ActionId| {
                 let asked = self.reference.get(id);
@@ -66,7 +71,11 @@ impl World<'_> {
             let Some(answer) = self.log.answer(root.flow).filter(|_| is_login) else {
                 continue;
             };
-            let made = self.log.flow(root.flow).iter().filter(|logged| &*logged.action == "create");
+            let made = self
+                .log
+                .flow(root.flow)
+                .iter()
+                .filter(|logged| &*logged.action == "create");
             let tokens: Vec<_> = made.map(|made| made.body.output.get("session")).collect();
             let told = answer.body.input.get("session");
             let right = match told {
@@ -108,7 +117,11 @@ impl World<'_> {
         check("deleted accounts", deleted, self.done("Profile", "deleteAccount"))?;
         let mut changes = self.done("Profile", "changePassword");
         changes.extend(self.done("Profile", "deleteAccount"));
-        check("changes", users.iter().flat_map(|user| user.changes.clone()).collect(), changes)?;
+        check(
+            "changes",
+            users.iter().flat_map(|user| user.changes.clone()).collect(),
+            changes,
+        )?;
         let began = sessions.clone().map(|session| session.created_by).collect();
         check("sessions", began, self.done("Sessioning", "create"))?;
         let ended = sessions.filter_map(|session| session.ended_by).collect();
@@ -119,9 +132,17 @@ impl World<'_> {
         check("deliveries", restocked, self.done("Shop", "restock"))?;
         let mut made = self.done("Shop", "note");
         made.extend(self.done("Shop", "pack"));
-        check("notes and parcels", self.state.shop.made.keys().copied().collect(), made)?;
+        check(
+            "notes and parcels",
+            self.state.shop.made.keys().copied().collect(),
+            made,
+        )?;
         let mut names = BTreeSet::new();
-        match users.iter().filter_map(|user| user.name.as_ref()).find(|name| !names.insert(*name)) {
+        match users
+            .iter()
+            .filter_map(|user| user.name.as_ref())
+            .find(|name| !names.insert(*name))
+        {
             Some(name) => Err(format!("two accounts have the name {name}")),
             None => Ok(()),
         }

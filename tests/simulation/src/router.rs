@@ -113,7 +113,10 @@ impl World<'_> {
     }
 
     pub(crate) fn router_hears(&mut self, number: usize, call: u32, reply: Reply) {
-        let waits = self.routers.get_mut(number).and_then(|router| router.waits.remove(&call));
+        let waits = self
+            .routers
+            .get_mut(number)
+            .and_then(|router| router.waits.remove(&call));
         let Some(waits) = waits else { return };
         let event = match (waits, reply) {
             (Waits::Start, Reply::Rules { through, history }) => {
@@ -207,7 +210,10 @@ impl World<'_> {
     /// The message as the router takes it: as it is, unless it was told to prefer its own records.
     fn as_it_sees(&self, number: usize, logged: &Rc<Logged>) -> Logged {
         let mut seen = (**logged).clone();
-        let own = self.routers.get(number).and_then(|router| router.records.get(&logged.id));
+        let own = self
+            .routers
+            .get(number)
+            .and_then(|router| router.records.get(&logged.id));
         if let Some(own) = own.filter(|_| self.has(Sabotage::RecordIgnored)) {
             seen.body = own.clone();
         }
@@ -243,7 +249,9 @@ impl World<'_> {
     }
 
     fn step(&mut self, number: usize, event: Event) {
-        let Some(router) = self.routers.get_mut(number) else { return };
+        let Some(router) = self.routers.get_mut(number) else {
+            return;
+        };
         for effect in router.engine.step(event) {
             self.do_effect(number, effect);
         }
@@ -259,7 +267,11 @@ impl World<'_> {
             }
             Effect::Adopt { seq, version } => self.router_asks(number, Waits::Stored(seq), Op::Adopt(seq, version)),
             Effect::Invoke { seq, invocation } => {
-                if self.history.last().is_some_and(|(_, latest)| **latest != *invocation.rules) {
+                if self
+                    .history
+                    .last()
+                    .is_some_and(|(_, latest)| **latest != *invocation.rules)
+                {
                     self.coverage.mark(Mark::FlowUnderOldRules);
                 }
                 let allowed = self.reference.allows(&invocation);
@@ -313,7 +325,11 @@ impl World<'_> {
     }
 
     fn lets_go(&mut self, number: usize, seq: u64, op: Op) {
-        if self.routers.get_mut(number).is_some_and(|router| router.held.remove(&seq)) {
+        if self
+            .routers
+            .get_mut(number)
+            .is_some_and(|router| router.held.remove(&seq))
+        {
             self.send(op);
         }
     }

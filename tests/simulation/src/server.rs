@@ -101,7 +101,11 @@ impl World<'_> {
             self.coverage.mark(Mark::LogRefusedSecond);
             if is_record {
                 self.coverage.mark(Mark::RecordRefused);
-                if self.log.find(draft.id).is_some_and(|standing| standing.body != draft.body) {
+                if self
+                    .log
+                    .find(draft.id)
+                    .is_some_and(|standing| standing.body != draft.body)
+                {
                     self.coverage.mark(Mark::RecordDiffered);
                 }
             } else if is_rules {
@@ -204,7 +208,11 @@ impl World<'_> {
     }
 
     fn acknowledge_log(&mut self, seq: u64) -> Reply {
-        let missing = self.reference.brought_about(seq).iter().find(|id| !self.stored.contains(*id));
+        let missing = self
+            .reference
+            .brought_about(seq)
+            .iter()
+            .find(|id| !self.stored.contains(*id));
         if let Some(id) = missing {
             let what = self.reference.get(*id).map(|asked| describe(asked));
             self.breaks(format!(
@@ -236,7 +244,10 @@ impl World<'_> {
     fn put_off(&mut self, delivery: &crate::packet::Delivery, delay: u64) -> Reply {
         let due_at = self.now + delay;
         let takes_stale = self.has(Sabotage::StaleNak);
-        let waiting = self.queues.get_mut(delivery.queue).and_then(|queue| queue.waiting.get_mut(&delivery.seq));
+        let waiting = self
+            .queues
+            .get_mut(delivery.queue)
+            .and_then(|queue| queue.waiting.get_mut(&delivery.seq));
         match waiting.filter(|waiting| takes_stale || waiting.delivered == delivery.number) {
             Some(waiting) => {
                 waiting.due_at = due_at;

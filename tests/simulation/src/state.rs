@@ -129,7 +129,11 @@ impl State {
                 let stock = self.shop.stock(text("item"));
                 stock.map(|count| ("count", count.into())).into_iter().collect()
             }
-            _ => self.shop.buyers(text("item")).map(|sale| ("sale", sale.into())).collect(),
+            _ => self
+                .shop
+                .buyers(text("item"))
+                .map(|sale| ("sale", sale.into()))
+                .collect(),
         };
         let row = |(key, value): (&str, Value)| Object::from_iter([(key.to_owned(), value)]);
         rows.into_iter().map(row).collect()

@@ -26,7 +26,9 @@ enum Stage {
     Look,
     Looking,
     Read,
-    Write { seen: String },
+    Write {
+        seen: String,
+    },
     Publish(Finished),
     Publishing(Object),
     /// Its completion was refused; what stands is asked for.
@@ -129,11 +131,15 @@ impl World<'_> {
         if !self.runs(Process::Worker(worker)) || self.workers.get(worker).is_none_or(|it| it.jobs.len() >= ROOM) {
             return false;
         }
-        let Some(stream) = self.queues.get_mut(queue) else { return false };
+        let Some(stream) = self.queues.get_mut(queue) else {
+            return false;
+        };
         let due = stream.waiting.iter_mut().filter(|(_, waiting)| waiting.due_at <= now);
         let mut due: Vec<_> = due.collect();
         let which = self.chance.below(due.len());
-        let Some((seq, waiting)) = due.get_mut(which) else { return false };
+        let Some((seq, waiting)) = due.get_mut(which) else {
+            return false;
+        };
         waiting.due_at = now + ACK_WAIT;
         waiting.delivered += 1;
         if waiting.delivered > 1 {
@@ -189,7 +195,11 @@ impl World<'_> {
             let Some(worker) = self.workers.get_mut(number).filter(|worker| worker.life.runs(now)) else {
                 continue;
             };
-            let ready = worker.jobs.iter().enumerate().filter(|(_, job)| job.is_ready(now) || job.extends(now));
+            let ready = worker
+                .jobs
+                .iter()
+                .enumerate()
+                .filter(|(_, job)| job.is_ready(now) || job.extends(now));
             let ready: Vec<usize> = ready.map(|(at, _)| at).collect();
             let Some(at) = self.chance.pick(&ready) else { continue };
             let job = worker.jobs.swap_remove(at);
@@ -240,7 +250,8 @@ impl World<'_> {
     fn follow(&mut self, number: usize, mut job: Job, next: Next) {
         match next {
             Next::Stage(stage) => {
-                if matches!(stage, Stage::Write { .. }) && self.fault(|faults| faults.slow_handlers, Mark::SlowHandler) {
+                if matches!(stage, Stage::Write { .. }) && self.fault(|faults| faults.slow_handlers, Mark::SlowHandler)
+                {
                     job.busy_until = self.now + self.chance.ticks(ACK_WAIT * 2);
                 }
                 job.stage = stage;
@@ -368,8 +379,13 @@ impl World<'_> {
     }
 
     pub(crate) fn worker_hears(&mut self, number: usize, call: u32, reply: Reply) {
-        let Some(worker) = self.workers.get_mut(number) else { return };
-        let extended = worker.jobs.iter_mut().find(|job| job.extending.is_some_and(|(waits, _)| waits == call));
+        let Some(worker) = self.workers.get_mut(number) else {
+            return;
+        };
+        let extended = worker
+            .jobs
+            .iter_mut()
+            .find(|job| job.extending.is_some_and(|(waits, _)| waits == call));
         if let Some(job) = extended {
             // The time counts from before the server was asked.
             if let (Reply::Stored, Some((_, asked_at))) = (reply, job.extending.take()) {
@@ -420,7 +436,9 @@ fn input(job: &Job) -> Object {
 
 /// The one action of Requesting: a rule answers its own flow's request only.
 fn respond(job: &Job) -> Object {
-    let request = input(job).get("request").and_then(|request| request.as_str()?.parse::<FlowId>().ok());
+    let request = input(job)
+        .get("request")
+        .and_then(|request| request.as_str()?.parse::<FlowId>().ok());
     if request == Some(job.delivery.asked.flow) {
         Object::new()
     } else {

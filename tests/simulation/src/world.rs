@@ -333,7 +333,13 @@ impl<'a> World<'a> {
             self.coverage.mark(Mark::StandbyTookOver);
         }
         let now = self.now;
-        let again: Vec<u64> = self.log.due.iter().filter(|(_, due)| due.at <= now).map(|(seq, _)| *seq).collect();
+        let again: Vec<u64> = self
+            .log
+            .due
+            .iter()
+            .filter(|(_, due)| due.at <= now)
+            .map(|(seq, _)| *seq)
+            .collect();
         let has_new = self.log.delivered < self.log.last();
         let again = self.chance.pick(&again).filter(|_| !has_new || self.chance.one_in(2));
         let Some(seq) = again.or(has_new.then_some(self.log.delivered + 1)) else {

@@ -21,7 +21,10 @@ impl Client {
     pub(super) fn learns(&mut self, sent: &Sent, answer: &Object, state: &State) -> Result<Mark, String> {
         let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
         let error = answer.contains_key(ERROR);
-        let status = answer.get("status").and_then(Value::as_f64).map_or(0, |status| status as u64);
+        let status = answer
+            .get("status")
+            .and_then(Value::as_f64)
+            .map_or(0, |status| status as u64);
         let late = error && (text(ERROR).contains("deadline") || status == 504);
         let fail = |what: &str| Err(what.to_owned());
         if late {
@@ -51,7 +54,9 @@ impl Client {
                 Ok(Mark::RegisterDone)
             }
             Request::Login { account, is_right, .. } => {
-                let known = account.and_then(|at| self.accounts.get(at)).filter(|account| account.is_certain);
+                let known = account
+                    .and_then(|at| self.accounts.get(at))
+                    .filter(|account| account.is_certain);
                 if error {
                     return match known {
                         Some(_) if *is_right => fail("the right password is refused"),
@@ -62,7 +67,12 @@ impl Client {
                     return fail("the wrong password is taken");
                 }
                 let (token, user) = (text("session").to_owned(), text("user").to_owned());
-                if state.sessions.all.get(&token).is_none_or(|session| session.user != user) {
+                if state
+                    .sessions
+                    .all
+                    .get(&token)
+                    .is_none_or(|session| session.user != user)
+                {
                     return fail("a session that is not there");
                 }
                 let state = TokenState::Live;
@@ -71,7 +81,11 @@ impl Client {
             }
             Request::Logout(at) => {
                 let Some(token) = at.and_then(|at| self.tokens.get_mut(at)) else {
-                    return if error { Ok(Mark::LogoutRefused) } else { fail("an invented session was ended") };
+                    return if error {
+                        Ok(Mark::LogoutRefused)
+                    } else {
+                        fail("an invented session was ended")
+                    };
                 };
                 let was = std::mem::replace(&mut token.state, TokenState::Ended);
                 match (was, error) {
@@ -83,7 +97,11 @@ impl Client {
             }
             Request::Whoami(at) => {
                 let Some(token) = at.and_then(|at| self.tokens.get_mut(at)) else {
-                    return if error { Ok(Mark::WhoamiRefused) } else { fail("an invented session is taken") };
+                    return if error {
+                        Ok(Mark::WhoamiRefused)
+                    } else {
+                        fail("an invented session is taken")
+                    };
                 };
                 match (token.state, error) {
                     (TokenState::Live, true) => fail("a live session is refused"),
