@@ -110,9 +110,16 @@ impl Client {
         let name = chance.pick(&NAMES).unwrap_or("ada");
         let account = (!self.accounts.is_empty()).then(|| chance.below(self.accounts.len()));
         let token = (!self.tokens.is_empty() && !chance.one_in(8)).then(|| chance.below(self.tokens.len()));
-        match chance.below(20) {
-            0..4 if account.is_none() || chance.one_in(3) => Request::Register { name },
-            0..8 => match account.and_then(|at| Some((at, self.accounts.get(at)?))) {
+        // Who has no account registers, who has one logs in, and who is logged in goes on from there.
+        let has_live = self.tokens.iter().any(|token| token.state == TokenState::Live);
+        let kind = match (account, has_live) {
+            (None, _) => chance.pick(&[0, 0, 0, 1, 2, 3, 4]),
+            (Some(_), false) => chance.pick(&[0, 1, 1, 1, 1, 2, 3, 4]),
+            (Some(_), true) => chance.pick(&[0, 1, 2, 2, 3, 3, 4, 4]),
+        };
+        match kind {
+            Some(0) => Request::Register { name },
+            Some(1) => match account.and_then(|at| Some((at, self.accounts.get(at)?))) {
                 Some((at, account)) => {
                     let is_right = !chance.one_in(4);
                     let password = if is_right { &account.password } else { "wrong" };
@@ -130,13 +137,20 @@ impl Client {
                     is_right: false,
                 },
             },
-            8..11 => Request::Logout(token),
-            11..14 => Request::Whoami(token),
-            14..17 => Request::Buy(chance.pick(&ITEMS).unwrap_or("apple")),
-            17 => Request::Show(chance.pick(&ITEMS).unwrap_or("apple")),
-            18 if chance.one_in(2) => Request::Compare,
-            18 if chance.one_in(4) => Request::Spin,
-            18 => Request::Count(1 + chance.ticks(3)),
+            Some(2) => Request::Logout(token),
+            Some(3) => Request::Whoami(token),
+            _ => Self::shopping(chance),
+        }
+    }
+
+    fn shopping(chance: &mut Chance) -> Request {
+        let item = chance.pick(&ITEMS).unwrap_or("apple");
+        match chance.below(9) {
+            0..3 => Request::Buy(item),
+            3 => Request::Show(item),
+            4 => Request::Compare,
+            5 if chance.one_in(4) => Request::Spin,
+            5 | 6 => Request::Count(1 + chance.ticks(3)),
             _ => Request::BuyAll,
         }
     }
@@ -301,9 +315,14 @@ impl World<'_> {
         self.invoke_by_hand(concept, action, &input);
     }
 
-    pub(crate) fn restock(&mut self) {
-        let item = self.chance.pick(&["apple", "pear"]);
-        self.invoke_by_hand("Shop", "restock", &json!({"item": item, "count": 1}));
+    /// Somebody else buys or sells, so that what can be had is now there and now not.
+    pub(crate) fn trade(&mut self) {
+        let (action, number) = if self.chance.one_in(2) {
+            ("restock", "count")
+        } else {
+            ("sell", "cents")
+        };
+        self.invoke_by_hand("Shop", action, &json!({"item": "apple", number: 1}));
     }
 
     fn invoke_by_hand(&mut self, concept: &str, action: &str, input: &Value) {

@@ -23,6 +23,7 @@ marks! {
     WorkerCrashedBeforeItsLook, WorkerCrashedWhileLooking, WorkerCrashedBeforeItsRead, WorkerCrashedBeforeItsWrite,
     WorkerCrashedBeforeItsPublish, WorkerCrashedWhilePublishing, WorkerCrashedBeforeItsAck,
     EdgeCrashedWhilePublishing, EdgeCrashedWhileWaiting,
+    RouterCutOff, WorkerCutOff, EdgeCutOff,
     RouterPaused, WorkerPaused, EdgePaused,
     LogRedelivered, LogDeliveredAfterItsAck, QueueRedelivered, InvokedAgainAfterItsAck, DeliveredToStandby, StandbyTookOver,
     LogRefusedSecond, QueueRefusedSecond, RecordStored, RecordRefused, RecordDiffered,

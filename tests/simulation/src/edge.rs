@@ -129,7 +129,7 @@ impl World<'_> {
             }
         }
         tell!(self, "client {} is answered: {answer:?}", open.client);
-        self.network.push(Packet::ToClient {
+        self.network.push(Packet::Answer {
             client: open.client,
             number: open.number,
             answer,

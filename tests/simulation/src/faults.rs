@@ -78,6 +78,8 @@ pub(crate) struct Faults {
     pub(crate) crashes: u32,
     /// A process stands still for longer than its messages are its own.
     pub(crate) pauses: u32,
+    /// A process does not reach NATS for a while, though the database.
+    pub(crate) cut_offs: u32,
     /// A router gets a message of the log though the other one is active.
     pub(crate) two_active: u32,
     /// The server forgets acknowledgements of the log's consumer.
@@ -92,8 +94,8 @@ pub(crate) struct Faults {
     pub(crate) silent_database: u32,
     /// A handler takes longer than its message is its own, unless that is extended.
     pub(crate) slow_handlers: u32,
-    /// Somebody adds to the shop's stock by hand.
-    pub(crate) restocks: u32,
+    /// Somebody buys or sells by hand.
+    pub(crate) trades: u32,
     /// An edge does not hear a respond.
     pub(crate) deaf_edges: u32,
     /// Other rules are put in force.
@@ -119,6 +121,7 @@ impl Faults {
             doubled: rate(50),
             crashes: rate(12),
             pauses: rate(8),
+            cut_offs: rate(8),
             two_active: rate(400),
             forgotten_log_acks: rate(12),
             forgotten_queue_acks: rate(12),
@@ -126,7 +129,7 @@ impl Faults {
             silent_queries: rate(250),
             silent_database: rate(80),
             slow_handlers: rate(150),
-            restocks: rate(12),
+            trades: rate(24),
             deaf_edges: rate(250),
             new_rules: rate(5),
             rubbish: rate(4),

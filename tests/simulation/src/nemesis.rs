@@ -6,6 +6,9 @@ use crate::coverage::Mark;
 use crate::packet::{Answer, Packet, Process};
 use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, REQUESTING_QUEUE, World, tell};
 
+/// What is bought and sold by hand in a run, at most.
+const TRADES: u64 = 40;
+
 impl World<'_> {
     /// Perhaps something goes wrong.
     pub(crate) fn disturb(&mut self) {
@@ -16,6 +19,10 @@ impl World<'_> {
         if self.chance.permille(self.faults.pauses) {
             let process = self.any_process();
             self.pause(process);
+        }
+        if self.chance.permille(self.faults.cut_offs) {
+            let process = self.any_process();
+            self.cut_off(process);
         }
         if self.chance.permille(self.faults.new_rules) {
             let router = self.chance.below(OF_EACH);
@@ -28,8 +35,8 @@ impl World<'_> {
             let fed = self.reference.feed(seq, None);
             self.must(fed);
         }
-        if self.log.last() > 0 && self.chance.permille(self.faults.restocks) {
-            self.restock();
+        if self.log.last() > 0 && self.by_hand < TRADES && self.chance.permille(self.faults.trades) {
+            self.trade();
         }
         if self.chance.permille(self.faults.forgotten_log_acks) {
             let acknowledged: Vec<u64> = self.log.acknowledged.iter().rev().take(20).copied().collect();
@@ -96,6 +103,21 @@ impl World<'_> {
         }
     }
 
+    fn cut_off(&mut self, process: Process) {
+        let until = self.now + self.chance.ticks(ACK_WAIT * 2);
+        tell!(self, "{process:?} does not reach NATS until {until}");
+        self.coverage.mark(match process {
+            Process::Router(_) => Mark::RouterCutOff,
+            Process::Worker(_) => Mark::WorkerCutOff,
+            Process::Edge(_) => Mark::EdgeCutOff,
+        });
+        for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
+            if let Some(life) = self.life_mut(process) {
+                life.cut_off_until = until;
+            }
+        }
+    }
+
     fn crash(&mut self, process: Process) {
         if self.life(process).is_none_or(|life| life.is_down) {
             return;
@@ -134,7 +156,7 @@ impl World<'_> {
                 let open = self.edges.get_mut(number).map(|edge| std::mem::take(&mut edge.open));
                 for open in open.unwrap_or_default() {
                     self.coverage.mark(open.crash_mark());
-                    self.network.push(Packet::ToClient {
+                    self.network.push(Packet::Answer {
                         client: open.client,
                         number: open.number,
                         answer: Answer::Gone,

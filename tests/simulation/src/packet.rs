@@ -110,29 +110,29 @@ pub(crate) enum Answer {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Packet {
-    ToServer(Option<Caller>, Op),
-    ToCaller(Caller, Reply),
+    Request(Option<Caller>, Op),
+    Reply(Caller, Reply),
     /// A message of the log, or `None` for one that is no completion.
-    ToRouter {
+    LogMessage {
         router: usize,
         incarnation: u32,
         seq: u64,
         message: Option<Rc<Logged>>,
     },
-    ToWorker {
+    QueueMessage {
         worker: usize,
         incarnation: u32,
         sent_at: u64,
         delivery: Delivery,
     },
     /// A respond that was stored, or `None` for a dead letter.
-    ToEdge {
+    Response {
         edge: usize,
         incarnation: u32,
         flow: FlowId,
         heard: Option<Rc<Logged>>,
     },
-    ToClient {
+    Answer {
         client: usize,
         number: u32,
         answer: Answer,

@@ -234,7 +234,7 @@ impl World<'_> {
             }
         }
         if self.has(Sabotage::RouterAcksFirst) {
-            self.send(Op::AckLog(seq));
+            self.send_from(Process::Router(number), Op::AckLog(seq));
         }
         self.step(
             number,
@@ -330,7 +330,7 @@ impl World<'_> {
             .get_mut(number)
             .is_some_and(|router| router.held.remove(&seq))
         {
-            self.send(op);
+            self.send_from(Process::Router(number), op);
         }
     }
 }

@@ -17,9 +17,7 @@ impl World<'_> {
     /// Does what a packet asks for, unless it is lost on its way.
     pub(crate) fn serve(&mut self, caller: Option<Caller>, op: Op) {
         let answered = |world: &mut Self, reply| {
-            world
-                .network
-                .extend(caller.map(|caller| Packet::ToCaller(caller, reply)));
+            world.network.extend(caller.map(|caller| Packet::Reply(caller, reply)));
         };
         let not_after = match &op {
             Op::Append(draft) => draft.not_after,
@@ -145,7 +143,7 @@ impl World<'_> {
                 };
                 let incarnation = life.incarnation;
                 if !self.fault(|faults| faults.deaf_edges, Mark::AnswerMissed) {
-                    self.network.push(Packet::ToEdge {
+                    self.network.push(Packet::Response {
                         edge,
                         incarnation,
                         flow: logged.flow,

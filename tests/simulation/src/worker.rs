@@ -128,7 +128,11 @@ impl World<'_> {
             return false;
         };
         let worker = queue * OF_EACH + self.chance.below(OF_EACH);
-        if !self.runs(Process::Worker(worker)) || self.workers.get(worker).is_none_or(|it| it.jobs.len() >= ROOM) {
+        let process = Process::Worker(worker);
+        if !self.runs(process)
+            || self.is_cut_off(process)
+            || self.workers.get(worker).is_none_or(|it| it.jobs.len() >= ROOM)
+        {
             return false;
         }
         let Some(stream) = self.queues.get_mut(queue) else {
@@ -152,7 +156,7 @@ impl World<'_> {
             asked: waiting.asked.clone(),
         };
         let incarnation = self.life(Process::Worker(worker)).map_or(0, |life| life.incarnation);
-        self.network.push(Packet::ToWorker {
+        self.network.push(Packet::QueueMessage {
             worker,
             incarnation,
             sent_at: now,
@@ -215,7 +219,7 @@ impl World<'_> {
 
     fn extend(&mut self, number: usize, mut job: Job) {
         if self.has(Sabotage::LeaseExtendedUnheard) {
-            self.send(Op::Extend(job.delivery.clone()));
+            self.send_from(Process::Worker(number), Op::Extend(job.delivery.clone()));
             job.held_since = self.now;
         } else {
             let call = self.call(Process::Worker(number), Op::Extend(job.delivery.clone()));
@@ -265,9 +269,9 @@ impl World<'_> {
             Next::Later => {
                 let delay = 10 + self.chance.ticks(80);
                 tell!(self, "worker {number} puts off {}", job.delivery.asked.id);
-                self.send(Op::NakQueue(job.delivery, delay));
+                self.send_from(Process::Worker(number), Op::NakQueue(job.delivery, delay));
             }
-            Next::End(op) => self.send(op),
+            Next::End(op) => self.send_from(Process::Worker(number), op),
         }
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct Life {
     pub(crate) back_at: u64,
     /// It stands still until then.
     pub(crate) paused_until: u64,
+    /// NATS is out of its reach until then; the database is not.
+    pub(crate) cut_off_until: u64,
     calls: u32,
 }
 
@@ -226,13 +228,28 @@ impl<'a> World<'a> {
         let Some(caller) = self.life_mut(process).map(|life| life.caller(process)) else {
             return 0;
         };
-        self.network.push(Packet::ToServer(Some(caller), op));
+        self.network.push(if self.is_cut_off(process) {
+            Packet::Reply(caller, Reply::Silence)
+        } else {
+            Packet::Request(Some(caller), op)
+        });
         caller.call
+    }
+
+    pub(crate) fn is_cut_off(&self, process: Process) -> bool {
+        self.life(process).is_some_and(|life| life.cut_off_until > self.now)
+    }
+
+    /// Asks the servers for something that this process does not wait for.
+    pub(crate) fn send_from(&mut self, process: Process, op: Op) {
+        if !self.is_cut_off(process) {
+            self.send(op);
+        }
     }
 
     /// Asks the servers for something that nobody waits for.
     pub(crate) fn send(&mut self, op: Op) {
-        self.network.push(Packet::ToServer(None, op));
+        self.network.push(Packet::Request(None, op));
     }
 
     /// One thing happens, of those that can; whether there was one.
@@ -268,15 +285,15 @@ impl<'a> World<'a> {
                 return false;
             };
             let to = match packet {
-                Packet::ToCaller(caller, _) => Some((caller.process, caller.incarnation)),
-                Packet::ToRouter {
+                Packet::Reply(caller, _) => Some((caller.process, caller.incarnation)),
+                Packet::LogMessage {
                     router, incarnation, ..
                 } => Some((Process::Router(*router), *incarnation)),
-                Packet::ToWorker {
+                Packet::QueueMessage {
                     worker, incarnation, ..
                 } => Some((Process::Worker(*worker), *incarnation)),
-                Packet::ToEdge { edge, incarnation, .. } => Some((Process::Edge(*edge), *incarnation)),
-                Packet::ToServer(..) | Packet::ToClient { .. } => None,
+                Packet::Response { edge, incarnation, .. } => Some((Process::Edge(*edge), *incarnation)),
+                Packet::Request(..) | Packet::Answer { .. } => None,
             };
             let gone = to.is_some_and(|(process, incarnation)| {
                 self.life(process)
@@ -285,9 +302,12 @@ impl<'a> World<'a> {
             if !gone && to.is_some_and(|(process, _)| !self.runs(process)) {
                 continue;
             }
-            let packet = self.network.swap_remove(number);
-            if !gone {
-                self.take(packet);
+            let cut_off = to.is_some_and(|(process, _)| self.is_cut_off(process));
+            match self.network.swap_remove(number) {
+                _ if gone => {}
+                Packet::Reply(caller, _) if cut_off => self.reply(caller, Reply::Silence),
+                _ if cut_off => {}
+                packet => self.take(packet),
             }
             return true;
         }
@@ -296,19 +316,19 @@ impl<'a> World<'a> {
 
     fn take(&mut self, packet: Packet) {
         match packet {
-            Packet::ToServer(caller, op) => self.serve(caller, op),
-            Packet::ToCaller(caller, reply) => self.reply(caller, reply),
-            Packet::ToRouter {
+            Packet::Request(caller, op) => self.serve(caller, op),
+            Packet::Reply(caller, reply) => self.reply(caller, reply),
+            Packet::LogMessage {
                 router, seq, message, ..
             } => self.router_receives(router, seq, message),
-            Packet::ToWorker {
+            Packet::QueueMessage {
                 worker,
                 sent_at,
                 delivery,
                 ..
             } => self.worker_receives(worker, sent_at, delivery),
-            Packet::ToEdge { edge, flow, heard, .. } => self.edge_hears(edge, flow, heard),
-            Packet::ToClient { client, number, answer } => self.client_hears(client, number, answer),
+            Packet::Response { edge, flow, heard, .. } => self.edge_hears(edge, flow, heard),
+            Packet::Answer { client, number, answer } => self.client_hears(client, number, answer),
         }
     }
 
@@ -323,7 +343,10 @@ impl<'a> World<'a> {
     /// The log's consumer delivers a message, new or again.
     fn deliver_log(&mut self) -> bool {
         let ready = |world: &Self, number: usize| {
-            world.runs(Process::Router(number)) && world.routers.get(number).is_some_and(|router| router.is_ready)
+            let process = Process::Router(number);
+            world.runs(process)
+                && !world.is_cut_off(process)
+                && world.routers.get(number).is_some_and(|router| router.is_ready)
         };
         if ready(self, self.pin) {
             self.pin_seen_at = self.now;
@@ -365,7 +388,7 @@ impl<'a> World<'a> {
         // A connection keeps its order, unless it is lost.
         if self.chance.permille(self.faults.late_requests * 3) {
             let incarnation = self.life(Process::Router(to)).map_or(0, |life| life.incarnation);
-            self.network.push(Packet::ToRouter {
+            self.network.push(Packet::LogMessage {
                 router: to,
                 incarnation,
                 seq,

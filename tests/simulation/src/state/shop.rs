@@ -22,6 +22,8 @@ pub(crate) struct Shop {
     pub(crate) made: BTreeMap<ActionId, String>,
 }
 
+const BUYERS: usize = 3;
+
 pub(crate) fn sale(action: ActionId) -> String {
     format!("sale-{action}")
 }
@@ -44,9 +46,10 @@ impl Shop {
         self.items.get(item).map(|item| item.stock)
     }
 
+    /// The latest of them, so that a run with many sales stays small.
     pub(super) fn buyers(&self, item: &str) -> impl Iterator<Item = String> {
         let sold = self.items.get(item).map(|item| item.sold_by.as_slice());
-        sold.unwrap_or_default().iter().copied().map(sale)
+        sold.unwrap_or_default().iter().rev().take(BUYERS).copied().map(sale)
     }
 
     pub(super) fn read(&self, call: Call<'_>) -> Plan {
