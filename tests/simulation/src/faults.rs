@@ -35,8 +35,8 @@ pub enum Sabotage {
     CompletionAfterLease,
     /// A completion that left no stamp arrives after the worker has given it up.
     LateCompletion,
-    /// The server takes a `Nak` of an earlier delivery as one of the latest.
-    StaleNak,
+    /// The worker asks for its message to be delivered again although it may be with another by now, from which it is taken then.
+    NakAfterLease,
 }
 
 impl Sabotage {
@@ -59,7 +59,7 @@ impl Sabotage {
         Self::LeaseExtendedUnheard,
         Self::CompletionAfterLease,
         Self::LateCompletion,
-        Self::StaleNak,
+        Self::NakAfterLease,
     ];
 }
 
@@ -122,14 +122,14 @@ impl Faults {
             crashes: rate(12),
             pauses: rate(8),
             cut_offs: rate(8),
-            two_active: rate(400),
+            two_active: rate(300),
             forgotten_log_acks: rate(12),
             forgotten_queue_acks: rate(12),
             stale_reads: rate(200),
             silent_queries: rate(250),
             silent_database: rate(80),
             slow_handlers: rate(150),
-            trades: rate(24),
+            trades: rate(20),
             deaf_edges: rate(250),
             new_rules: rate(5),
             rubbish: rate(4),

@@ -7,7 +7,7 @@ use crate::packet::{Answer, Packet, Process};
 use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, REQUESTING_QUEUE, World, tell};
 
 /// What is bought and sold by hand in a run, at most.
-const TRADES: u64 = 40;
+const TRADES: u64 = 25;
 
 impl World<'_> {
     /// Perhaps something goes wrong.

@@ -60,7 +60,12 @@ pub(crate) enum Op {
     DeadLog(u64, String),
     AckQueue(usize, u64),
     /// Deliver again after so long.
-    NakQueue(Delivery, u64),
+    NakQueue {
+        delivery: Delivery,
+        delay: u64,
+        /// It arrives by then or never.
+        not_after: Option<u64>,
+    },
     /// The message is still worked at.
     Extend(Delivery),
     DeadQueue(Delivery, String),

@@ -9,7 +9,7 @@ use concert_wire::{FIRED, IN_FORCE, REQUEST, RESERVED_CONCEPT};
 use crate::coverage::Mark;
 use crate::faults::Sabotage;
 use crate::log::{Due, is_answer};
-use crate::packet::{Caller, Draft, Op, Packet, Process, Reply};
+use crate::packet::{Caller, Delivery, Draft, Op, Packet, Process, Reply};
 use crate::reference::describe;
 use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, World, tell};
 
@@ -21,6 +21,7 @@ impl World<'_> {
         };
         let not_after = match &op {
             Op::Append(draft) => draft.not_after,
+            Op::NakQueue { not_after, .. } => *not_after,
             _ => None,
         };
         let is_too_late = not_after.is_some_and(|not_after| not_after < self.now);
@@ -83,7 +84,7 @@ impl World<'_> {
                 Reply::Stored
             }
             Op::AckQueue(queue, seq) => self.acknowledge_queue(queue, seq),
-            Op::NakQueue(delivery, delay) => self.put_off(&delivery, delay),
+            Op::NakQueue { delivery, delay, .. } => self.put_off(&delivery, delay),
             Op::Extend(delivery) => self.put_off(&delivery, ACK_WAIT),
             Op::DeadQueue(delivery, reason) => {
                 self.breaks(format!("{} became a dead letter: {reason}", describe(&delivery.asked)));
@@ -238,15 +239,11 @@ impl World<'_> {
         Reply::Stored
     }
 
-    /// A message is not delivered again before so long. One that was delivered again meanwhile is not concerned.
-    fn put_off(&mut self, delivery: &crate::packet::Delivery, delay: u64) -> Reply {
+    /// A message is delivered again after so long. As the real server, it does not look which delivery the word is of.
+    fn put_off(&mut self, delivery: &Delivery, delay: u64) -> Reply {
         let due_at = self.now + delay;
-        let takes_stale = self.has(Sabotage::StaleNak);
-        let waiting = self
-            .queues
-            .get_mut(delivery.queue)
-            .and_then(|queue| queue.waiting.get_mut(&delivery.seq));
-        match waiting.filter(|waiting| takes_stale || waiting.delivered == delivery.number) {
+        let queue = self.queues.get_mut(delivery.queue);
+        match queue.and_then(|queue| queue.waiting.get_mut(&delivery.seq)) {
             Some(waiting) => {
                 waiting.due_at = due_at;
                 Reply::Stored

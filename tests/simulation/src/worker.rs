@@ -74,7 +74,12 @@ impl Job {
         self.extending.is_none()
             && matches!(self.stage, Stage::Read | Stage::Write { .. })
             && now > self.held_since + ACK_WAIT / 3
-            && now + MARGIN < self.held_since + ACK_WAIT
+            && now < self.held_until()
+    }
+
+    /// Until when the message is certainly with no other worker.
+    fn held_until(&self) -> u64 {
+        (self.held_since + ACK_WAIT).saturating_sub(MARGIN)
     }
 }
 
@@ -269,7 +274,17 @@ impl World<'_> {
             Next::Later => {
                 let delay = 10 + self.chance.ticks(80);
                 tell!(self, "worker {number} puts off {}", job.delivery.asked.id);
-                self.send_from(Process::Worker(number), Op::NakQueue(job.delivery, delay));
+                // After its time the message is another's, and such a word would take it from that one.
+                let not_after = (!self.has(Sabotage::NakAfterLease)).then_some(job.held_until());
+                let delivery = job.delivery;
+                self.send_from(
+                    Process::Worker(number),
+                    Op::NakQueue {
+                        delivery,
+                        delay,
+                        not_after,
+                    },
+                );
             }
             Next::End(op) => self.send_from(Process::Worker(number), op),
         }
@@ -316,7 +331,7 @@ impl World<'_> {
 
     /// Whether the message may be with another worker by now.
     fn overran(&mut self, job: &Job) -> bool {
-        let overran = self.now + MARGIN >= job.held_since + ACK_WAIT;
+        let overran = self.now >= job.held_until();
         if overran {
             self.coverage.mark(Mark::LeaseRunOut);
         }
@@ -333,8 +348,7 @@ impl World<'_> {
         }
         let mut draft = completion(job, &finished.output);
         let may_be_late = finished.is_lasting || self.has(Sabotage::LateCompletion);
-        draft.not_after = (!may_be_late && !self.has(Sabotage::CompletionAfterLease))
-            .then_some((job.held_since + ACK_WAIT).saturating_sub(MARGIN));
+        draft.not_after = (!may_be_late && !self.has(Sabotage::CompletionAfterLease)).then_some(job.held_until());
         Next::Wait(Stage::Publishing(finished.output.clone()), Op::Append(Rc::new(draft)))
     }
 
@@ -391,8 +405,9 @@ impl World<'_> {
             .iter_mut()
             .find(|job| job.extending.is_some_and(|(waits, _)| waits == call));
         if let Some(job) = extended {
-            // The time counts from before the server was asked.
-            if let (Reply::Stored, Some((_, asked_at))) = (reply, job.extending.take()) {
+            // The time counts from before the server was asked; and it may have been asked too late, since it confirms any delivery's word.
+            let is_held = self.now < job.held_until();
+            if let (Reply::Stored, Some((_, asked_at)), true) = (reply, job.extending.take(), is_held) {
                 job.held_since = asked_at;
                 self.coverage.mark(Mark::LeaseExtended);
             }
