@@ -9,6 +9,7 @@ use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
 
 use crate::coverage::Mark;
+use crate::faults::Sabotage;
 use crate::packet::{Answer, Draft, Op, Packet, Process, Reply};
 use crate::world::{Life, World, tell};
 
@@ -36,6 +37,8 @@ pub(crate) struct Open {
     flow: FlowId,
     stage: Stage,
     heard: Option<Rc<Logged>>,
+    /// It may have missed an answer, so that what it hears may not be the first: only the log says.
+    must_look: bool,
     call: Option<u32>,
     look_at: u64,
     deadline: u64,
@@ -84,6 +87,7 @@ impl World<'_> {
                 flow,
                 stage: Stage::Publishing,
                 heard: None,
+                must_look: false,
                 call: Some(call),
                 look_at: now + LOOK_EVERY,
                 deadline: now + DEADLINE,
@@ -91,13 +95,16 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn edge_hears(&mut self, number: usize, flow: FlowId, heard: Option<Rc<Logged>>) {
+    pub(crate) fn edge_hears(&mut self, number: usize, heard: &Rc<Logged>) {
         let Some(edge) = self.edges.get_mut(number) else { return };
         let mut told = Vec::new();
-        for (at, open) in edge.open.iter_mut().enumerate().filter(|(_, open)| open.flow == flow) {
-            if open.heard.is_none() {
-                open.heard.clone_from(&heard);
-            }
+        for (at, open) in edge
+            .open
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, open)| open.flow == heard.flow)
+        {
+            open.heard.get_or_insert_with(|| heard.clone());
             if open.stage != Stage::Publishing {
                 told.push(at);
             }
@@ -110,6 +117,10 @@ impl World<'_> {
     /// Answers with what was heard, if anything was.
     fn answer_heard(&mut self, edge: usize, at: usize) {
         let open = self.edges.get(edge).and_then(|edge| edge.open.get(at));
+        if open.is_some_and(|open| open.must_look && open.heard.is_some() && open.call.is_none()) {
+            return self.look(edge, at);
+        }
+        let open = open.filter(|open| !open.must_look);
         if let Some(heard) = open.and_then(|open| open.heard.clone()) {
             self.coverage.mark(Mark::AnswerHeard);
             self.answer(edge, at, Answer::Responded(heard.flow, heard.body.input.clone()));
@@ -136,7 +147,17 @@ impl World<'_> {
         });
     }
 
+    /// An edge did not hear something.
+    pub(crate) fn edge_misses(&mut self, number: usize) {
+        self.coverage.mark(Mark::AnswerMissed);
+        let trusts = self.has(Sabotage::EdgeTrustsItsEar);
+        if let Some(edge) = self.edges.get_mut(number).filter(|_| !trusts) {
+            edge.open.iter_mut().for_each(|open| open.must_look = true);
+        }
+    }
+
     pub(crate) fn edge_is_answered(&mut self, number: usize, call: u32, reply: Reply) {
+        let trusts = self.has(Sabotage::EdgeTrustsItsEar);
         let Some(edge) = self.edges.get_mut(number) else { return };
         let Some(at) = edge.open.iter().position(|open| open.call == Some(call)) else {
             return;
@@ -149,8 +170,9 @@ impl World<'_> {
                 self.look(number, at);
             }
             // When no confirmation came it may be stored all the same.
-            (Stage::Publishing, _) => {
+            (Stage::Publishing, reply) => {
                 open.stage = Stage::Waiting;
+                open.must_look |= matches!(reply, Reply::Silence) && !trusts;
                 self.answer_heard(number, at);
             }
             (Stage::Looking { is_last }, reply) => {

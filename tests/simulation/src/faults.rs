@@ -35,6 +35,8 @@ pub enum Sabotage {
     CompletionAfterLease,
     /// A completion that left no stamp arrives after the worker has given it up.
     LateCompletion,
+    /// The edge answers with what it hears although it may have missed an earlier answer of the same flow.
+    EdgeTrustsItsEar,
     /// The worker asks for its message to be delivered again although it may be with another by now, from which it is taken then.
     NakAfterLease,
 }
@@ -55,11 +57,12 @@ impl Sabotage {
         Self::OwnRules,
     ];
     /// What only the model rules out.
-    pub const GAPS: [Self; 4] = [
+    pub const GAPS: [Self; 5] = [
         Self::LeaseExtendedUnheard,
         Self::CompletionAfterLease,
         Self::LateCompletion,
         Self::NakAfterLease,
+        Self::EdgeTrustsItsEar,
     ];
 }
 
@@ -104,6 +107,8 @@ pub(crate) struct Faults {
     pub(crate) rubbish: u32,
     /// How many flows a router remembers.
     pub(crate) remembered: Option<NonZeroUsize>,
+    /// Whether flows may have so few actions that ordinary ones are stopped.
+    pub(crate) has_short_flows: bool,
 }
 
 impl Faults {
@@ -134,6 +139,7 @@ impl Faults {
             new_rules: rate(5),
             rubbish: rate(4),
             remembered: NonZeroUsize::new(chance.below(4)),
+            has_short_flows: chance.one_in(10),
         }
     }
 }

@@ -130,12 +130,11 @@ pub(crate) enum Packet {
         sent_at: u64,
         delivery: Delivery,
     },
-    /// A respond that was stored, or `None` for a dead letter.
+    /// A respond that was stored.
     Response {
         edge: usize,
         incarnation: u32,
-        flow: FlowId,
-        heard: Option<Rc<Logged>>,
+        heard: Rc<Logged>,
     },
     Answer {
         client: usize,

@@ -9,10 +9,18 @@ use concert_wire::id::ActionId;
 
 use crate::program::Programs;
 
-/// The bounds of all engines of a run.
-pub(crate) fn limits(cached_flows: NonZeroUsize) -> Limits {
+/// Completions in a flow at most.
+const ACTIONS: usize = 200;
+const ACTIONS_OF_SHORT_FLOWS: usize = 6;
+
+/// The bounds of all engines of a run; they differ in what they remember.
+pub(crate) fn limits(has_short_flows: bool, cached_flows: NonZeroUsize) -> Limits {
     Limits {
-        actions_per_flow: 200,
+        actions_per_flow: if has_short_flows {
+            ACTIONS_OF_SHORT_FLOWS
+        } else {
+            ACTIONS
+        },
         depth: 10,
         cached_flows,
         ..Limits::default()
@@ -30,8 +38,8 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    pub(crate) fn new(programs: &Programs) -> Self {
-        let mut engine = Engine::without_rules(limits(NonZeroUsize::MAX));
+    pub(crate) fn new(limits: Limits, programs: &Programs) -> Self {
+        let mut engine = Engine::without_rules(limits);
         for program in &programs.0 {
             engine.step(Event::RulesFetched(program.clone()));
         }

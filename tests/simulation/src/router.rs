@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use concert_rules::engine::{Effect, Engine, Event, Logged, Question, Version};
+use concert_rules::engine::{Effect, Engine, Event, Limits, Logged, Question, Version};
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::{FIRED, IN_FORCE, RESERVED_CONCEPT};
@@ -42,7 +42,7 @@ pub(crate) struct Router {
     /// Whether it takes messages.
     pub(crate) is_ready: bool,
     engine: Engine,
-    remembered: NonZeroUsize,
+    limits: Limits,
     /// The version of the rules that it has in its files.
     own: usize,
     /// The messages that it has and has not acknowledged.
@@ -57,11 +57,12 @@ pub(crate) struct Router {
 impl Router {
     pub(crate) fn new(number: usize, faults: &Faults) -> Self {
         let remembered = faults.remembered.unwrap_or(NonZeroUsize::MAX);
+        let limits = limits(faults.has_short_flows, remembered);
         Self {
             life: Life::default(),
             is_ready: false,
-            engine: Engine::without_rules(limits(remembered)),
-            remembered,
+            engine: Engine::without_rules(limits),
+            limits,
             own: if faults.new_rules > 0 { number } else { 0 },
             held: BTreeSet::new(),
             waits: BTreeMap::new(),
@@ -83,7 +84,7 @@ impl Router {
             Mark::RouterCrashedIdle
         };
         self.is_ready = false;
-        self.engine = Engine::without_rules(limits(self.remembered));
+        self.engine = Engine::without_rules(self.limits);
         self.held.clear();
         self.waits.clear();
         self.records.clear();

@@ -143,12 +143,13 @@ impl World<'_> {
                     continue;
                 };
                 let incarnation = life.incarnation;
-                if !self.fault(|faults| faults.deaf_edges, Mark::AnswerMissed) {
+                if self.chance.permille(self.faults.deaf_edges) {
+                    self.edge_misses(edge);
+                } else {
                     self.network.push(Packet::Response {
                         edge,
                         incarnation,
-                        flow: logged.flow,
-                        heard: Some(logged.clone()),
+                        heard: logged.clone(),
                     });
                 }
             }

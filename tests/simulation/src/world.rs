@@ -1,6 +1,7 @@
 //! Everything there is in a run, and what happens next.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 
 use concert_rules::engine::Version;
 use concert_wire::id::ActionId;
@@ -14,7 +15,7 @@ use crate::log::Log;
 use crate::packet::{Caller, Op, Packet, Process, Reply};
 use crate::program::Programs;
 use crate::queue::Queue;
-use crate::reference::Reference;
+use crate::reference::{Reference, limits};
 use crate::router::Router;
 use crate::state::State;
 use crate::worker::Worker;
@@ -77,6 +78,7 @@ pub(crate) struct World<'a> {
     pub(crate) programs: &'a Programs,
     pub(crate) chance: Chance,
     pub(crate) faults: Faults,
+    pub(crate) has_short_flows: bool,
     pub(crate) sabotage: Option<Sabotage>,
     /// The time, in ticks; a step takes one.
     pub(crate) now: u64,
@@ -112,6 +114,7 @@ impl<'a> World<'a> {
         Self {
             programs,
             sabotage,
+            has_short_flows: faults.has_short_flows,
             now: 1,
             network: Vec::new(),
             log: Log::default(),
@@ -126,7 +129,7 @@ impl<'a> World<'a> {
             edges: (0..OF_EACH).map(|_| Edge::default()).collect(),
             clients,
             by_hand: 0,
-            reference: Reference::new(programs),
+            reference: Reference::new(limits(faults.has_short_flows, NonZeroUsize::MAX), programs),
             coverage: Coverage::default(),
             told: tells.then(Vec::new),
             broken: None,
@@ -281,6 +284,7 @@ impl<'a> World<'a> {
         // Those to a process that stands still wait; a few tries find another.
         for _ in 0..4 {
             let number = self.chance.below(self.network.len());
+            let number = self.first_response(number);
             let Some(packet) = self.network.get(number) else {
                 return false;
             };
@@ -306,12 +310,27 @@ impl<'a> World<'a> {
             match self.network.swap_remove(number) {
                 _ if gone => {}
                 Packet::Reply(caller, _) if cut_off => self.reply(caller, Reply::Silence),
+                Packet::Response { edge, .. } if cut_off => self.edge_misses(edge),
                 _ if cut_off => {}
                 packet => self.take(packet),
             }
             return true;
         }
         false
+    }
+
+    /// The packet at this place; of the responses to an edge the earliest, since a connection keeps their order.
+    fn first_response(&self, number: usize) -> usize {
+        let seq = |packet: &Packet, to: usize| match packet {
+            Packet::Response { edge, heard, .. } if *edge == to => Some(heard.seq),
+            _ => None,
+        };
+        let Some(Packet::Response { edge, .. }) = self.network.get(number) else {
+            return number;
+        };
+        let packets = self.network.iter().enumerate();
+        let first = packets.filter_map(|(at, packet)| Some((seq(packet, *edge)?, at))).min();
+        first.map_or(number, |(_, at)| at)
     }
 
     fn take(&mut self, packet: Packet) {
@@ -327,7 +346,7 @@ impl<'a> World<'a> {
                 delivery,
                 ..
             } => self.worker_receives(worker, sent_at, delivery),
-            Packet::Response { edge, flow, heard, .. } => self.edge_hears(edge, flow, heard),
+            Packet::Response { edge, heard, .. } => self.edge_hears(edge, &heard),
             Packet::Answer { client, number, answer } => self.client_hears(client, number, answer),
         }
     }

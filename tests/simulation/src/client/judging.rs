@@ -26,10 +26,15 @@ impl Client {
             .and_then(Value::as_f64)
             .map_or(0, |status| status as u64);
         let late = error && (text(ERROR).contains("deadline") || status == 504);
+        let is_stopped = error && status == 508;
         let fail = |what: &str| Err(what.to_owned());
         if late {
             self.knows_nothing_of(&sent.request);
             return Ok(Mark::DeadlinePassed);
+        }
+        if is_stopped {
+            self.knows_nothing_of(&sent.request);
+            return Ok(Mark::Stopped);
         }
         match &sent.request {
             Request::Register { name } => {
@@ -132,7 +137,6 @@ impl Client {
             }
             Request::Count(_) if error => fail("not counted to the end"),
             Request::Count(_) => Ok(Mark::Counted),
-            Request::Spin if status == 508 => Ok(Mark::Stopped),
             Request::Spin => fail("an endless flow was not stopped"),
             Request::BuyAll if error => fail("refused for no reason"),
             Request::BuyAll => Ok(Mark::BoughtAll),
