@@ -10,6 +10,7 @@ mod edge;
 mod faults;
 mod log;
 mod nemesis;
+mod network;
 mod oracle;
 mod packet;
 mod program;

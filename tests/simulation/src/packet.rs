@@ -116,6 +116,8 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone)]
 pub(crate) enum Packet {
     Request(Option<Caller>, Op),
+    /// A request that its sender has given up, and that arrives from this time on.
+    Late(u64, Op),
     Reply(Caller, Reply),
     /// A message of the log, or `None` for one that is no completion.
     LogMessage {

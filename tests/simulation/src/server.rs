@@ -30,7 +30,8 @@ impl World<'_> {
         }
         if self.fault(|faults| faults.late_requests, Mark::RequestLate) {
             if not_after.is_none() {
-                self.send(op);
+                let at = self.now + self.chance.ticks(ACK_WAIT);
+                self.network.push(Packet::Late(at, op));
             }
             return answered(self, Reply::Silence);
         }
