@@ -167,6 +167,7 @@ impl World<'_> {
         match (open.stage, reply) {
             (Stage::Publishing, Reply::AlreadyThere) => {
                 open.stage = Stage::Waiting;
+                open.must_look |= !trusts;
                 self.look(number, at);
             }
             // When no confirmation came it may be stored all the same.
