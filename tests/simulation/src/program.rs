@@ -51,3 +51,19 @@ impl Programs {
         self.0.iter().find(|program| *program.version == **version).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_the_simulation_are_laid_out_as_all_others() {
+        for file in [
+            file!("tests/simulation/rules/shop.sync"),
+            file!("tests/simulation/rules/newer.sync"),
+        ] {
+            let laid_out = concert_rules::format(&file);
+            assert_eq!(laid_out.ok().as_ref(), Some(&file.text), "{}", file.name);
+        }
+    }
+}
