@@ -1,0 +1,91 @@
+//! The log, and the one consumer that the routers share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use concert_rules::engine::Logged;
+use concert_wire::id::{ActionId, FlowId};
+use concert_wire::{REQUESTING, RESPOND};
+
+use crate::packet::Draft;
+
+/// A delivery that is not acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    /// From when on it is delivered again.
+    pub(crate) at: u64,
+}
+
+/// Every completed action, and what is no completion as `None`. The first message has the sequence 1.
+#[derive(Default)]
+pub(crate) struct Log {
+    messages: Vec<Option<Rc<Logged>>>,
+    by_id: BTreeMap<ActionId, Rc<Logged>>,
+    by_flow: BTreeMap<FlowId, Vec<Rc<Logged>>>,
+    /// The consumer: what was delivered and not acknowledged.
+    pub(crate) due: BTreeMap<u64, Due>,
+    /// The consumer: the highest sequence that was delivered.
+    pub(crate) delivered: u64,
+    pub(crate) acknowledged: BTreeSet<u64>,
+    /// What was found to be no completion, and given up.
+    pub(crate) dead: BTreeSet<u64>,
+}
+
+impl Log {
+    pub(crate) fn last(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    pub(crate) fn find(&self, id: ActionId) -> Option<&Rc<Logged>> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn at(&self, seq: u64) -> Option<Rc<Logged>> {
+        let number = usize::try_from(seq).ok()?.checked_sub(1)?;
+        self.messages.get(number).cloned().flatten()
+    }
+
+    pub(crate) fn completions(&self) -> impl DoubleEndedIterator<Item = &Rc<Logged>> {
+        self.messages.iter().flatten()
+    }
+
+    /// Stores a completion on its subject, which must be free; `None` if it is not.
+    pub(crate) fn append(&mut self, draft: &Draft, twice: bool) -> Option<Rc<Logged>> {
+        if self.by_id.contains_key(&draft.id) && !twice {
+            return None;
+        }
+        let logged = Rc::new(Logged {
+            seq: self.last() + 1,
+            flow: draft.flow,
+            concept: draft.concept.clone(),
+            action: draft.action.clone(),
+            id: draft.id,
+            body: draft.body.clone(),
+            context: draft.context.clone(),
+        });
+        self.messages.push(Some(logged.clone()));
+        self.by_id.entry(logged.id).or_insert_with(|| logged.clone());
+        self.by_flow.entry(logged.flow).or_default().push(logged.clone());
+        Some(logged)
+    }
+
+    /// Stores something that is no completion.
+    pub(crate) fn append_rubbish(&mut self) -> u64 {
+        self.messages.push(None);
+        self.last()
+    }
+
+    pub(crate) fn flow(&self, flow: FlowId) -> &[Rc<Logged>] {
+        self.by_flow.get(&flow).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The answer to a flow's request: the first respond that was not refused.
+    pub(crate) fn answer(&self, flow: FlowId) -> Option<&Rc<Logged>> {
+        self.flow(flow).iter().find(|logged| is_answer(logged))
+    }
+}
+
+/// Whether this completion answers its flow's request.
+pub(crate) fn is_answer(logged: &Logged) -> bool {
+    &*logged.concept == REQUESTING && &*logged.action == RESPOND && !logged.body.is_failure()
+}

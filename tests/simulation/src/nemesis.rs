@@ -1,0 +1,189 @@
+//! What disturbs the processes and the servers, beside what happens to packets on their way.
+
+use std::rc::Rc;
+
+use crate::coverage::Mark;
+use crate::packet::{Answer, Packet, Process};
+use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, REQUESTING_QUEUE, World, tell};
+
+/// What is bought and sold by hand in a run, at most.
+const TRADES: u64 = 25;
+
+impl World<'_> {
+    /// Perhaps something goes wrong.
+    pub(crate) fn disturb(&mut self) {
+        if self.chance.permille(self.faults.crashes) {
+            let process = self.any_process();
+            self.crash(process);
+        }
+        if self.chance.permille(self.faults.pauses) {
+            let process = self.any_process();
+            self.pause(process);
+        }
+        if self.chance.permille(self.faults.cut_offs) {
+            let process = self.any_process();
+            self.cut_off(process);
+        }
+        if self.chance.permille(self.faults.new_rules) {
+            let router = self.chance.below(OF_EACH);
+            self.change_rules(router);
+        }
+        // The rules are the first message of the log, since nothing else is sent before they are there.
+        if self.log.last() > 0 && self.chance.permille(self.faults.rubbish) {
+            let seq = self.log.append_rubbish();
+            tell!(self, "log {seq}: rubbish");
+            let fed = self.reference.feed(seq, None);
+            self.must(fed);
+        }
+        if self.log.last() > 0 && self.by_hand < TRADES && self.chance.permille(self.faults.trades) {
+            self.trade();
+        }
+        if self.chance.permille(self.faults.forgotten_log_acks) {
+            let acknowledged: Vec<u64> = self.log.acknowledged.iter().rev().take(20).copied().collect();
+            if let Some(seq) = self.chance.pick(&acknowledged) {
+                tell!(self, "the server forgets that log {seq} was acknowledged");
+                self.log.due.insert(seq, crate::log::Due { at: self.now });
+            }
+        }
+        if self.chance.permille(self.faults.forgotten_queue_acks) {
+            let number = self.chance.below(CONCEPTS.len());
+            self.forget_acknowledgement(number);
+        }
+    }
+
+    fn forget_acknowledgement(&mut self, number: usize) {
+        let Some(queue) = self.queues.get_mut(number) else {
+            return;
+        };
+        let which = self.chance.below(queue.gone.len());
+        let Some(asked) = queue.gone.get(which).map(Rc::clone) else {
+            return;
+        };
+        if queue.enqueue(&asked) {
+            self.coverage.mark(Mark::InvokedAgainAfterItsAck);
+            tell!(
+                self,
+                "the server forgets that {} {} was acknowledged",
+                asked.action,
+                asked.id
+            );
+        }
+    }
+
+    fn any_process(&mut self) -> Process {
+        // Those of Requesting live and end with their edge.
+        let workers = REQUESTING_QUEUE * OF_EACH;
+        match self.chance.below(3) {
+            0 => Process::Router(self.chance.below(OF_EACH)),
+            1 => Process::Edge(self.chance.below(OF_EACH)),
+            _ => Process::Worker(self.chance.below(workers)),
+        }
+    }
+
+    /// The worker that is part of an edge.
+    fn part_of(process: Process) -> Option<Process> {
+        match process {
+            Process::Edge(number) => Some(Process::Worker(REQUESTING_QUEUE * OF_EACH + number)),
+            Process::Router(_) | Process::Worker(_) => None,
+        }
+    }
+
+    pub(crate) fn pause(&mut self, process: Process) {
+        let until = self.now + self.chance.ticks(ACK_WAIT * 2);
+        tell!(self, "{process:?} stands still until {until}");
+        self.coverage.mark(match process {
+            Process::Router(_) => Mark::RouterPaused,
+            Process::Worker(_) => Mark::WorkerPaused,
+            Process::Edge(_) => Mark::EdgePaused,
+        });
+        for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
+            if let Some(life) = self.life_mut(process) {
+                life.paused_until = until;
+            }
+        }
+    }
+
+    fn cut_off(&mut self, process: Process) {
+        let until = self.now + self.chance.ticks(ACK_WAIT * 2);
+        tell!(self, "{process:?} does not reach NATS until {until}");
+        self.coverage.mark(match process {
+            Process::Router(_) => Mark::RouterCutOff,
+            Process::Worker(_) => Mark::WorkerCutOff,
+            Process::Edge(_) => Mark::EdgeCutOff,
+        });
+        for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
+            if let Some(life) = self.life_mut(process) {
+                life.cut_off_until = until;
+            }
+        }
+    }
+
+    fn crash(&mut self, process: Process) {
+        if self.life(process).is_none_or(|life| life.is_down) {
+            return;
+        }
+        tell!(self, "{process:?} crashes");
+        let back_at = self.now + 1 + self.chance.ticks(200);
+        for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
+            if let Some(life) = self.life_mut(process) {
+                life.incarnation += 1;
+                life.is_down = true;
+                life.back_at = back_at;
+                life.paused_until = 0;
+            }
+            self.end(process);
+        }
+    }
+
+    /// What is in a process's memory is gone.
+    fn end(&mut self, process: Process) {
+        match process {
+            Process::Router(number) => {
+                if let Some(router) = self.routers.get_mut(number) {
+                    let mark = router.end();
+                    self.coverage.mark(mark);
+                }
+            }
+            Process::Worker(number) => {
+                let marks = self
+                    .workers
+                    .get_mut(number)
+                    .map(|worker| worker.end())
+                    .unwrap_or_default();
+                marks.into_iter().for_each(|mark| self.coverage.mark(mark));
+            }
+            Process::Edge(number) => {
+                let open = self.edges.get_mut(number).map(|edge| std::mem::take(&mut edge.open));
+                for open in open.unwrap_or_default() {
+                    self.coverage.mark(open.crash_mark());
+                    self.network.push(Packet::Answer {
+                        client: open.client,
+                        number: open.number,
+                        answer: Answer::Gone,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Starts what has been down for long enough.
+    pub(crate) fn bring_back(&mut self) {
+        let processes = (0..OF_EACH)
+            .flat_map(|number| [Process::Router(number), Process::Edge(number)])
+            .chain((0..self.workers.len()).map(Process::Worker));
+        for process in processes {
+            let now = self.now;
+            let Some(life) = self
+                .life_mut(process)
+                .filter(|life| life.is_down && life.back_at <= now)
+            else {
+                continue;
+            };
+            life.is_down = false;
+            tell!(self, "{process:?} is back");
+            if let Process::Router(number) = process {
+                self.start_router(number);
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What the servers do: NATS with its streams, and the database's queries. Each request is done at one moment, or not at all.
+
+use std::rc::Rc;
+
+use concert_rules::engine::{Invocation, Version};
+use concert_wire::id::FlowId;
+use concert_wire::{FIRED, IN_FORCE, REQUEST, RESERVED_CONCEPT};
+
+use crate::coverage::Mark;
+use crate::faults::Sabotage;
+use crate::log::{Due, is_answer};
+use crate::packet::{Caller, Delivery, Draft, Op, Packet, Process, Reply};
+use crate::reference::describe;
+use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, World, tell};
+
+impl World<'_> {
+    /// Does what a packet asks for, unless it is lost on its way.
+    pub(crate) fn serve(&mut self, caller: Option<Caller>, op: Op) {
+        let answered = |world: &mut Self, reply| {
+            world.network.extend(caller.map(|caller| Packet::Reply(caller, reply)));
+        };
+        let not_after = match &op {
+            Op::Append(draft) => draft.not_after,
+            Op::NakQueue { not_after, .. } => *not_after,
+            _ => None,
+        };
+        let is_too_late = not_after.is_some_and(|not_after| not_after < self.now);
+        if is_too_late || self.fault(|faults| faults.lost_requests, Mark::RequestLost) {
+            return answered(self, Reply::Silence);
+        }
+        if self.fault(|faults| faults.late_requests, Mark::RequestLate) {
+            if not_after.is_none() {
+                let at = self.now + self.chance.ticks(ACK_WAIT);
+                self.network.push(Packet::Late(at, op));
+            }
+            return answered(self, Reply::Silence);
+        }
+        if not_after.is_none() && self.fault(|faults| faults.doubled, Mark::RequestDoubled) {
+            self.send(op.clone());
+        }
+        let reply = self.perform(caller, op);
+        if self.fault(|faults| faults.lost_replies, Mark::ReplyLost) {
+            return answered(self, Reply::Silence);
+        }
+        answered(self, reply);
+    }
+
+    fn perform(&mut self, caller: Option<Caller>, op: Op) -> Reply {
+        match op {
+            Op::Append(draft) => self.append(&draft),
+            Op::Enqueue(asked) => self.enqueue(&asked),
+            Op::ReadFlow(flow) => self.read_flow(caller, flow),
+            Op::Find(id) => Reply::Found(self.log.find(id).cloned()),
+            Op::ReadRules => self.read_rules(),
+            Op::FetchRules(version) => match self.programs.of(&version) {
+                Some(program) => Reply::Program(program),
+                None => Reply::Silence,
+            },
+            Op::Adopt(seq, version) => {
+                add(&mut self.history, seq, version);
+                Reply::Stored
+            }
+            Op::Ask(question) => {
+                if self.fault(|faults| faults.silent_queries, Mark::QuerySilent) {
+                    return Reply::Silence;
+                }
+                let rows = self.state.query(&question.query, &question.input);
+                tell!(self, "answers {} {:?}: {rows:?}", question.query, question.input);
+                Reply::Rows(rows)
+            }
+            Op::AckLog(seq) => self.acknowledge_log(seq),
+            Op::NakLog(seq, delay) => {
+                let at = self.now + delay;
+                if let Some(due) = self.log.due.get_mut(&seq) {
+                    *due = Due { at };
+                }
+                Reply::Stored
+            }
+            Op::DeadLog(seq, reason) => {
+                if self.log.at(seq).is_some() {
+                    self.breaks(format!("message {seq} of the log became a dead letter: {reason}"));
+                }
+                self.log.due.remove(&seq);
+                self.log.dead.insert(seq);
+                Reply::Stored
+            }
+            Op::AckQueue(queue, seq) => self.acknowledge_queue(queue, seq),
+            Op::NakQueue { delivery, delay, .. } => self.put_off(&delivery, delay),
+            Op::Extend(delivery) => self.put_off(&delivery, ACK_WAIT),
+            Op::DeadQueue(delivery, reason) => {
+                self.breaks(format!("{} became a dead letter: {reason}", describe(&delivery.asked)));
+                Reply::Stored
+            }
+        }
+    }
+
+    fn append(&mut self, draft: &Draft) -> Reply {
+        let is_record = &*draft.concept == RESERVED_CONCEPT && &*draft.action == FIRED;
+        let is_rules = &*draft.concept == RESERVED_CONCEPT && &*draft.action == IN_FORCE;
+        let Some(logged) = self.log.append(draft, self.has(Sabotage::LogTakesTwice)) else {
+            self.coverage.mark(Mark::LogRefusedSecond);
+            if is_record {
+                self.coverage.mark(Mark::RecordRefused);
+                if self
+                    .log
+                    .find(draft.id)
+                    .is_some_and(|standing| standing.body != draft.body)
+                {
+                    self.coverage.mark(Mark::RecordDiffered);
+                }
+            } else if is_rules {
+                self.coverage.mark(Mark::RulesRefusedSecond);
+            }
+            return Reply::AlreadyThere;
+        };
+        let seq = logged.seq;
+        tell!(
+            self,
+            "log {seq}: {}.{} {} {:?}",
+            draft.concept,
+            draft.action,
+            draft.id,
+            draft.body
+        );
+        if self.log.find(draft.id).is_some_and(|first| first.seq != seq) {
+            self.breaks(format!("two messages of the log have one subject: {}", draft.id));
+        }
+        let is_root = draft.id == draft.flow.root() && &*draft.action == REQUEST;
+        if is_record {
+            self.coverage.mark(Mark::RecordStored);
+            if !self.reference.allows_record(draft.id) {
+                self.breaks(format!("a firing record of nothing: {draft:?}"));
+            }
+        } else if is_rules {
+            self.coverage.mark(Mark::RulesPutInForce);
+        } else if !is_root && self.reference.get(draft.id).is_none() {
+            self.breaks(format!("a completion of what nobody asked for: {draft:?}"));
+        }
+        let fed = self.reference.feed(seq, Some(&logged));
+        self.must(fed);
+        if is_answer(&logged) {
+            for edge in 0..OF_EACH {
+                let Some(life) = self.life(Process::Edge(edge)).filter(|life| !life.is_down) else {
+                    continue;
+                };
+                let incarnation = life.incarnation;
+                if self.chance.permille(self.faults.deaf_edges) {
+                    self.edge_misses(edge);
+                } else {
+                    self.network.push(Packet::Response {
+                        edge,
+                        incarnation,
+                        heard: logged.clone(),
+                    });
+                }
+            }
+        }
+        Reply::Stored
+    }
+
+    fn enqueue(&mut self, asked: &Rc<Invocation>) -> Reply {
+        let allowed = self.reference.allows(asked);
+        self.must(allowed);
+        let number = CONCEPTS.iter().position(|concept| **concept == *asked.concept);
+        let Some(queue) = number.and_then(|number| self.queues.get_mut(number)) else {
+            self.breaks(format!("no stream takes {}", describe(asked)));
+            return Reply::Silence;
+        };
+        if !queue.enqueue(asked) {
+            self.coverage.mark(Mark::QueueRefusedSecond);
+            return Reply::AlreadyThere;
+        }
+        tell!(self, "queue: {}", describe(asked));
+        self.stored.insert(asked.id);
+        if self.log.find(asked.id).is_some() {
+            self.coverage.mark(Mark::InvokedAgainAfterItsAck);
+        }
+        Reply::Stored
+    }
+
+    fn read_flow(&mut self, caller: Option<Caller>, flow: FlowId) -> Reply {
+        let mut through = self.log.last();
+        let by_router = caller.is_some_and(|caller| matches!(caller.process, Process::Router(_)));
+        if by_router {
+            self.coverage.mark(Mark::FlowReadFromLog);
+            if self.fault(|faults| faults.stale_reads, Mark::FlowReadStale) {
+                through -= self.chance.ticks(through.min(8));
+            }
+        }
+        let log = self.log.flow(flow).iter().filter(|logged| logged.seq <= through);
+        Reply::Flow {
+            flow,
+            through,
+            log: log.cloned().collect(),
+        }
+    }
+
+    fn read_rules(&mut self) -> Reply {
+        let mut history = self.history.clone();
+        for logged in self.log.flow(FlowId::of_rules()) {
+            if let Some(version) = logged.body.input.get("rules").and_then(|version| version.as_str()) {
+                add(&mut history, logged.seq, version.into());
+            }
+        }
+        Reply::Rules {
+            through: self.log.last(),
+            history,
+        }
+    }
+
+    fn acknowledge_log(&mut self, seq: u64) -> Reply {
+        let missing = self
+            .reference
+            .brought_about(seq)
+            .iter()
+            .find(|id| !self.stored.contains(*id));
+        if let Some(id) = missing {
+            let what = self.reference.get(*id).map(|asked| describe(asked));
+            self.breaks(format!(
+                "message {seq} of the log is acknowledged, and what it brings about is not stored: {what:?}"
+            ));
+        }
+        tell!(self, "log {seq} is acknowledged");
+        self.log.due.remove(&seq);
+        self.log.acknowledged.insert(seq);
+        Reply::Stored
+    }
+
+    fn acknowledge_queue(&mut self, queue: usize, seq: u64) -> Reply {
+        let waiting = self.queues.get(queue).and_then(|queue| queue.waiting.get(&seq));
+        let asked = waiting.map(|waiting| waiting.asked.clone());
+        if let Some(asked) = asked {
+            tell!(self, "acknowledged: {}", describe(&asked));
+            if self.log.find(asked.id).is_none() {
+                self.breaks(format!("acknowledged and not completed: {}", describe(&asked)));
+            }
+        }
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.remove(seq);
+        }
+        Reply::Stored
+    }
+
+    /// A message is delivered again after so long. As the real server, it does not look which delivery the word is of.
+    fn put_off(&mut self, delivery: &Delivery, delay: u64) -> Reply {
+        let due_at = self.now + delay;
+        let queue = self.queues.get_mut(delivery.queue);
+        match queue.and_then(|queue| queue.waiting.get_mut(&delivery.seq)) {
+            Some(waiting) => {
+                waiting.due_at = due_at;
+                Reply::Stored
+            }
+            None => Reply::Silence,
+        }
+    }
+}
+
+/// Adds a version to a history that is in the order of the log.
+fn add(history: &mut Vec<(u64, Version)>, seq: u64, version: Version) {
+    let at = history.partition_point(|(other, _)| *other < seq);
+    if history.get(at).is_none_or(|(other, _)| *other != seq) {
+        history.insert(at, (seq, version));
+    }
+}

@@ -1,0 +1,91 @@
+//! The sessions, as `workers/sessioning` keeps them: an ended one stays as its own tombstone.
+
+use std::collections::BTreeMap;
+
+use concert_wire::id::ActionId;
+
+use super::{Call, Outcome, Plan, Written};
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) user: String,
+    pub(crate) created_by: ActionId,
+    pub(crate) ended_by: Option<ActionId>,
+}
+
+pub(crate) struct Sessions {
+    stamps: bool,
+    /// By token.
+    pub(crate) all: BTreeMap<String, Session>,
+}
+
+/// Follows from the action, as the real one does from the action and a key.
+pub(crate) fn token(action: ActionId) -> String {
+    format!("token-{action}")
+}
+
+fn not_found() -> Outcome {
+    Outcome::refused("Session not found")
+}
+
+impl Sessions {
+    pub(super) fn new(stamps: bool) -> Self {
+        let all = BTreeMap::new();
+        Self { stamps, all }
+    }
+
+    pub(super) fn user(&self, token: &str) -> Option<String> {
+        let session = self.all.get(token).filter(|session| session.ended_by.is_none());
+        session.map(|session| session.user.clone())
+    }
+
+    pub(super) fn read(&self, call: Call<'_>) -> Plan {
+        let write = Plan::Write { seen: String::new() };
+        if call.action == "create" {
+            return write;
+        }
+        match self.all.get(call.text("session")) {
+            None => Plan::Answer(not_found()),
+            Some(session) => match session.ended_by {
+                None => write,
+                Some(by) => Plan::Answer(self.ended(call, by)),
+            },
+        }
+    }
+
+    fn ended(&self, call: Call<'_>, by: ActionId) -> Outcome {
+        if self.stamps && by == call.id {
+            Outcome::done([])
+        } else {
+            not_found()
+        }
+    }
+
+    pub(super) fn write(&mut self, call: Call<'_>) -> Written {
+        if call.action == "create" {
+            let token = token(call.id);
+            let done = Outcome::done([("session", token.clone().into())]);
+            if self.all.contains_key(&token) {
+                return Written::Before(done);
+            }
+            let session = Session {
+                user: call.text("user").to_owned(),
+                created_by: call.id,
+                ended_by: None,
+            };
+            self.all.insert(token, session);
+            return Written::Now(done);
+        }
+        let standing = self.all.get(call.text("session")).and_then(|session| session.ended_by);
+        if let Some(by) = standing {
+            return Written::Before(self.ended(call, by));
+        }
+        match self.all.get_mut(call.text("session")) {
+            Some(session) => {
+                session.ended_by = Some(call.id);
+                Written::Now(Outcome::done([]))
+            }
+            None => Written::Now(not_found()),
+        }
+    }
+}
