@@ -129,8 +129,12 @@ impl World<'_> {
         )?;
         let began = sessions.clone().map(|session| session.created_by).collect();
         check("sessions", began, self.done("Sessioning", "create"))?;
-        let ended = sessions.filter_map(|session| session.ended_by).collect();
+        let sweeps = &self.state.sessions.sweeps;
+        let ended = sessions.filter_map(|session| session.ended_by);
+        let ended = ended.filter(|by| !sweeps.contains(by)).collect();
         check("ended sessions", ended, self.done("Sessioning", "delete"))?;
+        let swept = sweeps.iter().copied().collect();
+        check("ends to all sessions", swept, self.done("Sessioning", "deleteAll"))?;
         let sold = items.clone().flat_map(|item| item.sold_by.clone()).collect();
         check("sales", sold, self.done("Shop", "sell"))?;
         let restocked = items.flat_map(|item| item.restocked_by.clone()).collect();

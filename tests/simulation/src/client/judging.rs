@@ -36,6 +36,8 @@ impl Client {
             self.knows_nothing_of(&sent.request);
             return Ok(Mark::Stopped);
         }
+        // Who deletes an account ends its sessions, and its sessions are nobody's from then on.
+        let is_gone = |user: &str| state.users.by_id(user).is_some_and(|user| user.deleted_by.is_some());
         match &sent.request {
             Request::Register { name } => {
                 if error {
@@ -94,6 +96,7 @@ impl Client {
                 };
                 let was = std::mem::replace(&mut token.state, TokenState::Ended);
                 match (was, error) {
+                    (TokenState::Live, true) if is_gone(&token.user) => Ok(Mark::LogoutRefused),
                     (TokenState::Live, true) => fail("a live session is not there"),
                     (TokenState::Ended, false) => fail("an ended session was ended"),
                     (_, true) => Ok(Mark::LogoutRefused),
@@ -109,6 +112,10 @@ impl Client {
                     };
                 };
                 match (token.state, error) {
+                    (_, true) if is_gone(&token.user) => {
+                        token.become_unsure();
+                        Ok(Mark::WhoamiRefused)
+                    }
                     (TokenState::Live, true) => fail("a live session is refused"),
                     (TokenState::Ended, false) => fail("an ended session is taken"),
                     (_, true) => {

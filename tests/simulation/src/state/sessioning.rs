@@ -1,6 +1,6 @@
 //! The sessions, as `workers/sessioning` keeps them: an ended one stays as its own tombstone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use concert_wire::id::ActionId;
 
@@ -17,6 +17,8 @@ pub(crate) struct Sessions {
     stamps: bool,
     /// By token.
     pub(crate) all: BTreeMap<String, Session>,
+    /// The actions that ended all sessions of a user, once each.
+    pub(crate) sweeps: BTreeSet<ActionId>,
 }
 
 /// Follows from the action, as the real one does from the action and a key.
@@ -30,8 +32,11 @@ fn not_found() -> Outcome {
 
 impl Sessions {
     pub(super) fn new(stamps: bool) -> Self {
-        let all = BTreeMap::new();
-        Self { stamps, all }
+        Self {
+            stamps,
+            all: BTreeMap::new(),
+            sweeps: BTreeSet::new(),
+        }
     }
 
     pub(super) fn user(&self, token: &str) -> Option<String> {
@@ -41,7 +46,7 @@ impl Sessions {
 
     pub(super) fn read(&self, call: Call<'_>) -> Plan {
         let write = Plan::Write { seen: String::new() };
-        if call.action == "create" {
+        if matches!(call.action, "create" | "deleteAll") {
             return write;
         }
         match self.all.get(call.text("session")) {
@@ -61,6 +66,20 @@ impl Sessions {
         }
     }
 
+    /// What it ends is written down when it is first carried out, so that a later delivery ends nothing that came since. (The real one ends what it wrote down in several steps.)
+    fn end_all(&mut self, call: Call<'_>) -> Written {
+        let done = Outcome::done([]);
+        if !self.sweeps.insert(call.id) && self.stamps {
+            return Written::Before(done);
+        }
+        let user = call.text("user");
+        let live = self.all.values_mut().filter(|session| session.ended_by.is_none());
+        for session in live.filter(|session| session.user == user) {
+            session.ended_by = Some(call.id);
+        }
+        Written::Now(done)
+    }
+
     pub(super) fn write(&mut self, call: Call<'_>) -> Written {
         if call.action == "create" {
             let token = token(call.id);
@@ -75,6 +94,9 @@ impl Sessions {
             };
             self.all.insert(token, session);
             return Written::Now(done);
+        }
+        if call.action == "deleteAll" {
+            return self.end_all(call);
         }
         let standing = self.all.get(call.text("session")).and_then(|session| session.ended_by);
         if let Some(by) = standing {
