@@ -265,17 +265,18 @@ impl System {
     /// # Errors
     /// The stream cannot be read.
     pub async fn stream_messages(&self, stream: &str, filter: &str) -> anyhow::Result<Vec<(String, Value)>> {
-        use async_nats::jetstream::consumer::pull::OrderedConfig;
+        use async_nats::jetstream::consumer::{AckPolicy, pull::Config};
         use futures_util::StreamExt as _;
         let stream = async_nats::jetstream::new(self.nats().await?)
             .get_stream(stream)
             .await?;
-        let config = OrderedConfig {
+        let config = Config {
             filter_subject: filter.to_owned(),
-            ..OrderedConfig::default()
+            ack_policy: AckPolicy::None,
+            ..Config::default()
         };
-        let mut consumer = stream.create_consumer(config).await?;
-        let pending = consumer.info().await?.num_pending;
+        let consumer = stream.create_consumer(config).await?;
+        let pending = consumer.cached_info().num_pending;
         let mut messages = consumer.messages().await?;
         let mut found = Vec::new();
         for _ in 0..pending {
@@ -287,6 +288,9 @@ impl System {
                 serde_json::from_slice(&message.payload).unwrap_or(Value::Null),
             ));
         }
+        // A test that asks again and again would leave more of them than the server keeps.
+        drop(messages);
+        stream.delete_consumer(&consumer.cached_info().name).await?;
         Ok(found)
     }
 

@@ -252,7 +252,9 @@ async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter
     }
     let done = system
         .until("all are completed", async |system: &System| {
-            let found = system.stream_messages("COMPLETIONS", "done.>").await?;
+            let mut found = system.stream_messages("COMPLETIONS", "done.>").await?;
+            // What the router itself says stands in the log, too.
+            found.retain(|(subject, _)| !subject.contains(".Concert."));
             Ok((found.len() == 5).then_some(found))
         })
         .await?;

@@ -53,8 +53,13 @@ impl Worker {
     /// Takes one message to its end. Nothing is lost when the process ends in between: the message comes again.
     pub(crate) async fn take(self: &Arc<Self>, message: Message) {
         let attempts = message.info().map_or(1, |info| info.delivered);
-        match self.carry_out(&message, attempts).await {
+        let lease = Lease::begin();
+        match self.carry_out(&message, attempts, &lease).await {
             Ok(()) => ack::confirmed(&self.bus, &message).await,
+            // The message is with another worker by now. The server would take our word, although it is of an earlier delivery, and take the message from it.
+            Err(Stop::Later(why)) if lease.check().is_err() => {
+                tracing::warn!(subject = %message.subject, attempts, why, "an action is left to its next delivery");
+            }
             Err(Stop::Later(why)) => {
                 let delay = self.backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX));
                 tracing::warn!(subject = %message.subject, attempts, why, "an action will be tried again");
@@ -70,7 +75,7 @@ impl Worker {
         }
     }
 
-    async fn carry_out(self: &Arc<Self>, message: &Message, attempts: i64) -> Result<(), Stop> {
+    async fn carry_out(self: &Arc<Self>, message: &Message, attempts: i64, lease: &Lease) -> Result<(), Stop> {
         let asked = asked(message).map_err(Stop::Dead)?;
         if asked.flow.root() != asked.id && self.log_start.is_after(asked.flow) {
             return Err(Stop::Dead("the flow is older than the log".to_owned()));
@@ -88,7 +93,9 @@ impl Worker {
         if attempts > self.limits.worker_attempts {
             return Err(Stop::Dead(format!("given up after {} attempts", attempts - 1)));
         }
-        let completion = self.complete(&asked, message).await?;
+        let completion = self.complete(&asked, message, lease).await?;
+        // Another worker may have begun, and what nothing was written for may come out otherwise there: only one of the two may tell.
+        lease.check().map_err(|Failure::Retry(why)| Stop::Later(why))?;
         let body = encode(&completion);
         if log::publish_once(&self.bus, subject.clone(), HeaderMap::new(), body.into()).await? == Published::Stored {
             tracing::debug!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
@@ -122,7 +129,7 @@ impl Worker {
     }
 
     /// Finds the outcome. What cannot have been attempted is completed with a fault, what may have been done is tried again.
-    async fn complete(self: &Arc<Self>, asked: &Asked, message: &Message) -> Result<Completion, Stop> {
+    async fn complete(self: &Arc<Self>, asked: &Asked, message: &Message, lease: &Lease) -> Result<Completion, Stop> {
         let invalid = |input: Object, why: String| {
             tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, why, "an action cannot be carried out");
             Ok(Completion {
@@ -163,7 +170,7 @@ impl Worker {
                 output: Fault::Deadline.output("the deadline passed before the action was begun"),
             });
         }
-        match self.handle(asked, opened, message).await? {
+        match self.handle(asked, opened, message, lease).await? {
             Ok(Outcome::Done(output)) => match self.checked(spec, asked, output) {
                 Ok(output) => Ok(Completion {
                     input: recorded,
@@ -189,8 +196,8 @@ impl Worker {
         asked: &Asked,
         input: Object,
         message: &Message,
+        lease: &Lease,
     ) -> Result<Result<Outcome, String>, Stop> {
-        let lease = Lease::begin();
         let (worker, held) = (self.clone(), lease.clone());
         let (name, id, flow) = (asked.action.clone(), asked.id, asked.flow);
         let mut running = tokio::spawn(async move {
