@@ -19,7 +19,7 @@ use self::uses::Use;
 use self::variables::Variables;
 use crate::diagnostics::{Diagnostic, NOT_AN_ACTION, REPEATED_RULE, UNKNOWN_ACTION, UNKNOWN_CONCEPT};
 use crate::names::is_query;
-use crate::program::{Call, Slot, Sync};
+use crate::program::{Slot, Sync, used};
 use crate::source::Span;
 use crate::spec::{ActionSpec, ConceptSpec};
 use crate::syntax::{Ident, SyncDef};
@@ -107,11 +107,9 @@ impl<'a> Rule<'a> {
             .as_ref()
             .map(|otherwise| self.otherwise(otherwise, bound_before_then));
         self.warn_of_unused(def);
-        let kept = kept(
-            then.iter()
-                .chain(otherwise.iter().flat_map(|otherwise| &otherwise.calls)),
-            bound_before_then,
-        );
+        let follows = otherwise.iter().flat_map(|otherwise| &otherwise.calls);
+        let mut kept = used(then.iter().chain(follows));
+        kept.retain(|slot| *slot < bound_before_then);
         let sync = Sync {
             name: def.name.text.as_str().into(),
             variables: self.variables.names(),
@@ -130,26 +128,21 @@ impl<'a> Rule<'a> {
         }
     }
 
-    fn concept(&self, name: &Ident) -> Option<&'a ConceptSpec> {
-        self.concepts.iter().find(|spec| *spec.name == *name.text)
-    }
-
-    fn concept_names(&self) -> impl Iterator<Item = &'a str> {
-        self.concepts.iter().map(|spec| &*spec.name)
+    /// The concept that is meant; what is not known is reported.
+    fn concept(&mut self, name: &Ident) -> Option<&'a ConceptSpec> {
+        let found = self.concepts.iter().find(|spec| *spec.name == *name.text);
+        if found.is_none() {
+            let message = format!("no spec declares the concept `{}`", name.text);
+            let diagnostic = Diagnostic::error(UNKNOWN_CONCEPT, name.span, message);
+            self.diagnostics
+                .push(diagnostic.suggest(&name.text, self.concepts.iter().map(|spec| &*spec.name)));
+        }
+        found
     }
 
     /// The action that is meant; what is not known is reported.
     fn action(&mut self, concept: &Ident, action: &Ident) -> Option<ActionSpec> {
-        let Some(spec) = self.concept(concept) else {
-            let diagnostic = Diagnostic::error(
-                UNKNOWN_CONCEPT,
-                concept.span,
-                format!("no spec declares the concept `{}`", concept.text),
-            );
-            self.diagnostics
-                .push(diagnostic.suggest(&concept.text, self.concept_names()));
-            return None;
-        };
+        let spec = self.concept(concept)?;
         if is_query(&action.text) {
             let message = format!("`{}` is a query; queries are asked in `where`", action.text);
             self.diagnostics
@@ -168,20 +161,6 @@ impl<'a> Rule<'a> {
         }
         found.cloned()
     }
-}
-
-/// The variables that calls use of those that are bound before them.
-fn kept<'a>(calls: impl Iterator<Item = &'a Call>, bound_before: usize) -> Vec<Slot> {
-    let mut kept = Vec::new();
-    for arg in calls.flat_map(|call| &call.args) {
-        arg.value.variables(&mut |slot| {
-            if slot < bound_before && !kept.contains(&slot) {
-                kept.push(slot);
-            }
-        });
-    }
-    kept.sort_unstable();
-    kept
 }
 
 /// The type that a literal shows.

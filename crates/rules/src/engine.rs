@@ -188,8 +188,7 @@ impl Engine {
 
     /// Gives up on what waits for rules until it is delivered again.
     fn hand_back(&mut self) -> Vec<Effect> {
-        let parked = std::mem::take(&mut self.parked);
-        parked.iter().map(|logged| Effect::Retry { seq: logged.seq }).collect()
+        retry(std::mem::take(&mut self.parked))
     }
 
     fn unpark(&mut self) -> Vec<Effect> {
@@ -297,15 +296,8 @@ impl Engine {
     }
 
     fn give_up(&mut self, flow: FlowId) -> Vec<Effect> {
-        let waiting = self
-            .reading
-            .remove(&flow)
-            .map(|reading| reading.waiting)
-            .unwrap_or_default();
-        waiting
-            .into_iter()
-            .map(|logged| Effect::Retry { seq: logged.seq })
-            .collect()
+        let reading = self.reading.remove(&flow);
+        retry(reading.map(|reading| reading.waiting).unwrap_or_default())
     }
 
     /// Says what the completion `seq` of a known flow brings about.
@@ -423,4 +415,10 @@ impl Engine {
             self.cached_actions -= evicted.len();
         }
     }
+}
+
+/// Asks for these again after a while.
+fn retry(waiting: Vec<Logged>) -> Vec<Effect> {
+    let retry = |logged: Logged| Effect::Retry { seq: logged.seq };
+    waiting.into_iter().map(retry).collect()
 }

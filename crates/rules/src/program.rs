@@ -2,9 +2,11 @@
 //!
 //! Names are resolved, variables are numbered slots, and nothing here knows about text or positions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use concert_wire::routes::RouteTable;
+use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
 
 use crate::expr::Expr;
@@ -119,15 +121,42 @@ pub enum Gathered {
 impl Sync {
     /// Whether it asks a query, so that its firings are written down.
     pub fn asks(&self) -> bool {
-        fn asks(steps: &[Step]) -> bool {
-            steps.iter().any(|step| match step {
-                Step::Query { .. } => true,
-                Step::Collect { body, .. } => asks(body),
-                Step::Let(..) | Step::Each(..) | Step::Filter { .. } => false,
-            })
-        }
-        asks(&self.steps)
+        let mut asks = false;
+        walk(&self.steps, &mut |step| asks |= matches!(step, Step::Query { .. }));
+        asks
     }
+
+    /// The literal path of the request that it waits for. Without one it waits for no request, or for any.
+    pub fn path(&self) -> Option<&str> {
+        self.when.iter().find_map(Pattern::path)
+    }
+
+    /// Every call: those of the steps' `else`, of `then`, and of `else (error)`.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        let otherwise = self.otherwise.iter().flat_map(|otherwise| &otherwise.calls);
+        self.elses.iter().chain(&self.then).chain(otherwise)
+    }
+}
+
+/// Calls `visit` with every step, and with those that a `collect` runs; from top to bottom.
+pub fn walk<'a>(steps: &'a [Step], visit: &mut impl FnMut(&'a Step)) {
+    for step in steps {
+        visit(step);
+        if let Step::Collect { body, .. } = step {
+            walk(body, visit);
+        }
+    }
+}
+
+/// The variables that calls use, in ascending order.
+pub fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Vec<Slot> {
+    let mut used = BTreeSet::new();
+    for arg in calls.into_iter().flat_map(|call| &call.args) {
+        arg.value.variables(&mut |slot| {
+            used.insert(slot);
+        });
+    }
+    used.into_iter().collect()
 }
 
 /// `else (outs)` and its calls.
@@ -152,6 +181,22 @@ pub struct Pattern {
     pub input: Vec<Match>,
     /// What it demands of the output.
     pub output: Vec<Match>,
+}
+
+impl Pattern {
+    /// Whether it waits for a request.
+    pub fn is_request(&self) -> bool {
+        &*self.concept == REQUESTING && &*self.action == REQUEST
+    }
+
+    /// The literal path, if it waits for a request of one.
+    pub fn path(&self) -> Option<&str> {
+        let mut input = self.input.iter().filter(|_| self.is_request());
+        input.find_map(|demand| match &demand.test {
+            Test::Literal(Value::String(path)) if &*demand.key == "path" => Some(path.as_str()),
+            _ => None,
+        })
+    }
 }
 
 /// The two kinds of completion.

@@ -75,6 +75,26 @@ pub fn canonical(value: &Value) -> String {
     text
 }
 
+/// As [`canonical`], of an object.
+pub fn canonical_object(object: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    write_object(object, &mut text);
+    text
+}
+
+fn write_object(object: &Map<String, Value>, text: &mut String) {
+    let mut keys: Vec<&String> = object.keys().collect();
+    keys.sort_unstable();
+    text.push('{');
+    for (index, key) in keys.into_iter().enumerate() {
+        text.push_str(if index == 0 { "" } else { "," });
+        text.push_str(&Value::String(key.clone()).to_string());
+        text.push(':');
+        write_canonical(object.get(key).unwrap_or(&Value::Null), text);
+    }
+    text.push('}');
+}
+
 fn write_canonical(value: &Value, text: &mut String) {
     match value {
         Value::Number(number) => text.push_str(&canonical_number(number)),
@@ -86,18 +106,7 @@ fn write_canonical(value: &Value, text: &mut String) {
             }
             text.push(']');
         }
-        Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort_unstable();
-            text.push('{');
-            for (index, key) in keys.into_iter().enumerate() {
-                text.push_str(if index == 0 { "" } else { "," });
-                text.push_str(&Value::String(key.clone()).to_string());
-                text.push(':');
-                write_canonical(map.get(key).unwrap_or(&Value::Null), text);
-            }
-            text.push('}');
-        }
+        Value::Object(object) => write_object(object, text),
         other => text.push_str(&other.to_string()),
     }
 }

@@ -6,7 +6,7 @@ use super::expressions::can_be;
 use super::uses::{Use, Where};
 use super::variables::Origin;
 use super::{Rule, type_of};
-use crate::diagnostics::{COLLECT, Diagnostic, MISPLACED_ELSE, UNKNOWN_CONCEPT, UNKNOWN_QUERY, WRONG_TYPE};
+use crate::diagnostics::{COLLECT, Diagnostic, MISPLACED_ELSE, UNKNOWN_QUERY, WRONG_TYPE};
 use crate::expr::Operator;
 use crate::names::is_query;
 use crate::program::{Call, Gathered, Join, Match, Query, Slot, Step};
@@ -186,16 +186,7 @@ impl Rule<'_> {
     }
 
     fn query_spec(&mut self, concept: &Ident, query: &Ident) -> Option<QuerySpec> {
-        let Some(spec) = self.concept(concept) else {
-            let diagnostic = Diagnostic::error(
-                UNKNOWN_CONCEPT,
-                concept.span,
-                format!("no spec declares the concept `{}`", concept.text),
-            );
-            self.diagnostics
-                .push(diagnostic.suggest(&concept.text, self.concept_names()));
-            return None;
-        };
+        let spec = self.concept(concept)?;
         if !is_query(&query.text) {
             // The parser has said so.
             return None;

@@ -158,13 +158,14 @@ impl Flow {
         let key = index.key(&logged.concept, &logged.action);
         let site = self.calls.get(&logged.id).copied();
         let is_record = index.is_record(key);
-        let cause = match site {
-            Some(site) => self.log.get(site.cause).map(|cause| cause.depth + 1),
+        let recorded = if is_record { self.recorded_cause(&logged) } else { None };
+        let depth_of = |number: usize| self.log.get(number).map_or(0, |cause| cause.depth);
+        let depth = match (site, recorded) {
+            (Some(site), _) => depth_of(site.cause) + 1,
             // A record stands beside its cause; what it leads to is one deeper, as for any other firing.
-            None if is_record => self.recorded_cause(&logged).map(|cause| cause.depth),
-            None => None,
+            (None, Some(cause)) => depth_of(cause),
+            (None, None) => 0,
         };
-        let depth = cause.unwrap_or(0);
         if logged.id == self.id.root() {
             self.context = logged.context;
         }
@@ -198,7 +199,7 @@ impl Flow {
             return;
         }
         if is_record {
-            self.take_record(index, number);
+            self.take_record(index, number, recorded.is_some());
         } else {
             self.fire(index, limits, number, key);
             self.go_on(index, number, site);

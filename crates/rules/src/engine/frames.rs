@@ -7,13 +7,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use concert_wire::envelope::{Object, encode};
-use concert_wire::value::canonical;
+use concert_wire::value::{canonical, canonical_object};
 use hashbrown::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::matching::{self, Bindings};
-use crate::program::{Arg, Gathered, Join, Query, Slot, Step, Sync};
+use crate::program::{Arg, Gathered, Join, Query, Slot, Step, Sync, used};
 
 /// The variables of a rule, by slot. Frames of one firing share their values.
 pub(super) type Frame = Vec<Option<Arc<Value>>>;
@@ -37,8 +37,7 @@ pub struct Question {
 impl Question {
     /// The same for questions that are the same.
     fn key(&self) -> String {
-        let input = Value::Object(self.input.clone());
-        format!("{}.{} {}", self.concept, self.query, canonical(&input))
+        format!("{}.{} {}", self.concept, self.query, canonical_object(&self.input))
     }
 }
 
@@ -58,7 +57,7 @@ impl Answers {
 }
 
 /// What follows in a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Sequence {
     /// The calls of `then`, and those of `else (error)`.
     Then,
@@ -89,6 +88,7 @@ pub(super) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> 
         answers,
         most,
         missing: Vec::new(),
+        waiting: 0,
         otherwise: Vec::new(),
     };
     let left = run.steps(&sync.steps, vec![frame])?;
@@ -96,23 +96,21 @@ pub(super) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> 
         return Err(Stop::Ask(run.missing));
     }
     let mut ended = Vec::new();
+    let is_alone = run.otherwise.len() + left.len() == 1;
     let mut seen = HashSet::new();
     let mut end = |sequence, frame: &Frame, kept: &[Slot]| {
         let frame = project(frame, kept);
-        let values = frame
-            .iter()
-            .map(|value| value.as_deref().cloned().unwrap_or(Value::Null));
-        let number = match sequence {
-            Sequence::Then => None,
-            Sequence::Else(number) => Some(number),
+        let values = || {
+            let values = frame.iter().map(|value| value.as_deref().cloned());
+            values.map(Option::unwrap_or_default).collect()
         };
-        if seen.insert((number, canonical(&values.collect()))) {
+        if is_alone || seen.insert((sequence, canonical(&values()))) {
             ended.push(Ended { sequence, frame });
         }
     };
     for (number, frame) in &run.otherwise {
         if let Some(call) = sync.elses.get(*number) {
-            end(Sequence::Else(*number), frame, &used(&call.args));
+            end(Sequence::Else(*number), frame, &used([call]));
         }
     }
     for frame in &left {
@@ -122,14 +120,6 @@ pub(super) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> 
         return Err(Stop::TooMany);
     }
     Ok(ended)
-}
-
-fn used(args: &[Arg]) -> Vec<Slot> {
-    let mut slots = Vec::new();
-    for arg in args {
-        arg.value.variables(&mut |slot| slots.push(slot));
-    }
-    slots
 }
 
 fn project(frame: &Frame, kept: &[Slot]) -> Frame {
@@ -181,6 +171,8 @@ struct Run<'a> {
     answers: &'a Answers,
     most: usize,
     missing: Vec<Question>,
+    /// How many frames wait for an answer; several may wait for one.
+    waiting: usize,
     /// The frames that ended in the `else` of a step.
     otherwise: Vec<(usize, Frame)>,
 }
@@ -239,7 +231,12 @@ impl Run<'_> {
             Step::Collect { body, gathered, into } => {
                 let mut inner = 0;
                 for frame in frames {
+                    let waiting = self.waiting;
                     let found = self.steps(body, vec![frame.clone()])?;
+                    if self.waiting > waiting {
+                        // The list is not complete: what follows must not be asked of a part of it.
+                        continue;
+                    }
                     inner += found.len();
                     if inner > self.most {
                         return Err(Stop::TooMany);
@@ -255,6 +252,7 @@ impl Run<'_> {
     fn query(&mut self, join: Join, query: &Query, otherwise: Option<usize>, frame: Frame, left: &mut Vec<Frame>) {
         let question = question(query, &bindings(&frame));
         let Some(rows) = self.answers.get(&question) else {
+            self.waiting += 1;
             if !self.missing.contains(&question) {
                 self.missing.push(question);
             }

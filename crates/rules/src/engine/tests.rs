@@ -31,6 +31,7 @@ queries
     _stock (item: String) : (count: Number)
     _owner (item: String) : (user: User)?
     _tags (item: String) : (tag: String)*
+    _all (tags: seq of String) : (tag: String)*
     _friends (user: User) : (friend: User)*
     _events (user: User) : (event: String)*
 ";

@@ -25,9 +25,8 @@ impl Flow {
         let Some(entry) = self.log.get(number) else {
             return Vec::new();
         };
-        let halted = self.halted.as_ref().filter(|(from, _)| *from <= number);
-        let mut found: Vec<Invocation> = match halted {
-            Some((_, halt)) => self.halt_response(index, number, halt).into_iter().collect(),
+        let mut found: Vec<Invocation> = match self.halted_at(number) {
+            Some(halt) => self.halt_response(index, number, halt).into_iter().collect(),
             None if entry.due.is_empty() && entry.undecided.is_empty() => {
                 self.fault_response(index, number).into_iter().collect()
             }

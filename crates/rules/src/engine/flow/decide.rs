@@ -19,17 +19,15 @@ pub(in crate::engine) enum Decision {
 }
 
 impl Flow {
-    /// The entry that a record is of, if its id says so, too.
-    pub(super) fn recorded_cause(&self, record: &Logged) -> Option<&Entry> {
+    /// The number of the entry that a record is of, if its id says so, too.
+    pub(super) fn recorded_cause(&self, record: &Logged) -> Option<usize> {
         let cause = record::cause(&record.body).filter(|cause| cause.firing_record() == record.id)?;
-        self.log.get(*self.by_id.get(&cause)?)
+        self.by_id.get(&cause).copied()
     }
 
-    /// Makes the calls of a firing record due.
-    pub(super) fn take_record(&mut self, index: &Index, number: usize) {
+    /// Makes the calls of a firing record due, if it is `known` of which entry it is.
+    pub(super) fn take_record(&mut self, index: &Index, number: usize, known: bool) {
         let Some(entry) = self.log.get(number) else { return };
-        let cause = record::cause(&entry.body).filter(|cause| cause.firing_record() == entry.id);
-        let known = cause.is_some_and(|cause| self.by_id.contains_key(&cause));
         let content = record::decode(&entry.body, |name| index.sync_named(name)).filter(|_| known);
         match content {
             None => {
@@ -51,17 +49,17 @@ impl Flow {
 
     /// Whether rules that ask queries wait for a decision at the completion `seq`.
     pub(in crate::engine) fn is_undecided(&self, seq: u64) -> bool {
-        let Some(entry) = self.number(seq).and_then(|number| self.log.get(number)) else {
-            return false;
-        };
-        !entry.undecided.is_empty()
-            && !self.is_halted_at(entry.seq)
-            && !self.by_id.contains_key(&entry.id.firing_record())
+        let Some(number) = self.number(seq) else { return false };
+        let entry = self.log.get(number).filter(|entry| !entry.undecided.is_empty());
+        entry.is_some_and(|entry| {
+            self.halted_at(number).is_none() && !self.by_id.contains_key(&entry.id.firing_record())
+        })
     }
 
-    fn is_halted_at(&self, seq: u64) -> bool {
-        let from = self.halted.as_ref().and_then(|(from, _)| self.log.get(*from));
-        from.is_some_and(|from| from.seq <= seq)
+    /// Why nothing fires at this entry.
+    pub(super) fn halted_at(&self, number: usize) -> Option<&Halt> {
+        let (from, halt) = self.halted.as_ref()?;
+        (*from <= number).then_some(halt)
     }
 
     /// Why the message `seq` is a dead letter.

@@ -359,3 +359,36 @@ fn a_query_that_is_not_answered_is_asked_again_when_the_completion_comes_again()
     let found = bench.deliver(logged);
     super::check(&bench, &found, &["Shop.note {\"text\":\"book\"}"]);
 }
+
+#[test]
+fn nothing_is_asked_of_a_list_that_is_not_complete_yet() {
+    let rule = format!(
+        "sync R\nwhen\n    {REQUEST}\nwhere\n    each one in list\n    Shop._tags (item: \"all\") : (tag)\n    collect tag as tags\n    \
+         some Shop._all (tags)\nthen\n    Shop.note (text: item)\n"
+    );
+    let mut bench = Bench::new(&rule);
+    let root = bench.flow.root();
+    let input = json!({"path": "/go", "item": "book", "list": [1, 2]});
+    let logged = bench.logged(
+        "Requesting.request",
+        root,
+        input,
+        json!({ "request": root.to_string() }),
+    );
+    // Both frames wait for one answer; of the list that it makes nothing is asked before.
+    let effects = bench.engine.step(Event::Delivered(logged.clone()));
+    let [Effect::Ask { question, seq, .. }] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(&*question.query, "_tags");
+    let (question, seq) = (question.clone(), *seq);
+    let rows = vec![json!({"tag": "a"}).as_object().unwrap().clone()];
+    let effects = bench.engine.step(Event::Answered { seq, question, rows });
+    let [Effect::Ask { question, .. }] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(
+        (&*question.query, &question.input["tags"]),
+        ("_all", &json!(["a"]))
+    );
+}
