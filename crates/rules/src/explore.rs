@@ -25,7 +25,7 @@ pub(crate) use self::moments::{Moment, Told};
 pub(crate) use self::questions::Site;
 use self::run::Runner;
 pub(crate) use self::run::{Run, Schedule};
-pub(crate) use self::scope::{Rules, Scope, calls, can_match, ends, literal_path, name};
+pub(crate) use self::scope::{Rules, Scope, can_match, ends, name};
 pub(crate) use self::words::{is_answer, story};
 
 /// Runs of one path; past that it is not explored any further.

@@ -74,7 +74,6 @@ impl Parser<'_> {
             }),
             doc,
             when: Vec::new(),
-            where_word: None,
             steps: Vec::new(),
             then: Vec::new(),
             otherwise: None,
@@ -102,10 +101,7 @@ impl Parser<'_> {
             self.take_heading(part);
             let (is_empty, what) = match part {
                 Heading::When => (self.lines(false, &mut sync.when, Self::pattern), "pattern"),
-                Heading::Where => {
-                    sync.where_word = Some(word);
-                    (self.lines(true, &mut sync.steps, Self::step), "step")
-                }
+                Heading::Where => (self.lines(true, &mut sync.steps, Self::step), "step"),
                 Heading::Then => (self.lines(false, &mut sync.then, Self::call), "call"),
                 Heading::Else | Heading::Sync => (self.otherwise(sync), "call"),
             };

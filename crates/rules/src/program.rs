@@ -83,6 +83,18 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Calls `visit` with every expression that the step evaluates itself.
+    pub fn expressions(&self, visit: &mut impl FnMut(&Expr)) {
+        match self {
+            Self::Query { query, .. } => query.args.iter().for_each(|arg| visit(&arg.value)),
+            Self::Let(_, value) | Self::Each(_, value) => visit(value),
+            Self::Filter { condition, .. } => visit(condition),
+            Self::Collect { .. } => {}
+        }
+    }
+}
+
 /// What a query's rows do to a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {

@@ -22,8 +22,6 @@ pub struct SyncDef {
     pub doc: Vec<String>,
     /// The patterns.
     pub when: Vec<PatternDef>,
-    /// The word `where`, if it stands there.
-    pub where_word: Option<Span>,
     /// The steps of `where`.
     pub steps: Vec<StepDef>,
     /// The calls.

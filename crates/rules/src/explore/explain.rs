@@ -6,7 +6,7 @@ use concert_wire::routes::Route;
 
 use super::moments::{Moment, Told};
 use super::run::{Run, Schedule};
-use super::scope::{Rules, literal_path, name};
+use super::scope::{Rules, name};
 use super::words::{answer_keys, is_answer, list, status};
 use crate::graph::{UnknownPath, unknown};
 use crate::program::Program;
@@ -31,7 +31,7 @@ pub fn explain(program: &Program, path: &str, base: &str) -> Result<String, Unkn
     let mut text = format!("POST {base}{path} takes {}.\n\n", takes(route, &names));
     tree.tell(&Telling { program }, None).write(0, &mut text);
     let rules = program.syncs.iter().enumerate();
-    let others = rules.filter(|(rule, sync)| literal_path(sync) == Some(path) && !fired.contains(rule));
+    let others = rules.filter(|(rule, sync)| sync.path() == Some(path) && !fired.contains(rule));
     let others: Vec<String> = others.map(|(_, sync)| sync.name.to_string()).collect();
     if is_complete && !others.is_empty() {
         let others = list(&others);

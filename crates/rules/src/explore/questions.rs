@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::text::Shown;
 use crate::expr::{Expr, Operator};
-use crate::program::{Arg, Call, Gathered, Join, Match, Otherwise, Query, Slot, Step, Sync, Test};
+use crate::program::{Arg, Call, Gathered, Join, Match, Otherwise, Query, Slot, Step, Sync, Test, walk};
 
 /// Whether a comparison holds.
 pub(super) const JUDGE: &str = "_judge";
@@ -60,6 +60,19 @@ impl Site {
             0 => Self::Then(number),
             1 => Self::Otherwise(number),
             _ => Self::Else(number),
+        })
+    }
+
+    /// The places of all calls of a rule, with the calls.
+    pub(crate) fn all(sync: &Sync) -> impl Iterator<Item = (Self, &Call)> {
+        let (elses, then) = (sync.elses.len(), sync.then.len());
+        sync.calls().enumerate().map(move |(number, call)| {
+            let site = match number {
+                number if number < elses => Self::Else(number),
+                number if number < elses + then => Self::Then(number - elses),
+                number => Self::Otherwise(number - elses - then),
+            };
+            (site, call)
         })
     }
 
@@ -385,18 +398,21 @@ fn decides(steps: &[Step], slot: Slot) -> bool {
         expr.variables(&mut |used| found |= used == slot);
         found
     };
-    steps.iter().any(|step| match step {
-        Step::Query { query, .. } => {
-            query.args.iter().any(|arg| reads(&arg.value)) || query.output.iter().any(|out| out.slot() == Some(slot))
-        }
-        Step::Let(_, value) | Step::Each(_, value) => reads(value),
-        Step::Filter { condition, .. } => reads(condition),
-        Step::Collect { body, gathered, .. } => {
-            let gathers = match gathered {
-                Gathered::Values(gathered) => *gathered == slot,
-                Gathered::Records(fields) => fields.iter().any(|(_, gathered)| *gathered == slot),
-            };
-            gathers || decides(body, slot)
-        }
-    })
+    let mut decides = false;
+    walk(steps, &mut |step| {
+        step.expressions(&mut |expr| decides |= reads(expr));
+        decides |= match step {
+            Step::Query { query, .. } => query.output.iter().any(|out| out.slot() == Some(slot)),
+            Step::Collect {
+                gathered: Gathered::Values(gathered),
+                ..
+            } => *gathered == slot,
+            Step::Collect {
+                gathered: Gathered::Records(fields),
+                ..
+            } => fields.iter().any(|(_, gathered)| *gathered == slot),
+            Step::Let(..) | Step::Each(..) | Step::Filter { .. } => false,
+        };
+    });
+    decides
 }

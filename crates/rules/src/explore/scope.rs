@@ -84,29 +84,6 @@ pub(crate) fn name(concept: &str, action: &str) -> String {
     format!("{concept}.{action}")
 }
 
-/// The literal path that a rule waits for.
-pub(crate) fn literal_path(sync: &Sync) -> Option<&str> {
-    sync.when.iter().find_map(request_path)
-}
-
-fn is_request(pattern: &Pattern) -> bool {
-    &*pattern.concept == REQUESTING && &*pattern.action == REQUEST
-}
-
-fn request_path(pattern: &Pattern) -> Option<&str> {
-    let mut input = pattern.input.iter().filter(|_| is_request(pattern));
-    input.find_map(|demand| match &demand.test {
-        Test::Literal(Value::String(path)) if &*demand.key == "path" => Some(path.as_str()),
-        _ => None,
-    })
-}
-
-/// Every call of a rule.
-pub(crate) fn calls(sync: &Sync) -> impl Iterator<Item = &Call> {
-    let otherwise = sync.otherwise.iter().flat_map(|otherwise| &otherwise.calls);
-    sync.elses.iter().chain(&sync.then).chain(otherwise)
-}
-
 impl<'a> Rules<'a> {
     pub(crate) fn new(program: &'a Program) -> Self {
         let of = |spec: &'a ConceptSpec| spec.actions.iter().map(move |action| (spec, action));
@@ -116,7 +93,7 @@ impl<'a> Rules<'a> {
         let mut by_path: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut pathless = Vec::new();
         for (number, sync) in program.syncs.iter().enumerate() {
-            match literal_path(sync) {
+            match sync.path() {
                 Some(path) => by_path.entry(path.to_owned()).or_default().push(number),
                 None => pathless.push(number),
             }
@@ -194,7 +171,7 @@ impl<'a> Rules<'a> {
                 if !actions.all(|action| called.contains(&action)) {
                     return true;
                 }
-                called.extend(calls(sync).map(|call| (&*call.concept, &*call.action)));
+                called.extend(sync.calls().map(|call| (&*call.concept, &*call.action)));
                 reached.push(*number);
                 false
             });
@@ -209,7 +186,7 @@ impl<'a> Rules<'a> {
     fn restricted(&self, rules: &[usize], syncs: &[&Sync]) -> Program {
         let patterns = syncs.iter().flat_map(|sync| &sync.when);
         let mut named: HashSet<(&str, &str)> = patterns.map(|pattern| (&*pattern.concept, &*pattern.action)).collect();
-        let calls = syncs.iter().flat_map(|sync| calls(sync));
+        let calls = syncs.iter().flat_map(|sync| sync.calls());
         named.extend(calls.map(|call| (&*call.concept, &*call.action)));
         let concepts = self.program.concepts.iter().map(|spec| {
             let actions = spec.actions.iter();

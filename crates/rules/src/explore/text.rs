@@ -4,28 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::expr::{Expr, Operator};
+use crate::parser::LEVELS;
 
 /// An expression, with the names of its variables.
 pub(super) struct Shown<'a>(pub(super) &'a Expr, pub(super) &'a [Arc<str>]);
 
 /// As it is written.
-pub(super) const fn operator(operator: Operator) -> &'static str {
-    match operator {
-        Operator::Or => "or",
-        Operator::And => "and",
-        Operator::Equal => "==",
-        Operator::Unequal => "!=",
-        Operator::Less => "<",
-        Operator::LessOrEqual => "<=",
-        Operator::Greater => ">",
-        Operator::GreaterOrEqual => ">=",
-        Operator::In => "in",
-        Operator::Default => "??",
-        Operator::Add => "+",
-        Operator::Subtract => "-",
-        Operator::Multiply => "*",
-        Operator::Divide => "/",
-    }
+pub(super) fn operator(operator: Operator) -> &'static str {
+    let mut all = LEVELS.iter().flat_map(|(operators, _)| *operators);
+    let found = all.find(|(_, known)| *known == operator);
+    found.map_or("?", |(text, _)| text)
 }
 
 /// What binds tighter has the higher number, as in the grammar.

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use concert_wire::{REQUEST, REQUESTING, RESPOND};
+use concert_wire::{REQUESTING, RESPOND};
 
-use super::reach::path_of;
 use super::{Graph, Link, LinkKind, Name, Place};
-use crate::program::{Call, Outcome, Pattern, Step, Sync};
+use crate::program::{Call, Outcome, Pattern, Step, Sync, walk};
 
 /// The graph of these rules. With `only`, every request is one of that path.
 pub(super) fn build(title: String, syncs: &[Arc<Sync>], only: Option<&str>) -> Graph {
@@ -30,7 +29,7 @@ pub(super) fn build(title: String, syncs: &[Arc<Sync>], only: Option<&str>) -> G
     // Path by path, so that what belongs together stands together in the texts.
     let mut scoped: Vec<(Option<Arc<str>>, &Arc<Sync>)> = syncs
         .iter()
-        .map(|sync| (only.map(Arc::from).or_else(|| path_of(sync)), sync))
+        .map(|sync| (only.map(Arc::from).or_else(|| sync.path().map(Arc::from)), sync))
         .collect();
     scoped.sort_by(|(a, _), (b, _)| (a.is_none(), a).cmp(&(b.is_none(), b)));
     for (path, sync) in scoped {
@@ -82,7 +81,7 @@ impl Builder {
 
     fn source(&mut self, path: &Option<Arc<str>>, pattern: &Pattern) -> usize {
         let name = Name::new(&pattern.concept, &pattern.action);
-        if name.is(REQUESTING, REQUEST) {
+        if pattern.is_request() {
             return self.place(Place::Request(path.clone()));
         }
         let action = self.place(Place::Action(name.clone()));
@@ -129,17 +128,13 @@ impl Builder {
 /// The queries of the steps, each once, in the order in which they are asked first.
 fn queries(steps: &[Step]) -> Vec<Name> {
     let mut found: Vec<Name> = Vec::new();
-    for step in steps {
-        let names = match step {
-            Step::Query { query, .. } => vec![Name::new(&query.concept, &query.name)],
-            Step::Collect { body, .. } => queries(body),
-            Step::Let(..) | Step::Each(..) | Step::Filter { .. } => vec![],
-        };
-        for name in names {
+    walk(steps, &mut |step| {
+        if let Step::Query { query, .. } = step {
+            let name = Name::new(&query.concept, &query.name);
             if !found.contains(&name) {
                 found.push(name);
             }
         }
-    }
+    });
     found
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::places::Places;
 use crate::diagnostics::{CYCLE, Diagnostic};
-use crate::explore::{Site, calls, can_match, name};
+use crate::explore::{Site, can_match, name};
 use crate::program::{Pattern, Program, Sync};
 
 /// The cycles of all paths, by the rules that they go through.
@@ -32,7 +32,7 @@ impl Cycles {
         }
         let mut next: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for (number, sync) in rules.iter().filter_map(|number| Some((*number, rule(*number)?))) {
-            for call in calls(sync) {
+            for call in sync.calls() {
                 let patterns = waiting.get(&(&*call.concept, &*call.action)).into_iter().flatten();
                 let led = patterns
                     .filter(|(_, pattern)| can_match(call, pattern))
@@ -67,14 +67,14 @@ impl Cycles {
                 .filter_map(|rule| Some(&**program.syncs.get(*rule)?))
                 .collect();
             let pairs = syncs.iter().zip(syncs.iter().cycle().skip(1));
-            let links: Vec<(&Sync, String, usize)> = pairs.filter_map(|(from, to)| link(from, to)).collect();
+            let links: Vec<(&Sync, String, Site)> = pairs.filter_map(|(from, to)| link(from, to)).collect();
             let Some((_, last, _)) = links.last() else { continue };
             let round = links.iter().fold(last.clone(), |round, (rule, action, _)| {
                 format!("{round} -> {} -> {action}", rule.name)
             });
             let message = format!("these rules lead back to where they began: {round}");
             let span = match links.first() {
-                Some((rule, _, number)) => places.call(first, site(rule, *number)),
+                Some((_, _, site)) => places.call(first, *site),
                 None => places.name(first),
             };
             let diagnostic = Diagnostic::warning(CYCLE, span, message);
@@ -110,22 +110,9 @@ fn shortest(next: &BTreeMap<usize, BTreeSet<usize>>, start: usize) -> Option<Vec
     None
 }
 
-/// The call of a rule that leads to another: the action, and the call's number.
-fn link<'a>(from: &'a Sync, to: &Sync) -> Option<(&'a Sync, String, usize)> {
-    let leads = |pattern: &Pattern| calls(from).position(|call| can_match(call, pattern));
-    let number = to.when.iter().find_map(leads)?;
-    let call = calls(from).nth(number)?;
-    Some((from, name(&call.concept, &call.action), number))
-}
-
-/// The place of a call by its number among all calls of a rule.
-fn site(sync: &Sync, number: usize) -> Site {
-    let (elses, then) = (sync.elses.len(), sync.then.len());
-    if number < elses {
-        Site::Else(number)
-    } else if number < elses + then {
-        Site::Then(number - elses)
-    } else {
-        Site::Otherwise(number - elses - then)
-    }
+/// The call of a rule that leads to another: the action, and where the call stands.
+fn link<'a>(from: &'a Sync, to: &Sync) -> Option<(&'a Sync, String, Site)> {
+    let leads = |pattern: &Pattern| Site::all(from).find(|(_, call)| can_match(call, pattern));
+    let (site, call) = to.when.iter().find_map(leads)?;
+    Some((from, name(&call.concept, &call.action), site))
 }

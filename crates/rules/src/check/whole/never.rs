@@ -5,7 +5,7 @@
 use super::Explored;
 use super::places::Places;
 use crate::diagnostics::{Diagnostic, NEVER_FIRES};
-use crate::explore::{ends, literal_path, name};
+use crate::explore::{ends, name};
 use crate::program::{Outcome, Program, Sync};
 
 /// The rules of a path that fired in no run.
@@ -15,9 +15,7 @@ pub(super) fn suspects<'a>(
 ) -> impl Iterator<Item = (usize, &'a Sync)> {
     let rules = program.syncs.iter().map(|sync| &**sync).enumerate();
     rules.filter(|(rule, sync)| {
-        literal_path(sync) == Some(&explored.scope.path)
-            && !explored.fired.contains(rule)
-            && !waits_for_a_fault(program, sync)
+        sync.path() == Some(&explored.scope.path) && !explored.fired.contains(rule) && !waits_for_a_fault(program, sync)
     })
 }
 

@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use concert_wire::{REQUEST, REQUESTING};
-
 use crate::diagnostics::Kind;
-use crate::explore::{Site, literal_path};
-use crate::program::{Pattern, Program, Sync};
+use crate::explore::Site;
+use crate::program::{Pattern, Program};
 use crate::source::Span;
 use crate::syntax::{CallDef, StepKind, SyncDef};
 
@@ -48,7 +46,7 @@ impl<'a> Places<'a> {
     /// As `allows`, said above any rule of a path.
     pub(super) fn path_allows(&self, path: &str, kind: Kind) -> bool {
         let rules = self.program.syncs.iter().enumerate();
-        let mut of_path = rules.filter(|(_, sync)| literal_path(sync) == Some(path));
+        let mut of_path = rules.filter(|(_, sync)| sync.path() == Some(path));
         of_path.any(|(rule, _)| self.allows(rule, kind))
     }
 
@@ -100,13 +98,11 @@ impl<'a> Places<'a> {
 
     /// Where a rule waits for a request for a path.
     pub(super) fn path(&self, path: &str) -> Span {
-        let waits = |sync: &Sync| literal_path(sync) == Some(path);
-        let Some(rule) = self.program.syncs.iter().position(|sync| waits(sync)) else {
+        let Some(rule) = self.program.syncs.iter().position(|sync| sync.path() == Some(path)) else {
             return NOWHERE;
         };
-        let is_request = |pattern: &Pattern| &*pattern.concept == REQUESTING && &*pattern.action == REQUEST;
         let sync = self.program.syncs.get(rule);
-        let at = sync.and_then(|sync| sync.when.iter().position(is_request));
+        let at = sync.and_then(|sync| sync.when.iter().position(Pattern::is_request));
         self.pattern(rule, at.unwrap_or(0))
     }
 }

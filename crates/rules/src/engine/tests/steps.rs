@@ -387,8 +387,5 @@ fn nothing_is_asked_of_a_list_that_is_not_complete_yet() {
     let [Effect::Ask { question, .. }] = &effects[..] else {
         panic!("{effects:?}");
     };
-    assert_eq!(
-        (&*question.query, &question.input["tags"]),
-        ("_all", &json!(["a"]))
-    );
+    assert_eq!((&*question.query, &question.input["tags"]), ("_all", &json!(["a"])));
 }

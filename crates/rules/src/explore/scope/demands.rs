@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use concert_wire::routes::RouteTable;
 use concert_wire::{REQUEST, REQUESTING};
 
-use super::{Demand, Key, Place, Side, calls, is_request, name, request_path};
+use super::{Demand, Key, Place, Side, name};
 use crate::expr::Expr;
-use crate::program::{Pattern, Slot, Step, Sync, Test};
+use crate::program::{Pattern, Slot, Step, Sync, Test, walk};
 
 fn place(pattern: &Pattern, side: Side, key: &str) -> Place {
     Place {
@@ -45,7 +45,7 @@ pub(super) fn demands(syncs: &[&Sync]) -> HashMap<Place, Demand> {
             }
         }
         queried(&sync.steps, &mut demands);
-        for call in calls(sync) {
+        for call in sync.calls() {
             for out in &call.outs {
                 let place = Place {
                     action: name(&call.concept, &call.action),
@@ -60,22 +60,17 @@ pub(super) fn demands(syncs: &[&Sync]) -> HashMap<Place, Demand> {
 }
 
 fn queried(steps: &[Step], demands: &mut HashMap<Place, Demand>) {
-    for step in steps {
-        match step {
-            Step::Query { query, .. } => {
-                for demand in &query.output {
-                    let place = Place {
-                        action: name(&query.concept, &query.name),
-                        side: Side::Output,
-                        key: demand.key.to_string(),
-                    };
-                    demands.entry(place).or_default();
-                }
-            }
-            Step::Collect { body, .. } => queried(body, demands),
-            _ => {}
+    walk(steps, &mut |step| {
+        let Step::Query { query, .. } = step else { return };
+        for demand in &query.output {
+            let place = Place {
+                action: name(&query.concept, &query.name),
+                side: Side::Output,
+                key: demand.key.to_string(),
+            };
+            demands.entry(place).or_default();
         }
-    }
+    });
 }
 
 pub(super) fn keys(path: &str, routes: &RouteTable, syncs: &[&Sync], demands: &HashMap<Place, Demand>) -> Vec<Key> {
@@ -88,8 +83,8 @@ pub(super) fn keys(path: &str, routes: &RouteTable, syncs: &[&Sync], demands: &H
     let patterns = syncs
         .iter()
         .flat_map(|sync| &sync.when)
-        .filter(|pattern| is_request(pattern));
-    let patterns = patterns.filter(|request| request_path(request).is_none_or(|found| found == path));
+        .filter(|pattern| pattern.is_request());
+    let patterns = patterns.filter(|request| request.path().is_none_or(|found| found == path));
     let mut names: Vec<&str> = patterns
         .flat_map(|request| &request.input)
         .map(|named| &*named.key)
@@ -106,8 +101,8 @@ pub(super) fn keys(path: &str, routes: &RouteTable, syncs: &[&Sync], demands: &H
         let mut is_demanded = false;
         let mut decides = demand.is_some_and(|demand| !demand.joins.is_empty() || !demand.literals.is_empty());
         for sync in syncs {
-            let requests = sync.when.iter().filter(|pattern| is_request(pattern));
-            let requests = requests.filter(|request| request_path(request).is_none_or(|found| found == path));
+            let requests = sync.when.iter().filter(|pattern| pattern.is_request());
+            let requests = requests.filter(|request| request.path().is_none_or(|found| found == path));
             for named in requests
                 .flat_map(|request| &request.input)
                 .filter(|named| *named.key == **name)
@@ -135,22 +130,17 @@ fn reads(steps: &[Step], slot: Slot) -> bool {
 }
 
 fn joins(steps: &[Step], slot: Slot) -> bool {
-    steps.iter().any(|step| match step {
-        Step::Query { query, .. } => query.output.iter().any(|out| out.slot() == Some(slot)),
-        Step::Collect { body, .. } => joins(body, slot),
-        _ => false,
-    })
+    let mut joins = false;
+    walk(steps, &mut |step| {
+        if let Step::Query { query, .. } = step {
+            joins |= query.output.iter().any(|out| out.slot() == Some(slot));
+        }
+    });
+    joins
 }
 
 fn expressions(steps: &[Step], visit: &mut impl FnMut(&Expr)) {
-    for step in steps {
-        match step {
-            Step::Query { query, .. } => query.args.iter().for_each(|arg| visit(&arg.value)),
-            Step::Let(_, value) | Step::Each(_, value) => visit(value),
-            Step::Filter { condition, .. } => visit(condition),
-            Step::Collect { body, .. } => expressions(body, visit),
-        }
-    }
+    walk(steps, &mut |step| step.expressions(visit));
 }
 
 /// The fields that a rule reads, and how deep.
@@ -158,7 +148,9 @@ pub(super) fn fields_of(sync: &Sync, fields: &mut BTreeSet<String>) -> usize {
     let mut deepest = 0;
     let mut look = |expr: &Expr| deepest = deepest.max(field_depth(expr, fields));
     expressions(&sync.steps, &mut look);
-    calls(sync).flat_map(|call| &call.args).for_each(|arg| look(&arg.value));
+    sync.calls()
+        .flat_map(|call| &call.args)
+        .for_each(|arg| look(&arg.value));
     let named = |step: &&Step| matches!(step, Step::Let(_, value) | Step::Each(_, value) if field_depth(value, &mut BTreeSet::new()) > 0);
     deepest + sync.steps.iter().filter(named).count()
 }
