@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use concert_router::RulesArgs;
+use concert_router::{RulesArgs, Texts};
 use concert_rules::diagnostics::{Diagnostic, Severity, Style, render_in};
 use concert_rules::source::SourceFile;
 
@@ -75,7 +75,7 @@ struct Counts {
 }
 
 impl Checked {
-    fn of(concepts: Vec<SourceFile>, syncs: Vec<SourceFile>) -> Self {
+    fn of(Texts { concepts, syncs }: Texts) -> Self {
         match concert_rules::verify(&concepts, &syncs) {
             Ok((program, diagnostics)) => Self {
                 sources: concepts.into_iter().chain(syncs).collect(),
@@ -132,8 +132,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         concepts: of(&args.concepts, "concepts"),
         syncs: of(&args.syncs, "syncs"),
     };
-    let (concepts, syncs) = concert_router::read(&files)?;
-    let checked = Checked::of(concepts, syncs);
+    let checked = Checked::of(concert_router::read(&files)?);
     let text = match args.format {
         Format::Human => format!(
             "{}{}\n",

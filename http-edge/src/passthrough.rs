@@ -8,12 +8,10 @@ use axum::body::Body;
 use axum::http::Response;
 use clap::Args;
 use concert_runtime::bus::Bus;
-use concert_runtime::nats::CoreMessage;
-use concert_wire::envelope::{ERROR, Object, encode};
-use concert_wire::id::FlowId;
+use concert_runtime::service::{self, NoAnswer};
+use concert_wire::envelope::{ERROR, Object};
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::seal::Sealer;
-use concert_wire::{header, subject, value};
 
 use crate::answer;
 use crate::error::EdgeError;
@@ -117,38 +115,22 @@ pub(crate) async fn call(
     body: &Object,
     within: Duration,
 ) -> Result<Response<Body>, EdgeError> {
-    let subject = subject::service(target.concept.as_str(), target.action.as_str());
-    let request = bus.client.request(subject, encode(body).into());
-    let answer = tokio::time::timeout(within, request)
-        .await
-        .map_err(|_| EdgeError::NoAnswer)?
-        .map_err(|_| EdgeError::Unavailable)?;
-    let header = |name| {
-        answer
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get(name))
-            .map(|value| value.as_str())
-    };
-    if let Some(code) = header("Nats-Service-Error-Code") {
-        return Err(refusal(code, header("Nats-Service-Error").unwrap_or_default()));
-    }
-    let flow = header(header::FLOW).and_then(|flow| flow.parse().ok());
-    respond(sealer, flow, &answer)
+    let asked = (target.concept.as_str(), target.action.as_str());
+    let answer = service::ask(bus, asked, None, body, within).await.map_err(refusal)?;
+    let status = if answer.body.contains_key(ERROR) { 400 } else { 200 };
+    Ok(answer::of_output(sealer, answer.flow, answer.body, status))
 }
 
-fn refusal(code: &str, error: &str) -> EdgeError {
-    match code {
-        "400" => EdgeError::BadRequest(error.to_owned()),
-        "504" => EdgeError::NoAnswer,
-        _ => EdgeError::Unavailable,
+fn refusal(no_answer: NoAnswer) -> EdgeError {
+    match no_answer {
+        NoAnswer::TimedOut(_) => EdgeError::NoAnswer,
+        NoAnswer::Refused { code, why } => match code.as_str() {
+            "400" => EdgeError::BadRequest(why),
+            "504" => EdgeError::NoAnswer,
+            _ => EdgeError::Unavailable,
+        },
+        NoAnswer::Unreachable(_) | NoAnswer::Unreadable(_) => EdgeError::Unavailable,
     }
-}
-
-fn respond(sealer: &Sealer, flow: Option<FlowId>, answer: &CoreMessage) -> Result<Response<Body>, EdgeError> {
-    let output = value::object(&answer.payload).map_err(|_| EdgeError::Unavailable)?;
-    let status = if output.contains_key(ERROR) { 400 } else { 200 };
-    Ok(answer::of_output(sealer, flow, output, status))
 }
 
 #[cfg(test)]

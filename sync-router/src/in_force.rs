@@ -1,12 +1,11 @@
 //! The rules in force. Putting them in force is a message in the log; what it says is kept in the KV bucket, too, for when it has gone from the log:
 //! the key `in-force` holds which version came into force where, and `rules.<version>` the texts of a version, from which any router can make it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use concert_rules::engine::{Event, Version};
 use concert_rules::program::Program;
-use concert_rules::source::SourceFile;
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, Published};
 use concert_runtime::nats::{HeaderMap, kv};
@@ -18,7 +17,7 @@ use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::rules::Rules;
+use crate::rules::{Rules, Texts};
 
 /// The key of the history.
 const HISTORY_KEY: &str = "in-force";
@@ -55,23 +54,32 @@ struct Since {
     version: Version,
 }
 
-/// The texts of a version.
-#[derive(Debug, Serialize, Deserialize)]
-struct Texts {
-    concepts: Vec<SourceFile>,
-    syncs: Vec<SourceFile>,
-}
-
 /// Reads and changes what is in force.
 #[derive(Clone)]
 pub(crate) struct InForce {
     bus: Bus,
     bucket: kv::Store,
+    /// The rules that this router has made of its files; what it has need not be fetched.
+    own: Arc<Mutex<Arc<Rules>>>,
 }
 
 impl InForce {
-    pub(crate) fn new(bus: Bus, bucket: kv::Store) -> Self {
-        Self { bus, bucket }
+    pub(crate) fn new(bus: Bus, bucket: kv::Store, own: Arc<Rules>) -> Self {
+        let own = Arc::new(Mutex::new(own));
+        Self { bus, bucket, own }
+    }
+
+    /// This router's own rules, if they are of this version.
+    fn own(&self, version: &str) -> Option<Arc<Rules>> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(own.clone()).filter(|own| own.program.version == version)
+    }
+
+    /// As [`put`](Self::put), of rules that are this router's own from now on.
+    pub(crate) async fn change(&self, rules: Rules) -> Result<bool, InForceError> {
+        let rules = Arc::new(rules);
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = rules.clone();
+        self.put(&rules).await
     }
 
     /// Which version came into force where, and the sequence up to which this is known.
@@ -142,13 +150,9 @@ impl InForce {
     }
 
     async fn keep_texts(&self, rules: &Rules) -> Result<(), InForceError> {
-        let texts = Texts {
-            concepts: rules.concepts.clone(),
-            syncs: rules.syncs.clone(),
-        };
         let key = texts_key(&rules.program.version);
         self.bucket
-            .put(key, encode(&texts).into())
+            .put(key, encode(&rules.texts).into())
             .await
             .map(|_| ())
             .map_err(bus_error)
@@ -160,9 +164,9 @@ impl InForce {
     }
 
     /// Keeps in mind that a version came into force at `seq`, forgets those that no flow of the log can need any more, and tells the edges the paths.
-    pub(crate) async fn adopt(&self, seq: u64, version: &Version, own: &Rules) -> Result<(), InForceError> {
-        if *own.program.version == **version {
-            self.keep_texts(own).await?;
+    pub(crate) async fn adopt(&self, seq: u64, version: &Version) -> Result<(), InForceError> {
+        if let Some(own) = self.own(version) {
+            self.keep_texts(&own).await?;
         }
         let first = streams::log_state(&self.bus).await.map_err(bus_error)?.first_sequence;
         for _ in 0..ATTEMPTS {
@@ -179,7 +183,7 @@ impl InForce {
                 self.bucket.purge(texts_key(&version)).await.map_err(bus_error)?;
             }
             if history.last().is_some_and(|latest| latest.seq == seq) {
-                self.publish_routes(&*self.program(version, own).await?).await?;
+                self.publish_routes(&*self.program(version).await?).await?;
             }
             return Ok(());
         }
@@ -187,8 +191,8 @@ impl InForce {
     }
 
     /// The rules of a version, for the engine.
-    pub(crate) async fn fetch(&self, version: &Version, own: &Rules) -> Event {
-        match self.program(version, own).await {
+    pub(crate) async fn fetch(&self, version: &Version) -> Event {
+        match self.program(version).await {
             Ok(program) => Event::RulesFetched(program),
             Err(error) => {
                 tracing::error!(%error, "flows wait for their rules");
@@ -197,20 +201,18 @@ impl InForce {
         }
     }
 
-    async fn program(&self, version: &Version, own: &Rules) -> Result<Arc<Program>, InForceError> {
-        if *own.program.version == **version {
+    async fn program(&self, version: &Version) -> Result<Arc<Program>, InForceError> {
+        if let Some(own) = self.own(version) {
             return Ok(own.program.clone());
         }
         let texts = self.bucket.get(texts_key(version)).await.map_err(bus_error)?;
         let texts = texts.ok_or_else(|| InForceError::Missing(version.clone()))?;
         let texts: Texts = serde_json::from_slice(&texts).map_err(bus_error)?;
-        match concert_rules::compile(&texts.concepts, &texts.syncs) {
-            Ok((program, _)) => Ok(Arc::new(program)),
-            Err(report) => Err(InForceError::Broken {
-                version: version.clone(),
-                report: report.to_string(),
-            }),
-        }
+        let program = texts.compile().map_err(|report| InForceError::Broken {
+            version: version.clone(),
+            report: report.to_string(),
+        })?;
+        Ok(Arc::new(program))
     }
 }
 

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use concert_rules::diagnostics::Report;
 use concert_rules::program::Program;
 use concert_rules::source::SourceFile;
+use serde::{Deserialize, Serialize};
 
 /// Where rules and specs are.
 #[derive(Debug, Clone, Args)]
@@ -47,23 +49,37 @@ pub enum LoadError {
 pub struct Rules {
     /// What runs.
     pub program: Arc<Program>,
-    /// The texts of the specs.
-    pub concepts: Vec<SourceFile>,
-    /// The texts of the rules.
-    pub syncs: Vec<SourceFile>,
-    /// Where they were read.
+    /// What it was made of.
+    pub texts: Texts,
+    /// Where that was read.
     pub args: RulesArgs,
 }
 
-/// Specs and rules.
-pub type Files = (Vec<SourceFile>, Vec<SourceFile>);
+/// The texts of specs and rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Texts {
+    /// The specs.
+    pub concepts: Vec<SourceFile>,
+    /// The rules.
+    pub syncs: Vec<SourceFile>,
+}
+
+impl Texts {
+    /// Makes rules of them that may run: without a look at whether they answer every request.
+    ///
+    /// # Errors
+    /// Every mistake at its place.
+    pub fn compile(&self) -> Result<Program, Report> {
+        concert_rules::compile(&self.concepts, &self.syncs).map(|(program, _)| program)
+    }
+}
 
 /// Reads and checks all rules and specs.
 ///
 /// # Errors
 /// See [`LoadError`]; every mistake in every file is told at once.
 pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
-    compile(read(args)?, args)
+    verify(read(args)?, args)
 }
 
 /// Reads rules in order to look at them: requests that may stay unanswered are no hindrance, as they are to running them.
@@ -71,33 +87,32 @@ pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
 /// # Errors
 /// See [`LoadError`].
 pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
-    let (concepts, syncs) = read(args)?;
-    let compiled = concert_rules::compile(&concepts, &syncs);
-    compiled.map_or_else(
-        |report| Err(LoadError::Broken(report.to_string())),
-        |(program, _)| Ok(program),
-    )
+    read(args)?
+        .compile()
+        .map_err(|report| LoadError::Broken(report.to_string()))
 }
 
 /// Reads the files, and checks nothing.
 ///
 /// # Errors
 /// A directory or file cannot be read, or there is none.
-pub fn read(args: &RulesArgs) -> Result<Files, LoadError> {
-    Ok((read_all(&args.concepts, "concept")?, read_all(&args.syncs, "sync")?))
+pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
+    Ok(Texts {
+        concepts: read_all(&args.concepts, "concept")?,
+        syncs: read_all(&args.syncs, "sync")?,
+    })
 }
 
 /// Checks what was read.
-pub(crate) fn compile((concepts, syncs): Files, args: &RulesArgs) -> Result<Rules, LoadError> {
+pub(crate) fn verify(texts: Texts, args: &RulesArgs) -> Result<Rules, LoadError> {
     let (program, warnings) =
-        concert_rules::verify(&concepts, &syncs).map_err(|report| LoadError::Broken(report.to_string()))?;
+        concert_rules::verify(&texts.concepts, &texts.syncs).map_err(|report| LoadError::Broken(report.to_string()))?;
     for warning in &warnings {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
     Ok(Rules {
         program: Arc::new(program),
-        concepts,
-        syncs,
+        texts,
         args: args.clone(),
     })
 }

@@ -119,25 +119,22 @@ pub async fn run(
     let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH);
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;
-    let in_force = InForce::new(bus.clone(), bucket);
+    let rules = Arc::new(rules);
+    let in_force = InForce::new(bus.clone(), bucket, rules.clone());
     in_force.put(&rules).await?;
     let program = &rules.program;
     tracing::info!(version = %program.version, rules = program.syncs.len(), routes = program.routes.routes.len(), "router started");
     let watched = bus.clone();
     let mut engine = Engine::without_rules(limits.engine());
     engine.step(Event::RulesFetched(program.clone()));
-    engine.step(in_force.read().await);
     if limits.rules_poll_ms > 0 {
         let every = Duration::from_millis(limits.rules_poll_ms);
-        let files = Ok((rules.concepts.clone(), rules.syncs.clone()));
-        let seen = reload::fingerprint(&files);
-        let watching = reload::watch(rules.args.clone(), every, seen, in_force.clone(), shutdown.clone());
-        tokio::spawn(watching);
+        let (args, seen) = (rules.args.clone(), rules.texts.clone());
+        tokio::spawn(reload::watch(args, every, seen, in_force.clone(), shutdown.clone()));
     }
     let router = Router {
         bus,
         in_force,
-        rules: Arc::new(rules),
         engine,
         messages: HashMap::new(),
         under_way: FuturesUnordered::new(),
@@ -153,8 +150,6 @@ pub async fn run(
 struct Router {
     bus: Bus,
     in_force: InForce,
-    /// The rules that this router was started with.
-    rules: Arc<Rules>,
     engine: Engine,
     /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the delivery before.
     messages: HashMap<u64, Message>,
@@ -221,14 +216,14 @@ impl Router {
                     .push(Box::pin(async move { Some(in_force.read().await) }));
             }
             Effect::FetchRules { version } => {
-                let (in_force, own) = (self.in_force.clone(), self.rules.clone());
+                let in_force = self.in_force.clone();
                 self.under_way
-                    .push(Box::pin(async move { Some(in_force.fetch(&version, &own).await) }));
+                    .push(Box::pin(async move { Some(in_force.fetch(&version).await) }));
             }
             Effect::Adopt { seq, version } => {
-                let (in_force, own) = (self.in_force.clone(), self.rules.clone());
+                let in_force = self.in_force.clone();
                 self.under_way.push(Box::pin(async move {
-                    Some(match in_force.adopt(seq, &version, &own).await {
+                    Some(match in_force.adopt(seq, &version).await {
                         Ok(()) => Event::Stored { seq },
                         Err(error) => {
                             tracing::warn!(%error, %version, "new rules are not kept in mind yet");

@@ -1,5 +1,6 @@
 //! What a concept is: its actions and queries with their parameters, outcomes and types.
 
+use std::fmt;
 use std::sync::Arc;
 
 use concert_wire::routes::ValueType;
@@ -91,6 +92,22 @@ pub enum Mistake {
     IllTyped(Arc<str>, String),
 }
 
+/// Everything that is wrong with an object; shown as one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, mistake) in self.0.iter().enumerate() {
+            f.write_str(if number == 0 { "" } else { "; " })?;
+            mistake.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
 impl Params {
     /// The parameter of this name.
     pub fn get(&self, name: &str) -> Option<&Param> {
@@ -102,7 +119,7 @@ impl Params {
 ///
 /// # Errors
 /// Every mistake at once.
-pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Vec<Mistake>> {
+pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Mistakes> {
     let mut mistakes = Vec::new();
     for param in &params.params {
         match input.get(&*param.name) {
@@ -121,7 +138,11 @@ pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Ve
                 .map(|key| Mistake::Unknown(key.clone())),
         );
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    if mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(Mistakes(mistakes))
+    }
 }
 
 /// Holds the rows of a query to what the spec says of them.
@@ -142,10 +163,8 @@ pub fn check_rows(query: &QuerySpec, rows: &[Map<String, Value>]) -> Result<(), 
         ));
     }
     for row in rows {
-        check_input(&query.output, row).map_err(|mistakes| {
-            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            format!("a row of {} does not fit its spec: {}", query.name, mistakes.join("; "))
-        })?;
+        check_input(&query.output, row)
+            .map_err(|mistakes| format!("a row of {} does not fit its spec: {mistakes}", query.name))?;
     }
     Ok(())
 }
@@ -168,10 +187,7 @@ mod tests {
             param("note", true, ValueType::String),
         ];
         let found = check_input(&Params { params, open }, input.as_object().unwrap());
-        let found = found.map_or_else(
-            |mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            |()| String::new(),
-        );
+        let found = found.map_or_else(|mistakes| mistakes.to_string(), |()| String::new());
         assert_eq!(found, expected);
     }
 

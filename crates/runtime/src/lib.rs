@@ -12,5 +12,6 @@ pub mod log;
 pub mod nats;
 pub mod process;
 pub mod retry;
+pub mod service;
 pub mod streams;
 pub mod telemetry;

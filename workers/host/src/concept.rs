@@ -46,12 +46,7 @@ pub enum Outcome {
 impl Outcome {
     /// It happened, with these outputs.
     pub fn done<const N: usize>(outputs: [(&str, Value); N]) -> Self {
-        Self::Done(
-            outputs
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        )
+        Self::Done(row(outputs))
     }
 
     /// It did not happen.
@@ -62,6 +57,14 @@ impl Outcome {
 
 /// The rows of a query's answer.
 pub type Rows = Vec<Object>;
+
+/// A row with these keys.
+pub fn row<const N: usize>(members: [(&str, Value); N]) -> Object {
+    members
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
 
 /// Why a handler could not tell the outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

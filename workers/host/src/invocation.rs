@@ -156,8 +156,7 @@ impl Worker {
             Err(error) => return invalid(recorded, error.to_string()),
         };
         if let Err(mistakes) = spec::check_input(&spec.input, &opened) {
-            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            return invalid(recorded, mistakes.join("; "));
+            return invalid(recorded, mistakes.to_string());
         }
         // With effects it is carried out whatever the time: an earlier delivery may have done it.
         if !spec.has_effects
@@ -237,10 +236,8 @@ impl Worker {
     /// Seals an output that fits the spec.
     fn checked(&self, spec: &ActionSpec, asked: &Asked, mut output: Object) -> Result<Object, String> {
         let params = spec.success.as_ref().ok_or("the spec declares no success")?;
-        spec::check_input(params, &output).map_err(|mistakes| {
-            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            format!("the output does not fit the spec: {}", mistakes.join("; "))
-        })?;
+        spec::check_input(params, &output)
+            .map_err(|mistakes| format!("the output does not fit the spec: {mistakes}"))?;
         sealing::seal(&self.sealer, asked.flow, params, &mut output);
         Ok(output)
     }

@@ -13,6 +13,6 @@ mod sealing;
 mod service;
 mod worker;
 
-pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows};
+pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows, row};
 pub use lease::Lease;
 pub use worker::{HostLimits, Running, StartError, run};

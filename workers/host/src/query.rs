@@ -41,10 +41,7 @@ pub(crate) async fn ask(
     let input = value::object(input).map_err(|error| NoAnswer::Invalid(error.to_string()))?;
     let opened =
         sealing::open(sealer, flow, &spec.input, &input).map_err(|error| NoAnswer::Invalid(error.to_string()))?;
-    spec::check_input(&spec.input, &opened).map_err(|mistakes| {
-        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        NoAnswer::Invalid(mistakes.join("; "))
-    })?;
+    spec::check_input(&spec.input, &opened).map_err(|mistakes| NoAnswer::Invalid(mistakes.to_string()))?;
     let running = tokio::spawn(handler(Query { input: opened }));
     let abort = running.abort_handle();
     let mut rows = match tokio::time::timeout(within, running).await {

@@ -25,13 +25,8 @@ const HEADERS_BYTES: usize = 1024;
 /// Why a request is answered with an error of the service, beside an outcome of the action.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("{0}")]
-    Invalid(String),
-    /// The worker does not do what its spec says; asking again does not help.
-    #[error("{0}")]
-    Broken(String),
-    #[error("{0}")]
-    Unavailable(String),
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
     #[error("no outcome within the time that this request may wait; the action may still happen")]
     TimedOut,
 }
@@ -39,22 +34,20 @@ enum Refused {
 impl Refused {
     const fn code(&self) -> usize {
         match self {
-            Self::Invalid(_) => 400,
-            Self::Broken(_) => 500,
-            Self::Unavailable(_) => 503,
+            Self::NoAnswer(NoAnswer::Invalid(_)) => 400,
+            Self::NoAnswer(NoAnswer::Broken(_)) => 500,
+            Self::NoAnswer(NoAnswer::Unavailable(_)) => 503,
             Self::TimedOut => 504,
         }
     }
 }
 
-impl From<NoAnswer> for Refused {
-    fn from(no_answer: NoAnswer) -> Self {
-        match no_answer {
-            NoAnswer::Invalid(why) => Self::Invalid(why),
-            NoAnswer::Broken(why) => Self::Broken(why),
-            NoAnswer::Unavailable(why) => Self::Unavailable(why),
-        }
-    }
+fn invalid(why: impl std::fmt::Display) -> NoAnswer {
+    NoAnswer::Invalid(why.to_string())
+}
+
+fn unavailable(why: impl std::fmt::Display) -> NoAnswer {
+    NoAnswer::Unavailable(why.to_string())
 }
 
 /// Registers the endpoints.
@@ -139,7 +132,7 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
                 "the answer of {name} has {} bytes, more than the {most} that the server takes",
                 body.len()
             );
-            return Err(Refused::Broken(why));
+            return Err(NoAnswer::Broken(why).into());
         }
         Ok((flow, body))
     });
@@ -151,7 +144,7 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
             request.respond_with_headers(Ok(body.into()), headers).await
         }
         Err(refused) => {
-            if matches!(refused, Refused::Broken(_)) {
+            if matches!(refused, Refused::NoAnswer(NoAnswer::Broken(_))) {
                 tracing::error!(concept = %worker.concept.name, name, why = %refused, "a request is answered with an error of the worker's own");
             }
             let error = ServiceError {
@@ -171,7 +164,7 @@ fn is_query(name: &str) -> bool {
 }
 
 /// The flow whose secrets a request carries sealed; a request by hand has none, and its secrets come in clear.
-fn flow_of(request: &Request) -> Result<Option<FlowId>, Refused> {
+fn flow_of(request: &Request) -> Result<Option<FlowId>, NoAnswer> {
     let header = request
         .message
         .headers
@@ -180,7 +173,7 @@ fn flow_of(request: &Request) -> Result<Option<FlowId>, Refused> {
     header
         .map(|text| text.as_str().parse())
         .transpose()
-        .map_err(|_| Refused::Invalid(format!("the header {} is not a UUID", header::FLOW)))
+        .map_err(|_| invalid(format!("the header {} is not a UUID", header::FLOW)))
 }
 
 async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<(FlowId, Object), Refused> {
@@ -196,28 +189,21 @@ async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<(FlowI
     let (spec, _) = worker
         .concept
         .action(name)
-        .ok_or_else(|| Refused::Invalid(format!("`{name}` cannot be asked for")))?;
-    let input = value::object(&request.message.payload).map_err(|error| Refused::Invalid(error.to_string()))?;
-    spec::check_input(&spec.input, &input).map_err(|mistakes| {
-        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        Refused::Invalid(mistakes.join("; "))
-    })?;
+        .ok_or_else(|| invalid(format!("`{name}` cannot be asked for")))?;
+    let input = value::object(&request.message.payload).map_err(invalid)?;
+    spec::check_input(&spec.input, &input).map_err(invalid)?;
     let flow = clock::new_flow();
     let sealed = sealing::record(&worker.sealer, flow, &spec.input, &input);
     let client = &worker.bus.client;
     let inbox = client.new_inbox();
-    let unavailable = |error: &dyn std::fmt::Display| Refused::Unavailable(error.to_string());
-    let mut answers = client
-        .subscribe(inbox.clone())
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let mut answers = client.subscribe(inbox.clone()).await.map_err(unavailable)?;
     let mut headers = HeaderMap::new();
     headers.insert(header::FLOW, flow.to_string());
     headers.insert(header::REPLY, inbox);
     let subject = subject::invocation(worker.concept.name.as_str(), name, flow.root());
     log::publish_once(&worker.bus, subject, headers, encode(&sealed).into())
         .await
-        .map_err(|error| unavailable(&error))?;
+        .map_err(unavailable)?;
     let wait = Duration::from_millis(worker.limits.request_timeout_ms);
     let answer = tokio::time::timeout(wait, answers.next())
         .await

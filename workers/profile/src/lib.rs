@@ -6,7 +6,7 @@ mod users;
 
 use std::sync::Arc;
 
-use concert_host::{BadConcept, Call, Concept, Outcome, Query};
+use concert_host::{BadConcept, Call, Concept, Outcome, Query, row};
 use concert_store::Retention;
 use concert_wire::secret::Secret;
 use mongodb::Database;
@@ -119,33 +119,23 @@ fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
             let users = details.clone();
             async move {
                 let name = users.name_of(&query.input.user).await?;
-                Ok(name
-                    .map(|name| [("username".to_owned(), name.into())].into_iter().collect())
-                    .into_iter()
-                    .collect())
+                Ok(name.map(|name| row([("username", name.into())])).into_iter().collect())
             }
         })
         .query("_getUserByName", move |query: Query<Named>| {
             let users = by_name.clone();
             async move {
                 let id = users.named(&query.input.username).await?;
-                Ok(id
-                    .map(|id| [("user".to_owned(), id.into())].into_iter().collect())
-                    .into_iter()
-                    .collect())
+                Ok(id.map(|id| row([("user", id.into())])).into_iter().collect())
             }
         })
         .query("_getAllUsers", move |_: Query<Nothing>| {
             let users = all.clone();
             async move {
                 let all = users.all().await?;
+                let all = all.into_iter();
                 Ok(all
-                    .into_iter()
-                    .map(|(id, name)| {
-                        [("id".to_owned(), id.into()), ("username".to_owned(), name.into())]
-                            .into_iter()
-                            .collect()
-                    })
+                    .map(|(id, name)| row([("id", id.into()), ("username", name.into())]))
                     .collect())
             }
         })

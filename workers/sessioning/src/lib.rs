@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use concert_host::{BadConcept, Call, Concept, Outcome, Query};
+use concert_host::{BadConcept, Call, Concept, Outcome, Query, row};
 use concert_store::Retention;
 use concert_wire::keyring::Keyring;
 use concert_wire::secret::Secret;
@@ -137,13 +137,11 @@ fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
         async move {
             let listed = sessions.list(&query.input.user).await?.into_iter();
             let row = |session: sessions::Listed| {
-                [
-                    ("id".to_owned(), session.id.into()),
-                    ("createdAt".to_owned(), session.created_at.into()),
-                    ("expiresAt".to_owned(), session.expires_at.into()),
-                ]
-                .into_iter()
-                .collect()
+                row([
+                    ("id", session.id.into()),
+                    ("createdAt", session.created_at.into()),
+                    ("expiresAt", session.expires_at.into()),
+                ])
             };
             Ok(listed.map(row).collect())
         }
@@ -152,20 +150,14 @@ fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
         let sessions = get_listed.clone();
         async move {
             let id = sessions.public_id(&query.input.session).await?;
-            Ok(id
-                .map(|id| [("id".to_owned(), id.into())].into_iter().collect())
-                .into_iter()
-                .collect())
+            Ok(id.map(|id| row([("id", id.into())])).into_iter().collect())
         }
     })
     .query("_getUser", move |query: Query<OfSession>| {
         let sessions = get_user.clone();
         async move {
             let user = sessions.user(&query.input.session).await?;
-            Ok(user
-                .map(|user| [("user".to_owned(), user.into())].into_iter().collect())
-                .into_iter()
-                .collect())
+            Ok(user.map(|user| row([("user", user.into())])).into_iter().collect())
         }
     })
     .build()
