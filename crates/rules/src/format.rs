@@ -10,7 +10,7 @@ use self::page::{INDENT, Page};
 use self::shape::{Note, Shape};
 use crate::diagnostics::{Report, Severity};
 use crate::lexer::lex;
-use crate::parser::parse;
+use crate::parser::parse_tokens;
 use crate::source::SourceFile;
 
 /// Lays out a file of rules. What is laid out already comes back as it is.
@@ -19,7 +19,8 @@ use crate::source::SourceFile;
 /// Every mistake in how it is written; a file that cannot be read must not be changed.
 pub fn format(source: &SourceFile) -> Result<String, Report> {
     let mut diagnostics = Vec::new();
-    parse(0, source, &mut diagnostics);
+    let tokens = lex(0, source, &mut diagnostics);
+    parse_tokens(&tokens, &mut diagnostics);
     if diagnostics.iter().any(|found| found.severity == Severity::Error) {
         diagnostics.sort_by_key(|found| found.span);
         return Err(Report {
@@ -27,7 +28,6 @@ pub fn format(source: &SourceFile) -> Result<String, Report> {
             sources: vec![source.clone()],
         });
     }
-    let tokens = lex(0, source, &mut diagnostics);
     let (statements, rest) = read::statements(&source.text, &tokens);
     let mut page = Page::default();
     for statement in &statements {

@@ -11,17 +11,22 @@ pub(crate) use expression::{LEVELS, NOT_LEVEL};
 
 use self::heading::Heading;
 use crate::diagnostics::{Diagnostic, MISSING_PART, SYNTAX};
-use crate::lexer::{Comment, TokenKind, lex};
+use crate::lexer::{Comment, TokenKind, Tokens, lex};
 use crate::names::is_upper;
 use crate::source::{FileId, SourceFile};
 use crate::syntax::{Ident, OtherwiseDef, SyncDef};
 
 /// Reads one file of rules.
 pub fn parse(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
-    let lexed = lex(file, source, diagnostics);
+    let tokens = lex(file, source, diagnostics);
+    parse_tokens(&tokens, diagnostics)
+}
+
+/// Reads the tokens of a file of rules.
+pub(crate) fn parse_tokens(tokens: &Tokens, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
     let mut parser = Parser {
-        cursor: Cursor::new(&lexed.tokens, diagnostics),
-        comments: &lexed.comments,
+        cursor: Cursor::new(&tokens.tokens, diagnostics),
+        comments: &tokens.comments,
     };
     parser.file()
 }

@@ -2,32 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
-use std::path::{Path, PathBuf};
+#[path = "files/project.rs"]
+mod project;
 
 use concert_rules::diagnostics::{Diagnostic, KINDS};
 use concert_rules::source::SourceFile;
 use concert_rules::{compile, verify};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use crate::project::{files, root};
 
 fn page(code: &str) -> String {
     let path = root().join(format!("docs/codes/{code}.md"));
     std::fs::read_to_string(&path).unwrap_or_default()
 }
 
-fn project_specs() -> Vec<SourceFile> {
-    let files = std::fs::read_dir(root().join("concepts")).unwrap();
-    let read = |path: PathBuf| SourceFile::new(path.display().to_string(), std::fs::read_to_string(&path).unwrap());
-    files.map(|file| read(file.unwrap().path())).collect()
-}
-
 /// What the checker says of an example: rules beside the project's specs, a spec alone.
 fn found(language: &str, text: &str) -> Vec<Diagnostic> {
     let source = SourceFile::new(format!("example.{language}"), text);
     let compiled = match language {
-        "sync" => verify(&project_specs(), &[source]),
+        "sync" => verify(&files("concepts", "concept"), &[source]),
         _ => compile(&[source], &[]),
     };
     match compiled {

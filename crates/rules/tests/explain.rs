@@ -6,29 +6,17 @@
     reason = "a test that cannot read its files has failed"
 )]
 
-use std::path::{Path, PathBuf};
+#[path = "files/project.rs"]
+mod project;
+
+use std::path::Path;
 
 use concert_rules::compile;
 use concert_rules::explore::explain;
 use concert_rules::program::Program;
 use concert_rules::source::SourceFile;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn files(dir: &str, extension: &str) -> Vec<SourceFile> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(root().join(dir))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .collect();
-    found.sort();
-    found
-        .iter()
-        .map(|path| SourceFile::new(path.display().to_string(), std::fs::read_to_string(path).unwrap()))
-        .collect()
-}
+use crate::project::files;
 
 fn compiled(syncs: &[SourceFile]) -> Program {
     let concepts = [

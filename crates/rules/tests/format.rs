@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
-use std::path::Path;
+#[path = "files/project.rs"]
+mod project;
 
 use concert_rules::diagnostics::Diagnostic;
 use concert_rules::lexer::{Token, TokenKind, lex};
@@ -10,6 +11,8 @@ use concert_rules::parser::parse;
 use concert_rules::source::SourceFile;
 use concert_rules::{KEYWORDS, format};
 use proptest::prelude::*;
+
+use crate::project::{files, root};
 
 /// Long lines, brackets in brackets and comments in every place where one can stand.
 const HARD: &str = include_str!("format/hard.sync");
@@ -57,18 +60,9 @@ fn check(text: &str) -> String {
     formatted
 }
 
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
-
 /// The texts of the rules in a directory.
 fn rules(dir: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(root().join(dir)).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "sync"));
-    paths.sort();
-    let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
-    paths.into_iter().map(read).collect()
+    files(dir, "sync").into_iter().map(|file| file.text).collect()
 }
 
 /// The rules that the documents show.

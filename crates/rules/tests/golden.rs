@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
+#[path = "files/project.rs"]
+mod project;
+
 use std::path::{Path, PathBuf};
 
 use concert_rules::diagnostics::render;
@@ -12,33 +15,14 @@ use concert_rules::source::SourceFile;
 use concert_rules::{compile, verify};
 use concert_wire::routes::{RouteKey, ValueType};
 
-fn read(path: &Path) -> SourceFile {
-    let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    SourceFile::new(
-        name,
-        String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned(),
-    )
-}
+use crate::project::{files, paths, read, root};
 
-fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .collect();
-    found.sort();
-    found
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+const GOLDEN: &str = "crates/rules/tests/golden";
+const PROGRAMS: &str = "crates/rules/tests/golden/program";
+const CORRECT: &str = "crates/rules/tests/golden/correct";
 
 fn project_specs() -> Vec<SourceFile> {
-    files(&root().join("concepts"), "concept")
-        .iter()
-        .map(|path| read(path))
-        .collect()
+    files("concepts", "concept")
 }
 
 /// Everything that is said about a case.
@@ -56,33 +40,28 @@ fn said(case: &Path, specs: Vec<SourceFile>) -> String {
     }
 }
 
-fn golden(dir: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(dir)
-}
-
 fn specs_with_a_shop() -> Vec<SourceFile> {
-    let shop = read(&golden("golden/program").join("Shop.concept"));
-    project_specs().into_iter().chain([shop]).collect()
+    let shop = files(PROGRAMS, "concept");
+    project_specs().into_iter().chain(shop).collect()
 }
 
 #[test]
 fn every_broken_file_is_found_wrong_at_its_place() {
-    let dir = golden("golden");
-    let cases = [files(&dir, "sync"), files(&dir, "concept")].concat();
+    let cases = [paths(GOLDEN, "sync"), paths(GOLDEN, "concept")].concat();
     assert!(cases.len() >= 45, "{}", cases.len());
     check_all(cases, &project_specs());
 }
 
 #[test]
 fn every_program_that_does_not_answer_once_is_found_with_the_run_that_shows_it() {
-    let cases = files(&golden("golden/program"), "sync");
+    let cases = paths(PROGRAMS, "sync");
     assert!(cases.len() >= 25, "{}", cases.len());
     check_all(cases, &specs_with_a_shop());
 }
 
 #[test]
 fn programs_that_do_what_they_should_raise_nothing() {
-    let cases = files(&golden("golden/correct"), "sync");
+    let cases = paths(CORRECT, "sync");
     assert!(cases.len() >= 15, "{}", cases.len());
     let said: Vec<String> = cases.iter().map(|case| said(case, specs_with_a_shop())).collect();
     assert_eq!(said.concat(), "");
@@ -107,10 +86,7 @@ fn check_all(cases: Vec<PathBuf>, specs: &[SourceFile]) {
 
 #[test]
 fn the_project_s_own_rules_and_specs_raise_nothing() {
-    let syncs: Vec<SourceFile> = files(&root().join("syncs"), "sync")
-        .iter()
-        .map(|path| read(path))
-        .collect();
+    let syncs: Vec<SourceFile> = files("syncs", "sync");
     let (program, warnings) = verify(&project_specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(warnings, []);
     let names: Vec<&str> = program.syncs.iter().map(|sync| &*sync.name).collect();

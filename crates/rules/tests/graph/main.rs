@@ -8,8 +8,8 @@
 )]
 
 mod forms;
-
-use std::path::{Path, PathBuf};
+#[path = "../files/project.rs"]
+mod project;
 
 use concert_rules::compile;
 use concert_rules::graph::{self, Graph, LinkKind, Place};
@@ -17,24 +17,10 @@ use concert_rules::program::{Program, Query, Step};
 use concert_rules::source::SourceFile;
 
 use crate::forms::well_formed;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn read_all(dir: &str, extension: &str) -> Vec<SourceFile> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(root().join(dir))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .collect();
-    found.sort();
-    let read = |path: &PathBuf| SourceFile::new(path.display().to_string(), std::fs::read_to_string(path).unwrap());
-    found.iter().map(read).collect()
-}
+use crate::project::{files, root};
 
 fn project() -> Program {
-    compiled(read_all("syncs", "sync"))
+    compiled(files("syncs", "sync"))
 }
 
 fn program(syncs: &str) -> Program {
@@ -42,7 +28,7 @@ fn program(syncs: &str) -> Program {
 }
 
 fn compiled(syncs: Vec<SourceFile>) -> Program {
-    compile(&read_all("concepts", "concept"), &syncs)
+    compile(&files("concepts", "concept"), &syncs)
         .unwrap_or_else(|report| panic!("{report}"))
         .0
 }
@@ -102,7 +88,7 @@ fn the_picture_in_the_documents_is_that_of_the_rules() {
 
 #[test]
 fn the_same_rules_are_drawn_the_same_in_whatever_order_they_stand() {
-    let mut files = read_all("syncs", "sync");
+    let mut files = files("syncs", "sync");
     let mut blocks: Vec<&str> = files[0].text.split("\n\n").collect();
     blocks.reverse();
     files[0] = SourceFile::new("turned.sync".to_owned(), format!("{}\n", blocks.join("\n\n")));
@@ -265,7 +251,7 @@ fn rules_that_lead_round_in_a_circle_are_drawn() {
 #[test]
 fn two_hundred_rules_are_drawn_without_an_overlap() {
     let actions = ["deleteAccount", "changePassword", "createAccount", "authenticate"];
-    let mut concepts = read_all("concepts", "concept");
+    let mut concepts = files("concepts", "concept");
     concepts.retain(|concept| concept.name.ends_with("Requesting.concept"));
     let mut work = "concept Work\npurpose\n    be called\nactions\n".to_owned();
     for action in actions {
