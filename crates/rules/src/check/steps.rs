@@ -9,7 +9,7 @@ use super::{Rule, type_of};
 use crate::diagnostics::{COLLECT, Diagnostic, MISPLACED_ELSE, UNKNOWN_QUERY, WRONG_TYPE};
 use crate::expr::Operator;
 use crate::names::is_query;
-use crate::program::{Call, Gathered, Join, Match, Query, Slot, Step};
+use crate::program::{Call, Gathered, Join, Match, Query, Slot, Step, Test};
 use crate::source::Span;
 use crate::spec::{Params, QuerySpec, Rows};
 use crate::syntax::{CallDef, ExprDef, ExprKind, Ident, PatDef, PatValue, QueryDef, StepDef, StepKind};
@@ -23,15 +23,14 @@ pub(super) struct Steps {
 
 /// A step with what later steps must know of it.
 struct Compiled {
-    step: Step,
+    /// `None` if a mistake in it was reported, so that the steps do not run.
+    step: Option<Step>,
     /// The variables that it binds.
     binds: Vec<Slot>,
     /// Whether there may be several frames after it for one before it.
     multiplies: bool,
     /// Where its `else` stands.
     otherwise: Option<Span>,
-    /// Whether a mistake in it was reported, so that the steps do not run.
-    is_broken: bool,
 }
 
 impl Rule<'_> {
@@ -46,12 +45,8 @@ impl Rule<'_> {
             }
             compiled.push(next);
         }
-        let steps = compiled
-            .into_iter()
-            .filter(|step| !step.is_broken)
-            .map(|step| step.step);
         Steps {
-            steps: steps.collect(),
+            steps: compiled.into_iter().filter_map(|step| step.step).collect(),
             elses,
         }
     }
@@ -170,19 +165,16 @@ impl Rule<'_> {
     }
 
     fn row_demand(&mut self, join: Join, pat: &PatDef, row: &Params, query: &Ident) -> Match {
-        if let (Join::Optional, PatValue::Variable(name)) = (join, &pat.value)
-            && self.variables.is_known(&name.text)
-        {
-            let kind = self.declared(pat, row, query, true);
-            let slot = self.variables.bind_new(name, kind, Origin::Step, self.diagnostics);
-            return Match {
+        let kind = self.declared(pat, row, query, true);
+        match &pat.value {
+            // What may be null is a new name, and compared with nothing.
+            PatValue::Variable(name) if join == Join::Optional && self.variables.is_known(&name.text) => Match {
                 key: pat.param.text.as_str().into(),
                 optional: pat.optional,
-                test: crate::program::Test::Variable(slot),
-            };
+                test: Test::Variable(self.variables.bind_new(name, kind, Origin::Step, self.diagnostics)),
+            },
+            _ => self.demand(pat, kind, Origin::Step),
         }
-        let kind = self.declared(pat, row, query, true);
-        self.demand(pat, kind, Origin::Step)
     }
 
     fn query_spec(&mut self, concept: &Ident, query: &Ident) -> Option<QuerySpec> {
@@ -252,18 +244,13 @@ impl Rule<'_> {
         let slot = self
             .variables
             .bind_new(into, Some(list), Origin::Step, self.diagnostics);
-        let is_broken = body.iter().any(|step| step.is_broken);
-        let body = body.into_iter().map(|step| step.step).collect();
-        let step = gathered.map(|gathered| Step::Collect {
+        let body: Option<Vec<Step>> = body.into_iter().map(|step| step.step).collect();
+        let step = body.zip(gathered).map(|(body, gathered)| Step::Collect {
             body,
             gathered,
             into: slot,
         });
-        let step = one(step, vec![slot]);
-        Compiled {
-            is_broken: is_broken || step.is_broken,
-            ..step
-        }
+        one(step, vec![slot])
     }
 
     fn step_else(&mut self, def: &CallDef, next: &mut Compiled, before: &[Compiled], elses: &mut Vec<Call>) {
@@ -287,13 +274,14 @@ impl Rule<'_> {
             self.variables.show(slot);
         }
         next.otherwise = Some(def.span);
-        let Some(call) = call else {
-            next.is_broken = true;
-            return;
-        };
-        if let Step::Query { otherwise, .. } | Step::Filter { otherwise, .. } = &mut next.step {
-            *otherwise = Some(elses.len());
-            elses.push(call);
+        match (call, &mut next.step) {
+            (None, step) => *step = None,
+            (Some(call), Some(Step::Query { otherwise, .. } | Step::Filter { otherwise, .. })) => {
+                *otherwise = Some(elses.len());
+                elses.push(call);
+            }
+            // The parser has said that there is no `else` here.
+            (Some(_), _) => {}
         }
     }
 
@@ -320,16 +308,10 @@ impl Rule<'_> {
 }
 
 fn one(step: Option<Step>, binds: Vec<Slot>) -> Compiled {
-    let is_broken = step.is_none();
     Compiled {
-        // Of a broken step nothing is run; this takes its place.
-        step: step.unwrap_or(Step::Filter {
-            condition: crate::expr::Expr::Literal(true.into()),
-            otherwise: None,
-        }),
+        step,
         binds,
         multiplies: false,
         otherwise: None,
-        is_broken,
     }
 }
