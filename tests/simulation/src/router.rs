@@ -23,8 +23,6 @@ enum Waits {
     Start,
     /// At the start, when its own rules were put in force.
     Put,
-    /// At the start, when its own rules are in force.
-    Again,
     /// Other rules than its own are to be put in force: what is in force?
     Change(usize),
     /// Nothing follows from the answer.
@@ -120,21 +118,18 @@ impl World<'_> {
             .and_then(|router| router.waits.remove(&call));
         let Some(waits) = waits else { return };
         let event = match (waits, reply) {
-            (Waits::Start, Reply::Rules { through, history }) => {
+            (Waits::Start, Reply::Rules { history, .. }) => {
                 let own = self.routers.get(number).map_or(0, |router| router.own);
                 if self.is_news(own, &history) {
                     return self.put_in_force(number, own, &history, Waits::Put);
                 }
-                return self.begin(number, own, through, history);
-            }
-            (Waits::Again, Reply::Rules { through, history }) => {
-                let own = self.routers.get(number).map_or(0, |router| router.own);
-                return self.begin(number, own, through, history);
+                return self.begin(number, own);
             }
             (Waits::Put, Reply::Stored | Reply::AlreadyThere) => {
-                return self.router_asks(number, Waits::Again, Op::ReadRules);
+                let own = self.routers.get(number).map_or(0, |router| router.own);
+                return self.begin(number, own);
             }
-            (Waits::Start | Waits::Put | Waits::Again, _) => return self.start_router(number),
+            (Waits::Start | Waits::Put, _) => return self.start_router(number),
             (Waits::Change(program), Reply::Rules { history, .. }) => {
                 if self.is_news(program, &history) {
                     self.put_in_force(number, program, &history, Waits::Nothing);
@@ -187,15 +182,14 @@ impl World<'_> {
         self.router_asks(number, waits, Op::Append(Rc::new(draft)));
     }
 
-    fn begin(&mut self, number: usize, own: usize, through: u64, history: Vec<(u64, Version)>) {
+    /// Takes messages from now on; which rules are in force is read when the first one asks for it.
+    fn begin(&mut self, number: usize, own: usize) {
         tell!(self, "router {number} is ready");
         let program = self.programs.get(own);
-        let read = self.rules_read(number, through, history);
         if let Some(router) = self.routers.get_mut(number) {
             router.is_ready = true;
         }
         self.step(number, Event::RulesFetched(program));
-        self.step(number, read);
     }
 
     fn rules_read(&mut self, number: usize, through: u64, mut history: Vec<(u64, Version)>) -> Event {
