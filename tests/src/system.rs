@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::HeaderMap;
-use concert_local_servers::Throwaway;
+use concert_local_servers::{Port, Throwaway};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -38,6 +38,8 @@ pub struct System {
     /// NATS and MongoDB.
     pub servers: Throwaway,
     address: SocketAddr,
+    /// Kept, so that it is there for a restart of the edge.
+    _port: Port,
     binaries: PathBuf,
     settings: Vec<(&'static str, String)>,
     running: BTreeMap<Part, Child>,
@@ -62,7 +64,8 @@ impl System {
     pub async fn with(settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
         let binaries = binaries::dir().await?.to_owned();
         let servers = Throwaway::start(&binaries::servers()).await?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let port = Port::free().context("no free port")?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
         let keys = servers.dir().join("keys");
         let mut all = vec![
             ("NATS_URL", servers.nats.url()),
@@ -77,6 +80,7 @@ impl System {
         let mut system = Self {
             servers,
             address,
+            _port: port,
             binaries,
             settings: all,
             running: BTreeMap::new(),

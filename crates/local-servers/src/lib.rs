@@ -15,6 +15,7 @@ pub use guardian::Exited;
 pub use mongo::{MongoOptions, MongoServer, initiate_replica_set};
 pub use nats::{NatsOptions, NatsServer};
 pub use packages::{FetchError, Progress};
+pub use port::Port;
 pub use throwaway::{Throwaway, ThrowawayError};
 
 use std::path::PathBuf;

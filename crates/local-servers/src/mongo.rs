@@ -8,9 +8,10 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
+use crate::StartError;
 use crate::binaries::Program;
 use crate::guardian::{Exited, Guarded, alive};
-use crate::{StartError, port};
+use crate::port::Port;
 
 /// How a MongoDB server is started.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ impl MongoOptions {
 pub struct MongoServer {
     binary: PathBuf,
     options: MongoOptions,
+    /// Kept, so that it is there for a restart.
+    _port: Port,
     guarded: Guarded,
 }
 
@@ -58,11 +61,13 @@ impl MongoServer {
     /// See [`StartError`].
     pub async fn start(binary: &Path, options: &MongoOptions) -> Result<Self, StartError> {
         let mut options = options.clone();
-        options.port = port::choose(PROGRAM, options.port, "--mongo-port")?;
+        let port = Port::choose(PROGRAM, options.port, "--mongo-port")?;
+        options.port = port.number();
         let guarded = launch(binary, &options).await?;
         Ok(Self {
             binary: binary.to_owned(),
             options,
+            _port: port,
             guarded,
         })
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use crate::StartError;
 use crate::binaries::Program;
 use crate::guardian::{Exited, Guarded, alive};
-use crate::{StartError, port};
+use crate::port::Port;
 
 /// How a NATS server is started.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ impl NatsOptions {
 pub struct NatsServer {
     binary: PathBuf,
     options: NatsOptions,
+    /// Kept, so that it is there for a restart.
+    _port: Port,
     guarded: Guarded,
 }
 
@@ -57,11 +60,13 @@ impl NatsServer {
     /// See [`StartError`].
     pub async fn start(binary: &Path, options: &NatsOptions) -> Result<Self, StartError> {
         let mut options = options.clone();
-        options.port = port::choose(PROGRAM, options.port, "--nats-port")?;
+        let port = Port::choose(PROGRAM, options.port, "--nats-port")?;
+        options.port = port.number();
         let guarded = launch(binary, &options).await?;
         Ok(Self {
             binary: binary.to_owned(),
             options,
+            _port: port,
             guarded,
         })
     }
