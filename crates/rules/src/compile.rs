@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use concert_wire::id::uuid_v5;
 use uuid::Uuid;
 
 use crate::check::{check, uses, whole};
@@ -115,6 +116,6 @@ fn version(sources: &[SourceFile]) -> String {
     let all = texts
         .iter()
         .fold(String::new(), |all, text| format!("{all}{}:{text}", text.len()));
-    let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, all.as_bytes()).simple().to_string();
+    let digest = uuid_v5(&Uuid::NAMESPACE_OID, all.as_bytes()).simple().to_string();
     digest.chars().take(16).collect()
 }

@@ -32,6 +32,9 @@ use crate::program::Program;
 /// A read that fails this often to show the message that caused it gives up until the message comes again.
 const READ_ATTEMPTS: u32 = 3;
 
+/// Of a longer flow the memory is given back.
+const SPARE_ACTIONS: usize = 64;
+
 struct Reading {
     at_least: u64,
     attempts: u32,
@@ -60,6 +63,8 @@ pub struct Engine {
     limits: Limits,
     flows: LruCache<FlowId, Flow>,
     cached_actions: usize,
+    /// A finished flow, whose memory the next one takes over.
+    spare: Option<Flow>,
     reading: HashMap<FlowId, Reading>,
     outstanding: HashMap<u64, Outstanding>,
     thinking: HashMap<u64, Thinking>,
@@ -87,6 +92,7 @@ impl Engine {
             limits,
             flows: LruCache::unbounded(),
             cached_actions: 0,
+            spare: None,
             reading: HashMap::new(),
             outstanding: HashMap::new(),
             thinking: HashMap::new(),
@@ -215,20 +221,23 @@ impl Engine {
             if seq > known.complete_through() {
                 known.push(&self.limits, logged);
                 self.cached_actions += 1;
-                return self.fire(flow, seq);
+                return self.fire_all(flow, [seq]);
             }
             if known.has(seq) {
-                return self.fire(flow, seq);
+                return self.fire_all(flow, [seq]);
             }
         } else if newest && logged.id == flow.root() {
             let rules = match self.versions.at(seq) {
                 Ok(rules) => rules,
                 Err(missing) => return self.park(vec![logged], missing),
             };
-            let mut root = Flow::new(flow, rules);
+            let mut root = match self.spare.take() {
+                Some(spare) => spare.renewed(flow, rules),
+                None => Flow::new(flow, rules),
+            };
             root.push(&self.limits, logged);
             self.keep(flow, root);
-            return self.fire(flow, seq);
+            return self.fire_all(flow, [seq]);
         }
         let at_least = self.last;
         self.reading.insert(
@@ -292,7 +301,7 @@ impl Engine {
         }
         known.read_through(through);
         self.keep(flow, known);
-        waiting.into_iter().flat_map(|seq| self.fire(flow, seq)).collect()
+        self.fire_all(flow, waiting)
     }
 
     fn give_up(&mut self, flow: FlowId) -> Vec<Effect> {
@@ -300,26 +309,46 @@ impl Engine {
         retry(reading.map(|reading| reading.waiting).unwrap_or_default())
     }
 
+    /// Says what these completions of a known flow bring about, and lets go of the flow if nothing more is expected of it: what is freed early is used again while it is still
+    /// near the processor.
+    fn fire_all(&mut self, flow: FlowId, seqs: impl IntoIterator<Item = u64>) -> Vec<Effect> {
+        // Most completions have one effect; room for more than are there would be the largest allocation of a step.
+        let mut effects = Vec::with_capacity(1);
+        for seq in seqs {
+            self.fire(flow, seq, &mut effects);
+        }
+        if self.flows.peek(&flow).is_some_and(Flow::is_finished)
+            && let Some(finished) = self.flows.pop(&flow)
+        {
+            self.cached_actions -= finished.len();
+            if finished.len() <= SPARE_ACTIONS {
+                self.spare = Some(finished);
+            }
+        }
+        effects
+    }
+
     /// Says what the completion `seq` of a known flow brings about.
-    fn fire(&mut self, flow: FlowId, seq: u64) -> Vec<Effect> {
+    fn fire(&mut self, flow: FlowId, seq: u64, effects: &mut Vec<Effect>) {
         let Some(known) = self.flows.peek(&flow) else {
             // `keep` holds on to the flow that was kept last.
-            return vec![Effect::Retry { seq }];
+            return effects.push(Effect::Retry { seq });
         };
         if let Some(reason) = known.broken(seq) {
             let reason = reason.to_owned();
-            return vec![Effect::DeadLetter { seq, reason }];
+            return effects.push(Effect::DeadLetter { seq, reason });
         }
-        let invocations = known.invocations(&self.limits, seq);
+        let before = effects.len();
+        known.invocations(&self.limits, seq, |invocation| {
+            effects.push(Effect::Invoke { seq, invocation })
+        });
         let is_undecided = known.is_undecided(seq);
-        let remaining = invocations.len() + usize::from(is_undecided);
+        let remaining = effects.len() - before + usize::from(is_undecided);
         if remaining == 0 {
-            return vec![Effect::Ack { seq }];
+            return effects.push(Effect::Ack { seq });
         }
         let failed = false;
         self.outstanding.insert(seq, Outstanding { remaining, failed });
-        let invoke = |invocation| Effect::Invoke { seq, invocation };
-        let mut effects: Vec<Effect> = invocations.into_iter().map(invoke).collect();
         if is_undecided {
             let thinking = Thinking {
                 flow,
@@ -331,7 +360,6 @@ impl Engine {
             self.thinking.insert(seq, thinking);
             effects.extend(self.think(seq));
         }
-        effects
     }
 
     /// Runs the rules that ask queries at a completion as far as the answers reach.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use uuid::{Builder, Uuid, Variant};
@@ -103,7 +104,7 @@ impl FlowId {
 
     /// The id of the one answer that a flow gets when a limit was reached; it follows from the flow alone.
     pub fn limit_response(self) -> ActionId {
-        ActionId(Uuid::new_v5(&self.0, b"limit"))
+        ActionId(uuid_v5(&self.0, b"limit"))
     }
 }
 
@@ -137,23 +138,23 @@ impl ActionId {
         {
             *to = from;
         }
-        Self(Uuid::new_v5(&firing.0, &name))
+        Self(uuid_v5(&firing.0, &name))
     }
 
     /// The id of the message that puts a version of the rules in force after the one at `previous` in the log: routers that see the same and want the same say it once.
     pub fn in_force(previous: u64, version: &str) -> Self {
         let name = format!("{previous} {version}");
-        Self(Uuid::new_v5(&FlowId::of_rules().0, name.as_bytes()))
+        Self(uuid_v5(&FlowId::of_rules().0, name.as_bytes()))
     }
 
     /// The id of the firing record of this completion: what the rules that asked queries made of it.
     pub fn firing_record(self) -> Self {
-        Self(Uuid::new_v5(&self.0, b"fired"))
+        Self(uuid_v5(&self.0, b"fired"))
     }
 
     /// The id of the router's own answer to this action's failure, which no rule answered.
     pub fn fault_response(self) -> Self {
-        Self(Uuid::new_v5(&self.0, b"fault"))
+        Self(uuid_v5(&self.0, b"fault"))
     }
 }
 
@@ -166,8 +167,22 @@ impl FiringId {
         for cause in causes {
             name.extend_from_slice(cause.0.as_bytes());
         }
-        Self(Uuid::new_v5(&flow.0, &name))
+        Self(uuid_v5(&flow.0, &name))
     }
+}
+
+/// The UUIDv5 of a name within a namespace (RFC 9562, section 5.5). Several are made for each completion, so SHA-1 is that of a crate that uses the processor's instructions for it.
+pub fn uuid_v5(namespace: &Uuid, name: &[u8]) -> Uuid {
+    let digest: [u8; 20] = Sha1::new()
+        .chain_update(namespace.as_bytes())
+        .chain_update(name)
+        .finalize()
+        .into();
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(digest) {
+        *to = from;
+    }
+    Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
 /// 48 bits of time, then the digest, in the layout that UUIDv7 and this crate's UUIDv8 share.
@@ -199,6 +214,14 @@ mod tests {
         ] {
             assert_eq!(wrong.parse::<FlowId>(), Err(NotAnId), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_id_of_a_name_is_that_of_the_standard() {
+        // RFC 9562, appendix A.4.
+        let dns = Uuid::NAMESPACE_DNS;
+        let expected = "2ed6657d-e927-568b-95e1-2665a8aea6a2";
+        assert_eq!(uuid_v5(&dns, b"www.example.com").to_string(), expected);
     }
 
     #[test]

@@ -336,7 +336,7 @@ impl World<'_> {
             body: encode(input),
             sync: Arc::from("nothing but a hand"),
             rules: Arc::from(""),
-            causes: Vec::new(),
+            causes: std::iter::empty().collect(),
             context: Context::default(),
         });
         tell!(self, "{action} {id} is asked for by hand");

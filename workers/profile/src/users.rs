@@ -2,12 +2,11 @@
 
 use concert_host::{Failure, Lease};
 use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
-use concert_wire::id::ActionId;
+use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::secret::Secret;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::name::{MAX_CHARS, Username};
 use crate::password::{HashPool, Verdict};
@@ -298,5 +297,5 @@ impl Users {
 
 /// The id of the user that an action creates: the same at every delivery.
 fn user_of(action: ActionId) -> String {
-    Uuid::new_v5(&action.uuid(), b"user").to_string()
+    uuid_v5(&action.uuid(), b"user").to_string()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use concert_host::{Failure, Lease};
 use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
-use concert_wire::id::ActionId;
+use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::keyring::Keyring;
 use concert_wire::secret::Secret;
 use mongodb::bson::spec::BinarySubtype;
@@ -58,7 +58,7 @@ impl Session {
     /// The id under which a session is listed. It follows from the action that made the session, and leads nowhere.
     fn public_id(&self) -> String {
         let made_by = Uuid::try_parse(&self.created_by).unwrap_or_default();
-        Uuid::new_v5(&made_by, b"listed session").to_string()
+        uuid_v5(&made_by, b"listed session").to_string()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
+use smallvec::SmallVec;
 
 use super::frames::Question;
 use super::versions::Version;
@@ -228,7 +229,7 @@ pub struct Invocation {
     /// The version of the rules.
     pub rules: Arc<str>,
     /// The actions that the firing matched, in the order of the rule's patterns.
-    pub causes: Vec<ActionId>,
+    pub causes: SmallVec<[ActionId; 2]>,
     /// What the root hands down.
     pub context: Context,
 }

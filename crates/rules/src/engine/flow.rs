@@ -26,13 +26,13 @@ pub(super) struct Flow {
     rules: Arc<Index>,
     context: Context,
     log: Vec<Entry>,
-    by_id: HashMap<ActionId, usize>,
+    actions: HashMap<ActionId, Action>,
     /// The entries of each action, in the order of the log.
     by_key: Vec<(KeyId, SmallVec<[usize; 2]>)>,
     firings: Vec<Firing>,
-    /// The calls that are due, by the id of the action.
-    calls: HashMap<ActionId, CallSite>,
     anchors: Vec<Anchor>,
+    /// How many actions are expected and not done.
+    pending: usize,
     /// The first successful answer to the flow's request.
     answered_at: Option<usize>,
     /// The entry from which on nothing fires, and why.
@@ -79,6 +79,17 @@ enum Frames {
     Ended(Vec<Ended>),
 }
 
+/// What is known of an action id.
+#[derive(Default)]
+struct Action {
+    /// Its completion: the first entry with this id.
+    entry: Option<usize>,
+    /// Whether something in the log leads to it: a call that is due, a decision, an answer of the router's own.
+    is_expected: bool,
+    /// The call that it is, once that is due.
+    site: Option<CallSite>,
+}
+
 /// Where a call stands: a completion's action id belongs to exactly one.
 #[derive(Clone, Copy)]
 struct CallSite {
@@ -88,7 +99,7 @@ struct CallSite {
     sequence: Sequence,
     /// Counts the calls of `then`, and those of `else` after them.
     position: usize,
-    /// The entry that made the call due.
+    /// The entry that made the call due: of a call behind another one, that one's completion.
     cause: usize,
     /// The entry whose failure led to `else`.
     failed: Option<usize>,
@@ -107,20 +118,55 @@ impl Completions for Flow {
 }
 
 impl Flow {
+    /// A flow that nothing is known of yet.
     pub(super) fn new(id: FlowId, rules: Arc<Index>) -> Self {
+        Self {
+            log: Vec::with_capacity(EXPECTED),
+            actions: HashMap::with_capacity(EXPECTED),
+            by_key: Vec::with_capacity(EXPECTED),
+            ..Self::without_room(id, rules)
+        }
+    }
+
+    fn without_room(id: FlowId, rules: Arc<Index>) -> Self {
         Self {
             id,
             rules,
             context: Context::default(),
-            log: Vec::with_capacity(EXPECTED),
-            by_id: HashMap::with_capacity(EXPECTED),
-            by_key: Vec::with_capacity(EXPECTED),
+            log: Vec::new(),
+            actions: HashMap::new(),
+            by_key: Vec::new(),
             firings: Vec::new(),
-            calls: HashMap::with_capacity(EXPECTED),
             anchors: Vec::new(),
+            pending: 0,
             answered_at: None,
             halted: None,
             complete_through: 0,
+        }
+    }
+
+    /// A flow that nothing is known of yet, in the memory of one that is done with.
+    pub(super) fn renewed(self, id: FlowId, rules: Arc<Index>) -> Self {
+        let Self {
+            mut log,
+            mut actions,
+            mut by_key,
+            mut firings,
+            mut anchors,
+            ..
+        } = self;
+        log.clear();
+        actions.clear();
+        by_key.clear();
+        firings.clear();
+        anchors.clear();
+        Self {
+            log,
+            actions,
+            by_key,
+            firings,
+            anchors,
+            ..Self::without_room(id, rules)
         }
     }
 
@@ -141,6 +187,22 @@ impl Flow {
         self.complete_through = self.complete_through.max(seq);
     }
 
+    /// Whether nothing more is expected of this flow: what is expected is done, and a request is answered.
+    ///
+    /// Something may come all the same, by hand or again; then the flow is read from the log.
+    pub(super) fn is_finished(&self) -> bool {
+        let is_answered = || {
+            let asks = self.log.first().is_some_and(|root| self.rules.is_request(root.key));
+            !asks || self.answered_at.is_some()
+        };
+        self.pending == 0 && self.halted.is_none() && is_answered()
+    }
+
+    /// The number of an action's completion.
+    fn completion(&self, id: ActionId) -> Option<usize> {
+        self.actions.get(&id)?.entry
+    }
+
     fn of_key(&self, key: KeyId) -> &[usize] {
         let found = self.by_key.iter().find(|(known, _)| *known == key);
         found.map_or(&[], |(_, numbers)| numbers)
@@ -156,7 +218,12 @@ impl Flow {
         let index = &*rules;
         let number = self.log.len();
         let key = index.key(&logged.concept, &logged.action);
-        let site = self.calls.get(&logged.id).copied();
+        let action = self.actions.entry(logged.id).or_default();
+        if action.entry.is_none() {
+            action.entry = Some(number);
+            self.pending -= usize::from(action.is_expected);
+        }
+        let site = action.site;
         let is_record = index.is_record(key);
         let recorded = if is_record { self.recorded_cause(&logged) } else { None };
         let depth_of = |number: usize| self.log.get(number).map_or(0, |cause| cause.depth);
@@ -172,7 +239,6 @@ impl Flow {
         if index.is_respond(key) && !logged.body.is_failure() {
             self.answered_at.get_or_insert(number);
         }
-        self.by_id.entry(logged.id).or_insert(number);
         self.complete_through = self.complete_through.max(logged.seq);
         self.log.push(Entry {
             seq: logged.seq,
@@ -203,7 +269,18 @@ impl Flow {
         } else {
             self.fire(index, limits, number, key);
             self.go_on(index, number, site);
+            self.expect_fault_response(index, number);
         }
+    }
+
+    /// Counts an action as one that is still to be done, if it is not.
+    fn expect(&mut self, id: ActionId) -> &mut Action {
+        let action = self.actions.entry(id).or_default();
+        if !action.is_expected {
+            action.is_expected = true;
+            self.pending += usize::from(action.entry.is_none());
+        }
+        action
     }
 
     fn limit(&mut self, number: usize, why: &str) {
@@ -220,9 +297,7 @@ impl Flow {
             let Some(sync) = index.syncs.get(at.sync) else { continue };
             for causes in matching::assignments(self, index, at, number) {
                 if index.asks(at.sync) {
-                    if let Some(entry) = self.log.get_mut(number) {
-                        entry.undecided.push(Undecided { sync: at.sync, causes });
-                    }
+                    self.leave_undecided(number, Undecided { sync: at.sync, causes });
                     continue;
                 }
                 let frames = if sync.steps.is_empty() {
@@ -242,11 +317,7 @@ impl Flow {
 
     /// The id of a rule's firing at these entries.
     fn firing_id(&self, sync: &Sync, causes: &[usize]) -> FiringId {
-        let ids = causes
-            .iter()
-            .filter_map(|cause| self.log.get(*cause))
-            .map(|entry| entry.id);
-        FiringId::of(self.id, &sync.name, ids)
+        FiringId::of(self.id, &sync.name, self.ids(causes))
     }
 
     /// Makes the first call of each frame due.
@@ -277,9 +348,9 @@ impl Flow {
         }
     }
 
-    fn ids(&self, entries: &[usize]) -> Vec<ActionId> {
+    fn ids<'a>(&'a self, entries: &'a [usize]) -> impl Iterator<Item = ActionId> + 'a {
         let entries = entries.iter().filter_map(|number| self.log.get(*number));
-        entries.map(|entry| entry.id).collect()
+        entries.map(|entry| entry.id)
     }
 
     /// The frame that `when` binds, to begin `where` with.
@@ -341,7 +412,7 @@ impl Flow {
         let id = call_id(firing.id, site.frame, site.position);
         if let Some(entry) = self.log.get_mut(number) {
             entry.due.push(id);
-            self.calls.entry(id).or_insert(site);
         }
+        self.expect(id).site.get_or_insert(site);
     }
 }

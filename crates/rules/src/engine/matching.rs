@@ -25,16 +25,21 @@ pub(super) trait Completions {
 }
 
 /// All assignments of completions to the patterns of a rule in which the pattern `at` takes the completion `newest` and the others take older ones, each its own.
-pub(super) fn assignments(flow: &impl Completions, index: &Index, at: PatternRef, newest: usize) -> Vec<Causes> {
+pub(super) fn assignments(
+    flow: &impl Completions,
+    index: &Index,
+    at: PatternRef,
+    newest: usize,
+) -> SmallVec<[Causes; 1]> {
     let Some(sync) = index.syncs.get(at.sync) else {
-        return Vec::new();
+        return SmallVec::new();
     };
     let mut bindings: Bindings = smallvec![None; sync.variables.len()];
     let (Some(pattern), Some(body)) = (sync.when.get(at.pattern), flow.body(newest)) else {
-        return Vec::new();
+        return SmallVec::new();
     };
     if !bind(pattern, body, &mut bindings) {
-        return Vec::new();
+        return SmallVec::new();
     }
     let mut join = Join {
         flow,
@@ -43,7 +48,7 @@ pub(super) fn assignments(flow: &impl Completions, index: &Index, at: PatternRef
         newest,
         patterns: &sync.when,
         chosen: Causes::new(),
-        found: Vec::new(),
+        found: SmallVec::new(),
     };
     join.extend(&bindings);
     join.found
@@ -56,7 +61,7 @@ struct Join<'a, F> {
     newest: usize,
     patterns: &'a [Pattern],
     chosen: Causes,
-    found: Vec<Causes>,
+    found: SmallVec<[Causes; 1]>,
 }
 
 impl<'a, F: Completions> Join<'a, F> {

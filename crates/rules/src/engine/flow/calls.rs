@@ -6,6 +6,7 @@ use concert_wire::envelope::{ERROR, FAULT, Fault, Object, encode};
 use concert_wire::id::{ActionId, FiringId};
 use concert_wire::{REQUESTING, RESPOND};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::{CallSite, Entry, Firing, Flow, Frames};
 use crate::engine::frames::{self, Sequence};
@@ -16,41 +17,44 @@ use crate::engine::{Invocation, Limits};
 use crate::program::{Call, Out, Sync};
 
 impl Flow {
-    /// What the completion `seq` brings about and is not done yet.
-    pub(in crate::engine) fn invocations(&self, limits: &Limits, seq: u64) -> Vec<Invocation> {
+    /// Tells what the completion `seq` brings about and is not done yet.
+    pub(in crate::engine) fn invocations(&self, limits: &Limits, seq: u64, mut tell: impl FnMut(Invocation)) {
         let index = &*self.rules;
-        let Some(number) = self.number(seq) else {
-            return Vec::new();
+        let Some((number, entry)) = self
+            .number(seq)
+            .and_then(|number| Some((number, self.log.get(number)?)))
+        else {
+            return;
         };
-        let Some(entry) = self.log.get(number) else {
-            return Vec::new();
-        };
-        let mut found: Vec<Invocation> = match self.halted_at(number) {
-            Some(halt) => self.halt_response(index, number, halt).into_iter().collect(),
-            None if entry.due.is_empty() && entry.undecided.is_empty() => {
-                self.fault_response(index, number).into_iter().collect()
+        let mut tell = |found: Option<Invocation>| {
+            let fits = |found: &Invocation| found.body.len() <= limits.body_bytes;
+            let too_large = || self.halt_response(index, number, &Halt::limit("a body reached its limit of size"));
+            let found = found.and_then(|found| {
+                if fits(&found) {
+                    Some(found)
+                } else {
+                    too_large().filter(fits)
+                }
+            });
+            if let Some(found) = found.filter(|found| self.completion(found.id).is_none()) {
+                tell(found);
             }
+        };
+        match self.halted_at(number) {
+            Some(halt) => tell(self.halt_response(index, number, halt)),
             None => {
-                let due = entry.due.iter().filter(|id| !self.by_id.contains_key(*id));
-                due.filter_map(|id| self.invocation(index, *id)).collect()
-            }
-        };
-        for invocation in &mut found {
-            if invocation.body.len() > limits.body_bytes
-                && let Some(response) =
-                    self.halt_response(index, number, &Halt::limit("a body reached its limit of size"))
-            {
-                *invocation = response;
+                tell(self.fault_response(index, number));
+                for id in &entry.due {
+                    tell(self.invocation(index, *id));
+                }
             }
         }
-        found.retain(|invocation| {
-            invocation.body.len() <= limits.body_bytes && !self.by_id.contains_key(&invocation.id)
-        });
-        found
     }
 
+    /// A call that is due and not done.
     fn invocation(&self, index: &Index, id: ActionId) -> Option<Invocation> {
-        let site = self.calls.get(&id)?;
+        let action = self.actions.get(&id).filter(|action| action.entry.is_none())?;
+        let site = action.site.as_ref()?;
         let firing = self.firings.get(site.firing)?;
         let sync = index.syncs.get(firing.sync)?;
         let call = call_at(sync, site.sequence, site.position)?;
@@ -63,13 +67,13 @@ impl Flow {
             body,
             sync: sync.name.clone(),
             rules: index.version.clone(),
-            causes: self.ids(&firing.causes),
+            causes: self.ids(&firing.causes).collect(),
             context: self.context.clone(),
         })
     }
 
     /// The variables as they are bound when the call at `site` is made.
-    fn bindings<'a>(&'a self, sync: &Sync, firing: &'a Firing, site: &CallSite) -> Bindings<'a> {
+    fn bindings<'a>(&'a self, sync: &'a Sync, firing: &'a Firing, site: &CallSite) -> Bindings<'a> {
         let mut bindings = match &firing.frames {
             Frames::Matched => self.bound(sync, &firing.causes),
             Frames::Ended(ended) => ended
@@ -77,40 +81,66 @@ impl Flow {
                 .map(|ended| frames::bindings(&ended.frame))
                 .unwrap_or_default(),
         };
-        let mut take = |outs: &[Out], entry: Option<&'a Entry>| {
+        let mut take = |outs: &[Out], entry: &'a Entry| {
             for out in outs {
-                let value = entry.and_then(|entry| entry.body.output.get(&*out.key));
                 if let Some(slot) = bindings.get_mut(out.slot) {
-                    *slot = value;
+                    *slot = entry.body.output.get(&*out.key);
                 }
             }
         };
-        for position in 0..site.position {
-            let Some(call) = call_at(sync, site.sequence, position).filter(|call| !call.outs.is_empty()) else {
-                continue;
-            };
-            let entry = self
-                .by_id
-                .get(&call_id(firing.id, site.frame, position))
-                .and_then(|number| self.log.get(*number));
-            if let Some(entry) = entry.filter(|entry| !entry.body.is_failure()) {
-                take(&call.outs, Some(entry));
-            }
+        for (call, entry) in self.calls_before(sync, site).into_iter().rev() {
+            take(&call.outs, entry);
         }
-        if let (Some(otherwise), Some(failed)) = (&sync.otherwise, site.failed) {
-            take(&otherwise.outs, self.log.get(failed));
+        let failed = site.failed.and_then(|failed| self.log.get(failed));
+        if let (Some(otherwise), Some(failed)) = (&sync.otherwise, failed) {
+            take(&otherwise.outs, failed);
         }
         bindings
     }
 
-    /// The router's own answer to a failure that no spec declares and no rule answers, so that nobody waits for nothing.
-    fn fault_response(&self, index: &Index, number: usize) -> Option<Invocation> {
+    /// The successful calls of the sequence before the call at `site`, with their completions, the last one first.
+    fn calls_before<'a>(&'a self, sync: &'a Sync, site: &CallSite) -> SmallVec<[(&'a Call, &'a Entry); 4]> {
+        let mut found = SmallVec::new();
+        let mut next = *site;
+        while next.position > 0 {
+            // Each was made due by the completion of the one before it.
+            let Some(entry) = self.log.get(next.cause) else { break };
+            let Some(site) = self.actions.get(&entry.id).and_then(|action| action.site) else {
+                break;
+            };
+            let call = call_at(sync, site.sequence, site.position);
+            found.extend(call.filter(|_| !entry.body.is_failure()).map(|call| (call, entry)));
+            next = site;
+        }
+        found
+    }
+
+    /// The failure at an entry that no spec declares and nothing follows from.
+    fn fault(&self, index: &Index, number: usize) -> Option<Fault> {
         let entry = self.log.get(number)?;
         let declared = index.can_fail(entry.key) && !entry.body.output.contains_key(FAULT);
-        if !entry.body.is_failure() || declared || index.is_respond(entry.key) {
+        let is_left = entry.body.is_failure() && entry.due.is_empty() && entry.undecided.is_empty();
+        if !is_left || declared || index.is_respond(entry.key) {
             return None;
         }
-        let fault = Fault::of(&entry.body.output).unwrap_or(Fault::Invalid);
+        Some(Fault::of(&entry.body.output).unwrap_or(Fault::Invalid))
+    }
+
+    /// Counts the router's own answer to a failure as one that is still to be done.
+    pub(super) fn expect_fault_response(&mut self, index: &Index, number: usize) {
+        if self.fault(index, number).is_some()
+            && self.request(index).is_some()
+            && !self.is_answered_by(number)
+            && let Some(id) = self.log.get(number).map(|entry| entry.id.fault_response())
+        {
+            self.expect(id);
+        }
+    }
+
+    /// The router's own answer to a failure that no spec declares and no rule answers, so that nobody waits for nothing.
+    fn fault_response(&self, index: &Index, number: usize) -> Option<Invocation> {
+        let fault = self.fault(index, number)?;
+        let entry = self.log.get(number)?;
         let (concept, action) = index.name(entry.key);
         let error = match fault {
             Fault::Deadline => "The request was not finished in time.".to_owned(),
@@ -125,6 +155,17 @@ impl Flow {
         self.answer(index, number, self.id.limit_response(), halt.status, error, "limit")
     }
 
+    /// The request that the flow began with.
+    fn request(&self, index: &Index) -> Option<&Value> {
+        let root = self.log.first().filter(|root| index.is_request(root.key))?;
+        root.body.output.get("request")
+    }
+
+    /// Whether one of the entries up to this one answers the request.
+    fn is_answered_by(&self, number: usize) -> bool {
+        self.answered_at.is_some_and(|answered| answered <= number)
+    }
+
     /// A respond to the flow's request, if the flow began with one and nothing up to `number` has answered it.
     fn answer(
         &self,
@@ -135,9 +176,8 @@ impl Flow {
         error: String,
         name: &str,
     ) -> Option<Invocation> {
-        let root = self.log.first().filter(|root| index.is_request(root.key))?;
-        let request = root.body.output.get("request")?.clone();
-        if self.answered_at.is_some_and(|answered| answered <= number) {
+        let request = self.request(index)?.clone();
+        if self.is_answered_by(number) {
             return None;
         }
         let input = Object::from_iter([

@@ -2,7 +2,7 @@
 
 use concert_wire::envelope::encode;
 
-use super::{Entry, Flow, Frames, TOO_MANY_FRAMES};
+use super::{Entry, Flow, Frames, TOO_MANY_FRAMES, Undecided};
 use crate::engine::frames::{self, Answers, Question, Stop};
 use crate::engine::index::Index;
 use crate::engine::record::{self, Content, Halt, Recorded};
@@ -22,7 +22,7 @@ impl Flow {
     /// The number of the entry that a record is of, if its id says so, too.
     pub(super) fn recorded_cause(&self, record: &Logged) -> Option<usize> {
         let cause = record::cause(&record.body).filter(|cause| cause.firing_record() == record.id)?;
-        self.by_id.get(&cause).copied()
+        self.completion(cause)
     }
 
     /// Makes the calls of a firing record due, if it is `known` of which entry it is.
@@ -40,11 +40,19 @@ impl Flow {
             }
             Some(Content::Firings(firings)) => {
                 for Recorded { sync, causes, frames } in firings {
-                    let causes = causes.iter().filter_map(|id| self.by_id.get(id)).copied().collect();
+                    let causes = causes.iter().filter_map(|id| self.completion(*id)).collect();
                     self.add_firing(index, number, sync, causes, Frames::Ended(frames));
                 }
             }
         }
+    }
+
+    /// Keeps a match of a rule that asks queries, until it is decided what comes of it.
+    pub(super) fn leave_undecided(&mut self, number: usize, undecided: Undecided) {
+        let Some(entry) = self.log.get_mut(number) else { return };
+        entry.undecided.push(undecided);
+        let record = entry.id.firing_record();
+        self.expect(record);
     }
 
     /// Whether rules that ask queries wait for a decision at the completion `seq`.
@@ -52,7 +60,7 @@ impl Flow {
         let Some(number) = self.number(seq) else { return false };
         let entry = self.log.get(number).filter(|entry| !entry.undecided.is_empty());
         entry.is_some_and(|entry| {
-            self.halted_at(number).is_none() && !self.by_id.contains_key(&entry.id.firing_record())
+            self.halted_at(number).is_none() && self.completion(entry.id.firing_record()).is_none()
         })
     }
 
@@ -92,7 +100,7 @@ impl Flow {
                 Ok(ended) if ended.is_empty() => {}
                 Ok(frames) => firings.push(Recorded {
                     sync: undecided.sync,
-                    causes: self.ids(&undecided.causes),
+                    causes: self.ids(&undecided.causes).collect(),
                     frames,
                 }),
             }

@@ -1,0 +1,119 @@
+//! What the engine keeps in memory, and for how long.
+
+use super::*;
+
+/// How many flows are in memory.
+fn kept(bench: &Bench) -> usize {
+    bench.engine.flows.len()
+}
+
+#[test]
+fn a_flow_stays_in_memory_until_its_calls_are_done_and_its_request_is_answered() {
+    let mut bench = Bench::new(BUY);
+    let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+    assert_eq!(kept(&bench), 1);
+    let sell = bench.complete(&price[0], json!({"cents": 250}));
+    assert_eq!(kept(&bench), 1);
+    let respond = bench.complete(&sell[0], json!({"sale": "s1"}));
+    assert_eq!(kept(&bench), 1);
+    bench.complete(&respond[0], json!({}));
+    assert_eq!(kept(&bench), 0);
+}
+
+#[test]
+fn a_request_that_is_not_answered_yet_keeps_its_flow_in_memory() {
+    let mut bench = Bench::new(
+        r#"
+sync Note
+when
+    Requesting.request (path: "/note", text) : (request)
+then
+    Shop.note (text)
+
+sync Tell
+when
+    Requesting.request (path: "/note") : (request)
+    Shop.pack () : (parcel)
+then
+    Requesting.respond (request, parcel)
+"#,
+    );
+    let note = bench.request(json!({"path": "/note", "text": "a"}));
+    assert_eq!(bench.complete(&note[0], json!({})), []);
+    assert_eq!(kept(&bench), 1, "somebody may pack by hand in this flow");
+}
+
+#[test]
+fn a_decision_that_is_still_to_come_keeps_its_flow_in_memory() {
+    let mut bench = Bench::new(
+        r#"
+sync Restock
+when
+    Shop.note (text)
+where
+    Shop._stock (item: text) : (count)
+then
+    Shop.price (item: text)
+"#,
+    );
+    let (id, seq) = (bench.flow.root(), 1);
+    let note = bench.logged("Shop.note", id, json!({"text": "tea"}), json!({}));
+    let effects = bench.engine.step(Event::Delivered(note));
+    let [Effect::Ask { question, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    let rows = vec![Object::from_iter([("count".to_owned(), json!(1))])];
+    let question = question.clone();
+    let effects = bench.engine.step(Event::Answered { seq, question, rows });
+    let [Effect::Record { record, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(bench.engine.step(Event::Stored { seq }), [Effect::Ack { seq }]);
+    assert_eq!(kept(&bench), 1);
+    let body: Value = serde_json::from_slice(&record.body).unwrap();
+    let record = bench.logged(
+        "Concert.fired",
+        record.id,
+        body["input"].clone(),
+        body["output"].clone(),
+    );
+    let price = bench.deliver(record);
+    check(&bench, &price, &[r#"Shop.price {"item":"tea"}"#]);
+    assert_eq!(kept(&bench), 1);
+    bench.complete(&price[0], json!({"cents": 1}));
+    assert_eq!(kept(&bench), 0);
+}
+
+#[test]
+fn what_comes_after_the_end_of_a_flow_makes_it_read_from_the_log() {
+    let mut bench = Bench::new(BUY);
+    let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+    let end = bench.complete(&price[0], json!({"error": "no tea"}));
+    let respond = bench.complete(&end[0], json!({}));
+    bench.complete(&respond[0], json!({}));
+    assert_eq!(kept(&bench), 0);
+    let late = ActionId::injected("S", 9, 9);
+    let late = bench.logged("Shop.note", late, json!({"text": "late"}), json!({}));
+    let (flow, at_least) = (bench.flow, late.seq);
+    assert_eq!(
+        bench.engine.step(Event::Delivered(late)),
+        [Effect::ReadFlow { flow, at_least }]
+    );
+}
+
+#[test]
+fn a_flow_in_the_memory_of_another_knows_nothing_of_it() {
+    let mut bench = Bench::new(BUY);
+    for (number, item) in ["tea", "milk", "jam"].into_iter().enumerate() {
+        bench.flow = ActionId::injected("S", number as u64, 1).as_root();
+        let price = bench.request(json!({"path": "/buy", "item": item}));
+        check(&bench, &price, &[&format!(r#"Shop.price {{"item":"{item}"}}"#)]);
+        let sell = bench.complete(&price[0], json!({"cents": number}));
+        let respond = bench.complete(&sell[0], json!({"sale": item}));
+        let expected = format!(r#"Requesting.respond {{"request":"FLOW","sale":"{item}","cents":{number}}}"#);
+        check(&bench, &respond, &[&expected]);
+        assert_eq!(bench.complete(&respond[0], json!({})), []);
+        assert_eq!(kept(&bench), 0);
+        assert!(bench.engine.spare.is_some());
+    }
+}
