@@ -55,6 +55,8 @@ impl Worker {
         let attempts = message.info().map_or(1, |info| info.delivered);
         let lease = Lease::begin();
         match self.carry_out(&message, attempts, &lease).await {
+            // What has no state may come again at no cost, so nobody waits for the server's word.
+            Ok(()) if self.is_pure(&message) => ack::sent(&message).await,
             Ok(()) => ack::confirmed(&self.bus, &message).await,
             // The message is with another worker by now. The server would take our word, although it is of an earlier delivery, and take the message from it.
             Err(Stop::Later(why)) if lease.check().is_err() => {
@@ -73,6 +75,11 @@ impl Worker {
                 }
             },
         }
+    }
+
+    /// Whether the message asks for an action without state.
+    fn is_pure(&self, message: &Message) -> bool {
+        InvocationSubject::parse(&message.subject).is_ok_and(|subject| self.concept.is_pure(subject.action.as_str()))
     }
 
     async fn carry_out(self: &Arc<Self>, message: &Message, attempts: i64, lease: &Lease) -> Result<(), Stop> {
