@@ -79,6 +79,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     let fallen = tokio::select! {
         _ = stop => None,
         fallen = servers.fallen() => Some(fallen),
+        cut_off = stack.cut_off() => Some(cut_off),
     };
     say::line("\nStopping: open requests are answered first. Ctrl-C again ends at once.");
     let drained = tokio::select! {

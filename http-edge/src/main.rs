@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let bus = Bus::connect(&args.bus, "http-edge").await?;
     let shutdown = Shutdown::new();
     let edge = concert_edge::run(
-        bus,
+        bus.clone(),
         &args.edge,
         &args.keys.keys,
         args.host,
@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
         shutdown.clone(),
     )
     .await?;
-    process::asked_to_stop().await?;
+    process::asked_to_stop_or_cut_off(&bus).await?;
     shutdown.begin();
     edge.ended(Duration::from_millis(args.edge.limits.deadline_ms)).await;
     Ok(())

@@ -32,8 +32,8 @@ async fn main() -> anyhow::Result<()> {
     let rules = concert_router::load(&args.rules)?;
     let bus = Bus::connect(&args.bus, "sync-router").await?;
     let shutdown = Shutdown::new();
-    let router = concert_router::run(bus, rules, &args.limits, args.log_limits, shutdown.clone()).await?;
-    process::asked_to_stop().await?;
+    let router = concert_router::run(bus.clone(), rules, &args.limits, args.log_limits, shutdown.clone()).await?;
+    process::asked_to_stop_or_cut_off(&bus).await?;
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(15), router.ended()).await?;
     Ok(())

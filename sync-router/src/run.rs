@@ -116,7 +116,10 @@ pub async fn run(
     log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH);
+    let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH, |message| {
+        let reason = format!("its headers cannot be read: {}", message.why);
+        dead_letter(&message.subject, &message.body, reason).ok()
+    });
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;
     let rules = Arc::new(rules);
@@ -258,7 +261,7 @@ impl Router {
             Effect::DeadLetter { seq, reason } => {
                 let most = self.backoff.most;
                 self.with_message(seq, move |message| async move {
-                    match dead_letter(&message, reason) {
+                    match dead_letter(&message.subject, &message.payload, reason) {
                         Ok(letter) => match letter.publish(&bus).await {
                             Ok(()) => ack::never_again(&message).await,
                             Err(error) => {
@@ -284,22 +287,22 @@ impl Router {
     }
 }
 
-fn dead_letter(message: &Message, reason: String) -> Result<DeadLetter, BadName> {
-    let subject = CompletionSubject::parse(&message.subject).ok();
+fn dead_letter(subject: &str, body: &[u8], reason: String) -> Result<DeadLetter, BadName> {
+    let completion = CompletionSubject::parse(subject).ok();
     let mut headers = HeaderMap::new();
-    if let Some(subject) = &subject {
+    if let Some(subject) = &completion {
         headers.insert(header::FLOW, subject.flow.to_string());
         headers.insert(header::ACTION, subject.id.to_string());
     }
     Ok(DeadLetter {
-        concept: match &subject {
-            Some(subject) => subject.concept.clone(),
+        concept: match &completion {
+            Some(completion) => completion.concept.clone(),
             None => RESERVED_CONCEPT.parse()?,
         },
-        action: subject.map(|subject| subject.action),
-        subject: message.subject.to_string(),
+        action: completion.map(|completion| completion.action),
+        subject: subject.to_owned(),
         reason,
         headers,
-        body: message.payload.to_vec(),
+        body: body.to_vec(),
     })
 }

@@ -2,7 +2,9 @@
 
 pub mod binaries;
 pub mod http;
+pub mod raw_nats;
 pub mod system;
 
 pub use http::Answer;
+pub use raw_nats::RawNats;
 pub use system::{PARTS, Part, System};

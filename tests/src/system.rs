@@ -120,10 +120,7 @@ impl System {
             Part::Profile => ("worker", &["profile"]),
             Part::Sessioning => ("worker", &["sessioning"]),
         };
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.servers.dir().join(format!("{part:?}.log")))?;
+        let log = File::options().create(true).append(true).open(self.log(part))?;
         let child = self
             .command(program)
             .args(args)
@@ -145,6 +142,20 @@ impl System {
             .with_context(|| format!("{part:?} does not run"))?;
         child.kill().await?;
         Ok(())
+    }
+
+    /// Waits until one process ends by itself, badly; what it wrote on its standard error.
+    ///
+    /// # Errors
+    /// It does not, or it ends well.
+    pub async fn falls(&mut self, part: Part) -> anyhow::Result<String> {
+        let mut child = self
+            .running
+            .remove(&part)
+            .with_context(|| format!("{part:?} does not run"))?;
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
+        ensure!(!status.success(), "{part:?} ended with {status}");
+        Ok(std::fs::read_to_string(self.log(part))?)
     }
 
     /// Asks one process to end, and waits until it has; its status must be good.
@@ -189,14 +200,34 @@ impl System {
             }
             for (part, child) in &mut self.running {
                 if let Some(status) = child.try_wait()? {
-                    let log =
-                        std::fs::read_to_string(self.servers.dir().join(format!("{part:?}.log"))).unwrap_or_default();
+                    let log = self.servers.dir().join(format!("{part:?}.log"));
+                    let log = std::fs::read_to_string(log).unwrap_or_default();
                     bail!("{part:?} ended with {status}:\n{log}");
                 }
             }
             ensure!(began.elapsed() < PATIENCE, "not ready: {waiting:?}, edge");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// What a process writes on its standard error.
+    pub fn log(&self, part: Part) -> PathBuf {
+        self.servers.dir().join(format!("{part:?}.log"))
+    }
+
+    /// The memory that a process holds, in KiB.
+    ///
+    /// # Errors
+    /// It does not run, or the system does not tell.
+    pub fn resident_kib(&self, part: Part) -> anyhow::Result<u64> {
+        let pid = self.running.get(&part).and_then(Child::id);
+        let pid = pid.with_context(|| format!("{part:?} does not run"))?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line
+            .and_then(|line| line.split_whitespace().next())
+            .context("no VmRSS")?;
+        Ok(kib.parse()?)
     }
 
     /// Where the edge listens.
@@ -269,6 +300,41 @@ impl System {
     /// # Errors
     /// The stream cannot be read.
     pub async fn stream_messages(&self, stream: &str, filter: &str) -> anyhow::Result<Vec<(String, Value)>> {
+        self.read_stream(stream, filter, false, |message| {
+            let body = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
+            (message.subject.to_string(), body)
+        })
+        .await
+    }
+
+    /// The subjects of a stream's messages, in order.
+    ///
+    /// # Errors
+    /// The stream cannot be read.
+    pub async fn subjects(&self, stream: &str, filter: &str) -> anyhow::Result<Vec<String>> {
+        self.read_stream(stream, filter, true, |message| message.subject.to_string())
+            .await
+    }
+
+    /// What a header says in the messages of a stream that have it, in order.
+    ///
+    /// # Errors
+    /// The stream cannot be read.
+    pub async fn header_values(&self, stream: &str, filter: &str, name: &str) -> anyhow::Result<Vec<String>> {
+        let found = self.read_stream(stream, filter, true, |message| {
+            let value = message.headers.as_ref()?.get(name)?;
+            Some(value.to_string())
+        });
+        Ok(found.await?.into_iter().flatten().collect())
+    }
+
+    async fn read_stream<T>(
+        &self,
+        stream: &str,
+        filter: &str,
+        headers_only: bool,
+        read: impl Fn(&async_nats::Message) -> T,
+    ) -> anyhow::Result<Vec<T>> {
         use async_nats::jetstream::consumer::{AckPolicy, pull::Config};
         use futures_util::StreamExt as _;
         let stream = async_nats::jetstream::new(self.nats().await?)
@@ -277,6 +343,7 @@ impl System {
         let config = Config {
             filter_subject: filter.to_owned(),
             ack_policy: AckPolicy::None,
+            headers_only,
             ..Config::default()
         };
         let consumer = stream.create_consumer(config).await?;
@@ -287,10 +354,7 @@ impl System {
             let message = tokio::time::timeout(PATIENCE, messages.next())
                 .await?
                 .context("the stream ended")??;
-            found.push((
-                message.subject.to_string(),
-                serde_json::from_slice(&message.payload).unwrap_or(Value::Null),
-            ));
+            found.push(read(&message.message));
         }
         // A test that asks again and again would leave more of them than the server keeps.
         drop(messages);
@@ -307,6 +371,20 @@ impl System {
             let jetstream = async_nats::jetstream::new(system.nats().await?);
             let mut stream = jetstream.get_stream(format!("ACTIONS_{concept}")).await?;
             Ok((stream.info().await?.state.messages == 0).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until the routers have taken everything in the log to its end.
+    ///
+    /// # Errors
+    /// It does not come about in time.
+    pub async fn routed(&self) -> anyhow::Result<()> {
+        self.until("the log is routed", async |system: &Self| {
+            let jetstream = async_nats::jetstream::new(system.nats().await?);
+            let log = jetstream.get_stream("COMPLETIONS").await?;
+            let routers = log.consumer_info("routers").await?;
+            Ok((routers.num_pending == 0 && routers.num_ack_pending == 0).then_some(()))
         })
         .await
     }

@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let worker = concert_workers::run(
         args.concept,
-        bus,
+        bus.clone(),
         &args.store,
         &args.keys.keys,
         &args.worker,
@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
         shutdown.clone(),
     )
     .await?;
-    process::asked_to_stop().await?;
+    process::asked_to_stop_or_cut_off(&bus).await?;
     if !shutdown.drained(DRAIN_TIMEOUT).await {
         tracing::warn!("what was begun is left to another worker");
     }

@@ -62,7 +62,7 @@ async fn run(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figu
     let mut stations = JoinSet::new();
     let log_bus = Bus::connect(&args, "bench-router").await?;
     streams::log(&log_bus, &limits).await?;
-    let mut router = Feed::new(log_bus.clone(), Source::Log, limits.clone(), 512);
+    let mut router = Feed::new(log_bus.clone(), Source::Log, limits.clone(), 512, |_| None);
     router.open().await?;
     stations.spawn(station(log_bus, router, |subject| {
         let id = subject.rsplit('.').next()?.to_owned();
@@ -78,7 +78,7 @@ async fn run(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figu
         let bus = Bus::connect(&args, concept).await?;
         let name: ConceptName = concept.parse()?;
         streams::actions(&bus, &name, &limits).await?;
-        let mut feed = Feed::new(bus.clone(), Source::Invocations(name), limits.clone(), 64);
+        let mut feed = Feed::new(bus.clone(), Source::Invocations(name), limits.clone(), 64, |_| None);
         feed.open().await?;
         stations.spawn(station(bus, feed, move |subject| {
             let id = subject.rsplit('.').next()?;

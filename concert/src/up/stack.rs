@@ -22,6 +22,8 @@ pub(crate) struct Stack {
     router: concert_router::Running,
     workers: Vec<concert_host::Running>,
     shutdown: Shutdown,
+    /// Each part's connection.
+    buses: Vec<Bus>,
 }
 
 /// How long what was begun may take once the edge has answered.
@@ -33,6 +35,7 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, servers: &Servers) -> any
     keys::make_missing(&keys_dir)?;
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
     let (router_bus, edge_bus) = tokio::try_join!(connect(servers, "sync-router"), connect(servers, "http-edge"))?;
+    let mut buses = vec![router_bus.clone(), edge_bus.clone()];
     let router = concert_router::run(
         router_bus,
         rules,
@@ -57,12 +60,15 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, servers: &Servers) -> any
     };
     let (profile, sessioning, edge) = tokio::try_join!(profile, sessioning, edge)?;
     edge.ready().await;
+    let (workers, worker_buses): (Vec<_>, Vec<_>) = [profile, sessioning].into_iter().unzip();
+    buses.extend(worker_buses);
     Ok(Stack {
         edge,
         edge_shutdown,
         router,
-        workers: vec![profile, sessioning],
+        workers,
         shutdown,
+        buses,
     })
 }
 
@@ -82,21 +88,37 @@ async fn start_worker(
     servers: &Servers,
     keys_dir: PathBuf,
     shutdown: Shutdown,
-) -> anyhow::Result<concert_host::Running> {
+) -> anyhow::Result<(concert_host::Running, Bus)> {
     let bus = connect(servers, name.concept()).await?;
     let store = StoreArgs {
         mongodb_uri: servers.mongodb_uri().to_owned(),
         database_prefix: "concert".to_owned(),
         database_connections: 32,
     };
-    let running = concert_workers::run(name, bus, &store, &keys_dir, &args.worker, &args.log_limits, shutdown).await;
-    running.with_context(|| format!("the worker of {} cannot start", name.concept()))
+    let running = concert_workers::run(
+        name,
+        bus.clone(),
+        &store,
+        &keys_dir,
+        &args.worker,
+        &args.log_limits,
+        shutdown,
+    )
+    .await;
+    let running = running.with_context(|| format!("the worker of {} cannot start", name.concept()))?;
+    Ok((running, bus))
 }
 
 impl Stack {
     /// Where the edge listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.edge.address()
+    }
+
+    /// Ends when a part is cut off from NATS for good.
+    pub(crate) async fn cut_off(&self) -> anyhow::Error {
+        let ended = self.buses.iter().map(|bus| Box::pin(bus.ended()));
+        futures_util::future::select_all(ended).await.0.into()
     }
 
     /// Answers what is open, finishes what was begun, ends.

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::client::FlushErrorKind;
 use async_nats::jetstream;
 use clap::Args;
+use tokio::sync::watch;
 
 /// Where the bus is, and who we are there.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +26,8 @@ pub struct Bus {
     pub client: async_nats::Client,
     /// JetStream.
     pub jetstream: jetstream::Context,
+    /// How often the connection was made.
+    connections: watch::Sender<u64>,
 }
 
 /// Why there is no connection.
@@ -50,6 +54,15 @@ pub enum ConnectError {
     Url(String),
 }
 
+/// The client of a connection has ended.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the NATS client has ended by itself, as it does at a message that it cannot read; the next start puts such a message aside"
+)]
+pub struct ClientEnded;
+
+/// How often it is looked at whether the client lives.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Publishes under way at once on one connection; more wait.
 const MAX_ACKS_IN_FLIGHT: usize = 4096;
 /// How long a publish or an API request may take before it counts as failed.
@@ -71,15 +84,24 @@ impl Bus {
             .collect::<Result<_, _>>()
             .map_err(|_| ConnectError::Url(without_credentials(&args.nats_url)))?;
         let started = tokio::time::Instant::now();
+        let connections = watch::Sender::new(0);
         loop {
-            let error = match options(args, name).await?.connect(urls.as_slice()).await {
+            let error = match options(args, name, connections.clone())
+                .await?
+                .connect(urls.as_slice())
+                .await
+            {
                 Ok(client) => {
                     let jetstream = jetstream::context::ContextBuilder::new()
                         .timeout(REQUEST_TIMEOUT)
                         .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
                         .backpressure_on_inflight(true)
                         .build(client.clone());
-                    return Ok(Self { client, jetstream });
+                    return Ok(Self {
+                        client,
+                        jetstream,
+                        connections,
+                    });
                 }
                 Err(error) => error,
             };
@@ -104,9 +126,31 @@ impl Bus {
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
+
+    /// Tells whenever a connection was made anew.
+    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
+    }
+
+    /// Ends when the client has ended by itself, which no reconnection mends: the process must be started again.
+    pub async fn ended(&self) -> ClientEnded {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            look.tick().await;
+            // While the connection is away a flush waits.
+            let flushed = tokio::time::timeout(LOOK_INTERVAL, self.client.flush()).await;
+            if flushed.is_ok_and(|flushed| flushed.is_err_and(|e| e.kind() == FlushErrorKind::SendError)) {
+                return ClientEnded;
+            }
+        }
+    }
 }
 
-async fn options(args: &BusArgs, name: &str) -> Result<async_nats::ConnectOptions, ConnectError> {
+async fn options(
+    args: &BusArgs,
+    name: &str,
+    connections: watch::Sender<u64>,
+) -> Result<async_nats::ConnectOptions, ConnectError> {
     let mut options = async_nats::ConnectOptions::new();
     if let Some(path) = &args.nats_creds {
         options = options
@@ -123,16 +167,23 @@ async fn options(args: &BusArgs, name: &str) -> Result<async_nats::ConnectOption
         .ping_interval(Duration::from_secs(10))
         .subscription_capacity(64 * 1024)
         .reconnect_delay_callback(|attempts| Duration::from_millis(u64::try_from(attempts.min(20)).unwrap_or(20) * 50))
-        .event_callback(|event| async move {
-            match event {
-                async_nats::Event::Connected => tracing::info!("connected to NATS"),
-                async_nats::Event::Disconnected => {
-                    tracing::warn!("the connection to NATS is lost; trying to connect again")
-                }
-                async_nats::Event::Closed => tracing::debug!("the connection to NATS is closed"),
-                other => tracing::warn!(event = %other, "NATS"),
+        .event_callback(move |event| {
+            if matches!(event, async_nats::Event::Connected) {
+                connections.send_modify(|count| *count += 1);
             }
+            async move { tell(&event) }
         }))
+}
+
+fn tell(event: &async_nats::Event) {
+    match event {
+        async_nats::Event::Connected => tracing::info!("connected to NATS"),
+        async_nats::Event::Disconnected => {
+            tracing::warn!("the connection to NATS is lost; trying to connect again")
+        }
+        async_nats::Event::Closed => tracing::debug!("the connection to NATS is closed"),
+        other => tracing::warn!(event = %other, "NATS"),
+    }
 }
 
 /// A URL as it may be shown.

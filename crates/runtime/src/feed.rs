@@ -1,16 +1,23 @@
 //! The messages of a consumer, for as long as the process lives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use concert_wire::name::ConceptName;
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::ack;
 use crate::bus::Bus;
+use crate::dead::DeadLetter;
 use crate::retry::Backoff;
 use crate::streams::{self, LogLimits, SetupError};
+use crate::unreadable::{self, Look, Unreadable};
 
 /// Whose messages.
 #[derive(Debug, Clone)]
@@ -21,20 +28,48 @@ pub enum Source {
     Log,
 }
 
+/// Makes a dead letter of a message that cannot be read; `None` where it has no name for it.
+type Letter = Arc<dyn Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync>;
+
+/// How often it is looked for messages that cannot be read while the connection stands: some of them the client passes over in silence.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Opens its source, and opens it again whenever the server, the consumer or the connection went away.
 pub struct Feed {
     bus: Bus,
     source: Source,
     limits: LogLimits,
     batch: usize,
-    open: Option<pull::Stream>,
+    open: Option<Open>,
     failures: u32,
+    letter: Letter,
+    connections: watch::Receiver<u64>,
+    look: Interval,
+    /// The look that was begun last. It goes on by itself, as whoever waits for a message may give up at any time.
+    looking: Option<JoinHandle<()>>,
+}
+
+struct Open {
+    messages: pull::Stream,
+    consumer: PullConsumer,
 }
 
 impl Feed {
-    /// A feed that asks for up to `batch` messages at once. The stream and the consumer are made where they are missing.
-    pub fn new(bus: Bus, source: Source, limits: LogLimits, batch: usize) -> Self {
+    /// A feed that asks for up to `batch` messages at once. The stream and the consumer are made where they are missing. A message that cannot be read becomes the dead letter that `letter` makes of it.
+    pub fn new(
+        bus: Bus,
+        source: Source,
+        limits: LogLimits,
+        batch: usize,
+        letter: impl Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync + 'static,
+    ) -> Self {
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
+            connections: bus.connections(),
+            letter: Arc::new(letter),
+            looking: None,
+            look,
             bus,
             source,
             limits,
@@ -49,17 +84,37 @@ impl Feed {
     /// # Errors
     /// The stream or the consumer cannot be had.
     pub async fn open(&mut self) -> Result<(), SetupError> {
-        self.open = Some(match &self.source {
+        let consumer = match &self.source {
             Source::Invocations(concept) => {
                 let stream = streams::actions(&self.bus, concept, &self.limits).await?;
-                streams::worker_messages(&streams::workers_consumer(&stream).await?, self.batch).await?
+                streams::workers_consumer(&stream).await?
             }
             Source::Log => {
                 let stream = streams::log(&self.bus, &self.limits).await?;
-                streams::router_messages(&streams::routers_consumer(&stream).await?, self.batch).await?
+                streams::routers_consumer(&stream).await?
             }
-        });
+        };
+        // Before the first message, since it may be one that ended this process's last run.
+        put_aside(&self.bus, consumer.clone(), &*self.letter, Look::Always).await;
+        let messages = match &self.source {
+            Source::Invocations(_) => streams::worker_messages(&consumer, self.batch).await?,
+            Source::Log => streams::router_messages(&consumer, self.batch).await?,
+        };
+        self.open = Some(Open { messages, consumer });
         Ok(())
+    }
+
+    fn look(&mut self, look: Look) {
+        let Some(open) = &self.open else { return };
+        let is_busy = self.looking.as_ref().is_some_and(|looking| !looking.is_finished());
+        if is_busy && look == Look::IfRedelivered {
+            return;
+        }
+        let (bus, consumer, letter) = (self.bus.clone(), open.consumer.clone(), self.letter.clone());
+        let begun = tokio::spawn(async move { put_aside(&bus, consumer, &*letter, look).await });
+        if let Some(before) = self.looking.replace(begun) {
+            before.abort();
+        }
     }
 
     /// The next message; waits until there is one. Nothing is lost when the call is dropped.
@@ -71,7 +126,20 @@ impl Feed {
                 }
                 continue;
             };
-            match open.next().await {
+            let next = tokio::select! {
+                biased;
+                Ok(()) = self.connections.changed() => Err(Look::Always),
+                _ = self.look.tick() => Err(Look::IfRedelivered),
+                next = open.messages.next() => Ok(next),
+            };
+            let next = match next {
+                Ok(next) => next,
+                Err(look) => {
+                    self.look(look);
+                    continue;
+                }
+            };
+            match next {
                 Some(Ok(message)) => {
                     self.failures = 0;
                     return message;
@@ -92,7 +160,7 @@ impl Feed {
     /// Gives back what was delivered and not taken, so that others need not wait until the server does so by itself.
     pub async fn hand_back(mut self) {
         let Some(mut open) = self.open.take() else { return };
-        while let Some(Some(Ok(message))) = open.next().now_or_never() {
+        while let Some(Some(Ok(message))) = open.messages.next().now_or_never() {
             ack::later(&message, Duration::ZERO).await;
         }
     }
@@ -106,5 +174,35 @@ impl Feed {
         .delay(self.failures);
         tracing::warn!(source = ?self.source, error = %error, "no messages for now");
         tokio::time::sleep(delay).await;
+    }
+}
+
+/// Takes out what was delivered and cannot be read. What goes wrong here is tried again at the next look.
+async fn put_aside(
+    bus: &Bus,
+    mut consumer: PullConsumer,
+    letter: &(dyn Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync),
+    look: Look,
+) {
+    let found = match unreadable::find(bus, &mut consumer, look).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "it was not looked for messages that cannot be read");
+            return;
+        }
+    };
+    for message in found {
+        let Some(letter) = letter(&message) else {
+            tracing::error!(subject = %message.subject, "a dead letter has no name");
+            continue;
+        };
+        if let Err(error) = letter.publish(bus).await {
+            tracing::warn!(subject = %message.subject, %error, "a dead letter could not be stored");
+            continue;
+        }
+        // Another process may have been faster.
+        if let Err(error) = streams::delete(bus, &consumer.cached_info().stream_name, message.seq).await {
+            tracing::debug!(subject = %message.subject, %error, "a message that cannot be read was not taken out");
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod retry;
 pub mod service;
 pub mod streams;
 pub mod telemetry;
+pub mod unreadable;
 
 /// Of every process: a message is some dozens of small allocations, made on one thread and freed on another, which this allocator is made for (ADR 1).
 #[global_allocator]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::{Bus, ClientEnded};
+
 /// Asks the parts of a process to stop, and waits for them.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
@@ -44,6 +46,28 @@ impl Shutdown {
         self.tasks.close();
         tokio::time::timeout(within, self.tasks.wait()).await.is_ok()
     }
+}
+
+/// Ends at the first SIGINT or SIGTERM, or when the connection to NATS cannot be mended.
+///
+/// # Errors
+/// The signals cannot be watched, or the NATS client has ended.
+pub async fn asked_to_stop_or_cut_off(bus: &Bus) -> Result<(), StopError> {
+    tokio::select! {
+        asked = asked_to_stop() => Ok(asked?),
+        ended = bus.ended() => Err(ended.into()),
+    }
+}
+
+/// Why a process ends without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The signals cannot be watched.
+    #[error("signals cannot be watched: {0}")]
+    Signals(#[from] std::io::Error),
+    /// The NATS client has ended.
+    #[error(transparent)]
+    Bus(#[from] ClientEnded),
 }
 
 /// Ends at the first SIGINT or SIGTERM.

@@ -147,6 +147,17 @@ fn stream_config(limits: &LogLimits) -> Config {
     }
 }
 
+/// Takes one message out of a stream.
+///
+/// # Errors
+/// It is not there, or the server does not answer.
+pub(crate) async fn delete(bus: &Bus, stream: &str, seq: u64) -> Result<(), SetupError> {
+    let what = format!("the message {seq} of {stream}");
+    let stream = bus.jetstream.get_stream_no_info(stream).await.map_err(failed(&what))?;
+    stream.delete_message(seq).await.map_err(failed(&what))?;
+    Ok(())
+}
+
 /// The consumer that a concept's workers share.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use concert_runtime::log::{self, PublishError, Published};
 use concert_runtime::nats::HeaderMap;
 use concert_runtime::nats::Message;
 use concert_runtime::streams::ACK_WAIT;
+use concert_runtime::unreadable::Unreadable;
 use concert_runtime::{ack, clock};
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
@@ -259,26 +260,45 @@ impl Worker {
 
     /// The message as it may be kept: without what may be a secret in clear.
     fn dead_letter(&self, message: &Message, reason: String) -> DeadLetter {
-        let asked = asked(message).ok();
         let mut headers = HeaderMap::new();
         for name in [header::FLOW, header::DEADLINE, header::CAUSE, header::SYNC] {
             if let Some(value) = message.headers.as_ref().and_then(|headers| headers.get(name)) {
                 headers.insert(name, value.clone());
             }
         }
-        if let Some(asked) = &asked {
-            headers.insert(header::FLOW, asked.flow.to_string());
-            headers.insert(header::ACTION, asked.id.to_string());
+        let known = asked(message).ok().map(|asked| (asked.action, asked.id, asked.flow));
+        self.letter(&message.subject, &message.payload, known, headers, reason)
+    }
+
+    /// A message whose headers cannot be read. Its flow is not known, so its secrets are sealed for the flow that its own id would begin; without an id its body is not kept.
+    pub(crate) fn unreadable(&self, message: &Unreadable) -> DeadLetter {
+        let subject = InvocationSubject::parse(&message.subject).ok();
+        let known = subject.and_then(|subject| subject.id.map(|id| (subject.action, id, id.as_root())));
+        let reason = format!("its headers cannot be read: {}", message.why);
+        self.letter(&message.subject, &message.body, known, HeaderMap::new(), reason)
+    }
+
+    fn letter(
+        &self,
+        subject: &str,
+        payload: &[u8],
+        known: Option<(ActionName, ActionId, FlowId)>,
+        mut headers: HeaderMap,
+        reason: String,
+    ) -> DeadLetter {
+        if let Some((_, id, flow)) = &known {
+            headers.insert(header::FLOW, flow.to_string());
+            headers.insert(header::ACTION, id.to_string());
         }
-        let body = asked.as_ref().and_then(|asked| {
-            let (spec, _) = self.concept.action(asked.action.as_str())?;
-            let input = value::object(&message.payload).ok()?;
-            Some(encode(&sealing::record(&self.sealer, asked.flow, &spec.input, &input)))
+        let body = known.as_ref().and_then(|(action, _, flow)| {
+            let (spec, _) = self.concept.action(action.as_str())?;
+            let input = value::object(payload).ok()?;
+            Some(encode(&sealing::record(&self.sealer, *flow, &spec.input, &input)))
         });
         DeadLetter {
             concept: self.concept.name.clone(),
-            action: asked.map(|asked| asked.action),
-            subject: message.subject.to_string(),
+            action: known.map(|(action, ..)| action),
+            subject: subject.to_owned(),
             reason,
             headers,
             body: body.unwrap_or_default(),

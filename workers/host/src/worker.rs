@@ -95,13 +95,6 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let log_start = wait_for_log(&bus, &shutdown).await?;
-    let mut feed = Feed::new(
-        bus.clone(),
-        Source::Invocations(concept.name().clone()),
-        streams,
-        limits.worker_concurrency,
-    );
-    feed.open().await?;
     let worker = Arc::new(Worker {
         bus,
         concept,
@@ -110,6 +103,15 @@ pub async fn run(
         log_start,
         backoff: Backoff::default(),
     });
+    let keeper = worker.clone();
+    let mut feed = Feed::new(
+        worker.bus.clone(),
+        Source::Invocations(worker.concept.name().clone()),
+        streams,
+        worker.limits.worker_concurrency,
+        move |message| Some(keeper.unreadable(message)),
+    );
+    feed.open().await?;
     service::start(worker.clone(), &shutdown).await?;
     tracing::info!(concept = %worker.concept.name(), "worker started");
     let task = tokio::spawn(take_messages(worker, feed, shutdown));

@@ -1,0 +1,73 @@
+//! The bus in the NATS protocol itself, for messages that no client library would send.
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// A client that writes what it likes.
+pub struct RawNats {
+    from: BufReader<OwnedReadHalf>,
+    to: OwnedWriteHalf,
+}
+
+impl RawNats {
+    /// Connects to `nats://[user:password@]host:port`.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn connect(url: &str) -> anyhow::Result<Self> {
+        let address = url.strip_prefix("nats://").context("no NATS URL")?;
+        let (credentials, address) = address.rsplit_once('@').unwrap_or(("", address));
+        let (from, to) = TcpStream::connect(address).await?.into_split();
+        let mut client = Self {
+            from: BufReader::new(from),
+            to,
+        };
+        let login = match credentials.split_once(':') {
+            Some((user, password)) => format!(r#","user":"{user}","pass":"{password}""#),
+            None => String::new(),
+        };
+        let hello = format!("CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":false{login}}}\r\n");
+        client.to.write_all(hello.as_bytes()).await?;
+        client.settled().await?;
+        Ok(client)
+    }
+
+    /// Waits until the server has taken everything.
+    ///
+    /// # Errors
+    /// The server refuses something, other than for want of a permission.
+    pub async fn settled(&mut self) -> anyhow::Result<()> {
+        self.to.write_all(b"PING\r\n").await?;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.from.read_line(&mut line).await? == 0 {
+                bail!("the server closed the connection");
+            }
+            match line.trim_end() {
+                "PONG" => return Ok(()),
+                "PING" => self.to.write_all(b"PONG\r\n").await?,
+                // A subject that nobody may publish on is the server's to refuse.
+                other if other.starts_with("-ERR") && !other.contains("Permissions") => bail!("{other}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Publishes; the headers are a block of bytes that should begin with `NATS/1.0`.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn publish(&mut self, subject: &str, headers: Option<&[u8]>, body: &[u8]) -> anyhow::Result<()> {
+        let command = match headers {
+            Some(headers) => format!("HPUB {subject} {} {}\r\n", headers.len(), headers.len() + body.len()),
+            None => format!("PUB {subject} {}\r\n", body.len()),
+        };
+        for part in [command.as_bytes(), headers.unwrap_or_default(), body, b"\r\n"] {
+            self.to.write_all(part).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Hostile input against real processes: nothing panics, nothing hangs, nothing leaks, and what is asked afterwards is answered.
+//!
+//! `CONCERT_FUZZ_SECONDS=1800 cargo test -p concert-tests --test fuzz -- --nocapture edge` (or `bus`) runs it for long; `CONCERT_FUZZ_SEED` repeats the input of a run.
+
+mod bus;
+mod http;
+mod input;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::ensure;
+use concert_tests::{PARTS, Part, RawNats, System};
+use fastrand::Rng;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::http::CANARY;
+
+const CONCEPTS: [&str; 3] = ["Profile", "Sessioning", "Requesting"];
+/// How long each goes on in the ordinary test run.
+const SECONDS: u64 = 15;
+/// Requests at once.
+const CLIENTS: u64 = 8;
+/// Messages between two looks at the queues.
+const BATCH: usize = 64;
+/// Messages that may wait in a queue before the next batch.
+const BACKLOG: u64 = 256;
+/// Invocations of which it is looked up what became of them.
+const SAMPLES: usize = 200;
+/// What a process may hold in memory at the end, in KiB; each is below 40 MiB when it starts.
+const RESIDENT_KIB: u64 = 200 * 1024;
+
+#[expect(clippy::disallowed_methods, reason = "a test has no other configuration")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn duration() -> Duration {
+    Duration::from_secs(setting("CONCERT_FUZZ_SECONDS").unwrap_or(SECONDS))
+}
+
+/// Printed, so that a failure can be repeated.
+fn seed() -> u64 {
+    let seed = setting("CONCERT_FUZZ_SEED").unwrap_or_else(|| Rng::new().u64(..));
+    eprintln!("CONCERT_FUZZ_SEED={seed}");
+    seed
+}
+
+/// Someone who is logged in before it begins, and still is at the end.
+async fn someone(system: &System) -> anyhow::Result<String> {
+    system.account("somebody", "Correct-Horse-Battery-9").await?;
+    system.login("somebody", "Correct-Horse-Battery-9").await
+}
+
+/// Nothing fell, nothing keeps what it was sent, and the application works.
+async fn check_unharmed(system: &mut System, session: &str) -> anyhow::Result<()> {
+    system.ready().await?;
+    for part in PARTS {
+        let log = std::fs::read_to_string(system.log(part))?;
+        let panicked = log.lines().find(|line| line.contains("panicked at"));
+        ensure!(panicked.is_none(), "{part:?}: {panicked:?}");
+        let told = log.lines().find(|line| line.contains(CANARY));
+        ensure!(told.is_none(), "{part:?} logs a password: {told:?}");
+        let resident = system.resident_kib(part)?;
+        eprintln!("{part:?} holds {} MiB", resident / 1024);
+        ensure!(resident < RESIDENT_KIB, "{part:?} holds {resident} KiB");
+    }
+    let who = system.post("/auth/whoami", &json!({ "session": session })).await?;
+    ensure!(who.status == 200, "{who:?}");
+    let out = system.post("/auth/logout", &json!({ "session": session })).await?;
+    ensure!(out.status == 200, "{out:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edge_takes_any_http_and_stays_well() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    let session = someone(&system).await?;
+    let (edge, end, seed) = (system.address(), Instant::now() + duration(), seed());
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        clients.spawn(async move {
+            let mut rng = Rng::with_seed(seed.wrapping_add(client));
+            let mut seen: BTreeMap<Option<u16>, u64> = BTreeMap::new();
+            while Instant::now() < end {
+                let status = http::Request::any(&mut rng).send(edge).await?;
+                *seen.entry(status).or_default() += 1;
+            }
+            anyhow::Ok(seen)
+        });
+    }
+    let mut seen: BTreeMap<Option<u16>, u64> = BTreeMap::new();
+    while let Some(client) = clients.join_next().await {
+        for (status, count) in client?? {
+            *seen.entry(status).or_default() += count;
+        }
+    }
+    eprintln!("{seen:?}");
+    for status in [200, 400, 401, 404, 405, 413, 415] {
+        ensure!(seen.contains_key(&Some(status)), "never seen: {status}");
+    }
+    for part in [Part::Profile, Part::Sessioning] {
+        system.idle(&format!("{part:?}")).await?;
+    }
+    check_unharmed(&mut system, &session).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bus_carries_any_message_and_each_comes_to_an_end() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    let session = someone(&system).await?;
+    let (end, mut rng) = (Instant::now() + duration(), Rng::with_seed(seed()));
+    let url = system.servers.nats.url();
+    let mut client = RawNats::connect(&url).await?;
+    let (mut published, mut samples) = (0_u64, Vec::new());
+    while Instant::now() < end {
+        for _ in 0..BATCH {
+            let message = bus::Message::any(&mut rng);
+            message.publish(&mut client).await?;
+            published += 1;
+            if let Some(id) = message.id {
+                // Each as likely to be kept as any other.
+                if samples.len() < SAMPLES {
+                    samples.push(id);
+                } else if let Some(sample) = samples.get_mut(rng.usize(..usize::try_from(published)?)) {
+                    *sample = id;
+                }
+            }
+        }
+        client.settled().await?;
+        system
+            .until("the queues are short", async |system: &System| {
+                Ok((waiting(system).await? < BACKLOG).then_some(()))
+            })
+            .await?;
+    }
+    for concept in CONCEPTS {
+        system.idle(concept).await?;
+    }
+    system.routed().await?;
+    eprintln!("{published} messages");
+    ensure!(
+        samples.len() >= SAMPLES.min(usize::try_from(published / 50)?),
+        "too few messages"
+    );
+    let ended = ended(&system).await?;
+    for id in &samples {
+        ensure!(ended.contains(&id.to_string()), "{id} was stored and came to no end");
+    }
+    check_unharmed(&mut system, &session).await
+}
+
+/// How many invocations wait in the longest queue.
+async fn waiting(system: &System) -> anyhow::Result<u64> {
+    let jetstream = async_nats::jetstream::new(system.nats().await?);
+    let mut most = 0;
+    for concept in CONCEPTS {
+        let mut stream = jetstream.get_stream(format!("ACTIONS_{concept}")).await?;
+        most = most.max(stream.info().await?.state.messages);
+    }
+    Ok(most)
+}
+
+/// The ids of all actions that were completed or became dead letters.
+async fn ended(system: &System) -> anyhow::Result<BTreeSet<String>> {
+    let mut ended: BTreeSet<String> = system
+        .subjects("COMPLETIONS", "done.>")
+        .await?
+        .iter()
+        .filter_map(|subject| subject.rsplit('.').next())
+        .map(str::to_owned)
+        .collect();
+    // What has no name of an action is known by its subject alone.
+    let dead = system.header_values("DEAD", "dead.>", "Concert-Subject").await?;
+    ended.extend(
+        dead.iter()
+            .filter_map(|subject| subject.rsplit('.').next())
+            .map(str::to_owned),
+    );
+    ensure!(ended.iter().any(|id| Uuid::parse_str(id).is_ok()), "nothing ended");
+    Ok(ended)
+}
