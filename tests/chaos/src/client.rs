@@ -129,7 +129,10 @@ impl Load {
             return self.once(client, path, body, None).await;
         }
         let key = format!("{client}-{}", self.next.fetch_add(1, Ordering::Relaxed));
-        for _ in 0..REPEATS {
+        for repeat in 0..REPEATS {
+            if repeat > 1 && self.stopping() {
+                break;
+            }
             if let Told::Answer(status, answer) = self.once(client, path, body, Some(&key)).await {
                 // Who asks again is answered the same.
                 if rng.u8(..4) == 0
@@ -275,6 +278,9 @@ impl User {
         let body = json!({ "username": self.name, "password": self.password });
         let mut unclear = false;
         for _ in 0..3 {
+            if unclear && self.load.stopping() {
+                return false;
+            }
             match self.ask(rng, "/auth/createAccount", &body).await {
                 Told::Answer(200, answer) => {
                     let id = answer.get("user").and_then(Value::as_str).unwrap_or_default();
@@ -367,6 +373,9 @@ impl User {
         let body = json!({ "session": session });
         let mut unclear = false;
         for _ in 0..4 {
+            if unclear && self.load.stopping() {
+                return;
+            }
             match self.ask(rng, "/auth/logout", &body).await {
                 Told::Unknown => unclear = true,
                 Told::Answer(200, _) => return self.has_ended(session, rng).await,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use concert_chaos::nemesis::Fault;
 use concert_chaos::{Options, Report, build, run};
 
 /// Breaks the whole system under load, and says whether it held. Ends with 1 when something was wrong (with `--sabotage`: when nothing was found).
@@ -22,6 +23,9 @@ struct Args {
     /// What chance follows from; any by default.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Kills at named points, and no other fault.
+    #[arg(long)]
+    points_only: bool,
     /// Takes a guard away; then violations must be found.
     #[arg(long, value_name = "GUARD", value_parser = ["stamp", "expected-sequence", "worker-acks-first", "router-acks-first", "look"])]
     sabotage: Option<String>,
@@ -45,6 +49,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         time: Duration::from_secs(args.seconds),
         rate: args.rate,
         fault_every: Duration::try_from_secs_f64(args.fault_every)?,
+        only: args.points_only.then_some(Fault::KillAtPoint),
         sabotage: args.sabotage.clone(),
         programs,
         dir,

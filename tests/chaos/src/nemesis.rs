@@ -76,7 +76,13 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// Makes faults, one in each interval, until the time is over; then waits until the last of them has passed.
-    pub async fn run(self: &Arc<Self>, every: Duration, until: tokio::time::Instant, mut rng: fastrand::Rng) {
+    pub async fn run(
+        self: &Arc<Self>,
+        every: Duration,
+        until: tokio::time::Instant,
+        only: Option<Fault>,
+        mut rng: fastrand::Rng,
+    ) {
         let mut under_way = JoinSet::new();
         let mut points: Vec<&'static str> = Vec::new();
         // The first of each kind come in turn, so that a short run has all of them.
@@ -89,7 +95,8 @@ impl Nemesis {
             if tokio::time::Instant::now() >= until {
                 break;
             }
-            let fault = first.pop().unwrap_or_else(|| any_fault(&mut rng));
+            let drawn = first.pop().unwrap_or_else(|| any_fault(&mut rng));
+            let fault = only.unwrap_or(drawn);
             if points.is_empty() {
                 points = POINTS.to_vec();
                 rng.shuffle(&mut points);

@@ -27,6 +27,8 @@ pub struct Options {
     pub rate: u32,
     /// The time from one fault to the next.
     pub fault_every: Duration,
+    /// No fault but this.
+    pub only: Option<Fault>,
     /// The guard that is taken away.
     pub sabotage: Option<String>,
     /// The programs, built with the feature `chaos`.
@@ -103,8 +105,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
 
     let end = Instant::now() + options.time;
     let mut breaking = tokio::spawn({
-        let (nemesis, every, chance) = (nemesis.clone(), options.fault_every, rng.fork());
-        async move { nemesis.run(every, end, chance).await }
+        let (nemesis, every, only, chance) = (nemesis.clone(), options.fault_every, options.only, rng.fork());
+        async move { nemesis.run(every, end, only, chance).await }
     });
     let broken = async {
         while history.violations().is_empty() {

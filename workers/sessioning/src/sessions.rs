@@ -107,15 +107,9 @@ impl Sessions {
             return Ok(token);
         }
         let key = self.keys.current();
+        // Without the stamp each delivery makes a session of its own.
         let token = if sabotaged!("stamp") {
-            token::derive(
-                key,
-                ActionId::injected(
-                    "",
-                    u64::from(std::process::id()),
-                    u64::try_from(DateTime::now().timestamp_millis()).unwrap_or(0),
-                ),
-            )
+            token::derive(key, concert_wire::id::FlowId::new(Uuid::now_v7()).root())
         } else {
             token::derive(key, action)
         };
