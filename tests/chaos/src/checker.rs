@@ -17,6 +17,7 @@ use crate::client::Load;
 use crate::cluster::Cluster;
 use crate::forge::Forger;
 use crate::history::History;
+use crate::nodes;
 use log::Message;
 
 /// How long the system may take to come to rest.
@@ -45,7 +46,7 @@ pub struct Sums {
 /// Something cannot be read.
 pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyhow::Result<Sums> {
     let history = &load.history;
-    let jetstream = jetstream::new(async_nats::connect(&cluster.nats_url).await?);
+    let jetstream = jetstream::new(nodes::connect(&cluster.nats_url).await?);
     let began = Instant::now();
     let mut sums = Sums::default();
     loop {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::history::History;
+use crate::nodes::{self, Nodes, Servers};
 use crate::points::Points;
 use crate::proxy::{Link, Mode};
 
@@ -55,7 +56,7 @@ struct Running {
 /// The running system.
 pub struct Cluster {
     /// The servers; whoever restarts one has them to himself.
-    pub servers: Mutex<Throwaway>,
+    pub servers: Mutex<Servers>,
     /// NATS as the harness reaches it, without a link.
     pub nats_url: String,
     /// MongoDB as the harness reaches it.
@@ -70,6 +71,8 @@ pub struct Cluster {
     pub address: SocketAddr,
     _edge_port: Port,
     programs: PathBuf,
+    /// Whether there are three servers of each; then there are no links.
+    pub three: bool,
     sabotage: Option<String>,
     running: Mutex<BTreeMap<&'static str, Running>>,
 }
@@ -83,9 +86,13 @@ impl Cluster {
     ///
     /// # Errors
     /// Something does not start.
-    pub async fn start(programs: PathBuf, dir: PathBuf, sabotage: Option<String>) -> anyhow::Result<Self> {
-        let servers = Throwaway::start(&binaries::servers()).await?;
-        let (nats_url, mongo_uri) = (servers.nats.url(), servers.mongo.uri());
+    pub async fn start(programs: PathBuf, dir: PathBuf, three: bool, sabotage: Option<String>) -> anyhow::Result<Self> {
+        let servers = if three {
+            Servers::Three(Nodes::start().await?)
+        } else {
+            Servers::One(Box::new(Throwaway::start(&binaries::servers()).await?))
+        };
+        let (nats_url, mongo_uri) = (servers.nats_url(), servers.mongo_uri());
         let port = |url: &str| -> Option<u16> {
             let digits = url.rsplit_once("127.0.0.1:")?.1;
             digits.split('/').next()?.parse().ok()
@@ -119,6 +126,7 @@ impl Cluster {
             _edge_port: edge_port,
             dir,
             programs,
+            three,
             sabotage,
             running: Mutex::default(),
         };
@@ -160,15 +168,19 @@ impl Cluster {
             .create(true)
             .append(true)
             .open(self.dir.join(format!("{}.log", part.name)))?;
+        let (nats, mongo, replicas) = if self.three {
+            (self.nats_url.clone(), self.mongo_uri.clone(), "3")
+        } else {
+            let mongo = format!("mongodb://127.0.0.1:{}/?directConnection=true", part.mongo.port());
+            (format!("nats://127.0.0.1:{}", part.nats.port()), mongo, "1")
+        };
         let child = self
             .command(part.program)
             .args(part.args)
             .stderr(log)
-            .env("NATS_URL", format!("nats://127.0.0.1:{}", part.nats.port()))
-            .env(
-                "MONGODB_URI",
-                format!("mongodb://127.0.0.1:{}/?directConnection=true", part.mongo.port()),
-            )
+            .env("NATS_URL", nats)
+            .env("MONGODB_URI", mongo)
+            .env("CONCERT_STREAM_REPLICAS", replicas)
             .env("CONCERT_CHAOS_ROLE", part.role)
             .spawn()?;
         let running = Running {
@@ -243,7 +255,7 @@ impl Cluster {
     /// It does not.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let began = Instant::now();
-        let nats = async_nats::connect(&self.nats_url).await?;
+        let nats = nodes::connect(&self.nats_url).await?;
         loop {
             let mut waiting = Vec::new();
             for concept in ["Profile", "Sessioning", "Requesting"] {
@@ -266,8 +278,6 @@ impl Cluster {
 
     /// Where the servers' own logs are.
     pub async fn server_logs(&self) -> Vec<PathBuf> {
-        let servers = self.servers.lock().await;
-        let dir: &Path = servers.dir();
-        ["nats-server.log", "mongod.log"].map(|name| dir.join(name)).to_vec()
+        self.servers.lock().await.logs()
     }
 }

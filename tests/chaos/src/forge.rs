@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::checker::log::{Message, read_tail};
 use crate::history::History;
+use crate::nodes;
 
 /// What was sent by hand.
 #[derive(Debug, Default)]
@@ -41,9 +42,8 @@ impl Forger {
     /// # Errors
     /// No connection.
     pub async fn connect(url: &str, history: Arc<History>) -> anyhow::Result<Self> {
-        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
         Ok(Self {
-            nats: options.connect(url).await?,
+            nats: nodes::connect(url).await?,
             sent: Mutex::default(),
             history,
         })
@@ -142,7 +142,7 @@ impl Forger {
         let messages = [
             (format!("done.{}.Profile.authenticate.{}", id(), id()), "no JSON"),
             (format!("done.{}.Profile.authenticate.{}", id(), id()), "[]"),
-            ("done.x.Profile.authenticate.y".to_owned(), "{}"),
+            (format!("done.x-{}.Profile.authenticate.y", id()), "{}"),
             (format!("action.Profile.authenticate.{}", id()), "\u{0}\u{1}"),
             (format!("action.Profile.noSuchAction.{}", id()), "{}"),
             ("action.Sessioning.delete.no-uuid".to_owned(), "{}"),

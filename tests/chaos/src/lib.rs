@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod forge;
 pub mod history;
 pub mod nemesis;
+pub mod nodes;
 pub mod points;
 pub mod proxy;
 pub mod run;

@@ -26,6 +26,9 @@ struct Args {
     /// Kills at named points, and no other fault.
     #[arg(long)]
     points_only: bool,
+    /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed.
+    #[arg(long)]
+    three: bool,
     /// Takes a guard away; then violations must be found.
     #[arg(long, value_name = "GUARD", value_parser = ["stamp", "expected-sequence", "worker-acks-first", "router-acks-first", "look"])]
     sabotage: Option<String>,
@@ -49,6 +52,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         time: Duration::from_secs(args.seconds),
         rate: args.rate,
         fault_every: Duration::try_from_secs_f64(args.fault_every)?,
+        three: args.three,
         only: args.points_only.then_some(Fault::KillAtPoint),
         sabotage: args.sabotage.clone(),
         programs,
@@ -57,7 +61,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     eprintln!("seed {seed}; findings in {}", options.dir.display());
     let report = tokio::select! {
         report = run(&options) => report?,
-        stopped = tokio::signal::ctrl_c() => {
+        stopped = asked_to_stop() => {
             stopped?;
             eprintln!("stopped");
             return Ok(ExitCode::from(130));
@@ -71,6 +75,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Ends at SIGINT or SIGTERM. What was started is ended by process id when the run is dropped.
+async fn asked_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 fn tell(report: &Report) {

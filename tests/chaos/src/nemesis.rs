@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::cluster::Cluster;
 use crate::forge::Forger;
 use crate::history::History;
+use crate::nodes;
 use crate::points::POINTS;
 use crate::proxy::Mode;
 
@@ -57,6 +58,13 @@ pub enum Fault {
     FullStream,
 }
 
+impl Fault {
+    /// Whether it needs a link between a process and its server.
+    const fn is_of_links(self) -> bool {
+        matches!(self, Self::Cut | Self::HoldToServer | Self::HoldToProcess)
+    }
+}
+
 /// Longer than the server waits for an acknowledgement.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -86,7 +94,9 @@ impl Nemesis {
         let mut under_way = JoinSet::new();
         let mut points: Vec<&'static str> = Vec::new();
         // The first of each kind come in turn, so that a short run has all of them.
-        let mut first: Vec<Fault> = FAULTS.iter().map(|(fault, _)| *fault).collect();
+        let three = self.cluster.three;
+        let possible: Vec<(Fault, u32)> = FAULTS.into_iter().filter(|(fault, _)| !three || !fault.is_of_links()).collect();
+        let mut first: Vec<Fault> = possible.iter().map(|(fault, _)| *fault).collect();
         rng.shuffle(&mut first);
         let mut next = tokio::time::interval(every);
         next.tick().await;
@@ -95,7 +105,7 @@ impl Nemesis {
             if tokio::time::Instant::now() >= until {
                 break;
             }
-            let drawn = first.pop().unwrap_or_else(|| any_fault(&mut rng));
+            let drawn = first.pop().unwrap_or_else(|| any_fault(&possible, &mut rng));
             let fault = only.unwrap_or(drawn);
             if points.is_empty() {
                 points = POINTS.to_vec();
@@ -146,13 +156,11 @@ impl Nemesis {
             }
             Fault::KillNats => {
                 let mut servers = self.cluster.servers.lock().await;
-                servers.nats.kill().await;
-                servers.nats.restart().await.map_err(anyhow::Error::from)
+                servers.kill_nats(rng.bool(), short).await
             }
             Fault::KillMongo => {
                 let mut servers = self.cluster.servers.lock().await;
-                servers.mongo.kill().await;
-                servers.mongo.restart().await.map_err(anyhow::Error::from)
+                servers.kill_mongo(rng.bool(), short).await
             }
             Fault::StepDown => self.step_down().await,
             Fault::Cut | Fault::HoldToServer | Fault::HoldToProcess => {
@@ -193,7 +201,7 @@ impl Nemesis {
 
     /// Sets the bound of a stream to what it holds, and back.
     async fn fill(&self, time: Duration, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
-        let jetstream = async_nats::jetstream::new(async_nats::connect(&self.cluster.nats_url).await?);
+        let jetstream = async_nats::jetstream::new(nodes::connect(&self.cluster.nats_url).await?);
         let names = [
             "COMPLETIONS",
             "ACTIONS_Profile",
@@ -218,12 +226,12 @@ impl Nemesis {
     }
 }
 
-fn any_fault(rng: &mut fastrand::Rng) -> Fault {
-    let sum: u32 = FAULTS.iter().map(|(_, weight)| weight).sum();
+fn any_fault(possible: &[(Fault, u32)], rng: &mut fastrand::Rng) -> Fault {
+    let sum: u32 = possible.iter().map(|(_, weight)| weight).sum();
     let mut number = rng.u32(..sum);
-    for (fault, weight) in FAULTS {
-        if number < weight {
-            return fault;
+    for (fault, weight) in possible {
+        if number < *weight {
+            return *fault;
         }
         number -= weight;
     }

@@ -27,6 +27,8 @@ pub struct Options {
     pub rate: u32,
     /// The time from one fault to the next.
     pub fault_every: Duration,
+    /// Three servers of each, instead of one.
+    pub three: bool,
     /// No fault but this.
     pub only: Option<Fault>,
     /// The guard that is taken away.
@@ -71,7 +73,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     std::fs::create_dir_all(&options.dir)?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let cluster =
-        Arc::new(Cluster::start(options.programs.clone(), options.dir.clone(), options.sabotage.clone()).await?);
+        Arc::new(Cluster::start(options.programs.clone(), options.dir.clone(), options.three, options.sabotage.clone()).await?);
     let history = Arc::new(History::default());
     let forger = Arc::new(Forger::connect(&cluster.nats_url, history.clone()).await?);
     let load = Arc::new(Load::new(cluster.address, history.clone())?);

@@ -18,6 +18,7 @@ async fn chaos(seed: u64, seconds: u64, sabotage: Option<&str>) -> anyhow::Resul
         time: Duration::from_secs(seconds),
         rate: 30,
         fault_every: Duration::from_millis(1500),
+        three: false,
         only: None,
         sabotage: sabotage.map(str::to_owned),
         programs,
