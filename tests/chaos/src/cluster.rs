@@ -139,7 +139,12 @@ impl Cluster {
         for part in &cluster.parts {
             cluster.spawn(part).await?;
         }
-        cluster.ready().await?;
+        // Who comes before the servers have found their leaders ends, and is started again.
+        let early = History::default();
+        tokio::select! {
+            () = cluster.supervise(&early) => {}
+            ready = cluster.ready() => ready?,
+        }
         Ok(cluster)
     }
 

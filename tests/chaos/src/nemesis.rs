@@ -95,7 +95,10 @@ impl Nemesis {
         let mut points: Vec<&'static str> = Vec::new();
         // The first of each kind come in turn, so that a short run has all of them.
         let three = self.cluster.three;
-        let possible: Vec<(Fault, u32)> = FAULTS.into_iter().filter(|(fault, _)| !three || !fault.is_of_links()).collect();
+        let possible: Vec<(Fault, u32)> = FAULTS
+            .into_iter()
+            .filter(|(fault, _)| !three || !fault.is_of_links())
+            .collect();
         let mut first: Vec<Fault> = possible.iter().map(|(fault, _)| *fault).collect();
         rng.shuffle(&mut first);
         let mut next = tokio::time::interval(every);

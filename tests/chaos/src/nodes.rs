@@ -44,7 +44,12 @@ impl Servers {
             Self::One(servers) => ["nats-server.log", "mongod.log"]
                 .map(|name| servers.dir().join(name))
                 .to_vec(),
-            Self::Three(nodes) => nodes.nats.iter().chain(&nodes.mongo).map(|node| node.log.clone()).collect(),
+            Self::Three(nodes) => nodes
+                .nats
+                .iter()
+                .chain(&nodes.mongo)
+                .map(|node| node.log.clone())
+                .collect(),
         }
     }
 
@@ -181,13 +186,16 @@ impl Nodes {
             .map(|(id, node): (i32, _)| doc! { "_id": id, "host": &node.name })
             .collect();
         let first = self.mongo.first().context("no member")?;
-        let client =
-            mongodb::Client::with_uri_str(format!("mongodb://{}/?directConnection=true", first.name)).await?;
+        let client = mongodb::Client::with_uri_str(format!("mongodb://{}/?directConnection=true", first.name)).await?;
         // A fixed majority to wait for, and elections that do not take the ten seconds of the default.
         let config = doc! { "_id": "chaos", "members": members, "settings": { "electionTimeoutMillis": 2000 } };
         let initiate = doc! { "replSetInitiate": config };
         until("the replica set is made", async || {
-            client.database("admin").run_command(initiate.clone()).await.map_err(anyhow::Error::from)
+            client
+                .database("admin")
+                .run_command(initiate.clone())
+                .await
+                .map_err(anyhow::Error::from)
         })
         .await?;
         let uri = format!("{}/?replicaSet=chaos", self.url("mongodb://", &self.mongo, ","));

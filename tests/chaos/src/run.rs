@@ -72,8 +72,15 @@ const AFTER_VIOLATION: Duration = Duration::from_secs(5);
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
     std::fs::create_dir_all(&options.dir)?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
-    let cluster =
-        Arc::new(Cluster::start(options.programs.clone(), options.dir.clone(), options.three, options.sabotage.clone()).await?);
+    let cluster = Arc::new(
+        Cluster::start(
+            options.programs.clone(),
+            options.dir.clone(),
+            options.three,
+            options.sabotage.clone(),
+        )
+        .await?,
+    );
     let history = Arc::new(History::default());
     let forger = Arc::new(Forger::connect(&cluster.nats_url, history.clone()).await?);
     let load = Arc::new(Load::new(cluster.address, history.clone())?);
