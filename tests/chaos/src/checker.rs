@@ -71,7 +71,7 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
     sums.logged = done.len();
     sums.dead = dead_letters(history, &dead);
     let sent = forger.sent.lock().await;
-    once(history, &done, &sent.doubled);
+    once(history, &done);
     let flows = flows(&done);
     sums.flows = flows.len();
     answers(history, &flows, &dead, &sent.foreign);
@@ -158,12 +158,12 @@ fn dead_letters(history: &History, dead: &[Message]) -> BTreeMap<String, u32> {
     reasons
 }
 
-/// One subject has one message, but for those that were doubled by hand.
-fn once(history: &History, done: &[Message], doubled: &BTreeSet<String>) {
+/// One subject has one message.
+fn once(history: &History, done: &[Message]) {
     let mut first: BTreeMap<&str, &Message> = BTreeMap::new();
     for message in done {
         match first.get(message.subject.as_str()) {
-            Some(before) if !doubled.contains(&message.subject) || before.body != message.body => {
+            Some(before) => {
                 history.violated(format!(
                     "{} stands in the log at {} and at {}",
                     message.subject, before.seq, message.seq

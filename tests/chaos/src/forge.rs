@@ -18,8 +18,8 @@ use crate::nodes;
 pub struct Sent {
     /// Actions whose invocation the server confirmed: each must be completed.
     pub injected: BTreeSet<String>,
-    /// Completions that were published a second time.
-    pub doubled: BTreeSet<String>,
+    /// Completions that were published a second time, and refused.
+    pub doubled: u64,
     /// Flows into which an action was forged.
     pub foreign: BTreeSet<String>,
     /// Messages without sense.
@@ -112,7 +112,7 @@ impl Forger {
         Ok(())
     }
 
-    /// A completion once more: with the header it is refused, without it it is stored, and must change nothing.
+    /// A completion once more: it is refused, with the expected sequence and without.
     async fn double(&self, done: &Message) -> anyhow::Result<()> {
         let Some((_, "Requesting" | "Profile" | "Sessioning", _, _)) = done.tokens() else {
             return Ok(());
@@ -131,9 +131,16 @@ impl Forger {
         } else if code != Some(10071) {
             return Ok(());
         }
-        self.sent.lock().await.doubled.insert(done.subject.clone());
-        self.publish(done.subject.clone(), HeaderMap::new(), done.body.to_string())
+        self.sent.lock().await.doubled += 1;
+        let bare = self
+            .publish(done.subject.clone(), HeaderMap::new(), done.body.to_string())
             .await?;
+        if bare.get("error").is_none() {
+            self.history.violated(format!(
+                "a second {} was stored without an expected sequence",
+                done.subject
+            ));
+        }
         Ok(())
     }
 

@@ -157,7 +157,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         sums,
         by_hand: [
             count(sent.injected.len()),
-            count(sent.doubled.len()),
+            sent.doubled,
             sent.repeated,
             sent.malformed,
             count(sent.foreign.len()),
