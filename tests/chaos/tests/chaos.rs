@@ -54,9 +54,9 @@ async fn a_minute_of_faults_breaks_no_promise() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_expected_sequence_the_checker_finds_what_happens_twice() -> anyhow::Result<()> {
+async fn without_the_stamp_the_checker_finds_what_happens_twice() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
-    let (report, dir) = chaos(7, 60, Some("expected-sequence")).await?;
+    let (report, dir) = chaos(7, 60, Some("stamp")).await?;
     assert!(
         !report.violations.is_empty(),
         "nothing was found; see {}",
