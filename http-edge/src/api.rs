@@ -7,7 +7,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, Response, header};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, PublishError, Published};
-use concert_runtime::{clock, nats};
+use concert_runtime::{chaos_point, clock, nats};
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::keyring::Keyring;
@@ -82,6 +82,7 @@ impl Api {
         };
         // Before the publish: the answer may come before the confirmation.
         let place = self.pending.wait_for(flow);
+        chaos_point!("before-request");
         let answer = match self
             .publish(flow, path, route, body, parts.headers.get(wire_header::TRACEPARENT))
             .await?
@@ -90,10 +91,12 @@ impl Api {
             // A repeated request; its answer may be there already.
             Published::AlreadyThere => self.find_answer(flow).await,
         };
+        chaos_point!("after-request");
         let answer = match answer {
             Some(answer) => answer,
             None => self.wait(place, flow, deadline).await?,
         };
+        chaos_point!("before-answer");
         Ok(answer::response(&self.sealer, flow, answer))
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use concert_rules::engine::{Context, Event, Invocation, Logged, Record};
 use concert_runtime::bus::Bus;
+use concert_runtime::chaos_point;
 use concert_runtime::log::{self, PublishError, Stored};
 use concert_runtime::nats::{HeaderMap, Message};
 use concert_wire::envelope::Completion;
@@ -69,6 +70,7 @@ pub(crate) async fn record(bus: &Bus, seq: u64, record: Record) -> Event {
         context,
     } = record;
     let subject = subject::completion(flow, RESERVED_CONCEPT, FIRED, id);
+    chaos_point!("before-record");
     match log::publish_once(bus, subject, handed_down(flow, &context), body.into()).await {
         Ok(_) => Event::Stored { seq },
         Err(error) => {
@@ -111,6 +113,7 @@ pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event
         header::CAUSE,
         causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     );
+    chaos_point!("before-invoke");
     match log::publish_once(bus, subject::invocation(&concept, &action, id), headers, body.into()).await {
         Ok(_) => {
             tracing::debug!(%flow, action = %id, %concept, name = %action, %sync, "invoked");

@@ -15,6 +15,7 @@ use concert_runtime::nats::{HeaderMap, Message};
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams::{self, LogLimits, SetupError};
+use concert_runtime::{chaos_point, sabotaged};
 use concert_wire::name::BadName;
 use concert_wire::subject::CompletionSubject;
 use concert_wire::{RESERVED_CONCEPT, header};
@@ -170,7 +171,13 @@ impl Router {
                 biased;
                 Some(event) = self.under_way.next() => self.step(event),
                 () = shutdown.requested() => break,
-                message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY => self.take(message),
+                message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY => {
+                    chaos_point!("received");
+                    if sabotaged!("router-acks-first") {
+                        ack::sent(&message).await;
+                    }
+                    self.take(message);
+                }
             }
         }
         feed.hand_back().await;
@@ -250,7 +257,10 @@ impl Router {
                 self.under_way
                     .push(Box::pin(async move { Some(effects::record(&bus, seq, record).await) }));
             }
-            Effect::Ack { seq } => self.with_message(seq, |message| async move { ack::sent(&message).await }),
+            Effect::Ack { seq } => self.with_message(seq, |message| async move {
+                chaos_point!("before-ack");
+                ack::sent(&message).await;
+            }),
             Effect::Retry { seq } => {
                 let backoff = self.backoff;
                 self.with_message(seq, move |message| async move {

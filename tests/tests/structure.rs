@@ -83,7 +83,7 @@ fn the_pure_crates_know_no_io() {
 #[test]
 fn only_its_owner_uses_a_library() {
     let owners: [(&str, &[&str]); 4] = [
-        ("async-nats", &["concert-runtime", "concert-tests"]),
+        ("async-nats", &["concert-runtime", "concert-tests", "concert-chaos"]),
         (
             "mongodb",
             &[
@@ -92,6 +92,7 @@ fn only_its_owner_uses_a_library() {
                 "concert-sessioning",
                 "concert-local-servers",
                 "concert-tests",
+                "concert-chaos",
             ],
         ),
         ("axum", &["concert-edge"]),

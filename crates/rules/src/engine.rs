@@ -260,7 +260,9 @@ impl Engine {
         let covered = through >= reading.at_least
             && reading.waiting.iter().all(|logged| {
                 if logged.seq <= through {
-                    log.iter().any(|read| read.seq == logged.seq)
+                    // A read shows the last message on a subject: whoever writes a completion a second time hides the first.
+                    log.iter()
+                        .any(|read| read.seq == logged.seq || (read.id == logged.id && read.seq > logged.seq))
                 } else {
                     unbroken
                 }
@@ -278,7 +280,20 @@ impl Engine {
         }
         let mut waiting: Vec<u64> = reading.waiting.iter().map(|logged| logged.seq).collect();
         waiting.sort_unstable();
-        log.extend(reading.waiting.into_iter().filter(|logged| logged.seq > through));
+        // The first is what counts, and it is at hand.
+        log.retain(|read| {
+            !reading
+                .waiting
+                .iter()
+                .any(|first| first.id == read.id && first.seq < read.seq)
+        });
+        let shown: Vec<u64> = log.iter().map(|read| read.seq).collect();
+        log.extend(
+            reading
+                .waiting
+                .into_iter()
+                .filter(|logged| !shown.contains(&logged.seq)),
+        );
         log.sort_unstable_by_key(|logged| logged.seq);
         let Some(root) = log.iter().find(|logged| logged.id == flow.root()).map(|root| root.seq) else {
             let reason = "the root of this flow is no longer in the log".to_owned();

@@ -4,6 +4,7 @@
 
 pub mod ack;
 pub mod bus;
+pub mod chaos;
 pub mod clock;
 pub mod dead;
 pub mod feed;

@@ -61,7 +61,9 @@ pub async fn publish_once(
     mut headers: HeaderMap,
     body: Bytes,
 ) -> Result<Published, PublishError> {
-    headers.insert(EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    if !crate::sabotaged!("expected-sequence") {
+        headers.insert(EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+    }
     publish(bus, subject, headers, body).await
 }
 
@@ -72,7 +74,10 @@ pub async fn publish_once(
 pub async fn publish(bus: &Bus, subject: String, headers: HeaderMap, body: Bytes) -> Result<Published, PublishError> {
     let sent = bus.jetstream.publish_with_headers(subject.clone(), headers, body).await;
     let stored = match sent {
-        Ok(ack) => ack.await,
+        Ok(ack) => {
+            crate::chaos_point!("published");
+            ack.await
+        }
         Err(error) => Err(error),
     };
     let Err(error) = stored else {

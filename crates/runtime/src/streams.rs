@@ -92,6 +92,9 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         subjects: vec![subject::LOG_SUBJECTS.to_owned()],
         max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
         max_messages: limits.log_max_messages,
+        // One subject, one message, also for whoever leaves the expected sequence out: a second root behind what followed from the first would change what follows.
+        max_messages_per_subject: 1,
+        discard_new_per_subject: true,
         ..stream_config(limits)
     };
     bus.jetstream

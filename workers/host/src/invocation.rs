@@ -11,7 +11,7 @@ use concert_runtime::nats::HeaderMap;
 use concert_runtime::nats::Message;
 use concert_runtime::streams::ACK_WAIT;
 use concert_runtime::unreadable::Unreadable;
-use concert_runtime::{ack, clock};
+use concert_runtime::{ack, chaos_point, clock, sabotaged};
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::ActionName;
@@ -55,10 +55,21 @@ impl Worker {
     pub(crate) async fn take(self: &Arc<Self>, message: Message) {
         let attempts = message.info().map_or(1, |info| info.delivered);
         let lease = Lease::begin();
-        match self.carry_out(&message, attempts, &lease).await {
+        chaos_point!("received");
+        if sabotaged!("worker-acks-first") {
+            ack::confirmed(&self.bus, &message).await;
+        }
+        let outcome = self.carry_out(&message, attempts, &lease).await;
+        if outcome.is_ok() {
+            chaos_point!("before-ack");
+        }
+        match outcome {
             // What has no state may come again at no cost, so nobody waits for the server's word.
             Ok(()) if self.is_pure(&message) => ack::sent(&message).await,
-            Ok(()) => ack::confirmed(&self.bus, &message).await,
+            Ok(()) => {
+                ack::confirmed(&self.bus, &message).await;
+                chaos_point!("after-ack");
+            }
             // The message is with another worker by now. The server would take our word, although it is of an earlier delivery, and take the message from it.
             Err(Stop::Later(why)) if lease.check().is_err() => {
                 tracing::warn!(subject = %message.subject, attempts, why, "an action is left to its next delivery");
@@ -92,6 +103,7 @@ impl Worker {
         let subject = subject::completion(asked.flow, self.concept.name.as_str(), asked.action.as_str(), asked.id);
         // An action without state needs no look: its second completion is refused below.
         if !self.concept.is_pure(asked.action.as_str())
+            && !sabotaged!("look")
             && let Some(standing) = self.standing(&subject).await?
         {
             self.reply(&asked, &standing.output).await;
@@ -102,6 +114,7 @@ impl Worker {
             return Err(Stop::Dead(format!("given up after {} attempts", attempts - 1)));
         }
         let completion = self.complete(&asked, message, lease).await?;
+        chaos_point!("written");
         // Another worker may have begun, and what nothing was written for may come out otherwise there: only one of the two may tell.
         lease.check().map_err(|Failure::Retry(why)| Stop::Later(why))?;
         let body = encode(&completion);

@@ -1,6 +1,6 @@
 //! Users in MongoDB. A deleted user stays as a tombstone, without name and password, until no redelivery can ask for it any more.
 
-use concert_host::{Failure, Lease};
+use concert_host::{Failure, Lease, sabotaged};
 use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::secret::Secret;
@@ -114,7 +114,7 @@ impl Users {
         let taken = || Ok(Err(Refusal::NameTaken(username.to_owned())));
         // Saves the hash when the name is taken; that it is unique is the index's word, not this one's.
         match self.by_name(&name).await? {
-            Some(user) if user.id == id => return Ok(Ok(id)),
+            Some(user) if user.id == id && !sabotaged!("stamp") => return Ok(Ok(id)),
             Some(_) => return taken(),
             None => {}
         }
@@ -176,7 +176,7 @@ impl Users {
         let Some(user) = self.by_id(id).await? else {
             return Ok(Err(Refusal::NoUser(id.to_owned())));
         };
-        if user.changed_by(action) {
+        if user.changed_by(action) && !sabotaged!("stamp") {
             return Ok(Ok(user.id));
         }
         let Some(hash) = user.password.as_deref() else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use concert_host::{Failure, Lease};
+use concert_host::{Failure, Lease, sabotaged};
 use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::keyring::Keyring;
@@ -107,7 +107,12 @@ impl Sessions {
             return Ok(token);
         }
         let key = self.keys.current();
-        let token = token::derive(key, action);
+        // Without the stamp each delivery makes a session of its own.
+        let token = if sabotaged!("stamp") {
+            token::derive(key, concert_wire::id::FlowId::new(Uuid::now_v7()).root())
+        } else {
+            token::derive(key, action)
+        };
         let now = DateTime::now();
         let expires_at = now.saturating_add_duration(self.absolute);
         let session = Session {
@@ -150,7 +155,7 @@ impl Sessions {
             return Ok(false);
         };
         if let Some(ended) = session.ended {
-            return Ok(ended.by == action.to_string());
+            return Ok(ended.by == action.to_string() && !sabotaged!("stamp"));
         }
         if !session.is_live(now) {
             return Ok(false);

@@ -1,6 +1,6 @@
 //! The join of `when`: which completions of a flow match a rule's patterns together.
 
-use concert_wire::envelope::{Completion, Object};
+use concert_wire::envelope::{Completion, FAULT, Object};
 use concert_wire::value::equal;
 use serde_json::Value;
 use smallvec::{SmallVec, smallvec};
@@ -102,7 +102,10 @@ pub(super) fn bind<'a>(pattern: &Pattern, body: &'a Completion, bindings: &mut B
     } else {
         Outcome::Success
     };
+    // A fault decided nothing: what it says is no refusal, unless the rule asks for faults.
+    let is_refusal = || !body.output.contains_key(FAULT) || pattern.output.iter().any(|demand| &*demand.key == FAULT);
     pattern.outcome == outcome
+        && (outcome == Outcome::Success || is_refusal())
         && pattern.input.iter().all(|demand| holds(demand, &body.input, bindings))
         && pattern
             .output

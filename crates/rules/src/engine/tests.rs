@@ -1,5 +1,6 @@
 //! The engine against small programs, step by step, and against a world that delivers as badly as a queue may.
 
+mod faults;
 mod memory;
 mod steps;
 mod world;

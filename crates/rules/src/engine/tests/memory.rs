@@ -117,3 +117,48 @@ fn a_flow_in_the_memory_of_another_knows_nothing_of_it() {
         assert!(bench.engine.spare.is_some());
     }
 }
+
+/// A read shows the last message on a subject. The delivered first copy was looked for in every read and never found, so that it was never acknowledged.
+#[test]
+fn a_completion_that_was_written_twice_before_it_was_read_counts_once() {
+    let mut bench = Bench::new(BUY);
+    let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+    let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
+    let first = Logged { seq: 3, ..sold.clone() };
+    let second = Logged { seq: 4, ..sold };
+    let root = bench.logged(
+        "Requesting.request",
+        bench.flow.root(),
+        json!({"path": "/buy", "item": "tea"}),
+        json!({"request": "r"}),
+    );
+    let root = Logged { seq: 1, ..root };
+    let asked = bench.engine.step(Event::Delivered(first));
+    assert!(matches!(asked.as_slice(), [Effect::ReadFlow { .. }]), "{asked:?}");
+    let effects = bench.engine.step(Event::FlowRead {
+        flow: bench.flow,
+        through: 4,
+        log: vec![root.clone(), second.clone()],
+    });
+    assert!(
+        matches!(effects.as_slice(), [Effect::Invoke { seq: 3, invocation }] if &*invocation.action == "sell"),
+        "{effects:?}"
+    );
+    assert_eq!(bench.engine.step(Event::Stored { seq: 3 }), [Effect::Ack { seq: 3 }]);
+    // The second copy is done with as well; what it asks for again has the same id.
+    let mut effects = bench.engine.step(Event::Delivered(second.clone()));
+    if matches!(effects.as_slice(), [Effect::ReadFlow { .. }]) {
+        effects = bench.engine.step(Event::FlowRead {
+            flow: bench.flow,
+            through: 4,
+            log: vec![root, second],
+        });
+    }
+    assert!(
+        matches!(
+            effects.as_slice(),
+            [Effect::Ack { seq: 4 }] | [Effect::Invoke { seq: 4, .. }]
+        ),
+        "{effects:?}"
+    );
+}

@@ -1,0 +1,94 @@
+//! For builds with the feature `chaos` only: points at which a process can be told to end, and guards that can be taken away, to show that their absence is noticed.
+//!
+//! In all other builds both macros come to nothing, and a test looks into the programs for it.
+
+/// A point at which the chaos harness may end or stop this process.
+#[cfg(feature = "chaos")]
+#[macro_export]
+macro_rules! chaos_point {
+    ($name:literal) => {
+        $crate::chaos::point($name).await
+    };
+}
+
+/// A point at which the chaos harness may end or stop this process: nothing, in this build.
+#[cfg(not(feature = "chaos"))]
+#[macro_export]
+macro_rules! chaos_point {
+    ($name:literal) => {};
+}
+
+/// Whether a guard is taken away in this run.
+#[cfg(feature = "chaos")]
+#[macro_export]
+macro_rules! sabotaged {
+    ($guard:literal) => {
+        $crate::chaos::sabotaged($guard)
+    };
+}
+
+/// Whether a guard is taken away: never, in this build.
+#[cfg(not(feature = "chaos"))]
+#[macro_export]
+macro_rules! sabotaged {
+    ($guard:literal) => {
+        false
+    };
+}
+
+#[cfg(feature = "chaos")]
+pub use armed::{point, sabotaged};
+
+#[cfg(feature = "chaos")]
+mod armed {
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    struct Settings {
+        /// Where points are armed: one file each, `<role>.<point>`.
+        dir: Option<PathBuf>,
+        role: String,
+        sabotage: Option<OsString>,
+    }
+
+    fn settings() -> &'static Settings {
+        static SETTINGS: OnceLock<Settings> = OnceLock::new();
+        SETTINGS.get_or_init(|| Settings {
+            dir: std::env::var_os("CONCERT_CHAOS_DIR").map(PathBuf::from),
+            role: std::env::var_os("CONCERT_CHAOS_ROLE")
+                .map(|role| role.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            sabotage: std::env::var_os("CONCERT_SABOTAGE"),
+        })
+    }
+
+    /// What was handed to the NATS client before the point is on its way after this time.
+    const ON_ITS_WAY: Duration = Duration::from_millis(20);
+
+    /// Ends this process as `kill -9` does when the point is armed. Who takes the file away has the point to itself.
+    pub async fn point(name: &str) {
+        let Some(dir) = &settings().dir else { return };
+        let point = format!("{}.{name}", settings().role);
+        if std::fs::rename(
+            dir.join(&point),
+            dir.join(format!("{point}.hit-{}", getpid().as_raw_nonzero())),
+        )
+        .is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(ON_ITS_WAY).await;
+        if let Err(error) = kill_process(getpid(), Signal::KILL) {
+            tracing::error!(%error, point, "this process cannot end itself");
+        }
+    }
+
+    /// Whether a guard is taken away in this run.
+    pub fn sabotaged(guard: &str) -> bool {
+        settings().sabotage.as_ref().is_some_and(|sabotage| sabotage == guard)
+    }
+}

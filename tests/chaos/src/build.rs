@@ -1,0 +1,47 @@
+//! The programs with the feature `chaos`, in a directory of their own, so that nobody takes them for those that are shipped.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use concert_tests::binaries::root;
+use tokio::process::Command;
+
+/// The programs that run under chaos.
+pub const PROGRAMS: [&str; 4] = ["http-edge", "sync-router", "worker", "concert"];
+
+/// Builds the programs, with points to die at and guards that can be taken away, and afterwards those without, in whose place they were.
+///
+/// # Errors
+/// They cannot be built.
+pub async fn programs() -> anyhow::Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let (plain, armed) = (target.join("debug"), target.join("chaos-programs"));
+    cargo(&["--features", "concert-runtime/chaos"]).await?;
+    std::fs::create_dir_all(&armed)?;
+    for program in PROGRAMS {
+        let to = armed.join(program);
+        // Another run may have it open; a new file does not disturb that.
+        let new = armed.join(format!(".{program}.{}", std::process::id()));
+        std::fs::copy(plain.join(program), &new)?;
+        std::fs::rename(new, to)?;
+    }
+    cargo(&[]).await?;
+    Ok(armed)
+}
+
+async fn cargo(more: &[&str]) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(root())
+        .args(["build", "--quiet", "--workspace", "--locked"]);
+    for program in PROGRAMS {
+        command.args(["--bin", program]);
+    }
+    ensure!(
+        command.args(more).status().await?.success(),
+        "the programs cannot be built"
+    );
+    Ok(())
+}

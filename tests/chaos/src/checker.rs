@@ -1,0 +1,290 @@
+//! What must hold when the faults have ceased: the system comes to rest, and what clients saw, what the log says and what the databases hold are one story.
+
+pub mod log;
+mod secrets;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::client::Load;
+use crate::cluster::Cluster;
+use crate::forge::Forger;
+use crate::history::History;
+use crate::nodes;
+use log::Message;
+
+/// How long the system may take to come to rest.
+const REST: Duration = Duration::from_secs(150);
+/// Tokens that are tried at the end, of each sort.
+const TRIED: usize = 150;
+
+/// What the run came to, beside its violations.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// Seconds until the system was at rest.
+    pub rest_s: f32,
+    /// Messages in the log.
+    pub logged: usize,
+    /// Flows.
+    pub flows: usize,
+    /// Dead letters, by reason.
+    pub dead: BTreeMap<String, u32>,
+    /// Tokens that were tried at the end.
+    pub tokens: usize,
+}
+
+/// Judges a run whose load and faults have ceased.
+///
+/// # Errors
+/// Something cannot be read.
+pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyhow::Result<Sums> {
+    let history = &load.history;
+    let jetstream = jetstream::new(nodes::connect(&cluster.nats_url).await?);
+    let began = Instant::now();
+    let mut sums = Sums::default();
+    loop {
+        let busy = match busy(&jetstream).await {
+            Ok(busy) => busy,
+            Err(error) => Some(format!("a stream cannot be looked at: {error}")),
+        };
+        match busy {
+            None => break,
+            Some(what) if began.elapsed() > REST => {
+                history.violated(format!("no rest within {} s: {what}", REST.as_secs()));
+                break;
+            }
+            Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
+    }
+    sums.rest_s = began.elapsed().as_secs_f32();
+    sums.tokens = tokens(load).await;
+    let done = log::read(&jetstream, "COMPLETIONS").await?;
+    let dead = log::read(&jetstream, "DEAD").await?;
+    save(cluster, &done, &dead)?;
+    sums.logged = done.len();
+    sums.dead = dead_letters(history, &dead);
+    let sent = forger.sent.lock().await;
+    once(history, &done);
+    let flows = flows(&done);
+    sums.flows = flows.len();
+    answers(history, &flows, &dead, &sent.foreign);
+    seen(history, &flows);
+    let completed: BTreeSet<&str> = done.iter().filter_map(|message| Some(message.tokens()?.3)).collect();
+    let buried: BTreeSet<&str> = dead
+        .iter()
+        .filter_map(|letter| letter.dead.as_ref()?[2].as_deref())
+        .collect();
+    for id in &sent.injected {
+        if !completed.contains(id.as_str()) && !buried.contains(id.as_str()) {
+            history.violated(format!("the injected action {id} was accepted and is lost"));
+        }
+    }
+    state::check(cluster, history, &done).await?;
+    secrets::check(cluster, history, &done, &dead).await?;
+    Ok(sums)
+}
+
+/// What waits or is under way.
+async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> {
+    for concept in ["Profile", "Sessioning", "Requesting"] {
+        let name = format!("ACTIONS_{concept}");
+        let stream = jetstream.get_stream(&name).await?;
+        let waiting = stream.cached_info().state.messages;
+        let consumer: PullConsumer = stream
+            .get_consumer("workers")
+            .await
+            .map_err(anyhow::Error::from_boxed)?;
+        let pending = consumer.cached_info().num_ack_pending;
+        if waiting > 0 || pending > 0 {
+            return Ok(Some(format!(
+                "{name} holds {waiting} messages, {pending} of them under way"
+            )));
+        }
+    }
+    let log = jetstream.get_stream("COMPLETIONS").await?;
+    let routers: PullConsumer = log.get_consumer("routers").await.map_err(anyhow::Error::from_boxed)?;
+    let info = routers.cached_info();
+    let (waiting, pending) = (info.num_pending, info.num_ack_pending);
+    Ok((waiting > 0 || pending > 0)
+        .then(|| format!("the routers have {waiting} messages before them and {pending} under way")))
+}
+
+/// Ended tokens are no sessions and live ones are, whatever was redelivered meanwhile; how many were tried.
+async fn tokens(load: &Load) -> usize {
+    let ended = load.ended.lock().await.clone();
+    let live = load.live.lock().await.clone();
+    let expected = ended
+        .iter()
+        .rev()
+        .take(TRIED)
+        .map(|token| (token, None))
+        .chain(live.iter().take(TRIED).map(|(token, user)| (token, Some(user))));
+    let mut tried = 0;
+    for (token, user) in expected {
+        tried += 1;
+        match (load.whose(token).await, user) {
+            (Some((401, _)), None) => {}
+            (Some((200, answer)), Some(user)) if answer.get("user").and_then(Value::as_str) == Some(user) => {}
+            (found, user) => load.history.violated(format!(
+                "at the end a token of {user:?} (none: ended) is answered {found:?}"
+            )),
+        }
+    }
+    tried
+}
+
+/// Dead letters by reason. Two outcomes of one action are a violation.
+fn dead_letters(history: &History, dead: &[Message]) -> BTreeMap<String, u32> {
+    let mut reasons = BTreeMap::new();
+    for letter in dead {
+        let reason = letter
+            .dead
+            .as_ref()
+            .and_then(|[reason, _, _]| reason.clone())
+            .unwrap_or_default();
+        if reason.starts_with("diverged") {
+            history.violated(format!("{} at {} of DEAD: {reason}", letter.subject, letter.seq));
+        }
+        let class = reason.split(':').next().unwrap_or_default().to_owned();
+        *reasons.entry(class).or_default() += 1;
+    }
+    reasons
+}
+
+/// One subject has one message.
+fn once(history: &History, done: &[Message]) {
+    let mut first: BTreeMap<&str, &Message> = BTreeMap::new();
+    for message in done {
+        match first.get(message.subject.as_str()) {
+            Some(before) => {
+                history.violated(format!(
+                    "{} stands in the log at {} and at {}",
+                    message.subject, before.seq, message.seq
+                ));
+            }
+            _ => {
+                first.insert(&message.subject, message);
+            }
+        }
+    }
+}
+
+type Flows<'a> = BTreeMap<&'a str, Vec<&'a Message>>;
+
+/// The messages of each flow, in order, each subject once.
+fn flows(done: &[Message]) -> Flows<'_> {
+    let mut flows: Flows<'_> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for message in done {
+        if let Some((flow, _, _, _)) = message.tokens()
+            && seen.insert(&message.subject)
+        {
+            flows.entry(flow).or_default().push(message);
+        }
+    }
+    flows
+}
+
+fn is(message: &Message, concept: &str, action: &str) -> bool {
+    message
+        .tokens()
+        .is_some_and(|(_, of, name, _)| of == concept && name == action)
+}
+
+/// Every accepted request has one answer, and did what its answer says.
+fn answers(history: &History, flows: &Flows<'_>, dead: &[Message], foreign: &BTreeSet<String>) {
+    let buried: BTreeSet<&str> = dead
+        .iter()
+        .filter_map(|letter| letter.dead.as_ref()?[1].as_deref())
+        .collect();
+    for (flow, messages) in flows {
+        let Some(root) = messages.iter().find(|message| is(message, "Requesting", "request")) else {
+            continue;
+        };
+        let responds: Vec<&&Message> = messages
+            .iter()
+            .filter(|message| is(message, "Requesting", "respond") && !message.failed())
+            .collect();
+        let path = root.input("path").unwrap_or_default();
+        let lost = responds.is_empty() && !buried.contains(flow);
+        if lost || (responds.len() > 1 && !foreign.contains(*flow)) {
+            history.violated(format!(
+                "flow {flow} ({path}) has {} answers in the log",
+                responds.len()
+            ));
+        }
+        let Some(answer) = responds.first() else { continue };
+        let made = messages
+            .iter()
+            .filter(|message| is(message, "Sessioning", "create") && !message.failed())
+            .count();
+        let expected = usize::from(path == "/auth/login" && status_of(answer) == 200);
+        if made != expected {
+            history.violated(format!(
+                "flow {flow} ({path}), answered with {}, made {made} sessions",
+                status_of(answer)
+            ));
+        }
+    }
+}
+
+fn status_of(respond: &Message) -> u64 {
+    let input = respond.body.get("input");
+    let status = input.and_then(|input| input.get("status")?.as_u64());
+    let error = input.is_some_and(|input| input.get("error").is_some());
+    status.unwrap_or(if error { 400 } else { 200 })
+}
+
+/// What a client was answered is the first answer in the log.
+fn seen(history: &History, flows: &Flows<'_>) {
+    for request in history.requests() {
+        let (Some(flow), 200..=499) = (&request.flow, request.status) else {
+            continue;
+        };
+        let first = flows.get(flow.as_str()).and_then(|messages| {
+            messages
+                .iter()
+                .find(|message| is(message, "Requesting", "respond") && !message.failed())
+        });
+        let told = |key| request.answer.get(key).and_then(Value::as_str);
+        match first {
+            Some(respond)
+                if status_of(respond) == u64::from(request.status)
+                    && respond.input("user") == told("user")
+                    && respond.input("error") == told("error") => {}
+            Some(respond) => history.violated(format!(
+                "flow {flow} ({}) was answered {} {}, and the log's first answer is {} of seq {}",
+                request.path,
+                request.status,
+                request.answer,
+                status_of(respond),
+                respond.seq
+            )),
+            None => history.violated(format!(
+                "flow {flow} ({}) was answered {} without an answer in the log",
+                request.path, request.status
+            )),
+        }
+    }
+}
+
+/// The log and the dead letters, to be read by a person.
+fn save(cluster: &Cluster, done: &[Message], dead: &[Message]) -> anyhow::Result<()> {
+    for (name, messages) in [("log.jsonl", done), ("dead.jsonl", dead)] {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(cluster.dir.join(name))?);
+        for message in messages {
+            let line =
+                json!({ "seq": message.seq, "subject": message.subject, "body": message.body, "dead": message.dead });
+            writeln!(file, "{line}")?;
+        }
+        file.flush()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! No password and no token stands in a log file or in a stream.
+
+use std::collections::HashSet;
+
+use super::log::Message;
+use crate::client::PASSWORD_MARK;
+use crate::cluster::Cluster;
+use crate::history::History;
+
+pub(super) async fn check(
+    cluster: &Cluster,
+    history: &History,
+    done: &[Message],
+    dead: &[Message],
+) -> anyhow::Result<()> {
+    let secrets = history.secrets();
+    let secrets: HashSet<&str> = secrets.iter().map(String::as_str).collect();
+    let mut files = cluster.server_logs().await;
+    files.extend(
+        cluster
+            .parts
+            .iter()
+            .map(|part| cluster.dir.join(format!("{}.log", part.name))),
+    );
+    for file in files {
+        let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
+        if holds(&text, &secrets) {
+            history.violated(format!("a secret stands in {}", file.display()));
+        }
+    }
+    for message in done.iter().chain(dead) {
+        if holds(&message.body.to_string(), &secrets) {
+            history.violated(format!("a secret stands at {} ({})", message.seq, message.subject));
+        }
+    }
+    Ok(())
+}
+
+/// Tokens are words of letters, digits, `-` and `_`.
+fn holds(text: &str, tokens: &HashSet<&str>) -> bool {
+    text.contains(PASSWORD_MARK)
+        || text
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+            .any(|word| tokens.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_or_a_password_in_a_text_is_found() {
+        let tokens = HashSet::from(["a-Token_1"]);
+        assert!(holds(r#"{"session":"a-Token_1"}"#, &tokens));
+        assert!(holds(&format!("login with {PASSWORD_MARK}-7"), &tokens));
+        assert!(!holds(r#"{"session":"sealed:k1:a-Token_12"}"#, &tokens));
+    }
+}

@@ -1,0 +1,288 @@
+//! The processes: edge, two routers, two of each worker, nats-server and mongod, with a link between each of ours and its servers.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_local_servers::{Port, Throwaway};
+use concert_tests::binaries;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::history::History;
+use crate::nodes::{self, Nodes, Servers};
+use crate::points::Points;
+use crate::proxy::{Link, Mode};
+
+/// One process of ours.
+#[derive(Debug)]
+pub struct Part {
+    /// Its name in logs.
+    pub name: &'static str,
+    /// What it is at named points.
+    pub role: &'static str,
+    program: &'static str,
+    args: &'static [&'static str],
+    /// Its link to NATS.
+    pub nats: Arc<Link>,
+    /// Its link to MongoDB.
+    pub mongo: Arc<Link>,
+}
+
+/// Name, role, program and arguments.
+const PARTS: [(&str, &str, &str, &[&str]); 7] = [
+    ("router-a", "router", "sync-router", &[]),
+    ("router-b", "router", "sync-router", &[]),
+    ("profile-a", "profile", "worker", &["profile"]),
+    ("profile-b", "profile", "worker", &["profile"]),
+    ("sessioning-a", "sessioning", "worker", &["sessioning"]),
+    ("sessioning-b", "sessioning", "worker", &["sessioning"]),
+    ("edge", "edge", "http-edge", &[]),
+];
+
+struct Running {
+    child: Child,
+    since: Instant,
+}
+
+/// The running system.
+pub struct Cluster {
+    /// The servers; whoever restarts one has them to himself.
+    pub servers: Mutex<Servers>,
+    /// NATS as the harness reaches it, without a link.
+    pub nats_url: String,
+    /// MongoDB as the harness reaches it.
+    pub mongo_uri: String,
+    /// Our processes.
+    pub parts: Vec<Part>,
+    /// The points.
+    pub points: Points,
+    /// Where logs and findings are.
+    pub dir: PathBuf,
+    /// The edge.
+    pub address: SocketAddr,
+    _edge_port: Port,
+    programs: PathBuf,
+    /// Whether there are three servers of each; then there are no links.
+    pub three: bool,
+    sabotage: Option<String>,
+    running: Mutex<BTreeMap<&'static str, Running>>,
+}
+
+/// A process that cannot reach a server when it starts says so and ends, and is started again; later than this it must not.
+const START: Duration = Duration::from_secs(75);
+const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Cluster {
+    /// Starts everything, and waits until it answers.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub async fn start(programs: PathBuf, dir: PathBuf, three: bool, sabotage: Option<String>) -> anyhow::Result<Self> {
+        let servers = if three {
+            Servers::Three(Nodes::start().await?)
+        } else {
+            Servers::One(Box::new(Throwaway::start(&binaries::servers()).await?))
+        };
+        let (nats_url, mongo_uri) = (servers.nats_url(), servers.mongo_uri());
+        let port = |url: &str| -> Option<u16> {
+            let digits = url.rsplit_once("127.0.0.1:")?.1;
+            digits.split('/').next()?.parse().ok()
+        };
+        let nats_port = port(&nats_url).context("the port of NATS")?;
+        let mongo_port = port(&mongo_uri).context("the port of MongoDB")?;
+        let mut parts = Vec::new();
+        for (name, role, program, args) in PARTS {
+            let (nats, mongo) = (Link::to(nats_port).await?, Link::to(mongo_port).await?);
+            parts.push(Part {
+                name,
+                role,
+                program,
+                args,
+                nats,
+                mongo,
+            });
+        }
+        let edge_port = Port::free().context("no free port")?;
+        let points = Points {
+            dir: dir.join("points"),
+        };
+        std::fs::create_dir_all(&points.dir)?;
+        let cluster = Self {
+            servers: Mutex::new(servers),
+            nats_url,
+            mongo_uri,
+            parts,
+            points,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, edge_port.number())),
+            _edge_port: edge_port,
+            dir,
+            programs,
+            three,
+            sabotage,
+            running: Mutex::default(),
+        };
+        let setup = cluster.command("concert").arg("setup").output().await?;
+        ensure!(
+            setup.status.success(),
+            "concert setup: {}",
+            String::from_utf8_lossy(&setup.stderr)
+        );
+        for part in &cluster.parts {
+            cluster.spawn(part).await?;
+        }
+        // Who comes before the servers have found their leaders ends, and is started again.
+        let early = History::default();
+        tokio::select! {
+            () = cluster.supervise(&early) => {}
+            ready = cluster.ready() => ready?,
+        }
+        Ok(cluster)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command
+            .current_dir(binaries::root())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .env("CONCERT_KEYS", self.dir.join("keys"))
+            .env("CONCERT_LISTEN", self.address.to_string())
+            .env("CONCERT_ARGON2_MEMORY_KIB", "64")
+            .env("CONCERT_ARGON2_PASSES", "1")
+            .env("CONCERT_LOG", "info")
+            .env("CONCERT_CHAOS_DIR", &self.points.dir);
+        if let Some(sabotage) = &self.sabotage {
+            command.env("CONCERT_SABOTAGE", sabotage);
+        }
+        command
+    }
+
+    async fn spawn(&self, part: &Part) -> anyhow::Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join(format!("{}.log", part.name)))?;
+        let (nats, mongo, replicas) = if self.three {
+            (self.nats_url.clone(), self.mongo_uri.clone(), "3")
+        } else {
+            let mongo = format!("mongodb://127.0.0.1:{}/?directConnection=true", part.mongo.port());
+            (format!("nats://127.0.0.1:{}", part.nats.port()), mongo, "1")
+        };
+        let child = self
+            .command(part.program)
+            .args(part.args)
+            .stderr(log)
+            .env("NATS_URL", nats)
+            .env("MONGODB_URI", mongo)
+            .env("CONCERT_STREAM_REPLICAS", replicas)
+            .env("CONCERT_CHAOS_ROLE", part.role)
+            .spawn()?;
+        let running = Running {
+            child,
+            since: Instant::now(),
+        };
+        self.running.lock().await.insert(part.name, running);
+        Ok(())
+    }
+
+    /// Starts again what has ended, until it is dropped. Only a kill may end a process that once ran.
+    pub async fn supervise(&self, history: &History) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            for part in &self.parts {
+                let ended = match self.running.lock().await.get_mut(part.name) {
+                    Some(running) => running
+                        .child
+                        .try_wait()
+                        .ok()
+                        .flatten()
+                        .map(|status| (status, running.since.elapsed())),
+                    None => None,
+                };
+                let Some((status, lived)) = ended else { continue };
+                if status.signal().is_none() && lived > START {
+                    history.violated(format!(
+                        "{} ended by itself with {status} after {} s",
+                        part.name,
+                        lived.as_secs()
+                    ));
+                }
+                if let Err(error) = self.spawn(part).await {
+                    history.violated(format!("{} cannot be started again: {error}", part.name));
+                }
+            }
+        }
+    }
+
+    /// Sends a signal to one of our processes.
+    pub async fn signal(&self, part: &Part, signal: Signal) {
+        let pid = self
+            .running
+            .lock()
+            .await
+            .get(part.name)
+            .and_then(|running| running.child.id());
+        if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
+            && let Err(error) = kill_process(pid, signal)
+        {
+            eprintln!("{} has ended already: {error}", part.name);
+        }
+    }
+
+    /// Takes every fault away.
+    ///
+    /// # Errors
+    /// A point cannot be disarmed.
+    pub async fn heal(&self) -> anyhow::Result<()> {
+        self.points.disarm()?;
+        for part in &self.parts {
+            part.nats.set(Mode::Pass);
+            part.mongo.set(Mode::Pass);
+            self.signal(part, Signal::CONT).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the edge takes requests.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let nats = nodes::connect(&self.nats_url).await?;
+        loop {
+            let mut waiting = Vec::new();
+            for concept in ["Profile", "Sessioning", "Requesting"] {
+                if nats.request(format!("$SRV.PING.{concept}"), "".into()).await.is_err() {
+                    waiting.push(concept);
+                }
+            }
+            let edge = reqwest::get(format!("http://{}/readyz", self.address)).await;
+            if waiting.is_empty() && edge.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "not ready: {waiting:?}, edge; logs in {}",
+                self.dir.display()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Where the servers' own logs are.
+    pub async fn server_logs(&self) -> Vec<PathBuf> {
+        self.servers.lock().await.logs()
+    }
+}

@@ -1,0 +1,189 @@
+//! Messages that nobody should have sent: repeated, malformed, of other flows, with ids that are none; and actions injected by hand.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::checker::log::{Message, read_tail};
+use crate::history::History;
+use crate::nodes;
+
+/// What was sent by hand.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Actions whose invocation the server confirmed: each must be completed.
+    pub injected: BTreeSet<String>,
+    /// Completions that were published a second time, and refused.
+    pub doubled: u64,
+    /// Flows into which an action was forged.
+    pub foreign: BTreeSet<String>,
+    /// Messages without sense.
+    pub malformed: u64,
+    /// Invocations that were published again.
+    pub repeated: u64,
+}
+
+/// Sends by hand.
+pub struct Forger {
+    nats: async_nats::Client,
+    /// What was sent.
+    pub sent: Mutex<Sent>,
+    history: Arc<History>,
+}
+
+impl Forger {
+    /// A forger with a connection of its own.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn connect(url: &str, history: Arc<History>) -> anyhow::Result<Self> {
+        Ok(Self {
+            nats: nodes::connect(url).await?,
+            sent: Mutex::default(),
+            history,
+        })
+    }
+
+    async fn publish(&self, subject: String, headers: HeaderMap, body: String) -> anyhow::Result<Value> {
+        let answer = self.nats.request_with_headers(subject, headers, body.into()).await?;
+        Ok(serde_json::from_slice(&answer.payload)?)
+    }
+
+    /// An action asked for by hand, with a UUID as its id.
+    ///
+    /// # Errors
+    /// No confirmation.
+    pub async fn inject(&self, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
+        if rng.bool() {
+            let body = json!({ "user": format!("by-hand-{}", rng.u64(..)) }).to_string();
+            // Whether it is confirmed or not: what the log says of it is judged with all else.
+            self.nats.request("concept.Sessioning.create", body.into()).await?;
+            return Ok(());
+        }
+        let id = Uuid::from_u128(rng.u128(..)).to_string();
+        let body = json!({ "user": format!("by-hand-{}", rng.u64(..)) }).to_string();
+        let answer = self
+            .publish(format!("action.Sessioning.create.{id}"), HeaderMap::new(), body)
+            .await?;
+        if answer.get("error").is_none() {
+            self.sent.lock().await.injected.insert(id);
+        }
+        Ok(())
+    }
+
+    /// A handful of bad messages, made of what the log's end holds.
+    ///
+    /// # Errors
+    /// The log cannot be read, or a message not sent.
+    pub async fn forge(&self, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let jetstream = async_nats::jetstream::new(self.nats.clone());
+        let tail = read_tail(&jetstream, "COMPLETIONS", 2_000).await?;
+        for _ in 0..20 {
+            let message = rng.choice(&tail).context("the log is empty")?;
+            self.repeat(message).await?;
+        }
+        for _ in 0..5 {
+            let message = rng.choice(&tail).context("the log is empty")?;
+            self.double(message).await?;
+        }
+        self.malformed(rng).await?;
+        self.foreign(&tail, rng).await
+    }
+
+    /// The invocation of a completion, again, under its own id.
+    async fn repeat(&self, done: &Message) -> anyhow::Result<()> {
+        let Some((flow, concept, action, id)) = done.tokens() else {
+            return Ok(());
+        };
+        if concept == "Concert" || action == "request" {
+            return Ok(());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("Concert-Flow", flow);
+        let body = done.body.get("input").map(Value::to_string).unwrap_or_default();
+        self.publish(format!("action.{concept}.{action}.{id}"), headers, body)
+            .await?;
+        self.sent.lock().await.repeated += 1;
+        Ok(())
+    }
+
+    /// A completion once more: it is refused, with the expected sequence and without.
+    async fn double(&self, done: &Message) -> anyhow::Result<()> {
+        let Some((_, "Requesting" | "Profile" | "Sessioning", _, _)) = done.tokens() else {
+            return Ok(());
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+        let refused = self
+            .publish(done.subject.clone(), headers, done.body.to_string())
+            .await?;
+        let code = refused.pointer("/error/err_code").and_then(Value::as_u64);
+        if refused.get("error").is_none() {
+            self.history.violated(format!(
+                "a second {} was stored against its expected sequence",
+                done.subject
+            ));
+        } else if code != Some(10071) {
+            return Ok(());
+        }
+        self.sent.lock().await.doubled += 1;
+        let bare = self
+            .publish(done.subject.clone(), HeaderMap::new(), done.body.to_string())
+            .await?;
+        if bare.get("error").is_none() {
+            self.history.violated(format!(
+                "a second {} was stored without an expected sequence",
+                done.subject
+            ));
+        }
+        Ok(())
+    }
+
+    async fn malformed(&self, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let mut id = || Uuid::from_u128(rng.u128(..));
+        let messages = [
+            (format!("done.{}.Profile.authenticate.{}", id(), id()), "no JSON"),
+            (format!("done.{}.Profile.authenticate.{}", id(), id()), "[]"),
+            (format!("done.x-{}.Profile.authenticate.y", id()), "{}"),
+            (format!("action.Profile.authenticate.{}", id()), "\u{0}\u{1}"),
+            (format!("action.Profile.noSuchAction.{}", id()), "{}"),
+            ("action.Sessioning.delete.no-uuid".to_owned(), "{}"),
+            (
+                format!("action.Profile.createAccount.{}", id()),
+                r#"{"username":{"$ne":null},"password":{"$gt":""}}"#,
+            ),
+        ];
+        for (subject, body) in messages {
+            self.publish(subject, HeaderMap::new(), body.to_owned()).await?;
+            self.sent.lock().await.malformed += 1;
+        }
+        Ok(())
+    }
+
+    /// An action forged into a flow that has its answer: the answer stays what it is.
+    async fn foreign(&self, tail: &[Message], rng: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let answered: Vec<&str> = tail
+            .iter()
+            .filter_map(|message| match message.tokens() {
+                Some((flow, "Requesting", "respond", _)) => Some(flow),
+                _ => None,
+            })
+            .collect();
+        let Some(flow) = rng.choice(answered) else {
+            return Ok(());
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("Concert-Flow", flow);
+        self.sent.lock().await.foreign.insert(flow.to_owned());
+        let id = Uuid::from_u128(rng.u128(..));
+        let body = json!({ "session": "forged" }).to_string();
+        self.publish(format!("action.Sessioning.delete.{id}"), headers, body)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! `concert-chaos`: breaks the whole system under load, and says whether it held.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use concert_chaos::nemesis::Fault;
+use concert_chaos::{Options, Report, build, run};
+
+/// Breaks the whole system under load, and says whether it held. Ends with 1 when something was wrong (with `--sabotage`: when nothing was found).
+#[derive(Debug, Parser)]
+struct Args {
+    /// For how long there are load and faults.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    seconds: u64,
+    /// Requests a second.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    rate: u32,
+    /// The time from one fault to the next.
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    fault_every: f64,
+    /// What chance follows from; any by default.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Kills at named points, and no other fault.
+    #[arg(long)]
+    points_only: bool,
+    /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed.
+    #[arg(long)]
+    three: bool,
+    /// Takes a guard away; then violations must be found.
+    #[arg(long, value_name = "GUARD", value_parser = ["stamp", "expected-sequence", "worker-acks-first", "router-acks-first", "look"])]
+    sabotage: Option<String>,
+    /// Where logs and findings go.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let programs = build::programs().await?;
+    let dir = args.dir.unwrap_or_else(|| {
+        programs
+            .with_file_name("chaos")
+            .join(format!("{seed}-{}", std::process::id()))
+    });
+    let options = Options {
+        seed,
+        time: Duration::from_secs(args.seconds),
+        rate: args.rate,
+        fault_every: Duration::try_from_secs_f64(args.fault_every)?,
+        three: args.three,
+        only: args.points_only.then_some(Fault::KillAtPoint),
+        sabotage: args.sabotage.clone(),
+        programs,
+        dir,
+    };
+    eprintln!("seed {seed}; findings in {}", options.dir.display());
+    let report = tokio::select! {
+        report = run(&options) => report?,
+        stopped = asked_to_stop() => {
+            stopped?;
+            eprintln!("stopped");
+            return Ok(ExitCode::from(130));
+        }
+    };
+    tell(&report);
+    let expected = args.sabotage.is_some();
+    let found = !report.violations.is_empty();
+    Ok(if found == expected {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Ends at SIGINT or SIGTERM. What was started is ended by process id when the run is dropped.
+async fn asked_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn tell(report: &Report) {
+    let [injected, doubled, repeated, malformed, foreign] = report.by_hand;
+    let [median, most_of, longest] = report.took_ms;
+    let requests: u32 = report.statuses.values().sum();
+    eprintln!("requests: {requests}, by status {:?}", report.statuses);
+    eprintln!("answers took {median} ms (median), {most_of} ms (99 %), {longest} ms (most)");
+    eprintln!("faults: {} {:?}", report.faults.values().sum::<u32>(), report.faults);
+    eprintln!(
+        "kills at points: {} {:?}",
+        report.hits.values().sum::<u32>(),
+        report.hits
+    );
+    eprintln!(
+        "by hand: {injected} injected, {doubled} doubled, {repeated} repeated, {malformed} malformed, {foreign} foreign"
+    );
+    let sums = &report.sums;
+    eprintln!(
+        "log: {} messages in {} flows; dead letters {:?}; at rest after {:.1} s; {} tokens tried",
+        sums.logged, sums.flows, sums.dead, sums.rest_s, sums.tokens
+    );
+    eprintln!("violations: {}", report.violations.len());
+}

@@ -1,0 +1,85 @@
+//! A short run under a fixed seed with several faults of each kind; that the checker can fail; and that what is shipped cannot be told to die.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use concert_chaos::{Options, Report, build, run};
+use tokio::sync::Mutex;
+
+/// One run at a time: each has the processors to itself.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+async fn chaos(seed: u64, seconds: u64, sabotage: Option<&str>) -> anyhow::Result<(Report, PathBuf)> {
+    let programs = build::programs().await?;
+    let dir = tempfile::tempdir()?.keep();
+    eprintln!("seed {seed}, findings in {}", dir.display());
+    let options = Options {
+        seed,
+        time: Duration::from_secs(seconds),
+        rate: 30,
+        fault_every: Duration::from_millis(1500),
+        three: false,
+        only: None,
+        sabotage: sabotage.map(str::to_owned),
+        programs,
+        dir: dir.clone(),
+    };
+    Ok((run(&options).await?, dir))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minute_of_faults_breaks_no_promise() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    let (report, dir) = chaos(1, 60, None).await?;
+    assert!(
+        report.violations.is_empty(),
+        "{:#?}\nsee {}",
+        report.violations,
+        dir.display()
+    );
+    // A run that went nowhere would find nothing, either.
+    let answered = |status| report.statuses.get(&status).copied().unwrap_or(0);
+    for status in [200, 401, 404] {
+        assert!(answered(status) >= 20, "{status}: {:?}", report.statuses);
+    }
+    assert_eq!(report.faults.len(), 11, "{:?}", report.faults);
+    assert!(report.hits.values().sum::<u32>() >= 5, "{:?}", report.hits);
+    assert!(
+        report.sums.tokens >= 20 && report.sums.flows >= 100,
+        "{:?}",
+        report.sums
+    );
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_stamp_the_checker_finds_what_happens_twice() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    let (report, dir) = chaos(7, 60, Some("stamp")).await?;
+    assert!(
+        !report.violations.is_empty(),
+        "nothing was found; see {}",
+        dir.display()
+    );
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shipped_cannot_be_told_to_die() -> anyhow::Result<()> {
+    let armed = build::programs().await?;
+    let plain = armed.with_file_name("debug");
+    let knows = |dir: &Path, program: &str| -> anyhow::Result<bool> {
+        let bytes = std::fs::read(dir.join(program))?;
+        let names: [&[u8]; 2] = [b"CONCERT_CHAOS_DIR", b"CONCERT_SABOTAGE"];
+        Ok(names
+            .iter()
+            .any(|name| bytes.windows(name.len()).any(|window| window == *name)))
+    };
+    for program in ["http-edge", "sync-router", "worker"] {
+        assert!(knows(&armed, program)?, "this test cannot fail: {program}");
+        assert!(!knows(&plain, program)?, "{program}");
+    }
+    Ok(())
+}
