@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use concert_tests::binaries::root;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 /// The programs that run under chaos.
 pub const PROGRAMS: [&str; 4] = ["http-edge", "sync-router", "worker", "concert"];
@@ -15,6 +16,12 @@ pub const PROGRAMS: [&str; 4] = ["http-edge", "sync-router", "worker", "concert"
 /// # Errors
 /// They cannot be built.
 pub async fn programs() -> anyhow::Result<PathBuf> {
+    // Once for all tests of a process, which would stand in each other's way.
+    static PROGRAMS_DIR: OnceCell<PathBuf> = OnceCell::const_new();
+    PROGRAMS_DIR.get_or_try_init(build).await.cloned()
+}
+
+async fn build() -> anyhow::Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let (plain, armed) = (target.join("debug"), target.join("chaos-programs"));
     cargo(&["--features", "concert-runtime/chaos"]).await?;
