@@ -16,6 +16,7 @@ use concert_workers::WorkerArgs;
 
 use crate::bench::Kind;
 use crate::check::CheckArgs;
+use crate::dead::DeadArgs;
 use crate::graph::Format;
 
 /// Runs concepts in concert: independent services, declarative rules, durable flows.
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Setup(SetupArgs),
     /// Ends with 0 when a worker, and an edge, answer. For health checks.
     Ready(ReadyArgs),
+    /// Lists, shows, tries again and drops dead letters: messages that were given up.
+    Dead(DeadArgs),
     /// Lays out files of rules (`*.sync`). Specs (`*.concept`) are left alone.
     Fmt(FmtArgs),
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod cli;
+mod dead;
 mod explain;
 mod fmt;
 mod graph;
@@ -28,6 +29,7 @@ async fn main() -> ExitCode {
         Command::Graph(args) => graph::run(&args),
         Command::Setup(args) => setup::run(args).await,
         Command::Ready(args) => ready::run(args).await,
+        Command::Dead(args) => Box::pin(dead::run(args)).await,
         Command::Fmt(args) => fmt::run(&args),
     };
     match result {

@@ -2,6 +2,7 @@
 
 pub mod binaries;
 pub mod http;
+pub mod moody;
 pub mod raw_nats;
 pub mod system;
 

@@ -5,6 +5,9 @@ use concert_wire::header;
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::subject;
 
+mod kept;
+
+pub use self::kept::{Kept, LettersError, NotRetried, Retried, each, find, remove, retry};
 use crate::bus::Bus;
 use crate::log::{self, PublishError};
 use crate::nats::one_line;

@@ -161,6 +161,21 @@ pub(crate) async fn delete(bus: &Bus, stream: &str, seq: u64) -> Result<(), Setu
     Ok(())
 }
 
+/// Takes a key out of the bucket with all its revisions, and leaves no marker of that.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn forget_key(bus: &Bus, key: &str) -> Result<(), SetupError> {
+    let bucket = subject::BUCKET;
+    let what = format!("the key {key} of the bucket");
+    let stream = bus.jetstream.get_stream_no_info(format!("KV_{bucket}")).await;
+    let purge = stream
+        .map_err(failed(&what))?
+        .purge()
+        .filter(format!("$KV.{bucket}.{key}"));
+    purge.await.map(drop).map_err(failed(what))
+}
+
 /// The consumer that a concept's workers share.
 ///
 /// # Errors

@@ -16,6 +16,8 @@ pub const RULES: &str = "Concert-Rules";
 pub const REASON: &str = "Concert-Reason";
 /// On a dead letter: the action id of the message, where it had a valid one.
 pub const ACTION: &str = "Concert-Action";
+/// On a dead letter: how often it was tried.
+pub const ATTEMPTS: &str = "Concert-Attempts";
 /// On a dead letter: the subject that the message came on.
 pub const SUBJECT: &str = "Concert-Subject";
 /// On the answer of a NATS micro service: why there is none.

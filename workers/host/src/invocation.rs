@@ -20,6 +20,7 @@ use concert_wire::{header, value};
 use serde_json::Value;
 
 use crate::concept::{Call, Failed, Failure, Outcome};
+use crate::last_attempt::Begun;
 use crate::lease::Lease;
 use crate::sealing;
 use crate::worker::Worker;
@@ -35,8 +36,10 @@ struct Asked {
 
 /// Why a message ends without a completion for now.
 enum Stop {
-    /// Again after a while.
-    Later(String),
+    /// The bus does not do its part. Again after a while, however often: nothing was wrong with the action.
+    Unavailable(String),
+    /// The action could not be carried out. Again after a while, until its attempts are used up.
+    Failed(String),
     /// Never.
     Dead(String),
 }
@@ -45,7 +48,7 @@ impl From<PublishError> for Stop {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::TooLarge => Self::Dead("the completion is larger than the server takes".to_owned()),
-            other => Self::Later(other.to_string()),
+            other => Self::Unavailable(other.to_string()),
         }
     }
 }
@@ -71,15 +74,15 @@ impl Worker {
                 chaos_point!("after-ack");
             }
             // The message is with another worker by now. The server would take our word, although it is of an earlier delivery, and take the message from it.
-            Err(Stop::Later(why)) if lease.check().is_err() => {
+            Err(Stop::Unavailable(why) | Stop::Failed(why)) if lease.check().is_err() => {
                 tracing::warn!(subject = %message.subject, attempts, why, "an action is left to its next delivery");
             }
-            Err(Stop::Later(why)) => {
+            Err(Stop::Unavailable(why) | Stop::Failed(why)) => {
                 let delay = self.backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX));
                 tracing::warn!(subject = %message.subject, attempts, why, "an action will be tried again");
                 ack::later(&message, delay).await;
             }
-            Err(Stop::Dead(reason)) => match self.dead_letter(&message, reason).publish(&self.bus).await {
+            Err(Stop::Dead(reason)) => match self.dead_letter(&message, attempts, reason).publish(&self.bus).await {
                 Ok(()) => ack::never_again(&message).await,
                 Err(error) => {
                     tracing::warn!(subject = %message.subject, %error, "a dead letter could not be stored");
@@ -111,24 +114,62 @@ impl Worker {
         }
         // Counted before the handler starts: it may be the handler that ends the process.
         if attempts > self.limits.worker_attempts {
-            return Err(Stop::Dead(format!("given up after {} attempts", attempts - 1)));
+            self.carry_out_for_the_last_time(&asked, subject, message, attempts, lease)
+                .await
+        } else {
+            self.carry_out_now(&asked, subject, message, lease).await
         }
-        let completion = self.complete(&asked, message, lease).await?;
+    }
+
+    async fn carry_out_for_the_last_time(
+        self: &Arc<Self>,
+        asked: &Asked,
+        subject: String,
+        message: &Message,
+        attempts: i64,
+        lease: &Lease,
+    ) -> Result<(), Stop> {
+        let begun = self
+            .last_attempts
+            .begin(&self.bus, &self.concept.name, asked.id, message, lease);
+        let attempt = match begun.await.map_err(|error| Stop::Unavailable(error.to_string()))? {
+            Begun::Now(attempt) => attempt,
+            Begun::Before => {
+                let why = "given up: the worker ended while it carried out this action, and nothing else that had failed before";
+                return Err(Stop::Dead(why.to_owned()));
+            }
+        };
+        let outcome = self.carry_out_now(asked, subject, message, lease).await;
+        attempt.survived(&self.bus).await;
+        outcome.map_err(|stop| match stop {
+            Stop::Failed(why) => Stop::Dead(format!("given up after {attempts} attempts: {why}")),
+            stop => stop,
+        })
+    }
+
+    async fn carry_out_now(
+        self: &Arc<Self>,
+        asked: &Asked,
+        subject: String,
+        message: &Message,
+        lease: &Lease,
+    ) -> Result<(), Stop> {
+        let completion = self.complete(asked, message, lease).await?;
         chaos_point!("written");
         // Another worker may have begun, and what nothing was written for may come out otherwise there: only one of the two may tell.
-        lease.check().map_err(|Failure::Retry(why)| Stop::Later(why))?;
+        lease.check().map_err(|Failure::Retry(why)| Stop::Unavailable(why))?;
         let body = encode(&completion);
         if log::publish_once(&self.bus, subject.clone(), HeaderMap::new(), body.into()).await? == Published::Stored {
             tracing::debug!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
-            self.reply(&asked, &completion.output).await;
+            self.reply(asked, &completion.output).await;
             return Ok(());
         }
         // Another delivery was faster; what stands is what happened.
         let standing = self
             .standing(&subject)
             .await?
-            .ok_or_else(|| Stop::Later("a completion is refused and not found".to_owned()))?;
-        self.reply(&asked, &standing.output).await;
+            .ok_or_else(|| Stop::Unavailable("a completion is refused and not found".to_owned()))?;
+        self.reply(asked, &standing.output).await;
         let same = value::equal(&Value::Object(standing.output), &Value::Object(completion.output));
         if same {
             Ok(())
@@ -142,7 +183,7 @@ impl Worker {
     async fn standing(&self, subject: &str) -> Result<Option<Completion>, Stop> {
         let found = log::find(&self.bus, subject)
             .await
-            .map_err(|error| Stop::Later(error.to_string()))?;
+            .map_err(|error| Stop::Unavailable(error.to_string()))?;
         found
             .map(|stored| Completion::decode(&stored.body))
             .transpose()
@@ -249,8 +290,8 @@ impl Worker {
         match joined {
             Ok(Ok(outcome)) => Ok(Ok(outcome)),
             Ok(Err(Failed::Mismatch(why))) => Ok(Err(why)),
-            Ok(Err(Failed::Handler(Failure::Retry(why)))) => Err(Stop::Later(why)),
-            Err(panicked) => Err(Stop::Later(format!("the handler ended in disorder: {panicked}"))),
+            Ok(Err(Failed::Handler(Failure::Retry(why)))) => Err(Stop::Failed(why)),
+            Err(panicked) => Err(Stop::Failed(format!("the handler ended in disorder: {panicked}"))),
         }
     }
 
@@ -272,18 +313,29 @@ impl Worker {
     }
 
     /// The message as it may be kept: without what may be a secret in clear.
-    fn dead_letter(&self, message: &Message, reason: String) -> DeadLetter {
+    fn dead_letter(&self, message: &Message, attempts: i64, reason: String) -> DeadLetter {
         let mut headers = HeaderMap::new();
-        for name in [header::FLOW, header::DEADLINE, header::CAUSE, header::SYNC] {
+        headers.insert(header::ATTEMPTS, attempts.to_string());
+        for name in [
+            header::FLOW,
+            header::DEADLINE,
+            header::CAUSE,
+            header::SYNC,
+            header::RULES,
+            header::TRACEPARENT,
+        ] {
             if let Some(value) = message.headers.as_ref().and_then(|headers| headers.get(name)) {
                 headers.insert(name, value.clone());
             }
         }
         let known = asked(message).ok().map(|asked| (asked.action, asked.id, asked.flow));
+        if let Some((.., flow)) = &known {
+            headers.insert(header::FLOW, flow.to_string());
+        }
         self.letter(&message.subject, &message.payload, known, headers, reason)
     }
 
-    /// A message whose headers cannot be read. Its flow is not known, so its secrets are sealed for the flow that its own id would begin; without an id its body is not kept.
+    /// A message whose headers cannot be read. Its flow is not known and not told, so its secrets are sealed for the flow that its own id would begin; without an id its body is not kept.
     pub(crate) fn unreadable(&self, message: &Unreadable) -> DeadLetter {
         let subject = InvocationSubject::parse(&message.subject).ok();
         let known = subject.and_then(|subject| subject.id.map(|id| (subject.action, id, id.as_root())));
@@ -299,8 +351,7 @@ impl Worker {
         mut headers: HeaderMap,
         reason: String,
     ) -> DeadLetter {
-        if let Some((_, id, flow)) = &known {
-            headers.insert(header::FLOW, flow.to_string());
+        if let Some((_, id, _)) = &known {
             headers.insert(header::ACTION, id.to_string());
         }
         let body = known.as_ref().and_then(|(action, _, flow)| {

@@ -6,6 +6,7 @@
 
 mod concept;
 mod invocation;
+mod last_attempt;
 mod lease;
 mod log_start;
 mod query;

@@ -13,6 +13,7 @@ use concert_wire::seal::Sealer;
 use tokio::sync::Semaphore;
 
 use crate::concept::Concept;
+use crate::last_attempt::LastAttempts;
 use crate::log_start::LogStart;
 use crate::service;
 
@@ -22,7 +23,7 @@ pub struct HostLimits {
     /// Actions of one concept under way at once; more wait in the stream.
     #[arg(long, env = "CONCERT_WORKER_CONCURRENCY", default_value_t = 64, value_name = "N")]
     pub worker_concurrency: usize,
-    /// Attempts at an action before it becomes a dead letter.
+    /// Attempts at an action among others; after one more by itself it becomes a dead letter.
     #[arg(long, env = "CONCERT_WORKER_ATTEMPTS", default_value_t = 10, value_name = "N")]
     pub worker_attempts: i64,
     /// How far clocks may differ when a deadline is compared, in milliseconds.
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) limits: HostLimits,
     pub(crate) log_start: LogStart,
     pub(crate) backoff: Backoff,
+    pub(crate) last_attempts: LastAttempts,
 }
 
 /// A worker that takes messages; it goes on until shutdown.
@@ -102,6 +104,7 @@ pub async fn run(
         limits,
         log_start,
         backoff: Backoff::default(),
+        last_attempts: LastAttempts::default(),
     });
     let keeper = worker.clone();
     let mut feed = Feed::new(

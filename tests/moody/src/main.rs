@@ -1,0 +1,80 @@
+//! `moody-worker`: a worker whose handler fails in every way that a handler can. For tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use concert_host::{Call, Concept, Failure, HostLimits, Outcome};
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::keys::{self, KeyArgs, Purpose};
+use concert_runtime::process::{self, Shutdown};
+use concert_runtime::streams::LogLimits;
+use concert_runtime::telemetry::{self, LogArgs};
+use concert_wire::seal::Sealer;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Carries out the actions of Moody, each in its mood.
+#[derive(Debug, Parser)]
+struct Args {
+    /// While this file is there, every mood is a good one.
+    #[arg(long)]
+    cure: PathBuf,
+    #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    host: HostLimits,
+    #[command(flatten)]
+    log_limits: LogLimits,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Deserialize)]
+struct Act {
+    mood: String,
+}
+
+/// How long a good mood takes: long enough to be under way when another action ends the process.
+const WORK: Duration = Duration::from_millis(100);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[expect(clippy::panic, reason = "a handler that panics is what is tested")]
+async fn act(mood: String, cured: bool) -> Result<Outcome, Failure> {
+    match mood.as_str() {
+        "abort" if !cured => std::process::abort(),
+        "panic" if !cured => panic!("a bad mood"),
+        "fail" if !cured => return Err(Failure::retry("a bad mood")),
+        "slow" => tokio::time::sleep(WORK * 10).await,
+        _ => tokio::time::sleep(WORK).await,
+    }
+    Ok(Outcome::done([("mood", Value::String(mood))]))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    telemetry::start(&args.log)?;
+    let bus = Bus::connect(&args.bus, "Moody").await?;
+    let sealer = Sealer::new(keys::load(&args.keys.keys, Purpose::Seal)?);
+    let cure = args.cure.clone();
+    let concept = Concept::of_spec("Moody.concept", include_str!("../Moody.concept"))?
+        .action("act", move |call: Call<Act>| act(call.input.mood, cure.exists()))
+        .build()?;
+    let shutdown = Shutdown::new();
+    let worker = concert_host::run(
+        bus.clone(),
+        concept,
+        sealer,
+        args.host,
+        args.log_limits,
+        shutdown.clone(),
+    )
+    .await?;
+    process::asked_to_stop_or_cut_off(&bus).await?;
+    shutdown.drained(DRAIN_TIMEOUT).await;
+    worker.ended().await;
+    Ok(())
+}

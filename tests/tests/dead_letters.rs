@@ -1,0 +1,155 @@
+//! What is given up, who hears of it, and what `concert dead` does about it.
+
+use concert_tests::moody::{self, Moody};
+use concert_tests::{Part, System};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+async fn system(dir: &tempfile::TempDir) -> anyhow::Result<System> {
+    let [concepts, syncs] = moody::rules(dir.path())?;
+    System::with(&[
+        ("CONCERT_CONCEPTS", &concepts),
+        ("CONCERT_SYNCS", &syncs),
+        ("CONCERT_WORKER_ATTEMPTS", "2"),
+        ("CONCERT_DEADLINE_MS", "50000"),
+    ])
+    .await
+}
+
+/// What `concert dead …` prints, and whether it ended well.
+async fn dead(system: &System, args: &[&str]) -> anyhow::Result<(bool, String)> {
+    let done = system.command("concert").arg("dead").args(args).output().await?;
+    let text = [done.stdout, done.stderr].concat();
+    Ok((done.status.success(), String::from_utf8(text)?))
+}
+
+fn completions(flow: &[(String, Value)], name: &str) -> usize {
+    let token = format!(".{name}.");
+    flow.iter().filter(|(subject, _)| subject.contains(&token)).count()
+}
+
+async fn publish(system: &System, mood: &str, id: Uuid) -> anyhow::Result<()> {
+    let subject = format!("action.Moody.act.{id}");
+    let body = json!({ "mood": mood }).to_string();
+    let stored = system.publish(&subject, async_nats::HeaderMap::new(), &body).await?;
+    anyhow::ensure!(stored.get("error").is_none(), "{stored}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_or_panics_is_given_up_its_caller_hears_and_a_retry_completes_its_flow() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let system = system(&dir).await?;
+    let worker = Moody::keep(&system)?;
+    let mut flows = Vec::new();
+    for mood in ["fail", "panic"] {
+        let answer = system.post("/moody", &json!({ "mood": mood })).await?;
+        assert_eq!(answer.status, 500, "{answer:?}");
+        let flow = answer.headers["concert-flow"].to_str()?.to_owned();
+        assert_eq!(completions(&system.flow(&flow).await?, "Moody.act"), 0);
+        flows.push(flow);
+    }
+    assert_eq!(worker.starts(), 1, "a panic ends nothing else");
+    system.idle("Moody").await?;
+    let (good, listed) = dead(&system, &["list", "--json", "--concept", "Moody"]).await?;
+    assert!(good, "{listed}");
+    let listed: Vec<Value> = listed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    for (letter, flow) in listed.iter().zip(&flows) {
+        assert_eq!(letter["flow"], flow.as_str());
+        assert_eq!(letter["headers"]["Concert-Sync"], "ActMoody");
+        assert_eq!(letter["headers"]["Concert-Attempts"], "3");
+        let reason = letter["reason"].as_str().unwrap_or_default();
+        assert!(reason.starts_with("given up after 3 attempts: "), "{reason}");
+    }
+    let id = listed[0]["action"].as_str().unwrap_or_default();
+    let (good, shown) = dead(&system, &["show", id]).await?;
+    assert!(good && shown.contains("\"mood\": \"fail\""), "{shown}");
+
+    let (good, said) = dead(&system, &["retry", id]).await?;
+    assert!(!good && said.contains("given up again"), "{said}");
+    worker.cure()?;
+    let (good, said) = dead(&system, &["retry", "--all", "--concept", "Moody"]).await?;
+    assert!(good, "{said}");
+    assert_eq!(said.matches("completed: {\"mood\":").count(), 2, "{said}");
+    system.routed().await?;
+    for flow in &flows {
+        system
+            .until("the flow goes on", async |system: &System| {
+                let log = system.flow(flow).await?;
+                Ok((completions(&log, "Requesting.respond") == 1).then_some(()))
+            })
+            .await?;
+        assert_eq!(completions(&system.flow(flow).await?, "Moody.act"), 1);
+    }
+    let (good, said) = dead(&system, &["list"]).await?;
+    assert!(good && said.contains("no dead letters"), "{said}");
+    let (good, said) = dead(&system, &["retry", id]).await?;
+    assert!(!good && said.contains("there is no dead letter"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_behind_it() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let system = system(&dir).await?;
+    // Its stream must be there.
+    let first = Moody::keep(&system)?;
+    let well = Uuid::now_v7();
+    system
+        .until("the worker takes messages", async |system: &System| {
+            Ok(publish(system, "well", well).await.ok())
+        })
+        .await?;
+    system.idle("Moody").await?;
+    first.stop().await;
+    let poison = Uuid::now_v7();
+    publish(&system, "abort", poison).await?;
+    let innocent: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
+    for id in &innocent {
+        publish(&system, "well", *id).await?;
+    }
+    let worker = Moody::keep(&system)?;
+    system.idle("Moody").await?;
+    // It was tried among others (once at least: the server may have sent one delivery to the worker that had just ended), and by itself.
+    assert!(worker.starts() >= 3, "{} starts", worker.starts());
+    let done = system.subjects("COMPLETIONS", "done.*.Moody.act.>").await?;
+    assert_eq!(done.len(), 1 + innocent.len());
+    let given_up = system.header_values("DEAD", "dead.>", "Concert-Action").await?;
+    assert_eq!(given_up, [poison.to_string()]);
+    let notes = system.subjects("KV_concert", "$KV.concert.last-attempt.>").await?;
+    assert!(notes.is_empty(), "{notes:?}");
+
+    worker.cure()?;
+    let (good, said) = dead(&system, &["retry", "--all"]).await?;
+    assert!(good && said.contains("completed: {\"mood\":\"abort\"}"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_left_the_log_is_not_tried_again_and_its_letter_can_be_dropped() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    system.account("ada", "correct horse battery").await?;
+    let old = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let id = Uuid::now_v7();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Concert-Flow", old);
+    let body = json!({ "user": "nobody" }).to_string();
+    let subject = format!("action.Sessioning.deleteAll.{id}");
+    system.publish(&subject, headers, &body).await?;
+    system.idle("Sessioning").await?;
+    let (good, said) = dead(&system, &["list"]).await?;
+    assert!(good && said.contains("the flow is older than the log"), "{said}");
+    let id = id.to_string();
+    let (good, said) = dead(&system, &["retry", &id]).await?;
+    assert!(!good && said.contains("its flow has left the log"), "{said}");
+    let (good, said) = dead(&system, &["drop", &id]).await?;
+    assert!(!good && said.contains("nothing was dropped"), "{said}");
+    assert_eq!(system.subjects("DEAD", "dead.>").await?.len(), 1);
+    let (good, said) = dead(&system, &["drop", &id, "--yes"]).await?;
+    assert!(good, "{said}");
+    assert!(system.subjects("DEAD", "dead.>").await?.is_empty());
+    let log = std::fs::read_to_string(system.log(Part::Sessioning))?;
+    assert!(log.contains("dead letter"), "{log}");
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The last attempt at an action, which no other action shares.
+//!
+//! A handler that ends its process takes everything with it that is under way there, and all of that is delivered again, together. Counting deliveries alone would in the end
+//! give up the innocent with the guilty. So an action whose attempts are used up is tried once more while no other such action is, and a note of that stands in the bucket meanwhile:
+//! who finds the note knows that this attempt ended the process, and gives up.
+
+use concert_runtime::ack;
+use concert_runtime::bus::Bus;
+use concert_runtime::nats::{self, Message};
+use concert_runtime::streams::{self, ACK_WAIT};
+use concert_wire::id::ActionId;
+use concert_wire::name::ConceptName;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::lease::Lease;
+
+/// One last attempt at a time.
+#[derive(Debug, Default)]
+pub(crate) struct LastAttempts(Mutex<()>);
+
+/// A last attempt that has begun.
+pub(crate) struct LastAttempt<'a> {
+    _alone: MutexGuard<'a, ()>,
+    note: String,
+}
+
+/// How a last attempt may begin.
+pub(crate) enum Begun<'a> {
+    /// Now.
+    Now(LastAttempt<'a>),
+    /// It was begun before, and ended the process.
+    Before,
+}
+
+fn key(concept: &ConceptName, id: ActionId) -> String {
+    format!("last-attempt.{concept}.{id}")
+}
+
+impl LastAttempts {
+    /// Waits until no other last attempt is under way, and leaves the note.
+    pub(crate) async fn begin(
+        &self,
+        bus: &Bus,
+        concept: &ConceptName,
+        id: ActionId,
+        message: &Message,
+        lease: &Lease,
+    ) -> Result<Begun<'_>, nats::Error> {
+        let bucket = streams::existing_bucket(bus).await?;
+        let key = key(concept, id);
+        if bucket.entry(&key).await?.is_some() {
+            streams::forget_key(bus, &key).await?;
+            return Ok(Begun::Before);
+        }
+        let mut extend = tokio::time::interval_at(tokio::time::Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
+        let alone = loop {
+            tokio::select! {
+                alone = self.0.lock() => break alone,
+                _ = extend.tick() => {
+                    if lease.check().is_ok() {
+                        ack::in_progress(message).await;
+                        lease.extend();
+                    }
+                }
+            }
+        };
+        bucket.put(&key, "".into()).await?;
+        Ok(Begun::Now(LastAttempt {
+            _alone: alone,
+            note: key,
+        }))
+    }
+}
+
+impl LastAttempt<'_> {
+    /// Takes the note back: whatever came of the attempt, the process lives.
+    pub(crate) async fn survived(self, bus: &Bus) {
+        if let Err(error) = streams::forget_key(bus, &self.note).await {
+            tracing::warn!(%error, "the note of a last attempt stays");
+        }
+    }
+}
