@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Method, Request, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, PublishError, Published};
+use concert_runtime::process::Shutdown;
 use concert_runtime::{chaos_point, clock, nats};
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
@@ -38,6 +39,7 @@ pub(crate) struct Api {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) passthrough: Passthrough,
+    pub(crate) shutdown: Shutdown,
 }
 
 /// An answer that was not heard for so long is looked for in the log: the connection may have been away when it came.
@@ -49,7 +51,7 @@ impl Api {
     pub(crate) async fn answer(&self, path: &str, request: Request<Body>) -> Response<Body> {
         let began = Instant::now();
         self.metrics.began();
-        let response = match self.room.try_acquire() {
+        let mut response = match self.room.try_acquire() {
             Ok(_permit) => self.route(path, request).await.unwrap_or_else(|error| error.response()),
             Err(_) => EdgeError::Overloaded.response(),
         };
@@ -58,6 +60,11 @@ impl Api {
             .borrow()
             .as_ref()
             .is_some_and(|table| table.routes.contains_key(path));
+        if self.shutdown.begun() {
+            // The next request of this client belongs to another edge.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         self.metrics
             .answered(known.then_some(path), response.status().as_u16(), began.elapsed());
         response
@@ -128,7 +135,7 @@ impl Api {
         path: &str,
         route: &Route,
         mut body: Object,
-        traceparent: Option<&axum::http::HeaderValue>,
+        traceparent: Option<&HeaderValue>,
     ) -> Result<Published, EdgeError> {
         body::seal(route, &self.sealer, flow, &mut body);
         body.insert("path".to_owned(), Value::String(path.to_owned()));

@@ -29,9 +29,13 @@ struct Args {
     log: LogArgs,
 }
 
+/// Enough for two looks at `/readyz` of whoever stands before the edge.
+const DRAIN_DELAY_MS: u64 = 1000;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    args.edge.limits.drain_delay_ms.get_or_insert(DRAIN_DELAY_MS);
     telemetry::start(&args.log)?;
     let bus = Bus::connect(&args.bus, "http-edge").await?;
     let shutdown = Shutdown::new();

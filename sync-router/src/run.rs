@@ -180,18 +180,29 @@ impl Router {
                 }
             }
         }
-        feed.hand_back().await;
+        let bus = self.bus.clone();
+        let mut rest = feed.close().await;
+        // What was begun here is finished beside the next router, which it does not disturb.
+        unpin(&bus).await;
         let finish = async {
-            while let Some(event) = self.under_way.next().await {
-                self.step(event);
+            let mut more = true;
+            while more || !self.under_way.is_empty() {
+                tokio::select! {
+                    biased;
+                    Some(event) = self.under_way.next() => self.step(event),
+                    message = rest.next(), if more => match message {
+                        Some(message) => self.take(message),
+                        None => more = false,
+                    },
+                }
             }
         };
         if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
             tracing::warn!("what was begun is left to the next router");
         }
-        if let Err(error) = streams::unpin_router(&self.bus).await {
-            tracing::debug!(%error, "a standby router takes over only after a while");
-        }
+        // A request of ours that was still open may have been chosen again.
+        unpin(&bus).await;
+        bus.flushed().await;
     }
 
     fn take(&mut self, message: Message) {
@@ -294,6 +305,12 @@ impl Router {
                 None
             }));
         }
+    }
+}
+
+async fn unpin(bus: &Bus) {
+    if let Err(error) = streams::unpin_router(bus).await {
+        tracing::debug!(%error, "a standby router takes over only after a while");
     }
 }
 

@@ -97,6 +97,12 @@ pub async fn request(
     Ok(Answer { status, headers, body })
 }
 
+/// Whether an edge says that it takes requests.
+pub async fn is_ready(address: SocketAddr) -> bool {
+    let asked = reqwest::get(format!("http://{address}/readyz")).await;
+    asked.is_ok_and(|response| response.status().is_success())
+}
+
 /// Sends bytes as they are and reads what comes until the edge closes the connection.
 ///
 /// # Errors

@@ -37,12 +37,11 @@ pub const PARTS: [Part; 4] = [Part::Router, Part::Profile, Part::Sessioning, Par
 pub struct System {
     /// NATS and MongoDB.
     pub servers: Throwaway,
-    address: SocketAddr,
-    /// Kept, so that it is there for a restart of the edge.
-    _port: Port,
+    /// Where the edges listen. The ports are kept, so that they are there for a restart.
+    ports: Vec<Port>,
     binaries: PathBuf,
     settings: Vec<(&'static str, String)>,
-    running: BTreeMap<Part, Child>,
+    running: BTreeMap<(Part, usize), Child>,
 }
 
 /// How long anything may take to come about.
@@ -64,14 +63,12 @@ impl System {
     pub async fn with(settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
         let binaries = binaries::dir().await?.to_owned();
         let servers = Throwaway::start(&binaries::servers()).await?;
-        let port = Port::free().context("no free port")?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        let ports = vec![Port::free().context("no free port")?];
         let keys = servers.dir().join("keys");
         let mut all = vec![
             ("NATS_URL", servers.nats.url()),
             ("MONGODB_URI", servers.mongo.uri()),
             ("CONCERT_KEYS", keys.display().to_string()),
-            ("CONCERT_LISTEN", address.to_string()),
             ("CONCERT_ARGON2_MEMORY_KIB", "64".to_owned()),
             ("CONCERT_ARGON2_PASSES", "1".to_owned()),
             ("CONCERT_LOG", "info".to_owned()),
@@ -79,8 +76,7 @@ impl System {
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let mut system = Self {
             servers,
-            address,
-            _port: port,
+            ports,
             binaries,
             settings: all,
             running: BTreeMap::new(),
@@ -114,21 +110,45 @@ impl System {
     /// # Errors
     /// It cannot be started.
     pub fn start_part(&mut self, part: Part) -> anyhow::Result<()> {
+        self.start_one(part, 0)
+    }
+
+    /// Starts one of several processes of a kind; those of a test without further ones have number 0.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_one(&mut self, part: Part, number: usize) -> anyhow::Result<()> {
         let (program, args): (&str, &[&str]) = match part {
             Part::Edge => ("http-edge", &[]),
             Part::Router => ("sync-router", &[]),
             Part::Profile => ("worker", &["profile"]),
             Part::Sessioning => ("worker", &["sessioning"]),
         };
+        let mut command = self.command(program);
+        if part == Part::Edge {
+            while self.ports.len() <= number {
+                self.ports.push(Port::free().context("no free port")?);
+            }
+            command.env("CONCERT_LISTEN", self.edge(number)?.to_string());
+        }
         let log = File::options().create(true).append(true).open(self.log(part))?;
-        let child = self
-            .command(program)
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        self.running.insert(part, child);
+        let child = command.args(args).stdout(Stdio::null()).stderr(log).spawn()?;
+        self.running.insert((part, number), child);
         Ok(())
+    }
+
+    /// Where one of several edges listens.
+    ///
+    /// # Errors
+    /// It was never started.
+    pub fn edge(&self, number: usize) -> anyhow::Result<SocketAddr> {
+        let port = self.ports.get(number).context("no such edge")?;
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))
+    }
+
+    fn take(&mut self, part: Part, number: usize) -> anyhow::Result<Child> {
+        let taken = self.running.remove(&(part, number));
+        taken.with_context(|| format!("{part:?} does not run"))
     }
 
     /// Ends one process as a crash would.
@@ -136,10 +156,7 @@ impl System {
     /// # Errors
     /// It does not run.
     pub async fn kill(&mut self, part: Part) -> anyhow::Result<()> {
-        let mut child = self
-            .running
-            .remove(&part)
-            .with_context(|| format!("{part:?} does not run"))?;
+        let mut child = self.take(part, 0)?;
         child.kill().await?;
         Ok(())
     }
@@ -149,10 +166,7 @@ impl System {
     /// # Errors
     /// It does not, or it ends well.
     pub async fn falls(&mut self, part: Part) -> anyhow::Result<String> {
-        let mut child = self
-            .running
-            .remove(&part)
-            .with_context(|| format!("{part:?} does not run"))?;
+        let mut child = self.take(part, 0)?;
         let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
         ensure!(!status.success(), "{part:?} ended with {status}");
         Ok(std::fs::read_to_string(self.log(part))?)
@@ -163,10 +177,15 @@ impl System {
     /// # Errors
     /// It does not end well.
     pub async fn terminate(&mut self, part: Part) -> anyhow::Result<()> {
-        let mut child = self
-            .running
-            .remove(&part)
-            .with_context(|| format!("{part:?} does not run"))?;
+        self.terminate_one(part, 0).await
+    }
+
+    /// As [`terminate`](Self::terminate), of one of several.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn terminate_one(&mut self, part: Part, number: usize) -> anyhow::Result<()> {
+        let mut child = self.take(part, number)?;
         let pid = child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
@@ -192,13 +211,15 @@ impl System {
                     waiting.push(concept);
                 }
             }
-            let edge = reqwest::get(format!("http://{}/readyz", self.address))
-                .await
-                .map(|response| response.status().is_success());
-            if waiting.is_empty() && edge.is_ok_and(|ready| ready) {
+            let mut edges = true;
+            let running = self.running.keys().filter(|(part, _)| *part == Part::Edge);
+            for (_, number) in running {
+                edges &= http::is_ready(self.edge(*number)?).await;
+            }
+            if waiting.is_empty() && edges {
                 return Ok(());
             }
-            for (part, child) in &mut self.running {
+            for ((part, _), child) in &mut self.running {
                 if let Some(status) = child.try_wait()? {
                     let log = self.servers.dir().join(format!("{part:?}.log"));
                     let log = std::fs::read_to_string(log).unwrap_or_default();
@@ -220,7 +241,7 @@ impl System {
     /// # Errors
     /// It does not run, or the system does not tell.
     pub fn resident_kib(&self, part: Part) -> anyhow::Result<u64> {
-        let pid = self.running.get(&part).and_then(Child::id);
+        let pid = self.running.get(&(part, 0)).and_then(Child::id);
         let pid = pid.with_context(|| format!("{part:?} does not run"))?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -232,7 +253,9 @@ impl System {
 
     /// Where the edge listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        // The first is there from the start.
+        self.edge(0)
+            .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
     /// A bare NATS client.
@@ -257,7 +280,7 @@ impl System {
     /// # Errors
     /// No answer, or one that is not JSON.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
-        http::post(self.address, &format!("/api{path}"), body).await
+        http::post(self.address(), &format!("/api{path}"), body).await
     }
 
     /// Makes an account; its user id.

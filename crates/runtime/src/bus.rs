@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::client::FlushErrorKind;
 use async_nats::jetstream;
 use clap::Args;
+use concert_wire::header;
 use tokio::sync::watch;
 
 /// Where the bus is, and who we are there.
@@ -28,6 +29,8 @@ pub struct Bus {
     pub jetstream: jetstream::Context,
     /// How often the connection was made.
     connections: watch::Sender<u64>,
+    /// What every inbox of this connection begins with.
+    inboxes: String,
 }
 
 /// Why there is no connection.
@@ -67,6 +70,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_ACKS_IN_FLIGHT: usize = 4096;
 /// How long a publish or an API request may take before it counts as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what was sent may take to reach the server.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the first connection is tried, since servers and processes start together.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,9 +90,11 @@ impl Bus {
             .map_err(|_| ConnectError::Url(without_credentials(&args.nats_url)))?;
         let started = tokio::time::Instant::now();
         let connections = watch::Sender::new(0);
+        let inboxes = format!("{}{}.{}", header::INBOX_PREFIX, name, uuid::Uuid::now_v7().simple());
         loop {
             let error = match options(args, name, connections.clone())
                 .await?
+                .custom_inbox_prefix(&inboxes)
                 .connect(urls.as_slice())
                 .await
             {
@@ -101,6 +108,7 @@ impl Bus {
                         client,
                         jetstream,
                         connections,
+                        inboxes,
                     });
                 }
                 Err(error) => error,
@@ -127,9 +135,24 @@ impl Bus {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// Everything that is sent to an inbox of this connection.
+    pub(crate) fn inboxes(&self) -> String {
+        format!("{}.>", self.inboxes)
+    }
+
     /// Tells whenever a connection was made anew.
     pub(crate) fn connections(&self) -> watch::Receiver<u64> {
         self.connections.subscribe()
+    }
+
+    /// Waits until what was sent has reached the server; for a process that is about to end. Not for long: what did not reach it comes again.
+    pub async fn flushed(&self) {
+        if !matches!(
+            tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await,
+            Ok(Ok(()))
+        ) {
+            tracing::warn!("what was sent last may not have reached NATS");
+        }
     }
 
     /// Ends when the client has ended by itself, which no reconnection mends: the process must be started again.

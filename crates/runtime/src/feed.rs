@@ -1,5 +1,7 @@
 //! The messages of a consumer, for as long as the process lives.
 
+mod rest;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +9,12 @@ use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use concert_wire::name::ConceptName;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::ack;
+pub use self::rest::Rest;
 use crate::bus::Bus;
 use crate::dead::DeadLetter;
 use crate::retry::Backoff;
@@ -157,12 +159,9 @@ impl Feed {
         }
     }
 
-    /// Gives back what was delivered and not taken, so that others need not wait until the server does so by itself.
-    pub async fn hand_back(mut self) {
-        let Some(mut open) = self.open.take() else { return };
-        while let Some(Some(Ok(message))) = open.messages.next().now_or_never() {
-            ack::later(&message, Duration::ZERO).await;
-        }
+    /// Asks for no more messages. What is delivered all the same must be taken: nobody else gets it for some time.
+    pub async fn close(self) -> Rest {
+        Rest::of(&self.bus, self.open.map(|open| open.messages)).await
     }
 
     async fn pause(&mut self, error: &(dyn std::error::Error + Sync)) {

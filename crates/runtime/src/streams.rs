@@ -44,6 +44,10 @@ const ACTIONS_MAX_MESSAGES: i64 = 1_000_000;
 const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a delivered message may take before it is delivered again.
 pub const ACK_WAIT: Duration = Duration::from_secs(8);
+/// How long a request for messages is open; so long, too, messages come to a process that ends.
+pub(crate) const PULL_EXPIRES: Duration = Duration::from_secs(1);
+/// How often the server gives a sign of life while such a request is open.
+const PULL_HEARTBEAT: Duration = Duration::from_millis(450);
 /// Unacknowledged messages of one consumer at most.
 const MAX_ACK_PENDING: i64 = 20_000;
 /// After this without a sign, a standby router takes over from the active one.
@@ -223,8 +227,8 @@ fn pull_settings(consumer: &PullConsumer, batch: usize) -> pull::StreamBuilder<'
     consumer
         .stream()
         .max_messages_per_batch(batch)
-        .heartbeat(Duration::from_millis(900))
-        .expires(Duration::from_secs(2))
+        .heartbeat(PULL_HEARTBEAT)
+        .expires(PULL_EXPIRES)
 }
 
 /// The messages of a workers' consumer.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use concert_runtime::bus::Bus;
 use concert_runtime::feed::{Feed, Source};
+use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams::{LogLimits, SetupError};
 use concert_wire::seal::Sealer;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::concept::Concept;
 use crate::last_attempt::LastAttempts;
@@ -69,15 +70,17 @@ pub(crate) struct Worker {
 /// A worker that takes messages; it goes on until shutdown.
 #[derive(Debug)]
 pub struct Running {
+    bus: Bus,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
-    /// Ends when the worker takes no more messages.
+    /// Ends when the worker takes no more messages, and the server has what was sent.
     pub async fn ended(self) {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "a worker ended in disorder");
         }
+        self.bus.flushed().await;
     }
 }
 
@@ -117,8 +120,10 @@ pub async fn run(
     feed.open().await?;
     service::start(worker.clone(), &shutdown).await?;
     tracing::info!(concept = %worker.concept.name(), "worker started");
-    let task = tokio::spawn(take_messages(worker, feed, shutdown));
-    Ok(Running { task })
+    let bus = worker.bus.clone();
+    let tasks = shutdown.tasks().clone();
+    let task = tasks.spawn(take_messages(worker, feed, shutdown));
+    Ok(Running { bus, task })
 }
 
 async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<LogStart, SetupError> {
@@ -134,28 +139,36 @@ async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<LogStart, SetupE
     }
 }
 
+/// Takes messages until shutdown, and then the rest.
 async fn take_messages(worker: Arc<Worker>, mut feed: Feed, shutdown: Shutdown) {
-    take_until_shutdown(worker, &mut feed, &shutdown).await;
-    feed.hand_back().await;
+    let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
+    // The semaphore is never closed.
+    while let Some(Ok(permit)) = until(&shutdown, room.clone().acquire_owned()).await {
+        let Some(message) = until(&shutdown, feed.next()).await else {
+            break;
+        };
+        take(&worker, &shutdown, message, permit);
+    }
+    let mut rest = feed.close().await;
+    while let Some(message) = rest.next().await
+        && let Ok(permit) = room.clone().acquire_owned().await
+    {
+        take(&worker, &shutdown, message, permit);
+    }
 }
 
-async fn take_until_shutdown(worker: Arc<Worker>, feed: &mut Feed, shutdown: &Shutdown) {
-    let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
-    loop {
-        let permit = tokio::select! {
-            () = shutdown.requested() => return,
-            permit = room.clone().acquire_owned() => permit,
-        };
-        // The semaphore is never closed.
-        let Ok(permit) = permit else { return };
-        let message = tokio::select! {
-            () = shutdown.requested() => return,
-            message = feed.next() => message,
-        };
-        let worker = worker.clone();
-        shutdown.tasks().spawn(async move {
-            worker.take(message).await;
-            drop(permit);
-        });
+/// What comes of it before shutdown.
+async fn until<T>(shutdown: &Shutdown, coming: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = shutdown.requested() => None,
+        come = coming => Some(come),
     }
+}
+
+fn take(worker: &Arc<Worker>, shutdown: &Shutdown, message: Message, permit: OwnedSemaphorePermit) {
+    let worker = worker.clone();
+    shutdown.tasks().spawn(async move {
+        worker.take(message).await;
+        drop(permit);
+    });
 }
