@@ -6,6 +6,7 @@
 mod floor;
 mod http;
 mod load;
+mod overload;
 mod process;
 mod report;
 mod scenario;
@@ -71,6 +72,10 @@ async fn measure(
     if args.only.is_empty() {
         progress("logout of a live session beside 16 busy logins");
         report.beside_logins = Some(scenarios.beside_logins(stack, seconds).await?);
+    }
+    if args.only.is_empty() || args.only.contains(&Kind::Overload) {
+        progress("more logins than there are processors for");
+        report.overload = Some(scenarios.overload(stack, seconds).await?);
     }
     report.processes = stack.processes();
     Ok(report)

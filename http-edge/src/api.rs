@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, PublishError, Published};
@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::admission::{Admission, Admitted};
 use crate::error::EdgeError;
 use crate::metrics::Metrics;
 use crate::passthrough::{self, Passthrough};
@@ -36,10 +37,20 @@ pub(crate) struct Api {
     pub(crate) sealer: Sealer,
     pub(crate) keys: Keyring,
     pub(crate) limits: EdgeLimits,
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) admission: Arc<Admission>,
+    /// Room for bodies that are being read.
+    pub(crate) bodies: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) passthrough: Passthrough,
     pub(crate) shutdown: Shutdown,
+}
+
+/// A request that fits its route.
+struct Posted {
+    flow: FlowId,
+    body: Bytes,
+    traceparent: Option<HeaderValue>,
+    deadline: Instant,
 }
 
 /// An answer that was not heard for so long is looked for in the log: the connection may have been away when it came.
@@ -48,13 +59,11 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl Api {
     /// Answers a request to a path below the base.
-    pub(crate) async fn answer(&self, path: &str, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn answer(self: &Arc<Self>, path: &str, request: Request<Body>) -> Response<Body> {
         let began = Instant::now();
         self.metrics.began();
-        let mut response = match self.room.try_acquire() {
-            Ok(_permit) => self.route(path, request).await.unwrap_or_else(|error| error.response()),
-            Err(_) => EdgeError::Overloaded.response(),
-        };
+        let answered = self.route(path, request).await;
+        let mut response = answered.unwrap_or_else(|error| error.response());
         let known = self
             .routes
             .borrow()
@@ -70,30 +79,46 @@ impl Api {
         response
     }
 
-    async fn route(&self, path: &str, request: Request<Body>) -> Result<Response<Body>, EdgeError> {
+    async fn route(self: &Arc<Self>, path: &str, request: Request<Body>) -> Result<Response<Body>, EdgeError> {
         if let Some(target) = self.passthrough.get(path) {
             let within = Duration::from_millis(self.limits.deadline_ms);
             let (parts, body) = posted(request)?;
             let body = self.read(&parts.headers, body, Instant::now() + within).await?;
+            let _place = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
             return passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
         }
         let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
         let route = table.routes.get(path).ok_or(EdgeError::NotFound)?;
         let deadline = Instant::now() + Duration::from_millis(self.limits.deadline_ms);
         let (parts, body) = posted(request)?;
+        if !self.admission.has_room(path) {
+            return Err(EdgeError::Overloaded);
+        }
         let body = self.read(&parts.headers, body, deadline).await?;
         let body = body::fit(route, body)?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
             Some(key) => idempotency::flow(&self.keys, clock::now_ms(), key.as_bytes(), path, &body)?,
             None => clock::new_flow(),
         };
+        // Not before: a body that comes slowly must not keep a place from others.
+        let admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
+        let request = Posted {
+            flow,
+            body: self.completion(flow, path, route, body).into(),
+            traceparent: parts.headers.get(wire_header::TRACEPARENT).cloned(),
+            deadline,
+        };
+        let carried_out = tokio::spawn(self.clone().carry_out(request, admitted));
+        carried_out.await.unwrap_or(Err(EdgeError::Failed(flow)))
+    }
+
+    /// Goes on when the client goes away: the work is under way all the same, and its place is not free.
+    async fn carry_out(self: Arc<Self>, request: Posted, _place: Admitted) -> Result<Response<Body>, EdgeError> {
+        let (flow, deadline) = (request.flow, request.deadline);
         // Before the publish: the answer may come before the confirmation.
         let place = self.pending.wait_for(flow);
         chaos_point!("before-request");
-        let answer = match self
-            .publish(flow, path, route, body, parts.headers.get(wire_header::TRACEPARENT))
-            .await?
-        {
+        let answer = match self.publish(request).await? {
             Published::Stored => None,
             // A repeated request; its answer may be there already.
             Published::AlreadyThere => self.find_answer(flow).await,
@@ -111,6 +136,7 @@ impl Api {
         if !is_json(headers) {
             return Err(EdgeError::ContentType);
         }
+        let _room = self.bodies.try_acquire().map_err(|_| EdgeError::Overloaded)?;
         let limit = self.limits.body_limit_bytes;
         let announced = headers
             .get(header::CONTENT_LENGTH)
@@ -128,32 +154,36 @@ impl Api {
         value::object(&bytes).map_err(|error| EdgeError::BadRequest(error.to_string()))
     }
 
-    /// Publishes the root of the flow. When no confirmation comes it may be stored all the same, so that the answer is waited for.
-    async fn publish(
-        &self,
-        flow: FlowId,
-        path: &str,
-        route: &Route,
-        mut body: Object,
-        traceparent: Option<&HeaderValue>,
-    ) -> Result<Published, EdgeError> {
-        body::seal(route, &self.sealer, flow, &mut body);
-        body.insert("path".to_owned(), Value::String(path.to_owned()));
+    /// The completion that the request is, with its secrets sealed.
+    fn completion(&self, flow: FlowId, path: &str, route: &Route, mut input: Object) -> Vec<u8> {
+        body::seal(route, &self.sealer, flow, &mut input);
+        input.insert("path".to_owned(), Value::String(path.to_owned()));
         let output = Object::from_iter([("request".to_owned(), Value::String(flow.to_string()))]);
-        let completion = encode(&Completion { input: body, output });
+        encode(&Completion { input, output })
+    }
+
+    /// Publishes the root of the flow. When no confirmation comes it may be stored all the same, so that the answer is waited for.
+    async fn publish(&self, request: Posted) -> Result<Published, EdgeError> {
+        let Posted {
+            flow,
+            body,
+            traceparent,
+            ..
+        } = request;
         let mut headers = nats::HeaderMap::new();
         headers.insert(
             wire_header::DEADLINE,
             (clock::now_ms() + self.limits.deadline_ms).to_string(),
         );
         if let Some(traceparent) = traceparent
+            .as_ref()
             .and_then(|value| value.to_str().ok())
             .filter(|value| is_traceparent(value))
         {
             headers.insert(wire_header::TRACEPARENT, traceparent);
         }
         let subject = subject::completion(flow, REQUESTING, REQUEST, flow.root());
-        match log::publish_once(&self.bus, subject, headers, completion.into()).await {
+        match log::publish_once(&self.bus, subject, headers, body).await {
             Ok(published) => Ok(published),
             Err(PublishError::NotConfirmed(why)) => {
                 tracing::warn!(%flow, why, "a request is not confirmed");

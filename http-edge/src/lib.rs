@@ -2,6 +2,7 @@
 //!
 //! An HTTP request is the completed action `Requesting.request`, and an HTTP response is the action `Requesting.respond`. The edge knows nothing of the application but the route table.
 
+mod admission;
 mod answer;
 mod api;
 mod body;

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::admission::{Admission, AdmissionLimits};
 use crate::api::Api;
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
 use crate::metrics::Metrics;
@@ -66,9 +67,9 @@ pub struct EdgeLimits {
     /// How long an answer may take, in milliseconds; past it 504.
     #[arg(long, env = "CONCERT_DEADLINE_MS", default_value_t = 15_000, value_name = "MS")]
     pub deadline_ms: u64,
-    /// Requests under way at most; past it 503.
-    #[arg(long, env = "CONCERT_MAX_REQUESTS", default_value_t = 1024, value_name = "N")]
-    pub max_requests: usize,
+    /// Requests under way.
+    #[command(flatten)]
+    pub admission: AdmissionLimits,
     /// For how long the edge, once it is asked to stop, says so at `/readyz` and still takes requests, in milliseconds: time for what stands before it to send them elsewhere.
     /// 1000 for an edge of its own, 0 for `concert up`.
     #[arg(long, env = "CONCERT_DRAIN_DELAY_MS", value_name = "MS")]
@@ -200,7 +201,8 @@ pub async fn run(
         sealer,
         keys: edge_keys,
         limits: args.limits.clone(),
-        room: Arc::new(Semaphore::new(args.limits.max_requests)),
+        admission: Admission::new(args.limits.admission.clone()),
+        bodies: Semaphore::new(args.limits.admission.max_requests),
         metrics: Metrics::new(),
         passthrough: Passthrough::new(&args.passthrough),
         shutdown: shutdown.clone(),
@@ -242,7 +244,7 @@ fn app(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> Router {
     }
 }
 
-async fn fallback(api: &Api, base: &str, request: Request) -> Response<Body> {
+async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body> {
     let path = request
         .uri()
         .path()

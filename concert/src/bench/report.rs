@@ -6,6 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::overload::Overload;
 use super::process::Memory;
 use crate::cli::BenchArgs;
 
@@ -83,6 +84,8 @@ pub(crate) struct Report {
     pub(crate) results: Vec<Figures>,
     /// Logouts while the processors are busy with logins.
     pub(crate) beside_logins: Option<Figures>,
+    /// More logins than there are processors for.
+    pub(crate) overload: Option<Overload>,
     /// Memory at the end.
     pub(crate) processes: Vec<Memory>,
     /// Memory over many flows.
@@ -100,6 +103,7 @@ impl Report {
             chains: Vec::new(),
             results: Vec::new(),
             beside_logins: None,
+            overload: None,
             processes: Vec::new(),
             soak: Vec::new(),
         }
@@ -154,6 +158,9 @@ impl Report {
         if let Some(figures) = &self.beside_logins {
             line(text, figures, "")?;
         }
+        if let Some(overload) = &self.overload {
+            self.write_overload(text, overload)?;
+        }
         writeln!(text, "\nresident memory at the end (at most):")?;
         for memory in &self.processes {
             writeln!(
@@ -163,6 +170,20 @@ impl Report {
             )?;
         }
         Ok(())
+    }
+
+    fn write_overload(&self, text: &mut String, overload: &Overload) -> std::fmt::Result {
+        writeln!(
+            text,
+            "\nmore logins than there are processors for:\n  answered {:>8.1}/s ({:.2} of the hashes/s), p99 {:.0} ms\n  refused  {:>8.1}/s, p99 {:.1} ms\n  logouts meanwhile p99 {:.1} ms, the next login after {:.0} ms",
+            overload.answered_per_second,
+            overload.answered_per_second / self.hashes_per_second,
+            overload.answered_p99_ms,
+            overload.refused_per_second,
+            overload.refused_p99_ms,
+            overload.logout_p99_ms,
+            overload.next_login_ms
+        )
     }
 
     fn ratios(&self, result: &Figures, chain: &Figures) -> String {

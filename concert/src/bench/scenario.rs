@@ -15,6 +15,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 
 use super::load::{self, Load, Step, Steps, Until};
+use super::overload::{self, Overload};
 use super::process::Memory;
 use super::report::{Figures, Soak};
 use super::stack::BenchStack;
@@ -30,10 +31,12 @@ pub(crate) enum Kind {
     Logout,
     /// Of a session that is not.
     UnknownLogout,
+    /// More logins than there are processors for, and logouts beside them.
+    Overload,
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind that is run at each number of requests in flight.
     pub(crate) const ALL: [Self; 4] = [Self::Login, Self::FailedLogin, Self::Logout, Self::UnknownLogout];
 
     /// The name in the report.
@@ -43,6 +46,7 @@ impl Kind {
             Self::FailedLogin => "failed login",
             Self::Logout => "logout",
             Self::UnknownLogout => "logout of an unknown session",
+            Self::Overload => "overload",
         }
     }
 }
@@ -109,6 +113,13 @@ impl Scenarios {
         Ok(figures("logout beside 16 logins", 1, &logouts, stack.cpu() - before))
     }
 
+    /// Measures what is refused and what is answered when far too much is asked.
+    pub(crate) async fn overload(&self, stack: &BenchStack, time: Duration) -> anyhow::Result<Overload> {
+        let logins = self.steps(stack, Kind::Overload, 0).await?;
+        let logouts = self.steps(stack, Kind::UnknownLogout, 0).await?;
+        overload::run(stack.address(), time, logins, logouts).await
+    }
+
     /// Runs logouts of unknown sessions and looks at the memory from time to time.
     pub(crate) async fn soak(
         &self,
@@ -136,7 +147,7 @@ impl Scenarios {
 
     async fn steps(&self, stack: &BenchStack, kind: Kind, sessions: u64) -> anyhow::Result<Steps> {
         Ok(match kind {
-            Kind::Login => Arc::new(|number| {
+            Kind::Login | Kind::Overload => Arc::new(|number| {
                 Some(Step {
                     path: "/auth/login",
                     body: credentials(number, PASSWORD),

@@ -1,0 +1,100 @@
+//! More logins than there are processors for, from clients that come back as soon as they are refused.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::http::Connection;
+use super::load::{self, Load, Steps, Until, histogram};
+
+/// Clients, each with a request under way: far more than are taken.
+const CLIENTS: usize = 640;
+/// How long a client that was refused waits before it comes back.
+const REFUSED_WAIT: Duration = Duration::from_millis(100);
+/// Clients that log out meanwhile.
+const LOGOUTS: usize = 2;
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Overload {
+    /// Logins answered with 200 per second.
+    pub(crate) answered_per_second: f64,
+    /// Logins refused with 503 per second.
+    pub(crate) refused_per_second: f64,
+    /// Times to a 200, in milliseconds.
+    pub(crate) answered_p99_ms: f64,
+    /// Times to a 503, in milliseconds.
+    pub(crate) refused_p99_ms: f64,
+    /// Logouts of unknown sessions meanwhile: how long one takes.
+    pub(crate) logout_p99_ms: f64,
+    /// The first login afterwards, in milliseconds.
+    pub(crate) next_login_ms: f64,
+}
+
+struct Seen {
+    answered: Histogram<u64>,
+    refused: Histogram<u64>,
+}
+
+/// Runs it; `logins` and `logouts` make the requests.
+pub(crate) async fn run(
+    address: SocketAddr,
+    time: Duration,
+    logins: Steps,
+    logouts: Steps,
+) -> anyhow::Result<Overload> {
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        clients.spawn(client(address, number, began + time, logins.clone()));
+    }
+    let Load { latency_us, .. } = load::run(address, LOGOUTS, Until::Time(time), logouts).await?;
+    let mut seen = Seen {
+        answered: histogram()?,
+        refused: histogram()?,
+    };
+    while let Some(client) = clients.join_next().await {
+        let client = client??;
+        seen.answered.add(client.answered)?;
+        seen.refused.add(client.refused)?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let next = load::run(address, 1, Until::Flows(1), logins).await?;
+    let ms = |latency: &Histogram<u64>| latency.value_at_quantile(0.99) as f64 / 1000.0;
+    Ok(Overload {
+        answered_per_second: seen.answered.len() as f64 / seconds,
+        refused_per_second: seen.refused.len() as f64 / seconds,
+        answered_p99_ms: ms(&seen.answered),
+        refused_p99_ms: ms(&seen.refused),
+        logout_p99_ms: ms(&latency_us),
+        next_login_ms: next.latency_us.max() as f64 / 1000.0,
+    })
+}
+
+async fn client(address: SocketAddr, number: usize, end: Instant, logins: Steps) -> anyhow::Result<Seen> {
+    let mut seen = Seen {
+        answered: histogram()?,
+        refused: histogram()?,
+    };
+    let mut connection = Connection::open(address).await?;
+    while Instant::now() < end
+        && let Some(step) = logins(u64::try_from(number)?)
+    {
+        let sent = Instant::now();
+        let answer = connection.post(step.path, &step.body).await?;
+        let took_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if answer.status == step.status {
+            seen.answered.saturating_record(took_us);
+        } else if answer.status == 503 {
+            seen.refused.saturating_record(took_us);
+            tokio::time::sleep(REFUSED_WAIT).await;
+        } else {
+            bail!("{} answered {}", step.path, answer.status);
+        }
+    }
+    Ok(seen)
+}
