@@ -12,7 +12,7 @@ use concert_wire::name::{BadName, ConceptName};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::lease::Lease;
+use crate::lease::{Lease, MayNotWrite};
 
 /// An action that is to be carried out, with its secrets in clear.
 #[derive(Debug)]
@@ -72,6 +72,9 @@ pub enum Failure {
     /// It may work later: the database is away, a pool is full.
     #[error("{0}")]
     Retry(String),
+    /// This delivery must not write; what comes of the action is the host's business.
+    #[error(transparent)]
+    MayNotWrite(#[from] MayNotWrite),
 }
 
 impl Failure {
@@ -119,8 +122,6 @@ pub struct Concept {
     pub(crate) spec: ConceptSpec,
     actions: HashMap<String, ActionHandler>,
     queries: HashMap<String, QueryHandler>,
-    /// Actions whose outcome follows from their input alone.
-    pure: Vec<String>,
 }
 
 /// A concept whose handlers are being named.
@@ -143,7 +144,6 @@ impl Concept {
             spec,
             actions: HashMap::new(),
             queries: HashMap::new(),
-            pure: Vec::new(),
         };
         Ok(ConceptBuilder {
             concept,
@@ -160,11 +160,6 @@ impl Concept {
     pub(crate) fn action(&self, name: &str) -> Option<(&ActionSpec, &ActionHandler)> {
         let spec = self.spec.actions.iter().find(|spec| &*spec.name == name)?;
         Some((spec, self.actions.get(name)?))
-    }
-
-    /// Whether every delivery of the action has the same outcome, whatever happened in between.
-    pub(crate) fn is_pure(&self, name: &str) -> bool {
-        self.pure.iter().any(|pure| pure == name)
     }
 
     pub(crate) fn query(&self, name: &str) -> Option<(&QuerySpec, &QueryHandler)> {
@@ -224,13 +219,6 @@ impl ConceptBuilder {
             }
         };
         self.concept.queries.insert(name.to_owned(), Box::new(handle));
-        self
-    }
-
-    /// Says that an action's outcome follows from its id and input alone: it reads and writes no state, so that a redelivery needs not look for what the first delivery did.
-    #[must_use]
-    pub fn pure(mut self, name: &str) -> Self {
-        self.concept.pure.push(name.to_owned());
         self
     }
 

@@ -12,7 +12,7 @@ use concert_wire::id::ActionId;
 use concert_wire::name::ConceptName;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::lease::Lease;
+use crate::lease::Held;
 
 /// One last attempt at a time.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl LastAttempts {
         concept: &ConceptName,
         id: ActionId,
         message: &Message,
-        lease: &Lease,
+        held: &Held,
     ) -> Result<Begun<'_>, nats::Error> {
         let bucket = streams::existing_bucket(bus).await?;
         let key = key(concept, id);
@@ -57,9 +57,9 @@ impl LastAttempts {
             tokio::select! {
                 alone = self.0.lock() => break alone,
                 _ = extend.tick() => {
-                    if lease.check().is_ok() {
+                    if held.is_ours() {
                         ack::in_progress(message).await;
-                        lease.extend();
+                        held.extend();
                     }
                 }
             }

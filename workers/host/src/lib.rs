@@ -17,5 +17,5 @@ mod worker;
 // For concepts that show what happens without their stamps.
 pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows, row};
 pub use concert_runtime::sabotaged;
-pub use lease::Lease;
+pub use lease::{Lease, MayNotWrite};
 pub use worker::{HostLimits, Running, StartError, run};

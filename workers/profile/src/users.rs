@@ -128,7 +128,7 @@ impl Users {
             changes: Vec::new(),
             deleted_by: None,
         };
-        lease.check()?;
+        lease.may_write().await?;
         match self.collection.insert_one(user).await {
             Ok(_) => Ok(Ok(id)),
             // Made by an earlier delivery of this action, or the name was taken meanwhile.
@@ -153,7 +153,7 @@ impl Users {
         match (verdict, user) {
             (Verdict::Right, Some(user)) => Ok(Ok(user.id)),
             (Verdict::RightAtOldCost(new), Some(user)) => {
-                lease.check()?;
+                lease.may_write().await?;
                 let unchanged = doc! { "_id": &user.id, "password": user.password.as_deref() };
                 self.collection
                     .update_one(unchanged, doc! { "$set": { "password": new } })
@@ -195,7 +195,7 @@ impl Users {
             return Ok(Err(Refusal::NewPasswordSame));
         }
         let new_hash = self.pool.hash(new).await?;
-        lease.check()?;
+        lease.may_write().await?;
         let mut set = self.retention.stamp(action, DateTime::now());
         set.insert("password", doc! { "$literal": new_hash });
         if self
@@ -219,7 +219,7 @@ impl Users {
                 Err(Refusal::NoUser(id.to_owned()))
             });
         }
-        lease.check()?;
+        lease.may_write().await?;
         let now = DateTime::now();
         let mut set = self.retention.stamp(action, now);
         set.insert("deleted_by", stamp(action));
