@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use concert_rules::spec::{ActionSpec, ConceptSpec, QuerySpec};
+use concert_wire::client::ClientTag;
 use concert_wire::envelope::Object;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::{BadName, ConceptName};
@@ -21,6 +22,8 @@ pub struct Call<I> {
     pub id: ActionId,
     /// The flow.
     pub flow: FlowId,
+    /// Where the request that the flow began with came from. An action that was injected has none.
+    pub client: Option<ClientTag>,
     /// The input, checked against the spec.
     pub input: I,
     /// To be asked before every write.
@@ -41,6 +44,8 @@ pub enum Outcome {
     Done(Object),
     /// It did not happen, and this is why. The same question would get the same answer.
     Refused(String),
+    /// It was not tried, and this is why: too many like it have failed lately. A fault, which the router answers with 429 where no rule does.
+    Throttled(String),
 }
 
 impl Outcome {
@@ -52,6 +57,11 @@ impl Outcome {
     /// It did not happen.
     pub fn refused(error: impl Into<String>) -> Self {
         Self::Refused(error.into())
+    }
+
+    /// It was not tried.
+    pub fn throttled(error: impl Into<String>) -> Self {
+        Self::Throttled(error.into())
     }
 }
 
@@ -191,6 +201,7 @@ impl ConceptBuilder {
                     let answer = handler(Call {
                         id: call.id,
                         flow: call.flow,
+                        client: call.client,
                         input,
                         lease: call.lease,
                     });

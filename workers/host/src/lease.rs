@@ -16,7 +16,8 @@ pub struct Lease(Arc<Mutex<Instant>>);
 const MARGIN: Duration = Duration::from_secs(1);
 
 impl Lease {
-    pub(crate) fn begin() -> Self {
+    /// Begins when a message is received.
+    pub fn begin() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
