@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use concert_rules::spec::{ActionSpec, ConceptSpec, QuerySpec};
+use concert_wire::client::ClientTag;
 use concert_wire::envelope::Object;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::{BadName, ConceptName};
@@ -21,6 +22,8 @@ pub struct Call<I> {
     pub id: ActionId,
     /// The flow.
     pub flow: FlowId,
+    /// Where the request that the flow began with came from. An action that was injected has none.
+    pub client: Option<ClientTag>,
     /// The input, checked against the spec.
     pub input: I,
     /// To be asked before every write.
@@ -41,6 +44,8 @@ pub enum Outcome {
     Done(Object),
     /// It did not happen, and this is why. The same question would get the same answer.
     Refused(String),
+    /// It was not tried, and this is why: too many like it have failed lately. A fault, which the router answers with 429 where no rule does.
+    Throttled(String),
 }
 
 impl Outcome {
@@ -52,6 +57,11 @@ impl Outcome {
     /// It did not happen.
     pub fn refused(error: impl Into<String>) -> Self {
         Self::Refused(error.into())
+    }
+
+    /// It was not tried.
+    pub fn throttled(error: impl Into<String>) -> Self {
+        Self::Throttled(error.into())
     }
 }
 
@@ -122,6 +132,8 @@ pub struct Concept {
     pub(crate) spec: ConceptSpec,
     actions: HashMap<String, ActionHandler>,
     queries: HashMap<String, QueryHandler>,
+    /// Actions that the audit leaves out.
+    unaudited: Vec<String>,
 }
 
 /// A concept whose handlers are being named.
@@ -144,6 +156,7 @@ impl Concept {
             spec,
             actions: HashMap::new(),
             queries: HashMap::new(),
+            unaudited: Vec::new(),
         };
         Ok(ConceptBuilder {
             concept,
@@ -160,6 +173,11 @@ impl Concept {
     pub(crate) fn action(&self, name: &str) -> Option<(&ActionSpec, &ActionHandler)> {
         let spec = self.spec.actions.iter().find(|spec| &*spec.name == name)?;
         Some((spec, self.actions.get(name)?))
+    }
+
+    /// Whether the audit tells of an action.
+    pub(crate) fn is_audited(&self, name: &str) -> bool {
+        !self.unaudited.iter().any(|left_out| left_out == name)
     }
 
     pub(crate) fn query(&self, name: &str) -> Option<(&QuerySpec, &QueryHandler)> {
@@ -186,6 +204,7 @@ impl ConceptBuilder {
                     let answer = handler(Call {
                         id: call.id,
                         flow: call.flow,
+                        client: call.client,
                         input,
                         lease: call.lease,
                     });
@@ -219,6 +238,13 @@ impl ConceptBuilder {
             }
         };
         self.concept.queries.insert(name.to_owned(), Box::new(handle));
+        self
+    }
+
+    /// Leaves an action out of the audit: it changes nothing, and says nothing that the action that led to it did not.
+    #[must_use]
+    pub fn unaudited(mut self, name: &str) -> Self {
+        self.concept.unaudited.push(name.to_owned());
         self
     }
 

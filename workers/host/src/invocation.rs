@@ -12,6 +12,7 @@ use concert_runtime::nats::Message;
 use concert_runtime::streams::ACK_WAIT;
 use concert_runtime::unreadable::Unreadable;
 use concert_runtime::{ack, chaos_point, clock, sabotaged};
+use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::ActionName;
@@ -19,6 +20,7 @@ use concert_wire::subject::{self, InvocationSubject};
 use concert_wire::{header, value};
 use serde_json::Value;
 
+use crate::audit;
 use crate::concept::{Call, Failed, Failure, Outcome};
 use crate::last_attempt::Begun;
 use crate::lease::{Held, Lease, LookError, MayNotWrite};
@@ -26,12 +28,13 @@ use crate::sealing;
 use crate::worker::Worker;
 
 /// What an invocation's subject and headers say.
-struct Asked {
-    action: ActionName,
-    id: ActionId,
-    flow: FlowId,
+pub(crate) struct Asked {
+    pub(crate) action: ActionName,
+    pub(crate) id: ActionId,
+    pub(crate) flow: FlowId,
     reply: Option<String>,
     deadline_ms: Option<u64>,
+    pub(crate) client: Option<ClientTag>,
 }
 
 /// Why a message ends without a completion for now.
@@ -170,6 +173,7 @@ impl Worker {
         let subject = lease.completion().to_owned();
         if log::publish_once(&self.bus, subject, HeaderMap::new(), body.into()).await? == Published::Stored {
             tracing::debug!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
+            audit::completed(&self.concept, asked, &completion);
             self.reply(asked, &completion.output).await;
             return Ok(());
         }
@@ -247,6 +251,7 @@ impl Worker {
                 Ok(output) => output,
                 Err(why) => return invalid(recorded, why),
             },
+            Handled::Outcome(Outcome::Throttled(error)) => Fault::Throttled.output(error),
             Handled::Outcome(Outcome::Refused(error)) if !spec.can_fail || error.is_empty() => {
                 let why = format!("{} refused what its spec says cannot be refused: {error}", asked.action);
                 return invalid(recorded, why);
@@ -269,12 +274,14 @@ impl Worker {
     ) -> Result<Handled, Stop> {
         let (worker, held) = (self.clone(), lease.clone());
         let (name, id, flow) = (asked.action.clone(), asked.id, asked.flow);
+        let client = asked.client.clone();
         let mut running = tokio::spawn(async move {
             match worker.concept.action(name.as_str()) {
                 Some((_, handler)) => {
                     handler(Call {
                         id,
                         flow,
+                        client,
                         input,
                         lease: held,
                     })
@@ -333,6 +340,7 @@ impl Worker {
             header::CAUSE,
             header::SYNC,
             header::RULES,
+            header::CLIENT,
             header::TRACEPARENT,
         ] {
             if let Some(value) = message.headers.as_ref().and_then(|headers| headers.get(name)) {
@@ -414,6 +422,7 @@ fn asked(message: &Message) -> Result<Asked, String> {
         flow,
         reply,
         deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
+        client: header(header::CLIENT).and_then(|text| text.parse().ok()),
     })
 }
 

@@ -4,6 +4,7 @@
 //! calls the handler, publishes the completion and acknowledges, in the order that makes every action happen once in effect (`docs/delivery.md`).
 //! The host knows no database: how an action is made idempotent is the handler's part, with the action's id as the stamp.
 
+mod audit;
 mod concept;
 mod invocation;
 mod last_attempt;
