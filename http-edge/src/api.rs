@@ -11,7 +11,7 @@ use concert_runtime::process::Shutdown;
 use concert_runtime::{chaos_point, clock, nats};
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
-use concert_wire::keyring::Keyring;
+use concert_wire::keyring::LiveKeyring;
 use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
 use concert_wire::subject::{self, CompletionSubject};
@@ -35,7 +35,7 @@ pub(crate) struct Api {
     pub(crate) routes: Routes,
     pub(crate) pending: Pending,
     pub(crate) sealer: Sealer,
-    pub(crate) keys: Keyring,
+    pub(crate) keys: LiveKeyring,
     pub(crate) limits: EdgeLimits,
     pub(crate) admission: Arc<Admission>,
     /// Room for bodies that are being read.
@@ -97,7 +97,17 @@ impl Api {
         let body = self.read(&parts.headers, body, deadline).await?;
         let body = body::fit(route, body)?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
-            Some(key) => idempotency::flow(&self.keys, clock::now_ms(), key.as_bytes(), path, &body)?,
+            Some(key) => {
+                idempotency::flow(
+                    &self.bus,
+                    &self.keys.now(),
+                    clock::now_ms(),
+                    key.as_bytes(),
+                    path,
+                    &body,
+                )
+                .await?
+            }
             None => clock::new_flow(),
         };
         // Not before: a body that comes slowly must not keep a place from others.

@@ -170,8 +170,6 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let cors = cors(&args.cors_origin)?;
-    let sealer = Sealer::new(keys::load(keys_dir, Purpose::Seal)?);
-    let edge_keys = keys::load(keys_dir, Purpose::Edge)?;
     let failed = |source| StartError::Listen {
         address: args.listen,
         source,
@@ -180,6 +178,8 @@ pub async fn run(
     let address = listener.local_addr().map_err(failed)?;
     // What answers the open requests outlives the server.
     let behind = Shutdown::new();
+    let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &behind)?);
+    let edge_keys = keys::watch(keys_dir, Purpose::Edge, &behind)?;
     let pending = Pending::default();
     requesting::listen(&bus, pending.clone(), behind.clone())
         .await

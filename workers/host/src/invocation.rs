@@ -129,9 +129,7 @@ impl Worker {
         attempts: i64,
         lease: &Lease,
     ) -> Result<(), Stop> {
-        let begun = self
-            .last_attempts
-            .begin(&self.bus, &self.concept.name, asked.id, message, lease);
+        let begun = self.last_attempts.begin(&self.bus, asked.id, message, lease);
         let attempt = match begun.await.map_err(|error| Stop::Unavailable(error.to_string()))? {
             Begun::Now(attempt) => attempt,
             Begun::Before => {
@@ -170,14 +168,26 @@ impl Worker {
             .await?
             .ok_or_else(|| Stop::Unavailable("a completion is refused and not found".to_owned()))?;
         self.reply(asked, &standing.output).await;
-        let same = value::equal(&Value::Object(standing.output), &Value::Object(completion.output));
-        if same {
+        if self.is_same(asked, standing.output, completion.output) {
             Ok(())
         } else {
             Err(Stop::Dead(
                 "diverged: two deliveries of this action had different outcomes".to_owned(),
             ))
         }
+    }
+
+    /// Whether two outputs say the same; a secret may be sealed under two keys while they are rotated.
+    fn is_same(&self, asked: &Asked, standing: Object, own: Object) -> bool {
+        let opened = |output: Object| {
+            let params = self
+                .concept
+                .action(asked.action.as_str())
+                .and_then(|(spec, _)| spec.success.as_ref());
+            let opened = params.and_then(|params| sealing::open(&self.sealer, asked.flow, params, &output).ok());
+            Value::Object(opened.unwrap_or(output))
+        };
+        value::equal(&opened(standing), &opened(own))
     }
 
     async fn standing(&self, subject: &str) -> Result<Option<Completion>, Stop> {
