@@ -11,6 +11,7 @@ mod process;
 mod report;
 mod scenario;
 mod stack;
+mod timing;
 
 use std::time::Duration;
 
@@ -76,6 +77,10 @@ async fn measure(
     if args.only.is_empty() || args.only.contains(&Kind::Overload) {
         progress("more logins than there are processors for");
         report.overload = Some(scenarios.overload(stack, seconds).await?);
+    }
+    if args.only.is_empty() || args.only.contains(&Kind::Timing) {
+        progress("logins that fail, under names that nobody has and others");
+        report.timing = Some(timing::run(stack.address(), seconds).await?);
     }
     report.processes = stack.processes();
     Ok(report)

@@ -1,14 +1,18 @@
 //! One request, from its arrival to its answer.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, PublishError, Published};
 use concert_runtime::process::Shutdown;
 use concert_runtime::{chaos_point, clock, nats};
+use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::keyring::LiveKeyring;
@@ -21,6 +25,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Admitted};
+use crate::client::Clients;
+use crate::cookie::{Cookies, Use};
 use crate::error::EdgeError;
 use crate::metrics::Metrics;
 use crate::passthrough::{self, Passthrough};
@@ -42,6 +48,9 @@ pub(crate) struct Api {
     pub(crate) bodies: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) passthrough: Passthrough,
+    pub(crate) clients: Clients,
+    /// `None` when no cookie is used.
+    pub(crate) cookies: Option<Cookies>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -50,6 +59,8 @@ struct Posted {
     flow: FlowId,
     body: Bytes,
     traceparent: Option<HeaderValue>,
+    client: Option<ClientTag>,
+    cookie: Use,
     deadline: Instant,
 }
 
@@ -94,7 +105,11 @@ impl Api {
         if !self.admission.has_room(path) {
             return Err(EdgeError::Overloaded);
         }
-        let body = self.read(&parts.headers, body, deadline).await?;
+        let mut body = self.read(&parts.headers, body, deadline).await?;
+        let cookie = match &self.cookies {
+            Some(cookies) => cookies.take(path, route, &parts.headers, &mut body)?,
+            None => Use::default(),
+        };
         let body = body::fit(route, body)?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
             Some(key) => {
@@ -116,6 +131,8 @@ impl Api {
             flow,
             body: self.completion(flow, path, route, body).into(),
             traceparent: parts.headers.get(wire_header::TRACEPARENT).cloned(),
+            client: peer(&parts).and_then(|peer| self.clients.tag(peer, &parts.headers)),
+            cookie,
             deadline,
         };
         let carried_out = tokio::spawn(self.clone().carry_out(request, admitted));
@@ -124,7 +141,7 @@ impl Api {
 
     /// Goes on when the client goes away: the work is under way all the same, and its place is not free.
     async fn carry_out(self: Arc<Self>, request: Posted, _place: Admitted) -> Result<Response<Body>, EdgeError> {
-        let (flow, deadline) = (request.flow, request.deadline);
+        let (flow, deadline, cookie) = (request.flow, request.deadline, request.cookie);
         // Before the publish: the answer may come before the confirmation.
         let place = self.pending.wait_for(flow);
         chaos_point!("before-request");
@@ -139,7 +156,8 @@ impl Api {
             None => self.wait(place, flow, deadline).await?,
         };
         chaos_point!("before-answer");
-        Ok(answer::response(&self.sealer, flow, answer))
+        let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
+        Ok(answer::response(&self.sealer, flow, answer, cookie))
     }
 
     async fn read(&self, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Object, EdgeError> {
@@ -178,6 +196,7 @@ impl Api {
             flow,
             body,
             traceparent,
+            client,
             ..
         } = request;
         let mut headers = nats::HeaderMap::new();
@@ -191,6 +210,9 @@ impl Api {
             .filter(|value| is_traceparent(value))
         {
             headers.insert(wire_header::TRACEPARENT, traceparent);
+        }
+        if let Some(client) = client {
+            headers.insert(wire_header::CLIENT, client.as_str());
         }
         let subject = subject::completion(flow, REQUESTING, REQUEST, flow.root());
         match log::publish_once(&self.bus, subject, headers, body).await {
@@ -246,12 +268,18 @@ impl Api {
     }
 }
 
-fn posted(request: Request<Body>) -> Result<(axum::http::request::Parts, Body), EdgeError> {
+fn posted(request: Request<Body>) -> Result<(Parts, Body), EdgeError> {
     if request.method() == Method::POST {
         Ok(request.into_parts())
     } else {
         Err(EdgeError::Method)
     }
+}
+
+/// Who is at the other end of the connection.
+fn peer(parts: &Parts) -> Option<SocketAddr> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(*peer)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

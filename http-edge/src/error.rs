@@ -21,6 +21,10 @@ pub(crate) enum EdgeError {
     Method,
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("the session cookie is taken from pages of this site only")]
+    CrossSite,
+    #[error("a request that relies on the session cookie must carry the header `concert-session: cookie`")]
+    CookieUnasked,
     #[error("the content type must be application/json")]
     ContentType,
     #[error("the body did not arrive in time")]
@@ -41,6 +45,7 @@ impl EdgeError {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::CrossSite | Self::CookieUnasked => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,

@@ -6,6 +6,8 @@ mod admission;
 mod answer;
 mod api;
 mod body;
+mod client;
+mod cookie;
 mod error;
 mod idempotency;
 mod metrics;

@@ -9,7 +9,7 @@ use axum::http::Response;
 use clap::Args;
 use concert_runtime::bus::Bus;
 use concert_runtime::service::{self, NoAnswer};
-use concert_wire::envelope::{ERROR, Object};
+use concert_wire::envelope::{ERROR, Fault, Object};
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::seal::Sealer;
 
@@ -126,7 +126,11 @@ pub(crate) async fn call(
 ) -> Result<Response<Body>, EdgeError> {
     let asked = (target.concept.as_str(), target.action.as_str());
     let answer = service::ask(bus, asked, None, body, within).await.map_err(refusal)?;
-    let status = if answer.body.contains_key(ERROR) { 400 } else { 200 };
+    let status = match Fault::of(&answer.body) {
+        Some(Fault::Throttled) => Fault::Throttled.status(),
+        _ if answer.body.contains_key(ERROR) => 400,
+        _ => 200,
+    };
     Ok(answer::of_output(sealer, answer.flow, answer.body, status))
 }
 

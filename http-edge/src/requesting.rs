@@ -23,7 +23,7 @@ struct Respond {
 pub(crate) fn concept() -> Result<Arc<Concept>, BadConcept> {
     Concept::of_spec("Requesting.concept", include_str!("../../concepts/Requesting.concept"))?
         .closed("request")
-        .pure("respond")
+        .unaudited("respond")
         .action("respond", |call: Call<Respond>| async move {
             // Otherwise a rule could answer somebody else's request.
             let own = call.input.request == call.flow.to_string();

@@ -26,12 +26,14 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admission::{Admission, AdmissionLimits};
 use crate::api::Api;
+use crate::client::{ClientArgs, Clients};
+use crate::cookie::{CookieArgs, Cookies};
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
 use crate::metrics::Metrics;
 use crate::passthrough::{Passthrough, PassthroughArgs};
 use crate::pending::Pending;
 use crate::routes::Routes;
-use crate::{requesting, routes};
+use crate::{cookie, requesting, routes};
 
 /// Where and how the edge serves.
 #[derive(Debug, Clone, Args)]
@@ -53,6 +55,12 @@ pub struct EdgeArgs {
     /// What is open without a rule.
     #[command(flatten)]
     pub passthrough: PassthroughArgs,
+    /// What stands before it.
+    #[command(flatten)]
+    pub clients: ClientArgs,
+    /// What is kept in a cookie.
+    #[command(flatten)]
+    pub cookies: CookieArgs,
     /// The bounds.
     #[command(flatten)]
     pub limits: EdgeLimits,
@@ -169,7 +177,8 @@ pub async fn run(
     log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let cors = cors(&args.cors_origin)?;
+    let cookies = Cookies::new(&args.cookies, &args.cors_origin);
+    let cors = cors(&args.cors_origin, cookies.is_some())?;
     let failed = |source| StartError::Listen {
         address: args.listen,
         source,
@@ -199,6 +208,8 @@ pub async fn run(
         bus,
         pending,
         sealer,
+        clients: Clients::new(&args.clients, edge_keys.clone()),
+        cookies,
         keys: edge_keys,
         limits: args.limits.clone(),
         admission: Admission::new(args.limits.admission.clone()),
@@ -207,7 +218,7 @@ pub async fn run(
         passthrough: Passthrough::new(&args.passthrough),
         shutdown: shutdown.clone(),
     };
-    let app = app(Arc::new(api), args.base.clone().into(), cors);
+    let app = app(Arc::new(api), args.base.clone().into(), cors).into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
@@ -282,11 +293,13 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response<Body> {
     }
 }
 
-fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
+/// Credentials are for listed origins only: with `*` a cookie would be anybody's.
+fn cors(origins: &[String], cookies: bool) -> Result<Option<CorsLayer>, StartError> {
     if origins.is_empty() {
         return Ok(None);
     }
-    let allowed = if origins.iter().any(|origin| origin == "*") {
+    let any = origins.iter().any(|origin| origin == "*");
+    let allowed = if any {
         AllowOrigin::any()
     } else {
         let parse = |origin: &String| {
@@ -306,6 +319,7 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
     let accepted = [
         header::CONTENT_TYPE,
         HeaderName::from_static("idempotency-key"),
+        cookie::ASK,
         HeaderName::from_static("traceparent"),
     ];
     Ok(Some(
@@ -313,6 +327,7 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, StartError> {
             .allow_origin(allowed)
             .allow_methods([Method::POST])
             .allow_headers(accepted)
+            .allow_credentials(cookies && !any)
             .expose_headers(exposed)
             .max_age(Duration::from_secs(600)),
     ))

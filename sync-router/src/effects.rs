@@ -38,6 +38,7 @@ fn logged(seq: u64, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> 
         context: Context {
             deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
             traceparent: header(header::TRACEPARENT).map(Arc::from),
+            client: header(header::CLIENT).and_then(|text| text.parse().ok()),
         },
     })
 }
@@ -89,6 +90,9 @@ fn handed_down(flow: FlowId, context: &Context) -> HeaderMap {
     }
     if let Some(traceparent) = &context.traceparent {
         headers.insert(header::TRACEPARENT, &**traceparent);
+    }
+    if let Some(client) = &context.client {
+        headers.insert(header::CLIENT, client.as_str());
     }
     headers
 }

@@ -182,3 +182,30 @@ async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_once_is_not_done_by_a_delivery_that_comes_late() -> anyhow::Result<()> {
+    const ACTION: &str = "018f2f6e-7c1a-7000-8000-00000000a0da";
+    let system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    let subject = format!("action.Profile.createAccount.{ACTION}");
+    let account = json!({ "username": "ada", "password": PASSWORD }).to_string();
+    system.publish(&subject, async_nats::HeaderMap::new(), &account).await?;
+    system.idle("Profile").await?;
+    let refused = system.flow(ACTION).await?;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].1["output"]["error"], "Username 'ada' already exists.");
+    // Now the name is free, and a router that stood still publishes the invocation again: the queue has let go of the first.
+    let deleted = system
+        .post("/auth/deleteAccount", &json!({ "session": session }))
+        .await?;
+    assert_eq!(deleted.status, 200, "{deleted:?}");
+    system.publish(&subject, async_nats::HeaderMap::new(), &account).await?;
+    system.idle("Profile").await?;
+    assert_eq!(system.flow(ACTION).await?, refused);
+    let users = system.database("profile").await?.collection::<Document>("users");
+    assert_eq!(users.count_documents(doc! { "name_key": "ada" }).await?, 0);
+    assert!(system.stream_messages("DEAD", ">").await?.is_empty());
+    Ok(())
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use concert_host::{HostLimits, Running};
-use concert_profile::HashArgs;
+use concert_profile::ProfileArgs;
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::process::Shutdown;
@@ -52,7 +52,7 @@ pub struct WorkerArgs {
     pub host: HostLimits,
     /// Profile.
     #[command(flatten)]
-    pub hashing: HashArgs,
+    pub profile: ProfileArgs,
     /// Sessioning.
     #[command(flatten)]
     pub sessions: SessionArgs,
@@ -95,7 +95,7 @@ pub async fn run(
     let database = concert_store::connect(store, name.concept()).await?;
     let retention = Retention::of_log(Duration::from_secs(log.log_max_age_hours * 3600));
     let concept = match name {
-        Name::Profile => concert_profile::concept(&database, &args.hashing, retention).await?,
+        Name::Profile => concert_profile::concept(&database, &args.profile, retention).await?,
         Name::Sessioning => {
             let keys = keys::watch(keys_dir, Purpose::Session, &shutdown)?;
             concert_sessioning::concept(&database, &args.sessions, keys, retention).await?

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::overload::Overload;
 use super::process::Memory;
+use super::timing::Timing;
 use crate::cli::BenchArgs;
 
 /// The figures of one run.
@@ -86,6 +87,8 @@ pub(crate) struct Report {
     pub(crate) beside_logins: Option<Figures>,
     /// More logins than there are processors for.
     pub(crate) overload: Option<Overload>,
+    /// Logins that fail, under names that nobody has and others.
+    pub(crate) timing: Option<Timing>,
     /// Memory at the end.
     pub(crate) processes: Vec<Memory>,
     /// Memory over many flows.
@@ -104,6 +107,7 @@ impl Report {
             results: Vec::new(),
             beside_logins: None,
             overload: None,
+            timing: None,
             processes: Vec::new(),
             soak: Vec::new(),
         }
@@ -161,6 +165,9 @@ impl Report {
         if let Some(overload) = &self.overload {
             self.write_overload(text, overload)?;
         }
+        if let Some(timing) = &self.timing {
+            write_timing(text, timing)?;
+        }
         writeln!(text, "\nresident memory at the end (at most):")?;
         for memory in &self.processes {
             writeln!(
@@ -201,6 +208,19 @@ impl Report {
             result.p50_ms / chain.p50_ms
         )
     }
+}
+
+fn write_timing(text: &mut String, timing: &Timing) -> std::fmt::Result {
+    let verdict = if timing.is_told_apart {
+        "told apart"
+    } else {
+        "not told apart"
+    };
+    writeln!(
+        text,
+        "\nlogins that fail, {} of each kind in turn:\n  unknown name p50 {:.2} ms, wrong password p50 {:.2} ms\n  Mann-Whitney z = {:.2}, chance that the unknown name takes longer {:.3}: {verdict} at 1 %",
+        timing.pairs, timing.unknown_p50_ms, timing.wrong_p50_ms, timing.z, timing.chance
+    )
 }
 
 fn line(text: &mut String, figures: &Figures, ratios: &str) -> std::fmt::Result {

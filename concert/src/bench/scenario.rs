@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     UnknownLogout,
     /// More logins than there are processors for, and logouts beside them.
     Overload,
+    /// Logins under names that nobody has, and with wrong passwords: whether one can be told from the other by its time.
+    Timing,
 }
 
 impl Kind {
@@ -47,12 +49,15 @@ impl Kind {
             Self::Logout => "logout",
             Self::UnknownLogout => "logout of an unknown session",
             Self::Overload => "overload",
+            Self::Timing => "timing",
         }
     }
 }
 
 /// Accounts that log in.
 const ACCOUNTS: u64 = 16;
+/// Names that are tried with a wrong password, so that no account sees more failures than a worker counts.
+const TRIED_NAMES: u64 = 4096;
 const PASSWORD: &str = "correct horse battery";
 /// Requests before each measured run, so that connections, caches and the compiler's cold code do not count.
 const WARM_UP: u64 = 50;
@@ -147,7 +152,7 @@ impl Scenarios {
 
     async fn steps(&self, stack: &BenchStack, kind: Kind, sessions: u64) -> anyhow::Result<Steps> {
         Ok(match kind {
-            Kind::Login | Kind::Overload => Arc::new(|number| {
+            Kind::Login | Kind::Overload | Kind::Timing => Arc::new(|number| {
                 Some(Step {
                     path: "/auth/login",
                     body: credentials(number, PASSWORD),
@@ -157,7 +162,7 @@ impl Scenarios {
             Kind::FailedLogin => Arc::new(|number| {
                 Some(Step {
                     path: "/auth/login",
-                    body: credentials(number, "wrong horse battery"),
+                    body: json!({ "username": format!("bench{}", number % TRIED_NAMES), "password": "wrong horse battery" }).to_string(),
                     status: 401,
                 })
             }),

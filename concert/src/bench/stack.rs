@@ -46,6 +46,14 @@ impl BenchStack {
             "--sync-interval",
             &args.sync_interval,
         ]);
+        // What is measured is what an attempt costs, and all of them come from here.
+        command.args([
+            "--login-account-failures",
+            "1000",
+            "--login-account-failures-long",
+            "1000",
+        ]);
+        command.args(["--login-client-failures", "0"]);
         command
             .arg("--data-dir")
             .arg(dir.path().join("data"))

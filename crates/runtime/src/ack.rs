@@ -4,17 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
 
-use crate::bus::Bus;
-
-/// Acknowledges and waits until the server knows.
-pub async fn confirmed(bus: &Bus, message: &Message) {
-    let Some(reply) = message.reply.clone() else { return };
-    if let Err(error) = bus.client.request(reply, AckKind::Ack.into()).await {
-        tracing::warn!(%error, "an acknowledgement was not confirmed; the message will come again");
-    }
-}
-
-/// Acknowledges; a lost one costs a redelivery and nothing else.
+/// Acknowledges, once what the message stands for is stored. A lost acknowledgement costs a redelivery and nothing else, so nobody waits for the server's word (ADR 14).
 pub async fn sent(message: &Message) {
     send(message, AckKind::Ack).await;
 }

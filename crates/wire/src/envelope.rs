@@ -65,6 +65,8 @@ pub enum Fault {
     Deadline,
     /// The worker cannot do it now: 503.
     Unavailable,
+    /// The action was not tried, since too many like it have failed lately: 429.
+    Throttled,
     /// The input does not fit the spec, there is no such action, or the output does not fit the spec: 500.
     Invalid,
 }
@@ -75,6 +77,7 @@ impl Fault {
         match self {
             Self::Deadline => "deadline",
             Self::Unavailable => "unavailable",
+            Self::Throttled => "throttled",
             Self::Invalid => "invalid",
         }
     }
@@ -84,6 +87,7 @@ impl Fault {
         match self {
             Self::Deadline => 504,
             Self::Unavailable => 503,
+            Self::Throttled => 429,
             Self::Invalid => 500,
         }
     }
@@ -93,6 +97,7 @@ impl Fault {
         match output.get(FAULT)?.as_str() {
             Some("deadline") => Some(Self::Deadline),
             Some("unavailable") => Some(Self::Unavailable),
+            Some("throttled") => Some(Self::Throttled),
             _ => Some(Self::Invalid),
         }
     }
@@ -138,8 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_fault_is_an_internal_one() {
-        assert_eq!(Fault::of(&Fault::Deadline.output("late")), Some(Fault::Deadline));
+    fn a_fault_is_told_by_its_word_and_an_unknown_one_is_an_internal_one() {
+        for fault in [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Invalid] {
+            assert_eq!(Fault::of(&fault.output("why")), Some(fault));
+        }
         assert_eq!(
             Fault::of(&Object::from_iter([(FAULT.to_owned(), json!(3))])),
             Some(Fault::Invalid)

@@ -6,6 +6,8 @@ pub const FLOW: &str = "Concert-Flow";
 pub const REPLY: &str = "Concert-Reply";
 /// The time by which the outcome is wanted, in milliseconds since 1970 (UTC).
 pub const DEADLINE: &str = "Concert-Deadline";
+/// Where the request that a flow began with came from: a `ClientTag`. An action that was injected has none.
+pub const CLIENT: &str = "Concert-Client";
 /// For people: the ids of the actions that the firing matched, separated by commas.
 pub const CAUSE: &str = "Concert-Cause";
 /// For people: the rule that asked for the action.

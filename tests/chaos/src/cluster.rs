@@ -160,6 +160,9 @@ impl Cluster {
             .env("CONCERT_LISTEN", self.address.to_string())
             .env("CONCERT_ARGON2_MEMORY_KIB", "64")
             .env("CONCERT_ARGON2_PASSES", "1")
+            // Every client is here, and many a password is wrong on purpose.
+            .env("CONCERT_LOGIN_ACCOUNT_FAILURES", "0")
+            .env("CONCERT_LOGIN_CLIENT_FAILURES", "0")
             .env("CONCERT_LOG", "info")
             .env("CONCERT_CHAOS_DIR", &self.points.dir);
         if let Some(sabotage) = &self.sabotage {

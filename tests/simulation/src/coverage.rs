@@ -29,7 +29,7 @@ marks! {
     LogRefusedSecond, QueueRefusedSecond, RecordStored, RecordRefused, RecordDiffered,
     FlowReadFromLog, FlowReadStale, QuerySilent, Rubbish,
     RulesPutInForce, RulesRefusedSecond, RulesRead, RulesFetched, FlowUnderOldRules,
-    LookFoundCompletion, LeaseRunOut, SlowHandler, PausedBeforeItsWrite, PausedBeforeItsPublish, LeaseExtended, WriteFoundItsStamp, WriteLostTheRace, DatabaseSilent, SecondCompletionAgreed,
+    LookFoundCompletion, LookBeforeWriteFoundCompletion, SecondCompletionUnwritten, LeaseRunOut, SlowHandler, PausedBeforeItsWrite, PausedBeforeItsPublish, LeaseExtended, WriteFoundItsStamp, WriteLostTheRace, DatabaseSilent, SecondCompletionAgreed,
     DeadlinePassed,
     AnswerHeard, AnswerLookedUp, AnswerMissed, RequestRepeated, RepeatedFoundAnswer, ConnectionLost, Timeout,
     RegisterDone, RegisterRefused, LoginDone, LoginRefused, LogoutDone, LogoutRefused, WhoamiDone, WhoamiRefused,

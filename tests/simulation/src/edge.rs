@@ -76,6 +76,7 @@ impl World<'_> {
             context: Context {
                 deadline_ms: Some(now + DEADLINE),
                 traceparent: None,
+                client: None,
             },
             not_after: None,
         };

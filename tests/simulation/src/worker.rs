@@ -1,4 +1,4 @@
-//! A worker of one concept, as `workers/host` has it: look in the log, write, publish the completion, wait for the confirmation, acknowledge. It may end between any two of these.
+//! A worker of one concept, as `workers/host` has it: read, look in the log, write, publish the completion, wait for the confirmation, acknowledge. It may end between any two of these.
 
 mod steps;
 
@@ -17,18 +17,28 @@ const ROOM: usize = 3;
 /// What a job does next.
 #[derive(Debug, Clone)]
 enum Stage {
-    Look,
-    Looking,
+    Begin,
     Read,
+    /// A write is next; first it is asked whether the action is completed already.
+    Look {
+        seen: String,
+    },
+    /// The answer is waited for; `None` where a message was delivered again, before anything else is done.
+    Looking {
+        seen: Option<String>,
+    },
     Write {
         seen: String,
     },
     Publish(Finished),
-    Publishing(Object),
+    Publishing(Written),
     /// Its completion was refused; what stands is asked for.
-    Comparing(Object),
+    Comparing(Written),
     Ack,
 }
+
+/// What a delivery wrote; `None` when it was no write.
+type Written = Option<Object>;
 
 /// What came of the handler.
 #[derive(Debug, Clone)]
@@ -36,11 +46,25 @@ struct Finished {
     output: Object,
     /// Whether every later delivery has the same outcome, since a stamp says so, or since the action knows no state.
     is_lasting: bool,
+    /// Whether it may have written.
+    writes: bool,
 }
 
 impl Finished {
-    fn stage(output: Object, is_lasting: bool) -> Stage {
-        Stage::Publish(Self { output, is_lasting })
+    fn unwritten(output: Object, is_lasting: bool) -> Stage {
+        Stage::Publish(Self {
+            output,
+            is_lasting,
+            writes: false,
+        })
+    }
+
+    fn written(output: Object, is_lasting: bool) -> Stage {
+        Stage::Publish(Self {
+            output,
+            is_lasting,
+            writes: true,
+        })
     }
 }
 
@@ -66,7 +90,10 @@ impl Job {
     /// Whether its time is to be extended now.
     fn extends(&self, now: u64) -> bool {
         self.extending.is_none()
-            && matches!(self.stage, Stage::Read | Stage::Write { .. })
+            && matches!(
+                self.stage,
+                Stage::Read | Stage::Look { .. } | Stage::Looking { seen: Some(_) } | Stage::Write { .. }
+            )
             && now > self.held_since + ACK_WAIT / 3
             && now < self.held_until()
     }
@@ -89,9 +116,9 @@ impl Worker {
     pub(crate) fn end(&mut self) -> Vec<Mark> {
         let jobs = std::mem::take(&mut self.jobs).into_iter();
         let mark = |job: Job| match job.stage {
-            Stage::Look => Mark::WorkerCrashedBeforeItsLook,
-            Stage::Looking => Mark::WorkerCrashedWhileLooking,
-            Stage::Read => Mark::WorkerCrashedBeforeItsRead,
+            Stage::Begin | Stage::Read => Mark::WorkerCrashedBeforeItsRead,
+            Stage::Look { .. } => Mark::WorkerCrashedBeforeItsLook,
+            Stage::Looking { .. } => Mark::WorkerCrashedWhileLooking,
             Stage::Write { .. } => Mark::WorkerCrashedBeforeItsWrite,
             Stage::Publish(_) => Mark::WorkerCrashedBeforeItsPublish,
             Stage::Publishing(_) | Stage::Comparing(_) => Mark::WorkerCrashedWhilePublishing,
@@ -179,7 +206,7 @@ impl World<'_> {
         let job = Job {
             delivery,
             held_since: self.now,
-            stage: Stage::Look,
+            stage: Stage::Begin,
             busy_until: 0,
             call: None,
             extending: None,
@@ -253,8 +280,7 @@ impl World<'_> {
     fn follow(&mut self, number: usize, mut job: Job, next: Next) {
         match next {
             Next::Stage(stage) => {
-                if matches!(stage, Stage::Write { .. }) && self.fault(|faults| faults.slow_handlers, Mark::SlowHandler)
-                {
+                if matches!(stage, Stage::Look { .. }) && self.fault(|faults| faults.slow_handlers, Mark::SlowHandler) {
                     job.busy_until = self.now + self.chance.ticks(ACK_WAIT * 2);
                 }
                 job.stage = stage;
@@ -307,16 +333,20 @@ impl World<'_> {
         let mut job = worker.jobs.swap_remove(at);
         job.call = None;
         let next = match (job.stage.clone(), reply) {
-            (Stage::Looking, Reply::Found(Some(_))) => {
-                self.coverage.mark(Mark::LookFoundCompletion);
+            (Stage::Looking { seen }, Reply::Found(Some(_))) => {
+                self.coverage.mark(match seen {
+                    None => Mark::LookFoundCompletion,
+                    Some(_) => Mark::LookBeforeWriteFoundCompletion,
+                });
                 Next::Stage(Stage::Ack)
             }
-            (Stage::Looking, Reply::Found(None)) => Next::Stage(Stage::Read),
+            (Stage::Looking { seen: None }, Reply::Found(None)) => Next::Stage(Stage::Read),
+            (Stage::Looking { seen: Some(seen) }, Reply::Found(None)) => Next::Stage(Stage::Write { seen }),
             (Stage::Publishing(_), Reply::Stored) => Next::Stage(Stage::Ack),
-            (Stage::Publishing(output), Reply::AlreadyThere) => {
-                Next::Wait(Stage::Comparing(output), Op::Find(job.delivery.asked.id))
+            (Stage::Publishing(written), Reply::AlreadyThere) => {
+                Next::Wait(Stage::Comparing(written), Op::Find(job.delivery.asked.id))
             }
-            (Stage::Comparing(output), Reply::Found(Some(standing))) => self.compare(&job, &output, &standing),
+            (Stage::Comparing(written), Reply::Found(Some(standing))) => self.compare(&job, written, &standing),
             _ => Next::Later,
         };
         self.follow(number, job, next);

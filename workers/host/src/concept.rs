@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use concert_rules::spec::{ActionSpec, ConceptSpec, QuerySpec};
+use concert_wire::client::ClientTag;
 use concert_wire::envelope::Object;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::{BadName, ConceptName};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::lease::Lease;
+use crate::lease::{Lease, MayNotWrite};
 
 /// An action that is to be carried out, with its secrets in clear.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Call<I> {
     pub id: ActionId,
     /// The flow.
     pub flow: FlowId,
+    /// Where the request that the flow began with came from. An action that was injected has none.
+    pub client: Option<ClientTag>,
     /// The input, checked against the spec.
     pub input: I,
     /// To be asked before every write.
@@ -41,6 +44,8 @@ pub enum Outcome {
     Done(Object),
     /// It did not happen, and this is why. The same question would get the same answer.
     Refused(String),
+    /// It was not tried, and this is why: too many like it have failed lately. A fault, which the router answers with 429 where no rule does.
+    Throttled(String),
 }
 
 impl Outcome {
@@ -52,6 +57,11 @@ impl Outcome {
     /// It did not happen.
     pub fn refused(error: impl Into<String>) -> Self {
         Self::Refused(error.into())
+    }
+
+    /// It was not tried.
+    pub fn throttled(error: impl Into<String>) -> Self {
+        Self::Throttled(error.into())
     }
 }
 
@@ -72,6 +82,9 @@ pub enum Failure {
     /// It may work later: the database is away, a pool is full.
     #[error("{0}")]
     Retry(String),
+    /// This delivery must not write; what comes of the action is the host's business.
+    #[error(transparent)]
+    MayNotWrite(#[from] MayNotWrite),
 }
 
 impl Failure {
@@ -119,8 +132,8 @@ pub struct Concept {
     pub(crate) spec: ConceptSpec,
     actions: HashMap<String, ActionHandler>,
     queries: HashMap<String, QueryHandler>,
-    /// Actions whose outcome follows from their input alone.
-    pure: Vec<String>,
+    /// Actions that the audit leaves out.
+    unaudited: Vec<String>,
 }
 
 /// A concept whose handlers are being named.
@@ -143,7 +156,7 @@ impl Concept {
             spec,
             actions: HashMap::new(),
             queries: HashMap::new(),
-            pure: Vec::new(),
+            unaudited: Vec::new(),
         };
         Ok(ConceptBuilder {
             concept,
@@ -162,9 +175,9 @@ impl Concept {
         Some((spec, self.actions.get(name)?))
     }
 
-    /// Whether every delivery of the action has the same outcome, whatever happened in between.
-    pub(crate) fn is_pure(&self, name: &str) -> bool {
-        self.pure.iter().any(|pure| pure == name)
+    /// Whether the audit tells of an action.
+    pub(crate) fn is_audited(&self, name: &str) -> bool {
+        !self.unaudited.iter().any(|left_out| left_out == name)
     }
 
     pub(crate) fn query(&self, name: &str) -> Option<(&QuerySpec, &QueryHandler)> {
@@ -191,6 +204,7 @@ impl ConceptBuilder {
                     let answer = handler(Call {
                         id: call.id,
                         flow: call.flow,
+                        client: call.client,
                         input,
                         lease: call.lease,
                     });
@@ -227,10 +241,10 @@ impl ConceptBuilder {
         self
     }
 
-    /// Says that an action's outcome follows from its id and input alone: it reads and writes no state, so that a redelivery needs not look for what the first delivery did.
+    /// Leaves an action out of the audit: it changes nothing, and says nothing that the action that led to it did not.
     #[must_use]
-    pub fn pure(mut self, name: &str) -> Self {
-        self.concept.pure.push(name.to_owned());
+    pub fn unaudited(mut self, name: &str) -> Self {
+        self.concept.unaudited.push(name.to_owned());
         self
     }
 

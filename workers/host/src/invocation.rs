@@ -12,6 +12,7 @@ use concert_runtime::nats::Message;
 use concert_runtime::streams::ACK_WAIT;
 use concert_runtime::unreadable::Unreadable;
 use concert_runtime::{ack, chaos_point, clock, sabotaged};
+use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::ActionName;
@@ -19,19 +20,21 @@ use concert_wire::subject::{self, InvocationSubject};
 use concert_wire::{header, value};
 use serde_json::Value;
 
+use crate::audit;
 use crate::concept::{Call, Failed, Failure, Outcome};
 use crate::last_attempt::Begun;
-use crate::lease::Lease;
+use crate::lease::{Held, Lease, LookError, MayNotWrite};
 use crate::sealing;
 use crate::worker::Worker;
 
 /// What an invocation's subject and headers say.
-struct Asked {
-    action: ActionName,
-    id: ActionId,
-    flow: FlowId,
+pub(crate) struct Asked {
+    pub(crate) action: ActionName,
+    pub(crate) id: ActionId,
+    pub(crate) flow: FlowId,
     reply: Option<String>,
     deadline_ms: Option<u64>,
+    pub(crate) client: Option<ClientTag>,
 }
 
 /// Why a message ends without a completion for now.
@@ -42,6 +45,24 @@ enum Stop {
     Failed(String),
     /// Never.
     Dead(String),
+}
+
+impl From<LookError> for Stop {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Unread(error) => Self::Unavailable(error.to_string()),
+            LookError::Malformed(_) => Self::Dead(error.to_string()),
+        }
+    }
+}
+
+/// What came of the handler.
+enum Handled {
+    Outcome(Outcome),
+    /// It does not take an input that fits the spec.
+    Mismatch(String),
+    /// An earlier delivery completed the action.
+    Before,
 }
 
 impl From<PublishError> for Stop {
@@ -57,24 +78,22 @@ impl Worker {
     /// Takes one message to its end. Nothing is lost when the process ends in between: the message comes again.
     pub(crate) async fn take(self: &Arc<Self>, message: Message) {
         let attempts = message.info().map_or(1, |info| info.delivered);
-        let lease = Lease::begin();
+        let held = Held::begin();
         chaos_point!("received");
         if sabotaged!("worker-acks-first") {
-            ack::confirmed(&self.bus, &message).await;
+            ack::sent(&message).await;
         }
-        let outcome = self.carry_out(&message, attempts, &lease).await;
+        let outcome = self.carry_out(&message, attempts, &held).await;
         if outcome.is_ok() {
             chaos_point!("before-ack");
         }
         match outcome {
-            // What has no state may come again at no cost, so nobody waits for the server's word.
-            Ok(()) if self.is_pure(&message) => ack::sent(&message).await,
             Ok(()) => {
-                ack::confirmed(&self.bus, &message).await;
+                ack::sent(&message).await;
                 chaos_point!("after-ack");
             }
             // The message is with another worker by now. The server would take our word, although it is of an earlier delivery, and take the message from it.
-            Err(Stop::Unavailable(why) | Stop::Failed(why)) if lease.check().is_err() => {
+            Err(Stop::Unavailable(why) | Stop::Failed(why)) if !held.is_ours() => {
                 tracing::warn!(subject = %message.subject, attempts, why, "an action is left to its next delivery");
             }
             Err(Stop::Unavailable(why) | Stop::Failed(why)) => {
@@ -92,44 +111,38 @@ impl Worker {
         }
     }
 
-    /// Whether the message asks for an action without state.
-    fn is_pure(&self, message: &Message) -> bool {
-        InvocationSubject::parse(&message.subject).is_ok_and(|subject| self.concept.is_pure(subject.action.as_str()))
-    }
-
-    async fn carry_out(self: &Arc<Self>, message: &Message, attempts: i64, lease: &Lease) -> Result<(), Stop> {
+    async fn carry_out(self: &Arc<Self>, message: &Message, attempts: i64, held: &Held) -> Result<(), Stop> {
         let asked = asked(message).map_err(Stop::Dead)?;
         if asked.flow.root() != asked.id && self.log_start.is_after(asked.flow) {
             return Err(Stop::Dead("the flow is older than the log".to_owned()));
         }
-        // A refusal leaves no mark in the concept's state; without this look, a redelivered one could succeed.
         let subject = subject::completion(asked.flow, self.concept.name.as_str(), asked.action.as_str(), asked.id);
-        // An action without state needs no look: its second completion is refused below.
-        if !self.concept.is_pure(asked.action.as_str())
+        let lease = Lease::new(held.clone(), self.bus.clone(), subject);
+        // Delivered again, it is likely to be done; a first delivery looks when it is about to write.
+        if attempts > 1
             && !sabotaged!("look")
-            && let Some(standing) = self.standing(&subject).await?
+            && let Some(standing) = lease.standing().await?
         {
             self.reply(&asked, &standing.output).await;
             return Ok(());
         }
         // Counted before the handler starts: it may be the handler that ends the process.
         if attempts > self.limits.worker_attempts {
-            self.carry_out_for_the_last_time(&asked, subject, message, attempts, lease)
+            self.carry_out_for_the_last_time(&asked, message, attempts, &lease)
                 .await
         } else {
-            self.carry_out_now(&asked, subject, message, lease).await
+            self.carry_out_now(&asked, message, &lease).await
         }
     }
 
     async fn carry_out_for_the_last_time(
         self: &Arc<Self>,
         asked: &Asked,
-        subject: String,
         message: &Message,
         attempts: i64,
         lease: &Lease,
     ) -> Result<(), Stop> {
-        let begun = self.last_attempts.begin(&self.bus, asked.id, message, lease);
+        let begun = self.last_attempts.begin(&self.bus, asked.id, message, lease.held());
         let attempt = match begun.await.map_err(|error| Stop::Unavailable(error.to_string()))? {
             Begun::Now(attempt) => attempt,
             Begun::Before => {
@@ -137,7 +150,7 @@ impl Worker {
                 return Err(Stop::Dead(why.to_owned()));
             }
         };
-        let outcome = self.carry_out_now(asked, subject, message, lease).await;
+        let outcome = self.carry_out_now(asked, message, lease).await;
         attempt.survived(&self.bus).await;
         outcome.map_err(|stop| match stop {
             Stop::Failed(why) => Stop::Dead(format!("given up after {attempts} attempts: {why}")),
@@ -145,35 +158,40 @@ impl Worker {
         })
     }
 
-    async fn carry_out_now(
-        self: &Arc<Self>,
-        asked: &Asked,
-        subject: String,
-        message: &Message,
-        lease: &Lease,
-    ) -> Result<(), Stop> {
-        let completion = self.complete(asked, message, lease).await?;
+    async fn carry_out_now(self: &Arc<Self>, asked: &Asked, message: &Message, lease: &Lease) -> Result<(), Stop> {
+        let Some(completion) = self.complete(asked, message, lease).await? else {
+            return self.answer_with_what_stands(asked, lease, None).await;
+        };
         chaos_point!("written");
         // Another worker may have begun, and what nothing was written for may come out otherwise there: only one of the two may tell.
-        lease.check().map_err(|Failure::Retry(why)| Stop::Unavailable(why))?;
+        if !lease.held().is_ours() {
+            return Err(Stop::Unavailable(MayNotWrite::Late.to_string()));
+        }
         let body = encode(&completion);
-        if log::publish_once(&self.bus, subject.clone(), HeaderMap::new(), body.into()).await? == Published::Stored {
+        let subject = lease.completion().to_owned();
+        if log::publish_once(&self.bus, subject, HeaderMap::new(), body.into()).await? == Published::Stored {
             tracing::debug!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
+            audit::completed(&self.concept, asked, &completion);
             self.reply(asked, &completion.output).await;
             return Ok(());
         }
-        // Another delivery was faster; what stands is what happened.
-        let standing = self
-            .standing(&subject)
+        // Another delivery was faster; what stands is what happened. Where this one wrote nothing it does not matter what it would have said.
+        let written = lease.writes().then_some(completion.output);
+        self.answer_with_what_stands(asked, lease, written).await
+    }
+
+    /// Answers with the completion in the log; it should be what this delivery wrote, if it did.
+    async fn answer_with_what_stands(&self, asked: &Asked, lease: &Lease, written: Option<Object>) -> Result<(), Stop> {
+        let standing = lease
+            .standing()
             .await?
             .ok_or_else(|| Stop::Unavailable("a completion is refused and not found".to_owned()))?;
         self.reply(asked, &standing.output).await;
-        if self.is_same(asked, standing.output, completion.output) {
+        if written.is_none_or(|written| self.is_same(asked, standing.output, written)) {
             Ok(())
         } else {
-            Err(Stop::Dead(
-                "diverged: two deliveries of this action had different outcomes".to_owned(),
-            ))
+            let why = "diverged: two deliveries of this action had different outcomes";
+            Err(Stop::Dead(why.to_owned()))
         }
     }
 
@@ -190,24 +208,19 @@ impl Worker {
         value::equal(&opened(standing), &opened(own))
     }
 
-    async fn standing(&self, subject: &str) -> Result<Option<Completion>, Stop> {
-        let found = log::find(&self.bus, subject)
-            .await
-            .map_err(|error| Stop::Unavailable(error.to_string()))?;
-        found
-            .map(|stored| Completion::decode(&stored.body))
-            .transpose()
-            .map_err(|error| Stop::Dead(format!("the completion in the log is malformed: {error}")))
-    }
-
-    /// Finds the outcome. What cannot have been attempted is completed with a fault, what may have been done is tried again.
-    async fn complete(self: &Arc<Self>, asked: &Asked, message: &Message, lease: &Lease) -> Result<Completion, Stop> {
+    /// Finds the outcome. What cannot have been attempted is completed with a fault, what may have been done is tried again. `None`: an earlier delivery completed it.
+    async fn complete(
+        self: &Arc<Self>,
+        asked: &Asked,
+        message: &Message,
+        lease: &Lease,
+    ) -> Result<Option<Completion>, Stop> {
         let invalid = |input: Object, why: String| {
             tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, why, "an action cannot be carried out");
-            Ok(Completion {
+            Ok(Some(Completion {
                 input,
                 output: Fault::Invalid.output(why),
-            })
+            }))
         };
         let Some((spec, _)) = self.concept.action(asked.action.as_str()) else {
             return invalid(
@@ -236,29 +249,29 @@ impl Worker {
                 .deadline_ms
                 .is_some_and(|deadline_ms| deadline_ms + self.limits.clock_skew_ms < clock::now_ms())
         {
-            return Ok(Completion {
+            return Ok(Some(Completion {
                 input: recorded,
                 output: Fault::Deadline.output("the deadline passed before the action was begun"),
-            });
+            }));
         }
-        match self.handle(asked, opened, message, lease).await? {
-            Ok(Outcome::Done(output)) => match self.checked(spec, asked, output) {
-                Ok(output) => Ok(Completion {
-                    input: recorded,
-                    output,
-                }),
-                Err(why) => invalid(recorded, why),
+        let output = match self.handle(asked, opened, message, lease).await? {
+            Handled::Before => return Ok(None),
+            Handled::Mismatch(why) => return invalid(recorded, why),
+            Handled::Outcome(Outcome::Done(output)) => match self.checked(spec, asked, output) {
+                Ok(output) => output,
+                Err(why) => return invalid(recorded, why),
             },
-            Ok(Outcome::Refused(error)) if !spec.can_fail || error.is_empty() => invalid(
-                recorded,
-                format!("{} refused what its spec says cannot be refused: {error}", asked.action),
-            ),
-            Ok(Outcome::Refused(error)) => Ok(Completion {
-                input: recorded,
-                output: Object::from_iter([(ERROR.to_owned(), Value::String(error))]),
-            }),
-            Err(mismatch) => invalid(recorded, mismatch),
-        }
+            Handled::Outcome(Outcome::Throttled(error)) => Fault::Throttled.output(error),
+            Handled::Outcome(Outcome::Refused(error)) if !spec.can_fail || error.is_empty() => {
+                let why = format!("{} refused what its spec says cannot be refused: {error}", asked.action);
+                return invalid(recorded, why);
+            }
+            Handled::Outcome(Outcome::Refused(error)) => Object::from_iter([(ERROR.to_owned(), Value::String(error))]),
+        };
+        Ok(Some(Completion {
+            input: recorded,
+            output,
+        }))
     }
 
     /// Runs the handler, on a task of its own so that its panic ends nothing else, and extends the message's time meanwhile.
@@ -268,15 +281,17 @@ impl Worker {
         input: Object,
         message: &Message,
         lease: &Lease,
-    ) -> Result<Result<Outcome, String>, Stop> {
+    ) -> Result<Handled, Stop> {
         let (worker, held) = (self.clone(), lease.clone());
         let (name, id, flow) = (asked.action.clone(), asked.id, asked.flow);
+        let client = asked.client.clone();
         let mut running = tokio::spawn(async move {
             match worker.concept.action(name.as_str()) {
                 Some((_, handler)) => {
                     handler(Call {
                         id,
                         flow,
+                        client,
                         input,
                         lease: held,
                     })
@@ -290,17 +305,20 @@ impl Worker {
             tokio::select! {
                 joined = &mut running => break joined,
                 _ = extend.tick() => {
-                    if lease.check().is_ok() {
+                    if lease.held().is_ours() {
                         ack::in_progress(message).await;
-                        lease.extend();
+                        lease.held().extend();
                     }
                 }
             }
         };
         match joined {
-            Ok(Ok(outcome)) => Ok(Ok(outcome)),
-            Ok(Err(Failed::Mismatch(why))) => Ok(Err(why)),
+            Ok(Ok(outcome)) => Ok(Handled::Outcome(outcome)),
+            Ok(Err(Failed::Mismatch(why))) => Ok(Handled::Mismatch(why)),
             Ok(Err(Failed::Handler(Failure::Retry(why)))) => Err(Stop::Failed(why)),
+            Ok(Err(Failed::Handler(Failure::MayNotWrite(MayNotWrite::Completed)))) => Ok(Handled::Before),
+            // Nothing was wrong with the action.
+            Ok(Err(Failed::Handler(Failure::MayNotWrite(why)))) => Err(Stop::Unavailable(why.to_string())),
             Err(panicked) => Err(Stop::Failed(format!("the handler ended in disorder: {panicked}"))),
         }
     }
@@ -332,6 +350,7 @@ impl Worker {
             header::CAUSE,
             header::SYNC,
             header::RULES,
+            header::CLIENT,
             header::TRACEPARENT,
         ] {
             if let Some(value) = message.headers.as_ref().and_then(|headers| headers.get(name)) {
@@ -413,6 +432,7 @@ fn asked(message: &Message) -> Result<Asked, String> {
         flow,
         reply,
         deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
+        client: header(header::CLIENT).and_then(|text| text.parse().ok()),
     })
 }
 

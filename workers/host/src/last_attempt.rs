@@ -13,7 +13,7 @@ use concert_wire::id::ActionId;
 use concert_wire::name::ConceptName;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::lease::Lease;
+use crate::lease::Held;
 
 /// One last attempt at a time.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl LastAttempts {
         bus: &Bus,
         id: ActionId,
         message: &Message,
-        lease: &Lease,
+        held: &Held,
     ) -> Result<Begun<'_>, nats::Error> {
         let key = key(id);
         if self.notes.entry(&key).await?.is_some() {
@@ -70,9 +70,9 @@ impl LastAttempts {
             tokio::select! {
                 alone = self.alone.lock() => break alone,
                 _ = extend.tick() => {
-                    if lease.check().is_ok() {
+                    if held.is_ours() {
                         ack::in_progress(message).await;
-                        lease.extend();
+                        held.extend();
                     }
                 }
             }

@@ -4,6 +4,7 @@
 //! calls the handler, publishes the completion and acknowledges, in the order that makes every action happen once in effect (`docs/delivery.md`).
 //! The host knows no database: how an action is made idempotent is the handler's part, with the action's id as the stamp.
 
+mod audit;
 mod concept;
 mod invocation;
 mod last_attempt;
@@ -17,5 +18,5 @@ mod worker;
 // For concepts that show what happens without their stamps.
 pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows, row};
 pub use concert_runtime::sabotaged;
-pub use lease::Lease;
+pub use lease::{Lease, MayNotWrite};
 pub use worker::{HostLimits, Running, StartError, run};

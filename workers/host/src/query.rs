@@ -7,7 +7,7 @@ use concert_wire::id::FlowId;
 use concert_wire::seal::Sealer;
 use concert_wire::value;
 
-use crate::concept::{Concept, Failed, Failure, Query, Rows};
+use crate::concept::{Concept, Failed, Query, Rows};
 use crate::sealing;
 
 /// Why a query has no answer.
@@ -47,7 +47,7 @@ pub(crate) async fn ask(
     let mut rows = match tokio::time::timeout(within, running).await {
         Ok(Ok(Ok(rows))) => rows,
         Ok(Ok(Err(Failed::Mismatch(why)))) => return Err(NoAnswer::Broken(format!("{name} cannot be asked: {why}"))),
-        Ok(Ok(Err(Failed::Handler(Failure::Retry(why))))) => return Err(NoAnswer::Unavailable(why)),
+        Ok(Ok(Err(Failed::Handler(failure)))) => return Err(NoAnswer::Unavailable(failure.to_string())),
         Ok(Err(panicked)) => {
             return Err(NoAnswer::Broken(format!(
                 "the handler of {name} ended in disorder: {panicked}"

@@ -1,19 +1,28 @@
 //! The concept Profile: people, told apart by a name and a password that only they know.
 
+mod attempts;
+mod blocklist;
 mod name;
 mod password;
 mod users;
 
 use std::sync::Arc;
 
+use clap::Args;
 use concert_host::{BadConcept, Call, Concept, Outcome, Query, row};
 use concert_store::Retention;
 use concert_wire::secret::Secret;
 use mongodb::Database;
 use serde::Deserialize;
 
+pub use self::attempts::LoginArgs;
+pub use self::blocklist::{BlocklistArgs, BlocklistError};
 pub use self::password::{HashArgs, HashPool, PoolError, raw_hashes_per_second};
 pub use self::users::Users;
+
+use self::attempts::Attempts;
+use self::blocklist::Blocklist;
+use self::users::{Asker, Refusal};
 
 /// The concept's name.
 pub const NAME: &str = "Profile";
@@ -45,6 +54,20 @@ struct Named {
 #[derive(Deserialize)]
 struct Nothing {}
 
+/// What Profile is told.
+#[derive(Debug, Clone, Args)]
+pub struct ProfileArgs {
+    /// What a hash costs.
+    #[command(flatten)]
+    pub hashing: HashArgs,
+    /// How many logins may fail.
+    #[command(flatten)]
+    pub logins: LoginArgs,
+    /// Which passwords are too common.
+    #[command(flatten)]
+    pub blocklist: BlocklistArgs,
+}
+
 /// Why the concept cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -57,14 +80,24 @@ pub enum SetupError {
     /// Passwords cannot be hashed.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// A list of passwords is missing.
+    #[error(transparent)]
+    Blocklist(#[from] BlocklistError),
 }
 
 /// Makes the concept, and its indexes where they are missing.
 ///
 /// # Errors
 /// See [`SetupError`].
-pub async fn concept(database: &Database, args: &HashArgs, retention: Retention) -> Result<Arc<Concept>, SetupError> {
-    let users = Users::open(database, HashPool::start(args)?, retention).await?;
+pub async fn concept(
+    database: &Database,
+    args: &ProfileArgs,
+    retention: Retention,
+) -> Result<Arc<Concept>, SetupError> {
+    let pool = HashPool::start(&args.hashing)?;
+    let blocklist = Blocklist::read(&args.blocklist)?;
+    let attempts = Attempts::open(database, &args.logins).await?;
+    let users = Users::open(database, pool, attempts, blocklist, retention).await?;
     Ok(handlers(Arc::new(users))?)
 }
 
@@ -82,17 +115,17 @@ fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
             }
         })
         .action("authenticate", move |call: Call<Credentials>| {
-            let users = authenticate.clone();
+            let (users, asker) = (authenticate.clone(), asker(&call));
             async move {
                 Ok(user(
                     users
-                        .authenticate(&call.input.username, call.input.password, &call.lease)
+                        .authenticate(asker, &call.input.username, call.input.password, &call.lease)
                         .await?,
                 ))
             }
         })
         .action("changePassword", move |call: Call<ChangePassword>| {
-            let users = change.clone();
+            let (users, asker) = (change.clone(), asker(&call));
             async move {
                 let ChangePassword {
                     user: id,
@@ -101,7 +134,7 @@ fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
                 } = call.input;
                 Ok(user(
                     users
-                        .change_password(call.id, &id, old_password, new_password, &call.lease)
+                        .change_password(asker, &id, old_password, new_password, &call.lease)
                         .await?,
                 ))
             }
@@ -142,9 +175,17 @@ fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
         .build()
 }
 
-fn user(outcome: Result<String, users::Refusal>) -> Outcome {
+fn asker<I>(call: &Call<I>) -> Asker {
+    Asker {
+        action: call.id,
+        client: call.client.clone(),
+    }
+}
+
+fn user(outcome: Result<String, Refusal>) -> Outcome {
     match outcome {
         Ok(id) => Outcome::done([("user", id.into())]),
+        Err(throttled @ Refusal::Throttled) => Outcome::throttled(throttled.to_string()),
         Err(refusal) => Outcome::refused(refusal.to_string()),
     }
 }

@@ -37,7 +37,7 @@ impl Username {
 }
 
 /// Compatibility forms and cases of a name are one name.
-fn key(text: &str) -> String {
+pub(crate) fn key(text: &str) -> String {
     text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
 }
 

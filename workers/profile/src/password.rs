@@ -1,5 +1,6 @@
 //! Password hashing: argon2id on a bounded pool of threads, each with memory of its own that it uses again and again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,6 +75,8 @@ pub struct HashPool {
     jobs: SyncSender<Job>,
     /// Stands for the hash of a user that does not exist, so that looking for one costs the same.
     dummy: Arc<str>,
+    /// Hashes that were made.
+    made: Arc<AtomicU64>,
 }
 
 impl HashPool {
@@ -88,21 +91,23 @@ impl HashPool {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
+        let made = Arc::new(AtomicU64::new(0));
         let (jobs, waiting) = sync_channel(args.hash_queue.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 0..threads {
-            let (waiting, hasher) = (waiting.clone(), Hasher::new(params.clone()));
+            let (waiting, hasher) = (waiting.clone(), Hasher::new(params.clone(), made.clone()));
             let thread = std::thread::Builder::new().name(format!("argon2-{number}"));
             thread
                 .spawn(move || work(&waiting, hasher))
                 .map_err(PoolError::Thread)?;
         }
-        let dummy = Hasher::new(params)
+        let dummy = Hasher::new(params, Arc::default())
             .hash(b"nobody's password")
             .map_err(PoolError::Hash)?;
         Ok(Self {
             jobs,
             dummy: dummy.into(),
+            made,
         })
     }
 
@@ -125,6 +130,11 @@ impl HashPool {
         self.submit(Job::Verify(password, hash.unwrap_or(&self.dummy).to_owned(), reply))?;
         let verdict = answer.await.map_err(Failure::retry)?.map_err(Failure::retry)?;
         Ok(if hash.is_some() { verdict } else { Verdict::Wrong })
+    }
+
+    /// How many hashes were made, whatever for.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     fn submit(&self, job: Job) -> Result<(), Failure> {
@@ -156,12 +166,14 @@ fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
 struct Hasher {
     params: Params,
     memory: Vec<Block>,
+    /// Counts what it does.
+    made: Arc<AtomicU64>,
 }
 
 impl Hasher {
-    fn new(params: Params) -> Self {
+    fn new(params: Params, made: Arc<AtomicU64>) -> Self {
         let memory = vec![Block::default(); params.block_count()];
-        Self { params, memory }
+        Self { params, memory, made }
     }
 
     fn hash(&mut self, password: &[u8]) -> Result<String, String> {
@@ -204,6 +216,7 @@ impl Hasher {
         if self.memory.len() < params.block_count() {
             self.memory.resize(params.block_count(), Block::default());
         }
+        self.made.fetch_add(1, Ordering::Relaxed);
         let mut output = [0; HASH_BYTES];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         argon2
@@ -230,7 +243,7 @@ fn count_hashes(began: Instant, time: Duration) -> u64 {
     let Ok(params) = Params::new(MEMORY_KIB, PASSES, 1, Some(HASH_BYTES)) else {
         return 0;
     };
-    let mut hasher = Hasher::new(params);
+    let mut hasher = Hasher::new(params, Arc::default());
     let mut hashes = 0;
     while began.elapsed() < time {
         hashes += u64::from(hasher.hash(b"correct horse battery").is_ok());
@@ -268,7 +281,9 @@ mod tests {
             pool.verify(secret("Correct horse"), Some(&hash)).await,
             Ok(Verdict::Wrong)
         );
+        let before = pool.made();
         assert_eq!(pool.verify(secret("nobody's password"), None).await, Ok(Verdict::Wrong));
+        assert_eq!(pool.made(), before + 1, "looking for nobody costs as much");
     }
 
     #[tokio::test]

@@ -2,13 +2,16 @@
 
 use concert_host::{Failure, Lease, sabotaged};
 use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
+use concert_wire::client::ClientTag;
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::secret::Secret;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{MAX_CHARS, Username};
+use crate::attempts::{AccountKey, Admission, Attempt, Attempts};
+use crate::blocklist::Blocklist;
+use crate::name::{self, MAX_CHARS, Username};
 use crate::password::{HashPool, Verdict};
 
 /// The shortest password, in characters.
@@ -43,6 +46,10 @@ pub(crate) enum Refusal {
     NewPasswordLong,
     #[error("New password cannot be the same as the old password.")]
     NewPasswordSame,
+    #[error("This password is too common.")]
+    PasswordCommon,
+    #[error("Too many attempts have failed. Try again later.")]
+    Throttled,
 }
 
 type Answer = Result<Result<String, Refusal>, Failure>;
@@ -84,17 +91,44 @@ impl User {
 /// The users of an application.
 pub struct Users {
     collection: Collection<User>,
+    attempts: Attempts,
+    blocklist: Blocklist,
     pool: HashPool,
     retention: Retention,
 }
 
+/// Who asks for an action: its id, and where they are.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    pub(crate) action: ActionId,
+    pub(crate) client: Option<ClientTag>,
+}
+
+impl Asker {
+    fn attempt(self, name_key: &str) -> Attempt {
+        Attempt {
+            action: self.action,
+            account: AccountKey::of(name_key),
+            client: self.client,
+        }
+    }
+}
+
 impl Users {
-    pub(crate) async fn open(database: &Database, pool: HashPool, retention: Retention) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        database: &Database,
+        pool: HashPool,
+        attempts: Attempts,
+        blocklist: Blocklist,
+        retention: Retention,
+    ) -> Result<Self, StoreError> {
         let collection = database.collection("users");
         index(&collection, "name_key", Index::Unique).await?;
         index(&collection, "purge_at", Index::Expiry).await?;
         Ok(Self {
             collection,
+            attempts,
+            blocklist,
             pool,
             retention,
         })
@@ -109,6 +143,9 @@ impl Users {
         }
         if password.expose().len() > PASSWORD_MAX_BYTES {
             return Ok(Err(Refusal::PasswordLong));
+        }
+        if self.blocklist.refuses(password.expose(), &name.key()) {
+            return Ok(Err(Refusal::PasswordCommon));
         }
         let id = user_of(action);
         let taken = || Ok(Err(Refusal::NameTaken(username.to_owned())));
@@ -128,7 +165,7 @@ impl Users {
             changes: Vec::new(),
             deleted_by: None,
         };
-        lease.check()?;
+        lease.may_write().await?;
         match self.collection.insert_one(user).await {
             Ok(_) => Ok(Ok(id)),
             // Made by an earlier delivery of this action, or the name was taken meanwhile.
@@ -140,8 +177,24 @@ impl Users {
         }
     }
 
-    /// The same work and the same answer for a name that nobody has.
-    pub(crate) async fn authenticate(&self, username: &str, password: Secret, lease: &Lease) -> Answer {
+    /// The same work, the same writes and the same answer for a name that nobody has.
+    pub(crate) async fn authenticate(&self, asker: Asker, username: &str, password: Secret, lease: &Lease) -> Answer {
+        let now = DateTime::now();
+        let attempt = asker.attempt(&name::key(username));
+        let admitted = match self.attempts.admit(attempt, now, lease).await? {
+            Admission::Admitted(admitted) => admitted,
+            Admission::FailedBefore => return Ok(Err(Refusal::Unrecognised)),
+            Admission::Throttled => return Ok(Err(Refusal::Throttled)),
+        };
+        let recognised = self.recognise(username, password, lease).await?;
+        match recognised {
+            Ok(_) => self.attempts.succeeded(admitted, now, lease).await?,
+            Err(_) => self.attempts.failed(admitted, now, lease).await?,
+        }
+        Ok(recognised)
+    }
+
+    async fn recognise(&self, username: &str, password: Secret, lease: &Lease) -> Answer {
         let user = match Username::parse(username) {
             Ok(name) => self.by_name(&name).await?,
             Err(_) => None,
@@ -153,7 +206,7 @@ impl Users {
         match (verdict, user) {
             (Verdict::Right, Some(user)) => Ok(Ok(user.id)),
             (Verdict::RightAtOldCost(new), Some(user)) => {
-                lease.check()?;
+                lease.may_write().await?;
                 let unchanged = doc! { "_id": &user.id, "password": user.password.as_deref() };
                 self.collection
                     .update_one(unchanged, doc! { "$set": { "password": new } })
@@ -167,24 +220,34 @@ impl Users {
 
     pub(crate) async fn change_password(
         &self,
-        action: ActionId,
+        asker: Asker,
         id: &str,
         old: Secret,
         new: Secret,
         lease: &Lease,
     ) -> Answer {
+        let action = asker.action;
         let Some(user) = self.by_id(id).await? else {
             return Ok(Err(Refusal::NoUser(id.to_owned())));
         };
         if user.changed_by(action) && !sabotaged!("stamp") {
             return Ok(Ok(user.id));
         }
-        let Some(hash) = user.password.as_deref() else {
+        let (Some(hash), Some(name_key)) = (user.password.as_deref(), user.name_key.as_deref()) else {
             return Ok(Err(Refusal::NoUser(id.to_owned())));
         };
+        // Whoever holds a session may not know the password, and guess as at a login.
+        let now = DateTime::now();
+        let admitted = match self.attempts.admit(asker.attempt(name_key), now, lease).await? {
+            Admission::Admitted(admitted) => admitted,
+            Admission::FailedBefore => return Ok(Err(Refusal::OldPasswordWrong)),
+            Admission::Throttled => return Ok(Err(Refusal::Throttled)),
+        };
         if self.pool.verify(old.clone(), Some(hash)).await? == Verdict::Wrong {
+            self.attempts.failed(admitted, now, lease).await?;
             return Ok(Err(Refusal::OldPasswordWrong));
         }
+        self.attempts.succeeded(admitted, now, lease).await?;
         if new.expose().chars().count() < PASSWORD_MIN_CHARS {
             return Ok(Err(Refusal::NewPasswordShort));
         }
@@ -194,8 +257,11 @@ impl Users {
         if new == old {
             return Ok(Err(Refusal::NewPasswordSame));
         }
+        if self.blocklist.refuses(new.expose(), name_key) {
+            return Ok(Err(Refusal::PasswordCommon));
+        }
         let new_hash = self.pool.hash(new).await?;
-        lease.check()?;
+        lease.may_write().await?;
         let mut set = self.retention.stamp(action, DateTime::now());
         set.insert("password", doc! { "$literal": new_hash });
         if self
@@ -219,7 +285,7 @@ impl Users {
                 Err(Refusal::NoUser(id.to_owned()))
             });
         }
-        lease.check()?;
+        lease.may_write().await?;
         let now = DateTime::now();
         let mut set = self.retention.stamp(action, now);
         set.insert("deleted_by", stamp(action));
@@ -299,3 +365,6 @@ impl Users {
 fn user_of(action: ActionId) -> String {
     uuid_v5(&action.uuid(), b"user").to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,7 +127,7 @@ impl Sessions {
             ended: None,
             purge_at: self.retention.until(expires_at),
         };
-        lease.check()?;
+        lease.may_write().await?;
         match self.collection.insert_one(session).await {
             // An earlier delivery of this action made it.
             Err(error) if is_duplicate(&error) => Ok(token),
@@ -161,7 +161,7 @@ impl Sessions {
         if !session.is_live(now) {
             return Ok(false);
         }
-        lease.check()?;
+        lease.may_write().await?;
         let live = doc! { "_id": hashed(token), "ended": { "$exists": false } };
         let end =
             doc! { "$set": { "ended": { "by": stamp(action), "at": now }, "purge_at": self.retention.until(now) } };
@@ -202,14 +202,14 @@ impl Sessions {
                 let live = self.live_of(user, None).await?.into_iter();
                 let tokens = live.map(|session| session.token_hash);
                 let tokens = tokens.filter(|token| Some(token) != but.as_ref()).collect();
-                lease.check()?;
+                lease.may_write().await?;
                 self.sweeps.begin(action, user, tokens).await?
             }
         };
         let now = DateTime::now();
         // Many documents, each changed in one atomic step of its own.
         for token_hashes in ended.chunks(ENDED_AT_ONCE) {
-            lease.check()?;
+            lease.may_write().await?;
             let live = doc! { "_id": { "$in": token_hashes }, "ended": { "$exists": false } };
             let end =
                 doc! { "$set": { "ended": { "by": stamp(action), "at": now }, "purge_at": self.retention.until(now) } };

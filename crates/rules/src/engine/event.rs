@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 use smallvec::SmallVec;
@@ -68,6 +69,8 @@ pub struct Context {
     pub deadline_ms: Option<u64>,
     /// W3C trace context.
     pub traceparent: Option<Arc<str>>,
+    /// Where the request came from.
+    pub client: Option<ClientTag>,
 }
 
 /// What happens to the engine.

@@ -215,6 +215,7 @@ pub async fn retry(bus: &Bus, kept: &Kept, wait: Duration) -> Result<Retried, No
         header::CAUSE,
         header::SYNC,
         header::RULES,
+        header::CLIENT,
         header::TRACEPARENT,
     ] {
         if let Some(value) = kept.headers.get(name) {

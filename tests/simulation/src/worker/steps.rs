@@ -22,14 +22,28 @@ impl World<'_> {
     pub(super) fn next(&mut self, job: &Job) -> Next {
         let asked = &job.delivery.asked;
         match &job.stage {
-            Stage::Look if job.delivery.queue == REQUESTING_QUEUE => Next::Stage(Finished::stage(respond(job), true)),
-            Stage::Look if self.has(Sabotage::WorkerDoesNotLook) => Next::Stage(Stage::Read),
-            Stage::Look => Next::Wait(Stage::Looking, Op::Find(asked.id)),
+            // Delivered again, it is likely to be done.
+            Stage::Begin if job.delivery.number > 1 && !self.has(Sabotage::WorkerDoesNotLook) => {
+                Next::Wait(Stage::Looking { seen: None }, Op::Find(asked.id))
+            }
+            Stage::Begin => Next::Stage(Stage::Read),
+            Stage::Read if job.delivery.queue == REQUESTING_QUEUE => {
+                Next::Stage(Finished::unwritten(respond(job), true))
+            }
             Stage::Read => self.read(job),
+            Stage::Look { seen } if self.has(Sabotage::WorkerDoesNotLook) => {
+                Next::Stage(Stage::Write { seen: seen.clone() })
+            }
+            Stage::Look { seen } => Next::Wait(
+                Stage::Looking {
+                    seen: Some(seen.clone()),
+                },
+                Op::Find(asked.id),
+            ),
             Stage::Write { seen } => self.write(job, seen),
             Stage::Publish(finished) => self.publish(job, finished),
             Stage::Ack => Next::End(Op::AckQueue(job.delivery.queue, job.delivery.seq)),
-            Stage::Looking | Stage::Publishing(_) | Stage::Comparing(_) => Next::Later,
+            Stage::Looking { .. } | Stage::Publishing(_) | Stage::Comparing(_) => Next::Later,
         }
     }
 
@@ -40,7 +54,7 @@ impl World<'_> {
         if deadline.is_some_and(|deadline| deadline + CLOCK_SKEW < self.now) {
             self.coverage.mark(Mark::DeadlinePassed);
             let output = Fault::Deadline.output("the deadline passed before the action was begun");
-            return Next::Stage(Finished::stage(output, false));
+            return Next::Stage(Finished::unwritten(output, false));
         }
         if self.fault(|faults| faults.silent_database, Mark::DatabaseSilent) {
             return Next::Later;
@@ -52,8 +66,8 @@ impl World<'_> {
             input: &input,
         };
         Next::Stage(match self.state.read(&asked.concept, call) {
-            Plan::Answer(outcome) => Finished::stage(outcome.output(), false),
-            Plan::Write { seen } => Stage::Write { seen },
+            Plan::Answer(outcome) => Finished::unwritten(outcome.output(), false),
+            Plan::Write { seen } => Stage::Look { seen },
         })
     }
 
@@ -77,7 +91,8 @@ impl World<'_> {
         let mut draft = completion(job, &finished.output);
         let may_be_late = finished.is_lasting || self.has(Sabotage::LateCompletion);
         draft.not_after = (!may_be_late && !self.has(Sabotage::CompletionAfterLease)).then_some(job.held_until());
-        Next::Wait(Stage::Publishing(finished.output.clone()), Op::Append(Rc::new(draft)))
+        let written = finished.writes.then(|| finished.output.clone());
+        Next::Wait(Stage::Publishing(written), Op::Append(Rc::new(draft)))
     }
 
     fn write(&mut self, job: &Job, seen: &str) -> Next {
@@ -110,12 +125,12 @@ impl World<'_> {
                     self.coverage.mark(mark);
                 }
                 let is_lasting = matches!(outcome, Outcome::Done(_));
-                Next::Stage(Finished::stage(outcome.output(), is_lasting))
+                Next::Stage(Finished::written(outcome.output(), is_lasting))
             }
             Written::Before(outcome) => {
                 self.coverage.mark(Mark::WriteFoundItsStamp);
                 let is_lasting = matches!(outcome, Outcome::Done(_));
-                Next::Stage(Finished::stage(outcome.output(), is_lasting))
+                Next::Stage(Finished::written(outcome.output(), is_lasting))
             }
             Written::Again => {
                 self.coverage.mark(Mark::WriteLostTheRace);
@@ -124,16 +139,17 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn compare(&mut self, job: &Job, output: &Object, standing: &Logged) -> Next {
-        let same = value::equal(
-            &Value::Object(standing.body.output.clone()),
-            &Value::Object(output.clone()),
-        );
-        if same {
+    pub(super) fn compare(&mut self, job: &Job, written: super::Written, standing: &Logged) -> Next {
+        let Some(written) = written else {
+            self.coverage.mark(Mark::SecondCompletionUnwritten);
+            return Next::Stage(Stage::Ack);
+        };
+        let standing = &standing.body.output;
+        if value::equal(&Value::Object(standing.clone()), &Value::Object(written.clone())) {
             self.coverage.mark(Mark::SecondCompletionAgreed);
             Next::Stage(Stage::Ack)
         } else {
-            let why = format!("diverged: {output:?} here, {:?} in the log", standing.body.output);
+            let why = format!("diverged: {written:?} here, {standing:?} in the log");
             Next::End(Op::DeadQueue(job.delivery.clone(), why))
         }
     }

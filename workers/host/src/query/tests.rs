@@ -6,6 +6,7 @@ use concert_wire::keyring::{Key, Keyring};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::concept::Failure;
 
 const SPEC: &str = "concept Library [User]
 purpose keep books

@@ -145,6 +145,7 @@ impl Flow {
         let error = match fault {
             Fault::Deadline => "The request was not finished in time.".to_owned(),
             Fault::Unavailable => "The service is not available now.".to_owned(),
+            Fault::Throttled => "Too many attempts have failed. Try again later.".to_owned(),
             Fault::Invalid => format!("The action {concept}.{action} failed."),
         };
         self.answer(index, number, entry.id.fault_response(), fault.status(), error, "fault")

@@ -28,10 +28,48 @@ then
     );
     let mut bench = Bench::new(ASK);
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
+    let throttled = bench.complete(&price[0], json!({"error": "no more", "fault": "throttled"}));
+    check(
+        &bench,
+        &throttled,
+        &[
+            r#"Requesting.respond {"request":"FLOW","status":429,"error":"Too many attempts have failed. Try again later."}"#,
+        ],
+    );
+    let mut bench = Bench::new(ASK);
+    let price = bench.request(json!({"path": "/price", "item": "tea"}));
     let refused = bench.complete(&price[0], json!({"error": "no tea"}));
     check(
         &bench,
         &refused,
         &[r#"Requesting.respond {"request":"FLOW","error":"no tea","status":401}"#],
     );
+}
+
+#[test]
+fn where_a_request_came_from_is_handed_down_from_the_root_alone() {
+    let mut bench = Bench::new(
+        r#"
+sync Ask
+when
+    Requesting.request (path: "/price", item) : (request)
+then
+    Shop.price (item) : (cents)
+    Requesting.respond (request, cents)
+"#,
+    );
+    let client = |digit: &str| Some(digit.repeat(22).parse().unwrap());
+    let (id, output) = (bench.flow.root(), json!({ "request": bench.flow.to_string() }));
+    let mut root = bench.logged(
+        "Requesting.request",
+        id,
+        json!({"path": "/price", "item": "tea"}),
+        output,
+    );
+    root.context.client = client("1");
+    let price = bench.deliver(root);
+    assert_eq!(price[0].context.client, client("1"));
+    let mut priced = bench.logged("Shop.price", price[0].id, body(&price[0]), json!({"cents": 5}));
+    priced.context.client = client("2");
+    assert_eq!(bench.deliver(priced)[0].context.client, client("1"));
 }

@@ -1,0 +1,124 @@
+//! Whether a login under a name that nobody has can be told from one with a wrong password by how long it takes.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use serde::Serialize;
+use serde_json::json;
+
+use super::http::Connection;
+
+/// Accounts with a wrong password, and as many names that nobody has; each sees few of the attempts.
+const NAMES: usize = 32;
+/// Attempts of each kind before those that count.
+const WARM_UP: usize = 50;
+/// Beyond this a difference is no chance, with an error of one in a hundred.
+const TOLD_APART: f64 = 2.576;
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Timing {
+    /// Attempts of each kind.
+    pub(crate) pairs: usize,
+    /// The median time to the answer for a name that nobody has, in milliseconds.
+    pub(crate) unknown_p50_ms: f64,
+    /// The median time to the answer for a wrong password, in milliseconds.
+    pub(crate) wrong_p50_ms: f64,
+    /// The statistic of the rank test of Mann and Whitney, in standard deviations.
+    pub(crate) z: f64,
+    /// The chance that one of the first kind takes longer than one of the second; 0.5 tells nothing.
+    pub(crate) chance: f64,
+    /// The verdict.
+    pub(crate) is_told_apart: bool,
+}
+
+/// Tries both kinds in turn, one after the other, until the time is over.
+pub(crate) async fn run(address: SocketAddr, time: Duration) -> anyhow::Result<Timing> {
+    let mut connection = Connection::open(address).await?;
+    for number in 0..NAMES {
+        let account = json!({ "username": format!("timing{number}"), "password": "correct horse battery" });
+        let answer = connection.post("/auth/createAccount", &account.to_string()).await?;
+        ensure!(answer.status == 200, "an account is refused: {}", answer.status);
+    }
+    let (mut unknown, mut wrong) = (Vec::new(), Vec::new());
+    let mut began = Instant::now();
+    let mut number = 0;
+    while number < WARM_UP || began.elapsed() < time {
+        if number == WARM_UP {
+            (unknown, wrong) = (Vec::new(), Vec::new());
+            began = Instant::now();
+        }
+        // Each goes first as often as the other.
+        for kind in [number % 2, (number + 1) % 2] {
+            let (name, times) = match kind {
+                0 => ("nobody", &mut unknown),
+                _ => ("timing", &mut wrong),
+            };
+            times.push(attempt(&mut connection, &format!("{name}{}", number % NAMES)).await?);
+        }
+        number += 1;
+    }
+    let (z, chance) = rank_test(&unknown, &wrong);
+    Ok(Timing {
+        pairs: unknown.len(),
+        unknown_p50_ms: median(unknown) * 1000.0,
+        wrong_p50_ms: median(wrong) * 1000.0,
+        z,
+        chance,
+        is_told_apart: z.abs() > TOLD_APART,
+    })
+}
+
+/// How long it takes to be refused, in seconds.
+async fn attempt(connection: &mut Connection, username: &str) -> anyhow::Result<f64> {
+    let body = json!({ "username": username, "password": "wrong horse battery" }).to_string();
+    let sent = Instant::now();
+    let answer = connection.post("/auth/login", &body).await?;
+    let took = sent.elapsed().as_secs_f64();
+    ensure!(answer.status == 401, "/auth/login answered {}", answer.status);
+    Ok(took)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// The test of Mann and Whitney: how far the sum of the ranks of `one` is from what chance makes it, in standard deviations, and the chance that one of `one` is above one of `other`.
+fn rank_test(one: &[f64], other: &[f64]) -> (f64, f64) {
+    let mut all: Vec<(f64, bool)> = one.iter().map(|time| (*time, true)).collect();
+    all.extend(other.iter().map(|time| (*time, false)));
+    all.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
+    let (mut ranks, mut below) = (0.0, 0.0);
+    for equal in all.chunk_by(|(a, _), (b, _)| a == b) {
+        let count = equal.len() as f64;
+        // Equal times share their ranks.
+        let rank = below + (count + 1.0) / 2.0;
+        ranks += rank * equal.iter().filter(|(_, is_one)| *is_one).count() as f64;
+        below += count;
+    }
+    let (n, m) = (one.len() as f64, other.len() as f64);
+    let above = ranks - n * (n + 1.0) / 2.0;
+    let deviation = (n * m * (n + m + 1.0) / 12.0).sqrt();
+    ((above - n * m / 2.0) / deviation, above / (n * m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shift_is_found_and_chance_is_not() {
+        let times = |shift: f64| -> Vec<f64> { (0..500).map(|i| f64::from(i * 37 % 101) + shift).collect() };
+        let (z, chance) = rank_test(&times(0.0), &times(0.0));
+        assert!(z.abs() < 0.01 && (chance - 0.5).abs() < 0.001, "{z} {chance}");
+        let (z, chance) = rank_test(&times(10.0), &times(0.0));
+        assert!(z > TOLD_APART && chance > 0.55, "{z} {chance}");
+        let (back, _) = rank_test(&times(0.0), &times(10.0));
+        assert!((z + back).abs() < 0.01, "{z} {back}");
+        // Two against two, of which one pair is equal.
+        let (_, chance) = rank_test(&[1.0, 2.0], &[2.0, 3.0]);
+        assert!((chance - 0.125).abs() < 1e-9, "{chance}");
+    }
+}

@@ -1,0 +1,258 @@
+//! Where a request came from: the address of the client, as a tag that can be recognised and not read.
+//!
+//! The address is the socket's, unless the peer is a proxy that is trusted: then it is what the proxies say, from the nearest to the first that is not trusted. What stands beyond that one
+//! is the client's own word. IPv4 addresses count whole, IPv6 addresses by their first 64 bits, since a client has all of the others.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use axum::http::{HeaderMap, HeaderName, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, ValueEnum};
+use concert_wire::client::ClientTag;
+use concert_wire::keyring::LiveKeyring;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use ipnet::IpNet;
+use sha2::Sha256;
+
+/// What stands before the edge.
+#[derive(Debug, Clone, Args)]
+pub struct ClientArgs {
+    /// A proxy, or a network of them, whose word for the client's address is taken, such as 10.0.0.0/8. May be given several times.
+    #[arg(long, env = "CONCERT_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR")]
+    pub trusted_proxy: Vec<Proxies>,
+    /// The header in which they say it. They must set this one: of another they would pass on what the client wrote.
+    #[arg(
+        long,
+        env = "CONCERT_FORWARDED_HEADER",
+        value_enum,
+        default_value_t = ForwardedHeader::XForwardedFor,
+        value_name = "HEADER"
+    )]
+    pub forwarded_header: ForwardedHeader,
+}
+
+/// A network of proxies; one address is a network of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proxies(IpNet);
+
+/// A header that names the hops between the client and the edge, the nearest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For: client, proxy`
+    XForwardedFor,
+    /// `Forwarded: for=client, for=proxy` (RFC 7239)
+    Forwarded,
+}
+
+impl FromStr for Proxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        net.map(Self)
+            .map_err(|_| "a proxy is an address or a network, such as 192.0.2.7 or 10.0.0.0/8".to_owned())
+    }
+}
+
+/// Tells the clients of requests.
+pub(crate) struct Clients {
+    args: ClientArgs,
+    keys: LiveKeyring,
+}
+
+impl Clients {
+    pub(crate) fn new(args: &ClientArgs, keys: impl Into<LiveKeyring>) -> Self {
+        Self {
+            args: args.clone(),
+            keys: keys.into(),
+        }
+    }
+
+    /// The tag of the client that sent a request.
+    pub(crate) fn tag(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<ClientTag> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.keys.now().current().bytes()).ok()?;
+        mac.update(b"client\0");
+        match self.address(peer, headers) {
+            IpAddr::V4(address) => mac.update(&address.octets()),
+            IpAddr::V6(address) => mac.update(&network(address)),
+        }
+        let digest = mac.finalize().into_bytes();
+        URL_SAFE_NO_PAD.encode(digest.get(..16)?).parse().ok()
+    }
+
+    fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let mut address = peer.ip().to_canonical();
+        for hop in self.hops(headers).into_iter().rev() {
+            if !self.is_trusted(address) {
+                break;
+            }
+            // A proxy that does not say who asked it is as far as one can see.
+            let Some(hop) = hop else { break };
+            address = hop.to_canonical();
+        }
+        address
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.args
+            .trusted_proxy
+            .iter()
+            .any(|proxies| proxies.0.contains(&address))
+    }
+
+    /// What the header says of the hops, the nearest last; `None` where it names no address.
+    fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+        let (name, read): (_, fn(&str) -> Option<IpAddr>) = match self.args.forwarded_header {
+            ForwardedHeader::XForwardedFor => (X_FORWARDED_FOR, node),
+            ForwardedHeader::Forwarded => (header::FORWARDED, forwarded_for),
+        };
+        let lines = headers.get_all(name).iter();
+        lines
+            .flat_map(|line| line.to_str().unwrap_or("unreadable").split(','))
+            .map(read)
+            .collect()
+    }
+}
+
+/// The network of an address that belongs to one client.
+fn network(address: Ipv6Addr) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = address.octets();
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The `for` of one hop in `Forwarded`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    element.split(';').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        key.trim()
+            .eq_ignore_ascii_case("for")
+            .then(|| node(value.trim().trim_matches('"')))?
+    })
+}
+
+/// An address, with or without brackets and port.
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(with_port).or_else(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use concert_wire::keyring::Key;
+
+    use super::*;
+    use concert_wire::keyring::Keyring;
+
+    fn clients(trusted: &[&str], forwarded_header: ForwardedHeader) -> Clients {
+        let args = ClientArgs {
+            trusted_proxy: trusted.iter().map(|text| text.parse().unwrap()).collect(),
+            forwarded_header,
+        };
+        Clients::new(&args, Keyring::parse(&Key::new("k1", [1; 64]).to_line()).unwrap())
+    }
+
+    fn check(clients: &Clients, peer: &str, lines: &[(&'static str, &str)], expected: &str) {
+        let mut headers = HeaderMap::new();
+        for (name, line) in lines {
+            headers.append(*name, HeaderValue::from_str(line).unwrap());
+        }
+        let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
+        assert_eq!(
+            clients.address(peer, &headers).to_string(),
+            expected,
+            "{peer} {lines:?}"
+        );
+    }
+
+    #[test]
+    fn the_client_is_the_nearest_hop_that_is_not_trusted() {
+        let clients = clients(&["10.0.0.0/8", "192.0.2.7", "::1"], ForwardedHeader::XForwardedFor);
+        let header = "x-forwarded-for";
+        check(&clients, "198.51.100.1", &[(header, "203.0.113.9")], "198.51.100.1");
+        check(&clients, "10.1.1.1", &[], "10.1.1.1");
+        check(&clients, "10.1.1.1", &[(header, "203.0.113.9")], "203.0.113.9");
+        check(&clients, "::ffff:10.1.1.1", &[(header, "203.0.113.9")], "203.0.113.9");
+        // What stands beyond the first that is not trusted is the client's own word.
+        check(
+            &clients,
+            "10.1.1.1",
+            &[(header, "1.1.1.1, 203.0.113.9 , 192.0.2.7")],
+            "203.0.113.9",
+        );
+        check(
+            &clients,
+            "10.1.1.1",
+            &[(header, "1.1.1.1"), (header, "203.0.113.9")],
+            "203.0.113.9",
+        );
+        check(&clients, "10.1.1.1", &[(header, "10.2.2.2, 10.3.3.3")], "10.2.2.2");
+        check(&clients, "10.1.1.1", &[(header, "203.0.113.9, unknown")], "10.1.1.1");
+        check(
+            &clients,
+            "10.1.1.1",
+            &[(header, "203.0.113.9, nonsense, 10.3.3.3")],
+            "10.3.3.3",
+        );
+        check(&clients, "::1", &[(header, "[2001:db8::1]:443")], "2001:db8::1");
+        // The header that the proxies do not set is the client's.
+        check(&clients, "10.1.1.1", &[("forwarded", "for=203.0.113.9")], "10.1.1.1");
+    }
+
+    #[test]
+    fn the_standard_header_is_read_where_it_is_chosen() {
+        let clients = clients(&["10.0.0.0/8"], ForwardedHeader::Forwarded);
+        for (line, expected) in [
+            ("for=203.0.113.9", "203.0.113.9"),
+            ("proto=https;For=\"203.0.113.9:80\";by=10.0.0.1", "203.0.113.9"),
+            ("for=1.1.1.1, for=\"[2001:db8::1]\"", "2001:db8::1"),
+            ("for=1.1.1.1, for=10.0.0.2", "1.1.1.1"),
+            ("for=203.0.113.9, for=_hidden", "10.1.1.1"),
+            ("for=203.0.113.9, proto=https", "10.1.1.1"),
+        ] {
+            check(
+                &clients,
+                "10.1.1.1",
+                &[("forwarded", line), ("x-forwarded-for", "9.9.9.9")],
+                expected,
+            );
+        }
+    }
+
+    #[test]
+    fn a_tag_tells_addresses_apart_and_not_those_of_one_network_of_ipv6() {
+        let clients = clients(&[], ForwardedHeader::XForwardedFor);
+        let tag = |peer: &str| {
+            clients
+                .tag(SocketAddr::new(peer.parse().unwrap(), 1), &HeaderMap::new())
+                .unwrap()
+        };
+        assert_eq!(tag("192.0.2.1"), tag("::ffff:192.0.2.1"));
+        assert_ne!(tag("192.0.2.1"), tag("192.0.2.2"));
+        assert_eq!(tag("2001:db8:1:2::1"), tag("2001:db8:1:2:ffff::9"));
+        assert_ne!(tag("2001:db8:1:2::1"), tag("2001:db8:1:3::1"));
+        let other = Clients::new(
+            &clients.args,
+            Keyring::parse(&Key::new("k1", [2; 64]).to_line()).unwrap(),
+        );
+        let same = SocketAddr::new("192.0.2.1".parse().unwrap(), 1);
+        assert_ne!(other.tag(same, &HeaderMap::new()), clients.tag(same, &HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_or_a_network() {
+        assert_eq!(
+            "192.0.2.7".parse(),
+            Ok::<_, String>(Proxies("192.0.2.7/32".parse().unwrap()))
+        );
+        for wrong in ["", "proxy.example", "10.0.0.0/33", "10.0.0.0/8/8"] {
+            assert!(wrong.parse::<Proxies>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! A secret key of the routes, such as a session, in a cookie instead of the body.
+//!
+//! A browser sends a cookie whoever made it ask, so a cookie counts only when the page that asks is one of ours: the browser says so (`Sec-Fetch-Site`, or `Origin`), and the request
+//! carries a header of its own, which a page of another origin cannot send without being asked for leave first.
+
+use std::str::FromStr;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use clap::Args;
+use concert_wire::envelope::Object;
+use concert_wire::id::FlowId;
+use concert_wire::routes::Route;
+use concert_wire::seal::{Sealer, looks_sealed};
+use serde_json::Value;
+
+use crate::error::EdgeError;
+
+/// What is kept in a cookie.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CookieArgs {
+    /// A cookie, and the secret key of requests and responses that it stands for, such as `__Host-session=session`. Off without it; with it, for requests with the header `concert-session: cookie`.
+    #[arg(long, env = "CONCERT_SESSION_COOKIE", value_name = "NAME=KEY")]
+    pub session_cookie: Option<SessionCookie>,
+    /// A path after whose success the cookie ends, such as that of a farewell. May be given several times. It ends with any 401, too.
+    #[arg(
+        long,
+        env = "CONCERT_SESSION_COOKIE_ENDS",
+        value_delimiter = ',',
+        value_name = "PATH",
+        value_parser = path,
+        requires = "session_cookie"
+    )]
+    pub session_cookie_ends: Vec<String>,
+}
+
+/// A cookie, and the key that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCookie {
+    name: String,
+    key: String,
+}
+
+/// What a browser holds to: from this host alone, over TLS alone, for every path.
+const NAME_PREFIX: &str = "__Host-";
+/// With the value `cookie`, the header by which a page says that it relies on the cookie.
+pub(crate) const ASK: HeaderName = HeaderName::from_static("concert-session");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
+
+impl FromStr for SessionCookie {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form =
+            || format!("a cookie is written `{NAME_PREFIX}name=key`, with a name of letters, digits, `-` and `_`");
+        let (name, key) = text.split_once('=').ok_or_else(form)?;
+        let rest = name.strip_prefix(NAME_PREFIX).ok_or_else(form)?;
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if rest.is_empty() || key.is_empty() || !rest.bytes().chain(key.bytes()).all(is_plain) {
+            return Err(form());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("a path begins with `/`, and is written without the base".to_owned())
+    }
+}
+
+/// The cookie of an edge.
+#[derive(Debug)]
+pub(crate) struct Cookies {
+    cookie: SessionCookie,
+    ends: Vec<String>,
+    /// Origins that may ask beside the edge's own.
+    origins: Vec<String>,
+}
+
+/// What a request makes of the cookie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Use {
+    /// The answer's secret is to be a cookie.
+    wanted: bool,
+    /// The request's secret came from it.
+    taken: bool,
+    /// A success ends it.
+    ends: bool,
+}
+
+impl Cookies {
+    /// `None` when the mode is off. `*` is no origin that is trusted.
+    pub(crate) fn new(args: &CookieArgs, origins: &[String]) -> Option<Self> {
+        let cookie = args.session_cookie.clone()?;
+        if args.session_cookie_ends.is_empty() {
+            tracing::warn!("no path ends the session cookie (--session-cookie-ends)");
+        }
+        Some(Self {
+            cookie,
+            ends: args.session_cookie_ends.clone(),
+            origins: origins.iter().filter(|origin| *origin != "*").cloned().collect(),
+        })
+    }
+
+    /// Fills the key from the cookie where the route takes it and the body leaves it out.
+    ///
+    /// # Errors
+    /// The request relies on the cookie, and does not come from a page that may.
+    pub(crate) fn take(
+        &self,
+        path: &str,
+        route: &Route,
+        headers: &HeaderMap,
+        body: &mut Object,
+    ) -> Result<Use, EdgeError> {
+        let key = &self.cookie.key;
+        let wanted = headers.get(ASK).is_some_and(|value| value == "cookie");
+        let takes = route.keys.get(key).is_some_and(|key| key.secret) && !body.contains_key(key);
+        let kept = takes.then(|| self.kept(headers)).flatten();
+        if kept.is_some() && !wanted {
+            return Err(EdgeError::CookieUnasked);
+        }
+        if wanted && !self.is_ours(headers) {
+            return Err(EdgeError::CrossSite);
+        }
+        let taken = kept.is_some();
+        if let Some(kept) = kept {
+            body.insert(key.clone(), Value::String(kept.to_owned()));
+        }
+        Ok(Use {
+            wanted,
+            taken,
+            ends: self.ends.iter().any(|end| end == path),
+        })
+    }
+
+    /// The cookie that a request carries.
+    fn kept<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        let lines = headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|line| line.to_str().ok());
+        lines
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find_map(|(name, value)| (name == self.cookie.name && !value.is_empty()).then_some(value))
+    }
+
+    /// Whether the page that asks is of the edge's own origin, or of one that is listed.
+    fn is_ours(&self, headers: &HeaderMap) -> bool {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let origin = text(&header::ORIGIN);
+        if origin.is_some_and(|origin| self.origins.iter().any(|listed| listed == origin)) {
+            return true;
+        }
+        match (text(&SEC_FETCH_SITE), origin) {
+            (Some(site), _) => site == "same-origin" || site == "none",
+            (None, Some(origin)) => {
+                let host = origin
+                    .strip_prefix("https://")
+                    .or_else(|| origin.strip_prefix("http://"));
+                host.is_some() && host == text(&header::HOST)
+            }
+            (None, None) => false,
+        }
+    }
+
+    /// Takes the secret out of an answer that is to bring a cookie: the line that sets it.
+    pub(crate) fn move_out(
+        &self,
+        using: Use,
+        sealer: &Sealer,
+        flow: FlowId,
+        answer: &mut Object,
+    ) -> Option<HeaderValue> {
+        let sealed = answer
+            .get(&self.cookie.key)
+            .filter(|value| using.wanted && looks_sealed(value))?;
+        let secret = sealer.open(flow, sealed.as_str()?).ok()?;
+        // What no cookie can hold stays in the body.
+        let is_octet = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
+        let line = if secret.expose().bytes().all(is_octet) {
+            let line = format!("{}={}; {ATTRIBUTES}", self.cookie.name, secret.expose());
+            HeaderValue::from_str(&line).ok()
+        } else {
+            None
+        };
+        let Some(mut line) = line else {
+            tracing::error!(%flow, "a secret cannot be kept in a cookie, and is answered in the body");
+            return None;
+        };
+        line.set_sensitive(true);
+        answer.shift_remove(&self.cookie.key);
+        Some(line)
+    }
+
+    /// The line that ends the cookie, where the answer to a request that took it says that there is nothing behind it any more.
+    pub(crate) fn end(&self, using: Use, status: StatusCode) -> Option<HeaderValue> {
+        let is_over = status == StatusCode::UNAUTHORIZED || (using.ends && status.is_success());
+        let line = format!("{}=; {ATTRIBUTES}; Max-Age=0", self.cookie.name);
+        (using.taken && is_over).then(|| HeaderValue::from_str(&line).ok())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concert_wire::routes::{RouteKey, ValueType};
+    use serde_json::json;
+
+    use super::*;
+
+    fn cookies() -> Cookies {
+        let args = CookieArgs {
+            session_cookie: Some("__Host-session=session".parse().unwrap()),
+            session_cookie_ends: vec!["/farewell".to_owned()],
+        };
+        Cookies::new(&args, &["https://app.example".to_owned(), "*".to_owned()]).unwrap()
+    }
+
+    fn route() -> Route {
+        let key = RouteKey {
+            required: true,
+            secret: true,
+            kind: ValueType::Secret,
+        };
+        Route {
+            keys: [("session".to_owned(), key)].into_iter().collect(),
+        }
+    }
+
+    fn take(lines: &[(&'static str, &'static str)], mut body: Value) -> Result<(Use, Value), EdgeError> {
+        let headers = lines
+            .iter()
+            .map(|(name, line)| (HeaderName::from_static(name), HeaderValue::from_static(line)));
+        let body = body.as_object_mut().unwrap();
+        let using = cookies().take("/farewell", &route(), &headers.collect(), body)?;
+        Ok((using, Value::Object(body.clone())))
+    }
+
+    const COOKIE: (&str, &str) = ("cookie", "a=b; __Host-session=tok-en_1; c=d");
+    const ASKS: (&str, &str) = ("concert-session", "cookie");
+    const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
+
+    #[test]
+    fn the_key_is_filled_for_a_page_of_ours_that_asks_for_it() {
+        let filled = json!({ "session": "tok-en_1" });
+        let own = [("origin", "http://edge.example:8000"), ("host", "edge.example:8000")];
+        let ours: [&[(&str, &str)]; 4] = [
+            &[SAME],
+            &[("sec-fetch-site", "none")],
+            &own,
+            &[("origin", "https://app.example"), ("sec-fetch-site", "same-site")],
+        ];
+        for site in ours {
+            let (using, body) = take(&[&[COOKIE, ASKS], site].concat(), json!({})).unwrap();
+            assert!(using.taken && using.wanted, "{site:?}");
+            assert_eq!(body, filled, "{site:?}");
+        }
+        // What stands in the body is the client's word.
+        let (using, body) = take(&[COOKIE, ASKS, SAME], json!({ "session": "other" })).unwrap();
+        assert_eq!((using.taken, body), (false, json!({ "session": "other" })));
+        // Without a cookie there is nothing to fill, and the body says what is missing.
+        assert_eq!(
+            take(&[ASKS, SAME, ("cookie", "__Host-session=")], json!({})).unwrap().1,
+            json!({})
+        );
+        assert_eq!(
+            take(&[("cookie", "x__Host-session=1")], json!({})).unwrap().0,
+            Use {
+                ends: true,
+                ..Use::default()
+            }
+        );
+    }
+
+    #[test]
+    fn a_page_of_another_site_cannot_use_the_cookie() {
+        assert_eq!(take(&[COOKIE, SAME], json!({})), Err(EdgeError::CookieUnasked));
+        let theirs: [&[(&str, &str)]; 6] = [
+            &[],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "https://edge.example"),
+                ("host", "edge.example"),
+            ],
+            &[("origin", "https://evil.example"), ("host", "edge.example")],
+            &[("origin", "null"), ("host", "edge.example")],
+        ];
+        for site in theirs {
+            assert_eq!(
+                take(&[&[COOKIE, ASKS], site].concat(), json!({})),
+                Err(EdgeError::CrossSite),
+                "{site:?}"
+            );
+            // Nor may it make somebody hold its own session.
+            assert_eq!(
+                take(&[&[ASKS], site].concat(), json!({ "session": "x" })),
+                Err(EdgeError::CrossSite),
+                "{site:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_cookie_ends_with_what_it_stood_for() {
+        let cookies = cookies();
+        let using = |taken, ends| Use {
+            wanted: true,
+            taken,
+            ends,
+        };
+        let ended = |using, status| cookies.end(using, StatusCode::from_u16(status).unwrap()).is_some();
+        assert!(ended(using(true, true), 200) && ended(using(true, false), 401));
+        assert!(!ended(using(true, false), 200) && !ended(using(true, true), 404) && !ended(using(false, true), 401));
+        assert_eq!(
+            cookies.end(using(true, true), StatusCode::OK).unwrap(),
+            "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0"
+        );
+    }
+
+    #[test]
+    fn a_cookie_that_a_browser_would_not_hold_to_is_refused() {
+        assert!("__Host-session=session".parse::<SessionCookie>().is_ok());
+        for wrong in [
+            "",
+            "session=session",
+            "__Host-=session",
+            "__Host-session",
+            "__Host-session=",
+            "__Host-a b=s",
+            "__Host-a;=s",
+        ] {
+            assert!(wrong.parse::<SessionCookie>().is_err(), "{wrong}");
+        }
+    }
+}

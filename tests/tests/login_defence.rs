@@ -1,0 +1,274 @@
+//! Guessing ends early, and nobody is locked out for good.
+
+use concert_tests::http::{self, Answer};
+use concert_tests::{PARTS, Part, System};
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+const PASSWORD: &str = "correct horse battery";
+const WRONG: &str = "wrong horse battery";
+/// Where she usually logs in.
+const HOME: &str = "203.0.113.1";
+/// What `--login-account-failures` is without a word of anyone.
+const LIMIT: usize = 10;
+/// The tests stand before the edge as a proxy would.
+const BEHIND_A_PROXY: (&str, &str) = ("CONCERT_TRUSTED_PROXIES", "127.0.0.0/8");
+
+/// An address that nobody has logged in from.
+fn stranger(number: usize) -> String {
+    format!("198.51.100.{number}")
+}
+
+async fn login(system: &System, from: &str, username: &str, password: &str) -> anyhow::Result<Answer> {
+    let body = json!({ "username": username, "password": password });
+    let headers = [("content-type", "application/json"), ("x-forwarded-for", from)];
+    http::post_with(
+        system.address(),
+        "/api/auth/login",
+        body.to_string().into_bytes(),
+        &headers,
+    )
+    .await
+}
+
+/// Guesses up to the limit, each from another place.
+async fn guess(system: &System, username: &str) -> anyhow::Result<()> {
+    for number in 0..LIMIT {
+        let answer = login(system, &stranger(number), username, WRONG).await?;
+        let unrecognised = r#"{"error":"Invalid username or password."}"#.to_owned();
+        assert_eq!(answer.brief(), (401, unrecognised), "{username} {number}");
+    }
+    Ok(())
+}
+
+fn assert_throttled(answer: &Answer) {
+    let expected = r#"{"error":"Too many attempts have failed. Try again later."}"#.to_owned();
+    assert_eq!(answer.brief(), (429, expected));
+    for (name, value) in [("retry-after", "60"), ("concert-answered-by", "rules")] {
+        assert_eq!(
+            answer.headers.get(name).map(|value| value.as_bytes()),
+            Some(value.as_bytes())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_ends_alike_for_every_name_and_every_password_and_not_with_a_restart() -> anyhow::Result<()> {
+    let mut system = System::with(&[BEHIND_A_PROXY]).await?;
+    for name in ["ada", "bob"] {
+        system.account(name, PASSWORD).await?;
+        assert_eq!(login(&system, HOME, name, PASSWORD).await?.status, 200);
+    }
+    for name in ["ada", "nobody"] {
+        guess(&system, name).await?;
+    }
+    let refused = async |system: &System| {
+        for name in ["ada", "Ada", "nobody"] {
+            for password in [PASSWORD, WRONG] {
+                assert_throttled(&login(system, &stranger(100), name, password).await?);
+            }
+        }
+        anyhow::Ok(())
+    };
+    refused(&system).await?;
+    // By hand as well.
+    let nats = system.nats().await?;
+    let by_hand = json!({ "username": "ada", "password": PASSWORD }).to_string();
+    let answer = nats.request("concept.Profile.authenticate", by_hand.into()).await?;
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    assert_eq!(answer["fault"], "throttled", "{answer}");
+    // Where she usually logs in she still does, and nobody else notices.
+    assert_eq!(login(&system, HOME, "ada", WRONG).await?.status, 401);
+    assert_eq!(login(&system, HOME, "ada", PASSWORD).await?.status, 200);
+    assert_eq!(login(&system, &stranger(100), "bob", PASSWORD).await?.status, 200);
+
+    system.kill(Part::Profile).await?;
+    system.start_part(Part::Profile)?;
+    system.ready().await?;
+    refused(&system).await?;
+    system.servers.nats.kill().await;
+    system.servers.mongo.kill().await;
+    system.servers.nats.restart().await?;
+    system.servers.mongo.restart().await?;
+    for part in PARTS {
+        system.kill(part).await?;
+        system.start_part(part)?;
+    }
+    system.ready().await?;
+    refused(&system).await?;
+    assert_eq!(login(&system, HOME, "ada", PASSWORD).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_login_that_is_delivered_again_counts_once() -> anyhow::Result<()> {
+    let system = System::with(&[BEHIND_A_PROXY]).await?;
+    system.account("ada", PASSWORD).await?;
+    let answer = login(&system, &stranger(0), "ada", WRONG).await?;
+    assert_eq!(answer.status, 401);
+    let flow = answer.headers["concert-flow"].to_str()?.to_owned();
+    let filter = format!("done.{flow}.Profile.authenticate.*");
+    let done = system.stream_messages("COMPLETIONS", &filter).await?;
+    let id = done[0].0.rsplit('.').next().unwrap_or_default().to_owned();
+    let roots = format!("done.{flow}.Requesting.request.*");
+    let client = system.header_values("COMPLETIONS", &roots, "Concert-Client").await?;
+    let attempts = system.database("profile").await?.collection::<Document>("attempts");
+    let counted = attempts
+        .find_one(doc! { "_id": format!("client:{}", client[0]) })
+        .await?;
+    assert!(counted.is_some(), "the tag of the root comes to the worker: {client:?}");
+    let jetstream = async_nats::jetstream::new(system.nats().await?);
+    let log = jetstream.get_stream("COMPLETIONS").await?;
+    for _ in 0..3 {
+        // As if the worker had ended before it told what it did.
+        log.purge().filter(&done[0].0).await?;
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Concert-Flow", flow.as_str());
+        headers.insert("Concert-Client", client[0].as_str());
+        let subject = format!("action.Profile.authenticate.{id}");
+        let stored = system
+            .publish(&subject, headers, &done[0].1["input"].to_string())
+            .await?;
+        assert!(stored.get("seq").is_some(), "{stored}");
+        system.idle("Profile").await?;
+        assert_eq!(system.stream_messages("COMPLETIONS", &filter).await?, done);
+    }
+    let documents = attempts.find(doc! {}).await?;
+    let documents: Vec<Document> = futures_util::TryStreamExt::try_collect(documents).await?;
+    assert_eq!(documents.len(), 2, "{documents:?}");
+    for document in documents {
+        assert_eq!(document.get_array("failures")?.len(), 1, "{document}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_guesses_at_once_try_no_more_passwords_than_the_limit() -> anyhow::Result<()> {
+    let system = System::with(&[BEHIND_A_PROXY]).await?;
+    system.account("ada", PASSWORD).await?;
+    let address = system.address();
+    let mut guesses = JoinSet::new();
+    for number in 0..60 {
+        let body = json!({ "username": "ada", "password": format!("guess number {number}") });
+        let from = stranger(number);
+        guesses.spawn(async move {
+            let headers = [("content-type", "application/json"), ("x-forwarded-for", from.as_str())];
+            http::post_with(address, "/api/auth/login", body.to_string().into_bytes(), &headers).await
+        });
+    }
+    let mut statuses = Vec::new();
+    while let Some(answer) = guesses.join_next().await {
+        statuses.push(answer??.status);
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [vec![401; LIMIT], vec![429; 60 - LIMIT]].concat());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_ends_by_itself() -> anyhow::Result<()> {
+    let system = System::with(&[
+        BEHIND_A_PROXY,
+        ("CONCERT_LOGIN_ACCOUNT_FAILURES", "1"),
+        ("CONCERT_LOGIN_WINDOW_SECONDS", "10"),
+    ])
+    .await?;
+    system.account("ada", PASSWORD).await?;
+    assert_eq!(login(&system, &stranger(1), "ada", WRONG).await?.status, 401);
+    assert_throttled(&login(&system, &stranger(2), "ada", PASSWORD).await?);
+    // Trying meanwhile does not put it off.
+    system
+        .until("the window ends", async |system: &System| {
+            let answer = login(system, &stranger(2), "ada", PASSWORD).await?;
+            Ok((answer.status == 200).then_some(()))
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_is_bounded_over_all_accounts_and_says_itself_who_it_is_to_a_proxy_only() -> anyhow::Result<()> {
+    // No proxy is trusted, so that all are the one client that they are.
+    let system = System::with(&[("CONCERT_LOGIN_CLIENT_FAILURES", "5")]).await?;
+    system.account("ada", PASSWORD).await?;
+    for number in 0..5 {
+        let answer = login(&system, &stranger(number), &format!("victim{number}"), WRONG).await?;
+        assert_eq!(answer.status, 401);
+    }
+    assert_throttled(&login(&system, HOME, "ada", PASSWORD).await?);
+    // The address itself is in no message.
+    let tags = system
+        .header_values("COMPLETIONS", "done.*.Requesting.request.*", "Concert-Client")
+        .await?;
+    assert!(tags.len() >= 6 && tags.iter().all(|tag| *tag == tags[0]), "{tags:?}");
+    assert!(!tags[0].contains('.') && tags[0].len() == 22, "{tags:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_common_password_is_refused_in_words_that_help() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let refused = (400, r#"{"error":"This password is too common."}"#.to_owned());
+    for common in ["password1", "Football", "ada lovelace1815"] {
+        let body = json!({ "username": "Ada Lovelace", "password": common });
+        assert_eq!(system.post("/auth/createAccount", &body).await?.brief(), refused);
+    }
+    system.account("Ada Lovelace", PASSWORD).await?;
+    let session = system.login("Ada Lovelace", PASSWORD).await?;
+    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": "iloveyou" });
+    assert_eq!(system.post("/auth/changePassword", &body).await?.brief(), refused);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_attempt_leaves_an_audit_event_and_no_secret_in_it() -> anyhow::Result<()> {
+    let system = System::with(&[
+        BEHIND_A_PROXY,
+        ("CONCERT_LOGIN_ACCOUNT_FAILURES", "1"),
+        ("CONCERT_LOG", "warn,audit=info"),
+        ("CONCERT_LOG_FORMAT", "json"),
+    ])
+    .await?;
+    let user = system.account("grace", PASSWORD).await?;
+    let right = login(&system, HOME, "grace", PASSWORD).await?;
+    let session = right.text("session")?.to_owned();
+    let wrong = login(&system, &stranger(1), "grace", WRONG).await?;
+    let late = login(&system, &stranger(1), "grace", WRONG).await?;
+    assert_eq!((wrong.status, late.status), (401, 429));
+    system.post("/auth/logout", &json!({ "session": session })).await?;
+
+    let mut events = Vec::new();
+    for part in PARTS {
+        let text = std::fs::read_to_string(system.log(part))?;
+        for secret in [PASSWORD, WRONG, &session, "grace", "198.51.100"] {
+            assert!(!text.contains(secret), "{part:?} tells {secret}");
+        }
+        for line in text.lines() {
+            let event: Value = serde_json::from_str(line)?;
+            if event["target"] == "audit" {
+                events.push(event);
+            }
+        }
+    }
+    let of = |concept: &str, name: &str| -> Vec<&Value> {
+        let found = events
+            .iter()
+            .filter(|event| event["concept"] == concept && event["name"] == name);
+        found.collect()
+    };
+    let authenticate = of("Profile", "authenticate");
+    let outcomes: Vec<&Value> = authenticate.iter().map(|event| &event["outcome"]).collect();
+    assert_eq!(outcomes, ["success", "refused", "throttled"]);
+    for (event, answer) in authenticate.iter().zip([&right, &wrong, &late]) {
+        assert_eq!(event["flow"], answer.headers["concert-flow"].to_str()?);
+        assert_eq!(event["client"].as_str().map(str::len), Some(22), "{event}");
+    }
+    assert_eq!(authenticate[0]["user"], user.as_str());
+    assert_eq!(authenticate[1]["user"], "-", "whoever fails is nobody");
+    assert_eq!(authenticate[1]["client"], authenticate[2]["client"]);
+    assert_ne!(authenticate[0]["client"], authenticate[1]["client"]);
+    assert_eq!(of("Sessioning", "create")[0]["user"], user.as_str());
+    assert_eq!(of("Sessioning", "delete")[0]["outcome"], "success");
+    assert_eq!(of("Profile", "createAccount").len(), 1);
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The session in a cookie: for pages of ours, and for nobody else.
+
+use concert_tests::{System, http};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery";
+const JSON: (&str, &str) = ("content-type", "application/json");
+const ASKS: (&str, &str) = ("concert-session", "cookie");
+const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
+const LISTED: (&str, &str) = ("origin", "https://app.example");
+
+async fn post(system: &System, path: &str, body: Value, headers: &[(&str, &str)]) -> anyhow::Result<http::Answer> {
+    let headers = [&[JSON], headers].concat();
+    let body = body.to_string().into_bytes();
+    http::post_with(system.address(), &format!("/api{path}"), body, &headers).await
+}
+
+fn cookie_of(answer: &http::Answer) -> &str {
+    let lines: Vec<&str> = answer
+        .headers
+        .get_all("set-cookie")
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
+    assert!(lines.len() < 2, "{lines:?}");
+    lines.first().copied().unwrap_or_default()
+}
+
+async fn start() -> anyhow::Result<System> {
+    let system = System::with(&[
+        ("CONCERT_SESSION_COOKIE", "__Host-session=session"),
+        (
+            "CONCERT_SESSION_COOKIE_ENDS",
+            "/auth/logout,/auth/logoutEverywhere,/auth/deleteAccount",
+        ),
+        ("CONCERT_CORS_ORIGINS", LISTED.1),
+    ])
+    .await?;
+    system.account("ada", PASSWORD).await?;
+    Ok(system)
+}
+
+fn credentials() -> Value {
+    json!({ "username": "ada", "password": PASSWORD })
+}
+
+const ENDED: &str = "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_comes_and_goes_as_a_cookie_for_a_page_that_asks() -> anyhow::Result<()> {
+    let system = start().await?;
+    // Whoever does not ask has it in the body, as ever.
+    let plain = post(&system, "/auth/login", credentials(), &[]).await?;
+    assert_eq!((plain.status, cookie_of(&plain)), (200, ""));
+    let token = plain.text("session")?.to_owned();
+
+    let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME]).await?;
+    assert_eq!(login.status, 200, "{login:?}");
+    assert!(login.body.get("session").is_none(), "{login:?}");
+    assert_eq!(login.body["message"], "Login successful");
+    let line = cookie_of(&login);
+    let (pair, attributes) = line.split_once("; ").unwrap_or_default();
+    assert_eq!(attributes, "Path=/; Secure; HttpOnly; SameSite=Strict");
+    let value = pair.strip_prefix("__Host-session=").unwrap_or_default();
+    assert!(value.len() == 43 && value != token, "each login has a token of its own");
+    let cookie = ("cookie", pair);
+
+    let who = post(&system, "/auth/whoami", json!({}), &[cookie, ASKS, SAME]).await?;
+    assert_eq!((who.status, &who.body["username"]), (200, &json!("ada")), "{who:?}");
+    assert_eq!(cookie_of(&who), "");
+    // The token beside it works as it did, and the body is heard first.
+    let beside = post(&system, "/auth/whoami", json!({ "session": token }), &[]).await?;
+    assert_eq!(beside.status, 200);
+    let body_first = post(
+        &system,
+        "/auth/whoami",
+        json!({ "session": "x" }),
+        &[cookie, ASKS, SAME],
+    )
+    .await?;
+    assert_eq!((body_first.status, cookie_of(&body_first)), (401, ""));
+
+    let logout = post(&system, "/auth/logout", json!({}), &[cookie, ASKS, SAME]).await?;
+    assert_eq!((logout.status, cookie_of(&logout)), (200, ENDED));
+    let after = post(&system, "/auth/whoami", json!({}), &[cookie, ASKS, SAME]).await?;
+    assert_eq!((after.status, cookie_of(&after)), (401, ENDED));
+    // Without a cookie the key is missing.
+    let none = post(&system, "/auth/whoami", json!({}), &[ASKS, SAME]).await?;
+    assert_eq!(none.brief(), (400, r#"{"error":"`session` is missing"}"#.to_owned()));
+    // What came in the cookie rests nowhere in clear.
+    let log = system.stream_messages("COMPLETIONS", "done.>").await?;
+    assert!(log.len() > 10 && log.iter().all(|(_, body)| !body.to_string().contains(value)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_can_do_nothing_with_the_cookie() -> anyhow::Result<()> {
+    let system = start().await?;
+    let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME]).await?;
+    let cookie = ("cookie", cookie_of(&login).split(';').next().unwrap_or_default());
+    let evil = ("origin", "https://evil.example");
+    let cross = ("sec-fetch-site", "cross-site");
+    let forged: [&[(&str, &str)]; 5] = [
+        &[cookie, SAME],
+        &[cookie, ASKS],
+        &[cookie, ASKS, cross],
+        &[cookie, ASKS, evil],
+        &[cookie, ASKS, cross, evil],
+    ];
+    for headers in forged {
+        let answer = post(&system, "/auth/deleteAccount", json!({}), headers).await?;
+        assert_eq!(answer.status, 403, "{headers:?} {answer:?}");
+        assert_eq!(answer.headers["concert-answered-by"], "edge");
+        assert!(
+            answer
+                .headers
+                .get("access-control-allow-origin")
+                .is_none_or(|origin| origin == LISTED.1)
+        );
+    }
+    // Nor may it log somebody in as somebody else.
+    let login = post(&system, "/auth/login", credentials(), &[ASKS, cross, evil]).await?;
+    assert_eq!((login.status, cookie_of(&login)), (403, ""));
+
+    // A page of a listed origin may, and is told so beforehand.
+    let who = post(
+        &system,
+        "/auth/whoami",
+        json!({}),
+        &[cookie, ASKS, LISTED, ("sec-fetch-site", "same-site")],
+    )
+    .await?;
+    assert_eq!(who.status, 200, "{who:?}");
+    assert_eq!(who.headers["access-control-allow-origin"], LISTED.1);
+    assert_eq!(who.headers["access-control-allow-credentials"], "true");
+    let preflight = async |origin| {
+        let headers = [
+            origin,
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type,concert-session"),
+        ];
+        http::request("OPTIONS", system.address(), "/api/auth/whoami", Vec::new(), &headers).await
+    };
+    let allowed = preflight(LISTED).await?;
+    assert_eq!(allowed.headers["access-control-allow-origin"], LISTED.1);
+    assert_eq!(allowed.headers["access-control-allow-credentials"], "true");
+    let accepted = allowed.headers["access-control-allow-headers"].to_str()?.to_owned();
+    assert!(accepted.contains("concert-session"), "{accepted}");
+    assert!(
+        preflight(evil)
+            .await?
+            .headers
+            .get("access-control-allow-origin")
+            .is_none()
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_is_off_unless_it_is_named_and_no_credentials_go_with_a_star() -> anyhow::Result<()> {
+    let system = System::with(&[("CONCERT_CORS_ORIGINS", "*")]).await?;
+    system.account("ada", PASSWORD).await?;
+    let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME, LISTED]).await?;
+    assert_eq!((login.status, cookie_of(&login)), (200, ""));
+    assert!(!login.headers.contains_key("access-control-allow-credentials"));
+    let cookie = format!("__Host-session={}", login.text("session")?);
+    let who = post(&system, "/auth/whoami", json!({}), &[("cookie", &cookie), ASKS, SAME]).await?;
+    assert_eq!(who.status, 400);
+    let refused = system
+        .command("http-edge")
+        .args(["--session-cookie", "session=session"])
+        .output()
+        .await?;
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("__Host-"), "{told}");
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What happened, for whoever has to find out later: one event for each action that a worker completed, at the target `audit`.
+//!
+//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The one exception is a plain identifier of a user. Everything else stands in the log, sealed where it must be.
+
+use concert_rules::spec::{ActionSpec, Params};
+use concert_wire::client::ClientTag;
+use concert_wire::envelope::{Completion, Fault, Object};
+use concert_wire::routes::ValueType;
+use serde_json::Value;
+
+use crate::concept::Concept;
+use crate::invocation::Asked;
+
+/// The key that names whom an action is about.
+const USER: &str = "user";
+/// What is not known, or is not there.
+const NONE: &str = "-";
+/// The longest identifier that is told, in bytes.
+const ID_MAX_BYTES: usize = 64;
+
+/// Tells of a completion that has been stored.
+pub(crate) fn completed(concept: &Concept, asked: &Asked, completion: &Completion) {
+    if !concept.is_audited(asked.action.as_str()) {
+        return;
+    }
+    let spec = concept.action(asked.action.as_str()).map(|(spec, _)| spec);
+    tracing::info!(
+        target: "audit",
+        concept = %concept.name,
+        name = %asked.action,
+        outcome = outcome(spec, completion),
+        user = spec.and_then(|spec| user(spec, completion)).unwrap_or(NONE),
+        client = asked.client.as_ref().map_or(NONE, ClientTag::as_str),
+        flow = %asked.flow,
+        action = %asked.id,
+        "completed"
+    );
+}
+
+/// `success`, `refused`, or the word of a fault.
+fn outcome(spec: Option<&ActionSpec>, completion: &Completion) -> &'static str {
+    if !completion.is_failure() {
+        return "success";
+    }
+    match Fault::of(&completion.output) {
+        Some(fault) => fault.word(),
+        None if spec.is_some_and(|spec| spec.can_fail) => "refused",
+        None => Fault::Invalid.word(),
+    }
+}
+
+fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
+    let told = spec
+        .success
+        .as_ref()
+        .and_then(|output| identifier(output, &completion.output));
+    told.or_else(|| identifier(&spec.input, &completion.input))
+}
+
+/// What an object says for the user, where the spec has an identifier there and it looks like one.
+fn identifier<'a>(params: &Params, object: &'a Object) -> Option<&'a str> {
+    let is_id = |param: &&concert_rules::spec::Param| &*param.name == USER && matches!(param.kind, ValueType::Id(_));
+    params.params.iter().find(is_id)?;
+    let id = object.get(USER).and_then(Value::as_str)?;
+    let is_plain = (1..=ID_MAX_BYTES).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    is_plain.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(input: Value, output: Value) -> (&'static str, Option<String>) {
+        let spec = "concept C [User]\npurpose x\nactions\n    act (user: User, word: Secret) : (user: User)\n    act (user: User, word: Secret) : (error: String)\n";
+        let spec = concert_rules::concept::parse_one("C.concept", spec).unwrap();
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let completion = Completion {
+            input: object(input),
+            output: object(output),
+        };
+        let action = spec.actions.first().unwrap();
+        (
+            outcome(Some(action), &completion),
+            user(action, &completion).map(str::to_owned),
+        )
+    }
+
+    #[test]
+    fn the_outcome_is_told_and_of_the_rest_an_identifier_at_most() {
+        let input = || json!({ "user": "u-1", "word": "hunter22" });
+        assert_eq!(
+            told(input(), json!({ "user": "u-2" })),
+            ("success", Some("u-2".to_owned()))
+        );
+        assert_eq!(
+            told(input(), json!({ "error": "no" })),
+            ("refused", Some("u-1".to_owned()))
+        );
+        assert_eq!(
+            told(input(), Value::Object(Fault::Throttled.output("later"))),
+            ("throttled", Some("u-1".to_owned()))
+        );
+        for no_id in [
+            json!("my password is hunter22"),
+            json!(5),
+            json!("x".repeat(65)),
+            json!(""),
+        ] {
+            let (_, user) = told(json!({ "user": no_id, "word": "x" }), json!({ "error": "no" }));
+            assert_eq!(user, None);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+use clap::{Args as _, FromArgMatches as _};
+use concert_local_servers::Throwaway;
+use concert_store::StoreArgs;
+use concert_wire::id::FlowId;
+use mongodb::bson::Bson;
+use uuid::Uuid;
+
+use super::*;
+
+/// The limits as they are without a word of anyone.
+pub(crate) fn login_args() -> LoginArgs {
+    let matches = LoginArgs::augment_args(clap::Command::new("x")).get_matches_from(["x"]);
+    LoginArgs::from_arg_matches(&matches).unwrap()
+}
+
+/// A database that ends with the servers.
+pub(crate) async fn database() -> (Throwaway, Database) {
+    let servers = Throwaway::start(&concert_tests::binaries::servers()).await.unwrap();
+    let store = StoreArgs {
+        mongodb_uri: servers.mongo.uri(),
+        database_prefix: "test".to_owned(),
+        database_connections: 64,
+    };
+    let database = concert_store::connect(&store, "Profile").await.unwrap();
+    (servers, database)
+}
+
+pub(crate) fn action() -> ActionId {
+    FlowId::new(Uuid::now_v7()).root()
+}
+
+pub(crate) fn client(number: usize) -> Option<ClientTag> {
+    Some(format!("{number:022}").parse().unwrap())
+}
+
+fn attempt(name: &str, client: Option<ClientTag>) -> Attempt {
+    Attempt {
+        action: action(),
+        account: AccountKey::of(name),
+        client,
+    }
+}
+
+fn later(now: DateTime, seconds: u64) -> DateTime {
+    now.saturating_add_duration(Duration::from_secs(seconds))
+}
+
+/// What came of an attempt that was taken to its end.
+#[derive(Debug, PartialEq)]
+enum Came {
+    Failed,
+    Succeeded,
+    Before,
+    Throttled,
+}
+
+struct Bench {
+    attempts: Attempts,
+    _servers: Throwaway,
+}
+
+impl Bench {
+    async fn start(args: &LoginArgs) -> Self {
+        let (servers, database) = database().await;
+        Self {
+            attempts: Attempts::open(&database, args).await.unwrap(),
+            _servers: servers,
+        }
+    }
+
+    async fn take(&self, attempt: Attempt, is_right: bool, now: DateTime) -> Came {
+        let lease = Lease::by_hand();
+        match self.attempts.admit(attempt, now, &lease).await.unwrap() {
+            Admission::FailedBefore => Came::Before,
+            Admission::Throttled => Came::Throttled,
+            Admission::Admitted(admitted) if is_right => {
+                self.attempts.succeeded(admitted, now, &lease).await.unwrap();
+                Came::Succeeded
+            }
+            Admission::Admitted(admitted) => {
+                self.attempts.failed(admitted, now, &lease).await.unwrap();
+                Came::Failed
+            }
+        }
+    }
+
+    async fn fails(&self, name: &str, from: Option<ClientTag>, now: DateTime) -> Came {
+        self.take(attempt(name, from), false, now).await
+    }
+
+    async fn succeeds(&self, name: &str, from: Option<ClientTag>, now: DateTime) -> Came {
+        self.take(attempt(name, from), true, now).await
+    }
+
+    async fn documents(&self) -> Vec<Document> {
+        let all = self.attempts.collection.clone_with_type::<Document>();
+        let mut cursor = all.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
+        let mut found = Vec::new();
+        while cursor.advance().await.unwrap() {
+            found.push(cursor.deserialize_current().unwrap());
+        }
+        found
+    }
+}
+
+#[tokio::test]
+async fn a_failure_counts_once_however_often_it_is_delivered() {
+    let bench = Bench::start(&login_args()).await;
+    let now = DateTime::now();
+    let one = attempt("ada", client(1));
+    assert_eq!(bench.take(one.clone(), false, now).await, Came::Failed);
+    let counted = bench.documents().await;
+    assert_eq!(counted.len(), 2, "{counted:?}");
+    for seconds in [0, 1, 3600] {
+        assert_eq!(bench.take(one.clone(), true, later(now, seconds)).await, Came::Before);
+        bench.attempts.count(&one, now).await.unwrap();
+        assert_eq!(bench.documents().await, counted);
+    }
+    // The process ended between the two documents: the next delivery writes the other one.
+    let clients = bench.attempts.collection.clone_with_type::<Document>();
+    clients
+        .delete_one(doc! { "_id": counts::document_of(&client(1).unwrap()) })
+        .await
+        .unwrap();
+    assert_eq!(bench.take(one, false, later(now, 1)).await, Came::Before);
+    assert_eq!(bench.documents().await, counted);
+}
+
+#[tokio::test]
+async fn an_account_is_closed_to_strangers_for_a_while_and_never_to_those_it_knows() {
+    let bench = Bench::start(&login_args()).await;
+    let now = DateTime::now();
+    assert_eq!(bench.succeeds("ada", client(1), now).await, Came::Succeeded);
+    for number in 0..10 {
+        assert_eq!(
+            bench.fails("ada", client(100 + number), later(now, 1)).await,
+            Came::Failed
+        );
+    }
+    // Whatever they say, and wherever they are.
+    for from in [client(100), client(200), None] {
+        assert_eq!(
+            bench.succeeds("ada", from.clone(), later(now, 2)).await,
+            Came::Throttled
+        );
+        assert_eq!(bench.fails("ada", from, later(now, 2)).await, Came::Throttled);
+    }
+    // What is refused is not counted, so that the window ends where it would have ended.
+    assert_eq!(
+        bench.fails("ada", client(300), later(now, 15 * 60 + 2)).await,
+        Came::Failed
+    );
+    // Where she usually logs in she does, and has mistakes of her own.
+    for _ in 0..10 {
+        assert_eq!(bench.fails("ada", client(1), later(now, 3)).await, Came::Failed);
+    }
+    assert_eq!(bench.succeeds("ada", client(1), later(now, 3)).await, Came::Throttled);
+    assert_eq!(
+        bench.succeeds("ada", client(1), later(now, 15 * 60 + 4)).await,
+        Came::Succeeded
+    );
+    // Nobody else notices.
+    assert_eq!(bench.succeeds("bob", client(100), later(now, 2)).await, Came::Succeeded);
+}
+
+#[tokio::test]
+async fn the_long_window_bounds_what_patience_can_try() {
+    let args = LoginArgs {
+        login_account_failures: 10,
+        login_account_failures_long: 25,
+        ..login_args()
+    };
+    let bench = Bench::start(&args).await;
+    let now = DateTime::now();
+    let mut failed = 0;
+    // Twelve hours, a try every three minutes.
+    for minute in (0..12 * 60).step_by(3) {
+        let came = bench
+            .fails("ada", client(usize::try_from(minute).unwrap()), later(now, minute * 60))
+            .await;
+        failed += usize::from(came == Came::Failed);
+    }
+    assert_eq!(failed, 25);
+    assert_eq!(
+        bench.fails("ada", client(1), later(now, DAY_S + 60)).await,
+        Came::Failed
+    );
+}
+
+#[tokio::test]
+async fn a_client_is_bounded_over_all_accounts_and_a_success_of_its_own_does_not_help_it() {
+    let args = LoginArgs {
+        login_client_failures: 12,
+        ..login_args()
+    };
+    let bench = Bench::start(&args).await;
+    let now = DateTime::now();
+    for number in 0..12 {
+        assert_eq!(
+            bench.fails(&format!("victim{number}"), client(1), now).await,
+            Came::Failed
+        );
+        assert_eq!(bench.succeeds("mallory", client(2), now).await, Came::Succeeded);
+    }
+    assert_eq!(
+        bench.succeeds("mallory", client(1), later(now, 1)).await,
+        Came::Throttled
+    );
+    assert_eq!(
+        bench.succeeds("victim1", client(2), later(now, 1)).await,
+        Came::Succeeded
+    );
+    assert_eq!(
+        bench.succeeds("mallory", client(1), later(now, 15 * 60 + 1)).await,
+        Came::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn a_success_forgives_the_client_its_mistakes_and_otherwise_writes_nothing() {
+    let bench = Bench::start(&login_args()).await;
+    let now = DateTime::now();
+    for round in 0..3 {
+        for _ in 0..9 {
+            assert_eq!(bench.fails("ada", client(1), later(now, round)).await, Came::Failed);
+        }
+        assert_eq!(
+            bench.succeeds("ada", client(1), later(now, round)).await,
+            Came::Succeeded
+        );
+    }
+    let quiet = bench.documents().await;
+    assert_eq!(bench.succeeds("ada", client(1), later(now, 60)).await, Came::Succeeded);
+    assert_eq!(bench.documents().await, quiet, "nothing new, nothing written");
+    assert_eq!(
+        bench.succeeds("ada", client(1), later(now, DAY_S + 60)).await,
+        Came::Succeeded
+    );
+    assert_ne!(bench.documents().await, quiet, "seen again after a day");
+    // The failures of strangers are not hers to forgive.
+    for number in 0..10 {
+        bench.fails("ada", client(100 + number), later(now, DAY_S + 60)).await;
+    }
+    bench.succeeds("ada", client(1), later(now, DAY_S + 61)).await;
+    assert_eq!(
+        bench.fails("ada", client(200), later(now, DAY_S + 62)).await,
+        Came::Throttled
+    );
+    // And after a month without her she is a stranger herself.
+    let month = 31 * DAY_S;
+    for number in 0..10 {
+        bench
+            .fails("ada", client(300 + number), later(now, month + DAY_S))
+            .await;
+    }
+    assert_eq!(
+        bench.succeeds("ada", client(1), later(now, month + DAY_S + 120)).await,
+        Came::Throttled
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_once_do_not_slip_by_a_count_that_was_read_before_any_failed() {
+    let bench = Arc::new(Bench::start(&login_args()).await);
+    let now = DateTime::now();
+    let mut guesses = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let bench = bench.clone();
+        // From one place, and from many.
+        guesses.spawn(async move { bench.fails("ada", client(number / 30 * number), now).await });
+    }
+    let came = guesses.join_all().await;
+    assert_eq!(
+        came.iter().filter(|came| **came == Came::Failed).count(),
+        10,
+        "{came:?}"
+    );
+    assert_eq!(came.iter().filter(|came| **came == Came::Throttled).count(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_behind_a_guess_that_is_given_up_go_on() {
+    let args = LoginArgs {
+        login_account_failures: 1,
+        ..login_args()
+    };
+    let bench = Arc::new(Bench::start(&args).await);
+    let now = DateTime::now();
+    let lease = Lease::by_hand();
+    let first = bench
+        .attempts
+        .admit(attempt("ada", client(1)), now, &lease)
+        .await
+        .unwrap();
+    let second = {
+        let bench = bench.clone();
+        tokio::spawn(async move { bench.succeeds("ada", client(2), now).await })
+    };
+    // Somebody else is decided about meanwhile.
+    assert_eq!(bench.succeeds("bob", client(3), now).await, Came::Succeeded);
+    assert!(!second.is_finished());
+    drop(first);
+    assert_eq!(second.await.unwrap(), Came::Succeeded);
+}
+
+#[tokio::test]
+async fn what_is_kept_goes_by_itself_and_holds_no_name() {
+    let bench = Bench::start(&login_args()).await;
+    bench.fails("my password by mistake", client(1), DateTime::now()).await;
+    for document in bench.documents().await {
+        assert!(
+            matches!(document.get("purge_at"), Some(Bson::DateTime(_))),
+            "{document}"
+        );
+        assert!(!document.to_string().contains("mistake"), "{document}");
+    }
+    let indexes = bench.attempts.collection.list_index_names().await.unwrap();
+    assert!(indexes.iter().any(|name| name.starts_with("purge_at")), "{indexes:?}");
+}
+
+#[tokio::test]
+async fn a_limit_of_0_counts_nothing() {
+    let args = LoginArgs {
+        login_account_failures: 0,
+        login_client_failures: 0,
+        ..login_args()
+    };
+    let bench = Bench::start(&args).await;
+    for _ in 0..20 {
+        assert_eq!(bench.fails("ada", client(1), DateTime::now()).await, Came::Failed);
+    }
+    assert_eq!(bench.succeeds("ada", client(1), DateTime::now()).await, Came::Succeeded);
+    assert_eq!(bench.documents().await, Vec::<Document>::new());
+}
