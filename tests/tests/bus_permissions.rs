@@ -182,7 +182,8 @@ async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow:
             let concept = if user == "profile" { "Profile" } else { "Sessioning" };
             requests.push((
                 format!("bus.API.CONSUMER.MSG.NEXT.ACTIONS_{concept}.workers"),
-                "1".to_owned(),
+                // One that waits would take the worker's next message to nowhere, as it may with its own.
+                r#"{"batch":1,"no_wait":true}"#.to_owned(),
             ));
         }
         for answered_at in [

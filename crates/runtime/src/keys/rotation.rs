@@ -46,10 +46,10 @@ impl FromStr for Subject {
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ring(Purpose::Seal) => f.write_str("seal"),
-            Self::Ring(Purpose::Session) => f.write_str("session"),
-            Self::Ring(Purpose::Edge) => f.write_str("edge"),
-            Self::Bus(user) => write!(f, "nats/{user}"),
+            Self::Ring(Purpose::Seal) => f.pad("seal"),
+            Self::Ring(Purpose::Session) => f.pad("session"),
+            Self::Ring(Purpose::Edge) => f.pad("edge"),
+            Self::Bus(user) => f.pad(&format!("nats/{user}")),
         }
     }
 }
