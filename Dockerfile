@@ -7,7 +7,7 @@ RUN cargo build --release --locked --package concert --package concert-edge --pa
     && cp target/release/concert target/release/http-edge target/release/sync-router target/release/worker /out/
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --home-dir /app concert && mkdir -p /app /keys && chown concert /keys
+RUN useradd --system --uid 10001 --home-dir /app concert && cd / && mkdir -p app keys accounts hand-out/edge hand-out/router hand-out/profile hand-out/sessioning && chown -R concert keys accounts hand-out
 COPY --from=build /out/ /usr/local/bin/
 COPY concepts /app/concepts
 COPY syncs /app/syncs

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use concert_edge::EdgeArgs;
+use concert_edge::{EdgeArgs, PassthroughArgs};
 use concert_router::{RouterLimits, RulesArgs};
 use concert_runtime::bus::BusArgs;
 use concert_runtime::keys::KeyArgs;
@@ -18,6 +18,7 @@ use crate::bench::Kind;
 use crate::check::CheckArgs;
 use crate::dead::DeadArgs;
 use crate::graph::Format;
+use crate::keys::KeysArgs;
 
 /// Runs concepts in concert: independent services, declarative rules, durable flows.
 #[derive(Debug, Parser)]
@@ -41,8 +42,10 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Tells every mistake in specs and rules, before they run.
     Check(CheckArgs),
-    /// Makes the keys and the replica set where they are missing, and ends. For containers.
+    /// Makes what is missing: keys, the accounts of the NATS server, its streams, the replica set. For whoever does not use `concert up`.
     Setup(SetupArgs),
+    /// Lists and changes keys while everything runs.
+    Keys(KeysArgs),
     /// Ends with 0 when a worker, and an edge, answer. For health checks.
     Ready(ReadyArgs),
     /// Lists, shows, tries again and drops dead letters: messages that were given up.
@@ -60,6 +63,12 @@ pub(crate) struct UpArgs {
     /// A NATS server that is there already; without it one is started.
     #[arg(long, env = "NATS_URL", value_name = "URL")]
     pub(crate) nats_url: Option<String>,
+    /// A credentials file for that server.
+    #[arg(long, env = "NATS_CREDS", value_name = "FILE")]
+    pub(crate) nats_creds: Option<PathBuf>,
+    /// The certificates that that server's must follow from.
+    #[arg(long, env = "NATS_CA", value_name = "FILE")]
+    pub(crate) nats_ca: Option<PathBuf>,
     /// A MongoDB replica set that is there already; without it one is started.
     #[arg(long, env = "MONGODB_URI", value_name = "URI", hide_env_values = true)]
     pub(crate) mongodb_uri: Option<String>,
@@ -99,6 +108,13 @@ pub(crate) struct UpArgs {
     /// The form of a log line.
     #[arg(long, env = "CONCERT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+impl UpArgs {
+    /// Where the keys are.
+    pub(crate) fn keys_dir(&self) -> PathBuf {
+        self.data_dir.join("keys")
+    }
 }
 
 /// What `concert bench` is told.
@@ -152,11 +168,36 @@ pub(crate) struct ExplainArgs {
     pub(crate) rules: RulesArgs,
 }
 
+/// Who is on the bus.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AccessArgs {
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// The directory of the concept specs (`*.concept`), each of which has a user of its own on the bus.
+    #[arg(long, env = "CONCERT_CONCEPTS", default_value = "concepts", value_name = "DIR")]
+    pub(crate) concepts: PathBuf,
+    #[command(flatten)]
+    pub(crate) passthrough: PassthroughArgs,
+    /// Where the accounts of the NATS server are written, for its configuration to include; `nats/accounts.conf` below the keys if it is not given.
+    #[arg(long, env = "CONCERT_NATS_ACCOUNTS", value_name = "FILE")]
+    pub(crate) nats_accounts: Option<PathBuf>,
+    /// A directory in which each service gets a directory with a copy of the keys that it reads, and of no others.
+    #[arg(long, env = "CONCERT_HAND_OUT", value_name = "DIR")]
+    pub(crate) hand_out: Option<PathBuf>,
+}
+
 /// What `concert setup` is told.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SetupArgs {
     #[command(flatten)]
-    pub(crate) keys: KeyArgs,
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    #[command(flatten)]
+    pub(crate) log_limits: LogLimits,
+    /// Makes the streams on the bus, too, as the user `setup`.
+    #[arg(long)]
+    pub(crate) streams: bool,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     /// Makes the MongoDB server a replica set of one member, which the others reach at this host and port.
@@ -169,6 +210,9 @@ pub(crate) struct SetupArgs {
 pub(crate) struct ReadyArgs {
     #[command(flatten)]
     pub(crate) bus: BusArgs,
+    /// The data directory of `concert up`, whose operator asks if no key is given.
+    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
     /// The concept whose worker must answer.
     #[arg(long, value_name = "NAME")]
     pub(crate) concept: ConceptName,

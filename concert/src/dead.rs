@@ -3,6 +3,7 @@
 mod list;
 mod select;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -11,7 +12,7 @@ use concert_runtime::dead::{self, Kept, Retried};
 use concert_wire::envelope::{ERROR, encode};
 
 use self::select::{Filter, Selection};
-use crate::say;
+use crate::{access, say};
 
 /// What `concert dead` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,6 +21,9 @@ pub(crate) struct DeadArgs {
     command: DeadCommand,
     #[command(flatten)]
     bus: BusArgs,
+    /// The data directory of `concert up`, whose operator is asked if no key is given.
+    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
+    data_dir: PathBuf,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -64,7 +68,7 @@ enum DeadCommand {
 
 /// Does what it is told.
 pub(crate) async fn run(args: DeadArgs) -> anyhow::Result<()> {
-    let bus = Bus::connect(&args.bus, "concert-dead").await?;
+    let bus = Bus::connect_to_streams(&access::as_operator(args.bus, &args.data_dir), "concert-dead").await?;
     match args.command {
         DeadCommand::List { filter, limit, json } => list::list(&bus, &filter, limit, json).await,
         DeadCommand::Show { letter, json } => list::show(&select::one(&bus, &letter).await?, json),

@@ -1,5 +1,6 @@
 //! `concert`: the command line. Without a command it is `concert up`.
 
+mod access;
 mod bench;
 mod check;
 mod cli;
@@ -7,6 +8,7 @@ mod dead;
 mod explain;
 mod fmt;
 mod graph;
+mod keys;
 mod ready;
 mod say;
 mod setup;
@@ -28,6 +30,7 @@ async fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Setup(args) => setup::run(args).await,
+        Command::Keys(args) => keys::run(args),
         Command::Ready(args) => ready::run(args).await,
         Command::Dead(args) => Box::pin(dead::run(args)).await,
         Command::Fmt(args) => fmt::run(&args),

@@ -7,6 +7,7 @@ use concert_runtime::bus::Bus;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::access;
 use crate::cli::ReadyArgs;
 
 /// How long an answer may take.
@@ -20,7 +21,8 @@ pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
 }
 
 async fn ask(args: &ReadyArgs) -> anyhow::Result<()> {
-    let bus = Bus::connect(&args.bus, "concert-ready").await?;
+    let bus = access::as_operator(args.bus.clone(), &args.data_dir);
+    let bus = Bus::connect(&bus, "concert-ready").await?;
     bus.client
         .request(format!("$SRV.PING.{}", args.concept), "".into())
         .await

@@ -1,20 +1,61 @@
 //! `concert setup`: what must be there once before the processes start.
 
 use anyhow::Context as _;
+use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
+use concert_runtime::streams::{self, LogLimits};
+use concert_wire::REQUESTING;
+use concert_wire::access::{Access, User};
 
 use crate::cli::SetupArgs;
 use crate::say;
 
-/// Makes the keys, and the replica set if a host for it is given.
+/// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they are asked for.
 pub(crate) async fn run(args: SetupArgs) -> anyhow::Result<()> {
-    keys::make_missing(&args.keys.keys)?;
-    say::line(format_args!("keys: {}", args.keys.keys.display()));
+    let (keys_dir, accounts) = (&args.access.keys.keys, args.access.accounts_file());
+    let access = args.access.settle(true)?;
+    say::line(format_args!("keys: {}", keys_dir.display()));
+    say::line(format_args!("accounts of the NATS server: {}", accounts.display()));
     if let Some(host) = &args.replica_host {
-        concert_local_servers::initiate_replica_set(host)
+        concert_local_servers::initiate_replica_set(host, &uri_options(&args.store.mongodb_uri))
             .await
             .with_context(|| format!("{host} does not become a replica set"))?;
         say::line(format_args!("replica set: {host}"));
     }
+    if args.streams {
+        let mut bus = args.bus;
+        if bus.nats_creds.is_none() {
+            bus.nats_nkey = Some(keys::seeds_path(keys_dir, &User::Setup));
+        }
+        make_streams(&bus, &access, &args.log_limits).await?;
+        say::line(format_args!("streams: {}", access.concepts().len() + 1));
+    }
     Ok(())
+}
+
+/// The options of a MongoDB URI that tell how to encrypt, for a host that it may not name.
+fn uri_options(uri: &str) -> String {
+    let options = uri.split_once('?').map_or("", |(_, options)| options);
+    let tls = options.split('&').filter(|option| option.starts_with("tls"));
+    tls.collect::<Vec<_>>().join("&")
+}
+
+/// Makes everything that the parts find on the bus.
+pub(crate) async fn make_streams(bus: &BusArgs, access: &Access, limits: &LogLimits) -> anyhow::Result<()> {
+    let bus = Bus::connect_to_streams(bus, "concert-setup").await?;
+    let mut concepts = access.concepts().to_vec();
+    concepts.push(REQUESTING.parse()?);
+    Ok(streams::make_all(&bus, &concepts, limits).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_set_is_made_over_the_encryption_that_the_uri_tells() {
+        let uri = "mongodb://mongo:27017/?replicaSet=concert&tls=true&tlsCAFile=/keys/tls/ca.pem";
+        assert_eq!(uri_options(uri), "tls=true&tlsCAFile=/keys/tls/ca.pem");
+        assert_eq!(uri_options("mongodb://mongo:27017"), "");
+    }
 }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_runtime::process;
 use concert_runtime::telemetry::{self, LogArgs};
+use concert_runtime::{keys, process};
+use concert_wire::access::User;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::UpArgs;
-use crate::say;
+use crate::{access, say};
 
 /// What was started, for scripts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,12 +59,15 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     })?;
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
     let rules = concert_router::load(&args.rules)?;
+    let access = access::of(&args.rules.concepts, &args.edge.passthrough)?;
+    let keys_dir = args.keys_dir();
+    access::prepare(&access, &keys_dir, &access::accounts_file(&keys_dir))?;
     let mut stop = tokio::spawn(process::asked_to_stop());
     let mut servers = tokio::select! {
         servers = servers::start(&args) => servers?,
         _ = &mut stop => return Ok(()),
     };
-    let stack = match Box::pin(stack::start(&args, rules, &servers)).await {
+    let stack = match Box::pin(stack::start(&args, rules, &access, &servers)).await {
         Ok(stack) => stack,
         Err(error) => {
             servers.stop().await;
@@ -94,13 +98,32 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     }
 }
 
+/// What makes the `nats` command line an operator. Where it finds the server by itself, no URL is given: the next `concert up` would take it for one that is there already.
+fn operator(args: &UpArgs, servers: &servers::Servers) -> String {
+    if !servers.has_own_nats() {
+        return String::new();
+    }
+    let key = keys::seeds_path(&args.keys_dir(), &User::Operator);
+    let server = match args.nats_port {
+        DEFAULT_NATS_PORT => String::new(),
+        _ => format!(" --server {}", servers.nats_url()),
+    };
+    format!(
+        "\nFor the nats command line:\n  export NATS_NKEY={}\n  nats{server} sub 'done.>'",
+        key.display()
+    )
+}
+
+/// Where the `nats` command line looks for a server.
+const DEFAULT_NATS_PORT: u16 = 4222;
+
 fn greet(args: &UpArgs, stack: &stack::Stack, servers: &servers::Servers) {
     let api = format!("http://{}{}", stack.address(), args.edge.base);
     let post = |path: &str, body: &str| {
         format!("  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{body}'")
     };
     say::line(format_args!(
-        "\nConcert is running.\n\n  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n\nCtrl-C stops it.",
+        "\nConcert is running.\n\n  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n{operator}\n\nCtrl-C stops it.",
         nats = servers.nats_url(),
         mongo = servers.mongodb_uri(),
         data = args.data_dir.display(),
@@ -111,5 +134,6 @@ fn greet(args: &UpArgs, stack: &stack::Stack, servers: &servers::Servers) {
         ),
         login = post("/auth/login", r#"{"username":"ada","password":"correct horse"}"#),
         logout = post("/auth/logout", r#"{"session":"<the session of the login>"}"#),
+        operator = operator(args, servers),
     ));
 }

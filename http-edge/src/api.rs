@@ -15,7 +15,7 @@ use concert_runtime::{chaos_point, clock, nats};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
-use concert_wire::keyring::Keyring;
+use concert_wire::keyring::LiveKeyring;
 use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
 use concert_wire::subject::{self, CompletionSubject};
@@ -41,7 +41,7 @@ pub(crate) struct Api {
     pub(crate) routes: Routes,
     pub(crate) pending: Pending,
     pub(crate) sealer: Sealer,
-    pub(crate) keys: Keyring,
+    pub(crate) keys: LiveKeyring,
     pub(crate) limits: EdgeLimits,
     pub(crate) admission: Arc<Admission>,
     /// Room for bodies that are being read.
@@ -112,7 +112,17 @@ impl Api {
         };
         let body = body::fit(route, body)?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
-            Some(key) => idempotency::flow(&self.keys, clock::now_ms(), key.as_bytes(), path, &body)?,
+            Some(key) => {
+                idempotency::flow(
+                    &self.bus,
+                    &self.keys.now(),
+                    clock::now_ms(),
+                    key.as_bytes(),
+                    path,
+                    &body,
+                )
+                .await?
+            }
             None => clock::new_flow(),
         };
         // Not before: a body that comes slowly must not keep a place from others.

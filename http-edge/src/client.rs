@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, ValueEnum};
 use concert_wire::client::ClientTag;
-use concert_wire::keyring::Keyring;
+use concert_wire::keyring::LiveKeyring;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ipnet::IpNet;
 use sha2::Sha256;
@@ -60,20 +60,20 @@ impl FromStr for Proxies {
 /// Tells the clients of requests.
 pub(crate) struct Clients {
     args: ClientArgs,
-    keys: Keyring,
+    keys: LiveKeyring,
 }
 
 impl Clients {
-    pub(crate) fn new(args: &ClientArgs, keys: Keyring) -> Self {
+    pub(crate) fn new(args: &ClientArgs, keys: impl Into<LiveKeyring>) -> Self {
         Self {
             args: args.clone(),
-            keys,
+            keys: keys.into(),
         }
     }
 
     /// The tag of the client that sent a request.
     pub(crate) fn tag(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<ClientTag> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.keys.current().bytes()).ok()?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.keys.now().current().bytes()).ok()?;
         mac.update(b"client\0");
         match self.address(peer, headers) {
             IpAddr::V4(address) => mac.update(&address.octets()),
@@ -148,6 +148,7 @@ mod tests {
     use concert_wire::keyring::Key;
 
     use super::*;
+    use concert_wire::keyring::Keyring;
 
     fn clients(trusted: &[&str], forwarded_header: ForwardedHeader) -> Clients {
         let args = ClientArgs {

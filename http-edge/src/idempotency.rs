@@ -1,9 +1,11 @@
 //! Repeatable requests: the same `Idempotency-Key`, path and body on one UTC day are one flow.
 
+use concert_runtime::bus::Bus;
+use concert_runtime::log;
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
-use concert_wire::keyring::Keyring;
-use concert_wire::value;
+use concert_wire::keyring::{Key, Keyring};
+use concert_wire::{REQUEST, REQUESTING, subject, value};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
@@ -13,17 +15,42 @@ use crate::error::EdgeError;
 /// The longest key, in bytes.
 const KEY_MAX_BYTES: usize = 255;
 
-/// The flow of a repeatable request. It is made with the edge's key, so that a guessed `Idempotency-Key` opens nobody's answer: path and body must be known as well.
+/// The flow of a repeatable request: that of the first time, also if it was made under another of the edge's keys, or a new one under the current key.
 ///
 /// # Errors
-/// The key is empty, too long, or not visible ASCII.
-pub(crate) fn flow(keys: &Keyring, now_ms: u64, key: &[u8], path: &str, body: &Object) -> Result<FlowId, EdgeError> {
+/// The `Idempotency-Key` is empty, too long, or not visible ASCII; or the log cannot be asked for the first time, which is so while there are several keys only.
+pub(crate) async fn flow(
+    bus: &Bus,
+    keys: &Keyring,
+    now_ms: u64,
+    key: &[u8],
+    path: &str,
+    body: &Object,
+) -> Result<FlowId, EdgeError> {
+    let flow = flow_under(keys.current(), now_ms, key, path, body)?;
+    for other in keys.others() {
+        let before = flow_under(other, now_ms, key, path, body)?;
+        let root = subject::completion(before, REQUESTING, REQUEST, before.root());
+        match log::find(bus, &root).await {
+            Ok(Some(_)) => return Ok(before),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a repeatable request cannot be looked for");
+                return Err(EdgeError::Unavailable);
+            }
+        }
+    }
+    Ok(flow)
+}
+
+/// The flow under one key, without which a guessed `Idempotency-Key` opens nobody's answer: path and body must be known as well.
+fn flow_under(edge_key: &Key, now_ms: u64, key: &[u8], path: &str, body: &Object) -> Result<FlowId, EdgeError> {
     if key.is_empty() || key.len() > KEY_MAX_BYTES || !key.iter().all(u8::is_ascii_graphic) {
         return Err(EdgeError::BadRequest(format!(
             "Idempotency-Key must be 1 to {KEY_MAX_BYTES} visible ASCII characters"
         )));
     }
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(keys.current().bytes()) else {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(edge_key.bytes()) else {
         return Err(EdgeError::Unavailable);
     };
     for part in [
@@ -39,17 +66,16 @@ pub(crate) fn flow(keys: &Keyring, now_ms: u64, key: &[u8], path: &str, body: &O
 
 #[cfg(test)]
 mod tests {
-    use concert_wire::keyring::Key;
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn path_key_and_body_make_the_flow_and_the_order_of_keys_does_not() {
-        let keys = Keyring::parse(&Key::new("k1", [1; 64]).to_line()).unwrap();
+        let edge_key = Key::new("k1", [1; 64]);
         let flow_of = |key: &str, path: &str, body: Value| {
-            flow(
-                &keys,
+            flow_under(
+                &edge_key,
                 1_700_000_000_000,
                 key.as_bytes(),
                 path,

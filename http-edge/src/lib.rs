@@ -17,4 +17,5 @@ mod requesting;
 mod routes;
 mod server;
 
+pub use passthrough::{Inclusion, PassthroughArgs, Target};
 pub use server::{EdgeArgs, Running, StartError, run};

@@ -82,17 +82,26 @@ impl FromStr for Inclusion {
     }
 }
 
+impl PassthroughArgs {
+    /// The open actions; exclusions win.
+    pub fn open(&self) -> Vec<(ConceptName, ActionName)> {
+        let open = self.included().map(|Inclusion { target, .. }| target.clone());
+        open.map(|Target { concept, action }| (concept, action)).collect()
+    }
+
+    fn included(&self) -> impl Iterator<Item = &Inclusion> {
+        let excluded = |inclusion: &&Inclusion| !self.passthrough_except.contains(&inclusion.target);
+        self.passthrough.iter().filter(excluded)
+    }
+}
+
 /// The open actions, by path.
 pub(crate) struct Passthrough(BTreeMap<String, Target>);
 
 impl Passthrough {
     /// Exclusions win. What is open is said, with its reason.
     pub(crate) fn new(args: &PassthroughArgs) -> Self {
-        let open = args
-            .passthrough
-            .iter()
-            .filter(|inclusion| !args.passthrough_except.contains(&inclusion.target));
-        let named = open.map(|Inclusion { target, reason }| {
+        let named = args.included().map(|Inclusion { target, reason }| {
             tracing::warn!(concept = %target.concept, action = %target.action, reason, "open without a rule");
             (format!("/{}/{}", target.concept, target.action), target.clone())
         });

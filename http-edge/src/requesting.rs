@@ -8,7 +8,7 @@ use concert_runtime::nats::{CoreMessage, Error};
 use concert_runtime::process::Shutdown;
 use concert_wire::envelope::Completion;
 use concert_wire::subject::CompletionSubject;
-use concert_wire::{REQUESTING, RESPOND, header};
+use concert_wire::{REQUESTING, RESPOND, header, subject};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
@@ -39,7 +39,7 @@ pub(crate) fn concept() -> Result<Arc<Concept>, BadConcept> {
 /// Listens for responses and dead letters until shutdown.
 pub(crate) async fn listen(bus: &Bus, pending: Pending, shutdown: Shutdown) -> Result<(), Error> {
     let mut responses = bus.client.subscribe(format!("done.*.{REQUESTING}.{RESPOND}.*")).await?;
-    let mut dead = bus.client.subscribe("dead.>").await?;
+    let mut dead = bus.client.subscribe(subject::DEAD_NOTICES).await?;
     // Both must be heard before the first request is published.
     bus.client.flush().await?;
     tokio::spawn(async move {

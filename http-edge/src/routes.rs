@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use concert_runtime::bus::Bus;
-use concert_runtime::nats::kv::{Operation, Store};
 use concert_runtime::process::Shutdown;
-use concert_runtime::streams;
-use concert_wire::routes::{ROUTES_KEY, RouteTable};
-use futures_util::StreamExt as _;
+use concert_runtime::route_table;
+use concert_wire::routes::RouteTable;
 use tokio::sync::watch;
 
 /// The table in force; `None` until a router has published one.
@@ -38,17 +37,16 @@ pub(crate) fn watch(bus: Bus, shutdown: Shutdown) -> Routes {
 }
 
 async fn follow(bus: &Bus, sender: &watch::Sender<Option<Arc<RouteTable>>>) -> Result<(), String> {
-    let bucket: Store = streams::existing_bucket(bus).await.map_err(|error| error.to_string())?;
-    let mut changes = bucket
-        .watch_with_history(ROUTES_KEY)
-        .await
-        .map_err(|error| error.to_string())?;
-    while let Some(change) = changes.next().await {
-        let change = change.map_err(|error| error.to_string())?;
-        if change.operation != Operation::Put {
+    let mut watched = route_table::watch(bus).await.map_err(|error| error.to_string())?;
+    let mut in_force = Bytes::new();
+    loop {
+        let Some(text) = watched.next().await.map_err(|error| error.to_string())? else {
+            continue;
+        };
+        if text == in_force {
             continue;
         }
-        match serde_json::from_slice::<RouteTable>(&change.value) {
+        match serde_json::from_slice::<RouteTable>(&text) {
             Ok(table) => {
                 tracing::info!(version = %table.version, routes = table.routes.len(), "route table in force");
                 sender.send_replace(Some(Arc::new(table)));
@@ -56,6 +54,6 @@ async fn follow(bus: &Bus, sender: &watch::Sender<Option<Arc<RouteTable>>>) -> R
             // The table that is in force stays so.
             Err(error) => tracing::error!(%error, "a route table cannot be read"),
         }
+        in_force = text;
     }
-    Ok(())
 }

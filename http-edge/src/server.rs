@@ -179,8 +179,6 @@ pub async fn run(
 ) -> Result<Running, StartError> {
     let cookies = Cookies::new(&args.cookies, &args.cors_origin);
     let cors = cors(&args.cors_origin, cookies.is_some())?;
-    let sealer = Sealer::new(keys::load(keys_dir, Purpose::Seal)?);
-    let edge_keys = keys::load(keys_dir, Purpose::Edge)?;
     let failed = |source| StartError::Listen {
         address: args.listen,
         source,
@@ -189,6 +187,8 @@ pub async fn run(
     let address = listener.local_addr().map_err(failed)?;
     // What answers the open requests outlives the server.
     let behind = Shutdown::new();
+    let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &behind)?);
+    let edge_keys = keys::watch(keys_dir, Purpose::Edge, &behind)?;
     let pending = Pending::default();
     requesting::listen(&bus, pending.clone(), behind.clone())
         .await

@@ -1,6 +1,7 @@
 //! The whole system for tests: real servers, each part a process of its own, spoken to over HTTP and NATS as anyone would. No code of Concert is on the asking side.
 
 pub mod binaries;
+pub mod certificates;
 pub mod http;
 pub mod moody;
 pub mod raw_nats;

@@ -65,6 +65,7 @@ impl Moody {
         let start = {
             let starts = starts.clone();
             let mut command = system.command("moody-worker");
+            command.env("NATS_NKEY", system.seeds("moody"));
             command.arg("--cure").arg(&cure).stdout(Stdio::null());
             move || -> std::io::Result<Child> {
                 starts.fetch_add(1, Ordering::Relaxed);

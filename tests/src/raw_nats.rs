@@ -1,6 +1,9 @@
 //! The bus in the NATS protocol itself, for messages that no client library would send.
 
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -12,23 +15,30 @@ pub struct RawNats {
 }
 
 impl RawNats {
-    /// Connects to `nats://[user:password@]host:port`.
+    /// Connects to `nats://host:port` with the seed of a user's key.
     ///
     /// # Errors
     /// No connection.
-    pub async fn connect(url: &str) -> anyhow::Result<Self> {
+    pub async fn connect(url: &str, seed: &str) -> anyhow::Result<Self> {
         let address = url.strip_prefix("nats://").context("no NATS URL")?;
-        let (credentials, address) = address.rsplit_once('@').unwrap_or(("", address));
         let (from, to) = TcpStream::connect(address).await?.into_split();
         let mut client = Self {
             from: BufReader::new(from),
             to,
         };
-        let login = match credentials.split_once(':') {
-            Some((user, password)) => format!(r#","user":"{user}","pass":"{password}""#),
-            None => String::new(),
-        };
-        let hello = format!("CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":false{login}}}\r\n");
+        let mut greeting = String::new();
+        client.from.read_line(&mut greeting).await?;
+        let info: Value = serde_json::from_str(greeting.trim_start_matches("INFO").trim())?;
+        let nonce = info.get("nonce").and_then(Value::as_str).context("no nonce")?;
+        let pair = nkeys::KeyPair::from_seed(seed.trim())?;
+        let hello = json!({
+            "verbose": false,
+            "headers": true,
+            "no_responders": false,
+            "nkey": pair.public_key(),
+            "sig": URL_SAFE_NO_PAD.encode(pair.sign(nonce.as_bytes())?),
+        });
+        let hello = format!("CONNECT {hello}\r\n");
         client.to.write_all(hello.as_bytes()).await?;
         client.settled().await?;
         Ok(client)

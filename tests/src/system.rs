@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::HeaderMap;
-use concert_local_servers::{Port, Throwaway};
+use concert_local_servers::{Certificate, Port, Throwaway};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::RawNats;
 use crate::binaries;
 use crate::http::{self, Answer};
 
@@ -40,8 +41,33 @@ pub struct System {
     /// Where the edges listen. The ports are kept, so that they are there for a restart.
     ports: Vec<Port>,
     binaries: PathBuf,
+    keys: PathBuf,
     settings: Vec<(&'static str, String)>,
     running: BTreeMap<(Part, usize), Child>,
+}
+
+fn command(binaries: &Path, program: &str, settings: &[(&'static str, String)]) -> Command {
+    let mut command = Command::new(binaries.join(program));
+    command
+        .current_dir(binaries::root())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    // Tests read what processes say.
+    command
+        .env("NO_COLOR", "1")
+        .envs(settings.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// Runs a command to its good end; what it says.
+async fn finished(command: &mut Command) -> anyhow::Result<String> {
+    let done = command.output().await?;
+    ensure!(
+        done.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 /// How long anything may take to come about.
@@ -61,32 +87,51 @@ impl System {
     /// # Errors
     /// Something is missing or does not start.
     pub async fn with(settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
+        Self::encrypted(settings, None).await
+    }
+
+    /// Starts everything with further settings, on servers that encrypt if they have a certificate to show.
+    ///
+    /// # Errors
+    /// Something is missing or does not start.
+    pub async fn encrypted(
+        settings: &[(&'static str, &str)],
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<Self> {
         let binaries = binaries::dir().await?.to_owned();
-        let servers = Throwaway::start(&binaries::servers()).await?;
-        let ports = vec![Port::free().context("no free port")?];
-        let keys = servers.dir().join("keys");
+        let dir = tempfile::tempdir()?;
+        let keys = dir.path().join("keys");
+        let operator = keys.join("nats").join("operator.nk");
         let mut all = vec![
-            ("NATS_URL", servers.nats.url()),
-            ("MONGODB_URI", servers.mongo.uri()),
             ("CONCERT_KEYS", keys.display().to_string()),
+            ("NATS_NKEY", operator.display().to_string()),
             ("CONCERT_ARGON2_MEMORY_KIB", "64".to_owned()),
             ("CONCERT_ARGON2_PASSES", "1".to_owned()),
             ("CONCERT_LOG", "info".to_owned()),
         ];
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        // The keys first: the server must know the users when it starts.
+        finished(command(&binaries, "concert", &all).arg("setup")).await?;
+        let accounts = keys.join("nats").join("accounts.conf");
+        let servers = Throwaway::start_in(&binaries::servers(), dir, |nats, mongo| {
+            nats.accounts = Some(accounts);
+            if let Some(certificate) = certificate {
+                nats.tls = Some(certificate.clone());
+                mongo.tls = Some(certificate.clone());
+            }
+        })
+        .await?;
+        all.push(("NATS_URL", servers.nats.url()));
+        all.push(("MONGODB_URI", servers.mongo.uri()));
         let mut system = Self {
             servers,
-            ports,
+            ports: vec![Port::free().context("no free port")?],
             binaries,
+            keys,
             settings: all,
             running: BTreeMap::new(),
         };
-        let setup = system.command("concert").arg("setup").output().await?;
-        ensure!(
-            setup.status.success(),
-            "concert setup: {}",
-            String::from_utf8_lossy(&setup.stderr)
-        );
+        finished(system.command("concert").args(["setup", "--streams"])).await?;
         for part in PARTS {
             system.start_part(part)?;
         }
@@ -96,13 +141,12 @@ impl System {
 
     /// A program of the project, with the system's settings.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.binaries.join(program));
-        command
-            .current_dir(binaries::root())
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
-        command
+        command(&self.binaries, program, &self.settings)
+    }
+
+    /// The file with the seed of a user of the bus.
+    pub fn seeds(&self, user: &str) -> PathBuf {
+        self.keys.join("nats").join(format!("{user}.nk"))
     }
 
     /// Starts one process.
@@ -125,6 +169,7 @@ impl System {
             Part::Sessioning => ("worker", &["sessioning"]),
         };
         let mut command = self.command(program);
+        command.env("NATS_NKEY", self.seeds(&format!("{part:?}").to_lowercase()));
         if part == Part::Edge {
             while self.ports.len() <= number {
                 self.ports.push(Port::free().context("no free port")?);
@@ -258,12 +303,34 @@ impl System {
             .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// A bare NATS client.
+    /// A bare NATS client that may do anything, forge included: it has the key of who makes the streams.
     ///
     /// # Errors
     /// No connection.
     pub async fn nats(&self) -> anyhow::Result<async_nats::Client> {
-        Ok(async_nats::connect(self.servers.nats.url()).await?)
+        self.nats_as("setup").await
+    }
+
+    /// A bare NATS client with the key of a user.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn nats_as(&self, user: &str) -> anyhow::Result<async_nats::Client> {
+        let seed = std::fs::read_to_string(self.seeds(user))?;
+        let mut options = async_nats::ConnectOptions::with_nkey(seed.lines().next().unwrap_or_default().to_owned());
+        if let Some((_, ca)) = self.settings.iter().find(|(name, _)| *name == "NATS_CA") {
+            options = options.add_root_certificates(ca.into()).require_tls(true);
+        }
+        Ok(options.connect(self.servers.nats.url()).await?)
+    }
+
+    /// As [`nats`](Self::nats), in the protocol itself.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn raw_nats(&self) -> anyhow::Result<RawNats> {
+        let seed = std::fs::read_to_string(self.seeds("setup"))?;
+        RawNats::connect(&self.servers.nats.url(), &seed).await
     }
 
     /// A bare MongoDB client's view of a concept's database.

@@ -117,7 +117,7 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
     assert_eq!(done.len(), 1 + innocent.len());
     let given_up = system.header_values("DEAD", "dead.>", "Concert-Action").await?;
     assert_eq!(given_up, [poison.to_string()]);
-    let notes = system.subjects("KV_concert", "$KV.concert.last-attempt.>").await?;
+    let notes = system.subjects("KV_concert_Moody", "$KV.concert_Moody.>").await?;
     assert!(notes.is_empty(), "{notes:?}");
 
     worker.cure()?;

@@ -1,6 +1,6 @@
 //! Messages that the NATS client cannot read are put aside, and hold nothing up.
 
-use concert_tests::{Part, RawNats, System};
+use concert_tests::{Part, System};
 use uuid::Uuid;
 
 const PASSWORD: &str = "Correct-Horse-Battery-9";
@@ -29,7 +29,7 @@ async fn reason(system: &System, concept: &str, id: Uuid) -> anyhow::Result<Stri
 async fn what_cannot_be_read_is_put_aside_and_holds_nothing_up() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
-    let mut nats = RawNats::connect(&system.servers.nats.url()).await?;
+    let mut nats = system.raw_nats().await?;
     for block in MALFORMED {
         let (asked, done) = (Uuid::now_v7(), Uuid::now_v7());
         let body = br#"{"username":"ada","password":"Secret-In-A-Bad-Message"}"#;
@@ -63,7 +63,7 @@ async fn what_cannot_be_read_is_put_aside_and_holds_nothing_up() -> anyhow::Resu
 async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_start() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.account("ada", PASSWORD).await?;
-    let mut nats = RawNats::connect(&system.servers.nats.url()).await?;
+    let mut nats = system.raw_nats().await?;
     let id = Uuid::now_v7();
     let block = b"NATS/1.0\r\nConcert-Sync: a\rb\r\n\r\n";
     nats.publish(

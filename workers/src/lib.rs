@@ -34,6 +34,14 @@ impl Name {
             Self::Sessioning => concert_sessioning::NAME,
         }
     }
+
+    /// The keys that a worker of a concept reads; every one reads those that open secrets.
+    pub fn keys_of(concept: &str) -> &'static [Purpose] {
+        match Self::ALL.into_iter().find(|name| name.concept() == concept) {
+            Some(Self::Sessioning) => &[Purpose::Seal, Purpose::Session],
+            Some(Self::Profile) | None => &[Purpose::Seal],
+        }
+    }
 }
 
 /// What the workers are told.
@@ -83,13 +91,13 @@ pub async fn run(
     log: &LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let sealer = Sealer::new(keys::load(keys_dir, Purpose::Seal)?);
+    let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &shutdown)?);
     let database = concert_store::connect(store, name.concept()).await?;
     let retention = Retention::of_log(Duration::from_secs(log.log_max_age_hours * 3600));
     let concept = match name {
         Name::Profile => concert_profile::concept(&database, &args.profile, retention).await?,
         Name::Sessioning => {
-            let keys = keys::load(keys_dir, Purpose::Session)?;
+            let keys = keys::watch(keys_dir, Purpose::Session, &shutdown)?;
             concert_sessioning::concept(&database, &args.sessions, keys, retention).await?
         }
     };

@@ -55,10 +55,7 @@ async fn run(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figu
         log_keep_seconds: 600,
         stream_replicas: 1,
     };
-    let args = BusArgs {
-        nats_url: url.to_owned(),
-        nats_creds: None,
-    };
+    let args = BusArgs::at(url);
     let mut stations = JoinSet::new();
     let log_bus = Bus::connect(&args, "bench-router").await?;
     streams::log(&log_bus, &limits).await?;

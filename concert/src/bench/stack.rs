@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::process::{Memory, Watched};
+use crate::access;
 use crate::cli::BenchArgs;
 use crate::up::Started;
 
@@ -78,14 +79,8 @@ impl BenchStack {
             watch("nats-server", started.nats_pid),
             watch("mongod", started.mongod_pid),
         ];
-        let bus = Bus::connect(
-            &BusArgs {
-                nats_url: started.nats_url.clone(),
-                nats_creds: None,
-            },
-            "bench",
-        )
-        .await?;
+        let operator = access::as_operator(BusArgs::at(&started.nats_url), &dir.path().join("data"));
+        let bus = Bus::connect_to_streams(&operator, "bench").await?;
         Ok(Self {
             child,
             watched: watched.into_iter().flatten().collect(),

@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use concert_local_servers::{
     Binaries, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Progress, find_or_fetch,
 };
+use concert_wire::access::BUS;
 
 use crate::cli::UpArgs;
-use crate::say;
+use crate::{access, say};
 
 /// Both servers.
 pub(crate) struct Servers {
@@ -30,6 +31,7 @@ pub(crate) async fn start(args: &UpArgs) -> anyhow::Result<Servers> {
             args.data_dir.display()
         )
     })?;
+    adopt_streams(&args.data_dir.join("nats"))?;
     let needed = args.nats_url.is_none() || args.mongodb_uri.is_none();
     let binaries = if needed { Some(find(args).await?) } else { None };
     let nats = async {
@@ -80,12 +82,25 @@ pub(crate) async fn start(args: &UpArgs) -> anyhow::Result<Servers> {
     })
 }
 
+/// Streams of a time when the server had no accounts are found in the account that they are in now.
+fn adopt_streams(nats: &Path) -> anyhow::Result<()> {
+    let streams = nats.join("jetstream");
+    let (before, now) = (streams.join("$G"), streams.join(BUS));
+    if before.exists() && !now.exists() {
+        std::fs::rename(&before, &now)
+            .with_context(|| format!("{} cannot become {}", before.display(), now.display()))?;
+    }
+    Ok(())
+}
+
 fn nats_options(args: &UpArgs, logs: &Path) -> NatsOptions {
     NatsOptions {
         data_dir: args.data_dir.join("nats"),
         log_file: logs.join("nats-server.log"),
         port: args.nats_port,
         sync_interval: args.sync_interval.clone(),
+        accounts: Some(access::accounts_file(&args.keys_dir())),
+        tls: None,
     }
 }
 
@@ -155,6 +170,11 @@ fn tell(progress: &Progress, shown: &Mutex<u64>) {
 }
 
 impl Servers {
+    /// Whether the NATS server was started here, and knows the users that it was started for.
+    pub(crate) fn has_own_nats(&self) -> bool {
+        self.nats.is_some()
+    }
+
     /// Where NATS is.
     pub(crate) fn nats_url(&self) -> &str {
         &self.nats_url

@@ -10,10 +10,12 @@ use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::process::Shutdown;
 use concert_store::StoreArgs;
+use concert_wire::access::{Access, User};
 use concert_workers::Name;
 
 use super::servers::Servers;
 use crate::cli::UpArgs;
+use crate::setup;
 
 /// What runs, in the order in which it must stop: first the edge, while the others still answer its requests.
 pub(crate) struct Stack {
@@ -30,11 +32,17 @@ pub(crate) struct Stack {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts everything; when this returns, requests are answered.
-pub(crate) async fn start(args: &UpArgs, rules: Rules, servers: &Servers) -> anyhow::Result<Stack> {
-    let keys_dir = args.data_dir.join("keys");
-    keys::make_missing(&keys_dir)?;
+pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers: &Servers) -> anyhow::Result<Stack> {
+    let keys_dir = args.keys_dir();
+    if servers.has_own_nats() {
+        let setup = bus_args(args, servers, &User::Setup);
+        setup::make_streams(&setup, access, &args.log_limits).await?;
+    }
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
-    let (router_bus, edge_bus) = tokio::try_join!(connect(servers, "sync-router"), connect(servers, "http-edge"))?;
+    let (router_bus, edge_bus) = tokio::try_join!(
+        connect(args, servers, &User::Router, "sync-router"),
+        connect(args, servers, &User::Edge, "http-edge")
+    )?;
     let mut buses = vec![router_bus.clone(), edge_bus.clone()];
     let router = concert_router::run(
         router_bus,
@@ -72,12 +80,20 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, servers: &Servers) -> any
     })
 }
 
-async fn connect(servers: &Servers, name: &str) -> anyhow::Result<Bus> {
-    let args = BusArgs {
-        nats_url: servers.nats_url().to_owned(),
-        nats_creds: None,
-    };
-    Bus::connect(&args, name)
+/// How a user gets to the bus. A server that was there already knows nothing of our users, and lets everybody do what its credentials say.
+fn bus_args(args: &UpArgs, servers: &Servers, user: &User) -> BusArgs {
+    let mut bus = BusArgs::at(servers.nats_url());
+    if servers.has_own_nats() {
+        bus.nats_nkey = Some(keys::seeds_path(&args.keys_dir(), user));
+    } else {
+        bus.nats_creds.clone_from(&args.nats_creds);
+        bus.nats_ca.clone_from(&args.nats_ca);
+    }
+    bus
+}
+
+async fn connect(args: &UpArgs, servers: &Servers, user: &User, name: &str) -> anyhow::Result<Bus> {
+    Bus::connect(&bus_args(args, servers, user), name)
         .await
         .with_context(|| format!("{name} cannot start"))
 }
@@ -89,7 +105,8 @@ async fn start_worker(
     keys_dir: PathBuf,
     shutdown: Shutdown,
 ) -> anyhow::Result<(concert_host::Running, Bus)> {
-    let bus = connect(servers, name.concept()).await?;
+    let user = User::Worker(name.concept().parse()?);
+    let bus = connect(args, servers, &user, name.concept()).await?;
     let store = StoreArgs {
         mongodb_uri: servers.mongodb_uri().to_owned(),
         database_prefix: "concert".to_owned(),

@@ -60,6 +60,12 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
+    /// Sends the signal at which a server reads its configuration again.
+    pub(crate) fn hang_up(&self) {
+        // One that has ended reads it when it is started again.
+        kill_process(self.server, Signal::HUP).unwrap_or_default();
+    }
+
     pub(crate) async fn start(
         program: Program,
         binary: &Path,

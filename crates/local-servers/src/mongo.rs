@@ -8,10 +8,10 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
-use crate::StartError;
 use crate::binaries::Program;
 use crate::guardian::{Exited, Guarded, alive};
 use crate::port::Port;
+use crate::{Certificate, StartError};
 
 /// How a MongoDB server is started.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct MongoOptions {
     pub port: u16,
     /// The memory of its cache, in gigabytes.
     pub cache_gb: f32,
+    /// Encrypted connections, and no others.
+    pub tls: Option<Certificate>,
 }
 
 impl MongoOptions {
@@ -34,6 +36,7 @@ impl MongoOptions {
             log_file: dir.join("mongod.log"),
             port: 0,
             cache_gb: 0.25,
+            tls: None,
         }
     }
 }
@@ -74,7 +77,7 @@ impl MongoServer {
 
     /// Where it listens. The connection is a direct one: the only member needs not be searched for.
     pub fn uri(&self) -> String {
-        uri(&host(self.options.port))
+        uri(&host(self.options.port), self.options.tls.as_ref())
     }
 
     /// Its process id.
@@ -111,16 +114,20 @@ fn host(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-fn uri(host: &str) -> String {
-    format!("mongodb://{host}/?directConnection=true")
+fn uri(host: &str, tls: Option<&Certificate>) -> String {
+    let tls = tls.map(|tls| format!("&tls=true&tlsCAFile={}", tls.ca.display()));
+    format!("mongodb://{host}/?directConnection=true{}", tls.unwrap_or_default())
 }
 
 /// Makes the server at `host` (name and port, as the other processes reach it) a replica set of one, and waits until it takes writes.
 ///
+/// `options` are further ones of the connection's URI, such as `tls=true&tlsCAFile=ca.pem`.
+///
 /// # Errors
 /// It does not within a minute and a half.
-pub async fn initiate_replica_set(host: &str) -> Result<(), Error> {
-    let admin = admin(host).await?;
+pub async fn initiate_replica_set(host: &str, options: &str) -> Result<(), Error> {
+    let separator = if options.is_empty() { "" } else { "&" };
+    let admin = admin(&format!("{}{separator}{options}", uri(host, None))).await?;
     let began = tokio::time::Instant::now();
     loop {
         match make_writable(&admin, host).await {
@@ -168,10 +175,16 @@ async fn launch(binary: &Path, options: &MongoOptions) -> Result<Guarded, StartE
         "diagnosticDataCollectionEnabled=false",
         "--nounixsocket",
     ];
-    let mut guarded = Guarded::start(PROGRAM, binary, &args.map(str::to_owned), &options.log_file).await?;
+    let mut args = args.map(str::to_owned).to_vec();
+    if let Some(Certificate { file, ca }) = &options.tls {
+        args.extend(["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates"].map(str::to_owned));
+        args.extend(["--tlsCertificateKeyFile".to_owned(), file.display().to_string()]);
+        args.extend(["--tlsCAFile".to_owned(), ca.display().to_string()]);
+    }
+    let mut guarded = Guarded::start(PROGRAM, binary, &args, &options.log_file).await?;
     let began = tokio::time::Instant::now();
     let host = host(options.port);
-    let admin = match admin(&host).await {
+    let admin = match admin(&uri(&host, options.tls.as_ref())).await {
         Ok(admin) => admin,
         Err(error) => return Err(not_ready(&mut guarded, options, &error).await),
     };
@@ -205,8 +218,8 @@ fn absolute(path: &Path) -> std::io::Result<String> {
     std::path::absolute(path).map(|path| path.display().to_string())
 }
 
-async fn admin(host: &str) -> Result<Database, Error> {
-    let mut options = ClientOptions::parse(uri(host)).await?;
+async fn admin(uri: &str) -> Result<Database, Error> {
+    let mut options = ClientOptions::parse(uri).await?;
     options.server_selection_timeout = Some(Duration::from_millis(500));
     options.connect_timeout = Some(Duration::from_millis(500));
     Ok(Client::with_options(options)?.database("admin"))

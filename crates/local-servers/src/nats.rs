@@ -1,5 +1,6 @@
 //! `nats-server` on loopback, with JetStream.
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,10 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::StartError;
 use crate::binaries::Program;
 use crate::guardian::{Exited, Guarded, alive};
 use crate::port::Port;
+use crate::{Certificate, StartError};
 
 /// How a NATS server is started.
 #[derive(Debug, Clone)]
@@ -23,6 +24,10 @@ pub struct NatsOptions {
     pub port: u16,
     /// How often it brings its files to the disk: `always`, or an interval.
     pub sync_interval: String,
+    /// A file with the block `accounts` of its configuration; without it anybody may do anything.
+    pub accounts: Option<PathBuf>,
+    /// Encrypted connections, and no others.
+    pub tls: Option<Certificate>,
 }
 
 impl NatsOptions {
@@ -33,6 +38,8 @@ impl NatsOptions {
             log_file: dir.join("nats-server.log"),
             port: 0,
             sync_interval: "1s".to_owned(),
+            accounts: None,
+            tls: None,
         }
     }
 }
@@ -73,12 +80,18 @@ impl NatsServer {
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.options.port)
+        let scheme = if self.options.tls.is_some() { "tls" } else { "nats" };
+        format!("{scheme}://127.0.0.1:{}", self.options.port)
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.guarded.pid()
+    }
+
+    /// Makes it read its configuration again; connections of users that are there still go on.
+    pub fn reload(&self) {
+        self.guarded.hang_up();
     }
 
     /// Ends when the server does.
@@ -120,12 +133,16 @@ async fn launch(binary: &Path, options: &NatsOptions) -> Result<Guarded, StartEr
         });
     }
     let config_file = options.data_dir.join("nats-server.conf");
-    std::fs::write(&config_file, config(options, &pid_file)).map_err(failed)?;
+    // What it includes is found from where it stands.
+    let config_file = std::path::absolute(config_file).map_err(failed)?;
+    let config = config(options, &pid_file, &config_file).map_err(failed)?;
+    std::fs::write(&config_file, config).map_err(failed)?;
     let args = ["-c".to_owned(), config_file.display().to_string()];
     let mut guarded = Guarded::start(PROGRAM, binary, &args, &options.log_file).await?;
     let began = tokio::time::Instant::now();
     loop {
-        let Err(why) = is_ready(options.port).await else {
+        let is_closed = options.accounts.is_some() || options.tls.is_some();
+        let Err(why) = is_ready(options.port, is_closed).await else {
             return Ok(guarded);
         };
         if let Some(status) = guarded.ended() {
@@ -152,21 +169,47 @@ fn quoted(path: &Path) -> String {
     )
 }
 
-fn config(options: &NatsOptions, pid_file: &Path) -> String {
-    format!(
+fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io::Result<String> {
+    let mut config = format!(
         "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\nmax_payload: {MAX_PAYLOAD}\njetstream {{\n  store_dir: {store}\n  sync_interval: {sync}\n}}\n",
         port = options.port,
         pid = quoted(pid_file),
         store = quoted(&options.data_dir),
         sync = options.sync_interval,
-    )
+    );
+    if let Some(accounts) = &options.accounts {
+        // The server takes every path for one below the directory of this file, so the way goes up to the root first.
+        let up = "../".repeat(config_file.components().count().saturating_sub(2));
+        let down = std::path::absolute(accounts)?;
+        let down = down.strip_prefix("/").unwrap_or(&down);
+        writeln!(config, "include {}", quoted(&Path::new(&up).join(down))).map_err(std::io::Error::other)?;
+    }
+    if let Some(Certificate { file, ca }) = &options.tls {
+        let file = quoted(&std::path::absolute(file)?);
+        let ca = quoted(&std::path::absolute(ca)?);
+        writeln!(
+            config,
+            "tls {{\n  cert_file: {file}\n  key_file: {file}\n  ca_file: {ca}\n}}"
+        )
+        .map_err(std::io::Error::other)?;
+    }
+    Ok(config)
 }
 
-/// Asks JetStream for its state, in the client protocol.
-async fn is_ready(port: u16) -> std::io::Result<()> {
+/// Asks JetStream for its state, in the client protocol. A closed server answers nobody; it greets when its streams are there, and says that it has JetStream.
+async fn is_ready(port: u16, is_closed: bool) -> std::io::Result<()> {
     let ask = async {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
         let mut stream = BufReader::new(stream);
+        if is_closed {
+            let mut hello = String::new();
+            stream.read_line(&mut hello).await?;
+            return if hello.starts_with("INFO ") && hello.contains("\"jetstream\":true") {
+                Ok(())
+            } else {
+                Err(std::io::Error::other("it does not say that it has JetStream"))
+            };
+        }
         stream.write_all(b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB ready 1\r\nPUB $JS.API.INFO ready 0\r\n\r\n").await?;
         let mut line = String::new();
         loop {

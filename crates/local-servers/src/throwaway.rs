@@ -37,9 +37,22 @@ impl Throwaway {
     /// # Errors
     /// See [`ThrowawayError`]. A server that is missing is an error, never a reason to skip a test.
     pub async fn start(options: &FindOptions) -> Result<Self, ThrowawayError> {
-        let Binaries { nats_server, mongod } = find_or_fetch(options, &|_| {}).await?;
         let dir = tempfile::tempdir().map_err(ThrowawayError::Dir)?;
-        let (nats_options, mongo_options) = (NatsOptions::new(dir.path()), MongoOptions::new(dir.path()));
+        Self::start_in(options, dir, |_, _| {}).await
+    }
+
+    /// Starts both with their files in a directory, and with further options.
+    ///
+    /// # Errors
+    /// See [`ThrowawayError`].
+    pub async fn start_in(
+        options: &FindOptions,
+        dir: TempDir,
+        change: impl FnOnce(&mut NatsOptions, &mut MongoOptions),
+    ) -> Result<Self, ThrowawayError> {
+        let Binaries { nats_server, mongod } = find_or_fetch(options, &|_| {}).await?;
+        let (mut nats_options, mut mongo_options) = (NatsOptions::new(dir.path()), MongoOptions::new(dir.path()));
+        change(&mut nats_options, &mut mongo_options);
         let (nats, mongo) = tokio::try_join!(
             NatsServer::start(&nats_server, &nats_options),
             MongoServer::start(&mongod, &mongo_options)

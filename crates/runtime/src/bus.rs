@@ -4,10 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::client::FlushErrorKind;
-use async_nats::jetstream;
+use async_nats::{ConnectErrorKind, jetstream};
 use clap::Args;
-use concert_wire::header;
+use concert_wire::{access, header};
 use tokio::sync::watch;
+
+mod identity;
+
+use self::identity::Identity;
+use crate::seeds::SeedError;
 
 /// Where the bus is, and who we are there.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +23,41 @@ pub struct BusArgs {
     /// A NATS credentials file; without one, user and password may stand in the URL.
     #[arg(long, env = "NATS_CREDS", value_name = "FILE")]
     pub nats_creds: Option<PathBuf>,
+    /// A file with the seed of the NATS key that this process is known by, as `concert setup` makes it. It is read at each connection, so that the key can be changed while the process runs.
+    #[arg(long, env = "NATS_NKEY", value_name = "FILE", conflicts_with = "nats_creds")]
+    pub nats_nkey: Option<PathBuf>,
+    /// A file with the certificates that the NATS server's must follow from; the connection is encrypted then.
+    #[arg(long, env = "NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
+    /// A file with the certificate to show to the NATS server.
+    #[arg(long, env = "NATS_CERT", value_name = "FILE", requires = "nats_key")]
+    pub nats_cert: Option<PathBuf>,
+    /// A file with the private key of that certificate.
+    #[arg(long, env = "NATS_KEY", value_name = "FILE", requires = "nats_cert")]
+    pub nats_key: Option<PathBuf>,
+}
+
+impl BusArgs {
+    /// A server that asks nobody who he is.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            nats_url: url.into(),
+            nats_creds: None,
+            nats_nkey: None,
+            nats_ca: None,
+            nats_cert: None,
+            nats_key: None,
+        }
+    }
+}
+
+/// Whether a service may do on the bus what only it needs, or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the account of the streams, or on a server without accounts. What is missing is made.
+    Streams,
+    /// In an account of its own, which has what it needs and no more. Streams and consumers are looked up.
+    Own,
 }
 
 /// A connection, and JetStream on it.
@@ -31,6 +71,7 @@ pub struct Bus {
     connections: watch::Sender<u64>,
     /// What every inbox of this connection begins with.
     inboxes: String,
+    place: Place,
 }
 
 /// Why there is no connection.
@@ -44,14 +85,19 @@ pub enum ConnectError {
         /// Why not.
         source: async_nats::ConnectError,
     },
-    /// The credentials file cannot be read.
-    #[error("the NATS credentials file {path} cannot be read: {source}", path = .path.display())]
-    Credentials {
+    /// A file that the connection needs cannot be read.
+    #[error("the {what} {path} cannot be read: {source}", path = .path.display())]
+    File {
+        /// What it is.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Seeds(#[from] SeedError),
     /// The URL cannot be read.
     #[error("`{0}` is not a NATS URL such as nats://127.0.0.1:4222")]
     Url(String),
@@ -76,11 +122,30 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Bus {
-    /// Connects; a server that is not there yet is waited for. Later interruptions are mended by the client.
+    /// Connects a service; a server that is not there yet is waited for. Later interruptions are mended by the client.
+    ///
+    /// With a key of its own it stands in an account of its own (`concert_wire::access`), and finds streams and consumers made.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(args: &BusArgs, name: &str) -> Result<Self, ConnectError> {
+        let place = if args.nats_nkey.is_some() {
+            Place::Own
+        } else {
+            Place::Streams
+        };
+        Self::connect_at(args, name, place).await
+    }
+
+    /// Connects whoever makes the streams or looks at all of them: `concert setup`, and the commands of an operator.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_to_streams(args: &BusArgs, name: &str) -> Result<Self, ConnectError> {
+        Self::connect_at(args, name, Place::Streams).await
+    }
+
+    async fn connect_at(args: &BusArgs, name: &str, place: Place) -> Result<Self, ConnectError> {
         let urls = args
             .nats_url
             .split(',')
@@ -91,8 +156,11 @@ impl Bus {
         let started = tokio::time::Instant::now();
         let connections = watch::Sender::new(0);
         let inboxes = format!("{}{}.{}", header::INBOX_PREFIX, name, uuid::Uuid::now_v7().simple());
+        check_files(args)?;
+        let identity = args.nats_nkey.as_deref().map(Identity::open).transpose()?;
+        let mut chances = identity.as_ref().map_or(1, Identity::keys);
         loop {
-            let error = match options(args, name, connections.clone())
+            let error = match options(args, name, identity.as_ref(), connections.clone())
                 .await?
                 .custom_inbox_prefix(&inboxes)
                 .connect(urls.as_slice())
@@ -100,6 +168,7 @@ impl Bus {
             {
                 Ok(client) => {
                     let jetstream = jetstream::context::ContextBuilder::new()
+                        .api_prefix(api_prefix(place))
                         .timeout(REQUEST_TIMEOUT)
                         .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
                         .backpressure_on_inflight(true)
@@ -109,15 +178,18 @@ impl Bus {
                         jetstream,
                         connections,
                         inboxes,
+                        place,
                     });
                 }
                 Err(error) => error,
             };
-            let hopeless = matches!(
-                error.kind(),
-                async_nats::ConnectErrorKind::Authentication | async_nats::ConnectErrorKind::AuthorizationViolation
-            );
-            if hopeless || started.elapsed() > CONNECT_PATIENCE {
+            // A certificate is no better a second time; a key file may hold another key.
+            chances -= match error.kind() {
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => 1,
+                ConnectErrorKind::Tls => chances,
+                _ => 0,
+            };
+            if chances == 0 || started.elapsed() > CONNECT_PATIENCE {
                 return Err(ConnectError::Server {
                     url: without_credentials(&args.nats_url),
                     source: error,
@@ -133,6 +205,16 @@ impl Bus {
     /// Whether the connection stands now.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// The subject of a request of the JetStream API.
+    pub(crate) fn api(&self, request: &str) -> String {
+        format!("{}.{request}", api_prefix(self.place))
+    }
+
+    /// Whether streams and consumers that are missing are to be made; otherwise that is for `concert setup`.
+    pub(crate) fn makes_streams(&self) -> bool {
+        self.place == Place::Streams
     }
 
     /// Everything that is sent to an inbox of this connection.
@@ -169,21 +251,61 @@ impl Bus {
     }
 }
 
+const fn api_prefix(place: Place) -> &'static str {
+    match place {
+        Place::Streams => "$JS.API",
+        Place::Own => access::SERVICE_API,
+    }
+}
+
+/// So that a file that is not there is told as such, and not as a server that cannot be reached.
+fn check_files(args: &BusArgs) -> Result<(), ConnectError> {
+    let files = [
+        ("file of NATS certificates", &args.nats_ca),
+        ("NATS certificate", &args.nats_cert),
+        ("key of the NATS certificate", &args.nats_key),
+    ];
+    for (what, path) in files {
+        if let Some(path) = path
+            && let Err(source) = std::fs::File::open(path)
+        {
+            let path = path.clone();
+            return Err(ConnectError::File { what, path, source });
+        }
+    }
+    Ok(())
+}
+
 async fn options(
     args: &BusArgs,
     name: &str,
+    identity: Option<&Identity>,
     connections: watch::Sender<u64>,
 ) -> Result<async_nats::ConnectOptions, ConnectError> {
-    let mut options = async_nats::ConnectOptions::new();
+    let mut options = match identity.cloned() {
+        Some(identity) => async_nats::ConnectOptions::with_auth_callback(move |nonce| {
+            let signed = identity.sign(&nonce);
+            async move { signed }
+        }),
+        None => async_nats::ConnectOptions::new(),
+    };
     if let Some(path) = &args.nats_creds {
         options = options
             .credentials_file(path)
             .await
-            .map_err(|source| ConnectError::Credentials {
+            .map_err(|source| ConnectError::File {
+                what: "NATS credentials file",
                 path: path.clone(),
                 source,
             })?;
     }
+    if let Some(path) = &args.nats_ca {
+        options = options.add_root_certificates(path.clone()).require_tls(true);
+    }
+    if let (Some(certificate), Some(key)) = (&args.nats_cert, &args.nats_key) {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    let identity = identity.cloned();
     Ok(options
         .name(name)
         .request_timeout(Some(REQUEST_TIMEOUT))
@@ -193,6 +315,9 @@ async fn options(
         .event_callback(move |event| {
             if matches!(event, async_nats::Event::Connected) {
                 connections.send_modify(|count| *count += 1);
+                if let Some(identity) = &identity {
+                    identity.accepted();
+                }
             }
             async move { tell(&event) }
         }))

@@ -89,11 +89,11 @@ impl Feed {
         let consumer = match &self.source {
             Source::Invocations(concept) => {
                 let stream = streams::actions(&self.bus, concept, &self.limits).await?;
-                streams::workers_consumer(&stream).await?
+                streams::workers_consumer(&self.bus, &stream).await?
             }
             Source::Log => {
                 let stream = streams::log(&self.bus, &self.limits).await?;
-                streams::routers_consumer(&stream).await?
+                streams::routers_consumer(&self.bus, &stream).await?
             }
         };
         // Before the first message, since it may be one that ended this process's last run.

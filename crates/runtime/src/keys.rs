@@ -1,11 +1,19 @@
 //! Key files: where they are, how they are read, and how they are made on a machine that has none.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _};
+mod live;
+mod rotation;
+
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use concert_wire::access::User;
 use concert_wire::keyring::{BadKeyring, KEY_BYTES, Key, Keyring};
+
+pub use self::live::watch;
+pub use self::rotation::{Listed, NotChanged, Subject, add, drop_key, list, put_first};
+use crate::seeds::{self, SeedError, Seeds};
+use crate::whole_file;
 
 /// Where the keys are.
 #[derive(Debug, Clone, Args)]
@@ -64,6 +72,9 @@ pub enum KeyError {
     /// The system has no randomness.
     #[error("no key can be drawn: {0}")]
     Random(getrandom::Error),
+    /// A file of seeds cannot be used.
+    #[error(transparent)]
+    Seeds(#[from] SeedError),
 }
 
 /// Reads the keys of one purpose.
@@ -82,34 +93,67 @@ pub fn load(dir: &Path, purpose: Purpose) -> Result<Keyring, KeyError> {
     }
 }
 
+/// The file of a user's seeds within the directory of keys.
+pub fn seeds_path(dir: &Path, user: &User) -> PathBuf {
+    dir.join("nats").join(format!("{}.nk", user.name()))
+}
+
+/// The public keys of a user; none if it has no file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn public_keys(dir: &Path, user: &User) -> Result<Vec<String>, KeyError> {
+    let path = seeds_path(dir, user);
+    match Seeds::read(&path) {
+        Ok(seeds) => Ok(seeds.public_keys()),
+        Err(SeedError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Makes the key files that are missing, readable by their owner alone; those that are there stay as they are.
 ///
 /// # Errors
 /// See [`KeyError`].
 pub fn make_missing(dir: &Path) -> Result<(), KeyError> {
-    let file_error = |path: &Path, source| KeyError::File {
+    for purpose in Purpose::ALL {
+        make(&dir.join(purpose.file_name()), || Ok(draw("k1")?.to_line().to_string()))?;
+    }
+    Ok(())
+}
+
+/// Makes the files of seeds that are missing, as [`make_missing`] does.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn make_missing_seeds(dir: &Path, users: &[User]) -> Result<(), KeyError> {
+    for user in users {
+        let path = seeds_path(dir, user);
+        make(&path, || Ok(seeds::draw(&path)?))?;
+    }
+    Ok(())
+}
+
+fn draw(id: &str) -> Result<Key, KeyError> {
+    let mut bytes = [0_u8; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
+    Ok(Key::new(id, bytes))
+}
+
+fn make(path: &Path, text: impl FnOnce() -> Result<String, KeyError>) -> Result<(), KeyError> {
+    let failed = |source| KeyError::File {
         path: path.to_owned(),
         doing: "written",
         source,
     };
-    std::fs::create_dir_all(dir).map_err(|source| file_error(dir, source))?;
-    for purpose in Purpose::ALL {
-        let path = dir.join(purpose.file_name());
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = match options.open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-            Err(source) => return Err(file_error(&path, source)),
-        };
-        let mut bytes = [0_u8; KEY_BYTES];
-        getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
-        file.write_all(Key::new("k1", bytes).to_line().as_bytes())
-            .map_err(|source| file_error(&path, source))?;
+    if path.try_exists().map_err(failed)? {
+        return Ok(());
     }
-    Ok(())
+    match whole_file::make(path, &text()?) {
+        // Another process was faster.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(failed),
+    }
 }
 
 #[cfg(test)]

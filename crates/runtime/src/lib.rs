@@ -13,10 +13,13 @@ pub mod log;
 pub mod nats;
 pub mod process;
 pub mod retry;
+pub mod route_table;
+pub mod seeds;
 pub mod service;
 pub mod streams;
 pub mod telemetry;
 pub mod unreadable;
+pub mod whole_file;
 
 /// Of every process: a message is some dozens of small allocations, made on one thread and freed on another, which this allocator is made for (ADR 1).
 #[global_allocator]

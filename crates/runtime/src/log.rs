@@ -125,7 +125,7 @@ fn unreadable(error: impl std::fmt::Display) -> ReadError {
 /// # Errors
 /// The server does not answer; that a message is not there is no error.
 pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError> {
-    let api = format!("$JS.API.DIRECT.GET.{}.{subject}", subject::LOG);
+    let api = bus.api(&format!("DIRECT.GET.{}.{subject}", subject::LOG));
     let message = bus.client.request(api, Bytes::new()).await.map_err(unreadable)?;
     match message.status {
         Some(StatusCode::NOT_FOUND) => Ok(None),
@@ -148,7 +148,7 @@ async fn read_flow_to_its_end(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Store
     let inbox = bus.client.new_inbox();
     let mut answers = bus.client.subscribe(inbox.clone()).await.map_err(unreadable)?;
     let request = serde_json::json!({ "multi_last": [subject::flow(flow)], "batch": READ_BATCH });
-    let api = format!("$JS.API.DIRECT.GET.{}", subject::LOG);
+    let api = bus.api(&format!("DIRECT.GET.{}", subject::LOG));
     bus.client
         .publish_with_reply(api, inbox, request.to_string().into())
         .await

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull};
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
 use clap::Args;
 use concert_wire::name::ConceptName;
-use concert_wire::subject;
+use concert_wire::routes::ROUTES_KEY;
+use concert_wire::subject::{self, ROUTERS, WORKERS};
 
 use crate::bus::Bus;
 
@@ -52,10 +53,6 @@ const PULL_HEARTBEAT: Duration = Duration::from_millis(450);
 const MAX_ACK_PENDING: i64 = 20_000;
 /// After this without a sign, a standby router takes over from the active one.
 const PIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The consumer of a concept's workers.
-const WORKERS: &str = "workers";
-/// The consumer of the routers, and their priority group.
-const ROUTERS: &str = "routers";
 
 /// A stream, consumer or bucket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -73,17 +70,25 @@ fn failed<E: Into<async_nats::Error>>(what: impl Into<String>) -> impl FnOnce(E)
     }
 }
 
-/// Makes the log and the dead letters, or brings them to these bounds.
+/// Makes the log and the dead letters, or brings them to these bounds. A service in an account of its own finds them made.
 ///
 /// # Errors
 /// The server refuses.
 pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
+    if !bus.makes_streams() {
+        return existing_log(bus).await;
+    }
     let dead = Config {
         name: subject::DEAD.to_owned(),
         description: Some("messages that no retry will fix".to_owned()),
         subjects: vec![subject::DEAD_SUBJECTS.to_owned()],
         max_age: DEAD_MAX_AGE,
         max_messages: ACTIONS_MAX_MESSAGES,
+        republish: Some(Republish {
+            source: subject::DEAD_SUBJECTS.to_owned(),
+            destination: subject::DEAD_NOTICES.to_owned(),
+            headers_only: true,
+        }),
         ..stream_config(limits)
     };
     bus.jetstream
@@ -119,11 +124,22 @@ pub async fn existing_log(bus: &Bus) -> Result<Stream, SetupError> {
         .map_err(failed("the stream COMPLETIONS"))
 }
 
-/// Makes a concept's stream of invocations.
+/// Makes a concept's stream of invocations, or finds it made, as [`log`] does.
 ///
 /// # Errors
-/// The server refuses.
+/// The server refuses, or it is not there.
 pub async fn actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Result<Stream, SetupError> {
+    let name = subject::actions_stream(concept);
+    if bus.makes_streams() {
+        make_actions(bus, concept, limits).await?;
+    }
+    bus.jetstream
+        .get_stream(&name)
+        .await
+        .map_err(failed(format!("the stream {name}")))
+}
+
+async fn make_actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Result<(), SetupError> {
     let name = subject::actions_stream(concept);
     let config = Config {
         description: Some(format!("actions that {concept} is asked for")),
@@ -136,11 +152,24 @@ pub async fn actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Re
     bus.jetstream
         .create_or_update_stream(config)
         .await
-        .map_err(failed(format!("the stream {name}")))?;
-    bus.jetstream
-        .get_stream(&name)
-        .await
+        .map(drop)
         .map_err(failed(format!("the stream {name}")))
+}
+
+/// Makes everything that the parts of an application find on the bus, or brings it to these bounds.
+///
+/// # Errors
+/// The server refuses.
+pub async fn make_all(bus: &Bus, concepts: &[ConceptName], limits: &LogLimits) -> Result<(), SetupError> {
+    let log = log(bus, limits).await?;
+    routers_consumer(bus, &log).await?;
+    bucket(bus, limits).await?;
+    for concept in concepts {
+        let stream = actions(bus, concept, limits).await?;
+        workers_consumer(bus, &stream).await?;
+        notes(bus, concept, limits).await?;
+    }
+    Ok(())
 }
 
 fn stream_config(limits: &LogLimits) -> Config {
@@ -165,13 +194,13 @@ pub(crate) async fn delete(bus: &Bus, stream: &str, seq: u64) -> Result<(), Setu
     Ok(())
 }
 
-/// Takes a key out of the bucket with all its revisions, and leaves no marker of that.
+/// Takes a note out of a concept's bucket with all its revisions, and leaves no marker of that.
 ///
 /// # Errors
 /// The server does not answer.
-pub async fn forget_key(bus: &Bus, key: &str) -> Result<(), SetupError> {
-    let bucket = subject::BUCKET;
-    let what = format!("the key {key} of the bucket");
+pub async fn forget_note(bus: &Bus, concept: &ConceptName, key: &str) -> Result<(), SetupError> {
+    let bucket = subject::notes_bucket(concept.as_str());
+    let what = format!("the key {key} of the bucket {bucket}");
     let stream = bus.jetstream.get_stream_no_info(format!("KV_{bucket}")).await;
     let purge = stream
         .map_err(failed(&what))?
@@ -184,7 +213,13 @@ pub async fn forget_key(bus: &Bus, key: &str) -> Result<(), SetupError> {
 ///
 /// # Errors
 /// The server refuses.
-pub async fn workers_consumer(stream: &Stream) -> Result<PullConsumer, SetupError> {
+pub async fn workers_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer, SetupError> {
+    if !bus.makes_streams() {
+        return stream
+            .get_consumer(WORKERS)
+            .await
+            .map_err(failed("the workers' consumer"));
+    }
     let config = pull::Config {
         durable_name: Some(WORKERS.to_owned()),
         ack_policy: AckPolicy::Explicit,
@@ -204,7 +239,10 @@ pub async fn workers_consumer(stream: &Stream) -> Result<PullConsumer, SetupErro
 ///
 /// # Errors
 /// The server refuses.
-pub async fn routers_consumer(log: &Stream) -> Result<PullConsumer, SetupError> {
+pub async fn routers_consumer(bus: &Bus, log: &Stream) -> Result<PullConsumer, SetupError> {
+    if !bus.makes_streams() {
+        return log.get_consumer(ROUTERS).await.map_err(failed("the routers' consumer"));
+    }
     let config = pull::Config {
         durable_name: Some(ROUTERS.to_owned()),
         deliver_policy: DeliverPolicy::All,
@@ -254,25 +292,49 @@ pub async fn router_messages(consumer: &PullConsumer, batch: usize) -> Result<pu
         .map_err(failed("the routers' messages"))
 }
 
-/// The KV bucket `concert`.
+/// The KV bucket `concert`, made where it is missing.
 ///
 /// # Errors
 /// The server refuses.
 pub async fn bucket(bus: &Bus, limits: &LogLimits) -> Result<kv::Store, SetupError> {
+    let routes = Republish {
+        source: format!("$KV.{}.{ROUTES_KEY}", subject::BUCKET),
+        destination: subject::ROUTES_NOTICE.to_owned(),
+        headers_only: true,
+    };
     let config = kv::Config {
         bucket: subject::BUCKET.to_owned(),
         history: 5,
+        republish: Some(routes),
         num_replicas: limits.stream_replicas,
         ..kv::Config::default()
     };
-    match bus.jetstream.get_key_value(subject::BUCKET).await {
-        Ok(store) => Ok(store),
-        Err(_) => bus
-            .jetstream
-            .create_key_value(config)
-            .await
-            .map_err(failed("the KV bucket concert")),
+    bucket_of(bus, config).await
+}
+
+/// The KV bucket of a concept's notes, made where it is missing.
+///
+/// # Errors
+/// The server refuses.
+pub async fn notes(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Result<kv::Store, SetupError> {
+    let config = kv::Config {
+        bucket: subject::notes_bucket(concept.as_str()),
+        num_replicas: limits.stream_replicas,
+        ..kv::Config::default()
+    };
+    bucket_of(bus, config).await
+}
+
+async fn bucket_of(bus: &Bus, config: kv::Config) -> Result<kv::Store, SetupError> {
+    let bucket = config.bucket.clone();
+    let found = bus.jetstream.get_key_value(&bucket).await;
+    if found.is_ok() || !bus.makes_streams() {
+        return found.map_err(failed(format!("the KV bucket {bucket}")));
     }
+    bus.jetstream
+        .create_key_value(config)
+        .await
+        .map_err(failed(format!("the KV bucket {bucket}")))
 }
 
 /// Lets a standby router take over at once, instead of after [`PIN_TIMEOUT`].
@@ -284,17 +346,6 @@ pub async fn unpin_router(bus: &Bus) -> Result<(), SetupError> {
     log.unpin_consumer(ROUTERS, ROUTERS)
         .await
         .map_err(failed("the routers' consumer"))
-}
-
-/// The KV bucket `concert`, made by a router.
-///
-/// # Errors
-/// It is not there.
-pub async fn existing_bucket(bus: &Bus) -> Result<kv::Store, SetupError> {
-    bus.jetstream
-        .get_key_value(subject::BUCKET)
-        .await
-        .map_err(failed("the KV bucket concert"))
 }
 
 /// What the log holds, and how far the routers are.

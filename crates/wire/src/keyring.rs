@@ -1,5 +1,7 @@
 //! Keys with ids, so that they can be rotated: the first of a file is used for what is new, the others still open what is old.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
@@ -18,7 +20,7 @@ pub struct Key {
 #[derive(Clone)]
 pub struct Keyring {
     current: Key,
-    older: Vec<Key>,
+    others: Vec<Key>,
 }
 
 /// Why a key file was refused. No message repeats what the file holds.
@@ -96,7 +98,7 @@ impl Keyring {
         let current = keys.next().ok_or(BadKeyring::Empty)?;
         Ok(Self {
             current,
-            older: keys.collect(),
+            others: keys.collect(),
         })
     }
 
@@ -105,16 +107,41 @@ impl Keyring {
         &self.current
     }
 
-    /// The keys that are not used for what is new any more.
-    pub fn older(&self) -> &[Key] {
-        &self.older
+    /// The keys that are not used for what is new: no longer, or not yet.
+    pub fn others(&self) -> &[Key] {
+        &self.others
+    }
+
+    /// Every key, the current one first.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.current).chain(&self.others)
     }
 
     /// The key with this id.
     pub fn get(&self, id: &str) -> Option<&Key> {
-        std::iter::once(&self.current)
-            .chain(&self.older)
-            .find(|key| key.id == id)
+        self.keys().find(|key| key.id == id)
+    }
+}
+
+/// The keys in force in a process, which may be replaced while it runs. What is made of one look at them is made of one keyring.
+#[derive(Debug, Clone)]
+pub struct LiveKeyring(Arc<RwLock<Arc<Keyring>>>);
+
+impl From<Keyring> for LiveKeyring {
+    fn from(keys: Keyring) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(keys))))
+    }
+}
+
+impl LiveKeyring {
+    /// The keys in force now.
+    pub fn now(&self) -> Arc<Keyring> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts others in force, everywhere in the process.
+    pub fn replace(&self, keys: Keyring) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The crate is pure: no I/O, no clock, no randomness, no NATS. Time and fresh ids come in as arguments. What it fixes is described for people in `docs/wire.md`.
 
+pub mod access;
 pub mod client;
 pub mod envelope;
 pub mod header;

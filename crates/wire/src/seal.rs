@@ -11,7 +11,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::id::FlowId;
-use crate::keyring::{Key, Keyring};
+use crate::keyring::{Key, LiveKeyring};
 use crate::secret::Secret;
 
 const PREFIX: &str = "sealed:";
@@ -37,18 +37,19 @@ pub enum SealError {
 /// Seals and opens with one keyring.
 #[derive(Debug, Clone)]
 pub struct Sealer {
-    keys: Keyring,
+    keys: LiveKeyring,
 }
 
 impl Sealer {
     /// A sealer that seals with the current key and opens with all.
-    pub fn new(keys: Keyring) -> Self {
-        Self { keys }
+    pub fn new(keys: impl Into<LiveKeyring>) -> Self {
+        Self { keys: keys.into() }
     }
 
     /// Seals a secret for a flow.
     pub fn seal(&self, flow: FlowId, secret: &str) -> String {
-        let key = self.keys.current();
+        let keys = self.keys.now();
+        let key = keys.current();
         let mut padded = Zeroizing::new(Vec::with_capacity(secret.len() + BLOCK_BYTES));
         padded.extend_from_slice(secret.as_bytes());
         padded.push(PAD);
@@ -71,7 +72,8 @@ impl Sealer {
             .and_then(|rest| rest.split_once(':'))
             .ok_or(SealError::Form)?;
         let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| SealError::Form)?;
-        let key = self.keys.get(id).ok_or(SealError::UnknownKey)?;
+        let keys = self.keys.now();
+        let key = keys.get(id).ok_or(SealError::UnknownKey)?;
         let padded = Zeroizing::new(
             cipher(key)
                 .decrypt([flow.uuid().as_bytes()], &bytes)
@@ -95,6 +97,7 @@ fn cipher(key: &Key) -> Aes256Siv {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyring::Keyring;
 
     fn sealer(ids: &[&str]) -> Sealer {
         let text: String = ids

@@ -11,8 +11,16 @@ pub const LOG_SUBJECTS: &str = "done.>";
 pub const DEAD: &str = "DEAD";
 /// What the stream of dead letters holds.
 pub const DEAD_SUBJECTS: &str = "dead.>";
+/// Where the headers of each dead letter are told of when it is stored: to edges, whose callers wait.
+pub const DEAD_NOTICES: &str = "notice.dead.>";
+/// Where a new route table is told of: to edges.
+pub const ROUTES_NOTICE: &str = "notice.routes";
 /// The KV bucket with the route table.
 pub const BUCKET: &str = "concert";
+/// The consumer of a concept's workers.
+pub const WORKERS: &str = "workers";
+/// The consumer of the routers, and their priority group.
+pub const ROUTERS: &str = "routers";
 
 /// The stream of a concept's invocations.
 pub fn actions_stream(concept: &ConceptName) -> String {
@@ -22,6 +30,11 @@ pub fn actions_stream(concept: &ConceptName) -> String {
 /// What a concept's stream of invocations holds.
 pub fn actions_subjects(concept: &ConceptName) -> String {
     format!("action.{concept}.>")
+}
+
+/// The KV bucket of the notes that a concept's workers leave each other. It is not [`BUCKET`]: whoever may write one key of a bucket can empty it.
+pub fn notes_bucket(concept: &str) -> String {
+    format!("{BUCKET}_{concept}")
 }
 
 /// The subject of an invocation.

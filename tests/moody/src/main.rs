@@ -58,12 +58,12 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
     let bus = Bus::connect(&args.bus, "Moody").await?;
-    let sealer = Sealer::new(keys::load(&args.keys.keys, Purpose::Seal)?);
     let cure = args.cure.clone();
     let concept = Concept::of_spec("Moody.concept", include_str!("../Moody.concept"))?
         .action("act", move |call: Call<Act>| act(call.input.mood, cure.exists()))
         .build()?;
     let shutdown = Shutdown::new();
+    let sealer = Sealer::new(keys::watch(&args.keys.keys, Purpose::Seal, &shutdown)?);
     let worker = concert_host::run(
         bus.clone(),
         concept,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::ensure;
-use concert_tests::{PARTS, Part, RawNats, System};
+use concert_tests::{PARTS, Part, System};
 use fastrand::Rng;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -114,8 +114,7 @@ async fn bus_carries_any_message_and_each_comes_to_an_end() -> anyhow::Result<()
     let mut system = System::start().await?;
     let session = someone(&system).await?;
     let (end, mut rng) = (Instant::now() + duration(), Rng::with_seed(seed()));
-    let url = system.servers.nats.url();
-    let mut client = RawNats::connect(&url).await?;
+    let mut client = system.raw_nats().await?;
     // Each ends the worker's connection and costs the others' time, so the ordinary run leaves them to tests/unreadable.rs.
     let unreadable = setting("CONCERT_FUZZ_UNREADABLE").is_some();
     let (mut published, mut samples) = (0_u64, Vec::new());

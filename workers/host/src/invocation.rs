@@ -142,9 +142,7 @@ impl Worker {
         attempts: i64,
         lease: &Lease,
     ) -> Result<(), Stop> {
-        let begun = self
-            .last_attempts
-            .begin(&self.bus, &self.concept.name, asked.id, message, lease.held());
+        let begun = self.last_attempts.begin(&self.bus, asked.id, message, lease.held());
         let attempt = match begun.await.map_err(|error| Stop::Unavailable(error.to_string()))? {
             Begun::Now(attempt) => attempt,
             Begun::Before => {
@@ -189,13 +187,25 @@ impl Worker {
             .await?
             .ok_or_else(|| Stop::Unavailable("a completion is refused and not found".to_owned()))?;
         self.reply(asked, &standing.output).await;
-        let standing = Value::Object(standing.output);
-        if written.is_none_or(|written| value::equal(&standing, &Value::Object(written))) {
+        if written.is_none_or(|written| self.is_same(asked, standing.output, written)) {
             Ok(())
         } else {
             let why = "diverged: two deliveries of this action had different outcomes";
             Err(Stop::Dead(why.to_owned()))
         }
+    }
+
+    /// Whether two outputs say the same; a secret may be sealed under two keys while they are rotated.
+    fn is_same(&self, asked: &Asked, standing: Object, own: Object) -> bool {
+        let opened = |output: Object| {
+            let params = self
+                .concept
+                .action(asked.action.as_str())
+                .and_then(|(spec, _)| spec.success.as_ref());
+            let opened = params.and_then(|params| sealing::open(&self.sealer, asked.flow, params, &output).ok());
+            Value::Object(opened.unwrap_or(output))
+        };
+        value::equal(&opened(standing), &opened(own))
     }
 
     /// Finds the outcome. What cannot have been attempted is completed with a fault, what may have been done is tried again. `None`: an earlier delivery completed it.

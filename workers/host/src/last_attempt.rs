@@ -6,6 +6,7 @@
 
 use concert_runtime::ack;
 use concert_runtime::bus::Bus;
+use concert_runtime::nats::kv::Store;
 use concert_runtime::nats::{self, Message};
 use concert_runtime::streams::{self, ACK_WAIT};
 use concert_wire::id::ActionId;
@@ -15,12 +16,17 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::lease::Held;
 
 /// One last attempt at a time.
-#[derive(Debug, Default)]
-pub(crate) struct LastAttempts(Mutex<()>);
+#[derive(Debug)]
+pub(crate) struct LastAttempts {
+    alone: Mutex<()>,
+    concept: ConceptName,
+    notes: Store,
+}
 
 /// A last attempt that has begun.
 pub(crate) struct LastAttempt<'a> {
     _alone: MutexGuard<'a, ()>,
+    concept: &'a ConceptName,
     note: String,
 }
 
@@ -32,30 +38,37 @@ pub(crate) enum Begun<'a> {
     Before,
 }
 
-fn key(concept: &ConceptName, id: ActionId) -> String {
-    format!("last-attempt.{concept}.{id}")
+fn key(id: ActionId) -> String {
+    format!("last-attempt.{id}")
 }
 
 impl LastAttempts {
+    /// None is under way. The notes stand in a bucket of the concept's own.
+    pub(crate) fn of(concept: &ConceptName, notes: Store) -> Self {
+        Self {
+            alone: Mutex::default(),
+            concept: concept.clone(),
+            notes,
+        }
+    }
+
     /// Waits until no other last attempt is under way, and leaves the note.
     pub(crate) async fn begin(
         &self,
         bus: &Bus,
-        concept: &ConceptName,
         id: ActionId,
         message: &Message,
         held: &Held,
     ) -> Result<Begun<'_>, nats::Error> {
-        let bucket = streams::existing_bucket(bus).await?;
-        let key = key(concept, id);
-        if bucket.entry(&key).await?.is_some() {
-            streams::forget_key(bus, &key).await?;
+        let key = key(id);
+        if self.notes.entry(&key).await?.is_some() {
+            streams::forget_note(bus, &self.concept, &key).await?;
             return Ok(Begun::Before);
         }
         let mut extend = tokio::time::interval_at(tokio::time::Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
         let alone = loop {
             tokio::select! {
-                alone = self.0.lock() => break alone,
+                alone = self.alone.lock() => break alone,
                 _ = extend.tick() => {
                     if held.is_ours() {
                         ack::in_progress(message).await;
@@ -64,9 +77,10 @@ impl LastAttempts {
                 }
             }
         };
-        bucket.put(&key, "".into()).await?;
+        self.notes.put(&key, "".into()).await?;
         Ok(Begun::Now(LastAttempt {
             _alone: alone,
+            concept: &self.concept,
             note: key,
         }))
     }
@@ -75,7 +89,7 @@ impl LastAttempts {
 impl LastAttempt<'_> {
     /// Takes the note back: whatever came of the attempt, the process lives.
     pub(crate) async fn survived(self, bus: &Bus) {
-        if let Err(error) = streams::forget_key(bus, &self.note).await {
+        if let Err(error) = streams::forget_note(bus, self.concept, &self.note).await {
             tracing::warn!(%error, "the note of a last attempt stays");
         }
     }

@@ -9,7 +9,7 @@ use concert_runtime::feed::{Feed, Source};
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
-use concert_runtime::streams::{LogLimits, SetupError};
+use concert_runtime::streams::{self, LogLimits, SetupError};
 use concert_wire::seal::Sealer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -96,24 +96,25 @@ pub async fn run(
     concept: Arc<Concept>,
     sealer: Sealer,
     limits: HostLimits,
-    streams: LogLimits,
+    bounds: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let log_start = wait_for_log(&bus, &shutdown).await?;
+    let notes = streams::notes(&bus, concept.name(), &bounds).await?;
     let worker = Arc::new(Worker {
+        last_attempts: LastAttempts::of(concept.name(), notes),
         bus,
         concept,
         sealer,
         limits,
         log_start,
         backoff: Backoff::default(),
-        last_attempts: LastAttempts::default(),
     });
     let keeper = worker.clone();
     let mut feed = Feed::new(
         worker.bus.clone(),
         Source::Invocations(worker.concept.name().clone()),
-        streams,
+        bounds,
         worker.limits.worker_concurrency,
         move |message| Some(keeper.unreadable(message)),
     );

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use concert_host::{BadConcept, Call, Concept, Outcome, Query, row};
 use concert_store::Retention;
-use concert_wire::keyring::Keyring;
+use concert_wire::keyring::LiveKeyring;
 use concert_wire::secret::Secret;
 use mongodb::Database;
 use serde::Deserialize;
@@ -78,7 +78,7 @@ pub enum SetupError {
 pub async fn concept(
     database: &Database,
     args: &SessionArgs,
-    keys: Keyring,
+    keys: LiveKeyring,
     retention: Retention,
 ) -> Result<Arc<Concept>, SetupError> {
     let sessions = Sessions::open(database, keys, args.idle(), args.absolute(), retention).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use concert_host::{Failure, Lease, sabotaged};
 use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
 use concert_wire::id::{ActionId, uuid_v5};
-use concert_wire::keyring::Keyring;
+use concert_wire::keyring::LiveKeyring;
 use concert_wire::secret::Secret;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, DateTime, Document, doc};
@@ -71,7 +71,7 @@ const LISTED_MAX: usize = 1000;
 pub struct Sessions {
     collection: Collection<Session>,
     sweeps: Sweeps,
-    keys: Keyring,
+    keys: LiveKeyring,
     idle: Duration,
     absolute: Duration,
     retention: Retention,
@@ -83,7 +83,7 @@ const TOUCH_FRACTION: u32 = 10;
 impl Sessions {
     pub(crate) async fn open(
         database: &Database,
-        keys: Keyring,
+        keys: LiveKeyring,
         idle: Duration,
         absolute: Duration,
         retention: Retention,
@@ -103,10 +103,11 @@ impl Sessions {
 
     /// Makes the session of this action; the same action always makes the same one.
     pub(crate) async fn create(&self, action: ActionId, user: &str, lease: &Lease) -> Result<Secret, Failure> {
-        if let Some(token) = self.made_under_an_older_key(action).await? {
+        if let Some(token) = self.made_under_another_key(action).await? {
             return Ok(token);
         }
-        let key = self.keys.current();
+        let keys = self.keys.now();
+        let key = keys.current();
         // Without the stamp each delivery makes a session of its own.
         let token = if sabotaged!("stamp") {
             token::derive(key, concert_wire::id::FlowId::new(Uuid::now_v7()).root())
@@ -136,8 +137,8 @@ impl Sessions {
     }
 
     /// The token that an earlier delivery of this action made, before the key was rotated.
-    async fn made_under_an_older_key(&self, action: ActionId) -> Result<Option<Secret>, Failure> {
-        for key in self.keys.older() {
+    async fn made_under_another_key(&self, action: ActionId) -> Result<Option<Secret>, Failure> {
+        for key in self.keys.now().others() {
             let token = token::derive(key, action);
             let by_token = doc! { "_id": hashed(&token) };
             if self.collection.find_one(by_token).await.map_err(unavailable)?.is_some() {

@@ -1,0 +1,164 @@
+//! Who is on the bus: key files, and the accounts of the NATS server that follow from the concepts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use concert_edge::PassthroughArgs;
+use concert_rules::concept;
+use concert_runtime::bus::BusArgs;
+use concert_runtime::keys::{self, Purpose};
+use concert_runtime::whole_file;
+use concert_wire::access::{Access, User};
+use concert_wire::name::ConceptName;
+use concert_workers::Name;
+
+use crate::cli::AccessArgs;
+
+/// Where the accounts are written, if nothing else is said.
+pub(crate) fn accounts_file(keys_dir: &Path) -> PathBuf {
+    keys_dir.join("nats").join("accounts.conf")
+}
+
+/// Who is on the bus of the concepts in a directory. Every mistake is told at once.
+pub(crate) fn of(concepts: &Path, passthrough: &PassthroughArgs) -> anyhow::Result<Access> {
+    let mut names = Vec::new();
+    let mut mistakes = Vec::new();
+    let unreadable = || format!("the specs in {} cannot be read", concepts.display());
+    for entry in std::fs::read_dir(concepts).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        if path.extension().is_none_or(|extension| extension != "concept") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).with_context(unreadable)?;
+        match concept::parse_one(&path.display().to_string(), &text) {
+            Ok(spec) => names.push(spec.name.parse::<ConceptName>()?),
+            Err(error) => mistakes.push(error),
+        }
+    }
+    match Access::new(names, passthrough.open()) {
+        Ok(access) if mistakes.is_empty() => Ok(access),
+        Ok(_) => bail!(mistakes.join("\n")),
+        Err(taken) => {
+            mistakes.extend(taken.iter().map(ToString::to_string));
+            bail!(mistakes.join("\n"))
+        }
+    }
+}
+
+/// Makes the keys that are missing, and writes the accounts that follow from all of them.
+pub(crate) fn prepare(access: &Access, keys_dir: &Path, accounts: &Path) -> anyhow::Result<()> {
+    keys::make_missing(keys_dir)?;
+    keys::make_missing_seeds(keys_dir, &access.users())?;
+    write_accounts(access, keys_dir, accounts)
+}
+
+/// Writes the accounts for the keys that there are.
+pub(crate) fn write_accounts(access: &Access, keys_dir: &Path, accounts: &Path) -> anyhow::Result<()> {
+    let mut known = Vec::new();
+    for user in access.users() {
+        let public = keys::public_keys(keys_dir, &user)?;
+        known.push((user, public));
+    }
+    let config = access.server_config(|user| {
+        let keys = known.iter().find(|(known, _)| known == user);
+        keys.map(|(_, keys)| keys.clone()).unwrap_or_default()
+    });
+    let context = || format!("{} cannot be written", accounts.display());
+    whole_file::replace(accounts, &config).with_context(context)?;
+    // The server may run as another user; public keys are no secret.
+    #[cfg(unix)]
+    std::fs::set_permissions(accounts, std::os::unix::fs::PermissionsExt::from_mode(0o644)).with_context(context)?;
+    Ok(())
+}
+
+/// Copies what each service reads, and nothing else, to a directory of its own; what stands there already stays.
+fn hand_out(access: &Access, keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
+    for user in access.users() {
+        let purposes: &[Purpose] = match &user {
+            User::Edge => &[Purpose::Seal, Purpose::Edge],
+            User::Router => &[],
+            User::Worker(concept) => Name::keys_of(concept.as_str()),
+            User::Setup | User::Operator => continue,
+        };
+        let own = to.join(user.name());
+        let rings = purposes
+            .iter()
+            .map(|purpose| (keys_dir.join(purpose.file_name()), own.join(purpose.file_name())));
+        let seeds = (keys::seeds_path(keys_dir, &user), keys::seeds_path(&own, &user));
+        for (from, to) in rings.chain([seeds]) {
+            let text = std::fs::read_to_string(&from).with_context(|| format!("{} cannot be read", from.display()))?;
+            if std::fs::read_to_string(&to).ok().as_ref() != Some(&text) {
+                whole_file::replace(&to, &text).with_context(|| format!("{} cannot be written", to.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl AccessArgs {
+    /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them: accounts, and what is handed out.
+    pub(crate) fn settle(&self, make_missing: bool) -> anyhow::Result<Access> {
+        let access = of(&self.concepts, &self.passthrough)?;
+        if make_missing {
+            prepare(&access, &self.keys.keys, &self.accounts_file())?;
+        } else {
+            write_accounts(&access, &self.keys.keys, &self.accounts_file())?;
+        }
+        if let Some(to) = &self.hand_out {
+            hand_out(&access, &self.keys.keys, to)?;
+        }
+        Ok(access)
+    }
+
+    /// Where the accounts are written.
+    pub(crate) fn accounts_file(&self) -> PathBuf {
+        self.nats_accounts
+            .clone()
+            .unwrap_or_else(|| accounts_file(&self.keys.keys))
+    }
+}
+
+/// As whom a person's command connects: as it is told, or as the operator of the data directory of `concert up`, if there is one.
+pub(crate) fn as_operator(mut bus: BusArgs, data_dir: &Path) -> BusArgs {
+    let key = keys::seeds_path(&data_dir.join("keys"), &User::Operator);
+    if bus.nats_nkey.is_none() && bus.nats_creds.is_none() && key.exists() {
+        bus.nats_nkey = Some(key);
+    }
+    bus
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_is_handed_what_it_reads_and_nothing_else() {
+        let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let concepts = ["Profile", "Sessioning", "Requesting"].map(|name| name.parse().unwrap());
+        let access = Access::new(concepts, Vec::new()).unwrap();
+        prepare(&access, keys.path(), &accounts_file(keys.path())).unwrap();
+        hand_out(&access, keys.path(), to.path()).unwrap();
+        let files = |dir: PathBuf| {
+            let mut names: Vec<String> = std::fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(files(to.path().to_owned()), "edge profile router sessioning");
+        for (user, own) in [
+            ("edge", "edge.key nats seal.key"),
+            ("profile", "nats seal.key"),
+            ("router", "nats"),
+            ("sessioning", "nats seal.key session.key"),
+        ] {
+            let dir = to.path().join(user);
+            assert_eq!(files(dir.clone()), own);
+            assert_eq!(files(dir.join("nats")), format!("{user}.nk"));
+        }
+        let config = std::fs::read_to_string(accounts_file(keys.path())).unwrap();
+        let seed = std::fs::read_to_string(keys::seeds_path(keys.path(), &User::Edge)).unwrap();
+        assert!(!config.contains(seed.trim()) && config.contains("nkey: U"));
+    }
+}

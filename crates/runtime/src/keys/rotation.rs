@@ -1,0 +1,280 @@
+//! Changing keys while everything runs: a new one is added, then used, and the old one is dropped, each step when every process has seen the one before.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use concert_wire::keyring::Keyring;
+use zeroize::Zeroizing;
+
+use super::{KeyError, Purpose, draw};
+use crate::seeds::{self, Seeds};
+use crate::whole_file;
+
+/// Whose keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A keyring.
+    Ring(Purpose),
+    /// A user of the bus, by name.
+    Bus(String),
+}
+
+impl FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "seal" => Self::Ring(Purpose::Seal),
+            "session" => Self::Ring(Purpose::Session),
+            "edge" => Self::Ring(Purpose::Edge),
+            other => {
+                let user = other.strip_prefix("nats/").filter(|user| {
+                    !user.is_empty()
+                        && user
+                            .bytes()
+                            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                });
+                let user = user.ok_or(
+                    "keys are those of `seal`, `session`, `edge`, or of a user of the bus such as `nats/profile`",
+                )?;
+                Self::Bus(user.to_owned())
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ring(Purpose::Seal) => f.pad("seal"),
+            Self::Ring(Purpose::Session) => f.pad("session"),
+            Self::Ring(Purpose::Edge) => f.pad("edge"),
+            Self::Bus(user) => f.pad(&format!("nats/{user}")),
+        }
+    }
+}
+
+/// Why keys stay as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum NotChanged {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// There is no such key.
+    #[error("{subject} has no key `{id}`; it has {has}")]
+    Unknown {
+        /// Whose keys.
+        subject: String,
+        /// What was asked for.
+        id: String,
+        /// What there is.
+        has: String,
+    },
+    /// The first key is in use.
+    #[error("`{0}` is in use; use another one first")]
+    InUse(String),
+}
+
+/// A key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id; of a user of the bus, the public key.
+    pub id: String,
+    /// Whether it is used for what is new.
+    pub in_use: bool,
+}
+
+/// The lines of a key file, those without a key as they stand.
+struct KeyFile {
+    path: PathBuf,
+    subject: Subject,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    id: Option<String>,
+    text: Zeroizing<String>,
+}
+
+impl KeyFile {
+    fn read(dir: &Path, subject: &Subject) -> Result<Self, KeyError> {
+        let path = match subject {
+            Subject::Ring(purpose) => dir.join(purpose.file_name()),
+            Subject::Bus(user) => dir.join("nats").join(format!("{user}.nk")),
+        };
+        let text = std::fs::read_to_string(&path)
+            .map(Zeroizing::new)
+            .map_err(|source| KeyError::File {
+                path: path.clone(),
+                doing: "read",
+                source,
+            })?;
+        let ids: Vec<String> = match subject {
+            Subject::Ring(_) => {
+                let keys = Keyring::parse(&text).map_err(|source| KeyError::Content {
+                    path: path.clone(),
+                    source,
+                })?;
+                keys.keys().map(|key| key.id().to_owned()).collect()
+            }
+            Subject::Bus(_) => Seeds::parse(&path, &text)?.public_keys(),
+        };
+        let mut ids = ids.into_iter();
+        let lines = text.lines().map(|text| {
+            let is_key = !text.trim().is_empty() && !text.trim().starts_with('#');
+            Line {
+                id: if is_key { ids.next() } else { None },
+                text: Zeroizing::new(text.to_owned()),
+            }
+        });
+        Ok(Self {
+            lines: lines.collect(),
+            path,
+            subject: subject.clone(),
+        })
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(|line| line.id.as_deref())
+    }
+
+    fn add(&mut self) -> Result<String, KeyError> {
+        let (id, text) = match &self.subject {
+            Subject::Ring(_) => {
+                let numbers = self.ids().filter_map(|id| id.strip_prefix('k')?.parse::<u64>().ok());
+                let key = draw(&format!("k{}", numbers.max().unwrap_or(0) + 1))?;
+                (key.id().to_owned(), key.to_line())
+            }
+            Subject::Bus(_) => {
+                let seed = Zeroizing::new(seeds::draw(&self.path)?);
+                let public = Seeds::parse(&self.path, &seed)?.public_keys();
+                (public.into_iter().next().unwrap_or_default(), seed)
+            }
+        };
+        self.lines.push(Line {
+            id: Some(id.clone()),
+            text: Zeroizing::new(text.trim_end().to_owned()),
+        });
+        Ok(id)
+    }
+
+    fn take(&mut self, id: &str) -> Result<Line, NotChanged> {
+        let at = self.lines.iter().position(|line| line.id.as_deref() == Some(id));
+        match at {
+            Some(at) => Ok(self.lines.remove(at)),
+            None => Err(NotChanged::Unknown {
+                subject: self.subject.to_string(),
+                id: id.to_owned(),
+                has: self.ids().collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    fn put_first(&mut self, id: &str) -> Result<(), NotChanged> {
+        let line = self.take(id)?;
+        let first = self.lines.iter().position(|line| line.id.is_some());
+        self.lines.insert(first.unwrap_or(self.lines.len()), line);
+        Ok(())
+    }
+
+    fn write(self) -> Result<(), KeyError> {
+        let mut text = Zeroizing::new(String::new());
+        for line in &self.lines {
+            text.push_str(&line.text);
+            text.push('\n');
+        }
+        whole_file::replace(&self.path, &text).map_err(|source| KeyError::File {
+            path: self.path,
+            doing: "written",
+            source,
+        })
+    }
+}
+
+/// The keys of a file, the one in use first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn list(dir: &Path, subject: &Subject) -> Result<Vec<Listed>, KeyError> {
+    let file = KeyFile::read(dir, subject)?;
+    let listed = file.ids().enumerate().map(|(at, id)| Listed {
+        id: id.to_owned(),
+        in_use: at == 0,
+    });
+    Ok(listed.collect())
+}
+
+/// Adds a new key, which nobody uses yet; its id.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn add(dir: &Path, subject: &Subject) -> Result<String, KeyError> {
+    let mut file = KeyFile::read(dir, subject)?;
+    let id = file.add()?;
+    file.write()?;
+    Ok(id)
+}
+
+/// Uses a key for what is new.
+///
+/// # Errors
+/// See [`NotChanged`].
+pub fn put_first(dir: &Path, subject: &Subject, id: &str) -> Result<(), NotChanged> {
+    let mut file = KeyFile::read(dir, subject)?;
+    file.put_first(id)?;
+    Ok(file.write()?)
+}
+
+/// Takes a key away for good; what was made with it opens no more.
+///
+/// # Errors
+/// See [`NotChanged`].
+pub fn drop_key(dir: &Path, subject: &Subject, id: &str) -> Result<(), NotChanged> {
+    let mut file = KeyFile::read(dir, subject)?;
+    if file.ids().next() == Some(id) {
+        return Err(NotChanged::InUse(id.to_owned()));
+    }
+    drop(file.take(id)?);
+    Ok(file.write()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys;
+
+    #[test]
+    fn a_key_is_added_used_and_dropped_and_the_one_in_use_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        keys::make_missing(dir.path()).unwrap();
+        keys::make_missing_seeds(dir.path(), &[concert_wire::access::User::Edge]).unwrap();
+        for subject in ["seal", "nats/edge"] {
+            let subject: Subject = subject.parse().unwrap();
+            let ids = || -> Vec<String> {
+                let listed = list(dir.path(), &subject).unwrap();
+                assert!(listed.iter().skip(1).all(|key| !key.in_use) && listed[0].in_use);
+                listed.into_iter().map(|key| key.id).collect()
+            };
+            let old = ids().remove(0);
+            let new = add(dir.path(), &subject).unwrap();
+            assert_eq!(ids(), [&*old, &*new]);
+            put_first(dir.path(), &subject, &new).unwrap();
+            assert_eq!(ids(), [&*new, &*old]);
+            assert!(matches!(
+                drop_key(dir.path(), &subject, &new),
+                Err(NotChanged::InUse(_))
+            ));
+            drop_key(dir.path(), &subject, &old).unwrap();
+            assert_eq!(ids(), [&*new]);
+            let unknown = put_first(dir.path(), &subject, &old).unwrap_err();
+            assert!(unknown.to_string().contains(&new), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn nobody_else_has_keys() {
+        for wrong in ["", "nats/", "nats/../seal", "nats/Edge", "sealed"] {
+            assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Files that are there whole or not at all, readable by their owner alone.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Makes a file, and the directories above it.
+///
+/// # Errors
+/// It cannot be written, or is there already.
+pub fn make(path: &Path, text: &str) -> std::io::Result<()> {
+    let half = written_beside(path, text)?;
+    // A link, unlike a renaming, does not take the place of another's file.
+    let made = std::fs::hard_link(&half, path);
+    std::fs::remove_file(&half)?;
+    made?;
+    settle(path)
+}
+
+/// Makes a file, or takes the place of one; whoever reads it meanwhile reads the old one or the new one. On the disk when this returns.
+///
+/// # Errors
+/// It cannot be written.
+pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::rename(written_beside(path, text)?, path)?;
+    settle(path)
+}
+
+fn written_beside(path: &Path, text: &str) -> std::io::Result<PathBuf> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    let half = path.with_extension(format!("half-{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&half)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(half)
+}
+
+/// The name of a file is in its directory, which reaches the disk by itself only in a while.
+fn settle(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_once_replaced_whole_and_its_owner_s_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a").join("b.key");
+        make(&path, "one").unwrap();
+        assert_eq!(
+            make(&path, "two").unwrap_err().kind(),
+            std::io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+        replace(&path, "three").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three");
+        #[cfg(unix)]
+        {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,131 @@
+use super::*;
+
+fn access(names: &[&str]) -> Result<Access, Vec<NameTaken>> {
+    let open = vec![("Sessioning".parse().unwrap(), "_getUser".parse().unwrap())];
+    Access::new(names.iter().map(|name| name.parse().unwrap()), open)
+}
+
+fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some(expected), Some(token)) if expected == "*" || expected == token => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether what a user says on a subject gets out of its account.
+fn may_say(user: &User, said: &str) -> bool {
+    let access = access(&["Profile", "Sessioning", "Requesting"]).unwrap();
+    access
+        .imports(user)
+        .iter()
+        .any(|import| import.kind != Kind::Heard && matches(import.to.as_ref().unwrap_or(&import.subject), said))
+}
+
+fn profile() -> User {
+    User::Worker("Profile".parse().unwrap())
+}
+
+#[test]
+fn each_service_reaches_its_own_and_nothing_else() {
+    let check = |user: &User, own: &[&str], foreign: &[&str]| {
+        for said in own {
+            assert!(may_say(user, said), "{user:?} may not say {said}");
+        }
+        for said in foreign {
+            assert!(!may_say(user, said), "{user:?} may say {said}");
+        }
+    };
+    check(
+        &profile(),
+        &[
+            "done.f.Profile.authenticate.i",
+            "action.Profile.authenticate.i",
+            "bus.API.DIRECT.GET.COMPLETIONS.done.f.Profile.authenticate.i",
+            "bus.API.$KV.concert_Profile.last-attempt.i",
+            "$JS.ACK.ACTIONS_Profile.workers.1.2.3.4.5",
+        ],
+        &[
+            "done.f.Sessioning.create.i",
+            "done.f.Concert.fired.i",
+            "action.Sessioning.create.i",
+            "dead.Sessioning.create",
+            "concept.Sessioning._getUser",
+            "bus.API.DIRECT.GET.COMPLETIONS",
+            "bus.API.DIRECT.GET.COMPLETIONS.done.f.Sessioning.create.i",
+            "bus.API.CONSUMER.MSG.NEXT.ACTIONS_Sessioning.workers",
+            "bus.API.CONSUMER.CREATE.ACTIONS_Profile.x",
+            "bus.API.STREAM.CREATE.X",
+            "bus.API.$KV.concert.routes",
+            "$JS.ACK.ACTIONS_Sessioning.workers.1.2.3.4.5",
+        ],
+    );
+    check(
+        &User::Edge,
+        &["done.f.Requesting.request.f", "concept.Sessioning._getUser"],
+        &[
+            "done.f.Profile.authenticate.i",
+            "action.Profile.authenticate.i",
+            "concept.Sessioning.delete",
+            "concept.Profile._getUser",
+            "bus.API.CONSUMER.CREATE.KV_concert.x",
+        ],
+    );
+    check(
+        &User::Router,
+        &[
+            "action.Profile.authenticate.i",
+            "done.f.Concert.fired.i",
+            "concept.Profile._getUserDetails",
+        ],
+        &[
+            "done.f.Profile.authenticate.i",
+            "done.f.Requesting.request.f",
+            "bus.API.STREAM.UPDATE.COMPLETIONS",
+        ],
+    );
+}
+
+#[test]
+fn no_service_may_make_or_change_a_stream_or_a_consumer() {
+    let access = access(&["Profile", "Sessioning"]).unwrap();
+    for user in access.users() {
+        for import in access.imports(&user) {
+            for verb in ["CREATE", "UPDATE", "DELETE.", "RESTORE", "LEADER"] {
+                let is_message = import.subject.starts_with("$JS.API.STREAM.MSG.DELETE.");
+                assert!(is_message || !import.subject.contains(verb), "{user:?}: {import:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_user_with_two_keys_has_the_same_place_with_each() {
+    let access = access(&["Profile"]).unwrap();
+    let config = access.server_config(|user| match user {
+        User::Router => vec!["UOLD".to_owned(), "UNEW".to_owned()],
+        other => vec![format!("U{}", other.name().to_uppercase())],
+    });
+    let router = config.split("  ROUTER {\n").nth(1).unwrap();
+    assert!(router.starts_with("    users: [\n      { nkey: UOLD } # router\n      { nkey: UNEW } # router\n    ]\n"));
+    for line in [
+        "  CONCEPT_Profile {",
+        r#"      { service: "done.*.Profile.*.*", accounts: [CONCEPT_Profile] }"#,
+        r#"      { stream: { account: BUS, subject: "notice.dead.>" } }"#,
+        r#"      { service: "$JS.API.DIRECT.GET.COMPLETIONS", response: stream, accounts: [EDGE, ROUTER] }"#,
+        r#"      { service: { account: BUS, subject: "$JS.API.STREAM.INFO.COMPLETIONS" }, to: "bus.API.STREAM.INFO.COMPLETIONS" }"#,
+    ] {
+        assert!(config.lines().any(|found| found == line), "{line}\n{config}");
+    }
+}
+
+#[test]
+fn concepts_whose_users_would_have_one_name_are_all_told() {
+    let clashes = access(&["Profile", "PROFILE", "Edge", "Sessioning"]).unwrap_err();
+    let named: Vec<_> = clashes.iter().map(|clash| clash.0.as_str()).collect();
+    assert_eq!(named, ["Edge", "Profile"]);
+    assert!(clashes.iter().all(|clash| clash.to_string().contains("is taken")));
+}

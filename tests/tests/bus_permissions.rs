@@ -1,0 +1,366 @@
+//! What each user of the bus may do, and what none of them can, tried with a bare client under each one's key against the real server.
+
+use async_nats::HeaderMap;
+use async_nats::client::{Client, RequestErrorKind};
+use async_nats::jetstream;
+use concert_tests::{Part, System};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const PASSWORD: &str = "correct horse battery";
+const SERVICES: [&str; 4] = ["edge", "router", "profile", "sessioning"];
+
+/// Subjects that a service may publish on.
+fn own(user: &str) -> String {
+    let id = Uuid::now_v7();
+    match user {
+        "edge" => format!("done.{id}.Requesting.request.{id}"),
+        "router" => format!("done.{id}.Concert.fired.{id}"),
+        "profile" => format!("done.{id}.Profile.deleteAccount.{id}"),
+        _ => format!("done.{id}.Sessioning.deleteAll.{id}"),
+    }
+}
+
+/// Subjects that it must not reach.
+fn foreign(user: &str) -> Vec<String> {
+    let id = Uuid::now_v7();
+    let mut subjects = Vec::new();
+    for (owner, concept, action) in [
+        ("edge", "Requesting", "respond"),
+        ("router", "Concert", "fired"),
+        ("profile", "Profile", "authenticate"),
+        ("sessioning", "Sessioning", "create"),
+    ] {
+        if user == owner {
+            continue;
+        }
+        subjects.push(format!("done.{id}.{concept}.{action}.{id}"));
+        // Actions are the router's to ask for, and so are queries.
+        if user != "router" && owner != "router" {
+            subjects.push(format!("action.{concept}.{action}.{id}"));
+            subjects.push(format!("concept.{concept}.{action}"));
+            subjects.push(format!("dead.{concept}.{action}"));
+            subjects.push(format!("bus.API.CONSUMER.MSG.NEXT.ACTIONS_{concept}.workers"));
+            subjects.push(format!("bus.API.STREAM.MSG.GET.ACTIONS_{concept}"));
+            subjects.push(format!("$JS.ACK.ACTIONS_{concept}.workers.1.1.1.1.1"));
+            subjects.push(format!("bus.API.$KV.concert_{concept}.last-attempt.{id}"));
+        }
+        if user != "router" && user != "edge" {
+            subjects.push(format!(
+                "bus.API.DIRECT.GET.COMPLETIONS.done.{id}.{concept}.{action}.{id}"
+            ));
+        }
+    }
+    for api in [
+        "STREAM.CREATE.X",
+        "STREAM.UPDATE.COMPLETIONS",
+        "STREAM.UPDATE.ACTIONS_Profile",
+        "STREAM.DELETE.DEAD",
+        "STREAM.PURGE.ACTIONS_Profile",
+        "STREAM.PURGE.KV_concert",
+        "STREAM.NAMES",
+        "STREAM.INFO.DEAD",
+        "STREAM.MSG.GET.DEAD",
+        "CONSUMER.CREATE.COMPLETIONS.x",
+        "CONSUMER.CREATE.COMPLETIONS",
+        "CONSUMER.CREATE.ACTIONS_Profile.workers",
+        "CONSUMER.CREATE.ACTIONS_Profile.x",
+        "CONSUMER.CREATE.KV_concert",
+        "CONSUMER.DELETE.COMPLETIONS.routers",
+    ] {
+        subjects.push(format!("bus.API.{api}"));
+    }
+    if user != "router" {
+        subjects.push("bus.API.STREAM.MSG.GET.COMPLETIONS".to_owned());
+        subjects.push("bus.API.STREAM.PURGE.COMPLETIONS".to_owned());
+        subjects.push("bus.API.CONSUMER.MSG.NEXT.COMPLETIONS.routers".to_owned());
+        subjects.push("bus.API.$KV.concert.routes".to_owned());
+        subjects.push("bus.API.$KV.concert.in-force".to_owned());
+    }
+    if user != "router" && user != "edge" {
+        subjects.push("bus.API.DIRECT.GET.COMPLETIONS".to_owned());
+        subjects.push("bus.API.DIRECT.GET.KV_concert.$KV.concert.routes".to_owned());
+    }
+    subjects
+}
+
+/// The names of the streams.
+async fn streams(nats: &Client) -> anyhow::Result<Vec<String>> {
+    let mut names: Vec<String> = jetstream::new(nats.clone()).stream_names().try_collect().await?;
+    names.sort();
+    Ok(names)
+}
+
+/// Waits until the server has taken what a client sent.
+async fn settled(client: &Client) -> anyhow::Result<()> {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await?;
+    client.publish(inbox, "".into()).await?;
+    echo.next().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_key_and_one_with_a_key_that_nobody_has_are_refused() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let url = system.servers.nats.url();
+    let unknown = nkeys::KeyPair::new_user().seed()?;
+    for options in [
+        async_nats::ConnectOptions::new(),
+        async_nats::ConnectOptions::with_nkey(unknown),
+        async_nats::ConnectOptions::with_user_and_password("setup".to_owned(), "setup".to_owned()),
+    ] {
+        let refused = options.connect(&url).await;
+        let kind = refused.map(drop).map_err(|error| error.kind());
+        assert_eq!(kind, Err(async_nats::ConnectErrorKind::AuthorizationViolation));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_says_that_is_not_its_own_reaches_nobody() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let nats = system.nats().await?;
+    let before = streams(&nats).await?;
+    for user in SERVICES {
+        let client = system.nats_as(user).await?;
+        let stored = client.request(own(user), r#"{"input":{},"output":{}}"#.into()).await?;
+        let stored: Value = serde_json::from_slice(&stored.payload)?;
+        assert_eq!(stored["stream"], "COMPLETIONS", "{user}: {stored}");
+        for subject in foreign(user) {
+            let answer = client.request(subject.clone(), "{}".into()).await;
+            let kind = answer.map_err(|error| error.kind());
+            assert_eq!(kind.err(), Some(RequestErrorKind::NoResponders), "{user} on {subject}");
+        }
+        // The API that the server itself has in every account answers that there is nothing.
+        for api in ["STREAM.NAMES", "STREAM.INFO.COMPLETIONS", "STREAM.CREATE.X", "INFO"] {
+            let answer = client.request(format!("$JS.API.{api}"), "{}".into()).await?;
+            let answer: Value = serde_json::from_slice(&answer.payload)?;
+            assert_eq!(answer["error"]["err_code"], 10039, "{user} on {api}: {answer}");
+        }
+    }
+    assert_eq!(streams(&nats).await?, before);
+    Ok(())
+}
+
+/// The server writes its answer to whatever subject a request names, whoever may publish there. That is the way out of permissions within one account; it must end at the account's own walls.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let nats = system.nats().await?;
+    let routes = system.subjects("KV_concert", "$KV.concert.routes").await?.len();
+    let before = streams(&nats).await?;
+    let evil = |name: &str| json!({ "name": name, "subjects": [format!("{name}.>")] }).to_string();
+    // So that it is known to work: whoever is in the account of the streams can do it.
+    let control = format!("done.{0}.Profile.deleteAccount.{0}", Uuid::now_v7());
+    nats.request(control.clone(), evil("CONTROL").into()).await?;
+    let get = format!("$JS.API.DIRECT.GET.COMPLETIONS.{control}");
+    nats.publish_with_reply(get, "$JS.API.STREAM.CREATE.CONTROL", "".into())
+        .await?;
+    system
+        .until("the control shows that the attack is one", async |system: &System| {
+            let names = streams(&system.nats().await?).await?;
+            Ok(names.contains(&"CONTROL".to_owned()).then_some(()))
+        })
+        .await?;
+
+    let victim = Uuid::now_v7();
+    for user in SERVICES {
+        let client = system.nats_as(user).await?;
+        let subject = own(user);
+        client.request(subject.clone(), evil("EVIL").into()).await?;
+        let mut requests = vec![
+            (own(user), evil("EVIL")),
+            ("bus.API.STREAM.INFO.COMPLETIONS".to_owned(), String::new()),
+        ];
+        if user == "router" || user == "edge" {
+            let read = json!({ "last_by_subj": subject }).to_string();
+            requests.push(("bus.API.DIRECT.GET.COMPLETIONS".to_owned(), read));
+        } else {
+            requests.push((format!("bus.API.DIRECT.GET.COMPLETIONS.{subject}"), String::new()));
+            let concept = if user == "profile" { "Profile" } else { "Sessioning" };
+            requests.push((
+                format!("bus.API.CONSUMER.MSG.NEXT.ACTIONS_{concept}.workers"),
+                // One that waits would take the worker's next message to nowhere, as it may with its own.
+                r#"{"batch":1,"no_wait":true}"#.to_owned(),
+            ));
+        }
+        for answered_at in [
+            format!("done.{victim}.Requesting.respond.{victim}"),
+            format!("done.{victim}.Sessioning.create.{victim}"),
+            format!("done.{victim}.Profile.authenticate.{victim}"),
+            format!("action.Sessioning.create.{victim}"),
+            format!("action.Profile.authenticate.{victim}"),
+            "$KV.concert.routes".to_owned(),
+            "$JS.API.STREAM.CREATE.EVIL".to_owned(),
+            "$JS.API.STREAM.DELETE.DEAD".to_owned(),
+            "$JS.API.STREAM.PURGE.COMPLETIONS".to_owned(),
+            "bus.API.STREAM.CREATE.EVIL".to_owned(),
+        ] {
+            // What it may say itself it may have said.
+            let is_own = answered_at.contains(".Profile.") && user == "profile"
+                || answered_at.contains(".Sessioning.") && user == "sessioning"
+                || answered_at.contains(".Requesting.") && user == "edge"
+                || answered_at.starts_with("action.") && user == "router";
+            if is_own {
+                continue;
+            }
+            for (request, body) in &requests {
+                client
+                    .publish_with_reply(request.clone(), answered_at.clone(), body.clone().into())
+                    .await?;
+            }
+        }
+        settled(&client).await?;
+    }
+    settled(&nats).await?;
+    let mut expected = before;
+    expected.push("CONTROL".to_owned());
+    expected.sort();
+    assert_eq!(streams(&nats).await?, expected);
+    // What had got into a queue would have been carried out or given up by now.
+    for concept in ["Profile", "Sessioning"] {
+        system.idle(concept).await?;
+    }
+    for (stream, filter) in [
+        ("COMPLETIONS", format!("done.{victim}.>")),
+        ("COMPLETIONS", format!("done.*.*.*.{victim}")),
+        ("DEAD", "dead.Profile.authenticate".to_owned()),
+        ("DEAD", "dead.Sessioning.create".to_owned()),
+    ] {
+        let found = system.subjects(stream, &filter).await?;
+        assert!(found.is_empty(), "{stream}: {found:?}");
+    }
+    let now = system.subjects("KV_concert", "$KV.concert.routes").await?.len();
+    assert_eq!(now, routes);
+    system.account("ada", PASSWORD).await?;
+    system.login("ada", PASSWORD).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_hears_its_own_and_nothing_else() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let names = [
+        ("edge", "Requesting"),
+        ("profile", "Profile"),
+        ("sessioning", "Sessioning"),
+    ];
+    let mut spies = Vec::new();
+    for (user, own) in names {
+        let client = system.nats_as(user).await?;
+        spies.push((own, client.subscribe(">").await?, client));
+    }
+    for (_, _, client) in &spies {
+        settled(client).await?;
+    }
+    system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    system.post("/auth/whoami", &json!({ "session": session })).await?;
+    system.post("/auth/logout", &json!({ "session": session })).await?;
+    system.routed().await?;
+    for (own, mut heard, client) in spies {
+        settled(&client).await?;
+        let mut subjects = Vec::new();
+        while let Some(Some(message)) = heard.next().now_or_never() {
+            subjects.push(message.subject.to_string());
+        }
+        assert!(
+            subjects.iter().any(|subject| subject.contains(&format!(".{own}."))),
+            "{own}: {subjects:?}"
+        );
+        for (_, other) in names.into_iter().filter(|(_, other)| *other != own) {
+            let others: Vec<_> = subjects
+                .iter()
+                .filter(|subject| subject.contains(&format!(".{other}.")))
+                .collect();
+            assert!(others.is_empty(), "{own} hears {others:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
+    let operator = system.nats_as("operator").await?;
+    let mut watched = operator.subscribe("done.>").await?;
+    let pinged = operator.request("$SRV.PING.Profile", "".into()).await?;
+    assert_eq!(serde_json::from_slice::<Value>(&pinged.payload)?["name"], "Profile");
+    let asked = json!({ "session": session }).to_string();
+    let rows = operator
+        .request("concept.Sessioning._getUser", asked.clone().into())
+        .await?;
+    assert_eq!(
+        serde_json::from_slice::<Value>(&rows.payload)?,
+        json!({ "rows": [{ "user": user }] })
+    );
+    let output = operator
+        .request("concept.Sessioning.delete", asked.clone().into())
+        .await?;
+    assert_eq!(serde_json::from_slice::<Value>(&output.payload)?, json!({}));
+    let id = Uuid::now_v7();
+    let injected = operator
+        .request_with_headers(format!("action.Sessioning.delete.{id}"), HeaderMap::new(), asked.into())
+        .await?;
+    assert_eq!(
+        serde_json::from_slice::<Value>(&injected.payload)?["stream"],
+        "ACTIONS_Sessioning"
+    );
+    while let Some(message) = watched.next().await {
+        if message.subject.ends_with(&id.to_string()) {
+            break;
+        }
+    }
+
+    let nats = system.nats().await?;
+    let (before, letters) = (streams(&nats).await?, "$JS.API.STREAM.DELETE.DEAD");
+    let forged = format!("done.{id}.Profile.authenticate.{id}");
+    for subject in [
+        &*forged,
+        letters,
+        "$JS.API.STREAM.CREATE.X",
+        "$JS.API.CONSUMER.DELETE.COMPLETIONS.routers",
+        "$KV.concert.routes",
+    ] {
+        operator.publish(subject.to_owned(), "{}".into()).await?;
+    }
+    settled(&operator).await?;
+    assert_eq!(streams(&nats).await?, before);
+    assert!(system.subjects("COMPLETIONS", &forged).await?.is_empty());
+    // The routers' consumer is there.
+    system.routed().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_without_a_key_of_the_bus_do_not_start_and_say_why() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    system.terminate(Part::Profile).await?;
+    let refused = system
+        .command("worker")
+        .arg("profile")
+        .env_remove("NATS_NKEY")
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("authorization violation"),
+        "{said}"
+    );
+    let missing = system
+        .command("worker")
+        .arg("profile")
+        .env("NATS_NKEY", "/nowhere.nk")
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(
+        !missing.status.success() && said.contains("the NATS key file /nowhere.nk cannot be read"),
+        "{said}"
+    );
+    Ok(())
+}

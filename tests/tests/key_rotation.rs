@@ -1,0 +1,242 @@
+//! Keys are added, used and dropped while people log in and out, and nobody notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context as _, ensure};
+use async_nats::HeaderMap;
+use concert_tests::{Part, System, http};
+use serde_json::json;
+
+const PASSWORD: &str = "correct horse battery";
+const CLIENTS: usize = 3;
+
+/// People who log in and out until they are told to end.
+struct Load {
+    end: Arc<AtomicBool>,
+    rounds: Arc<AtomicUsize>,
+    clients: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Load {
+    async fn begin(system: &System) -> anyhow::Result<Self> {
+        let (end, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut clients = Vec::new();
+        for number in 0..CLIENTS {
+            let username = format!("ada{number}");
+            system.account(&username, PASSWORD).await?;
+            let (edge, end, rounds) = (system.address(), end.clone(), rounds.clone());
+            clients.push(tokio::spawn(async move {
+                while !end.load(Ordering::Relaxed) {
+                    let body = json!({ "username": username, "password": PASSWORD });
+                    let answer = http::post(edge, "/api/auth/login", &body).await?;
+                    ensure!(answer.status == 200, "a login: {answer:?}");
+                    let body = json!({ "session": answer.text("session")? });
+                    let answer = http::post(edge, "/api/auth/logout", &body).await?;
+                    ensure!(answer.status == 200, "a logout: {answer:?}");
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            }));
+        }
+        Ok(Self { end, rounds, clients })
+    }
+
+    /// Waits until everybody has logged in and out once more, about.
+    async fn goes_on(&self, system: &System) -> anyhow::Result<()> {
+        let wanted = self.rounds.load(Ordering::Relaxed) + 2 * CLIENTS;
+        system
+            .until("people log in and out", async |_: &System| {
+                // Whoever failed is done.
+                let failed = self.clients.iter().any(tokio::task::JoinHandle::is_finished);
+                Ok((failed || self.rounds.load(Ordering::Relaxed) >= wanted).then_some(()))
+            })
+            .await
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.end.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await??;
+        }
+        Ok(())
+    }
+}
+
+/// Carries out `concert keys …`; what it says.
+async fn keys(system: &System, args: &[&str]) -> anyhow::Result<String> {
+    let done = system.command("concert").arg("keys").args(args).output().await?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    ensure!(
+        done.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(said)
+}
+
+/// Waits until processes have said that they have these keys, the first in use.
+async fn seen(system: &System, parts: &[Part], ids: &str) -> anyhow::Result<()> {
+    system
+        .until("every process has the keys", async |system: &System| {
+            for part in parts {
+                if !std::fs::read_to_string(system.log(*part))?.contains(ids) {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+        .await
+}
+
+/// Asks whose a session is, which is sealed for a flow.
+async fn whose(system: &System, flow: &str, sealed: &str) -> anyhow::Result<String> {
+    let mut headers = HeaderMap::new();
+    headers.insert("Concert-Flow", flow);
+    let asked = json!({ "session": sealed }).to_string();
+    let nats = system.nats_as("operator").await?;
+    let answer = nats
+        .request_with_headers("concept.Sessioning._getUser", headers, asked.into())
+        .await?;
+    let code = answer
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get("Nats-Service-Error-Code"));
+    Ok(code.map_or_else(
+        || String::from_utf8_lossy(&answer.payload).into_owned(),
+        ToString::to_string,
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_while_sessions_live_and_requests_go_on() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    system.account("grace", PASSWORD).await?;
+    let body = json!({ "username": "grace", "password": PASSWORD });
+    let before = system.post("/auth/login", &body).await?;
+    let flow = before.headers["concert-flow"].to_str()?.to_owned();
+    let made = system.flow(&flow).await?;
+    let made = made.iter().find(|(subject, _)| subject.contains(".Sessioning.create."));
+    let sealed = made.context("no session")?.1["output"]["session"]
+        .as_str()
+        .context("no session")?
+        .to_owned();
+    assert!(sealed.starts_with("sealed:k1:"));
+    assert!(whose(&system, &flow, &sealed).await?.contains("user"));
+
+    let load = Load::begin(&system).await?;
+    for (purpose, parts) in [
+        ("seal", &[Part::Edge, Part::Profile, Part::Sessioning][..]),
+        ("session", &[Part::Sessioning]),
+        ("edge", &[Part::Edge]),
+    ] {
+        let file = format!("{purpose}.key");
+        assert_eq!(keys(&system, &["add", purpose]).await?.trim(), format!("{purpose} k2"));
+        seen(&system, parts, &format!(r#"file="{file}" keys=["k1", "k2"]"#)).await?;
+        load.goes_on(&system).await?;
+        keys(&system, &["use", purpose, "k2"]).await?;
+        seen(&system, parts, &format!(r#"file="{file}" keys=["k2", "k1"]"#)).await?;
+        load.goes_on(&system).await?;
+    }
+    // The keys of before still open and know what they made.
+    assert!(whose(&system, &flow, &sealed).await?.contains("user"));
+    for (purpose, parts) in [
+        ("seal", &[Part::Edge, Part::Profile, Part::Sessioning][..]),
+        ("session", &[Part::Sessioning]),
+    ] {
+        keys(&system, &["drop", purpose, "k1"]).await?;
+        seen(&system, parts, &format!(r#"file="{purpose}.key" keys=["k2"]"#)).await?;
+    }
+    load.goes_on(&system).await?;
+    assert_eq!(whose(&system, &flow, &sealed).await?, "400");
+    load.end().await?;
+    // A session outlives the key that it was made with.
+    let session = json!({ "session": before.text("session")? });
+    assert_eq!(system.post("/auth/whoami", &session).await?.status, 200);
+    assert_eq!(system.post("/auth/logout", &session).await?.status, 200);
+    assert_eq!(system.post("/auth/logout", &session).await?.status, 404);
+    assert!(system.subjects("DEAD", "dead.>").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_repeated_under_the_key_that_it_was_made_under() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    let headers = [("content-type", "application/json"), ("idempotency-key", "once")];
+    let post = async || http::post_with(system.address(), "/api/auth/login", body.to_string().into(), &headers).await;
+    let first = post().await?;
+    keys(&system, &["add", "edge"]).await?;
+    keys(&system, &["use", "edge", "k2"]).await?;
+    seen(&system, &[Part::Edge], r#"file="edge.key" keys=["k2", "k1"]"#).await?;
+    let again = post().await?;
+    assert_eq!(first.headers["concert-flow"], again.headers["concert-flow"]);
+    assert_eq!(first.body, again.body);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let load = Load::begin(&system).await?;
+    for user in ["edge", "router", "profile", "sessioning"] {
+        let name = format!("nats/{user}");
+        let old = std::fs::read_to_string(system.seeds(user))?;
+        let old_key = nkeys::KeyPair::from_seed(old.trim())?.public_key();
+        let added = keys(&system, &["add", &name]).await?;
+        let new_key = added.split_whitespace().last().context("no key")?.to_owned();
+        system.servers.nats.reload();
+        // Both are known.
+        let options = |seed: &str| async_nats::ConnectOptions::with_nkey(seed.trim().to_owned());
+        let new = std::fs::read_to_string(system.seeds(user))?;
+        let new = new.lines().nth(1).context("no seed")?.to_owned();
+        system
+            .until("the server knows the new key", async |system: &System| {
+                Ok(options(&new).connect(system.servers.nats.url()).await.ok())
+            })
+            .await?;
+        load.goes_on(&system).await?;
+        keys(&system, &["use", &name, &new_key]).await?;
+        keys(&system, &["drop", &name, &old_key]).await?;
+        system.servers.nats.reload();
+        system
+            .until("the server has forgotten the old key", async |system: &System| {
+                Ok(options(&old).connect(system.servers.nats.url()).await.err())
+            })
+            .await?;
+        load.goes_on(&system).await?;
+    }
+    load.end().await?;
+    let listed = keys(&system, &["list"]).await?;
+    assert_eq!(
+        listed
+            .lines()
+            .filter(|line| line.starts_with("nats/") && line.contains("in use"))
+            .count(),
+        6,
+        "{listed}"
+    );
+    for part in [Part::Edge, Part::Router, Part::Profile, Part::Sessioning] {
+        let log = std::fs::read_to_string(system.log(part))?;
+        let connected = log.matches("connected to NATS").count();
+        ensure!(connected == 2, "{part:?} connected {connected} times");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_not_there_and_the_one_in_use_are_not_touched() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    for (args, why) in [
+        (&["drop", "seal", "k1"][..], "`k1` is in use; use another one first"),
+        (&["use", "seal", "k9"], "seal has no key `k9`; it has k1"),
+        (&["add", "nats/nobody"], "cannot be read"),
+    ] {
+        let refused = keys(&system, args).await.map_err(|error| error.to_string());
+        assert!(refused.as_ref().is_err_and(|error| error.contains(why)), "{refused:?}");
+    }
+    let listed: Vec<String> = keys(&system, &["list"]).await?.lines().map(str::to_owned).collect();
+    assert_eq!(listed.len(), 9, "{listed:?}");
+    Ok(())
+}
