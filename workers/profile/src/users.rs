@@ -124,7 +124,7 @@ impl Users {
             name_key: Some(name.key()),
             password: Some(self.pool.hash(password).await?),
             created_by: action.to_string(),
-            created_at: DateTime::now(),
+            created_at: concert_store::now(),
             changes: Vec::new(),
             deleted_by: None,
         };
@@ -196,7 +196,7 @@ impl Users {
         }
         let new_hash = self.pool.hash(new).await?;
         lease.check()?;
-        let mut set = self.retention.stamp(action, DateTime::now());
+        let mut set = self.retention.stamp(action, concert_store::now());
         set.insert("password", doc! { "$literal": new_hash });
         if self
             .update(doc! { "_id": id, "password": hash }, action, vec![doc! { "$set": set }])
@@ -220,7 +220,7 @@ impl Users {
             });
         }
         lease.check()?;
-        let now = DateTime::now();
+        let now = concert_store::now();
         let mut set = self.retention.stamp(action, now);
         set.insert("deleted_by", stamp(action));
         set.insert("username", "");
