@@ -72,6 +72,8 @@ async fn finished(command: &mut Command) -> anyhow::Result<String> {
 
 /// How long anything may take to come about.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines in which a process says why it ends, with what all that it had under way says about that.
+const END_OF_LOG: usize = 500;
 
 impl System {
     /// Starts everything, with hashes that cost little.
@@ -215,6 +217,30 @@ impl System {
         let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
         ensure!(!status.success(), "{part:?} ended with {status}");
         Ok(std::fs::read_to_string(self.log(part))?)
+    }
+
+    /// Starts again what has ended because its NATS client did, at a message that it cannot read; how many processes those were.
+    ///
+    /// # Errors
+    /// One has ended for another reason.
+    pub fn revive(&mut self) -> anyhow::Result<usize> {
+        let mut ended = Vec::new();
+        for ((part, number), child) in &mut self.running {
+            if let Some(status) = child.try_wait()? {
+                ended.push((*part, *number, status));
+            }
+        }
+        for (part, number, status) in &ended {
+            let log = std::fs::read_to_string(self.log(*part))?;
+            let last: Vec<&str> = log.lines().rev().take(END_OF_LOG).collect();
+            ensure!(
+                last.iter()
+                    .any(|line| line.contains("the NATS client has ended by itself")),
+                "{part:?} ended with {status}:\n{log}"
+            );
+            self.start_one(*part, *number)?;
+        }
+        Ok(ended.len())
     }
 
     /// Asks one process to end, and waits until it has; its status must be good.

@@ -1,6 +1,8 @@
 //! Messages that the NATS client cannot read are put aside, and hold nothing up.
 
-use concert_tests::{Part, System};
+use std::collections::BTreeSet;
+
+use concert_tests::{Part, RawNats, System};
 use uuid::Uuid;
 
 const PASSWORD: &str = "Correct-Horse-Battery-9";
@@ -11,6 +13,67 @@ const MALFORMED: [&[u8]; 3] = [
     b"NATS/1.0\r\nConcert-Flow: \xff\r\n\r\n",
     b"NATS/9.9\r\n\r\n",
 ];
+
+/// Readable as it is stored, and not with the header that the server adds to what routers get.
+const WITHOUT_END: &[u8] = b"NATS/1.0\r\n";
+/// The client ends itself.
+const BARE_RETURN: &[u8] = b"NATS/1.0\r\nConcert-Sync: a\rb\r\n\r\n";
+/// How many of each stand in a queue and in the log at once.
+const MANY: usize = 50;
+
+/// Unreadable messages, each with a good one behind it, in the queue of Sessioning and in the log.
+struct Mixture {
+    /// The subjects of the unreadable ones.
+    bad: BTreeSet<String>,
+    /// The ids of the actions that are asked for between them.
+    good: BTreeSet<String>,
+}
+
+async fn publish_mixed(nats: &mut RawNats, blocks: &[&[u8]]) -> anyhow::Result<Mixture> {
+    let (mut bad, mut good) = (BTreeSet::new(), BTreeSet::new());
+    for block in blocks.iter().cycle().take(MANY) {
+        let [asked, done, then, told] = [(); 4].map(|()| Uuid::now_v7());
+        let (in_queue, in_log) = (
+            format!("action.Sessioning.deleteAll.{asked}"),
+            format!("done.{done}.Sessioning.deleteAll.{done}"),
+        );
+        let (input, completion) = (br#"{"user":"u"}"#, br#"{"input":{"user":"u"},"output":{}}"#);
+        nats.publish(&in_queue, Some(block), input).await?;
+        nats.publish(&format!("action.Sessioning.deleteAll.{then}"), None, input)
+            .await?;
+        nats.publish(&in_log, Some(block), completion).await?;
+        nats.publish(&format!("done.{told}.Sessioning.deleteAll.{told}"), None, completion)
+            .await?;
+        bad.extend([in_queue, in_log]);
+        good.insert(then.to_string());
+    }
+    nats.settled().await?;
+    Ok(Mixture { bad, good })
+}
+
+/// Every unreadable message becomes one dead letter, and everything between them is carried out.
+async fn each_comes_to_its_end(system: &System, sent: &Mixture) -> anyhow::Result<()> {
+    system
+        .until("a dead letter for each", async |system: &System| {
+            let letters = system.header_values("DEAD", "dead.>", "Concert-Subject").await?;
+            assert!(letters.iter().all(|subject| sent.bad.contains(subject)), "{letters:?}");
+            Ok((letters.len() >= sent.bad.len()).then_some(()))
+        })
+        .await?;
+    system.idle("Sessioning").await?;
+    system.routed().await?;
+    let letters = system.header_values("DEAD", "dead.>", "Concert-Subject").await?;
+    assert_eq!(letters.len(), sent.bad.len(), "one letter for each");
+    let done: BTreeSet<String> = system
+        .subjects("COMPLETIONS", "done.*.Sessioning.deleteAll.*")
+        .await?
+        .iter()
+        .filter_map(|subject| subject.rsplit('.').next().map(str::to_owned))
+        .collect();
+    let lost: Vec<_> = sent.good.difference(&done).collect();
+    assert!(lost.is_empty(), "not carried out: {lost:?}");
+    Ok(())
+}
 
 /// Waits for the dead letter of a message, and says why it is one.
 async fn reason(system: &System, concept: &str, id: Uuid) -> anyhow::Result<String> {
@@ -65,10 +128,9 @@ async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_star
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;
     let id = Uuid::now_v7();
-    let block = b"NATS/1.0\r\nConcert-Sync: a\rb\r\n\r\n";
     nats.publish(
         &format!("action.Profile.deleteAccount.{id}"),
-        Some(block),
+        Some(BARE_RETURN),
         br#"{"user":"u"}"#,
     )
     .await?;
@@ -79,6 +141,52 @@ async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_star
     system.ready().await?;
     let why = reason(&system, "Profile", id).await?;
     assert!(why.contains("carriage return"), "{why}");
+    system.login("ada", PASSWORD).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_cannot_be_read_are_put_aside_together_and_nothing_between_them_is_lost() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let mut nats = system.raw_nats().await?;
+    let sent = publish_mixed(&mut nats, &MALFORMED).await?;
+    each_comes_to_its_end(&system, &sent).await?;
+    system.login("ada", PASSWORD).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_end_the_client_cost_each_process_one_start() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let mut nats = system.raw_nats().await?;
+    let sent = publish_mixed(&mut nats, &[BARE_RETURN]).await?;
+    for part in [Part::Router, Part::Sessioning] {
+        let log = system.falls(part).await?;
+        assert!(log.contains("the NATS client has ended by itself"), "{log}");
+        system.start_part(part)?;
+    }
+    each_comes_to_its_end(&system, &sent).await?;
+    // It fails if one has ended once more.
+    system.ready().await?;
+    system.login("ada", PASSWORD).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_without_its_end_is_put_aside_in_the_log_and_carried_out_in_a_queue() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    let mut nats = system.raw_nats().await?;
+    let mut sent = publish_mixed(&mut nats, &[WITHOUT_END]).await?;
+    // Its workers get it as it is stored.
+    sent.bad.retain(|subject| {
+        let id = subject.strip_prefix("action.Sessioning.deleteAll.");
+        sent.good.extend(id.map(str::to_owned));
+        id.is_none()
+    });
+    each_comes_to_its_end(&system, &sent).await?;
     system.login("ada", PASSWORD).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! For builds with the feature `chaos` only: points at which a process can be told to end, and guards that can be taken away, to show that their absence is noticed.
+//! For builds with the feature `chaos` only: points at which a process can be told to end, a clock that can be set, and guards that can be taken away, to show that their absence is noticed.
 //!
 //! In all other builds both macros come to nothing, and a test looks into the programs for it.
 
@@ -37,7 +37,7 @@ macro_rules! sabotaged {
 }
 
 #[cfg(feature = "chaos")]
-pub use armed::{point, sabotaged};
+pub use armed::{clock_offset_ms, point, sabotaged};
 
 #[cfg(feature = "chaos")]
 mod armed {
@@ -49,9 +49,10 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
 
     struct Settings {
-        /// Where points are armed: one file each, `<role>.<point>`.
+        /// Where points are armed, one file each, `<role>.<point>`; and where `clock.<process>` says by how many milliseconds its clock is wrong.
         dir: Option<PathBuf>,
         role: String,
+        process: String,
         sabotage: Option<OsString>,
     }
 
@@ -59,11 +60,24 @@ mod armed {
         static SETTINGS: OnceLock<Settings> = OnceLock::new();
         SETTINGS.get_or_init(|| Settings {
             dir: std::env::var_os("CONCERT_CHAOS_DIR").map(PathBuf::from),
-            role: std::env::var_os("CONCERT_CHAOS_ROLE")
-                .map(|role| role.to_string_lossy().into_owned())
-                .unwrap_or_default(),
+            role: named("CONCERT_CHAOS_ROLE"),
+            process: named("CONCERT_CHAOS_PROCESS"),
             sabotage: std::env::var_os("CONCERT_SABOTAGE"),
         })
+    }
+
+    fn named(variable: &str) -> String {
+        std::env::var_os(variable)
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
+    /// By how many milliseconds this process's clock is wrong now.
+    pub fn clock_offset_ms() -> i64 {
+        let settings = settings();
+        let Some(dir) = &settings.dir else { return 0 };
+        let told = std::fs::read_to_string(dir.join(format!("clock.{}", settings.process)));
+        told.ok().and_then(|told| told.trim().parse().ok()).unwrap_or(0)
     }
 
     /// What was handed to the NATS client before the point is on its way after this time.

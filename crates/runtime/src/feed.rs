@@ -6,20 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use concert_wire::name::ConceptName;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior};
 
 pub use self::rest::Rest;
 use crate::bus::Bus;
 use crate::dead::DeadLetter;
 use crate::retry::Backoff;
 use crate::streams::{self, LogLimits, SetupError};
-use crate::unreadable::{self, Look, Unreadable};
+use crate::unreadable::{Letter, Lookout, Unreadable, When};
 
 /// Whose messages.
 #[derive(Debug, Clone)]
@@ -30,11 +29,10 @@ pub enum Source {
     Log,
 }
 
-/// Makes a dead letter of a message that cannot be read; `None` where it has no name for it.
-type Letter = Arc<dyn Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync>;
-
 /// How often it is looked for messages that cannot be read while the connection stands: some of them the client passes over in silence.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long after a look that failed the next one begins.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens its source, and opens it again whenever the server, the consumer or the connection went away.
 pub struct Feed {
@@ -45,15 +43,22 @@ pub struct Feed {
     open: Option<Open>,
     failures: u32,
     letter: Letter,
-    connections: watch::Receiver<u64>,
-    look: Interval,
-    /// The look that was begun last. It goes on by itself, as whoever waits for a message may give up at any time.
-    looking: Option<JoinHandle<()>>,
 }
 
 struct Open {
     messages: pull::Stream,
-    consumer: PullConsumer,
+    /// Kept for as long as the messages.
+    _looking: Looking,
+}
+
+/// The task that looks for unreadable messages; it ends when this is dropped. It goes by itself: whoever waits for a message may give up at any time, or take none for a while because all
+/// that it has under way waits for answers that went with a connection.
+struct Looking(JoinHandle<()>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Feed {
@@ -65,13 +70,8 @@ impl Feed {
         batch: usize,
         letter: impl Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync + 'static,
     ) -> Self {
-        let mut look = tokio::time::interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            connections: bus.connections(),
             letter: Arc::new(letter),
-            looking: None,
-            look,
             bus,
             source,
             limits,
@@ -96,27 +96,24 @@ impl Feed {
                 streams::routers_consumer(&self.bus, &stream).await?
             }
         };
+        let mut connections = self.bus.connections();
+        let mut lookout = Lookout::new(self.bus.clone(), consumer.clone(), self.letter.clone());
         // Before the first message, since it may be one that ended this process's last run.
-        put_aside(&self.bus, consumer.clone(), &*self.letter, Look::Always).await;
+        let looked = lookout.put_aside(When::Always).await;
+        if let Err(error) = &looked {
+            tell(&**error);
+            connections.mark_changed();
+        }
         let messages = match &self.source {
             Source::Invocations(_) => streams::worker_messages(&consumer, self.batch).await?,
             Source::Log => streams::router_messages(&consumer, self.batch).await?,
         };
-        self.open = Some(Open { messages, consumer });
+        let looking = Looking(tokio::spawn(keep_looking(lookout, connections)));
+        self.open = Some(Open {
+            messages,
+            _looking: looking,
+        });
         Ok(())
-    }
-
-    fn look(&mut self, look: Look) {
-        let Some(open) = &self.open else { return };
-        let is_busy = self.looking.as_ref().is_some_and(|looking| !looking.is_finished());
-        if is_busy && look == Look::IfRedelivered {
-            return;
-        }
-        let (bus, consumer, letter) = (self.bus.clone(), open.consumer.clone(), self.letter.clone());
-        let begun = tokio::spawn(async move { put_aside(&bus, consumer, &*letter, look).await });
-        if let Some(before) = self.looking.replace(begun) {
-            before.abort();
-        }
     }
 
     /// The next message; waits until there is one. Nothing is lost when the call is dropped.
@@ -128,20 +125,7 @@ impl Feed {
                 }
                 continue;
             };
-            let next = tokio::select! {
-                biased;
-                Ok(()) = self.connections.changed() => Err(Look::Always),
-                _ = self.look.tick() => Err(Look::IfRedelivered),
-                next = open.messages.next() => Ok(next),
-            };
-            let next = match next {
-                Ok(next) => next,
-                Err(look) => {
-                    self.look(look);
-                    continue;
-                }
-            };
-            match next {
+            match open.messages.next().await {
                 Some(Ok(message)) => {
                     self.failures = 0;
                     return message;
@@ -176,32 +160,26 @@ impl Feed {
     }
 }
 
-/// Takes out what was delivered and cannot be read. What goes wrong here is tried again at the next look.
-async fn put_aside(
-    bus: &Bus,
-    mut consumer: PullConsumer,
-    letter: &(dyn Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync),
-    look: Look,
-) {
-    let found = match unreadable::find(bus, &mut consumer, look).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(%error, "it was not looked for messages that cannot be read");
-            return;
-        }
-    };
-    for message in found {
-        let Some(letter) = letter(&message) else {
-            tracing::error!(subject = %message.subject, "a dead letter has no name");
-            continue;
+/// Looks for unreadable messages whenever a connection was made, and every so often.
+async fn keep_looking(mut lookout: Lookout, mut connections: watch::Receiver<u64>) {
+    let mut tick = tokio::time::interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let when = tokio::select! {
+            connected = connections.changed() => match connected {
+                Ok(()) => When::Always,
+                Err(_) => return,
+            },
+            _ = tick.tick() => When::IfRedelivered,
         };
-        if let Err(error) = letter.publish(bus).await {
-            tracing::warn!(subject = %message.subject, %error, "a dead letter could not be stored");
-            continue;
-        }
-        // Another process may have been faster.
-        if let Err(error) = streams::delete(bus, &consumer.cached_info().stream_name, message.seq).await {
-            tracing::debug!(subject = %message.subject, %error, "a message that cannot be read was not taken out");
+        if let Err(error) = lookout.put_aside(when).await {
+            tell(&*error);
+            tokio::time::sleep(LOOK_AGAIN).await;
+            connections.mark_changed();
         }
     }
+}
+
+fn tell(error: &(dyn std::error::Error + Send + Sync)) {
+    tracing::warn!(%error, "it was not looked for messages that cannot be read; again soon");
 }

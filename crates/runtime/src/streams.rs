@@ -95,6 +95,8 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         .create_or_update_stream(dead)
         .await
         .map_err(failed("the stream DEAD"))?;
+    // The expected sequence of each publish and this stand one behind the other.
+    let one_on_a_subject = !crate::sabotaged!("expected-sequence");
     let log = Config {
         name: subject::LOG.to_owned(),
         description: Some("the log: every completed action of every flow".to_owned()),
@@ -102,8 +104,8 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
         max_messages: limits.log_max_messages,
         // One subject, one message, also for whoever leaves the expected sequence out: a second root behind what followed from the first would change what follows.
-        max_messages_per_subject: 1,
-        discard_new_per_subject: true,
+        max_messages_per_subject: if one_on_a_subject { 1 } else { -1 },
+        discard_new_per_subject: one_on_a_subject,
         ..stream_config(limits)
     };
     bus.jetstream

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_local_servers::{Port, Throwaway};
+use concert_local_servers::Port;
 use concert_tests::binaries;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::history::History;
-use crate::nodes::{self, Nodes, Servers};
+use crate::nodes::{self, Nodes, Servers, Single};
 use crate::points::Points;
 use crate::proxy::{Link, Mode};
 
@@ -86,11 +86,17 @@ impl Cluster {
     ///
     /// # Errors
     /// Something does not start.
-    pub async fn start(programs: PathBuf, dir: PathBuf, three: bool, sabotage: Option<String>) -> anyhow::Result<Self> {
+    pub async fn start(
+        programs: PathBuf,
+        dir: PathBuf,
+        three: bool,
+        small_disks: bool,
+        sabotage: Option<String>,
+    ) -> anyhow::Result<Self> {
         let servers = if three {
             Servers::Three(Nodes::start().await?)
         } else {
-            Servers::One(Box::new(Throwaway::start(&binaries::servers()).await?))
+            Servers::One(Box::new(Single::start(small_disks).await?))
         };
         let (nats_url, mongo_uri) = (servers.nats_url(), servers.mongo_uri());
         let port = |url: &str| -> Option<u16> {
@@ -190,6 +196,7 @@ impl Cluster {
             .env("MONGODB_URI", mongo)
             .env("CONCERT_STREAM_REPLICAS", replicas)
             .env("CONCERT_CHAOS_ROLE", part.role)
+            .env("CONCERT_CHAOS_PROCESS", part.name)
             .spawn()?;
         let running = Running {
             child,
@@ -249,6 +256,9 @@ impl Cluster {
     /// A point cannot be disarmed.
     pub async fn heal(&self) -> anyhow::Result<()> {
         self.points.disarm()?;
+        for part in &self.parts {
+            self.points.set_clock(part.name, 0)?;
+        }
         for part in &self.parts {
             part.nats.set(Mode::Pass);
             part.mongo.set(Mode::Pass);

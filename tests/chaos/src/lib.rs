@@ -2,10 +2,12 @@
 //!
 //! Load, history, nemesis, checker: `client` asks and judges what it can at once, `nemesis` breaks things, `checker` folds the log and holds everything against it.
 
+pub mod border;
 pub mod build;
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod disk;
 pub mod forge;
 pub mod history;
 pub mod nemesis;

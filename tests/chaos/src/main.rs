@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use concert_chaos::nemesis::Fault;
-use concert_chaos::{Options, Report, build, run};
+use concert_chaos::{Options, Report, build, disk, run};
+
+/// The exit code of a run that could not try the one fault that it was for.
+const NOT_TRIED: u8 = 2;
 
 /// Breaks the whole system under load, and says whether it held. Ends with 1 when something was wrong (with `--sabotage`: when nothing was found).
 #[derive(Debug, Parser)]
@@ -26,7 +29,10 @@ struct Args {
     /// Kills at named points, and no other fault.
     #[arg(long)]
     points_only: bool,
-    /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed.
+    /// No fault but this.
+    #[arg(long, value_name = "FAULT", conflicts_with = "points_only")]
+    only: Option<Fault>,
+    /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed and divided.
     #[arg(long)]
     three: bool,
     /// Takes a guard away; then violations must be found.
@@ -37,9 +43,14 @@ struct Args {
     dir: Option<PathBuf>,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    // Before anything else runs in this process.
+    let disks = if args.three { Ok(()) } else { disk::enter() };
+    tokio::runtime::Runtime::new()?.block_on(chaos(args, disks))
+}
+
+async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let programs = build::programs().await?;
     let dir = args.dir.unwrap_or_else(|| {
@@ -53,7 +64,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         rate: args.rate,
         fault_every: Duration::try_from_secs_f64(args.fault_every)?,
         three: args.three,
-        only: args.points_only.then_some(Fault::KillAtPoint),
+        small_disks: disks.is_ok() && !args.three,
+        only: args.points_only.then_some(Fault::KillAtPoint).or(args.only),
         sabotage: args.sabotage.clone(),
         programs,
         dir,
@@ -68,6 +80,17 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
     };
     tell(&report);
+    let not_tried = disks
+        .err()
+        .map(|error| error.to_string())
+        .or(report.no_small_disks.clone());
+    let not_tried = not_tried.filter(|_| options.only.is_none_or(Fault::is_of_disks));
+    if let Some(why) = &not_tried {
+        eprintln!("NOT TRIED, and so not survived: a full disk, since {why}");
+    }
+    if not_tried.is_some() && options.only.is_some() {
+        return Ok(ExitCode::from(NOT_TRIED));
+    }
     let expected = args.sabotage.is_some();
     let found = !report.violations.is_empty();
     Ok(if found == expected {

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::border::{WAYS, Way};
 use crate::cluster::Cluster;
 use crate::forge::Forger;
 use crate::history::History;
@@ -17,7 +18,7 @@ use crate::points::POINTS;
 use crate::proxy::Mode;
 
 /// What may be done, and how often of a hundred.
-const FAULTS: [(Fault, u32); 11] = [
+const FAULTS: [(Fault, u32); 16] = [
     (Fault::KillAtPoint, 64),
     (Fault::Kill, 6),
     (Fault::Pause, 5),
@@ -29,10 +30,15 @@ const FAULTS: [(Fault, u32); 11] = [
     (Fault::HoldToProcess, 3),
     (Fault::Forge, 4),
     (Fault::FullStream, 2),
+    (Fault::Clock, 5),
+    (Fault::FullDiskNats, 2),
+    (Fault::FullDiskMongo, 2),
+    (Fault::DivideNats, 4),
+    (Fault::DivideMongo, 4),
 ];
 
 /// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Fault {
     /// `kill -9` at a named point.
     KillAtPoint,
@@ -56,6 +62,16 @@ pub enum Fault {
     Forge,
     /// A stream that takes no more for a while.
     FullStream,
+    /// The clock of a process jumps by up to hours, forward or back, and then to what is right.
+    Clock,
+    /// The disk of nats-server has no room for a while.
+    FullDiskNats,
+    /// The disk of mongod has no room for a while.
+    FullDiskMongo,
+    /// A NATS node and the two others do not hear each other for a while, or not in one direction.
+    DivideNats,
+    /// A member of the replica set and the two others do not hear each other for a while, or not in one direction.
+    DivideMongo,
 }
 
 impl Fault {
@@ -63,10 +79,27 @@ impl Fault {
     const fn is_of_links(self) -> bool {
         matches!(self, Self::Cut | Self::HoldToServer | Self::HoldToProcess)
     }
+
+    /// Whether it needs a disk that can be full.
+    pub const fn is_of_disks(self) -> bool {
+        matches!(self, Self::FullDiskNats | Self::FullDiskMongo)
+    }
+
+    /// Whether it needs several nodes.
+    const fn is_of_nodes(self) -> bool {
+        matches!(self, Self::DivideNats | Self::DivideMongo)
+    }
 }
 
 /// Longer than the server waits for an acknowledgement.
 const PAUSE: Duration = Duration::from_secs(10);
+/// By how much a clock may be wrong.
+const CLOCK_MS: i64 = 20 * 3600 * 1000;
+const MS_PER_DAY: i64 = 24 * 3600 * 1000;
+/// How far from midnight the edge's clock stays.
+const EDGE_MARGIN_MS: i64 = 15 * 60 * 1000;
+/// How long nodes are divided at least: longer than either kind takes to choose another leader.
+const DIVIDED: Duration = Duration::from_secs(6);
 
 /// The nemesis.
 pub struct Nemesis {
@@ -95,9 +128,14 @@ impl Nemesis {
         let mut points: Vec<&'static str> = Vec::new();
         // The first of each kind come in turn, so that a short run has all of them.
         let three = self.cluster.three;
+        let has_disks = self.cluster.servers.lock().await.why_no_small_disks().is_none();
         let possible: Vec<(Fault, u32)> = FAULTS
             .into_iter()
-            .filter(|(fault, _)| !three || !fault.is_of_links())
+            .filter(|(fault, _)| {
+                (!three || !fault.is_of_links())
+                    && (three || !fault.is_of_nodes())
+                    && (has_disks || !fault.is_of_disks())
+            })
             .collect();
         let mut first: Vec<Fault> = possible.iter().map(|(fault, _)| *fault).collect();
         rng.shuffle(&mut first);
@@ -140,6 +178,7 @@ impl Nemesis {
             return;
         };
         let began = self.history.now_ms();
+        let mut place = String::new();
         let short = Duration::from_millis(rng.u64(500..4000));
         let outcome = match fault {
             Fault::KillAtPoint => self
@@ -181,16 +220,42 @@ impl Nemesis {
             }
             Fault::Forge => self.forger.forge(&mut rng).await,
             Fault::FullStream => self.fill(short, &mut rng).await,
+            Fault::Clock => {
+                let offset_ms = offset_ms(part.role, &mut rng);
+                place = format!("{} by {} s", part.name, offset_ms / 1000);
+                self.jump(part.name, offset_ms, short * 2).await
+            }
+            Fault::FullDiskNats => self.cluster.servers.lock().await.fill_nats(short).await,
+            Fault::FullDiskMongo => self.cluster.servers.lock().await.fill_mongo(short).await,
+            Fault::DivideNats | Fault::DivideMongo => {
+                let (leader, way) = (rng.bool(), rng.choice(WAYS).unwrap_or(Way::Both));
+                place = format!("{} {way:?}", if leader { "leader" } else { "follower" });
+                let (mut servers, long) = (self.cluster.servers.lock().await, short + DIVIDED);
+                if fault == Fault::DivideNats {
+                    servers.divide_nats(leader, way, long).await
+                } else {
+                    servers.divide_mongo(leader, way, long).await
+                }
+            }
         };
-        let place = match fault {
-            Fault::KillAtPoint => point.unwrap_or_default(),
-            Fault::Kill | Fault::Pause | Fault::Cut | Fault::HoldToServer | Fault::HoldToProcess => part.name,
-            _ => "",
-        };
+        match fault {
+            Fault::KillAtPoint => point.unwrap_or_default().clone_into(&mut place),
+            Fault::Kill | Fault::Pause | Fault::Cut | Fault::HoldToServer | Fault::HoldToProcess => {
+                part.name.clone_into(&mut place);
+            }
+            _ => {}
+        }
         // A fault that meets another one may not come about; that is no violation.
         let came = outcome.map_or_else(|error| format!(" did not come about: {error}"), |()| String::new());
         let told = format!("{began} ms to {} ms: {fault:?} {place}{came}", self.history.now_ms());
         self.told.lock().await.push(told);
+    }
+
+    /// Sets a clock wrong for some time.
+    async fn jump(&self, process: &str, offset_ms: i64, time: Duration) -> anyhow::Result<()> {
+        self.cluster.points.set_clock(process, offset_ms)?;
+        tokio::time::sleep(time).await;
+        Ok(self.cluster.points.set_clock(process, 0)?)
     }
 
     async fn step_down(&self) -> anyhow::Result<()> {
@@ -226,6 +291,23 @@ impl Nemesis {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         anyhow::bail!("the stream {name} stays full")
+    }
+}
+
+/// By how much a clock is wrong: seconds as likely as hours. The edge's stays within its day, since a request is the same as another within one UTC day only.
+fn offset_ms(role: &str, rng: &mut fastrand::Rng) -> i64 {
+    let forward = rng.bool();
+    let reach = rng.i64(1..=CLOCK_MS) >> rng.u32(..14);
+    if role != "edge" {
+        return if forward { reach } else { -reach };
+    }
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    let of_day = i64::try_from(now).unwrap_or_default() % MS_PER_DAY;
+    let left = |room: i64| reach.min((room - EDGE_MARGIN_MS).max(0));
+    if forward {
+        left(MS_PER_DAY - of_day)
+    } else {
+        -left(of_day)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use concert_local_servers::{Port, Throwaway, find_or_fetch};
 use concert_tests::binaries;
 use mongodb::bson::{Document, doc};
@@ -13,28 +13,133 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::border::{Borders, Way};
+use crate::disk::Disks;
+
 /// What the system stands on.
 pub enum Servers {
     /// One NATS server and one MongoDB server.
-    One(Box<Throwaway>),
+    One(Box<Single>),
     /// Three of each.
     Three(Nodes),
 }
 
+/// One server of each.
+pub struct Single {
+    /// The disks that they have to themselves, or why they have none. They go before the servers' directory.
+    disks: Result<Disks, String>,
+    both: Throwaway,
+}
+
+impl Single {
+    /// Starts both; on small disks of their own, if that is wanted and allowed.
+    ///
+    /// # Errors
+    /// A server does not start.
+    pub async fn start(small_disks: bool) -> anyhow::Result<Self> {
+        let mut both = Throwaway::start(&binaries::servers()).await?;
+        let disks = if small_disks {
+            Disks::under(&mut both).await.map_err(|error| error.to_string())
+        } else {
+            Err("not asked for".to_owned())
+        };
+        Ok(Self { disks, both })
+    }
+}
+
 impl Servers {
+    /// Why no disk can be full; `None` where it can.
+    pub fn why_no_small_disks(&self) -> Option<&str> {
+        match self {
+            Self::One(servers) => servers.disks.as_ref().err().map(String::as_str),
+            Self::Three(_) => Some("only with one server of each"),
+        }
+    }
+
+    /// Leaves nats-server no room for some time, and starts it again.
+    ///
+    /// # Errors
+    /// There is no small disk, or it does not start again.
+    pub async fn fill_nats(&mut self, time: Duration) -> anyhow::Result<()> {
+        let Self::One(servers) = self else {
+            bail!("only with one server of each")
+        };
+        let disks = servers.disks.as_ref().map_err(|why| anyhow!("{why}"))?;
+        disks.nats.full(time).await?;
+        // A stream that could not write takes nothing more and says nothing, while the server answers all else; it goes on after a restart.
+        servers.both.nats.kill().await;
+        Ok(servers.both.nats.restart().await?)
+    }
+
+    /// Leaves mongod no room for some time, and starts it again if it gave up.
+    ///
+    /// # Errors
+    /// There is no small disk, or it does not start again.
+    pub async fn fill_mongo(&mut self, time: Duration) -> anyhow::Result<()> {
+        let Self::One(servers) = self else {
+            bail!("only with one server of each")
+        };
+        let disks = servers.disks.as_ref().map_err(|why| anyhow!("{why}"))?;
+        let uri = servers.both.mongo.uri();
+        // It writes to its journal, for which it has set room aside, and to the rest once a minute, or when it is told to.
+        let (full, _) = tokio::join!(disks.mongo.full(time), checkpoints(&uri, time));
+        full?;
+        if let Err(error) = tokio::time::timeout(ALIVE, primary(&uri))
+            .await
+            .map_err(anyhow::Error::from)
+            .flatten()
+        {
+            eprintln!("mongod gave up for want of room and is started again: {error}");
+            servers.both.mongo.kill().await;
+            servers.both.mongo.restart().await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the borders around the leader of the log, or a follower, for some time.
+    ///
+    /// # Errors
+    /// There is one server only, or no leader.
+    pub async fn divide_nats(&mut self, leader: bool, way: Way, time: Duration) -> anyhow::Result<()> {
+        let Self::Three(nodes) = self else {
+            bail!("only with three servers of each")
+        };
+        let name = log_leader(&nodes.nats_url()).await?;
+        nodes.nats_borders.close(place(&nodes.nats, &name, leader)?, way);
+        tokio::time::sleep(time).await;
+        nodes.nats_borders.open();
+        Ok(())
+    }
+
+    /// Closes the borders around the primary, or a secondary, for some time.
+    ///
+    /// # Errors
+    /// There is one server only, or no primary.
+    pub async fn divide_mongo(&mut self, leader: bool, way: Way, time: Duration) -> anyhow::Result<()> {
+        let uri = self.mongo_uri();
+        let Self::Three(nodes) = self else {
+            bail!("only with three servers of each")
+        };
+        let name = primary(&uri).await?;
+        nodes.mongo_borders.close(place(&nodes.mongo, &name, leader)?, way);
+        tokio::time::sleep(time).await;
+        nodes.mongo_borders.open();
+        Ok(())
+    }
+
     /// Where NATS is, all of it.
     pub fn nats_url(&self) -> String {
         match self {
-            Self::One(servers) => servers.nats.url(),
-            Self::Three(nodes) => nodes.url("nats://", &nodes.nats, ",nats://"),
+            Self::One(servers) => servers.both.nats.url(),
+            Self::Three(nodes) => nodes.nats_url(),
         }
     }
 
     /// Where MongoDB is, all of it.
     pub fn mongo_uri(&self) -> String {
         match self {
-            Self::One(servers) => servers.mongo.uri(),
-            Self::Three(nodes) => format!("{}/?replicaSet=chaos", nodes.url("mongodb://", &nodes.mongo, ",")),
+            Self::One(servers) => servers.both.mongo.uri(),
+            Self::Three(nodes) => nodes.mongo_uri(),
         }
     }
 
@@ -42,7 +147,7 @@ impl Servers {
     pub fn logs(&self) -> Vec<PathBuf> {
         match self {
             Self::One(servers) => ["nats-server.log", "mongod.log"]
-                .map(|name| servers.dir().join(name))
+                .map(|name| servers.both.dir().join(name))
                 .to_vec(),
             Self::Three(nodes) => nodes
                 .nats
@@ -60,13 +165,12 @@ impl Servers {
     pub async fn kill_nats(&mut self, leader: bool, down: Duration) -> anyhow::Result<()> {
         match self {
             Self::One(servers) => {
-                servers.nats.kill().await;
-                Ok(servers.nats.restart().await?)
+                servers.both.nats.kill().await;
+                Ok(servers.both.nats.restart().await?)
             }
             Self::Three(nodes) => {
-                let url = nodes.url("nats://", &nodes.nats, ",nats://");
-                let name = log_leader(&url).await?;
-                fell(&mut nodes.nats, &name, leader, down).await
+                let name = log_leader(&nodes.nats_url()).await?;
+                fell(&mut nodes.nats, &nodes.nats_borders, &name, leader, down).await
             }
         }
     }
@@ -79,12 +183,12 @@ impl Servers {
         let uri = self.mongo_uri();
         match self {
             Self::One(servers) => {
-                servers.mongo.kill().await;
-                Ok(servers.mongo.restart().await?)
+                servers.both.mongo.kill().await;
+                Ok(servers.both.mongo.restart().await?)
             }
             Self::Three(nodes) => {
                 let primary = primary(&uri).await?;
-                fell(&mut nodes.mongo, &primary, leader, down).await
+                fell(&mut nodes.mongo, &nodes.mongo_borders, &primary, leader, down).await
             }
         }
     }
@@ -94,7 +198,9 @@ impl Servers {
 #[derive(Debug)]
 struct Node {
     name: String,
-    port: Port,
+    /// Where clients reach it.
+    address: String,
+    _port: Port,
     program: PathBuf,
     args: Vec<String>,
     log: PathBuf,
@@ -105,8 +211,14 @@ struct Node {
 pub struct Nodes {
     nats: Vec<Node>,
     mongo: Vec<Node>,
+    nats_borders: Borders,
+    mongo_borders: Borders,
+    _routes: [Port; 3],
     _dir: TempDir,
 }
+
+/// How long a server may take to answer before it counts as gone.
+const ALIVE: Duration = Duration::from_secs(10);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -120,29 +232,44 @@ impl Nodes {
         let dir = tempfile::tempdir()?;
         let free = || Port::free().context("no free port");
         let routes = [free()?, free()?, free()?];
-        let mut nats = Vec::new();
-        let all: Vec<String> = routes
-            .iter()
-            .map(|port| format!("nats-route://127.0.0.1:{}", port.number()))
-            .collect();
+        let (mut nats, mut nats_borders) = (Vec::new(), Borders::default());
+        let mut gates = Vec::new();
+        for route in &routes {
+            gates.push(nats_borders.gate(route.number()).await?);
+        }
         for (number, route) in routes.iter().enumerate() {
+            let others: Vec<String> = (0..)
+                .zip(&gates)
+                .filter(|(other, _)| *other != number)
+                .map(|(_, gate)| format!("nats-route://127.0.0.1:{gate}"))
+                .collect();
+            let gate = gates.get(number).context("a gate for each")?;
             let (name, port) = (format!("n{number}"), free()?);
             let home = dir.path().join(&name);
             std::fs::create_dir_all(&home)?;
             let config = home.join("nats-server.conf");
-            // Clients keep to the addresses that they were given.
+            // Clients keep to the addresses that they were given, and nodes to the gates.
             let text = format!(
-                "listen: 127.0.0.1:{}\nserver_name: {name}\nmax_payload: 2097152\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\ncluster {{ name: chaos, listen: 127.0.0.1:{}, routes: [{}], no_advertise: true }}\n",
+                "listen: 127.0.0.1:{}\nserver_name: {name}\nmax_payload: 2097152\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\ncluster {{ name: chaos, listen: 127.0.0.1:{}, advertise: \"127.0.0.1:{gate}\", routes: [{}], no_advertise: true }}\n",
                 port.number(),
                 home.display(),
                 route.number(),
-                all.join(", "),
+                others.join(", "),
             );
             std::fs::write(&config, text)?;
             let args = vec!["-c".to_owned(), config.display().to_string()];
-            nats.push(Node::start(name, port, programs.nats_server.clone(), args, dir.path())?);
+            let address = format!("127.0.0.1:{}", port.number());
+            nats.push(Node::start(
+                name,
+                address,
+                port,
+                programs.nats_server.clone(),
+                args,
+                dir.path(),
+            )?);
         }
-        let mut mongo = Vec::new();
+        nats_borders.nodes_are(pids(&nats));
+        let (mut mongo, mut mongo_borders) = (Vec::new(), Borders::default());
         for number in 0..3 {
             let port = free()?;
             let home = dir.path().join(format!("m{number}"));
@@ -164,20 +291,32 @@ impl Nodes {
             ]
             .map(str::to_owned)
             .to_vec();
-            let name = format!("127.0.0.1:{}", port.number());
-            mongo.push(Node::start(name, port, programs.mongod.clone(), args, dir.path())?);
+            // The members' and the clients' name for it.
+            let name = format!("127.0.0.1:{}", mongo_borders.gate(port.number()).await?);
+            let program = programs.mongod.clone();
+            mongo.push(Node::start(name.clone(), name, port, program, args, dir.path())?);
         }
-        let nodes = Self { nats, mongo, _dir: dir };
+        mongo_borders.nodes_are(pids(&mongo));
+        let nodes = Self {
+            nats,
+            mongo,
+            nats_borders,
+            mongo_borders,
+            _routes: routes,
+            _dir: dir,
+        };
         nodes.form().await?;
         Ok(nodes)
     }
 
-    fn url(&self, scheme: &str, nodes: &[Node], between: &str) -> String {
-        let hosts: Vec<String> = nodes
-            .iter()
-            .map(|node| format!("127.0.0.1:{}", node.port.number()))
-            .collect();
-        format!("{scheme}{}", hosts.join(between))
+    fn nats_url(&self) -> String {
+        let urls = self.nats.iter().map(|node| format!("nats://{}", node.address));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    fn mongo_uri(&self) -> String {
+        let hosts: Vec<&str> = self.mongo.iter().map(|node| node.address.as_str()).collect();
+        format!("mongodb://{}/?replicaSet=chaos", hosts.join(","))
     }
 
     async fn form(&self) -> anyhow::Result<()> {
@@ -198,9 +337,9 @@ impl Nodes {
                 .map_err(anyhow::Error::from)
         })
         .await?;
-        let uri = format!("{}/?replicaSet=chaos", self.url("mongodb://", &self.mongo, ","));
+        let uri = self.mongo_uri();
         until("there is a primary", async || primary(&uri).await).await?;
-        let url = self.url("nats://", &self.nats, ",nats://");
+        let url = self.nats_url();
         until("the NATS nodes have a leader", async || {
             let jetstream = async_nats::jetstream::new(connect(&url).await?);
             Ok(jetstream.query_account().await?)
@@ -211,12 +350,20 @@ impl Nodes {
 }
 
 impl Node {
-    fn start(name: String, port: Port, program: PathBuf, args: Vec<String>, dir: &Path) -> anyhow::Result<Self> {
+    fn start(
+        name: String,
+        address: String,
+        port: Port,
+        program: PathBuf,
+        args: Vec<String>,
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
         let log = dir.join(format!("{}.log", name.replace(':', "-")));
         let child = spawn(&program, &args, &log)?;
         Ok(Self {
             name,
-            port,
+            address,
+            _port: port,
             program,
             args,
             log,
@@ -258,18 +405,41 @@ async fn primary(uri: &str) -> anyhow::Result<String> {
     Ok(hello.get_str("primary")?.to_owned())
 }
 
+/// The leader, or one that is not.
+fn place(nodes: &[Node], leader: &str, wanted: bool) -> anyhow::Result<usize> {
+    let found = nodes.iter().position(|node| (node.name == leader) == wanted);
+    found.context("no such node")
+}
+
+fn pids(nodes: &[Node]) -> Vec<u32> {
+    nodes.iter().map(|node| node.child.id().unwrap_or_default()).collect()
+}
+
+/// Lets mongod write to its files again and again.
+async fn checkpoints(uri: &str, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        let asked = async {
+            let client = mongodb::Client::with_uri_str(uri).await?;
+            client.database("admin").run_command(doc! { "fsync": 1 }).await
+        };
+        // That it cannot is what the fault is about.
+        drop(tokio::time::timeout(Duration::from_secs(1), asked).await);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
 /// Kills one, waits, and starts it again.
-async fn fell(nodes: &mut [Node], leader: &str, wanted: bool, down: Duration) -> anyhow::Result<()> {
-    let node = nodes
-        .iter_mut()
-        .find(|node| (node.name == leader) == wanted)
-        .context("no such node")?;
+async fn fell(nodes: &mut [Node], borders: &Borders, leader: &str, wanted: bool, down: Duration) -> anyhow::Result<()> {
+    let place = place(nodes, leader, wanted)?;
+    let node = nodes.get_mut(place).context("no such node")?;
     if let Some(pid) = node.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
         kill_process(pid, Signal::KILL)?;
     }
     node.child.wait().await?;
     tokio::time::sleep(down).await;
     node.child = spawn(&node.program, &node.args, &node.log)?;
+    borders.nodes_are(pids(nodes));
     // One at a time: the others have a majority, and this one catches up.
     tokio::time::sleep(Duration::from_secs(3)).await;
     Ok(())

@@ -29,6 +29,8 @@ pub struct Options {
     pub fault_every: Duration,
     /// Three servers of each, instead of one.
     pub three: bool,
+    /// The servers' data on small disks, so that these can be full; it is said when that is not allowed.
+    pub small_disks: bool,
     /// No fault but this.
     pub only: Option<Fault>,
     /// The guard that is taken away.
@@ -54,6 +56,8 @@ pub struct Report {
     pub hits: BTreeMap<String, u32>,
     /// What the log came to.
     pub sums: Sums,
+    /// Why no disk was full, where it was asked for and not possible.
+    pub no_small_disks: Option<String>,
     /// Sent by hand: injected, doubled, repeated, malformed, foreign.
     pub by_hand: [u64; 5],
 }
@@ -77,6 +81,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
             options.programs.clone(),
             options.dir.clone(),
             options.three,
+            options.small_disks,
             options.sabotage.clone(),
         )
         .await?,
@@ -145,6 +150,10 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
             std::fs::copy(&log, options.dir.join(name))?;
         }
     }
+    let no_small_disks = match cluster.servers.lock().await.why_no_small_disks() {
+        Some(why) if options.small_disks => Some(why.to_owned()),
+        _ => None,
+    };
     let sent = forger.sent.lock().await;
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let (statuses, took_ms) = sums_of(&history);
@@ -155,6 +164,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         faults: nemesis.done.lock().await.clone(),
         hits: cluster.points.hits()?,
         sums,
+        no_small_disks,
         by_hand: [
             count(sent.injected.len()),
             sent.doubled,

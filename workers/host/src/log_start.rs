@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use concert_runtime::bus::Bus;
 use concert_runtime::process::Shutdown;
-use concert_runtime::{clock, streams};
+use concert_runtime::streams;
 use concert_wire::id::FlowId;
 
 /// How often the log's beginning is looked at. It only moves forward, so an old view lets more through, never less.
@@ -39,13 +39,15 @@ impl LogStart {
     }
 
     async fn look(&self, bus: &Bus) -> Result<(), streams::SetupError> {
-        let asked_at_ms = clock::now_ms();
         let state = streams::existing_log(bus).await?.cached_info().state.clone();
-        let first_ms = if state.messages == 0 {
-            asked_at_ms
+        // What an empty log held last is gone, and everything before it. The server's time, as with the first message: by a clock of ours that is ahead for a moment,
+        // every flow would be older than the log until the true time has come up with it.
+        let first = if state.messages == 0 {
+            state.last_timestamp
         } else {
-            u64::try_from(state.first_timestamp.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
+            state.first_timestamp
         };
+        let first_ms = u64::try_from(first.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         self.0.fetch_max(first_ms, Ordering::Relaxed);
         Ok(())
     }

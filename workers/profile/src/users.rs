@@ -161,7 +161,7 @@ impl Users {
             name_key: Some(name.key()),
             password: Some(self.pool.hash(password).await?),
             created_by: action.to_string(),
-            created_at: DateTime::now(),
+            created_at: concert_store::now(),
             changes: Vec::new(),
             deleted_by: None,
         };
@@ -262,7 +262,7 @@ impl Users {
         }
         let new_hash = self.pool.hash(new).await?;
         lease.may_write().await?;
-        let mut set = self.retention.stamp(action, DateTime::now());
+        let mut set = self.retention.stamp(action, concert_store::now());
         set.insert("password", doc! { "$literal": new_hash });
         if self
             .update(doc! { "_id": id, "password": hash }, action, vec![doc! { "$set": set }])
@@ -286,7 +286,7 @@ impl Users {
             });
         }
         lease.may_write().await?;
-        let now = DateTime::now();
+        let now = concert_store::now();
         let mut set = self.retention.stamp(action, now);
         set.insert("deleted_by", stamp(action));
         set.insert("username", "");

@@ -114,7 +114,7 @@ impl Sessions {
         } else {
             token::derive(key, action)
         };
-        let now = DateTime::now();
+        let now = concert_store::now();
         let expires_at = now.saturating_add_duration(self.absolute);
         let session = Session {
             token_hash: hashed(&token),
@@ -151,7 +151,7 @@ impl Sessions {
     /// Ends a session; whether there was one to end. The action that ended it hears so at every delivery.
     pub(crate) async fn end(&self, action: ActionId, token: &Secret, lease: &Lease) -> Result<bool, Failure> {
         let by_token = doc! { "_id": hashed(token) };
-        let now = DateTime::now();
+        let now = concert_store::now();
         let Some(session) = self.collection.find_one(by_token.clone()).await.map_err(unavailable)? else {
             return Ok(false);
         };
@@ -206,7 +206,7 @@ impl Sessions {
                 self.sweeps.begin(action, user, tokens).await?
             }
         };
-        let now = DateTime::now();
+        let now = concert_store::now();
         // Many documents, each changed in one atomic step of its own.
         for token_hashes in ended.chunks(ENDED_AT_ONCE) {
             lease.may_write().await?;
@@ -236,12 +236,12 @@ impl Sessions {
         let found = self.collection.find_one(doc! { "_id": hashed(token) }).await;
         let live = found
             .map_err(unavailable)?
-            .filter(|session| session.is_live(DateTime::now()));
+            .filter(|session| session.is_live(concert_store::now()));
         Ok(live.as_ref().map(Session::public_id))
     }
 
     async fn live_of(&self, user: &str, most: Option<usize>) -> Result<Vec<Session>, Failure> {
-        let now = DateTime::now();
+        let now = concert_store::now();
         let live: Document = doc! {
             "user": user, "ended": { "$exists": false }, "idle_expires_at": { "$gt": now }, "expires_at": { "$gt": now },
         };
@@ -262,7 +262,7 @@ impl Sessions {
 
     /// Whose session this is, if it is live; using it puts off its idle expiry.
     pub(crate) async fn user(&self, token: &Secret) -> Result<Option<String>, Failure> {
-        let now = DateTime::now();
+        let now = concert_store::now();
         let found = self
             .collection
             .find_one(doc! { "_id": hashed(token) })

@@ -48,7 +48,7 @@ impl Sweeps {
         if token_hashes.len() > MOST {
             return Err(Failure::retry(format!("there are more than {MOST} sessions to end")));
         }
-        let now = DateTime::now();
+        let now = concert_store::now();
         let sweep = Sweep {
             action: action.to_string(),
             user: user.to_owned(),

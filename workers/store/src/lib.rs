@@ -94,6 +94,11 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
     Ok(database)
 }
 
+/// The time, as it stands in documents.
+pub fn now() -> DateTime {
+    DateTime::from_millis(i64::try_from(concert_host::now_ms()).unwrap_or(i64::MAX))
+}
+
 /// What an index is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Index {

@@ -1,0 +1,241 @@
+//! Borders between the nodes of a cluster: what one node says to another goes through a gate, and the gates can be closed around one node, for both directions or one.
+//!
+//! Nodes know each other under the addresses of the gates. Who dials is told by the kernel: the process that holds the other end of the connection. Clients pass always, so that they
+//! see both sides of what is divided.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Connections end, and none is made.
+    Ended,
+    /// Nothing passes, and nobody is told.
+    Both,
+    /// What the node says is kept back.
+    FromNode,
+    /// What the others say to it is kept back.
+    ToNode,
+}
+
+/// All ways.
+pub const WAYS: [Way; 4] = [Way::Ended, Way::Both, Way::FromNode, Way::ToNode];
+
+/// A node, and what is closed around it.
+type Closed = Option<(usize, Way)>;
+
+/// The borders of one cluster.
+#[derive(Debug)]
+pub struct Borders {
+    /// The nodes' process ids.
+    pids: Arc<Mutex<Vec<u32>>>,
+    closed: watch::Sender<Closed>,
+    gates: Vec<JoinHandle<()>>,
+}
+
+impl Default for Borders {
+    fn default() -> Self {
+        Self {
+            pids: Arc::default(),
+            closed: watch::Sender::new(None),
+            gates: Vec::new(),
+        }
+    }
+}
+
+impl Borders {
+    /// A gate in front of the next node, which listens on `port`; the gate's own port.
+    ///
+    /// # Errors
+    /// No port can be had.
+    pub async fn gate(&mut self, port: u16) -> io::Result<u16> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let (pids, closed, to) = (self.pids.clone(), self.closed.subscribe(), self.gates.len());
+        self.gates.push(tokio::spawn(async move {
+            while let Ok((stream, dialer)) = listener.accept().await {
+                let (pids, closed) = (pids.clone(), closed.clone());
+                tokio::spawn(async move {
+                    let known = pids.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let from = tokio::task::spawn_blocking(move || holder(&known, dialer)).await;
+                    let crossing = Crossing {
+                        from: from.ok().flatten(),
+                        to,
+                    };
+                    carry(stream, port, crossing, closed).await;
+                });
+            }
+        }));
+        Ok(address.port())
+    }
+
+    /// Says which processes the nodes are, in the order of their gates.
+    pub fn nodes_are(&self, pids: Vec<u32>) {
+        *self.pids.lock().unwrap_or_else(PoisonError::into_inner) = pids;
+    }
+
+    /// Closes the borders around one node.
+    pub fn close(&self, node: usize, way: Way) {
+        self.closed.send_replace(Some((node, way)));
+    }
+
+    /// Opens all borders.
+    pub fn open(&self) {
+        self.closed.send_replace(None);
+    }
+}
+
+impl Drop for Borders {
+    fn drop(&mut self) {
+        for gate in &self.gates {
+            gate.abort();
+        }
+    }
+}
+
+/// Which of some processes holds one end of a connection over loopback.
+fn holder(pids: &[u32], address: SocketAddr) -> Option<usize> {
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let local = format!("0100007F:{:04X}", address.port());
+    let inode = table.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        (fields.next()? == local).then(|| fields.nth(7).map(str::to_owned))?
+    })?;
+    let socket = format!("socket:[{inode}]");
+    pids.iter().position(|pid| {
+        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
+        open.flatten()
+            .any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to == Path::new(&socket)))
+    })
+}
+
+/// A connection: from a node, or from a client, to a node.
+#[derive(Debug, Clone, Copy)]
+struct Crossing {
+    from: Option<usize>,
+    to: usize,
+}
+
+impl Crossing {
+    /// Whether what one end says to the other is kept back.
+    fn is_held(self, closed: Closed, to_server: bool) -> bool {
+        let (Some(from), Some((node, way))) = (self.from, closed) else {
+            return false;
+        };
+        let (speaker, hearer) = if to_server { (from, self.to) } else { (self.to, from) };
+        (speaker == node) != (hearer == node)
+            && match way {
+                Way::Ended | Way::Both => true,
+                Way::FromNode => speaker == node,
+                Way::ToNode => hearer == node,
+            }
+    }
+
+    fn is_ended(self, closed: Closed) -> bool {
+        closed.is_some_and(|(_, way)| way == Way::Ended) && self.is_held(closed, true)
+    }
+}
+
+async fn carry(dialer: TcpStream, port: u16, crossing: Crossing, closed: watch::Receiver<Closed>) {
+    if crossing.is_ended(*closed.borrow()) {
+        return;
+    }
+    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else {
+        return;
+    };
+    if dialer.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
+        return;
+    }
+    let (from_dialer, to_dialer) = dialer.into_split();
+    let (from_server, to_server) = server.into_split();
+    let mut ended = closed.clone();
+    tokio::select! {
+        _ = ended.wait_for(|closed| crossing.is_ended(*closed)) => {}
+        _ = pump(from_dialer, to_server, crossing, true, closed.clone()) => {}
+        _ = pump(from_server, to_dialer, crossing, false, closed) => {}
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    crossing: Crossing,
+    to_server: bool,
+    mut closed: watch::Receiver<Closed>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        if closed
+            .wait_for(|closed| !crossing.is_held(*closed, to_server))
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
+        to.write_all(buffer.get(..count).unwrap_or_default()).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a node hears what another says, whoever of the two has dialled.
+    fn hears(hearer: usize, speaker: usize, closed: Closed) -> bool {
+        let dialled = Crossing {
+            from: Some(speaker),
+            to: hearer,
+        };
+        let called = Crossing {
+            from: Some(hearer),
+            to: speaker,
+        };
+        assert_eq!(dialled.is_held(closed, true), called.is_held(closed, false));
+        !dialled.is_held(closed, true)
+    }
+
+    #[test]
+    fn a_border_lies_between_one_node_and_the_others_and_nowhere_else() {
+        for (way, from_node, to_node) in [
+            (Way::Ended, false, false),
+            (Way::Both, false, false),
+            (Way::FromNode, false, true),
+            (Way::ToNode, true, false),
+        ] {
+            let closed = Some((1, way));
+            for other in [0, 2] {
+                assert_eq!(hears(other, 1, closed), from_node, "{way:?}");
+                assert_eq!(hears(1, other, closed), to_node, "{way:?}");
+            }
+            assert!(hears(0, 2, closed) && hears(2, 0, closed) && hears(1, 1, closed));
+            let client = Crossing { from: None, to: 1 };
+            assert!(!client.is_held(closed, true) && !client.is_held(closed, false));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_process_behind_a_connection_is_known() -> anyhow::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let dialling = TcpStream::connect(listener.local_addr()?).await?;
+        let (_, dialer) = listener.accept().await?;
+        assert_eq!(holder(&[1, std::process::id()], dialer), Some(1));
+        assert_eq!(holder(&[1], dialer), None);
+        drop(dialling);
+        Ok(())
+    }
+}
