@@ -120,7 +120,7 @@ impl Feed {
     pub async fn next(&mut self) -> Message {
         loop {
             let Some(open) = &mut self.open else {
-                if let Err(error) = self.open().await {
+                if let Err(error) = Box::pin(self.open()).await {
                     self.pause(&error).await;
                 }
                 continue;

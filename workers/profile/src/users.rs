@@ -179,7 +179,7 @@ impl Users {
 
     /// The same work, the same writes and the same answer for a name that nobody has.
     pub(crate) async fn authenticate(&self, asker: Asker, username: &str, password: Secret, lease: &Lease) -> Answer {
-        let now = DateTime::now();
+        let now = concert_store::now();
         let attempt = asker.attempt(&name::key(username));
         let admitted = match self.attempts.admit(attempt, now, lease).await? {
             Admission::Admitted(admitted) => admitted,
@@ -237,7 +237,7 @@ impl Users {
             return Ok(Err(Refusal::NoUser(id.to_owned())));
         };
         // Whoever holds a session may not know the password, and guess as at a login.
-        let now = DateTime::now();
+        let now = concert_store::now();
         let admitted = match self.attempts.admit(asker.attempt(name_key), now, lease).await? {
             Admission::Admitted(admitted) => admitted,
             Admission::FailedBefore => return Ok(Err(Refusal::OldPasswordWrong)),
