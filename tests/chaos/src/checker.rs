@@ -65,8 +65,8 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
     }
     sums.rest_s = began.elapsed().as_secs_f32();
     sums.tokens = tokens(load).await;
-    let done = log::read(&jetstream, "COMPLETIONS").await?;
-    let dead = log::read(&jetstream, "DEAD").await?;
+    let done = read(&jetstream, "COMPLETIONS").await?;
+    let dead = read(&jetstream, "DEAD").await?;
     save(cluster, &done, &dead)?;
     sums.logged = done.len();
     sums.dead = dead_letters(history, &dead);
@@ -89,6 +89,18 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
     state::check(cluster, history, &done).await?;
     secrets::check(cluster, history, &done, &dead).await?;
     Ok(sums)
+}
+
+/// A whole stream. Nodes that were divided may not have found a leader yet for what it takes to read it.
+async fn read(jetstream: &jetstream::Context, stream: &str) -> anyhow::Result<Vec<Message>> {
+    let began = Instant::now();
+    loop {
+        match log::read(jetstream, stream).await {
+            Err(error) if began.elapsed() < REST => eprintln!("{stream} cannot be read yet: {error}"),
+            read => return read,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// What waits or is under way.
