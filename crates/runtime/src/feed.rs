@@ -99,7 +99,7 @@ impl Feed {
         let mut connections = self.bus.connections();
         let mut lookout = Lookout::new(self.bus.clone(), consumer.clone(), self.letter.clone());
         // Before the first message, since it may be one that ended this process's last run.
-        let looked = lookout.put_aside(When::Always).await;
+        let looked = Box::pin(lookout.put_aside(When::Always)).await;
         if let Err(error) = &looked {
             tell(&**error);
             connections.mark_changed();

@@ -40,14 +40,11 @@ impl LogStart {
 
     async fn look(&self, bus: &Bus) -> Result<(), streams::SetupError> {
         let state = streams::existing_log(bus).await?.cached_info().state.clone();
-        // What an empty log held last is gone, and everything before it. The server's time, as with the first message: by a clock of ours that is ahead for a moment,
-        // every flow would be older than the log until the true time has come up with it.
-        let first = if state.messages == 0 {
-            state.last_timestamp
-        } else {
-            state.first_timestamp
-        };
-        let first_ms = u64::try_from(first.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        let first_ms = first_ms(
+            state.messages,
+            state.first_timestamp.unix_timestamp_nanos(),
+            state.last_timestamp.unix_timestamp_nanos(),
+        );
         self.0.fetch_max(first_ms, Ordering::Relaxed);
         Ok(())
     }
@@ -60,11 +57,28 @@ impl LogStart {
     }
 }
 
+/// When a log begins, in milliseconds since 1970, from the server's times for its first and last message in nanoseconds.
+///
+/// What an empty log held last is gone, and everything before it. Not the time that it is now: by a clock of ours that is ahead for a moment, every flow would be older than the log until
+/// the true time has come up with it.
+fn first_ms(messages: u64, first_ns: i128, last_ns: i128) -> u64 {
+    let first_ns = if messages == 0 { last_ns } else { first_ns };
+    u64::try_from(first_ns / 1_000_000).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use concert_wire::id::ActionId;
 
     use super::*;
+
+    #[test]
+    fn an_empty_log_begins_where_its_last_message_stood() {
+        assert_eq!(first_ms(2, 5_000_000, 9_000_000), 5);
+        assert_eq!(first_ms(0, -62_135_596_800_000_000_000, 9_000_000), 9);
+        // It never held any.
+        assert_eq!(first_ms(0, -62_135_596_800_000_000_000, -62_135_596_800_000_000_000), 0);
+    }
 
     #[test]
     fn a_flow_older_than_the_log_is_known_as_such_with_some_tolerance() {
