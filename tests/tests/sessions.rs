@@ -1,7 +1,7 @@
 //! The routes for those who are logged in, and for those who are not.
 
 use concert_tests::{System, http};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery";
@@ -84,6 +84,38 @@ async fn sessions_are_listed_without_tokens_and_ended_everywhere() -> anyhow::Re
     }
     assert_eq!(live(&system, &user).await?, 0);
     assert_eq!(status(&system, "/auth/whoami", &bob).await?, 200, "others stay");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_over_when_it_was_idle_for_too_long_and_when_it_is_too_old_however_much_it_is_used()
+-> anyhow::Result<()> {
+    const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
+    let system = System::start().await?;
+    let user = system.account("ada", PASSWORD).await?;
+    let sessions = system.database("sessioning").await?.collection::<Document>("sessions");
+    let live = doc! { "user": &user, "ended": { "$exists": false } };
+    for expiry in ["idle_expires_at", "expires_at"] {
+        sessions.delete_many(live.clone()).await?;
+        let token = system.login("ada", PASSWORD).await?;
+        // Nearly over, and used: the one is put off by a week, the other by nothing.
+        let soon = DateTime::from_millis(DateTime::now().timestamp_millis() + 600_000);
+        let set = doc! { "$set": { "idle_expires_at": soon, "expires_at": soon } };
+        sessions.update_one(live.clone(), set).await?;
+        assert_eq!(status(&system, "/auth/whoami", &token).await?, 200);
+        let used = sessions.find_one(live.clone()).await?.unwrap_or_default();
+        let put_off_ms = used.get_datetime("idle_expires_at")?.timestamp_millis() - soon.timestamp_millis();
+        assert!(put_off_ms > WEEK_MS - 1_200_000, "{used}");
+        assert_eq!(used.get_datetime("expires_at")?, &soon);
+        // Over, although no sweep has come by.
+        let over = doc! { "$set": { expiry: DateTime::now() } };
+        sessions.update_one(live.clone(), over).await?;
+        for route in ROUTES {
+            assert_eq!(status(&system, route, &token).await?, 401, "{route} {expiry}");
+        }
+        assert_eq!(status(&system, "/auth/logout", &token).await?, 404, "{expiry}");
+        assert_eq!(sessions.count_documents(live.clone()).await?, 1, "it was left as it is");
+    }
     Ok(())
 }
 
