@@ -147,19 +147,8 @@ async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<
 async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.account("ada", PASSWORD).await?;
-    let mut second: Vec<tokio::process::Child> = Vec::new();
-    for (program, args) in [
-        ("sync-router", vec![]),
-        ("worker", vec!["profile"]),
-        ("worker", vec!["sessioning"]),
-    ] {
-        second.push(
-            system
-                .command(program)
-                .args(args)
-                .stderr(std::process::Stdio::null())
-                .spawn()?,
-        );
+    for part in [Part::Router, Part::Profile, Part::Sessioning] {
+        system.start_one(part, 1)?;
     }
     for round in 0..20 {
         if round == 10 {
@@ -176,9 +165,6 @@ async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
             200,
             "{round}"
         );
-    }
-    for mut child in second {
-        child.kill().await?;
     }
     Ok(())
 }

@@ -80,6 +80,7 @@ async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -
     let mut system = with_rules(dir.path(), SIDE_BY_SIDE).await?;
     let mut second = system
         .command("sync-router")
+        .env("NATS_NKEY", system.seeds("router"))
         .stderr(std::process::Stdio::null())
         .spawn()?;
     let (ada, bob) = (
@@ -194,6 +195,7 @@ async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()>
     let mut system = with_rules(dir.path(), &greeting("hello")).await?;
     let mut second = system
         .command("sync-router")
+        .env("NATS_NKEY", system.seeds("router"))
         .stderr(std::process::Stdio::null())
         .spawn()?;
     system.account("ada", PASSWORD).await?;
