@@ -1,5 +1,7 @@
 //! Ending many sessions at once, listing them, and asking for them as a router does.
 
+#![expect(clippy::disallowed_methods, reason = "a test knows no clock but its own")]
+
 use std::collections::BTreeSet;
 
 use async_nats::HeaderMap;
