@@ -1,5 +1,7 @@
 //! The routes for those who are logged in, and for those who are not.
 
+#![expect(clippy::disallowed_methods, reason = "a test has the clock of the machine")]
+
 use concert_tests::{System, http};
 use mongodb::bson::{DateTime, Document, doc};
 use serde_json::{Value, json};
