@@ -71,6 +71,15 @@ pub(crate) fn write_accounts(access: &Access, keys_dir: &Path, accounts: &Path) 
     Ok(())
 }
 
+/// Whether the accounts that stand there are those of a `concert up` whose parts are one user.
+fn stands_for_one_process(accounts: &Path) -> anyhow::Result<bool> {
+    match std::fs::read_to_string(accounts) {
+        Ok(config) => Ok(Access::is_of_one_process(&config)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", accounts.display())),
+    }
+}
+
 /// Copies what each service reads, and nothing else, to a directory of its own; what stands there already stays.
 fn hand_out(access: &Access, keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
     for user in access.users() {
@@ -98,16 +107,29 @@ fn hand_out(access: &Access, keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
 impl AccessArgs {
     /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them: accounts, and what is handed out.
     pub(crate) fn settle(&self, make_missing: bool) -> anyhow::Result<Access> {
-        let access = of(&self.concepts, &self.passthrough)?;
-        if make_missing {
+        let access = if make_missing {
+            let access = of(&self.concepts, &self.passthrough)?;
             prepare(&access, &self.keys.keys, &self.accounts_file())?;
+            access
         } else {
+            let access = self.standing()?;
             write_accounts(&access, &self.keys.keys, &self.accounts_file())?;
-        }
+            access
+        };
         if let Some(to) = &self.hand_out {
             hand_out(&access, &self.keys.keys, to)?;
         }
         Ok(access)
+    }
+
+    /// Who is on the bus, as the accounts that stand there have it: each service, or one process that is all of them.
+    pub(crate) fn standing(&self) -> anyhow::Result<Access> {
+        let access = of(&self.concepts, &self.passthrough)?;
+        Ok(if stands_for_one_process(&self.accounts_file())? {
+            access.in_one_process()
+        } else {
+            access
+        })
     }
 
     /// Where the accounts are written.

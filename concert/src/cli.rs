@@ -81,6 +81,9 @@ pub(crate) struct UpArgs {
     /// How often the NATS server that is started brings its files to the disk: `always` before each acknowledgement, or an interval such as 1s, which a cut of power may cost.
     #[arg(long, env = "CONCERT_SYNC_INTERVAL", default_value = "1s", value_name = "INTERVAL")]
     pub(crate) sync_interval: String,
+    /// Gives each part a user and an account of its own on the NATS server that is started, as processes of their own have. Off, since one process holds every key; it costs about a quarter of the throughput.
+    #[arg(long, env = "CONCERT_ISOLATE_PARTS")]
+    pub(crate) isolate_parts: bool,
     /// Where fetched servers are kept, for all projects of this user.
     #[arg(long, env = "CONCERT_CACHE", value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
@@ -135,6 +138,9 @@ pub(crate) struct BenchArgs {
     /// As `concert up` has it.
     #[arg(long, default_value = "1s", value_name = "INTERVAL")]
     pub(crate) sync_interval: String,
+    /// As `concert up` has it.
+    #[arg(long)]
+    pub(crate) isolate_parts: bool,
     /// Prints JSON, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

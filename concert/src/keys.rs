@@ -7,7 +7,7 @@ use concert_runtime::keys::{self, Purpose, Subject};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::AccessArgs;
-use crate::{access, say};
+use crate::say;
 
 /// What `concert keys` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,7 +81,7 @@ pub(crate) fn run(args: KeysArgs) -> anyhow::Result<()> {
 }
 
 fn list(args: &KeysArgs) -> anyhow::Result<()> {
-    let access = access::of(&args.access.concepts, &args.access.passthrough)?;
+    let access = args.access.standing()?;
     let rings = [Purpose::Seal, Purpose::Session, Purpose::Edge].map(Subject::Ring);
     let users = access.users().into_iter().map(|user| Subject::Bus(user.name()));
     for keys in rings.into_iter().chain(users) {

@@ -59,7 +59,10 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     })?;
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
     let rules = concert_router::load(&args.rules)?;
-    let access = access::of(&args.rules.concepts, &args.edge.passthrough)?;
+    let mut access = access::of(&args.rules.concepts, &args.edge.passthrough)?;
+    if !args.isolate_parts {
+        access = access.in_one_process();
+    }
     let keys_dir = args.keys_dir();
     access::prepare(&access, &keys_dir, &access::accounts_file(&keys_dir))?;
     let mut stop = tokio::spawn(process::asked_to_stop());

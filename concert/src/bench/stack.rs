@@ -46,6 +46,9 @@ impl BenchStack {
             "--sync-interval",
             &args.sync_interval,
         ]);
+        if args.isolate_parts {
+            command.arg("--isolate-parts");
+        }
         // What is measured is what an attempt costs, and all of them come from here.
         command.args([
             "--login-account-failures",

@@ -84,6 +84,7 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers:
 fn bus_args(args: &UpArgs, servers: &Servers, user: &User) -> BusArgs {
     let mut bus = BusArgs::at(servers.nats_url());
     if servers.has_own_nats() {
+        let user = if args.isolate_parts { user } else { &User::Setup };
         bus.nats_nkey = Some(keys::seeds_path(&args.keys_dir(), user));
     } else {
         bus.nats_creds.clone_from(&args.nats_creds);
@@ -93,9 +94,13 @@ fn bus_args(args: &UpArgs, servers: &Servers, user: &User) -> BusArgs {
 }
 
 async fn connect(args: &UpArgs, servers: &Servers, user: &User, name: &str) -> anyhow::Result<Bus> {
-    Bus::connect(&bus_args(args, servers, user), name)
-        .await
-        .with_context(|| format!("{name} cannot start"))
+    let bus = bus_args(args, servers, user);
+    let connected = if args.isolate_parts {
+        Bus::connect(&bus, name).await
+    } else {
+        Bus::connect_to_streams(&bus, name).await
+    };
+    connected.with_context(|| format!("{name} cannot start"))
 }
 
 async fn start_worker(

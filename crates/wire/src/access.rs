@@ -64,7 +64,15 @@ impl User {
 pub struct Access {
     concepts: Vec<ConceptName>,
     open: Vec<(ConceptName, ActionName)>,
+    /// One process is all of the services: there are no accounts but [`BUS`].
+    together: bool,
 }
+
+/// The first line of the configuration for one process that is all of the services.
+const TOGETHER: &str =
+    "# Written by `concert up`, whose parts are one user: one process, which holds every key (docs/operations.md).\n";
+/// The first line of the configuration for services that are processes of their own.
+const APART: &str = "# Written by `concert setup`: who may say and hear what (docs/operations.md).\n";
 
 /// How something passes from one account to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,7 +218,21 @@ impl Access {
                 .filter(|(concept, _)| concepts.contains(concept))
                 .collect(),
             concepts: concepts.into_iter().collect(),
+            together: false,
         })
+    }
+
+    /// The same application with all of its services in one process, which is the user [`User::Setup`]. That process holds every key, so that nothing would be gained by keeping its parts from one another; what passes between
+    /// accounts costs the server a third of what it does (ADR 12).
+    #[must_use]
+    pub fn in_one_process(mut self) -> Self {
+        self.together = true;
+        self
+    }
+
+    /// Whether a configuration is that of an application in one process.
+    pub fn is_of_one_process(server_config: &str) -> bool {
+        server_config.starts_with(TOGETHER)
     }
 
     /// The concepts, without [`REQUESTING`].
@@ -220,6 +242,9 @@ impl Access {
 
     /// Everybody.
     pub fn users(&self) -> Vec<User> {
+        if self.together {
+            return vec![User::Setup, User::Operator];
+        }
         let mut users = vec![User::Edge, User::Router];
         users.extend(self.concepts.iter().cloned().map(User::Worker));
         users.extend([User::Setup, User::Operator]);
@@ -264,6 +289,7 @@ impl Access {
                 }));
                 imports
             }
+            User::Setup | User::Operator if self.together => Vec::new(),
             User::Setup | User::Operator => {
                 let mut imports = service(REQUESTING, &User::Edge.account());
                 for concept in &self.concepts {
@@ -312,8 +338,7 @@ impl Access {
                 exported.entry((*kind, subject)).or_default().insert(account);
             }
         }
-        let mut text =
-            String::from("# Written by `concert setup`: who may say and hear what (docs/operations.md).\naccounts {\n");
+        let mut text = String::from(if self.together { TOGETHER } else { APART }) + "accounts {\n";
         for (account, imports) in &imports {
             let whose = users.iter().filter(|user| user.account() == *account);
             // Writing to a string does not fail.

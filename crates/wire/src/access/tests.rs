@@ -129,3 +129,21 @@ fn concepts_whose_users_would_have_one_name_are_all_told() {
     assert_eq!(named, ["Edge", "Profile"]);
     assert!(clashes.iter().all(|clash| clash.to_string().contains("is taken")));
 }
+
+#[test]
+fn one_process_that_is_all_services_is_one_user_beside_the_operator_and_nobody_else() {
+    let apart = access(&["Profile", "Sessioning"]).unwrap();
+    let key = |user: &User| vec![format!("U{}", user.name().to_uppercase())];
+    assert!(!Access::is_of_one_process(&apart.server_config(key)));
+    let together = apart.in_one_process();
+    assert_eq!(together.users(), [User::Setup, User::Operator]);
+    let config = together.server_config(key);
+    assert!(Access::is_of_one_process(&config));
+    assert_eq!(config.matches("nkey:").count(), 2);
+    assert!(config.contains("nkey: USETUP }") && config.contains("nkey: UOPERATOR, permissions"));
+    // What there is in one account needs no way to another.
+    assert!(
+        !config.contains("account:") && !config.contains("accounts: ["),
+        "{config}"
+    );
+}
