@@ -30,7 +30,7 @@ pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
 
 async fn look(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
     let state = log_state(bus).await?;
-    let Some(mut before) = first_to_keep(&state, limits.log_max_messages) else {
+    let Some(mut before) = first_to_keep(&state, limits) else {
         return Ok(());
     };
     let first = state.first_sequence;
@@ -54,20 +54,38 @@ async fn look(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// The first sequence that stays, if the log is past its soft mark.
-fn first_to_keep(state: &LogState, max_messages: i64) -> Option<u64> {
-    let max = u64::try_from(max_messages).ok()?;
-    let hundredths = |part: u64| max / 100 * part + max % 100 * part / 100;
-    if state.messages < hundredths(SOFT_MARK) {
-        return None;
-    }
-    let excess = state.messages - hundredths(BROUGHT_DOWN_TO);
+/// The first sequence that stays, if the log is past its soft mark, in number or in size.
+fn first_to_keep(state: &LogState, limits: &LogLimits) -> Option<u64> {
+    let excess = excess(state.messages, limits.log_max_messages)
+        // As many as take the bytes that are too many, as if all were of one size; the next look sees what is left.
+        .max(
+            excess(state.bytes, limits.log_max_bytes).map(|bytes| bytes / (state.bytes / state.messages.max(1)).max(1)),
+        )?;
     Some((state.first_sequence + excess).min(state.acknowledged + 1))
+}
+
+/// By how much something is above what it is brought down to, if it is past its soft mark; no bound has none.
+fn excess(there: u64, max: i64) -> Option<u64> {
+    let max = u64::try_from(max).ok().filter(|max| *max > 0)?;
+    let hundredths = |part: u64| max / 100 * part + max % 100 * part / 100;
+    (there >= hundredths(SOFT_MARK)).then(|| there - hundredths(BROUGHT_DOWN_TO))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn limits(log_max_messages: i64, log_max_bytes: i64) -> LogLimits {
+        LogLimits {
+            log_max_age_hours: 24,
+            log_max_messages,
+            log_max_bytes,
+            queue_max_messages: 1,
+            queue_max_bytes: 0,
+            log_keep_seconds: 0,
+            stream_replicas: 1,
+        }
+    }
 
     #[test]
     fn only_a_log_past_its_soft_mark_lets_go_and_only_of_what_is_acknowledged() {
@@ -75,12 +93,20 @@ mod tests {
             first_sequence: 1001,
             last_sequence: 9000,
             messages,
+            bytes: messages * 50,
             acknowledged,
         };
-        assert_eq!(first_to_keep(&state(799, 5000), 1000), None);
-        assert_eq!(first_to_keep(&state(800, 5000), 1000), Some(1201));
-        assert_eq!(first_to_keep(&state(1000, 5000), 1000), Some(1401));
-        assert_eq!(first_to_keep(&state(1000, 1100), 1000), Some(1101));
-        assert_eq!(first_to_keep(&state(1000, 5000), -1), None);
+        let number = limits(1000, 0);
+        assert_eq!(first_to_keep(&state(799, 5000), &number), None);
+        assert_eq!(first_to_keep(&state(800, 5000), &number), Some(1201));
+        assert_eq!(first_to_keep(&state(1000, 5000), &number), Some(1401));
+        assert_eq!(first_to_keep(&state(1000, 1100), &number), Some(1101));
+        assert_eq!(first_to_keep(&state(1000, 5000), &limits(-1, 0)), None);
+        // 1,000 of 50 bytes each.
+        let size = limits(-1, 50_000);
+        assert_eq!(first_to_keep(&state(799, 5000), &size), None);
+        assert_eq!(first_to_keep(&state(800, 5000), &size), Some(1201));
+        assert_eq!(first_to_keep(&state(900, 5000), &limits(1000, 100_000)), Some(1301));
+        assert_eq!(first_to_keep(&state(0, 5000), &limits(1000, 1000)), None);
     }
 }

@@ -262,41 +262,52 @@ async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> a
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_log_refuses_requests_and_one_that_may_forget_goes_on() -> anyhow::Result<()> {
-    const BOUND: usize = 60;
-    let bound = BOUND.to_string();
-    let logout = json!({ "session": "nobody's" });
-    // All of it is young, so nothing may go.
-    let system = System::with(&[
-        ("CONCERT_LOG_MAX_MESSAGES", &bound),
-        ("CONCERT_LOG_KEEP_SECONDS", "3600"),
-        ("CONCERT_DEADLINE_MS", "2000"),
-    ])
-    .await?;
-    let mut last = system.post("/auth/logout", &logout).await?;
-    for _ in 0..BOUND {
-        if last.status != 404 {
-            break;
-        }
-        last = system.post("/auth/logout", &logout).await?;
-    }
-    // The request that fills it may wait in vain; the next one is refused at once.
-    let refused = system.post("/auth/logout", &logout).await?;
-    assert!([503, 504].contains(&last.status), "{last:?}");
-    assert_eq!(refused.status, 503, "{refused:?}");
-    assert!(refused.headers.contains_key("retry-after"));
-    drop(system);
+/// Bounds of some dozens of messages, by their number and by their size.
+const FULL: [(&str, &str); 2] = [("CONCERT_LOG_MAX_MESSAGES", "60"), ("CONCERT_LOG_MAX_BYTES", "40000")];
+/// Requests that fill it in any case.
+const FILLING: usize = 60;
 
-    let system = System::with(&[("CONCERT_LOG_MAX_MESSAGES", &bound), ("CONCERT_LOG_KEEP_SECONDS", "0")]).await?;
-    let mut answered = 0;
-    while answered < BOUND {
-        let answer = system.post("/auth/logout", &logout).await?;
-        match answer.status {
-            404 => answered += 1,
-            // Faster than the log is looked at.
-            503 | 504 => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
-            _ => panic!("{answer:?}"),
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_log_refuses_requests() -> anyhow::Result<()> {
+    for bound in FULL {
+        // All of it is young, so nothing may go.
+        let settings = [
+            bound,
+            ("CONCERT_LOG_KEEP_SECONDS", "3600"),
+            ("CONCERT_DEADLINE_MS", "2000"),
+        ];
+        let system = System::with(&settings).await?;
+        let logout = json!({ "session": "nobody's" });
+        let mut last = system.post("/auth/logout", &logout).await?;
+        for _ in 0..FILLING {
+            if last.status != 404 {
+                break;
+            }
+            last = system.post("/auth/logout", &logout).await?;
+        }
+        // The request that fills it may wait in vain; the next one is refused at once.
+        let refused = system.post("/auth/logout", &logout).await?;
+        assert!([503, 504].contains(&last.status), "{bound:?}: {last:?}");
+        assert_eq!(refused.status, 503, "{bound:?}: {refused:?}");
+        assert!(refused.headers.contains_key("retry-after"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_log_that_may_forget_goes_on() -> anyhow::Result<()> {
+    for bound in FULL {
+        let system = System::with(&[bound, ("CONCERT_LOG_KEEP_SECONDS", "0")]).await?;
+        let logout = json!({ "session": "nobody's" });
+        let mut answered = 0;
+        while answered < FILLING {
+            let answer = system.post("/auth/logout", &logout).await?;
+            match answer.status {
+                404 => answered += 1,
+                // Faster than the log is looked at.
+                503 | 504 => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
+                _ => panic!("{bound:?}: {answer:?}"),
+            }
         }
     }
     Ok(())

@@ -52,6 +52,9 @@ async fn run(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figu
     let limits = LogLimits {
         log_max_age_hours: 24,
         log_max_messages: 10_000_000,
+        log_max_bytes: 0,
+        queue_max_messages: 10_000_000,
+        queue_max_bytes: 0,
         log_keep_seconds: 600,
         stream_replicas: 1,
     };

@@ -26,6 +26,15 @@ pub struct LogLimits {
         value_name = "N"
     )]
     pub log_max_messages: i64,
+    /// The size of the log at most, in bytes; 0 is what the server's storage holds. Past it requests are answered with 503.
+    #[arg(long, env = "CONCERT_LOG_MAX_BYTES", default_value_t = 0, value_name = "BYTES", value_parser = bytes())]
+    pub log_max_bytes: i64,
+    /// Invocations of one concept that wait at most, in its queue; past it they are made later.
+    #[arg(long, env = "CONCERT_QUEUE_MAX_MESSAGES", default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub queue_max_messages: i64,
+    /// The size of such a queue at most, in bytes; 0 is what the server's storage holds.
+    #[arg(long, env = "CONCERT_QUEUE_MAX_BYTES", default_value_t = 0, value_name = "BYTES", value_parser = bytes())]
+    pub queue_max_bytes: i64,
     /// How long a completion stays in any case, in seconds; when the log is nearly full, older ones may go.
     #[arg(
         long,
@@ -39,8 +48,12 @@ pub struct LogLimits {
     pub stream_replicas: usize,
 }
 
-/// How many invocations of one concept may wait. Past it new ones are refused and tried again.
-const ACTIONS_MAX_MESSAGES: i64 = 1_000_000;
+fn bytes() -> clap::builder::RangedI64ValueParser<i64> {
+    clap::value_parser!(i64).range(0..)
+}
+
+/// Dead letters that are kept at most; past it workers wait rather than lose one.
+const DEAD_MAX_MESSAGES: i64 = 1_000_000;
 /// How long dead letters are kept.
 const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a delivered message may take before it is delivered again.
@@ -83,7 +96,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         description: Some("messages that no retry will fix".to_owned()),
         subjects: vec![subject::DEAD_SUBJECTS.to_owned()],
         max_age: DEAD_MAX_AGE,
-        max_messages: ACTIONS_MAX_MESSAGES,
+        max_messages: DEAD_MAX_MESSAGES,
         republish: Some(Republish {
             source: subject::DEAD_SUBJECTS.to_owned(),
             destination: subject::DEAD_NOTICES.to_owned(),
@@ -103,6 +116,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         subjects: vec![subject::LOG_SUBJECTS.to_owned()],
         max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
         max_messages: limits.log_max_messages,
+        max_bytes: limits.log_max_bytes,
         // One subject, one message, also for whoever leaves the expected sequence out: a second root behind what followed from the first would change what follows.
         max_messages_per_subject: if one_on_a_subject { 1 } else { -1 },
         discard_new_per_subject: one_on_a_subject,
@@ -147,7 +161,8 @@ async fn make_actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> R
         description: Some(format!("actions that {concept} is asked for")),
         subjects: vec![subject::actions_subjects(concept)],
         retention: RetentionPolicy::WorkQueue,
-        max_messages: ACTIONS_MAX_MESSAGES,
+        max_messages: limits.queue_max_messages,
+        max_bytes: limits.queue_max_bytes,
         name: name.clone(),
         ..stream_config(limits)
     };
@@ -359,6 +374,8 @@ pub struct LogState {
     pub last_sequence: u64,
     /// How many messages it holds.
     pub messages: u64,
+    /// What they take, in bytes.
+    pub bytes: u64,
     /// Everything up to this sequence has been acknowledged by a router.
     pub acknowledged: u64,
 }
@@ -378,6 +395,7 @@ pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
         first_sequence: state.first_sequence,
         last_sequence: state.last_sequence,
         messages: state.messages,
+        bytes: state.bytes,
         acknowledged: routers.cached_info().ack_floor.stream_sequence,
     })
 }
