@@ -123,7 +123,9 @@ impl Request {
             ensure!(!self.is_http, "closed without an answer {}", told());
             return Ok(None);
         }
-        judge(&answer).with_context(told).map(Some)
+        judge(&answer, self.bytes.starts_with(b"HEAD "))
+            .with_context(told)
+            .map(Some)
     }
 }
 
@@ -175,7 +177,7 @@ async fn exchange(edge: SocketAddr, bytes: &[u8], is_http: bool) -> anyhow::Resu
     }
 }
 
-fn judge(answer: &[u8]) -> anyhow::Result<u16> {
+fn judge(answer: &[u8], is_to_head: bool) -> anyhow::Result<u16> {
     let text = String::from_utf8_lossy(answer);
     // Before the real one there may be an interim response.
     let text = text.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&text);
@@ -191,8 +193,13 @@ fn judge(answer: &[u8]) -> anyhow::Result<u16> {
     // Of a connection that stays open there may be a second answer, to what was left of the bytes.
     let length = head
         .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    let body = body.get(..length.unwrap_or(body.len())).unwrap_or(body);
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let body = match length {
+        // It tells the length of a body that it leaves out.
+        _ if is_to_head => "",
+        Some(length) => body.get(..length).unwrap_or(body),
+        None => body,
+    };
     if status >= 400 && head.contains("content-type: application/json") && !body.is_empty() {
         let body: serde_json::Value = serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))?;
         let Some(error) = body.get("error").and_then(serde_json::Value::as_str) else {
