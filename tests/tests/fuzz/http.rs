@@ -119,11 +119,13 @@ impl Request {
         let answer = tokio::time::timeout(PATIENCE, exchange(edge, &self.bytes, self.is_http))
             .await
             .with_context(|| format!("no answer and no end of the connection {}", told()))??;
+        // Before the real one there may be an interim response.
+        let answer = answer.strip_prefix(INTERIM).unwrap_or(&answer);
         if answer.is_empty() {
             ensure!(!self.is_http, "closed without an answer {}", told());
             return Ok(None);
         }
-        judge(&answer, self.bytes.starts_with(b"HEAD "))
+        judge(answer, self.bytes.starts_with(b"HEAD "))
             .with_context(told)
             .map(Some)
     }
@@ -156,6 +158,8 @@ fn header(rng: &mut Rng) -> String {
     format!("{name}: {value}\r\n")
 }
 
+const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Sends bytes; what was answered until the connection's end.
 async fn exchange(edge: SocketAddr, bytes: &[u8], is_http: bool) -> anyhow::Result<Vec<u8>> {
     let (mut from, mut to) = TcpStream::connect(edge).await?.into_split();
@@ -179,8 +183,6 @@ async fn exchange(edge: SocketAddr, bytes: &[u8], is_http: bool) -> anyhow::Resu
 
 fn judge(answer: &[u8], is_to_head: bool) -> anyhow::Result<u16> {
     let text = String::from_utf8_lossy(answer);
-    // Before the real one there may be an interim response.
-    let text = text.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&text);
     let (head, body) = text.split_once("\r\n\r\n").context("half an answer")?;
     let status: u16 = head
         .split(' ')

@@ -9,7 +9,7 @@ mod input;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use concert_tests::{PARTS, Part, System};
 use fastrand::Rng;
 use futures_util::StreamExt as _;
@@ -29,7 +29,7 @@ const CLIENTS: u64 = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages between two looks at the queues.
 const BATCH: usize = 64;
-/// Messages that may wait in a queue before the next batch.
+/// Messages that may wait in a queue, and in the log, before the next batch.
 const BACKLOG: u64 = 256;
 /// Invocations of which it is looked up what became of them.
 const SAMPLES: usize = 200;
@@ -137,7 +137,7 @@ async fn bus_carries_any_message_and_each_comes_to_an_end() -> anyhow::Result<()
         }
         client.settled().await?;
         started += until(&mut system, "the queues are short", async |system| {
-            Ok(waiting(system).await? < BACKLOG)
+            Ok(waiting(system).await? < BACKLOG && to_route(system).await? < BACKLOG)
         })
         .await?;
     }
@@ -145,7 +145,10 @@ async fn bus_carries_any_message_and_each_comes_to_an_end() -> anyhow::Result<()
         Ok(waiting(system).await? == 0)
     })
     .await?;
-    started += until(&mut system, "the log is routed", is_routed).await?;
+    started += until(&mut system, "the log is routed", async |system| {
+        Ok(to_route(system).await? == 0)
+    })
+    .await?;
     eprintln!("{published} messages, {started} processes started again");
     ensure!(
         samples.len() >= SAMPLES.min(usize::try_from(published / 50)?),
@@ -170,17 +173,22 @@ async fn until(
         if holds(system).await? {
             return Ok(started);
         }
-        ensure!(began.elapsed() < PATIENCE, "{what}: it does not come about");
+        if began.elapsed() > PATIENCE {
+            let (waiting, to_route) = (waiting(system).await?, to_route(system).await?);
+            bail!(
+                "{what}: it does not come about; {waiting} invocations wait, {to_route} messages of the log are to be routed"
+            );
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Whether the routers have taken everything in the log to its end.
-async fn is_routed(system: &System) -> anyhow::Result<bool> {
+/// Messages of the log that no router has taken to its end.
+async fn to_route(system: &System) -> anyhow::Result<u64> {
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
     let routers = log.consumer_info("routers").await?;
-    Ok(routers.num_pending == 0 && routers.num_ack_pending == 0)
+    Ok(routers.num_pending + u64::try_from(routers.num_ack_pending)?)
 }
 
 /// How many invocations wait in the longest queue.
