@@ -82,7 +82,7 @@ pub(crate) fn run(args: KeysArgs) -> anyhow::Result<()> {
 
 fn list(args: &KeysArgs) -> anyhow::Result<()> {
     let access = args.access.standing()?;
-    let rings = [Purpose::Seal, Purpose::Session, Purpose::Edge].map(Subject::Ring);
+    let rings = Purpose::ALL.map(Subject::Ring);
     let users = access.users().into_iter().map(|user| Subject::Bus(user.name()));
     for keys in rings.into_iter().chain(users) {
         for key in keys::list(&args.access.keys.keys, &keys)? {

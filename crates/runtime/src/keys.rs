@@ -38,6 +38,15 @@ impl Purpose {
     /// Every purpose.
     pub const ALL: [Self; 3] = [Self::Seal, Self::Session, Self::Edge];
 
+    /// The name by which people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Session => "session",
+            Self::Edge => "edge",
+        }
+    }
+
     /// The name of the file within the directory of keys.
     pub const fn file_name(self) -> &'static str {
         match self {
@@ -95,7 +104,11 @@ pub fn load(dir: &Path, purpose: Purpose) -> Result<Keyring, KeyError> {
 
 /// The file of a user's seeds within the directory of keys.
 pub fn seeds_path(dir: &Path, user: &User) -> PathBuf {
-    dir.join("nats").join(format!("{}.nk", user.name()))
+    seeds_file(dir, &user.name())
+}
+
+fn seeds_file(dir: &Path, user: &str) -> PathBuf {
+    dir.join("nats").join(format!("{user}.nk"))
 }
 
 /// The public keys of a user; none if it has no file.

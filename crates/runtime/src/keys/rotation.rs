@@ -6,7 +6,7 @@ use std::str::FromStr;
 use concert_wire::keyring::Keyring;
 use zeroize::Zeroizing;
 
-use super::{KeyError, Purpose, draw};
+use super::{KeyError, Purpose, draw, seeds_file};
 use crate::seeds::{self, Seeds};
 use crate::whole_file;
 
@@ -23,32 +23,23 @@ impl FromStr for Subject {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "seal" => Self::Ring(Purpose::Seal),
-            "session" => Self::Ring(Purpose::Session),
-            "edge" => Self::Ring(Purpose::Edge),
-            other => {
-                let user = other.strip_prefix("nats/").filter(|user| {
-                    !user.is_empty()
-                        && user
-                            .bytes()
-                            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-                });
-                let user = user.ok_or(
-                    "keys are those of `seal`, `session`, `edge`, or of a user of the bus such as `nats/profile`",
-                )?;
-                Self::Bus(user.to_owned())
-            }
-        })
+        if let Some(purpose) = Purpose::ALL.into_iter().find(|purpose| purpose.name() == text) {
+            return Ok(Self::Ring(purpose));
+        }
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        text.strip_prefix("nats/")
+            .filter(|user| !user.is_empty() && user.bytes().all(is_plain))
+            .map(|user| Self::Bus(user.to_owned()))
+            .ok_or_else(|| {
+                "keys are those of `seal`, `session`, `edge`, or of a user of the bus such as `nats/profile`".to_owned()
+            })
     }
 }
 
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ring(Purpose::Seal) => f.pad("seal"),
-            Self::Ring(Purpose::Session) => f.pad("session"),
-            Self::Ring(Purpose::Edge) => f.pad("edge"),
+            Self::Ring(purpose) => f.pad(purpose.name()),
             Self::Bus(user) => f.pad(&format!("nats/{user}")),
         }
     }
@@ -100,7 +91,7 @@ impl KeyFile {
     fn read(dir: &Path, subject: &Subject) -> Result<Self, KeyError> {
         let path = match subject {
             Subject::Ring(purpose) => dir.join(purpose.file_name()),
-            Subject::Bus(user) => dir.join("nats").join(format!("{user}.nk")),
+            Subject::Bus(user) => seeds_file(dir, user),
         };
         let text = std::fs::read_to_string(&path)
             .map(Zeroizing::new)
