@@ -28,6 +28,7 @@ use crate::admission::{Admission, AdmissionLimits};
 use crate::api::Api;
 use crate::client::{ClientArgs, Clients};
 use crate::cookie::{CookieArgs, Cookies};
+use crate::descriptions::{Description, Descriptions};
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
 use crate::metrics::Metrics;
 use crate::passthrough::{Passthrough, PassthroughArgs};
@@ -204,6 +205,7 @@ pub async fn run(
     .await?;
     let routes = routes::watch(bus.clone(), behind.clone());
     let api = Api {
+        descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
         bus,
         pending,
@@ -245,6 +247,14 @@ fn app(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route(
+            "/openapi.json",
+            get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::OpenApi).await),
+        )
+        .route(
+            "/asyncapi.json",
+            get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::AsyncApi).await),
+        )
         .fallback(
             move |State(api): State<Arc<Api>>, request: Request| async move { fallback(&api, &base, request).await },
         )
