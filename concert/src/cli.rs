@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use concert_archive::ArchiveArgs;
 use concert_edge::{EdgeArgs, PassthroughArgs};
 use concert_router::{RouterLimits, RulesArgs};
@@ -19,6 +19,7 @@ use crate::bench::Kind;
 use crate::check::CheckArgs;
 use crate::dead::DeadArgs;
 use crate::describe::Described;
+use crate::flow::{FlowArgs, FlowsArgs, TailArgs, WhyNotArgs};
 use crate::graph::Format;
 use crate::keys::KeysArgs;
 
@@ -54,6 +55,16 @@ pub(crate) enum Command {
     Ready(ReadyArgs),
     /// Lists, shows, tries again and drops dead letters: messages that were given up.
     Dead(DeadArgs),
+    /// Tells a flow as a tree: what happened, which rule caused it, how long it took, and which rules nearly fired.
+    Flow(FlowArgs),
+    /// Lists flows, the newest last.
+    Flows(FlowsArgs),
+    /// Lists flows as they happen.
+    Tail(TailArgs),
+    /// Tells the first thing that kept a rule from firing in a flow.
+    WhyNot(WhyNotArgs),
+    /// Prints completions for a shell.
+    Completions(CompletionsArgs),
     /// Lays out files of rules (`*.sync`). Specs (`*.concept`) are left alone.
     Fmt(FmtArgs),
 }
@@ -250,6 +261,21 @@ pub(crate) struct ReadyArgs {
     /// An edge that must be ready, too.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) edge: Option<SocketAddr>,
+}
+
+/// What `concert completions` is told.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Prints the completions of all commands.
+pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "concert", &mut text);
+    Ok(crate::say::text(&String::from_utf8(text)?)?)
 }
 
 /// What `concert fmt` is told.

@@ -7,6 +7,7 @@ mod cli;
 mod dead;
 mod describe;
 mod explain;
+mod flow;
 mod fmt;
 mod graph;
 mod keys;
@@ -35,6 +36,11 @@ async fn main() -> ExitCode {
         Command::Keys(args) => keys::run(args),
         Command::Ready(args) => ready::run(args).await,
         Command::Dead(args) => Box::pin(dead::run(args)).await,
+        Command::Flow(args) => Box::pin(flow::flow(args)).await,
+        Command::Flows(args) => Box::pin(flow::flows(args)).await,
+        Command::Tail(args) => Box::pin(flow::tail(args)).await,
+        Command::WhyNot(args) => Box::pin(flow::why_not(args)).await,
+        Command::Completions(args) => cli::completions(args.shell),
         Command::Fmt(args) => fmt::run(&args),
     };
     match result {

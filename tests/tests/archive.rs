@@ -148,6 +148,53 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
     Ok(())
 }
 
+/// What a command prints, or why it fails.
+async fn concert(system: &System, args: &[&str]) -> anyhow::Result<String> {
+    let done = system.command("concert").args(args).output().await?;
+    let said = String::from_utf8([done.stdout, done.stderr].concat())?;
+    anyhow::ensure!(done.status.success(), "{said}");
+    Ok(said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_tell_what_happened() -> anyhow::Result<()> {
+    let mut system = with_archive().await?;
+    system.account("ada", PASSWORD).await?;
+    let bad = json!({ "username": "ada", "password": "wrong horse battery" });
+    let failed = post(&system, "/auth/login", 401, &bad).await?;
+    flows(&system, &json!({ "path": "/auth/login" }), 1).await?;
+    let tree = concert(&system, &["flow", &failed]).await?;
+    for part in [
+        "failed 401",
+        "answered by RespondToFailedAuthentication",
+        "└─ Profile.authenticate  refused: Invalid username or password.",
+        "CreateSessionOnSuccessfulAuthentication stopped at Profile.authenticate () : (user)",
+    ] {
+        assert!(tree.contains(part), "{part}\n{tree}");
+    }
+    assert!(!tree.contains('\u{1b}') && !tree.contains("horse"), "{tree}");
+    let told: Value = serde_json::from_str(&concert(&system, &["flow", &failed, "--json"]).await?)?;
+    assert_eq!(told, flow(&system, &failed).await?);
+    let list = concert(&system, &["flows", "--failed", "--since", "10m", "--json"]).await?;
+    let rows: Vec<Value> = list.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!((rows.len(), &rows[0]["flow"]), (1, &json!(failed)));
+    let none = concert(&system, &["flows", "--path", "/auth/logout"]).await?;
+    assert_eq!(none, "no flows\n");
+    let why = concert(&system, &["why-not", &failed, "RespondToFailedLogout"]).await?;
+    assert!(why.contains("`path` of Requesting.request is \"/auth/login\", not \"/auth/logout\""), "{why}");
+    let wrong = concert(&system, &["why-not", &failed, "RespondToFailedLogin"]).await;
+    assert!(wrong.is_err_and(|said| said.to_string().contains("did you mean `RespondToFailedLogout`?")));
+    let nobody = concert(&system, &["flow", "01890a5d-ac96-774b-bcce-b302099a8057"]).await;
+    assert!(nobody.is_err_and(|said| said.to_string().contains("there is no flow")));
+    system.terminate(Part::Archive).await?;
+    let silent = concert(&system, &["flows"]).await;
+    assert!(silent.is_err_and(|said| said.to_string().contains("no archive answers")));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(concert(&system, &["completions", shell]).await?.contains("why-not"));
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<()> {
     let system = with_archive().await?;

@@ -1,0 +1,90 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn action(id: &str, name: &str, seq: Option<u64>, by: Value, rest: Value) -> Value {
+    let (concept, action) = name.split_once('.').unwrap();
+    let mut one =
+        json!({ "id": id, "concept": concept, "action": action, "asked_us": 1_000_000, "state": "completed" });
+    let one = one.as_object_mut().unwrap();
+    if let Some(seq) = seq {
+        one.insert("seq".to_owned(), json!(seq));
+        one.insert("completed_us".to_owned(), json!(1_000_000 + seq * 1500));
+    }
+    if !by.is_null() {
+        one.insert("by".to_owned(), by);
+    }
+    one.extend(rest.as_object().unwrap().clone());
+    Value::Object(one.clone())
+}
+
+fn failed_login() -> Flow {
+    let by = |sync: &str, firing: &str, seq: u64| json!({ "sync": sync, "firing": firing, "cause_seq": seq });
+    let firing = |id: &str, sync: &str, causes: Value, call: &str| {
+        let frame = json!({ "bindings": {}, "ended": "then", "calls": [call] });
+        json!({ "id": id, "sync": sync, "at_us": 1, "causes": causes, "frames": [frame] })
+    };
+    serde_json::from_value(json!({
+        "flow": "f", "path": "/auth/login", "root": "r", "root_kind": "request", "began_us": 1_000_000, "ended_us": 1_021_400,
+        "outcome": "failed", "status": 401, "answered_by": "RespondToFailedAuthentication", "rules": "v", "source": "log",
+        "actions": [
+            action("r", "Requesting.request", Some(1), Value::Null, json!({ "outcome": "success", "input": { "path": "/auth/login", "username": "a\u{1b}[31mda", "password": "sealed:k1:x" }, "output": {} })),
+            action("a", "Profile.authenticate", Some(3), by("HandleLoginRequest", "x", 1), json!({ "outcome": "refusal", "output": { "error": "Invalid username or password." } })),
+            action("s", "Requesting.respond", Some(5), by("RespondToFailedAuthentication", "y", 3), json!({ "outcome": "success", "input": { "request": "f", "status": 401, "error": "no" }, "output": {} })),
+        ],
+        "firings": [
+            firing("x", "HandleLoginRequest", json!(["r"]), "a"),
+            firing("y", "RespondToFailedAuthentication", json!(["r", "a"]), "s"),
+        ],
+        "near_misses": [{
+            "sync": "CreateSessionOnSuccessfulAuthentication", "matched": [],
+            "failed": { "pattern": 1, "text": "Profile.authenticate () : (user)", "why": "Profile.authenticate failed: `Invalid username or password.`" },
+        }],
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_failed_login_is_a_tree_with_what_nearly_fired_below() {
+    let expected = r#"flow f  request of /auth/login
+1970-01-01T00:00:01.000Z  failed 401 in 7.5 ms, answered by RespondToFailedAuthentication
+from the log, under the rules v
+
+    +0.0 ms               Requesting.request  path "/auth/login", username "a\u001b[31mda", password sealed
+                          └─ HandleLoginRequest
+    +0.0 ms       4.5 ms     └─ Profile.authenticate  refused: Invalid username or password.
+                                └─ RespondToFailedAuthentication
+    +0.0 ms       7.5 ms           └─ Requesting.respond  status 401, error "no"
+
+Nearly:
+  CreateSessionOnSuccessfulAuthentication stopped at Profile.authenticate () : (user): Profile.authenticate failed: `Invalid username or password.`
+"#;
+    assert_eq!(of(&failed_login(), Paint(false)), expected);
+}
+
+#[test]
+fn colours_are_there_when_they_are_asked_for_and_only_then() {
+    let plain = of(&failed_login(), Paint(false));
+    assert!(!plain.contains('\u{1b}'), "{plain}");
+    let coloured = of(&failed_login(), Paint(true));
+    assert!(
+        coloured.contains("\u{1b}[31mrefused: Invalid username or password.\u{1b}[0m"),
+        "{coloured}"
+    );
+}
+
+#[test]
+fn what_is_in_flight_and_what_was_given_up_stand_where_they_were_asked_for() {
+    let mut flow = failed_login();
+    let respond = flow.actions.last_mut().unwrap();
+    (respond.state, respond.seq, respond.completed_us, respond.outcome) = (State::InFlight, None, None, None);
+    assert!(of(&flow, Paint(false)).contains("└─ Requesting.respond  in flight"));
+    let respond = flow.actions.last_mut().unwrap();
+    respond.state = State::Dead;
+    respond.dead = Some(concert_rules::provenance::Dead {
+        reason: "given up after 3 attempts".to_owned(),
+        attempts: Some(3),
+        at_us: 0,
+    });
+    assert!(of(&flow, Paint(false)).contains("Requesting.respond  given up: given up after 3 attempts"));
+}
