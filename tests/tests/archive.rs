@@ -181,7 +181,10 @@ async fn commands_tell_what_happened() -> anyhow::Result<()> {
     let none = concert(&system, &["flows", "--path", "/auth/logout"]).await?;
     assert_eq!(none, "no flows\n");
     let why = concert(&system, &["why-not", &failed, "RespondToFailedLogout"]).await?;
-    assert!(why.contains("`path` of Requesting.request is \"/auth/login\", not \"/auth/logout\""), "{why}");
+    assert!(
+        why.contains("`path` of Requesting.request is \"/auth/login\", not \"/auth/logout\""),
+        "{why}"
+    );
     let wrong = concert(&system, &["why-not", &failed, "RespondToFailedLogin"]).await;
     assert!(wrong.is_err_and(|said| said.to_string().contains("did you mean `RespondToFailedLogout`?")));
     let nobody = concert(&system, &["flow", "01890a5d-ac96-774b-bcce-b302099a8057"]).await;

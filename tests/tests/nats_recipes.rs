@@ -1,0 +1,225 @@
+//! Every line of `docs/nats.md`, sent as the `nats` command line sends it, by the operator of a closed bus.
+
+#![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use async_nats::Client;
+use concert_tests::{Part, System, binaries};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+/// The command lines of the page's code blocks.
+fn recipes() -> anyhow::Result<Vec<String>> {
+    let page = std::fs::read_to_string(binaries::root().join("docs/nats.md"))?;
+    let lines = page.lines().filter(|line| line.starts_with("nats "));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// The words of a line, as a shell splits them; `$NAME` in double quotes is replaced.
+fn words(line: &str, names: &[(&str, &str)]) -> anyhow::Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        let (word, left) = match rest.chars().next() {
+            Some('\'') => {
+                let end = rest[1..].find('\'').context("an open quote")? + 1;
+                (rest[1..end].to_owned(), &rest[end + 1..])
+            }
+            Some('"') => {
+                let end = rest
+                    .char_indices()
+                    .skip(1)
+                    .find(|(at, c)| *c == '"' && !rest[..*at].ends_with('\\'))
+                    .context("an open quote")?
+                    .0;
+                let mut word = rest[1..end].replace("\\\"", "\"");
+                for (name, value) in names {
+                    word = word.replace(&format!("${name}"), value);
+                }
+                ensure!(!word.contains('$'), "{word}");
+                (word, &rest[end + 1..])
+            }
+            _ => {
+                let end = rest.find(' ').unwrap_or(rest.len());
+                (rest[..end].to_owned(), &rest[end..])
+            }
+        };
+        words.push(word);
+        rest = left.trim_start();
+    }
+    Ok(words)
+}
+
+async fn request(nats: &Client, subject: &str, body: &str) -> anyhow::Result<Value> {
+    let answer = nats.request(subject.to_owned(), body.to_owned().into()).await?;
+    if let Some(error) = answer
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get("Nats-Service-Error"))
+    {
+        bail!("{subject}: {error}");
+    }
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    ensure!(
+        answer.get("error").is_none() || subject.starts_with("concept."),
+        "{subject}: {answer}"
+    );
+    Ok(answer)
+}
+
+/// The first message after `doing`.
+async fn hears(system: &System, nats: &Client, subject: &str) -> anyhow::Result<Value> {
+    let mut heard = nats.subscribe(subject.to_owned()).await?;
+    nats.flush().await?;
+    // An action of each kind that the page watches.
+    let login = json!({ "username": "ada", "password": "wrong horse battery" });
+    system.post("/auth/login", &login).await?;
+    system.post("/auth/logout", &json!({ "session": "nobody's" })).await?;
+    let message = tokio::time::timeout(Duration::from_secs(60), heard.next()).await;
+    let message = message
+        .with_context(|| format!("nothing is heard on {subject}"))?
+        .context("the connection ended")?;
+    Ok(serde_json::from_slice(&message.payload)?)
+}
+
+/// Everybody who answers a request to many.
+async fn all(nats: &Client, subject: &str) -> anyhow::Result<Vec<Value>> {
+    let inbox = nats.new_inbox();
+    let mut answers = nats.subscribe(inbox.clone()).await?;
+    nats.publish_with_reply(subject.to_owned(), inbox, "".into()).await?;
+    let mut found = Vec::new();
+    while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(2), answers.next()).await {
+        ensure!(answer.status.is_none(), "{subject}: nobody answers");
+        found.push(serde_json::from_slice(&answer.payload)?);
+    }
+    ensure!(!found.is_empty(), "{subject}: nobody answers");
+    Ok(found)
+}
+
+/// Does what the line says; what comes of it.
+async fn run(system: &System, nats: &Client, words: &[String]) -> anyhow::Result<Value> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[1..] {
+        ["sub", subject] if subject.starts_with("done.0") => {
+            // What the flow did is over.
+            let (_, rest) = subject.split_once('.').context("a subject")?;
+            ensure!(rest.ends_with(".>"), "{subject}");
+            drop(nats.subscribe(subject.to_owned()).await?);
+            Ok(Value::Null)
+        }
+        ["sub", subject] => hears(system, nats, subject).await,
+        ["req", subject, body] => request(nats, subject, body).await,
+        ["pub", "--jetstream", subject, body] => {
+            // The second of two that are the same is refused, which the command line says.
+            let answer = nats.request(subject.to_owned(), body.to_owned().into()).await?;
+            Ok(serde_json::from_slice(&answer.payload)?)
+        }
+        ["stream", "ls"] => request(nats, "$JS.API.STREAM.LIST", "").await,
+        ["stream", "info", stream] => request(nats, &format!("$JS.API.STREAM.INFO.{stream}"), "").await,
+        ["stream", "subjects", stream, "--filter", filter] => {
+            let body = json!({ "subjects_filter": filter }).to_string();
+            request(nats, &format!("$JS.API.STREAM.INFO.{stream}"), &body).await
+        }
+        ["stream", "get", stream, "--last-for", subject] => {
+            let body = json!({ "last_by_subj": subject }).to_string();
+            request(nats, &format!("$JS.API.STREAM.MSG.GET.{stream}"), &body).await
+        }
+        ["consumer", "info", stream, consumer] => {
+            request(nats, &format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"), "").await
+        }
+        ["kv", "get", bucket, key] => {
+            let body = json!({ "last_by_subj": format!("$KV.{bucket}.{key}") }).to_string();
+            request(nats, &format!("$JS.API.STREAM.MSG.GET.KV_{bucket}"), &body).await
+        }
+        ["micro", "ls"] => Ok(json!(all(nats, "$SRV.PING").await?)),
+        ["micro", verb @ ("ping" | "info" | "stats"), service] => {
+            let verb = verb.to_uppercase();
+            Ok(json!(all(nats, &format!("$SRV.{verb}.{service}")).await?))
+        }
+        _ => bail!("the test does not know what this sends: {words:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recipe_does_what_it_says() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    system.start_part(Part::Archive)?;
+    let user = system.account("ada", "correct horse battery").await?;
+    let session = system.login("ada", "correct horse battery").await?;
+    let answer = system.post("/auth/logout", &json!({ "session": "nobody's" })).await?;
+    let flow = answer.headers["concert-flow"].to_str()?.to_owned();
+    let operator = system.nats_as("operator").await?;
+    system
+        .until("the archive answers", async |_| {
+            let asked = json!({ "path": "/auth/logout" }).to_string();
+            let rows = request(&operator, "concept.Concert._flows", &asked).await.ok();
+            Ok(rows.filter(|rows| rows["rows"][0]["flow"] == flow.as_str()).map(drop))
+        })
+        .await?;
+    let names = [
+        ("FLOW", flow.as_str()),
+        ("SESSION", session.as_str()),
+        ("USER_ID", user.as_str()),
+    ];
+    let recipes = recipes()?;
+    assert!(recipes.len() > 30, "{}", recipes.len());
+    let mut last = Value::Null;
+    for line in &recipes {
+        let came = run(&system, &operator, &words(line, &names)?)
+            .await
+            .with_context(|| line.clone())?;
+        let has = |pointer: &str, expected: Value| {
+            assert_eq!(came.pointer(pointer), Some(&expected), "{line}: {came}");
+        };
+        match line.as_str() {
+            line if line.contains("_flow ") => has("/rows/0/answered_by", json!("RespondToFailedLogout")),
+            line if line.contains("_whyNot") => has("/rows/0/fired", json!(true)),
+            line if line.contains("_flows") => has("/rows/0/path", json!("/auth/logout")),
+            line if line.contains("_getUserByName") => has("/rows/0/user", json!(user)),
+            line if line.contains("_getUser ") => has("/rows/0/user", json!(user)),
+            line if line.contains("Sessioning.delete ") => assert_eq!(came, json!({})),
+            line if line.contains("01890a5d") && last.get("seq").is_none() => {
+                assert!(came.get("seq").is_some(), "{came}")
+            }
+            // It may have been done, and taken out of the queue: then it is stored once more, and found to be done.
+            line if line.contains("pub --jetstream") => {
+                assert!(
+                    came.get("seq").is_some() || came.pointer("/error/err_code") == Some(&json!(10071)),
+                    "{came}"
+                );
+            }
+            line if line.contains("stream subjects") => {
+                assert_eq!(
+                    came["state"]["subjects"].as_object().map(serde_json::Map::len),
+                    Some(3),
+                    "{came}"
+                );
+            }
+            line if line.contains("stream ls") => {
+                let names = came["streams"].as_array().into_iter().flatten();
+                let names: Vec<&str> = names.filter_map(|stream| stream["config"]["name"].as_str()).collect();
+                for stream in ["COMPLETIONS", "DEAD", "ACTIONS_Profile", "ACTIONS_Requesting"] {
+                    assert!(names.contains(&stream), "{names:?}");
+                }
+            }
+            line if line.contains("micro ls") => {
+                let names: Vec<&str> = came
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|one| one["name"].as_str())
+                    .collect();
+                for service in ["Profile", "Sessioning", "Requesting", "Concert"] {
+                    assert!(names.contains(&service), "{names:?}");
+                }
+            }
+            line if line.contains("micro stats") => assert!(came[0]["endpoints"].is_array(), "{came}"),
+            line if line.contains("consumer info") => assert!(came.get("num_pending").is_some(), "{came}"),
+            _ => {}
+        }
+        last = came;
+    }
+    Ok(())
+}
