@@ -1,7 +1,10 @@
 //! What is given up, who hears of it, and what `concert dead` does about it.
 
+use anyhow::Context as _;
+use async_nats::jetstream::AckKind;
 use concert_tests::moody::{self, Moody};
 use concert_tests::{Part, System};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -123,6 +126,38 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
     worker.cure()?;
     let (good, said) = dead(&system, &["retry", "--all"]).await?;
     assert!(good && said.contains("completed: {\"mood\":\"abort\"}"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_its_process_ended() -> anyhow::Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let system = system(&dir).await?;
+    let id = Uuid::now_v7();
+    let queue = async_nats::jetstream::new(system.nats().await?)
+        .get_consumer_from_stream::<async_nats::jetstream::consumer::pull::Config, _, _>("workers", "ACTIONS_Moody")
+        .await?;
+    publish(&system, "well", id).await?;
+    // So far a worker got that ended between the completion of a last attempt and its end.
+    for _ in 0..3 {
+        let mut delivered = queue.fetch().max_messages(1).messages().await?;
+        let message = delivered.next().await.context("nothing is delivered")?;
+        let message = message.map_err(anyhow::Error::from_boxed)?;
+        message
+            .double_ack_with(AckKind::Nak(None))
+            .await
+            .map_err(anyhow::Error::from_boxed)?;
+    }
+    let note = format!("$KV.concert_Moody.last-attempt.{id}");
+    system.publish(&note, async_nats::HeaderMap::new(), "").await?;
+    let completion = format!("done.{id}.Moody.act.{id}");
+    let body = json!({ "input": { "mood": "well" }, "output": { "mood": "well" } }).to_string();
+    system.publish(&completion, async_nats::HeaderMap::new(), &body).await?;
+    let _worker = Moody::keep(&system)?;
+    system.idle("Moody").await?;
+    assert!(system.subjects("KV_concert_Moody", &note).await?.is_empty());
+    assert!(system.subjects("DEAD", "dead.>").await?.is_empty());
     Ok(())
 }
 

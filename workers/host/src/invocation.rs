@@ -9,7 +9,6 @@ use concert_runtime::dead::DeadLetter;
 use concert_runtime::log::{self, PublishError, Published};
 use concert_runtime::nats::HeaderMap;
 use concert_runtime::nats::Message;
-use concert_runtime::streams::ACK_WAIT;
 use concert_runtime::unreadable::Unreadable;
 use concert_runtime::{ack, chaos_point, clock, sabotaged};
 use concert_wire::client::ClientTag;
@@ -22,7 +21,7 @@ use serde_json::Value;
 
 use crate::audit;
 use crate::concept::{Call, Failed, Failure, Outcome};
-use crate::last_attempt::Begun;
+use crate::last_attempt::{Begun, holding};
 use crate::lease::{Held, Lease, LookError, MayNotWrite};
 use crate::sealing;
 use crate::worker::Worker;
@@ -123,6 +122,9 @@ impl Worker {
             && !sabotaged!("look")
             && let Some(standing) = lease.standing().await?
         {
+            if attempts > self.limits.worker_attempts {
+                self.last_attempts.forget(&self.bus, asked.id).await;
+            }
             self.reply(&asked, &standing.output).await;
             return Ok(());
         }
@@ -130,6 +132,9 @@ impl Worker {
         if attempts > self.limits.worker_attempts {
             self.carry_out_for_the_last_time(&asked, message, attempts, &lease)
                 .await
+        } else if attempts > 1 {
+            let _guard = self.last_attempts.beside_none(message, held).await;
+            self.carry_out_now(&asked, message, &lease).await
         } else {
             self.carry_out_now(&asked, message, &lease).await
         }
@@ -285,7 +290,7 @@ impl Worker {
         let (worker, held) = (self.clone(), lease.clone());
         let (name, id, flow) = (asked.action.clone(), asked.id, asked.flow);
         let client = asked.client.clone();
-        let mut running = tokio::spawn(async move {
+        let running = tokio::spawn(async move {
             match worker.concept.action(name.as_str()) {
                 Some((_, handler)) => {
                     handler(Call {
@@ -300,18 +305,7 @@ impl Worker {
                 None => Err(Failed::Mismatch("no such action".to_owned())),
             }
         });
-        let mut extend = tokio::time::interval_at(tokio::time::Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
-        let joined = loop {
-            tokio::select! {
-                joined = &mut running => break joined,
-                _ = extend.tick() => {
-                    if lease.held().is_ours() {
-                        ack::in_progress(message).await;
-                        lease.held().extend();
-                    }
-                }
-            }
-        };
+        let joined = holding(message, lease.held(), running).await;
         match joined {
             Ok(Ok(outcome)) => Ok(Handled::Outcome(outcome)),
             Ok(Err(Failed::Mismatch(why))) => Ok(Handled::Mismatch(why)),
