@@ -13,6 +13,8 @@ const PAGE = 500;
 const KEPT_AT_MOST = 20_000;
 /** How long somebody stops typing before it is searched, in milliseconds. */
 const TYPED_MS = 150;
+/** How long to wait before flows that could not be listed are asked for again, in milliseconds. */
+const AGAIN_MS = 2000;
 
 const OUTCOMES = ["succeeded", "failed", "fault", "open", "dead"];
 
@@ -28,6 +30,7 @@ export class FlowsView {
   #loading = false;
   #generation = 0;
   #frame = 0;
+  #timer = null;
   #drawn = new Map();
   #visible = false;
   #built = false;
@@ -48,6 +51,7 @@ export class FlowsView {
   }
 
   hide() {
+    clearTimeout(this.#timer);
     this.#visible = false;
   }
 
@@ -125,6 +129,7 @@ export class FlowsView {
   }
 
   async #reload() {
+    clearTimeout(this.#timer);
     this.#generation += 1;
     this.#rows = [];
     this.#waiting = [];
@@ -157,9 +162,11 @@ export class FlowsView {
       this.#sift();
     } catch (error) {
       if (generation !== this.#generation) return;
-      this.#loading = false;
-      this.#more = false;
       this.#sift(error);
+      this.#timer = setTimeout(() => {
+        this.#loading = false;
+        this.#load();
+      }, AGAIN_MS);
     }
   }
 
@@ -199,6 +206,8 @@ export class FlowsView {
     this.#say(error);
     this.#drawn.clear();
     this.#space.replaceChildren();
+    // At once, and not with the next frame: whoever goes to the end before that must get there.
+    this.#space.style.height = `${this.#shown.length * ROW_PX}px`;
     this.#soon();
   }
 
@@ -224,7 +233,6 @@ export class FlowsView {
 
   #draw() {
     const total = this.#shown.length;
-    this.#space.style.height = `${total * ROW_PX}px`;
     const first = Math.max(0, Math.floor(this.#list.scrollTop / ROW_PX) - BEYOND);
     const last = Math.min(total, Math.ceil((this.#list.scrollTop + this.#list.clientHeight) / ROW_PX) + BEYOND);
     for (const [at, drawn] of this.#drawn) {

@@ -26,7 +26,7 @@ const policy = globalThis.trustedTypes?.createPolicy("concert-graph", { createHT
  * @param {string|undefined} text SVG
  * @param {Set<string>} names the rules
  * @param {(name: string) => void} open what a rule does when it is chosen
- * @returns {{svg: SVGElement, count: Function, choose: Function}|null} null if the text is no picture
+ * @returns {{svg: SVGElement, count: Function, frameOf: Function, choose: Function}|null} null if the text is no picture
  */
 export function drawn(text, names, open) {
   if (typeof text !== "string") return null;
@@ -61,6 +61,7 @@ export function drawn(text, names, open) {
       rule.group.classList.toggle("busy", busy);
       rule.group.setAttribute("aria-label", `${name}, fired ${firings} times`);
     },
+    frameOf: (name) => rules.get(name)?.group.getBoundingClientRect(),
     choose(chosen) {
       for (const [name, rule] of rules) rule.group.classList.toggle("chosen", name === chosen);
     },

@@ -125,6 +125,12 @@ export class RulesView {
     const sync = this.#row.syncs.find((other) => other.name === this.#chosen);
     for (const line of this.#table.children) line.classList.toggle("chosen", line.dataset.rule === this.#chosen);
     this.#graph?.choose(this.#chosen);
+    const box = this.#graph?.frameOf(this.#chosen);
+    const around = this.#root.querySelector(".graph");
+    if (box && around) {
+      const middle = around.getBoundingClientRect();
+      around.scrollBy(box.left + box.width / 2 - middle.left - middle.width / 2, box.top + box.height / 2 - middle.top - middle.height / 2);
+    }
     if (sync) {
       fill(
         this.#text,

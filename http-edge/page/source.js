@@ -1,6 +1,6 @@
 // The text of a rule: which lines are which pattern and which call, and how it is shown.
 
-import { element } from "./element.js";
+import { breakable, element } from "./element.js";
 
 const SECTIONS = ["when", "where", "then", "else"];
 
@@ -73,11 +73,11 @@ function tokens(line) {
   const spans = [];
   let end = 0;
   for (const found of line.matchAll(TOKENS)) {
-    spans.push(line.slice(end, found.index));
+    spans.push(...breakable(line.slice(end, found.index)));
     const kind = ["comment", "string", "keyword", "action"].find((_, at) => found[at + 1] !== undefined);
     spans.push(element(`span.${kind}`, {}, found[0]));
     end = found.index + found[0].length;
   }
-  spans.push(line.slice(end));
+  spans.push(...breakable(line.slice(end)));
   return spans;
 }

@@ -97,7 +97,8 @@ async fn rules(binaries: &Path) -> anyhow::Result<Value> {
             let text = body.join("\n").trim_end().to_owned();
             let section = |from: &str, to: &str| -> Vec<String> {
                 let after = text.split_once(&format!("\n{from}\n")).map_or("", |(_, after)| after);
-                let within = after.split(&format!("\n{to}\n")).next().unwrap_or_default();
+                let within = after.split("\nwhere\n").next().unwrap_or_default();
+                let within = within.split(&format!("\n{to}\n")).next().unwrap_or_default();
                 let actions = within.lines().filter_map(|line| line.trim().split_once(" ("));
                 actions
                     .map(|(action, _)| action.to_owned())
