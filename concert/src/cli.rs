@@ -17,6 +17,7 @@ use concert_workers::WorkerArgs;
 use crate::bench::Kind;
 use crate::check::CheckArgs;
 use crate::dead::DeadArgs;
+use crate::describe::Described;
 use crate::graph::Format;
 use crate::keys::KeysArgs;
 
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Tells what happens to a request of a path, outcome by outcome.
     Explain(ExplainArgs),
+    /// Describes the paths as OpenAPI, or the bus as AsyncAPI, on standard output.
+    Describe(DescribeArgs),
     /// Draws which action leads to which through which rule, on standard output.
     Graph(GraphArgs),
     /// Tells every mistake in specs and rules, before they run.
@@ -157,6 +160,19 @@ pub(crate) struct GraphArgs {
     /// What to write it as.
     #[arg(long, value_enum, default_value_t = Format::Mermaid, value_name = "FORMAT")]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
+
+/// What `concert describe` is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DescribeArgs {
+    /// What is described.
+    #[arg(value_enum, value_name = "WHAT")]
+    pub(crate) what: Described,
+    /// What stands before all paths.
+    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH")]
+    pub(crate) base: String,
     #[command(flatten)]
     pub(crate) rules: RulesArgs,
 }

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod cli;
 mod dead;
+mod describe;
 mod explain;
 mod fmt;
 mod graph;
@@ -28,6 +29,7 @@ async fn main() -> ExitCode {
         Command::Bench(args) => Box::pin(bench::run(args)).await,
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Describe(args) => describe::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Setup(args) => setup::run(args).await,
         Command::Keys(args) => keys::run(args),

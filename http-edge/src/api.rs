@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::admission::{Admission, Admitted};
 use crate::client::Clients;
 use crate::cookie::{Cookies, Use};
+use crate::descriptions::Descriptions;
 use crate::error::EdgeError;
 use crate::metrics::Metrics;
 use crate::page::Page;
@@ -38,6 +39,7 @@ use crate::{answer, body, idempotency};
 
 /// What every request needs.
 pub(crate) struct Api {
+    pub(crate) descriptions: Descriptions,
     pub(crate) bus: Bus,
     pub(crate) routes: Routes,
     pub(crate) pending: Pending,

@@ -8,6 +8,7 @@ mod api;
 mod body;
 mod client;
 mod cookie;
+mod descriptions;
 mod error;
 mod idempotency;
 mod metrics;

@@ -28,6 +28,7 @@ use crate::admission::{Admission, AdmissionLimits};
 use crate::api::Api;
 use crate::client::{ClientArgs, Clients};
 use crate::cookie::{CookieArgs, Cookies};
+use crate::descriptions::{Description, Descriptions};
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
 use crate::metrics::Metrics;
 use crate::page::{BadPage, Page, PageArgs};
@@ -226,6 +227,7 @@ pub async fn run(
     let routes = routes::watch(bus.clone(), behind.clone());
     let has_page = page.is_some();
     let api = Api {
+        descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
         bus,
         pending,
@@ -269,6 +271,14 @@ fn app(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route(
+            "/openapi.json",
+            get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::OpenApi).await),
+        )
+        .route(
+            "/asyncapi.json",
+            get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::AsyncApi).await),
+        )
         .fallback(
             move |State(api): State<Arc<Api>>, request: Request| async move { fallback(&api, &base, request).await },
         )

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use concert_rules::describe;
 use concert_rules::engine::{Event, Version};
 use concert_rules::program::Program;
 use concert_runtime::bus::Bus;
@@ -12,7 +13,7 @@ use concert_runtime::nats::{HeaderMap, kv};
 use concert_runtime::streams;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
-use concert_wire::routes::ROUTES_KEY;
+use concert_wire::routes::{ASYNCAPI_KEY, OPENAPI_KEY, ROUTES_KEY};
 use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -159,6 +160,16 @@ impl InForce {
     }
 
     async fn publish_routes(&self, program: &Program) -> Result<(), InForceError> {
+        // Before the table, which edges hear of.
+        for (key, document) in [
+            (OPENAPI_KEY, describe::openapi(program, "")),
+            (ASYNCAPI_KEY, describe::asyncapi(program)),
+        ] {
+            self.bucket
+                .put(key, encode(&document).into())
+                .await
+                .map_err(bus_error)?;
+        }
         let table: Bytes = encode(&program.routes).into();
         self.bucket.put(ROUTES_KEY, table).await.map(|_| ()).map_err(bus_error)
     }

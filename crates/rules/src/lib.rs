@@ -9,6 +9,7 @@
 mod check;
 mod compile;
 pub mod concept;
+pub mod describe;
 pub mod diagnostics;
 pub mod engine;
 pub mod explore;

@@ -1,12 +1,14 @@
 //! The route table, watched: without a consumer of the bucket, since whoever may make consumers may have them write anywhere (ADR 12).
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::kv;
 use bytes::Bytes;
 use concert_wire::routes::ROUTES_KEY;
 use concert_wire::subject;
 use futures_util::StreamExt as _;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::bus::Bus;
@@ -16,7 +18,7 @@ const READ_EVERY: Duration = Duration::from_secs(2);
 
 /// The table as it stands in the bucket, again and again: at the start, at each change, after each connection, and every two seconds.
 pub struct Watched {
-    bus: Bus,
+    bucket: Bucket,
     changes: async_nats::Subscriber,
     connections: watch::Receiver<u64>,
     again: tokio::time::Interval,
@@ -41,7 +43,7 @@ pub async fn watch(bus: &Bus) -> Result<Watched, TableError> {
     Ok(Watched {
         changes: bus.client.subscribe(subject::ROUTES_NOTICE).await.map_err(unreadable)?,
         connections: bus.connections(),
-        bus: bus.clone(),
+        bucket: Bucket::of(bus),
         again,
     })
 }
@@ -57,12 +59,34 @@ impl Watched {
             Ok(()) = self.connections.changed() => {}
             Some(_) = self.changes.next() => {}
         }
-        let bucket = self
-            .bus
-            .jetstream
-            .get_key_value(subject::BUCKET)
-            .await
-            .map_err(unreadable)?;
-        bucket.get(ROUTES_KEY).await.map_err(unreadable)
+        self.bucket.get(ROUTES_KEY).await
+    }
+}
+
+/// What the routers keep for the edges, by key.
+#[derive(Clone)]
+pub struct Bucket {
+    bus: Bus,
+    /// Looked up once it is there.
+    store: Arc<OnceCell<kv::Store>>,
+}
+
+impl Bucket {
+    /// The bucket, which need not be there yet.
+    pub fn of(bus: &Bus) -> Self {
+        Self {
+            bus: bus.clone(),
+            store: Arc::default(),
+        }
+    }
+
+    /// What stands at a key; `None` while nothing does.
+    ///
+    /// # Errors
+    /// The bucket is not there, or does not answer.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, TableError> {
+        let look_up = || self.bus.jetstream.get_key_value(subject::BUCKET);
+        let store = self.store.get_or_try_init(look_up).await.map_err(unreadable)?;
+        store.get(key).await.map_err(unreadable)
     }
 }

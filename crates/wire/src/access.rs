@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::name::{ActionName, ConceptName};
-use crate::routes::ROUTES_KEY;
+use crate::routes::{ASYNCAPI_KEY, OPENAPI_KEY, ROUTES_KEY};
 use crate::subject::{self, BUCKET, DEAD_NOTICES, LOG, ROUTERS, ROUTES_NOTICE, WORKERS};
 use crate::{REQUESTING, RESERVED_CONCEPT, RESPOND};
 
@@ -263,9 +263,12 @@ impl Access {
                     // The first answer of a flow is looked for among all that the flow has.
                     api_of_many(&format!("DIRECT.GET.{LOG}")),
                     api(&format!("STREAM.INFO.KV_{BUCKET}")),
-                    api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{}", ROUTES_KEY)),
                     heard(ROUTES_NOTICE.to_owned()),
                 ]);
+                imports.extend(
+                    [ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY]
+                        .map(|key| api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}"))),
+                );
                 imports.extend(self.open.iter().map(|(concept, action)| Import {
                     from: User::Worker(concept.clone()).account(),
                     ..said(subject::service(concept.as_str(), action.as_str()))

@@ -10,6 +10,10 @@ use serde_json::Value;
 
 /// The key of the table in the KV bucket `concert`.
 pub const ROUTES_KEY: &str = "routes";
+/// The key, in the same bucket, of the OpenAPI document of the rules in force, without the edge's base.
+pub const OPENAPI_KEY: &str = "openapi";
+/// The key, in the same bucket, of the AsyncAPI document of the specs in force.
+pub const ASYNCAPI_KEY: &str = "asyncapi";
 
 /// Every path that some rule starts from, by its literal path (`/auth/login`, without the edge's base).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,265 @@
+//! The OpenAPI and AsyncAPI documents that an edge serves, held against what the system answers and says.
+
+#![expect(clippy::indexing_slicing, reason = "a document without these members fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+use concert_tests::System;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+/// Asks, and holds the answer to what the document says of this path and status.
+struct Caller<'a> {
+    system: &'a System,
+    document: Value,
+    seen: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A schema of a document, with what its references lead to.
+fn validator(document: &Value, schema: &Value) -> anyhow::Result<jsonschema::Validator> {
+    let whole = json!({ "allOf": [schema], "components": document["components"] });
+    Ok(jsonschema::draft202012::new(&whole)?)
+}
+
+fn resolved<'a>(document: &'a Value, value: &'a Value) -> anyhow::Result<&'a Value> {
+    match value["$ref"].as_str() {
+        Some(reference) => document
+            .pointer(reference.trim_start_matches('#'))
+            .with_context(|| reference.to_owned()),
+        None => Ok(value),
+    }
+}
+
+fn fits(document: &Value, schema: &Value, body: &Value, whose: &str) -> anyhow::Result<()> {
+    let validator = validator(document, schema)?;
+    let mistakes: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
+    anyhow::ensure!(mistakes.is_empty(), "{whose}: {body} is not as described: {mistakes:?}");
+    Ok(())
+}
+
+impl Caller<'_> {
+    async fn ask(&mut self, path: &str, status: u16, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.system.post(path, body).await?;
+        anyhow::ensure!(answer.status == status, "{path} {body}: {answer:?}");
+        let post = &self.document["paths"][path]["post"];
+        let takes = &post["requestBody"]["content"]["application/json"]["schema"];
+        let is_taken = fits(&self.document, takes, body, path);
+        let refused_by_edge = answer.headers["concert-answered-by"] == "edge";
+        anyhow::ensure!(is_taken.is_err() == refused_by_edge, "{path} {body}: {is_taken:?}");
+        let response = &post["responses"][status.to_string()];
+        anyhow::ensure!(!response.is_null(), "{path} does not say that it answers {status}");
+        let response = resolved(&self.document, response)?;
+        let schema = &response["content"]["application/json"]["schema"];
+        fits(&self.document, schema, &answer.body, path)?;
+        let seen = self.seen.entry(path.to_owned()).or_default();
+        if !refused_by_edge {
+            seen.insert(status.to_string());
+        }
+        Ok(answer.body)
+    }
+
+    /// The statuses that the document says rules answer with at a path.
+    fn of_rules(&self, path: &str) -> BTreeSet<String> {
+        let responses = self.document["paths"][path]["post"]["responses"].as_object();
+        let of_rules = responses.into_iter().flatten().filter(|(_, response)| {
+            let told = response["description"].as_str();
+            told.is_some_and(|told| told.starts_with("answered by"))
+        });
+        of_rules.map(|(status, _)| status.clone()).collect()
+    }
+}
+
+async fn document(system: &System, name: &str) -> anyhow::Result<Value> {
+    let url = format!("http://{}/{name}", system.address());
+    Ok(reqwest::get(url).await?.error_for_status()?.json().await?)
+}
+
+/// Everything that can be had by asking: each path, each status of its rules, and what the edge refuses.
+async fn traffic(caller: &mut Caller<'_>) -> anyhow::Result<()> {
+    let long = "correct horse battery";
+    let new = json!({ "username": "ada", "password": long });
+    caller.ask("/auth/createAccount", 200, &new).await?;
+    caller.ask("/auth/createAccount", 409, &new).await?;
+    let short = json!({ "username": "bob", "password": "short" });
+    caller.ask("/auth/createAccount", 400, &short).await?;
+    caller
+        .ask("/auth/createAccount", 400, &json!({ "username": 5, "password": long }))
+        .await?;
+    caller.ask("/auth/login", 400, &json!({ "username": "ada" })).await?;
+    let wrong = json!({ "username": "ada", "password": "wrong horse battery" });
+    caller.ask("/auth/login", 401, &wrong).await?;
+    let login = caller.ask("/auth/login", 200, &new).await?;
+    let session = &json!({ "session": login["session"] });
+    let nobody = &json!({ "session": "nobody's" });
+    for path in ["/auth/whoami", "/auth/sessions"] {
+        caller.ask(path, 200, session).await?;
+        caller.ask(path, 401, nobody).await?;
+    }
+    let change = |session: &Value, old: &str, new: &str| json!({ "session": session["session"], "oldPassword": old, "newPassword": new });
+    let other = "another horse battery";
+    caller
+        .ask("/auth/changePassword", 401, &change(nobody, long, other))
+        .await?;
+    caller
+        .ask("/auth/changePassword", 400, &change(session, other, long))
+        .await?;
+    caller
+        .ask("/auth/changePassword", 200, &change(session, long, other))
+        .await?;
+    caller.ask("/auth/logout", 200, session).await?;
+    caller.ask("/auth/logout", 404, session).await?;
+    let again = json!({ "username": "ada", "password": other });
+    let login = caller.ask("/auth/login", 200, &again).await?;
+    caller.ask("/auth/logoutEverywhere", 401, nobody).await?;
+    let session = json!({ "session": login["session"] });
+    caller.ask("/auth/logoutEverywhere", 200, &session).await?;
+    let login = caller.ask("/auth/login", 200, &again).await?;
+    caller.ask("/auth/deleteAccount", 401, nobody).await?;
+    let session = json!({ "session": login["session"] });
+    caller.ask("/auth/deleteAccount", 200, &session).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_is_what_openapi_says() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let document = document(&system, "openapi.json").await?;
+    assert_eq!(document["servers"], json!([{ "url": "/api" }]));
+    let paths: Vec<String> = document["paths"]
+        .as_object()
+        .context("paths")?
+        .keys()
+        .cloned()
+        .collect();
+    let mut caller = Caller {
+        system: &system,
+        document,
+        seen: BTreeMap::new(),
+    };
+    traffic(&mut caller).await?;
+    for path in paths {
+        let mut described = caller.of_rules(&path);
+        if path == "/auth/deleteAccount" {
+            // Only if another request deletes the account meanwhile.
+            assert!(described.remove("404"));
+        }
+        assert_eq!(caller.seen.get(&path), Some(&described), "{path}");
+    }
+    Ok(())
+}
+
+/// What a document says of subjects: a channel's address, and the schema of what is said there.
+struct Channels(Vec<(Vec<String>, Value)>);
+
+impl Channels {
+    fn of(document: &Value) -> anyhow::Result<Self> {
+        let channels = document["channels"].as_object().context("channels")?;
+        let mut found = Vec::new();
+        for channel in channels.values() {
+            let Some(address) = channel["address"].as_str() else {
+                continue;
+            };
+            let messages = channel["messages"].as_object().context("messages")?;
+            let message = messages.values().next().context("a channel of nothing")?;
+            let payload = &resolved(document, message)?["payload"];
+            found.push((address.split('.').map(str::to_owned).collect(), payload.clone()));
+        }
+        Ok(Self(found))
+    }
+
+    /// The schema of the channel that a subject belongs to; it must be one alone.
+    fn schema(&self, subject: &str) -> anyhow::Result<&Value> {
+        let tokens: Vec<&str> = subject.split('.').collect();
+        let is_of = |address: &[String]| {
+            address.len() == tokens.len()
+                && address
+                    .iter()
+                    .zip(&tokens)
+                    .all(|(part, token)| part.starts_with('{') || part == token)
+        };
+        let mut of = self.0.iter().filter(|(address, _)| is_of(address));
+        match (of.next(), of.next()) {
+            (Some((_, schema)), None) => Ok(schema),
+            (found, _) => anyhow::bail!(
+                "{subject} is {} described",
+                if found.is_some() { "twice" } else { "not" }
+            ),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_on_the_bus_is_what_asyncapi_says() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let described = document(&system, "asyncapi.json").await?;
+    let channels = Channels::of(&described)?;
+    let nats = system.nats().await?;
+    let mut asked = nats.subscribe("action.>").await?;
+    nats.flush().await?;
+    let openapi = document(&system, "openapi.json").await?;
+    let mut caller = Caller {
+        system: &system,
+        document: openapi,
+        seen: BTreeMap::new(),
+    };
+    traffic(&mut caller).await?;
+    system.routed().await?;
+    let log = system.stream_messages("COMPLETIONS", ">").await?;
+    let mut kinds = BTreeSet::new();
+    for (subject, body) in &log {
+        fits(&described, channels.schema(subject)?, body, subject)?;
+        kinds.extend(subject.split('.').nth(3).map(str::to_owned));
+    }
+    // Each action of the traffic, and both kinds of record.
+    for kind in [
+        "inForce",
+        "fired",
+        "request",
+        "respond",
+        "authenticate",
+        "create",
+        "delete",
+        "deleteAll",
+        "deleteOthers",
+    ] {
+        assert!(kinds.contains(kind), "{kind} is not in the log: {kinds:?}");
+    }
+    // A request is the one completion that nobody asked for; records are the routers' own.
+    let invocations = log.iter().filter(|(subject, _)| {
+        let mut parts = subject.split('.').skip(2);
+        !matches!(
+            (parts.next(), parts.next()),
+            (Some("Concert"), _) | (Some("Requesting"), Some("request"))
+        )
+    });
+    for _ in invocations {
+        let message = asked.next().await.context("the connection ended")?;
+        let body = serde_json::from_slice(&message.payload)?;
+        fits(&described, channels.schema(&message.subject)?, &body, &message.subject)?;
+    }
+    let operator = system.nats_as("operator").await?;
+    for (name, input, expected) in [
+        (
+            "Profile._getUserByName",
+            json!({ "username": "ada" }),
+            json!({ "rows": [] }),
+        ),
+        ("Profile._getAllUsers", json!({}), json!({ "rows": [] })),
+        (
+            "Sessioning.delete",
+            json!({ "session": "nobody's" }),
+            json!({ "error": "Session not found" }),
+        ),
+    ] {
+        let subject = format!("concept.{name}");
+        fits(&described, channels.schema(&subject)?, &input, &subject)?;
+        let answer = operator.request(subject.clone(), input.to_string().into()).await?;
+        let answer: Value = serde_json::from_slice(&answer.payload)?;
+        assert_eq!(answer, expected, "{name}");
+        let key = format!("answer_{}", name.replace('.', "_"));
+        let schema = &described["components"]["messages"][&key]["payload"];
+        fits(&described, schema, &answer, &subject)?;
+    }
+    Ok(())
+}
