@@ -22,7 +22,9 @@ use hashbrown::HashMap;
 use lru::LruCache;
 
 pub use self::event::{Context, Effect, Event, Invocation, Limits, Logged, Record};
+pub(crate) use self::flow::Folded;
 use self::flow::{Decision, Flow};
+pub use self::flow::{Mismatch, Stopped, StoppedAt, Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
 use self::frames::Answers;
 pub use self::frames::Question;
 pub use self::versions::Version;

@@ -20,6 +20,7 @@ pub mod lexer;
 mod names;
 pub mod parser;
 pub mod program;
+pub mod provenance;
 mod routes;
 pub mod source;
 pub mod spec;

@@ -2,6 +2,8 @@
 
 mod calls;
 mod decide;
+mod near;
+mod trace;
 
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -12,6 +14,9 @@ use smallvec::{SmallVec, smallvec};
 
 use self::calls::call_id;
 pub(super) use self::decide::Decision;
+pub use self::near::{Mismatch, Stopped, StoppedAt};
+pub(crate) use self::trace::Folded;
+pub use self::trace::{Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
 use super::frames::{self, Answers, Ended, Frame, Sequence};
 use super::index::{Anchor, Index, KeyId, PatternRef};
 use super::matching::{self, Bindings, Causes, Completions};

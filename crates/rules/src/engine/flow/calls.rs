@@ -206,7 +206,7 @@ pub(super) fn call_id(firing: FiringId, frame: usize, position: usize) -> Action
     ActionId::of_call(firing, number(frame), number(position))
 }
 
-fn call_at(sync: &Sync, sequence: Sequence, position: usize) -> Option<&Call> {
+pub(super) fn call_at(sync: &Sync, sequence: Sequence, position: usize) -> Option<&Call> {
     match sequence {
         Sequence::Else(number) => sync.elses.get(number).filter(|_| position == 0),
         Sequence::Then => match sync.then.get(position) {
