@@ -2,7 +2,7 @@
 
 import { breakable, element, prose } from "./element.js";
 import { listing, partsOf } from "./source.js";
-import { firingOf } from "./story.js";
+import { firingOf, routerOf } from "./story.js";
 import { clock, day, fateOf, json, outcomeOf, span } from "./words.js";
 
 /**
@@ -66,6 +66,8 @@ function because(action, flow, syncs) {
       names.length > 0 ? `It set off ${names.join(", ")}.` : "No rule went on from it.",
     );
   }
+  const own = routerOf(action.by.sync);
+  if (own) return element("p", {}, `Asked for by ${own}.`);
   const firing = firingOf(action, flow);
   const sync = syncs.get(action.by.sync);
   if (!sync) return element("p", {}, "Asked for by the rule ", element("b", {}, action.by.sync), ", whose text is not there any more.");
@@ -99,9 +101,9 @@ function ofMiss(step, flow, syncs) {
   const sync = syncs.get(miss.sync);
   const marks = new Map();
   if (sync) {
-    const { patterns } = partsOf(sync.text);
+    const { patterns, steps } = partsOf(sync.text);
     for (const match of miss.matched ?? []) mark(marks, patterns[match.pattern], "matched");
-    if (miss.failed) mark(marks, patterns[miss.failed.pattern], "failed");
+    if (miss.failed) mark(marks, patterns[miss.failed.pattern] ?? steps[miss.failed.step], "failed");
   }
   return panel(
     `${miss.sync} did not go on`,

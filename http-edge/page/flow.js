@@ -5,7 +5,7 @@ import { details } from "./details.js";
 import { breakable, element, fill, prose } from "./element.js";
 import { rulesOf } from "./rulebook.js";
 import { diagram } from "./sequence.js";
-import { read } from "./story.js";
+import { read, routerOf } from "./story.js";
 import { clock, outcomeOf, span } from "./words.js";
 
 /** How long to wait before an open flow is read again, in milliseconds; the last one is repeated. */
@@ -118,7 +118,6 @@ function heading(flow, story, choose) {
   const [root] = flow.actions;
   const asked = flow.path ? `POST ${flow.path}` : root ? `${root.concept}.${root.action}` : "A flow";
   const rule = (step, name) => element("button.link", { type: "button", on: { click: () => choose(step.key) } }, breakable(name));
-  const answered = story.answer?.action.by?.sync ?? flow.answered_by;
   return element(
     `header.telling.${flow.outcome}`,
     {},
@@ -129,17 +128,7 @@ function heading(flow, story, choose) {
       " ",
       element("span.chip", {}, `${sign} ${flow.status ?? ""} ${word}`.replace(/ +/g, " ")),
     ),
-    element(
-      "p.answered",
-      {},
-      answered
-        ? ["Answered by the rule ", story.answer ? rule(story.answer, answered) : element("b", {}, answered), ` after ${span(flow.ended_us - flow.began_us)}.`]
-        : flow.outcome === "open"
-          ? "Under way: nothing has answered yet."
-          : flow.path
-            ? "No rule answered."
-            : `Ended after ${span(flow.ended_us - flow.began_us)}.`,
-    ),
+    element("p.answered", {}, answeredBy(flow, story, rule)),
     story.turned &&
       element(
         "p.turned",
@@ -159,9 +148,24 @@ function heading(flow, story, choose) {
   );
 }
 
+function answeredBy(flow, story, rule) {
+  const name = answererOf(flow, story);
+  const after = `after ${span(flow.ended_us - flow.began_us)}.`;
+  if (name) {
+    const own = routerOf(name);
+    const shown = own ?? name;
+    return [own ? "Answered by " : "Answered by the rule ", story.answer ? rule(story.answer, shown) : element("b", {}, shown), ` ${after}`];
+  }
+  if (flow.outcome === "open") return "Under way: nothing has answered yet.";
+  return flow.path ? `No rule answered, ${after}` : `Ended ${after}`;
+}
+
+/** The rule that answered, or what the router calls its own answers. */
+const answererOf = (flow, story) => story.answer?.action.by?.sync ?? flow.answered_by;
+
 /** Tells those who do not see the diagram. */
 function announce(page, flow, story) {
-  const answered = story.answer?.action.by?.sync ?? flow.answered_by;
+  const answered = answererOf(flow, story);
   const said = answered ? `Answered ${flow.status ?? ""} by the rule ${answered}.` : `The flow is ${outcomeOf(flow.outcome)[1]}.`;
   const turned = story.turned ? ` ${story.turned.miss.sync} did not go on.` : "";
   const region = page.querySelector("#said");

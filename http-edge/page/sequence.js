@@ -1,7 +1,7 @@
 // A flow as a sequence diagram: a lifeline for each concept, a row for each step, and each row a button.
 
 import { breakable, element, prose } from "./element.js";
-import { REQUESTING, isRespond } from "./story.js";
+import { REQUESTING, isRespond, routerOf } from "./story.js";
 import { brief, fateOf, many, outcomeOf, span } from "./words.js";
 
 /**
@@ -100,7 +100,9 @@ function actionRow(step, flow, place) {
     ? action.concept === REQUESTING
       ? element("span.rule.root", {}, `request ${flow.path ?? ""}`)
       : element("span.rule.root", {}, "asked for by hand")
-    : element("span.rule", {}, element("span.hidden", {}, "rule "), breakable(action.by.sync));
+    : routerOf(action.by.sync)
+      ? element("span.rule.root", {}, "the router itself")
+      : element("span.rule", {}, element("span.hidden", {}, "rule "), breakable(action.by.sync));
   return [
     around(middle, "span.line", who, step.answers && element("span.badge", {}, "the answer")),
     step.from === step.to

@@ -8,7 +8,7 @@ const SECTIONS = ["when", "where", "then", "else"];
  * Finds the lines of a rule's parts.
  *
  * @param {string} text
- * @returns {{patterns: number[][], calls: number[][]}} line numbers from 0; `calls` are those of `then`
+ * @returns {{patterns: number[][], steps: number[][], calls: number[][]}} line numbers from 0; `calls` are those of `then`
  */
 export function partsOf(text) {
   const parts = { when: [], where: [], then: [], else: [] };
@@ -34,7 +34,7 @@ export function partsOf(text) {
       if (")]}".includes(character)) depth -= 1;
     }
   });
-  return { patterns: parts.when, calls: parts.then };
+  return { patterns: parts.when, steps: parts.where, calls: parts.then };
 }
 
 const withoutStrings = (line) => line.replace(/"(?:[^"\\]|\\.)*"/g, '""').replace(/\/\/.*$/, "");

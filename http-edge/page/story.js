@@ -51,6 +51,10 @@ export function read(flow, syncs) {
   return { lanes: [...lanes], steps, aside, turned: shown[0] ?? null, answer };
 }
 
+/** What the router does by itself, in words; null of a rule. */
+export const routerOf = (sync) =>
+  ({ "Concert.fault": "the router itself, since no rule answers this fault", "Concert.limit": "the router itself, since the flow reached a limit" })[sync] ?? null;
+
 export const isRespond = (action) => action?.concept === REQUESTING && action.action === "respond";
 
 function actionStep(action, flow, byId) {
@@ -69,7 +73,8 @@ function actionStep(action, flow, byId) {
 /** The call before, or the newest of what the rule waited for. */
 function causeOf(action, flow, byId) {
   const firing = firingOf(action, flow);
-  if (!firing) return null;
+  // The router's own answers come from no firing, but after something all the same.
+  if (!firing) return action.by ? (flow.actions.find((other) => other.seq !== undefined && other.seq === action.by.cause_seq) ?? null) : null;
   const { frame = 0, call = 0 } = action.by;
   const before = call > 0 && byId.get(firing.frames?.[frame]?.calls?.[call - 1]);
   if (before) return before;

@@ -37,7 +37,7 @@ async fn whoever_logs_in_sees_which_rule_answered_and_whoever_fails_sees_where_i
         "{turned}"
     );
     assert!(
-        turned.contains("the output has no user; it failed with error: “Invalid username or password.”"),
+        turned.contains("because Profile.authenticate failed: Invalid username or password."),
         "{turned}"
     );
     // At the arrow itself, right below the action that failed, and on the way to what was not reached.

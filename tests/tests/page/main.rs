@@ -14,3 +14,4 @@ mod looks;
 mod recorder;
 mod running;
 mod trust;
+mod unfinished;
