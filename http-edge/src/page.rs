@@ -31,9 +31,9 @@ use live::Live;
 /// Whether something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It is.
+    /// Serve it.
     On,
-    /// It is not.
+    /// Do not.
     Off,
 }
 
