@@ -2,12 +2,12 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --package concert --package concert-edge --package concert-router --package concert-workers \
+RUN cargo build --release --locked --package concert --package concert-archive --package concert-edge --package concert-router --package concert-workers \
     && mkdir /out \
-    && cp target/release/concert target/release/http-edge target/release/sync-router target/release/worker /out/
+    && cp target/release/archive target/release/concert target/release/http-edge target/release/sync-router target/release/worker /out/
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --home-dir /app concert && cd / && mkdir -p app keys accounts hand-out/edge hand-out/router hand-out/profile hand-out/sessioning && chown -R concert keys accounts hand-out
+RUN useradd --system --uid 10001 --home-dir /app concert && cd / && mkdir -p app keys accounts hand-out/archive hand-out/edge hand-out/router hand-out/profile hand-out/sessioning && chown -R concert keys accounts hand-out
 COPY --from=build /out/ /usr/local/bin/
 COPY concepts /app/concepts
 COPY syncs /app/syncs

@@ -85,7 +85,7 @@ fn hand_out(access: &Access, keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
     for user in access.users() {
         let purposes: &[Purpose] = match &user {
             User::Edge => &[Purpose::Seal, Purpose::Edge],
-            User::Router => &[],
+            User::Router | User::Archive => &[],
             User::Worker(concept) => Name::keys_of(concept.as_str()),
             User::Setup | User::Operator => continue,
         };
@@ -168,8 +168,9 @@ mod tests {
             names.sort();
             names.join(" ")
         };
-        assert_eq!(files(to.path().to_owned()), "edge profile router sessioning");
+        assert_eq!(files(to.path().to_owned()), "archive edge profile router sessioning");
         for (user, own) in [
+            ("archive", "nats"),
             ("edge", "edge.key nats seal.key"),
             ("profile", "nats seal.key"),
             ("router", "nats"),

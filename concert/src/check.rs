@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use concert_router::{RulesArgs, Texts};
+use concert_router::RulesArgs;
 use concert_rules::diagnostics::{Diagnostic, Severity, Style, render_in};
 use concert_rules::source::SourceFile;
+use concert_rules::source::Texts;
 
 use crate::say;
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use concert_archive::ArchiveArgs;
 use concert_edge::{EdgeArgs, PassthroughArgs};
 use concert_router::{RouterLimits, RulesArgs};
 use concert_runtime::bus::BusArgs;
@@ -102,6 +103,11 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) worker: WorkerArgs,
     #[command(flatten)]
+    pub(crate) archive: ArchiveArgs,
+    /// Starts no archive: what happened in a flow is not kept, and cannot be asked for.
+    #[arg(long, env = "CONCERT_NO_ARCHIVE")]
+    pub(crate) no_archive: bool,
+    #[command(flatten)]
     pub(crate) log_limits: LogLimits,
     /// What to log: a level, or directives such as `info,concert_router=debug`.
     #[arg(
@@ -144,6 +150,9 @@ pub(crate) struct BenchArgs {
     /// As `concert up` has it.
     #[arg(long)]
     pub(crate) isolate_parts: bool,
+    /// As `concert up` has it.
+    #[arg(long)]
+    pub(crate) no_archive: bool,
     /// Prints JSON, and nothing else.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,21 +7,19 @@ use bytes::Bytes;
 use concert_rules::describe;
 use concert_rules::engine::{Event, Version};
 use concert_rules::program::Program;
+use concert_rules::source::Texts;
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, Published};
 use concert_runtime::nats::{HeaderMap, kv};
 use concert_runtime::streams;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
-use concert_wire::routes::{ASYNCAPI_KEY, OPENAPI_KEY, ROUTES_KEY};
+use concert_wire::routes::{ASYNCAPI_KEY, IN_FORCE_KEY, InForceSince as Since, OPENAPI_KEY, ROUTES_KEY, rules_key};
 use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::rules::{Rules, Texts};
+use crate::rules::Rules;
 
-/// The key of the history.
-const HISTORY_KEY: &str = "in-force";
 /// How often a change of the history is tried against others'.
 const ATTEMPTS: usize = 10;
 
@@ -46,13 +44,6 @@ pub enum InForceError {
 
 fn bus_error(error: impl std::fmt::Display) -> InForceError {
     InForceError::Bus(error.to_string())
-}
-
-/// From which sequence of the log on a version is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Since {
-    seq: u64,
-    version: Version,
 }
 
 /// Reads and changes what is in force.
@@ -101,7 +92,7 @@ impl InForce {
 
     /// The history in the bucket, with the revision it has there.
     async fn kept(&self) -> Result<(u64, Vec<Since>), InForceError> {
-        match self.bucket.entry(HISTORY_KEY).await.map_err(bus_error)? {
+        match self.bucket.entry(IN_FORCE_KEY).await.map_err(bus_error)? {
             Some(entry) => {
                 let history = serde_json::from_slice(&entry.value).map_err(bus_error)?;
                 Ok((entry.revision, history))
@@ -151,7 +142,7 @@ impl InForce {
     }
 
     async fn keep_texts(&self, rules: &Rules) -> Result<(), InForceError> {
-        let key = texts_key(&rules.program.version);
+        let key = rules_key(&rules.program.version);
         self.bucket
             .put(key, encode(&rules.texts).into())
             .await
@@ -185,13 +176,16 @@ impl InForce {
             add(&mut history, seq, version.clone());
             let gone = forget(&mut history, first);
             // Revision 0 is that of a key that is not there.
-            let changed = self.bucket.update(HISTORY_KEY, encode(&history).into(), revision).await;
+            let changed = self
+                .bucket
+                .update(IN_FORCE_KEY, encode(&history).into(), revision)
+                .await;
             if let Err(error) = changed {
                 tracing::debug!(%error, "another router changed the history; it is read again");
                 continue;
             }
             for version in gone {
-                self.bucket.purge(texts_key(&version)).await.map_err(bus_error)?;
+                self.bucket.purge(rules_key(&version)).await.map_err(bus_error)?;
             }
             if history.last().is_some_and(|latest| latest.seq == seq) {
                 self.publish_routes(&*self.program(version).await?).await?;
@@ -216,7 +210,7 @@ impl InForce {
         if let Some(own) = self.own(version) {
             return Ok(own.program.clone());
         }
-        let texts = self.bucket.get(texts_key(version)).await.map_err(bus_error)?;
+        let texts = self.bucket.get(rules_key(version)).await.map_err(bus_error)?;
         let texts = texts.ok_or_else(|| InForceError::Missing(version.clone()))?;
         let texts: Texts = serde_json::from_slice(&texts).map_err(bus_error)?;
         let program = texts.compile().map_err(|report| InForceError::Broken {
@@ -225,10 +219,6 @@ impl InForce {
         })?;
         Ok(Arc::new(program))
     }
-}
-
-fn texts_key(version: &str) -> String {
-    format!("rules.{version}")
 }
 
 fn add(history: &mut Vec<Since>, seq: u64, version: Version) {

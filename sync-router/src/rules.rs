@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use concert_rules::diagnostics::Report;
 use concert_rules::program::Program;
-use concert_rules::source::SourceFile;
-use serde::{Deserialize, Serialize};
+use concert_rules::source::{SourceFile, Texts};
 
 /// Where rules and specs are.
 #[derive(Debug, Clone, Args)]
@@ -53,25 +51,6 @@ pub struct Rules {
     pub texts: Texts,
     /// Where that was read.
     pub args: RulesArgs,
-}
-
-/// The texts of specs and rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Texts {
-    /// The specs.
-    pub concepts: Vec<SourceFile>,
-    /// The rules.
-    pub syncs: Vec<SourceFile>,
-}
-
-impl Texts {
-    /// Makes rules of them that may run: without a look at whether they answer every request.
-    ///
-    /// # Errors
-    /// Every mistake at its place.
-    pub fn compile(&self) -> Result<Program, Report> {
-        concert_rules::compile(&self.concepts, &self.syncs).map(|(program, _)| program)
-    }
 }
 
 /// Reads and checks all rules and specs.

@@ -11,14 +11,13 @@ use concert_runtime::ack;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::feed::{Feed, Source};
-use concert_runtime::nats::{HeaderMap, Message};
+use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams::{self, LogLimits, SetupError};
 use concert_runtime::{chaos_point, sabotaged};
 use concert_wire::name::BadName;
-use concert_wire::subject::CompletionSubject;
-use concert_wire::{RESERVED_CONCEPT, header};
+use concert_wire::subject::ROUTERS;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -58,7 +57,8 @@ pub struct RouterLimits {
 }
 
 impl RouterLimits {
-    fn engine(&self) -> Limits {
+    /// The limits as the engine takes them.
+    pub fn engine(&self) -> Limits {
         Limits {
             actions_per_flow: usize::try_from(self.flow_actions).unwrap_or(usize::MAX),
             depth: self.flow_depth,
@@ -119,7 +119,7 @@ pub async fn run(
 ) -> Result<Running, StartError> {
     let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH, |message| {
         let reason = format!("its headers cannot be read: {}", message.why);
-        dead_letter(&message.subject, &message.body, reason).ok()
+        DeadLetter::of_completion(&message.subject, &message.body, reason).ok()
     });
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;
@@ -282,7 +282,7 @@ impl Router {
             Effect::DeadLetter { seq, reason } => {
                 let most = self.backoff.most;
                 self.with_message(seq, move |message| async move {
-                    match dead_letter(&message.subject, &message.payload, reason) {
+                    match DeadLetter::of_completion(&message.subject, &message.payload, reason) {
                         Ok(letter) => match letter.publish(&bus).await {
                             Ok(()) => ack::never_again(&message).await,
                             Err(error) => {
@@ -309,27 +309,8 @@ impl Router {
 }
 
 async fn unpin(bus: &Bus) {
-    if let Err(error) = streams::unpin_router(bus).await {
+    let unpinned = async { streams::unpin(&streams::existing_log(bus).await?, ROUTERS).await };
+    if let Err(error) = unpinned.await {
         tracing::debug!(%error, "a standby router takes over only after a while");
     }
-}
-
-fn dead_letter(subject: &str, body: &[u8], reason: String) -> Result<DeadLetter, BadName> {
-    let completion = CompletionSubject::parse(subject).ok();
-    let mut headers = HeaderMap::new();
-    if let Some(subject) = &completion {
-        headers.insert(header::FLOW, subject.flow.to_string());
-        headers.insert(header::ACTION, subject.id.to_string());
-    }
-    Ok(DeadLetter {
-        concept: match &completion {
-            Some(completion) => completion.concept.clone(),
-            None => RESERVED_CONCEPT.parse()?,
-        },
-        action: completion.map(|completion| completion.action),
-        subject: subject.to_owned(),
-        reason,
-        headers,
-        body: body.to_vec(),
-    })
 }

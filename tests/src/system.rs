@@ -29,9 +29,11 @@ pub enum Part {
     Profile,
     /// `worker sessioning`
     Sessioning,
+    /// `archive`; only tests of it have one.
+    Archive,
 }
 
-/// All processes, in the order in which they are started.
+/// The processes that answer requests, in the order in which they are started.
 pub const PARTS: [Part; 4] = [Part::Router, Part::Profile, Part::Sessioning, Part::Edge];
 
 /// Real servers, and the system on them. Everything ends when this is dropped.
@@ -169,6 +171,7 @@ impl System {
             Part::Router => ("sync-router", &[]),
             Part::Profile => ("worker", &["profile"]),
             Part::Sessioning => ("worker", &["sessioning"]),
+            Part::Archive => ("archive", &[]),
         };
         let mut command = self.command(program);
         command.env("NATS_NKEY", self.seeds(&format!("{part:?}").to_lowercase()));

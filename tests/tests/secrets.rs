@@ -73,11 +73,20 @@ async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
     ] {
         nats.request(subject, body.to_string().into()).await?;
     }
+    system.start_part(Part::Archive)?;
     system.kill(Part::Router).await?;
     system.start_part(Part::Router)?;
     system.ready().await?;
     system.login(username, password).await?;
-    for part in PARTS {
+    system
+        .until("the archive has written what it read", async |system: &System| {
+            let jetstream = async_nats::jetstream::new(system.nats().await?);
+            let log = jetstream.get_stream("COMPLETIONS").await?;
+            let archives = log.consumer_info("archives").await?;
+            Ok((archives.num_pending == 0 && archives.num_ack_pending == 0).then_some(()))
+        })
+        .await?;
+    for part in PARTS.into_iter().chain([Part::Archive]) {
         system.terminate(part).await?;
     }
     system.servers.nats.stop().await;

@@ -87,6 +87,7 @@ fn only_its_owner_uses_a_library() {
         (
             "mongodb",
             &[
+                "concert-archive",
                 "concert-store",
                 "concert-profile",
                 "concert-sessioning",
@@ -111,6 +112,7 @@ fn only_its_owner_uses_a_library() {
 #[test]
 fn no_part_depends_on_another_part() {
     let parts = [
+        "concert-archive",
         "concert-edge",
         "concert-router",
         "concert-profile",

@@ -49,6 +49,9 @@ impl BenchStack {
         if args.isolate_parts {
             command.arg("--isolate-parts");
         }
+        if args.no_archive {
+            command.arg("--no-archive");
+        }
         // What is measured is what an attempt costs, and all of them come from here.
         command.args([
             "--login-account-failures",

@@ -23,6 +23,7 @@ pub(crate) struct Stack {
     edge_shutdown: Shutdown,
     router: concert_router::Running,
     workers: Vec<concert_host::Running>,
+    archive: Option<concert_archive::Running>,
     shutdown: Shutdown,
     /// Each part's connection.
     buses: Vec<Bus>,
@@ -68,13 +69,18 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers:
     };
     let (profile, sessioning, edge) = tokio::try_join!(profile, sessioning, edge)?;
     edge.ready().await;
+    // Behind everything else: nothing waits for it.
+    let archive = start_archive(args, servers, shutdown.clone()).await?;
+    let (archive, archive_bus) = archive.unzip();
     let (workers, worker_buses): (Vec<_>, Vec<_>) = [profile, sessioning].into_iter().unzip();
     buses.extend(worker_buses);
+    buses.extend(archive_bus);
     Ok(Stack {
         edge,
         edge_shutdown,
         router,
         workers,
+        archive,
         shutdown,
         buses,
     })
@@ -103,6 +109,36 @@ async fn connect(args: &UpArgs, servers: &Servers, user: &User, name: &str) -> a
     connected.with_context(|| format!("{name} cannot start"))
 }
 
+fn store_args(servers: &Servers) -> StoreArgs {
+    StoreArgs {
+        mongodb_uri: servers.mongodb_uri().to_owned(),
+        database_prefix: "concert".to_owned(),
+        database_connections: 32,
+    }
+}
+
+async fn start_archive(
+    args: &UpArgs,
+    servers: &Servers,
+    shutdown: Shutdown,
+) -> anyhow::Result<Option<(concert_archive::Running, Bus)>> {
+    if args.no_archive {
+        return Ok(None);
+    }
+    let bus = connect(args, servers, &User::Archive, "archive").await?;
+    let store = store_args(servers);
+    let running = concert_archive::run(
+        bus.clone(),
+        &store,
+        &args.archive,
+        args.router.engine(),
+        args.log_limits.clone(),
+        shutdown,
+    );
+    let running = running.await.context("the archive cannot start")?;
+    Ok(Some((running, bus)))
+}
+
 async fn start_worker(
     name: Name,
     args: &UpArgs,
@@ -112,11 +148,7 @@ async fn start_worker(
 ) -> anyhow::Result<(concert_host::Running, Bus)> {
     let user = User::Worker(name.concept().parse()?);
     let bus = connect(args, servers, &user, name.concept()).await?;
-    let store = StoreArgs {
-        mongodb_uri: servers.mongodb_uri().to_owned(),
-        database_prefix: "concert".to_owned(),
-        database_connections: 32,
-    };
+    let store = store_args(servers);
     let running = concert_workers::run(
         name,
         bus.clone(),
@@ -158,6 +190,9 @@ impl Stack {
         self.router.ended().await;
         for worker in self.workers {
             worker.ended().await;
+        }
+        if let Some(archive) = self.archive {
+            archive.ended().await;
         }
     }
 }

@@ -22,8 +22,8 @@ use hashbrown::HashMap;
 use lru::LruCache;
 
 pub use self::event::{Context, Effect, Event, Invocation, Limits, Logged, Record};
-pub(crate) use self::flow::Folded;
 use self::flow::{Decision, Flow};
+pub(crate) use self::flow::{Folded, Ready};
 pub use self::flow::{Mismatch, Stopped, StoppedAt, Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
 use self::frames::Answers;
 pub use self::frames::Question;

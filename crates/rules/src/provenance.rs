@@ -10,13 +10,39 @@ use concert_wire::envelope::Completion;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::subject::CompletionSubject;
 
-pub use self::assemble::flow;
+pub use self::assemble::{flow, summary};
 pub use self::near::{UnknownSync, why_not};
 pub use self::types::{
     Action, By, Dead, Failed, Firing, Flow, Frame, Halt, Matched, NearMiss, Outcome, RootKind, Source, State, Summary,
     Undecided, WhyNot,
 };
-use crate::engine::{Context, Logged};
+use std::sync::Arc;
+
+use crate::engine::{Context, Limits, Logged, Ready};
+use crate::program::Program;
+
+/// The rules that flows are told under, made ready once for many flows.
+pub struct Rules {
+    program: Arc<Program>,
+    ready: Ready,
+    limits: Limits,
+}
+
+impl Rules {
+    /// These rules, with the limits that the routers have.
+    pub fn new(program: Arc<Program>, limits: Limits) -> Self {
+        Self {
+            ready: Ready::new(&program),
+            program,
+            limits,
+        }
+    }
+
+    /// What they were made of.
+    pub const fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+}
 
 /// A message of a flow as the log has it.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,11 +11,12 @@
 mod project;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use concert_rules::compile;
 use concert_rules::engine::{Context, Effect, Engine, Event, Invocation, Limits, Logged};
 use concert_rules::program::Program;
-use concert_rules::provenance::{self, DeadLetter, Flow, Outcome, Source, State, Stored};
+use concert_rules::provenance::{self, DeadLetter, Flow, Outcome, Rules, Source, State, Stored};
 use concert_rules::source::SourceFile;
 use concert_wire::envelope::{Completion, encode};
 use concert_wire::id::{ActionId, FlowId};
@@ -151,8 +152,12 @@ fn play(program: &Program, request: Value, ends: Ends<'_>, rows: &dyn Fn(&str) -
     player.played
 }
 
+fn rules(program: &Program) -> Rules {
+    Rules::new(Arc::new(program.clone()), Limits::default())
+}
+
 fn told(program: &Program, messages: &[Stored], dead: &[DeadLetter]) -> Flow {
-    provenance::flow(flow_id(), messages, program, &Limits::default(), dead, Source::Log).expect("the root is there")
+    provenance::flow(flow_id(), messages, &rules(program), dead, Source::Log).expect("the root is there")
 }
 
 fn no_rows(_: &str) -> Vec<Value> {
@@ -342,7 +347,8 @@ fn a_flow_that_reached_a_limit_says_so() {
         depth: 1,
         ..Limits::default()
     };
-    let flow = provenance::flow(flow_id(), &played.messages[..2], &program, &limits, &[], Source::Log).unwrap();
+    let rules = Rules::new(Arc::new(program), limits);
+    let flow = provenance::flow(flow_id(), &played.messages[..2], &rules, &[], Source::Log).unwrap();
     let halt = flow.halt.unwrap();
     assert_eq!(
         (halt.status, halt.why.as_str()),
@@ -355,7 +361,7 @@ fn a_flow_that_reached_a_limit_says_so() {
 fn why_a_rule_did_not_fire_is_the_first_thing_that_did_not_match() {
     let (program, played) = login(&well);
     let check = |name: &str, expected: &str| {
-        let told = provenance::why_not(flow_id(), &played.messages, &program, &Limits::default(), name);
+        let told = provenance::why_not(flow_id(), &played.messages, &rules(&program), name);
         assert_eq!(told.map_or_else(|error| error.to_string(), |told| told.text), expected);
     };
     check("HandleLoginRequest", "HandleLoginRequest fired once");

@@ -1,9 +1,9 @@
 //! Dead letters: messages that no retry will fix. They are kept for people to look at, with the reason.
 
 use async_nats::HeaderMap;
-use concert_wire::header;
-use concert_wire::name::{ActionName, ConceptName};
-use concert_wire::subject;
+use concert_wire::name::{ActionName, BadName, ConceptName};
+use concert_wire::subject::{self, CompletionSubject};
+use concert_wire::{RESERVED_CONCEPT, header};
 
 mod kept;
 
@@ -30,6 +30,30 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// What is known of a message of the log that nothing can be made of.
+    ///
+    /// # Errors
+    /// The reserved name is none, which does not happen.
+    pub fn of_completion(subject: &str, body: &[u8], reason: String) -> Result<Self, BadName> {
+        let completion = CompletionSubject::parse(subject).ok();
+        let mut headers = HeaderMap::new();
+        if let Some(subject) = &completion {
+            headers.insert(header::FLOW, subject.flow.to_string());
+            headers.insert(header::ACTION, subject.id.to_string());
+        }
+        Ok(Self {
+            concept: match &completion {
+                Some(completion) => completion.concept.clone(),
+                None => RESERVED_CONCEPT.parse()?,
+            },
+            action: completion.map(|completion| completion.action),
+            subject: subject.to_owned(),
+            reason,
+            headers,
+            body: body.to_vec(),
+        })
+    }
+
     /// Stores it.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use concert_wire::name::ConceptName;
+use concert_wire::subject::{ARCHIVES, ROUTERS};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,6 +28,10 @@ pub enum Source {
     Invocations(ConceptName),
     /// The log, for the active router.
     Log,
+    /// The log, for the active archive.
+    Archive,
+    /// The dead letters, for the active archive.
+    Dead,
 }
 
 /// How often it is looked for messages that cannot be read while the connection stands: some of them the client passes over in silence.
@@ -95,6 +100,14 @@ impl Feed {
                 let stream = streams::log(&self.bus, &self.limits).await?;
                 streams::routers_consumer(&self.bus, &stream).await?
             }
+            Source::Archive => {
+                let stream = streams::log(&self.bus, &self.limits).await?;
+                streams::archives_consumer(&self.bus, &stream).await?
+            }
+            Source::Dead => {
+                let stream = streams::existing_dead(&self.bus).await?;
+                streams::archives_consumer(&self.bus, &stream).await?
+            }
         };
         let mut connections = self.bus.connections();
         let mut lookout = Lookout::new(self.bus.clone(), consumer.clone(), self.letter.clone());
@@ -106,7 +119,8 @@ impl Feed {
         }
         let messages = match &self.source {
             Source::Invocations(_) => streams::worker_messages(&consumer, self.batch).await?,
-            Source::Log => streams::router_messages(&consumer, self.batch).await?,
+            Source::Log => streams::active_messages(&consumer, ROUTERS, self.batch).await?,
+            Source::Archive | Source::Dead => streams::active_messages(&consumer, ARCHIVES, self.batch).await?,
         };
         let looking = Looking(tokio::spawn(keep_looking(lookout, connections)));
         self.open = Some(Open {

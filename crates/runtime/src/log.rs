@@ -111,6 +111,16 @@ pub struct Stored {
     pub body: Bytes,
 }
 
+impl Stored {
+    /// When the server stored it, in microseconds since 1970, as it says in its own header.
+    pub fn time_us(&self) -> u64 {
+        let time = self.headers.get("Nats-Time-Stamp");
+        let time = time.and_then(|time| humantime::parse_rfc3339(time.as_str()).ok());
+        let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
 /// The log cannot be read now.
 #[derive(Debug, thiserror::Error)]
 #[error("the log cannot be read: {0}")]

@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionP
 use clap::Args;
 use concert_wire::name::ConceptName;
 use concert_wire::routes::ROUTES_KEY;
-use concert_wire::subject::{self, ROUTERS, WORKERS};
+use concert_wire::subject::{self, ARCHIVES, ROUTERS, WORKERS};
 
 use crate::bus::Bus;
 
@@ -58,6 +58,8 @@ const DEAD_MAX_MESSAGES: i64 = 1_000_000;
 const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a delivered message may take before it is delivered again.
 pub const ACK_WAIT: Duration = Duration::from_secs(8);
+/// The same for an archive, which takes its time: a message that was not written is not lost, and nobody waits for it.
+const ARCHIVE_ACK_WAIT: Duration = Duration::from_secs(30);
 /// How long a request for messages is open; so long, too, messages come to a process that ends.
 pub(crate) const PULL_EXPIRES: Duration = Duration::from_secs(1);
 /// How often the server gives a sign of life while such a request is open.
@@ -180,6 +182,8 @@ async fn make_actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> R
 pub async fn make_all(bus: &Bus, concepts: &[ConceptName], limits: &LogLimits) -> Result<(), SetupError> {
     let log = log(bus, limits).await?;
     routers_consumer(bus, &log).await?;
+    archives_consumer(bus, &log).await?;
+    archives_consumer(bus, &existing_dead(bus).await?).await?;
     bucket(bus, limits).await?;
     for concept in concepts {
         let stream = actions(bus, concept, limits).await?;
@@ -260,21 +264,51 @@ pub async fn routers_consumer(bus: &Bus, log: &Stream) -> Result<PullConsumer, S
     if !bus.makes_streams() {
         return log.get_consumer(ROUTERS).await.map_err(failed("the routers' consumer"));
     }
-    let config = pull::Config {
-        durable_name: Some(ROUTERS.to_owned()),
+    log.create_consumer(one_active(ROUTERS, ACK_WAIT))
+        .await
+        .map_err(failed("the routers' consumer"))
+}
+
+/// A consumer of a whole stream that several processes share, of which one is active and the others stand by.
+fn one_active(name: &str, ack_wait: Duration) -> pull::Config {
+    pull::Config {
+        durable_name: Some(name.to_owned()),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
+        ack_wait,
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
         priority_policy: PriorityPolicy::PinnedClient,
-        priority_groups: vec![ROUTERS.to_owned()],
+        priority_groups: vec![name.to_owned()],
         priority_timeout: PIN_TIMEOUT,
         ..pull::Config::default()
-    };
-    log.create_consumer(config)
+    }
+}
+
+/// The consumer that the archives share, of the log or of the dead letters.
+///
+/// # Errors
+/// The server refuses.
+pub async fn archives_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer, SetupError> {
+    let what = || format!("the archives' consumer of {}", stream.cached_info().config.name);
+    if !bus.makes_streams() {
+        return stream.get_consumer(ARCHIVES).await.map_err(failed(what()));
+    }
+    stream
+        .create_consumer(one_active(ARCHIVES, ARCHIVE_ACK_WAIT))
         .await
-        .map_err(failed("the routers' consumer"))
+        .map_err(failed(what()))
+}
+
+/// The dead letters, made by a router.
+///
+/// # Errors
+/// They are not there.
+pub async fn existing_dead(bus: &Bus) -> Result<Stream, SetupError> {
+    bus.jetstream
+        .get_stream(subject::DEAD)
+        .await
+        .map_err(failed("the stream DEAD"))
 }
 
 /// Messages asked for at once, and how often the server must give a sign of life: without a heartbeat a restart of the server would stall the stream in silence.
@@ -297,16 +331,16 @@ pub async fn worker_messages(consumer: &PullConsumer, batch: usize) -> Result<pu
         .map_err(failed("the workers' messages"))
 }
 
-/// The messages of the routers' consumer.
+/// The messages of a consumer of which one process is active; its group has the consumer's name.
 ///
 /// # Errors
 /// The server refuses.
-pub async fn router_messages(consumer: &PullConsumer, batch: usize) -> Result<pull::Stream, SetupError> {
+pub async fn active_messages(consumer: &PullConsumer, name: &str, batch: usize) -> Result<pull::Stream, SetupError> {
     pull_settings(consumer, batch)
-        .group(ROUTERS)
+        .group(name)
         .messages()
         .await
-        .map_err(failed("the routers' messages"))
+        .map_err(failed(format!("the messages of the {name}")))
 }
 
 /// The KV bucket `concert`, made where it is missing.
@@ -354,15 +388,15 @@ async fn bucket_of(bus: &Bus, config: kv::Config) -> Result<kv::Store, SetupErro
         .map_err(failed(format!("the KV bucket {bucket}")))
 }
 
-/// Lets a standby router take over at once, instead of after [`PIN_TIMEOUT`].
+/// Lets a standby process take over a consumer of a stream at once, instead of after [`PIN_TIMEOUT`].
 ///
 /// # Errors
 /// The server refuses.
-pub async fn unpin_router(bus: &Bus) -> Result<(), SetupError> {
-    let log = existing_log(bus).await?;
-    log.unpin_consumer(ROUTERS, ROUTERS)
+pub async fn unpin(stream: &Stream, name: &str) -> Result<(), SetupError> {
+    stream
+        .unpin_consumer(name, name)
         .await
-        .map_err(failed("the routers' consumer"))
+        .map_err(failed(format!("the consumer {name}")))
 }
 
 /// What the log holds, and how far the routers are.
@@ -398,6 +432,42 @@ pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
         bytes: state.bytes,
         acknowledged: routers.cached_info().ack_floor.stream_sequence,
     })
+}
+
+/// What waits at a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// Messages that were not delivered yet.
+    pub pending: u64,
+    /// Messages that were delivered and not acknowledged.
+    pub ack_pending: usize,
+    /// Of those, messages that were delivered more than once.
+    pub redelivered: usize,
+}
+
+/// Looks at a consumer.
+///
+/// # Errors
+/// The server does not answer, or does not say.
+pub async fn lag(bus: &Bus, stream: &str, consumer: &str) -> Result<Lag, SetupError> {
+    let what = || format!("the consumer {consumer} of {stream}");
+    let stream = bus.jetstream.get_stream_no_info(stream).await.map_err(failed(what()))?;
+    let info = stream.consumer_info(consumer).await.map_err(failed(what()))?;
+    Ok(Lag {
+        pending: info.num_pending,
+        ack_pending: info.num_ack_pending,
+        redelivered: info.num_redelivered,
+    })
+}
+
+/// The first and the last sequence of the dead letters, and how many there are.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn dead_state(bus: &Bus) -> Result<(u64, u64, u64), SetupError> {
+    let dead = existing_dead(bus).await?;
+    let state = &dead.cached_info().state;
+    Ok((state.first_sequence, state.last_sequence, state.messages))
 }
 
 /// When a message of the log was stored, in milliseconds since 1970; `None` when it is not there.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use crate::name::{ActionName, ConceptName};
 use crate::routes::{ASYNCAPI_KEY, OPENAPI_KEY, ROUTES_KEY};
-use crate::subject::{self, BUCKET, DEAD_NOTICES, LOG, ROUTERS, ROUTES_NOTICE, WORKERS};
+use crate::subject::{self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTERS, ROUTES_NOTICE, WORKERS};
 use crate::{REQUESTING, RESERVED_CONCEPT, RESPOND};
 
 /// The account of the streams; set-up and operator have their users in it.
@@ -24,6 +24,8 @@ pub enum User {
     Edge,
     /// The routers.
     Router,
+    /// The archives.
+    Archive,
     /// The workers of a concept.
     Worker(ConceptName),
     /// Makes streams, consumers and buckets, and is not needed when they are there.
@@ -43,6 +45,7 @@ impl User {
         match self {
             Self::Edge => "edge".to_owned(),
             Self::Router => "router".to_owned(),
+            Self::Archive => "archive".to_owned(),
             Self::Worker(concept) => concept.as_str().to_lowercase(),
             Self::Setup => "setup".to_owned(),
             Self::Operator => "operator".to_owned(),
@@ -53,6 +56,7 @@ impl User {
         match self {
             Self::Edge => "EDGE".to_owned(),
             Self::Router => "ROUTER".to_owned(),
+            Self::Archive => "ARCHIVE".to_owned(),
             Self::Worker(concept) => format!("CONCEPT_{concept}"),
             Self::Setup | Self::Operator => BUS.to_owned(),
         }
@@ -156,6 +160,14 @@ fn consumer(stream: &str, consumer: &str) -> Vec<Import> {
     ]
 }
 
+/// The same, from the account of the archives.
+fn of_archive(import: Import) -> Import {
+    Import {
+        from: User::Archive.account(),
+        ..import
+    }
+}
+
 fn worker(concept: &str) -> Vec<Import> {
     let notes = subject::notes_bucket(concept);
     let mut imports = vec![
@@ -200,7 +212,7 @@ impl Access {
             .into_iter()
             .filter(|concept| concept.as_str() != REQUESTING)
             .collect();
-        let mut taken: BTreeSet<String> = [User::Edge, User::Router, User::Setup, User::Operator]
+        let mut taken: BTreeSet<String> = [User::Edge, User::Router, User::Archive, User::Setup, User::Operator]
             .iter()
             .map(User::name)
             .collect();
@@ -245,7 +257,7 @@ impl Access {
         if self.together {
             return vec![User::Setup, User::Operator];
         }
-        let mut users = vec![User::Edge, User::Router];
+        let mut users = vec![User::Edge, User::Router, User::Archive];
         users.extend(self.concepts.iter().cloned().map(User::Worker));
         users.extend([User::Setup, User::Operator]);
         users
@@ -269,6 +281,9 @@ impl Access {
                     [ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY]
                         .map(|key| api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}"))),
                 );
+                // For the page.
+                imports.push(of_archive(said(format!("concept.{RESERVED_CONCEPT}.*"))));
+                imports.push(of_archive(heard(FLOWS_NOTICE.to_owned())));
                 imports.extend(self.open.iter().map(|(concept, action)| Import {
                     from: User::Worker(concept.clone()).account(),
                     ..said(subject::service(concept.as_str(), action.as_str()))
@@ -292,9 +307,12 @@ impl Access {
                 }));
                 imports
             }
+            User::Archive => self.archive(),
             User::Setup | User::Operator if self.together => Vec::new(),
             User::Setup | User::Operator => {
                 let mut imports = service(REQUESTING, &User::Edge.account());
+                imports.extend(service(RESERVED_CONCEPT, &User::Archive.account()));
+                imports.push(of_archive(heard(FLOWS_NOTICE.to_owned())));
                 for concept in &self.concepts {
                     let account = User::Worker(concept.clone()).account();
                     imports.extend(service(concept.as_str(), &account));
@@ -302,6 +320,23 @@ impl Access {
                 imports
             }
         }
+    }
+
+    /// All that it takes to read the log and the dead letters, the rules that were in force, and how far everybody is.
+    fn archive(&self) -> Vec<Import> {
+        let mut imports = vec![
+            said("dead.*.*".to_owned()),
+            api_of_many(&format!("DIRECT.GET.{LOG}")),
+            api(&format!("STREAM.INFO.KV_{BUCKET}")),
+            api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.>")),
+            api(&format!("CONSUMER.UNPIN.{LOG}.{ARCHIVES}")),
+            api(&format!("CONSUMER.INFO.{LOG}.{ROUTERS}")),
+        ];
+        imports.extend(consumer(LOG, ARCHIVES));
+        imports.extend(consumer(DEAD, ARCHIVES));
+        let concepts = self.concepts.iter().map(ConceptName::as_str).chain([REQUESTING]);
+        imports.extend(concepts.map(|concept| api(&format!("CONSUMER.INFO.ACTIONS_{concept}.{WORKERS}"))));
+        imports
     }
 
     /// What keeps an operator from mistakes, and no more: whoever is in the account of the streams could do everything there by a detour (ADR 12).
@@ -314,8 +349,15 @@ impl Access {
             .extend(["CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE"].map(|verb| format!("$JS.API.STREAM.{verb}.>")));
         let concepts = self.concepts.iter().map(ConceptName::as_str).chain([REQUESTING]);
         let queues = concepts.map(|concept| (format!("ACTIONS_{concept}"), WORKERS));
-        for (stream, consumer) in queues.chain([(LOG.to_owned(), ROUTERS)]) {
-            denied.push(format!("$JS.API.STREAM.MSG.DELETE.{stream}"));
+        let mut consumers: Vec<_> = queues.chain([(LOG.to_owned(), ROUTERS)]).collect();
+        denied.extend(
+            consumers
+                .iter()
+                .map(|(stream, _)| format!("$JS.API.STREAM.MSG.DELETE.{stream}")),
+        );
+        // Dead letters are the operator's to delete.
+        consumers.extend([LOG, DEAD].map(|stream| (stream.to_owned(), ARCHIVES)));
+        for (stream, consumer) in consumers {
             denied.extend(
                 ["CREATE", "DELETE", "MSG.NEXT"].map(|verb| format!("$JS.API.CONSUMER.{verb}.{stream}.{consumer}")),
             );

@@ -4,6 +4,7 @@
 //! It is the only thing that the edge knows about the application.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +15,23 @@ pub const ROUTES_KEY: &str = "routes";
 pub const OPENAPI_KEY: &str = "openapi";
 /// The key, in the same bucket, of the AsyncAPI document of the specs in force.
 pub const ASYNCAPI_KEY: &str = "asyncapi";
+
+/// The key, in the same bucket, of which version of the rules came into force where: a list of [`InForceSince`].
+pub const IN_FORCE_KEY: &str = "in-force";
+
+/// The key, in the same bucket, of the texts of a version of the rules.
+pub fn rules_key(version: &str) -> String {
+    format!("rules.{version}")
+}
+
+/// From which sequence of the log on a version of the rules is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForceSince {
+    /// The sequence of the message that put it in force.
+    pub seq: u64,
+    /// The version.
+    pub version: Arc<str>,
+}
 
 /// Every path that some rule starts from, by its literal path (`/auth/login`, without the edge's base).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

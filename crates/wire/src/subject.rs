@@ -21,6 +21,8 @@ pub const FLOWS_NOTICE: &str = "notice.flows";
 pub const BUCKET: &str = "concert";
 /// The consumer of a concept's workers.
 pub const WORKERS: &str = "workers";
+/// The consumers of the archives, of the log and of the dead letters, and their priority group.
+pub const ARCHIVES: &str = "archives";
 /// The consumer of the routers, and their priority group.
 pub const ROUTERS: &str = "routers";
 

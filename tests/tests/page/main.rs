@@ -11,7 +11,6 @@ mod account;
 mod browser;
 mod list;
 mod looks;
-mod recorder;
 mod running;
 mod trust;
 mod unfinished;

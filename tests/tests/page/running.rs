@@ -11,8 +11,6 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::recorder;
-
 /// Everything in one process. It ends when this is dropped.
 pub(crate) struct Running {
     address: SocketAddr,
@@ -52,8 +50,6 @@ impl Running {
         }
         let started: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
         let address = started["http"].as_str().context("no address")?.parse()?;
-        let nats = started["nats_url"].as_str().context("no NATS")?;
-        recorder::start(nats, &data.join("keys").join("nats").join("operator.nk"), binaries).await?;
         Ok(Self {
             address,
             _child: child,

@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use self::calls::call_id;
 pub(super) use self::decide::Decision;
 pub use self::near::{Mismatch, Stopped, StoppedAt};
-pub(crate) use self::trace::Folded;
+pub(crate) use self::trace::{Folded, Ready};
 pub use self::trace::{Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
 use super::frames::{self, Answers, Ended, Frame, Sequence};
 use super::index::{Anchor, Index, KeyId, PatternRef};

@@ -9,21 +9,31 @@ use serde_json::Value;
 
 use super::near::near_misses;
 use super::types::{Action, By, Dead, Firing, Flow, Frame, Halt, Outcome, RootKind, Source, State, Summary, Undecided};
-use super::{DeadLetter, Stored};
-use crate::engine::{Folded, Limits, Logged, TracedCall};
-use crate::program::Program;
+use super::{DeadLetter, Rules, Stored};
+use crate::engine::{Folded, Logged, TracedCall};
 
 /// What happened in a flow under these rules and limits, as the log has it; the order of messages and letters, and doubles among them, do not matter.
 ///
 /// `None` if the flow's root is not among the messages.
-pub fn flow(
+pub fn flow(id: FlowId, messages: &[Stored], rules: &Rules, dead: &[DeadLetter], source: Source) -> Option<Flow> {
+    assemble(id, messages, rules, dead, source, true).map(|(flow, _)| flow)
+}
+
+/// The flow in a list, with the names of the rules that fired in it: less work than the whole.
+pub fn summary(id: FlowId, messages: &[Stored], rules: &Rules, dead: &[DeadLetter]) -> Option<(Summary, Vec<String>)> {
+    let (flow, fired) = assemble(id, messages, rules, dead, Source::Log, false)?;
+    Some((flow.summary(), fired))
+}
+
+fn assemble(
     id: FlowId,
     messages: &[Stored],
-    program: &Program,
-    limits: &Limits,
+    rules: &Rules,
     dead: &[DeadLetter],
     source: Source,
-) -> Option<Flow> {
+    near: bool,
+) -> Option<(Flow, Vec<String>)> {
+    let program = &rules.program;
     let logged: Vec<Logged> = messages.iter().filter_map(|message| message.logged(id)).collect();
     let times: BTreeMap<u64, u64> = messages.iter().map(|message| (message.seq, message.time_us)).collect();
     let root = logged
@@ -31,7 +41,7 @@ pub fn flow(
         .filter(|logged| logged.id == id.root())
         .min_by_key(|logged| logged.seq)?
         .clone();
-    let folded = Folded::new(program, limits, id, logged.clone());
+    let folded = Folded::new(&rules.ready, &rules.limits, id, logged.clone());
     let trace = folded.trace();
     let time = |seq: u64| times.get(&seq).copied().unwrap_or_default();
     let calls: BTreeMap<ActionId, &TracedCall> = trace.calls.iter().map(|call| (call.id, call)).collect();
@@ -79,7 +89,8 @@ pub fn flow(
     let trace_id = trace_id
         .filter_map(|message| message.traceparent.as_deref())
         .find_map(trace_of);
-    Some(Flow {
+    let fired = trace.firings.iter().map(|firing| firing.sync.to_string()).collect();
+    let flow = Flow {
         flow: id.to_string(),
         root: root.id.to_string(),
         root_kind: if is_request {
@@ -127,13 +138,18 @@ pub fn flow(
                 decided: question.decided,
             })
             .collect(),
-        near_misses: near_misses(program, &folded, &trace, &logged),
+        near_misses: if near {
+            near_misses(program, &folded, &trace, &logged)
+        } else {
+            Vec::new()
+        },
         halt: trace.halted.as_ref().map(|(_, status, why)| Halt {
             status: *status,
             why: why.to_string(),
         }),
         actions,
-    })
+    };
+    Some((flow, fired))
 }
 
 /// The actions that happened, in the order of the log; the first completion of each counts.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use concert_wire::id::{ActionId, FlowId};
 use serde_json::Value;
 
-use super::Stored;
 use super::types::{Failed, Matched, NearMiss, WhyNot};
+use super::{Rules, Stored};
 use crate::diagnostics::nearest;
-use crate::engine::{Folded, Limits, Logged, Mismatch, Stopped, StoppedAt, Trace};
+use crate::engine::{Folded, Logged, Mismatch, Stopped, StoppedAt, Trace};
 use crate::program::{Match, Outcome, Pattern, Program, Sync, Test};
 
 /// There is no rule of this name.
@@ -185,13 +185,8 @@ fn demanded(demand: &Match, sync: &Sync) -> String {
 ///
 /// # Errors
 /// There is no such rule in this version.
-pub fn why_not(
-    id: FlowId,
-    messages: &[Stored],
-    program: &Program,
-    limits: &Limits,
-    name: &str,
-) -> Result<WhyNot, UnknownSync> {
+pub fn why_not(id: FlowId, messages: &[Stored], rules: &Rules, name: &str) -> Result<WhyNot, UnknownSync> {
+    let program = &rules.program;
     let Some(sync) = program.syncs.iter().find(|sync| &*sync.name == name) else {
         let names = program.syncs.iter().map(|sync| &*sync.name);
         return Err(UnknownSync {
@@ -200,7 +195,7 @@ pub fn why_not(
         });
     };
     let logged: Vec<Logged> = messages.iter().filter_map(|message| message.logged(id)).collect();
-    let folded = Folded::new(program, limits, id, logged.clone());
+    let folded = Folded::new(&rules.ready, &rules.limits, id, logged.clone());
     let trace = folded.trace();
     let firings: Vec<String> = trace
         .firings

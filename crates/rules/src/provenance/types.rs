@@ -101,6 +101,19 @@ pub struct Flow {
     pub halt: Option<Halt>,
 }
 
+impl Flow {
+    /// Leaves out what an action was given and gave, and what frames hold, so that the rest can be told.
+    pub fn leave_bodies_out(&mut self) {
+        self.truncated = true;
+        for action in &mut self.actions {
+            (action.input, action.output) = (None, None);
+        }
+        for frame in self.firings.iter_mut().flat_map(|firing| &mut firing.frames) {
+            frame.bindings.clear();
+        }
+    }
+}
+
 /// An action of a flow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Action {

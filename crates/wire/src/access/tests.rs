@@ -87,6 +87,24 @@ fn each_service_reaches_its_own_and_nothing_else() {
             "bus.API.STREAM.UPDATE.COMPLETIONS",
         ],
     );
+    check(
+        &User::Archive,
+        &[
+            "bus.API.CONSUMER.MSG.NEXT.COMPLETIONS.archives",
+            "bus.API.CONSUMER.MSG.NEXT.DEAD.archives",
+            "bus.API.DIRECT.GET.KV_concert.$KV.concert.rules.v",
+            "bus.API.CONSUMER.INFO.ACTIONS_Profile.workers",
+        ],
+        &[
+            "done.f.Profile.authenticate.i",
+            "action.Profile.authenticate.i",
+            "concept.Profile._getUser",
+            "bus.API.$KV.concert.routes",
+            "bus.API.CONSUMER.MSG.NEXT.COMPLETIONS.routers",
+            "bus.API.CONSUMER.MSG.NEXT.ACTIONS_Profile.workers",
+            "bus.API.STREAM.PURGE.COMPLETIONS",
+        ],
+    );
 }
 
 #[test]
@@ -115,7 +133,7 @@ fn a_user_with_two_keys_has_the_same_place_with_each() {
         "  CONCEPT_Profile {",
         r#"      { service: "done.*.Profile.*.*", accounts: [CONCEPT_Profile] }"#,
         r#"      { stream: { account: BUS, subject: "notice.dead.>" } }"#,
-        r#"      { service: "$JS.API.DIRECT.GET.COMPLETIONS", response: stream, accounts: [EDGE, ROUTER] }"#,
+        r#"      { service: "$JS.API.DIRECT.GET.COMPLETIONS", response: stream, accounts: [ARCHIVE, EDGE, ROUTER] }"#,
         r#"      { service: { account: BUS, subject: "$JS.API.STREAM.INFO.COMPLETIONS" }, to: "bus.API.STREAM.INFO.COMPLETIONS" }"#,
     ] {
         assert!(config.lines().any(|found| found == line), "{line}\n{config}");

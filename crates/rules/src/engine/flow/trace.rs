@@ -86,6 +86,15 @@ pub struct Trace {
     pub matched: Vec<Arc<str>>,
 }
 
+/// Rules as the engine runs them.
+pub(crate) struct Ready(Arc<Index>);
+
+impl Ready {
+    pub(crate) fn new(program: &Program) -> Self {
+        Self(Arc::new(Index::new(program)))
+    }
+}
+
 /// The flow as the engine sees it once it has its whole log.
 pub(crate) struct Folded {
     flow: Flow,
@@ -94,8 +103,8 @@ pub(crate) struct Folded {
 
 impl Folded {
     /// Folds a flow's log; the order of `log` and doubles in it do not matter.
-    pub(crate) fn new(program: &Program, limits: &Limits, id: FlowId, mut log: Vec<Logged>) -> Self {
-        let mut flow = Flow::new(id, Arc::new(Index::new(program)));
+    pub(crate) fn new(index: &Ready, limits: &Limits, id: FlowId, mut log: Vec<Logged>) -> Self {
+        let mut flow = Flow::new(id, index.0.clone());
         log.sort_by_key(|logged| logged.seq);
         log.dedup_by_key(|logged| logged.seq);
         for logged in log {

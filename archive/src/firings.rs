@@ -1,0 +1,37 @@
+//! How often each rule fired, in the flows that this archive has written since it started.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+pub(crate) struct Firings {
+    since_ms: u64,
+    counts: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Firings {
+    pub(crate) fn new(since_ms: u64) -> Self {
+        Self {
+            since_ms,
+            counts: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn count(&self, fired: &[String]) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for sync in fired {
+            match counts.get_mut(sync) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(sync.clone(), 1)),
+            }
+        }
+    }
+
+    pub(crate) fn of(&self, sync: &str) -> u64 {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(sync).copied().unwrap_or_default()
+    }
+
+    pub(crate) const fn since_us(&self) -> u64 {
+        self.since_ms * 1000
+    }
+}

@@ -1,0 +1,141 @@
+//! From the log's messages to flows: a flow is written when it is answered, or has been quiet for a while.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use concert_rules::provenance::Stored;
+use concert_runtime::ack;
+use concert_runtime::feed::Feed;
+use concert_runtime::nats::Message;
+use concert_runtime::process::Shutdown;
+use concert_wire::id::FlowId;
+use concert_wire::{REQUESTING, RESPOND};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::kept::Gathered;
+use crate::writer::Writer;
+use crate::{ArchiveArgs, messages};
+
+/// How often it is looked for flows that are to be written. Pages that are open hear of a flow so much later.
+const EVERY: Duration = Duration::from_millis(100);
+/// For how long a flow that is answered must be quiet: most end with the answer.
+const SETTLED: Duration = Duration::from_millis(100);
+/// How long what was read may take to be written once shutdown is asked for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Messages of a flow that are not written yet, with what acknowledges them.
+#[derive(Default)]
+struct Waiting {
+    messages: Vec<Stored>,
+    deliveries: Vec<Message>,
+    answered: bool,
+    last: Option<Instant>,
+}
+
+/// Flows that wait to be written.
+#[derive(Default)]
+struct Flows {
+    waiting: HashMap<FlowId, Waiting>,
+    messages: usize,
+}
+
+impl Flows {
+    fn take(&mut self, flow: FlowId, stored: Stored, delivery: Message) {
+        let waiting = self.waiting.entry(flow).or_default();
+        waiting.answered |= stored.subject.contains(&format!(".{REQUESTING}.{RESPOND}."));
+        waiting.last = Some(Instant::now());
+        waiting.messages.push(stored);
+        waiting.deliveries.push(delivery);
+        self.messages += 1;
+    }
+
+    /// The flows that are due; all of them when there is no room for more, or nothing more comes.
+    fn due(&mut self, quiet: Duration, all: bool) -> (Vec<Gathered>, Vec<Message>) {
+        let is_due = |waiting: &Waiting| {
+            let silent = waiting.last.map_or(Duration::MAX, |last| last.elapsed());
+            all || silent >= quiet || (waiting.answered && silent >= SETTLED)
+        };
+        let due = self.waiting.extract_if(|_, waiting| is_due(waiting));
+        let (mut flows, mut deliveries) = (Vec::new(), Vec::new());
+        for (flow, waiting) in due {
+            self.messages -= waiting.messages.len();
+            deliveries.extend(waiting.deliveries);
+            flows.push(Gathered {
+                flow,
+                messages: waiting.messages,
+            });
+        }
+        (flows, deliveries)
+    }
+}
+
+/// Reads until shutdown.
+pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutdown: Shutdown) {
+    let writer = Arc::new(writer);
+    let quiet = Duration::from_millis(args.archive_quiet_ms);
+    let room = usize::try_from(args.archive_messages).unwrap_or(usize::MAX);
+    let mut flows = Flows::default();
+    let mut writing: Option<JoinHandle<()>> = None;
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => break,
+            _ = tick.tick() => {
+                if writing.as_ref().is_some_and(|task| !task.is_finished()) {
+                    continue;
+                }
+                let (due, deliveries) = flows.due(quiet, flows.messages >= room);
+                writing = (!due.is_empty()).then(|| write(&writer, due, deliveries));
+            }
+            message = feed.next(), if flows.messages < room => take(&writer, &mut flows, message).await,
+        }
+    }
+    let finish = async {
+        let mut rest = feed.close().await;
+        while let Some(message) = rest.next().await {
+            take(&writer, &mut flows, message).await;
+        }
+        if let Some(task) = writing
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "flows were not written");
+        }
+        let (due, deliveries) = flows.due(quiet, true);
+        if let Err(error) = write(&writer, due, deliveries).await {
+            tracing::error!(%error, "flows were not written");
+        }
+        writer.hand_over().await;
+    };
+    if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
+        tracing::warn!("some flows are left to the next archive");
+    }
+}
+
+async fn take(writer: &Writer, flows: &mut Flows, message: Message) {
+    match messages::delivered(&message) {
+        Some((flow, stored)) => {
+            writer.received(flow, &stored);
+            if flow == FlowId::of_rules() {
+                ack::sent(&message).await;
+            } else {
+                flows.take(flow, stored, message);
+            }
+        }
+        // The router makes a dead letter of it.
+        None => ack::sent(&message).await,
+    }
+}
+
+/// Writes flows, however often it takes, and acknowledges their messages; beside the reading.
+fn write(writer: &Arc<Writer>, flows: Vec<Gathered>, deliveries: Vec<Message>) -> JoinHandle<()> {
+    let writer = writer.clone();
+    tokio::spawn(async move {
+        writer.write(flows).await;
+        for delivery in &deliveries {
+            ack::sent(delivery).await;
+        }
+    })
+}

@@ -1,0 +1,322 @@
+//! What is kept in MongoDB: flows, the rules that they ran under, dead letters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use concert_rules::provenance::{DeadLetter, Outcome, Stored, Summary};
+use concert_store::{Index, StoreError, index};
+use concert_wire::id::FlowId;
+use futures_util::TryStreamExt as _;
+use mongodb::bson::{self, Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::{Collection, Database, IndexModel};
+use serde::Deserialize;
+
+use crate::messages::{self, number};
+
+/// The error code of a document that is there already.
+const DUPLICATE_KEY: i32 = 11000;
+
+/// A flow, or as much of it as is at hand.
+pub(crate) struct Gathered {
+    pub(crate) flow: FlowId,
+    pub(crate) messages: Vec<Stored>,
+}
+
+/// What a flow is in a list, and what it is found by.
+pub(crate) struct Row {
+    pub(crate) summary: Summary,
+    pub(crate) actions: Vec<String>,
+    /// The rules that fired.
+    pub(crate) fired: Vec<String>,
+}
+
+/// Which flows are asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Filter {
+    pub(crate) path: Option<String>,
+    pub(crate) concept: Option<String>,
+    /// `Concept.action`, or the action alone.
+    pub(crate) action: Option<String>,
+    pub(crate) outcome: Option<Outcomes>,
+    pub(crate) since_us: Option<u64>,
+    pub(crate) until_us: Option<u64>,
+    /// A row's cursor.
+    pub(crate) before: Option<String>,
+    pub(crate) limit: Option<usize>,
+}
+
+/// One outcome or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Outcomes {
+    One(Outcome),
+    Any(Vec<Outcome>),
+}
+
+/// The collections.
+#[derive(Clone)]
+pub(crate) struct Archive {
+    flows: Collection<Document>,
+    versions: Collection<Document>,
+    history: Collection<Document>,
+    letters: Collection<Document>,
+    keep: Duration,
+}
+
+/// The word of an outcome in documents: the same as in JSON.
+fn word(outcome: Outcome) -> Bson {
+    bson::serialize_to_bson(&outcome).unwrap_or(Bson::Null)
+}
+
+impl Archive {
+    /// Opens the archive, and makes its indexes where they are missing.
+    pub(crate) async fn open(database: &Database, keep: Duration) -> Result<Self, StoreError> {
+        let archive = Self {
+            flows: database.collection("flows"),
+            versions: database.collection("rules"),
+            history: database.collection("in_force"),
+            letters: database.collection("dead"),
+            keep,
+        };
+        index(&archive.flows, "expires", Index::Expiry).await?;
+        index(&archive.letters, "expires", Index::Expiry).await?;
+        index(&archive.letters, "flow", Index::Lookup).await?;
+        // Every list is in the order of time, within what it is of.
+        for field in ["", "path", "concepts", "actions", "outcome"] {
+            let mut keys = Document::new();
+            if !field.is_empty() {
+                keys.insert(field, 1);
+            }
+            keys.insert("began", -1);
+            keys.insert("_id", -1);
+            let model = IndexModel::builder().keys(keys).build();
+            let made = archive.flows.create_index(model).await;
+            made.map_err(|source| StoreError::Index {
+                name: format!("flows.{field} began"),
+                source,
+            })?;
+        }
+        Ok(archive)
+    }
+
+    fn expires(&self, from_us: u64) -> DateTime {
+        let millis = i64::try_from(from_us / 1000).unwrap_or(i64::MAX);
+        DateTime::from_millis(millis).saturating_add_duration(self.keep)
+    }
+
+    fn document(&self, gathered: &Gathered, row: &Row) -> Document {
+        let mut document = self.row(row);
+        document.insert("_id", gathered.flow.to_string());
+        let messages: Vec<Document> = gathered.messages.iter().map(messages::to_document).collect();
+        document.insert("messages", messages);
+        document
+    }
+
+    fn row(&self, Row { summary, actions, .. }: &Row) -> Document {
+        let mut document = doc! {
+            "began": number(summary.began_us),
+            "expires": self.expires(summary.began_us),
+            "outcome": word(summary.outcome),
+            "concepts": summary.concepts.iter().cloned().collect::<Vec<String>>(),
+            "actions": actions,
+            // As it is told; not searched.
+            "row": serde_json::to_string(summary).unwrap_or_default(),
+        };
+        if let Some(path) = &summary.path {
+            document.insert("path", path);
+        }
+        document
+    }
+
+    /// Writes flows that are most likely new; the numbers of those that were there already.
+    pub(crate) async fn insert(&self, flows: &[(Gathered, Row)]) -> Result<Vec<usize>, Error> {
+        let documents = flows.iter().map(|(gathered, row)| self.document(gathered, row));
+        let written = self
+            .flows
+            .insert_many(documents.collect::<Vec<_>>())
+            .ordered(false)
+            .await;
+        let Err(error) = written else {
+            return Ok(Vec::new());
+        };
+        match &*error.kind {
+            ErrorKind::InsertMany(failed) if failed.write_concern_error.is_none() => {
+                let errors = failed.write_errors.as_deref().unwrap_or_default();
+                if errors.iter().all(|error| error.code == DUPLICATE_KEY) {
+                    return Ok(errors.iter().map(|error| error.index).collect());
+                }
+                Err(error)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Adds messages to a flow; those that it has already stay one.
+    pub(crate) async fn add(&self, gathered: &Gathered) -> Result<(), Error> {
+        let messages: Vec<Document> = gathered.messages.iter().map(messages::to_document).collect();
+        let first_us = gathered.messages.iter().map(|message| message.time_us).min();
+        let change = doc! {
+            "$addToSet": { "messages": { "$each": messages } },
+            "$setOnInsert": { "expires": self.expires(first_us.unwrap_or_default()) },
+        };
+        let id = doc! { "_id": gathered.flow.to_string() };
+        self.flows.update_one(id, change).upsert(true).await.map(drop)
+    }
+
+    /// Everything that is kept of a flow.
+    pub(crate) async fn flow(&self, flow: FlowId) -> Result<Vec<Stored>, Error> {
+        let found = self.flows.find_one(doc! { "_id": flow.to_string() }).await?;
+        let messages = found.as_ref().and_then(|found| found.get_array("messages").ok());
+        let messages = messages.into_iter().flatten().filter_map(Bson::as_document);
+        Ok(messages.filter_map(messages::of_document).collect())
+    }
+
+    /// Tells anew what a flow is, if it still has as many messages.
+    pub(crate) async fn retell(&self, flow: FlowId, messages: usize, row: &Row) -> Result<bool, Error> {
+        let count = i32::try_from(messages).unwrap_or(i32::MAX);
+        let id = doc! { "_id": flow.to_string(), "messages": { "$size": count } };
+        let change = doc! { "$set": self.row(row) };
+        Ok(self.flows.update_one(id, change).await?.matched_count > 0)
+    }
+
+    /// Flows in a list, newest first.
+    pub(crate) async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Summary>, Error> {
+        let mut wanted = doc! { "row": { "$exists": true } };
+        if let Some(path) = &filter.path {
+            wanted.insert("path", path);
+        }
+        if let Some(concept) = &filter.concept {
+            wanted.insert("concepts", concept);
+        }
+        if let Some(action) = &filter.action {
+            wanted.insert("actions", action);
+        }
+        match &filter.outcome {
+            None => {}
+            Some(Outcomes::One(outcome)) => drop(wanted.insert("outcome", word(*outcome))),
+            Some(Outcomes::Any(outcomes)) => {
+                let words: Vec<Bson> = outcomes.iter().map(|outcome| word(*outcome)).collect();
+                wanted.insert("outcome", doc! { "$in": words });
+            }
+        }
+        let mut began = Document::new();
+        if let Some(since) = filter.since_us {
+            began.insert("$gte", number(since));
+        }
+        if let Some(until) = filter.until_us {
+            began.insert("$lte", number(until));
+        }
+        if !began.is_empty() {
+            wanted.insert("began", began);
+        }
+        if let Some((time, id)) = filter.before.as_deref().and_then(cursor) {
+            let earlier = doc! { "began": { "$lt": number(time) } };
+            let beside = doc! { "began": number(time), "_id": { "$lt": id } };
+            wanted.insert("$or", vec![earlier, beside]);
+        }
+        let found = self
+            .flows
+            .find(wanted)
+            .projection(doc! { "row": 1 })
+            .sort(doc! { "began": -1, "_id": -1 })
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .await?;
+        let rows: Vec<Document> = found.try_collect().await?;
+        let rows = rows.iter().filter_map(|row| {
+            let mut summary: Summary = serde_json::from_str(row.get_str("row").ok()?).ok()?;
+            summary.cursor = format!("{}-{}", summary.began_us, summary.flow);
+            Some(summary)
+        });
+        Ok(rows.collect())
+    }
+
+    /// How many flows of these outcomes began since.
+    pub(crate) async fn count(&self, outcome: Outcome, since_us: u64) -> Result<u64, Error> {
+        let wanted = doc! { "outcome": word(outcome), "began": { "$gte": number(since_us) } };
+        self.flows.count_documents(wanted).await
+    }
+
+    /// Which version of the rules came into force where, as far as it was kept.
+    pub(crate) async fn history(&self) -> Result<Vec<(u64, Arc<str>)>, Error> {
+        let found: Vec<Document> = self.history.find(doc! {}).await?.try_collect().await?;
+        let found = found.iter().filter_map(|since| {
+            let seq = u64::try_from(since.get_i64("_id").ok()?).ok()?;
+            Some((seq, since.get_str("version").ok()?.into()))
+        });
+        Ok(found.collect())
+    }
+
+    pub(crate) async fn keep_history(&self, history: &BTreeMap<u64, Arc<str>>) -> Result<(), Error> {
+        for (seq, version) in history {
+            let change = doc! { "$set": { "version": &**version } };
+            let id = doc! { "_id": number(*seq) };
+            self.history.update_one(id, change).upsert(true).await?;
+        }
+        Ok(())
+    }
+
+    /// The texts of a version, as JSON.
+    pub(crate) async fn texts(&self, version: &str) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.versions.find_one(doc! { "_id": version }).await?;
+        Ok(found.and_then(|found| found.get_binary_generic("texts").ok().cloned()))
+    }
+
+    pub(crate) async fn keep_texts(&self, version: &str, texts: &[u8]) -> Result<(), Error> {
+        let texts = Binary {
+            subtype: BinarySubtype::Generic,
+            bytes: texts.to_vec(),
+        };
+        let change = doc! { "$set": { "texts": texts } };
+        let changed = self.versions.update_one(doc! { "_id": version }, change);
+        changed.upsert(true).await.map(drop)
+    }
+
+    /// Keeps a dead letter of a flow, by its number.
+    pub(crate) async fn keep_letter(&self, seq: u64, flow: FlowId, letter: &DeadLetter) -> Result<(), Error> {
+        let mut kept = doc! {
+            "flow": flow.to_string(),
+            "action": letter.action.to_string(),
+            "reason": &letter.reason,
+            "at": number(letter.at_us),
+            "expires": self.expires(letter.at_us),
+        };
+        if let Some(attempts) = letter.attempts {
+            kept.insert("attempts", number(attempts));
+        }
+        let id = doc! { "_id": number(seq) };
+        let changed = self.letters.update_one(id, doc! { "$set": kept });
+        changed.upsert(true).await.map(drop)
+    }
+
+    /// The dead letters of a flow.
+    pub(crate) async fn letters(&self, flow: FlowId) -> Result<Vec<DeadLetter>, Error> {
+        let found = self.letters.find(doc! { "flow": flow.to_string() }).await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        let found = found.iter().filter_map(|letter| {
+            let number = |name| letter.get_i64(name).ok().and_then(|number| u64::try_from(number).ok());
+            Some(DeadLetter {
+                action: letter.get_str("action").ok()?.parse().ok()?,
+                reason: letter.get_str("reason").ok()?.to_owned(),
+                attempts: number("attempts"),
+                at_us: number("at")?,
+            })
+        });
+        Ok(found.collect())
+    }
+}
+
+impl Filter {
+    /// Whether a text may be a row's cursor.
+    pub(crate) fn is_cursor(text: &str) -> bool {
+        cursor(text).is_some()
+    }
+}
+
+/// `<microseconds>-<flow>`
+fn cursor(text: &str) -> Option<(u64, String)> {
+    let (time, flow) = text.split_once('-')?;
+    Some((time.parse().ok()?, flow.parse::<FlowId>().ok()?.to_string()))
+}

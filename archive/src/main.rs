@@ -1,0 +1,49 @@
+//! `archive`: the archive as a process of its own.
+
+use std::time::Duration;
+
+use clap::Parser;
+use concert_archive::ArchiveArgs;
+use concert_rules::engine::Limits;
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::process::{self, Shutdown};
+use concert_runtime::streams::LogLimits;
+use concert_runtime::telemetry::{self, LogArgs};
+use concert_store::StoreArgs;
+
+/// Keeps what happened in every flow, and answers questions about it.
+#[derive(Debug, Parser)]
+#[command(name = "archive", version)]
+struct Args {
+    #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
+    log_limits: LogLimits,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    telemetry::start(&args.log)?;
+    let bus = Bus::connect(&args.bus, "archive").await?;
+    let shutdown = Shutdown::new();
+    let archive = concert_archive::run(
+        bus.clone(),
+        &args.store,
+        &args.archive,
+        Limits::default(),
+        args.log_limits,
+        shutdown.clone(),
+    )
+    .await?;
+    process::asked_to_stop_or_cut_off(&bus).await?;
+    shutdown.begin();
+    tokio::time::timeout(Duration::from_secs(15), archive.ended()).await?;
+    Ok(())
+}

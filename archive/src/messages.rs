@@ -1,0 +1,74 @@
+//! Messages of the log, as they come and as they are kept.
+
+use concert_rules::provenance::Stored;
+use concert_runtime::log;
+use concert_runtime::nats::{HeaderMap, Message};
+use concert_wire::header;
+use concert_wire::id::FlowId;
+use concert_wire::subject::CompletionSubject;
+use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
+
+fn traceparent(headers: Option<&HeaderMap>) -> Option<String> {
+    Some(headers?.get(header::TRACEPARENT)?.to_string())
+}
+
+/// The flow and the message that was delivered; `None` for what is no completion.
+pub(crate) fn delivered(message: &Message) -> Option<(FlowId, Stored)> {
+    let subject = CompletionSubject::parse(&message.subject).ok()?;
+    let info = message.info().ok()?;
+    let time_us = u64::try_from(info.published.unix_timestamp_nanos() / 1000).ok()?;
+    let stored = Stored {
+        seq: info.stream_sequence,
+        time_us,
+        subject: message.subject.to_string(),
+        body: message.payload.to_vec(),
+        traceparent: traceparent(message.headers.as_ref()),
+    };
+    Some((subject.flow, stored))
+}
+
+/// A message that was read from the log.
+pub(crate) fn read(message: &log::Stored) -> Stored {
+    Stored {
+        seq: message.seq,
+        time_us: message.time_us(),
+        subject: message.subject.clone(),
+        body: message.body.to_vec(),
+        traceparent: traceparent(Some(&message.headers)),
+    }
+}
+
+/// A number that MongoDB has no type for: none of ours is that large.
+pub(crate) fn number(value: u64) -> Bson {
+    Bson::Int64(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// The message as it is kept in its flow's document: the same however often it is written.
+pub(crate) fn to_document(stored: &Stored) -> Document {
+    let bytes = Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: stored.body.clone(),
+    };
+    let mut document = doc! {
+        "seq": number(stored.seq),
+        "at": number(stored.time_us),
+        "subject": &stored.subject,
+        "body": bytes,
+    };
+    if let Some(traceparent) = &stored.traceparent {
+        document.insert("traceparent", traceparent);
+    }
+    document
+}
+
+/// What [`to_document`] made.
+pub(crate) fn of_document(document: &Document) -> Option<Stored> {
+    let number = |name| u64::try_from(document.get_i64(name).ok()?).ok();
+    Some(Stored {
+        seq: number("seq")?,
+        time_us: number("at")?,
+        subject: document.get_str("subject").ok()?.to_owned(),
+        body: document.get_binary_generic("body").ok()?.clone(),
+        traceparent: document.get_str("traceparent").ok().map(str::to_owned),
+    })
+}

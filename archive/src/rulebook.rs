@@ -1,0 +1,172 @@
+//! The rules that flows ran under, by version: from the bucket while it has them, from the archive afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use concert_rules::engine::Limits;
+use concert_rules::provenance::{Rules, Stored};
+use concert_rules::source::Texts;
+use concert_runtime::bus::Bus;
+use concert_runtime::log;
+use concert_runtime::route_table::Bucket;
+use concert_wire::envelope::Completion;
+use concert_wire::id::FlowId;
+use concert_wire::routes::{IN_FORCE_KEY, InForceSince, rules_key};
+
+use crate::kept::Archive;
+
+/// Versions that are kept ready.
+const READY: usize = 8;
+
+/// A version with what it was made of.
+pub(crate) struct Book {
+    pub(crate) rules: Rules,
+    pub(crate) texts: Texts,
+}
+
+/// The rules of a flow are not to be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum NoRules {
+    /// Now; later they may be.
+    #[error("the rules cannot be read now: {0}")]
+    Unavailable(String),
+    /// They are nowhere.
+    #[error("the rules that this flow ran under are no longer there")]
+    Gone,
+}
+
+fn unavailable(error: impl std::fmt::Display) -> NoRules {
+    NoRules::Unavailable(error.to_string())
+}
+
+pub(crate) struct Rulebook {
+    bus: Bus,
+    bucket: Bucket,
+    archive: Archive,
+    limits: Limits,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// From which sequence on which version is in force.
+    history: BTreeMap<u64, Arc<str>>,
+    /// The history is complete up to here.
+    through: u64,
+    books: Vec<(Arc<str>, Arc<Book>)>,
+}
+
+impl Rulebook {
+    pub(crate) fn new(bus: Bus, archive: Archive, limits: Limits) -> Self {
+        Self {
+            bucket: Bucket::of(&bus),
+            bus,
+            archive,
+            limits,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The rules in force at a sequence of the log.
+    pub(crate) async fn at(&self, seq: u64) -> Result<Arc<Book>, NoRules> {
+        let version = match self.known_at(seq) {
+            Some(version) => version,
+            None => {
+                self.learn().await?;
+                let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                let before = known.history.range(..=seq).next_back();
+                before.map(|(_, version)| version.clone()).ok_or(NoRules::Gone)?
+            }
+        };
+        self.version(&version).await
+    }
+
+    /// The rules in force now.
+    pub(crate) async fn latest(&self) -> Result<Arc<Book>, NoRules> {
+        self.learn().await?;
+        let version = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.history.last_key_value().map(|(_, version)| version.clone())
+        };
+        self.version(&version.ok_or(NoRules::Gone)?).await
+    }
+
+    fn known_at(&self, seq: u64) -> Option<Arc<str>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.history.range(..=seq).next_back();
+        before
+            .filter(|_| seq <= known.through)
+            .map(|(_, version)| version.clone())
+    }
+
+    /// Takes from the log's own messages that the history is known up to a sequence.
+    pub(crate) fn received(&self, flow: FlowId, stored: &Stored) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if stored.seq != known.through + 1 {
+            return;
+        }
+        known.through = stored.seq;
+        if flow == FlowId::of_rules()
+            && let Some(version) = version_of(&stored.body)
+        {
+            known.history.insert(stored.seq, version);
+        }
+    }
+
+    /// Reads the whole history: what the bucket, the log and the archive have of it.
+    async fn learn(&self) -> Result<(), NoRules> {
+        let (through, messages) = log::read_flow(&self.bus, FlowId::of_rules())
+            .await
+            .map_err(unavailable)?;
+        let kept: Vec<InForceSince> = match self.bucket.get(IN_FORCE_KEY).await.map_err(unavailable)? {
+            Some(text) => serde_json::from_slice(&text).map_err(unavailable)?,
+            None => Vec::new(),
+        };
+        let archived = self.archive.history().await.map_err(unavailable)?;
+        let of_log = messages
+            .iter()
+            .filter_map(|message| Some((message.seq, version_of(&message.body)?)));
+        let of_bucket = kept.into_iter().map(|since| (since.seq, since.version));
+        let found: BTreeMap<u64, Arc<str>> = archived.into_iter().chain(of_bucket).chain(of_log).collect();
+        self.archive.keep_history(&found).await.map_err(unavailable)?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.history = found;
+        known.through = known.through.max(through);
+        Ok(())
+    }
+
+    /// The rules of a version.
+    pub(crate) async fn version(&self, version: &Arc<str>) -> Result<Arc<Book>, NoRules> {
+        if let Some(book) = self.ready(version) {
+            return Ok(book);
+        }
+        let texts: Texts = match self.bucket.get(&rules_key(version)).await.map_err(unavailable)? {
+            Some(texts) => {
+                self.archive.keep_texts(version, &texts).await.map_err(unavailable)?;
+                serde_json::from_slice(&texts).map_err(unavailable)?
+            }
+            None => {
+                let texts = self.archive.texts(version).await.map_err(unavailable)?;
+                serde_json::from_slice(&texts.ok_or(NoRules::Gone)?).map_err(unavailable)?
+            }
+        };
+        let program = texts.compile().map_err(unavailable)?;
+        let rules = Rules::new(Arc::new(program), self.limits);
+        let book = Arc::new(Book { rules, texts });
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.books.insert(0, (version.clone(), book.clone()));
+        known.books.truncate(READY);
+        Ok(book)
+    }
+
+    fn ready(&self, version: &str) -> Option<Arc<Book>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.books.iter().find(|(known, _)| &**known == version);
+        found.map(|(_, book)| book.clone())
+    }
+}
+
+fn version_of(body: &[u8]) -> Option<Arc<str>> {
+    let body = Completion::decode(body).ok()?;
+    body.input.get("rules")?.as_str().map(Arc::from)
+}

@@ -1,0 +1,213 @@
+//! Writing flows, and telling who listens.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use concert_rules::provenance::{Outcome, Stored, Summary, summary};
+use concert_runtime::bus::Bus;
+use concert_runtime::retry::Backoff;
+use concert_runtime::streams;
+use concert_wire::id::FlowId;
+use concert_wire::subject::{ARCHIVES, CompletionSubject, FLOWS_NOTICE};
+use mongodb::error::Error;
+use serde_json::json;
+
+use crate::firings::Firings;
+use crate::kept::{Archive, Gathered, Row};
+use crate::rulebook::{NoRules, Rulebook};
+
+/// Flows that one notice tells of at most.
+const TOLD: usize = 100;
+/// How often a summary is made anew because messages came meanwhile.
+const RETELLINGS: usize = 5;
+
+/// Writes flows.
+pub(crate) struct Writer {
+    bus: Bus,
+    archive: Archive,
+    rulebook: Arc<Rulebook>,
+    firings: Arc<Firings>,
+}
+
+/// Why flows are not written now.
+#[derive(Debug, thiserror::Error)]
+enum NotWritten {
+    #[error("MongoDB: {0}")]
+    Database(#[from] Error),
+    #[error(transparent)]
+    Rules(#[from] NoRules),
+}
+
+impl Writer {
+    pub(crate) fn new(bus: Bus, archive: Archive, rulebook: Arc<Rulebook>, firings: Arc<Firings>) -> Self {
+        Self {
+            bus,
+            archive,
+            rulebook,
+            firings,
+        }
+    }
+
+    /// Learns from a message what is in force.
+    pub(crate) fn received(&self, flow: FlowId, stored: &Stored) {
+        self.rulebook.received(flow, stored);
+    }
+
+    /// Lets another archive take over at once.
+    pub(crate) async fn hand_over(&self) {
+        let unpinned = async { streams::unpin(&streams::existing_log(&self.bus).await?, ARCHIVES).await };
+        if let Err(error) = unpinned.await {
+            tracing::debug!(%error, "a standby archive takes over only after a while");
+        }
+    }
+
+    /// Writes flows; tries until it is done.
+    pub(crate) async fn write(&self, flows: Vec<Gathered>) {
+        let backoff = Backoff {
+            first: Duration::from_millis(100),
+            most: Duration::from_secs(5),
+        };
+        let mut failures = 0;
+        let mut flows = flows;
+        while !flows.is_empty() {
+            match self.try_to_write(&mut flows).await {
+                Ok(told) => self.tell(&told).await,
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, flows = flows.len(), "flows are not archived yet");
+                    tokio::time::sleep(backoff.delay(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Writes what is left of the flows, and takes out what is written.
+    async fn try_to_write(&self, flows: &mut Vec<Gathered>) -> Result<Vec<Summary>, NotWritten> {
+        let mut told = Vec::new();
+        let mut parts = Vec::new();
+        let mut new = Vec::new();
+        let mut failed = None;
+        for gathered in std::mem::take(flows) {
+            match self.row(gathered.flow, &gathered.messages).await {
+                Ok(Some(row)) => new.push((gathered, row)),
+                Ok(None) => parts.push(gathered),
+                Err(error) => {
+                    failed = Some(error);
+                    flows.push(gathered);
+                }
+            }
+        }
+        if !new.is_empty() {
+            match self.archive.insert(&new).await {
+                Ok(there) => {
+                    for (number, (gathered, row)) in new.into_iter().enumerate() {
+                        if there.contains(&number) {
+                            parts.push(gathered);
+                        } else {
+                            self.firings.count(&row.fired);
+                            told.push(row.summary);
+                        }
+                    }
+                }
+                Err(error) => {
+                    flows.extend(new.into_iter().map(|(gathered, _)| gathered));
+                    failed = Some(error.into());
+                }
+            }
+        }
+        for gathered in parts {
+            match self.add(&gathered).await {
+                Ok(summary) => told.extend(summary),
+                Err(error) => {
+                    failed = Some(error);
+                    flows.push(gathered);
+                }
+            }
+        }
+        match failed {
+            Some(error) if told.is_empty() => Err(error),
+            _ => Ok(told),
+        }
+    }
+
+    /// Adds to a flow that is there already, or whose root is not at hand.
+    async fn add(&self, gathered: &Gathered) -> Result<Option<Summary>, NotWritten> {
+        self.archive.add(gathered).await?;
+        self.retell(gathered.flow).await
+    }
+
+    /// Makes the row of an archived flow anew.
+    async fn retell(&self, flow: FlowId) -> Result<Option<Summary>, NotWritten> {
+        for _ in 0..RETELLINGS {
+            let messages = self.archive.flow(flow).await?;
+            let Some(row) = self.row(flow, &messages).await? else {
+                return Ok(None);
+            };
+            if self.archive.retell(flow, messages.len(), &row).await? {
+                return Ok(Some(row.summary));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `None` without the root.
+    async fn row(&self, flow: FlowId, messages: &[Stored]) -> Result<Option<Row>, NotWritten> {
+        let id = flow.root().to_string();
+        let root = messages.iter().find(|message| message.subject.ends_with(&id));
+        let Some(root) = root else { return Ok(None) };
+        let book = match self.rulebook.at(root.seq).await {
+            Ok(book) => book,
+            // It is kept without a row, and told when the rules are found.
+            Err(NoRules::Gone) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some((mut told, fired)) = summary(flow, messages, &book.rules, &[]) else {
+            return Ok(None);
+        };
+        if told.outcome == Outcome::Open {
+            let letters = self.archive.letters(flow).await?;
+            if !letters.is_empty()
+                && let Some((with_letters, _)) = summary(flow, messages, &book.rules, &letters)
+            {
+                told = with_letters;
+            }
+        }
+        Ok(Some(Row {
+            summary: told,
+            actions: actions_of(messages),
+            fired,
+        }))
+    }
+
+    /// Tells anew of a flow whose action was given up.
+    pub(crate) async fn died(&self, flow: FlowId) {
+        match self.retell(flow).await {
+            Ok(summary) => self.tell(&Vec::from_iter(summary)).await,
+            Err(error) => tracing::warn!(%flow, %error, "a flow is not told anew yet"),
+        }
+    }
+
+    async fn tell(&self, flows: &[Summary]) {
+        if flows.is_empty() {
+            return;
+        }
+        let shown: Vec<&Summary> = flows.iter().rev().take(TOLD).collect();
+        let notice = json!({ "flows": shown, "left_out": flows.len() - shown.len() }).to_string();
+        if let Err(error) = self.bus.client.publish(FLOWS_NOTICE, notice.into()).await {
+            tracing::debug!(%error, "nobody is told of flows");
+        }
+    }
+}
+
+/// `Concept.action`, and the action alone, of everything that happened.
+fn actions_of(messages: &[Stored]) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for message in messages {
+        if let Ok(subject) = CompletionSubject::parse(&message.subject) {
+            names.insert(format!("{}.{}", subject.concept, subject.action));
+            names.insert(subject.action.as_str().to_owned());
+        }
+    }
+    names.into_iter().collect()
+}

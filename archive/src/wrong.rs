@@ -1,0 +1,84 @@
+//! What is wrong now: dead letters, queues that wait, flows that failed lately.
+
+use concert_rules::provenance::Outcome;
+use concert_runtime::bus::Bus;
+use concert_runtime::clock;
+use concert_runtime::dead;
+use concert_runtime::streams::{self, Lag};
+use concert_wire::subject::{ARCHIVES, LOG, ROUTERS, WORKERS, actions_stream};
+use serde_json::{Value, json};
+
+use crate::kept::Archive;
+use crate::questions::{Refused, unavailable};
+use crate::rulebook::Rulebook;
+
+/// Dead letters that are shown.
+const SHOWN: usize = 50;
+const HOUR_US: u64 = 3_600_000_000;
+
+/// The row.
+pub(crate) async fn row(bus: &Bus, archive: &Archive, rulebook: &Rulebook) -> Result<Value, Refused> {
+    let since = (clock::now_ms() * 1000).saturating_sub(HOUR_US);
+    let (letters, dead_count) = letters(bus).await?;
+    Ok(json!({
+        "dead": letters,
+        "dead_count": dead_count,
+        "lag": lag(bus, rulebook).await,
+        "failed_last_hour": archive.count(Outcome::Failed, since).await.map_err(unavailable)?,
+        "faults_last_hour": archive.count(Outcome::Fault, since).await.map_err(unavailable)?,
+    }))
+}
+
+/// The newest dead letters, and how many there are.
+async fn letters(bus: &Bus) -> Result<(Vec<Value>, u64), Refused> {
+    let (first, last, count) = streams::dead_state(bus).await.map_err(unavailable)?;
+    let mut shown = Vec::new();
+    let mut seq = last;
+    // Those that were dropped or tried again leave gaps.
+    while seq >= first && seq > 0 && shown.len() < SHOWN && last - seq < 10 * SHOWN as u64 {
+        if let Some(letter) = dead::find(bus, seq).await.map_err(unavailable)? {
+            let (concept, name) = letter.name().split_once('.').unwrap_or((letter.name(), "_"));
+            let attempts = letter.headers.get(concert_wire::header::ATTEMPTS);
+            shown.push(json!({
+                "number": letter.seq,
+                "action": letter.action_id().map(|id| id.to_string()),
+                "concept": concept,
+                "name": name,
+                "flow": letter.flow().map(|flow| flow.to_string()),
+                "reason": letter.reason(),
+                "at_us": letter.stored_at_ms * 1000,
+                "attempts": attempts.and_then(|attempts| attempts.as_str().parse::<u64>().ok()),
+            }));
+        }
+        seq -= 1;
+    }
+    Ok((shown, count))
+}
+
+/// What waits, at each consumer that can be seen.
+async fn lag(bus: &Bus, rulebook: &Rulebook) -> Vec<Value> {
+    let mut consumers = vec![(LOG.to_owned(), ROUTERS), (LOG.to_owned(), ARCHIVES)];
+    if let Ok(book) = rulebook.latest().await {
+        let names = book.rules.program().concepts.iter();
+        let names = names.filter_map(|spec| spec.name.parse().ok());
+        consumers.extend(names.map(|name| (actions_stream(&name), WORKERS)));
+    }
+    let mut rows = Vec::new();
+    for (stream, consumer) in consumers {
+        match streams::lag(bus, &stream, consumer).await {
+            Ok(Lag {
+                pending,
+                ack_pending,
+                redelivered,
+            }) => rows.push(json!({
+                "stream": stream,
+                "consumer": consumer,
+                "pending": pending,
+                "ack_pending": ack_pending,
+                "redelivered": redelivered,
+            })),
+            Err(error) => tracing::debug!(%error, stream, "a queue cannot be looked at"),
+        }
+    }
+    rows
+}

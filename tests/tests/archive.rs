@@ -1,0 +1,386 @@
+//! What the archive keeps and answers: hot flows, flows that have gone from the log, and whatever happens to it meanwhile.
+
+#![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use concert_tests::moody::{self, Moody};
+use concert_tests::{Part, System};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// Asks the archive, as the operator.
+async fn ask(system: &System, query: &str, input: &Value) -> anyhow::Result<Vec<Value>> {
+    let operator = system.nats_as("operator").await?;
+    let subject = format!("concept.Concert.{query}");
+    let answer = operator.request(subject, input.to_string().into()).await?;
+    if let Some(error) = answer
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get("Nats-Service-Error"))
+    {
+        anyhow::bail!("{query}: {error}");
+    }
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    Ok(answer["rows"].as_array().context("no rows")?.clone())
+}
+
+async fn flow(system: &System, flow: &str) -> anyhow::Result<Value> {
+    ask(system, "_flow", &json!({ "flow": flow }))
+        .await?
+        .pop()
+        .context("there is no such flow")
+}
+
+/// Waits until so many flows fit a filter; the rows.
+async fn flows(system: &System, filter: &Value, count: usize) -> anyhow::Result<Vec<Value>> {
+    system
+        .until("the flows are archived", async |system: &System| {
+            let rows = ask(system, "_flows", filter).await?;
+            Ok((rows.len() >= count).then_some(rows))
+        })
+        .await
+}
+
+async fn with_archive() -> anyhow::Result<System> {
+    let mut system = System::start().await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    Ok(system)
+}
+
+/// Waits until an archive answers.
+async fn answers(system: &System) -> anyhow::Result<()> {
+    system
+        .until("the archive answers", async |system: &System| {
+            Ok(ask(system, "_rules", &json!({})).await.ok().map(drop))
+        })
+        .await
+}
+
+/// The flow of a request.
+async fn post(system: &System, path: &str, status: u16, body: &Value) -> anyhow::Result<String> {
+    let answer = system.post(path, body).await?;
+    anyhow::ensure!(answer.status == status, "{answer:?}");
+    Ok(answer.headers["concert-flow"].to_str()?.to_owned())
+}
+
+/// Lets the log go, as its age would.
+async fn empty_the_log(system: &System) -> anyhow::Result<()> {
+    system.routed().await?;
+    let jetstream = async_nats::jetstream::new(system.nats().await?);
+    jetstream.get_stream("COMPLETIONS").await?.purge().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Result<()> {
+    let system = with_archive().await?;
+    system.account("ada", PASSWORD).await?;
+    let good = json!({ "username": "ada", "password": PASSWORD });
+    let bad = json!({ "username": "ada", "password": "wrong horse battery" });
+    let well = post(&system, "/auth/login", 200, &good).await?;
+    let failed = post(&system, "/auth/login", 401, &bad).await?;
+    let rows = flows(&system, &json!({ "path": "/auth/login" }), 2).await?;
+    let listed: Vec<_> = rows
+        .iter()
+        .map(|row| (&row["flow"], &row["outcome"], &row["answered_by"]))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            (
+                &json!(failed),
+                &json!("failed"),
+                &json!("RespondToFailedAuthentication")
+            ),
+            (
+                &json!(well),
+                &json!("succeeded"),
+                &json!("CreateSessionOnSuccessfulAuthentication")
+            ),
+        ]
+    );
+    assert_eq!(rows[0]["error"], "Invalid username or password.");
+    let hot = [flow(&system, &well).await?, flow(&system, &failed).await?];
+    for told in &hot {
+        assert_eq!(told["source"], "log");
+        let text = told.to_string();
+        assert!(text.contains("sealed:") && !text.contains("horse"), "{text}");
+    }
+    let why = json!({ "flow": failed, "sync": "CreateSessionOnSuccessfulAuthentication" });
+    let hot_why = ask(&system, "_whyNot", &why).await?;
+    assert_eq!(hot_why[0]["failed"]["key"], "user");
+    assert_eq!(
+        hot[1]["near_misses"][0]["sync"],
+        "CreateSessionOnSuccessfulAuthentication"
+    );
+
+    empty_the_log(&system).await?;
+    assert!(system.flow(&well).await?.is_empty());
+    for (id, mut hot) in [&well, &failed].into_iter().zip(hot) {
+        hot["source"] = json!("archive");
+        assert_eq!(flow(&system, id).await?, hot);
+    }
+    assert_eq!(ask(&system, "_whyNot", &why).await?, hot_why);
+    let nobody = ask(
+        &system,
+        "_flow",
+        &json!({ "flow": "01890a5d-ac96-774b-bcce-b302099a8057" }),
+    )
+    .await?;
+    assert!(nobody.is_empty());
+    for (query, input) in [
+        ("_flow", json!({ "flow": "x" })),
+        ("_flow", json!({})),
+        ("_flows", json!({ "limit": 501 })),
+        ("_flows", json!({ "before": "x" })),
+        ("_flows", json!({ "outcome": "well" })),
+        ("_flows", json!({ "paths": "/auth/login" })),
+        ("_whyNot", json!({ "flow": failed, "sync": "Nothing" })),
+    ] {
+        assert!(ask(&system, query, &input).await.is_err(), "{query} {input}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<()> {
+    let system = with_archive().await?;
+    system.account("ada", PASSWORD).await?;
+    let mut all = BTreeSet::new();
+    for _ in 0..25 {
+        let nobody = json!({ "session": "nobody's" });
+        all.insert(post(&system, "/auth/logout", 404, &nobody).await?);
+    }
+    system
+        .publish("action.Sessioning.deleteAll", HeaderMap::new(), r#"{"user":"nobody"}"#)
+        .await?;
+    let logouts = flows(&system, &json!({ "path": "/auth/logout" }), 25).await?;
+    assert_eq!(logouts.len(), 25);
+    let mut paged = Vec::new();
+    let mut before = Value::Null;
+    loop {
+        let mut filter = json!({ "path": "/auth/logout", "limit": 10 });
+        if !before.is_null() {
+            filter["before"] = before;
+        }
+        let page = ask(&system, "_flows", &filter).await?;
+        let Some(last) = page.last() else { break };
+        before = last["cursor"].clone();
+        paged.extend(page);
+    }
+    assert_eq!(paged, logouts, "no row twice and none left out");
+    let ids: BTreeSet<String> = paged
+        .iter()
+        .filter_map(|row| Some(row["flow"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(ids, all);
+    let injected = flows(&system, &json!({ "action": "Sessioning.deleteAll" }), 1).await?;
+    assert_eq!(
+        (&injected[0]["root"], &injected[0]["outcome"]),
+        (&json!("Sessioning.deleteAll"), &json!("succeeded"))
+    );
+    for (filter, count) in [
+        (json!({ "concept": "Profile" }), 1),
+        (json!({ "action": "delete" }), 25),
+        (json!({ "outcome": "failed" }), 25),
+        (json!({ "outcome": ["succeeded", "open"] }), 2),
+        (json!({ "outcome": "dead" }), 0),
+        (
+            json!({ "since_us": logouts[9]["began_us"], "path": "/auth/logout" }),
+            10,
+        ),
+        (
+            json!({ "until_us": logouts[9]["began_us"], "path": "/auth/logout" }),
+            16,
+        ),
+    ] {
+        assert_eq!(ask(&system, "_flows", &filter).await?.len(), count, "{filter}");
+    }
+    let rules = ask(&system, "_rules", &json!({})).await?;
+    let syncs = rules[0]["syncs"].as_array().context("syncs")?;
+    let logout = syncs
+        .iter()
+        .find(|sync| sync["name"] == "RespondToFailedLogout")
+        .context("the rule")?;
+    assert_eq!(logout["firings"], 25);
+    assert!(logout["text"].as_str().is_some_and(|text| text.contains("status: 404")));
+    assert!(rules[0]["svg"].as_str().is_some_and(|svg| svg.starts_with("<svg")));
+    Ok(())
+}
+
+/// Logouts of nobody, one after another, until told to stop; their flows.
+async fn logouts(system: &System, count: usize) -> anyhow::Result<BTreeSet<String>> {
+    let nobody = json!({ "session": "nobody's" });
+    let mut flows = BTreeSet::new();
+    for _ in 0..count {
+        flows.insert(post(system, "/auth/logout", 404, &nobody).await?);
+    }
+    Ok(flows)
+}
+
+async fn holds_exactly(system: &System, expected: &BTreeSet<String>) -> anyhow::Result<()> {
+    let filter = json!({ "path": "/auth/logout", "limit": 500 });
+    let rows = flows(system, &filter, expected.len()).await?;
+    let ids: Vec<String> = rows
+        .iter()
+        .filter_map(|row| Some(row["flow"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(ids.len(), expected.len(), "none twice");
+    assert_eq!(&ids.into_iter().collect::<BTreeSet<_>>(), expected);
+    // Each whole, and answered.
+    for row in &rows {
+        assert_eq!((&row["status"], &row["actions"]), (&json!(404), &json!(3)), "{row}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_twice() -> anyhow::Result<()> {
+    let mut system = with_archive().await?;
+    let mut expected = BTreeSet::new();
+    for _ in 0..3 {
+        expected.append(&mut logouts(&system, 60).await?);
+        system.kill(Part::Archive).await?;
+        expected.append(&mut logouts(&system, 20).await?);
+        system.start_part(Part::Archive)?;
+    }
+    answers(&system).await?;
+    system.start_one(Part::Archive, 1)?;
+    expected.append(&mut logouts(&system, 60).await?);
+    // The standby takes over what the other leaves.
+    system.terminate(Part::Archive).await?;
+    expected.append(&mut logouts(&system, 60).await?);
+    holds_exactly(&system, &expected).await?;
+    empty_the_log(&system).await?;
+    let one = expected.first().context("a flow")?;
+    assert_eq!(flow(&system, one).await?["actions"].as_array().map(Vec::len), Some(3));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_is_shown_in_its_flow_and_among_what_is_wrong() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let [concepts, syncs] = moody::rules(dir.path())?;
+    let mut system = System::with(&[
+        ("CONCERT_CONCEPTS", &concepts),
+        ("CONCERT_SYNCS", &syncs),
+        ("CONCERT_WORKER_ATTEMPTS", "2"),
+        ("CONCERT_DEADLINE_MS", "50000"),
+    ])
+    .await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    let worker = Moody::keep(&system)?;
+    let id = post(&system, "/moody", 500, &json!({ "mood": "fail" })).await?;
+    let rows = flows(&system, &json!({ "outcome": "dead" }), 1).await?;
+    assert_eq!(rows[0]["flow"], id.as_str());
+    let told = flow(&system, &id).await?;
+    let dead = told["actions"]
+        .as_array()
+        .and_then(|actions| actions.last())
+        .context("an action")?;
+    assert_eq!((&dead["state"], &dead["dead"]["attempts"]), (&json!("dead"), &json!(3)));
+    let wrong = ask(&system, "_wrong", &json!({})).await?;
+    assert_eq!(
+        (&wrong[0]["dead_count"], &wrong[0]["dead"][0]["flow"]),
+        (&json!(1), &json!(id))
+    );
+    let streams: BTreeSet<&str> = wrong[0]["lag"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|lag| lag["stream"].as_str())
+        .collect();
+    for stream in ["COMPLETIONS", "ACTIONS_Moody", "ACTIONS_Profile", "ACTIONS_Requesting"] {
+        assert!(streams.contains(stream), "{streams:?}");
+    }
+    // A retry completes the action, and the flow is told as it went on.
+    worker.cure()?;
+    let retried = system
+        .command("concert")
+        .args(["dead", "retry", "--all"])
+        .output()
+        .await?;
+    assert!(retried.status.success(), "{retried:?}");
+    system
+        .until("the flow is told anew", async |system: &System| {
+            let rows = ask(system, "_flows", &json!({ "path": "/moody" })).await?;
+            Ok((rows[0]["outcome"] == "succeeded").then_some(()))
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_flow_is_told_under_the_rules_that_it_ran_under() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let [concepts, syncs] = moody::rules(dir.path())?;
+    std::fs::remove_file(dir.path().join("concepts/Moody.concept"))?;
+    std::fs::remove_file(dir.path().join("syncs/moody.sync"))?;
+    let mut system = System::with(&[("CONCERT_CONCEPTS", &concepts), ("CONCERT_SYNCS", &syncs)]).await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    let nobody = json!({ "session": "nobody's" });
+    let before = post(&system, "/auth/logout", 404, &nobody).await?;
+    let file = dir.path().join("syncs/auth.sync");
+    let text = std::fs::read_to_string(&file)?;
+    let changed = text
+        .replace("sync RespondToFailedLogout", "sync RespondToLogoutOfNobody")
+        .replace("(request, error, status: 404)", "(request, error, status: 410)");
+    std::fs::write(&file, changed)?;
+    let after = system
+        .until("the rules are in force", async |system: &System| {
+            Ok(post(system, "/auth/logout", 410, &nobody).await.ok())
+        })
+        .await?;
+    system
+        .until("both are archived", async |system: &System| {
+            let rows = ask(system, "_flows", &json!({ "path": "/auth/logout" })).await?;
+            let has = |id: &str| rows.iter().any(|row| row["flow"] == id);
+            Ok((has(&before) && has(&after)).then_some(()))
+        })
+        .await?;
+    empty_the_log(&system).await?;
+    // A new process has nothing in memory.
+    system.kill(Part::Archive).await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    let old = flow(&system, &before).await?;
+    let new = flow(&system, &after).await?;
+    assert_eq!(
+        (&old["answered_by"], &new["answered_by"]),
+        (&json!("RespondToFailedLogout"), &json!("RespondToLogoutOfNobody"))
+    );
+    assert_ne!(old["rules"], new["rules"]);
+    let rules = ask(&system, "_rules", &json!({ "version": old["rules"] })).await?;
+    assert!(rules[0]["syncs"].to_string().contains("RespondToFailedLogout"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
+    let system = with_archive().await?;
+    let operator = system.nats_as("operator").await?;
+    let mut notices = operator.subscribe("notice.flows").await?;
+    operator.flush().await?;
+    let id = post(&system, "/auth/logout", 404, &json!({ "session": "nobody's" })).await?;
+    let heard = async {
+        while let Some(notice) = notices.next().await {
+            let notice: Value = serde_json::from_slice(&notice.payload)?;
+            let flows = notice["flows"].as_array().context("flows")?;
+            if flows
+                .iter()
+                .any(|row| row["flow"] == id.as_str() && row["status"] == 404)
+            {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the connection ended")
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), heard).await?
+}
