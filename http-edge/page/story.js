@@ -92,17 +92,19 @@ function turnedOff(miss, byId) {
   return failed !== undefined && ["refusal", "fault", "dead", "in_flight"].includes(fateOf(failed));
 }
 
+/** The concept that a rule would have called first; the calls of an `else` stand elsewhere. */
+const firstCall = (sync) => /^\s*then\b[^]*?\b([A-Z]\w*)\.[a-z]/m.exec(sync?.text ?? "")?.[1] ?? null;
+
 function missStep(miss, flow, byId, syncs) {
   const matched = (miss.matched ?? []).map((match) => byId.get(match.action)).filter(Boolean);
   const failed = byId.get(miss.failed?.action) ?? matched.at(-1) ?? flow.actions[0];
-  const [target] = syncs.get(miss.sync)?.then ?? [];
   return {
     kind: "miss",
     key: `miss-${miss.sync}`,
     miss,
     after: failed?.id,
     from: failed?.concept ?? null,
-    to: target?.split(".")[0] ?? null,
+    to: firstCall(syncs.get(miss.sync)),
     at: (failed?.completed_us ?? flow.began_us) - flow.began_us,
     answers: false,
   };

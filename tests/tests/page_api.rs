@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use concert_tests::lone_edge::{LoneEdge, TOKEN};
-use concert_tests::{System, http};
+use concert_tests::{Part, System, http};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
@@ -163,5 +163,40 @@ async fn an_edge_of_its_own_serves_no_page_unless_it_is_told_to() -> anyhow::Res
         let answer = http::request("GET", system.address(), path, Vec::new(), &[]).await?;
         assert_eq!(answer.status, 404, "{path}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let token = dir.path().join("token");
+    std::fs::write(&token, TOKEN)?;
+    let token = token.display().to_string();
+    let settings = [("CONCERT_PAGE", "on"), ("CONCERT_PAGE_TOKEN_FILE", &*token)];
+    let mut system = System::with(&settings).await?;
+    system.start_part(Part::Archive)?;
+    let client = Client::builder().timeout(PATIENCE).build()?;
+    let get = |path: &str| {
+        let url = format!("http://{}/_concert/{path}", system.address());
+        client.get(url).header("authorization", bearer()).send()
+    };
+    while get("api/flows").await?.status() != 200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut live = get("live").await?;
+    let login = json!({ "username": "nobody", "password": "has this one" });
+    let answer = system.post("/auth/login", &login).await?;
+    assert_eq!(answer.status, 401, "{answer:?}");
+    let flow = answer.headers["concert-flow"].to_str()?.to_owned();
+    let mut heard = String::new();
+    while !heard.contains(&flow) {
+        let bytes = tokio::time::timeout(PATIENCE, live.chunk()).await??;
+        heard += std::str::from_utf8(&bytes.ok_or_else(|| anyhow::anyhow!("the stream ended"))?)?;
+    }
+    let found: Value = get(&format!("api/flow/{flow}")).await?.json().await?;
+    assert_eq!(
+        found["rows"][0]["answered_by"], "RespondToFailedAuthentication",
+        "{found}"
+    );
     Ok(())
 }
