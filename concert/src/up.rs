@@ -52,7 +52,8 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Starts, says what to try, runs until it is asked to stop, drains.
-pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
+    args.edge.page.at_home = true;
     telemetry::start(&LogArgs {
         filter: args.log.clone(),
         log_format: args.log_format,
@@ -125,8 +126,12 @@ fn greet(args: &UpArgs, stack: &stack::Stack, servers: &servers::Servers) {
     let post = |path: &str, body: &str| {
         format!("  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{body}'")
     };
+    let page = match stack.has_page() {
+        true => format!("  Page     http://{}/ (see what it does)\n", stack.address()),
+        false => String::new(),
+    };
     say::line(format_args!(
-        "\nConcert is running.\n\n  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n{operator}\n\nCtrl-C stops it.",
+        "\nConcert is running.\n\n{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n{operator}\n\nCtrl-C stops it.",
         nats = servers.nats_url(),
         mongo = servers.mongodb_uri(),
         data = args.data_dir.display(),

@@ -30,6 +30,7 @@ use crate::cookie::{Cookies, Use};
 use crate::descriptions::Descriptions;
 use crate::error::EdgeError;
 use crate::metrics::Metrics;
+use crate::page::Page;
 use crate::passthrough::{self, Passthrough};
 use crate::pending::{Heard, Pending, Place};
 use crate::routes::Routes;
@@ -53,6 +54,8 @@ pub(crate) struct Api {
     pub(crate) clients: Clients,
     /// `None` when no cookie is used.
     pub(crate) cookies: Option<Cookies>,
+    /// `None` when this edge serves no page.
+    pub(crate) page: Option<Arc<Page>>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -71,17 +74,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl Api {
+    /// Whether a path below the base is one that somebody answers.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.has_route(path) || self.passthrough.get(path).is_some()
+    }
+
+    fn has_route(&self, path: &str) -> bool {
+        let table = self.routes.borrow();
+        table.as_ref().is_some_and(|table| table.routes.contains_key(path))
+    }
+
     /// Answers a request to a path below the base.
     pub(crate) async fn answer(self: &Arc<Self>, path: &str, request: Request<Body>) -> Response<Body> {
         let began = Instant::now();
         self.metrics.began();
         let answered = self.route(path, request).await;
         let mut response = answered.unwrap_or_else(|error| error.response());
-        let known = self
-            .routes
-            .borrow()
-            .as_ref()
-            .is_some_and(|table| table.routes.contains_key(path));
+        let known = self.has_route(path);
         if self.shutdown.begun() {
             // The next request of this client belongs to another edge.
             let close = HeaderValue::from_static("close");

@@ -12,11 +12,13 @@ mod descriptions;
 mod error;
 mod idempotency;
 mod metrics;
+mod page;
 mod passthrough;
 mod pending;
 mod requesting;
 mod routes;
 mod server;
 
+pub use page::{BadPage, PageArgs, Switch};
 pub use passthrough::{Inclusion, PassthroughArgs, Target};
 pub use server::{EdgeArgs, Running, StartError, run};

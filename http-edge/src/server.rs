@@ -31,6 +31,7 @@ use crate::cookie::{CookieArgs, Cookies};
 use crate::descriptions::{Description, Descriptions};
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
 use crate::metrics::Metrics;
+use crate::page::{BadPage, Page, PageArgs};
 use crate::passthrough::{Passthrough, PassthroughArgs};
 use crate::pending::Pending;
 use crate::routes::Routes;
@@ -62,6 +63,9 @@ pub struct EdgeArgs {
     /// What is kept in a cookie.
     #[command(flatten)]
     pub cookies: CookieArgs,
+    /// The page that shows what happens.
+    #[command(flatten)]
+    pub page: PageArgs,
     /// The bounds.
     #[command(flatten)]
     pub limits: EdgeLimits,
@@ -108,6 +112,9 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The page is wanted, and who may see it is not said.
+    #[error(transparent)]
+    Page(#[from] BadPage),
     /// Keys are missing.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -129,6 +136,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    has_page: bool,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     worker: concert_host::Running,
     routes: Routes,
@@ -143,6 +151,11 @@ impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it serves the page.
+    pub fn has_page(&self) -> bool {
+        self.has_page
     }
 
     /// Ends when the edge knows the paths that it answers.
@@ -180,6 +193,7 @@ pub async fn run(
 ) -> Result<Running, StartError> {
     let cookies = Cookies::new(&args.cookies, &args.cors_origin);
     let cors = cors(&args.cors_origin, cookies.is_some())?;
+    let viewers = Page::viewers(&args.page, args.listen)?;
     let failed = |source| StartError::Listen {
         address: args.listen,
         source,
@@ -203,7 +217,15 @@ pub async fn run(
         behind.clone(),
     )
     .await?;
+    let page = match viewers {
+        Some(viewers) => Page::start(bus.clone(), viewers, &args.page, &args.base, shutdown.clone())
+            .await
+            .map(Some)
+            .map_err(StartError::Subscribe)?,
+        None => None,
+    };
     let routes = routes::watch(bus.clone(), behind.clone());
+    let has_page = page.is_some();
     let api = Api {
         descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
@@ -218,6 +240,7 @@ pub async fn run(
         bodies: Semaphore::new(args.limits.admission.max_requests),
         metrics: Metrics::new(),
         passthrough: Passthrough::new(&args.passthrough),
+        page,
         shutdown: shutdown.clone(),
     };
     let app = app(Arc::new(api), args.base.clone().into(), cors).into_make_service_with_connect_info::<SocketAddr>();
@@ -234,6 +257,7 @@ pub async fn run(
     tracing::info!(%address, base = %args.base, "edge started");
     Ok(Running {
         address,
+        has_page,
         server: tokio::spawn(server.into_future()),
         worker,
         routes,
@@ -272,6 +296,15 @@ async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body
         .strip_prefix(base)
         .filter(|path| path.starts_with('/'))
         .map(str::to_owned);
+    let is_rule_s = path.as_deref().is_some_and(|path| api.has(path));
+    if let Some(page) = api
+        .page
+        .as_ref()
+        .filter(|_| !is_rule_s && Page::has(request.uri().path()))
+    {
+        let (parts, _) = request.into_parts();
+        return page.answer(&parts).await;
+    }
     match path {
         Some(path) => api.answer(&path, request).await,
         None => EdgeError::NotFound.response(),

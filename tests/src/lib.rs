@@ -3,10 +3,12 @@
 pub mod binaries;
 pub mod certificates;
 pub mod http;
+pub mod lone_edge;
 pub mod moody;
 pub mod raw_nats;
 pub mod system;
 
 pub use http::Answer;
+pub use lone_edge::LoneEdge;
 pub use raw_nats::RawNats;
 pub use system::{PARTS, Part, System};

@@ -73,7 +73,7 @@ async fn finished(command: &mut Command) -> anyhow::Result<String> {
 }
 
 /// How long anything may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines in which a process says why it ends, with what all that it had under way says about that.
 const END_OF_LOG: usize = 500;
 

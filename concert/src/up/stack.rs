@@ -169,6 +169,11 @@ impl Stack {
         self.edge.address()
     }
 
+    /// Whether the edge serves the page.
+    pub(crate) fn has_page(&self) -> bool {
+        self.edge.has_page()
+    }
+
     /// Ends when a part is cut off from NATS for good.
     pub(crate) async fn cut_off(&self) -> anyhow::Error {
         let ended = self.buses.iter().map(|bus| Box::pin(bus.ended()));

@@ -15,14 +15,14 @@ pub const DEAD_SUBJECTS: &str = "dead.>";
 pub const DEAD_NOTICES: &str = "notice.dead.>";
 /// Where a new route table is told of: to edges.
 pub const ROUTES_NOTICE: &str = "notice.routes";
+/// What the archive tells pages that are open: flows that have changed, for whoever listens and for nobody's correctness.
+pub const FLOWS_NOTICE: &str = "notice.flows";
 /// The KV bucket with the route table.
 pub const BUCKET: &str = "concert";
 /// The consumer of a concept's workers.
 pub const WORKERS: &str = "workers";
 /// The consumers of the archives, of the log and of the dead letters, and their priority group.
 pub const ARCHIVES: &str = "archives";
-/// What the archive tells pages that are open: flows that have changed, for whoever listens and for nobody's correctness.
-pub const FLOWS_NOTICE: &str = "notice.flows";
 /// The consumer of the routers, and their priority group.
 pub const ROUTERS: &str = "routers";
 

@@ -1,0 +1,45 @@
+// Elements are made, never parsed: what comes from outside is text, whatever it looks like.
+
+/**
+ * Makes an element.
+ *
+ * @param {string} name such as `div.card`: the tag and its classes
+ * @param {Object<string, unknown>} attributes `on` holds listeners, `style` custom properties and lengths; false, null and undefined leave an attribute out
+ * @param {...(Node|string|number|null|undefined|false)} children
+ */
+export function element(name, attributes = {}, ...children) {
+  const [tag, ...classes] = name.split(".");
+  const made = document.createElement(tag);
+  if (classes.length > 0) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (key === "on") {
+      for (const [event, listener] of Object.entries(value)) made.addEventListener(event, listener);
+    } else if (key === "style") {
+      for (const [property, text] of Object.entries(value)) made.style.setProperty(property, text);
+    } else {
+      made.setAttribute(key, value === true ? "" : String(value));
+    }
+  }
+  append(made, children);
+  return made;
+}
+
+/** A text in which what stands between backticks is code. */
+export const prose = (text) => text.split("`").map((part, at) => (at % 2 === 1 ? element("code", {}, part) : part));
+
+/** A long name that may be broken where a word in it begins. */
+export const breakable = (name) => name.split(/(?<=[a-z.])(?=[A-Z])/).flatMap((part, at) => (at === 0 ? [part] : [element("wbr"), part]));
+
+/** Puts these children in place of what is there. */
+export function fill(parent, ...children) {
+  parent.replaceChildren();
+  append(parent, children);
+}
+
+function append(parent, children) {
+  for (const child of children.flat()) {
+    if (child === false || child === null || child === undefined) continue;
+    parent.append(child instanceof Node ? child : String(child));
+  }
+}

@@ -1,0 +1,307 @@
+//! A browser of its own for each test, spoken to as WebDriver has it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use concert_tests::binaries::root;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// A window of a browser that nobody has used before. It is closed when this is dropped.
+pub(crate) struct Browser {
+    http: reqwest::Client,
+    port: u16,
+    session: String,
+    _driver: Child,
+    _profile: TempDir,
+}
+
+/// How long anything may take to come about.
+const PATIENCE: Duration = Duration::from_secs(60);
+const WINDOW: (u32, u32) = (1280, 860);
+/// What the protocol calls an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Keys without a character, as the protocol has them.
+pub(crate) const TAB: &str = "\u{e004}";
+pub(crate) const SHIFT: &str = "\u{e008}";
+pub(crate) const ENTER: &str = "\u{e007}";
+pub(crate) const DOWN: &str = "\u{e015}";
+pub(crate) const UP: &str = "\u{e013}";
+pub(crate) const END: &str = "\u{e010}";
+pub(crate) const HOME: &str = "\u{e011}";
+
+/// Light or dark, as a reader prefers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scheme {
+    Light,
+    Dark,
+}
+
+impl Browser {
+    /// Opens a window, in light colours.
+    pub(crate) async fn open() -> anyhow::Result<Self> {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("chromedriver cannot be run: apt-get install chromium chromium-driver")?;
+        let said = driver.stdout.take().context("chromedriver says nothing")?;
+        let mut lines = BufReader::new(said).lines();
+        let port = loop {
+            let line = lines.next_line().await?.context("chromedriver ended")?;
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                break port.trim_end_matches('.').parse()?;
+            }
+        };
+        // Whoever writes to a pipe that nobody reads stops at some time.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let profile = tempfile::tempdir()?;
+        let mut browser = Self {
+            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            port,
+            session: String::new(),
+            _driver: driver,
+            _profile: profile,
+        };
+        let args = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--lang=en",
+        ];
+        let mut args: Vec<String> = args.map(str::to_owned).to_vec();
+        args.push(format!("--user-data-dir={}", browser._profile.path().display()));
+        let capabilities = json!({
+            "browserName": "chrome",
+            "goog:chromeOptions": { "args": args },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let begun = browser
+            .ask("session", json!({ "capabilities": { "alwaysMatch": capabilities } }))
+            .await?;
+        let id = begun["sessionId"].as_str().context("no session")?;
+        browser.session = format!("session/{id}/");
+        browser.looks(WINDOW, Scheme::Light).await?;
+        Ok(browser)
+    }
+
+    /// Sends a command; what comes of it.
+    async fn ask(&self, command: &str, body: Value) -> anyhow::Result<Value> {
+        let url = format!("http://127.0.0.1:{}/{}{command}", self.port, self.session);
+        let answer: Value = self.http.post(url).json(&body).send().await?.json().await?;
+        let value = answer["value"].clone();
+        if let Some(error) = value.get("error").filter(|_| value.get("stacktrace").is_some()) {
+            bail!("{command}: {error}: {}", value["message"]);
+        }
+        Ok(value)
+    }
+
+    async fn devtools(&self, command: &str, params: Value) -> anyhow::Result<()> {
+        let body = json!({ "cmd": command, "params": params });
+        self.ask("goog/cdp/execute", body).await?;
+        Ok(())
+    }
+
+    /// Sets the size of the window, in pixels, and the colours that its reader prefers.
+    pub(crate) async fn looks(&self, (width, height): (u32, u32), scheme: Scheme) -> anyhow::Result<()> {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await?;
+        let scheme = match scheme {
+            Scheme::Light => "light",
+            Scheme::Dark => "dark",
+        };
+        let features = json!([
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]);
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": features }))
+            .await
+    }
+
+    /// Opens an address.
+    pub(crate) async fn go(&self, url: &str) -> anyhow::Result<()> {
+        self.ask("url", json!({ "url": url })).await?;
+        Ok(())
+    }
+
+    /// Runs a script in the page; what it returns.
+    pub(crate) async fn run(&self, script: &str) -> anyhow::Result<Value> {
+        self.ask("execute/sync", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Runs a script that calls back; with what it does.
+    pub(crate) async fn called_back(&self, script: &str) -> anyhow::Result<Value> {
+        self.ask("execute/async", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Waits until an expression is true of the page; its value.
+    pub(crate) async fn until(&self, expression: &str) -> anyhow::Result<Value> {
+        let began = Instant::now();
+        loop {
+            let value = self.run(&format!("return {expression}")).await?;
+            if !matches!(value, Value::Null | Value::Bool(false)) && value != "" && value != 0 {
+                return Ok(value);
+            }
+            if began.elapsed() > PATIENCE {
+                let shown = self.run("return document.body.innerText").await?;
+                bail!(
+                    "`{expression}` does not come about; the page shows:\n{}",
+                    shown.as_str().unwrap_or_default()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until an element contains a text.
+    pub(crate) async fn shows(&self, css: &str, text: &str) -> anyhow::Result<()> {
+        let (css, text) = (json!(css), json!(text));
+        let script =
+            format!("[...document.querySelectorAll({css})].some((found) => found.textContent.includes({text}))");
+        self.until(&script).await?;
+        Ok(())
+    }
+
+    /// The text of an element.
+    pub(crate) async fn text(&self, css: &str) -> anyhow::Result<String> {
+        let text = self
+            .run(&format!("return document.querySelector({})?.textContent", json!(css)))
+            .await?;
+        Ok(text.as_str().with_context(|| format!("no {css}"))?.to_owned())
+    }
+
+    async fn find(&self, css: &str) -> anyhow::Result<String> {
+        self.until(&format!("document.querySelector({}) !== null", json!(css)))
+            .await?;
+        let found = self
+            .ask("element", json!({ "using": "css selector", "value": css }))
+            .await?;
+        Ok(found[ELEMENT].as_str().with_context(|| format!("no {css}"))?.to_owned())
+    }
+
+    /// Clicks on an element, once there is one.
+    pub(crate) async fn click(&self, css: &str) -> anyhow::Result<()> {
+        let id = self.find(css).await?;
+        self.ask(&format!("element/{id}/click"), json!({})).await?;
+        Ok(())
+    }
+
+    /// Puts a text in place of what a field holds.
+    pub(crate) async fn write(&self, css: &str, text: &str) -> anyhow::Result<()> {
+        let id = self.find(css).await?;
+        self.ask(&format!("element/{id}/clear"), json!({})).await?;
+        self.ask(&format!("element/{id}/value"), json!({ "text": text }))
+            .await?;
+        Ok(())
+    }
+
+    /// Presses keys one after the other, wherever the focus is.
+    pub(crate) async fn press(&self, keys: &[&str]) -> anyhow::Result<()> {
+        self.strike(keys.iter().flat_map(|key| [("keyDown", *key), ("keyUp", *key)]))
+            .await
+    }
+
+    /// Goes one element back.
+    pub(crate) async fn back_tab(&self) -> anyhow::Result<()> {
+        self.strike([("keyDown", SHIFT), ("keyDown", TAB), ("keyUp", TAB), ("keyUp", SHIFT)])
+            .await
+    }
+
+    /// Types a text, wherever the focus is.
+    pub(crate) async fn type_text(&self, text: &str) -> anyhow::Result<()> {
+        let keys: Vec<String> = text.chars().map(String::from).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.press(&keys).await
+    }
+
+    async fn strike<'a>(&self, keys: impl IntoIterator<Item = (&'a str, &'a str)>) -> anyhow::Result<()> {
+        let keys: Vec<Value> = keys
+            .into_iter()
+            .map(|(kind, key)| json!({ "type": kind, "value": key }))
+            .collect();
+        self.ask(
+            "actions",
+            json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": keys }] }),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Goes from element to element until the focus is on this one.
+    pub(crate) async fn tab_to(&self, css: &str, step: &str) -> anyhow::Result<()> {
+        let is_there = format!("return document.activeElement?.matches({}) ?? false", json!(css));
+        for _ in 0..80 {
+            match step {
+                SHIFT => self.back_tab().await?,
+                _ => self.press(&[TAB]).await?,
+            }
+            if self.run(&is_there).await? == true {
+                return Ok(());
+            }
+        }
+        bail!("the keyboard does not get to {css}")
+    }
+
+    /// Keeps what the window shows as `target/page/<name>.png`.
+    pub(crate) async fn picture(&self, name: &str) -> anyhow::Result<()> {
+        let url = format!("http://127.0.0.1:{}/{}screenshot", self.port, self.session);
+        let answer: Value = self.http.get(url).send().await?.json().await?;
+        let encoded = answer["value"].as_str().context("no picture")?;
+        let dir = pictures();
+        std::fs::create_dir_all(&dir)?;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(encoded)?;
+        ensure!(bytes.starts_with(b"\x89PNG"), "that is no picture");
+        std::fs::write(dir.join(format!("{name}.png")), bytes)?;
+        Ok(())
+    }
+
+    /// What the page complains of in the console since this was last asked, without the answers that a test provokes.
+    pub(crate) async fn complaints(&self) -> anyhow::Result<Vec<String>> {
+        let lines = self.ask("se/log", json!({ "type": "browser" })).await?;
+        let lines = lines.as_array().context("no console")?.iter();
+        let messages = lines.filter_map(|line| line["message"].as_str().map(str::to_owned));
+        Ok(messages
+            .filter(|message| !message.contains("the server responded with a status of"))
+            .collect())
+    }
+}
+
+fn pictures() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), PathBuf::from)
+        .join("page")
+}
+
+impl Drop for Browser {
+    /// A driver that is killed leaves its browser behind; one that is told to end the session does not.
+    fn drop(&mut self) {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
+            return;
+        };
+        let session = self.session.trim_end_matches('/');
+        let request = format!("DELETE /{session} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok();
+        if stream.write_all(request.as_bytes()).is_ok() {
+            // It answers when the browser has ended.
+            stream.read_to_end(&mut Vec::new()).ok();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! How it looks: light, dark and narrow, with colours that can be told apart.
+
+use serde_json::Value;
+
+use crate::browser::{Browser, Scheme};
+use crate::running::Running;
+
+/// The texts that stand out from what is behind them by less than 4.5 to 1, as WCAG 2 counts it for level AA.
+const FAINT: &str = r"
+const channels = (color) => (color.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+const luminance = ([red, green, blue]) => {
+  const part = (value) => { const share = value / 255; return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4; };
+  return 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
+};
+const behind = (element) => {
+  for (let at = element; at; at = at.parentElement) {
+    const color = channels(getComputedStyle(at).backgroundColor);
+    if (color.length === 3 || color[3] === 1) return color;
+  }
+  return [255, 255, 255];
+};
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const faint = [];
+let seen = 0;
+while (texts.nextNode()) {
+  const element = texts.currentNode.parentElement;
+  if (!texts.currentNode.data.trim() || element.closest('svg, script, noscript, option') || !element.checkVisibility() || element.disabled) continue;
+  seen += 1;
+  const [one, other] = [luminance(channels(getComputedStyle(element).color)), luminance(behind(element))].sort((a, b) => b - a);
+  const ratio = (one + 0.05) / (other + 0.05);
+  if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${element.className}: ${texts.currentNode.data.trim()}`);
+}
+return { seen, faint };
+";
+
+async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<()> {
+    let found = browser.run(FAINT).await?;
+    assert!(found["seen"].as_u64() > Some(15), "{what}: {found}");
+    assert_eq!(found["faint"], Value::Array(Vec::new()), "{what}");
+    let (wide, window) = ("document.documentElement.scrollWidth", "window.innerWidth");
+    let fits = browser.run(&format!("return {wide} <= {window}")).await?;
+    assert_eq!(fits, true, "{what} is wider than the window");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_view_is_legible_in_light_and_dark_and_fits_a_narrow_window() -> anyhow::Result<()> {
+    let running = Running::start().await?;
+    let browser = Browser::open().await?;
+    browser.go(&running.page()).await?;
+    browser.shows(".live", "live").await?;
+    is_legible(&browser, "the beginning").await?;
+    browser.picture("beginning").await?;
+    for (button, password) in [
+        ("#sign-up", "a longer word than usual"),
+        ("#log-in", "a word that is wrong"),
+    ] {
+        browser.write("#username", "ada").await?;
+        browser.write("#password", password).await?;
+        browser.click(button).await?;
+        browser
+            .until("document.querySelector('.telling') && !document.querySelector('button:disabled')")
+            .await?;
+    }
+    browser
+        .shows(".telling .answered", "RespondToFailedAuthentication")
+        .await?;
+    let failed = browser.run("return location.hash").await?;
+    let failed = failed.as_str().unwrap();
+    browser.write("#password", "a longer word than usual").await?;
+    browser.click("#log-in").await?;
+    browser
+        .shows(".telling .answered", "CreateSessionOnSuccessfulAuthentication")
+        .await?;
+    let succeeded = browser.run("return location.hash").await?;
+    let succeeded = succeeded.as_str().unwrap();
+
+    let views = [
+        ("failed-login", failed, ".details .source"),
+        ("login", succeeded, ".details .source"),
+        ("flows", "#/flows", "#flow-list .row"),
+        (
+            "rules",
+            "#/rules/CreateSessionOnSuccessfulAuthentication",
+            ".book .source",
+        ),
+        ("wrong", "#/wrong", ".cards"),
+    ];
+    for (size, name) in [((1280, 860), "wide"), ((360, 1400), "narrow")] {
+        for (scheme, colours) in [(Scheme::Light, "light"), (Scheme::Dark, "dark")] {
+            browser.looks(size, scheme).await?;
+            for (view, address, shown) in views {
+                browser.run(&format!("location.hash = '{address}'")).await?;
+                browser
+                    .until(&format!("document.querySelector('main {shown}') !== null"))
+                    .await?;
+                is_legible(&browser, &format!("{view}, {name}, {colours}")).await?;
+                browser
+                    .run("document.querySelector(innerWidth < 900 ? 'main' : 'body').scrollIntoView()")
+                    .await?;
+                browser.picture(&format!("{view}-{name}-{colours}")).await?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `concert up`, as somebody has it on their machine.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_tests::binaries;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// Everything in one process. It ends when this is dropped.
+pub(crate) struct Running {
+    address: SocketAddr,
+    _child: Child,
+    _dir: TempDir,
+}
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Running {
+    /// Starts it on free ports, with hashes that cost little.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let binaries = binaries::dir().await?;
+        let dir = tempfile::tempdir()?;
+        let report = dir.path().join("started.json");
+        let data = dir.path().join("data");
+        let mut child = Command::new(binaries.join("concert"))
+            .current_dir(binaries::root())
+            .args(["up", "--listen", "127.0.0.1:0", "--nats-port", "0", "--mongo-port", "0"])
+            .arg("--data-dir")
+            .arg(&data)
+            .arg("--started-file")
+            .arg(&report)
+            .env("CONCERT_ARGON2_MEMORY_KIB", "64")
+            .env("CONCERT_ARGON2_PASSES", "1")
+            .env_remove("NATS_URL")
+            .env_remove("MONGODB_URI")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let began = Instant::now();
+        while !report.exists() {
+            ensure!(child.try_wait()?.is_none(), "concert up has ended");
+            ensure!(began.elapsed() < PATIENCE, "concert up does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let started: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
+        let address = started["http"].as_str().context("no address")?.parse()?;
+        Ok(Self {
+            address,
+            _child: child,
+            _dir: dir,
+        })
+    }
+
+    /// Where the page is.
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+}

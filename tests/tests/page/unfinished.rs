@@ -1,0 +1,102 @@
+//! Flows that did not come to a good end: still under way, given up, answered by the router itself.
+
+use concert_tests::LoneEdge;
+use concert_tests::lone_edge::TOKEN;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::list::flow_id;
+
+const BEGAN: u64 = 1_764_046_798_123_456;
+
+/// A login whose second action is as a test wants it, and what else there is to the flow.
+fn flow(number: u64, authenticate: Value, rest: Value) -> Value {
+    let root = flow_id(number);
+    let mut second = json!({
+        "id": flow_id(100 + number), "concept": "Profile", "action": "authenticate", "input": { "username": "ada" }, "asked_us": BEGAN,
+        "by": { "sync": "HandleLoginRequest", "firing": "f", "frame": 0, "call": 0, "cause_seq": 1 },
+    });
+    let mut flow = json!({
+        "flow": root, "path": "/auth/login", "root": root, "root_kind": "request", "began_us": BEGAN, "ended_us": BEGAN + 5000,
+        "rules": "v", "source": "log", "truncated": false, "near_misses": [],
+        "firings": [{ "id": "f", "sync": "HandleLoginRequest", "at_us": BEGAN, "causes": [root], "recorded": false,
+                      "frames": [{ "bindings": {}, "ended": "then", "calls": [flow_id(100 + number)] }] }],
+    });
+    let first = json!({
+        "id": root, "concept": "Requesting", "action": "request", "state": "completed", "outcome": "success", "seq": 1,
+        "input": { "path": "/auth/login" }, "output": {}, "asked_us": BEGAN, "completed_us": BEGAN,
+    });
+    let respond = rest["respond"].clone();
+    for (into, from) in [(&mut second, authenticate), (&mut flow, rest)] {
+        let (into, from) = (into.as_object_mut(), from.as_object().cloned());
+        into.into_iter()
+            .for_each(|into| into.extend(from.clone().unwrap_or_default()));
+    }
+    let actions = [first, second, respond].into_iter().filter(|action| !action.is_null());
+    flow["actions"] = actions.collect();
+    flow
+}
+
+fn told(id: &str) -> Option<Value> {
+    let open = flow(1, json!({ "state": "in_flight" }), json!({ "outcome": "open" }));
+    let dead = flow(
+        2,
+        json!({ "state": "dead", "dead": { "reason": "attempts used up", "attempts": 10, "at_us": BEGAN } }),
+        json!({ "outcome": "dead", "halt": { "status": 508, "why": "the flow reached its limit of `depth`" } }),
+    );
+    let fault = flow(
+        3,
+        json!({ "state": "completed", "outcome": "fault", "output": { "error": "busy", "fault": "unavailable" }, "completed_us": BEGAN + 4000, "seq": 2 }),
+        json!({ "outcome": "fault", "status": 503, "answered_by": "Concert.fault", "respond": {
+            "id": flow_id(203), "concept": "Requesting", "action": "respond", "state": "completed", "outcome": "success", "seq": 3,
+            "input": { "error": "busy", "status": 503 }, "output": {}, "asked_us": BEGAN + 4000, "completed_us": BEGAN + 5000,
+            "by": { "sync": "Concert.fault", "frame": 0, "call": 0, "cause_seq": 2 },
+        } }),
+    );
+    [open, dead, fault].into_iter().find(|flow| flow["flow"] == id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_came_to_no_good_end_says_how_far_it_got() -> anyhow::Result<()> {
+    let edge = LoneEdge::start(&[]).await?;
+    edge.stand_in(Box::new(|name, input| {
+        Ok(match name {
+            "_flow" => input["flow"].as_str().and_then(told).into_iter().collect(),
+            "_rules" => vec![json!({ "version": "v", "syncs": [], "svg": "" })],
+            _ => Vec::new(),
+        })
+    }))
+    .await?;
+    let browser = Browser::open().await?;
+    browser
+        .go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1)))
+        .await?;
+    browser.write("#token", TOKEN).await?;
+    browser.click("form.locked button").await?;
+    browser
+        .shows(".telling .answered", "Under way: nothing has answered yet.")
+        .await?;
+    browser.shows(".step.in_flight", "asked for, and not done yet").await?;
+
+    browser.run(&format!("location.hash = '#/flow/{}'", flow_id(2))).await?;
+    browser.shows(".step.dead", "given up: attempts used up").await?;
+    browser.shows(".step.halt", "stopped with 508").await?;
+    browser.shows(".telling .answered", "No rule answered").await?;
+
+    browser.run(&format!("location.hash = '#/flow/{}'", flow_id(3))).await?;
+    browser
+        .shows(
+            ".telling .answered",
+            "Answered by the router itself, since no rule answers this fault",
+        )
+        .await?;
+    browser.shows(".step.answer", "answered 503").await?;
+    // The arrow comes from the action that it answers.
+    let arrow = browser
+        .run("return document.querySelector('.step.answer .arrow').className")
+        .await?;
+    assert_eq!(arrow, "arrow left");
+    browser.shows(".details", "Asked for by the router itself").await?;
+    assert_eq!(browser.complaints().await?, Vec::<String>::new());
+    Ok(())
+}
