@@ -16,13 +16,11 @@ impl Firings {
         }
     }
 
-    pub(crate) fn count(&self, fired: &[String]) {
+    pub(crate) fn count(&self, sync: &str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        for sync in fired {
-            match counts.get_mut(sync) {
-                Some(count) => *count += 1,
-                None => drop(counts.insert(sync.clone(), 1)),
-            }
+        match counts.get_mut(sync) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(sync.to_owned(), 1)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use concert_rules::provenance::{DeadLetter, Outcome, Stored, Summary};
+use concert_rules::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
 use concert_store::{Index, StoreError, index};
 use concert_wire::id::FlowId;
 use futures_util::TryStreamExt as _;
@@ -28,8 +28,10 @@ pub(crate) struct Gathered {
 pub(crate) struct Row {
     pub(crate) summary: Summary,
     pub(crate) actions: Vec<String>,
-    /// The rules that fired.
-    pub(crate) fired: Vec<String>,
+    /// The whole, without what nearly fired.
+    pub(crate) flow: Flow,
+    /// The trace context that it began with.
+    pub(crate) traceparent: Option<String>,
 }
 
 /// Which flows are asked for.

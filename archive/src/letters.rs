@@ -10,10 +10,11 @@ use concert_wire::header;
 use concert_wire::id::FlowId;
 
 use crate::kept::Archive;
+use crate::metrics::Metrics;
 use crate::writer::Writer;
 
 /// Reads until shutdown.
-pub(crate) async fn run(mut feed: Feed, writer: Writer, archive: Archive, shutdown: Shutdown) {
+pub(crate) async fn run(mut feed: Feed, writer: Writer, archive: Archive, metrics: Metrics, shutdown: Shutdown) {
     let backoff = Backoff::default();
     loop {
         let message = tokio::select! {
@@ -26,6 +27,7 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, archive: Archive, shutdo
         };
         match archive.keep_letter(seq, flow, &letter).await {
             Ok(()) => {
+                metrics.died(message.subject.split('.').nth(1).unwrap_or_default());
                 writer.died(flow).await;
                 ack::sent(&message).await;
             }

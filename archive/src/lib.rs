@@ -8,9 +8,12 @@ mod gather;
 mod kept;
 mod letters;
 mod messages;
+mod metrics;
+mod observers;
 mod questions;
 mod rulebook;
 mod service;
+mod traces;
 mod writer;
 mod wrong;
 
@@ -29,8 +32,12 @@ use concert_store::{StoreArgs, StoreError};
 
 use crate::firings::Firings;
 use crate::kept::Archive;
+pub use crate::metrics::Metrics;
+use crate::observers::Observers;
 use crate::questions::Questions;
 use crate::rulebook::Rulebook;
+use crate::traces::Traces;
+pub use crate::traces::{BadEndpoint, Sampler, TraceArgs};
 use crate::writer::Writer;
 
 /// The name of the archive's database, as concepts have theirs.
@@ -51,6 +58,9 @@ pub struct ArchiveArgs {
     /// Questions that are answered at once; further ones wait.
     #[arg(long, env = "CONCERT_ARCHIVE_QUESTIONS", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub archive_questions: u16,
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceArgs,
 }
 
 /// Why an archive does not start.
@@ -62,18 +72,26 @@ pub enum StartError {
     /// A stream or consumer is missing.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] BadEndpoint),
     /// The questions cannot be listened for.
     #[error("the service Concert cannot be offered: {0}")]
     Service(nats::Error),
 }
 
 /// An archive that reads and answers; it goes on until shutdown.
-#[derive(Debug)]
 pub struct Running {
+    metrics: Metrics,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
+    /// The figures.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Ends when what was read is written, or left to the next archive.
     pub async fn ended(self) {
         for task in self.tasks {
@@ -112,16 +130,23 @@ pub async fn run(
     // What no client reads among the dead letters stays where it is.
     let mut dead = Feed::new(bus.clone(), Source::Dead, log, BATCH, |_| None);
     dead.open().await?;
-    let firings = Arc::new(Firings::new(concert_runtime::clock::now_ms()));
-    let new_writer = || Writer::new(bus.clone(), archive.clone(), rulebook.clone(), firings.clone());
-    let questions = Questions::new(bus.clone(), archive.clone(), rulebook.clone(), firings.clone());
+    let metrics = Metrics::new();
+    let observers = Arc::new(Observers {
+        firings: Firings::new(concert_runtime::clock::now_ms()),
+        traces: Traces::start(&args.traces, metrics.clone(), &shutdown)?,
+        metrics: metrics.clone(),
+    });
+    let new_writer = || Writer::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
+    let questions = Questions::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
     service::start(Arc::new(questions), args.archive_questions, &shutdown)
         .await
         .map_err(StartError::Service)?;
     tracing::info!(days = args.archive_days, "archive started");
     let gathering = gather::run(feed, new_writer(), args.clone(), shutdown.clone());
-    let letters = letters::run(dead, new_writer(), archive.clone(), shutdown);
+    let letters = letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
+    let watching = metrics.clone().watch(bus, rulebook, shutdown);
     Ok(Running {
-        tasks: vec![tokio::spawn(gathering), tokio::spawn(letters)],
+        metrics,
+        tasks: vec![tokio::spawn(gathering), tokio::spawn(letters), tokio::spawn(watching)],
     })
 }

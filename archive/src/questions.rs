@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::firings::Firings;
 use crate::kept::{Archive, Filter};
+use crate::observers::Observers;
 use crate::rulebook::{Book, NoRules, Rulebook};
 use crate::{messages, wrong};
 
@@ -116,7 +116,7 @@ pub(crate) struct Questions {
     bus: Bus,
     archive: Archive,
     rulebook: Arc<Rulebook>,
-    firings: Arc<Firings>,
+    observers: Arc<Observers>,
 }
 
 /// What is known of a flow.
@@ -127,12 +127,12 @@ struct Known {
 }
 
 impl Questions {
-    pub(crate) fn new(bus: Bus, archive: Archive, rulebook: Arc<Rulebook>, firings: Arc<Firings>) -> Self {
+    pub(crate) fn new(bus: Bus, archive: Archive, rulebook: Arc<Rulebook>, observers: Arc<Observers>) -> Self {
         Self {
             bus,
             archive,
             rulebook,
-            firings,
+            observers,
         }
     }
 
@@ -263,7 +263,7 @@ impl Questions {
                     "name": &*sync.name,
                     "when": when.collect::<Vec<_>>(),
                     "then": then.collect::<Vec<_>>(),
-                    "firings": self.firings.of(&sync.name),
+                    "firings": self.observers.firings.of(&sync.name),
                 });
                 if let (Some(row), Some(place)) = (row.as_object_mut(), place) {
                     row.extend(place);
@@ -275,7 +275,7 @@ impl Questions {
             "version": program.version,
             "syncs": syncs,
             "svg": graph::of(program).to_svg(),
-            "since_us": self.firings.since_us(),
+            "since_us": self.observers.firings.since_us(),
         });
         self.rows(&[row])
     }

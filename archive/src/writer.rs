@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use concert_rules::provenance::{Outcome, Stored, Summary, summary};
+use concert_rules::provenance::{Outcome, Stored, Summary, outline};
 use concert_runtime::bus::Bus;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams;
@@ -13,8 +13,8 @@ use concert_wire::subject::{ARCHIVES, CompletionSubject, FLOWS_NOTICE};
 use mongodb::error::Error;
 use serde_json::json;
 
-use crate::firings::Firings;
 use crate::kept::{Archive, Gathered, Row};
+use crate::observers::Observers;
 use crate::rulebook::{NoRules, Rulebook};
 
 /// Flows that one notice tells of at most.
@@ -27,7 +27,7 @@ pub(crate) struct Writer {
     bus: Bus,
     archive: Archive,
     rulebook: Arc<Rulebook>,
-    firings: Arc<Firings>,
+    observers: Arc<Observers>,
 }
 
 /// Why flows are not written now.
@@ -40,12 +40,12 @@ enum NotWritten {
 }
 
 impl Writer {
-    pub(crate) fn new(bus: Bus, archive: Archive, rulebook: Arc<Rulebook>, firings: Arc<Firings>) -> Self {
+    pub(crate) fn new(bus: Bus, archive: Archive, rulebook: Arc<Rulebook>, observers: Arc<Observers>) -> Self {
         Self {
             bus,
             archive,
             rulebook,
-            firings,
+            observers,
         }
     }
 
@@ -105,7 +105,7 @@ impl Writer {
                         if there.contains(&number) {
                             parts.push(gathered);
                         } else {
-                            self.firings.count(&row.fired);
+                            self.observers.archived(&row, &gathered);
                             told.push(row.summary);
                         }
                     }
@@ -134,18 +134,22 @@ impl Writer {
     /// Adds to a flow that is there already, or whose root is not at hand.
     async fn add(&self, gathered: &Gathered) -> Result<Option<Summary>, NotWritten> {
         self.archive.add(gathered).await?;
-        self.retell(gathered.flow).await
+        let row = self.retell(gathered.flow).await?;
+        Ok(row.map(|row| {
+            self.observers.archived(&row, gathered);
+            row.summary
+        }))
     }
 
     /// Makes the row of an archived flow anew.
-    async fn retell(&self, flow: FlowId) -> Result<Option<Summary>, NotWritten> {
+    async fn retell(&self, flow: FlowId) -> Result<Option<Row>, NotWritten> {
         for _ in 0..RETELLINGS {
             let messages = self.archive.flow(flow).await?;
             let Some(row) = self.row(flow, &messages).await? else {
                 return Ok(None);
             };
             if self.archive.retell(flow, messages.len(), &row).await? {
-                return Ok(Some(row.summary));
+                return Ok(Some(row));
             }
         }
         Ok(None)
@@ -162,28 +166,29 @@ impl Writer {
             Err(NoRules::Gone) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some((mut told, fired)) = summary(flow, messages, &book.rules, &[]) else {
+        let Some(mut told) = outline(flow, messages, &book.rules, &[]) else {
             return Ok(None);
         };
         if told.outcome == Outcome::Open {
             let letters = self.archive.letters(flow).await?;
             if !letters.is_empty()
-                && let Some((with_letters, _)) = summary(flow, messages, &book.rules, &letters)
+                && let Some(with_letters) = outline(flow, messages, &book.rules, &letters)
             {
                 told = with_letters;
             }
         }
         Ok(Some(Row {
-            summary: told,
+            summary: told.summary(),
             actions: actions_of(messages),
-            fired,
+            traceparent: root.traceparent.clone(),
+            flow: told,
         }))
     }
 
     /// Tells anew of a flow whose action was given up.
     pub(crate) async fn died(&self, flow: FlowId) {
         match self.retell(flow).await {
-            Ok(summary) => self.tell(&Vec::from_iter(summary)).await,
+            Ok(row) => self.tell(&Vec::from_iter(row.map(|row| row.summary))).await,
             Err(error) => tracing::warn!(%flow, %error, "a flow is not told anew yet"),
         }
     }

@@ -56,29 +56,33 @@ async fn letters(bus: &Bus) -> Result<(Vec<Value>, u64), Refused> {
 }
 
 /// What waits, at each consumer that can be seen.
-async fn lag(bus: &Bus, rulebook: &Rulebook) -> Vec<Value> {
+pub(crate) async fn lags(bus: &Bus, rulebook: &Rulebook) -> Vec<(String, &'static str, Lag)> {
     let mut consumers = vec![(LOG.to_owned(), ROUTERS), (LOG.to_owned(), ARCHIVES)];
     if let Ok(book) = rulebook.latest().await {
         let names = book.rules.program().concepts.iter();
         let names = names.filter_map(|spec| spec.name.parse().ok());
         consumers.extend(names.map(|name| (actions_stream(&name), WORKERS)));
     }
-    let mut rows = Vec::new();
+    let mut lags = Vec::new();
     for (stream, consumer) in consumers {
         match streams::lag(bus, &stream, consumer).await {
-            Ok(Lag {
-                pending,
-                ack_pending,
-                redelivered,
-            }) => rows.push(json!({
-                "stream": stream,
-                "consumer": consumer,
-                "pending": pending,
-                "ack_pending": ack_pending,
-                "redelivered": redelivered,
-            })),
+            Ok(lag) => lags.push((stream, consumer, lag)),
             Err(error) => tracing::debug!(%error, stream, "a queue cannot be looked at"),
         }
     }
-    rows
+    lags
+}
+
+async fn lag(bus: &Bus, rulebook: &Rulebook) -> Vec<Value> {
+    let lags = lags(bus, rulebook).await.into_iter();
+    let rows = lags.map(|(stream, consumer, lag)| {
+        json!({
+            "stream": stream,
+            "consumer": consumer,
+            "pending": lag.pending,
+            "ack_pending": lag.ack_pending,
+            "redelivered": lag.redelivered,
+        })
+    });
+    rows.collect()
 }

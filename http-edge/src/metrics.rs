@@ -1,6 +1,6 @@
 //! What `/metrics` tells, in the text format of OpenMetrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,14 +17,26 @@ struct Labels {
     status: u16,
 }
 
-/// The edge's figures.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPath {
+    path: String,
+}
+
+/// What another part tells in the same format.
+type Source = Box<dyn Fn() -> String + Send + Sync>;
+
+/// The edge's figures, and those of parts of the same process.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
     requests: Family<Labels, Counter>,
-    duration: Histogram,
+    duration: Family<OfPath, Histogram>,
     in_flight: Gauge,
+    others: Arc<Mutex<Vec<Source>>>,
 }
+
+/// How a text in the format of OpenMetrics ends.
+const END: &str = "# EOF\n";
 
 /// The label of everything that is no path of the route table, so that no client can make labels.
 const OTHER_PATH: &str = "other";
@@ -33,7 +45,8 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
         let requests = Family::<Labels, Counter>::default();
-        let duration = Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let of_seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let duration = Family::<OfPath, Histogram>::new_with_constructor(of_seconds);
         let in_flight = Gauge::default();
         registry.register(
             "concert_http_requests",
@@ -42,7 +55,7 @@ impl Metrics {
         );
         registry.register(
             "concert_http_request_duration_seconds",
-            "Time to the answer",
+            "Time to the answer, by path",
             duration.clone(),
         );
         registry.register(
@@ -55,7 +68,13 @@ impl Metrics {
             requests,
             duration,
             in_flight,
+            others: Arc::default(),
         }
+    }
+
+    /// Tells what another part tells, too.
+    pub(crate) fn add(&self, source: Source) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
     pub(crate) fn began(&self) {
@@ -64,18 +83,20 @@ impl Metrics {
 
     pub(crate) fn answered(&self, path: Option<&str>, status: u16, took: Duration) {
         self.in_flight.dec();
-        self.requests
-            .get_or_create(&Labels {
-                path: path.unwrap_or(OTHER_PATH).to_owned(),
-                status,
-            })
-            .inc();
-        self.duration.observe(took.as_secs_f64());
+        let path = path.unwrap_or(OTHER_PATH).to_owned();
+        self.duration
+            .get_or_create(&OfPath { path: path.clone() })
+            .observe(took.as_secs_f64());
+        self.requests.get_or_create(&Labels { path, status }).inc();
     }
 
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
+        for other in &*self.others.lock().unwrap_or_else(PoisonError::into_inner) {
+            text.truncate(text.trim_end_matches(END).len());
+            text += &other();
+        }
         Ok(text)
     }
 }

@@ -133,12 +133,12 @@ pub enum StartError {
 }
 
 /// An edge that serves; it goes on until shutdown.
-#[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
     has_page: bool,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     worker: concert_host::Running,
+    metrics: Metrics,
     routes: Routes,
     behind: Shutdown,
     drain_delay: Duration,
@@ -148,6 +148,11 @@ pub struct Running {
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 impl Running {
+    /// Tells at `/metrics` what another part of this process tells, too, in the text format of OpenMetrics.
+    pub fn add_metrics(&self, source: impl Fn() -> String + Send + Sync + 'static) {
+        self.metrics.add(Box::new(source));
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -226,6 +231,7 @@ pub async fn run(
     };
     let routes = routes::watch(bus.clone(), behind.clone());
     let has_page = page.is_some();
+    let metrics = Metrics::new();
     let api = Api {
         descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
@@ -238,7 +244,7 @@ pub async fn run(
         limits: args.limits.clone(),
         admission: Admission::new(args.limits.admission.clone()),
         bodies: Semaphore::new(args.limits.admission.max_requests),
-        metrics: Metrics::new(),
+        metrics: metrics.clone(),
         passthrough: Passthrough::new(&args.passthrough),
         page,
         shutdown: shutdown.clone(),
@@ -260,6 +266,7 @@ pub async fn run(
         has_page,
         server: tokio::spawn(server.into_future()),
         worker,
+        metrics,
         routes,
         behind,
         drain_delay,

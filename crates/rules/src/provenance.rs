@@ -10,7 +10,7 @@ use concert_wire::envelope::Completion;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::subject::CompletionSubject;
 
-pub use self::assemble::{flow, summary};
+pub use self::assemble::{flow, outline};
 pub use self::near::{UnknownSync, why_not};
 pub use self::types::{
     Action, By, Dead, Failed, Firing, Flow, Frame, Halt, Matched, NearMiss, Outcome, RootKind, Source, State, Summary,

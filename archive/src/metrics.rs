@@ -1,0 +1,234 @@
+//! Metrics of what happened, in the text format of OpenMetrics. Labels are names of paths, concepts, actions and rules, and nothing that a client chooses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use concert_rules::provenance::{Action, Firing};
+use concert_runtime::bus::Bus;
+use concert_runtime::process::Shutdown;
+use concert_runtime::streams;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::kept::Row;
+use crate::rulebook::Rulebook;
+use crate::wrong;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFlow {
+    root: String,
+    path: String,
+    outcome: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAction {
+    concept: String,
+    action: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOutcome {
+    concept: String,
+    action: String,
+    outcome: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRule {
+    sync: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfConcept {
+    concept: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfConsumer {
+    stream: String,
+    consumer: String,
+}
+
+/// How often it is looked at what waits.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The archive's figures.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    flows: Family<OfFlow, Counter>,
+    actions: Family<OfOutcome, Counter>,
+    durations: Family<OfAction, Histogram>,
+    firings: Family<OfRule, Counter>,
+    letters: Family<OfConcept, Counter>,
+    dead: Gauge,
+    pending: Family<OfConsumer, Gauge>,
+    ack_pending: Family<OfConsumer, Gauge>,
+    redelivered: Family<OfConsumer, Gauge>,
+    dropped_spans: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        let of_seconds = || Histogram::new(exponential_buckets(0.000_5, 2.0, 15));
+        let metrics = Self {
+            registry: Arc::default(),
+            flows: Family::default(),
+            actions: Family::default(),
+            durations: Family::new_with_constructor(of_seconds),
+            firings: Family::default(),
+            letters: Family::default(),
+            dead: Gauge::default(),
+            pending: Family::default(),
+            ack_pending: Family::default(),
+            redelivered: Family::default(),
+            dropped_spans: Counter::default(),
+        };
+        let m = &metrics;
+        registry.register(
+            "concert_flows",
+            "Flows archived, as they were then, by root, path and outcome",
+            m.flows.clone(),
+        );
+        registry.register(
+            "concert_actions",
+            "Actions that happened, by outcome",
+            m.actions.clone(),
+        );
+        registry.register(
+            "concert_action_duration_seconds",
+            "From what asked for an action to its completion",
+            m.durations.clone(),
+        );
+        registry.register("concert_firings", "Firings, by rule", m.firings.clone());
+        registry.register(
+            "concert_dead_letters",
+            "Actions that were given up, by concept",
+            m.letters.clone(),
+        );
+        registry.register(
+            "concert_dead_letters_kept",
+            "Dead letters that wait for somebody",
+            m.dead.clone(),
+        );
+        registry.register(
+            "concert_consumer_pending",
+            "Messages that were not delivered yet",
+            m.pending.clone(),
+        );
+        registry.register(
+            "concert_consumer_ack_pending",
+            "Messages under way",
+            m.ack_pending.clone(),
+        );
+        registry.register(
+            "concert_consumer_redelivered",
+            "Messages under way that were delivered more than once",
+            m.redelivered.clone(),
+        );
+        registry.register(
+            "concert_spans_dropped",
+            "Spans that could not be exported",
+            m.dropped_spans.clone(),
+        );
+        Self {
+            registry: Arc::new(registry),
+            ..metrics
+        }
+    }
+
+    pub(crate) fn archived(&self, row: &Row, actions: &[&Action], firings: &[&Firing]) {
+        for action in actions {
+            if action.id == row.flow.root {
+                let of = OfFlow {
+                    root: row.summary.root.clone(),
+                    path: row.summary.path.clone().unwrap_or_default(),
+                    outcome: serde_json::to_value(row.summary.outcome)
+                        .ok()
+                        .and_then(|word| word.as_str().map(str::to_owned))
+                        .unwrap_or_default(),
+                };
+                self.flows.get_or_create(&of).inc();
+            }
+            let of = OfOutcome {
+                concept: action.concept.clone(),
+                action: action.action.clone(),
+                outcome: action.outcome.clone().unwrap_or_default(),
+            };
+            self.actions.get_or_create(&of).inc();
+            if let (Some(completed_us), true) = (action.completed_us, action.by.is_some()) {
+                let of = OfAction {
+                    concept: of.concept,
+                    action: of.action,
+                };
+                let took = Duration::from_micros(completed_us.saturating_sub(action.asked_us));
+                self.durations.get_or_create(&of).observe(took.as_secs_f64());
+            }
+        }
+        for firing in firings {
+            let of = OfRule {
+                sync: firing.sync.clone(),
+            };
+            self.firings.get_or_create(&of).inc();
+        }
+    }
+
+    pub(crate) fn died(&self, concept: &str) {
+        let of = OfConcept {
+            concept: concept.to_owned(),
+        };
+        self.letters.get_or_create(&of).inc();
+    }
+
+    pub(crate) fn dropped_spans(&self, count: usize) {
+        self.dropped_spans.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// Looks at what waits, every so often, until shutdown.
+    pub(crate) async fn watch(self, bus: Bus, rulebook: Arc<Rulebook>, shutdown: Shutdown) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return,
+                _ = tick.tick() => {}
+            }
+            for (stream, consumer, lag) in wrong::lags(&bus, &rulebook).await {
+                let of = OfConsumer {
+                    stream,
+                    consumer: consumer.to_owned(),
+                };
+                let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+                self.pending.get_or_create(&of).set(number(lag.pending));
+                self.ack_pending.get_or_create(&of).set(number(lag.ack_pending as u64));
+                self.redelivered.get_or_create(&of).set(number(lag.redelivered as u64));
+            }
+            if let Ok(book) = rulebook.latest().await {
+                // So that the first letter is an increase.
+                for spec in &book.rules.program().concepts {
+                    let concept = spec.name.to_string();
+                    drop(self.letters.get_or_create(&OfConcept { concept }));
+                }
+            }
+            if let Ok((.., count)) = streams::dead_state(&bus).await {
+                self.dead.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    /// Everything, in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    /// A figure cannot be written, which does not happen.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,327 @@
+//! Traces and metrics of a real system: one trace for each flow, exact counts, and nothing of anybody in either.
+
+#![expect(clippy::indexing_slicing, reason = "a trace without these spans fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use concert_local_servers::Port;
+use concert_tests::{Part, System, binaries};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+const PASSWORD: &str = "correct horse battery";
+/// No hexadecimal digits.
+const NAME: &str = "lovelace";
+
+/// Takes what is exported by OTLP over HTTP.
+#[derive(Clone, Default)]
+struct Collector {
+    spans: Arc<Mutex<Vec<Span>>>,
+    raw: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    async fn start() -> anyhow::Result<(Self, String)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let collector = Self::default();
+        let taking = collector.clone();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let taking = taking.clone();
+                tokio::spawn(async move { taking.serve(connection).await });
+            }
+        });
+        Ok((collector, url))
+    }
+
+    /// Requests with a length, one after another.
+    async fn serve(&self, mut connection: TcpStream) -> anyhow::Result<()> {
+        let mut read = Vec::new();
+        loop {
+            let head = loop {
+                if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+                    break end + 4;
+                }
+                anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
+            };
+            let text = String::from_utf8_lossy(&read[..head]).to_lowercase();
+            assert!(text.starts_with("post /v1/traces "), "{text}");
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.context("no length")?.trim().parse()?;
+            while read.len() < head + length {
+                anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
+            }
+            let body: Vec<u8> = read.drain(..head + length).skip(head).collect();
+            self.raw.lock().unwrap_or_else(PoisonError::into_inner).extend(&body);
+            let request = ExportTraceServiceRequest::decode(body.as_slice())?;
+            let spans = request
+                .resource_spans
+                .into_iter()
+                .flat_map(|of| of.scope_spans)
+                .flat_map(|of| of.spans);
+            self.spans.lock().unwrap_or_else(PoisonError::into_inner).extend(spans);
+            connection
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await?;
+        }
+    }
+
+    /// The spans of a trace once there are so many.
+    async fn trace(&self, system: &System, trace: &str, count: usize) -> anyhow::Result<Vec<Span>> {
+        system
+            .until("the spans are exported", async |_| {
+                let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+                let of_trace: Vec<Span> = spans
+                    .iter()
+                    .filter(|span| hex(&span.trace_id) == trace)
+                    .cloned()
+                    .collect();
+                Ok((of_trace.len() >= count).then_some(of_trace))
+            })
+            .await
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Each span below its parent, by name.
+fn tree(spans: &[Span]) -> BTreeSet<(String, String)> {
+    let names: BTreeMap<&[u8], &str> = spans
+        .iter()
+        .map(|span| (span.span_id.as_slice(), span.name.as_str()))
+        .collect();
+    let name = |id: &[u8]| names.get(id).map_or_else(|| hex(id), |name| (*name).to_owned());
+    spans
+        .iter()
+        .map(|span| (name(&span.parent_span_id), span.name.clone()))
+        .collect()
+}
+
+async fn scrape(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
+    let text = reqwest::get(format!("http://{address}/metrics"))
+        .await?
+        .error_for_status()?
+        .text()
+        .await?;
+    assert!(
+        text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1,
+        "{text}"
+    );
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;
+            Ok((name.to_owned(), value.parse()?))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Result<()> {
+    let (collector, url) = Collector::start().await?;
+    let port = Port::free().context("no free port")?;
+    let metrics = format!("127.0.0.1:{}", port.number());
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+        ("CONCERT_METRICS_LISTEN", metrics.as_str()),
+    ];
+    let mut system = System::with(&settings).await?;
+    system.start_part(Part::Archive)?;
+    system.account(NAME, PASSWORD).await?;
+    let login = format!("http://{}/api/auth/login", system.address());
+    let client = reqwest::Client::new();
+    let ask = |password: &str, traceparent: Option<&str>| {
+        let request = client
+            .post(&login)
+            .json(&json!({ "username": NAME, "password": password }));
+        match traceparent {
+            Some(traceparent) => request.header("traceparent", traceparent),
+            None => request,
+        }
+    };
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let answer = ask(PASSWORD, Some(parent)).send().await?;
+    assert_eq!(answer.status(), 200);
+    let spans = collector.trace(&system, "0af7651916cd43dd8448eb211c80319c", 6).await?;
+    let expected = [
+        ("b7ad6b7169203331", "POST /auth/login"),
+        ("POST /auth/login", "HandleLoginRequest"),
+        ("HandleLoginRequest", "Profile.authenticate"),
+        ("Profile.authenticate", "CreateSessionOnSuccessfulAuthentication"),
+        ("CreateSessionOnSuccessfulAuthentication", "Sessioning.create"),
+        ("CreateSessionOnSuccessfulAuthentication", "Requesting.respond"),
+    ];
+    let expected: BTreeSet<_> = expected
+        .map(|(parent, name)| (parent.to_owned(), name.to_owned()))
+        .into();
+    assert_eq!(tree(&spans), expected);
+    let root = spans
+        .iter()
+        .find(|span| span.name == "POST /auth/login")
+        .context("the root")?;
+    for span in &spans {
+        assert!(span.start_time_unix_nano >= root.start_time_unix_nano, "{span:?}");
+        assert!(span.end_time_unix_nano <= root.end_time_unix_nano, "{span:?}");
+    }
+
+    // Without a caller the trace has the flow's id; one that is not sampled is not sent; what is none is ignored.
+    let failed = ask("wrong horse battery", Some("00-nonsense")).send().await?;
+    let flow = failed.headers()["concert-flow"].to_str()?.replace('-', "");
+    let unsampled = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    assert_eq!(ask("wrong horse battery", Some(unsampled)).send().await?.status(), 401);
+    let nobody = json!({ "session": "nobody's" });
+    let logout = system.post("/auth/logout", &nobody).await?;
+    let last = logout.headers["concert-flow"].to_str()?.replace('-', "");
+    assert_eq!(collector.trace(&system, &flow, 5).await?.len(), 5);
+    collector.trace(&system, &last, 5).await?;
+    // A killed archive reads again what it had not acknowledged; a span that comes twice is the same span.
+    system.kill(Part::Archive).await?;
+    system.start_part(Part::Archive)?;
+    let again = system.post("/auth/logout", &nobody).await?;
+    let again = again.headers["concert-flow"].to_str()?.replace('-', "");
+    collector.trace(&system, &again, 5).await?;
+    let spans = collector.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut seen: BTreeMap<(Vec<u8>, Vec<u8>), Span> = BTreeMap::new();
+    for span in spans {
+        assert_ne!(hex(&span.trace_id), "1af7651916cd43dd8448eb211c80319c");
+        if let Some(other) = seen.insert((span.trace_id.clone(), span.span_id.clone()), span.clone()) {
+            assert_eq!(other, span);
+        }
+    }
+    let raw = String::from_utf8_lossy(&collector.raw.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    for word in [NAME, "horse", "nobody's", "sealed:", "Invalid username"] {
+        assert!(!raw.contains(word), "{word} is in a span");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
+    let port = Port::free().context("no free port")?;
+    let archive = format!("127.0.0.1:{}", port.number());
+    let mut system = System::with(&[("CONCERT_METRICS_LISTEN", archive.as_str())]).await?;
+    system.start_part(Part::Archive)?;
+    system.account("ada", PASSWORD).await?;
+    for password in ["wrong horse battery", "another horse battery", PASSWORD] {
+        system
+            .post("/auth/login", &json!({ "username": "ada", "password": password }))
+            .await?;
+    }
+    for _ in 0..7 {
+        system.post("/auth/logout", &json!({ "session": "nobody's" })).await?;
+    }
+    let logouts = r#"concert_actions_total{concept="Sessioning",action="delete",outcome="refusal"}"#;
+    let figures = system
+        .until("all is counted", async |_| {
+            let figures = scrape(&archive).await.unwrap_or_default();
+            let logins = figures.get(r#"concert_firings_total{sync="CreateSessionOnSuccessfulAuthentication"}"#);
+            Ok((figures.get(logouts) == Some(&7.0) && logins.is_some()).then_some(figures))
+        })
+        .await?;
+    for (name, expected) in [
+        (
+            r#"concert_actions_total{concept="Profile",action="authenticate",outcome="refusal"}"#,
+            2.0,
+        ),
+        (
+            r#"concert_actions_total{concept="Profile",action="authenticate",outcome="success"}"#,
+            1.0,
+        ),
+        (
+            r#"concert_actions_total{concept="Profile",action="createAccount",outcome="success"}"#,
+            1.0,
+        ),
+        (
+            r#"concert_actions_total{concept="Requesting",action="request",outcome="success"}"#,
+            11.0,
+        ),
+        (
+            r#"concert_actions_total{concept="Requesting",action="respond",outcome="success"}"#,
+            11.0,
+        ),
+        (
+            r#"concert_action_duration_seconds_count{concept="Sessioning",action="delete"}"#,
+            7.0,
+        ),
+        (r#"concert_firings_total{sync="RespondToFailedAuthentication"}"#, 2.0),
+        (r#"concert_firings_total{sync="HandleLogoutRequest"}"#, 7.0),
+        (
+            r#"concert_flows_total{root="Requesting.request",path="/auth/logout",outcome="failed"}"#,
+            7.0,
+        ),
+        (
+            r#"concert_flows_total{root="Requesting.request",path="/auth/login",outcome="succeeded"}"#,
+            1.0,
+        ),
+        ("concert_dead_letters_kept", 0.0),
+        ("concert_spans_dropped_total", 0.0),
+    ] {
+        assert_eq!(figures.get(name), Some(&expected), "{name}: {figures:#?}");
+    }
+    let edge = scrape(&system.address().to_string()).await?;
+    for (name, expected) in [
+        (r#"concert_http_requests_total{path="/auth/login",status="401"}"#, 2.0),
+        (r#"concert_http_requests_total{path="/auth/logout",status="404"}"#, 7.0),
+        (
+            r#"concert_http_request_duration_seconds_count{path="/auth/logout"}"#,
+            7.0,
+        ),
+        ("concert_http_requests_in_flight", 0.0),
+    ] {
+        assert_eq!(edge.get(name), Some(&expected), "{name}: {edge:#?}");
+    }
+    let figures = system
+        .until("it was looked at what waits", async |_| {
+            let figures = scrape(&archive).await?;
+            let lag = figures.get(r#"concert_consumer_pending{stream="COMPLETIONS",consumer="routers"}"#);
+            let letters = figures.get(r#"concert_dead_letters_total{concept="Profile"}"#);
+            Ok((lag == Some(&0.0) && letters == Some(&0.0)).then_some(figures))
+        })
+        .await?;
+    // The dashboard shows what there is, and the page tells of all that there is.
+    let all: BTreeSet<String> = figures.keys().chain(edge.keys()).map(|name| family(name)).collect();
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(
+        binaries::root().join("deploy/grafana/concert.json"),
+    )?)?;
+    let mut shown = BTreeSet::new();
+    let panels = dashboard["panels"].as_array().context("panels")?;
+    for target in panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+    {
+        let expression = target["expr"].as_str().context("an expression")?;
+        let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        shown.extend(words.filter(|word| word.starts_with("concert_")).map(family));
+    }
+    assert!(shown.len() >= 8, "{shown:?}");
+    assert_eq!(
+        shown.difference(&all).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "shown and not exported"
+    );
+    let page = std::fs::read_to_string(binaries::root().join("docs/operations.md"))?;
+    for name in &all {
+        assert!(
+            page.contains(&format!("`{name}")),
+            "docs/operations.md does not tell of {name}"
+        );
+    }
+    Ok(())
+}
+
+/// The name of a metric without its labels and what its kind adds.
+fn family(name: &str) -> String {
+    let name = name.split('{').next().unwrap_or(name);
+    let kinds = ["_total", "_bucket", "_count", "_sum"];
+    let bare = kinds.iter().find_map(|kind| name.strip_suffix(kind));
+    bare.unwrap_or(name).to_owned()
+}
