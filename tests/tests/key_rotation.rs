@@ -214,7 +214,7 @@ async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Resul
             .lines()
             .filter(|line| line.starts_with("nats/") && line.contains("in use"))
             .count(),
-        6,
+        7,
         "{listed}"
     );
     for part in [Part::Edge, Part::Router, Part::Profile, Part::Sessioning] {
@@ -237,6 +237,6 @@ async fn keys_that_are_not_there_and_the_one_in_use_are_not_touched() -> anyhow:
         assert!(refused.as_ref().is_err_and(|error| error.contains(why)), "{refused:?}");
     }
     let listed: Vec<String> = keys(&system, &["list"]).await?.lines().map(str::to_owned).collect();
-    assert_eq!(listed.len(), 9, "{listed:?}");
+    assert_eq!(listed.len(), 10, "{listed:?}");
     Ok(())
 }
