@@ -6,6 +6,7 @@
 mod floor;
 mod http;
 mod load;
+mod observability;
 mod overload;
 mod process;
 mod report;
@@ -83,5 +84,9 @@ async fn measure(
         report.timing = Some(timing::run(stack.address(), seconds).await?);
     }
     report.processes = stack.processes();
+    if args.only.is_empty() || args.only.contains(&Kind::Observability) {
+        progress("with archive, traces and metrics, and without");
+        report.observability = observability::run(args, seconds).await?;
+    }
     Ok(report)
 }

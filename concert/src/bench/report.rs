@@ -6,6 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::observability::Cost;
 use super::overload::Overload;
 use super::process::Memory;
 use super::timing::Timing;
@@ -91,6 +92,8 @@ pub(crate) struct Report {
     pub(crate) timing: Option<Timing>,
     /// Memory at the end.
     pub(crate) processes: Vec<Memory>,
+    /// What it costs to look at what happens.
+    pub(crate) observability: Vec<Cost>,
     /// Memory over many flows.
     pub(crate) soak: Vec<Soak>,
 }
@@ -109,6 +112,7 @@ impl Report {
             overload: None,
             timing: None,
             processes: Vec::new(),
+            observability: Vec::new(),
             soak: Vec::new(),
         }
     }
@@ -174,6 +178,25 @@ impl Report {
                 text,
                 "  {:<12} {:>6.0} MB ({:.0} MB)",
                 memory.name, memory.resident_mb, memory.peak_mb
+            )?;
+        }
+        if !self.observability.is_empty() {
+            writeln!(
+                text,
+                "\nwith archive, traces, metrics and JSON logs, beside a stack without:"
+            )?;
+        }
+        for cost in &self.observability {
+            writeln!(
+                text,
+                "  {:<30} {:>3} in flight  {:>7.1} for {:>7.1} flows/s: {:.2}; the archive was {} messages behind, and caught up in {:.1} s",
+                cost.name,
+                cost.in_flight,
+                cost.on_per_second,
+                cost.off_per_second,
+                cost.ratio,
+                cost.behind,
+                cost.caught_up_s
             )?;
         }
         Ok(())

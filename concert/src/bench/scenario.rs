@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Overload,
     /// Logins under names that nobody has, and with wrong passwords: whether one can be told from the other by its time.
     Timing,
+    /// What it costs to keep, count and trace every flow.
+    Observability,
 }
 
 impl Kind {
@@ -50,6 +52,7 @@ impl Kind {
             Self::UnknownLogout => "logout of an unknown session",
             Self::Overload => "overload",
             Self::Timing => "timing",
+            Self::Observability => "observability",
         }
     }
 }
@@ -152,7 +155,7 @@ impl Scenarios {
 
     async fn steps(&self, stack: &BenchStack, kind: Kind, sessions: u64) -> anyhow::Result<Steps> {
         Ok(match kind {
-            Kind::Login | Kind::Overload | Kind::Timing => Arc::new(|number| {
+            Kind::Login | Kind::Overload | Kind::Timing | Kind::Observability => Arc::new(|number| {
                 Some(Step {
                     path: "/auth/login",
                     body: credentials(number, PASSWORD),

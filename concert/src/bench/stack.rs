@@ -29,9 +29,42 @@ const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the end may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What a stack is given beside what every one has.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    args: Vec<&'static str>,
+    env: Vec<(&'static str, String)>,
+}
+
+impl Extras {
+    /// Nobody looks at what happens.
+    pub(crate) fn without_archive() -> Self {
+        Self {
+            args: vec!["--no-archive"],
+            env: Vec::new(),
+        }
+    }
+
+    /// Every flow is kept, and its trace sent there; logs are for machines.
+    pub(crate) fn observed(collector: &str) -> Self {
+        Self {
+            args: Vec::new(),
+            env: vec![
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.to_owned()),
+                ("CONCERT_LOG_FORMAT", "json".to_owned()),
+            ],
+        }
+    }
+}
+
 impl BenchStack {
     /// Starts it.
     pub(crate) async fn start(args: &BenchArgs) -> anyhow::Result<Self> {
+        Self::start_with(args, &Extras::default()).await
+    }
+
+    /// Starts it with something more, or less.
+    pub(crate) async fn start_with(args: &BenchArgs, extras: &Extras) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let report = dir.path().join("started.json");
         let mut command = Command::new(std::env::current_exe()?);
@@ -71,6 +104,9 @@ impl BenchStack {
             .arg("--syncs")
             .arg(&args.rules.syncs);
         command.env_remove("NATS_URL").env_remove("MONGODB_URI");
+        command
+            .args(&extras.args)
+            .envs(extras.env.iter().map(|(name, value)| (name, value)));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

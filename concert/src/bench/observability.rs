@@ -1,0 +1,176 @@
+//! What it costs to keep, count and trace every flow: two stacks, one without an archive, one with everything on, loaded in turn.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use concert_runtime::streams;
+use concert_wire::subject::{ARCHIVES, LOG};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::scenario::{Kind, Scenarios};
+use super::stack::{BenchStack, Extras};
+use crate::cli::BenchArgs;
+
+/// How often each stack is loaded with each kind.
+const ROUNDS: usize = 3;
+/// How often figures are read, as Prometheus would, only more often.
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+/// How long the archive may take to catch up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What came of one kind.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Cost {
+    /// What was run.
+    pub(crate) name: &'static str,
+    /// Requests in flight.
+    pub(crate) in_flight: usize,
+    /// Flows per second without an archive, the median of the rounds.
+    pub(crate) off_per_second: f64,
+    /// Flows per second with archive, traces of every flow, metrics and JSON logs, the median of the rounds.
+    pub(crate) on_per_second: f64,
+    /// The median of the rounds' ratios.
+    pub(crate) ratio: f64,
+    /// Messages of the log that the archive had not read when the load ended, at most.
+    pub(crate) behind: u64,
+    /// How long it took to read them, at most, in seconds.
+    pub(crate) caught_up_s: f64,
+    /// Spans that came, of all rounds and kinds so far.
+    pub(crate) span_bytes: u64,
+}
+
+/// Loads both stacks in turn.
+pub(crate) async fn run(args: &BenchArgs, time: Duration) -> anyhow::Result<Vec<Cost>> {
+    let taken = Arc::new(AtomicU64::new(0));
+    let collector = collect(taken.clone()).await?;
+    let off = BenchStack::start_with(args, &Extras::without_archive()).await?;
+    let on = match BenchStack::start_with(args, &Extras::observed(&collector)).await {
+        Ok(on) => on,
+        Err(error) => {
+            off.stop().await;
+            return Err(error);
+        }
+    };
+    let scraping = tokio::spawn(scrape(on.address()));
+    let measured = measure(&off, &on, time, &taken).await;
+    scraping.abort();
+    off.stop().await;
+    on.stop().await;
+    measured
+}
+
+async fn measure(off: &BenchStack, on: &BenchStack, time: Duration, taken: &AtomicU64) -> anyhow::Result<Vec<Cost>> {
+    let mut costs = Vec::new();
+    let scenarios = [Scenarios::prepare(off).await?, Scenarios::prepare(on).await?];
+    for (kind, in_flight) in [(Kind::UnknownLogout, 64), (Kind::Login, 16)] {
+        let (mut rates, mut behind, mut caught_up) = ([Vec::new(), Vec::new()], 0, Duration::ZERO);
+        for round in 0..ROUNDS {
+            // Each goes first in turn.
+            for which in [round % 2, (round + 1) % 2] {
+                let (stack, scenarios, rates) = match (which, &scenarios, &mut rates) {
+                    (0, [scenarios, _], [rates, _]) => (off, scenarios, rates),
+                    (_, [_, scenarios], [_, rates]) => (on, scenarios, rates),
+                };
+                rates.push(scenarios.run(stack, kind, in_flight, time).await?.flows_per_second);
+                if which == 1 {
+                    let (waited, took) = catch_up(stack).await?;
+                    behind = behind.max(waited);
+                    caught_up = caught_up.max(took);
+                }
+            }
+        }
+        let [off_rates, on_rates] = rates;
+        let ratios = on_rates.iter().zip(&off_rates).map(|(on, off)| on / off).collect();
+        costs.push(Cost {
+            name: kind.name(),
+            in_flight,
+            off_per_second: median(off_rates),
+            on_per_second: median(on_rates),
+            ratio: median(ratios),
+            behind,
+            caught_up_s: caught_up.as_secs_f64(),
+            span_bytes: taken.load(Ordering::Relaxed),
+        });
+    }
+    Ok(costs)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// Waits until the archive has read everything: how much that was, and how long it took.
+async fn catch_up(stack: &BenchStack) -> anyhow::Result<(u64, Duration)> {
+    let began = Instant::now();
+    let mut behind = None;
+    while began.elapsed() < PATIENCE {
+        let lag = streams::lag(stack.bus(), LOG, ARCHIVES).await?;
+        let waiting = lag.pending + lag.ack_pending as u64;
+        let behind = *behind.get_or_insert(waiting);
+        if waiting == 0 {
+            return Ok((behind, began.elapsed()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("the archive does not catch up")
+}
+
+/// Reads the figures until it is stopped.
+async fn scrape(address: SocketAddr) {
+    let mut tick = tokio::time::interval(SCRAPE_EVERY);
+    loop {
+        tick.tick().await;
+        let read = async {
+            let mut connection = TcpStream::connect(address).await?;
+            connection
+                .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                .await?;
+            connection.read_to_end(&mut Vec::new()).await
+        };
+        if let Err(error) = read.await {
+            tracing::debug!(%error, "the figures are not read");
+        }
+    }
+}
+
+/// Takes what is exported, and answers well; where.
+async fn collect(taken: Arc<AtomicU64>) -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            let taken = taken.clone();
+            tokio::spawn(async move { serve(connection, &taken).await });
+        }
+    });
+    Ok(url)
+}
+
+async fn serve(mut connection: TcpStream, taken: &AtomicU64) -> anyhow::Result<()> {
+    let mut read = Vec::new();
+    loop {
+        let head = loop {
+            if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
+        };
+        let text = String::from_utf8_lossy(read.get(..head).unwrap_or_default()).to_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.context("no length")?.trim().parse()?;
+        while read.len() < head + length {
+            anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
+        }
+        read.drain(..head + length);
+        taken.fetch_add(u64::try_from(length)?, Ordering::Relaxed);
+        connection
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .await?;
+    }
+}
