@@ -318,6 +318,24 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_compose_mounts_is_there() -> anyhow::Result<()> {
+    let mut mounted = 0;
+    for file in ["compose.yaml", "compose.observability.yaml"] {
+        let text = std::fs::read_to_string(binaries::root().join(file))?;
+        for line in text.lines().filter_map(|line| line.trim().strip_prefix("- ./")) {
+            let path = line.split(':').next().unwrap_or_default();
+            anyhow::ensure!(
+                binaries::root().join(path).exists(),
+                "{file} mounts {path}, which is not there"
+            );
+            mounted += 1;
+        }
+    }
+    anyhow::ensure!(mounted >= 5, "{mounted}");
+    Ok(())
+}
+
 /// The name of a metric without its labels and what its kind adds.
 fn family(name: &str) -> String {
     let name = name.split('{').next().unwrap_or(name);
