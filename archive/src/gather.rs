@@ -46,9 +46,12 @@ impl Flows {
         let waiting = self.waiting.entry(flow).or_default();
         waiting.answered |= stored.subject.contains(&format!(".{REQUESTING}.{RESPOND}."));
         waiting.last = Some(Instant::now());
-        waiting.messages.push(stored);
         waiting.deliveries.push(delivery);
-        self.messages += 1;
+        // What is delivered again while it waits is acknowledged twice, and written once.
+        if waiting.messages.iter().all(|other| other.seq != stored.seq) {
+            waiting.messages.push(stored);
+            self.messages += 1;
+        }
     }
 
     /// The flows that are due; all of them when there is no room for more, or nothing more comes.

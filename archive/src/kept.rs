@@ -9,7 +9,7 @@ use concert_store::{Index, StoreError, index};
 use concert_wire::id::FlowId;
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{self, Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::{Collection, Database, IndexModel};
 use serde::Deserialize;
 
@@ -17,6 +17,10 @@ use crate::messages::{self, number};
 
 /// The error code of a document that is there already.
 const DUPLICATE_KEY: i32 = 11000;
+/// The error codes of a document that would be larger than the server takes.
+const TOO_LARGE: [i32; 2] = [17419, 10334];
+/// What the messages of one flow may take: a document has at most 16 MiB.
+const MOST_BYTES: usize = 12 * 1024 * 1024;
 
 /// A flow, or as much of it as is at hand.
 pub(crate) struct Gathered {
@@ -112,8 +116,7 @@ impl Archive {
     fn document(&self, gathered: &Gathered, row: &Row) -> Document {
         let mut document = self.row(row);
         document.insert("_id", gathered.flow.to_string());
-        let messages: Vec<Document> = gathered.messages.iter().map(messages::to_document).collect();
-        document.insert("messages", messages);
+        document.insert("messages", fitting(gathered));
         document
     }
 
@@ -158,14 +161,20 @@ impl Archive {
 
     /// Adds messages to a flow; those that it has already stay one.
     pub(crate) async fn add(&self, gathered: &Gathered) -> Result<(), Error> {
-        let messages: Vec<Document> = gathered.messages.iter().map(messages::to_document).collect();
+        let messages = fitting(gathered);
         let first_us = gathered.messages.iter().map(|message| message.time_us).min();
         let change = doc! {
             "$addToSet": { "messages": { "$each": messages } },
             "$setOnInsert": { "expires": self.expires(first_us.unwrap_or_default()) },
         };
         let id = doc! { "_id": gathered.flow.to_string() };
-        self.flows.update_one(id, change).upsert(true).await.map(drop)
+        match self.flows.update_one(id, change).upsert(true).await {
+            Err(error) if is_too_large(&error) => {
+                tracing::warn!(flow = %gathered.flow, "a flow is larger than one document; what comes later is not archived");
+                Ok(())
+            }
+            changed => changed.map(drop),
+        }
     }
 
     /// Everything that is kept of a flow.
@@ -242,7 +251,7 @@ impl Archive {
     }
 
     /// Which version of the rules came into force where, as far as it was kept.
-    pub(crate) async fn history(&self) -> Result<Vec<(u64, Arc<str>)>, Error> {
+    pub(crate) async fn history(&self) -> Result<BTreeMap<u64, Arc<str>>, Error> {
         let found: Vec<Document> = self.history.find(doc! {}).await?.try_collect().await?;
         let found = found.iter().filter_map(|since| {
             let seq = u64::try_from(since.get_i64("_id").ok()?).ok()?;
@@ -251,7 +260,7 @@ impl Archive {
         Ok(found.collect())
     }
 
-    pub(crate) async fn keep_history(&self, history: &BTreeMap<u64, Arc<str>>) -> Result<(), Error> {
+    pub(crate) async fn keep_history(&self, history: impl Iterator<Item = (&u64, &Arc<str>)>) -> Result<(), Error> {
         for (seq, version) in history {
             let change = doc! { "$set": { "version": &**version } };
             let id = doc! { "_id": number(*seq) };
@@ -308,6 +317,29 @@ impl Archive {
         });
         Ok(found.collect())
     }
+}
+
+/// A flow's messages as far as they fit one document.
+fn fitting(gathered: &Gathered) -> Vec<Document> {
+    let mut bytes = 0;
+    let fit = gathered.messages.iter().take_while(|message| {
+        bytes += message.body.len() + message.subject.len();
+        bytes <= MOST_BYTES
+    });
+    let fit: Vec<Document> = fit.map(messages::to_document).collect();
+    if fit.len() < gathered.messages.len() {
+        tracing::warn!(flow = %gathered.flow, "a flow is larger than one document; its end is not archived");
+    }
+    fit
+}
+
+fn is_too_large(error: &Error) -> bool {
+    let code = match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code,
+        ErrorKind::Command(error) => error.code,
+        _ => return false,
+    };
+    TOO_LARGE.contains(&code)
 }
 
 impl Filter {

@@ -9,6 +9,7 @@ use concert_rules::source::Texts;
 use concert_runtime::bus::Bus;
 use concert_runtime::log;
 use concert_runtime::route_table::Bucket;
+use concert_runtime::streams;
 use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
 use concert_wire::routes::{IN_FORCE_KEY, InForceSince, rules_key};
@@ -115,6 +116,8 @@ impl Rulebook {
 
     /// Reads the whole history: what the bucket, the log and the archive have of it.
     async fn learn(&self) -> Result<(), NoRules> {
+        // The log first: what has gone from it by now stands in the bucket.
+        let last = streams::log_state(&self.bus).await.map_err(unavailable)?.last_sequence;
         let (through, messages) = log::read_flow(&self.bus, FlowId::of_rules())
             .await
             .map_err(unavailable)?;
@@ -127,11 +130,13 @@ impl Rulebook {
             .iter()
             .filter_map(|message| Some((message.seq, version_of(&message.body)?)));
         let of_bucket = kept.into_iter().map(|since| (since.seq, since.version));
-        let found: BTreeMap<u64, Arc<str>> = archived.into_iter().chain(of_bucket).chain(of_log).collect();
-        self.archive.keep_history(&found).await.map_err(unavailable)?;
+        let of_archive = archived.iter().map(|(seq, version)| (*seq, version.clone()));
+        let found: BTreeMap<u64, Arc<str>> = of_archive.chain(of_bucket).chain(of_log).collect();
+        let news = found.iter().filter(|(seq, _)| !archived.contains_key(seq));
+        self.archive.keep_history(news).await.map_err(unavailable)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.history = found;
-        known.through = known.through.max(through);
+        known.through = known.through.max(through).max(last);
         Ok(())
     }
 
@@ -150,7 +155,13 @@ impl Rulebook {
                 serde_json::from_slice(&texts.ok_or(NoRules::Gone)?).map_err(unavailable)?
             }
         };
-        let program = texts.compile().map_err(unavailable)?;
+        let program = match texts.compile() {
+            Ok(program) => program,
+            Err(report) => {
+                tracing::error!(%version, %report, "rules that some router took are not understood here");
+                return Err(NoRules::Gone);
+            }
+        };
         let rules = Rules::new(Arc::new(program), self.limits);
         let book = Arc::new(Book { rules, texts });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -71,19 +71,16 @@ impl Writer {
         let mut failures = 0;
         let mut flows = flows;
         while !flows.is_empty() {
-            match self.try_to_write(&mut flows).await {
-                Ok(told) => self.tell(&told).await,
-                Err(error) => {
-                    failures += 1;
-                    tracing::warn!(%error, flows = flows.len(), "flows are not archived yet");
-                    tokio::time::sleep(backoff.delay(failures)).await;
-                }
+            if let Err(error) = self.try_to_write(&mut flows).await {
+                failures += 1;
+                tracing::warn!(%error, flows = flows.len(), "flows are not archived yet");
+                tokio::time::sleep(backoff.delay(failures)).await;
             }
         }
     }
 
-    /// Writes what is left of the flows, and takes out what is written.
-    async fn try_to_write(&self, flows: &mut Vec<Gathered>) -> Result<Vec<Summary>, NotWritten> {
+    /// Writes what is left of the flows, takes out what is written, and tells of it.
+    async fn try_to_write(&self, flows: &mut Vec<Gathered>) -> Result<(), NotWritten> {
         let mut told = Vec::new();
         let mut parts = Vec::new();
         let mut new = Vec::new();
@@ -125,10 +122,8 @@ impl Writer {
                 }
             }
         }
-        match failed {
-            Some(error) if told.is_empty() => Err(error),
-            _ => Ok(told),
-        }
+        self.tell(&told).await;
+        failed.map_or(Ok(()), Err)
     }
 
     /// Adds to a flow that is there already, or whose root is not at hand.
