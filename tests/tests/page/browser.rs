@@ -197,11 +197,16 @@ impl Browser {
         Ok(found[ELEMENT].as_str().with_context(|| format!("no {css}"))?.to_owned())
     }
 
-    /// Clicks on an element, once there is one.
+    /// Clicks on an element, once there is one. A page that tells a flow anew puts another in its place, which is then clicked on, as a person would.
     pub(crate) async fn click(&self, css: &str) -> anyhow::Result<()> {
-        let id = self.find(css).await?;
-        self.ask(&format!("element/{id}/click"), json!({})).await?;
-        Ok(())
+        let began = Instant::now();
+        loop {
+            let id = self.find(css).await?;
+            match self.ask(&format!("element/{id}/click"), json!({})).await {
+                Err(error) if error.to_string().contains("stale element") && began.elapsed() < PATIENCE => {}
+                clicked => return clicked.map(drop),
+            }
+        }
     }
 
     /// Puts a text in place of what a field holds.
