@@ -14,6 +14,7 @@ use concert_wire::{REQUESTING, RESPOND};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::courtesy::Courtesy;
 use crate::kept::Gathered;
 use crate::writer::Writer;
 use crate::{ArchiveArgs, messages};
@@ -80,6 +81,7 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
     let quiet = Duration::from_millis(args.archive_quiet_ms);
     let room = usize::try_from(args.archive_messages).unwrap_or(usize::MAX);
     let mut flows = Flows::default();
+    let mut courtesy = Courtesy::new(Duration::from_secs(args.archive_yield_seconds));
     let mut writing: Option<JoinHandle<()>> = None;
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -87,13 +89,18 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
         tokio::select! {
             () = shutdown.requested() => break,
             _ = tick.tick() => {
+                courtesy.turn();
                 if writing.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
                 let (due, deliveries) = flows.due(quiet, flows.messages >= room);
                 writing = (!due.is_empty()).then(|| write(&writer, due, deliveries));
             }
-            message = feed.next(), if flows.messages < room => take(&writer, &mut flows, message).await,
+            message = feed.next(), if flows.messages < room && courtesy.may_read() => {
+                if let Some(stored_us) = take(&writer, &mut flows, message).await {
+                    courtesy.read(stored_us);
+                }
+            }
         }
     }
     let finish = async {
@@ -117,18 +124,24 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
     }
 }
 
-async fn take(writer: &Writer, flows: &mut Flows, message: Message) {
+/// Takes a message; when it was stored.
+async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u64> {
     match messages::delivered(&message) {
         Some((flow, stored)) => {
+            let stored_us = stored.time_us;
             writer.received(flow, &stored);
             if flow == FlowId::of_rules() {
                 ack::sent(&message).await;
             } else {
                 flows.take(flow, stored, message);
             }
+            Some(stored_us)
         }
         // The router makes a dead letter of it.
-        None => ack::sent(&message).await,
+        None => {
+            ack::sent(&message).await;
+            None
+        }
     }
 }
 

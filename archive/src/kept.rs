@@ -7,6 +7,7 @@ use std::time::Duration;
 use concert_rules::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
 use concert_store::{Index, StoreError, index};
 use concert_wire::id::FlowId;
+use concert_wire::{REQUEST, REQUESTING, RESPOND};
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{self, Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
@@ -125,7 +126,8 @@ impl Archive {
             "began": number(summary.began_us),
             "expires": self.expires(summary.began_us),
             "outcome": word(summary.outcome),
-            "concepts": summary.concepts.iter().cloned().collect::<Vec<String>>(),
+            // Every request has Requesting's; an index of them would tell nothing.
+            "concepts": summary.concepts.iter().filter(|name| *name != REQUESTING).cloned().collect::<Vec<String>>(),
             "actions": actions,
             // As it is told; not searched.
             "row": serde_json::to_string(summary).unwrap_or_default(),
@@ -196,14 +198,23 @@ impl Archive {
     /// Flows in a list, newest first.
     pub(crate) async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Summary>, Error> {
         let mut wanted = doc! { "row": { "$exists": true } };
-        if let Some(path) = &filter.path {
-            wanted.insert("path", path);
-        }
         if let Some(concept) = &filter.concept {
-            wanted.insert("concepts", concept);
+            if concept == REQUESTING {
+                wanted.insert("path", doc! { "$exists": true });
+            } else {
+                wanted.insert("concepts", concept);
+            }
         }
         if let Some(action) = &filter.action {
-            wanted.insert("actions", action);
+            let of_requests = action.strip_prefix("Requesting.").unwrap_or(action);
+            if [REQUEST, RESPOND].contains(&of_requests) {
+                wanted.insert("path", doc! { "$exists": true });
+            } else {
+                wanted.insert("actions", action);
+            }
+        }
+        if let Some(path) = &filter.path {
+            wanted.insert("path", path);
         }
         match &filter.outcome {
             None => {}

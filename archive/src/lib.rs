@@ -3,6 +3,7 @@
 //! It reads the whole log behind the routers, keeps one document for each flow in MongoDB, and answers questions about flows as the micro service `Concert`.
 //! Nothing depends on it: without it every flow runs as before, and when it comes back it goes on where it was, as long as the log reaches.
 
+mod courtesy;
 mod firings;
 mod gather;
 mod kept;
@@ -55,6 +56,14 @@ pub struct ArchiveArgs {
     /// How long a flow that is not answered must be quiet before it is written as it is, in milliseconds.
     #[arg(long, env = "CONCERT_ARCHIVE_QUIET_MS", default_value_t = 2000, value_name = "MS")]
     pub archive_quiet_ms: u64,
+    /// For how long the archive gives way to others while its machine has no processor idle, in seconds: the age of what it has not read at most. 0 is never.
+    #[arg(
+        long,
+        env = "CONCERT_ARCHIVE_YIELD_SECONDS",
+        default_value_t = 600,
+        value_name = "SECONDS"
+    )]
+    pub archive_yield_seconds: u64,
     /// Questions that are answered at once; further ones wait.
     #[arg(long, env = "CONCERT_ARCHIVE_QUESTIONS", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub archive_questions: u16,

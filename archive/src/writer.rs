@@ -8,6 +8,7 @@ use concert_rules::provenance::{Outcome, Stored, Summary, outline};
 use concert_runtime::bus::Bus;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams;
+use concert_wire::REQUESTING;
 use concert_wire::id::FlowId;
 use concert_wire::subject::{ARCHIVES, CompletionSubject, FLOWS_NOTICE};
 use mongodb::error::Error;
@@ -200,11 +201,13 @@ impl Writer {
     }
 }
 
-/// `Concept.action`, and the action alone, of everything that happened.
+/// `Concept.action`, and the action alone, of everything that happened but the requests and their answers, which every list would have.
 fn actions_of(messages: &[Stored]) -> Vec<String> {
     let mut names = BTreeSet::new();
     for message in messages {
-        if let Ok(subject) = CompletionSubject::parse(&message.subject) {
+        if let Ok(subject) = CompletionSubject::parse(&message.subject)
+            && subject.concept.as_str() != REQUESTING
+        {
             names.insert(format!("{}.{}", subject.concept, subject.action));
             names.insert(subject.action.as_str().to_owned());
         }

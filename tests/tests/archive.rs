@@ -238,6 +238,8 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
     for (filter, count) in [
         (json!({ "concept": "Profile" }), 1),
         (json!({ "action": "delete" }), 25),
+        (json!({ "concept": "Requesting" }), 26),
+        (json!({ "action": "Requesting.respond", "path": "/auth/logout" }), 25),
         (json!({ "outcome": "failed" }), 25),
         (json!({ "outcome": ["succeeded", "open"] }), 2),
         (json!({ "outcome": "dead" }), 0),
