@@ -35,7 +35,8 @@ return { seen, faint };
 
 async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<()> {
     let found = browser.run(FAINT).await?;
-    assert!(found["seen"].as_u64() > Some(15), "{what}: {found}");
+    // A narrow list of three flows has 13 texts.
+    assert!(found["seen"].as_u64() > Some(10), "{what}: {found}");
     assert_eq!(found["faint"], Value::Array(Vec::new()), "{what}");
     let (wide, window) = ("document.documentElement.scrollWidth", "window.innerWidth");
     let fits = browser.run(&format!("return {wide} <= {window}")).await?;
