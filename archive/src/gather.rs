@@ -10,6 +10,7 @@ use concert_runtime::feed::Feed;
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_wire::id::FlowId;
+use concert_wire::subject::CompletionSubject;
 use concert_wire::{REQUESTING, RESPOND};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -43,9 +44,9 @@ struct Flows {
 }
 
 impl Flows {
-    fn take(&mut self, flow: FlowId, stored: Stored, delivery: Message) {
-        let waiting = self.waiting.entry(flow).or_default();
-        waiting.answered |= stored.subject.contains(&format!(".{REQUESTING}.{RESPOND}."));
+    fn take(&mut self, subject: &CompletionSubject, stored: Stored, delivery: Message) {
+        let waiting = self.waiting.entry(subject.flow).or_default();
+        waiting.answered |= subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
         waiting.last = Some(Instant::now());
         waiting.deliveries.push(delivery);
         // What is delivered again while it waits is acknowledged twice, and written once.
@@ -127,13 +128,13 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
 /// Takes a message; when it was stored.
 async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u64> {
     match messages::delivered(&message) {
-        Some((flow, stored)) => {
+        Some((subject, stored)) => {
             let stored_us = stored.time_us;
-            writer.received(flow, &stored);
-            if flow == FlowId::of_rules() {
+            writer.received(subject.flow, &stored);
+            if subject.flow == FlowId::of_rules() {
                 ack::sent(&message).await;
             } else {
-                flows.take(flow, stored, message);
+                flows.take(&subject, stored, message);
             }
             Some(stored_us)
         }

@@ -12,8 +12,14 @@ fn traceparent(headers: Option<&HeaderMap>) -> Option<String> {
     Some(headers?.get(header::TRACEPARENT)?.to_string())
 }
 
-/// The flow and the message that was delivered; `None` for what is no completion.
-pub(crate) fn delivered(message: &Message) -> Option<(FlowId, Stored)> {
+/// The message that begins a flow, if it is among these.
+pub(crate) fn root(flow: FlowId, messages: &[Stored]) -> Option<&Stored> {
+    let id = flow.root().to_string();
+    messages.iter().find(|message| message.subject.ends_with(&id))
+}
+
+/// The message that was delivered, with what its subject says; `None` for what is no completion.
+pub(crate) fn delivered(message: &Message) -> Option<(CompletionSubject, Stored)> {
     let subject = CompletionSubject::parse(&message.subject).ok()?;
     let info = message.info().ok()?;
     let time_us = u64::try_from(info.published.unix_timestamp_nanos() / 1000).ok()?;
@@ -24,7 +30,7 @@ pub(crate) fn delivered(message: &Message) -> Option<(FlowId, Stored)> {
         body: message.payload.to_vec(),
         traceparent: traceparent(message.headers.as_ref()),
     };
-    Some((subject.flow, stored))
+    Some((subject, stored))
 }
 
 /// A message that was read from the log.

@@ -199,7 +199,8 @@ impl Metrics {
                 () = shutdown.requested() => return,
                 _ = tick.tick() => {}
             }
-            for (stream, consumer, lag) in wrong::lags(&bus, &rulebook).await {
+            let book = rulebook.latest().await.ok();
+            for (stream, consumer, lag) in wrong::lags(&bus, book.as_deref()).await {
                 let of = OfConsumer {
                     stream,
                     consumer: consumer.to_owned(),
@@ -209,7 +210,7 @@ impl Metrics {
                 self.ack_pending.get_or_create(&of).set(number(lag.ack_pending as u64));
                 self.redelivered.get_or_create(&of).set(number(lag.redelivered as u64));
             }
-            if let Ok(book) = rulebook.latest().await {
+            if let Some(book) = book {
                 // So that the first letter is an increase.
                 for spec in &book.rules.program().concepts {
                     let concept = spec.name.to_string();

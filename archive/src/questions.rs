@@ -172,15 +172,9 @@ impl Questions {
     async fn known(&self, flow: FlowId) -> Result<Option<Known>, Refused> {
         let (_, hot) = log::read_flow(&self.bus, flow).await.map_err(unavailable)?;
         let mut all: Vec<Stored> = hot.iter().map(messages::read).collect();
-        let root = flow.root().to_string();
-        let has_root = |all: &[Stored]| {
-            let found = all.iter().find(|message| message.subject.ends_with(&root));
-            found.map(|message| message.seq)
-        };
-        let source = if has_root(&all).is_some() {
-            Source::Log
-        } else {
-            Source::Archive
+        let source = match messages::root(flow, &all) {
+            Some(_) => Source::Log,
+            None => Source::Archive,
         };
         if source == Source::Archive {
             for message in self.archive.flow(flow).await.map_err(unavailable)? {
@@ -189,8 +183,10 @@ impl Questions {
                 }
             }
         }
-        let Some(root) = has_root(&all) else { return Ok(None) };
-        let book = self.rulebook.at(root).await?;
+        let Some(root) = messages::root(flow, &all) else {
+            return Ok(None);
+        };
+        let book = self.rulebook.at(root.seq).await?;
         all.sort_by_key(|message| message.seq);
         Ok(Some(Known {
             messages: all,

@@ -9,8 +9,6 @@ use concert_rules::source::Texts;
 use concert_runtime::bus::Bus;
 use concert_runtime::log;
 use concert_runtime::route_table::Bucket;
-use concert_runtime::streams;
-use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
 use concert_wire::routes::{IN_FORCE_KEY, InForceSince, rules_key};
 
@@ -108,7 +106,7 @@ impl Rulebook {
         }
         known.through = stored.seq;
         if flow == FlowId::of_rules()
-            && let Some(version) = version_of(&stored.body)
+            && let Some(version) = log::version_in_force(&stored.body)
         {
             known.history.insert(stored.seq, version);
         }
@@ -117,26 +115,20 @@ impl Rulebook {
     /// Reads the whole history: what the bucket, the log and the archive have of it.
     async fn learn(&self) -> Result<(), NoRules> {
         // The log first: what has gone from it by now stands in the bucket.
-        let last = streams::log_state(&self.bus).await.map_err(unavailable)?.last_sequence;
-        let (through, messages) = log::read_flow(&self.bus, FlowId::of_rules())
-            .await
-            .map_err(unavailable)?;
+        let (through, of_log) = log::read_in_force(&self.bus).await.map_err(unavailable)?;
         let kept: Vec<InForceSince> = match self.bucket.get(IN_FORCE_KEY).await.map_err(unavailable)? {
             Some(text) => serde_json::from_slice(&text).map_err(unavailable)?,
             None => Vec::new(),
         };
         let archived = self.archive.history().await.map_err(unavailable)?;
-        let of_log = messages
-            .iter()
-            .filter_map(|message| Some((message.seq, version_of(&message.body)?)));
-        let of_bucket = kept.into_iter().map(|since| (since.seq, since.version));
+        let told = kept.into_iter().chain(of_log).map(|since| (since.seq, since.version));
         let of_archive = archived.iter().map(|(seq, version)| (*seq, version.clone()));
-        let found: BTreeMap<u64, Arc<str>> = of_archive.chain(of_bucket).chain(of_log).collect();
+        let found: BTreeMap<u64, Arc<str>> = of_archive.chain(told).collect();
         let news = found.iter().filter(|(seq, _)| !archived.contains_key(seq));
         self.archive.keep_history(news).await.map_err(unavailable)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.history = found;
-        known.through = known.through.max(through).max(last);
+        known.through = known.through.max(through);
         Ok(())
     }
 
@@ -175,9 +167,4 @@ impl Rulebook {
         let found = known.books.iter().find(|(known, _)| &**known == version);
         found.map(|(_, book)| book.clone())
     }
-}
-
-fn version_of(body: &[u8]) -> Option<Arc<str>> {
-    let body = Completion::decode(body).ok()?;
-    body.input.get("rules")?.as_str().map(Arc::from)
 }

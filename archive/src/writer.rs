@@ -15,6 +15,7 @@ use mongodb::error::Error;
 use serde_json::json;
 
 use crate::kept::{Archive, Gathered, Row};
+use crate::messages;
 use crate::observers::Observers;
 use crate::rulebook::{NoRules, Rulebook};
 
@@ -57,8 +58,7 @@ impl Writer {
 
     /// Lets another archive take over at once.
     pub(crate) async fn hand_over(&self) {
-        let unpinned = async { streams::unpin(&streams::existing_log(&self.bus).await?, ARCHIVES).await };
-        if let Err(error) = unpinned.await {
+        if let Err(error) = streams::unpin(&self.bus, ARCHIVES).await {
             tracing::debug!(%error, "a standby archive takes over only after a while");
         }
     }
@@ -153,9 +153,9 @@ impl Writer {
 
     /// `None` without the root.
     async fn row(&self, flow: FlowId, messages: &[Stored]) -> Result<Option<Row>, NotWritten> {
-        let id = flow.root().to_string();
-        let root = messages.iter().find(|message| message.subject.ends_with(&id));
-        let Some(root) = root else { return Ok(None) };
+        let Some(root) = messages::root(flow, messages) else {
+            return Ok(None);
+        };
         let book = match self.rulebook.at(root.seq).await {
             Ok(book) => book,
             // It is kept without a row, and told when the rules are found.

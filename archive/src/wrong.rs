@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::kept::Archive;
 use crate::questions::{Refused, unavailable};
-use crate::rulebook::Rulebook;
+use crate::rulebook::{Book, Rulebook};
 
 /// Dead letters that are shown.
 const SHOWN: usize = 50;
@@ -56,9 +56,9 @@ async fn letters(bus: &Bus) -> Result<(Vec<Value>, u64), Refused> {
 }
 
 /// What waits, at each consumer that can be seen.
-pub(crate) async fn lags(bus: &Bus, rulebook: &Rulebook) -> Vec<(String, &'static str, Lag)> {
+pub(crate) async fn lags(bus: &Bus, book: Option<&Book>) -> Vec<(String, &'static str, Lag)> {
     let mut consumers = vec![(LOG.to_owned(), ROUTERS), (LOG.to_owned(), ARCHIVES)];
-    if let Ok(book) = rulebook.latest().await {
+    if let Some(book) = book {
         let names = book.rules.program().concepts.iter();
         let names = names.filter_map(|spec| spec.name.parse().ok());
         consumers.extend(names.map(|name| (actions_stream(&name), WORKERS)));
@@ -74,7 +74,8 @@ pub(crate) async fn lags(bus: &Bus, rulebook: &Rulebook) -> Vec<(String, &'stati
 }
 
 async fn lag(bus: &Bus, rulebook: &Rulebook) -> Vec<Value> {
-    let lags = lags(bus, rulebook).await.into_iter();
+    let book = rulebook.latest().await.ok();
+    let lags = lags(bus, book.as_deref()).await.into_iter();
     let rows = lags.map(|(stream, consumer, lag)| {
         json!({
             "stream": stream,

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use concert_wire::envelope::{ERROR, Object, encode};
+use concert_wire::envelope::{Object, answer_status, encode};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{Sealer, looks_sealed};
 use serde_json::Value;
@@ -22,7 +22,8 @@ pub(crate) fn response(
     cookie: Option<(&Cookies, Use)>,
 ) -> Response<Body> {
     answer.shift_remove("request");
-    let status = status(answer.shift_remove("status").as_ref(), answer.contains_key(ERROR));
+    let status = StatusCode::from_u16(answer_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer.shift_remove("status");
     let moved = cookie.and_then(|(cookies, using)| cookies.move_out(using, sealer, flow, &mut answer));
     let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.end(using, status)));
     open(sealer, flow, &mut answer);
@@ -70,46 +71,6 @@ fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) {
             && let Ok(secret) = sealer.open(flow, text)
         {
             *value = Value::String(secret.expose().to_owned());
-        }
-    }
-}
-
-/// What the rule said; without a word an error is 400. What is no status of a final response is a mistake of the rule.
-fn status(said: Option<&Value>, is_error: bool) -> StatusCode {
-    match said {
-        None | Some(Value::Null) if is_error => StatusCode::BAD_REQUEST,
-        None | Some(Value::Null) => StatusCode::OK,
-        Some(said) => {
-            let number = said
-                .as_f64()
-                .filter(|number| number.fract() == 0.0 && (200.0..=599.0).contains(number));
-            // In range and whole, so the text is the number's.
-            number
-                .and_then(|number| StatusCode::from_bytes(format!("{number:.0}").as_bytes()).ok())
-                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_status_is_the_rule_s_and_an_error_without_one_is_400() {
-        for (said, is_error, expected) in [
-            (None, false, 200),
-            (None, true, 400),
-            (Some(json!(null)), true, 400),
-            (Some(json!(401)), true, 401),
-            (Some(json!(201.0)), false, 201),
-            (Some(json!(99)), false, 500),
-            (Some(json!(200.5)), false, 500),
-            (Some(json!("200")), false, 500),
-        ] {
-            assert_eq!(status(said.as_ref(), is_error).as_u16(), expected, "{said:?}");
         }
     }
 }

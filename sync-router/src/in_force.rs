@@ -77,17 +77,12 @@ impl InForce {
     /// Which version came into force where, and the sequence up to which this is known.
     async fn history(&self) -> Result<(u64, Vec<Since>), InForceError> {
         // The log first: what has gone from it by now was acknowledged, and so it stands in the bucket.
-        let last = streams::log_state(&self.bus).await.map_err(bus_error)?.last_sequence;
-        let (through, messages) = log::read_flow(&self.bus, FlowId::of_rules()).await.map_err(bus_error)?;
+        let (through, of_log) = log::read_in_force(&self.bus).await.map_err(bus_error)?;
         let (_, mut history) = self.kept().await?;
-        for message in messages {
-            let body = Completion::decode(&message.body).ok();
-            let version = body.as_ref().and_then(|body| body.input.get("rules")?.as_str());
-            if let Some(version) = version {
-                add(&mut history, message.seq, version.into());
-            }
+        for Since { seq, version } in of_log {
+            add(&mut history, seq, version);
         }
-        Ok((through.max(last), history))
+        Ok((through, history))
     }
 
     /// The history in the bucket, with the revision it has there.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use concert_rules::source::Texts;
 use concert_runtime::process::Shutdown;
 
 use crate::in_force::InForce;
 use crate::rules::{self, RulesArgs};
-use concert_rules::source::Texts;
 
 /// Looks at the files until shutdown. What differs from `seen`, and stays the same from one look to the next (an editor may be writing), is put in force.
 pub(crate) async fn watch(args: RulesArgs, every: Duration, seen: Texts, in_force: InForce, shutdown: Shutdown) {

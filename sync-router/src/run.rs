@@ -309,8 +309,7 @@ impl Router {
 }
 
 async fn unpin(bus: &Bus) {
-    let unpinned = async { streams::unpin(&streams::existing_log(bus).await?, ROUTERS).await };
-    if let Err(error) = unpinned.await {
+    if let Err(error) = streams::unpin(bus, ROUTERS).await {
         tracing::debug!(%error, "a standby router takes over only after a while");
     }
 }

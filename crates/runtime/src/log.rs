@@ -1,15 +1,20 @@
 //! Publishing once, and reading the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
+use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
+use concert_wire::routes::InForceSince;
 use concert_wire::subject;
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use crate::bus::Bus;
+use crate::streams;
 
 /// The header that makes the server refuse a second message on a subject: every subject of Concert is used once.
 const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -17,6 +22,11 @@ const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequenc
 const READ_BATCH: usize = 1024;
 /// How long a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For how long a stream that was there may be away: it is nobody's for a moment while the server reads its configuration again.
+const STREAM_PATIENCE: Duration = Duration::from_secs(1);
+/// After which time a publish is tried again.
+const STREAM_RETRY: Duration = Duration::from_millis(50);
 
 /// What became of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +43,8 @@ pub enum PublishError {
     /// The stream is at its bound, or the server is short of something; the message was not stored.
     #[error("the stream refuses: {0}")]
     Refused(String),
-    /// No stream takes this subject.
-    #[error("no stream takes `{0}`: its worker has never run")]
+    /// No stream takes this subject; the message was not stored.
+    #[error("no stream takes `{0}`: either its worker has never run, or the server is reading its configuration again")]
     NoStream(String),
     /// The message is larger than the server takes.
     #[error("the message is larger than the server takes")]
@@ -65,6 +75,39 @@ pub async fn publish_once(
         headers.insert(EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     }
     publish(bus, subject, headers, body).await
+}
+
+/// Publishes on a subject that must be free and that nobody else publishes on, again and again until the server has said that it stored the message: at once when the connection was made
+/// anew, since what was sent on the one before may be lost with it, and after a while when the server said nothing. A message that was stored the first time is told as
+/// [`Published::AlreadyThere`].
+///
+/// # Errors
+/// See [`PublishError`]. [`PublishError::NoStream`] is told only of a stream that is away for longer than a moment.
+pub async fn publish_until(
+    bus: &Bus,
+    subject: String,
+    headers: HeaderMap,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Published, PublishError> {
+    let mut connections = bus.connections();
+    let away_after = Instant::now() + STREAM_PATIENCE;
+    let again = async {
+        loop {
+            let published = tokio::select! {
+                published = publish_once(bus, subject.clone(), headers.clone(), body.clone()) => published,
+                Ok(()) = connections.changed() => continue,
+            };
+            match &published {
+                Err(PublishError::NoStream(_)) if Instant::now() < away_after => {}
+                Err(PublishError::NotConfirmed(_)) => {}
+                _ => return published,
+            }
+            tokio::time::sleep(STREAM_RETRY).await;
+        }
+    };
+    let late = |_| PublishError::NotConfirmed("the deadline has passed".to_owned());
+    tokio::time::timeout_at(deadline, again).await.map_err(late)?
 }
 
 /// Publishes and waits until the server has stored it.
@@ -183,6 +226,26 @@ async fn read_flow_to_its_end(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Store
         }
     }
     Err(ReadError("the connection ended".to_owned()))
+}
+
+/// Which rules came into force where, as the log says, and the sequence up to which that is all of it. What had gone from the log by then stands in the bucket, which is to be read afterwards.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn read_in_force(bus: &Bus) -> Result<(u64, Vec<InForceSince>), ReadError> {
+    let last = streams::log_state(bus).await.map_err(unreadable)?.last_sequence;
+    let (through, messages) = read_flow(bus, FlowId::of_rules()).await?;
+    let since = messages.iter().filter_map(|message| {
+        let seq = message.seq;
+        version_in_force(&message.body).map(|version| InForceSince { seq, version })
+    });
+    Ok((through.max(last), since.collect()))
+}
+
+/// The version that a message puts in force.
+pub fn version_in_force(body: &[u8]) -> Option<Arc<str>> {
+    let body = Completion::decode(body).ok()?;
+    body.input.get("rules")?.as_str().map(Arc::from)
 }
 
 fn stored(message: async_nats::Message) -> Result<Stored, ReadError> {

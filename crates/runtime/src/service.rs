@@ -1,13 +1,18 @@
-//! Asking a concept over its micro service: a query, or an action that is carried out durably.
+//! Micro services: offering one, and asking a concept over its own, a query or an action that is carried out durably.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::service::{self as nats_service, ServiceExt as _};
 use async_nats::{HeaderMap, Request};
 use concert_wire::envelope::{Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::{header, subject, value};
+use futures_util::StreamExt as _;
+use tokio::sync::Semaphore;
 
 use crate::bus::Bus;
+use crate::process::Shutdown;
 
 /// What a concept answers.
 #[derive(Debug)]
@@ -73,4 +78,62 @@ pub async fn ask(
         flow: header(header::FLOW).and_then(|flow| flow.parse().ok()),
         body: value::object(&answer.payload).map_err(|error| NoAnswer::Unreadable(error.to_string()))?,
     })
+}
+
+/// Something that a micro service is asked.
+pub struct Endpoint {
+    /// Its name: `concept.<service>.<name>` is where it is asked.
+    pub name: String,
+    /// Room for requests that are answered at once; further ones wait. Endpoints may share it.
+    pub room: Arc<Semaphore>,
+}
+
+/// Offers a micro service until shutdown; every request is answered on a task of its own, which shutdown waits for.
+///
+/// # Errors
+/// The endpoints cannot be listened for.
+pub async fn offer<F, A>(
+    bus: &Bus,
+    (name, description, version): (&str, &str, &str),
+    endpoints: impl IntoIterator<Item = Endpoint>,
+    shutdown: &Shutdown,
+    answer: F,
+) -> Result<(), async_nats::Error>
+where
+    F: Fn(Arc<str>, nats_service::Request) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = ()> + Send,
+{
+    let builder = bus.client.service_builder().description(description);
+    let service = builder.start(name, version).await?;
+    for Endpoint { name: of, room } in endpoints {
+        let subject = subject::service(name, &of);
+        let mut requests = service.endpoint_builder().name(&of).add(subject).await?;
+        let (of, answer, shutdown): (Arc<str>, _, _) = (of.into(), answer.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            loop {
+                let request = tokio::select! {
+                    () = shutdown.requested() => return,
+                    request = requests.next() => request,
+                };
+                let Some(request) = request else { return };
+                let Ok(permit) = room.clone().acquire_owned().await else {
+                    return;
+                };
+                let (of, answer) = (of.clone(), answer.clone());
+                shutdown.tasks().spawn(async move {
+                    answer(of, request).await;
+                    drop(permit);
+                });
+            }
+        });
+    }
+    // The service lives as long as one of its handles does.
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        stop.requested().await;
+        if let Err(error) = service.stop().await {
+            tracing::debug!(%error, "the endpoints could not be taken back");
+        }
+    });
+    Ok(())
 }

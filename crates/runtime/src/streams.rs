@@ -388,12 +388,13 @@ async fn bucket_of(bus: &Bus, config: kv::Config) -> Result<kv::Store, SetupErro
         .map_err(failed(format!("the KV bucket {bucket}")))
 }
 
-/// Lets a standby process take over a consumer of a stream at once, instead of after [`PIN_TIMEOUT`].
+/// Lets a standby process take over a consumer of the log at once, instead of after [`PIN_TIMEOUT`].
 ///
 /// # Errors
 /// The server refuses.
-pub async fn unpin(stream: &Stream, name: &str) -> Result<(), SetupError> {
-    stream
+pub async fn unpin(bus: &Bus, name: &str) -> Result<(), SetupError> {
+    existing_log(bus)
+        .await?
         .unpin_consumer(name, name)
         .await
         .map_err(failed(format!("the consumer {name}")))

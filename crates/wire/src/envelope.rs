@@ -53,6 +53,23 @@ impl Completion {
     }
 }
 
+/// The HTTP status that a respond asks for: what its rule said; without a word an error is 400. What is no status of a final response is a mistake of the rule, and 500.
+pub fn answer_status(respond: &Object) -> u16 {
+    match respond.get("status") {
+        None | Some(Value::Null) if respond.contains_key(ERROR) => 400,
+        None | Some(Value::Null) => 200,
+        Some(said) => {
+            let number = said
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && (200.0..=599.0).contains(number));
+            // In range and whole, so the text is the number's.
+            number
+                .and_then(|number| format!("{number:.0}").parse().ok())
+                .unwrap_or(500)
+        }
+    }
+}
+
 /// The output key that makes a completion a failure.
 pub const ERROR: &str = "error";
 /// The output key beside `error` that tells a fault from a refusal; its value is a [`Fault`].
@@ -122,6 +139,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_status_is_the_rule_s_and_an_error_without_one_is_400() {
+        for (said, is_error, expected) in [
+            (None, false, 200),
+            (None, true, 400),
+            (Some(json!(null)), true, 400),
+            (Some(json!(401)), true, 401),
+            (Some(json!(201.0)), false, 201),
+            (Some(json!(99)), false, 500),
+            (Some(json!(200.5)), false, 500),
+            (Some(json!("200")), false, 500),
+        ] {
+            let error = is_error.then(|| (ERROR.to_owned(), json!("no")));
+            let status = said.clone().map(|said| ("status".to_owned(), said));
+            let respond = Object::from_iter(error.into_iter().chain(status));
+            assert_eq!(answer_status(&respond), expected, "{said:?}");
+        }
+    }
 
     #[test]
     fn a_completion_is_an_input_and_an_output_and_nothing_else() {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use concert_rules::spec;
-use concert_runtime::nats::service::{Request, ServiceExt as _, error::Error as ServiceError};
+use concert_runtime::nats::service::{Request, error::Error as ServiceError};
 use concert_runtime::nats::{HeaderMap, one_line};
 use concert_runtime::process::Shutdown;
+use concert_runtime::service::{self, Endpoint};
 use concert_runtime::{clock, log};
 use concert_wire::envelope::{ERROR, Object, encode};
 use concert_wire::id::FlowId;
@@ -53,68 +54,39 @@ fn unavailable(why: impl std::fmt::Display) -> NoAnswer {
 /// Registers the endpoints.
 pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<(), StartError> {
     let concept = worker.concept.name.to_string();
-    let failed = |source| StartError::Service {
-        concept: concept.clone(),
-        source,
-    };
-    let builder = worker
-        .bus
-        .client
-        .service_builder()
-        .description(first_line(&worker.concept.spec.purpose));
-    let service = builder
-        .start(&concept, env!("CARGO_PKG_VERSION"))
-        .await
-        .map_err(failed)?;
     // Whoever waits for an action's outcome takes no room from the queries, which rules wait for.
     let [room_of_actions, room_of_queries] =
         std::array::from_fn(|_| Arc::new(Semaphore::new(worker.limits.worker_concurrency)));
-    let spec = &worker.concept.spec;
+    let spec = worker.concept.spec.clone();
     let names = spec
         .actions
         .iter()
         .map(|spec| &spec.name)
         .chain(spec.queries.iter().map(|spec| &spec.name));
-    for name in names {
-        let mut endpoint = service
-            .endpoint_builder()
-            .name(&**name)
-            .add(subject::service(&concept, name))
-            .await
-            .map_err(failed)?;
-        let room = if is_query(name) {
-            room_of_queries.clone()
-        } else {
-            room_of_actions.clone()
-        };
-        let (worker, name, shutdown) = (worker.clone(), name.clone(), shutdown.clone());
-        tokio::spawn(async move {
-            loop {
-                let request = tokio::select! {
-                    () = shutdown.requested() => return,
-                    request = endpoint.next() => request,
-                };
-                let Some(request) = request else { return };
-                let Ok(permit) = room.clone().acquire_owned().await else {
-                    return;
-                };
-                let (worker, name) = (worker.clone(), name.clone());
-                shutdown.tasks().spawn(async move {
-                    answer(&worker, &name, &request).await;
-                    drop(permit);
-                });
+    let endpoints: Vec<Endpoint> = names
+        .map(|name| {
+            let room = if is_query(name) {
+                &room_of_queries
+            } else {
+                &room_of_actions
+            };
+            Endpoint {
+                name: name.to_string(),
+                room: room.clone(),
             }
-        });
-    }
-    // The service lives as long as one of its handles does.
-    let stop = shutdown.clone();
-    tokio::spawn(async move {
-        stop.requested().await;
-        if let Err(error) = service.stop().await {
-            tracing::debug!(%error, "the endpoints could not be taken back");
-        }
-    });
-    Ok(())
+        })
+        .collect();
+    let bus = worker.bus.clone();
+    let about = (&*concept, first_line(&spec.purpose), env!("CARGO_PKG_VERSION"));
+    let answer = move |name: Arc<str>, request: Request| {
+        let worker = worker.clone();
+        async move { answer(&worker, &name, &request).await }
+    };
+    let offered = service::offer(&bus, about, endpoints, shutdown, answer).await;
+    offered.map_err(|source| StartError::Service {
+        concept: concept.clone(),
+        source,
+    })
 }
 
 async fn answer(worker: &Worker, name: &str, request: &Request) {

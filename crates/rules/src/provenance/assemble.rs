@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use concert_wire::envelope::{Completion, ERROR, FAULT};
+use concert_wire::envelope::{Completion, ERROR, FAULT, answer_status};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 use serde_json::Value;
@@ -79,7 +79,7 @@ fn assemble(
     }
     let path = text(&root.body, "path").filter(|_| is_request(&root));
     let answer = answer(&logged, &root);
-    let status = answer.and_then(|answer| status(&answer.body));
+    let status = answer.map(|answer| answer_status(&answer.body.input));
     let answered_by = answer
         .and_then(|answer| calls.get(&answer.id))
         .map(|call| call.sync.to_string());
@@ -195,16 +195,12 @@ fn is_request(logged: &Logged) -> bool {
     &*logged.concept == REQUESTING && &*logged.action == REQUEST
 }
 
-const fn word(failed: bool, fault: bool) -> &'static str {
-    match (failed, fault) {
+fn ended(body: &Completion) -> &'static str {
+    match (body.is_failure(), body.output.contains_key(FAULT)) {
         (false, _) => "success",
         (true, false) => "refusal",
         (true, true) => "fault",
     }
-}
-
-fn ended(body: &Completion) -> &'static str {
-    word(body.is_failure(), body.output.contains_key(FAULT))
 }
 
 fn text(body: &Completion, key: &str) -> Option<String> {
@@ -218,20 +214,6 @@ fn answer<'a>(logged: &'a [Logged], root: &Logged) -> Option<&'a Logged> {
         responds && is_request(root) && !one.body.is_failure()
     });
     responds.min_by_key(|one| one.seq)
-}
-
-/// The status of the HTTP response, as the edge makes it of a respond.
-fn status(respond: &Completion) -> Option<u16> {
-    match respond.input.get("status") {
-        None | Some(Value::Null) => Some(if respond.input.contains_key(ERROR) { 400 } else { 200 }),
-        Some(said) => {
-            let number = said
-                .as_f64()
-                .filter(|number| number.fract() == 0.0 && (200.0..=599.0).contains(number));
-            let number = number.map_or(500, |number| format!("{number:.0}").parse().unwrap_or(500));
-            Some(number)
-        }
-    }
 }
 
 fn outcome(actions: &[Action], is_request: bool, status: Option<u16>) -> Outcome {

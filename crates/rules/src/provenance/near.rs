@@ -23,7 +23,9 @@ pub struct UnknownSync {
 
 /// The rules that matched in part. One that only another path keeps from the flow is not near.
 pub(super) fn near_misses(program: &Program, folded: &Folded, trace: &Trace, logged: &[Logged]) -> Vec<NearMiss> {
-    let matched: BTreeSet<&str> = trace.matched.iter().map(|name| &**name).collect();
+    let fired = trace.firings.iter().map(|firing| &*firing.sync);
+    let asked = trace.questions.iter().map(|question| &*question.sync);
+    let matched: BTreeSet<&str> = fired.chain(asked).collect();
     let happened = |pattern: &Pattern| {
         let is_of = |logged: &Logged| logged.concept == pattern.concept && logged.action == pattern.action;
         logged.iter().any(is_of)

@@ -82,8 +82,6 @@ pub struct Trace {
     pub questions: Vec<TracedQuestion>,
     /// Since when, with which status and why nothing more fires.
     pub halted: Option<(u64, u16, Arc<str>)>,
-    /// The rules that had a match, whether or not it led to a call.
-    pub matched: Vec<Arc<str>>,
 }
 
 /// Rules as the engine runs them.
@@ -189,7 +187,6 @@ impl Folded {
                         calls: calls.take(most.max(1)).filter(is_due).collect(),
                     }
                 });
-            trace.matched.push(sync.name.clone());
             trace.firings.push(TracedFiring {
                 id: firing.id,
                 sync: sync.name.clone(),
@@ -285,7 +282,6 @@ impl Folded {
                 let Some(sync) = flow.rules.syncs.get(undecided.sync) else {
                     continue;
                 };
-                trace.matched.push(sync.name.clone());
                 let id = flow.firing_id(sync, &undecided.causes);
                 if trace.firings.iter().all(|firing| firing.id != id) {
                     trace.questions.push(TracedQuestion {
