@@ -208,6 +208,7 @@ impl Api {
             body,
             traceparent,
             client,
+            deadline,
             ..
         } = request;
         let mut headers = nats::HeaderMap::new();
@@ -226,7 +227,7 @@ impl Api {
             headers.insert(wire_header::CLIENT, client.as_str());
         }
         let subject = subject::completion(flow, REQUESTING, REQUEST, flow.root());
-        match log::publish_once(&self.bus, subject, headers, body).await {
+        match log::publish_until(&self.bus, subject, headers, body, deadline).await {
             Ok(published) => Ok(published),
             Err(PublishError::NotConfirmed(why)) => {
                 tracing::warn!(%flow, why, "a request is not confirmed");

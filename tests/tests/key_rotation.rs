@@ -14,18 +14,21 @@ const CLIENTS: usize = 3;
 /// People who log in and out until they are told to end.
 struct Load {
     end: Arc<AtomicBool>,
-    rounds: Arc<AtomicUsize>,
+    /// How often each has come through.
+    rounds: Vec<Arc<AtomicUsize>>,
     clients: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Load {
     async fn begin(system: &System) -> anyhow::Result<Self> {
-        let (end, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut clients = Vec::new();
+        let end = Arc::new(AtomicBool::new(false));
+        let (mut clients, mut all_rounds) = (Vec::new(), Vec::new());
         for number in 0..CLIENTS {
             let username = format!("ada{number}");
             system.account(&username, PASSWORD).await?;
-            let (edge, end, rounds) = (system.address(), end.clone(), rounds.clone());
+            let rounds = Arc::new(AtomicUsize::new(0));
+            all_rounds.push(rounds.clone());
+            let (edge, end) = (system.address(), end.clone());
             clients.push(tokio::spawn(async move {
                 while !end.load(Ordering::Relaxed) {
                     let body = json!({ "username": username, "password": PASSWORD });
@@ -39,17 +42,24 @@ impl Load {
                 Ok(())
             }));
         }
-        Ok(Self { end, rounds, clients })
+        Ok(Self {
+            end,
+            rounds: all_rounds,
+            clients,
+        })
     }
 
-    /// Waits until everybody has logged in and out once more, about.
+    /// Waits until everybody has logged in and out once more: what a server drops with a connection is delivered again after a while, and no request is to meet that twice.
     async fn goes_on(&self, system: &System) -> anyhow::Result<()> {
-        let wanted = self.rounds.load(Ordering::Relaxed) + 2 * CLIENTS;
+        let now = || self.rounds.iter().map(|rounds| rounds.load(Ordering::Relaxed));
+        // The round that is under way may have begun before.
+        let wanted: Vec<usize> = now().map(|rounds| rounds + 2).collect();
         system
             .until("people log in and out", async |_: &System| {
                 // Whoever failed is done.
                 let failed = self.clients.iter().any(tokio::task::JoinHandle::is_finished);
-                Ok((failed || self.rounds.load(Ordering::Relaxed) >= wanted).then_some(()))
+                let through = now().zip(&wanted).all(|(rounds, wanted)| rounds >= *wanted);
+                Ok((failed || through).then_some(()))
             })
             .await
     }

@@ -31,7 +31,7 @@ marks! {
     RulesPutInForce, RulesRefusedSecond, RulesRead, RulesFetched, FlowUnderOldRules,
     LookFoundCompletion, LookBeforeWriteFoundCompletion, SecondCompletionUnwritten, LeaseRunOut, SlowHandler, PausedBeforeItsWrite, PausedBeforeItsPublish, LeaseExtended, WriteFoundItsStamp, WriteLostTheRace, DatabaseSilent, SecondCompletionAgreed,
     DeadlinePassed,
-    AnswerHeard, AnswerLookedUp, AnswerMissed, RequestRepeated, RepeatedFoundAnswer, ConnectionLost, Timeout,
+    AnswerHeard, AnswerLookedUp, AnswerMissed, RequestRepeated, RequestPublishedAgain, RepeatedFoundAnswer, ConnectionLost, Timeout,
     RegisterDone, RegisterRefused, LoginDone, LoginRefused, LogoutDone, LogoutRefused, WhoamiDone, WhoamiRefused,
     Bought, BoughtNothing, Shown, ShownNothing, Compared, Counted, Stopped, BoughtAll,
     Injected, AccountDeleted, PasswordChanged, SessionEndedByHand, Restocked,

@@ -35,6 +35,7 @@ pub(crate) struct Open {
     /// The client's number for it.
     pub(crate) number: u32,
     flow: FlowId,
+    root: Rc<Draft>,
     stage: Stage,
     heard: Option<Rc<Logged>>,
     /// It may have missed an answer, so that what it hears may not be the first: only the log says.
@@ -80,12 +81,14 @@ impl World<'_> {
             },
             not_after: None,
         };
-        let call = self.call(Process::Edge(edge), Op::Append(Rc::new(draft)));
+        let root = Rc::new(draft);
+        let call = self.call(Process::Edge(edge), Op::Append(root.clone()));
         if let Some(edge) = self.edges.get_mut(edge) {
             edge.open.push(Open {
                 client,
                 number,
                 flow,
+                root,
                 stage: Stage::Publishing,
                 heard: None,
                 must_look: false,
@@ -159,6 +162,7 @@ impl World<'_> {
 
     pub(crate) fn edge_is_answered(&mut self, number: usize, call: u32, reply: Reply) {
         let trusts = self.has(Sabotage::EdgeTrustsItsEar);
+        let now = self.now;
         let Some(edge) = self.edges.get_mut(number) else { return };
         let Some(at) = edge.open.iter().position(|open| open.call == Some(call)) else {
             return;
@@ -170,6 +174,16 @@ impl World<'_> {
                 open.stage = Stage::Waiting;
                 open.must_look |= !trusts;
                 self.look(number, at);
+            }
+            // It may be stored or not, and is published again.
+            (Stage::Publishing, Reply::Silence) if now < open.deadline => {
+                open.must_look |= !trusts;
+                let root = open.root.clone();
+                self.coverage.mark(Mark::RequestPublishedAgain);
+                let call = self.call(Process::Edge(number), Op::Append(root));
+                if let Some(open) = self.edges.get_mut(number).and_then(|edge| edge.open.get_mut(at)) {
+                    open.call = Some(call);
+                }
             }
             // When no confirmation came it may be stored all the same.
             (Stage::Publishing, reply) => {
