@@ -130,6 +130,30 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let [concepts, syncs] = moody::rules(dir.path())?;
+    let system = System::with(&[
+        ("CONCERT_CONCEPTS", &concepts),
+        ("CONCERT_SYNCS", &syncs),
+        ("CONCERT_WORKER_CONCURRENCY", "2"),
+    ])
+    .await?;
+    // Longer together than a delivery may take: whatever a worker held back would be delivered again.
+    for _ in 0..4 {
+        publish(&system, "slower", Uuid::now_v7()).await?;
+    }
+    let _worker = Moody::keep(&system)?;
+    system.idle("Moody").await?;
+    let jetstream = async_nats::jetstream::new(system.nats().await?);
+    let queue = jetstream.get_stream("ACTIONS_Moody").await?;
+    let delivered = queue.consumer_info("workers").await?.delivered.consumer_sequence;
+    assert_eq!(delivered, 4);
+    assert_eq!(system.subjects("COMPLETIONS", "done.*.Moody.act.>").await?.len(), 4);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_its_process_ended() -> anyhow::Result<()>
 {
     let dir = tempfile::tempdir()?;

@@ -1,19 +1,19 @@
 //! The messages of a consumer, for as long as the process lives.
 
+mod delivery;
 mod rest;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use concert_wire::name::ConceptName;
 use concert_wire::subject::{ARCHIVES, ROUTERS};
-use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::delivery::{Delivery, Interruption};
 pub use self::rest::Rest;
 use crate::bus::Bus;
 use crate::dead::DeadLetter;
@@ -51,8 +51,8 @@ pub struct Feed {
 }
 
 struct Open {
-    messages: pull::Stream,
-    /// Kept for as long as the messages.
+    delivery: Delivery,
+    /// Kept for as long as the delivery.
     _looking: Looking,
 }
 
@@ -67,7 +67,7 @@ impl Drop for Looking {
 }
 
 impl Feed {
-    /// A feed that asks for up to `batch` messages at once. The stream and the consumer are made where they are missing. A message that cannot be read becomes the dead letter that `letter` makes of it.
+    /// A feed that asks for up to `batch` messages at once, where nothing else is said. The stream and the consumer are made where they are missing. A message that cannot be read becomes the dead letter that `letter` makes of it.
     pub fn new(
         bus: Bus,
         source: Source,
@@ -117,14 +117,15 @@ impl Feed {
             tell(&**error);
             connections.mark_changed();
         }
-        let messages = match &self.source {
-            Source::Invocations(_) => streams::worker_messages(&consumer, self.batch).await?,
-            Source::Log => streams::active_messages(&consumer, ROUTERS, self.batch).await?,
-            Source::Archive | Source::Dead => streams::active_messages(&consumer, ARCHIVES, self.batch).await?,
+        let ahead = async |name| streams::active_messages(&consumer, name, self.batch).await;
+        let delivery = match &self.source {
+            Source::Invocations(_) => Delivery::on_demand(&self.bus, consumer.clone()),
+            Source::Log => Delivery::Ahead(Box::new(ahead(ROUTERS).await?)),
+            Source::Archive | Source::Dead => Delivery::Ahead(Box::new(ahead(ARCHIVES).await?)),
         };
         let looking = Looking(tokio::spawn(keep_looking(lookout, connections)));
         self.open = Some(Open {
-            messages,
+            delivery,
             _looking: looking,
         });
         Ok(())
@@ -132,6 +133,11 @@ impl Feed {
 
     /// The next message; waits until there is one. Nothing is lost when the call is dropped.
     pub async fn next(&mut self) -> Message {
+        self.next_of(self.batch).await
+    }
+
+    /// The next message, for whoever can take so many at once and no more: of [`Source::Invocations`] no message is delivered that would have to wait in this process, where its time would run out.
+    pub async fn next_of(&mut self, room: usize) -> Message {
         loop {
             let Some(open) = &mut self.open else {
                 if let Err(error) = Box::pin(self.open()).await {
@@ -139,18 +145,15 @@ impl Feed {
                 }
                 continue;
             };
-            match open.messages.next().await {
+            match open.delivery.next(room).await {
                 Some(Ok(message)) => {
                     self.failures = 0;
                     return message;
                 }
-                // The stream asks again by itself.
-                Some(Err(error)) if error.kind() == MessagesErrorKind::MissingHeartbeat => {
-                    tracing::debug!(source = ?self.source, "no heartbeat");
-                }
-                Some(Err(error)) => {
+                Some(Err(Interruption::Silence)) => tracing::debug!(source = ?self.source, "no heartbeat"),
+                Some(Err(Interruption::Ended(error))) => {
                     self.open = None;
-                    self.pause(&error).await;
+                    self.pause(&*error).await;
                 }
                 None => self.open = None,
             }
@@ -159,7 +162,7 @@ impl Feed {
 
     /// Asks for no more messages. What is delivered all the same must be taken: nobody else gets it for some time.
     pub async fn close(self) -> Rest {
-        Rest::of(&self.bus, self.open.map(|open| open.messages)).await
+        Rest::of(&self.bus, self.open.map(|open| open.delivery)).await
     }
 
     async fn pause(&mut self, error: &(dyn std::error::Error + Sync)) {

@@ -62,7 +62,7 @@ pub const ACK_WAIT: Duration = Duration::from_secs(8);
 const ARCHIVE_ACK_WAIT: Duration = Duration::from_secs(30);
 /// How long a request for messages is open; so long, too, messages come to a process that ends.
 pub(crate) const PULL_EXPIRES: Duration = Duration::from_secs(1);
-/// How often the server gives a sign of life while such a request is open.
+/// How often the server gives a sign of life while such a request is open: without it a restart of the server would stall the stream in silence.
 const PULL_HEARTBEAT: Duration = Duration::from_millis(450);
 /// Unacknowledged messages of one consumer at most.
 const MAX_ACK_PENDING: i64 = 20_000;
@@ -311,24 +311,14 @@ pub async fn existing_dead(bus: &Bus) -> Result<Stream, SetupError> {
         .map_err(failed("the stream DEAD"))
 }
 
-/// Messages asked for at once, and how often the server must give a sign of life: without a heartbeat a restart of the server would stall the stream in silence.
-fn pull_settings(consumer: &PullConsumer, batch: usize) -> pull::StreamBuilder<'_> {
-    consumer
-        .stream()
-        .max_messages_per_batch(batch)
-        .heartbeat(PULL_HEARTBEAT)
-        .expires(PULL_EXPIRES)
-}
-
-/// The messages of a workers' consumer.
+/// As many messages of a workers' consumer as are named, or what comes of them within [`PULL_EXPIRES`].
 ///
 /// # Errors
 /// The server refuses.
-pub async fn worker_messages(consumer: &PullConsumer, batch: usize) -> Result<pull::Stream, SetupError> {
-    pull_settings(consumer, batch)
-        .messages()
-        .await
-        .map_err(failed("the workers' messages"))
+pub(crate) async fn worker_messages(consumer: &PullConsumer, count: usize) -> Result<pull::Batch, SetupError> {
+    // Without signs of life, which the client's batches do not take; the request is as short.
+    let batch = consumer.batch().max_messages(count.max(1)).expires(PULL_EXPIRES);
+    batch.messages().await.map_err(failed("the workers' messages"))
 }
 
 /// The messages of a consumer of which one process is active; its group has the consumer's name.
@@ -336,7 +326,11 @@ pub async fn worker_messages(consumer: &PullConsumer, batch: usize) -> Result<pu
 /// # Errors
 /// The server refuses.
 pub async fn active_messages(consumer: &PullConsumer, name: &str, batch: usize) -> Result<pull::Stream, SetupError> {
-    pull_settings(consumer, batch)
+    consumer
+        .stream()
+        .max_messages_per_batch(batch)
+        .heartbeat(PULL_HEARTBEAT)
+        .expires(PULL_EXPIRES)
         .group(name)
         .messages()
         .await

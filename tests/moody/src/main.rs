@@ -48,6 +48,7 @@ async fn act(mood: String, cured: bool) -> Result<Outcome, Failure> {
         "panic" if !cured => panic!("a bad mood"),
         "fail" if !cured => return Err(Failure::retry("a bad mood")),
         "slow" => tokio::time::sleep(WORK * 10).await,
+        "slower" => tokio::time::sleep(WORK * 60).await,
         _ => tokio::time::sleep(WORK).await,
     }
     Ok(Outcome::done([("mood", Value::String(mood))]))

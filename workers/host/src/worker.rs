@@ -145,7 +145,9 @@ async fn take_messages(worker: Arc<Worker>, mut feed: Feed, shutdown: Shutdown) 
     let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
     // The semaphore is never closed.
     while let Some(Ok(permit)) = until(&shutdown, room.clone().acquire_owned()).await {
-        let Some(message) = until(&shutdown, feed.next()).await else {
+        // With the one that is taken.
+        let free = 1 + room.available_permits();
+        let Some(message) = until(&shutdown, feed.next_of(free)).await else {
             break;
         };
         take(&worker, &shutdown, message, permit);

@@ -7,12 +7,12 @@
 use std::collections::{HashSet, VecDeque};
 
 use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::pull;
 use async_nats::{Message as CoreMessage, Subscriber};
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use super::delivery::Delivery;
 use crate::bus::Bus;
 use crate::streams::PULL_EXPIRES;
 
@@ -49,7 +49,7 @@ pub struct Rest {
 }
 
 impl Rest {
-    pub(super) async fn of(bus: &Bus, messages: Option<pull::Stream>) -> Self {
+    pub(super) async fn of(bus: &Bus, delivery: Option<Delivery>) -> Self {
         let mut rest = Self {
             bus: bus.clone(),
             held: VecDeque::new(),
@@ -58,18 +58,18 @@ impl Rest {
             early: VecDeque::new(),
             until: Instant::now(),
         };
-        let Some(mut messages) = messages else { return rest };
+        let Some(mut delivery) = delivery else { return rest };
         rest.inboxes = bus.client.subscribe(bus.inboxes()).await.ok();
         if let Some(inboxes) = &mut rest.inboxes {
             let heard = tokio::time::timeout(PULL_EXPIRES, echo(bus, inboxes));
             rest.early = heard.await.unwrap_or_default();
         }
         // What was sent before the subscription is in the stream by now, and what is sent later is in the subscription.
-        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+        while let Some(message) = delivery.ready() {
             rest.seen.extend(message.reply.as_ref().map(ToString::to_string));
             rest.held.push_back(message);
         }
-        drop(messages);
+        drop(delivery);
         // Reading may have asked once more.
         rest.until = Instant::now() + PULL_EXPIRES * 11 / 10;
         rest
