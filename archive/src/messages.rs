@@ -8,8 +8,8 @@ use concert_wire::id::FlowId;
 use concert_wire::subject::CompletionSubject;
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 
-fn traceparent(headers: Option<&HeaderMap>) -> Option<String> {
-    Some(headers?.get(header::TRACEPARENT)?.to_string())
+fn said(headers: Option<&HeaderMap>, header: &str) -> Option<String> {
+    Some(headers?.get(header)?.to_string())
 }
 
 /// The message that begins a flow, if it is among these.
@@ -28,7 +28,8 @@ pub(crate) fn delivered(message: &Message) -> Option<(CompletionSubject, Stored)
         time_us,
         subject: message.subject.to_string(),
         body: message.payload.to_vec(),
-        traceparent: traceparent(message.headers.as_ref()),
+        traceparent: said(message.headers.as_ref(), header::TRACEPARENT),
+        work: said(message.headers.as_ref(), header::WORK),
     };
     Some((subject, stored))
 }
@@ -40,7 +41,8 @@ pub(crate) fn read(message: &log::Stored) -> Stored {
         time_us: message.time_us(),
         subject: message.subject.clone(),
         body: message.body.to_vec(),
-        traceparent: traceparent(Some(&message.headers)),
+        traceparent: said(Some(&message.headers), header::TRACEPARENT),
+        work: said(Some(&message.headers), header::WORK),
     }
 }
 
@@ -61,8 +63,10 @@ pub(crate) fn to_document(stored: &Stored) -> Document {
         "subject": &stored.subject,
         "body": bytes,
     };
-    if let Some(traceparent) = &stored.traceparent {
-        document.insert("traceparent", traceparent);
+    for (name, value) in [("traceparent", &stored.traceparent), ("work", &stored.work)] {
+        if let Some(value) = value {
+            document.insert(name, value);
+        }
     }
     document
 }
@@ -76,5 +80,6 @@ pub(crate) fn of_document(document: &Document) -> Option<Stored> {
         subject: document.get_str("subject").ok()?.to_owned(),
         body: document.get_binary_generic("body").ok()?.clone(),
         traceparent: document.get_str("traceparent").ok().map(str::to_owned),
+        work: document.get_str("work").ok().map(str::to_owned),
     })
 }

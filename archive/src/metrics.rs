@@ -33,6 +33,12 @@ struct OfAction {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPart {
+    concept: String,
+    part: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOutcome {
     concept: String,
     action: String,
@@ -65,6 +71,9 @@ pub struct Metrics {
     flows: Family<OfFlow, Counter>,
     actions: Family<OfOutcome, Counter>,
     durations: Family<OfAction, Histogram>,
+    queued: Family<OfAction, Histogram>,
+    worked: Family<OfAction, Histogram>,
+    parts: Family<OfPart, Histogram>,
     firings: Family<OfRule, Counter>,
     letters: Family<OfConcept, Counter>,
     dead: Gauge,
@@ -77,12 +86,15 @@ pub struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
-        let of_seconds = || Histogram::new(exponential_buckets(0.000_5, 2.0, 15));
+        let of_seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_5, 2.0, 15));
         let metrics = Self {
             registry: Arc::default(),
             flows: Family::default(),
             actions: Family::default(),
             durations: Family::new_with_constructor(of_seconds),
+            queued: Family::new_with_constructor(of_seconds),
+            worked: Family::new_with_constructor(of_seconds),
+            parts: Family::new_with_constructor(of_seconds),
             firings: Family::default(),
             letters: Family::default(),
             dead: Gauge::default(),
@@ -106,6 +118,21 @@ impl Metrics {
             "concert_action_duration_seconds",
             "From what asked for an action to its completion",
             m.durations.clone(),
+        );
+        registry.register(
+            "concert_action_queue_seconds",
+            "From what asked for an action to when a worker took it up",
+            m.queued.clone(),
+        );
+        registry.register(
+            "concert_action_work_seconds",
+            "From when a worker took an action up to its completion",
+            m.worked.clone(),
+        );
+        registry.register(
+            "concert_action_part_seconds",
+            "What workers waited for others: password hashing, operations of the database",
+            m.parts.clone(),
         );
         registry.register("concert_firings", "Firings, by rule", m.firings.clone());
         registry.register(
@@ -168,8 +195,21 @@ impl Metrics {
                     concept: of.concept,
                     action: of.action,
                 };
-                let took = Duration::from_micros(completed_us.saturating_sub(action.asked_us));
-                self.durations.get_or_create(&of).observe(took.as_secs_f64());
+                let took_us = completed_us.saturating_sub(action.asked_us);
+                self.durations.get_or_create(&of).observe(seconds(took_us));
+                if let Some(work) = &action.work {
+                    self.queued
+                        .get_or_create(&of)
+                        .observe(seconds(took_us.saturating_sub(work.took_us)));
+                    self.worked.get_or_create(&of).observe(seconds(work.took_us));
+                    for part in &work.parts {
+                        let of = OfPart {
+                            concept: of.concept.clone(),
+                            part: part.name.clone(),
+                        };
+                        self.parts.get_or_create(&of).observe(seconds(part.took_us));
+                    }
+                }
             }
         }
         for firing in firings {
@@ -232,4 +272,8 @@ impl Metrics {
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+fn seconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64()
 }

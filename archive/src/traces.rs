@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use concert_rules::provenance::{Action, Firing, RootKind};
 use concert_runtime::process::Shutdown;
+use concert_wire::traceparent::Traceparent;
+use concert_wire::work::Part;
 use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::WithExportConfig as _;
@@ -138,6 +140,9 @@ impl Traces {
             if let Some(span) = self.of_action(&place, row, action) {
                 self.send(span);
             }
+            for span in self.of_work(&place, action) {
+                self.send(span);
+            }
         }
         for firing in firings {
             if let Some(span) = self.of_firing(&place, row, firing) {
@@ -208,6 +213,54 @@ impl Traces {
         let times = (action.asked_us, action.completed_us.unwrap_or(action.asked_us));
         let span = self.span(place, span_id(&action.id)?, parent, SpanKind::Consumer, name, times);
         Some(finished(span, attributes, is_fault))
+    }
+
+    /// The work on an action within its span, which begins with the wait in the queue; and within that what others did for it.
+    fn of_work(&self, place: &Place, action: &Action) -> Vec<SpanData> {
+        let (Some(work), Some(ended_us)) = (&action.work, action.completed_us) else {
+            return Vec::new();
+        };
+        let (Some(of_action), Some(of_work)) = (span_id(&action.id), part_id(&action.id, 0)) else {
+            return Vec::new();
+        };
+        // The clocks of workers are not compared: the work ends when its completion is stored.
+        let began_us = ended_us.saturating_sub(work.took_us).max(action.asked_us);
+        let name = format!("{}.{} work", action.concept, action.action);
+        let span = self.span(
+            place,
+            of_work,
+            Some(of_action),
+            SpanKind::Internal,
+            name,
+            (began_us, ended_us),
+        );
+        let parts = work.parts.iter().zip(1..).filter_map(|(part, number)| {
+            let from_us = (began_us + part.at_us).min(ended_us);
+            let times = (from_us, (from_us + part.took_us).min(ended_us));
+            let kind = if system(part).is_some() {
+                SpanKind::Client
+            } else {
+                SpanKind::Internal
+            };
+            let span = self.span(
+                place,
+                part_id(&action.id, number)?,
+                Some(of_work),
+                kind,
+                part.name.clone(),
+                times,
+            );
+            let attributes = system(part).map(|(system, operation)| {
+                vec![
+                    KeyValue::new("db.system.name", system.to_owned()),
+                    KeyValue::new("db.operation.name", operation.to_owned()),
+                ]
+            });
+            Some(finished(span, attributes.unwrap_or_default(), false))
+        });
+        std::iter::once(finished(span, Vec::new(), false))
+            .chain(parts)
+            .collect()
     }
 
     fn of_firing(&self, place: &Place, row: &Row, firing: &Firing) -> Option<SpanData> {
@@ -306,18 +359,32 @@ fn span_id(id: &str) -> Option<SpanId> {
     bytes::<8>(id).map(SpanId::from_bytes)
 }
 
+/// The id of a span within that of an action: the other half of the action's id, and which it is.
+fn part_id(id: &str, number: u8) -> Option<SpanId> {
+    let [.., a, b, c, d, e, f, g, h] = bytes::<16>(id)?;
+    Some(SpanId::from_bytes([a, b, c, d, e, f, g, h ^ number]))
+}
+
+/// The database that did a part, and what it did.
+fn system(part: &Part) -> Option<(&str, &str)> {
+    part.name.split_once('.').filter(|(system, _)| *system == "mongodb")
+}
+
 /// `None` for a flow that is not sampled.
 fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
     let of_flow = TraceId::from_bytes(bytes::<16>(&row.flow.flow)?);
-    let caller = row.traceparent.as_deref().and_then(parse);
+    let caller = row
+        .traceparent
+        .as_deref()
+        .and_then(|text| text.parse::<Traceparent>().ok());
     let by_ratio = |trace: TraceId| {
         // As the standard has it: by the last bytes of the id.
         let last = u64::from_be_bytes(trace.to_bytes().last_chunk::<8>().copied().unwrap_or_default()) >> 1;
         // Exact enough for a share.
         (last as f64) < args.traces_sampler_arg * (u64::MAX >> 1) as f64
     };
-    let trace = caller.map_or(of_flow, |(trace, ..)| trace);
-    let parent_says = caller.map(|(.., sampled)| sampled);
+    let trace = caller.map_or(of_flow, |caller| TraceId::from_bytes(caller.trace));
+    let parent_says = caller.map(|caller| caller.sampled);
     let sampled = match args.traces_sampler {
         Sampler::AlwaysOn => true,
         Sampler::AlwaysOff => false,
@@ -328,24 +395,8 @@ fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
     };
     sampled.then_some(Place {
         trace,
-        parent: caller.map(|(_, span, _)| span),
+        parent: caller.map(|caller| SpanId::from_bytes(caller.span)),
     })
-}
-
-/// Reads `00-<trace>-<span>-<flags>`; `None` for what is none.
-fn parse(traceparent: &str) -> Option<(TraceId, SpanId, bool)> {
-    let parts: Vec<&str> = traceparent.split('-').collect();
-    let [version, trace, span, flags, ..] = parts.as_slice() else {
-        return None;
-    };
-    let lengths_fit = (version.len(), trace.len(), span.len(), flags.len()) == (2, 32, 16, 2);
-    if !lengths_fit || *version == "ff" {
-        return None;
-    }
-    let trace = TraceId::from_bytes(bytes::<16>(trace)?);
-    let span = SpanId::from_bytes(bytes::<8>(span)?);
-    let [flags] = bytes::<1>(flags)?;
-    (trace != TraceId::INVALID && span != SpanId::INVALID).then_some((trace, span, flags & 1 == 1))
 }
 
 /// Exports spans in batches.

@@ -34,6 +34,11 @@ function ofAction(step, flow, syncs) {
         : element("span", { title: `${day(action.completed_us)}, ${clock(action.completed_us)}` }, `${offset(action.completed_us)}${tookOf(action)}`),
     ],
   ];
+  if (action.work && action.completed_us !== undefined) {
+    const waited = action.completed_us - action.asked_us - action.work.took_us;
+    const parts = partsOf(action.work).map(([name, took]) => `${name} ${span(took)}`);
+    facts.push(["Waited", span(Math.max(0, waited))], ["Work", [span(action.work.took_us), ...parts].join(", ")]);
+  }
   if (action.dead) facts.push(["Given up", `${action.dead.reason}, after ${action.dead.attempts} attempts`]);
   return panel(
     `${action.concept}.${action.action}`,
@@ -52,6 +57,13 @@ function ofAction(step, flow, syncs) {
 }
 
 const tookOf = (action) => (action.asked_us === undefined || action.completed_us === action.asked_us ? "" : `, took ${span(action.completed_us - action.asked_us)}`);
+
+/** What others did for an action, and how long in all: `[["mongodb.find", 420], …]`, in the order of their first. */
+function partsOf(work) {
+  const parts = new Map();
+  for (const part of work.parts ?? []) parts.set(part.name, (parts.get(part.name) ?? 0) + part.took_us);
+  return [...parts];
+}
 
 const value = (given) => element("pre.value", { tabindex: "0" }, json(given ?? {}));
 

@@ -19,6 +19,7 @@ use concert_wire::keyring::LiveKeyring;
 use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
 use concert_wire::subject::{self, CompletionSubject};
+use concert_wire::traceparent::Traceparent;
 use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header, value};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -219,7 +220,7 @@ impl Api {
         if let Some(traceparent) = traceparent
             .as_ref()
             .and_then(|value| value.to_str().ok())
-            .filter(|value| is_traceparent(value))
+            .filter(|value| value.parse::<Traceparent>().is_ok())
         {
             headers.insert(wire_header::TRACEPARENT, traceparent);
         }
@@ -306,13 +307,4 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<http_body_util::LengthLimitError>() || error.source().is_some_and(is_length_limit)
-}
-
-/// `version-trace id-parent id-flags` in lower-case hexadecimal (W3C Trace Context).
-fn is_traceparent(text: &str) -> bool {
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-    lengths == [2, 32, 16, 2]
-        && text
-            .bytes()
-            .all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -151,7 +151,7 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let answer = ask(PASSWORD, Some(parent)).send().await?;
     assert_eq!(answer.status(), 200);
-    let spans = collector.trace(&system, "0af7651916cd43dd8448eb211c80319c", 6).await?;
+    let spans = collector.trace(&system, "0af7651916cd43dd8448eb211c80319c", 16).await?;
     let expected = [
         ("b7ad6b7169203331", "POST /auth/login"),
         ("POST /auth/login", "HandleLoginRequest"),
@@ -159,6 +159,15 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
         ("Profile.authenticate", "CreateSessionOnSuccessfulAuthentication"),
         ("CreateSessionOnSuccessfulAuthentication", "Sessioning.create"),
         ("CreateSessionOnSuccessfulAuthentication", "Requesting.respond"),
+        ("Profile.authenticate", "Profile.authenticate work"),
+        ("Profile.authenticate work", "mongodb.find"),
+        ("Profile.authenticate work", "argon2id"),
+        ("Profile.authenticate work", "nats.get"),
+        ("Profile.authenticate work", "mongodb.update"),
+        ("Sessioning.create", "Sessioning.create work"),
+        ("Sessioning.create work", "nats.get"),
+        ("Sessioning.create work", "mongodb.insert"),
+        ("Requesting.respond", "Requesting.respond work"),
     ];
     let expected: BTreeSet<_> = expected
         .map(|(parent, name)| (parent.to_owned(), name.to_owned()))
@@ -181,14 +190,14 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
     let nobody = json!({ "session": "nobody's" });
     let logout = system.post("/auth/logout", &nobody).await?;
     let last = logout.headers["concert-flow"].to_str()?.replace('-', "");
-    assert_eq!(collector.trace(&system, &flow, 5).await?.len(), 5);
-    collector.trace(&system, &last, 5).await?;
+    assert_eq!(collector.trace(&system, &flow, 13).await?.len(), 13);
+    collector.trace(&system, &last, 8).await?;
     // A killed archive reads again what it had not acknowledged; a span that comes twice is the same span.
     system.kill(Part::Archive).await?;
     system.start_part(Part::Archive)?;
     let again = system.post("/auth/logout", &nobody).await?;
     let again = again.headers["concert-flow"].to_str()?.replace('-', "");
-    collector.trace(&system, &again, 5).await?;
+    collector.trace(&system, &again, 8).await?;
     let spans = collector.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut seen: BTreeMap<(Vec<u8>, Vec<u8>), Span> = BTreeMap::new();
     for span in spans {
@@ -251,6 +260,23 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
         (
             r#"concert_action_duration_seconds_count{concept="Sessioning",action="delete"}"#,
             7.0,
+        ),
+        (
+            r#"concert_action_queue_seconds_count{concept="Sessioning",action="delete"}"#,
+            7.0,
+        ),
+        (
+            r#"concert_action_work_seconds_count{concept="Sessioning",action="delete"}"#,
+            7.0,
+        ),
+        (
+            r#"concert_action_part_seconds_count{concept="Sessioning",part="mongodb.find"}"#,
+            7.0,
+        ),
+        // Three logins and an account.
+        (
+            r#"concert_action_part_seconds_count{concept="Profile",part="argon2id"}"#,
+            4.0,
         ),
         (r#"concert_firings_total{sync="RespondToFailedAuthentication"}"#, 2.0),
         (r#"concert_firings_total{sync="HandleLogoutRequest"}"#, 7.0),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use concert_rules::provenance::{Outcome, Summary};
+use concert_rules::provenance::{Action, Outcome, Summary};
 use serde_json::{Map, Value};
 
 /// Above a list of rows.
@@ -105,6 +105,34 @@ pub(super) fn object(object: &Map<String, Value>, but: &[&str]) -> String {
     let shown = object.iter().filter(|(key, _)| !but.contains(&key.as_str()));
     let shown: Vec<String> = shown.map(|(key, of)| format!("{} {}", clean(key), value(of))).collect();
     shown.join(", ")
+}
+
+/// `  (waited 0.4 ms; argon2id 16.8 ms)`: how long an action was in its queue, and what its worker waited for; nothing where the worker did not say.
+pub(super) fn work(action: &Action) -> String {
+    let (Some(work), Some(completed_us)) = (&action.work, action.completed_us) else {
+        return String::new();
+    };
+    let ms = |us| took(us).trim().to_owned();
+    let waited_us = completed_us
+        .saturating_sub(action.asked_us)
+        .saturating_sub(work.took_us);
+    let mut parts: Vec<(&str, u64)> = Vec::new();
+    for part in &work.parts {
+        match parts.iter_mut().find(|(name, _)| *name == part.name) {
+            Some((_, took_us)) => *took_us = took_us.saturating_add(part.took_us),
+            None => parts.push((&part.name, part.took_us)),
+        }
+    }
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|(name, took_us)| format!("{} {}", clean(name), ms(*took_us)))
+        .collect();
+    let parts = if parts.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", parts.join(", "))
+    };
+    format!("  (waited {}{parts})", ms(waited_us))
 }
 
 /// A row of a list.

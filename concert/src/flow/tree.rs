@@ -86,13 +86,14 @@ impl Tree<'_> {
         };
         let name = format!("{}.{}", action.concept, action.action);
         *text += &format!(
-            "{} {}  {}{}  {}\n",
+            "{} {}  {}{}  {}{}\n",
             self.paint
                 .faint(&format!("{:>11}", format!("+{}", offset.trim_start()))),
             took,
             self.paint.faint(branch),
             self.paint.bold(&name),
-            self.came_of(action)
+            self.came_of(action),
+            self.paint.faint(&lines::work(action))
         );
         let children: Vec<Below<'_>> = self.below(action);
         let count = children.len();

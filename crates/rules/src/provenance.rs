@@ -57,6 +57,8 @@ pub struct Stored {
     pub body: Vec<u8>,
     /// W3C trace context, if it had one.
     pub traceparent: Option<String>,
+    /// How long its worker took, if it said so: a [`Work`](concert_wire::work::Work).
+    pub work: Option<String>,
 }
 
 /// A dead letter of a flow.

@@ -68,6 +68,7 @@ impl Player<'_> {
         // Other flows are in the log, too.
         let seq = self.played.messages.last().map_or(10, |last| last.seq + 3);
         self.played.messages.push(Stored {
+            work: None,
             seq,
             time_us: time_us(seq),
             subject: subject::completion(self.flow, concept, action, id),

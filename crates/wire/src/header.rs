@@ -8,6 +8,8 @@ pub const REPLY: &str = "Concert-Reply";
 pub const DEADLINE: &str = "Concert-Deadline";
 /// Where the request that a flow began with came from: a `ClientTag`. An action that was injected has none.
 pub const CLIENT: &str = "Concert-Client";
+/// For people, on a completion: how long its worker took, a `Work`.
+pub const WORK: &str = "Concert-Work";
 /// For people: the ids of the actions that the firing matched, separated by commas.
 pub const CAUSE: &str = "Concert-Cause";
 /// For people: the rule that asked for the action.

@@ -13,7 +13,9 @@ pub mod routes;
 pub mod seal;
 pub mod secret;
 pub mod subject;
+pub mod traceparent;
 pub mod value;
+pub mod work;
 
 /// The concept whose names are Concert's own: firing records are its completions, and no application may define it.
 pub const RESERVED_CONCEPT: &str = "Concert";

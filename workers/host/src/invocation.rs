@@ -21,9 +21,10 @@ use serde_json::Value;
 
 use crate::audit;
 use crate::concept::{Call, Failed, Failure, Outcome};
-use crate::last_attempt::{Begun, holding};
+use crate::last_attempt::holding;
 use crate::lease::{Held, Lease, LookError, MayNotWrite};
 use crate::sealing;
+use crate::stopwatch::Stopwatch;
 use crate::worker::Worker;
 
 /// What an invocation's subject and headers say.
@@ -53,6 +54,10 @@ impl From<LookError> for Stop {
             LookError::Malformed(_) => Self::Dead(error.to_string()),
         }
     }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Stop {
+    Stop::Unavailable(error.to_string())
 }
 
 /// What came of the handler.
@@ -118,14 +123,7 @@ impl Worker {
         let subject = subject::completion(asked.flow, self.concept.name.as_str(), asked.action.as_str(), asked.id);
         let lease = Lease::new(held.clone(), self.bus.clone(), subject);
         // Delivered again, it is likely to be done; a first delivery looks when it is about to write.
-        if attempts > 1
-            && !sabotaged!("look")
-            && let Some(standing) = lease.standing().await?
-        {
-            if attempts > self.limits.worker_attempts {
-                self.last_attempts.forget(&self.bus, asked.id).await;
-            }
-            self.reply(&asked, &standing.output).await;
+        if attempts > 1 && !sabotaged!("look") && self.stands(&asked, attempts, &lease).await? {
             return Ok(());
         }
         // Counted before the handler starts: it may be the handler that ends the process.
@@ -140,6 +138,18 @@ impl Worker {
         }
     }
 
+    /// Whether an earlier delivery completed the action; whoever waits is told then.
+    async fn stands(&self, asked: &Asked, attempts: i64, lease: &Lease) -> Result<bool, Stop> {
+        let Some(standing) = lease.standing().await? else {
+            return Ok(false);
+        };
+        if attempts > self.limits.worker_attempts {
+            self.last_attempts.forget(&self.bus, asked.id).await;
+        }
+        self.reply(asked, &standing.output).await;
+        Ok(true)
+    }
+
     async fn carry_out_for_the_last_time(
         self: &Arc<Self>,
         asked: &Asked,
@@ -147,14 +157,18 @@ impl Worker {
         attempts: i64,
         lease: &Lease,
     ) -> Result<(), Stop> {
-        let begun = self.last_attempts.begin(&self.bus, asked.id, message, lease.held());
-        let attempt = match begun.await.map_err(|error| Stop::Unavailable(error.to_string()))? {
-            Begun::Now(attempt) => attempt,
-            Begun::Before => {
-                let why = "given up: the worker ended while it carried out this action, and nothing else that had failed before";
-                return Err(Stop::Dead(why.to_owned()));
-            }
-        };
+        let turn = self.last_attempts.turn(message, lease.held()).await;
+        // Another delivery of the same message may have waited as well, and been first.
+        if self.stands(asked, attempts, lease).await? {
+            return Ok(());
+        }
+        let ended = self.last_attempts.ended_its_process(&self.bus, asked.id).await;
+        if ended.map_err(unavailable)? {
+            let why =
+                "given up: the worker ended while it carried out this action, and nothing else that had failed before";
+            return Err(Stop::Dead(why.to_owned()));
+        }
+        let attempt = turn.begin(asked.id).await.map_err(unavailable)?;
         let outcome = self.carry_out_now(asked, message, lease).await;
         attempt.survived(&self.bus).await;
         outcome.map_err(|stop| match stop {
@@ -164,7 +178,8 @@ impl Worker {
     }
 
     async fn carry_out_now(self: &Arc<Self>, asked: &Asked, message: &Message, lease: &Lease) -> Result<(), Stop> {
-        let Some(completion) = self.complete(asked, message, lease).await? else {
+        let watch = Stopwatch::begin();
+        let Some(completion) = self.complete(asked, message, lease, &watch).await? else {
             return self.answer_with_what_stands(asked, lease, None).await;
         };
         chaos_point!("written");
@@ -174,7 +189,9 @@ impl Worker {
         }
         let body = encode(&completion);
         let subject = lease.completion().to_owned();
-        if log::publish_once(&self.bus, subject, HeaderMap::new(), body.into()).await? == Published::Stored {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::WORK, watch.work().to_string());
+        if log::publish_once(&self.bus, subject, headers, body.into()).await? == Published::Stored {
             tracing::debug!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
             audit::completed(&self.concept, asked, &completion);
             self.reply(asked, &completion.output).await;
@@ -219,6 +236,7 @@ impl Worker {
         asked: &Asked,
         message: &Message,
         lease: &Lease,
+        watch: &Stopwatch,
     ) -> Result<Option<Completion>, Stop> {
         let invalid = |input: Object, why: String| {
             tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, why, "an action cannot be carried out");
@@ -259,7 +277,7 @@ impl Worker {
                 output: Fault::Deadline.output("the deadline passed before the action was begun"),
             }));
         }
-        let output = match self.handle(asked, opened, message, lease).await? {
+        let output = match self.handle(asked, opened, message, lease, watch).await? {
             Handled::Before => return Ok(None),
             Handled::Mismatch(why) => return invalid(recorded, why),
             Handled::Outcome(Outcome::Done(output)) => match self.checked(spec, asked, output) {
@@ -286,11 +304,12 @@ impl Worker {
         input: Object,
         message: &Message,
         lease: &Lease,
+        watch: &Stopwatch,
     ) -> Result<Handled, Stop> {
         let (worker, held) = (self.clone(), lease.clone());
         let (name, id, flow) = (asked.action.clone(), asked.id, asked.flow);
         let client = asked.client.clone();
-        let running = tokio::spawn(async move {
+        let handler = async move {
             match worker.concept.action(name.as_str()) {
                 Some((_, handler)) => {
                     handler(Call {
@@ -304,7 +323,8 @@ impl Worker {
                 }
                 None => Err(Failed::Mismatch("no such action".to_owned())),
             }
-        });
+        };
+        let running = tokio::spawn(watch.clone().over(handler));
         let joined = holding(message, lease.held(), running).await;
         match joined {
             Ok(Ok(outcome)) => Ok(Handled::Outcome(outcome)),

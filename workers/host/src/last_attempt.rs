@@ -27,20 +27,17 @@ pub(crate) struct LastAttempts {
     notes: Store,
 }
 
-/// A last attempt that has begun.
-pub(crate) struct LastAttempt<'a> {
+/// The turn of a last attempt: no other begins before this is dropped.
+pub(crate) struct Turn<'a> {
     _alone: MutexGuard<'a, ()>,
     _beside: Option<RwLockWriteGuard<'a, ()>>,
-    concept: &'a ConceptName,
-    note: String,
+    of: &'a LastAttempts,
 }
 
-/// How a last attempt may begin.
-pub(crate) enum Begun<'a> {
-    /// Now.
-    Now(LastAttempt<'a>),
-    /// It was begun before, and ended the process.
-    Before,
+/// A last attempt that has begun.
+pub(crate) struct LastAttempt<'a> {
+    turn: Turn<'a>,
+    note: String,
 }
 
 fn key(id: ActionId) -> String {
@@ -69,36 +66,41 @@ impl LastAttempts {
         forget(bus, &self.concept, &key(id)).await;
     }
 
-    /// Waits until no other attempt at what was delivered before is under way, and leaves the note.
-    pub(crate) async fn begin(
-        &self,
-        bus: &Bus,
-        id: ActionId,
-        message: &Message,
-        held: &Held,
-    ) -> Result<Begun<'_>, nats::Error> {
+    /// Whether a last attempt at this action ended its process. To be asked once: the note of it is taken back.
+    pub(crate) async fn ended_its_process(&self, bus: &Bus, id: ActionId) -> Result<bool, nats::Error> {
         let key = key(id);
-        if self.notes.entry(&key).await?.is_some() {
-            streams::forget_note(bus, &self.concept, &key).await?;
-            return Ok(Begun::Before);
+        if self.notes.entry(&key).await?.is_none() {
+            return Ok(false);
         }
+        streams::forget_note(bus, &self.concept, &key).await?;
+        Ok(true)
+    }
+
+    /// Waits until no other attempt at what was delivered before is under way.
+    pub(crate) async fn turn(&self, message: &Message, held: &Held) -> Turn<'_> {
         let alone = holding(message, held, self.alone.lock()).await;
         let beside = tokio::time::timeout(ACK_WAIT, self.beside.write());
-        let beside = holding(message, held, beside).await.ok();
-        self.notes.put(&key, "".into()).await?;
-        Ok(Begun::Now(LastAttempt {
+        Turn {
             _alone: alone,
-            _beside: beside,
-            concept: &self.concept,
-            note: key,
-        }))
+            _beside: holding(message, held, beside).await.ok(),
+            of: self,
+        }
+    }
+}
+
+impl<'a> Turn<'a> {
+    /// Leaves the note.
+    pub(crate) async fn begin(self, id: ActionId) -> Result<LastAttempt<'a>, nats::Error> {
+        let note = key(id);
+        self.of.notes.put(&note, "".into()).await?;
+        Ok(LastAttempt { turn: self, note })
     }
 }
 
 impl LastAttempt<'_> {
     /// Takes the note back: whatever came of the attempt, the process lives.
     pub(crate) async fn survived(self, bus: &Bus) {
-        forget(bus, self.concept, &self.note).await;
+        forget(bus, &self.turn.of.concept, &self.note).await;
     }
 }
 

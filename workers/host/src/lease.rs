@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::concept::Failure;
+use crate::stopwatch::part;
 
 /// The time until which the server will not deliver the message to another worker. The host extends it while the handler runs; a process that was stopped for too long finds it run out.
 #[derive(Debug, Clone)]
@@ -137,7 +138,7 @@ impl Lease {
     /// What the log has of the action now.
     pub(crate) async fn standing(&self) -> Result<Option<Completion>, LookError> {
         let Some(bus) = &self.0.bus else { return Ok(None) };
-        let found = log::find(bus, &self.0.completion).await?;
+        let found = part("nats.get", log::find(bus, &self.0.completion)).await?;
         Ok(found.map(|stored| Completion::decode(&stored.body)).transpose()?)
     }
 

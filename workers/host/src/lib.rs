@@ -13,6 +13,7 @@ mod log_start;
 mod query;
 mod sealing;
 mod service;
+mod stopwatch;
 mod worker;
 
 // For concepts that show what happens without their stamps.
@@ -20,4 +21,5 @@ pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Q
 pub use concert_runtime::clock::now_ms;
 pub use concert_runtime::sabotaged;
 pub use lease::{Lease, MayNotWrite};
+pub use stopwatch::part;
 pub use worker::{HostLimits, Running, StartError, run};

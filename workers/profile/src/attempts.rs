@@ -14,7 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use concert_host::{Failure, Lease};
-use concert_store::{Index, StoreError, index, stamp, unavailable};
+use concert_store::operation::{FIND, UPDATE};
+use concert_store::{Index, StoreError, index, run, stamp, unavailable};
 use concert_wire::client::ClientTag;
 use concert_wire::id::ActionId;
 use mongodb::bson::{DateTime, Document, doc};
@@ -224,8 +225,8 @@ impl Attempts {
         if documents.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.collection.find(doc! { "_id": { "$in": documents } }).await;
-        let mut cursor = found.map_err(unavailable)?;
+        let found = self.collection.find(doc! { "_id": { "$in": documents } });
+        let mut cursor = run(FIND, found).await?;
         let mut counted = Vec::new();
         while cursor.advance().await.map_err(unavailable)? {
             counted.push(cursor.deserialize_current().map_err(unavailable)?);
@@ -269,7 +270,7 @@ impl Attempts {
         let update = self
             .collection
             .update_one(doc! { "_id": document }, vec![doc! { "$set": set }]);
-        update.upsert(true).await.map(drop).map_err(unavailable)
+        run(UPDATE, update.upsert(true)).await.map(drop)
     }
 }
 

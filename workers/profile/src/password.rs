@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 use clap::Args;
-use concert_host::Failure;
+use concert_host::{Failure, part};
 use concert_wire::secret::Secret;
 use tokio::sync::oneshot;
 
@@ -66,6 +66,8 @@ enum Job {
 
 /// How much lower the threads' priority is: a hash takes a processor for many milliseconds, and whatever else waits takes it for microseconds.
 const NICE: i32 = 5;
+/// What the wait for a thread and its work are told as.
+const HASHING: &str = "argon2id";
 /// The length of a hash, in bytes.
 const HASH_BYTES: usize = 32;
 
@@ -118,7 +120,10 @@ impl HashPool {
     pub async fn hash(&self, password: Secret) -> Result<String, Failure> {
         let (reply, answer) = oneshot::channel();
         self.submit(Job::Hash(password, reply))?;
-        answer.await.map_err(Failure::retry)?.map_err(Failure::retry)
+        part(HASHING, answer)
+            .await
+            .map_err(Failure::retry)?
+            .map_err(Failure::retry)
     }
 
     /// Tells whether a password fits a hash; without a hash it is wrong, after the same work.
@@ -128,7 +133,10 @@ impl HashPool {
     pub async fn verify(&self, password: Secret, hash: Option<&str>) -> Result<Verdict, Failure> {
         let (reply, answer) = oneshot::channel();
         self.submit(Job::Verify(password, hash.unwrap_or(&self.dummy).to_owned(), reply))?;
-        let verdict = answer.await.map_err(Failure::retry)?.map_err(Failure::retry)?;
+        let verdict = part(HASHING, answer)
+            .await
+            .map_err(Failure::retry)?
+            .map_err(Failure::retry)?;
         Ok(if hash.is_some() { verdict } else { Verdict::Wrong })
     }
 

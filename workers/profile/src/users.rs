@@ -1,7 +1,8 @@
 //! Users in MongoDB. A deleted user stays as a tombstone, without name and password, until no redelivery can ask for it any more.
 
-use concert_host::{Failure, Lease, sabotaged};
-use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
+use concert_host::{Failure, Lease, part, sabotaged};
+use concert_store::operation::{FIND, INSERT, UPDATE};
+use concert_store::{Index, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
 use concert_wire::client::ClientTag;
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::secret::Secret;
@@ -166,7 +167,7 @@ impl Users {
             deleted_by: None,
         };
         lease.may_write().await?;
-        match self.collection.insert_one(user).await {
+        match part(INSERT, self.collection.insert_one(user)).await {
             Ok(_) => Ok(Ok(id)),
             // Made by an earlier delivery of this action, or the name was taken meanwhile.
             Err(error) if is_duplicate(&error) => match self.by_id(&id).await? {
@@ -208,10 +209,8 @@ impl Users {
             (Verdict::RightAtOldCost(new), Some(user)) => {
                 lease.may_write().await?;
                 let unchanged = doc! { "_id": &user.id, "password": user.password.as_deref() };
-                self.collection
-                    .update_one(unchanged, doc! { "$set": { "password": new } })
-                    .await
-                    .map_err(unavailable)?;
+                let set = doc! { "$set": { "password": new } };
+                run(UPDATE, self.collection.update_one(unchanged, set)).await?;
                 Ok(Ok(user.id))
             }
             _ => Ok(Err(Refusal::Unrecognised)),
@@ -339,24 +338,18 @@ impl Users {
     }
 
     async fn by_id(&self, id: &str) -> Result<Option<User>, Failure> {
-        self.collection.find_one(doc! { "_id": id }).await.map_err(unavailable)
+        run(FIND, self.collection.find_one(doc! { "_id": id })).await
     }
 
     async fn by_name(&self, name: &Username) -> Result<Option<User>, Failure> {
-        self.collection
-            .find_one(doc! { "name_key": name.key() })
-            .await
-            .map_err(unavailable)
+        let named = doc! { "name_key": name.key() };
+        run(FIND, self.collection.find_one(named)).await
     }
 
     /// Changes one user, unless this action did so before; whether it did it now.
     async fn update(&self, mut filter: Document, action: ActionId, pipeline: Vec<Document>) -> Result<bool, Failure> {
         filter.insert("changes.action", doc! { "$ne": stamp(action) });
-        let result = self
-            .collection
-            .update_one(filter, pipeline)
-            .await
-            .map_err(unavailable)?;
+        let result = run(UPDATE, self.collection.update_one(filter, pipeline)).await?;
         Ok(result.matched_count == 1)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use concert_host::{Failure, Lease, sabotaged};
-use concert_store::{Index, Retention, StoreError, index, is_duplicate, stamp, unavailable};
+use concert_host::{Failure, Lease, part, sabotaged};
+use concert_store::operation::{FIND, INSERT, UPDATE};
+use concert_store::{Index, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::secret::Secret;
@@ -128,7 +129,7 @@ impl Sessions {
             purge_at: self.retention.until(expires_at),
         };
         lease.may_write().await?;
-        match self.collection.insert_one(session).await {
+        match part(INSERT, self.collection.insert_one(session)).await {
             // An earlier delivery of this action made it.
             Err(error) if is_duplicate(&error) => Ok(token),
             Err(error) => Err(unavailable(error)),
@@ -141,7 +142,7 @@ impl Sessions {
         for key in self.keys.now().others() {
             let token = token::derive(key, action);
             let by_token = doc! { "_id": hashed(&token) };
-            if self.collection.find_one(by_token).await.map_err(unavailable)?.is_some() {
+            if run(FIND, self.collection.find_one(by_token)).await?.is_some() {
                 return Ok(Some(token));
             }
         }
@@ -152,7 +153,7 @@ impl Sessions {
     pub(crate) async fn end(&self, action: ActionId, token: &Secret, lease: &Lease) -> Result<bool, Failure> {
         let by_token = doc! { "_id": hashed(token) };
         let now = concert_store::now();
-        let Some(session) = self.collection.find_one(by_token.clone()).await.map_err(unavailable)? else {
+        let Some(session) = run(FIND, self.collection.find_one(by_token.clone())).await? else {
             return Ok(false);
         };
         if let Some(ended) = session.ended {
@@ -165,22 +166,12 @@ impl Sessions {
         let live = doc! { "_id": hashed(token), "ended": { "$exists": false } };
         let end =
             doc! { "$set": { "ended": { "by": stamp(action), "at": now }, "purge_at": self.retention.until(now) } };
-        if self
-            .collection
-            .update_one(live, end)
-            .await
-            .map_err(unavailable)?
-            .matched_count
-            == 1
-        {
+        let updated = run(UPDATE, self.collection.update_one(live, end)).await?;
+        if updated.matched_count == 1 {
             return Ok(true);
         }
-        let faster = self
-            .collection
-            .find_one(by_token)
-            .await
-            .map_err(unavailable)?
-            .and_then(|session| session.ended);
+        let faster = run(FIND, self.collection.find_one(by_token)).await?;
+        let faster = faster.and_then(|session| session.ended);
         Ok(faster.is_some_and(|ended| ended.by == action.to_string()))
     }
 
@@ -213,7 +204,7 @@ impl Sessions {
             let live = doc! { "_id": { "$in": token_hashes }, "ended": { "$exists": false } };
             let end =
                 doc! { "$set": { "ended": { "by": stamp(action), "at": now }, "purge_at": self.retention.until(now) } };
-            self.collection.update_many(live, end).await.map_err(unavailable)?;
+            run(UPDATE, self.collection.update_many(live, end)).await?;
         }
         Ok(())
     }
@@ -233,10 +224,8 @@ impl Sessions {
 
     /// The id under which a live session is listed.
     pub(crate) async fn public_id(&self, token: &Secret) -> Result<Option<String>, Failure> {
-        let found = self.collection.find_one(doc! { "_id": hashed(token) }).await;
-        let live = found
-            .map_err(unavailable)?
-            .filter(|session| session.is_live(concert_store::now()));
+        let found = run(FIND, self.collection.find_one(doc! { "_id": hashed(token) })).await?;
+        let live = found.filter(|session| session.is_live(concert_store::now()));
         Ok(live.as_ref().map(Session::public_id))
     }
 
@@ -246,13 +235,9 @@ impl Sessions {
             "user": user, "ended": { "$exists": false }, "idle_expires_at": { "$gt": now }, "expires_at": { "$gt": now },
         };
         let limit = most.and_then(|most| i64::try_from(most).ok()).unwrap_or(0);
-        let mut cursor = self
-            .collection
-            .find(live)
-            .sort(doc! { "created_at": -1, "_id": 1 })
-            .limit(limit)
-            .await
-            .map_err(unavailable)?;
+        let newest_first = doc! { "created_at": -1, "_id": 1 };
+        let found = self.collection.find(live).sort(newest_first).limit(limit);
+        let mut cursor = run(FIND, found).await?;
         let mut found = Vec::new();
         while cursor.advance().await.map_err(unavailable)? {
             found.push(cursor.deserialize_current().map_err(unavailable)?);
@@ -263,11 +248,7 @@ impl Sessions {
     /// Whose session this is, if it is live; using it puts off its idle expiry.
     pub(crate) async fn user(&self, token: &Secret) -> Result<Option<String>, Failure> {
         let now = concert_store::now();
-        let found = self
-            .collection
-            .find_one(doc! { "_id": hashed(token) })
-            .await
-            .map_err(unavailable)?;
+        let found = run(FIND, self.collection.find_one(doc! { "_id": hashed(token) })).await?;
         let Some(session) = found.filter(|session| session.is_live(now)) else {
             return Ok(None);
         };
@@ -276,7 +257,7 @@ impl Sessions {
         if u128::try_from(moved_ms).unwrap_or(0) > (self.idle / TOUCH_FRACTION).as_millis() {
             let live = doc! { "_id": hashed(token), "ended": { "$exists": false } };
             let touch = doc! { "$max": { "idle_expires_at": idle_expires_at } };
-            self.collection.update_one(live, touch).await.map_err(unavailable)?;
+            run(UPDATE, self.collection.update_one(live, touch)).await?;
         }
         Ok(Some(session.user))
     }

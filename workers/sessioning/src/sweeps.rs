@@ -1,7 +1,8 @@
 //! Which sessions an action that ends many is to end: written down before the first of them is ended, and kept as long as a redelivery may come.
 
-use concert_host::Failure;
-use concert_store::{Index, Retention, StoreError, index, is_duplicate, unavailable};
+use concert_host::{Failure, part};
+use concert_store::operation::{FIND, INSERT};
+use concert_store::{Index, Retention, StoreError, index, is_duplicate, run, unavailable};
 use concert_wire::id::ActionId;
 use mongodb::bson::{Binary, DateTime, doc};
 use mongodb::{Collection, Database};
@@ -34,8 +35,8 @@ impl Sweeps {
 
     /// What an earlier delivery of this action wrote down.
     pub(crate) async fn of(&self, action: ActionId) -> Result<Option<Vec<Binary>>, Failure> {
-        let found = self.collection.find_one(doc! { "_id": action.to_string() }).await;
-        Ok(found.map_err(unavailable)?.map(|sweep| sweep.token_hashes))
+        let found = run(FIND, self.collection.find_one(doc! { "_id": action.to_string() })).await?;
+        Ok(found.map(|sweep| sweep.token_hashes))
     }
 
     /// Writes down what the action is to end; what another delivery wrote down first stands.
@@ -56,7 +57,7 @@ impl Sweeps {
             at: now,
             purge_at: self.retention.until(now),
         };
-        match self.collection.insert_one(sweep).await {
+        match part(INSERT, self.collection.insert_one(sweep)).await {
             Ok(_) => Ok(token_hashes),
             Err(error) if is_duplicate(&error) => match self.of(action).await? {
                 Some(first) => Ok(first),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use concert_host::Failure;
+use concert_host::{Failure, part};
 use concert_wire::id::ActionId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
@@ -129,6 +129,24 @@ pub async fn index<T: Send + Sync>(collection: &Collection<T>, field: &str, inde
             name: format!("{}.{field}", collection.name()),
             source,
         })
+}
+
+/// What the operations of a handler are told as.
+pub mod operation {
+    /// Documents were looked for.
+    pub const FIND: &str = "mongodb.find";
+    /// A document was inserted.
+    pub const INSERT: &str = "mongodb.insert";
+    /// Documents were changed.
+    pub const UPDATE: &str = "mongodb.update";
+}
+
+/// Carries out an operation of a handler, whose time is noted under this name (see [`operation`]).
+///
+/// # Errors
+/// See [`unavailable`].
+pub async fn run<T>(name: &'static str, doing: impl IntoFuture<Output = Result<T, Error>>) -> Result<T, Failure> {
+    part(name, doing).await.map_err(unavailable)
 }
 
 /// A database error within a handler. Every one of them is worth another attempt: what was asked for was checked before.

@@ -29,7 +29,13 @@ fn failed_login() -> Flow {
         "outcome": "failed", "status": 401, "answered_by": "RespondToFailedAuthentication", "rules": "v", "source": "log",
         "actions": [
             action("r", "Requesting.request", Some(1), Value::Null, json!({ "outcome": "success", "input": { "path": "/auth/login", "username": "a\u{1b}[31mda", "password": "sealed:k1:x" }, "output": {} })),
-            action("a", "Profile.authenticate", Some(3), by("HandleLoginRequest", "x", 1), json!({ "outcome": "refusal", "output": { "error": "Invalid username or password." } })),
+            action("a", "Profile.authenticate", Some(3), by("HandleLoginRequest", "x", 1), json!({
+                "outcome": "refusal", "output": { "error": "Invalid username or password." },
+                "work": { "took_us": 4100, "parts": [
+                    { "name": "mongodb.find", "at_us": 1, "took_us": 300 }, { "name": "argon2id", "at_us": 320, "took_us": 3500 },
+                    { "name": "mongodb.find", "at_us": 3900, "took_us": 150 },
+                ] },
+            })),
             action("s", "Requesting.respond", Some(5), by("RespondToFailedAuthentication", "y", 3), json!({ "outcome": "success", "input": { "request": "f", "status": 401, "error": "no" }, "output": {} })),
         ],
         "firings": [
@@ -52,7 +58,7 @@ from the log, under the rules v
 
     +0.0 ms               Requesting.request  path "/auth/login", username "a\u001b[31mda", password sealed
                           └─ HandleLoginRequest
-    +0.0 ms       4.5 ms     └─ Profile.authenticate  refused: Invalid username or password.
+    +0.0 ms       4.5 ms     └─ Profile.authenticate  refused: Invalid username or password.  (waited 0.4 ms; mongodb.find 0.4 ms, argon2id 3.5 ms)
                                 └─ RespondToFailedAuthentication
     +0.0 ms       7.5 ms           └─ Requesting.respond  status 401, error "no"
 

@@ -99,7 +99,7 @@ impl Document {
             &completed,
             format!("{whole} happened, with this input and this output."),
             completion(action),
-            None,
+            (!is_request(of, name)).then_some("CompletionHeaders"),
         );
         self.channel(
             &completed,
@@ -316,6 +316,7 @@ fn schemas() -> Value {
             "additionalProperties": false,
         },
         "InvocationHeaders": headers(asked, &[]),
+        "CompletionHeaders": headers(vec![(header::WORK, text("for people: how long the worker took, in microseconds, and what of it"))], &[]),
         "DeadLetterHeaders": headers(dead, &[header::REASON, header::SUBJECT]),
         "RequestHeaders": headers(vec![(header::FLOW, uuid("the flow that sealed secrets of the question belong to"))], &[]),
         "AnswerHeaders": headers(

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use concert_wire::envelope::{Completion, ERROR, FAULT, answer_status};
 use concert_wire::id::{ActionId, FlowId};
+use concert_wire::traceparent::Traceparent;
+use concert_wire::work::Work;
 use concert_wire::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 use serde_json::Value;
 
@@ -34,7 +36,7 @@ fn assemble(
 ) -> Option<Flow> {
     let program = &rules.program;
     let logged: Vec<Logged> = messages.iter().filter_map(|message| message.logged(id)).collect();
-    let times: BTreeMap<u64, u64> = messages.iter().map(|message| (message.seq, message.time_us)).collect();
+    let stored: BTreeMap<u64, &Stored> = messages.iter().map(|message| (message.seq, message)).collect();
     let root = logged
         .iter()
         .filter(|logged| logged.id == id.root())
@@ -42,7 +44,7 @@ fn assemble(
         .clone();
     let folded = Folded::new(&rules.ready, &rules.limits, id, logged.clone());
     let trace = folded.trace();
-    let time = |seq: u64| times.get(&seq).copied().unwrap_or_default();
+    let time = |seq: u64| stored.get(&seq).map_or(0, |message| message.time_us);
     let calls: BTreeMap<ActionId, &TracedCall> = trace.calls.iter().map(|call| (call.id, call)).collect();
     let letters: BTreeMap<ActionId, &DeadLetter> = dead.iter().map(|letter| (letter.action, letter)).collect();
     let letter = |id: ActionId| {
@@ -52,7 +54,7 @@ fn assemble(
             at_us: letter.at_us,
         })
     };
-    let mut actions = completed(&logged, &calls, time);
+    let mut actions = completed(&logged, &calls, &stored);
     for call in &trace.calls {
         if actions.iter().any(|action| action.id == call.id.to_string()) {
             continue;
@@ -73,6 +75,7 @@ fn assemble(
             asked_us: time(call.cause_seq),
             completed_us: None,
             seq: None,
+            work: None,
             by: Some(by(call)),
             dead,
         });
@@ -95,7 +98,7 @@ fn assemble(
             RootKind::Injected
         },
         began_us: time(root.seq),
-        ended_us: times.values().copied().max().unwrap_or_default(),
+        ended_us: messages.iter().map(|message| message.time_us).max().unwrap_or_default(),
         outcome: outcome(&actions, is_request, status),
         path,
         status,
@@ -148,7 +151,13 @@ fn assemble(
 }
 
 /// The actions that happened, in the order of the log; the first completion of each counts.
-fn completed(logged: &[Logged], calls: &BTreeMap<ActionId, &TracedCall>, time: impl Fn(u64) -> u64) -> Vec<Action> {
+fn completed(
+    logged: &[Logged],
+    calls: &BTreeMap<ActionId, &TracedCall>,
+    stored: &BTreeMap<u64, &Stored>,
+) -> Vec<Action> {
+    let time = |seq: u64| stored.get(&seq).map_or(0, |message| message.time_us);
+    let work = |seq: u64| stored.get(&seq)?.work.as_deref()?.parse::<Work>().ok();
     let mut first: BTreeMap<u64, &Logged> = BTreeMap::new();
     for one in logged.iter().filter(|one| !is_record(one)) {
         let earlier = logged.iter().any(|other| other.id == one.id && other.seq < one.seq);
@@ -169,6 +178,7 @@ fn completed(logged: &[Logged], calls: &BTreeMap<ActionId, &TracedCall>, time: i
             asked_us: time(call.map_or(one.seq, |call| call.cause_seq)),
             completed_us: Some(time(one.seq)),
             seq: Some(one.seq),
+            work: work(one.seq),
             by: call.map(|call| by(call)),
             dead: None,
         }
@@ -238,11 +248,10 @@ fn outcome(actions: &[Action], is_request: bool, status: Option<u16>) -> Outcome
     }
 }
 
-/// `00-<32 hexadecimal digits>-…`
+/// The trace's id in hexadecimal digits.
 fn trace_of(traceparent: &str) -> Option<String> {
-    let id = traceparent.split('-').nth(1)?;
-    let ok = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    ok.then(|| id.to_ascii_lowercase())
+    let traceparent: Traceparent = traceparent.parse().ok()?;
+    Some(traceparent.trace.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 impl Flow {

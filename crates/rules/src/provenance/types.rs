@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use concert_wire::work::Work;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -142,6 +143,9 @@ pub struct Action {
     /// The sequence of its completion in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// How long its worker took, and what of it was waiting for others, if the worker said so. The work ended about when the completion was stored; what was before it is the wait in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// What asked for it; a root, and what was injected into the flow, have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
