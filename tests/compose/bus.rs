@@ -1,0 +1,54 @@
+//! The bus, as the network of the project reaches it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use crate::SCALE;
+use crate::stack::Stack;
+
+/// How long after the last answer nobody else answers.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Nobody without a key gets in, the operator does, and every container of a worker answers.
+pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result<()> {
+    let nats = stack.containers("nats").await?.first().context("no NATS")?.clone();
+    let url = format!("nats://{}:4222", nats.ip);
+    let stranger = async_nats::connect(&url).await;
+    ensure!(stranger.is_err(), "a stranger is let in");
+    let seed = stack.command(&["cat", "/keys/nats/operator.nk"]).await?;
+    let operator = async_nats::ConnectOptions::with_nkey(seed.trim().to_owned());
+    let operator = operator.connect(&url).await?;
+    let inbox = operator.new_inbox();
+    let mut answers = operator.subscribe(inbox.clone()).await?;
+    operator.publish_with_reply("$SRV.PING", inbox, "".into()).await?;
+    let mut found = BTreeMap::<String, usize>::new();
+    while let Ok(Some(answer)) = tokio::time::timeout(QUIET, answers.next()).await {
+        let answer: Value = serde_json::from_slice(&answer.payload)?;
+        let name = answer.get("name").and_then(Value::as_str).context("no name")?;
+        *found.entry(name.to_owned()).or_default() += 1;
+    }
+    let of = |service: &str| {
+        SCALE
+            .iter()
+            .find(|(name, _)| *name == service)
+            .map_or(0, |(_, count)| *count)
+    };
+    for (service, name) in [
+        ("profile", "Profile"),
+        ("sessioning", "Sessioning"),
+        ("edge", "Requesting"),
+        ("archive", "Concert"),
+    ] {
+        let found = found.get(name).copied().unwrap_or_default();
+        ensure!(found == of(service), "{found} of {name} answer");
+    }
+    let injected = operator
+        .request("concept.Profile._getUserByName", r#"{"username":"ada"}"#.into())
+        .await?;
+    ensure!(injected.payload.starts_with(br#"{"rows":[{"#), "{injected:?}");
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Images under the names that compose says, for a machine that none can be pulled to: a Debian base by debootstrap, the servers that `concert up` runs, Debian's Prometheus, and the last stage of
+//! the Dockerfile around programs that are built here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use concert_local_servers::find_or_fetch;
+use concert_tests::binaries;
+use tokio::process::Command;
+
+use crate::engine::{BUILDING, docker, said, said_within};
+
+const BASE: &str = "debian:bookworm-slim";
+/// What is installed on the base: what the servers need, what compose's healthchecks call, and where one looks from.
+const PACKAGES: &str = "--include=bash,ca-certificates,libcurl4,libssl3,wget";
+const NATS: &str = "FROM debian:bookworm-slim\nCOPY nats-server /usr/bin/\nENTRYPOINT [\"nats-server\"]\n";
+const MONGO: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/\nRUN mkdir -p /data/db\nENTRYPOINT [\"mongod\", \"--dbpath\", \"/data/db\"]\n";
+const PROMETHEUS: &str = "FROM debian:bookworm-slim\nCOPY prometheus /usr/bin/\nRUN mkdir /prometheus\n\
+    ENTRYPOINT [\"prometheus\", \"--config.file=/etc/prometheus/prometheus.yml\", \"--storage.tsdb.path=/prometheus\"]\n";
+const PROGRAMS: [&str; 5] = ["archive", "concert", "http-edge", "sync-router", "worker"];
+
+/// What compose has to work with.
+pub(crate) struct Images {
+    /// Whether that of Concert is made already.
+    pub(crate) are_there: bool,
+    /// The services of compose.observability.yaml that there are images for.
+    pub(crate) observers: Vec<&'static str>,
+}
+
+/// Sees to the images, as `CONCERT_COMPOSE_IMAGES` says.
+pub(crate) async fn images() -> anyhow::Result<Images> {
+    let wanted = std::env::var_os("CONCERT_COMPOSE_IMAGES").unwrap_or_else(|| "build".into());
+    match &*wanted.to_string_lossy() {
+        "build" => Ok(Images {
+            are_there: false,
+            observers: vec!["otel-collector", "jaeger", "prometheus", "grafana"],
+        }),
+        "stand-ins" => {
+            make().await.context("making stand-ins")?;
+            Ok(Images {
+                are_there: true,
+                observers: vec!["prometheus"],
+            })
+        }
+        other => bail!("CONCERT_COMPOSE_IMAGES is `build` or `stand-ins`, not `{other}`"),
+    }
+}
+
+async fn make() -> anyhow::Result<()> {
+    let servers = find_or_fetch(&binaries::servers(), &|_| {}).await?;
+    let built = binaries::dir().await?;
+    if said(&mut docker(&["image", "inspect", BASE])).await.is_err() {
+        base().await?;
+    }
+    let file = |path: PathBuf, name: &str| (path, name.to_owned());
+    image("nats:2.12-alpine", NATS, &[file(servers.nats_server, "nats-server")]).await?;
+    image("mongo:7", MONGO, &[file(servers.mongod, "mongod")]).await?;
+
+    let fetched = tempfile::tempdir()?;
+    let mut download = Command::new("apt-get");
+    said(
+        download
+            .current_dir(fetched.path())
+            .args(["download", "-q", "prometheus"]),
+    )
+    .await?;
+    let package = std::fs::read_dir(fetched.path())?.next().context("no package")??;
+    let mut unpack = Command::new("dpkg-deb");
+    said(
+        unpack
+            .arg("-x")
+            .arg(package.path())
+            .arg(fetched.path().join("unpacked")),
+    )
+    .await?;
+    let prometheus = file(fetched.path().join("unpacked/usr/bin/prometheus"), "prometheus");
+    image("prom/prometheus:v2.55.0", PROMETHEUS, &[prometheus]).await?;
+
+    let dockerfile = std::fs::read_to_string(binaries::root().join("Dockerfile"))?;
+    let last = dockerfile
+        .rfind("\nFROM ")
+        .context("the Dockerfile has no last stage")?;
+    let programs = format!("COPY {} ", PROGRAMS.join(" "));
+    let dockerfile = dockerfile
+        .split_at(last)
+        .1
+        .replace("COPY --from=build /out/ ", &programs);
+    let mut files: Vec<(PathBuf, String)> = PROGRAMS.map(|name| file(built.join(name), name)).into();
+    for dir in ["concepts", "syncs"] {
+        files.push(file(binaries::root().join(dir), dir));
+    }
+    image("concert", &dockerfile, &files).await
+}
+
+async fn base() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut debootstrap = Command::new("debootstrap");
+    debootstrap
+        .args(["--variant=minbase", PACKAGES, "bookworm"])
+        .arg(dir.path());
+    said_within(BUILDING, &mut debootstrap).await?;
+    let archive = tempfile::NamedTempFile::new()?;
+    let mut tar = Command::new("tar");
+    said(tar.arg("-cf").arg(archive.path()).arg("-C").arg(dir.path()).arg(".")).await?;
+    said(docker(&["import"]).arg(archive.path()).arg(BASE)).await?;
+    Ok(())
+}
+
+/// Builds an image of files and directories, each with its name there.
+async fn image(name: &str, dockerfile: &str, files: &[(PathBuf, String)]) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let to = |name: &str| -> PathBuf { Path::new(dir.path()).join(name) };
+    for (path, name) in files {
+        let mut copy = Command::new("cp");
+        said(copy.arg("-rL").arg(path).arg(to(name))).await?;
+    }
+    std::fs::write(to("Dockerfile"), dockerfile)?;
+    said_within(BUILDING, docker(&["build", "-q", "-t", name]).arg(dir.path())).await?;
+    Ok(())
+}
