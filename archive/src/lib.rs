@@ -33,7 +33,7 @@ use concert_store::{StoreArgs, StoreError};
 
 use crate::firings::Firings;
 use crate::kept::Archive;
-pub use crate::metrics::Metrics;
+use crate::metrics::Metrics;
 use crate::observers::Observers;
 use crate::questions::Questions;
 use crate::rulebook::Rulebook;
@@ -91,16 +91,10 @@ pub enum StartError {
 
 /// An archive that reads and answers; it goes on until shutdown.
 pub struct Running {
-    metrics: Metrics,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
-    /// The figures.
-    pub const fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// Ends when what was read is written, or left to the next archive.
     pub async fn ended(self) {
         for task in self.tasks {
@@ -155,7 +149,6 @@ pub async fn run(
     let letters = letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
     let watching = metrics.clone().watch(bus, rulebook, shutdown);
     Ok(Running {
-        metrics,
         tasks: vec![tokio::spawn(gathering), tokio::spawn(letters), tokio::spawn(watching)],
     })
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use concert_rules::provenance::{Action, Firing};
 use concert_runtime::bus::Bus;
+use concert_runtime::metrics as runtime_metrics;
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
 
 use crate::kept::Row;
 use crate::rulebook::Rulebook;
@@ -66,8 +65,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The archive's figures.
 #[derive(Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
+pub(crate) struct Metrics {
     flows: Family<OfFlow, Counter>,
     actions: Family<OfOutcome, Counter>,
     durations: Family<OfAction, Histogram>,
@@ -85,10 +83,8 @@ pub struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::default();
         let of_seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_5, 2.0, 15));
         let metrics = Self {
-            registry: Arc::default(),
             flows: Family::default(),
             actions: Family::default(),
             durations: Family::new_with_constructor(of_seconds),
@@ -104,71 +100,70 @@ impl Metrics {
             dropped_spans: Counter::default(),
         };
         let m = &metrics;
-        registry.register(
-            "concert_flows",
-            "Flows archived, as they were then, by root, path and outcome",
-            m.flows.clone(),
-        );
-        registry.register(
-            "concert_actions",
-            "Actions that happened, by outcome",
-            m.actions.clone(),
-        );
-        registry.register(
-            "concert_action_duration_seconds",
-            "From what asked for an action to its completion",
-            m.durations.clone(),
-        );
-        registry.register(
-            "concert_action_queue_seconds",
-            "From what asked for an action to when a worker took it up",
-            m.queued.clone(),
-        );
-        registry.register(
-            "concert_action_work_seconds",
-            "From when a worker took an action up to its completion",
-            m.worked.clone(),
-        );
-        registry.register(
-            "concert_action_part_seconds",
-            "What workers waited for others: password hashing, operations of the database",
-            m.parts.clone(),
-        );
-        registry.register("concert_firings", "Firings, by rule", m.firings.clone());
-        registry.register(
-            "concert_dead_letters",
-            "Actions that were given up, by concept",
-            m.letters.clone(),
-        );
-        registry.register(
-            "concert_dead_letters_kept",
-            "Dead letters that wait for somebody",
-            m.dead.clone(),
-        );
-        registry.register(
-            "concert_consumer_pending",
-            "Messages that were not delivered yet",
-            m.pending.clone(),
-        );
-        registry.register(
-            "concert_consumer_ack_pending",
-            "Messages under way",
-            m.ack_pending.clone(),
-        );
-        registry.register(
-            "concert_consumer_redelivered",
-            "Messages under way that were delivered more than once",
-            m.redelivered.clone(),
-        );
-        registry.register(
-            "concert_spans_dropped",
-            "Spans that could not be exported",
-            m.dropped_spans.clone(),
-        );
-        Self {
-            registry: Arc::new(registry),
-            ..metrics
-        }
+        runtime_metrics::register(|registry| {
+            registry.register(
+                "concert_flows",
+                "Flows archived, as they were then, by root, path and outcome",
+                m.flows.clone(),
+            );
+            registry.register(
+                "concert_actions",
+                "Actions that happened, by outcome",
+                m.actions.clone(),
+            );
+            registry.register(
+                "concert_action_duration_seconds",
+                "From what asked for an action to its completion",
+                m.durations.clone(),
+            );
+            registry.register(
+                "concert_action_queue_seconds",
+                "From what asked for an action to when a worker took it up",
+                m.queued.clone(),
+            );
+            registry.register(
+                "concert_action_work_seconds",
+                "From when a worker took an action up to its completion",
+                m.worked.clone(),
+            );
+            registry.register(
+                "concert_action_part_seconds",
+                "What workers waited for others: password hashing, operations of the database",
+                m.parts.clone(),
+            );
+            registry.register("concert_firings", "Firings, by rule", m.firings.clone());
+            registry.register(
+                "concert_dead_letters",
+                "Actions that were given up, by concept",
+                m.letters.clone(),
+            );
+            registry.register(
+                "concert_dead_letters_kept",
+                "Dead letters that wait for somebody",
+                m.dead.clone(),
+            );
+            registry.register(
+                "concert_consumer_pending",
+                "Messages that were not delivered yet",
+                m.pending.clone(),
+            );
+            registry.register(
+                "concert_consumer_ack_pending",
+                "Messages under way",
+                m.ack_pending.clone(),
+            );
+            registry.register(
+                "concert_consumer_redelivered",
+                "Messages under way that were delivered more than once",
+                m.redelivered.clone(),
+            );
+            registry.register(
+                "concert_spans_dropped",
+                "Spans that could not be exported",
+                m.dropped_spans.clone(),
+            );
+        });
+        metrics
     }
 
     pub(crate) fn archived(&self, row: &Row, actions: &[&Action], firings: &[&Firing]) {
@@ -261,16 +256,6 @@ impl Metrics {
                 self.dead.set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
-    }
-
-    /// Everything, in the text format of OpenMetrics.
-    ///
-    /// # Errors
-    /// A figure cannot be written, which does not happen.
-    pub fn text(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
     }
 }
 

@@ -1,15 +1,13 @@
-//! What `/metrics` tells, in the text format of OpenMetrics.
+//! The edge's figures.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use concert_runtime::metrics;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -22,59 +20,45 @@ struct OfPath {
     path: String,
 }
 
-/// What another part tells in the same format.
-type Source = Box<dyn Fn() -> String + Send + Sync>;
-
-/// The edge's figures, and those of parts of the same process.
+/// The edge's figures.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    registry: Arc<Registry>,
     requests: Family<Labels, Counter>,
     duration: Family<OfPath, Histogram>,
     in_flight: Gauge,
-    others: Arc<Mutex<Vec<Source>>>,
 }
-
-/// How a text in the format of OpenMetrics ends.
-const END: &str = "# EOF\n";
 
 /// The label of everything that is no path of the route table, so that no client can make labels.
 const OTHER_PATH: &str = "other";
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::default();
         let requests = Family::<Labels, Counter>::default();
         let of_seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
         let duration = Family::<OfPath, Histogram>::new_with_constructor(of_seconds);
         let in_flight = Gauge::default();
-        registry.register(
-            "concert_http_requests",
-            "Requests answered, by path and status",
-            requests.clone(),
-        );
-        registry.register(
-            "concert_http_request_duration_seconds",
-            "Time to the answer, by path",
-            duration.clone(),
-        );
-        registry.register(
-            "concert_http_requests_in_flight",
-            "Requests that wait for their answer",
-            in_flight.clone(),
-        );
+        metrics::register(|registry| {
+            registry.register(
+                "concert_http_requests",
+                "Requests answered, by path and status",
+                requests.clone(),
+            );
+            registry.register(
+                "concert_http_request_duration_seconds",
+                "Time to the answer, by path",
+                duration.clone(),
+            );
+            registry.register(
+                "concert_http_requests_in_flight",
+                "Requests that wait for their answer",
+                in_flight.clone(),
+            );
+        });
         Self {
-            registry: Arc::new(registry),
             requests,
             duration,
             in_flight,
-            others: Arc::default(),
         }
-    }
-
-    /// Tells what another part tells, too.
-    pub(crate) fn add(&self, source: Source) {
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
     pub(crate) fn began(&self) {
@@ -88,15 +72,5 @@ impl Metrics {
             .get_or_create(&OfPath { path: path.clone() })
             .observe(took.as_secs_f64());
         self.requests.get_or_create(&Labels { path, status }).inc();
-    }
-
-    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        for other in &*self.others.lock().unwrap_or_else(PoisonError::into_inner) {
-            text.truncate(text.trim_end_matches(END).len());
-            text += &other();
-        }
-        Ok(text)
     }
 }

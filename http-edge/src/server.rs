@@ -9,13 +9,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use clap::Args;
 use concert_host::{BadConcept, HostLimits};
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, KeyError, Purpose};
+use concert_runtime::metrics;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams::LogLimits;
@@ -138,7 +139,6 @@ pub struct Running {
     has_page: bool,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     worker: concert_host::Running,
-    metrics: Metrics,
     routes: Routes,
     behind: Shutdown,
     drain_delay: Duration,
@@ -148,11 +148,6 @@ pub struct Running {
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 impl Running {
-    /// Tells at `/metrics` what another part of this process tells, too, in the text format of OpenMetrics.
-    pub fn add_metrics(&self, source: impl Fn() -> String + Send + Sync + 'static) {
-        self.metrics.add(Box::new(source));
-    }
-
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -231,7 +226,6 @@ pub async fn run(
     };
     let routes = routes::watch(bus.clone(), behind.clone());
     let has_page = page.is_some();
-    let metrics = Metrics::new();
     let api = Api {
         descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
@@ -244,7 +238,7 @@ pub async fn run(
         limits: args.limits.clone(),
         admission: Admission::new(args.limits.admission.clone()),
         bodies: Semaphore::new(args.limits.admission.max_requests),
-        metrics: metrics.clone(),
+        metrics: Metrics::new(),
         passthrough: Passthrough::new(&args.passthrough),
         page,
         shutdown: shutdown.clone(),
@@ -266,7 +260,6 @@ pub async fn run(
         has_page,
         server: tokio::spawn(server.into_future()),
         worker,
-        metrics,
         routes,
         behind,
         drain_delay,
@@ -277,7 +270,7 @@ fn app(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> Router {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(figures))
         .route(
             "/openapi.json",
             get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::OpenApi).await),
@@ -335,12 +328,8 @@ async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     }
 }
 
-async fn metrics(State(api): State<Arc<Api>>) -> Response<Body> {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match api.metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+async fn figures() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text())
 }
 
 /// Credentials are for listed origins only: with `*` a cookie would be anybody's.

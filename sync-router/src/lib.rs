@@ -3,6 +3,7 @@
 //! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the others stand by.
 
 mod effects;
+mod figures;
 mod in_force;
 mod log_end;
 mod queries;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use concert_router::{RouterLimits, RulesArgs};
 use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::metrics::{self, MetricsArgs};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
@@ -20,6 +21,8 @@ struct Args {
     #[command(flatten)]
     limits: RouterLimits,
     #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
     log_limits: LogLimits,
     #[command(flatten)]
     log: LogArgs,
@@ -33,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let bus = Bus::connect(&args.bus, "sync-router").await?;
     let shutdown = Shutdown::new();
     let router = concert_router::run(bus.clone(), rules, &args.limits, args.log_limits, shutdown.clone()).await?;
+    metrics::serve(&args.metrics).await?;
     process::asked_to_stop_or_cut_off(&bus).await?;
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(15), router.ended()).await?;

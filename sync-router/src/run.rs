@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::in_force::{InForce, InForceError};
 use crate::rules::Rules;
-use crate::{effects, log_end, queries, reload};
+use crate::{effects, figures, log_end, queries, reload};
 
 /// The bounds of flows and of the router's memory.
 #[derive(Debug, Clone, Args)]
@@ -207,7 +207,10 @@ impl Router {
 
     fn take(&mut self, message: Message) {
         let seq = match message.info() {
-            Ok(info) => info.stream_sequence,
+            Ok(info) => {
+                figures::delivered(info.delivered);
+                info.stream_sequence
+            }
             Err(error) => {
                 tracing::error!(%error, "a message of the log does not say where it stands");
                 return;
@@ -215,6 +218,7 @@ impl Router {
         };
         let event = effects::delivered(seq, &message);
         self.messages.insert(seq, message);
+        figures::unacknowledged(self.messages.len());
         self.step(Some(event));
     }
 
@@ -299,6 +303,7 @@ impl Router {
 
     fn with_message<F: Future<Output = ()> + Send + 'static>(&mut self, seq: u64, act: impl FnOnce(Message) -> F) {
         if let Some(message) = self.messages.remove(&seq) {
+            figures::unacknowledged(self.messages.len());
             let acting = act(message);
             self.under_way.push(Box::pin(async move {
                 acting.await;

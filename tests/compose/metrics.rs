@@ -73,11 +73,7 @@ async fn scraped(stack: &Stack, logins: u64) -> anyhow::Result<()> {
         .context("no Prometheus")?
         .clone();
     let port = prometheus.port.context("no port")?;
-    let wanted: usize = SCALE
-        .iter()
-        .filter(|(name, _)| ["edge", "archive"].contains(name))
-        .map(|(_, count)| count)
-        .sum();
+    let wanted: usize = SCALE.iter().map(|(_, count)| count).sum();
     for (query, wanted) in [
         ("sum(up)", wanted.to_string()),
         (

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use concert_local_servers::Port;
 use concert_tests::{Part, System, binaries};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -125,16 +124,28 @@ async fn scrape(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
         .collect()
 }
 
+/// Where a process says that its figures are.
+async fn figures_at(system: &System, part: Part) -> anyhow::Result<String> {
+    system
+        .until("the figures are served", async |system: &System| {
+            let log = std::fs::read_to_string(system.log(part)).unwrap_or_default();
+            let line = log.lines().find(|line| line.contains("figures are served"));
+            let address = line.and_then(|line| {
+                line.split("address=")
+                    .nth(1)?
+                    .split_whitespace()
+                    .next()
+                    .map(str::to_owned)
+            });
+            Ok(address)
+        })
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Result<()> {
     let (collector, url) = Collector::start().await?;
-    let port = Port::free().context("no free port")?;
-    let metrics = format!("127.0.0.1:{}", port.number());
-    let settings = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
-        ("CONCERT_METRICS_LISTEN", metrics.as_str()),
-    ];
-    let mut system = System::with(&settings).await?;
+    let mut system = System::with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())]).await?;
     system.start_part(Part::Archive)?;
     system.account(NAME, PASSWORD).await?;
     let login = format!("http://{}/api/auth/login", system.address());
@@ -215,10 +226,9 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
-    let port = Port::free().context("no free port")?;
-    let archive = format!("127.0.0.1:{}", port.number());
-    let mut system = System::with(&[("CONCERT_METRICS_LISTEN", archive.as_str())]).await?;
+    let mut system = System::with(&[("CONCERT_METRICS_LISTEN", "127.0.0.1:0")]).await?;
     system.start_part(Part::Archive)?;
+    let archive = figures_at(&system, Part::Archive).await?;
     system.account("ada", PASSWORD).await?;
     for password in ["wrong horse battery", "another horse battery", PASSWORD] {
         system
@@ -313,8 +323,42 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
             Ok((lag == Some(&0.0) && letters == Some(&0.0)).then_some(figures))
         })
         .await?;
+    let profile = scrape(&figures_at(&system, Part::Profile).await?).await?;
+    for (name, expected) in [
+        (
+            r#"concert_worker_deliveries_total{concept="Profile",redelivered="false"}"#,
+            4.0,
+        ),
+        (
+            r#"concert_worker_attempts_total{concept="Profile",end="completed"}"#,
+            4.0,
+        ),
+        (r#"concert_worker_under_way{concept="Profile"}"#, 0.0),
+        // With the one that stands for nobody's password.
+        ("concert_hashes_total", 5.0),
+        ("concert_hash_threads_busy", 0.0),
+        ("concert_hash_queue", 0.0),
+    ] {
+        assert_eq!(profile.get(name), Some(&expected), "{name}: {profile:#?}");
+    }
+    assert!(
+        profile
+            .get("concert_hash_threads")
+            .is_some_and(|threads| *threads >= 1.0)
+    );
+    let router = scrape(&figures_at(&system, Part::Router).await?).await?;
+    assert_eq!(router.get("concert_router_unacknowledged"), Some(&0.0), "{router:#?}");
+    // Eleven requests, what they led to, what two rules wrote down, and the rules themselves.
+    let delivered = router.get(r#"concert_router_deliveries_total{redelivered="false"}"#);
+    assert!(delivered.is_some_and(|count| *count > 33.0), "{router:#?}");
     // The dashboard shows what there is, and the page tells of all that there is.
-    let all: BTreeSet<String> = figures.keys().chain(edge.keys()).map(|name| family(name)).collect();
+    let all: BTreeSet<String> = figures
+        .keys()
+        .chain(edge.keys())
+        .chain(profile.keys())
+        .chain(router.keys())
+        .map(|name| family(name))
+        .collect();
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(
         binaries::root().join("deploy/grafana/concert.json"),
     )?)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::KeyArgs;
+use concert_runtime::metrics::{self, MetricsArgs};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
@@ -26,6 +27,8 @@ struct Args {
     keys: KeyArgs,
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     log_limits: LogLimits,
     #[command(flatten)]
@@ -51,6 +54,7 @@ async fn main() -> anyhow::Result<()> {
         shutdown.clone(),
     )
     .await?;
+    metrics::serve(&args.metrics).await?;
     process::asked_to_stop_or_cut_off(&bus).await?;
     if !shutdown.drained(DRAIN_TIMEOUT).await {
         tracing::warn!("what was begun is left to another worker");

@@ -49,7 +49,12 @@ pub(crate) async fn run(args: &BenchArgs, time: Duration) -> anyhow::Result<Vec<
     let taken = Arc::new(AtomicU64::new(0));
     let collector = collect(taken.clone()).await?;
     let off = BenchStack::start_with(args, &Extras::without_archive()).await?;
-    let on = match BenchStack::start_with(args, &Extras::observed(&collector)).await {
+    // Whatever the other scenarios are run without.
+    let with_archive = BenchArgs {
+        no_archive: false,
+        ..args.clone()
+    };
+    let on = match BenchStack::start_with(&with_archive, &Extras::observed(&collector)).await {
         Ok(on) => on,
         Err(error) => {
             off.stop().await;

@@ -29,6 +29,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the end may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
+const NO_ARCHIVE: &str = "--no-archive";
+
 /// What a stack is given beside what every one has.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
@@ -40,7 +42,7 @@ impl Extras {
     /// Nobody looks at what happens.
     pub(crate) fn without_archive() -> Self {
         Self {
-            args: vec!["--no-archive"],
+            args: vec![NO_ARCHIVE],
             env: Vec::new(),
         }
     }
@@ -82,8 +84,8 @@ impl BenchStack {
         if args.isolate_parts {
             command.arg("--isolate-parts");
         }
-        if args.no_archive {
-            command.arg("--no-archive");
+        if args.no_archive && !extras.args.contains(&NO_ARCHIVE) {
+            command.arg(NO_ARCHIVE);
         }
         // What is measured is what an attempt costs, and all of them come from here.
         command.args([

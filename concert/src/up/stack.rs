@@ -72,10 +72,6 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers:
     // Behind everything else: nothing waits for it.
     let archive = start_archive(args, servers, shutdown.clone()).await?;
     let (archive, archive_bus) = archive.unzip();
-    if let Some(archive) = &archive {
-        let metrics = archive.metrics().clone();
-        edge.add_metrics(move || metrics.text().unwrap_or_default());
-    }
     let (workers, worker_buses): (Vec<_>, Vec<_>) = [profile, sessioning].into_iter().unzip();
     buses.extend(worker_buses);
     buses.extend(archive_bus);

@@ -10,6 +10,7 @@ pub mod dead;
 pub mod feed;
 pub mod keys;
 pub mod log;
+pub mod metrics;
 pub mod nats;
 pub mod process;
 pub mod retry;

@@ -6,6 +6,7 @@
 
 mod audit;
 mod concept;
+mod figures;
 mod invocation;
 mod last_attempt;
 mod lease;
@@ -19,7 +20,7 @@ mod worker;
 // For concepts that show what happens without their stamps.
 pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows, row};
 pub use concert_runtime::clock::now_ms;
-pub use concert_runtime::sabotaged;
+pub use concert_runtime::{metrics, sabotaged};
 pub use lease::{Lease, MayNotWrite};
 pub use stopwatch::part;
 pub use worker::{HostLimits, Running, StartError, run};

@@ -2,14 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 use clap::Args;
-use concert_host::{Failure, part};
+use concert_host::{Failure, metrics, part};
 use concert_wire::secret::Secret;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 /// The default memory of a hash, in KiB.
@@ -71,6 +73,35 @@ const HASHING: &str = "argon2id";
 /// The length of a hash, in bytes.
 const HASH_BYTES: usize = 32;
 
+/// What the pools of this process do.
+struct Figures {
+    threads: Gauge,
+    busy: Gauge,
+    waiting: Gauge,
+    hashes: Counter,
+}
+
+static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
+    metrics::register(|registry| {
+        let [threads, busy, waiting] = [Gauge::default(), Gauge::default(), Gauge::default()];
+        let hashes = Counter::default();
+        registry.register("concert_hash_threads", "Threads that hash passwords", threads.clone());
+        registry.register("concert_hash_threads_busy", "Threads that hash now", busy.clone());
+        registry.register(
+            "concert_hash_queue",
+            "Passwords that wait for a thread",
+            waiting.clone(),
+        );
+        registry.register("concert_hashes", "Hashes that were made, whatever for", hashes.clone());
+        Figures {
+            threads,
+            busy,
+            waiting,
+            hashes,
+        }
+    })
+});
+
 /// The threads that hash.
 #[derive(Debug, Clone)]
 pub struct HashPool {
@@ -102,6 +133,7 @@ impl HashPool {
             thread
                 .spawn(move || work(&waiting, hasher))
                 .map_err(PoolError::Thread)?;
+            FIGURES.threads.inc();
         }
         let dummy = Hasher::new(params, Arc::default())
             .hash(b"nobody's password")
@@ -146,9 +178,14 @@ impl HashPool {
     }
 
     fn submit(&self, job: Job) -> Result<(), Failure> {
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Failure::retry("too many passwords wait to be hashed"),
-            TrySendError::Disconnected(_) => Failure::retry("the hashing threads have ended"),
+        // Before, since a thread may take it at once.
+        FIGURES.waiting.inc();
+        self.jobs.try_send(job).map_err(|error| {
+            FIGURES.waiting.dec();
+            match error {
+                TrySendError::Full(_) => Failure::retry("too many passwords wait to be hashed"),
+                TrySendError::Disconnected(_) => Failure::retry("the hashing threads have ended"),
+            }
         })
     }
 }
@@ -159,15 +196,17 @@ fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
         tracing::debug!(%error, "the hashing threads keep their priority");
     }
     loop {
-        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv() else {
+            return;
+        };
+        FIGURES.waiting.dec();
+        FIGURES.busy.inc();
         // A caller that has gone needs no answer.
         match job {
-            Ok(Job::Hash(password, reply)) => drop(reply.send(hasher.hash(password.expose().as_bytes()))),
-            Ok(Job::Verify(password, hash, reply)) => {
-                drop(reply.send(hasher.verify(password.expose().as_bytes(), &hash)))
-            }
-            Err(_) => return,
+            Job::Hash(password, reply) => drop(reply.send(hasher.hash(password.expose().as_bytes()))),
+            Job::Verify(password, hash, reply) => drop(reply.send(hasher.verify(password.expose().as_bytes(), &hash))),
         }
+        FIGURES.busy.dec();
     }
 }
 
@@ -225,6 +264,7 @@ impl Hasher {
             self.memory.resize(params.block_count(), Block::default());
         }
         self.made.fetch_add(1, Ordering::Relaxed);
+        FIGURES.hashes.inc();
         let mut output = [0; HASH_BYTES];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         argon2
