@@ -36,7 +36,7 @@ function ofAction(step, flow, syncs) {
   ];
   if (action.work && action.completed_us !== undefined) {
     const waited = action.completed_us - action.asked_us - action.work.took_us;
-    const parts = partsOf(action.work).map(([name, took]) => `${name} ${span(took)}`);
+    const parts = waitsOf(action.work).map(([name, took]) => `${name} ${span(took)}`);
     facts.push(["Waited", span(Math.max(0, waited))], ["Work", [span(action.work.took_us), ...parts].join(", ")]);
   }
   if (action.dead) facts.push(["Given up", `${action.dead.reason}, after ${action.dead.attempts} attempts`]);
@@ -59,7 +59,7 @@ function ofAction(step, flow, syncs) {
 const tookOf = (action) => (action.asked_us === undefined || action.completed_us === action.asked_us ? "" : `, took ${span(action.completed_us - action.asked_us)}`);
 
 /** What others did for an action, and how long in all: `[["mongodb.find", 420], …]`, in the order of their first. */
-function partsOf(work) {
+function waitsOf(work) {
   const parts = new Map();
   for (const part of work.parts ?? []) parts.set(part.name, (parts.get(part.name) ?? 0) + part.took_us);
   return [...parts];
