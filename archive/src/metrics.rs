@@ -192,10 +192,8 @@ impl Metrics {
                 };
                 let took_us = completed_us.saturating_sub(action.asked_us);
                 self.durations.get_or_create(&of).observe(seconds(took_us));
-                if let Some(work) = &action.work {
-                    self.queued
-                        .get_or_create(&of)
-                        .observe(seconds(took_us.saturating_sub(work.took_us)));
+                if let (Some(work), Some(waited_us)) = (&action.work, action.waited_us()) {
+                    self.queued.get_or_create(&of).observe(seconds(waited_us));
                     self.worked.get_or_create(&of).observe(seconds(work.took_us));
                     for part in &work.parts {
                         let of = OfPart {

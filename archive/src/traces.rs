@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use concert_rules::provenance::{Action, Firing, RootKind};
 use concert_runtime::process::Shutdown;
+use concert_wire::id::{ActionId, FlowId};
 use concert_wire::traceparent::Traceparent;
 use concert_wire::work::Part;
 use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
@@ -217,14 +218,15 @@ impl Traces {
 
     /// The work on an action within its span, which begins with the wait in the queue; and within that what others did for it.
     fn of_work(&self, place: &Place, action: &Action) -> Vec<SpanData> {
-        let (Some(work), Some(ended_us)) = (&action.work, action.completed_us) else {
+        let (Some(work), Some(waited_us), Some(ended_us)) = (&action.work, action.waited_us(), action.completed_us)
+        else {
             return Vec::new();
         };
         let (Some(of_action), Some(of_work)) = (span_id(&action.id), part_id(&action.id, 0)) else {
             return Vec::new();
         };
         // The clocks of workers are not compared: the work ends when its completion is stored.
-        let began_us = ended_us.saturating_sub(work.took_us).max(action.asked_us);
+        let began_us = action.asked_us + waited_us;
         let name = format!("{}.{} work", action.concept, action.action);
         let span = self.span(
             place,
@@ -235,8 +237,9 @@ impl Traces {
             (began_us, ended_us),
         );
         let parts = work.parts.iter().zip(1..).filter_map(|(part, number)| {
-            let from_us = (began_us + part.at_us).min(ended_us);
-            let times = (from_us, (from_us + part.took_us).min(ended_us));
+            let after = |us: u64, more: u64| us.saturating_add(more).min(ended_us);
+            let from_us = after(began_us, part.at_us);
+            let times = (from_us, after(from_us, part.took_us));
             let kind = if system(part).is_some() {
                 SpanKind::Client
             } else {
@@ -344,25 +347,21 @@ fn time(us: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(us)
 }
 
-/// The bytes of an id in hexadecimal digits, hyphens aside.
-fn bytes<const N: usize>(id: &str) -> Option<[u8; N]> {
-    let digits: Vec<u8> = id.bytes().filter(|b| *b != b'-').collect();
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    (digits.len() >= 2 * N).then_some(bytes)
+/// The two halves of an id.
+fn halves(id: &str) -> Option<([u8; 8], [u8; 8])> {
+    let (first, second) = id.parse::<ActionId>().ok()?.uuid().as_u64_pair();
+    Some((first.to_be_bytes(), second.to_be_bytes()))
 }
 
-/// The first half of a UUID.
 fn span_id(id: &str) -> Option<SpanId> {
-    bytes::<8>(id).map(SpanId::from_bytes)
+    halves(id).map(|(first, _)| SpanId::from_bytes(first))
 }
 
 /// The id of a span within that of an action: the other half of the action's id, and which it is.
 fn part_id(id: &str, number: u8) -> Option<SpanId> {
-    let [.., a, b, c, d, e, f, g, h] = bytes::<16>(id)?;
-    Some(SpanId::from_bytes([a, b, c, d, e, f, g, h ^ number]))
+    let (_, [rest @ .., last]) = halves(id)?;
+    let [a, b, c, d, e, f, g] = rest;
+    Some(SpanId::from_bytes([a, b, c, d, e, f, g, last ^ number]))
 }
 
 /// The database that did a part, and what it did.
@@ -372,7 +371,7 @@ fn system(part: &Part) -> Option<(&str, &str)> {
 
 /// `None` for a flow that is not sampled.
 fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
-    let of_flow = TraceId::from_bytes(bytes::<16>(&row.flow.flow)?);
+    let of_flow = TraceId::from_bytes(row.flow.flow.parse::<FlowId>().ok()?.uuid().into_bytes());
     let caller = row
         .traceparent
         .as_deref()

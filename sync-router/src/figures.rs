@@ -14,34 +14,38 @@ struct Delivery {
 }
 
 struct Figures {
-    deliveries: Family<Delivery, Counter>,
+    first: Counter,
+    again: Counter,
     unacknowledged: Gauge,
 }
 
 static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
     metrics::register(|registry| {
-        let (deliveries, unacknowledged) = (Family::default(), Gauge::default());
+        let deliveries = Family::<Delivery, Counter>::default();
+        let delivered = |redelivered| deliveries.get_or_create(&Delivery { redelivered }).clone();
+        let figures = Figures {
+            first: delivered("false"),
+            again: delivered("true"),
+            unacknowledged: Gauge::default(),
+        };
         registry.register(
             "concert_router_deliveries",
             "Messages of the log delivered to a router, for the first time or again",
-            Family::clone(&deliveries),
+            deliveries,
         );
         registry.register(
             "concert_router_unacknowledged",
             "Messages of the log that a router has not brought to their end",
-            Gauge::clone(&unacknowledged),
+            figures.unacknowledged.clone(),
         );
-        Figures {
-            deliveries,
-            unacknowledged,
-        }
+        figures
     })
 });
 
 /// A message was delivered, for which time.
 pub(crate) fn delivered(times: i64) {
-    let redelivered = if times > 1 { "true" } else { "false" };
-    FIGURES.deliveries.get_or_create(&Delivery { redelivered }).inc();
+    let counter = if times > 1 { &FIGURES.again } else { &FIGURES.first };
+    counter.inc();
 }
 
 /// So many are not acknowledged now.

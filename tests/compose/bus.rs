@@ -15,7 +15,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Nobody without a key gets in, the operator does, and every container of a worker answers.
 pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result<()> {
-    let nats = stack.containers("nats").await?.first().context("no NATS")?.clone();
+    let nats = stack.one("nats").await?;
     let url = format!("nats://{}:4222", nats.ip);
     let stranger = async_nats::connect(&url).await;
     ensure!(stranger.is_err(), "a stranger is let in");
@@ -46,9 +46,9 @@ pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result
         let found = found.get(name).copied().unwrap_or_default();
         ensure!(found == of(service), "{found} of {name} answer");
     }
-    let injected = operator
+    let answer = operator
         .request("concept.Profile._getUserByName", r#"{"username":"ada"}"#.into())
         .await?;
-    ensure!(injected.payload.starts_with(br#"{"rows":[{"#), "{injected:?}");
+    ensure!(answer.payload.starts_with(br#"{"rows":[{"#), "{answer:?}");
     Ok(())
 }

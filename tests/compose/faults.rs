@@ -1,14 +1,12 @@
 //! Containers are killed while people log in and out.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use concert_tests::{Answer, http};
+use anyhow::{Context as _, ensure};
+use concert_tests::load::Rounds;
+use concert_tests::{Answer, Load, http};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::scenarios::PASSWORD;
 use crate::stack::Stack;
@@ -23,8 +21,6 @@ struct Client {
     edges: Vec<SocketAddr>,
     number: usize,
     asked: u64,
-    /// How often it has come through.
-    rounds: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -56,16 +52,16 @@ impl Client {
         Ok(answer)
     }
 
-    async fn live(mut self, end: Arc<AtomicBool>) -> anyhow::Result<()> {
+    async fn live(mut self, rounds: Rounds) -> anyhow::Result<()> {
         let who = json!({ "username": format!("client{}", self.number), "password": PASSWORD });
         self.is("/auth/createAccount", &who, 200).await?;
-        while !end.load(Ordering::Relaxed) {
+        while rounds.go_on() {
             let login = self.is("/auth/login", &who, 200).await?;
             let session = json!({ "session": login.text("session")? });
             self.is("/auth/whoami", &session, 200).await?;
             self.is("/auth/logout", &session, 200).await?;
             self.is("/auth/whoami", &session, 401).await?;
-            self.rounds.fetch_add(1, Ordering::Relaxed);
+            rounds.done();
             self.edges.reverse();
         }
         // No login left a second session.
@@ -79,69 +75,31 @@ impl Client {
     }
 }
 
-struct Load {
-    end: Arc<AtomicBool>,
-    rounds: Vec<Arc<AtomicU64>>,
-    clients: Vec<JoinHandle<anyhow::Result<()>>>,
-}
-
-impl Load {
-    fn begin(edges: &[SocketAddr]) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let rounds: Vec<Arc<AtomicU64>> = (0..CLIENTS).map(|_| Arc::default()).collect();
-        let client = |(number, rounds): (usize, &Arc<AtomicU64>)| Client {
-            edges: edges.to_vec(),
-            number,
-            asked: 0,
-            rounds: rounds.clone(),
-        };
-        let clients = rounds.iter().enumerate().map(client);
-        let clients = clients.map(|client| tokio::spawn(client.live(end.clone()))).collect();
-        Self { end, rounds, clients }
-    }
-
-    /// Waits until everybody has come through once more.
-    async fn goes_on(&self) -> anyhow::Result<()> {
-        let now = || self.rounds.iter().map(|rounds| rounds.load(Ordering::Relaxed));
-        let wanted: Vec<u64> = now().map(|rounds| rounds + 2).collect();
-        let began = Instant::now();
-        while !now().zip(&wanted).all(|(rounds, wanted)| rounds >= *wanted) {
-            if self.clients.iter().any(JoinHandle::is_finished) {
-                bail!("somebody has failed");
-            }
-            ensure!(began.elapsed() < 2 * PATIENCE, "people do not come through");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
-
-    async fn end(self) -> anyhow::Result<()> {
-        self.end.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            client.await??;
-        }
-        Ok(())
-    }
-}
-
 /// Kills one container of each service under load. Everybody is answered, by the edge that is left or when it is back, and afterwards nothing is lost, dead or left over.
 pub(crate) async fn are_survived(stack: &Stack) -> anyhow::Result<()> {
-    let load = Load::begin(&stack.edges().await?);
-    let outcome = kill_each(stack, &load).await;
+    let edges = stack.edges().await?;
+    let mut load = Load::begin(CLIENTS, |number, rounds| {
+        let client = Client {
+            edges: edges.clone(),
+            number,
+            asked: 0,
+        };
+        client.live(rounds)
+    });
+    kill_each(stack, &mut load).await?;
     load.end().await?;
-    outcome?;
     let dead = stack.command(&["concert", "dead", "list"]).await?;
-    ensure!(!dead.contains("action."), "{dead}");
+    ensure!(dead.contains("no dead letters"), "{dead}");
     Ok(())
 }
 
-async fn kill_each(stack: &Stack, load: &Load) -> anyhow::Result<()> {
-    load.goes_on().await?;
+async fn kill_each(stack: &Stack, load: &mut Load) -> anyhow::Result<()> {
+    load.goes_on(2 * PATIENCE).await?;
     for service in VICTIMS {
-        let victim = stack.containers(service).await?.first().context("none")?.clone();
+        let victim = stack.one(service).await?;
         let took = stack.kill(service, &victim).await?;
         let well = Instant::now();
-        load.goes_on()
+        load.goes_on(2 * PATIENCE)
             .await
             .with_context(|| format!("after {service} was killed"))?;
         eprintln!(

@@ -14,11 +14,10 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 const RIVALS: usize = 50;
 
 /// How many requests were answered how: path, status.
-pub(crate) type Done = BTreeMap<(String, u16), u64>;
+pub(crate) type Done = BTreeMap<(String, u16), u32>;
 
 struct People {
     edges: [SocketAddr; 2],
-    next: usize,
     done: Done,
 }
 
@@ -35,7 +34,6 @@ impl People {
     async fn ask_with(&mut self, path: &str, body: &Value, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
         self.edges.reverse();
         let [edge, _] = self.edges;
-        self.next += 1;
         let headers = [&[("content-type", "application/json")], headers].concat();
         let answer = http::post_with(edge, &format!("/api{path}"), body.to_string().into_bytes(), &headers).await?;
         self.counted(path, &answer);
@@ -56,7 +54,6 @@ pub(crate) async fn run(stack: &Stack) -> anyhow::Result<Done> {
     stack.ready(&edges).await?;
     let mut people = People {
         edges: edges.try_into().ok().context("not two edges")?,
-        next: 0,
         done: Done::new(),
     };
     log_in_and_out(&mut people).await?;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use concert_tests::{binaries, http};
+use anyhow::{Context as _, ensure};
+use concert_tests::{binaries, http, until};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -133,15 +133,20 @@ impl Stack {
 
     /// Waits until so many containers of a service are well; those.
     pub(crate) async fn well(&self, service: &str, count: usize) -> anyhow::Result<Vec<Container>> {
-        let began = Instant::now();
-        loop {
-            let found = self.containers(service).await?;
-            if found.len() == count && found.iter().all(Container::is_well) {
-                return Ok(found);
-            }
-            ensure!(began.elapsed() < PATIENCE, "not well: {service} {found:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        let mut found = Vec::new();
+        let well = until("that a service is well", PATIENCE, async || {
+            found = self.containers(service).await?;
+            let well = found.len() == count && found.iter().all(Container::is_well);
+            Ok(well.then_some(()))
+        });
+        well.await.with_context(|| format!("{service}: {found:?}"))?;
+        Ok(found)
+    }
+
+    /// A container of a service.
+    pub(crate) async fn one(&self, service: &str) -> anyhow::Result<Container> {
+        let found = self.containers(service).await?;
+        found.into_iter().next().with_context(|| format!("no {service} runs"))
     }
 
     /// Where this machine reaches the edges.
@@ -153,12 +158,11 @@ impl Stack {
 
     /// Waits until the edges at these addresses take requests.
     pub(crate) async fn ready(&self, edges: &[SocketAddr]) -> anyhow::Result<()> {
-        let began = Instant::now();
         for edge in edges {
-            while !http::is_ready(*edge).await {
-                ensure!(began.elapsed() < PATIENCE, "not ready: {edge}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            let ready = until("that an edge is ready", PATIENCE, async || {
+                Ok(http::is_ready(*edge).await.then_some(()))
+            });
+            ready.await?;
         }
         Ok(())
     }
@@ -179,17 +183,13 @@ impl Stack {
         let pid = pid.context("no process")?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         let began = Instant::now();
-        loop {
+        until("that a killed container is started again", PATIENCE, async || {
             let found = self.well(service, count).await?;
-            let Some(now) = found.iter().find(|found| found.id == container.id) else {
-                bail!("another container of {service}");
-            };
-            if now.pid != container.pid {
-                return Ok(began.elapsed());
-            }
-            ensure!(began.elapsed() < PATIENCE, "not started again: {service}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+            let now = found.iter().find(|found| found.id == container.id);
+            let now = now.with_context(|| format!("another container of {service}"))?;
+            Ok((now.pid != container.pid).then(|| began.elapsed()))
+        })
+        .await
     }
 
     /// Shows what everybody said last; for a test that failed.

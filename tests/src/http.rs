@@ -1,9 +1,10 @@
 //! The edge, as a frontend sees it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -101,6 +102,27 @@ pub async fn request(
 pub async fn is_ready(address: SocketAddr) -> bool {
     let asked = reqwest::get(format!("http://{address}/readyz")).await;
     asked.is_ok_and(|response| response.status().is_success())
+}
+
+/// The samples at `/metrics` of a process, by name and labels.
+///
+/// # Errors
+/// No answer, or one that is not in the text format of OpenMetrics.
+pub async fn figures(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
+    let text = reqwest::get(format!("http://{address}/metrics"))
+        .await?
+        .error_for_status()?
+        .text()
+        .await?;
+    let ends_once = text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1;
+    ensure!(ends_once, "{text}");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;
+            Ok((name.to_owned(), value.parse()?))
+        })
+        .collect()
 }
 
 /// Sends bytes as they are and reads what comes until the edge closes the connection.

@@ -3,12 +3,16 @@
 pub mod binaries;
 pub mod certificates;
 pub mod http;
+pub mod load;
 pub mod lone_edge;
 pub mod moody;
 pub mod raw_nats;
 pub mod system;
+pub mod until;
 
 pub use http::Answer;
+pub use load::Load;
 pub use lone_edge::LoneEdge;
 pub use raw_nats::RawNats;
 pub use system::{PARTS, Part, System};
+pub use until::until;

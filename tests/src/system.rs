@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::binaries;
 use crate::http::{self, Answer};
+use crate::{binaries, until};
 
 /// A process of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -384,13 +384,6 @@ impl System {
     where
         F: AsyncFnMut(&Self) -> anyhow::Result<Option<T>>,
     {
-        let began = Instant::now();
-        loop {
-            if let Some(found) = ask(self).await? {
-                return Ok(found);
-            }
-            ensure!(began.elapsed() < PATIENCE, "{what} does not come about");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(what, PATIENCE, async || ask(self).await).await
     }
 }

@@ -1,76 +1,36 @@
 //! Keys are added, used and dropped while people log in and out, and nobody notices.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::HeaderMap;
-use concert_tests::{Part, System, http};
+use concert_tests::{Load, Part, System, http};
 use serde_json::json;
 
 const PASSWORD: &str = "correct horse battery";
 const CLIENTS: usize = 3;
 
-/// People who log in and out until they are told to end.
-struct Load {
-    end: Arc<AtomicBool>,
-    /// How often each has come through.
-    rounds: Vec<Arc<AtomicUsize>>,
-    clients: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
-}
+/// How long everybody may take to log in and out once more.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-impl Load {
-    async fn begin(system: &System) -> anyhow::Result<Self> {
-        let end = Arc::new(AtomicBool::new(false));
-        let (mut clients, mut all_rounds) = (Vec::new(), Vec::new());
-        for number in 0..CLIENTS {
-            let username = format!("ada{number}");
-            system.account(&username, PASSWORD).await?;
-            let rounds = Arc::new(AtomicUsize::new(0));
-            all_rounds.push(rounds.clone());
-            let (edge, end) = (system.address(), end.clone());
-            clients.push(tokio::spawn(async move {
-                while !end.load(Ordering::Relaxed) {
-                    let body = json!({ "username": username, "password": PASSWORD });
-                    let answer = http::post(edge, "/api/auth/login", &body).await?;
-                    ensure!(answer.status == 200, "a login: {answer:?}");
-                    let body = json!({ "session": answer.text("session")? });
-                    let answer = http::post(edge, "/api/auth/logout", &body).await?;
-                    ensure!(answer.status == 200, "a logout: {answer:?}");
-                    rounds.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            }));
-        }
-        Ok(Self {
-            end,
-            rounds: all_rounds,
-            clients,
-        })
+/// People log in and out until they are told to end.
+async fn load(system: &System) -> anyhow::Result<Load> {
+    for number in 0..CLIENTS {
+        system.account(&format!("ada{number}"), PASSWORD).await?;
     }
-
-    /// Waits until everybody has logged in and out once more: what a server drops with a connection is delivered again after a while, and no request is to meet that twice.
-    async fn goes_on(&self, system: &System) -> anyhow::Result<()> {
-        let now = || self.rounds.iter().map(|rounds| rounds.load(Ordering::Relaxed));
-        // The round that is under way may have begun before.
-        let wanted: Vec<usize> = now().map(|rounds| rounds + 2).collect();
-        system
-            .until("people log in and out", async |_: &System| {
-                // Whoever failed is done.
-                let failed = self.clients.iter().any(tokio::task::JoinHandle::is_finished);
-                let through = now().zip(&wanted).all(|(rounds, wanted)| rounds >= *wanted);
-                Ok((failed || through).then_some(()))
-            })
-            .await
-    }
-
-    async fn end(self) -> anyhow::Result<()> {
-        self.end.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            client.await??;
+    let edge = system.address();
+    Ok(Load::begin(CLIENTS, |number, rounds| async move {
+        while rounds.go_on() {
+            let body = json!({ "username": format!("ada{number}"), "password": PASSWORD });
+            let answer = http::post(edge, "/api/auth/login", &body).await?;
+            ensure!(answer.status == 200, "a login: {answer:?}");
+            let body = json!({ "session": answer.text("session")? });
+            let answer = http::post(edge, "/api/auth/logout", &body).await?;
+            ensure!(answer.status == 200, "a logout: {answer:?}");
+            rounds.done();
         }
         Ok(())
-    }
+    }))
 }
 
 /// Carries out `concert keys …`; what it says.
@@ -134,7 +94,7 @@ async fn keys_are_rotated_while_sessions_live_and_requests_go_on() -> anyhow::Re
     assert!(sealed.starts_with("sealed:k1:"));
     assert!(whose(&system, &flow, &sealed).await?.contains("user"));
 
-    let load = Load::begin(&system).await?;
+    let mut load = load(&system).await?;
     for (purpose, parts) in [
         ("seal", &[Part::Edge, Part::Profile, Part::Sessioning][..]),
         ("session", &[Part::Sessioning]),
@@ -143,10 +103,10 @@ async fn keys_are_rotated_while_sessions_live_and_requests_go_on() -> anyhow::Re
         let file = format!("{purpose}.key");
         assert_eq!(keys(&system, &["add", purpose]).await?.trim(), format!("{purpose} k2"));
         seen(&system, parts, &format!(r#"file="{file}" keys=["k1", "k2"]"#)).await?;
-        load.goes_on(&system).await?;
+        load.goes_on(PATIENCE).await?;
         keys(&system, &["use", purpose, "k2"]).await?;
         seen(&system, parts, &format!(r#"file="{file}" keys=["k2", "k1"]"#)).await?;
-        load.goes_on(&system).await?;
+        load.goes_on(PATIENCE).await?;
     }
     // The keys of before still open and know what they made.
     assert!(whose(&system, &flow, &sealed).await?.contains("user"));
@@ -157,7 +117,7 @@ async fn keys_are_rotated_while_sessions_live_and_requests_go_on() -> anyhow::Re
         keys(&system, &["drop", purpose, "k1"]).await?;
         seen(&system, parts, &format!(r#"file="{purpose}.key" keys=["k2"]"#)).await?;
     }
-    load.goes_on(&system).await?;
+    load.goes_on(PATIENCE).await?;
     assert_eq!(whose(&system, &flow, &sealed).await?, "400");
     load.end().await?;
     // A session outlives the key that it was made with.
@@ -189,7 +149,7 @@ async fn a_request_is_repeated_under_the_key_that_it_was_made_under() -> anyhow:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Result<()> {
     let system = System::start().await?;
-    let load = Load::begin(&system).await?;
+    let mut load = load(&system).await?;
     for user in ["edge", "router", "profile", "sessioning"] {
         let name = format!("nats/{user}");
         let old = std::fs::read_to_string(system.seeds(user))?;
@@ -206,7 +166,7 @@ async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Resul
                 Ok(options(&new).connect(system.servers.nats.url()).await.ok())
             })
             .await?;
-        load.goes_on(&system).await?;
+        load.goes_on(PATIENCE).await?;
         keys(&system, &["use", &name, &new_key]).await?;
         keys(&system, &["drop", &name, &old_key]).await?;
         system.servers.nats.reload();
@@ -215,7 +175,7 @@ async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Resul
                 Ok(options(&old).connect(system.servers.nats.url()).await.err())
             })
             .await?;
-        load.goes_on(&system).await?;
+        load.goes_on(PATIENCE).await?;
     }
     load.end().await?;
     let listed = keys(&system, &["list"]).await?;

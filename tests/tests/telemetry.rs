@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use concert_tests::{Part, System, binaries};
+use concert_tests::{Part, System, binaries, http};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
@@ -102,25 +102,6 @@ fn tree(spans: &[Span]) -> BTreeSet<(String, String)> {
     spans
         .iter()
         .map(|span| (name(&span.parent_span_id), span.name.clone()))
-        .collect()
-}
-
-async fn scrape(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
-    let text = reqwest::get(format!("http://{address}/metrics"))
-        .await?
-        .error_for_status()?
-        .text()
-        .await?;
-    assert!(
-        text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1,
-        "{text}"
-    );
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let (name, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;
-            Ok((name.to_owned(), value.parse()?))
-        })
         .collect()
 }
 
@@ -241,7 +222,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     let logouts = r#"concert_actions_total{concept="Sessioning",action="delete",outcome="refusal"}"#;
     let figures = system
         .until("all is counted", async |_| {
-            let figures = scrape(&archive).await.unwrap_or_default();
+            let figures = http::figures(&archive).await.unwrap_or_default();
             let logins = figures.get(r#"concert_firings_total{sync="CreateSessionOnSuccessfulAuthentication"}"#);
             Ok((figures.get(logouts) == Some(&7.0) && logins.is_some()).then_some(figures))
         })
@@ -303,7 +284,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     ] {
         assert_eq!(figures.get(name), Some(&expected), "{name}: {figures:#?}");
     }
-    let edge = scrape(&system.address().to_string()).await?;
+    let edge = http::figures(&system.address().to_string()).await?;
     for (name, expected) in [
         (r#"concert_http_requests_total{path="/auth/login",status="401"}"#, 2.0),
         (r#"concert_http_requests_total{path="/auth/logout",status="404"}"#, 7.0),
@@ -317,13 +298,13 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     }
     let figures = system
         .until("it was looked at what waits", async |_| {
-            let figures = scrape(&archive).await?;
+            let figures = http::figures(&archive).await?;
             let lag = figures.get(r#"concert_consumer_pending{stream="COMPLETIONS",consumer="routers"}"#);
             let letters = figures.get(r#"concert_dead_letters_total{concept="Profile"}"#);
             Ok((lag == Some(&0.0) && letters == Some(&0.0)).then_some(figures))
         })
         .await?;
-    let profile = scrape(&figures_at(&system, Part::Profile).await?).await?;
+    let profile = http::figures(&figures_at(&system, Part::Profile).await?).await?;
     for (name, expected) in [
         (
             r#"concert_worker_deliveries_total{concept="Profile",redelivered="false"}"#,
@@ -346,7 +327,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
             .get("concert_hash_threads")
             .is_some_and(|threads| *threads >= 1.0)
     );
-    let router = scrape(&figures_at(&system, Part::Router).await?).await?;
+    let router = http::figures(&figures_at(&system, Part::Router).await?).await?;
     assert_eq!(router.get("concert_router_unacknowledged"), Some(&0.0), "{router:#?}");
     // Eleven requests, what they led to, what two rules wrote down, and the rules themselves.
     let delivered = router.get(r#"concert_router_deliveries_total{redelivered="false"}"#);

@@ -7,3 +7,35 @@ fn a_ratio_is_from_nothing_to_everything() {
         assert!(ratio(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn what_a_worker_told_of_its_work_stays_within_the_action_whatever_it_told() {
+    let (queue, _spans) = mpsc::channel(1);
+    let traces = Traces {
+        args: TraceArgs {
+            otlp_endpoint: None,
+            traces_sampler: Sampler::AlwaysOn,
+            traces_sampler_arg: 1.0,
+            otel_sdk_disabled: false,
+        },
+        scope: InstrumentationScope::builder("test").build(),
+        queue,
+        metrics: Metrics::new(),
+    };
+    let place = Place {
+        trace: TraceId::from_bytes([1; 16]),
+        parent: None,
+    };
+    for (took_us, at_us) in [(40, 10), (4000, 10), (40, u64::MAX), (u64::MAX, u64::MAX)] {
+        let part = serde_json::json!({ "name": "mongodb.find", "at_us": at_us, "took_us": at_us });
+        let action = serde_json::from_value(serde_json::json!({
+            "id": "0af76519-16cd-43dd-8448-eb211c80319c", "concept": "A", "action": "b", "state": "completed",
+            "asked_us": 1000, "completed_us": 1100, "work": { "took_us": took_us, "parts": [part] },
+        }));
+        let spans = traces.of_work(&place, &action.unwrap());
+        assert_eq!(spans.len(), 2);
+        for span in spans {
+            assert!(time(1000) <= span.start_time && span.start_time <= span.end_time && span.end_time <= time(1100));
+        }
+    }
+}

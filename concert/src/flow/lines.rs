@@ -109,13 +109,10 @@ pub(super) fn object(object: &Map<String, Value>, but: &[&str]) -> String {
 
 /// `  (waited 0.4 ms; argon2id 16.8 ms)`: how long an action was in its queue, and what its worker waited for; nothing where the worker did not say.
 pub(super) fn work(action: &Action) -> String {
-    let (Some(work), Some(completed_us)) = (&action.work, action.completed_us) else {
+    let (Some(work), Some(waited_us)) = (&action.work, action.waited_us()) else {
         return String::new();
     };
     let ms = |us| took(us).trim().to_owned();
-    let waited_us = completed_us
-        .saturating_sub(action.asked_us)
-        .saturating_sub(work.took_us);
     let mut parts: Vec<(&str, u64)> = Vec::new();
     for part in &work.parts {
         match parts.iter_mut().find(|(name, _)| *name == part.name) {

@@ -38,15 +38,15 @@ pub(crate) enum End {
     Dead,
 }
 
-struct Figures {
+struct Families {
     deliveries: Family<Delivery, Counter>,
     attempts: Family<Attempt, Counter>,
     under_way: Family<OfConcept, Gauge>,
 }
 
-static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
+static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
     metrics::register(|registry| {
-        let figures = Figures {
+        let families = Families {
             deliveries: Family::default(),
             attempts: Family::default(),
             under_way: Family::default(),
@@ -54,61 +54,87 @@ static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
         registry.register(
             "concert_worker_deliveries",
             "Invocations delivered to a worker, for the first time or again",
-            figures.deliveries.clone(),
+            families.deliveries.clone(),
         );
         registry.register(
             "concert_worker_attempts",
             "Attempts at actions, by how they ended",
-            figures.attempts.clone(),
+            families.attempts.clone(),
         );
         registry.register(
             "concert_worker_under_way",
             "Actions that a worker carries out",
-            figures.under_way.clone(),
+            families.under_way.clone(),
         );
-        figures
+        families
     })
 });
 
-/// An attempt that is under way until this is dropped.
-pub(crate) struct UnderWay {
-    gauge: Gauge,
+/// Those of one concept, looked up once.
+pub(crate) struct Figures {
+    first: Counter,
+    again: Counter,
+    completed: Counter,
+    retried: Counter,
+    left: Counter,
+    dead: Counter,
+    under_way: Gauge,
 }
 
-impl UnderWay {
-    /// An action of a concept was delivered, for which time.
-    pub(crate) fn begin(concept: &str, delivered: i64) -> Self {
-        let delivery = Delivery {
-            concept: concept.to_owned(),
-            redelivered: if delivered > 1 { "true" } else { "false" },
+impl Figures {
+    pub(crate) fn of(concept: &str) -> Self {
+        let concept = || concept.to_owned();
+        let delivered = |redelivered| {
+            let of = Delivery {
+                concept: concept(),
+                redelivered,
+            };
+            FAMILIES.deliveries.get_or_create(&of).clone()
         };
-        FIGURES.deliveries.get_or_create(&delivery).inc();
-        let of = OfConcept {
-            concept: concept.to_owned(),
+        let ended = |end| {
+            let of = Attempt {
+                concept: concept(),
+                end,
+            };
+            FAMILIES.attempts.get_or_create(&of).clone()
         };
-        let gauge = FIGURES.under_way.get_or_create(&of).clone();
-        gauge.inc();
-        Self { gauge }
+        let of = OfConcept { concept: concept() };
+        Self {
+            first: delivered("false"),
+            again: delivered("true"),
+            completed: ended("completed"),
+            retried: ended("retried"),
+            left: ended("left"),
+            dead: ended("dead"),
+            under_way: FAMILIES.under_way.get_or_create(&of).clone(),
+        }
+    }
+
+    /// An action was delivered, for which time; it is under way until what this returns is dropped.
+    pub(crate) fn begin(&self, delivered: i64) -> UnderWay<'_> {
+        let counter = if delivered > 1 { &self.again } else { &self.first };
+        counter.inc();
+        self.under_way.inc();
+        UnderWay(&self.under_way)
+    }
+
+    /// An attempt ended.
+    pub(crate) fn ended(&self, end: End) {
+        let counter = match end {
+            End::Completed => &self.completed,
+            End::Retried => &self.retried,
+            End::Left => &self.left,
+            End::Dead => &self.dead,
+        };
+        counter.inc();
     }
 }
 
-impl Drop for UnderWay {
+/// An attempt that is under way.
+pub(crate) struct UnderWay<'a>(&'a Gauge);
+
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.gauge.dec();
+        self.0.dec();
     }
-}
-
-/// An attempt at an action of a concept ended.
-pub(crate) fn ended(concept: &str, end: End) {
-    let end = match end {
-        End::Completed => "completed",
-        End::Retried => "retried",
-        End::Left => "left",
-        End::Dead => "dead",
-    };
-    let attempt = Attempt {
-        concept: concept.to_owned(),
-        end,
-    };
-    FIGURES.attempts.get_or_create(&attempt).inc();
 }

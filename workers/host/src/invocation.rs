@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::audit;
 use crate::concept::{Call, Failed, Failure, Outcome};
-use crate::figures::{self, End, UnderWay};
+use crate::figures::End;
 use crate::last_attempt::holding;
 use crate::lease::{Held, Lease, LookError, MayNotWrite};
 use crate::sealing;
@@ -84,8 +84,7 @@ impl Worker {
     pub(crate) async fn take(self: &Arc<Self>, message: Message) {
         let attempts = message.info().map_or(1, |info| info.delivered);
         let held = Held::begin();
-        let concept = self.concept.name.as_str();
-        let _under_way = UnderWay::begin(concept, attempts);
+        let _under_way = self.figures.begin(attempts);
         chaos_point!("received");
         if sabotaged!("worker-acks-first") {
             ack::sent(&message).await;
@@ -97,29 +96,29 @@ impl Worker {
         match outcome {
             Ok(()) => {
                 ack::sent(&message).await;
-                figures::ended(concept, End::Completed);
+                self.figures.ended(End::Completed);
                 chaos_point!("after-ack");
             }
             // The message is with another worker by now. The server would take our word, although it is of an earlier delivery, and take the message from it.
             Err(Stop::Unavailable(why) | Stop::Failed(why)) if !held.is_ours() => {
                 tracing::warn!(subject = %message.subject, attempts, why, "an action is left to its next delivery");
-                figures::ended(concept, End::Left);
+                self.figures.ended(End::Left);
             }
             Err(Stop::Unavailable(why) | Stop::Failed(why)) => {
                 let delay = self.backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX));
                 tracing::warn!(subject = %message.subject, attempts, why, "an action will be tried again");
                 ack::later(&message, delay).await;
-                figures::ended(concept, End::Retried);
+                self.figures.ended(End::Retried);
             }
             Err(Stop::Dead(reason)) => match self.dead_letter(&message, attempts, reason).publish(&self.bus).await {
                 Ok(()) => {
                     ack::never_again(&message).await;
-                    figures::ended(concept, End::Dead);
+                    self.figures.ended(End::Dead);
                 }
                 Err(error) => {
                     tracing::warn!(subject = %message.subject, %error, "a dead letter could not be stored");
                     ack::later(&message, self.backoff.most).await;
-                    figures::ended(concept, End::Retried);
+                    self.figures.ended(End::Retried);
                 }
             },
         }

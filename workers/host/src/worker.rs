@@ -14,6 +14,7 @@ use concert_wire::seal::Sealer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::concept::Concept;
+use crate::figures::Figures;
 use crate::last_attempt::LastAttempts;
 use crate::log_start::LogStart;
 use crate::service;
@@ -65,6 +66,7 @@ pub(crate) struct Worker {
     pub(crate) log_start: LogStart,
     pub(crate) backoff: Backoff,
     pub(crate) last_attempts: LastAttempts,
+    pub(crate) figures: Figures,
 }
 
 /// A worker that takes messages; it goes on until shutdown.
@@ -103,6 +105,7 @@ pub async fn run(
     let notes = streams::notes(&bus, concept.name(), &bounds).await?;
     let worker = Arc::new(Worker {
         last_attempts: LastAttempts::of(concept.name(), notes),
+        figures: Figures::of(concept.name().as_str()),
         bus,
         concept,
         sealer,

@@ -154,6 +154,15 @@ pub struct Action {
     pub dead: Option<Dead>,
 }
 
+impl Action {
+    /// How long it waited for its worker, in microseconds, if the worker told how long it took.
+    pub fn waited_us(&self) -> Option<u64> {
+        let work = self.work.as_ref()?;
+        let under_way_us = self.completed_us?.saturating_sub(self.asked_us);
+        Some(under_way_us.saturating_sub(work.took_us))
+    }
+}
+
 /// What asked for an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
