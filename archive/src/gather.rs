@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use concert_rules::provenance::Stored;
-use concert_runtime::ack;
 use concert_runtime::feed::Feed;
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
+use concert_runtime::{ack, chaos_point, sabotaged};
 use concert_wire::id::FlowId;
 use concert_wire::subject::CompletionSubject;
 use concert_wire::{REQUESTING, RESPOND};
@@ -134,7 +134,11 @@ async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u6
             if subject.flow == FlowId::of_rules() {
                 ack::sent(&message).await;
             } else {
+                if sabotaged!("archive-acks-first") {
+                    ack::sent(&message).await;
+                }
                 flows.take(&subject, stored, message);
+                chaos_point!("received");
             }
             Some(stored_us)
         }
@@ -151,8 +155,10 @@ fn write(writer: &Arc<Writer>, flows: Vec<Gathered>, deliveries: Vec<Message>) -
     let writer = writer.clone();
     tokio::spawn(async move {
         writer.write(flows).await;
+        chaos_point!("written");
         for delivery in &deliveries {
             ack::sent(delivery).await;
         }
+        chaos_point!("after-ack");
     })
 }

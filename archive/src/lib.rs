@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use concert_rules::engine::Limits;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::feed::{Feed, Source};
@@ -108,7 +107,7 @@ impl Running {
 /// Messages asked for at once.
 const BATCH: usize = 1000;
 
-/// Starts an archive; `limits` are the routers'. When this returns, it answers.
+/// Starts an archive. When this returns, it answers.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -116,14 +115,13 @@ pub async fn run(
     bus: Bus,
     store: &StoreArgs,
     args: &ArchiveArgs,
-    limits: Limits,
     log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let database = concert_store::connect(store, NAME).await?;
     let keep = Duration::from_secs(u64::from(args.archive_days) * 24 * 3600);
     let archive = Archive::open(&database, keep).await?;
-    let rulebook = Arc::new(Rulebook::new(bus.clone(), archive.clone(), limits));
+    let rulebook = Arc::new(Rulebook::new(bus.clone(), archive.clone()));
     let letter = |message: &concert_runtime::unreadable::Unreadable| {
         let reason = format!("its headers cannot be read: {}", message.why);
         DeadLetter::of_completion(&message.subject, &message.body, reason).ok()

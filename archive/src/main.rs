@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use concert_archive::ArchiveArgs;
-use concert_rules::engine::Limits;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics::{self, MetricsArgs};
 use concert_runtime::process::{self, Shutdown};
@@ -40,7 +39,6 @@ async fn main() -> anyhow::Result<()> {
         bus.clone(),
         &args.store,
         &args.archive,
-        Limits::default(),
         args.log_limits,
         shutdown.clone(),
     )

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use concert_rules::engine::Limits;
 use concert_rules::provenance::{Rules, Stored};
@@ -10,12 +11,14 @@ use concert_runtime::bus::Bus;
 use concert_runtime::log;
 use concert_runtime::route_table::Bucket;
 use concert_wire::id::FlowId;
-use concert_wire::routes::{IN_FORCE_KEY, InForceSince, rules_key};
+use concert_wire::routes::{IN_FORCE_KEY, InForceSince, LIMITS_KEY, rules_key};
 
 use crate::kept::Archive;
 
 /// Versions that are kept ready.
 const READY: usize = 8;
+/// How often what bounds a flow is read: a router that starts may have other limits.
+const LIMITS_EVERY: Duration = Duration::from_secs(10);
 
 /// A version with what it was made of.
 pub(crate) struct Book {
@@ -42,7 +45,6 @@ pub(crate) struct Rulebook {
     bus: Bus,
     bucket: Bucket,
     archive: Archive,
-    limits: Limits,
     known: Mutex<Known>,
 }
 
@@ -53,15 +55,16 @@ struct Known {
     /// The history is complete up to here.
     through: u64,
     books: Vec<(Arc<str>, Arc<Book>)>,
+    /// What bounds a flow in these books, and when it was read.
+    limits: Option<(Limits, Instant)>,
 }
 
 impl Rulebook {
-    pub(crate) fn new(bus: Bus, archive: Archive, limits: Limits) -> Self {
+    pub(crate) fn new(bus: Bus, archive: Archive) -> Self {
         Self {
             bucket: Bucket::of(&bus),
             bus,
             archive,
-            limits,
             known: Mutex::default(),
         }
     }
@@ -134,6 +137,7 @@ impl Rulebook {
 
     /// The rules of a version.
     pub(crate) async fn version(&self, version: &Arc<str>) -> Result<Arc<Book>, NoRules> {
+        let limits = self.limits().await?;
         if let Some(book) = self.ready(version) {
             return Ok(book);
         }
@@ -154,12 +158,35 @@ impl Rulebook {
                 return Err(NoRules::Gone);
             }
         };
-        let rules = Rules::new(Arc::new(program), self.limits);
+        let rules = Rules::new(Arc::new(program), limits);
         let book = Arc::new(Book { rules, texts });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.books.insert(0, (version.clone(), book.clone()));
         known.books.truncate(READY);
         Ok(book)
+    }
+
+    /// What bounds a flow now. Books that were made with other limits are let go.
+    async fn limits(&self) -> Result<Limits, NoRules> {
+        let known = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.limits
+        };
+        if let Some((limits, read)) = known
+            && read.elapsed() < LIMITS_EVERY
+        {
+            return Ok(limits);
+        }
+        let limits = match self.bucket.get(LIMITS_KEY).await.map_err(unavailable)? {
+            Some(limits) => serde_json::from_slice(&limits).map_err(unavailable)?,
+            None => Limits::default(),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.limits.is_some_and(|(before, _)| before != limits) {
+            known.books.clear();
+        }
+        known.limits = Some((limits, Instant::now()));
+        Ok(limits)
     }
 
     fn ready(&self, version: &str) -> Option<Arc<Book>> {

@@ -1,11 +1,11 @@
 //! The rules in force. Putting them in force is a message in the log; what it says is kept in the KV bucket, too, for when it has gone from the log:
-//! the key `in-force` holds which version came into force where, and `rules.<version>` the texts of a version, from which any router can make it.
+//! the key `in-force` holds which version came into force where, and `rules.<version>` the texts of a version, from which any router can make it. `limits` holds what bounds a flow.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use concert_rules::describe;
-use concert_rules::engine::{Event, Version};
+use concert_rules::engine::{Event, Limits, Version};
 use concert_rules::program::Program;
 use concert_rules::source::Texts;
 use concert_runtime::bus::Bus;
@@ -14,7 +14,9 @@ use concert_runtime::nats::{HeaderMap, kv};
 use concert_runtime::streams;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
-use concert_wire::routes::{ASYNCAPI_KEY, IN_FORCE_KEY, InForceSince as Since, OPENAPI_KEY, ROUTES_KEY, rules_key};
+use concert_wire::routes::{
+    ASYNCAPI_KEY, IN_FORCE_KEY, InForceSince as Since, LIMITS_KEY, OPENAPI_KEY, ROUTES_KEY, rules_key,
+};
 use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
 use serde_json::Value;
 
@@ -134,6 +136,15 @@ impl InForce {
         }
         self.publish_routes(&rules.program).await?;
         Ok(is_news)
+    }
+
+    /// Keeps what bounds a flow, for who tells what happened in one.
+    pub(crate) async fn keep_limits(&self, limits: &Limits) -> Result<(), InForceError> {
+        self.bucket
+            .put(LIMITS_KEY, encode(limits).into())
+            .await
+            .map(|_| ())
+            .map_err(bus_error)
     }
 
     async fn keep_texts(&self, rules: &Rules) -> Result<(), InForceError> {

@@ -125,6 +125,7 @@ pub async fn run(
     let bucket = streams::bucket(&bus, &log).await?;
     let rules = Arc::new(rules);
     let in_force = InForce::new(bus.clone(), bucket, rules.clone());
+    in_force.keep_limits(&limits.engine()).await?;
     in_force.put(&rules).await?;
     let program = &rules.program;
     tracing::info!(version = %program.version, rules = program.syncs.len(), routes = program.routes.routes.len(), "router started");

@@ -131,7 +131,6 @@ async fn start_archive(
         bus.clone(),
         &store,
         &args.archive,
-        args.router.engine(),
         args.log_limits.clone(),
         shutdown,
     );

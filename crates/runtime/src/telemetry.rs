@@ -27,8 +27,10 @@ pub struct LogArgs {
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// For people: one line each.
     Text,
+    /// For people who look closely: several lines each, with every field and where in the code it comes from.
+    Pretty,
     /// One JSON object a line, for machines.
     Json,
 }
@@ -53,6 +55,7 @@ pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match args.log_format {
         LogFormat::Text => lines.boxed(),
+        LogFormat::Pretty => lines.pretty().boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     // A second start in one process (tests) keeps the first.

@@ -19,6 +19,9 @@ pub const ASYNCAPI_KEY: &str = "asyncapi";
 /// The key, in the same bucket, of which version of the rules came into force where: a list of [`InForceSince`].
 pub const IN_FORCE_KEY: &str = "in-force";
 
+/// The key, in the same bucket, of what bounds a flow, as the router that started last has it.
+pub const LIMITS_KEY: &str = "limits";
+
 /// The key, in the same bucket, of the texts of a version of the rules.
 pub fn rules_key(version: &str) -> String {
     format!("rules.{version}")

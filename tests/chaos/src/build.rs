@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 /// The programs that run under chaos.
-pub const PROGRAMS: [&str; 4] = ["http-edge", "sync-router", "worker", "concert"];
+pub const PROGRAMS: [&str; 5] = ["http-edge", "sync-router", "worker", "archive", "concert"];
 
 /// Builds the programs, with points to die at and guards that can be taken away, and afterwards those without, in whose place they were.
 ///

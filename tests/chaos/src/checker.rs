@@ -1,5 +1,6 @@
-//! What must hold when the faults have ceased: the system comes to rest, and what clients saw, what the log says and what the databases hold are one story.
+//! What must hold when the faults have ceased: the system comes to rest, and what clients saw, what the log says, what the databases hold and what the archive tells are one story.
 
+mod archive;
 pub mod log;
 mod secrets;
 mod state;
@@ -34,6 +35,8 @@ pub struct Sums {
     pub logged: usize,
     /// Flows.
     pub flows: usize,
+    /// Flows that the archive tells whole.
+    pub archived: usize,
     /// Dead letters, by reason.
     pub dead: BTreeMap<String, u32>,
     /// Tokens that were tried at the end.
@@ -90,6 +93,7 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
         }
     }
     state::check(cluster, history, &done).await?;
+    sums.archived = archive::check(cluster, history, &flows, &buried_flows(&dead)).await?;
     secrets::check(cluster, history, &done, &dead).await?;
     Ok(sums)
 }
@@ -123,12 +127,26 @@ async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> 
             )));
         }
     }
-    let log = jetstream.get_stream("COMPLETIONS").await?;
-    let routers: PullConsumer = log.get_consumer("routers").await.map_err(anyhow::Error::from_boxed)?;
-    let info = routers.cached_info();
-    let (waiting, pending) = (info.num_pending, info.num_ack_pending);
-    Ok((waiting > 0 || pending > 0)
-        .then(|| format!("the routers have {waiting} messages before them and {pending} under way")))
+    for (stream, readers) in [
+        ("COMPLETIONS", "routers"),
+        ("COMPLETIONS", "archives"),
+        ("DEAD", "archives"),
+    ] {
+        let consumer: PullConsumer = jetstream
+            .get_stream(stream)
+            .await?
+            .get_consumer(readers)
+            .await
+            .map_err(anyhow::Error::from_boxed)?;
+        let info = consumer.cached_info();
+        let (waiting, pending) = (info.num_pending, info.num_ack_pending);
+        if waiting > 0 || pending > 0 {
+            return Ok(Some(format!(
+                "the {readers} have {waiting} messages of {stream} before them and {pending} under way"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Ended tokens are no sessions and live ones are, whatever was redelivered meanwhile; how many were tried.
@@ -207,6 +225,13 @@ fn flows(done: &[Message]) -> Flows<'_> {
     flows
 }
 
+/// The flows with an action that was given up.
+fn buried_flows(dead: &[Message]) -> BTreeSet<&str> {
+    dead.iter()
+        .filter_map(|letter| letter.dead.as_ref()?[1].as_deref())
+        .collect()
+}
+
 fn is(message: &Message, concept: &str, action: &str) -> bool {
     message
         .tokens()
@@ -215,10 +240,7 @@ fn is(message: &Message, concept: &str, action: &str) -> bool {
 
 /// Every accepted request has one answer, and did what its answer says.
 fn answers(history: &History, flows: &Flows<'_>, dead: &[Message], foreign: &BTreeSet<String>) {
-    let buried: BTreeSet<&str> = dead
-        .iter()
-        .filter_map(|letter| letter.dead.as_ref()?[1].as_deref())
-        .collect();
+    let buried = buried_flows(dead);
     for (flow, messages) in flows {
         let Some(root) = messages.iter().find(|message| is(message, "Requesting", "request")) else {
             continue;

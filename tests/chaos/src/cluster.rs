@@ -1,4 +1,4 @@
-//! The processes: edge, two routers, two of each worker, nats-server and mongod, with a link between each of ours and its servers.
+//! The processes: edge, two routers, two of each worker, two archives, nats-server and mongod, with a link between each of ours and its servers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -38,7 +38,7 @@ pub struct Part {
 }
 
 /// Name, role, program and arguments.
-const PARTS: [(&str, &str, &str, &[&str]); 7] = [
+const PARTS: [(&str, &str, &str, &[&str]); 9] = [
     ("router-a", "router", "sync-router", &[]),
     ("router-b", "router", "sync-router", &[]),
     ("profile-a", "profile", "worker", &["profile"]),
@@ -46,6 +46,8 @@ const PARTS: [(&str, &str, &str, &[&str]); 7] = [
     ("sessioning-a", "sessioning", "worker", &["sessioning"]),
     ("sessioning-b", "sessioning", "worker", &["sessioning"]),
     ("edge", "edge", "http-edge", &[]),
+    ("archive-a", "archive", "archive", &[]),
+    ("archive-b", "archive", "archive", &[]),
 ];
 
 struct Running {

@@ -36,7 +36,7 @@ struct Args {
     #[arg(long)]
     three: bool,
     /// Takes a guard away; then violations must be found.
-    #[arg(long, value_name = "GUARD", value_parser = ["stamp", "expected-sequence", "worker-acks-first", "router-acks-first", "look"])]
+    #[arg(long, value_name = "GUARD", value_parser = ["stamp", "expected-sequence", "worker-acks-first", "router-acks-first", "archive-acks-first", "look"])]
     sabotage: Option<String>,
     /// Where logs and findings go.
     #[arg(long, value_name = "DIR")]
@@ -127,8 +127,8 @@ fn tell(report: &Report) {
     );
     let sums = &report.sums;
     eprintln!(
-        "log: {} messages in {} flows; dead letters {:?}; at rest after {:.1} s; {} tokens tried",
-        sums.logged, sums.flows, sums.dead, sums.rest_s, sums.tokens
+        "log: {} messages in {} flows, {} of them whole in the archive; dead letters {:?}; at rest after {:.1} s; {} tokens tried",
+        sums.logged, sums.flows, sums.archived, sums.dead, sums.rest_s, sums.tokens
     );
     eprintln!("violations: {}", report.violations.len());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Role and point, in the order of one message's way.
-pub const POINTS: [&str; 22] = [
+pub const POINTS: [&str; 25] = [
     "edge.before-request",
     "edge.published",
     "edge.after-request",
@@ -27,6 +27,9 @@ pub const POINTS: [&str; 22] = [
     "edge.written",
     "edge.before-ack",
     "edge.before-answer",
+    "archive.received",
+    "archive.written",
+    "archive.after-ack",
 ];
 
 /// The directory in which points are armed.

@@ -47,7 +47,7 @@ async fn a_minute_of_faults_breaks_no_promise() -> anyhow::Result<()> {
     assert_eq!(report.faults.len(), 12, "{:?}", report.faults);
     assert!(report.hits.values().sum::<u32>() >= 5, "{:?}", report.hits);
     assert!(
-        report.sums.tokens >= 20 && report.sums.flows >= 100,
+        report.sums.tokens >= 20 && report.sums.flows >= 100 && report.sums.archived >= 100,
         "{:?}",
         report.sums
     );
@@ -79,7 +79,7 @@ async fn what_is_shipped_cannot_be_told_to_die() -> anyhow::Result<()> {
             .iter()
             .any(|name| bytes.windows(name.len()).any(|window| window == *name)))
     };
-    for program in ["http-edge", "sync-router", "worker"] {
+    for program in ["http-edge", "sync-router", "worker", "archive"] {
         assert!(knows(&armed, program)?, "this test cannot fail: {program}");
         assert!(!knows(&plain, program)?, "{program}");
     }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::frames::Question;
 use super::versions::Version;
 use crate::program::Program;
 
-/// What bounds a flow and the engine's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What bounds a flow and the engine's memory. As JSON: what bounds a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Completions in one flow; from this one on nothing fires. At most 1,024, which is what one read of the log answers with.
     pub actions_per_flow: usize,
@@ -24,8 +26,10 @@ pub struct Limits {
     /// The size of an invocation's body or a firing record, in bytes.
     pub body_bytes: usize,
     /// Flows kept in memory.
+    #[serde(skip)]
     pub cached_flows: NonZeroUsize,
     /// Completions kept in memory, over all flows.
+    #[serde(skip)]
     pub cached_actions: usize,
 }
 

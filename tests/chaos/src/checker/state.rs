@@ -77,7 +77,7 @@ pub(super) async fn check(cluster: &Cluster, history: &History, log: &[Message])
     Ok(())
 }
 
-async fn all(database: &Database, collection: &str) -> anyhow::Result<Vec<Document>> {
+pub(super) async fn all(database: &Database, collection: &str) -> anyhow::Result<Vec<Document>> {
     let found = database
         .collection::<Document>(collection)
         .find(Document::new())
