@@ -3,13 +3,15 @@
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use concert_tests::moody::{self, Moody};
-use concert_tests::{Part, System};
+use concert_tests::{Part, System, http};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -69,7 +71,26 @@ async fn post(system: &System, path: &str, status: u16, body: &Value) -> anyhow:
     Ok(answer.headers["concert-flow"].to_str()?.to_owned())
 }
 
-/// Lets the log go, as its age would.
+/// Lets the log go by its age, as it does in the night.
+async fn let_the_log_age(system: &System) -> anyhow::Result<()> {
+    system.routed().await?;
+    let jetstream = async_nats::jetstream::new(system.nats().await?);
+    let log = jetstream.get_stream("COMPLETIONS").await?;
+    let config = log.cached_info().config.clone();
+    let mut short = config.clone();
+    (short.max_age, short.duplicate_window) = (Duration::from_secs(2), Duration::from_secs(2));
+    jetstream.update_stream(short).await?;
+    system
+        .until("the log has let everything go", async |_: &System| {
+            let log = jetstream.get_stream("COMPLETIONS").await?;
+            Ok((log.cached_info().state.messages == 0).then_some(()))
+        })
+        .await?;
+    jetstream.update_stream(config).await?;
+    Ok(())
+}
+
+/// Lets the log go at once.
 async fn empty_the_log(system: &System) -> anyhow::Result<()> {
     system.routed().await?;
     let jetstream = async_nats::jetstream::new(system.nats().await?);
@@ -120,7 +141,7 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
         "CreateSessionOnSuccessfulAuthentication"
     );
 
-    empty_the_log(&system).await?;
+    let_the_log_age(&system).await?;
     assert!(system.flow(&well).await?.is_empty());
     for (id, mut hot) in [&well, &failed].into_iter().zip(hot) {
         hot["source"] = json!("archive");
@@ -235,6 +256,8 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
         (&injected[0]["root"], &injected[0]["outcome"]),
         (&json!("Sessioning.deleteAll"), &json!("succeeded"))
     );
+    // Nothing in the log was before its completion; its worker says how long it took.
+    assert!(injected[0]["took_us"].as_u64() > Some(0), "{}", injected[0]);
     for (filter, count) in [
         (json!({ "concept": "Profile" }), 1),
         (json!({ "action": "delete" }), 25),
@@ -313,6 +336,47 @@ async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_tw
     let one = expected.first().context("a flow")?;
     assert_eq!(flow(&system, one).await?["actions"].as_array().map(Vec::len), Some(3));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_a_limit_of_the_router_stopped_says_so() -> anyhow::Result<()> {
+    // The archive is told nothing of it but by the router.
+    let mut system = System::with(&[("CONCERT_FLOW_DEPTH", "1")]).await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    let stopped = post(&system, "/auth/logout", 508, &json!({ "session": "nobody's" })).await?;
+    let rows = flows(&system, &json!({ "path": "/auth/logout" }), 1).await?;
+    let told = flow(&system, &stopped).await?;
+    assert_eq!(
+        (&rows[0]["answered_by"], &told["halt"]["status"]),
+        (&json!("Concert.limit"), &json!(508)),
+        "{told}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() -> anyhow::Result<()> {
+    let mut system = System::with(&[("CONCERT_ARCHIVE_MESSAGES", "100"), ("CONCERT_DEADLINE_MS", "50000")]).await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    let mut expected = logouts(&system, 20).await?;
+    system.servers.mongo.kill().await;
+    // Their workers wait for the database as well: more requests than the archive has room for.
+    let mut waiting = JoinSet::new();
+    for _ in 0..150 {
+        let address = system.address();
+        waiting.spawn(async move { http::post(address, "/api/auth/logout", &json!({ "session": "nobody's" })).await });
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    system.servers.mongo.restart().await?;
+    while let Some(answer) = waiting.join_next().await {
+        let answer = answer??;
+        anyhow::ensure!(answer.status == 404, "{answer:?}");
+        expected.insert(answer.headers["concert-flow"].to_str()?.to_owned());
+    }
+    expected.append(&mut logouts(&system, 40).await?);
+    holds_exactly(&system, &expected).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -434,5 +498,5 @@ async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
         }
         anyhow::bail!("the connection ended")
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), heard).await?
+    tokio::time::timeout(Duration::from_secs(60), heard).await?
 }

@@ -81,7 +81,9 @@ impl Tree<'_> {
     fn action(&self, action: &Action, branch: &str, below: &str, text: &mut String) {
         let offset = lines::took(action.asked_us.saturating_sub(self.flow.began_us));
         let took = match action.completed_us {
-            Some(completed) if action.by.is_some() => lines::took(completed.saturating_sub(action.asked_us)),
+            Some(completed) if action.by.is_some() || completed > action.asked_us => {
+                lines::took(completed.saturating_sub(action.asked_us))
+            }
             _ => " ".repeat(lines::took(0).len()),
         };
         let name = format!("{}.{}", action.concept, action.action);

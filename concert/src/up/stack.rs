@@ -127,13 +127,7 @@ async fn start_archive(
     }
     let bus = connect(args, servers, &User::Archive, "archive").await?;
     let store = store_args(servers);
-    let running = concert_archive::run(
-        bus.clone(),
-        &store,
-        &args.archive,
-        args.log_limits.clone(),
-        shutdown,
-    );
+    let running = concert_archive::run(bus.clone(), &store, &args.archive, args.log_limits.clone(), shutdown);
     let running = running.await.context("the archive cannot start")?;
     Ok(Some((running, bus)))
 }

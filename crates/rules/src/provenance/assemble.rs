@@ -97,7 +97,7 @@ fn assemble(
         } else {
             RootKind::Injected
         },
-        began_us: time(root.seq),
+        began_us: began_us(&actions, &root),
         ended_us: messages.iter().map(|message| message.time_us).max().unwrap_or_default(),
         outcome: outcome(&actions, is_request, status),
         path,
@@ -167,6 +167,9 @@ fn completed(
     }
     let actions = first.into_values().map(|one| {
         let call = calls.get(&one.id);
+        let work = work(one.seq);
+        // Nobody wrote down when it was asked for by hand; its worker tells how long it took.
+        let by_hand = || time(one.seq).saturating_sub(work.as_ref().map_or(0, |work| work.took_us));
         Action {
             id: one.id.to_string(),
             concept: one.concept.to_string(),
@@ -175,15 +178,20 @@ fn completed(
             outcome: Some(ended(&one.body).to_owned()),
             input: Some(one.body.input.clone()),
             output: Some(one.body.output.clone()),
-            asked_us: time(call.map_or(one.seq, |call| call.cause_seq)),
+            asked_us: call.map_or_else(by_hand, |call| time(call.cause_seq)),
             completed_us: Some(time(one.seq)),
             seq: Some(one.seq),
-            work: work(one.seq),
+            work,
             by: call.map(|call| by(call)),
             dead: None,
         }
     });
     actions.collect()
+}
+
+fn began_us(actions: &[Action], root: &Logged) -> u64 {
+    let root = actions.iter().find(|action| action.seq == Some(root.seq));
+    root.map_or(0, |root| root.asked_us)
 }
 
 fn by(call: &TracedCall) -> By {

@@ -66,7 +66,7 @@ pub struct Flow {
     pub root: String,
     /// How it began.
     pub root_kind: RootKind,
-    /// When its root was stored.
+    /// When its request was stored, or the worker took the action that it began with.
     pub began_us: u64,
     /// When the last of its messages was stored.
     pub ended_us: u64,
@@ -135,7 +135,7 @@ pub struct Action {
     /// Its output, once it happened; secrets are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Map<String, Value>>,
-    /// When what asked for it was stored; a root's own time.
+    /// When what asked for it was stored; a request's own time. What was asked for by hand was so no later than when its worker took it, which is told here if the worker says how long it took.
     pub asked_us: u64,
     /// When its completion was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -317,9 +317,9 @@ pub struct Summary {
     pub path: Option<String>,
     /// The action that it began with: `Concept.action`.
     pub root: String,
-    /// When its root was stored.
+    /// When its request was stored, or the worker took the action that it began with.
     pub began_us: u64,
-    /// From its root to its answer, or to the last of its messages.
+    /// From then to its answer, or to the last of its messages.
     pub took_us: u64,
     /// What became of it.
     pub outcome: Outcome,
