@@ -32,6 +32,12 @@ struct OfAction {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQuery {
+    concept: String,
+    query: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPart {
     concept: String,
     part: String,
@@ -72,6 +78,7 @@ pub(crate) struct Metrics {
     queued: Family<OfAction, Histogram>,
     worked: Family<OfAction, Histogram>,
     parts: Family<OfPart, Histogram>,
+    queries: Family<OfQuery, Histogram>,
     firings: Family<OfRule, Counter>,
     letters: Family<OfConcept, Counter>,
     dead: Gauge,
@@ -91,6 +98,7 @@ impl Metrics {
             queued: Family::new_with_constructor(of_seconds),
             worked: Family::new_with_constructor(of_seconds),
             parts: Family::new_with_constructor(of_seconds),
+            queries: Family::new_with_constructor(of_seconds),
             firings: Family::default(),
             letters: Family::default(),
             dead: Gauge::default(),
@@ -130,6 +138,11 @@ impl Metrics {
                 "concert_action_part_seconds",
                 "What workers waited for others: password hashing, operations of the database",
                 m.parts.clone(),
+            );
+            registry.register(
+                "concert_query_seconds",
+                "From when a router asked a query to its answer, for the firings that were made of it",
+                m.queries.clone(),
             );
             registry.register("concert_firings", "Firings, by rule", m.firings.clone());
             registry.register(
@@ -210,6 +223,16 @@ impl Metrics {
                 sync: firing.sync.clone(),
             };
             self.firings.get_or_create(&of).inc();
+            for part in firing.work.iter().flat_map(|work| &work.parts) {
+                // What a worker waited for to answer it stands behind it.
+                if let Some((concept, query)) = part.question() {
+                    let of = OfQuery {
+                        concept: concept.to_owned(),
+                        query: query.to_owned(),
+                    };
+                    self.queries.get_or_create(&of).observe(seconds(part.took_us));
+                }
+            }
         }
     }
 

@@ -65,6 +65,17 @@ function waitsOf(work) {
   return [...parts];
 }
 
+/** Which queries a rule asked, with what their workers waited for: "Sessioning._getUser 1.2 ms (mongodb.find 0.4 ms), …". */
+function questionsOf(work) {
+  const questions = [];
+  for (const part of work.parts ?? []) {
+    const told = `${part.name} ${span(part.took_us)}`;
+    if (part.name.includes("._") || questions.length === 0) questions.push([told, []]);
+    else questions.at(-1)[1].push(told);
+  }
+  return questions.map(([question, waits]) => (waits.length > 0 ? `${question} (${waits.join(", ")})` : question)).join(", ");
+}
+
 const value = (given) => element("pre.value", { tabindex: "0" }, json(given ?? {}));
 
 function because(action, flow, syncs) {
@@ -97,6 +108,7 @@ function because(action, flow, syncs) {
     element("h4", {}, "Because of the rule ", element("a", { href: `#/rules/${encodeURIComponent(sync.name)}` }, breakable(sync.name))),
     element("p.quiet", {}, `${place(sync)}: what is marked ✓ had happened, so it asked for what is marked ▶`),
     listing(sync, marks),
+    firing?.work && element("p.asked", {}, `It asked ${questionsOf(firing.work)}.`),
     bindings.length > 0 &&
       element("details", {}, element("summary", {}, "What its variables stood for"), value(frame.bindings)),
   ];

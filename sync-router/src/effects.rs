@@ -10,6 +10,7 @@ use concert_runtime::nats::{HeaderMap, Message};
 use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
 use concert_wire::subject::{self, CompletionSubject};
+use concert_wire::work::Work;
 use concert_wire::{FIRED, RESERVED_CONCEPT, header};
 
 /// A delivered message as the engine takes it.
@@ -62,8 +63,8 @@ pub(crate) async fn read_flow(bus: &Bus, flow: FlowId) -> Event {
     }
 }
 
-/// Publishes a firing record and waits until it, or one that was faster, is stored.
-pub(crate) async fn record(bus: &Bus, seq: u64, record: Record) -> Event {
+/// Publishes a firing record, with how long it was asked for it, and waits until it, or one that was faster, is stored.
+pub(crate) async fn record(bus: &Bus, seq: u64, record: Record, work: Option<Work>) -> Event {
     let Record {
         flow,
         id,
@@ -71,8 +72,12 @@ pub(crate) async fn record(bus: &Bus, seq: u64, record: Record) -> Event {
         context,
     } = record;
     let subject = subject::completion(flow, RESERVED_CONCEPT, FIRED, id);
+    let mut headers = handed_down(flow, &context);
+    if let Some(work) = work {
+        headers.insert(header::WORK, work.to_string());
+    }
     chaos_point!("before-record");
-    match log::publish_once(bus, subject, handed_down(flow, &context), body.into()).await {
+    match log::publish_once(bus, subject, headers, body.into()).await {
         Ok(_) => Event::Stored { seq },
         Err(error) => {
             tracing::warn!(%flow, action = %id, %error, "a firing record is not stored");

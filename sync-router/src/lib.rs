@@ -2,6 +2,7 @@
 //!
 //! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the others stand by.
 
+mod asked;
 mod effects;
 mod figures;
 mod in_force;

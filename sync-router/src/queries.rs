@@ -1,6 +1,6 @@
 //! Queries, asked of the workers over request and reply.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use concert_rules::engine::{Event, Question};
 use concert_runtime::bus::Bus;
@@ -11,19 +11,26 @@ use concert_wire::value;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use crate::asked::Asked;
+
 /// Asks, and waits for the rows. What is not an answer leaves the completion to be tried again: a query is never answered wrongly.
 pub(crate) async fn ask(
     bus: &Bus,
     room: &Semaphore,
     patience: Duration,
+    asked: &Asked,
     seq: u64,
     flow: FlowId,
     question: Question,
 ) -> Event {
     // The room is never closed.
     let _permit = room.acquire().await;
-    let asked = (&*question.concept, &*question.query);
-    let answer = service::ask(bus, asked, Some(flow), &question.input, patience).await;
+    let (of, began) = ((&*question.concept, &*question.query), Instant::now());
+    let answer = service::ask(bus, of, Some(flow), &question.input, patience).await;
+    if let Ok(answer) = &answer {
+        let name = format!("{}.{}", question.concept, question.query);
+        asked.answered(seq, name, began, answer.work.clone());
+    }
     match answer.and_then(rows) {
         Ok(rows) => Event::Answered { seq, question, rows },
         // The question does not fit the spec, or the answer did not: asking again would not help.

@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
+use crate::asked::Asked;
 use crate::in_force::{InForce, InForceError};
 use crate::rules::Rules;
 use crate::{effects, figures, log_end, queries, reload};
@@ -144,6 +145,7 @@ pub async fn run(
         messages: HashMap::new(),
         under_way: FuturesUnordered::new(),
         backoff: Backoff::default(),
+        asked: Asked::default(),
         query_room: Arc::new(Semaphore::new(usize::from(limits.router_queries))),
         query_patience: Duration::from_millis(limits.query_timeout_ms),
     };
@@ -160,6 +162,7 @@ struct Router {
     messages: HashMap<u64, Message>,
     under_way: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
     backoff: Backoff,
+    asked: Asked,
     /// Room for queries that are asked at once.
     query_room: Arc<Semaphore>,
     query_patience: Duration,
@@ -219,6 +222,7 @@ impl Router {
         };
         let event = effects::delivered(seq, &message);
         self.messages.insert(seq, message);
+        self.asked.forget(seq);
         figures::unacknowledged(self.messages.len());
         self.step(Some(event));
     }
@@ -264,14 +268,17 @@ impl Router {
                 ))
             }
             Effect::Ask { seq, flow, question } => {
-                let (room, patience) = (self.query_room.clone(), self.query_patience);
+                let (room, patience, asked) = (self.query_room.clone(), self.query_patience, self.asked.clone());
+                asked.begin(seq);
                 self.under_way.push(Box::pin(async move {
-                    Some(queries::ask(&bus, &room, patience, seq, flow, question).await)
+                    Some(queries::ask(&bus, &room, patience, &asked, seq, flow, question).await)
                 }));
             }
             Effect::Record { seq, record } => {
-                self.under_way
-                    .push(Box::pin(async move { Some(effects::record(&bus, seq, record).await) }));
+                let work = self.asked.work(seq);
+                self.under_way.push(Box::pin(
+                    async move { Some(effects::record(&bus, seq, record, work).await) },
+                ));
             }
             Effect::Ack { seq } => self.with_message(seq, |message| async move {
                 chaos_point!("before-ack");
@@ -303,6 +310,7 @@ impl Router {
     }
 
     fn with_message<F: Future<Output = ()> + Send + 'static>(&mut self, seq: u64, act: impl FnOnce(Message) -> F) {
+        self.asked.forget(seq);
         if let Some(message) = self.messages.remove(&seq) {
             figures::unacknowledged(self.messages.len());
             let acting = act(message);

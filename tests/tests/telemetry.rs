@@ -206,6 +206,57 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> anyhow::Result<()> {
+    let (collector, url) = Collector::start().await?;
+    let mut system = System::with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+        ("CONCERT_METRICS_LISTEN", "127.0.0.1:0"),
+    ])
+    .await?;
+    system.start_part(Part::Archive)?;
+    let archive = figures_at(&system, Part::Archive).await?;
+    system.account(NAME, PASSWORD).await?;
+    let session = system.login(NAME, PASSWORD).await?;
+    let who = system.post("/auth/whoami", &json!({ "session": session })).await?;
+    assert_eq!(who.body["username"], NAME);
+    let flow = who.headers["concert-flow"].to_str()?;
+    let spans = collector.trace(&system, &flow.replace('-', ""), 8).await?;
+    let expected = [
+        ("", "POST /auth/whoami"),
+        ("POST /auth/whoami", "WhoAmI"),
+        ("WhoAmI", "Sessioning._getUser"),
+        ("Sessioning._getUser", "mongodb.find"),
+        ("WhoAmI", "Profile._getUserDetails"),
+        ("Profile._getUserDetails", "mongodb.find"),
+        ("WhoAmI", "Requesting.respond"),
+        ("Requesting.respond", "Requesting.respond work"),
+    ];
+    let expected: BTreeSet<_> = expected
+        .map(|(parent, name)| (parent.to_owned(), name.to_owned()))
+        .into();
+    assert_eq!(tree(&spans), expected);
+    for span in &spans {
+        let parent = spans.iter().find(|other| other.span_id == span.parent_span_id);
+        let Some(parent) = parent else { continue };
+        // The wire is no part of the worker's time; a question lies within its firing, and the work on it within the question.
+        assert!(
+            span.start_time_unix_nano >= parent.start_time_unix_nano,
+            "{span:?} {parent:?}"
+        );
+        if span.name.contains("._") || span.name.starts_with("mongodb") {
+            assert!(
+                span.end_time_unix_nano <= parent.end_time_unix_nano,
+                "{span:?} {parent:?}"
+            );
+        }
+    }
+    let figures = http::figures(&archive).await?;
+    let asked = r#"concert_query_seconds_count{concept="Sessioning",query="_getUser"}"#;
+    assert_eq!(figures.get(asked), Some(&1.0), "{figures:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_METRICS_LISTEN", "127.0.0.1:0")]).await?;
     system.start_part(Part::Archive)?;

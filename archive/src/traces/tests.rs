@@ -1,3 +1,4 @@
+use super::spans::time;
 use super::*;
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use concert_rules::provenance::{Action, Outcome, Summary};
+use concert_rules::provenance::{Action, Firing, Outcome, Summary};
+use concert_wire::work::Part;
 use serde_json::{Map, Value};
 
 /// Above a list of rows.
@@ -112,24 +113,40 @@ pub(super) fn work(action: &Action) -> String {
     let (Some(work), Some(waited_us)) = (&action.work, action.waited_us()) else {
         return String::new();
     };
-    let ms = |us| took(us).trim().to_owned();
-    let mut parts: Vec<(&str, u64)> = Vec::new();
-    for part in &work.parts {
-        match parts.iter_mut().find(|(name, _)| *name == part.name) {
+    let parts = summed(work.parts.iter());
+    let parts = if parts.is_empty() { parts } else { format!("; {parts}") };
+    format!("  (waited {}{parts})", ms(waited_us))
+}
+
+/// `  (asked Sessioning._getUser 1.2 ms)`: which queries a firing asked, and how long each took; nothing where it asked none, or the router did not say.
+pub(super) fn asked(firing: &Firing) -> String {
+    let parts = firing.work.iter().flat_map(|work| &work.parts);
+    let questions = summed(parts.filter(|part| part.question().is_some()));
+    if questions.is_empty() {
+        questions
+    } else {
+        format!("  (asked {questions})")
+    }
+}
+
+/// The parts with the times of those of one name together, in the order of the first of each.
+fn summed<'a>(parts: impl Iterator<Item = &'a Part>) -> String {
+    let mut sums: Vec<(&str, u64)> = Vec::new();
+    for part in parts {
+        match sums.iter_mut().find(|(name, _)| *name == part.name) {
             Some((_, took_us)) => *took_us = took_us.saturating_add(part.took_us),
-            None => parts.push((&part.name, part.took_us)),
+            None => sums.push((&part.name, part.took_us)),
         }
     }
-    let parts: Vec<String> = parts
+    let sums: Vec<String> = sums
         .iter()
         .map(|(name, took_us)| format!("{} {}", clean(name), ms(*took_us)))
         .collect();
-    let parts = if parts.is_empty() {
-        String::new()
-    } else {
-        format!("; {}", parts.join(", "))
-    };
-    format!("  (waited {}{parts})", ms(waited_us))
+    sums.join(", ")
+}
+
+fn ms(us: u64) -> String {
+    took(us).trim().to_owned()
 }
 
 /// A row of a list.

@@ -127,9 +127,10 @@ impl Tree<'_> {
         };
         let name = self.paint.rule(&firing.sync);
         *text += &format!(
-            "{blank}  {}{name}{}\n",
+            "{blank}  {}{name}{}{}\n",
             self.paint.faint(branch),
-            self.paint.faint(&note)
+            self.paint.faint(&note),
+            self.paint.faint(&lines::asked(firing))
         );
         let calls: Vec<&Action> = firing
             .frames

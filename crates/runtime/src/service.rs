@@ -7,6 +7,7 @@ use async_nats::service::{self as nats_service, ServiceExt as _};
 use async_nats::{HeaderMap, Request};
 use concert_wire::envelope::{Object, encode};
 use concert_wire::id::FlowId;
+use concert_wire::work::Work;
 use concert_wire::{header, subject, value};
 use futures_util::StreamExt as _;
 use tokio::sync::Semaphore;
@@ -21,6 +22,8 @@ pub struct Answer {
     pub flow: Option<FlowId>,
     /// The output of an action, or the rows of a query.
     pub body: Object,
+    /// How long the worker took, if it says so.
+    pub work: Option<Work>,
 }
 
 /// Why there is no answer.
@@ -76,6 +79,7 @@ pub async fn ask(
     }
     Ok(Answer {
         flow: header(header::FLOW).and_then(|flow| flow.parse().ok()),
+        work: header(header::WORK).and_then(|work| work.parse().ok()),
         body: value::object(&answer.payload).map_err(|error| NoAnswer::Unreadable(error.to_string()))?,
     })
 }

@@ -17,7 +17,7 @@ pub struct Work {
     pub parts: Vec<Part>,
 }
 
-/// A part of the work that was waited for.
+/// A part of the work that was waited for: a question to a concept, an operation of the database, a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Who did it and, behind a dot, what: `mongodb.find`.
@@ -26,6 +26,13 @@ pub struct Part {
     pub at_us: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+}
+
+impl Part {
+    /// The concept that was asked and the query, `("Sessioning", "_getUser")`, where the part is a question. What stands behind it is what the worker that answered it waited for.
+    pub fn question(&self) -> Option<(&str, &str)> {
+        self.name.split_once('.').filter(|(_, query)| query.starts_with('_'))
+    }
 }
 
 /// Parts that are told at most; the first are.

@@ -9,6 +9,7 @@ use concert_wire::value;
 
 use crate::concept::{Concept, Failed, Query, Rows};
 use crate::sealing;
+use crate::stopwatch::Stopwatch;
 
 /// Why a query has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +27,7 @@ pub(crate) enum NoAnswer {
 
 /// Asks a query of a concept: opens the secrets that were sealed for this flow, holds input and rows to the spec, and seals the secrets in the rows.
 ///
-/// A secret in clear is taken as it is, whatever it is: that nobody has such a session is for the handler to find out. The handler runs on a task of its own, so that its panic ends nothing else.
+/// A secret in clear is taken as it is, whatever it is: that nobody has such a session is for the handler to find out. The handler runs on a task of its own, so that its panic ends nothing else; what it waits for is noted.
 pub(crate) async fn ask(
     concept: &Concept,
     sealer: &Sealer,
@@ -34,6 +35,7 @@ pub(crate) async fn ask(
     name: &str,
     input: &[u8],
     within: Duration,
+    watch: &Stopwatch,
 ) -> Result<Rows, NoAnswer> {
     let (spec, handler) = concept
         .query(name)
@@ -42,7 +44,7 @@ pub(crate) async fn ask(
     let opened =
         sealing::open(sealer, flow, &spec.input, &input).map_err(|error| NoAnswer::Invalid(error.to_string()))?;
     spec::check_input(&spec.input, &opened).map_err(|mistakes| NoAnswer::Invalid(mistakes.to_string()))?;
-    let running = tokio::spawn(handler(Query { input: opened }));
+    let running = tokio::spawn(watch.clone().over(handler(Query { input: opened })));
     let abort = running.abort_handle();
     let mut rows = match tokio::time::timeout(within, running).await {
         Ok(Ok(Ok(rows))) => rows,

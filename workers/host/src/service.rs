@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::query::{self, NoAnswer};
 use crate::sealing;
+use crate::stopwatch::Stopwatch;
 use crate::worker::{StartError, Worker};
 
 /// What the headers of an answer may take of the size that the server allows.
@@ -90,8 +91,9 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
 }
 
 async fn answer(worker: &Worker, name: &str, request: &Request) {
+    let watch = Stopwatch::begin();
     let outcome = if is_query(name) {
-        ask(worker, name, request).await
+        ask(worker, name, request, &watch).await
     } else {
         inject(worker, name, request).await
     };
@@ -113,6 +115,7 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
             // Whoever holds the seal key can open what was sealed for this flow.
             let mut headers = HeaderMap::new();
             headers.insert(header::FLOW, flow.to_string());
+            headers.insert(header::WORK, watch.work().to_string());
             request.respond_with_headers(Ok(body.into()), headers).await
         }
         Err(refused) => {
@@ -148,11 +151,11 @@ fn flow_of(request: &Request) -> Result<Option<FlowId>, NoAnswer> {
         .map_err(|_| invalid(format!("the header {} is not a UUID", header::FLOW)))
 }
 
-async fn ask(worker: &Worker, name: &str, request: &Request) -> Result<(FlowId, Object), Refused> {
+async fn ask(worker: &Worker, name: &str, request: &Request, watch: &Stopwatch) -> Result<(FlowId, Object), Refused> {
     let flow = flow_of(request)?.unwrap_or_else(clock::new_flow);
     let within = Duration::from_millis(worker.limits.request_timeout_ms);
     let input = &request.message.payload;
-    let rows = query::ask(&worker.concept, &worker.sealer, flow, name, input, within).await?;
+    let rows = query::ask(&worker.concept, &worker.sealer, flow, name, input, within, watch).await?;
     Ok((flow, Object::from_iter([("rows".to_owned(), json!(rows))])))
 }
 

@@ -28,7 +28,7 @@ fn failed_login() -> Flow {
         "flow": "f", "path": "/auth/login", "root": "r", "root_kind": "request", "began_us": 1_000_000, "ended_us": 1_021_400,
         "outcome": "failed", "status": 401, "answered_by": "RespondToFailedAuthentication", "rules": "v", "source": "log",
         "actions": [
-            action("r", "Requesting.request", Some(1), Value::Null, json!({ "outcome": "success", "input": { "path": "/auth/login", "username": "a\u{1b}[31mda", "password": "sealed:k1:x" }, "output": {} })),
+            action("r", "Requesting.request", Some(1), Value::Null, json!({ "outcome": "success", "input": { "path": "/auth/login", "username": "a\u{1b}[31mda", "password": "sealed:k1:x" }, "output": {}, "completed_us": 1_000_000 })),
             action("a", "Profile.authenticate", Some(3), by("HandleLoginRequest", "x", 1), json!({
                 "outcome": "refusal", "output": { "error": "Invalid username or password." },
                 "work": { "took_us": 4100, "parts": [
@@ -66,6 +66,16 @@ Nearly:
   CreateSessionOnSuccessfulAuthentication stopped at Profile.authenticate () : (user): Profile.authenticate failed: `Invalid username or password.`
 "#;
     assert_eq!(of(&failed_login(), Paint(false)), expected);
+}
+
+#[test]
+fn a_rule_that_asked_says_what_and_how_long_each_took() {
+    let mut flow = failed_login();
+    let work = "2900 Sessioning._getUser@0+1200 mongodb.find@300+600 Profile._getUserDetails@1200+900 Profile._getUserDetails@2100+800";
+    flow.firings[1].work = work.parse().ok();
+    let text = of(&flow, Paint(false));
+    let asked = "RespondToFailedAuthentication  (asked Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms)\n";
+    assert!(text.contains(asked), "{text}");
 }
 
 #[test]

@@ -229,7 +229,7 @@ impl Document {
             FIRED,
             "What the rules that ask queries made of a completion.".to_owned(),
             members([("input", input), ("output", output)]),
-            None,
+            Some("CompletionHeaders"),
         );
         let address = format!("done.{{flow}}.{RESERVED_CONCEPT}.{FIRED}.{{id}}");
         self.channel(FIRED, &address, &["flow", "id"], &[FIRED]);
@@ -316,12 +316,13 @@ fn schemas() -> Value {
             "additionalProperties": false,
         },
         "InvocationHeaders": headers(asked, &[]),
-        "CompletionHeaders": headers(vec![(header::WORK, text("for people: how long the worker took, in microseconds, and what of it"))], &[]),
+        "CompletionHeaders": headers(vec![(header::WORK, text("for people: how long the worker took, or the router asked, in microseconds, and what of it"))], &[]),
         "DeadLetterHeaders": headers(dead, &[header::REASON, header::SUBJECT]),
         "RequestHeaders": headers(vec![(header::FLOW, uuid("the flow that sealed secrets of the question belong to"))], &[]),
         "AnswerHeaders": headers(
             vec![
                 (header::FLOW, uuid("the flow that sealed secrets of the answer belong to")),
+                (header::WORK, text("for people: how long the worker took, in microseconds, and what of it")),
                 (header::SERVICE_ERROR, text("why there is no answer")),
                 (header::SERVICE_ERROR_CODE, text("the kind of error, as HTTP has it")),
             ],

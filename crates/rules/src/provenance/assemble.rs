@@ -116,6 +116,7 @@ fn assemble(
                 at_us: time(firing.seq),
                 causes: firing.causes.iter().map(ToString::to_string).collect(),
                 recorded: firing.recorded,
+                work: firing.recorded.then(|| work(&stored, firing.seq)).flatten(),
                 frames: firing
                     .frames
                     .iter()
@@ -157,7 +158,6 @@ fn completed(
     stored: &BTreeMap<u64, &Stored>,
 ) -> Vec<Action> {
     let time = |seq: u64| stored.get(&seq).map_or(0, |message| message.time_us);
-    let work = |seq: u64| stored.get(&seq)?.work.as_deref()?.parse::<Work>().ok();
     let mut first: BTreeMap<u64, &Logged> = BTreeMap::new();
     for one in logged.iter().filter(|one| !is_record(one)) {
         let earlier = logged.iter().any(|other| other.id == one.id && other.seq < one.seq);
@@ -167,7 +167,7 @@ fn completed(
     }
     let actions = first.into_values().map(|one| {
         let call = calls.get(&one.id);
-        let work = work(one.seq);
+        let work = work(stored, one.seq);
         // Nobody wrote down when it was asked for by hand; its worker tells how long it took.
         let by_hand = || time(one.seq).saturating_sub(work.as_ref().map_or(0, |work| work.took_us));
         Action {
@@ -187,6 +187,11 @@ fn completed(
         }
     });
     actions.collect()
+}
+
+/// What is told of the work behind a message.
+fn work(stored: &BTreeMap<u64, &Stored>, seq: u64) -> Option<Work> {
+    stored.get(&seq)?.work.as_deref()?.parse().ok()
 }
 
 fn began_us(actions: &[Action], root: &Logged) -> u64 {

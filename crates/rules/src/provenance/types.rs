@@ -207,6 +207,9 @@ pub struct Firing {
     /// Whether it is written down in the log, since its rule asks queries.
     #[serde(default)]
     pub recorded: bool,
+    /// How long its router asked queries for the completion that made it due, up to when the record was stored; each part is a question, `Sessioning._getUser`, or what the worker of the question before it waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// Its frames.
     pub frames: Vec<Frame>,
 }

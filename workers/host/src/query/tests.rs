@@ -80,7 +80,16 @@ fn object(value: Value) -> Object {
 async fn asked(name: &str, input: &Value) -> Result<Value, NoAnswer> {
     let within = Duration::from_secs(5);
     let input = input.to_string();
-    let rows = ask(&library(), &sealer(), flow(1), name, input.as_bytes(), within).await?;
+    let rows = ask(
+        &library(),
+        &sealer(),
+        flow(1),
+        name,
+        input.as_bytes(),
+        within,
+        &Stopwatch::begin(),
+    )
+    .await?;
     Ok(json!(rows))
 }
 

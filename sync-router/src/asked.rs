@@ -1,0 +1,110 @@
+//! How long the router asked queries for a completion, and what of it their workers waited for. It goes into the log with the firing record, so that a trace can tell it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use concert_wire::work::{MAX_PARTS, Part, Work};
+
+/// What was asked, by the sequence of the completion that it was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked(Arc<Mutex<HashMap<u64, Questions>>>);
+
+#[derive(Debug)]
+struct Questions {
+    began: Instant,
+    parts: Vec<Part>,
+}
+
+impl Asked {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<u64, Questions>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The first question, or a further one, is asked now.
+    pub(crate) fn begin(&self, seq: u64) {
+        self.with(|asked| {
+            asked.entry(seq).or_insert_with(|| Questions {
+                began: Instant::now(),
+                parts: Vec::new(),
+            });
+        });
+    }
+
+    /// A question was answered just now, by a worker that told of its own work.
+    pub(crate) fn answered(&self, seq: u64, question: String, asked: Instant, work: Option<Work>) {
+        self.with(|all| {
+            let Some(questions) = all.get_mut(&seq) else { return };
+            let (at, took) = (asked.saturating_duration_since(questions.began), asked.elapsed());
+            let work = work.unwrap_or_default();
+            // Half of what the worker did not do was the way to it.
+            let on_the_way = micros(took).saturating_sub(work.took_us) / 2;
+            let began_us = micros(at).saturating_add(on_the_way);
+            let own = Part {
+                name: question,
+                at_us: micros(at),
+                took_us: micros(took),
+            };
+            let of_worker = work.parts.into_iter().map(|part| Part {
+                at_us: part.at_us.saturating_add(began_us),
+                ..part
+            });
+            let room = MAX_PARTS.saturating_sub(questions.parts.len());
+            questions.parts.extend(std::iter::once(own).chain(of_worker).take(room));
+        });
+    }
+
+    /// What was asked until now.
+    pub(crate) fn work(&self, seq: u64) -> Option<Work> {
+        self.with(|asked| {
+            asked.get(&seq).map(|questions| Work {
+                took_us: micros(questions.began.elapsed()),
+                parts: questions.parts.clone(),
+            })
+        })
+    }
+
+    /// The completion is done with, or comes again.
+    pub(crate) fn forget(&self, seq: u64) {
+        self.with(|asked| drop(asked.remove(&seq)));
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_followed_by_what_its_worker_waited_for_within_it() {
+        let asked = Asked::default();
+        assert_eq!(asked.work(7), None);
+        asked.begin(7);
+        let at = Instant::now();
+        std::thread::sleep(Duration::from_millis(3));
+        let work = "1500 mongodb.find@200+1000".parse().ok();
+        asked.answered(7, "Sessioning._getUser".to_owned(), at, work);
+        for _ in 0..MAX_PARTS {
+            asked.answered(7, "Profile._getUserDetails".to_owned(), at, None);
+        }
+        asked.answered(8, "Profile._getUserDetails".to_owned(), at, None);
+        let work = asked.work(7).unwrap();
+        let (question, inner) = (&work.parts[0], &work.parts[1]);
+        assert_eq!((&*question.name, &*inner.name), ("Sessioning._getUser", "mongodb.find"));
+        assert!(question.at_us <= inner.at_us && inner.took_us == 1000, "{work:?}");
+        assert!(
+            inner.at_us + inner.took_us <= question.at_us + question.took_us,
+            "{work:?}"
+        );
+        assert!(
+            question.took_us <= work.took_us && work.parts.len() == MAX_PARTS,
+            "{work:?}"
+        );
+        assert_eq!(asked.work(8), None);
+        asked.forget(7);
+        assert_eq!(asked.work(7), None);
+    }
+}
