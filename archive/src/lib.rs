@@ -14,6 +14,7 @@ mod observers;
 mod questions;
 mod rulebook;
 mod service;
+mod told_rules;
 mod traces;
 mod writer;
 mod wrong;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use concert_rules::graph;
 use concert_rules::provenance::{self, Flow, Source, Stored};
-use concert_rules::source::{SourceFile, Texts};
 use concert_runtime::bus::Bus;
 use concert_runtime::log;
-use concert_wire::envelope::{Object, encode};
+use concert_wire::envelope::encode;
 use concert_wire::id::FlowId;
 use concert_wire::value;
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use crate::kept::{Archive, Filter};
 use crate::observers::Observers;
 use crate::rulebook::{Book, NoRules, Rulebook};
-use crate::{messages, wrong};
+use crate::{messages, told_rules, wrong};
 
 /// Rows of a list, if nothing else is asked for.
 const ROWS: usize = 50;
@@ -247,89 +246,12 @@ impl Questions {
             None => self.rulebook.latest().await?,
         };
         let program = book.rules.program();
-        let syncs: Vec<Value> = program
-            .syncs
-            .iter()
-            .map(|sync| {
-                let place = place(&book.texts, &sync.name);
-                let when = sync.when.iter();
-                let when = when.map(|pattern| format!("{}.{}", pattern.concept, pattern.action));
-                let then = sync.calls().map(|call| format!("{}.{}", call.concept, call.action));
-                let mut row = json!({
-                    "name": &*sync.name,
-                    "when": when.collect::<Vec<_>>(),
-                    "then": then.collect::<Vec<_>>(),
-                    "firings": self.observers.firings.of(&sync.name),
-                });
-                if let (Some(row), Some(place)) = (row.as_object_mut(), place) {
-                    row.extend(place);
-                }
-                row
-            })
-            .collect();
         let row = json!({
             "version": program.version,
-            "syncs": syncs,
+            "syncs": told_rules::syncs(&book, &self.observers.firings),
             "svg": graph::of(program).to_svg(),
             "since_us": self.observers.firings.since_us(),
         });
         self.rows(&[row])
-    }
-}
-
-/// Where a rule stands, and its text with the comment before it.
-fn place(texts: &Texts, name: &str) -> Option<Object> {
-    let heading = |line: &str| line.split_whitespace().eq(["sync", name]);
-    texts.syncs.iter().find_map(|file| {
-        let lines: Vec<&str> = file.text.lines().collect();
-        let at = lines.iter().position(|line| heading(line))?;
-        let is_comment = |line: &&&str| line.trim_start().starts_with("//");
-        let comment = lines.iter().take(at).rev().take_while(is_comment).count();
-        let (first, last) = (at - comment, end(&lines, at));
-        let text = lines.get(first..=last)?.join("\n");
-        Some(object(file, first, last, text))
-    })
-}
-
-/// The last line of the rule whose heading stands at `at`.
-fn end(lines: &[&str], at: usize) -> usize {
-    let next = lines.iter().skip(at + 1).position(|line| line.starts_with("sync "));
-    let until = next.map_or(lines.len(), |next| at + 1 + next);
-    let is_of_rule = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
-    let last = lines.iter().take(until).enumerate().rev();
-    last.map(|(number, line)| (number, *line))
-        .find(|(number, line)| *number == at || is_of_rule(line))
-        .map_or(at, |(number, _)| number)
-}
-
-fn object(file: &SourceFile, first: usize, last: usize, text: String) -> Object {
-    Object::from_iter([
-        ("file".to_owned(), Value::from(file.name.as_str())),
-        ("line".to_owned(), Value::from(first + 1)),
-        ("end_line".to_owned(), Value::from(last + 1)),
-        ("text".to_owned(), Value::from(text)),
-    ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rule_is_shown_with_its_comment_and_without_the_next_rule_s() {
-        let text = "// File.\n\n// One.\nsync One\nwhen\n    A.b ()\n\nthen\n    C.d ()\n\n// Two.\nsync Two\nwhen\n    A.b ()\nthen\n    C.d ()\n";
-        let texts = Texts {
-            concepts: Vec::new(),
-            syncs: vec![SourceFile::new("x.sync".to_owned(), text.to_owned())],
-        };
-        let found = place(&texts, "One").unwrap();
-        assert_eq!(
-            (found.get("line"), found.get("end_line")),
-            (Some(&json!(3)), Some(&json!(9)))
-        );
-        let shown = found.get("text").and_then(Value::as_str).unwrap();
-        assert_eq!(shown, "// One.\nsync One\nwhen\n    A.b ()\n\nthen\n    C.d ()");
-        assert_eq!(place(&texts, "Two").unwrap().get("end_line"), Some(&json!(16)));
-        assert_eq!(place(&texts, "Tw"), None);
     }
 }

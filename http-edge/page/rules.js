@@ -9,6 +9,9 @@ import { day, many } from "./words.js";
 /** How often the counts are asked for while they are in sight, in milliseconds. */
 const EVERY_MS = 2000;
 
+/** A further line of a cell: "asks Sessioning._getUser"; nothing where there is nothing. */
+const also = (word, names) => ((names ?? []).length > 0 ? element("div.quiet", {}, `${word} `, breakable(names.join(", "))) : null);
+
 /** The view of `#/rules` and `#/rules/<name>`. */
 export class RulesView {
   #root;
@@ -97,8 +100,8 @@ export class RulesView {
           "tr",
           { "data-rule": sync.name },
           element("th", { scope: "row" }, element("a", { href: `#/rules/${encodeURIComponent(sync.name)}` }, breakable(sync.name))),
-          element("td", {}, breakable((sync.when ?? []).join(", "))),
-          element("td", {}, breakable((sync.then ?? []).join(", "))),
+          element("td", {}, breakable((sync.when ?? []).join(", ")), also("asks", sync.where)),
+          element("td", {}, breakable((sync.then ?? []).join(", ")), also("else", sync.else)),
           element("td.fired", {}, sync.firings ?? 0),
         ),
       ),

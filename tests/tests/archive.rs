@@ -284,6 +284,16 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
         .find(|sync| sync["name"] == "RespondToFailedLogout")
         .context("the rule")?;
     assert_eq!(logout["firings"], 25);
+    let who = syncs.iter().find(|sync| sync["name"] == "WhoAmI").context("the rule")?;
+    assert_eq!(
+        [&who["when"], &who["where"], &who["then"], &who["else"]],
+        [
+            &json!(["Requesting.request"]),
+            &json!(["Sessioning._getUser", "Profile._getUserDetails"]),
+            &json!(["Requesting.respond"]),
+            &json!(["Requesting.respond", "Requesting.respond"]),
+        ]
+    );
     assert!(logout["text"].as_str().is_some_and(|text| text.contains("status: 404")));
     assert!(rules[0]["svg"].as_str().is_some_and(|svg| svg.starts_with("<svg")));
     Ok(())

@@ -1,0 +1,102 @@
+//! The rules as they are told: of what each is made, where it stands, and how often it fired.
+
+use concert_rules::program::{Call, Step, Sync, walk};
+use concert_rules::source::{SourceFile, Texts};
+use concert_wire::envelope::Object;
+use serde_json::{Value, json};
+
+use crate::firings::Firings;
+use crate::rulebook::Book;
+
+/// Each rule: its patterns, the queries that it asks, the calls of `then` and those of every `else`, its text with its place, and its firings.
+pub(crate) fn syncs(book: &Book, firings: &Firings) -> Vec<Value> {
+    let told = book.rules.program().syncs.iter().map(|sync| {
+        let mut row = parts(sync);
+        row.insert("firings".to_owned(), json!(firings.of(&sync.name)));
+        row.extend(place(&book.texts, &sync.name).into_iter().flatten());
+        json!(row)
+    });
+    told.collect()
+}
+
+fn parts(sync: &Sync) -> Object {
+    let when = sync.when.iter();
+    let when = when.map(|pattern| format!("{}.{}", pattern.concept, pattern.action));
+    let mut asked = Vec::new();
+    walk(&sync.steps, &mut |step| {
+        if let Step::Query { query, .. } = step {
+            asked.push(format!("{}.{}", query.concept, query.name));
+        }
+    });
+    let names = |calls: &mut dyn Iterator<Item = &Call>| -> Vec<String> {
+        calls.map(|call| format!("{}.{}", call.concept, call.action)).collect()
+    };
+    let after_failure = sync.otherwise.iter().flat_map(|otherwise| &otherwise.calls);
+    Object::from_iter([
+        ("name".to_owned(), json!(&*sync.name)),
+        ("when".to_owned(), json!(when.collect::<Vec<_>>())),
+        ("where".to_owned(), json!(asked)),
+        ("then".to_owned(), json!(names(&mut sync.then.iter()))),
+        (
+            "else".to_owned(),
+            json!(names(&mut sync.elses.iter().chain(after_failure))),
+        ),
+    ])
+}
+
+/// Where a rule stands, and its text with the comment before it.
+fn place(texts: &Texts, name: &str) -> Option<Object> {
+    let heading = |line: &str| line.split_whitespace().eq(["sync", name]);
+    texts.syncs.iter().find_map(|file| {
+        let lines: Vec<&str> = file.text.lines().collect();
+        let at = lines.iter().position(|line| heading(line))?;
+        let is_comment = |line: &&&str| line.trim_start().starts_with("//");
+        let comment = lines.iter().take(at).rev().take_while(is_comment).count();
+        let (first, last) = (at - comment, end(&lines, at));
+        let text = lines.get(first..=last)?.join("\n");
+        Some(object(file, first, last, text))
+    })
+}
+
+/// The last line of the rule whose heading stands at `at`.
+fn end(lines: &[&str], at: usize) -> usize {
+    let next = lines.iter().skip(at + 1).position(|line| line.starts_with("sync "));
+    let until = next.map_or(lines.len(), |next| at + 1 + next);
+    let is_of_rule = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+    let last = lines.iter().take(until).enumerate().rev();
+    last.map(|(number, line)| (number, *line))
+        .find(|(number, line)| *number == at || is_of_rule(line))
+        .map_or(at, |(number, _)| number)
+}
+
+fn object(file: &SourceFile, first: usize, last: usize, text: String) -> Object {
+    Object::from_iter([
+        ("file".to_owned(), Value::from(file.name.as_str())),
+        ("line".to_owned(), Value::from(first + 1)),
+        ("end_line".to_owned(), Value::from(last + 1)),
+        ("text".to_owned(), Value::from(text)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_shown_with_its_comment_and_without_the_next_rule_s() {
+        let text = "// File.\n\n// One.\nsync One\nwhen\n    A.b ()\n\nthen\n    C.d ()\n\n// Two.\nsync Two\nwhen\n    A.b ()\nthen\n    C.d ()\n";
+        let texts = Texts {
+            concepts: Vec::new(),
+            syncs: vec![SourceFile::new("x.sync".to_owned(), text.to_owned())],
+        };
+        let found = place(&texts, "One").unwrap();
+        assert_eq!(
+            (found.get("line"), found.get("end_line")),
+            (Some(&json!(3)), Some(&json!(9)))
+        );
+        let shown = found.get("text").and_then(Value::as_str).unwrap();
+        assert_eq!(shown, "// One.\nsync One\nwhen\n    A.b ()\n\nthen\n    C.d ()");
+        assert_eq!(place(&texts, "Two").unwrap().get("end_line"), Some(&json!(16)));
+        assert_eq!(place(&texts, "Tw"), None);
+    }
+}
