@@ -24,6 +24,10 @@ use crate::{ArchiveArgs, messages};
 const EVERY: Duration = Duration::from_millis(100);
 /// For how long a flow that is answered must be quiet: most end with the answer.
 const SETTLED: Duration = Duration::from_millis(100);
+/// After so long a request that is not answered yet is told of as it is, so that who waits for it sees how far it got.
+const SLOW: Duration = Duration::from_millis(300);
+/// Such flows that are told of at once at most; under a load that makes every flow slow nobody could read them.
+const SLOW_TOLD: usize = 20;
 /// How long what was read may take to be written once shutdown is asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -33,7 +37,10 @@ struct Waiting {
     messages: Vec<Stored>,
     deliveries: Vec<Message>,
     answered: bool,
+    first: Option<Instant>,
     last: Option<Instant>,
+    /// Whether it was told of before it was written.
+    told: bool,
 }
 
 /// Flows that wait to be written.
@@ -47,6 +54,7 @@ impl Flows {
     fn take(&mut self, subject: &CompletionSubject, stored: Stored, delivery: Message) {
         let waiting = self.waiting.entry(subject.flow).or_default();
         waiting.answered |= subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
+        waiting.first.get_or_insert_with(Instant::now);
         waiting.last = Some(Instant::now());
         waiting.deliveries.push(delivery);
         // What is delivered again while it waits is acknowledged twice, and written once.
@@ -54,6 +62,23 @@ impl Flows {
             waiting.messages.push(stored);
             self.messages += 1;
         }
+    }
+
+    /// Flows that are slow, once each.
+    fn slow(&mut self) -> Vec<Gathered> {
+        let is_slow = |waiting: &Waiting| {
+            let since = waiting.first.map_or(Duration::ZERO, |first| first.elapsed());
+            !waiting.told && !waiting.answered && since >= SLOW
+        };
+        let slow = self.waiting.iter_mut().filter(|(_, waiting)| is_slow(waiting));
+        let told = slow.take(SLOW_TOLD).map(|(flow, waiting)| {
+            waiting.told = true;
+            Gathered {
+                flow: *flow,
+                messages: waiting.messages.clone(),
+            }
+        });
+        told.collect()
     }
 
     /// The flows that are due; all of them when there is no room for more, or nothing more comes.
@@ -84,6 +109,7 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
     let mut flows = Flows::default();
     let mut courtesy = Courtesy::new(Duration::from_secs(args.archive_yield_seconds));
     let mut writing: Option<JoinHandle<()>> = None;
+    let mut telling: Option<JoinHandle<()>> = None;
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -91,6 +117,10 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
             () = shutdown.requested() => break,
             _ = tick.tick() => {
                 courtesy.turn();
+                if telling.as_ref().is_none_or(JoinHandle::is_finished) {
+                    let slow = flows.slow();
+                    telling = (!slow.is_empty()).then(|| tell(&writer, slow));
+                }
                 if writing.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
@@ -161,4 +191,10 @@ fn write(writer: &Arc<Writer>, flows: Vec<Gathered>, deliveries: Vec<Message>) -
         }
         chaos_point!("after-ack");
     })
+}
+
+/// Tells of flows as they are now; nothing is written.
+fn tell(writer: &Arc<Writer>, flows: Vec<Gathered>) -> JoinHandle<()> {
+    let writer = writer.clone();
+    tokio::spawn(async move { writer.under_way(&flows).await })
 }

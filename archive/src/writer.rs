@@ -181,6 +181,20 @@ impl Writer {
         }))
     }
 
+    /// Tells of flows that are under way. Whatever stands in the way of that: they are told when they are written.
+    pub(crate) async fn under_way(&self, flows: &[Gathered]) {
+        let mut told = Vec::new();
+        for Gathered { flow, messages } in flows {
+            let Some(root) = messages::root(*flow, messages) else {
+                continue;
+            };
+            if let Ok(book) = self.rulebook.at(root.seq).await {
+                told.extend(outline(*flow, messages, &book.rules, &[]).map(|told| told.summary()));
+            }
+        }
+        self.tell(&told).await;
+    }
+
     /// Tells anew of a flow whose action was given up.
     pub(crate) async fn died(&self, flow: FlowId) {
         match self.retell(flow).await {

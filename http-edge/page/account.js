@@ -1,6 +1,6 @@
 // Your account: sign up, log in, log out, as any client of the application does, with the exchange beside it.
 
-import { post } from "./api.js";
+import { newTrace, post } from "./api.js";
 import { element, fill } from "./element.js";
 import { shortened } from "./words.js";
 
@@ -8,20 +8,22 @@ import { shortened } from "./words.js";
 const HIDDEN = /password/i;
 const SESSION_SHOWN = 6;
 
-/** The box, whose requests call `sent(flow, path)` with the flow that they set off. */
+/** The box, whose requests call `sent(trace)` when they go, and `answered(flow)` with the flow that they set off. */
 export class Account {
   #root;
   #base;
   #sent;
+  #answered;
   #session = null;
   #name = null;
   #exchange = element("div.exchange", { "aria-live": "polite" });
   #form = element("div");
 
-  constructor(root, base, sent) {
+  constructor(root, base, sent, answered) {
     this.#root = root;
     this.#base = base;
     this.#sent = sent;
+    this.#answered = answered;
     fill(
       root,
       element("h2", {}, "Your account"),
@@ -115,10 +117,12 @@ export class Account {
     ];
     fill(this.#exchange, request, element("p.quiet", {}, "waiting for the answer…"));
     for (const button of this.#root.querySelectorAll("button")) button.disabled = true;
+    const trace = newTrace();
+    this.#sent(trace);
     try {
-      const answer = await post(`${this.#base}${path}`, body);
+      const answer = await post(`${this.#base}${path}`, body, trace);
       fill(this.#exchange, request, response(answer));
-      if (answer.flow !== null) this.#sent(answer.flow, path);
+      if (answer.flow !== null) this.#answered(answer.flow);
       return answer;
     } catch (error) {
       fill(this.#exchange, request, element("p.notice.bad", { role: "alert" }, error.message));

@@ -63,6 +63,12 @@ export async function* notices(signal) {
   }
 }
 
+/** So many random bytes, as hexadecimal digits. */
+const random = (bytes) => [...crypto.getRandomValues(new Uint8Array(bytes))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** The id of a new trace. */
+export const newTrace = () => random(16);
+
 async function get(path, signal) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token === null ? {} : { authorization: `Bearer ${token}` };
@@ -79,17 +85,17 @@ async function get(path, signal) {
 }
 
 /**
- * Posts to the application, as any client would.
+ * Posts to the application, as any client would, as part of a trace, by which the flow is known before the answer.
  *
  * @returns {Promise<{status: number, body: object, flow: string|null, by: string|null, took: number}>} `took` in milliseconds
  */
-export async function post(address, body) {
+export async function post(address, body, trace) {
   const began = performance.now();
   let answer;
   try {
     answer = await fetch(address, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", traceparent: `00-${trace}-${random(8)}-01` },
       body: JSON.stringify(body),
     });
   } catch {

@@ -28,6 +28,8 @@ const views = {
   wrong: view((root) => new WrongView(root, tellWrong)),
 };
 let shown = null;
+/** The trace of the request that waits for its answer. */
+let waiting = null;
 
 /** `#/flow/<id>`, `#/flows`, `#/rules/<name>`, `#/wrong`; anything else is the beginning. */
 function route() {
@@ -65,6 +67,8 @@ async function listen() {
     try {
       for await (const notice of notices()) {
         tellLive("on", "live");
+        const own = waiting !== null && notice.flows.find((flow) => flow.trace === waiting);
+        if (own) open(own.flow);
         if (shown !== null) views[shown].view.heard?.(notice.flows);
       }
       tellLive("off", "reconnecting");
@@ -105,6 +109,14 @@ function askForToken(why) {
   fill(main, form);
 }
 
+/** Shows the flow of a request of the page's own: when it is answered, or while it is slow. */
+function open(flow) {
+  waiting = null;
+  if (shown === null || location.hash === `#/flow/${flow}`) return;
+  location.hash = `#/flow/${flow}`;
+  if (matchMedia(NARROW).matches) main.scrollIntoView();
+}
+
 function start() {
   addEventListener("hashchange", route);
   route();
@@ -115,13 +127,10 @@ function start() {
 async function begin() {
   try {
     const { base, token } = await settings();
-    const sent = (flow) => {
-      if (shown === null) return;
-      if (location.hash === `#/flow/${flow}`) route();
-      else location.hash = `#/flow/${flow}`;
-      if (matchMedia(NARROW).matches) main.scrollIntoView();
+    const sent = (trace) => {
+      waiting = trace;
     };
-    new Account(document.querySelector(".account"), base, sent);
+    new Account(document.querySelector(".account"), base, sent, open);
     if (token && !hasToken()) askForToken("");
     else start();
   } catch (error) {

@@ -510,3 +510,50 @@ async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
     };
     tokio::time::timeout(Duration::from_secs(60), heard).await?
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_hears_of_a_slow_flow_before_it_is_answered() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let [concepts, syncs] = moody::rules(dir.path())?;
+    // It is not written before it is answered.
+    let mut system = System::with(&[
+        ("CONCERT_CONCEPTS", &concepts),
+        ("CONCERT_SYNCS", &syncs),
+        ("CONCERT_ARCHIVE_QUIET_MS", "60000"),
+    ])
+    .await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    let _worker = Moody::keep(&system)?;
+    post(&system, "/moody", 200, &json!({ "mood": "good" })).await?;
+    let operator = system.nats_as("operator").await?;
+    let mut notices = operator.subscribe("notice.flows").await?;
+    operator.flush().await?;
+    let heard = async {
+        let mut outcomes = Vec::new();
+        while let Some(notice) = notices.next().await {
+            let notice: Value = serde_json::from_slice(&notice.payload)?;
+            let flows = notice["flows"].as_array().context("flows")?.clone();
+            for row in flows.into_iter().filter(|row| row["path"] == "/moody") {
+                outcomes.push((row["flow"].clone(), row["outcome"].clone()));
+            }
+            if outcomes.last().is_some_and(|(_, outcome)| outcome != "open") && outcomes.len() > 1 {
+                return Ok(outcomes);
+            }
+        }
+        anyhow::bail!("the connection ended")
+    };
+    let slow = json!({ "mood": "slow" });
+    let (heard, id) = tokio::join!(
+        tokio::time::timeout(Duration::from_secs(60), heard),
+        post(&system, "/moody", 200, &slow)
+    );
+    let id = json!(id?);
+    let of_slow: Vec<Value> = heard??
+        .into_iter()
+        .filter(|(flow, _)| *flow == id)
+        .map(|(_, outcome)| outcome)
+        .collect();
+    assert_eq!(of_slow, ["open", "succeeded"]);
+    Ok(())
+}

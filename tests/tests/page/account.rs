@@ -203,3 +203,25 @@ async fn a_flow_has_an_address_that_can_be_handed_on() -> anyhow::Result<()> {
     other.shows("main", "There is no such flow").await?;
     Ok(())
 }
+
+/// Passes of a hash over a little memory, so that a login takes seconds.
+const SLOW: u32 = 50_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_login_is_drawn_while_it_is_under_way() -> anyhow::Result<()> {
+    let running = Running::hashing(SLOW).await?;
+    let browser = Browser::open().await?;
+    browser.go(&running.page()).await?;
+    browser.shows(".live", "live").await?;
+    fill_in(&browser, PASSWORD, "#log-in").await?;
+    browser
+        .shows(".telling .answered", "Under way: nothing has answered yet.")
+        .await?;
+    browser.shows(".step.in_flight", "Profile.authenticate").await?;
+    browser.shows(".exchange", "waiting for the answer").await?;
+    browser
+        .shows(".telling .answered", "RespondToFailedAuthentication")
+        .await?;
+    assert_eq!(browser.complaints().await?, Vec::<String>::new());
+    Ok(())
+}

@@ -23,6 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 impl Running {
     /// Starts it on free ports, with hashes that cost little.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::hashing(1).await
+    }
+
+    /// As [`start`](Self::start), with hashes of so many passes.
+    pub(crate) async fn hashing(passes: u32) -> anyhow::Result<Self> {
         let binaries = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
         let report = dir.path().join("started.json");
@@ -35,7 +40,7 @@ impl Running {
             .arg("--started-file")
             .arg(&report)
             .env("CONCERT_ARGON2_MEMORY_KIB", "64")
-            .env("CONCERT_ARGON2_PASSES", "1")
+            .env("CONCERT_ARGON2_PASSES", passes.to_string())
             .env_remove("NATS_URL")
             .env_remove("MONGODB_URI")
             .stdin(Stdio::null())

@@ -295,6 +295,7 @@ impl Flow {
             answered_by: self.answered_by.clone(),
             actions: self.actions.len(),
             concepts: self.actions.iter().map(|action| action.concept.clone()).collect(),
+            trace: self.trace.clone(),
             error,
             cursor: String::new(),
         }

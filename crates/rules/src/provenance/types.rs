@@ -336,6 +336,9 @@ pub struct Summary {
     pub actions: usize,
     /// Whose actions they are.
     pub concepts: BTreeSet<String>,
+    /// The trace that it belongs to: 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// What the answer, or the root, failed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
