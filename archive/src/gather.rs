@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::courtesy::Courtesy;
 use crate::kept::Gathered;
+use crate::metrics::Metrics;
 use crate::writer::Writer;
 use crate::{ArchiveArgs, messages};
 
@@ -48,9 +49,23 @@ struct Waiting {
 struct Flows {
     waiting: HashMap<FlowId, Waiting>,
     messages: usize,
+    bytes: usize,
+    /// As many as may wait.
+    most: Room,
+}
+
+/// How much may wait.
+#[derive(Default)]
+struct Room {
+    messages: usize,
+    bytes: usize,
 }
 
 impl Flows {
+    const fn are_full(&self) -> bool {
+        self.messages >= self.most.messages || self.bytes >= self.most.bytes
+    }
+
     fn take(&mut self, subject: &CompletionSubject, stored: Stored, delivery: Message) {
         let waiting = self.waiting.entry(subject.flow).or_default();
         waiting.answered |= subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
@@ -59,8 +74,9 @@ impl Flows {
         waiting.deliveries.push(delivery);
         // What is delivered again while it waits is acknowledged twice, and written once.
         if waiting.messages.iter().all(|other| other.seq != stored.seq) {
-            waiting.messages.push(stored);
             self.messages += 1;
+            self.bytes += size(&stored);
+            waiting.messages.push(stored);
         }
     }
 
@@ -91,6 +107,7 @@ impl Flows {
         let (mut flows, mut deliveries) = (Vec::new(), Vec::new());
         for (flow, waiting) in due {
             self.messages -= waiting.messages.len();
+            self.bytes -= waiting.messages.iter().map(size).sum::<usize>();
             deliveries.extend(waiting.deliveries);
             flows.push(Gathered {
                 flow,
@@ -101,12 +118,22 @@ impl Flows {
     }
 }
 
+/// What a message takes in memory, the delivery that it came with beside it.
+fn size(stored: &Stored) -> usize {
+    2 * (stored.body.len() + stored.subject.len())
+}
+
 /// Reads until shutdown.
-pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutdown: Shutdown) {
+pub(crate) async fn run(mut feed: Feed, writer: Writer, metrics: Metrics, args: ArchiveArgs, shutdown: Shutdown) {
     let writer = Arc::new(writer);
     let quiet = Duration::from_millis(args.archive_quiet_ms);
-    let room = usize::try_from(args.archive_messages).unwrap_or(usize::MAX);
-    let mut flows = Flows::default();
+    let mut flows = Flows {
+        most: Room {
+            messages: usize::try_from(args.archive_messages).unwrap_or(usize::MAX),
+            bytes: usize::try_from(args.archive_bytes).unwrap_or(usize::MAX),
+        },
+        ..Flows::default()
+    };
     let mut courtesy = Courtesy::new(Duration::from_secs(args.archive_yield_seconds));
     let mut writing: Option<JoinHandle<()>> = None;
     let mut telling: Option<JoinHandle<()>> = None;
@@ -117,6 +144,7 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
             () = shutdown.requested() => break,
             _ = tick.tick() => {
                 courtesy.turn();
+                metrics.waits(flows.messages, flows.bytes);
                 if telling.as_ref().is_none_or(JoinHandle::is_finished) {
                     let slow = flows.slow();
                     telling = (!slow.is_empty()).then(|| tell(&writer, slow));
@@ -124,10 +152,10 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, args: ArchiveArgs, shutd
                 if writing.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
-                let (due, deliveries) = flows.due(quiet, flows.messages >= room);
+                let (due, deliveries) = flows.due(quiet, flows.are_full());
                 writing = (!due.is_empty()).then(|| write(&writer, due, deliveries));
             }
-            message = feed.next(), if flows.messages < room && courtesy.may_read() => {
+            message = feed.next(), if !flows.are_full() && courtesy.may_read() => {
                 if let Some(stored_us) = take(&writer, &mut flows, message).await {
                     courtesy.read(stored_us);
                 }

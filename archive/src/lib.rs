@@ -53,6 +53,9 @@ pub struct ArchiveArgs {
     /// Messages of the log that wait in memory at most, for their flow to end or the database to answer; past it the log keeps them.
     #[arg(long, env = "CONCERT_ARCHIVE_MESSAGES", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=20_000))]
     pub archive_messages: u32,
+    /// Bytes of those messages that wait in memory at most; past them, too, the log keeps the rest.
+    #[arg(long, env = "CONCERT_ARCHIVE_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
+    pub archive_bytes: u64,
     /// How long a flow that is not answered must be quiet before it is written as it is, in milliseconds.
     #[arg(long, env = "CONCERT_ARCHIVE_QUIET_MS", default_value_t = 2000, value_name = "MS")]
     pub archive_quiet_ms: u64,
@@ -144,7 +147,7 @@ pub async fn run(
         .await
         .map_err(StartError::Service)?;
     tracing::info!(days = args.archive_days, "archive started");
-    let gathering = gather::run(feed, new_writer(), args.clone(), shutdown.clone());
+    let gathering = gather::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
     let letters = letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
     let watching = metrics.clone().watch(bus, rulebook, shutdown);
     Ok(Running {

@@ -86,6 +86,8 @@ pub(crate) struct Metrics {
     ack_pending: Family<OfConsumer, Gauge>,
     redelivered: Family<OfConsumer, Gauge>,
     dropped_spans: Counter,
+    waiting_messages: Gauge,
+    waiting_bytes: Gauge,
 }
 
 impl Metrics {
@@ -106,6 +108,8 @@ impl Metrics {
             ack_pending: Family::default(),
             redelivered: Family::default(),
             dropped_spans: Counter::default(),
+            waiting_messages: Gauge::default(),
+            waiting_bytes: Gauge::default(),
         };
         let m = &metrics;
         runtime_metrics::register(|registry| {
@@ -174,6 +178,16 @@ impl Metrics {
                 "concert_spans_dropped",
                 "Spans that could not be exported",
                 m.dropped_spans.clone(),
+            );
+            registry.register(
+                "concert_archive_waiting_messages",
+                "Messages of the log that wait in memory to be archived",
+                m.waiting_messages.clone(),
+            );
+            registry.register(
+                "concert_archive_waiting_bytes",
+                "What those messages take",
+                m.waiting_bytes.clone(),
             );
         });
         metrics
@@ -245,6 +259,13 @@ impl Metrics {
 
     pub(crate) fn dropped_spans(&self, count: usize) {
         self.dropped_spans.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// So much was read and is not written.
+    pub(crate) fn waits(&self, messages: usize, bytes: usize) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.waiting_messages.set(number(messages));
+        self.waiting_bytes.set(number(bytes));
     }
 
     /// Looks at what waits, every so often, until shutdown.

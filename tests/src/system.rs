@@ -332,6 +332,20 @@ impl System {
             .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
+    /// Where a process says that its figures are served.
+    ///
+    /// # Errors
+    /// It does not say so in time.
+    pub async fn figures_at(&self, part: Part) -> anyhow::Result<String> {
+        self.until("the figures are served", async |system: &System| {
+            let log = std::fs::read_to_string(system.log(part)).unwrap_or_default();
+            let line = log.lines().find(|line| line.contains("figures are served"));
+            let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
+            Ok(address.map(str::to_owned))
+        })
+        .await
+    }
+
     /// A bare MongoDB client's view of a concept's database.
     ///
     /// # Errors

@@ -367,18 +367,37 @@ async fn a_flow_that_a_limit_of_the_router_stopped_says_so() -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_ARCHIVE_MESSAGES", "100"), ("CONCERT_DEADLINE_MS", "50000")]).await?;
+    let mut system = System::with(&[
+        ("CONCERT_ARCHIVE_MESSAGES", "100"),
+        ("CONCERT_DEADLINE_MS", "50000"),
+        ("CONCERT_METRICS_LISTEN", "127.0.0.1:0"),
+    ])
+    .await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
+    let figures = system.figures_at(Part::Archive).await?;
     let mut expected = logouts(&system, 20).await?;
     system.servers.mongo.kill().await;
     // Their workers wait for the database as well: more requests than the archive has room for.
     let mut waiting = JoinSet::new();
-    for _ in 0..150 {
+    for _ in 0..250 {
         let address = system.address();
         waiting.spawn(async move { http::post(address, "/api/auth/logout", &json!({ "session": "nobody's" })).await });
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // As many are on their way into the database as wait for their turn; the log keeps the rest.
+    let waits = async || -> anyhow::Result<f64> {
+        let figures = http::figures(&figures).await?;
+        Ok(figures["concert_archive_waiting_messages"])
+    };
+    system
+        .until("as many messages wait as may", async |_: &System| {
+            Ok((waits().await? == 100.0).then_some(()))
+        })
+        .await?;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(waits().await?, 100.0);
+    }
     system.servers.mongo.restart().await?;
     while let Some(answer) = waiting.join_next().await {
         let answer = answer??;

@@ -105,24 +105,6 @@ fn tree(spans: &[Span]) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// Where a process says that its figures are.
-async fn figures_at(system: &System, part: Part) -> anyhow::Result<String> {
-    system
-        .until("the figures are served", async |system: &System| {
-            let log = std::fs::read_to_string(system.log(part)).unwrap_or_default();
-            let line = log.lines().find(|line| line.contains("figures are served"));
-            let address = line.and_then(|line| {
-                line.split("address=")
-                    .nth(1)?
-                    .split_whitespace()
-                    .next()
-                    .map(str::to_owned)
-            });
-            Ok(address)
-        })
-        .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Result<()> {
     let (collector, url) = Collector::start().await?;
@@ -214,7 +196,7 @@ async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> 
     ])
     .await?;
     system.start_part(Part::Archive)?;
-    let archive = figures_at(&system, Part::Archive).await?;
+    let archive = system.figures_at(Part::Archive).await?;
     system.account(NAME, PASSWORD).await?;
     let session = system.login(NAME, PASSWORD).await?;
     let who = system.post("/auth/whoami", &json!({ "session": session })).await?;
@@ -260,7 +242,7 @@ async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> 
 async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_METRICS_LISTEN", "127.0.0.1:0")]).await?;
     system.start_part(Part::Archive)?;
-    let archive = figures_at(&system, Part::Archive).await?;
+    let archive = system.figures_at(Part::Archive).await?;
     system.account("ada", PASSWORD).await?;
     for password in ["wrong horse battery", "another horse battery", PASSWORD] {
         system
@@ -355,7 +337,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
             Ok((lag == Some(&0.0) && letters == Some(&0.0)).then_some(figures))
         })
         .await?;
-    let profile = http::figures(&figures_at(&system, Part::Profile).await?).await?;
+    let profile = http::figures(&system.figures_at(Part::Profile).await?).await?;
     for (name, expected) in [
         (
             r#"concert_worker_deliveries_total{concept="Profile",redelivered="false"}"#,
@@ -378,7 +360,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
             .get("concert_hash_threads")
             .is_some_and(|threads| *threads >= 1.0)
     );
-    let router = http::figures(&figures_at(&system, Part::Router).await?).await?;
+    let router = http::figures(&system.figures_at(Part::Router).await?).await?;
     assert_eq!(router.get("concert_router_unacknowledged"), Some(&0.0), "{router:#?}");
     // Eleven requests, what they led to, what two rules wrote down, and the rules themselves.
     let delivered = router.get(r#"concert_router_deliveries_total{redelivered="false"}"#);
