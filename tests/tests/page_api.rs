@@ -156,6 +156,36 @@ async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_end
     Ok(())
 }
 
+/// More than the connection of a page that does not read holds.
+const NOTICES: usize = 1500;
+const NOTICE_BYTES: usize = 20_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_reads_too_slowly_is_let_go_and_keeps_nobody_else_back() -> anyhow::Result<()> {
+    let edge = LoneEdge::start(&["--page-listeners", "2"]).await?;
+    let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
+    let (mut slow, mut quick) = (listen().await?, listen().await?);
+    let nats = edge.nats().await?;
+    let notice = json!({ "flows": [{ "flow": FLOW, "error": "x".repeat(NOTICE_BYTES) }], "left_out": 0 }).to_string();
+    for _ in 0..NOTICES {
+        nats.publish("notice.flows", notice.clone().into()).await?;
+        nats.flush().await?;
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\n\n") {
+            let bytes = tokio::time::timeout(PATIENCE, quick.chunk()).await??;
+            heard.extend(bytes.ok_or_else(|| anyhow::anyhow!("who reads was let go"))?);
+        }
+    }
+    let mut bytes = 0;
+    while let Some(more) = tokio::time::timeout(PATIENCE, slow.chunk()).await?? {
+        bytes += more.len();
+    }
+    assert!(bytes > NOTICE_BYTES && bytes < NOTICES * NOTICE_BYTES, "{bytes}");
+    // Its place is free again.
+    assert_eq!(listen().await?.status(), 200);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_of_its_own_serves_no_page_unless_it_is_told_to() -> anyhow::Result<()> {
     let system = System::start().await?;
