@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use concert_wire::work::{MAX_PARTS, Part, Work};
+use concert_wire::work::{MAX_PARTS, Part, Work, micros};
 
 /// What was asked, by the sequence of the completion that it was asked for.
 #[derive(Debug, Clone, Default)]
@@ -70,12 +70,10 @@ impl Asked {
     }
 }
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

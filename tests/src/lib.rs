@@ -7,6 +7,7 @@ pub mod load;
 pub mod lone_edge;
 pub mod moody;
 pub mod raw_nats;
+pub mod shell;
 pub mod system;
 pub mod until;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::Client;
+use concert_tests::shell::words;
 use concert_tests::{Part, System, binaries};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -15,41 +16,6 @@ fn recipes() -> anyhow::Result<Vec<String>> {
     let page = std::fs::read_to_string(binaries::root().join("docs/nats.md"))?;
     let lines = page.lines().filter(|line| line.starts_with("nats "));
     Ok(lines.map(str::to_owned).collect())
-}
-
-/// The words of a line, as a shell splits them; `$NAME` in double quotes is replaced.
-fn words(line: &str, names: &[(&str, &str)]) -> anyhow::Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut rest = line.trim();
-    while !rest.is_empty() {
-        let (word, left) = match rest.chars().next() {
-            Some('\'') => {
-                let end = rest[1..].find('\'').context("an open quote")? + 1;
-                (rest[1..end].to_owned(), &rest[end + 1..])
-            }
-            Some('"') => {
-                let end = rest
-                    .char_indices()
-                    .skip(1)
-                    .find(|(at, c)| *c == '"' && !rest[..*at].ends_with('\\'))
-                    .context("an open quote")?
-                    .0;
-                let mut word = rest[1..end].replace("\\\"", "\"");
-                for (name, value) in names {
-                    word = word.replace(&format!("${name}"), value);
-                }
-                ensure!(!word.contains('$'), "{word}");
-                (word, &rest[end + 1..])
-            }
-            _ => {
-                let end = rest.find(' ').unwrap_or(rest.len());
-                (rest[..end].to_owned(), &rest[end..])
-            }
-        };
-        words.push(word);
-        rest = left.trim_start();
-    }
-    Ok(words)
 }
 
 async fn request(nats: &Client, subject: &str, body: &str) -> anyhow::Result<Value> {

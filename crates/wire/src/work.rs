@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,11 @@ impl Part {
     pub fn question(&self) -> Option<(&str, &str)> {
         self.name.split_once('.').filter(|(_, query)| query.starts_with('_'))
     }
+}
+
+/// A time as it is told: in microseconds.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Parts that are told at most; the first are.

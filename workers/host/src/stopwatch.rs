@@ -1,9 +1,9 @@
 //! How long an action takes, and what of it others do. It goes into the log with the completion, so that a trace can tell the wait in the queue from the work, and the work from the database.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use concert_wire::work::{MAX_PARTS, Part, Work};
+use concert_wire::work::{MAX_PARTS, Part, Work, micros};
 
 tokio::task_local! {
     static RUNNING: Stopwatch;
@@ -47,10 +47,6 @@ impl Stopwatch {
             });
         }
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Waits for what somebody else does for an action, such as `mongodb.find`, and notes how long that took. Elsewhere than in a handler, or on a task that a handler started, it only waits.

@@ -1,0 +1,146 @@
+//! The lines that the README tells a newcomer to type, typed, and what it says comes of them.
+
+#![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use concert_tests::shell::words;
+use concert_tests::{Part, System, binaries, http};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+/// What stands in the page for a value that is another each time: its end is cut off.
+const CUT: char = '…';
+
+/// The lines of the page's code blocks; those that a backslash continues are one.
+fn lines() -> anyhow::Result<Vec<String>> {
+    let page = std::fs::read_to_string(binaries::root().join("README.md"))?;
+    let blocks = page.split("```").skip(1).step_by(2);
+    let joined = blocks.map(|block| block.replace("\\\n", " "));
+    Ok(joined
+        .flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect())
+}
+
+/// Whether an answer is as the page shows it: the same keys, and the same values up to where they are cut off.
+fn is_as_shown(shown: &Value, answer: &Value) -> bool {
+    let (Some(shown), Some(answer)) = (shown.as_object(), answer.as_object()) else {
+        return false;
+    };
+    let is_alike = |(key, shown): (&String, &Value)| match (shown.as_str(), answer.get(key)) {
+        (Some(text), Some(given)) if text.ends_with(CUT) => given.is_string(),
+        (_, given) => given == Some(shown),
+    };
+    shown.len() == answer.len() && shown.iter().all(is_alike)
+}
+
+/// Sends what `curl` would; the answer.
+async fn curl(system: &System, words: &[String]) -> anyhow::Result<Value> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let ["curl", "-s", url, "-H", content_type, "-d", body] = words[..] else {
+        bail!("the test does not know what this sends: {words:?}");
+    };
+    let path = url.strip_prefix("http://127.0.0.1:8000").context("another place")?;
+    ensure!(content_type == "content-type: application/json", "{content_type}");
+    Ok(http::post(system.address(), path, &serde_json::from_str(body)?)
+        .await?
+        .body)
+}
+
+/// Does what `nats` would, as the operator.
+async fn nats(system: &System, words: &[String]) -> anyhow::Result<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let operator = system.nats_as("operator").await?;
+    let (subject, body) = match words[1..] {
+        ["sub", subject] => {
+            let _heard = operator.subscribe(subject.to_owned()).await?;
+            return Ok(operator.flush().await?);
+        }
+        ["req", subject, body] | ["pub", "--jetstream", subject, body] => (subject, body),
+        ["micro", "ls"] => ("$SRV.PING", ""),
+        _ => bail!("the test does not know what this does: {words:?}"),
+    };
+    let answer = operator.request(subject.to_owned(), body.to_owned().into()).await?;
+    let refused = answer
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get("Nats-Service-Error"));
+    ensure!(refused.is_none(), "{refused:?}");
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    // A session that is gone already is a refusal of the concept's, and an answer.
+    let is_stored = answer.get("seq").is_some();
+    ensure!(is_stored || words[1] != "pub", "{answer}");
+    Ok(())
+}
+
+/// Runs a command of ours until its first line.
+async fn concert(system: &System, words: &[String]) -> anyhow::Result<String> {
+    let mut command = system.command("concert");
+    let mut child = command
+        .args(&words[1..])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    Ok(lines.next_line().await?.unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_readme_says_to_type_does_what_it_says() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    system.start_part(Part::Archive)?;
+    let lines = lines()?;
+    let (mut session, mut counts) = (String::new(), [0; 3]);
+    for (number, line) in lines.iter().enumerate() {
+        // A session and a flow are shown with their first characters.
+        let line = line.replace("p2Jx…", &session);
+        let words = words(&line, &[])?;
+        match words.first().map(String::as_str) {
+            Some("curl") => {
+                counts[0] += 1;
+                let answer = curl(&system, &words).await?;
+                let shown = lines[number + 1].strip_prefix("# ").context("no answer is shown")?;
+                assert!(
+                    is_as_shown(&serde_json::from_str(shown)?, &answer),
+                    "{line}\n{shown}\n{answer}"
+                );
+                if let Some(told) = answer["session"].as_str() {
+                    told.clone_into(&mut session);
+                }
+            }
+            Some("nats") => {
+                counts[1] += 1;
+                nats(&system, &words).await.with_context(|| line.clone())?;
+            }
+            Some("concert") => {
+                counts[2] += 1;
+                let failed = serde_json::json!({ "username": "ada", "password": "wrong horse" });
+                let flow = system.post("/auth/login", &failed).await?.headers["concert-flow"]
+                    .to_str()?
+                    .to_owned();
+                let words: Vec<String> = words.iter().map(|word| word.replace("019a…", &flow)).collect();
+                let told = system.until("the archive tells", async |system: &System| {
+                    let ahead = Duration::from_secs(20);
+                    let said = async {
+                        if words[1] == "tail" {
+                            system.post("/auth/login", &failed).await?;
+                        }
+                        concert(system, &words).await
+                    };
+                    Ok(tokio::time::timeout(ahead, said)
+                        .await
+                        .ok()
+                        .transpose()?
+                        .filter(|line| !line.is_empty()))
+                });
+                let told = told.await.with_context(|| line.clone())?;
+                assert!(words[1] != "flow" || told.contains(&flow), "{line}: {told}");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(counts, [3, 5, 4], "a line was not read");
+    Ok(())
+}
