@@ -5,7 +5,7 @@ use std::sync::Arc;
 use concert_rules::graph;
 use concert_rules::provenance::{self, Flow, Source, Stored};
 use concert_runtime::bus::Bus;
-use concert_runtime::log;
+use concert_runtime::log::{self, ReadError};
 use concert_wire::envelope::encode;
 use concert_wire::id::FlowId;
 use concert_wire::value;
@@ -169,7 +169,12 @@ impl Questions {
 
     /// Everything of a flow: what the log has, and what only the archive has.
     async fn known(&self, flow: FlowId) -> Result<Option<Known>, Refused> {
-        let (_, hot) = log::read_flow(&self.bus, flow).await.map_err(unavailable)?;
+        let hot = match log::read_flow(&self.bus, flow).await {
+            Ok((_, hot)) => hot,
+            // What is too long for one read of the log is read from the archive.
+            Err(ReadError::TooLong) => Vec::new(),
+            Err(error) => return Err(unavailable(error)),
+        };
         let mut all: Vec<Stored> = hot.iter().map(messages::read).collect();
         let source = match messages::root(flow, &all) {
             Some(_) => Source::Log,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use concert_rules::engine::{Context, Event, Invocation, Logged, Record};
 use concert_runtime::bus::Bus;
 use concert_runtime::chaos_point;
-use concert_runtime::log::{self, PublishError, Stored};
+use concert_runtime::log::{self, PublishError, ReadError, Stored};
 use concert_runtime::nats::{HeaderMap, Message};
 use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
@@ -45,8 +45,16 @@ fn logged(seq: u64, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> 
 }
 
 /// Reads a flow from the log. What cannot be decoded becomes a dead letter when it is delivered, and counts for nothing here.
-pub(crate) async fn read_flow(bus: &Bus, flow: FlowId) -> Event {
-    match log::read_flow(bus, flow).await {
+pub(crate) async fn read_flow(bus: &Bus, flow: FlowId, at_least: u64) -> Event {
+    let read = match log::read_flow(bus, flow).await {
+        // The leader has all that was ever delivered. What it has of later messages is complete up to the last of them.
+        Err(ReadError::TooLong) => log::read_long_flow(bus, flow).await.map(|stored| {
+            let last = stored.last().map_or(0, |last| last.seq);
+            (last.max(at_least), stored)
+        }),
+        read => read,
+    };
+    match read {
         Ok((through, stored)) => {
             let decode =
                 |stored: &Stored| logged(stored.seq, &stored.subject, Some(&stored.headers), &stored.body).ok();
@@ -55,6 +63,10 @@ pub(crate) async fn read_flow(bus: &Bus, flow: FlowId) -> Event {
                 through,
                 log: stored.iter().filter_map(decode).collect(),
             }
+        }
+        Err(error @ ReadError::TooLong) => {
+            tracing::error!(%flow, %error, "what comes of a flow is put aside");
+            Event::FlowTooLong { flow }
         }
         Err(error) => {
             tracing::warn!(%flow, %error, "a flow cannot be read now");

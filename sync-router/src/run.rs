@@ -237,9 +237,11 @@ impl Router {
     fn perform(&mut self, effect: Effect) {
         let bus = self.bus.clone();
         match effect {
-            Effect::ReadFlow { flow, .. } => self
-                .under_way
-                .push(Box::pin(async move { Some(effects::read_flow(&bus, flow).await) })),
+            Effect::ReadFlow { flow, at_least } => {
+                self.under_way.push(Box::pin(
+                    async move { Some(effects::read_flow(&bus, flow, at_least).await) },
+                ))
+            }
             Effect::ReadRules { .. } => {
                 let in_force = self.in_force.clone();
                 self.under_way

@@ -113,6 +113,7 @@ impl Engine {
             }
             Event::FlowRead { flow, through, log } => self.flow_read(flow, through, log),
             Event::FlowUnreadable { flow } => self.give_up(flow),
+            Event::FlowTooLong { flow } => self.too_long(flow),
             Event::RulesRead { through, history } => {
                 for (seq, version) in history {
                     self.versions.put_in_force(seq, version);
@@ -298,12 +299,7 @@ impl Engine {
         );
         log.sort_unstable_by_key(|logged| logged.seq);
         let Some(root) = log.iter().find(|logged| logged.id == flow.root()).map(|root| root.seq) else {
-            let reason = "the root of this flow is no longer in the log".to_owned();
-            let dead = |seq| Effect::DeadLetter {
-                seq,
-                reason: reason.clone(),
-            };
-            return waiting.into_iter().map(dead).collect();
+            return dead(waiting, "the root of this flow is no longer in the log");
         };
         let rules = match self.versions.at(root) {
             Ok(rules) => rules,
@@ -324,6 +320,13 @@ impl Engine {
     fn give_up(&mut self, flow: FlowId) -> Vec<Effect> {
         let reading = self.reading.remove(&flow);
         retry(reading.map(|reading| reading.waiting).unwrap_or_default())
+    }
+
+    /// What waits for a flow that nobody can read would wait for ever.
+    fn too_long(&mut self, flow: FlowId) -> Vec<Effect> {
+        let waiting = self.reading.remove(&flow).map(|reading| reading.waiting);
+        let seqs = waiting.into_iter().flatten().map(|logged| logged.seq);
+        dead(seqs, "this flow has more messages than can be read")
     }
 
     /// Says what these completions of a known flow bring about, and lets go of the flow if nothing more is expected of it: what is freed early is used again while it is still
@@ -460,6 +463,15 @@ impl Engine {
             self.cached_actions -= evicted.len();
         }
     }
+}
+
+/// No retry helps these.
+fn dead(seqs: impl IntoIterator<Item = u64>, reason: &str) -> Vec<Effect> {
+    let letter = |seq| Effect::DeadLetter {
+        seq,
+        reason: reason.to_owned(),
+    };
+    seqs.into_iter().map(letter).collect()
 }
 
 /// Asks for these again after a while.

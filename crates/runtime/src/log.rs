@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use concert_wire::envelope::Completion;
@@ -22,6 +23,10 @@ const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequenc
 const READ_BATCH: usize = 1024;
 /// How long a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages of a flow that are read at most. A flow has 1,000 actions, after which nothing fires; each may have a record, and what had been asked for by then is completed all the same.
+const LONGEST_FLOW: usize = 4000;
+/// How long the read of a long flow may take.
+const LONG_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For how long a stream that was there may be away: it is nobody's for a moment while the server reads its configuration again.
 const STREAM_PATIENCE: Duration = Duration::from_secs(1);
@@ -164,13 +169,19 @@ impl Stored {
     }
 }
 
-/// The log cannot be read now.
+/// Why the log is not read.
 #[derive(Debug, thiserror::Error)]
-#[error("the log cannot be read: {0}")]
-pub struct ReadError(String);
+pub enum ReadError {
+    /// It cannot be now.
+    #[error("the log cannot be read: {0}")]
+    Now(String),
+    /// A flow has more messages than are read of one, or is so long that one read does not tell it, and has no root.
+    #[error("the flow has more messages than can be read")]
+    TooLong,
+}
 
 fn unreadable(error: impl std::fmt::Display) -> ReadError {
-    ReadError(error.to_string())
+    ReadError::Now(error.to_string())
 }
 
 /// The message on one subject of the log.
@@ -182,7 +193,7 @@ pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError>
     let message = bus.client.request(api, Bytes::new()).await.map_err(unreadable)?;
     match message.status {
         Some(StatusCode::NOT_FOUND) => Ok(None),
-        Some(status) => Err(ReadError(format!("status {status}"))),
+        Some(status) => Err(unreadable(format!("status {status}"))),
         None => stored(message).map(Some),
     }
 }
@@ -190,11 +201,11 @@ pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError>
 /// Everything that the log has of a flow, and the sequence up to which it was read.
 ///
 /// # Errors
-/// The server does not answer in time, or the flow has more completions than one read answers with.
+/// The server does not answer in time, or the flow has more messages than one read answers with (1,024).
 pub async fn read_flow(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
     tokio::time::timeout(READ_TIMEOUT, read_flow_to_its_end(bus, flow))
         .await
-        .map_err(|_| ReadError("no answer in time".to_owned()))?
+        .map_err(|_| unreadable("no answer in time"))?
 }
 
 async fn read_flow_to_its_end(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
@@ -214,18 +225,57 @@ async fn read_flow_to_its_end(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Store
             // The end of the batch.
             Some(status) if status.as_u16() == 204 => {
                 let through = number(message.headers.as_ref(), "Nats-UpTo-Sequence")
-                    .ok_or_else(|| ReadError("no end of the read".to_owned()))?;
+                    .ok_or_else(|| unreadable("no end of the read"))?;
                 return Ok((through, found));
             }
+            // Too many results.
+            Some(status) if status.as_u16() == 413 => return Err(ReadError::TooLong),
             Some(status) => {
-                return Err(ReadError(format!(
+                return Err(unreadable(format!(
                     "status {status} {}",
                     message.description.unwrap_or_default()
                 )));
             }
         }
     }
-    Err(ReadError("the connection ended".to_owned()))
+    Err(unreadable("the connection ended"))
+}
+
+/// As [`read_flow`], of a flow that is too long for it: message by message, from the stream's leader.
+///
+/// # Errors
+/// The server does not answer in time, or the flow has more messages than rules can have made, or does not begin with its root, so that nothing can come of it.
+pub async fn read_long_flow(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadError> {
+    tokio::time::timeout(LONG_READ_TIMEOUT, read_one_by_one(bus, flow))
+        .await
+        .map_err(|_| unreadable("no answer in time"))?
+}
+
+async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadError> {
+    let log = bus.jetstream.get_stream_no_info(subject::LOG).await;
+    let log = log.map_err(unreadable)?;
+    let (of_flow, root) = (subject::flow(flow), format!(".{}", flow.root()));
+    let mut found: Vec<Stored> = Vec::new();
+    let mut next = 1;
+    loop {
+        let message = match log.get_first_raw_message_by_subject(&of_flow, next).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(found),
+            Err(error) => return Err(unreadable(error)),
+        };
+        next = message.sequence + 1;
+        let (seq, subject) = (message.sequence, message.subject.to_string());
+        let is_rootless = found.is_empty() && !subject.ends_with(&root);
+        if is_rootless || found.len() == LONGEST_FLOW {
+            return Err(ReadError::TooLong);
+        }
+        found.push(Stored {
+            seq,
+            subject,
+            headers: message.headers,
+            body: message.payload,
+        });
+    }
 }
 
 /// Which rules came into force where, as the log says, and the sequence up to which that is all of it. What had gone from the log by then stands in the bucket, which is to be read afterwards.
@@ -250,10 +300,10 @@ pub fn version_in_force(body: &[u8]) -> Option<Arc<str>> {
 
 fn stored(message: async_nats::Message) -> Result<Stored, ReadError> {
     let headers = message.headers.unwrap_or_default();
-    let seq = number(Some(&headers), "Nats-Sequence").ok_or_else(|| ReadError("no sequence".to_owned()))?;
+    let seq = number(Some(&headers), "Nats-Sequence").ok_or_else(|| unreadable("no sequence"))?;
     let subject = headers
         .get("Nats-Subject")
-        .ok_or_else(|| ReadError("no subject".to_owned()))?
+        .ok_or_else(|| unreadable("no subject"))?
         .to_string();
     Ok(Stored {
         seq,

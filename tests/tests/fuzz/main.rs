@@ -176,11 +176,39 @@ async fn until(
         if began.elapsed() > PATIENCE {
             let (waiting, to_route) = (waiting(system).await?, to_route(system).await?);
             bail!(
-                "{what}: it does not come about; {waiting} invocations wait, {to_route} messages of the log are to be routed"
+                "{what}: it does not come about; {waiting} invocations wait, {to_route} messages of the log are to be routed; {}",
+                held_up(system).await?
             );
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Where the routers are, and the first message that they have not taken to its end, as it is stored.
+async fn held_up(system: &System) -> anyhow::Result<String> {
+    let nats = system.nats().await?;
+    let jetstream = async_nats::jetstream::new(nats.clone());
+    let routers = jetstream
+        .get_stream("COMPLETIONS")
+        .await?
+        .consumer_info("routers")
+        .await?;
+    let next = json!({ "seq": routers.ack_floor.stream_sequence + 1, "next_by_subj": ">" });
+    let first = nats
+        .request("$JS.API.STREAM.MSG.GET.COMPLETIONS", next.to_string().into())
+        .await?;
+    let first = String::from_utf8_lossy(&first.payload).into_owned();
+    let log = std::fs::read_to_string(system.log(Part::Router))?;
+    let last: Vec<&str> = log.lines().rev().take(20).collect();
+    Ok(format!(
+        "delivered {:?}, acknowledged {:?}, pending {}, unacknowledged {}, redelivered {}\nthe first: {}\nthe router, last line first: {last:#?}",
+        routers.delivered,
+        routers.ack_floor,
+        routers.num_pending,
+        routers.num_ack_pending,
+        routers.num_redelivered,
+        first.chars().take(4000).collect::<String>(),
+    ))
 }
 
 /// Messages of the log that no router has taken to its end.

@@ -103,6 +103,11 @@ pub enum Event {
         /// The flow that was asked for.
         flow: FlowId,
     },
+    /// The flow has more messages than can be read, which is more than rules can make, or many and no root.
+    FlowTooLong {
+        /// The flow that was asked for.
+        flow: FlowId,
+    },
     /// The answer to [`Effect::ReadRules`], complete through a sequence.
     RulesRead {
         /// What was read is complete up to this sequence of the log.
@@ -152,7 +157,7 @@ pub enum Event {
 /// What is to be done, in any order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Read a flow from the log to its end, and at least through this sequence; answer with [`Event::FlowRead`] or [`Event::FlowUnreadable`].
+    /// Read a flow from the log to its end, and at least through this sequence; answer with [`Event::FlowRead`], [`Event::FlowUnreadable`] or [`Event::FlowTooLong`].
     ReadFlow {
         /// The flow.
         flow: FlowId,

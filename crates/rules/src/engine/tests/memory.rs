@@ -162,3 +162,31 @@ fn a_completion_that_was_written_twice_before_it_was_read_counts_once() {
         "{effects:?}"
     );
 }
+
+/// It was read again for ever, and everything that it had delivered was delivered again.
+#[test]
+fn what_belongs_to_a_flow_that_is_too_long_to_be_read_is_put_aside() {
+    let mut bench = Bench::new(BUY);
+    let done = |bench: &mut Bench, seq, number| {
+        let id = ActionId::injected("too long", number, number);
+        let logged = bench.logged("Shop.price", id, json!({}), json!({}));
+        Event::Delivered(Logged { seq, ..logged })
+    };
+    let (first, second) = (done(&mut bench, 5, 1), done(&mut bench, 6, 2));
+    assert!(matches!(
+        bench.engine.step(first.clone()).as_slice(),
+        [Effect::ReadFlow { .. }]
+    ));
+    assert_eq!(bench.engine.step(second), []);
+    let flow = bench.flow;
+    let effects = bench.engine.step(Event::FlowTooLong { flow });
+    assert!(
+        matches!(
+            effects.as_slice(),
+            [Effect::DeadLetter { seq: 5, .. }, Effect::DeadLetter { seq: 6, .. }]
+        ),
+        "{effects:?}"
+    );
+    // Whoever is delivered again all the same is looked at again.
+    assert!(matches!(bench.engine.step(first).as_slice(), [Effect::ReadFlow { .. }]));
+}
