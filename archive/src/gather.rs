@@ -1,6 +1,6 @@
 //! From the log's messages to flows: a flow is written when it is answered, or has been quiet for a while.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(Default)]
 struct Waiting {
     messages: Vec<Stored>,
-    deliveries: Vec<Message>,
+    /// By sequence: what is delivered again while it waits takes the place of the delivery before.
+    deliveries: BTreeMap<u64, Message>,
+    bytes: usize,
     answered: bool,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -71,12 +73,13 @@ impl Flows {
         waiting.answered |= subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
         waiting.first.get_or_insert_with(Instant::now);
         waiting.last = Some(Instant::now());
-        waiting.deliveries.push(delivery);
-        // What is delivered again while it waits is acknowledged twice, and written once.
-        if waiting.messages.iter().all(|other| other.seq != stored.seq) {
-            self.messages += 1;
-            self.bytes += size(&stored);
+        // As it was delivered, and as it will be written.
+        let bytes = delivery.length + stored.body.len() + stored.subject.len();
+        if waiting.deliveries.insert(stored.seq, delivery).is_none() {
             waiting.messages.push(stored);
+            waiting.bytes += bytes;
+            self.messages += 1;
+            self.bytes += bytes;
         }
     }
 
@@ -107,8 +110,8 @@ impl Flows {
         let (mut flows, mut deliveries) = (Vec::new(), Vec::new());
         for (flow, waiting) in due {
             self.messages -= waiting.messages.len();
-            self.bytes -= waiting.messages.iter().map(size).sum::<usize>();
-            deliveries.extend(waiting.deliveries);
+            self.bytes -= waiting.bytes;
+            deliveries.extend(waiting.deliveries.into_values());
             flows.push(Gathered {
                 flow,
                 messages: waiting.messages,
@@ -116,11 +119,6 @@ impl Flows {
         }
         (flows, deliveries)
     }
-}
-
-/// What a message takes in memory, the delivery that it came with beside it.
-fn size(stored: &Stored) -> usize {
-    2 * (stored.body.len() + stored.subject.len())
 }
 
 /// Reads until shutdown.
@@ -145,9 +143,14 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, metrics: Metrics, args: 
             _ = tick.tick() => {
                 courtesy.turn();
                 metrics.waits(flows.messages, flows.bytes);
-                if telling.as_ref().is_none_or(JoinHandle::is_finished) {
-                    let slow = flows.slow();
-                    telling = (!slow.is_empty()).then(|| tell(&writer, slow));
+                // What is told of a flow under way is told before it is written.
+                if telling.as_ref().is_some_and(|task| !task.is_finished()) {
+                    continue;
+                }
+                let slow = flows.slow();
+                if !slow.is_empty() {
+                    telling = Some(tell(&writer, slow));
+                    continue;
                 }
                 if writing.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;

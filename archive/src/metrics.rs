@@ -1,5 +1,6 @@
 //! Metrics of what happened, in the text format of OpenMetrics. Labels are names of paths, concepts, actions and rules, and nothing that a client chooses.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -232,6 +233,8 @@ impl Metrics {
                 }
             }
         }
+        // Rules that ask the same at the same completion ask once.
+        let mut asked = BTreeSet::new();
         for firing in firings {
             let of = OfRule {
                 sync: firing.sync.clone(),
@@ -239,7 +242,9 @@ impl Metrics {
             self.firings.get_or_create(&of).inc();
             for part in firing.work.iter().flat_map(|work| &work.parts) {
                 // What a worker waited for to answer it stands behind it.
-                if let Some((concept, query)) = part.question() {
+                if let Some((concept, query)) = part.question()
+                    && asked.insert((firing.at_us, part.at_us, &part.name))
+                {
                     let of = OfQuery {
                         concept: concept.to_owned(),
                         query: query.to_owned(),

@@ -161,8 +161,11 @@ impl Rulebook {
         let rules = Rules::new(Arc::new(program), limits);
         let book = Arc::new(Book { rules, texts });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.books.insert(0, (version.clone(), book.clone()));
-        known.books.truncate(READY);
+        // Others may have been read meanwhile.
+        if known.limits.is_some_and(|(now, _)| now == limits) {
+            known.books.insert(0, (version.clone(), book.clone()));
+            known.books.truncate(READY);
+        }
         Ok(book)
     }
 

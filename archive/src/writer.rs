@@ -189,7 +189,9 @@ impl Writer {
                 continue;
             };
             if let Ok(book) = self.rulebook.at(root.seq).await {
-                told.extend(outline(*flow, messages, &book.rules, &[]).map(|told| told.summary()));
+                let summary = outline(*flow, messages, &book.rules, &[]).map(|told| told.summary());
+                // An injected action has no answer to wait for.
+                told.extend(summary.filter(|summary| summary.outcome == Outcome::Open));
             }
         }
         self.tell(&told).await;

@@ -8,7 +8,7 @@ import { shortened } from "./words.js";
 const HIDDEN = /password/i;
 const SESSION_SHOWN = 6;
 
-/** The box, whose requests call `sent(trace)` when they go, and `answered(flow)` with the flow that they set off. */
+/** The box, whose requests call `sent(trace)` when they go (`sent(null)` when nothing came of one), and `answered(flow)` with the flow that they set off. */
 export class Account {
   #root;
   #base;
@@ -125,6 +125,7 @@ export class Account {
       if (answer.flow !== null) this.#answered(answer.flow);
       return answer;
     } catch (error) {
+      this.#sent(null);
       fill(this.#exchange, request, element("p.notice.bad", { role: "alert" }, error.message));
       return null;
     } finally {

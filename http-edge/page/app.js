@@ -109,8 +109,9 @@ function askForToken(why) {
   fill(main, form);
 }
 
-/** Shows the flow of a request of the page's own: when it is answered, or while it is slow. */
+/** Shows the flow of a request of the page's own, once: while it is slow, or when it is answered. Whoever looks at something else by then is left there. */
 function open(flow) {
+  if (waiting === null) return;
   waiting = null;
   if (shown === null || location.hash === `#/flow/${flow}`) return;
   location.hash = `#/flow/${flow}`;

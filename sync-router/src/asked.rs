@@ -64,7 +64,7 @@ impl Asked {
         })
     }
 
-    /// The completion is done with, or comes again.
+    /// The completion is done with, for now or for good.
     pub(crate) fn forget(&self, seq: u64) {
         self.with(|asked| drop(asked.remove(&seq)));
     }

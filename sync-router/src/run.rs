@@ -222,7 +222,6 @@ impl Router {
         };
         let event = effects::delivered(seq, &message);
         self.messages.insert(seq, message);
-        self.asked.forget(seq);
         figures::unacknowledged(self.messages.len());
         self.step(Some(event));
     }

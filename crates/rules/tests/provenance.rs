@@ -302,12 +302,24 @@ fn a_rule_that_asks_queries_is_told_from_its_record() {
         "Profile._getUserDetails" => vec![json!({ "username": "ada" })],
         _ => Vec::new(),
     };
-    let played = play(&program, request.clone(), &well, &rows);
+    let mut played = play(&program, request.clone(), &well, &rows);
+    // All rules that asked at a completion share the record; what others asked is not told of this one.
+    let record = played
+        .messages
+        .iter_mut()
+        .find(|message| message.subject.contains(".fired."));
+    record.unwrap().work = Some("9000 Other._query@0+100 mongodb.find@20+60 Sessioning._getUser@100+1200 mongodb.find@300+600 Other._query@1300+50".to_owned());
     let flow = told(&program, &played.messages, &[]);
     let [firing] = flow.firings.as_slice() else {
         panic!("{:?}", flow.firings);
     };
     assert!(firing.recorded);
+    let work = firing.work.as_ref().unwrap();
+    let parts: Vec<(&str, u64)> = work.parts.iter().map(|part| (part.name.as_str(), part.at_us)).collect();
+    assert_eq!(
+        (work.took_us, parts),
+        (9000, vec![("Sessioning._getUser", 100), ("mongodb.find", 300)])
+    );
     assert_eq!(firing.frames[0].bindings["username"], "ada");
     assert_eq!((firing.frames[0].ended.as_str(), flow.status), ("then", Some(200)));
     assert!(

@@ -43,8 +43,8 @@ pub fn micros(time: Duration) -> u64 {
 
 /// Parts that are told at most; the first are.
 pub const MAX_PARTS: usize = 16;
-/// The longest name of a part, in bytes.
-const NAME_MAX_BYTES: usize = 64;
+/// The longest name of a part, in bytes: that of a concept and that of a query, with a dot between.
+const NAME_MAX_BYTES: usize = 2 * crate::name::NAME_MAX_BYTES + 1;
 
 /// The text is no [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +125,9 @@ mod tests {
         ] {
             assert_eq!(wrong.parse::<Work>(), Err(BadWork), "{wrong}");
         }
+        let longest = "x".repeat(NAME_MAX_BYTES);
+        assert!(format!("1 {longest}@1+1").parse::<Work>().is_ok());
+        assert_eq!(format!("1 x{longest}@1+1").parse::<Work>(), Err(BadWork));
         let long = Work {
             took_us: 1,
             parts: vec![part("a", 1, 1); 2 * MAX_PARTS],

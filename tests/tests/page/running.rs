@@ -41,6 +41,8 @@ impl Running {
             .arg(&report)
             .env("CONCERT_ARGON2_MEMORY_KIB", "64")
             .env("CONCERT_ARGON2_PASSES", passes.to_string())
+            // However long that takes on a busy machine.
+            .env("CONCERT_DEADLINE_MS", "50000")
             .env_remove("NATS_URL")
             .env_remove("MONGODB_URI")
             .stdin(Stdio::null())

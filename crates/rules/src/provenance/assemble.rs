@@ -13,6 +13,10 @@ use super::near::near_misses;
 use super::types::{Action, By, Dead, Firing, Flow, Frame, Halt, Outcome, RootKind, Source, State, Summary, Undecided};
 use super::{DeadLetter, Rules, Stored};
 use crate::engine::{Folded, Logged, TracedCall};
+use crate::program::{Program, Step, walk};
+
+/// Longer work is not believed, where it would say when a flow began: a list is in the order of that.
+const LONGEST_WORK_US: u64 = 3_600_000_000;
 
 /// What happened in a flow under these rules and limits, as the log has it; the order of messages and letters, and doubles among them, do not matter.
 ///
@@ -97,7 +101,7 @@ fn assemble(
         } else {
             RootKind::Injected
         },
-        began_us: began_us(&actions, &root),
+        began_us: began_us(&actions, &root).unwrap_or_else(|| time(root.seq)),
         ended_us: messages.iter().map(|message| message.time_us).max().unwrap_or_default(),
         outcome: outcome(&actions, is_request, status),
         path,
@@ -116,7 +120,10 @@ fn assemble(
                 at_us: time(firing.seq),
                 causes: firing.causes.iter().map(ToString::to_string).collect(),
                 recorded: firing.recorded,
-                work: firing.recorded.then(|| work(&stored, firing.seq)).flatten(),
+                work: firing
+                    .recorded
+                    .then(|| asked(program, &firing.sync, work(&stored, firing.seq)?))
+                    .flatten(),
                 frames: firing
                     .frames
                     .iter()
@@ -169,7 +176,8 @@ fn completed(
         let call = calls.get(&one.id);
         let work = work(stored, one.seq);
         // Nobody wrote down when it was asked for by hand; its worker tells how long it took.
-        let by_hand = || time(one.seq).saturating_sub(work.as_ref().map_or(0, |work| work.took_us));
+        let by_hand =
+            || time(one.seq).saturating_sub(work.as_ref().map_or(0, |work| work.took_us.min(LONGEST_WORK_US)));
         Action {
             id: one.id.to_string(),
             concept: one.concept.to_string(),
@@ -194,9 +202,29 @@ fn work(stored: &BTreeMap<u64, &Stored>, seq: u64) -> Option<Work> {
     stored.get(&seq)?.work.as_deref()?.parse().ok()
 }
 
-fn began_us(actions: &[Action], root: &Logged) -> u64 {
-    let root = actions.iter().find(|action| action.seq == Some(root.seq));
-    root.map_or(0, |root| root.asked_us)
+/// Of what was asked for a record, which all rules that asked at a completion share, what this rule asks.
+fn asked(program: &Program, sync: &str, mut work: Work) -> Option<Work> {
+    let sync = program.syncs.iter().find(|of| &*of.name == sync)?;
+    let mut questions = Vec::new();
+    walk(&sync.steps, &mut |step| {
+        if let Step::Query { query, .. } = step {
+            questions.push((&*query.concept, &*query.name));
+        }
+    });
+    // What stands behind a question was waited for to answer it.
+    let mut is_own = false;
+    work.parts.retain(|part| {
+        if let Some(question) = part.question() {
+            is_own = questions.contains(&question);
+        }
+        is_own
+    });
+    Some(work)
+}
+
+fn began_us(actions: &[Action], root: &Logged) -> Option<u64> {
+    let root = actions.iter().find(|action| action.seq == Some(root.seq))?;
+    Some(root.asked_us)
 }
 
 fn by(call: &TracedCall) -> By {

@@ -207,7 +207,7 @@ pub struct Firing {
     /// Whether it is written down in the log, since its rule asks queries.
     #[serde(default)]
     pub recorded: bool,
-    /// How long its router asked queries for the completion that made it due, up to when the record was stored; each part is a question, `Sessioning._getUser`, or what the worker of the question before it waited for.
+    /// How long the router asked queries for the completion that made it due, for all rules that asked then, up to when the record was stored. Its parts are the questions of this rule, `Sessioning._getUser`, and behind each what the worker that answered it waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
     /// Its frames.

@@ -80,22 +80,43 @@ fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Opt
         let logged: Vec<u64> = messages.iter().map(|message| message.seq).collect();
         return Some(format!("it holds {seqs:?}, and the log {logged:?}"));
     }
-    let request = messages.iter().find(|message| is(message, "Requesting", "request"))?;
+    // What a flow with a dead letter counts as depends on what of it came first.
+    if is_buried {
+        return None;
+    }
+    let outcome = kept.get_str("outcome").unwrap_or("missing");
+    let path = kept.get_str("path").ok();
+    let request = messages.iter().find(|message| is(message, "Requesting", "request"));
+    let expected = match request {
+        Some(_) => of_request(messages),
+        // What was sent without a root, or is no completion, has no outcome.
+        None if outcome == "missing" => return None,
+        None => of_injected(messages),
+    };
+    (outcome != expected || path != request.and_then(|request| request.input("path")))
+        .then(|| format!("it calls {path:?} {outcome}, and by the log it is {expected}"))
+}
+
+fn of_request(messages: &[&Message]) -> &'static str {
     let answer = messages
         .iter()
         .find(|message| is(message, "Requesting", "respond") && !message.failed());
-    // What a flow with a dead letter counts as depends on what of it came first.
-    let expected = match answer.map(|answer| status_of(answer)) {
-        _ if is_buried => return None,
+    match answer.map(|answer| status_of(answer)) {
         None => "open",
         Some(..400) => "succeeded",
         Some(..500) => "failed",
         Some(_) => "fault",
-    };
-    let outcome = kept.get_str("outcome").unwrap_or("missing");
-    let path = kept.get_str("path").ok();
-    (outcome != expected || path != request.input("path"))
-        .then(|| format!("it calls {path:?} {outcome}, and by the log it is {expected}"))
+    }
+}
+
+fn of_injected(messages: &[&Message]) -> &'static str {
+    let is_fault = |message: &&&Message| message.body.pointer("/output/fault").is_some();
+    let failed = messages.iter().filter(|message| message.failed());
+    match (failed.clone().count(), failed.filter(is_fault).count()) {
+        (0, _) => "succeeded",
+        (_, 0) => "failed",
+        _ => "fault",
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +150,31 @@ mod tests {
             })
             .collect();
         doc! { "_id": FLOW, "messages": messages, "outcome": outcome, "path": "/auth/logout" }
+    }
+
+    #[test]
+    fn an_injected_action_is_called_what_it_came_to() {
+        let done = message(
+            3,
+            "Sessioning.create",
+            json!({ "input": {}, "output": { "session": "s" } }),
+        );
+        let refused = message(
+            3,
+            "Sessioning.delete",
+            json!({ "input": {}, "output": { "error": "no" } }),
+        );
+        let fault = json!({ "input": {}, "output": { "error": "no", "fault": "invalid" } });
+        let fault = message(3, "Sessioning.delete", fault);
+        let outcomes = ["succeeded", "failed", "fault"];
+        for (message, right) in [&done, &refused, &fault].into_iter().zip(outcomes) {
+            for told in outcomes {
+                let mut kept = kept(&[message], told);
+                kept.remove("path");
+                let found = wrong(Some(&kept), &[message], false);
+                assert_eq!(found.is_none(), told == right, "{found:?}");
+            }
+        }
     }
 
     #[test]
