@@ -83,6 +83,11 @@ impl Rulebook {
         self.version(&version).await
     }
 
+    /// The rules in force at a sequence of the log, if they are at hand.
+    pub(crate) fn at_hand(&self, seq: u64) -> Option<Arc<Book>> {
+        self.ready(&self.known_at(seq)?)
+    }
+
     /// The rules in force now.
     pub(crate) async fn latest(&self) -> Result<Arc<Book>, NoRules> {
         self.learn().await?;

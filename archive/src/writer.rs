@@ -181,14 +181,14 @@ impl Writer {
         }))
     }
 
-    /// Tells of flows that are under way. Whatever stands in the way of that: they are told when they are written.
+    /// Tells of flows that are under way, and waits for nothing to do so: without their rules at hand they are told when they are written.
     pub(crate) async fn under_way(&self, flows: &[Gathered]) {
         let mut told = Vec::new();
         for Gathered { flow, messages } in flows {
             let Some(root) = messages::root(*flow, messages) else {
                 continue;
             };
-            if let Ok(book) = self.rulebook.at(root.seq).await {
+            if let Some(book) = self.rulebook.at_hand(root.seq) {
                 let summary = outline(*flow, messages, &book.rules, &[]).map(|told| told.summary());
                 // An injected action has no answer to wait for.
                 told.extend(summary.filter(|summary| summary.outcome == Outcome::Open));

@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 pub mod nats;
 pub mod process;
+mod raw;
 pub mod retry;
 pub mod route_table;
 pub mod seeds;

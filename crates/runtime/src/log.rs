@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use concert_wire::envelope::Completion;
@@ -15,7 +14,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::bus::Bus;
-use crate::streams;
+use crate::{raw, streams};
 
 /// The header that makes the server refuse a second message on a subject: every subject of Concert is used once.
 const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -252,30 +251,24 @@ pub async fn read_long_flow(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, Read
 }
 
 async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadError> {
-    let log = bus.jetstream.get_stream_no_info(subject::LOG).await;
-    let log = log.map_err(unreadable)?;
     let (of_flow, root) = (subject::flow(flow), format!(".{}", flow.root()));
     let mut found: Vec<Stored> = Vec::new();
     let mut next = 1;
-    loop {
-        let message = match log.get_first_raw_message_by_subject(&of_flow, next).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(found),
-            Err(error) => return Err(unreadable(error)),
-        };
-        next = message.sequence + 1;
-        let (seq, subject) = (message.sequence, message.subject.to_string());
-        let is_rootless = found.is_empty() && !subject.ends_with(&root);
+    // What the client cannot read as it is stored may be among them, and counts all the same.
+    while let Some(message) = raw::next(bus, subject::LOG, next, &of_flow).await.map_err(unreadable)? {
+        next = message.seq + 1;
+        let is_rootless = found.is_empty() && !message.subject.ends_with(&root);
         if is_rootless || found.len() == LONGEST_FLOW {
             return Err(ReadError::TooLong);
         }
         found.push(Stored {
-            seq,
-            subject,
-            headers: message.headers,
-            body: message.payload,
+            seq: message.seq,
+            headers: message.headers(),
+            body: message.body().map_err(unreadable)?.into(),
+            subject: message.subject,
         });
     }
+    Ok(found)
 }
 
 /// Which rules came into force where, as the log says, and the sequence up to which that is all of it. What had gone from the log by then stands in the bucket, which is to be read afterwards.

@@ -16,14 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::jetstream::consumer::{PriorityPolicy, PullConsumer};
 use async_nats::{HeaderName, HeaderValue};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use serde::{Deserialize, Serialize};
 
 use crate::bus::Bus;
 use crate::dead::DeadLetter;
+use crate::raw::{self, Raw};
 use crate::streams;
 
 /// A message whose headers cannot be read.
@@ -56,44 +54,8 @@ const LANES: u64 = 16;
 const AHEAD: u64 = 4096;
 /// How often a question is asked anew because the connection that it was asked on has ended.
 const CONNECTIONS: u32 = 20;
-/// The error code of a message that is not there.
-const NOT_FOUND: u64 = 10037;
 /// The header by which the server takes a message once, within a time that is long enough for two processes that find the same.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
-
-#[derive(Serialize)]
-struct Get {
-    seq: u64,
-    /// The first message from `seq` on that has any subject.
-    next_by_subj: &'static str,
-}
-
-#[derive(Deserialize)]
-struct Got {
-    message: Option<Raw>,
-    error: Option<ApiError>,
-}
-
-#[derive(Debug, Deserialize, thiserror::Error)]
-#[error("{description} ({err_code})")]
-struct ApiError {
-    err_code: u64,
-    #[serde(default)]
-    description: String,
-}
-
-#[derive(Deserialize)]
-struct Raw {
-    seq: u64,
-    subject: String,
-    #[serde(default)]
-    hdrs: String,
-    #[serde(default)]
-    data: String,
-    /// When it was stored, in the server's words.
-    #[serde(default)]
-    time: String,
-}
 
 /// Looks for unreadable messages of one consumer.
 #[derive(Clone)]
@@ -169,7 +131,7 @@ impl Lookout {
                 break;
             }
             seq = raw.seq + 1;
-            if let Err(why) = check(&self.delivered(STANDARD.decode(&raw.hdrs)?)) {
+            if let Err(why) = check(&self.delivered(raw.header_block()?)) {
                 self.bury(raw, why).await?;
                 found.fetch_add(1, Ordering::Relaxed);
             }
@@ -187,20 +149,11 @@ impl Lookout {
 
     /// The first message from a sequence on; a break when there is none.
     async fn from(&self, seq: u64) -> Result<ControlFlow<(), Raw>, async_nats::Error> {
-        let api = format!("STREAM.MSG.GET.{}", self.consumer.cached_info().stream_name);
-        let next = Get { seq, next_by_subj: ">" };
-        let (jetstream, api, next) = (&self.bus.jetstream, &api, &next);
-        let got: Got = self
-            .ask(|| async move {
-                let got = jetstream.request(api.clone(), next).await;
-                got.map_err(async_nats::Error::from)
-            })
+        let (bus, stream) = (&self.bus, &self.consumer.cached_info().stream_name);
+        let found = self
+            .ask(|| async move { raw::next(bus, stream, seq, ">").await.map_err(async_nats::Error::from) })
             .await?;
-        match got {
-            Got { message: Some(raw), .. } => Ok(ControlFlow::Continue(raw)),
-            Got { error: Some(error), .. } if error.err_code != NOT_FOUND => Err(error.into()),
-            Got { .. } => Ok(ControlFlow::Break(())),
-        }
+        Ok(found.map_or(ControlFlow::Break(()), ControlFlow::Continue))
     }
 
     /// Makes a dead letter of a message, and takes it out of its stream.
@@ -208,10 +161,11 @@ impl Lookout {
         let stream = &self.consumer.cached_info().stream_name;
         // Whoever finds the same message makes the same of it, and so does this process when it missed the server's word.
         let id = format!("{stream}.{}.{}", raw.seq, raw.time);
+        let body = raw.body()?;
         let message = Unreadable {
             seq: raw.seq,
             subject: raw.subject,
-            body: STANDARD.decode(raw.data)?,
+            body,
             why,
         };
         let Some(mut letter) = (self.letter)(&message) else {

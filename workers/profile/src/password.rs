@@ -127,17 +127,19 @@ impl HashPool {
         let made = Arc::new(AtomicU64::new(0));
         let (jobs, waiting) = sync_channel(args.hash_queue.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
-        for number in 0..threads {
-            let (waiting, hasher) = (waiting.clone(), Hasher::new(params.clone(), made.clone()));
+        // In memory that is there anyway, and not counted.
+        let mut first = Hasher::new(params.clone(), Arc::default());
+        let dummy = first.hash(b"nobody's password").map_err(PoolError::Hash)?;
+        first.made = made.clone();
+        let others = (1..threads).map(|_| Hasher::new(params.clone(), made.clone()));
+        for (number, hasher) in std::iter::once(first).chain(others).enumerate() {
+            let waiting = waiting.clone();
             let thread = std::thread::Builder::new().name(format!("argon2-{number}"));
             thread
                 .spawn(move || work(&waiting, hasher))
                 .map_err(PoolError::Thread)?;
             FIGURES.threads.inc();
         }
-        let dummy = Hasher::new(params, Arc::default())
-            .hash(b"nobody's password")
-            .map_err(PoolError::Hash)?;
         Ok(Self {
             jobs,
             dummy: dummy.into(),
