@@ -1,6 +1,6 @@
 //! The rules as they are told: of what each is made, where it stands, and how often it fired.
 
-use concert_rules::program::{Call, Step, Sync, walk};
+use concert_rules::program::{Call, Sync, queries};
 use concert_rules::source::{SourceFile, Texts};
 use concert_wire::envelope::Object;
 use serde_json::{Value, json};
@@ -22,12 +22,8 @@ pub(crate) fn syncs(book: &Book, firings: &Firings) -> Vec<Value> {
 fn parts(sync: &Sync) -> Object {
     let when = sync.when.iter();
     let when = when.map(|pattern| format!("{}.{}", pattern.concept, pattern.action));
-    let mut asked = Vec::new();
-    walk(&sync.steps, &mut |step| {
-        if let Step::Query { query, .. } = step {
-            asked.push(format!("{}.{}", query.concept, query.name));
-        }
-    });
+    let asked = queries(&sync.steps).into_iter();
+    let asked = asked.map(|query| format!("{}.{}", query.concept, query.name));
     let names = |calls: &mut dyn Iterator<Item = &Call>| -> Vec<String> {
         calls.map(|call| format!("{}.{}", call.concept, call.action)).collect()
     };
@@ -35,7 +31,7 @@ fn parts(sync: &Sync) -> Object {
     Object::from_iter([
         ("name".to_owned(), json!(&*sync.name)),
         ("when".to_owned(), json!(when.collect::<Vec<_>>())),
-        ("where".to_owned(), json!(asked)),
+        ("where".to_owned(), json!(asked.collect::<Vec<_>>())),
         ("then".to_owned(), json!(names(&mut sync.then.iter()))),
         (
             "else".to_owned(),

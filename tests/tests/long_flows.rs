@@ -1,4 +1,4 @@
-//! Flows with more messages than one read of the log answers with. No rule makes them, since flows have a limit; whoever may publish can.
+//! Flows with more messages than one read of the log answers with. A firing with many frames may make one, and whoever may publish can.
 
 use std::collections::BTreeSet;
 

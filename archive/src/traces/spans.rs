@@ -117,13 +117,13 @@ impl Traces {
             } else {
                 SpanKind::Internal
             };
-            if question.is_some() {
-                parent = within;
-            }
-            let span = self.span(place, own, Some(parent), kind, part.name.clone(), times);
-            if question.is_some() {
+            let above = if question.is_some() {
                 parent = own;
-            }
+                within
+            } else {
+                parent
+            };
+            let span = self.span(place, own, Some(above), kind, part.name.clone(), times);
             let attributes = match (question, database) {
                 (Some((concept, query)), _) => vec![
                     KeyValue::new("messaging.system", "nats"),

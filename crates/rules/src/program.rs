@@ -133,9 +133,7 @@ pub enum Gathered {
 impl Sync {
     /// Whether it asks a query, so that its firings are written down.
     pub fn asks(&self) -> bool {
-        let mut asks = false;
-        walk(&self.steps, &mut |step| asks |= matches!(step, Step::Query { .. }));
-        asks
+        !queries(&self.steps).is_empty()
     }
 
     /// The literal path of the request that it waits for. Without one it waits for no request, or for any.
@@ -158,6 +156,17 @@ pub fn walk<'a>(steps: &'a [Step], visit: &mut impl FnMut(&'a Step)) {
             walk(body, visit);
         }
     }
+}
+
+/// The queries that steps ask, also those of a `collect`, from top to bottom.
+pub fn queries(steps: &[Step]) -> Vec<&Query> {
+    let mut found = Vec::new();
+    walk(steps, &mut |step| {
+        if let Step::Query { query, .. } = step {
+            found.push(query);
+        }
+    });
+    found
 }
 
 /// The variables that calls use, in ascending order.

@@ -10,7 +10,6 @@
 //!
 //! It must come to its end while the connection that it uses is ended again and again: it asks anew whenever that happened, and puts each message aside as soon as it is found.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -124,7 +123,7 @@ impl Lookout {
     /// Looks at every message from `seq` to `last`, one after the other.
     async fn lane(&self, mut seq: u64, last: u64, found: &AtomicUsize) -> Result<(), async_nats::Error> {
         while seq <= last {
-            let ControlFlow::Continue(raw) = self.from(seq).await? else {
+            let Some(raw) = self.from(seq).await? else {
                 break;
             };
             if raw.seq > last {
@@ -147,13 +146,11 @@ impl Lookout {
         }
     }
 
-    /// The first message from a sequence on; a break when there is none.
-    async fn from(&self, seq: u64) -> Result<ControlFlow<(), Raw>, async_nats::Error> {
+    /// The first message from a sequence on.
+    async fn from(&self, seq: u64) -> Result<Option<Raw>, async_nats::Error> {
         let (bus, stream) = (&self.bus, &self.consumer.cached_info().stream_name);
-        let found = self
-            .ask(|| async move { raw::next(bus, stream, seq, ">").await.map_err(async_nats::Error::from) })
-            .await?;
-        Ok(found.map_or(ControlFlow::Break(()), ControlFlow::Continue))
+        self.ask(|| async move { raw::next(bus, stream, seq, ">").await.map_err(async_nats::Error::from) })
+            .await
     }
 
     /// Makes a dead letter of a message, and takes it out of its stream.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use concert_wire::{REQUESTING, RESPOND};
 
 use super::{Graph, Link, LinkKind, Name, Place};
-use crate::program::{Call, Outcome, Pattern, Step, Sync, walk};
+use crate::program::{Call, Outcome, Pattern, Step, Sync, queries};
 
 /// The graph of these rules. With `only`, every request is one of that path.
 pub(super) fn build(title: String, syncs: &[Arc<Sync>], only: Option<&str>) -> Graph {
@@ -53,7 +53,7 @@ impl Builder {
         for source in sources {
             self.link(source, rule, LinkKind::When, "");
         }
-        for query in queries(&sync.steps) {
+        for query in names_of_queries(&sync.steps) {
             let query = self.place(Place::Query(path.clone(), query));
             self.link(rule, query, LinkKind::Asks, "");
         }
@@ -126,15 +126,13 @@ impl Builder {
 }
 
 /// The queries of the steps, each once, in the order in which they are asked first.
-fn queries(steps: &[Step]) -> Vec<Name> {
+fn names_of_queries(steps: &[Step]) -> Vec<Name> {
     let mut found: Vec<Name> = Vec::new();
-    walk(steps, &mut |step| {
-        if let Step::Query { query, .. } = step {
-            let name = Name::new(&query.concept, &query.name);
-            if !found.contains(&name) {
-                found.push(name);
-            }
+    for query in queries(steps) {
+        let name = Name::new(&query.concept, &query.name);
+        if !found.contains(&name) {
+            found.push(name);
         }
-    });
+    }
     found
 }

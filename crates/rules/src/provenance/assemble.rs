@@ -13,7 +13,7 @@ use super::near::near_misses;
 use super::types::{Action, By, Dead, Firing, Flow, Frame, Halt, Outcome, RootKind, Source, State, Summary, Undecided};
 use super::{DeadLetter, Rules, Stored};
 use crate::engine::{Folded, Logged, TracedCall};
-use crate::program::{Program, Step, walk};
+use crate::program::{Program, queries};
 
 /// Longer work is not believed, where it would say when a flow began: a list is in the order of that.
 const LONGEST_WORK_US: u64 = 3_600_000_000;
@@ -205,17 +205,12 @@ fn work(stored: &BTreeMap<u64, &Stored>, seq: u64) -> Option<Work> {
 /// Of what was asked for a record, which all rules that asked at a completion share, what this rule asks.
 fn asked(program: &Program, sync: &str, mut work: Work) -> Option<Work> {
     let sync = program.syncs.iter().find(|of| &*of.name == sync)?;
-    let mut questions = Vec::new();
-    walk(&sync.steps, &mut |step| {
-        if let Step::Query { query, .. } = step {
-            questions.push((&*query.concept, &*query.name));
-        }
-    });
+    let own = queries(&sync.steps);
     // What stands behind a question was waited for to answer it.
     let mut is_own = false;
     work.parts.retain(|part| {
         if let Some(question) = part.question() {
-            is_own = questions.contains(&question);
+            is_own = own.iter().any(|query| (&*query.concept, &*query.name) == question);
         }
         is_own
     });

@@ -7,7 +7,7 @@ use concert_wire::{REQUEST, REQUESTING};
 
 use super::{Demand, Key, Place, Side, name};
 use crate::expr::Expr;
-use crate::program::{Pattern, Slot, Step, Sync, Test, walk};
+use crate::program::{Pattern, Slot, Step, Sync, Test, queries, walk};
 
 fn place(pattern: &Pattern, side: Side, key: &str) -> Place {
     Place {
@@ -60,8 +60,7 @@ pub(super) fn demands(syncs: &[&Sync]) -> HashMap<Place, Demand> {
 }
 
 fn queried(steps: &[Step], demands: &mut HashMap<Place, Demand>) {
-    walk(steps, &mut |step| {
-        let Step::Query { query, .. } = step else { return };
+    for query in queries(steps) {
         for demand in &query.output {
             let place = Place {
                 action: name(&query.concept, &query.name),
@@ -70,7 +69,7 @@ fn queried(steps: &[Step], demands: &mut HashMap<Place, Demand>) {
             };
             demands.entry(place).or_default();
         }
-    });
+    }
 }
 
 pub(super) fn keys(path: &str, routes: &RouteTable, syncs: &[&Sync], demands: &HashMap<Place, Demand>) -> Vec<Key> {
@@ -130,13 +129,8 @@ fn reads(steps: &[Step], slot: Slot) -> bool {
 }
 
 fn joins(steps: &[Step], slot: Slot) -> bool {
-    let mut joins = false;
-    walk(steps, &mut |step| {
-        if let Step::Query { query, .. } = step {
-            joins |= query.output.iter().any(|out| out.slot() == Some(slot));
-        }
-    });
-    joins
+    let mut outputs = queries(steps).into_iter().flat_map(|query| &query.output);
+    outputs.any(|out| out.slot() == Some(slot))
 }
 
 fn expressions(steps: &[Step], visit: &mut impl FnMut(&Expr)) {
