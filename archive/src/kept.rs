@@ -20,6 +20,10 @@ use crate::messages::{self, number};
 const DUPLICATE_KEY: i32 = 11000;
 /// The error codes of a document that would be larger than the server takes.
 const TOO_LARGE: [i32; 2] = [17419, 10334];
+/// How long the database may look for the rows of a list.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The error code of what took longer than it may.
+const MAX_TIME_EXPIRED: i32 = 50;
 /// What the messages of one flow may take: a document has at most 16 MiB.
 const MOST_BYTES: usize = 12 * 1024 * 1024;
 
@@ -48,6 +52,8 @@ pub(crate) struct Filter {
     /// `Concept.action`, or the action alone.
     pub(crate) action: Option<String>,
     pub(crate) outcome: Option<Outcomes>,
+    /// What stands somewhere in a row, whatever the case of its letters.
+    pub(crate) text: Option<String>,
     pub(crate) since_us: Option<u64>,
     pub(crate) until_us: Option<u64>,
     /// A row's cursor.
@@ -129,6 +135,7 @@ impl Archive {
             // Every request has Requesting's; an index of them would tell nothing.
             "concepts": summary.concepts.iter().filter(|name| *name != REQUESTING).cloned().collect::<Vec<String>>(),
             "actions": actions,
+            "searched": summary.searched(),
             // As it is told; not searched.
             "row": serde_json::to_string(summary).unwrap_or_default(),
         };
@@ -224,6 +231,10 @@ impl Archive {
                 wanted.insert("outcome", doc! { "$in": words });
             }
         }
+        if let Some(text) = &filter.text {
+            let pattern = regex_of(&text.to_lowercase());
+            wanted.insert("searched", doc! { "$regex": pattern });
+        }
         let mut began = Document::new();
         if let Some(since) = filter.since_us {
             began.insert("$gte", number(since));
@@ -245,6 +256,7 @@ impl Archive {
             .projection(doc! { "row": 1 })
             .sort(doc! { "began": -1, "_id": -1 })
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .max_time(LIST_TIMEOUT)
             .await?;
         let rows: Vec<Document> = found.try_collect().await?;
         let rows = rows.iter().filter_map(|row| {
@@ -351,6 +363,20 @@ fn is_too_large(error: &Error) -> bool {
         _ => return false,
     };
     TOO_LARGE.contains(&code)
+}
+
+/// A regular expression of exactly this text.
+fn regex_of(text: &str) -> String {
+    let escaped = |letter: char| {
+        let is_special = letter.is_ascii_punctuation();
+        is_special.then_some('\\').into_iter().chain([letter])
+    };
+    text.chars().flat_map(escaped).collect()
+}
+
+/// Whether the database gave up, since a list took it longer than it may.
+pub(crate) fn took_too_long(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Command(error) if error.code == MAX_TIME_EXPIRED)
 }
 
 impl Filter {

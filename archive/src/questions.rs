@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::kept::{Archive, Filter};
+use crate::kept::{self, Archive, Filter};
 use crate::observers::Observers;
 use crate::rulebook::{Book, NoRules, Rulebook};
 use crate::{messages, told_rules, wrong};
@@ -22,6 +22,8 @@ use crate::{messages, told_rules, wrong};
 const ROWS: usize = 50;
 /// Rows of a list at most.
 const MOST_ROWS: usize = 500;
+/// The text that a list may be searched for, in bytes at most.
+const MOST_TEXT_BYTES: usize = 200;
 /// What the headers of an answer may take of the size that the server allows.
 const HEADERS_BYTES: usize = 1024;
 
@@ -228,7 +230,18 @@ impl Questions {
         {
             return Err(Refused::Invalid("`before` must be the `cursor` of a row".to_owned()));
         }
-        let rows = self.archive.list(&filter, limit).await.map_err(unavailable)?;
+        let is_searchable = |text: &str| text.len() <= MOST_TEXT_BYTES && !text.contains('\0');
+        if !filter.text.as_deref().is_none_or(is_searchable) {
+            let why = format!("`text` may have {MOST_TEXT_BYTES} bytes, none of them zero");
+            return Err(Refused::Invalid(why));
+        }
+        let rows = self.archive.list(&filter, limit).await.map_err(|error| {
+            if kept::took_too_long(&error) {
+                Refused::Invalid("that takes too long to find: say a path, an outcome or a time as well".to_owned())
+            } else {
+                unavailable(error)
+            }
+        })?;
         self.rows(&rows)
     }
 

@@ -80,6 +80,9 @@ pub(crate) struct Which {
     /// Only flows that failed, ended in a fault or were given up.
     #[arg(long)]
     failed: bool,
+    /// Only flows with this somewhere in their id, path, root, status, error or trace, or in a rule that fired; large letters or small.
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
 }
 
 /// What `concert flows` is told.
@@ -128,6 +131,7 @@ impl Which {
             ("path", &self.path),
             ("concept", &self.concept),
             ("action", &self.action),
+            ("text", &self.text),
         ];
         for (name, value) in named {
             if let Some(value) = value {
@@ -150,6 +154,10 @@ impl Which {
                 .as_ref()
                 .is_none_or(|concept| row.concepts.contains(concept))
             && (outcomes.is_empty() || outcomes.contains(&row.outcome))
+            && self
+                .text
+                .as_ref()
+                .is_none_or(|text| row.searched().contains(&text.to_lowercase()))
     }
 }
 

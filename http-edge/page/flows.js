@@ -22,6 +22,7 @@ const OUTCOMES = ["succeeded", "failed", "fault", "open", "dead"];
 export class FlowsView {
   #root;
   #rows = [];
+  /** The rows as they were drawn last. */
   #shown = [];
   #waiting = [];
   #filter = { path: "", outcome: "", text: "" };
@@ -72,7 +73,7 @@ export class FlowsView {
     // Whoever reads further down keeps what they look at where it is.
     if (this.#list.scrollTop < ROW_PX) this.#admit();
     else this.#tellFresh();
-    this.#sift();
+    this.#redraw();
   }
 
   #frameParts = [];
@@ -86,7 +87,7 @@ export class FlowsView {
       element("option", { value: "" }, "every outcome"),
       OUTCOMES.map((name) => element("option", { value: name }, outcomeOf(name)[1])),
     );
-    const text = element("input", { id: "filter-text", type: "search", placeholder: "rule, error, id…", spellcheck: "false" });
+    const text = element("input", { id: "filter-text", type: "search", placeholder: "rule, error, id…", maxlength: "100", spellcheck: "false" });
     let typed;
     const later = (change) => () => {
       clearTimeout(typed);
@@ -94,11 +95,7 @@ export class FlowsView {
     };
     path.addEventListener("input", later(() => this.#ask({ path: path.value.trim() })));
     outcome.addEventListener("change", () => this.#ask({ outcome: outcome.value }));
-    text.addEventListener("input", later(() => {
-      this.#filter.text = text.value.trim().toLowerCase();
-      this.#list.scrollTop = 0;
-      this.#sift();
-    }));
+    text.addEventListener("input", later(() => this.#ask({ text: text.value.trim().toLowerCase() })));
     const field = (label, input) => element("div.field", {}, element("label", { for: input.id }, label), input);
     this.#space = element("div.space", { role: "presentation" });
     this.#list = element(
@@ -150,6 +147,7 @@ export class FlowsView {
       const query = new URLSearchParams({ limit: String(PAGE) });
       if (this.#filter.path) query.set("path", this.#filter.path);
       if (this.#filter.outcome) query.set("outcome", this.#filter.outcome);
+      if (this.#filter.text) query.set("text", this.#filter.text);
       const last = this.#rows.at(-1);
       if (last) query.set("before", last.cursor);
       const found = await rows(`flows?${query}`);
@@ -159,10 +157,10 @@ export class FlowsView {
       // A row without a cursor came by a notice; nothing can be asked from there.
       this.#more = found.length === PAGE && found.at(-1).cursor !== undefined;
       this.#loading = false;
-      this.#sift();
+      this.#redraw();
     } catch (error) {
       if (generation !== this.#generation) return;
-      this.#sift(error);
+      this.#redraw(error);
       this.#timer = setTimeout(() => {
         this.#loading = false;
         this.#load();
@@ -171,8 +169,8 @@ export class FlowsView {
   }
 
   #fits(flow) {
-    const { path, outcome } = this.#filter;
-    return (path === "" || flow.path === path) && (outcome === "" || flow.outcome === outcome);
+    const { path, outcome, text } = this.#filter;
+    return (path === "" || flow.path === path) && (outcome === "" || flow.outcome === outcome) && (text === "" || searched(flow).includes(text));
   }
 
   #admit() {
@@ -192,15 +190,14 @@ export class FlowsView {
   #toTop() {
     this.#list.scrollTop = 0;
     this.#admit();
-    this.#sift();
+    this.#redraw();
     this.#list.focus();
   }
 
-  /** What the text filter leaves. */
-  #sift(error) {
-    const { text } = this.#filter;
+  /** Draws the rows anew; the chosen one stays chosen, wherever it is now. */
+  #redraw(error) {
     const chosen = this.#shown[this.#chosen]?.flow;
-    this.#shown = text === "" ? this.#rows : this.#rows.filter((row) => haystack(row).includes(text));
+    this.#shown = this.#rows;
     const at = this.#shown.findIndex((row) => row.flow === chosen);
     this.#chosen = at >= 0 ? at : Math.min(this.#chosen, Math.max(0, this.#shown.length - 1));
     this.#say(error);
@@ -283,7 +280,8 @@ export class FlowsView {
   }
 }
 
-const haystack = (row) => `${row.flow} ${row.path ?? ""} ${row.root ?? ""} ${row.answered_by ?? ""} ${row.error ?? ""} ${row.status ?? ""}`.toLowerCase();
+/** What a row is searched for a text in; the archive has the same (`Summary::searched`). */
+const searched = (row) => [row.flow, row.path, row.root, row.status, row.error, row.trace, row.answered_by, ...(row.syncs ?? [])].join("\n").toLowerCase();
 
 function rowOf(row, at, total) {
   const [sign, word] = outcomeOf(row.outcome);

@@ -18,7 +18,7 @@ use concert_wire::id::FlowId;
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
-use concert_wire::subject::{self, CompletionSubject};
+use concert_wire::subject;
 use concert_wire::traceparent::Traceparent;
 use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header, value};
 use serde_json::Value;
@@ -264,7 +264,8 @@ impl Api {
 
     /// Looks for the answer in the log: the first one there is the answer, whoever asks.
     async fn find_answer(&self, flow: FlowId) -> Option<Object> {
-        let (_, mut stored) = match log::read_flow(&self.bus, flow).await {
+        let answers = subject::completions_of(flow, REQUESTING, RESPOND);
+        let (_, mut stored) = match log::read(&self.bus, &answers).await {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(%flow, %error, "an answer cannot be looked for");
@@ -273,9 +274,7 @@ impl Api {
         };
         stored.sort_unstable_by_key(|stored| stored.seq);
         stored.into_iter().find_map(|stored| {
-            let subject = CompletionSubject::parse(&stored.subject).ok()?;
-            let is_respond = subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
-            let completion = is_respond.then(|| Completion::decode(&stored.body).ok())??;
+            let completion = Completion::decode(&stored.body).ok()?;
             (!completion.is_failure()).then_some(completion.input)
         })
     }

@@ -74,7 +74,7 @@ async fn make() -> anyhow::Result<()> {
     )
     .await?;
     let prometheus = file(fetched.path().join("unpacked/usr/bin/prometheus"), "prometheus");
-    image("prom/prometheus:v2.55.0", PROMETHEUS, &[prometheus]).await?;
+    image("prom/prometheus:v3.13.3", PROMETHEUS, &[prometheus]).await?;
 
     let dockerfile = std::fs::read_to_string(binaries::root().join("Dockerfile"))?;
     let last = dockerfile

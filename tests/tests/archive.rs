@@ -159,6 +159,8 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
         ("_flow", json!({ "flow": "x" })),
         ("_flow", json!({})),
         ("_flows", json!({ "limit": 501 })),
+        ("_flows", json!({ "text": "x".repeat(201) })),
+        ("_flows", json!({ "text": "\u{0}" })),
         ("_flows", json!({ "before": "x" })),
         ("_flows", json!({ "outcome": "well" })),
         ("_flows", json!({ "paths": "/auth/login" })),
@@ -201,6 +203,8 @@ async fn commands_tell_what_happened() -> anyhow::Result<()> {
     assert_eq!((rows.len(), &rows[0]["flow"]), (1, &json!(failed)));
     let none = concert(&system, &["flows", "--path", "/auth/logout"]).await?;
     assert_eq!(none, "no flows\n");
+    let found = concert(&system, &["flows", "--text", "INVALID username", "--json"]).await?;
+    assert_eq!(found, list);
     let why = concert(&system, &["why-not", &failed, "RespondToFailedLogout"]).await?;
     assert!(
         why.contains("`path` of Requesting.request is \"/auth/login\", not \"/auth/logout\""),
@@ -266,6 +270,13 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
         (json!({ "outcome": "failed" }), 25),
         (json!({ "outcome": ["succeeded", "open"] }), 2),
         (json!({ "outcome": "dead" }), 0),
+        (json!({ "text": "respondtoFAILEDlogout" }), 25),
+        (json!({ "text": "HandleLogoutRequest" }), 25),
+        (json!({ "text": "404", "outcome": "failed" }), 25),
+        (json!({ "text": logouts[9]["flow"] }), 1),
+        (json!({ "text": "/auth/log" }), 25),
+        (json!({ "text": "/auth.log" }), 0),
+        (json!({ "text": "deleteall" }), 1),
         (
             json!({ "since_us": logouts[9]["began_us"], "path": "/auth/logout" }),
             10,

@@ -96,7 +96,7 @@ fn only_its_owner_uses_a_library() {
                 "concert-chaos",
             ],
         ),
-        ("axum", &["concert-runtime", "concert-edge"]),
+        ("axum", &["concert-runtime", "concert-edge", "concert", "concert-tests"]),
         ("argon2", &["concert-profile"]),
     ];
     for (package, direct) in dependencies() {

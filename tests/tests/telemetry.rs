@@ -1,18 +1,20 @@
 //! Traces and metrics of a real system: one trace for each flow, exact counts, and nothing of anybody in either.
 
-#![expect(clippy::indexing_slicing, reason = "a trace without these spans fails the test")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
 use concert_tests::{Part, System, binaries, http};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 const PASSWORD: &str = "correct horse battery";
 /// No hexadecimal digits.
@@ -30,46 +32,29 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let collector = Self::default();
-        let taking = collector.clone();
-        tokio::spawn(async move {
-            while let Ok((connection, _)) = listener.accept().await {
-                let taking = taking.clone();
-                tokio::spawn(async move { taking.serve(connection).await });
-            }
-        });
+        let traces = post(Self::take).with_state(collector.clone());
+        let router = Router::new().route("/v1/traces", traces);
+        tokio::spawn(async move { axum::serve(listener, router).await });
         Ok((collector, url))
     }
 
-    /// Requests with a length, one after another.
-    async fn serve(&self, mut connection: TcpStream) -> anyhow::Result<()> {
-        let mut read = Vec::new();
-        loop {
-            let head = loop {
-                if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-                    break end + 4;
-                }
-                anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
-            };
-            let text = String::from_utf8_lossy(&read[..head]).to_lowercase();
-            assert!(text.starts_with("post /v1/traces "), "{text}");
-            let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = length.context("no length")?.trim().parse()?;
-            while read.len() < head + length {
-                anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
-            }
-            let body: Vec<u8> = read.drain(..head + length).skip(head).collect();
-            self.raw.lock().unwrap_or_else(PoisonError::into_inner).extend(&body);
-            let request = ExportTraceServiceRequest::decode(body.as_slice())?;
-            let spans = request
-                .resource_spans
-                .into_iter()
-                .flat_map(|of| of.scope_spans)
-                .flat_map(|of| of.spans);
-            self.spans.lock().unwrap_or_else(PoisonError::into_inner).extend(spans);
-            connection
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                .await?;
-        }
+    /// One export, as protobuf.
+    async fn take(State(taking): State<Self>, body: Bytes) -> StatusCode {
+        taking.raw.lock().unwrap_or_else(PoisonError::into_inner).extend(&body);
+        let Ok(request) = ExportTraceServiceRequest::decode(body) else {
+            return StatusCode::BAD_REQUEST;
+        };
+        let spans = request
+            .resource_spans
+            .into_iter()
+            .flat_map(|of| of.scope_spans)
+            .flat_map(|of| of.spans);
+        taking
+            .spans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(spans);
+        StatusCode::OK
     }
 
     /// The spans of a trace once there are so many.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::routing::post;
 use concert_runtime::streams;
 use concert_wire::subject::{ARCHIVES, LOG};
 use serde::Serialize;
@@ -148,34 +151,11 @@ async fn scrape(address: SocketAddr) {
 async fn collect(taken: Arc<AtomicU64>) -> anyhow::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(async move {
-        while let Ok((connection, _)) = listener.accept().await {
-            let taken = taken.clone();
-            tokio::spawn(async move { serve(connection, &taken).await });
-        }
+    let traces = post(async move |body: Bytes| {
+        taken.fetch_add(body.len() as u64, Ordering::Relaxed);
+        StatusCode::OK
     });
+    let router = Router::new().route("/v1/traces", traces);
+    tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(url)
-}
-
-async fn serve(mut connection: TcpStream, taken: &AtomicU64) -> anyhow::Result<()> {
-    let mut read = Vec::new();
-    loop {
-        let head = loop {
-            if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
-            }
-            anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
-        };
-        let text = String::from_utf8_lossy(read.get(..head).unwrap_or_default()).to_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.context("no length")?.trim().parse()?;
-        while read.len() < head + length {
-            anyhow::ensure!(connection.read_buf(&mut read).await? > 0, "the end");
-        }
-        read.drain(..head + length);
-        taken.fetch_add(u64::try_from(length)?, Ordering::Relaxed);
-        connection
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            .await?;
-    }
 }

@@ -202,15 +202,23 @@ pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError>
 /// # Errors
 /// The server does not answer in time, or the flow has more messages than one read answers with (1,024).
 pub async fn read_flow(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
-    tokio::time::timeout(READ_TIMEOUT, read_flow_to_its_end(bus, flow))
+    read(bus, &subject::flow(flow)).await
+}
+
+/// Everything that the log has on these subjects (a `*` stands for any one part), and the sequence up to which it was read.
+///
+/// # Errors
+/// As [`read_flow`].
+pub async fn read(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>), ReadError> {
+    tokio::time::timeout(READ_TIMEOUT, read_to_the_end(bus, subjects))
         .await
         .map_err(|_| unreadable("no answer in time"))?
 }
 
-async fn read_flow_to_its_end(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
+async fn read_to_the_end(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>), ReadError> {
     let inbox = bus.client.new_inbox();
     let mut answers = bus.client.subscribe(inbox.clone()).await.map_err(unreadable)?;
-    let request = serde_json::json!({ "multi_last": [subject::flow(flow)], "batch": READ_BATCH });
+    let request = serde_json::json!({ "multi_last": [subjects], "batch": READ_BATCH });
     let api = bus.api(&format!("DIRECT.GET.{}", subject::LOG));
     bus.client
         .publish_with_reply(api, inbox, request.to_string().into())

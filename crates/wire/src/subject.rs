@@ -56,6 +56,16 @@ pub fn flow(flow: FlowId) -> String {
     format!("done.{flow}.>")
 }
 
+/// All completions of one of a flow's actions, by name.
+pub fn completions_of(flow: FlowId, concept: &str, action: &str) -> String {
+    format!("done.{flow}.{concept}.{action}.*")
+}
+
+/// What completes the action that a flow began with, whatever action that was.
+pub fn root(flow: FlowId) -> String {
+    format!("done.{flow}.*.*.{}", flow.root())
+}
+
 /// The subject of a dead letter; what is no name stands as `_`.
 pub fn dead(concept: &ConceptName, action: Option<&ActionName>) -> String {
     format!("dead.{concept}.{}", action.map_or("_", ActionName::as_str))

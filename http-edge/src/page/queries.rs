@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use super::Refusal;
 
 /// What `/_concert/api/flows` can be asked for, and whether that is a number.
-const OF_FLOWS: [(&str, bool); 8] = [
+const OF_FLOWS: [(&str, bool); 9] = [
     ("path", false),
     ("concept", false),
     ("action", false),
     ("outcome", false),
+    ("text", false),
     ("before", false),
     ("since_us", true),
     ("until_us", true),

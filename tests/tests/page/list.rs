@@ -27,10 +27,12 @@ fn row(number: u64) -> Value {
 fn flows(input: &Value) -> Vec<Value> {
     let before = input["before"].as_str().and_then(|cursor| cursor.parse::<u64>().ok());
     let wanted = input["outcome"].as_str();
+    let text = input["text"].as_str().unwrap_or_default();
     let all = before.map_or(0, |cursor| cursor + 1)..FLOWS;
     let rows = all
         .map(row)
-        .filter(|row| wanted.is_none_or(|outcome| row["outcome"] == outcome));
+        .filter(|row| wanted.is_none_or(|outcome| row["outcome"] == outcome))
+        .filter(|row| row["answered_by"].to_string().to_lowercase().contains(text));
     let limit = input["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
     rows.take(limit.unwrap_or(50)).collect()
 }
@@ -130,8 +132,11 @@ async fn filters_ask_the_archive_and_new_flows_come_in_at_the_top() -> anyhow::R
             .any(|(name, input)| name == "_flows" && input["outcome"] == "failed"),
         "{asked:?}"
     );
-    browser.write("#filter-text", "rule33").await?;
-    browser.shows("#flow-0", "Rule33").await?;
+    // Behind what is loaded, too.
+    browser.write("#filter-text", "RULE999").await?;
+    browser.shows("#flow-0", "Rule999").await?;
+    browser.shows("#flow-4", "Rule9999").await?;
+    browser.shows(".state", "5 flows.").await?;
     browser.write("#filter-text", "no such thing").await?;
     browser.shows(".state", "No flow fits these filters").await?;
     browser.write("#filter-text", " ").await?;

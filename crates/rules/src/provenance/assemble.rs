@@ -318,6 +318,7 @@ impl Flow {
             answered_by: self.answered_by.clone(),
             actions: self.actions.len(),
             concepts: self.actions.iter().map(|action| action.concept.clone()).collect(),
+            syncs: self.firings.iter().map(|firing| firing.sync.to_string()).collect(),
             trace: self.trace.clone(),
             error,
             cursor: String::new(),

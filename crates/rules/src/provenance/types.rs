@@ -336,6 +336,9 @@ pub struct Summary {
     pub actions: usize,
     /// Whose actions they are.
     pub concepts: BTreeSet<String>,
+    /// The rules that fired.
+    #[serde(default)]
+    pub syncs: BTreeSet<String>,
     /// The trace that it belongs to: 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
@@ -345,4 +348,22 @@ pub struct Summary {
     /// Where the next page of a list begins.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cursor: String,
+}
+
+impl Summary {
+    /// What a row is searched for a text in, in small letters: its ids, path, root, status and error, and the rules that fired.
+    pub fn searched(&self) -> String {
+        let status = self.status.map(|status| status.to_string());
+        let texts = [Some(&self.flow), self.path.as_ref(), Some(&self.root)];
+        let texts = texts
+            .into_iter()
+            .chain([status.as_ref(), self.error.as_ref(), self.trace.as_ref()]);
+        let texts: Vec<&str> = texts
+            .flatten()
+            .chain(&self.answered_by)
+            .chain(&self.syncs)
+            .map(String::as_str)
+            .collect();
+        texts.join("\n").to_lowercase()
+    }
 }

@@ -202,9 +202,8 @@ pub async fn retry(bus: &Bus, kept: &Kept, wait: Duration) -> Result<Retried, No
         return Err(NotRetried::Completed);
     }
     if flow.root() != id {
-        let (_, logged) = log::read_flow(bus, flow).await?;
-        let root = format!(".{}", flow.root());
-        if !logged.iter().any(|logged| logged.subject.ends_with(&root)) {
+        let (_, root) = log::read(bus, &subject::root(flow)).await?;
+        if root.is_empty() {
             return Err(NotRetried::FlowGone);
         }
     }
