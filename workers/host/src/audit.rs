@@ -1,6 +1,6 @@
 //! What happened, for whoever has to find out later: one event for each action that a worker completed, at the target `audit`.
 //!
-//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The one exception is a plain identifier of a user. Everything else stands in the log, sealed where it must be.
+//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The one exception is a plain identifier of a user in an input that follows the spec. Everything else stands in the log, sealed where it must be.
 
 use concert_rules::spec::{ActionSpec, Params};
 use concert_wire::client::ClientTag;
@@ -50,6 +50,10 @@ fn outcome(spec: Option<&ActionSpec>, completion: &Completion) -> &'static str {
 }
 
 fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
+    // What does not follow the spec may have anything under any key.
+    if Fault::of(&completion.output) == Some(Fault::Invalid) {
+        return None;
+    }
     let told = spec
         .success
         .as_ref()
@@ -102,6 +106,13 @@ mod tests {
         assert_eq!(
             told(input(), Value::Object(Fault::Throttled.output("later"))),
             ("throttled", Some("u-1".to_owned()))
+        );
+        assert_eq!(
+            told(
+                json!({ "user": "hunter22" }),
+                Value::Object(Fault::Invalid.output("no word"))
+            ),
+            ("invalid", None)
         );
         for no_id in [
             json!("my password is hunter22"),

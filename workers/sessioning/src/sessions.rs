@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use concert_host::{Failure, Lease, part, sabotaged};
 use concert_store::operation::{FIND, INSERT, UPDATE};
-use concert_store::{Index, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
+use concert_store::{Index, Lookups, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::secret::Secret;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::sweeps::Sweeps;
 use crate::token;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Session {
     #[serde(rename = "_id")]
     token_hash: Binary,
@@ -34,7 +34,7 @@ struct Session {
     purge_at: DateTime,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Ended {
     by: String,
     at: DateTime,
@@ -71,6 +71,7 @@ const LISTED_MAX: usize = 1000;
 /// The sessions of an application.
 pub struct Sessions {
     collection: Collection<Session>,
+    by_token: Lookups<Session>,
     sweeps: Sweeps,
     keys: LiveKeyring,
     idle: Duration,
@@ -93,6 +94,7 @@ impl Sessions {
         index(&collection, "purge_at", Index::Expiry).await?;
         index(&collection, "user", Index::Lookup).await?;
         Ok(Self {
+            by_token: Lookups::new(collection.clone(), |session: &Session| &session.token_hash),
             collection,
             sweeps: Sweeps::open(database, retention).await?,
             keys,
@@ -141,19 +143,22 @@ impl Sessions {
     async fn made_under_another_key(&self, action: ActionId) -> Result<Option<Secret>, Failure> {
         for key in self.keys.now().others() {
             let token = token::derive(key, action);
-            let by_token = doc! { "_id": hashed(&token) };
-            if run(FIND, self.collection.find_one(by_token)).await?.is_some() {
+            if self.of_token(&token).await?.is_some() {
                 return Ok(Some(token));
             }
         }
         Ok(None)
     }
 
+    /// The session of a token, whether or not it is live.
+    async fn of_token(&self, token: &Secret) -> Result<Option<Session>, Failure> {
+        part(FIND, self.by_token.find(&hashed(token))).await
+    }
+
     /// Ends a session; whether there was one to end. The action that ended it hears so at every delivery.
     pub(crate) async fn end(&self, action: ActionId, token: &Secret, lease: &Lease) -> Result<bool, Failure> {
-        let by_token = doc! { "_id": hashed(token) };
         let now = concert_store::now();
-        let Some(session) = run(FIND, self.collection.find_one(by_token.clone())).await? else {
+        let Some(session) = self.of_token(token).await? else {
             return Ok(false);
         };
         if let Some(ended) = session.ended {
@@ -170,7 +175,7 @@ impl Sessions {
         if updated.matched_count == 1 {
             return Ok(true);
         }
-        let faster = run(FIND, self.collection.find_one(by_token)).await?;
+        let faster = self.of_token(token).await?;
         let faster = faster.and_then(|session| session.ended);
         Ok(faster.is_some_and(|ended| ended.by == action.to_string()))
     }
@@ -224,7 +229,7 @@ impl Sessions {
 
     /// The id under which a live session is listed.
     pub(crate) async fn public_id(&self, token: &Secret) -> Result<Option<String>, Failure> {
-        let found = run(FIND, self.collection.find_one(doc! { "_id": hashed(token) })).await?;
+        let found = self.of_token(token).await?;
         let live = found.filter(|session| session.is_live(concert_store::now()));
         Ok(live.as_ref().map(Session::public_id))
     }
@@ -248,7 +253,7 @@ impl Sessions {
     /// Whose session this is, if it is live; using it puts off its idle expiry.
     pub(crate) async fn user(&self, token: &Secret) -> Result<Option<String>, Failure> {
         let now = concert_store::now();
-        let found = run(FIND, self.collection.find_one(doc! { "_id": hashed(token) })).await?;
+        let found = self.of_token(token).await?;
         let Some(session) = found.filter(|session| session.is_live(now)) else {
             return Ok(None);
         };

@@ -3,6 +3,8 @@
 //! Every write of a concept is one atomic operation on one document, majority and journaled, stamped with the action's id. A stamp is never overwritten by a later action,
 //! and it outlives the log, so that a redelivery finds what the first delivery did (`docs/delivery.md`).
 
+mod lookups;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +14,8 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection, Database, IndexModel};
+
+pub use self::lookups::Lookups;
 
 /// Where the state is.
 #[derive(Debug, Clone, Args)]

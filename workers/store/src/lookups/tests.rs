@@ -1,0 +1,124 @@
+use std::time::Duration;
+
+use concert_host::Failure;
+use concert_local_servers::Throwaway;
+use mongodb::Database;
+use mongodb::bson::{Document, doc};
+use serde::Deserialize;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{StoreArgs, connect};
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Thing {
+    #[serde(rename = "_id")]
+    id: Binary,
+    number: i32,
+}
+
+const THINGS: i32 = 500;
+
+fn id(number: i32) -> Binary {
+    Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: number.to_be_bytes().to_vec(),
+    }
+}
+
+/// A database in which every even number is a thing.
+async fn things() -> anyhow::Result<(Throwaway, Database, Arc<Lookups<Thing>>)> {
+    let servers = Throwaway::start(&concert_tests::binaries::servers()).await?;
+    let args = StoreArgs {
+        mongodb_uri: servers.mongo.uri(),
+        database_prefix: "lookups".to_owned(),
+        database_connections: 32,
+    };
+    let database = connect(&args, "Thing").await?;
+    let things = database.collection::<Document>("things");
+    let even = (0..THINGS)
+        .step_by(2)
+        .map(|number| doc! { "_id": id(number), "number": number });
+    things.insert_many(even).await?;
+    let lookups = Lookups::new(things.clone_with_type(), |thing: &Thing| &thing.id);
+    Ok((servers, database, Arc::new(lookups)))
+}
+
+/// How many finds the server has carried out.
+async fn finds(database: &Database) -> anyhow::Result<i64> {
+    let status = database.run_command(doc! { "serverStatus": 1, "repl": 0 }).await?;
+    let finds = status
+        .get_document("metrics")?
+        .get_document("commands")?
+        .get_document("find")?;
+    Ok(finds.get_i64("total")?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_together() -> anyhow::Result<()> {
+    let (_servers, database, lookups) = things().await?;
+    let before = finds(&database).await?;
+    let mut asking = JoinSet::new();
+    // Each is asked for twice, so that one look has it twice.
+    for number in (0..THINGS).chain(0..THINGS) {
+        let lookups = lookups.clone();
+        asking.spawn(async move { (number, lookups.find(&id(number)).await) });
+    }
+    for (number, found) in asking.join_all().await {
+        let thing = Thing { id: id(number), number };
+        assert_eq!(
+            found.map_err(|failure| anyhow::anyhow!("{failure:?}"))?,
+            (number % 2 == 0).then_some(thing)
+        );
+    }
+    let asked = finds(&database).await? - before;
+    assert!((1..=i64::from(THINGS) / 5).contains(&asked), "{asked} finds");
+
+    // One after another, nobody waits for anybody.
+    let before = finds(&database).await?;
+    for number in 0..10 {
+        assert_eq!(
+            lookups.find(&id(number)).await.ok().flatten().is_some(),
+            number % 2 == 0
+        );
+    }
+    assert_eq!(finds(&database).await? - before, 10);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_everybody() -> anyhow::Result<()> {
+    let (mut servers, _database, lookups) = things().await?;
+    for round in 0..20 {
+        let mut asking = JoinSet::new();
+        for number in 0..50 {
+            let lookups = lookups.clone();
+            asking.spawn(async move {
+                let id = id(number);
+                let find = lookups.find(&id);
+                if number % 3 == 0 {
+                    tokio::time::timeout(Duration::from_micros(50 * round), find)
+                        .await
+                        .is_ok()
+                } else {
+                    find.await.is_ok_and(|found| found.is_some() == (number % 2 == 0))
+                }
+            });
+        }
+        let heard = asking.join_all().await.into_iter().filter(|heard| *heard).count();
+        assert!(heard >= 33, "{heard} of those who waited heard");
+    }
+    servers.mongo.kill().await;
+    let mut asking = JoinSet::new();
+    for number in 0..50 {
+        let lookups = lookups.clone();
+        asking.spawn(async move { lookups.find(&id(number)).await });
+    }
+    for found in asking.join_all().await {
+        assert!(matches!(found, Err(Failure::Retry(_))), "{found:?}");
+    }
+    servers.mongo.restart().await?;
+    let found = lookups.find(&id(2)).await.ok().flatten();
+    assert_eq!(found.map(|thing| thing.number), Some(2));
+    Ok(())
+}
