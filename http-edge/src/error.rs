@@ -31,6 +31,8 @@ pub(crate) enum EdgeError {
     SlowBody,
     #[error("too many requests are under way; try again later")]
     Overloaded,
+    #[error("too many connections are open; try again later")]
+    Connections,
     #[error("the service is not ready; try again later")]
     Unavailable,
     #[error("no answer in time; the action may still happen")]
@@ -51,7 +53,7 @@ impl EdgeError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Connections | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) | Self::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -66,7 +68,7 @@ impl EdgeError {
         headers.insert(ANSWERED_BY, HeaderValue::from_static("edge"));
         match self {
             Self::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
-            Self::Overloaded | Self::Unavailable => {
+            Self::Overloaded | Self::Connections | Self::Unavailable => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
             Self::Deadline(flow) | Self::Failed(flow) => name_flow(headers, *flow),

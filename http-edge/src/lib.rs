@@ -7,6 +7,7 @@ mod answer;
 mod api;
 mod body;
 mod client;
+mod connections;
 mod cookie;
 mod descriptions;
 mod error;

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     requests: Family<Labels, Counter>,
     duration: Family<OfPath, Histogram>,
     in_flight: Gauge,
+    connections: Gauge,
+    refused: Counter,
 }
 
 /// The label of everything that is no path of the route table, so that no client can make labels.
@@ -37,6 +39,8 @@ impl Metrics {
         let of_seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
         let duration = Family::<OfPath, Histogram>::new_with_constructor(of_seconds);
         let in_flight = Gauge::default();
+        let connections = Gauge::default();
+        let refused = Counter::default();
         metrics::register(|registry| {
             registry.register(
                 "concert_http_requests",
@@ -53,12 +57,36 @@ impl Metrics {
                 "Requests that wait for their answer",
                 in_flight.clone(),
             );
+            registry.register(
+                "concert_http_connections",
+                "Connections of clients that are open",
+                connections.clone(),
+            );
+            registry.register(
+                "concert_http_connections_refused",
+                "Connections past their bound",
+                refused.clone(),
+            );
         });
         Self {
             requests,
             duration,
             in_flight,
+            connections,
+            refused,
         }
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.connections.dec();
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        self.refused.inc();
     }
 
     pub(crate) fn began(&self) {

@@ -11,7 +11,6 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use clap::Args;
 use concert_host::{BadConcept, HostLimits};
 use concert_runtime::bus::Bus;
@@ -28,6 +27,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::admission::{Admission, AdmissionLimits};
 use crate::api::Api;
 use crate::client::{ClientArgs, Clients};
+use crate::connections::{ConnectionLimits, Connections};
 use crate::cookie::{CookieArgs, Cookies};
 use crate::descriptions::{Description, Descriptions};
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
@@ -84,6 +84,9 @@ pub struct EdgeLimits {
     /// Requests under way.
     #[command(flatten)]
     pub admission: AdmissionLimits,
+    /// Connections.
+    #[command(flatten)]
+    pub connections: ConnectionLimits,
     /// For how long the edge, once it is asked to stop, says so at `/readyz` and still takes requests, in milliseconds: time for what stands before it to send them elsewhere.
     /// 1000 for an edge of its own, 0 for `concert up`.
     #[arg(long, env = "CONCERT_DRAIN_DELAY_MS", value_name = "MS")]
@@ -137,7 +140,7 @@ pub enum StartError {
 pub struct Running {
     address: SocketAddr,
     has_page: bool,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     worker: concert_host::Running,
     routes: Routes,
     behind: Shutdown,
@@ -167,8 +170,7 @@ impl Running {
     /// Ends when every request that was taken is answered. What answers them goes on until then.
     pub async fn ended(self, within: Duration) {
         match tokio::time::timeout(self.drain_delay + within + DRAIN_MARGIN, self.server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "the HTTP server ended in disorder"),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the HTTP server ended in disorder"),
             Err(_) => tracing::warn!("some requests were not answered in time"),
         }
@@ -226,6 +228,7 @@ pub async fn run(
     };
     let routes = routes::watch(bus.clone(), behind.clone());
     let has_page = page.is_some();
+    let metrics = Metrics::new();
     let api = Api {
         descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
@@ -238,19 +241,14 @@ pub async fn run(
         limits: args.limits.clone(),
         admission: Admission::new(args.limits.admission.clone()),
         bodies: Semaphore::new(args.limits.admission.max_requests),
-        metrics: Metrics::new(),
+        metrics: metrics.clone(),
         passthrough: Passthrough::new(&args.passthrough),
         page,
         shutdown: shutdown.clone(),
     };
-    let app = app(Arc::new(api), args.base.clone().into(), cors).into_make_service_with_connect_info::<SocketAddr>();
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
+    let app = app(Arc::new(api), args.base.clone().into(), cors);
     let drain_delay = Duration::from_millis(args.limits.drain_delay_ms.unwrap_or_default());
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+    let server = Connections::new(listener, app, args.limits.connections.clone(), metrics).serve(async move {
         shutdown.requested().await;
         tokio::time::sleep(drain_delay).await;
     });
@@ -258,7 +256,7 @@ pub async fn run(
     Ok(Running {
         address,
         has_page,
-        server: tokio::spawn(server.into_future()),
+        server: tokio::spawn(server),
         worker,
         routes,
         behind,

@@ -1,0 +1,218 @@
+//! Connections: how many there may be, how long one may be idle or leave unread what it was sent, and how all of them end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, Response};
+use clap::Args;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service as _;
+
+use crate::error::EdgeError;
+use crate::metrics::Metrics;
+
+/// The bounds of connections.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectionLimits {
+    /// Connections at most; whoever makes another is answered with 503. No more than files may be open, less 256 (`ulimit -n`; the soft limit is raised to the hard one).
+    #[arg(long, env = "CONCERT_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// How long a connection may take until the head of its next request is there, in milliseconds; then it is closed.
+    #[arg(long, env = "CONCERT_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub idle_timeout_ms: u64,
+    /// How long a client may leave unread what it was sent, in milliseconds; then its connection is closed (on Linux; elsewhere TCP itself gives up after some minutes).
+    #[arg(long, env = "CONCERT_UNREAD_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub unread_timeout_ms: u32,
+}
+
+/// Files that are open for something else than connections of clients: those to the servers, logs, keys.
+const OTHER_FILES: u64 = 256;
+/// Connections past the bound that are told so at once; more are closed without a word.
+const REFUSALS: usize = 64;
+/// How long one that is told so may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long nothing is accepted after it could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+/// What is answered whoever asks: a process that is busy is not one that should be started again.
+const ALWAYS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Where connections come from, and what they get.
+pub(crate) struct Connections {
+    listener: TcpListener,
+    app: Router,
+    http: http1::Builder,
+    limits: ConnectionLimits,
+    room: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl Connections {
+    pub(crate) fn new(listener: TcpListener, app: Router, limits: ConnectionLimits, metrics: Metrics) -> Self {
+        let files = usize::try_from(open_files().saturating_sub(OTHER_FILES).max(1)).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
+        if files < wanted {
+            tracing::warn!(
+                wanted,
+                files,
+                "fewer connections than wanted: so many files may be open"
+            );
+        }
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(limits.idle_timeout_ms));
+        Self {
+            listener,
+            app,
+            http,
+            limits,
+            room: Arc::new(Semaphore::new(wanted.min(files).min(Semaphore::MAX_PERMITS))),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            metrics,
+        }
+    }
+
+    /// Takes connections until the time comes, and then ends when the last request that was begun is answered.
+    pub(crate) async fn serve(self, until: impl Future<Output = ()>) {
+        let ending = GracefulShutdown::new();
+        let mut until = std::pin::pin!(until);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut until => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((connection, peer)) => self.take(connection, peer, &ending),
+                // Of somebody who has gone again.
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    tracing::error!(%error, "no connection can be accepted");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+        drop(self.listener);
+        ending.shutdown().await;
+    }
+
+    fn take(&self, connection: TcpStream, peer: SocketAddr, ending: &GracefulShutdown) {
+        self.set_up(&connection);
+        let app = self.app.clone();
+        if let Ok(place) = self.room.clone().try_acquire_owned() {
+            let open = Open::new(place, &self.metrics);
+            let answer = service_fn(move |request| answer(app.clone(), peer, request));
+            let served = ending.watch(self.http.serve_connection(TokioIo::new(connection), answer));
+            tokio::spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, %peer, "a connection ended in disorder");
+                }
+                drop(open);
+            });
+            return;
+        }
+        self.metrics.connection_refused();
+        let Ok(place) = self.refusals.clone().try_acquire_owned() else {
+            return;
+        };
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let app = app.clone();
+            async move {
+                if ALWAYS.contains(&request.uri().path()) {
+                    return answer(app, peer, request).await;
+                }
+                Ok(EdgeError::Connections.response())
+            }
+        });
+        let served = self
+            .http
+            .clone()
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(connection), answer);
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = tokio::time::timeout(REFUSAL_TIMEOUT, served).await {
+                tracing::debug!(%error, %peer, "a connection ended in disorder");
+            }
+            drop(place);
+        });
+    }
+
+    fn set_up(&self, connection: &TcpStream) {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(connection, self.limits.unread_timeout_ms) {
+            tracing::debug!(%error, "a connection keeps its patience");
+        }
+    }
+}
+
+async fn answer(
+    mut app: Router,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(ConnectInfo(peer));
+    app.call(request).await
+}
+
+/// A connection that has its place and is counted, until this is dropped.
+struct Open {
+    metrics: Metrics,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(place: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
+        metrics.connected();
+        Self {
+            metrics: metrics.clone(),
+            _place: place,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.disconnected();
+    }
+}
+
+/// How many files this process may have open, once it may have as many as it may allow itself.
+#[cfg(unix)]
+fn open_files() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
+    limit.current = limit.maximum;
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::debug!(%error, "no more files may be open than before");
+            before.unwrap_or(u64::MAX)
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn open_files() -> u64 {
+    u64::MAX
+}
+
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

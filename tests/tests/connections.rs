@@ -1,0 +1,143 @@
+//! Connections to the edge: those that are idle, those that read nothing, and more of them than there is room for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_tests::LoneEdge;
+use concert_tests::lone_edge::TOKEN;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A head that never ends.
+const BEGUN: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: a\r\n";
+const WHOLE: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+
+/// What is answered on a connection, until it is closed.
+async fn rest(connection: &mut TcpStream) -> anyhow::Result<String> {
+    let mut answer = Vec::new();
+    // Whether it is closed in order or cut off is the same here.
+    drop(
+        timeout(PATIENCE, connection.read_to_end(&mut answer))
+            .await
+            .context("it stays open")?,
+    );
+    Ok(String::from_utf8(answer)?)
+}
+
+/// What one request on a connection of its own is answered.
+async fn ask(edge: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut connection = TcpStream::connect(edge).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    rest(&mut connection).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyhow::Result<()> {
+    let edge = LoneEdge::start(&["--idle-timeout-ms", "500"]).await?;
+    let mut silent = TcpStream::connect(edge.address()).await?;
+    let mut slow = TcpStream::connect(edge.address()).await?;
+    slow.write_all(BEGUN).await?;
+    let mut idle = TcpStream::connect(edge.address()).await?;
+    idle.write_all(WHOLE).await?;
+    for (connection, answers) in [(&mut silent, 0), (&mut slow, 0), (&mut idle, 1)] {
+        let answer = rest(connection).await?;
+        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), answers, "{answer}");
+    }
+    // A drop at a time does not help.
+    let mut dripping = TcpStream::connect(edge.address()).await?;
+    let began = Instant::now();
+    for byte in BEGUN.iter().cycle() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if dripping.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        ensure!(began.elapsed() < PATIENCE, "it stays open");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all_the_same() -> anyhow::Result<()> {
+    const MOST: usize = 20;
+    let edge = LoneEdge::start(&["--max-connections", &MOST.to_string()]).await?;
+    let mut idle = Vec::new();
+    for _ in 0..MOST {
+        let mut connection = TcpStream::connect(edge.address()).await?;
+        connection.write_all(BEGUN).await?;
+        idle.push(connection);
+    }
+    let figures = loop {
+        let figures = ask(edge.address(), "/metrics").await?;
+        if figures.contains(&format!("concert_http_connections {MOST}\n")) {
+            break figures;
+        }
+    };
+    assert!(figures.contains("concert_http_connections_refused_total"), "{figures}");
+    let refused = ask(edge.address(), "/api/auth/login").await?;
+    for part in [
+        "HTTP/1.1 503 Service Unavailable",
+        "retry-after: 1",
+        "connection: close",
+        r#"{"error":"too many connections are open; try again later"}"#,
+    ] {
+        assert!(refused.contains(part), "{part}\n{refused}");
+    }
+    assert!(ask(edge.address(), "/healthz").await?.contains("200 OK"));
+    // Far more than that harm nobody either.
+    let mut more = Vec::new();
+    for _ in 0..500 {
+        more.push(TcpStream::connect(edge.address()).await?);
+    }
+    drop(more);
+    drop(idle);
+    let began = Instant::now();
+    while !ask(edge.address(), "/nothing").await?.contains("404 Not Found") {
+        ensure!(began.elapsed() < PATIENCE, "no place is free again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A page that never reads is silent for TCP, too: only what it leaves unread tells.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_nothing_of_what_it_asked_for_is_let_go() -> anyhow::Result<()> {
+    let edge = LoneEdge::start(&["--page-listeners", "1", "--unread-timeout-ms", "1000"]).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4096)?;
+    let mut deaf = socket.connect(edge.address()).await?;
+    let listen = format!(
+        "GET /_concert/live HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\n\r\n",
+        edge.address()
+    );
+    deaf.write_all(listen.as_bytes()).await?;
+    // It listens, and reads no more than that.
+    let mut head = [0; 15];
+    deaf.read_exact(&mut head).await?;
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    let nats = edge.nats().await?;
+    let notice = json!({ "flows": [{ "flow": "x", "error": "x".repeat(100_000) }], "left_out": 0 }).to_string();
+    let again = reqwest::Client::new()
+        .get(format!("http://{}/_concert/live", edge.address()))
+        .bearer_auth(TOKEN);
+    let began = Instant::now();
+    loop {
+        nats.publish("notice.flows", notice.clone().into()).await?;
+        nats.flush().await?;
+        let answer = again.try_clone().context("a request")?.send().await?;
+        if answer.status() == 200 {
+            break;
+        }
+        assert_eq!(answer.status(), 503);
+        ensure!(began.elapsed() < PATIENCE, "it keeps its place");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ensure!(began.elapsed() >= Duration::from_millis(900), "it was let go too early");
+    drop(deaf);
+    Ok(())
+}
