@@ -15,5 +15,5 @@ pub use http::Answer;
 pub use load::Load;
 pub use lone_edge::LoneEdge;
 pub use raw_nats::RawNats;
-pub use system::{PARTS, Part, System};
+pub use system::{PARTS, Part, System, refusal};
 pub use until::until;

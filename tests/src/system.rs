@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use crate::http::{self, Answer};
 use crate::{binaries, until};
 
+pub use self::bus::refusal;
+
 /// A process of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {

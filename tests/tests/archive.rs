@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use concert_tests::moody::{self, Moody};
-use concert_tests::{Part, System, http};
+use concert_tests::{Part, System, http, refusal};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,11 +20,7 @@ async fn ask(system: &System, query: &str, input: &Value) -> anyhow::Result<Vec<
     let operator = system.nats_as("operator").await?;
     let subject = format!("concept.Concert.{query}");
     let answer = operator.request(subject, input.to_string().into()).await?;
-    if let Some(error) = answer
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get("Nats-Service-Error"))
-    {
+    if let Some((_, error)) = refusal(&answer) {
         anyhow::bail!("{query}: {error}");
     }
     let answer: Value = serde_json::from_slice(&answer.payload)?;

@@ -30,7 +30,7 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
     for (number, (part, subject)) in POINTS.into_iter().enumerate() {
         let username = format!("ada{number}");
         let user = system.account(&username, PASSWORD).await?;
-        let mut seen = system.nats().await?.subscribe(subject).await?;
+        let mut seen = system.hear(subject).await?;
         let credentials = json!({ "username": username, "password": PASSWORD });
         let address = system.address();
         let login =
@@ -71,7 +71,7 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
 async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a_deadline() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
-    let mut seen = system.nats().await?.subscribe("done.*.Requesting.request.*").await?;
+    let mut seen = system.hear("done.*.Requesting.request.*").await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
     let address = system.address();
     let login = tokio::spawn(async move { concert_tests::http::post(address, "/api/auth/login", &credentials).await });

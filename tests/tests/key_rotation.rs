@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::HeaderMap;
-use concert_tests::{Load, Part, System, http};
+use concert_tests::{Load, Part, System, http, refusal};
 use serde_json::json;
 
 const PASSWORD: &str = "correct horse battery";
@@ -68,14 +68,10 @@ async fn whose(system: &System, flow: &str, sealed: &str) -> anyhow::Result<Stri
     let answer = nats
         .request_with_headers("concept.Sessioning._getUser", headers, asked.into())
         .await?;
-    let code = answer
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get("Nats-Service-Error-Code"));
-    Ok(code.map_or_else(
-        || String::from_utf8_lossy(&answer.payload).into_owned(),
-        ToString::to_string,
-    ))
+    Ok(match refusal(&answer) {
+        Some((code, _)) => code.to_owned(),
+        None => String::from_utf8_lossy(&answer.payload).into_owned(),
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

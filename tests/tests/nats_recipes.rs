@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use async_nats::Client;
 use concert_tests::shell::words;
-use concert_tests::{Part, System, binaries};
+use concert_tests::{Part, System, binaries, refusal};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -20,11 +20,7 @@ fn recipes() -> anyhow::Result<Vec<String>> {
 
 async fn request(nats: &Client, subject: &str, body: &str) -> anyhow::Result<Value> {
     let answer = nats.request(subject.to_owned(), body.to_owned().into()).await?;
-    if let Some(error) = answer
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get("Nats-Service-Error"))
-    {
+    if let Some((_, error)) = refusal(&answer) {
         bail!("{subject}: {error}");
     }
     let answer: Value = serde_json::from_slice(&answer.payload)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use concert_tests::shell::words;
-use concert_tests::{Part, System, binaries, http};
+use concert_tests::{Part, System, binaries, http, refusal};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -63,10 +63,7 @@ async fn nats(system: &System, words: &[String]) -> anyhow::Result<()> {
         _ => bail!("the test does not know what this does: {words:?}"),
     };
     let answer = operator.request(subject.to_owned(), body.to_owned().into()).await?;
-    let refused = answer
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get("Nats-Service-Error"));
+    let refused = refusal(&answer);
     ensure!(refused.is_none(), "{refused:?}");
     let answer: Value = serde_json::from_slice(&answer.payload)?;
     // A session that is gone already is a refusal of the concept's, and an answer.

@@ -120,7 +120,7 @@ async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly()
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     system.kill(Part::Sessioning).await?;
-    let mut asked = system.nats().await?.subscribe("done.*.Requesting.request.*").await?;
+    let mut asked = system.hear("done.*.Requesting.request.*").await?;
     let body = json!({ "session": session });
     let address = system.address();
     let waiting = tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });
@@ -212,7 +212,7 @@ async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()>
 
     // A flow that cannot go on until its rules have changed.
     system.kill(Part::Profile).await?;
-    let mut seen = system.nats().await?.subscribe("action.Profile.authenticate.*").await?;
+    let mut seen = system.hear("action.Profile.authenticate.*").await?;
     let (address, again) = (system.address(), body.clone());
     let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
@@ -238,7 +238,7 @@ async fn a_router_that_lacks_a_version_fetches_it() -> anyhow::Result<()> {
     let mut system = with_rules(dir.path(), &greeting("hello")).await?;
     system.account("ada", PASSWORD).await?;
     system.kill(Part::Profile).await?;
-    let mut seen = system.nats().await?.subscribe("action.Profile.authenticate.*").await?;
+    let mut seen = system.hear("action.Profile.authenticate.*").await?;
     let body = json!({ "username": "ada", "password": PASSWORD });
     let (address, again) = (system.address(), body.clone());
     let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });

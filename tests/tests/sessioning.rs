@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use async_nats::HeaderMap;
-use concert_tests::{Part, System};
+use concert_tests::{Part, System, refusal};
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use serde_json::{Value, json};
@@ -33,12 +33,8 @@ async fn ask_in(system: &System, flow: Option<&str>, name: &str, body: &Value) -
     let answer = nats
         .request_with_headers(format!("concept.{name}"), headers, body.to_string().into())
         .await?;
-    let header = |name| {
-        let value = answer.headers.as_ref().and_then(|headers| headers.get(name));
-        value.map(|value| value.as_str().to_owned())
-    };
-    if let Some(code) = header("Nats-Service-Error-Code") {
-        return Ok(json!([code, header("Nats-Service-Error")]));
+    if let Some((code, why)) = refusal(&answer) {
+        return Ok(json!([code, why]));
     }
     Ok(serde_json::from_slice(&answer.payload)?)
 }

@@ -1,7 +1,7 @@
 //! The bus as a bare NATS client finds it: injection by hand, queries, hand-written completions, what is no message.
 
 use async_nats::HeaderMap;
-use concert_tests::{Part, System};
+use concert_tests::{Part, System, refusal};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -19,12 +19,8 @@ async fn ask(system: &System, subject: &str, body: &str) -> anyhow::Result<Value
         .await?
         .request(subject.to_owned(), body.to_owned().into())
         .await?;
-    if let Some(error) = answer
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get("Nats-Service-Error"))
-    {
-        return Ok(json!({ "service error": error.as_str() }));
+    if let Some((_, error)) = refusal(&answer) {
+        return Ok(json!({ "service error": error }));
     }
     Ok(serde_json::from_slice(&answer.payload)?)
 }

@@ -7,7 +7,29 @@ use serde_json::Value;
 use super::{PATIENCE, System};
 use crate::RawNats;
 
+/// What a micro service refused a question with: code and text.
+pub fn refusal(answer: &async_nats::Message) -> Option<(&str, &str)> {
+    let headers = answer.headers.as_ref()?;
+    let header = |name| headers.get(name).map(async_nats::HeaderValue::as_str);
+    Some((
+        header("Nats-Service-Error-Code")?,
+        header("Nats-Service-Error").unwrap_or_default(),
+    ))
+}
+
 impl System {
+    /// What comes on a subject from now on.
+    ///
+    /// # Errors
+    /// No connection.
+    pub async fn hear(&self, subject: &str) -> anyhow::Result<async_nats::Subscriber> {
+        let nats = self.nats().await?;
+        let heard = nats.subscribe(subject.to_owned()).await?;
+        // What is sent on another connection may be there before the subscription is.
+        nats.flush().await?;
+        Ok(heard)
+    }
+
     /// A bare NATS client that may do anything, forge included: it has the key of who makes the streams.
     ///
     /// # Errors
