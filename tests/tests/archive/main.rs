@@ -2,70 +2,22 @@
 
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
+mod asking;
+mod listeners;
+mod outages;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use concert_tests::moody::{self, Moody};
-use concert_tests::{Part, System, http, refusal};
-use futures_util::StreamExt as _;
+use concert_tests::{Part, System};
 use serde_json::{Value, json};
-use uuid::Uuid;
+
+use self::asking::{answers, ask, flow, flows, post, with_archive};
 
 const PASSWORD: &str = "correct horse battery";
-
-/// Asks the archive, as the operator.
-async fn ask(system: &System, query: &str, input: &Value) -> anyhow::Result<Vec<Value>> {
-    let operator = system.nats_as("operator").await?;
-    let subject = format!("concept.Concert.{query}");
-    let answer = operator.request(subject, input.to_string().into()).await?;
-    if let Some((_, error)) = refusal(&answer) {
-        anyhow::bail!("{query}: {error}");
-    }
-    let answer: Value = serde_json::from_slice(&answer.payload)?;
-    Ok(answer["rows"].as_array().context("no rows")?.clone())
-}
-
-async fn flow(system: &System, flow: &str) -> anyhow::Result<Value> {
-    ask(system, "_flow", &json!({ "flow": flow }))
-        .await?
-        .pop()
-        .context("there is no such flow")
-}
-
-/// Waits until so many flows fit a filter; the rows.
-async fn flows(system: &System, filter: &Value, count: usize) -> anyhow::Result<Vec<Value>> {
-    system
-        .until("the flows are archived", async |system: &System| {
-            let rows = ask(system, "_flows", filter).await?;
-            Ok((rows.len() >= count).then_some(rows))
-        })
-        .await
-}
-
-async fn with_archive() -> anyhow::Result<System> {
-    let mut system = System::start().await?;
-    system.start_part(Part::Archive)?;
-    answers(&system).await?;
-    Ok(system)
-}
-
-/// Waits until an archive answers.
-async fn answers(system: &System) -> anyhow::Result<()> {
-    system
-        .until("the archive answers", async |system: &System| {
-            Ok(ask(system, "_rules", &json!({})).await.ok().map(drop))
-        })
-        .await
-}
-
-/// The flow of a request.
-async fn post(system: &System, path: &str, status: u16, body: &Value) -> anyhow::Result<String> {
-    let answer = system.post(path, body).await?;
-    anyhow::ensure!(answer.status == status, "{answer:?}");
-    Ok(answer.headers["concert-flow"].to_str()?.to_owned())
-}
 
 /// Lets the log go by its age, as it does in the night.
 async fn let_the_log_age(system: &System) -> anyhow::Result<()> {
@@ -306,55 +258,6 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
     Ok(())
 }
 
-/// Logouts of nobody, one after another, until told to stop; their flows.
-async fn logouts(system: &System, count: usize) -> anyhow::Result<BTreeSet<String>> {
-    let nobody = json!({ "session": "nobody's" });
-    let mut flows = BTreeSet::new();
-    for _ in 0..count {
-        flows.insert(post(system, "/auth/logout", 404, &nobody).await?);
-    }
-    Ok(flows)
-}
-
-async fn holds_exactly(system: &System, expected: &BTreeSet<String>) -> anyhow::Result<()> {
-    let filter = json!({ "path": "/auth/logout", "limit": 500 });
-    let rows = flows(system, &filter, expected.len()).await?;
-    let ids: Vec<String> = rows
-        .iter()
-        .filter_map(|row| Some(row["flow"].as_str()?.to_owned()))
-        .collect();
-    assert_eq!(ids.len(), expected.len(), "none twice");
-    assert_eq!(&ids.into_iter().collect::<BTreeSet<_>>(), expected);
-    // Each whole, and answered.
-    for row in &rows {
-        assert_eq!((&row["status"], &row["actions"]), (&json!(404), &json!(3)), "{row}");
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_twice() -> anyhow::Result<()> {
-    let mut system = with_archive().await?;
-    let mut expected = BTreeSet::new();
-    for _ in 0..3 {
-        expected.append(&mut logouts(&system, 60).await?);
-        system.kill(Part::Archive).await?;
-        expected.append(&mut logouts(&system, 20).await?);
-        system.start_part(Part::Archive)?;
-    }
-    answers(&system).await?;
-    system.start_one(Part::Archive, 1)?;
-    expected.append(&mut logouts(&system, 60).await?);
-    // The standby takes over what the other leaves.
-    system.terminate(Part::Archive).await?;
-    expected.append(&mut logouts(&system, 60).await?);
-    holds_exactly(&system, &expected).await?;
-    empty_the_log(&system).await?;
-    let one = expected.first().context("a flow")?;
-    assert_eq!(flow(&system, one).await?["actions"].as_array().map(Vec::len), Some(3));
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_that_a_limit_of_the_router_stopped_says_so() -> anyhow::Result<()> {
     // The archive is told nothing of it but by the router.
@@ -370,59 +273,6 @@ async fn a_flow_that_a_limit_of_the_router_stopped_says_so() -> anyhow::Result<(
         "{told}"
     );
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() -> anyhow::Result<()> {
-    let mut system = System::with(&[
-        ("CONCERT_ARCHIVE_MESSAGES", "100"),
-        ("CONCERT_METRICS_LISTEN", "127.0.0.1:0"),
-    ])
-    .await?;
-    system.start_part(Part::Archive)?;
-    answers(&system).await?;
-    let figures = system.figures_at(Part::Archive).await?;
-    let mut expected = logouts(&system, 20).await?;
-    // Actions that were done, as their worker would write them: the workers are without a database, too.
-    let nats = system.nats().await?;
-    let complete = async || -> anyhow::Result<()> {
-        let id = Uuid::now_v7();
-        let body = json!({ "input": { "user": "nobody" }, "output": {} }).to_string();
-        nats.publish(format!("done.{id}.Sessioning.deleteAll.{id}"), body.into())
-            .await?;
-        Ok(nats.flush().await?)
-    };
-    system.servers.mongo.kill().await;
-    // One flow is on its way into the database, and stays so.
-    complete().await?;
-    system
-        .until("a write is stuck", async |system: &System| {
-            let log = std::fs::read_to_string(system.log(Part::Archive))?;
-            Ok(log.contains("flows are not archived yet").then_some(()))
-        })
-        .await?;
-    // More than the archive has room for: the log keeps the rest.
-    for _ in 0..250 {
-        complete().await?;
-    }
-    let waits = async || -> anyhow::Result<f64> {
-        let figures = http::figures(&figures).await?;
-        Ok(figures["concert_archive_waiting_messages"])
-    };
-    system
-        .until("as many messages wait as may", async |_: &System| {
-            Ok((waits().await? == 100.0).then_some(()))
-        })
-        .await?;
-    for _ in 0..20 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(waits().await?, 100.0);
-    }
-    system.servers.mongo.restart().await?;
-    let by_hand = json!({ "action": "Sessioning.deleteAll", "limit": 500 });
-    assert_eq!(flows(&system, &by_hand, 251).await?.len(), 251);
-    expected.append(&mut logouts(&system, 40).await?);
-    holds_exactly(&system, &expected).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -521,71 +371,5 @@ async fn each_flow_is_told_under_the_rules_that_it_ran_under() -> anyhow::Result
     assert_ne!(old["rules"], new["rules"]);
     let rules = ask(&system, "_rules", &json!({ "version": old["rules"] })).await?;
     assert!(rules[0]["syncs"].to_string().contains("RespondToFailedLogout"));
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
-    let system = with_archive().await?;
-    let operator = system.nats_as("operator").await?;
-    let mut notices = operator.subscribe("notice.flows").await?;
-    operator.flush().await?;
-    let id = post(&system, "/auth/logout", 404, &json!({ "session": "nobody's" })).await?;
-    let heard = async {
-        while let Some(notice) = notices.next().await {
-            let notice: Value = serde_json::from_slice(&notice.payload)?;
-            let flows = notice["flows"].as_array().context("flows")?;
-            if flows
-                .iter()
-                .any(|row| row["flow"] == id.as_str() && row["status"] == 404)
-            {
-                return Ok(());
-            }
-        }
-        anyhow::bail!("the connection ended")
-    };
-    tokio::time::timeout(Duration::from_secs(60), heard).await?
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_listens_hears_of_a_slow_flow_before_it_is_answered() -> anyhow::Result<()> {
-    let dir = tempfile::tempdir()?;
-    let [concepts, syncs] = moody::rules(dir.path())?;
-    // It is not written before it is answered.
-    let mut system = System::with(&[
-        ("CONCERT_CONCEPTS", &concepts),
-        ("CONCERT_SYNCS", &syncs),
-        ("CONCERT_ARCHIVE_QUIET_MS", "60000"),
-    ])
-    .await?;
-    system.start_part(Part::Archive)?;
-    answers(&system).await?;
-    let _worker = Moody::keep(&system)?;
-    let first = json!(post(&system, "/moody", 200, &json!({ "mood": "good" })).await?);
-    let operator = system.nats_as("operator").await?;
-    let mut notices = operator.subscribe("notice.flows").await?;
-    operator.flush().await?;
-    let heard = async {
-        let mut outcomes = Vec::new();
-        while let Some(notice) = notices.next().await {
-            let notice: Value = serde_json::from_slice(&notice.payload)?;
-            let flows = notice["flows"].as_array().context("flows")?;
-            let of_slow = flows
-                .iter()
-                .filter(|row| row["path"] == "/moody" && row["flow"] != first);
-            outcomes.extend(of_slow.map(|row| (row["flow"].clone(), row["outcome"].clone())));
-            if outcomes.last().is_some_and(|(_, outcome)| outcome != "open") {
-                return Ok(outcomes);
-            }
-        }
-        anyhow::bail!("the connection ended")
-    };
-    let slow = json!({ "mood": "slower" });
-    let (heard, id) = tokio::join!(
-        tokio::time::timeout(Duration::from_secs(60), heard),
-        post(&system, "/moody", 200, &slow)
-    );
-    let id = json!(id?);
-    assert_eq!(heard??, [(id.clone(), json!("open")), (id, json!("succeeded"))]);
     Ok(())
 }

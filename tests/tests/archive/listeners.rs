@@ -1,0 +1,77 @@
+//! Who listens hears of flows.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use concert_tests::moody::{self, Moody};
+use concert_tests::{Part, System};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::asking::{answers, post, with_archive};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
+    let system = with_archive().await?;
+    let operator = system.nats_as("operator").await?;
+    let mut notices = operator.subscribe("notice.flows").await?;
+    operator.flush().await?;
+    let id = post(&system, "/auth/logout", 404, &json!({ "session": "nobody's" })).await?;
+    let heard = async {
+        while let Some(notice) = notices.next().await {
+            let notice: Value = serde_json::from_slice(&notice.payload)?;
+            let flows = notice["flows"].as_array().context("flows")?;
+            if flows
+                .iter()
+                .any(|row| row["flow"] == id.as_str() && row["status"] == 404)
+            {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the connection ended")
+    };
+    tokio::time::timeout(Duration::from_secs(60), heard).await?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_hears_of_a_slow_flow_before_it_is_answered() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let [concepts, syncs] = moody::rules(dir.path())?;
+    // It is not written before it is answered.
+    let mut system = System::with(&[
+        ("CONCERT_CONCEPTS", &concepts),
+        ("CONCERT_SYNCS", &syncs),
+        ("CONCERT_ARCHIVE_QUIET_MS", "60000"),
+    ])
+    .await?;
+    system.start_part(Part::Archive)?;
+    answers(&system).await?;
+    let _worker = Moody::keep(&system)?;
+    let first = json!(post(&system, "/moody", 200, &json!({ "mood": "good" })).await?);
+    let operator = system.nats_as("operator").await?;
+    let mut notices = operator.subscribe("notice.flows").await?;
+    operator.flush().await?;
+    let heard = async {
+        let mut outcomes = Vec::new();
+        while let Some(notice) = notices.next().await {
+            let notice: Value = serde_json::from_slice(&notice.payload)?;
+            let flows = notice["flows"].as_array().context("flows")?;
+            let of_slow = flows
+                .iter()
+                .filter(|row| row["path"] == "/moody" && row["flow"] != first);
+            outcomes.extend(of_slow.map(|row| (row["flow"].clone(), row["outcome"].clone())));
+            if outcomes.last().is_some_and(|(_, outcome)| outcome != "open") {
+                return Ok(outcomes);
+            }
+        }
+        anyhow::bail!("the connection ended")
+    };
+    let slow = json!({ "mood": "slower" });
+    let (heard, id) = tokio::join!(
+        tokio::time::timeout(Duration::from_secs(60), heard),
+        post(&system, "/moody", 200, &slow)
+    );
+    let id = json!(id?);
+    assert_eq!(heard??, [(id.clone(), json!("open")), (id, json!("succeeded"))]);
+    Ok(())
+}
