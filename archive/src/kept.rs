@@ -20,8 +20,8 @@ use crate::messages::{self, number};
 const DUPLICATE_KEY: i32 = 11000;
 /// The error codes of a document that would be larger than the server takes.
 const TOO_LARGE: [i32; 2] = [17419, 10334];
-/// How long the database may look for the rows of a list.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the database may look for the rows of a list: less than a page waits (`--page-timeout-ms`), so that it hears why there are none.
+const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 /// The error code of what took longer than it may.
 const MAX_TIME_EXPIRED: i32 = 50;
 /// What the messages of one flow may take: a document has at most 16 MiB.

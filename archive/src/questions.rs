@@ -12,6 +12,7 @@ use concert_wire::value;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::kept::{self, Archive, Filter};
 use crate::observers::Observers;
@@ -23,7 +24,9 @@ const ROWS: usize = 50;
 /// Rows of a list at most.
 const MOST_ROWS: usize = 500;
 /// The text that a list may be searched for, in bytes at most.
-const MOST_TEXT_BYTES: usize = 200;
+const MOST_TEXT_BYTES: usize = 400;
+/// Searches for a text at once: each reads flow after flow, and other questions are to have room beside them.
+const SEARCHES: usize = 2;
 /// What the headers of an answer may take of the size that the server allows.
 const HEADERS_BYTES: usize = 1024;
 
@@ -118,6 +121,7 @@ pub(crate) struct Questions {
     archive: Archive,
     rulebook: Arc<Rulebook>,
     observers: Arc<Observers>,
+    searches: Semaphore,
 }
 
 /// What is known of a flow.
@@ -134,6 +138,7 @@ impl Questions {
             archive,
             rulebook,
             observers,
+            searches: Semaphore::new(SEARCHES),
         }
     }
 
@@ -235,8 +240,13 @@ impl Questions {
             let why = format!("`text` may have {MOST_TEXT_BYTES} bytes, none of them zero");
             return Err(Refused::Invalid(why));
         }
+        let is_search = filter.text.is_some();
+        let _place = match is_search.then(|| self.searches.try_acquire()).transpose() {
+            Ok(place) => place,
+            Err(_) => return Err(unavailable("other searches are under way; try again later")),
+        };
         let rows = self.archive.list(&filter, limit).await.map_err(|error| {
-            if kept::took_too_long(&error) {
+            if is_search && kept::took_too_long(&error) {
                 Refused::Invalid("that takes too long to find: say a path, an outcome or a time as well".to_owned())
             } else {
                 unavailable(error)

@@ -28,10 +28,11 @@ export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
  * The rows of a query of the archive.
  *
  * @param {string} query below `/_concert/api/`
+ * @param {AbortSignal} [signal] ends it, with an AbortError
  * @throws {Refusal} in words
  */
-export async function rows(query) {
-  const answer = await get(`/_concert/api/${query}`);
+export async function rows(query, signal) {
+  const answer = await get(`/_concert/api/${query}`, signal);
   const body = await answer.json().catch(() => ({}));
   if (!Array.isArray(body.rows)) throw new Refusal(502, "the archive's answer cannot be read");
   return body.rows;

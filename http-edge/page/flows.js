@@ -12,7 +12,7 @@ const BEYOND = 8;
 const PAGE = 500;
 const KEPT_AT_MOST = 20_000;
 /** How long somebody stops typing before it is searched, in milliseconds. */
-const TYPED_MS = 150;
+const TYPED_MS = 300;
 /** How long to wait before flows that could not be listed are asked for again, in milliseconds. */
 const AGAIN_MS = 2000;
 
@@ -29,7 +29,7 @@ export class FlowsView {
   #chosen = 0;
   #more = false;
   #loading = false;
-  #generation = 0;
+  #asking = new AbortController();
   #frame = 0;
   #timer = null;
   #drawn = new Map();
@@ -127,7 +127,8 @@ export class FlowsView {
 
   async #reload() {
     clearTimeout(this.#timer);
-    this.#generation += 1;
+    this.#asking.abort();
+    this.#asking = new AbortController();
     this.#rows = [];
     this.#waiting = [];
     this.#chosen = 0;
@@ -140,7 +141,7 @@ export class FlowsView {
 
   async #load() {
     if (this.#loading || !this.#more || this.#rows.length >= KEPT_AT_MOST) return;
-    const generation = this.#generation;
+    const { signal } = this.#asking;
     this.#loading = true;
     this.#say();
     try {
@@ -150,8 +151,8 @@ export class FlowsView {
       if (this.#filter.text) query.set("text", this.#filter.text);
       const last = this.#rows.at(-1);
       if (last) query.set("before", last.cursor);
-      const found = await rows(`flows?${query}`);
-      if (generation !== this.#generation) return;
+      const found = await rows(`flows?${query}`, signal);
+      if (signal.aborted) return;
       const known = new Set(this.#rows.map((row) => row.flow));
       this.#rows.push(...found.filter((row) => !known.has(row.flow)));
       // A row without a cursor came by a notice; nothing can be asked from there.
@@ -159,8 +160,14 @@ export class FlowsView {
       this.#loading = false;
       this.#redraw();
     } catch (error) {
-      if (generation !== this.#generation) return;
+      if (signal.aborted) return;
       this.#redraw(error);
+      // What is refused once is refused again.
+      if (error.status >= 400 && error.status < 500) {
+        this.#loading = false;
+        this.#more = false;
+        return;
+      }
       this.#timer = setTimeout(() => {
         this.#loading = false;
         this.#load();

@@ -18,7 +18,7 @@ use concert_wire::id::FlowId;
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
-use concert_wire::subject;
+use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::traceparent::Traceparent;
 use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header, value};
 use serde_json::Value;
@@ -274,6 +274,8 @@ impl Api {
         };
         stored.sort_unstable_by_key(|stored| stored.seq);
         stored.into_iter().find_map(|stored| {
+            // Under the id of an action, as whoever hears of it takes it.
+            CompletionSubject::parse(&stored.subject).ok()?;
             let completion = Completion::decode(&stored.body).ok()?;
             (!completion.is_failure()).then_some(completion.input)
         })

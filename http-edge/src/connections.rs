@@ -20,38 +20,43 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service as _;
 
-use crate::error::EdgeError;
 use crate::metrics::Metrics;
 
 /// The bounds of connections.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionLimits {
-    /// Connections at most; whoever makes another is answered with 503. No more than files may be open, less 256 (`ulimit -n`; the soft limit is raised to the hard one).
+    /// Connections at most; whoever makes another is answered with 503. No more than files may be open, less 256 or half of them (`ulimit -n`; the soft limit is raised to the hard one).
     #[arg(long, env = "CONCERT_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
     /// How long a connection may take until the head of its next request is there, in milliseconds; then it is closed.
     #[arg(long, env = "CONCERT_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub idle_timeout_ms: u64,
-    /// How long a client may leave unread what it was sent, in milliseconds; then its connection is closed (on Linux; elsewhere TCP itself gives up after some minutes).
-    #[arg(long, env = "CONCERT_UNREAD_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// The size of a request's head at most, in bytes; past it 431.
+    #[arg(long, env = "CONCERT_HEAD_LIMIT_BYTES", default_value_t = 32 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(8192..))]
+    pub head_limit_bytes: u32,
+    /// How long a client may leave unread what it was sent, in milliseconds; then its connection is closed (on Linux only).
+    #[arg(long, env = "CONCERT_UNREAD_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub unread_timeout_ms: u32,
 }
 
-/// Files that are open for something else than connections of clients: those to the servers, logs, keys.
+/// Files that are open for something else than connections of clients: those to the servers, logs, keys. Where there are few, half of them.
 const OTHER_FILES: u64 = 256;
+/// What macOS allows a process where it says that there is no limit.
+#[cfg(unix)]
+const FEW_FILES: u64 = 10_240;
 /// Connections past the bound that are told so at once; more are closed without a word.
 const REFUSALS: usize = 64;
-/// How long one that is told so may take.
+/// How long one that is told so may take until the head of its request is there, and altogether.
+const REFUSAL_HEAD_TIMEOUT: Duration = Duration::from_millis(200);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long nothing is accepted after it could not be.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
-/// What is answered whoever asks: a process that is busy is not one that should be started again.
-const ALWAYS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-
 /// Where connections come from, and what they get.
 pub(crate) struct Connections {
     listener: TcpListener,
     app: Router,
+    /// What they get past their bound.
+    refusing: Router,
     http: http1::Builder,
     limits: ConnectionLimits,
     room: Arc<Semaphore>,
@@ -60,8 +65,14 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn new(listener: TcpListener, app: Router, limits: ConnectionLimits, metrics: Metrics) -> Self {
-        let files = usize::try_from(open_files().saturating_sub(OTHER_FILES).max(1)).unwrap_or(usize::MAX);
+    pub(crate) fn new(
+        listener: TcpListener,
+        (app, refusing): (Router, Router),
+        limits: ConnectionLimits,
+        metrics: Metrics,
+    ) -> Self {
+        let files = open_files();
+        let files = usize::try_from(files - OTHER_FILES.min(files / 2)).unwrap_or(usize::MAX);
         let wanted = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
         if files < wanted {
             tracing::warn!(
@@ -72,10 +83,12 @@ impl Connections {
         }
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(limits.idle_timeout_ms));
+            .header_read_timeout(Duration::from_millis(limits.idle_timeout_ms))
+            .max_header_size(usize::try_from(limits.head_limit_bytes).unwrap_or(usize::MAX));
         Self {
             listener,
             app,
+            refusing,
             http,
             limits,
             room: Arc::new(Semaphore::new(wanted.min(files).min(Semaphore::MAX_PERMITS))),
@@ -110,15 +123,13 @@ impl Connections {
 
     fn take(&self, connection: TcpStream, peer: SocketAddr, ending: &GracefulShutdown) {
         self.set_up(&connection);
-        let app = self.app.clone();
         if let Ok(place) = self.room.clone().try_acquire_owned() {
             let open = Open::new(place, &self.metrics);
+            let app = self.app.clone();
             let answer = service_fn(move |request| answer(app.clone(), peer, request));
             let served = ending.watch(self.http.serve_connection(TokioIo::new(connection), answer));
             tokio::spawn(async move {
-                if let Err(error) = served.await {
-                    tracing::debug!(%error, %peer, "a connection ended in disorder");
-                }
+                tell(served.await, peer);
                 drop(open);
             });
             return;
@@ -127,23 +138,14 @@ impl Connections {
         let Ok(place) = self.refusals.clone().try_acquire_owned() else {
             return;
         };
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let app = app.clone();
-            async move {
-                if ALWAYS.contains(&request.uri().path()) {
-                    return answer(app, peer, request).await;
-                }
-                Ok(EdgeError::Connections.response())
-            }
-        });
-        let served = self
-            .http
-            .clone()
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(connection), answer);
+        let refusing = self.refusing.clone();
+        let answer = service_fn(move |request| answer(refusing.clone(), peer, request));
+        let mut http = self.http.clone();
+        http.keep_alive(false).header_read_timeout(REFUSAL_HEAD_TIMEOUT);
+        let served = http.serve_connection(TokioIo::new(connection), answer);
         tokio::spawn(async move {
-            if let Ok(Err(error)) = tokio::time::timeout(REFUSAL_TIMEOUT, served).await {
-                tracing::debug!(%error, %peer, "a connection ended in disorder");
+            if let Ok(ended) = tokio::time::timeout(REFUSAL_TIMEOUT, served).await {
+                tell(ended, peer);
             }
             drop(place);
         });
@@ -167,6 +169,14 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     request.extensions_mut().insert(ConnectInfo(peer));
     app.call(request).await
+}
+
+fn tell(ended: Result<(), hyper::Error>, peer: SocketAddr) {
+    if let Err(error) = ended
+        && !error.is_timeout()
+    {
+        tracing::debug!(%error, %peer, "a connection ended in disorder");
+    }
 }
 
 /// A connection that has its place and is counted, until this is dropped.
@@ -195,16 +205,23 @@ impl Drop for Open {
 #[cfg(unix)]
 fn open_files() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let before = limit.current;
-    limit.current = limit.maximum;
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
-        Err(error) => {
-            tracing::debug!(%error, "no more files may be open than before");
-            before.unwrap_or(u64::MAX)
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    // Where the hard limit is none, the kernel has one of its own.
+    for current in [limit.maximum, Some(most.min(FEW_FILES))] {
+        if limit
+            .current
+            .is_some_and(|now| current.is_some_and(|wanted| now >= wanted))
+        {
+            break;
+        }
+        let wanted = rustix::process::Rlimit { current, ..limit };
+        match setrlimit(Resource::Nofile, wanted) {
+            Ok(()) => return current.unwrap_or(u64::MAX),
+            Err(error) => tracing::debug!(%error, ?current, "no more files may be open"),
         }
     }
+    limit.current.unwrap_or(u64::MAX)
 }
 
 #[cfg(not(unix))]

@@ -246,9 +246,9 @@ pub async fn run(
         page,
         shutdown: shutdown.clone(),
     };
-    let app = app(Arc::new(api), args.base.clone().into(), cors);
+    let apps = apps(Arc::new(api), args.base.clone().into(), cors);
     let drain_delay = Duration::from_millis(args.limits.drain_delay_ms.unwrap_or_default());
-    let server = Connections::new(listener, app, args.limits.connections.clone(), metrics).serve(async move {
+    let server = Connections::new(listener, apps, args.limits.connections.clone(), metrics).serve(async move {
         shutdown.requested().await;
         tokio::time::sleep(drain_delay).await;
     });
@@ -264,11 +264,18 @@ pub async fn run(
     })
 }
 
-fn app(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> Router {
-    let router = Router::new()
+/// What connections get: those that there is room for, and those past the bound.
+fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> (Router, Router) {
+    // For everybody: a process that is busy is not one that should be started again.
+    let health = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(figures))
+        .route("/metrics", get(figures));
+    let refusing = health
+        .clone()
+        .fallback(async || EdgeError::Connections.response())
+        .with_state(api.clone());
+    let app = health
         .route(
             "/openapi.json",
             get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::OpenApi).await),
@@ -282,8 +289,8 @@ fn app(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> Router {
         )
         .with_state(api);
     match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
+        Some(cors) => (app.layer(cors.clone()), refusing.layer(cors)),
+        None => (app, refusing),
     }
 }
 

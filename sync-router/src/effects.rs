@@ -23,6 +23,7 @@ pub(crate) fn delivered(seq: u64, message: &Message) -> Event {
 
 fn logged(seq: u64, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> Result<Logged, String> {
     let subject = CompletionSubject::parse(subject).map_err(|error| error.to_string())?;
+    let bytes = body.len();
     let body = Completion::decode(body).map_err(|error| error.to_string())?;
     let header = |name| {
         headers
@@ -36,6 +37,7 @@ fn logged(seq: u64, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> 
         action: subject.action.as_str().into(),
         id: subject.id,
         body,
+        bytes,
         context: Context {
             deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
             traceparent: header(header::TRACEPARENT).map(Arc::from),

@@ -43,6 +43,9 @@ pub struct RouterLimits {
     /// Flows that the router keeps in memory; others are read again from the log when they go on.
     #[arg(long, env = "CONCERT_ROUTER_FLOWS", default_value_t = NonZeroUsize::MIN.saturating_add(1023), value_name = "N")]
     pub router_flows: NonZeroUsize,
+    /// Bytes of the messages that the router has taken and not acknowledged, past which it takes no more for now; and of the flows that it keeps in memory, past which those that have waited longest are read again when they go on.
+    #[arg(long, env = "CONCERT_ROUTER_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
+    pub router_bytes: u64,
     /// Frames that the `where` of one firing may have; past them its request is answered with 508.
     #[arg(long, env = "CONCERT_FIRING_FRAMES", default_value_t = 500, value_name = "N")]
     pub firing_frames: usize,
@@ -67,7 +70,12 @@ impl RouterLimits {
             body_bytes: self.action_bytes,
             cached_flows: self.router_flows,
             cached_actions: self.router_flows.get().saturating_mul(16),
+            cached_bytes: self.bytes(),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        usize::try_from(self.router_bytes).unwrap_or(usize::MAX)
     }
 }
 
@@ -143,6 +151,8 @@ pub async fn run(
         in_force,
         engine,
         messages: HashMap::new(),
+        held_bytes: 0,
+        most_bytes: limits.bytes(),
         under_way: FuturesUnordered::new(),
         backoff: Backoff::default(),
         asked: Asked::default(),
@@ -160,6 +170,8 @@ struct Router {
     engine: Engine,
     /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the delivery before.
     messages: HashMap<u64, Message>,
+    held_bytes: usize,
+    most_bytes: usize,
     under_way: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
     backoff: Backoff,
     asked: Asked,
@@ -175,7 +187,7 @@ impl Router {
                 biased;
                 Some(event) = self.under_way.next() => self.step(event),
                 () = shutdown.requested() => break,
-                message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY => {
+                message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY && self.held_bytes < self.most_bytes => {
                     chaos_point!("received");
                     if sabotaged!("router-acks-first") {
                         ack::sent(&message).await;
@@ -221,7 +233,10 @@ impl Router {
             }
         };
         let event = effects::delivered(seq, &message);
-        self.messages.insert(seq, message);
+        self.held_bytes += message.length;
+        if let Some(earlier) = self.messages.insert(seq, message) {
+            self.held_bytes -= earlier.length;
+        }
         figures::unacknowledged(self.messages.len());
         self.step(Some(event));
     }
@@ -313,6 +328,7 @@ impl Router {
     fn with_message<F: Future<Output = ()> + Send + 'static>(&mut self, seq: u64, act: impl FnOnce(Message) -> F) {
         self.asked.forget(seq);
         if let Some(message) = self.messages.remove(&seq) {
+            self.held_bytes -= message.length;
             figures::unacknowledged(self.messages.len());
             let acting = act(message);
             self.under_way.push(Box::pin(async move {

@@ -48,6 +48,11 @@ async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyho
         let answer = rest(connection).await?;
         assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), answers, "{answer}");
     }
+    let mut long = TcpStream::connect(edge.address()).await?;
+    long.write_all(BEGUN).await?;
+    long.write_all(format!("x-long: {}\r\n\r\n", "x".repeat(40_000)).as_bytes())
+        .await?;
+    assert!(rest(&mut long).await?.contains("HTTP/1.1 431 "));
     // A drop at a time does not help.
     let mut dripping = TcpStream::connect(edge.address()).await?;
     let began = Instant::now();
@@ -71,11 +76,13 @@ async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all
         connection.write_all(BEGUN).await?;
         idle.push(connection);
     }
+    let began = Instant::now();
     let figures = loop {
         let figures = ask(edge.address(), "/metrics").await?;
         if figures.contains(&format!("concert_http_connections {MOST}\n")) {
             break figures;
         }
+        ensure!(began.elapsed() < PATIENCE, "{figures}");
     };
     assert!(figures.contains("concert_http_connections_refused_total"), "{figures}");
     let refused = ask(edge.address(), "/api/auth/login").await?;
@@ -88,10 +95,14 @@ async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all
         assert!(refused.contains(part), "{part}\n{refused}");
     }
     assert!(ask(edge.address(), "/healthz").await?.contains("200 OK"));
-    // Far more than that harm nobody either.
+    // Far more than that, which say nothing, are let go soon.
     let mut more = Vec::new();
     for _ in 0..500 {
         more.push(TcpStream::connect(edge.address()).await?);
+    }
+    let began = Instant::now();
+    while !ask(edge.address(), "/healthz").await?.contains("200 OK") {
+        ensure!(began.elapsed() < PATIENCE, "nobody hears that it is well");
     }
     drop(more);
     drop(idle);

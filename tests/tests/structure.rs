@@ -82,7 +82,7 @@ fn the_pure_crates_know_no_io() {
 
 #[test]
 fn only_its_owner_uses_a_library() {
-    let owners: [(&str, &[&str]); 4] = [
+    let owners: [(&str, &[&str]); 5] = [
         ("async-nats", &["concert-runtime", "concert-tests", "concert-chaos"]),
         (
             "mongodb",
@@ -97,6 +97,7 @@ fn only_its_owner_uses_a_library() {
             ],
         ),
         ("axum", &["concert-runtime", "concert-edge", "concert", "concert-tests"]),
+        ("hyper", &["concert-edge"]),
         ("argon2", &["concert-profile"]),
     ];
     for (package, direct) in dependencies() {

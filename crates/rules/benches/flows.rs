@@ -139,6 +139,7 @@ fn logged(flow: FlowId, seq: u64, id: ActionId, name: &str, input: Value, output
             input: object(input),
             output: object(output),
         },
+        bytes: 100,
         context: Context::default(),
     }
 }

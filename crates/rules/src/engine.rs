@@ -57,6 +57,29 @@ struct Thinking {
     refused: Option<String>,
 }
 
+/// What the flows in memory come to.
+#[derive(Default)]
+struct Cached {
+    actions: usize,
+    bytes: usize,
+}
+
+impl Cached {
+    fn add(&mut self, flow: &Flow) {
+        self.actions += flow.len();
+        self.bytes += flow.bytes();
+    }
+
+    fn remove(&mut self, flow: &Flow) {
+        self.actions -= flow.len();
+        self.bytes -= flow.bytes();
+    }
+
+    const fn is_too_much(&self, limits: &Limits) -> bool {
+        self.actions > limits.cached_actions || self.bytes > limits.cached_bytes
+    }
+}
+
 /// See the module's text.
 pub struct Engine {
     versions: Versions,
@@ -64,7 +87,7 @@ pub struct Engine {
     parked: Vec<Logged>,
     limits: Limits,
     flows: LruCache<FlowId, Flow>,
-    cached_actions: usize,
+    cached: Cached,
     /// A finished flow, whose memory the next one takes over.
     spare: Option<Flow>,
     reading: HashMap<FlowId, Reading>,
@@ -93,7 +116,7 @@ impl Engine {
             parked: Vec::new(),
             limits,
             flows: LruCache::unbounded(),
-            cached_actions: 0,
+            cached: Cached::default(),
             spare: None,
             reading: HashMap::new(),
             outstanding: HashMap::new(),
@@ -222,8 +245,9 @@ impl Engine {
             .filter(|known| known.complete_through() + 1 >= run_start)
         {
             if seq > known.complete_through() {
+                self.cached.remove(known);
                 known.push(&self.limits, logged);
-                self.cached_actions += 1;
+                self.cached.add(known);
                 return self.fire_all(flow, [seq]);
             }
             if known.has(seq) {
@@ -340,7 +364,7 @@ impl Engine {
         if self.flows.peek(&flow).is_some_and(Flow::is_finished)
             && let Some(finished) = self.flows.pop(&flow)
         {
-            self.cached_actions -= finished.len();
+            self.cached.remove(&finished);
             if finished.len() <= SPARE_ACTIONS {
                 self.spare = Some(finished);
             }
@@ -450,17 +474,17 @@ impl Engine {
     }
 
     fn keep(&mut self, flow: FlowId, known: Flow) {
-        self.cached_actions += known.len();
+        self.cached.add(&known);
         if let Some(replaced) = self.flows.put(flow, known) {
-            self.cached_actions -= replaced.len();
+            self.cached.remove(&replaced);
         }
         while self.flows.len() > self.limits.cached_flows.get()
-            || (self.cached_actions > self.limits.cached_actions && self.flows.len() > 1)
+            || (self.cached.is_too_much(&self.limits) && self.flows.len() > 1)
         {
             let Some((_, evicted)) = self.flows.pop_lru() else {
                 break;
             };
-            self.cached_actions -= evicted.len();
+            self.cached.remove(&evicted);
         }
     }
 }

@@ -88,6 +88,7 @@ impl Stored {
             action: subject.action.as_str().into(),
             id: subject.id,
             body: Completion::decode(&self.body).ok()?,
+            bytes: self.body.len(),
             context: Context::default(),
         })
     }

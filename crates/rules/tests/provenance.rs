@@ -82,6 +82,7 @@ impl Player<'_> {
             action: action.into(),
             id,
             body,
+            bytes: 100,
             context: Context::default(),
         };
         // Whatever is between belongs to others.

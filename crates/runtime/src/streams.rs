@@ -64,6 +64,8 @@ const ARCHIVE_ACK_WAIT: Duration = Duration::from_secs(30);
 pub(crate) const PULL_EXPIRES: Duration = Duration::from_secs(1);
 /// How often the server gives a sign of life while such a request is open: without it a restart of the server would stall the stream in silence.
 const PULL_HEARTBEAT: Duration = Duration::from_millis(450);
+/// Bytes that one such request asks for at most: more than a batch of ordinary messages, and few enough that a batch of the largest fills no memory.
+const PULL_BYTES: usize = 16 * 1024 * 1024;
 /// Unacknowledged messages of one consumer at most.
 const MAX_ACK_PENDING: i64 = 20_000;
 /// After this without a sign, a standby router takes over from the active one.
@@ -329,6 +331,7 @@ pub async fn active_messages(consumer: &PullConsumer, name: &str, batch: usize) 
     consumer
         .stream()
         .max_messages_per_batch(batch)
+        .max_bytes_per_batch(PULL_BYTES)
         .heartbeat(PULL_HEARTBEAT)
         .expires(PULL_EXPIRES)
         .group(name)

@@ -61,6 +61,7 @@ impl Log {
             action: draft.action.clone(),
             id: draft.id,
             body: draft.body.clone(),
+            bytes: 100,
             context: draft.context.clone(),
         });
         self.messages.push(Some(logged.clone()));

@@ -107,7 +107,7 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
         ("_flow", json!({ "flow": "x" })),
         ("_flow", json!({})),
         ("_flows", json!({ "limit": 501 })),
-        ("_flows", json!({ "text": "x".repeat(201) })),
+        ("_flows", json!({ "text": "x".repeat(401) })),
         ("_flows", json!({ "text": "\u{0}" })),
         ("_flows", json!({ "before": "x" })),
         ("_flows", json!({ "outcome": "well" })),

@@ -1,8 +1,8 @@
 //! What happened, for whoever has to find out later: one event for each action that a worker completed, at the target `audit`.
 //!
-//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The one exception is a plain identifier of a user in an input that follows the spec. Everything else stands in the log, sealed where it must be.
+//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The one exception is a plain identifier of a user, where the input follows the spec. Everything else stands in the log, sealed where it must be.
 
-use concert_rules::spec::{ActionSpec, Params};
+use concert_rules::spec::{self, ActionSpec, Params};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::routes::ValueType;
@@ -51,9 +51,7 @@ fn outcome(spec: Option<&ActionSpec>, completion: &Completion) -> &'static str {
 
 fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
     // What does not follow the spec may have anything under any key.
-    if Fault::of(&completion.output) == Some(Fault::Invalid) {
-        return None;
-    }
+    spec::check_input(&spec.input, &completion.input).ok()?;
     let told = spec
         .success
         .as_ref()
@@ -113,6 +111,13 @@ mod tests {
                 Value::Object(Fault::Invalid.output("no word"))
             ),
             ("invalid", None)
+        );
+        assert_eq!(
+            told(
+                input(),
+                Value::Object(Fault::Invalid.output("an output that the spec has not"))
+            ),
+            ("invalid", Some("u-1".to_owned()))
         );
         for no_id in [
             json!("my password is hunter22"),

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::sweeps::Sweeps;
 use crate::token;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Session {
     #[serde(rename = "_id")]
     token_hash: Binary,
@@ -34,7 +34,7 @@ struct Session {
     purge_at: DateTime,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Ended {
     by: String,
     at: DateTime,
@@ -94,7 +94,7 @@ impl Sessions {
         index(&collection, "purge_at", Index::Expiry).await?;
         index(&collection, "user", Index::Lookup).await?;
         Ok(Self {
-            by_token: Lookups::new(collection.clone(), |session: &Session| &session.token_hash),
+            by_token: Lookups::new(&collection),
             collection,
             sweeps: Sweeps::open(database, retention).await?,
             keys,
@@ -152,15 +152,15 @@ impl Sessions {
 
     /// The session of a token, whether or not it is live.
     async fn of_token(&self, token: &Secret) -> Result<Option<Session>, Failure> {
-        part(FIND, self.by_token.find(&hashed(token))).await
+        part(FIND, self.by_token.find(&token::hash(token))).await
     }
 
     /// Ends a session; whether there was one to end. The action that ended it hears so at every delivery.
     pub(crate) async fn end(&self, action: ActionId, token: &Secret, lease: &Lease) -> Result<bool, Failure> {
-        let now = concert_store::now();
         let Some(session) = self.of_token(token).await? else {
             return Ok(false);
         };
+        let now = concert_store::now();
         if let Some(ended) = session.ended {
             return Ok(ended.by == action.to_string() && !sabotaged!("stamp"));
         }
@@ -252,8 +252,8 @@ impl Sessions {
 
     /// Whose session this is, if it is live; using it puts off its idle expiry.
     pub(crate) async fn user(&self, token: &Secret) -> Result<Option<String>, Failure> {
-        let now = concert_store::now();
         let found = self.of_token(token).await?;
+        let now = concert_store::now();
         let Some(session) = found.filter(|session| session.is_live(now)) else {
             return Ok(None);
         };

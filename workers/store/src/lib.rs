@@ -155,7 +155,12 @@ pub async fn run<T>(name: &'static str, doing: impl IntoFuture<Output = Result<T
 
 /// A database error within a handler. Every one of them is worth another attempt: what was asked for was checked before.
 pub fn unavailable(error: Error) -> Failure {
-    Failure::retry(format!("MongoDB: {error}"))
+    Failure::retry(because(error))
+}
+
+/// What is said of MongoDB.
+fn because(error: impl std::fmt::Display) -> String {
+    format!("MongoDB: {error}")
 }
 
 /// Whether a write was refused because a unique value is taken.

@@ -31,6 +31,9 @@ pub struct Limits {
     /// Completions kept in memory, over all flows.
     #[serde(skip)]
     pub cached_actions: usize,
+    /// The size of their bodies, as they stand in the log.
+    #[serde(skip)]
+    pub cached_bytes: usize,
 }
 
 impl Default for Limits {
@@ -43,6 +46,7 @@ impl Default for Limits {
             body_bytes: 512 * 1024,
             cached_flows: FLOWS,
             cached_actions: 16_384,
+            cached_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -62,6 +66,8 @@ pub struct Logged {
     pub id: ActionId,
     /// Input and output.
     pub body: Completion,
+    /// The size of the body as it stands in the log.
+    pub bytes: usize,
     /// What travels with the flow for people and callers, taken from the root's headers.
     pub context: Context,
 }

@@ -31,6 +31,8 @@ pub(super) struct Flow {
     rules: Arc<Index>,
     context: Context,
     log: Vec<Entry>,
+    /// The size of its bodies in the log.
+    bytes: usize,
     actions: HashMap<ActionId, Action>,
     /// The entries of each action, in the order of the log.
     by_key: Vec<(KeyId, SmallVec<[usize; 2]>)>,
@@ -139,6 +141,7 @@ impl Flow {
             rules,
             context: Context::default(),
             log: Vec::new(),
+            bytes: 0,
             actions: HashMap::new(),
             by_key: Vec::new(),
             firings: Vec::new(),
@@ -177,6 +180,11 @@ impl Flow {
 
     pub(super) fn len(&self) -> usize {
         self.log.len()
+    }
+
+    /// The size of its bodies in the log.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn has(&self, seq: u64) -> bool {
@@ -245,6 +253,7 @@ impl Flow {
             self.answered_at.get_or_insert(number);
         }
         self.complete_through = self.complete_through.max(logged.seq);
+        self.bytes += logged.bytes;
         self.log.push(Entry {
             seq: logged.seq,
             id: logged.id,

@@ -137,6 +137,7 @@ impl<'a> Runner<'a> {
             action: action.into(),
             id,
             body,
+            bytes: 100,
             context: Context::default(),
         }
     }

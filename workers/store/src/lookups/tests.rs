@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use anyhow::Context as _;
 use concert_host::Failure;
 use concert_local_servers::Throwaway;
 use mongodb::Database;
@@ -18,6 +19,7 @@ struct Thing {
 }
 
 const THINGS: i32 = 500;
+const PATIENCE: Duration = Duration::from_secs(7);
 
 fn id(number: i32) -> Binary {
     Binary {
@@ -40,7 +42,7 @@ async fn things() -> anyhow::Result<(Throwaway, Database, Arc<Lookups<Thing>>)> 
         .step_by(2)
         .map(|number| doc! { "_id": id(number), "number": number });
     things.insert_many(even).await?;
-    let lookups = Lookups::new(things.clone_with_type(), |thing: &Thing| &thing.id);
+    let lookups = Lookups::within(&things, PATIENCE);
     Ok((servers, database, Arc::new(lookups)))
 }
 
@@ -62,7 +64,7 @@ async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_toget
     // Each is asked for twice, so that one look has it twice.
     for number in (0..THINGS).chain(0..THINGS) {
         let lookups = lookups.clone();
-        asking.spawn(async move { (number, lookups.find(&id(number)).await) });
+        asking.spawn(async move { (number, lookups.find(&number.to_be_bytes()).await) });
     }
     for (number, found) in asking.join_all().await {
         let thing = Thing { id: id(number), number };
@@ -76,9 +78,9 @@ async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_toget
 
     // One after another, nobody waits for anybody.
     let before = finds(&database).await?;
-    for number in 0..10 {
+    for number in 0..10_i32 {
         assert_eq!(
-            lookups.find(&id(number)).await.ok().flatten().is_some(),
+            lookups.find(&number.to_be_bytes()).await.ok().flatten().is_some(),
             number % 2 == 0
         );
     }
@@ -91,10 +93,10 @@ async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_e
     let (mut servers, _database, lookups) = things().await?;
     for round in 0..20 {
         let mut asking = JoinSet::new();
-        for number in 0..50 {
+        for number in 0..50_i32 {
             let lookups = lookups.clone();
             asking.spawn(async move {
-                let id = id(number);
+                let id = number.to_be_bytes();
                 let find = lookups.find(&id);
                 if number % 3 == 0 {
                     tokio::time::timeout(Duration::from_micros(50 * round), find)
@@ -110,15 +112,71 @@ async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_e
     }
     servers.mongo.kill().await;
     let mut asking = JoinSet::new();
-    for number in 0..50 {
+    for number in 0..50_i32 {
         let lookups = lookups.clone();
-        asking.spawn(async move { lookups.find(&id(number)).await });
+        asking.spawn(async move { lookups.find(&number.to_be_bytes()).await });
     }
     for found in asking.join_all().await {
         assert!(matches!(found, Err(Failure::Retry(_))), "{found:?}");
     }
     servers.mongo.restart().await?;
-    let found = lookups.find(&id(2)).await.ok().flatten();
+    let found = lookups.find(&2_i32.to_be_bytes()).await.ok().flatten();
     assert_eq!(found.map(|thing| thing.number), Some(2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_such_document_is_told_to_who_asked_for_it_alone() -> anyhow::Result<()> {
+    let (_servers, database, lookups) = things().await?;
+    let things = database.collection::<Document>("things");
+    things.insert_one(doc! { "_id": id(1001), "number": "a word" }).await?;
+    let mut asking = JoinSet::new();
+    for number in [1001, 0, 2, 4, 1001, 6, 8] {
+        let lookups = lookups.clone();
+        asking.spawn(async move { (number, lookups.find(&i32::to_be_bytes(number)).await) });
+    }
+    for (number, found) in asking.join_all().await {
+        assert_eq!(found.is_err(), number == 1001, "{number}: {found:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_never_ends_keeps_no_place() -> anyhow::Result<()> {
+    let (servers, database, _) = things().await?;
+    let lookups = Arc::new(Lookups::<Thing>::within(
+        &database.collection::<Document>("things"),
+        Duration::from_millis(300),
+    ));
+    assert!(
+        lookups
+            .find(&2_i32.to_be_bytes())
+            .await
+            .is_ok_and(|found| found.is_some())
+    );
+    let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?).context("a process id")?;
+    rustix::process::kill_process(mongod, rustix::process::Signal::STOP)?;
+    // All its threads stop a moment later.
+    while lookups.find(&2_i32.to_be_bytes()).await.is_ok() {}
+    let mut asking = JoinSet::new();
+    for number in 0..50_i32 {
+        let lookups = lookups.clone();
+        asking.spawn(async move { lookups.find(&i32::to_be_bytes(number)).await });
+    }
+    let told = asking.join_all().await;
+    rustix::process::kill_process(mongod, rustix::process::Signal::CONT)?;
+    for found in told {
+        assert!(found.is_err_and(|failure| failure.to_string().contains("in time")));
+    }
+    let found = loop {
+        // The driver may have to find out first that its server is there again.
+        if let Ok(found) = lookups.find(&2_i32.to_be_bytes()).await {
+            break found;
+        }
+    };
+    assert_eq!(found.map(|thing| thing.number), Some(2));
+    while lookups.shared.queue().under_way > 0 {
+        tokio::task::yield_now().await;
+    }
     Ok(())
 }

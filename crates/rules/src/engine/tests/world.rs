@@ -190,6 +190,7 @@ impl World {
             action: action.into(),
             id,
             body,
+            bytes: 100,
             context: Context::default(),
         });
         self.unacknowledged.insert(seq);
