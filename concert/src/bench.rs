@@ -1,7 +1,7 @@
 //! `concert bench`: what this machine does, beside what it could do at best.
 //!
 //! Absolute figures do not travel between machines, so each is printed as a ratio to a floor that was measured in the same run: raw argon2id hashes on the same processors,
-//! and a bare chain of JetStream messages of the same length.
+//! and bare chains of JetStream messages of the same length, for a login with its hash.
 
 mod floor;
 mod http;
@@ -16,9 +16,12 @@ mod timing;
 
 use std::time::Duration;
 
+use concert_profile::{HashArgs, HashPool};
+
 use crate::cli::BenchArgs;
 use crate::say;
 
+use self::floor::Course;
 use self::report::Report;
 pub(crate) use self::scenario::Kind;
 use self::scenario::Scenarios;
@@ -58,13 +61,19 @@ async fn measure(
         tokio::task::spawn_blocking(move || concert_profile::raw_hashes_per_second(seconds)).await?;
     for in_flight in args.in_flight.iter().copied() {
         progress(&format!("bare chain of messages, {in_flight} in flight"));
-        report
-            .chains
-            .push(floor::chain(&args.sync_interval, stack.nats_server(), in_flight, seconds).await?);
+        let chain = async |course: &Course| {
+            floor::chain(course, &args.sync_interval, stack.nats_server(), in_flight, seconds).await
+        };
+        report.chains.push(chain(&Course::Logout).await?);
         for kind in Kind::ALL
             .into_iter()
             .filter(|kind| args.only.is_empty() || args.only.contains(kind))
         {
+            if kind == Kind::Login {
+                progress(&format!("bare chain of a login and its hash, {in_flight} in flight"));
+                let hashes = HashPool::start(&HashArgs::default())?;
+                report.login_chains.push(chain(&Course::Login(hashes)).await?);
+            }
             progress(&format!("{}, {in_flight} in flight", kind.name()));
             report
                 .results

@@ -1,7 +1,7 @@
-//! The bare chain: the messages of a logout through two streams, with nothing done at any station.
+//! The bare chains: the messages of a logout, or of a login with its hash, through the streams that they go through, with nothing else done at any station.
 //!
-//! request → (router) delete → (worker) done → (router) respond → (edge) done → heard. Every station publishes, waits for the confirmation, and acknowledges, as Concert does;
-//! there are no rules, no look into the log, no JSON, no database and no HTTP.
+//! request → (router) delete → (worker) done → (router) respond → (edge) done → heard; of a login authenticate and create in the place of delete. Every station publishes, waits for the confirmation, and
+//! acknowledges, as Concert does; there are no rules, no look into the log, no JSON, no database and no HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use concert_local_servers::{NatsOptions, NatsServer};
+use concert_profile::HashPool;
 use concert_runtime::ack;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::feed::{Feed, Source};
@@ -16,6 +17,7 @@ use concert_runtime::log;
 use concert_runtime::nats::HeaderMap;
 use concert_runtime::streams::{self, LogLimits};
 use concert_wire::name::ConceptName;
+use concert_wire::secret::Secret;
 use concert_wire::subject;
 use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, mpsc};
@@ -31,8 +33,51 @@ const EDGE: &str = "BenchEdge";
 /// A body of the size of a logout's.
 const BODY: &[u8] = &[b'x'; 120];
 
-/// Runs the chain on a server of its own.
+/// Whose messages a chain has.
+#[derive(Debug, Clone)]
+pub(crate) enum Course {
+    Logout,
+    /// With the hash that a login cannot do without.
+    Login(HashPool),
+}
+
+impl Course {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Logout => "bare chain",
+            Self::Login(_) => "bare chain of a login",
+        }
+    }
+
+    /// What the router asks for after a completion.
+    fn next(&self, subject: &str) -> Option<String> {
+        let id = subject.rsplit('.').next()?;
+        let (worker, first) = match self {
+            Self::Logout => ("delete", "delete"),
+            Self::Login(_) => ("create", "authenticate"),
+        };
+        match subject.split('.').nth(3)? {
+            "request" => Some(format!("action.{WORKER}.{first}.{id}")),
+            "authenticate" => Some(format!("action.{WORKER}.create.{id}")),
+            action if action == worker => Some(format!("action.{EDGE}.respond.{id}")),
+            _ => None,
+        }
+    }
+
+    /// What a worker does before it says that it is done.
+    async fn work(&self, subject: &str) {
+        if let Self::Login(hashes) = self
+            && subject.contains(".authenticate.")
+            && let Err(error) = hashes.hash(Secret::new("correct horse battery".to_owned())).await
+        {
+            tracing::warn!(%error, "the bare chain is interrupted");
+        }
+    }
+}
+
+/// Runs a chain on a server of its own.
 pub(crate) async fn chain(
+    course: &Course,
     sync_interval: &str,
     binary: &Path,
     in_flight: usize,
@@ -43,12 +88,12 @@ pub(crate) async fn chain(
     options.port = 0;
     options.sync_interval = sync_interval.to_owned();
     let mut server = NatsServer::start(binary, &options).await?;
-    let figures = run(&server.url(), in_flight, time).await;
+    let figures = run(course, &server.url(), in_flight, time).await;
     server.stop().await;
     figures
 }
 
-async fn run(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
+async fn run(course: &Course, url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
     let limits = LogLimits {
         log_max_age_hours: 24,
         log_max_messages: 10_000_000,
@@ -64,34 +109,33 @@ async fn run(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figu
     streams::log(&log_bus, &limits).await?;
     let mut router = Feed::new(log_bus.clone(), Source::Log, limits.clone(), 512, |_| None);
     router.open().await?;
-    stations.spawn(station(log_bus, router, |subject| {
-        let id = subject.rsplit('.').next()?.to_owned();
-        if subject.contains(".request.") {
-            Some(format!("action.{WORKER}.delete.{id}"))
-        } else if subject.contains(".delete.") {
-            Some(format!("action.{EDGE}.respond.{id}"))
-        } else {
-            None
-        }
+    let routed = course.clone();
+    stations.spawn(station(log_bus, router, Course::Logout, move |subject| {
+        routed.next(subject)
     }));
-    for (concept, action) in [(WORKER, "delete"), (EDGE, "respond")] {
+    for concept in [WORKER, EDGE] {
         let bus = Bus::connect(&args, concept).await?;
         let name: ConceptName = concept.parse()?;
         streams::actions(&bus, &name, &limits).await?;
         let mut feed = Feed::new(bus.clone(), Source::Invocations(name), limits.clone(), 64, |_| None);
         feed.open().await?;
-        stations.spawn(station(bus, feed, move |subject| {
-            let id = subject.rsplit('.').next()?;
+        stations.spawn(station(bus, feed, course.clone(), move |subject| {
+            let (action, id) = subject.split_once(concept)?.1.strip_prefix('.')?.split_once('.')?;
             Some(format!("done.{id}.{concept}.{action}.{id}"))
         }));
     }
-    let figures = clients(&args, in_flight, time).await;
+    let figures = clients(course, &args, in_flight, time).await;
     stations.abort_all();
     figures
 }
 
-/// Publishes what follows from each message, waits for the confirmation, acknowledges.
-async fn station(bus: Bus, mut feed: Feed, next: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
+/// Does what there is to do, publishes what follows from each message, waits for the confirmation, acknowledges.
+async fn station(
+    bus: Bus,
+    mut feed: Feed,
+    course: Course,
+    next: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) {
     let room = Arc::new(Semaphore::new(256));
     let mut under_way = JoinSet::new();
     loop {
@@ -99,8 +143,9 @@ async fn station(bus: Bus, mut feed: Feed, next: impl Fn(&str) -> Option<String>
         let Ok(permit) = room.clone().acquire_owned().await else {
             return;
         };
-        let (bus, subject) = (bus.clone(), next(&message.subject));
+        let (bus, subject, course) = (bus.clone(), next(&message.subject), course.clone());
         under_way.spawn(async move {
+            course.work(&message.subject).await;
             if let Some(subject) = subject
                 && let Err(error) = log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await
             {
@@ -113,7 +158,7 @@ async fn station(bus: Bus, mut feed: Feed, next: impl Fn(&str) -> Option<String>
     }
 }
 
-async fn clients(args: &BusArgs, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
+async fn clients(course: &Course, args: &BusArgs, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
     let bus = Bus::connect(args, "bench-client").await?;
     let mut heard = bus.client.subscribe(format!("done.*.{EDGE}.respond.*")).await?;
     bus.client.flush().await?;
@@ -161,7 +206,7 @@ async fn clients(args: &BusArgs, in_flight: usize, time: Duration) -> anyhow::Re
     }
     listener.abort();
     Ok(Figures::new(
-        "bare chain",
+        course.name(),
         in_flight,
         &latency_us,
         began.elapsed(),

@@ -82,6 +82,8 @@ pub(crate) struct Report {
     pub(crate) hashes_per_second: f64,
     /// The floor of everything else: the bare chain of messages.
     pub(crate) chains: Vec<Figures>,
+    /// The floor of logins that knows their messages, too: the bare chain of a login with its hash.
+    pub(crate) login_chains: Vec<Figures>,
     /// The scenarios.
     pub(crate) results: Vec<Figures>,
     /// Logouts while the processors are busy with logins.
@@ -107,6 +109,7 @@ impl Report {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             hashes_per_second: 0.0,
             chains: Vec::new(),
+            login_chains: Vec::new(),
             results: Vec::new(),
             beside_logins: None,
             overload: None,
@@ -159,6 +162,13 @@ impl Report {
         )?;
         for chain in &self.chains {
             line(text, chain, "")?;
+            for floor in self
+                .login_chains
+                .iter()
+                .filter(|floor| floor.in_flight == chain.in_flight)
+            {
+                line(text, floor, &self.of_hashes(floor))?;
+            }
             for result in self.results.iter().filter(|result| result.in_flight == chain.in_flight) {
                 line(text, result, &self.ratios(result, chain))?;
             }
@@ -216,12 +226,26 @@ impl Report {
         )
     }
 
+    fn of_hashes(&self, result: &Figures) -> String {
+        format!(
+            "{:.2} of the hashes/s",
+            result.flows_per_second / self.hashes_per_second
+        )
+    }
+
     fn ratios(&self, result: &Figures, chain: &Figures) -> String {
         let hashes = if result.name.contains("login") {
-            format!(
-                "{:.2} of the hashes/s, ",
-                result.flows_per_second / self.hashes_per_second
-            )
+            let floor = self
+                .login_chains
+                .iter()
+                .find(|floor| floor.in_flight == result.in_flight);
+            let of_floor = floor.map(|floor| {
+                format!(
+                    "{:.2} of its bare chain's flows/s, ",
+                    result.flows_per_second / floor.flows_per_second
+                )
+            });
+            format!("{}, {}", self.of_hashes(result), of_floor.unwrap_or_default())
         } else {
             String::new()
         };

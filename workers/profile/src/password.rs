@@ -19,6 +19,9 @@ const MEMORY_KIB: u32 = 19 * 1024;
 /// The default number of passes.
 const PASSES: u32 = 2;
 
+/// How many passwords wait by default.
+const QUEUE: usize = 256;
+
 /// The cost of a hash. The defaults are the least that OWASP recommends (19 MiB, 2 passes, 1 lane).
 #[derive(Debug, Clone, Args)]
 pub struct HashArgs {
@@ -32,8 +35,20 @@ pub struct HashArgs {
     #[arg(long, env = "CONCERT_HASH_THREADS", default_value_t = 0, value_name = "N")]
     pub hash_threads: usize,
     /// Passwords that wait for a thread at most; past it actions are tried again later.
-    #[arg(long, env = "CONCERT_HASH_QUEUE", default_value_t = 256, value_name = "N")]
+    #[arg(long, env = "CONCERT_HASH_QUEUE", default_value_t = QUEUE, value_name = "N")]
     pub hash_queue: usize,
+}
+
+impl Default for HashArgs {
+    /// As they are without a word of anyone.
+    fn default() -> Self {
+        Self {
+            argon2_memory_kib: MEMORY_KIB,
+            argon2_passes: PASSES,
+            hash_threads: 0,
+            hash_queue: QUEUE,
+        }
+    }
 }
 
 /// Why passwords cannot be hashed.
