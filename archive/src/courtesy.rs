@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// How often it is looked at the processors.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// With a smaller share of the processors idle, the machine is busy.
-const IDLE_SHARE: f64 = 0.1;
+const IDLE_SHARE: f64 = 0.2;
 /// Messages that are read in each turn all the same, so that pages that are open see something.
 const LITTLE: usize = 20;
 
@@ -31,6 +31,8 @@ pub(crate) struct Courtesy {
     /// When the last message that was read had been stored, in microseconds since 1970.
     read_us: Option<u64>,
     left: usize,
+    /// Whether more was there to be read in the last turn than it allowed itself.
+    is_behind: bool,
 }
 
 impl Courtesy {
@@ -42,12 +44,18 @@ impl Courtesy {
             busy: false,
             read_us: None,
             left: usize::MAX,
+            is_behind: false,
         }
     }
 
     /// Whether a message may be read in this turn.
     pub(crate) const fn may_read(&self) -> bool {
         self.left > 0
+    }
+
+    /// Whether it leaves unread what is there. Then nothing can be said of a flow whose end was not read.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Takes note of a message that was read.
@@ -58,6 +66,7 @@ impl Courtesy {
 
     /// Begins another turn.
     pub(crate) fn turn(&mut self) {
+        self.is_behind = !self.may_read();
         if self.looked.elapsed() >= LOOK_EVERY {
             let times = now();
             self.busy = is_busy(self.before, times);
@@ -108,11 +117,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_busy_when_less_than_a_tenth_of_it_is_idle() {
+    fn a_machine_is_busy_when_less_than_a_fifth_of_it_is_idle() {
         let at = |busy: u64, idle: u64| parse(&format!("cpu  {busy} 0 0 {idle} 0 0 0 0 99 0\ncpu0 1 2\n"));
         assert_eq!(at(5, 7), Some(Times { idle: 7, all: 12 }));
-        assert!(is_busy(at(100, 100), at(195, 105)));
-        assert!(!is_busy(at(100, 100), at(180, 120)));
+        assert!(is_busy(at(100, 100), at(185, 115)));
+        assert!(!is_busy(at(100, 100), at(175, 125)));
         assert!(!is_busy(at(100, 100), at(100, 100)));
         assert!(!is_busy(None, at(100, 100)));
         assert_eq!(parse("intr 5"), None);
@@ -133,6 +142,9 @@ mod tests {
         assert!(!courtesy.may_read());
         courtesy.turn();
         assert!(courtesy.may_read(), "a little in each turn");
+        assert!(courtesy.is_behind());
+        courtesy.turn();
+        assert!(!courtesy.is_behind(), "less was there than may be read");
         courtesy.read((clock::now_ms() - 601_000) * 1000);
         courtesy.turn();
         assert_eq!(courtesy.left, usize::MAX);

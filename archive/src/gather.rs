@@ -147,7 +147,7 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, metrics: Metrics, args: 
                 if telling.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
-                let slow = flows.slow();
+                let slow = if courtesy.is_behind() { Vec::new() } else { flows.slow() };
                 if !slow.is_empty() {
                     telling = Some(tell(&writer, slow));
                     continue;
@@ -155,6 +155,8 @@ pub(crate) async fn run(mut feed: Feed, writer: Writer, metrics: Metrics, args: 
                 if writing.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
+                // A flow is not quiet because its end is not read yet.
+                let quiet = if courtesy.is_behind() { Duration::MAX } else { quiet };
                 let (due, deliveries) = flows.due(quiet, flows.are_full());
                 writing = (!due.is_empty()).then(|| write(&writer, due, deliveries));
             }
