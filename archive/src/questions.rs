@@ -115,6 +115,27 @@ fn input<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     serde_json::from_value(Value::Object(object)).map_err(|error| Refused::Invalid(error.to_string()))
 }
 
+/// How many rows a list asks for, if all of what it asks for can be.
+fn checked(filter: &Filter) -> Result<usize, Refused> {
+    let limit = filter.limit.unwrap_or(ROWS);
+    if !(1..=MOST_ROWS).contains(&limit) {
+        return Err(Refused::Invalid(format!("`limit` must be from 1 to {MOST_ROWS}")));
+    }
+    if filter
+        .before
+        .as_deref()
+        .is_some_and(|before| !Filter::is_cursor(before))
+    {
+        return Err(Refused::Invalid("`before` must be the `cursor` of a row".to_owned()));
+    }
+    let is_searchable = |text: &str| text.len() <= MOST_TEXT_BYTES && !text.contains('\0');
+    if !filter.text.as_deref().is_none_or(is_searchable) {
+        let why = format!("`text` may have {MOST_TEXT_BYTES} bytes, none of them zero");
+        return Err(Refused::Invalid(why));
+    }
+    Ok(limit)
+}
+
 /// Answers.
 pub(crate) struct Questions {
     bus: Bus,
@@ -224,22 +245,7 @@ impl Questions {
     }
 
     async fn flows(&self, filter: Filter) -> Result<Vec<u8>, Refused> {
-        let limit = filter.limit.unwrap_or(ROWS);
-        if !(1..=MOST_ROWS).contains(&limit) {
-            return Err(Refused::Invalid(format!("`limit` must be from 1 to {MOST_ROWS}")));
-        }
-        if filter
-            .before
-            .as_deref()
-            .is_some_and(|before| !Filter::is_cursor(before))
-        {
-            return Err(Refused::Invalid("`before` must be the `cursor` of a row".to_owned()));
-        }
-        let is_searchable = |text: &str| text.len() <= MOST_TEXT_BYTES && !text.contains('\0');
-        if !filter.text.as_deref().is_none_or(is_searchable) {
-            let why = format!("`text` may have {MOST_TEXT_BYTES} bytes, none of them zero");
-            return Err(Refused::Invalid(why));
-        }
+        let limit = checked(&filter)?;
         let is_search = filter.text.is_some();
         let _place = match is_search.then(|| self.searches.try_acquire()).transpose() {
             Ok(place) => place,

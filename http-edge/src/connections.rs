@@ -48,9 +48,11 @@ const FEW_FILES: u64 = 10_240;
 const REFUSALS: usize = 64;
 /// How long one that is told so may take until the head of its request is there, and altogether.
 const REFUSAL_HEAD_TIMEOUT: Duration = Duration::from_millis(200);
+/// See [`REFUSAL_HEAD_TIMEOUT`].
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long nothing is accepted after it could not be.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+
 /// Where connections come from, and what they get.
 pub(crate) struct Connections {
     listener: TcpListener,
@@ -204,24 +206,16 @@ impl Drop for Open {
 /// How many files this process may have open, once it may have as many as it may allow itself.
 #[cfg(unix)]
 fn open_files() -> u64 {
-    use rustix::process::{Resource, getrlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    // Where the hard limit is none, the kernel has one of its own.
-    for current in [limit.maximum, Some(most.min(FEW_FILES))] {
-        if limit
-            .current
-            .is_some_and(|now| current.is_some_and(|wanted| now >= wanted))
-        {
-            break;
-        }
-        let wanted = rustix::process::Rlimit { current, ..limit };
-        match setrlimit(Resource::Nofile, wanted) {
-            Ok(()) => return current.unwrap_or(u64::MAX),
-            Err(error) => tracing::debug!(%error, ?current, "no more files may be open"),
-        }
-    }
-    limit.current.unwrap_or(u64::MAX)
+    // Where the hard limit is none, the kernel may have one of its own, and refuse it.
+    let wanted = [limit.maximum, limit.current.map(|now| now.max(FEW_FILES))];
+    let allowed = |current: &Option<u64>| {
+        let current = *current;
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).is_ok()
+    };
+    let raised = wanted.into_iter().find(allowed);
+    raised.unwrap_or(limit.current).unwrap_or(u64::MAX)
 }
 
 #[cfg(not(unix))]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_tests::LoneEdge;
 use concert_tests::lone_edge::TOKEN;
+use concert_tests::{LoneEdge, http, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -30,22 +30,26 @@ async fn rest(connection: &mut TcpStream) -> anyhow::Result<String> {
 
 /// What one request on a connection of its own is answered.
 async fn ask(edge: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let mut connection = TcpStream::connect(edge).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).await?;
-    rest(&mut connection).await
+    http::raw(edge, request.as_bytes()).await
+}
+
+/// Asks until the answer has this in it; connections may be closed without a word meanwhile.
+async fn until_told(edge: SocketAddr, path: &str, part: &str) -> anyhow::Result<()> {
+    let told = async || {
+        Ok(ask(edge, path)
+            .await
+            .is_ok_and(|answer| answer.contains(part))
+            .then_some(()))
+    };
+    until(&format!("{part:?} at {path}"), PATIENCE, told).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyhow::Result<()> {
     let edge = LoneEdge::start(&["--idle-timeout-ms", "500"]).await?;
-    let mut silent = TcpStream::connect(edge.address()).await?;
-    let mut slow = TcpStream::connect(edge.address()).await?;
-    slow.write_all(BEGUN).await?;
-    let mut idle = TcpStream::connect(edge.address()).await?;
-    idle.write_all(WHOLE).await?;
-    for (connection, answers) in [(&mut silent, 0), (&mut slow, 0), (&mut idle, 1)] {
-        let answer = rest(connection).await?;
+    for (sent, answers) in [(&b""[..], 0), (BEGUN, 0), (WHOLE, 1)] {
+        let answer = http::raw(edge.address(), sent).await?;
         assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), answers, "{answer}");
     }
     let mut long = TcpStream::connect(edge.address()).await?;
@@ -76,14 +80,13 @@ async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all
         connection.write_all(BEGUN).await?;
         idle.push(connection);
     }
-    let began = Instant::now();
-    let figures = loop {
-        let figures = ask(edge.address(), "/metrics").await?;
-        if figures.contains(&format!("concert_http_connections {MOST}\n")) {
-            break figures;
-        }
-        ensure!(began.elapsed() < PATIENCE, "{figures}");
-    };
+    until_told(
+        edge.address(),
+        "/metrics",
+        &format!("concert_http_connections {MOST}\n"),
+    )
+    .await?;
+    let figures = ask(edge.address(), "/metrics").await?;
     assert!(figures.contains("concert_http_connections_refused_total"), "{figures}");
     let refused = ask(edge.address(), "/api/auth/login").await?;
     for part in [
@@ -100,17 +103,10 @@ async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all
     for _ in 0..500 {
         more.push(TcpStream::connect(edge.address()).await?);
     }
-    let began = Instant::now();
-    while !ask(edge.address(), "/healthz").await?.contains("200 OK") {
-        ensure!(began.elapsed() < PATIENCE, "nobody hears that it is well");
-    }
+    until_told(edge.address(), "/healthz", "200 OK").await?;
     drop(more);
     drop(idle);
-    let began = Instant::now();
-    while !ask(edge.address(), "/nothing").await?.contains("404 Not Found") {
-        ensure!(began.elapsed() < PATIENCE, "no place is free again");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told(edge.address(), "/nothing", "404 Not Found").await?;
     Ok(())
 }
 
@@ -131,23 +127,18 @@ async fn whoever_reads_nothing_of_what_it_asked_for_is_let_go() -> anyhow::Resul
     let mut head = [0; 15];
     deaf.read_exact(&mut head).await?;
     assert_eq!(&head, b"HTTP/1.1 200 OK");
-    let nats = edge.nats().await?;
-    let notice = json!({ "flows": [{ "flow": "x", "error": "x".repeat(100_000) }], "left_out": 0 }).to_string();
+    let notice = json!({ "flow": "x", "error": "x".repeat(100_000) });
     let again = reqwest::Client::new()
         .get(format!("http://{}/_concert/live", edge.address()))
         .bearer_auth(TOKEN);
     let began = Instant::now();
-    loop {
-        nats.publish("notice.flows", notice.clone().into()).await?;
-        nats.flush().await?;
-        let answer = again.try_clone().context("a request")?.send().await?;
-        if answer.status() == 200 {
-            break;
-        }
-        assert_eq!(answer.status(), 503);
-        ensure!(began.elapsed() < PATIENCE, "it keeps its place");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until("a place", PATIENCE, async || {
+        edge.notify(std::slice::from_ref(&notice)).await?;
+        let status = again.try_clone().context("a request")?.send().await?.status();
+        ensure!(status == 200 || status == 503, "{status}");
+        Ok((status == 200).then_some(()))
+    })
+    .await?;
     ensure!(began.elapsed() >= Duration::from_millis(900), "it was let go too early");
     drop(deaf);
     Ok(())

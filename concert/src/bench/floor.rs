@@ -51,26 +51,22 @@ impl Course {
 
     /// What the router asks for after a completion.
     fn next(&self, subject: &str) -> Option<String> {
-        let id = subject.rsplit('.').next()?;
-        let (worker, first) = match self {
-            Self::Logout => ("delete", "delete"),
-            Self::Login(_) => ("create", "authenticate"),
+        let (action, id) = subject.split_once('.')?.1.rsplit_once('.')?;
+        let (concept, next) = match (self, action.rsplit('.').next()?) {
+            (Self::Logout, "request") => (WORKER, "delete"),
+            (Self::Login(_), "request") => (WORKER, "authenticate"),
+            (Self::Login(_), "authenticate") => (WORKER, "create"),
+            (_, "delete" | "create") => (EDGE, "respond"),
+            _ => return None,
         };
-        match subject.split('.').nth(3)? {
-            "request" => Some(format!("action.{WORKER}.{first}.{id}")),
-            "authenticate" => Some(format!("action.{WORKER}.create.{id}")),
-            action if action == worker => Some(format!("action.{EDGE}.respond.{id}")),
-            _ => None,
-        }
+        Some(format!("action.{concept}.{next}.{id}"))
     }
 
-    /// What a worker does before it says that it is done.
-    async fn work(&self, subject: &str) {
-        if let Self::Login(hashes) = self
-            && subject.contains(".authenticate.")
-            && let Err(error) = hashes.hash(Secret::new("correct horse battery".to_owned())).await
-        {
-            tracing::warn!(%error, "the bare chain is interrupted");
+    /// What its worker hashes with.
+    fn hashes(&self) -> Option<HashPool> {
+        match self {
+            Self::Logout => None,
+            Self::Login(hashes) => Some(hashes.clone()),
         }
     }
 }
@@ -110,16 +106,14 @@ async fn run(course: &Course, url: &str, in_flight: usize, time: Duration) -> an
     let mut router = Feed::new(log_bus.clone(), Source::Log, limits.clone(), 512, |_| None);
     router.open().await?;
     let routed = course.clone();
-    stations.spawn(station(log_bus, router, Course::Logout, move |subject| {
-        routed.next(subject)
-    }));
-    for concept in [WORKER, EDGE] {
+    stations.spawn(station(log_bus, router, None, move |subject| routed.next(subject)));
+    for (concept, hashes) in [(WORKER, course.hashes()), (EDGE, None)] {
         let bus = Bus::connect(&args, concept).await?;
         let name: ConceptName = concept.parse()?;
         streams::actions(&bus, &name, &limits).await?;
         let mut feed = Feed::new(bus.clone(), Source::Invocations(name), limits.clone(), 64, |_| None);
         feed.open().await?;
-        stations.spawn(station(bus, feed, course.clone(), move |subject| {
+        stations.spawn(station(bus, feed, hashes, move |subject| {
             let (action, id) = subject.split_once(concept)?.1.strip_prefix('.')?.split_once('.')?;
             Some(format!("done.{id}.{concept}.{action}.{id}"))
         }));
@@ -129,11 +123,11 @@ async fn run(course: &Course, url: &str, in_flight: usize, time: Duration) -> an
     figures
 }
 
-/// Does what there is to do, publishes what follows from each message, waits for the confirmation, acknowledges.
+/// Hashes where a login is to be authenticated, publishes what follows from each message, waits for the confirmation, acknowledges.
 async fn station(
     bus: Bus,
     mut feed: Feed,
-    course: Course,
+    hashes: Option<HashPool>,
     next: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
 ) {
     let room = Arc::new(Semaphore::new(256));
@@ -143,9 +137,14 @@ async fn station(
         let Ok(permit) = room.clone().acquire_owned().await else {
             return;
         };
-        let (bus, subject, course) = (bus.clone(), next(&message.subject), course.clone());
+        let (bus, subject, hashes) = (bus.clone(), next(&message.subject), hashes.clone());
         under_way.spawn(async move {
-            course.work(&message.subject).await;
+            if let Some(hashes) = hashes
+                && message.subject.contains(".authenticate.")
+                && let Err(error) = hashes.hash(Secret::new("correct horse battery".to_owned())).await
+            {
+                tracing::warn!(%error, "the bare chain is interrupted");
+            }
             if let Some(subject) = subject
                 && let Err(error) = log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await
             {

@@ -162,11 +162,7 @@ impl Report {
         )?;
         for chain in &self.chains {
             line(text, chain, "")?;
-            for floor in self
-                .login_chains
-                .iter()
-                .filter(|floor| floor.in_flight == chain.in_flight)
-            {
+            if let Some(floor) = self.login_chain(chain.in_flight) {
                 line(text, floor, &self.of_hashes(floor))?;
             }
             for result in self.results.iter().filter(|result| result.in_flight == chain.in_flight) {
@@ -226,6 +222,10 @@ impl Report {
         )
     }
 
+    fn login_chain(&self, in_flight: usize) -> Option<&Figures> {
+        self.login_chains.iter().find(|floor| floor.in_flight == in_flight)
+    }
+
     fn of_hashes(&self, result: &Figures) -> String {
         format!(
             "{:.2} of the hashes/s",
@@ -235,11 +235,7 @@ impl Report {
 
     fn ratios(&self, result: &Figures, chain: &Figures) -> String {
         let hashes = if result.name.contains("login") {
-            let floor = self
-                .login_chains
-                .iter()
-                .find(|floor| floor.in_flight == result.in_flight);
-            let of_floor = floor.map(|floor| {
+            let of_floor = self.login_chain(result.in_flight).map(|floor| {
                 format!(
                     "{:.2} of its bare chain's flows/s, ",
                     result.flows_per_second / floor.flows_per_second

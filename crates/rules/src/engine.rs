@@ -248,6 +248,7 @@ impl Engine {
                 self.cached.remove(known);
                 known.push(&self.limits, logged);
                 self.cached.add(known);
+                self.evict();
                 return self.fire_all(flow, [seq]);
             }
             if known.has(seq) {
@@ -478,6 +479,11 @@ impl Engine {
         if let Some(replaced) = self.flows.put(flow, known) {
             self.cached.remove(&replaced);
         }
+        self.evict();
+    }
+
+    /// Lets go of the flows that were used longest ago while there are too many, but for one.
+    fn evict(&mut self) {
         while self.flows.len() > self.limits.cached_flows.get()
             || (self.cached.is_too_much(&self.limits) && self.flows.len() > 1)
         {

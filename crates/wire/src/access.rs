@@ -272,7 +272,7 @@ impl Access {
                 imports.extend([
                     heard(format!("done.*.{REQUESTING}.{RESPOND}.*")),
                     heard(DEAD_NOTICES.to_owned()),
-                    // The first answer of a flow is looked for among all that it has.
+                    // The first answer of a flow is looked for among all answers to it.
                     api_of_many(&format!("DIRECT.GET.{LOG}")),
                     api(&format!("STREAM.INFO.KV_{BUCKET}")),
                     heard(ROUTES_NOTICE.to_owned()),

@@ -50,13 +50,14 @@ fn outcome(spec: Option<&ActionSpec>, completion: &Completion) -> &'static str {
 }
 
 fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
-    // What does not follow the spec may have anything under any key.
-    spec::check_input(&spec.input, &completion.input).ok()?;
     let told = spec
         .success
         .as_ref()
         .and_then(|output| identifier(output, &completion.output));
-    told.or_else(|| identifier(&spec.input, &completion.input))
+    let user = told.or_else(|| identifier(&spec.input, &completion.input))?;
+    // What does not follow the spec may have anything under any key.
+    spec::check_input(&spec.input, &completion.input).ok()?;
+    Some(user)
 }
 
 /// What an object says for the user, where the spec has an identifier there and it looks like one.

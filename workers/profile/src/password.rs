@@ -18,7 +18,6 @@ use tokio::sync::oneshot;
 const MEMORY_KIB: u32 = 19 * 1024;
 /// The default number of passes.
 const PASSES: u32 = 2;
-
 /// How many passwords wait by default.
 const QUEUE: usize = 256;
 

@@ -561,37 +561,3 @@ fn a_completion_whose_root_is_gone_fires_nothing_and_is_a_dead_letter() {
         "{effects:?}"
     );
 }
-
-#[test]
-fn the_memory_is_bounded_and_what_was_forgotten_is_read_again() {
-    let in_flows = Limits {
-        cached_flows: NonZeroUsize::MIN,
-        ..Limits::default()
-    };
-    let in_actions = Limits {
-        cached_actions: 1,
-        ..Limits::default()
-    };
-    // Each message of this test counts 100 bytes.
-    let in_bytes = Limits {
-        cached_bytes: 199,
-        ..Limits::default()
-    };
-    for limits in [in_flows, in_actions, in_bytes] {
-        let mut bench = Bench::with(BUY, limits);
-        let first = bench.flow;
-        let price = bench.request(json!({"path": "/buy", "item": "tea"}));
-        bench.flow = ActionId::injected("S", 2, 2).as_root();
-        bench.request(json!({"path": "/buy", "item": "milk"}));
-        assert_eq!(bench.engine.flows.len(), 1);
-        bench.flow = first;
-        let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
-        assert_eq!(
-            bench.engine.step(Event::Delivered(sold)),
-            [Effect::ReadFlow {
-                flow: first,
-                at_least: 3
-            }]
-        );
-    }
-}

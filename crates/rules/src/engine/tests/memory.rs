@@ -190,3 +190,54 @@ fn what_belongs_to_a_flow_that_is_too_long_to_be_read_is_put_aside() {
     // Whoever is delivered again all the same is looked at again.
     assert!(matches!(bench.engine.step(first).as_slice(), [Effect::ReadFlow { .. }]));
 }
+
+#[test]
+fn the_memory_is_bounded_and_what_was_forgotten_is_read_again() {
+    let in_flows = Limits {
+        cached_flows: NonZeroUsize::MIN,
+        ..Limits::default()
+    };
+    let in_actions = Limits {
+        cached_actions: 1,
+        ..Limits::default()
+    };
+    // Each message of this test counts 100 bytes.
+    let in_bytes = Limits {
+        cached_bytes: 199,
+        ..Limits::default()
+    };
+    // A flow that grows takes the room of others, as a new one does.
+    let mut bench = Bench::with(
+        BUY,
+        Limits {
+            cached_bytes: 299,
+            ..Limits::default()
+        },
+    );
+    let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+    let growing = std::mem::replace(&mut bench.flow, ActionId::injected("S", 2, 2).as_root());
+    bench.request(json!({"path": "/buy", "item": "milk"}));
+    assert_eq!(bench.engine.flows.len(), 2);
+    bench.flow = growing;
+    bench.complete(&price[0], json!({"cents": 1}));
+    assert_eq!(bench.engine.flows.len(), 1);
+    assert!(bench.engine.flows.contains(&growing));
+
+    for limits in [in_flows, in_actions, in_bytes] {
+        let mut bench = Bench::with(BUY, limits);
+        let first = bench.flow;
+        let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+        bench.flow = ActionId::injected("S", 2, 2).as_root();
+        bench.request(json!({"path": "/buy", "item": "milk"}));
+        assert_eq!(bench.engine.flows.len(), 1);
+        bench.flow = first;
+        let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
+        assert_eq!(
+            bench.engine.step(Event::Delivered(sold)),
+            [Effect::ReadFlow {
+                flow: first,
+                at_least: 3
+            }]
+        );
+    }
+}
