@@ -24,15 +24,27 @@ async fn build() -> anyhow::Result<PathBuf> {
         .parent()
         .and_then(Path::parent)
         .context("a test stands in target/<profile>/deps")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    cargo
-        .current_dir(root())
-        .args(["build", "--quiet", "--workspace", "--bins", "--locked"]);
+    let mut cargo = cargo();
+    cargo.args(["build", "--quiet", "--workspace", "--bins", "--locked"]);
     if dir.ends_with("release") {
         cargo.arg("--release");
     }
     ensure!(cargo.status().await?.success(), "the programs cannot be built");
     Ok(dir.to_owned())
+}
+
+/// The cargo that runs the test, at the project.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo.current_dir(root());
+    // What cargo says of the test's package is not so of others': the build scripts that read it would run again, and all that depends on them be built again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
 }
 
 /// The project.

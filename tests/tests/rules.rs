@@ -42,19 +42,19 @@ then
     Requesting.respond (request, people)
 "#;
 
-/// The project's rules and further ones, in a directory of their own.
-fn rules(dir: &Path, more: &str) -> anyhow::Result<()> {
+/// Rules beside the project's own, in the directory of both.
+fn further(dir: &Path, rules: &str) -> std::io::Result<()> {
+    std::fs::write(dir.join("more.sync"), rules)
+}
+
+/// The whole system on the project's rules and further ones, which can be changed in `dir`.
+async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../syncs");
     for file in std::fs::read_dir(own)? {
         let file = file?;
         std::fs::copy(file.path(), dir.join(file.file_name()))?;
     }
-    std::fs::write(dir.join("more.sync"), more)?;
-    Ok(())
-}
-
-async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
-    rules(dir, more)?;
+    further(dir, more)?;
     let syncs = dir.display().to_string();
     System::with(&[
         ("CONCERT_SYNCS", &syncs),
@@ -62,6 +62,17 @@ async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
         ("CONCERT_DEADLINE_MS", "40000"),
     ])
     .await
+}
+
+/// Starts a second router, and waits until it runs: while it starts, it would put in force again what it read before a change.
+async fn with_second_router(system: &mut System) -> anyhow::Result<()> {
+    system.start_one(Part::Router, 1)?;
+    system
+        .until("two routers run", async |system: &System| {
+            let log = std::fs::read_to_string(system.log(Part::Router))?;
+            Ok((log.matches("router started").count() == 2).then_some(()))
+        })
+        .await
 }
 
 async fn whoami(system: &System, session: &str) -> anyhow::Result<http::Answer> {
@@ -78,11 +89,7 @@ fn records(flow: &[(String, Value)]) -> usize {
 async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut system = with_rules(dir.path(), SIDE_BY_SIDE).await?;
-    let mut second = system
-        .command("sync-router")
-        .env("NATS_NKEY", system.seeds("router"))
-        .stderr(std::process::Stdio::null())
-        .spawn()?;
+    with_second_router(&mut system).await?;
     let (ada, bob) = (
         system.account("ada", PASSWORD).await?,
         system.account("bob", PASSWORD).await?,
@@ -110,7 +117,6 @@ async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -
         people.body,
         json!({ "people": [{ "user": ada, "names": ["ada"] }, { "user": "nobody", "names": [] }] })
     );
-    second.kill().await?;
     Ok(())
 }
 
@@ -192,6 +198,7 @@ async fn in_force(system: &System, times: usize) -> anyhow::Result<()> {
             let found = system
                 .stream_messages("COMPLETIONS", "done.*.Concert.inForce.*")
                 .await?;
+            anyhow::ensure!(found.len() <= times, "more than {times} times: {found:#?}");
             Ok((found.len() == times).then_some(()))
         })
         .await
@@ -201,11 +208,7 @@ async fn in_force(system: &System, times: usize) -> anyhow::Result<()> {
 async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut system = with_rules(dir.path(), &greeting("hello")).await?;
-    let mut second = system
-        .command("sync-router")
-        .env("NATS_NKEY", system.seeds("router"))
-        .stderr(std::process::Stdio::null())
-        .spawn()?;
+    with_second_router(&mut system).await?;
     system.account("ada", PASSWORD).await?;
     let body = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "hello");
@@ -216,20 +219,20 @@ async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()>
     let (address, again) = (system.address(), body.clone());
     let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
-    rules(dir.path(), &greeting("good day"))?;
+    further(dir.path(), &greeting("good day"))?;
     in_force(&system, 2).await?;
     // Broken rules change nothing.
-    rules(dir.path(), "sync Broken\n")?;
+    further(dir.path(), "sync Broken\n")?;
     system.start_part(Part::Profile)?;
     let answer = waiting.await??;
     assert_eq!(answer.text("greeting")?, "hello");
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good day");
 
     // The routers that know the old rules go; one that starts with the newest ones finishes what began under others.
-    rules(dir.path(), &greeting("good evening"))?;
+    further(dir.path(), &greeting("good evening"))?;
     in_force(&system, 3).await?;
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good evening");
-    Ok(second.kill().await?)
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +247,7 @@ async fn a_router_that_lacks_a_version_fetches_it() -> anyhow::Result<()> {
     let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
     system.kill(Part::Router).await?;
-    rules(dir.path(), &greeting("good day"))?;
+    further(dir.path(), &greeting("good day"))?;
     system.start_part(Part::Router)?;
     system.start_part(Part::Profile)?;
     assert_eq!(waiting.await??.text("greeting")?, "hello");

@@ -1,11 +1,9 @@
 //! The programs with the feature `chaos`, in a directory of their own, so that nobody takes them for those that are shipped.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use concert_tests::binaries::root;
-use tokio::process::Command;
+use concert_tests::binaries::{cargo, root};
 use tokio::sync::OnceCell;
 
 /// The programs that run under chaos.
@@ -24,7 +22,7 @@ pub async fn programs() -> anyhow::Result<PathBuf> {
 async fn build() -> anyhow::Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let (plain, armed) = (target.join("debug"), target.join("chaos-programs"));
-    cargo(&["--features", "concert-runtime/chaos"]).await?;
+    build_with(&["--features", "concert-runtime/chaos"]).await?;
     std::fs::create_dir_all(&armed)?;
     for program in PROGRAMS {
         let to = armed.join(program);
@@ -33,16 +31,13 @@ async fn build() -> anyhow::Result<PathBuf> {
         std::fs::copy(plain.join(program), &new)?;
         std::fs::rename(new, to)?;
     }
-    cargo(&[]).await?;
+    build_with(&[]).await?;
     Ok(armed)
 }
 
-async fn cargo(more: &[&str]) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(root())
-        .args(["build", "--quiet", "--workspace", "--locked"]);
+async fn build_with(more: &[&str]) -> anyhow::Result<()> {
+    let mut command = cargo();
+    command.args(["build", "--quiet", "--workspace", "--locked"]);
     for program in PROGRAMS {
         command.args(["--bin", program]);
     }
