@@ -52,7 +52,7 @@ pub(crate) struct Api {
     pub(crate) bodies: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) passthrough: Passthrough,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
     /// `None` when no cookie is used.
     pub(crate) cookies: Option<Cookies>,
     /// `None` when this edge serves no page.

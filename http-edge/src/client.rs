@@ -3,7 +3,7 @@
 //! The address is the socket's, unless the peer is a proxy that is trusted: then it is what the proxies say, from the nearest to the first that is not trusted. What stands beyond that one
 //! is the client's own word. IPv4 addresses count whole, IPv6 addresses by their first 64 bits, since a client has all of the others.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderName, header};
@@ -75,12 +75,15 @@ impl Clients {
     pub(crate) fn tag(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<ClientTag> {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.keys.now().current().bytes()).ok()?;
         mac.update(b"client\0");
-        match self.address(peer, headers) {
-            IpAddr::V4(address) => mac.update(&address.octets()),
-            IpAddr::V6(address) => mac.update(&network(address)),
-        }
+        mac.update(Holder::of(self.address(peer, headers)).bytes());
         let digest = mac.finalize().into_bytes();
         URL_SAFE_NO_PAD.encode(digest.get(..16)?).parse().ok()
+    }
+
+    /// Who holds a connection; nobody by itself if a proxy does, which has those of many.
+    pub(crate) fn holder(&self, peer: SocketAddr) -> Option<Holder> {
+        let address = peer.ip().to_canonical();
+        (!self.is_trusted(address)).then(|| Holder::of(address))
     }
 
     fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
@@ -118,10 +121,33 @@ impl Clients {
     }
 }
 
-/// The network of an address that belongs to one client.
-fn network(address: Ipv6Addr) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = address.octets();
-    [a, b, c, d, e, f, g, h]
+/// The part of an address by which a client is told from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Holder {
+    /// An IPv4 address.
+    V4([u8; 4]),
+    /// The network of an IPv6 address, all of which belongs to one client.
+    V6([u8; 8]),
+}
+
+impl Holder {
+    /// Of an address in its canonical form.
+    fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address.octets()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::V4(bytes) => bytes,
+            Self::V6(bytes) => bytes,
+        }
+    }
 }
 
 /// The `for` of one hop in `Forwarded`.
@@ -222,6 +248,19 @@ mod tests {
                 &[("forwarded", line), ("x-forwarded-for", "9.9.9.9")],
                 expected,
             );
+        }
+    }
+
+    #[test]
+    fn a_connection_is_held_by_its_peer_and_by_nobody_if_that_is_a_proxy() {
+        let clients = clients(&["10.0.0.0/8", "2001:db8:7::/48"], ForwardedHeader::XForwardedFor);
+        let held = |peer: &str| clients.holder(SocketAddr::new(peer.parse().unwrap(), 1));
+        assert_eq!(held("203.0.113.9"), Some(Holder::V4([203, 0, 113, 9])));
+        assert_eq!(held("::ffff:203.0.113.9"), held("203.0.113.9"));
+        assert_eq!(held("2001:db8::1"), held("2001:db8::ffff:1:2:3"));
+        assert_ne!(held("2001:db8::1"), held("2001:db8:0:1::1"));
+        for proxy in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8:7:1::1"] {
+            assert_eq!(held(proxy), None, "{proxy}");
         }
     }
 

@@ -1,4 +1,6 @@
-//! Connections: how many there may be, how long one may be idle or leave unread what it was sent, and how all of them end.
+//! Connections: how many there may be of all clients and of each, how long one may be idle or leave unread what it was sent, and how all of them end.
+
+mod places;
 
 use std::convert::Infallible;
 use std::io;
@@ -17,9 +19,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
+use self::places::{Place, Places};
+use crate::client::Clients;
 use crate::metrics::Metrics;
 
 /// The bounds of connections.
@@ -28,6 +32,14 @@ pub struct ConnectionLimits {
     /// Connections at most; whoever makes another is answered with 503. No more than files may be open, less 256 or half of them (`ulimit -n`; the soft limit is raised to the hard one).
     #[arg(long, env = "CONCERT_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// Connections of one client at most, by its address (of IPv6 the first 64 bits); 503 past it, too. Proxies that are trusted may have as many as there are. 0 is no such bound.
+    #[arg(
+        long,
+        env = "CONCERT_MAX_CONNECTIONS_PER_CLIENT",
+        default_value_t = 1000,
+        value_name = "N"
+    )]
+    pub max_connections_per_client: u32,
     /// How long a connection may take until the head of its next request is there, in milliseconds; then it is closed.
     #[arg(long, env = "CONCERT_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub idle_timeout_ms: u64,
@@ -61,7 +73,8 @@ pub(crate) struct Connections {
     refusing: Router,
     http: http1::Builder,
     limits: ConnectionLimits,
-    room: Arc<Semaphore>,
+    places: Arc<Places>,
+    clients: Arc<Clients>,
     refusals: Arc<Semaphore>,
     metrics: Metrics,
 }
@@ -71,11 +84,13 @@ impl Connections {
         listener: TcpListener,
         (app, refusing): (Router, Router),
         limits: ConnectionLimits,
+        clients: Arc<Clients>,
         metrics: Metrics,
     ) -> Self {
         let files = open_files();
         let files = usize::try_from(files - OTHER_FILES.min(files / 2)).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
+        let [wanted, for_each] = [limits.max_connections, limits.max_connections_per_client]
+            .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         if files < wanted {
             tracing::warn!(
                 wanted,
@@ -93,7 +108,8 @@ impl Connections {
             refusing,
             http,
             limits,
-            room: Arc::new(Semaphore::new(wanted.min(files).min(Semaphore::MAX_PERMITS))),
+            places: Places::new(wanted.min(files), (for_each > 0).then_some(for_each)),
+            clients,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             metrics,
         }
@@ -125,7 +141,7 @@ impl Connections {
 
     fn take(&self, connection: TcpStream, peer: SocketAddr, ending: &GracefulShutdown) {
         self.set_up(&connection);
-        if let Ok(place) = self.room.clone().try_acquire_owned() {
+        if let Some(place) = self.places.take(self.clients.holder(peer)) {
             let open = Open::new(place, &self.metrics);
             let app = self.app.clone();
             let answer = service_fn(move |request| answer(app.clone(), peer, request));
@@ -184,11 +200,11 @@ fn tell(ended: Result<(), hyper::Error>, peer: SocketAddr) {
 /// A connection that has its place and is counted, until this is dropped.
 struct Open {
     metrics: Metrics,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Open {
-    fn new(place: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
+    fn new(place: Place, metrics: &Metrics) -> Self {
         metrics.connected();
         Self {
             metrics: metrics.clone(),

@@ -229,13 +229,14 @@ pub async fn run(
     let routes = routes::watch(bus.clone(), behind.clone());
     let has_page = page.is_some();
     let metrics = Metrics::new();
+    let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
     let api = Api {
         descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
         bus,
         pending,
         sealer,
-        clients: Clients::new(&args.clients, edge_keys.clone()),
+        clients: clients.clone(),
         cookies,
         keys: edge_keys,
         limits: args.limits.clone(),
@@ -248,7 +249,8 @@ pub async fn run(
     };
     let apps = apps(Arc::new(api), args.base.clone().into(), cors);
     let drain_delay = Duration::from_millis(args.limits.drain_delay_ms.unwrap_or_default());
-    let server = Connections::new(listener, apps, args.limits.connections.clone(), metrics).serve(async move {
+    let connections = Connections::new(listener, apps, args.limits.connections.clone(), clients, metrics);
+    let server = connections.serve(async move {
         shutdown.requested().await;
         tokio::time::sleep(drain_delay).await;
     });

@@ -110,6 +110,54 @@ async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all
     Ok(())
 }
 
+/// The other addresses of the loopback interface are clients of their own, where one may connect from them without more ado.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()> {
+    const MOST: usize = 5;
+    let (one, other, proxy) = ([127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 3]);
+    let limits = [
+        "--max-connections-per-client",
+        &MOST.to_string(),
+        "--trusted-proxy",
+        "127.0.0.3",
+    ];
+    let edge = LoneEdge::start(&limits).await?;
+    let connect = async |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((from, 0)))?;
+        socket.connect(edge.address()).await
+    };
+    let status = async |from: [u8; 4]| {
+        let mut connection = connect(from).await?;
+        connection
+            .write_all(b"GET /nothing HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await?;
+        let answer = rest(&mut connection).await?;
+        anyhow::Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+    };
+    let hold = async |from: [u8; 4], count: usize| {
+        let mut held = Vec::new();
+        for _ in 0..count {
+            let mut connection = connect(from).await?;
+            connection.write_all(BEGUN).await?;
+            held.push(connection);
+        }
+        anyhow::Ok(held)
+    };
+    let held = hold(one, MOST).await?;
+    let all = format!("concert_http_connections {MOST}\n");
+    until_told(edge.address(), "/metrics", &all).await?;
+    assert_eq!(status(one).await?, "503");
+    assert_eq!(status(other).await?, "404");
+    let of_many = hold(proxy, 2 * MOST).await?;
+    let all = format!("concert_http_connections {}\n", 3 * MOST);
+    until_told(edge.address(), "/metrics", &all).await?;
+    assert_eq!(status(proxy).await?, "404");
+    drop((held, of_many));
+    until_told(edge.address(), "/nothing", "404 Not Found").await
+}
+
 /// A page that never reads is silent for TCP, too: only what it leaves unread tells.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
