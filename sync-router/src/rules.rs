@@ -53,6 +53,16 @@ pub struct Rules {
     pub args: RulesArgs,
 }
 
+impl Rules {
+    /// What the files say by now, if that is something else and not broken.
+    pub(crate) fn or_newer(self) -> Self {
+        match read(&self.args) {
+            Ok(texts) if texts != self.texts => verify(texts, &self.args).unwrap_or(self),
+            _ => self,
+        }
+    }
+}
+
 /// Reads and checks all rules and specs.
 ///
 /// # Errors
@@ -121,4 +131,40 @@ fn read_all(dir: &Path, extension: &'static str) -> Result<Vec<SourceFile>, Load
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_were_changed_since_they_were_read_are_read_again_unless_they_are_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = RulesArgs {
+            concepts: Path::new(env!("CARGO_MANIFEST_DIR")).join("../concepts"),
+            syncs: dir.path().to_owned(),
+        };
+        let write = |path: &str| {
+            let rule = format!(
+                r#"sync Greet
+when
+    Requesting.request (path: "{path}") : (request)
+then
+    Requesting.respond (request)
+"#
+            );
+            std::fs::write(dir.path().join("greet.sync"), rule).unwrap();
+        };
+        write("/hello");
+        let hello = load(&args).unwrap();
+        assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
+        write("/goodDay");
+        let good_day = hello.clone().or_newer();
+        assert_eq!(good_day.program.version, load(&args).unwrap().program.version);
+        assert_ne!(good_day.program.version, hello.program.version);
+        std::fs::write(dir.path().join("greet.sync"), "sync Broken\n").unwrap();
+        assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
+        std::fs::remove_file(dir.path().join("greet.sync")).unwrap();
+        assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
+    }
 }

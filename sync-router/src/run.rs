@@ -132,7 +132,8 @@ pub async fn run(
     });
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;
-    let rules = Arc::new(rules);
+    // They may have changed while NATS was waited for, and other routers may have put that in force: what was before must not come back.
+    let rules = Arc::new(rules.or_newer());
     let in_force = InForce::new(bus.clone(), bucket, rules.clone());
     in_force.keep_limits(&limits.engine()).await?;
     in_force.put(&rules).await?;
