@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use concert_wire::envelope::{Object, answer_status, encode};
+use concert_wire::envelope::{Object, STATUS, answer_status, encode};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{Sealer, looks_sealed};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(crate) fn response(
 ) -> Response<Body> {
     answer.shift_remove("request");
     let status = StatusCode::from_u16(answer_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answer.shift_remove("status");
+    answer.shift_remove(STATUS);
     let moved = cookie.and_then(|(cookies, using)| cookies.move_out(using, sealer, flow, &mut answer));
     let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.end(using, status)));
     open(sealer, flow, &mut answer);

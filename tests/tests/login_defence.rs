@@ -191,16 +191,20 @@ async fn one_client_is_bounded_over_all_accounts_and_says_itself_who_it_is_to_a_
     // No proxy is trusted, so that all are the one client that they are.
     let system = System::with(&[("CONCERT_LOGIN_CLIENT_FAILURES", "5")]).await?;
     system.account("ada", PASSWORD).await?;
+    let session = system.login("ada", PASSWORD).await?;
     for number in 0..5 {
         let answer = login(&system, &stranger(number), &format!("victim{number}"), WRONG).await?;
         assert_eq!(answer.status, 401);
     }
     assert_throttled(&login(&system, HOME, "ada", PASSWORD).await?);
+    // A session is no way to guess on; the rule's `else` tells it.
+    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": "another battery horse" });
+    assert_throttled(&system.post("/auth/changePassword", &body).await?);
     // The address itself is in no message.
     let tags = system
         .header_values("COMPLETIONS", "done.*.Requesting.request.*", "Concert-Client")
         .await?;
-    assert!(tags.len() >= 6 && tags.iter().all(|tag| *tag == tags[0]), "{tags:?}");
+    assert!(tags.len() >= 8 && tags.iter().all(|tag| *tag == tags[0]), "{tags:?}");
     assert!(!tags[0].contains('.') && tags[0].len() == 22, "{tags:?}");
     Ok(())
 }

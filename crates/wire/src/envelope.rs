@@ -53,9 +53,12 @@ impl Completion {
     }
 }
 
+/// The input key of a respond that is its HTTP status.
+pub const STATUS: &str = "status";
+
 /// The HTTP status that a respond asks for: what its rule said; without a word an error is 400. What is no status of a final response is a mistake of the rule, and 500.
 pub fn answer_status(respond: &Object) -> u16 {
-    match respond.get("status") {
+    match respond.get(STATUS) {
         None | Some(Value::Null) if respond.contains_key(ERROR) => 400,
         None | Some(Value::Null) => 200,
         Some(said) => {

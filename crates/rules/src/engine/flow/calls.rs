@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use concert_wire::envelope::{ERROR, FAULT, Fault, Object, encode};
+use concert_wire::envelope::{ERROR, FAULT, Fault, Object, STATUS, encode};
 use concert_wire::id::{ActionId, FiringId};
 use concert_wire::{REQUESTING, RESPOND};
 use serde_json::Value;
@@ -58,7 +58,10 @@ impl Flow {
         let firing = self.firings.get(site.firing)?;
         let sync = index.syncs.get(firing.sync)?;
         let call = call_at(sync, site.sequence, site.position)?;
-        let body = frames::body(&call.args, &self.bindings(sync, firing, site));
+        let mut body = frames::body(&call.args, &self.bindings(sync, firing, site));
+        if let Some(fault) = self.fault_told_by(site, call) {
+            body = with_status(&body, fault.status());
+        }
         Some(Invocation {
             flow: self.id,
             concept: call.concept.clone(),
@@ -126,6 +129,14 @@ impl Flow {
         Some(Fault::of(&entry.body.output).unwrap_or(Fault::Invalid))
     }
 
+    /// The fault that led to this call of an `else`, if it tells the error: a fault decided nothing, so no status that stands there for refusals is true of it.
+    fn fault_told_by(&self, site: &CallSite, call: &Call) -> Option<Fault> {
+        let failed = self.log.get(site.failed?)?;
+        let is_respond = &*call.concept == REQUESTING && &*call.action == RESPOND;
+        let tells_error = is_respond && call.args.iter().any(|arg| &*arg.key == ERROR);
+        Fault::of(&failed.body.output).filter(|_| tells_error)
+    }
+
     /// Counts the router's own answer to a failure as one that is still to be done.
     pub(super) fn expect_fault_response(&mut self, index: &Index, number: usize) {
         if self.fault(index, number).is_some()
@@ -183,7 +194,7 @@ impl Flow {
         }
         let input = Object::from_iter([
             ("request".to_owned(), request),
-            ("status".to_owned(), Value::from(status)),
+            (STATUS.to_owned(), Value::from(status)),
             (ERROR.to_owned(), Value::String(error)),
         ]);
         Some(Invocation {
@@ -198,6 +209,13 @@ impl Flow {
             context: self.context.clone(),
         })
     }
+}
+
+/// The body of an answer, with another status.
+fn with_status(body: &[u8], status: u16) -> Vec<u8> {
+    let mut input: Object = serde_json::from_slice(body).unwrap_or_default();
+    input.insert(STATUS.to_owned(), Value::from(status));
+    encode(&input)
 }
 
 /// The id of a call.

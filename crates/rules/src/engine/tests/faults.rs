@@ -47,6 +47,49 @@ then
 }
 
 #[test]
+fn an_else_tells_the_error_of_a_fault_with_the_fault_s_status() {
+    let answered = |otherwise: &str, output: serde_json::Value| {
+        let mut bench = Bench::new(&format!(
+            r#"
+sync Ask
+when
+    Requesting.request (path: "/price", item) : (request)
+then
+    Shop.price (item) : (cents)
+    Requesting.respond (request, cents)
+else {otherwise}
+"#
+        ));
+        let price = bench.request(json!({"path": "/price", "item": "tea"}));
+        let invocations = bench.complete(&price[0], output);
+        assert_eq!(invocations.len(), 1, "{otherwise}");
+        body(&invocations[0])
+    };
+    let late = json!({"error": "late", "fault": "deadline"});
+    let throttled = json!({"error": "no more", "fault": "throttled"});
+    let refused = json!({"error": "no tea"});
+    let check = |otherwise: &str, output: &serde_json::Value, status: Option<u16>| {
+        let body = answered(otherwise, output.clone());
+        let found = body.get("status").and_then(serde_json::Value::as_u64);
+        assert_eq!(found, status.map(u64::from), "{otherwise} {output} {body}");
+    };
+    for (otherwise, of_refusal) in [
+        ("(error)\n    Requesting.respond (request, error)", None),
+        (
+            "(error)\n    Requesting.respond (request, error, status: 404)",
+            Some(404),
+        ),
+    ] {
+        check(otherwise, &late, Some(504));
+        check(otherwise, &throttled, Some(429));
+        check(otherwise, &refused, of_refusal);
+    }
+    // Who tells no error has found another way.
+    let done_later = "(error)\n    Requesting.respond (request, message: \"later\", status: 202)";
+    check(done_later, &late, Some(202));
+}
+
+#[test]
 fn where_a_request_came_from_is_handed_down_from_the_root_alone() {
     let mut bench = Bench::new(
         r#"
