@@ -6,7 +6,7 @@ use clap::Parser;
 use concert_archive::ArchiveArgs;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics::{self, MetricsArgs};
-use concert_runtime::process::{self, Shutdown};
+use concert_runtime::process::{Shutdown, Stop};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 use concert_store::StoreArgs;
@@ -33,18 +33,26 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
-    let bus = Bus::connect(&args.bus, "archive").await?;
+    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
-    let archive = concert_archive::run(
-        bus.clone(),
-        &args.store,
-        &args.archive,
-        args.log_limits,
-        shutdown.clone(),
-    )
-    .await?;
-    metrics::serve(&args.metrics).await?;
-    process::asked_to_stop_or_cut_off(&bus).await?;
+    let start = Box::pin(async {
+        let bus = Bus::connect(&args.bus, "archive").await?;
+        let archive = concert_archive::run(
+            bus.clone(),
+            &args.store,
+            &args.archive,
+            args.log_limits,
+            shutdown.clone(),
+        )
+        .await?;
+        metrics::serve(&args.metrics).await?;
+        anyhow::Ok((bus, archive))
+    });
+    let Some(started) = stop.unless_asked(start).await else {
+        return Ok(());
+    };
+    let (bus, archive) = started?;
+    stop.asked_or_cut_off(&bus).await?;
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(15), archive.ended()).await?;
     Ok(())

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use concert_runtime::keys;
+use concert_runtime::process::Stop;
 use concert_runtime::telemetry::{self, LogArgs};
-use concert_runtime::{keys, process};
 use concert_wire::access::User;
 use serde::{Deserialize, Serialize};
 
@@ -66,11 +67,11 @@ pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
     }
     let keys_dir = args.keys_dir();
     access::prepare(&access, &keys_dir, &access::accounts_file(&keys_dir))?;
-    let mut stop = tokio::spawn(process::asked_to_stop());
-    let mut servers = tokio::select! {
-        servers = servers::start(&args) => servers?,
-        _ = &mut stop => return Ok(()),
+    let mut stop = Stop::hear()?;
+    let Some(servers) = stop.unless_asked(servers::start(&args)).await else {
+        return Ok(());
     };
+    let mut servers = servers?;
     let stack = match Box::pin(stack::start(&args, rules, &access, &servers)).await {
         Ok(stack) => stack,
         Err(error) => {
@@ -85,14 +86,14 @@ pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
     }
     greet(&args, &stack, &servers);
     let fallen = tokio::select! {
-        _ = stop => None,
+        () = stop.asked() => None,
         fallen = servers.fallen() => Some(fallen),
         cut_off = stack.cut_off() => Some(cut_off),
     };
     say::line("\nStopping: open requests are answered first. Ctrl-C again ends at once.");
     let drained = tokio::select! {
         () = stack.stop(Duration::from_millis(args.edge.limits.deadline_ms)) => true,
-        _ = process::asked_to_stop() => false,
+        () = stop.asked() => false,
     };
     servers.stop().await;
     match fallen {

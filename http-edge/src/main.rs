@@ -7,7 +7,7 @@ use concert_edge::EdgeArgs;
 use concert_host::HostLimits;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::KeyArgs;
-use concert_runtime::process::{self, Shutdown};
+use concert_runtime::process::{Shutdown, Stop};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 
@@ -37,18 +37,26 @@ async fn main() -> anyhow::Result<()> {
     let mut args = Args::parse();
     args.edge.limits.drain_delay_ms.get_or_insert(DRAIN_DELAY_MS);
     telemetry::start(&args.log)?;
-    let bus = Bus::connect(&args.bus, "http-edge").await?;
+    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
-    let edge = concert_edge::run(
-        bus.clone(),
-        &args.edge,
-        &args.keys.keys,
-        args.host,
-        args.log_limits,
-        shutdown.clone(),
-    )
-    .await?;
-    process::asked_to_stop_or_cut_off(&bus).await?;
+    let start = Box::pin(async {
+        let bus = Bus::connect(&args.bus, "http-edge").await?;
+        let edge = concert_edge::run(
+            bus.clone(),
+            &args.edge,
+            &args.keys.keys,
+            args.host,
+            args.log_limits,
+            shutdown.clone(),
+        )
+        .await?;
+        anyhow::Ok((bus, edge))
+    });
+    let Some(started) = stop.unless_asked(start).await else {
+        return Ok(());
+    };
+    let (bus, edge) = started?;
+    stop.asked_or_cut_off(&bus).await?;
     shutdown.begin();
     edge.ended(Duration::from_millis(args.edge.limits.deadline_ms)).await;
     Ok(())

@@ -35,6 +35,18 @@ pub enum Part {
     Archive,
 }
 
+impl Part {
+    /// The line in its log when it takes what comes; of an archive none, since it answers by then.
+    const fn says_when_it_has_started(self) -> Option<&'static str> {
+        match self {
+            Self::Edge => Some("edge started"),
+            Self::Router => Some("router started"),
+            Self::Profile | Self::Sessioning => Some("worker started"),
+            Self::Archive => None,
+        }
+    }
+}
+
 /// The processes that answer requests, in the order in which they are started.
 pub const PARTS: [Part; 4] = [Part::Router, Part::Profile, Part::Sessioning, Part::Edge];
 
@@ -47,7 +59,14 @@ pub struct System {
     binaries: PathBuf,
     keys: PathBuf,
     settings: Vec<(&'static str, String)>,
-    running: BTreeMap<(Part, usize), Child>,
+    running: BTreeMap<(Part, usize), Running>,
+    /// What every process that was started writes on its standard error, in the order of their starts.
+    logs: Vec<(Part, PathBuf)>,
+}
+
+struct Running {
+    child: Child,
+    log: PathBuf,
 }
 
 fn command(binaries: &Path, program: &str, settings: &[(&'static str, String)]) -> Command {
@@ -136,6 +155,7 @@ impl System {
             keys,
             settings: all,
             running: BTreeMap::new(),
+            logs: Vec::new(),
         };
         finished(system.command("concert").args(["setup", "--streams"])).await?;
         for part in PARTS {
@@ -183,9 +203,11 @@ impl System {
             }
             command.env("CONCERT_LISTEN", self.edge(number)?.to_string());
         }
-        let log = File::options().create(true).append(true).open(self.log(part))?;
-        let child = command.args(args).stdout(Stdio::null()).stderr(log).spawn()?;
-        self.running.insert((part, number), child);
+        let log = self.servers.dir().join(format!("{part:?}-{}.log", self.logs.len()));
+        let stderr = File::create_new(&log)?;
+        let child = command.args(args).stdout(Stdio::null()).stderr(stderr).spawn()?;
+        self.logs.push((part, log.clone()));
+        self.running.insert((part, number), Running { child, log });
         Ok(())
     }
 
@@ -198,7 +220,7 @@ impl System {
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))
     }
 
-    fn take(&mut self, part: Part, number: usize) -> anyhow::Result<Child> {
+    fn take(&mut self, part: Part, number: usize) -> anyhow::Result<Running> {
         let taken = self.running.remove(&(part, number));
         taken.with_context(|| format!("{part:?} does not run"))
     }
@@ -208,8 +230,7 @@ impl System {
     /// # Errors
     /// It does not run.
     pub async fn kill(&mut self, part: Part) -> anyhow::Result<()> {
-        let mut child = self.take(part, 0)?;
-        child.kill().await?;
+        self.take(part, 0)?.child.kill().await?;
         Ok(())
     }
 
@@ -218,10 +239,10 @@ impl System {
     /// # Errors
     /// It does not, or it ends well.
     pub async fn falls(&mut self, part: Part) -> anyhow::Result<String> {
-        let mut child = self.take(part, 0)?;
+        let Running { mut child, log } = self.take(part, 0)?;
         let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
         ensure!(!status.success(), "{part:?} ended with {status}");
-        Ok(std::fs::read_to_string(self.log(part))?)
+        Ok(std::fs::read_to_string(log)?)
     }
 
     /// Starts again what has ended because its NATS client did, at a message that it cannot read; how many processes those were.
@@ -230,13 +251,13 @@ impl System {
     /// One has ended for another reason.
     pub fn revive(&mut self) -> anyhow::Result<usize> {
         let mut ended = Vec::new();
-        for ((part, number), child) in &mut self.running {
+        for ((part, number), Running { child, log }) in &mut self.running {
             if let Some(status) = child.try_wait()? {
-                ended.push((*part, *number, status));
+                ended.push((*part, *number, status, log.clone()));
             }
         }
-        for (part, number, status) in &ended {
-            let log = std::fs::read_to_string(self.log(*part))?;
+        for (part, number, status, log) in &ended {
+            let log = std::fs::read_to_string(log)?;
             let last: Vec<&str> = log.lines().rev().take(END_OF_LOG).collect();
             ensure!(
                 last.iter()
@@ -261,7 +282,7 @@ impl System {
     /// # Errors
     /// It does not end well.
     pub async fn terminate_one(&mut self, part: Part, number: usize) -> anyhow::Result<()> {
-        let mut child = self.take(part, number)?;
+        let Running { mut child, .. } = self.take(part, number)?;
         let pid = child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
@@ -273,7 +294,7 @@ impl System {
         Ok(())
     }
 
-    /// Waits until every process answers.
+    /// Waits until every process has started (an archive may go on waiting for its database) and every concept answers.
     ///
     /// # Errors
     /// One does not.
@@ -287,29 +308,39 @@ impl System {
                     waiting.push(concept);
                 }
             }
-            let mut edges = true;
+            let (mut starting, mut edges) = (Vec::new(), true);
+            for ((part, number), process) in &mut self.running {
+                let log = std::fs::read_to_string(&process.log)?;
+                if let Some(status) = process.child.try_wait()? {
+                    bail!("{part:?} ended with {status}:\n{log}");
+                }
+                // Somebody else may answer in its place.
+                if part.says_when_it_has_started().is_some_and(|line| !log.contains(line)) {
+                    starting.push((*part, *number));
+                }
+            }
             let running = self.running.keys().filter(|(part, _)| *part == Part::Edge);
             for (_, number) in running {
                 edges &= http::is_ready(self.edge(*number)?).await;
             }
-            if waiting.is_empty() && edges {
+            if waiting.is_empty() && starting.is_empty() && edges {
                 return Ok(());
             }
-            for ((part, _), child) in &mut self.running {
-                if let Some(status) = child.try_wait()? {
-                    let log = self.servers.dir().join(format!("{part:?}.log"));
-                    let log = std::fs::read_to_string(log).unwrap_or_default();
-                    bail!("{part:?} ended with {status}:\n{log}");
-                }
-            }
-            ensure!(began.elapsed() < PATIENCE, "not ready: {waiting:?}, edge");
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "not ready: {waiting:?}, {starting:?}, edges: {edges}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// What a process writes on its standard error.
-    pub fn log(&self, part: Part) -> PathBuf {
-        self.servers.dir().join(format!("{part:?}.log"))
+    /// What all processes of a kind have written on their standard error, one after the other.
+    ///
+    /// # Errors
+    /// It is no text.
+    pub fn log(&self, part: Part) -> anyhow::Result<String> {
+        let logs = self.logs.iter().filter(|(of, _)| *of == part);
+        logs.map(|(_, log)| Ok(std::fs::read_to_string(log)?)).collect()
     }
 
     /// The memory that a process holds, in KiB.
@@ -317,7 +348,7 @@ impl System {
     /// # Errors
     /// It does not run, or the system does not tell.
     pub fn resident_kib(&self, part: Part) -> anyhow::Result<u64> {
-        let pid = self.running.get(&(part, 0)).and_then(Child::id);
+        let pid = self.running.get(&(part, 0)).and_then(|process| process.child.id());
         let pid = pid.with_context(|| format!("{part:?} does not run"))?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -340,7 +371,7 @@ impl System {
     /// It does not say so in time.
     pub async fn figures_at(&self, part: Part) -> anyhow::Result<String> {
         self.until("the figures are served", async |system: &System| {
-            let log = std::fs::read_to_string(system.log(part)).unwrap_or_default();
+            let log = system.log(part).unwrap_or_default();
             let line = log.lines().find(|line| line.contains("figures are served"));
             let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
             Ok(address.map(str::to_owned))

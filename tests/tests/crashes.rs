@@ -69,8 +69,10 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a_deadline() -> anyhow::Result<()> {
-    let mut system = System::start().await?;
+    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
     let user = system.account("ada", PASSWORD).await?;
+    // The login is not answered before its edge is killed.
+    system.kill(Part::Profile).await?;
     let mut seen = system.hear("done.*.Requesting.request.*").await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
     let address = system.address();
@@ -78,7 +80,9 @@ async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
     system.kill(Part::Edge).await?;
     assert!(login.await?.is_err(), "the connection is gone with its edge");
-    system.start_part(Part::Edge)?;
+    for part in [Part::Profile, Part::Edge] {
+        system.start_part(part)?;
+    }
     system.ready().await?;
     // The flow goes on without its client, once.
     system
@@ -145,11 +149,12 @@ async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
-    let mut system = System::start().await?;
+    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     for part in [Part::Router, Part::Profile, Part::Sessioning] {
         system.start_one(part, 1)?;
     }
+    system.ready().await?;
     for round in 0..20 {
         if round == 10 {
             for part in [Part::Router, Part::Profile, Part::Sessioning] {

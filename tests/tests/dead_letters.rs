@@ -108,7 +108,7 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
     first.stop().await;
     let poison = Uuid::now_v7();
     publish(&system, "abort", poison).await?;
-    let innocent: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
+    let innocent: Vec<Uuid> = (0..100).map(|_| Uuid::now_v7()).collect();
     for id in &innocent {
         publish(&system, "well", *id).await?;
     }
@@ -208,7 +208,7 @@ async fn a_flow_that_left_the_log_is_not_tried_again_and_its_letter_can_be_dropp
     let (good, said) = dead(&system, &["drop", &id, "--yes"]).await?;
     assert!(good, "{said}");
     assert!(system.subjects("DEAD", "dead.>").await?.is_empty());
-    let log = std::fs::read_to_string(system.log(Part::Sessioning))?;
+    let log = system.log(Part::Sessioning)?;
     assert!(log.contains("dead letter"), "{log}");
     Ok(())
 }

@@ -50,7 +50,7 @@ async fn seen(system: &System, parts: &[Part], ids: &str) -> anyhow::Result<()> 
     system
         .until("every process has the keys", async |system: &System| {
             for part in parts {
-                if !std::fs::read_to_string(system.log(*part))?.contains(ids) {
+                if !system.log(*part)?.contains(ids) {
                     return Ok(None);
                 }
             }
@@ -184,7 +184,7 @@ async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Resul
         "{listed}"
     );
     for part in [Part::Edge, Part::Router, Part::Profile, Part::Sessioning] {
-        let log = std::fs::read_to_string(system.log(part))?;
+        let log = system.log(part)?;
         let connected = log.matches("connected to NATS").count();
         ensure!(connected == 2, "{part:?} connected {connected} times");
     }

@@ -1,6 +1,10 @@
 //! Accounts, logins and logouts, over HTTP.
 
-use concert_tests::{Part, System, http};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use concert_tests::{LoneEdge, Part, System, http};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery";
@@ -93,7 +97,7 @@ async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_outlive_every_process_and_both_servers() -> anyhow::Result<()> {
-    let mut system = System::start().await?;
+    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     system.servers.nats.kill().await;
@@ -213,5 +217,25 @@ async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::R
             "{closed}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_without_a_rule_is_waited_for_until_the_deadline() -> anyhow::Result<()> {
+    let edge = LoneEdge::start(&["--passthrough", "Sessioning._getUser=the test asks"]).await?;
+    let nats = edge.nats().await?;
+    let mut asked = nats.subscribe("concept.Sessioning._getUser").await?;
+    nats.flush().await?;
+    let answer = async {
+        let asked = asked.next().await.context("a query")?;
+        // Longer than a NATS client waits by itself.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let reply = asked.reply.context("who asks")?;
+        nats.publish(reply, r#"{"rows":[]}"#.into()).await?;
+        anyhow::Ok(())
+    };
+    let body = json!({ "session": "nobody's" });
+    let (answered, ()) = tokio::try_join!(http::post(edge.address(), "/api/Sessioning/_getUser", &body), answer)?;
+    assert_eq!(answered.brief(), (200, r#"{"rows":[]}"#.to_owned()));
     Ok(())
 }

@@ -64,7 +64,7 @@ async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_answer() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--page-timeout-ms", "300"]).await?;
+    let edge = LoneEdge::start(&[]).await?;
     let (status, body) = ask(&edge, "/_concert/api/flows").await?;
     assert_eq!(
         (status, body["error"].as_str()),

@@ -67,12 +67,7 @@ async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
 /// Starts a second router, and waits until it runs: while it starts, it would put in force again what it read before a change.
 async fn with_second_router(system: &mut System) -> anyhow::Result<()> {
     system.start_one(Part::Router, 1)?;
-    system
-        .until("two routers run", async |system: &System| {
-            let log = std::fs::read_to_string(system.log(Part::Router))?;
-            Ok((log.matches("router started").count() == 2).then_some(()))
-        })
-        .await
+    system.ready().await
 }
 
 async fn whoami(system: &System, session: &str) -> anyhow::Result<http::Answer> {

@@ -6,7 +6,7 @@ use clap::Parser;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::KeyArgs;
 use concert_runtime::metrics::{self, MetricsArgs};
-use concert_runtime::process::{self, Shutdown};
+use concert_runtime::process::{Shutdown, Stop};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 use concert_store::StoreArgs;
@@ -42,20 +42,28 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
-    let bus = Bus::connect(&args.bus, args.concept.concept()).await?;
+    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
-    let worker = concert_workers::run(
-        args.concept,
-        bus.clone(),
-        &args.store,
-        &args.keys.keys,
-        &args.worker,
-        &args.log_limits,
-        shutdown.clone(),
-    )
-    .await?;
-    metrics::serve(&args.metrics).await?;
-    process::asked_to_stop_or_cut_off(&bus).await?;
+    let start = Box::pin(async {
+        let bus = Bus::connect(&args.bus, args.concept.concept()).await?;
+        let worker = concert_workers::run(
+            args.concept,
+            bus.clone(),
+            &args.store,
+            &args.keys.keys,
+            &args.worker,
+            &args.log_limits,
+            shutdown.clone(),
+        )
+        .await?;
+        metrics::serve(&args.metrics).await?;
+        anyhow::Ok((bus, worker))
+    });
+    let Some(started) = stop.unless_asked(start).await else {
+        return Ok(());
+    };
+    let (bus, worker) = started?;
+    stop.asked_or_cut_off(&bus).await?;
     if !shutdown.drained(DRAIN_TIMEOUT).await {
         tracing::warn!("what was begun is left to another worker");
     }

@@ -6,7 +6,6 @@
     reason = "a test that cannot make its files has failed"
 )]
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -36,9 +35,13 @@ async fn binaries() -> Binaries {
 
 /// A program in a directory that says it is of this version.
 fn pretend(dir: &Path, name: &str, version: &str) {
-    let path = dir.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\necho '{name}: v{version}'\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // By a process of its own: what another thread starts meanwhile would inherit a file that this one has open for writing, and nobody can run a program that is.
+    let made = std::process::Command::new("sh")
+        .args(["-c", r#"printf '#!/bin/sh\necho "%s"\n' "$1" > "$0" && chmod 755 "$0""#])
+        .arg(dir.join(name))
+        .arg(format!("{name}: v{version}"))
+        .status();
+    assert!(made.unwrap().success());
 }
 
 async fn is_gone(pid: u32) -> bool {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(unix)]
+use tokio::signal::unix;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,42 +50,57 @@ impl Shutdown {
     }
 }
 
-/// Ends at the first SIGINT or SIGTERM, or when the connection to NATS cannot be mended.
-///
-/// # Errors
-/// The signals cannot be watched, or the NATS client has ended.
-pub async fn asked_to_stop_or_cut_off(bus: &Bus) -> Result<(), StopError> {
-    tokio::select! {
-        asked = asked_to_stop() => Ok(asked?),
-        ended = bus.ended() => Err(ended.into()),
-    }
-}
-
-/// Why a process ends without being asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum StopError {
-    /// The signals cannot be watched.
-    #[error("signals cannot be watched: {0}")]
-    Signals(#[from] std::io::Error),
-    /// The NATS client has ended.
-    #[error(transparent)]
-    Bus(#[from] ClientEnded),
-}
-
-/// Ends at the first SIGINT or SIGTERM.
-///
-/// # Errors
-/// The signals cannot be watched.
-pub async fn asked_to_stop() -> std::io::Result<()> {
+/// Hears SIGINT and SIGTERM, from when it is made: a process that starts is not torn out of what it has begun already.
+pub struct Stop {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
+    terminate: unix::Signal,
+    #[cfg(unix)]
+    interrupt: unix::Signal,
+}
+
+impl Stop {
+    /// From now on neither signal ends the process by itself.
+    ///
+    /// # Errors
+    /// The signals cannot be watched.
+    pub fn hear() -> std::io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: unix::signal(unix::SignalKind::terminate())?,
+            #[cfg(unix)]
+            interrupt: unix::signal(unix::SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ends at the next SIGINT or SIGTERM.
+    pub async fn asked(&mut self) {
+        #[cfg(unix)]
         tokio::select! {
-            result = tokio::signal::ctrl_c() => result,
-            _ = terminate.recv() => Ok(()),
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+
+    /// What `start` comes to; nothing if the process is asked to end before.
+    pub async fn unless_asked<T>(&mut self, start: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            started = start => Some(started),
+            () = self.asked() => None,
+        }
+    }
+
+    /// Ends at the next SIGINT or SIGTERM, or when the connection to NATS cannot be mended.
+    ///
+    /// # Errors
+    /// The NATS client has ended.
+    pub async fn asked_or_cut_off(&mut self, bus: &Bus) -> Result<(), ClientEnded> {
+        tokio::select! {
+            () = self.asked() => Ok(()),
+            ended = bus.ended() => Err(ended),
+        }
+    }
 }

@@ -7,7 +7,7 @@ use clap::Parser;
 use concert_host::{Call, Concept, Failure, HostLimits, Outcome};
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::{self, KeyArgs, Purpose};
-use concert_runtime::process::{self, Shutdown};
+use concert_runtime::process::{Shutdown, Stop};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 use concert_wire::seal::Sealer;
@@ -63,6 +63,7 @@ async fn main() -> anyhow::Result<()> {
     let concept = Concept::of_spec("Moody.concept", include_str!("../Moody.concept"))?
         .action("act", move |call: Call<Act>| act(call.input.mood, cure.exists()))
         .build()?;
+    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
     let sealer = Sealer::new(keys::watch(&args.keys.keys, Purpose::Seal, &shutdown)?);
     let worker = concert_host::run(
@@ -74,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
         shutdown.clone(),
     )
     .await?;
-    process::asked_to_stop_or_cut_off(&bus).await?;
+    stop.asked_or_cut_off(&bus).await?;
     shutdown.drained(DRAIN_TIMEOUT).await;
     worker.ended().await;
     Ok(())

@@ -56,7 +56,7 @@ async fn waits_at_its_bound(bound: (&'static str, f64), figure: &str, beyond: f6
     complete().await?;
     system
         .until("a write is stuck", async |system: &System| {
-            let log = std::fs::read_to_string(system.log(Part::Archive))?;
+            let log = system.log(Part::Archive)?;
             Ok(log.contains("flows are not archived yet").then_some(()))
         })
         .await?;
