@@ -6,7 +6,7 @@ use clap::Parser;
 use concert_archive::ArchiveArgs;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics::{self, MetricsArgs};
-use concert_runtime::process::{Shutdown, Stop};
+use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 use concert_store::StoreArgs;
@@ -33,7 +33,6 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
-    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, "archive").await?;
@@ -48,11 +47,9 @@ async fn main() -> anyhow::Result<()> {
         metrics::serve(&args.metrics).await?;
         anyhow::Ok((bus, archive))
     });
-    let Some(started) = stop.unless_asked(start).await else {
+    let Some(archive) = process::until_asked_to_stop(start).await? else {
         return Ok(());
     };
-    let (bus, archive) = started?;
-    stop.asked_or_cut_off(&bus).await?;
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(15), archive.ended()).await?;
     Ok(())

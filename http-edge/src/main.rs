@@ -7,7 +7,7 @@ use concert_edge::EdgeArgs;
 use concert_host::HostLimits;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::KeyArgs;
-use concert_runtime::process::{Shutdown, Stop};
+use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 
@@ -37,7 +37,6 @@ async fn main() -> anyhow::Result<()> {
     let mut args = Args::parse();
     args.edge.limits.drain_delay_ms.get_or_insert(DRAIN_DELAY_MS);
     telemetry::start(&args.log)?;
-    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, "http-edge").await?;
@@ -52,11 +51,9 @@ async fn main() -> anyhow::Result<()> {
         .await?;
         anyhow::Ok((bus, edge))
     });
-    let Some(started) = stop.unless_asked(start).await else {
+    let Some(edge) = process::until_asked_to_stop(start).await? else {
         return Ok(());
     };
-    let (bus, edge) = started?;
-    stop.asked_or_cut_off(&bus).await?;
     shutdown.begin();
     edge.ended(Duration::from_millis(args.edge.limits.deadline_ms)).await;
     Ok(())

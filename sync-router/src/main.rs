@@ -6,7 +6,7 @@ use clap::Parser;
 use concert_router::{RouterLimits, RulesArgs};
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics::{self, MetricsArgs};
-use concert_runtime::process::{Shutdown, Stop};
+use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 
@@ -33,7 +33,6 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
     let rules = concert_router::load(&args.rules)?;
-    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, "sync-router").await?;
@@ -41,11 +40,9 @@ async fn main() -> anyhow::Result<()> {
         metrics::serve(&args.metrics).await?;
         anyhow::Ok((bus, router))
     });
-    let Some(started) = stop.unless_asked(start).await else {
+    let Some(router) = process::until_asked_to_stop(start).await? else {
         return Ok(());
     };
-    let (bus, router) = started?;
-    stop.asked_or_cut_off(&bus).await?;
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(15), router.ended()).await?;
     Ok(())

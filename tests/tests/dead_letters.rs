@@ -108,7 +108,7 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
     first.stop().await;
     let poison = Uuid::now_v7();
     publish(&system, "abort", poison).await?;
-    let innocent: Vec<Uuid> = (0..100).map(|_| Uuid::now_v7()).collect();
+    let innocent: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
     for id in &innocent {
         publish(&system, "well", *id).await?;
     }

@@ -23,13 +23,10 @@ async fn post(edges: [SocketAddr; 2], first: usize, path: &str, body: &Value) ->
     anyhow::bail!("no edge is ready")
 }
 
-/// What a process that ends has been given and does not finish comes again after eight seconds.
-const SLOW: Duration = Duration::from_secs(7);
-
-/// Logs in and out until the end; how often, and how many answers were slow.
-async fn client(edges: [SocketAddr; 2], number: usize, end: Arc<AtomicBool>) -> anyhow::Result<(usize, usize)> {
+/// Logs in and out until the end; how often, and how long the slowest answer took.
+async fn client(edges: [SocketAddr; 2], number: usize, end: Arc<AtomicBool>) -> anyhow::Result<(usize, Duration)> {
     let username = format!("ada{number}");
-    let (mut rounds, mut slow) = (0, 0);
+    let (mut rounds, mut slowest) = (0, Duration::ZERO);
     while !end.load(Ordering::Relaxed) {
         let mut session = Value::Null;
         for (path, body, status) in [
@@ -46,14 +43,14 @@ async fn client(edges: [SocketAddr; 2], number: usize, end: Arc<AtomicBool>) -> 
             let answer = post(edges, number + rounds, &format!("/api/auth/{path}"), &body).await;
             let answer = answer.with_context(|| format!("{path}, round {rounds}"))?;
             ensure!(answer.status == status, "{path}, round {rounds}: {answer:?}");
-            slow += usize::from(began.elapsed() > SLOW);
+            slowest = slowest.max(began.elapsed());
             if let Some(new) = answer.body.get("session") {
                 session = new.clone();
             }
         }
         rounds += 1;
     }
-    Ok((rounds, slow))
+    Ok((rounds, slowest))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,14 +80,13 @@ async fn a_rolling_restart_of_every_process_under_load_shows_no_client_an_error(
         }
     }
     end.store(true, Ordering::Relaxed);
-    let (mut rounds, mut slow) = (0, 0);
+    let mut rounds = 0;
     for client in clients {
-        let (done, waited) = client.await??;
+        let (done, slowest) = client.await??;
+        // What a process that ends has been given and does not finish would come again after eight seconds.
+        ensure!(slowest < Duration::from_secs(7), "an answer after {slowest:?}");
         rounds += done;
-        slow += waited;
     }
-    // On a busy machine one process in eight may be too slow with handing back; where none does, it shows at each.
-    ensure!(slow < 4, "{slow} answers took more than {SLOW:?}");
     ensure!(rounds > CLIENTS, "{rounds} rounds");
 
     // Nothing is doubled, nothing is left.

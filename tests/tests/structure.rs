@@ -8,16 +8,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use concert_tests::binaries::root;
+use concert_tests::binaries::{cargo, root};
 use serde_json::Value;
 
 /// Each package of the project with what it depends on directly, outside tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(root())
+    let output = cargo()
+        .into_std()
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .output()
         .unwrap();

@@ -6,7 +6,7 @@ use clap::Parser;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::KeyArgs;
 use concert_runtime::metrics::{self, MetricsArgs};
-use concert_runtime::process::{Shutdown, Stop};
+use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 use concert_store::StoreArgs;
@@ -42,7 +42,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
-    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, args.concept.concept()).await?;
@@ -59,11 +58,9 @@ async fn main() -> anyhow::Result<()> {
         metrics::serve(&args.metrics).await?;
         anyhow::Ok((bus, worker))
     });
-    let Some(started) = stop.unless_asked(start).await else {
+    let Some(worker) = process::until_asked_to_stop(start).await? else {
         return Ok(());
     };
-    let (bus, worker) = started?;
-    stop.asked_or_cut_off(&bus).await?;
     if !shutdown.drained(DRAIN_TIMEOUT).await {
         tracing::warn!("what was begun is left to another worker");
     }

@@ -92,15 +92,23 @@ impl Stop {
             () = self.asked() => None,
         }
     }
+}
 
-    /// Ends at the next SIGINT or SIGTERM, or when the connection to NATS cannot be mended.
-    ///
-    /// # Errors
-    /// The NATS client has ended.
-    pub async fn asked_or_cut_off(&mut self, bus: &Bus) -> Result<(), ClientEnded> {
-        tokio::select! {
-            () = self.asked() => Ok(()),
-            ended = bus.ended() => Err(ended),
-        }
+/// Starts a process, and ends when it is asked to end (from its start on) or when its connection to NATS cannot be mended. What was started is left to be drained; nothing, if the process was asked to end before.
+///
+/// # Errors
+/// It cannot be started, the signals cannot be watched, or the NATS client has ended.
+pub async fn until_asked_to_stop<T, E>(start: impl Future<Output = Result<(Bus, T), E>>) -> Result<Option<T>, E>
+where
+    E: From<std::io::Error> + From<ClientEnded>,
+{
+    let mut stop = Stop::hear()?;
+    let Some(started) = stop.unless_asked(start).await else {
+        return Ok(None);
+    };
+    let (bus, started) = started?;
+    tokio::select! {
+        () = stop.asked() => Ok(Some(started)),
+        ended = bus.ended() => Err(ended.into()),
     }
 }

@@ -9,8 +9,7 @@ use crate::client::Holder;
 /// The places that there are.
 pub(super) struct Places {
     all: usize,
-    /// `None` is as many as there are.
-    for_each: Option<usize>,
+    for_each: usize,
     taken: Mutex<Taken>,
 }
 
@@ -27,20 +26,20 @@ pub(super) struct Place {
 }
 
 impl Places {
+    /// `None` for each is as many as there are.
     pub(super) fn new(all: usize, for_each: Option<usize>) -> Arc<Self> {
         Arc::new(Self {
             all,
-            for_each,
+            for_each: for_each.unwrap_or(usize::MAX),
             taken: Mutex::default(),
         })
     }
 
     /// A place, if there is one; for who holds connections of many, whatever it has already.
     pub(super) fn take(self: &Arc<Self>, holder: Option<Holder>) -> Option<Place> {
-        let holder = holder.filter(|_| self.for_each.is_some());
         let mut taken = self.taken();
-        let own = holder.and_then(|holder| taken.by_holder.get(&holder)).copied();
-        let has_all = self.for_each.is_some_and(|most| own.unwrap_or_default() >= most);
+        let own = holder.and_then(|holder| taken.by_holder.get(&holder));
+        let has_all = own.is_some_and(|own| *own >= self.for_each);
         if taken.all >= self.all || has_all {
             return None;
         }

@@ -7,7 +7,7 @@ use clap::Parser;
 use concert_host::{Call, Concept, Failure, HostLimits, Outcome};
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::{self, KeyArgs, Purpose};
-use concert_runtime::process::{Shutdown, Stop};
+use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 use concert_wire::seal::Sealer;
@@ -58,24 +58,21 @@ async fn act(mood: String, cured: bool) -> Result<Outcome, Failure> {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start(&args.log)?;
-    let bus = Bus::connect(&args.bus, "Moody").await?;
     let cure = args.cure.clone();
     let concept = Concept::of_spec("Moody.concept", include_str!("../Moody.concept"))?
         .action("act", move |call: Call<Act>| act(call.input.mood, cure.exists()))
         .build()?;
-    let mut stop = Stop::hear()?;
     let shutdown = Shutdown::new();
     let sealer = Sealer::new(keys::watch(&args.keys.keys, Purpose::Seal, &shutdown)?);
-    let worker = concert_host::run(
-        bus.clone(),
-        concept,
-        sealer,
-        args.host,
-        args.log_limits,
-        shutdown.clone(),
-    )
-    .await?;
-    stop.asked_or_cut_off(&bus).await?;
+    let start = Box::pin(async {
+        let bus = Bus::connect(&args.bus, "Moody").await?;
+        let (host, shutdown) = (args.host, shutdown.clone());
+        let worker = concert_host::run(bus.clone(), concept, sealer, host, args.log_limits, shutdown).await?;
+        anyhow::Ok((bus, worker))
+    });
+    let Some(worker) = process::until_asked_to_stop(start).await? else {
+        return Ok(());
+    };
     shutdown.drained(DRAIN_TIMEOUT).await;
     worker.ended().await;
     Ok(())

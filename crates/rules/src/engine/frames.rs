@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use concert_wire::envelope::{Object, encode};
+use concert_wire::envelope::{Object, STATUS, encode};
 use concert_wire::value::{canonical, canonical_object};
 use hashbrown::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
@@ -141,6 +141,13 @@ impl<'a> Input<'a> {
             (!(arg.omit_null && value.is_null())).then_some((&*arg.key, value))
         })
     }
+
+    fn object(&self) -> Object {
+        let members = self.members();
+        members
+            .map(|(key, value)| (key.to_owned(), value.into_owned()))
+            .collect()
+    }
 }
 
 impl Serialize for Input<'_> {
@@ -154,16 +161,19 @@ pub(super) fn body(args: &[Arg], frame: &[Option<&Value>]) -> Vec<u8> {
     encode(&Input { args, frame })
 }
 
+/// The body of an answer with these arguments, and with this status whatever they say.
+pub(super) fn answer_with_status(args: &[Arg], frame: &[Option<&Value>], status: u16) -> Vec<u8> {
+    let mut input = Input { args, frame }.object();
+    input.insert(STATUS.to_owned(), Value::from(status));
+    encode(&input)
+}
+
 fn question(query: &Query, frame: &[Option<&Value>]) -> Question {
     let args = &query.args;
-    let input = Input { args, frame };
     Question {
         concept: query.concept.clone(),
         query: query.name.clone(),
-        input: input
-            .members()
-            .map(|(key, value)| (key.to_owned(), value.into_owned()))
-            .collect(),
+        input: Input { args, frame }.object(),
     }
 }
 

@@ -74,7 +74,7 @@ async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_toget
         );
     }
     let asked = finds(&database).await? - before;
-    assert!((1..=i64::from(THINGS) / 2).contains(&asked), "{asked} finds");
+    assert!((1..=i64::from(THINGS) / 5).contains(&asked), "{asked} finds");
 
     // One after another, nobody waits for anybody.
     let before = finds(&database).await?;
@@ -84,8 +84,7 @@ async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_toget
             number % 2 == 0
         );
     }
-    // The server may look for something itself.
-    assert!(finds(&database).await? - before >= 10);
+    assert_eq!(finds(&database).await? - before, 10);
     Ok(())
 }
 

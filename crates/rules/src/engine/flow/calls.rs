@@ -58,10 +58,11 @@ impl Flow {
         let firing = self.firings.get(site.firing)?;
         let sync = index.syncs.get(firing.sync)?;
         let call = call_at(sync, site.sequence, site.position)?;
-        let mut body = frames::body(&call.args, &self.bindings(sync, firing, site));
-        if let Some(fault) = self.fault_told_by(site, call) {
-            body = with_status(&body, fault.status());
-        }
+        let bindings = self.bindings(sync, firing, site);
+        let body = match self.fault_told_by(site, call) {
+            Some(fault) => frames::answer_with_status(&call.args, &bindings, fault.status()),
+            None => frames::body(&call.args, &bindings),
+        };
         Some(Invocation {
             flow: self.id,
             concept: call.concept.clone(),
@@ -209,13 +210,6 @@ impl Flow {
             context: self.context.clone(),
         })
     }
-}
-
-/// The body of an answer, with another status.
-fn with_status(body: &[u8], status: u16) -> Vec<u8> {
-    let mut input: Object = serde_json::from_slice(body).unwrap_or_default();
-    input.insert(STATUS.to_owned(), Value::from(status));
-    encode(&input)
 }
 
 /// The id of a call.

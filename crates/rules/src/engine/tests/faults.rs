@@ -2,9 +2,19 @@
 
 use super::*;
 
+/// What a request asks, and answers; an `else` may follow.
+const ASK: &str = r#"
+sync Ask
+when
+    Requesting.request (path: "/price", item) : (request)
+then
+    Shop.price (item) : (cents)
+    Requesting.respond (request, cents)
+"#;
+
 #[test]
 fn a_fault_is_not_taken_for_a_refusal() {
-    const ASK: &str = r#"
+    const RULES: &str = r#"
 sync Ask
 when
     Requesting.request (path: "/price", item) : (request)
@@ -18,7 +28,7 @@ when
 then
     Requesting.respond (request, error, status: 401)
 "#;
-    let mut bench = Bench::new(ASK);
+    let mut bench = Bench::new(RULES);
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
     let late = bench.complete(&price[0], json!({"error": "late", "fault": "deadline"}));
     check(
@@ -26,7 +36,7 @@ then
         &late,
         &[r#"Requesting.respond {"request":"FLOW","status":504,"error":"The request was not finished in time."}"#],
     );
-    let mut bench = Bench::new(ASK);
+    let mut bench = Bench::new(RULES);
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
     let throttled = bench.complete(&price[0], json!({"error": "no more", "fault": "throttled"}));
     check(
@@ -36,7 +46,7 @@ then
             r#"Requesting.respond {"request":"FLOW","status":429,"error":"Too many attempts have failed. Try again later."}"#,
         ],
     );
-    let mut bench = Bench::new(ASK);
+    let mut bench = Bench::new(RULES);
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
     let refused = bench.complete(&price[0], json!({"error": "no tea"}));
     check(
@@ -49,17 +59,7 @@ then
 #[test]
 fn an_else_tells_the_error_of_a_fault_with_the_fault_s_status() {
     let answered = |otherwise: &str, output: serde_json::Value| {
-        let mut bench = Bench::new(&format!(
-            r#"
-sync Ask
-when
-    Requesting.request (path: "/price", item) : (request)
-then
-    Shop.price (item) : (cents)
-    Requesting.respond (request, cents)
-else {otherwise}
-"#
-        ));
+        let mut bench = Bench::new(&format!("{ASK}else {otherwise}\n"));
         let price = bench.request(json!({"path": "/price", "item": "tea"}));
         let invocations = bench.complete(&price[0], output);
         assert_eq!(invocations.len(), 1, "{otherwise}");
@@ -91,16 +91,7 @@ else {otherwise}
 
 #[test]
 fn where_a_request_came_from_is_handed_down_from_the_root_alone() {
-    let mut bench = Bench::new(
-        r#"
-sync Ask
-when
-    Requesting.request (path: "/price", item) : (request)
-then
-    Shop.price (item) : (cents)
-    Requesting.respond (request, cents)
-"#,
-    );
+    let mut bench = Bench::new(ASK);
     let client = |digit: &str| Some(digit.repeat(22).parse().unwrap());
     let (id, output) = (bench.flow.root(), json!({ "request": bench.flow.to_string() }));
     let mut root = bench.logged(
