@@ -27,11 +27,18 @@ pub const NAME: &str = "Sessioning";
 #[derive(Debug, Clone, Args)]
 pub struct SessionArgs {
     /// A session that is not used for so long is over, in minutes.
-    #[arg(long, env = "CONCERT_SESSION_IDLE_MINUTES", default_value_t = 7 * 24 * 60, value_name = "MINUTES")]
+    #[arg(long, env = "CONCERT_SESSION_IDLE_MINUTES", default_value_t = 7 * 24 * 60, value_name = "MINUTES", value_parser = minutes())]
     pub session_idle_minutes: u64,
     /// A session is over after this, however much it is used, in minutes.
-    #[arg(long, env = "CONCERT_SESSION_MAX_MINUTES", default_value_t = 30 * 24 * 60, value_name = "MINUTES")]
+    #[arg(long, env = "CONCERT_SESSION_MAX_MINUTES", default_value_t = 30 * 24 * 60, value_name = "MINUTES", value_parser = minutes())]
     pub session_max_minutes: u64,
+}
+
+/// A hundred years.
+const MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
+
+fn minutes() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=MINUTES_MAX)
 }
 
 impl SessionArgs {

@@ -1,5 +1,6 @@
 //! Sessions in MongoDB. An ended session stays as its own tombstone until no redelivery can ask for it any more.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use concert_host::{Failure, Lease, part, sabotaged};
@@ -268,13 +269,31 @@ impl Sessions {
     }
 }
 
+/// Always with three digits after the point, so that times that are compared as text are in their order.
 fn rfc3339(time: DateTime) -> Result<String, Failure> {
-    time.try_to_rfc3339_string().map_err(Failure::retry)
+    let mut text = String::new();
+    write!(text, "{}", humantime::format_rfc3339_millis(time.to_system_time())).map_err(Failure::retry)?;
+    Ok(text)
 }
 
 fn hashed(token: &Secret) -> Binary {
     Binary {
         subtype: BinarySubtype::Generic,
         bytes: token::hash(token).to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_in_the_order_of_their_text() {
+        let texts: Vec<String> = [0, 1, 10, 100, 684, 690, 695, 1000, 253_402_300_799_999]
+            .map(|ms| rfc3339(DateTime::from_millis(ms)).unwrap())
+            .to_vec();
+        assert_eq!(texts[5], "1970-01-01T00:00:00.690Z");
+        assert!(texts.is_sorted_by(|earlier, later| earlier < later), "{texts:?}");
+        assert!(rfc3339(DateTime::from_millis(253_402_300_800_000)).is_err());
     }
 }
