@@ -13,7 +13,7 @@ mod throwaway;
 pub use binaries::{Binaries, FindError, FindOptions, Program, find_or_fetch};
 pub use guardian::Exited;
 pub use mongo::{MongoOptions, MongoServer, initiate_replica_set};
-pub use nats::{NatsOptions, NatsServer};
+pub use nats::{NatsOptions, NatsServer, include};
 pub use packages::{FetchError, Progress};
 pub use port::Port;
 pub use throwaway::{Throwaway, ThrowawayError};

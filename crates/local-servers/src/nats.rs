@@ -169,6 +169,18 @@ fn quoted(path: &Path) -> String {
     )
 }
 
+/// The line of a NATS server's configuration that has it read another file, wherever the two stand.
+///
+/// # Errors
+/// The current directory is gone, which relative paths start at.
+pub fn include(file: &Path, config_file: &Path) -> std::io::Result<String> {
+    let (file, config_file) = (std::path::absolute(file)?, std::path::absolute(config_file)?);
+    // The server takes every path for one below the directory of its configuration, so the way goes up to the root first.
+    let up = "../".repeat(config_file.components().count().saturating_sub(2));
+    let down = file.strip_prefix("/").unwrap_or(&file);
+    Ok(format!("include {}\n", quoted(&Path::new(&up).join(down))))
+}
+
 fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io::Result<String> {
     let mut config = format!(
         "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\nmax_payload: {MAX_PAYLOAD}\njetstream {{\n  store_dir: {store}\n  sync_interval: {sync}\n}}\n",
@@ -178,11 +190,7 @@ fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io
         sync = options.sync_interval,
     );
     if let Some(accounts) = &options.accounts {
-        // The server takes every path for one below the directory of this file, so the way goes up to the root first.
-        let up = "../".repeat(config_file.components().count().saturating_sub(2));
-        let down = std::path::absolute(accounts)?;
-        let down = down.strip_prefix("/").unwrap_or(&down);
-        writeln!(config, "include {}", quoted(&Path::new(&up).join(down))).map_err(std::io::Error::other)?;
+        config.push_str(&include(accounts, config_file)?);
     }
     if let Some(Certificate { file, ca }) = &options.tls {
         let file = quoted(&std::path::absolute(file)?);

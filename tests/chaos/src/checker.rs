@@ -18,7 +18,6 @@ use crate::client::Load;
 use crate::cluster::Cluster;
 use crate::forge::Forger;
 use crate::history::History;
-use crate::nodes;
 use log::Message;
 
 /// How long the system may take to come to rest.
@@ -49,7 +48,7 @@ pub struct Sums {
 /// Something cannot be read.
 pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyhow::Result<Sums> {
     let history = &load.history;
-    let jetstream = jetstream::new(nodes::connect(&cluster.nats_url).await?);
+    let jetstream = jetstream::new(cluster.bus.connect().await?);
     let began = Instant::now();
     let mut sums = Sums::default();
     let is_at_rest = loop {
@@ -315,7 +314,7 @@ fn seen(history: &History, flows: &Flows<'_>) {
 /// The log and the dead letters, to be read by a person.
 fn save(cluster: &Cluster, done: &[Message], dead: &[Message]) -> anyhow::Result<()> {
     for (name, messages) in [("log.jsonl", done), ("dead.jsonl", dead)] {
-        let mut file = std::io::BufWriter::new(std::fs::File::create(cluster.dir.join(name))?);
+        let mut file = std::io::BufWriter::new(std::fs::File::create(cluster.options.dir.join(name))?);
         for message in messages {
             let line =
                 json!({ "seq": message.seq, "subject": message.subject, "body": message.body, "dead": message.dead });

@@ -11,16 +11,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_local_servers::Port;
-use concert_tests::binaries;
+use concert_tests::{binaries, certificates};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::bus::Bus;
 use crate::history::History;
-use crate::nodes::{self, Nodes, Servers, Single};
+use crate::nodes::{Nodes, Servers, Single};
 use crate::points::Points;
 use crate::proxy::{Link, Mode};
+use crate::run::Options;
 
 /// One process of ours.
 #[derive(Debug)]
@@ -60,22 +62,21 @@ pub struct Cluster {
     /// The servers; whoever restarts one has them to himself.
     pub servers: Mutex<Servers>,
     /// NATS as the harness reaches it, without a link.
-    pub nats_url: String,
+    pub bus: Bus,
     /// MongoDB as the harness reaches it.
     pub mongo_uri: String,
     /// Our processes.
     pub parts: Vec<Part>,
     /// The points.
     pub points: Points,
-    /// Where logs and findings are.
-    pub dir: PathBuf,
+    /// Whoever changes keys has them to himself.
+    pub rotating: Mutex<()>,
     /// The edge.
     pub address: SocketAddr,
     _edge_port: Port,
-    programs: PathBuf,
-    /// Whether there are three servers of each; then there are no links.
-    pub three: bool,
-    sabotage: Option<String>,
+    mongo_port: u16,
+    /// What the run is.
+    pub options: Options,
     running: Mutex<BTreeMap<&'static str, Running>>,
 }
 
@@ -83,29 +84,81 @@ pub struct Cluster {
 const START: Duration = Duration::from_secs(75);
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A program, as all of them are run.
+fn program(options: &Options, name: &str) -> Command {
+    let mut command = Command::new(options.programs.join(name));
+    command
+        .current_dir(binaries::root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .env("CONCERT_KEYS", options.dir.join("keys"))
+        .env("CONCERT_ARGON2_MEMORY_KIB", "64")
+        .env("CONCERT_ARGON2_PASSES", "1")
+        // Every client is here, and many a password is wrong on purpose.
+        .env("CONCERT_LOGIN_ACCOUNT_FAILURES", "0")
+        .env("CONCERT_LOGIN_CLIENT_FAILURES", "0")
+        .env("CONCERT_LOG", "info")
+        .env("NO_COLOR", "1")
+        .env("CONCERT_CHAOS_DIR", options.dir.join("points"));
+    if let Some(sabotage) = &options.sabotage {
+        command.env("CONCERT_SABOTAGE", sabotage);
+    }
+    command
+}
+
+/// Runs a command to its good end; what it says.
+///
+/// # Errors
+/// It ends badly, with what it says about that.
+pub async fn said(command: &mut Command) -> anyhow::Result<String> {
+    let done = command.stdout(Stdio::piped()).output().await?;
+    ensure!(
+        done.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// The port of the last of some servers.
+fn port(url: &str) -> Option<u16> {
+    let digits = url.rsplit_once("127.0.0.1:")?.1;
+    digits.split('/').next()?.parse().ok()
+}
+
 impl Cluster {
     /// Starts everything, and waits until it answers.
     ///
     /// # Errors
     /// Something does not start.
-    pub async fn start(
-        programs: PathBuf,
-        dir: PathBuf,
-        three: bool,
-        small_disks: bool,
-        sabotage: Option<String>,
-    ) -> anyhow::Result<Self> {
-        let servers = if three {
-            Servers::Three(Nodes::start().await?)
+    pub async fn start(options: &Options) -> anyhow::Result<Self> {
+        let points = Points {
+            dir: options.dir.join("points"),
+        };
+        std::fs::create_dir_all(&points.dir)?;
+        let keys = options.dir.join("keys");
+        // The keys first: the servers must know the users when they start.
+        said(program(options, "concert").arg("setup")).await?;
+        let certificate = match options.tls {
+            true => Some(certificates::of_loopback(&options.dir, "chaos")?),
+            false => None,
+        };
+        let servers = if options.three {
+            Servers::Three(Nodes::start(&keys).await?)
         } else {
-            Servers::One(Box::new(Single::start(small_disks).await?))
+            Servers::One(Box::new(
+                Single::start(&keys, options.small_disks, certificate.as_ref()).await?,
+            ))
         };
-        let (nats_url, mongo_uri) = (servers.nats_url(), servers.mongo_uri());
-        let port = |url: &str| -> Option<u16> {
-            let digits = url.rsplit_once("127.0.0.1:")?.1;
-            digits.split('/').next()?.parse().ok()
+        let bus = Bus {
+            url: servers.nats_url(),
+            keys,
+            ca: certificate.map(|certificate| certificate.ca),
         };
-        let nats_port = port(&nats_url).context("the port of NATS")?;
+        let mongo_uri = servers.mongo_uri();
+        let nats_port = port(&bus.url).context("the port of NATS")?;
         let mongo_port = port(&mongo_uri).context("the port of MongoDB")?;
         let mut parts = Vec::new();
         for (name, role, program, args) in PARTS {
@@ -120,30 +173,20 @@ impl Cluster {
             });
         }
         let edge_port = Port::free().context("no free port")?;
-        let points = Points {
-            dir: dir.join("points"),
-        };
-        std::fs::create_dir_all(&points.dir)?;
         let cluster = Self {
             servers: Mutex::new(servers),
-            nats_url,
+            bus,
             mongo_uri,
+            mongo_port,
             parts,
             points,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, edge_port.number())),
             _edge_port: edge_port,
-            dir,
-            programs,
-            three,
-            sabotage,
+            rotating: Mutex::default(),
+            options: options.clone(),
             running: Mutex::default(),
         };
-        let setup = cluster.command("concert").arg("setup").output().await?;
-        ensure!(
-            setup.status.success(),
-            "concert setup: {}",
-            String::from_utf8_lossy(&setup.stderr)
-        );
+        said(cluster.command("concert").args(["setup", "--streams"])).await?;
         for part in &cluster.parts {
             cluster.spawn(part).await?;
         }
@@ -156,56 +199,52 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+    /// A program that goes to the servers without a link.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = program(&self.options, name);
         command
-            .current_dir(binaries::root())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .env("CONCERT_KEYS", self.dir.join("keys"))
-            .env("CONCERT_LISTEN", self.address.to_string())
-            .env("CONCERT_ARGON2_MEMORY_KIB", "64")
-            .env("CONCERT_ARGON2_PASSES", "1")
-            // Every client is here, and many a password is wrong on purpose.
-            .env("CONCERT_LOGIN_ACCOUNT_FAILURES", "0")
-            .env("CONCERT_LOGIN_CLIENT_FAILURES", "0")
-            .env("CONCERT_LOG", "info")
-            .env("CONCERT_CHAOS_DIR", &self.points.dir);
-        if let Some(sabotage) = &self.sabotage {
-            command.env("CONCERT_SABOTAGE", sabotage);
+            .env("NATS_URL", &self.bus.url)
+            .env("MONGODB_URI", &self.mongo_uri)
+            .env("CONCERT_STREAM_REPLICAS", if self.options.three { "3" } else { "1" });
+        if let Some(ca) = &self.bus.ca {
+            command.env("NATS_CA", ca);
         }
         command
     }
 
+    /// Where the log of a process is.
+    pub fn log(&self, part: &Part) -> PathBuf {
+        self.options.dir.join(format!("{}.log", part.name))
+    }
+
     async fn spawn(&self, part: &Part) -> anyhow::Result<()> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.join(format!("{}.log", part.name)))?;
-        let (nats, mongo, replicas) = if self.three {
-            (self.nats_url.clone(), self.mongo_uri.clone(), "3")
-        } else {
-            let mongo = format!("mongodb://127.0.0.1:{}/?directConnection=true", part.mongo.port());
-            (format!("nats://127.0.0.1:{}", part.nats.port()), mongo, "1")
-        };
-        let child = self
-            .command(part.program)
+        let log = File::options().create(true).append(true).open(self.log(part))?;
+        let mut command = self.command(part.program);
+        command
             .args(part.args)
             .stderr(log)
-            .env("NATS_URL", nats)
-            .env("MONGODB_URI", mongo)
-            .env("CONCERT_STREAM_REPLICAS", replicas)
+            .env("NATS_NKEY", self.bus.seeds(part.role))
+            .env("CONCERT_LISTEN", self.address.to_string())
             .env("CONCERT_CHAOS_ROLE", part.role)
-            .env("CONCERT_CHAOS_PROCESS", part.name)
-            .spawn()?;
+            .env("CONCERT_CHAOS_PROCESS", part.name);
+        if !self.options.three {
+            let (from, to) = (format!(":{}/", self.mongo_port), format!(":{}/", part.mongo.port()));
+            command
+                .env("NATS_URL", self.bus.through(part.nats.port())?)
+                .env("MONGODB_URI", self.mongo_uri.replace(&from, &to));
+        }
         let running = Running {
-            child,
+            child: command.spawn()?,
             since: Instant::now(),
         };
         self.running.lock().await.insert(part.name, running);
         Ok(())
+    }
+
+    /// Whether a process was started after a moment.
+    pub async fn started_after(&self, part: &Part, moment: Instant) -> bool {
+        let running = self.running.lock().await;
+        running.get(part.name).is_some_and(|running| running.since > moment)
     }
 
     /// Starts again what has ended, until it is dropped. Only a kill may end a process that once ran.
@@ -275,7 +314,7 @@ impl Cluster {
     /// It does not.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let began = Instant::now();
-        let nats = nodes::connect(&self.nats_url).await?;
+        let nats = self.bus.connect().await?;
         loop {
             let mut waiting = Vec::new();
             for concept in ["Profile", "Sessioning", "Requesting"] {
@@ -290,7 +329,7 @@ impl Cluster {
             ensure!(
                 began.elapsed() < PATIENCE,
                 "not ready: {waiting:?}, edge; logs in {}",
-                self.dir.display()
+                self.options.dir.display()
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::bus::Bus;
 use crate::checker::log::{Message, read_tail};
 use crate::history::History;
-use crate::nodes;
 
 /// What was sent by hand.
 #[derive(Debug, Default)]
@@ -41,9 +41,9 @@ impl Forger {
     ///
     /// # Errors
     /// No connection.
-    pub async fn connect(url: &str, history: Arc<History>) -> anyhow::Result<Self> {
+    pub async fn connect(bus: &Bus, history: Arc<History>) -> anyhow::Result<Self> {
         Ok(Self {
-            nats: nodes::connect(url).await?,
+            nats: bus.connect().await?,
             sent: Mutex::default(),
             history,
         })

@@ -4,12 +4,14 @@
 
 pub mod border;
 pub mod build;
+pub mod bus;
 pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod disk;
 pub mod forge;
 pub mod history;
+pub mod keys;
 pub mod nemesis;
 pub mod nodes;
 pub mod points;

@@ -35,6 +35,9 @@ struct Args {
     /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed and divided.
     #[arg(long)]
     three: bool,
+    /// Everything between the processes is encrypted.
+    #[arg(long, conflicts_with = "three")]
+    tls: bool,
     /// Takes a guard away; then violations must be found.
     #[arg(long, value_name = "GUARD", value_parser = ["stamp", "expected-sequence", "worker-acks-first", "router-acks-first", "archive-acks-first", "look"])]
     sabotage: Option<String>,
@@ -58,12 +61,15 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
             .with_file_name("chaos")
             .join(format!("{seed}-{}", std::process::id()))
     });
+    // The processes run elsewhere.
+    let dir = std::path::absolute(dir)?;
     let options = Options {
         seed,
         time: Duration::from_secs(args.seconds),
         rate: args.rate,
         fault_every: Duration::try_from_secs_f64(args.fault_every)?,
         three: args.three,
+        tls: args.tls,
         small_disks: disks.is_ok() && !args.three,
         only: args.points_only.then_some(Fault::KillAtPoint).or(args.only),
         sabotage: args.sabotage.clone(),

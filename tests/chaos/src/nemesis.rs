@@ -13,12 +13,12 @@ use crate::border::{WAYS, Way};
 use crate::cluster::Cluster;
 use crate::forge::Forger;
 use crate::history::History;
-use crate::nodes;
+use crate::keys;
 use crate::points::POINTS;
 use crate::proxy::Mode;
 
 /// What may be done, and how often of a hundred.
-const FAULTS: [(Fault, u32); 16] = [
+const FAULTS: [(Fault, u32); 18] = [
     (Fault::KillAtPoint, 64),
     (Fault::Kill, 6),
     (Fault::Pause, 5),
@@ -29,6 +29,8 @@ const FAULTS: [(Fault, u32); 16] = [
     (Fault::HoldToServer, 3),
     (Fault::HoldToProcess, 3),
     (Fault::Forge, 4),
+    (Fault::RotateKeys, 3),
+    (Fault::RotateUser, 3),
     (Fault::FullStream, 2),
     (Fault::Clock, 5),
     (Fault::FullDiskNats, 2),
@@ -60,6 +62,10 @@ pub enum Fault {
     HoldToProcess,
     /// Repeated, malformed and forged messages.
     Forge,
+    /// A new key to seal with, to make tokens with, or to know requests and clients by.
+    RotateKeys,
+    /// A new key for a user of the bus; the old one lets nobody in any more.
+    RotateUser,
     /// A stream that takes no more for a while.
     FullStream,
     /// The clock of a process jumps by up to hours, forward or back, and then to what is right.
@@ -127,7 +133,7 @@ impl Nemesis {
         let mut under_way = JoinSet::new();
         let mut points: Vec<&'static str> = Vec::new();
         // The first of each kind come in turn, so that a short run has all of them.
-        let three = self.cluster.three;
+        let three = self.cluster.options.three;
         let has_disks = self.cluster.servers.lock().await.why_no_small_disks().is_none();
         let possible: Vec<(Fault, u32)> = FAULTS
             .into_iter()
@@ -219,6 +225,14 @@ impl Nemesis {
                 Ok(())
             }
             Fault::Forge => self.forger.forge(&mut rng).await,
+            Fault::RotateKeys => keys::rotate(&self.cluster, &mut rng).await.map(|which| place = which),
+            Fault::RotateUser => keys::rotate_user(&self.cluster, &mut rng).await.map(|rotated| {
+                rotated.user.clone_into(&mut place);
+                if !rotated.refused {
+                    self.history
+                        .violated(format!("an old key of {} still lets in who has it", rotated.user));
+                }
+            }),
             Fault::FullStream => self.fill(short, &mut rng).await,
             Fault::Clock => {
                 let offset_ms = offset_ms(part.role, &mut rng);
@@ -269,7 +283,7 @@ impl Nemesis {
 
     /// Sets the bound of a stream to what it holds, and back.
     async fn fill(&self, time: Duration, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
-        let jetstream = async_nats::jetstream::new(nodes::connect(&self.cluster.nats_url).await?);
+        let jetstream = async_nats::jetstream::new(self.cluster.bus.connect().await?);
         let names = [
             "COMPLETIONS",
             "ACTIONS_Profile",

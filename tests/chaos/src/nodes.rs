@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use concert_local_servers::{Port, Throwaway, find_or_fetch};
+use concert_local_servers::{Certificate, Port, Throwaway, find_or_fetch, include};
 use concert_tests::binaries;
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::border::{Borders, Way};
+use crate::bus::{self, Bus};
 use crate::disk::Disks;
 
 /// What the system stands on.
@@ -32,12 +33,17 @@ pub struct Single {
 }
 
 impl Single {
-    /// Starts both; on small disks of their own, if that is wanted and allowed.
+    /// Starts both, with the users whose keys are in a directory; on small disks of their own, if that is wanted and allowed, and with a certificate to show, if there is one.
     ///
     /// # Errors
     /// A server does not start.
-    pub async fn start(small_disks: bool) -> anyhow::Result<Self> {
-        let mut both = Throwaway::start(&binaries::servers()).await?;
+    pub async fn start(keys: &Path, small_disks: bool, certificate: Option<&Certificate>) -> anyhow::Result<Self> {
+        let mut both = Throwaway::start_in(&binaries::servers(), tempfile::tempdir()?, |nats, mongo| {
+            nats.accounts = Some(bus::accounts(keys));
+            nats.tls = certificate.cloned();
+            mongo.tls = certificate.cloned();
+        })
+        .await?;
         let disks = if small_disks {
             Disks::under(&mut both).await.map_err(|error| error.to_string())
         } else {
@@ -104,7 +110,7 @@ impl Servers {
         let Self::Three(nodes) = self else {
             bail!("only with three servers of each")
         };
-        let name = log_leader(&nodes.nats_url()).await?;
+        let name = log_leader(&nodes.bus()).await?;
         nodes.nats_borders.close(place(&nodes.nats, &name, leader)?, way);
         tokio::time::sleep(time).await;
         nodes.nats_borders.open();
@@ -143,6 +149,14 @@ impl Servers {
         }
     }
 
+    /// Makes every NATS server that runs read its users again; one that does not run does so when it starts.
+    pub fn reload_nats(&self) {
+        match self {
+            Self::One(servers) => servers.both.nats.reload(),
+            Self::Three(nodes) => nodes.nats.iter().for_each(|node| node.signal(Signal::HUP)),
+        }
+    }
+
     /// The servers' logs.
     pub fn logs(&self) -> Vec<PathBuf> {
         match self {
@@ -169,7 +183,7 @@ impl Servers {
                 Ok(servers.both.nats.restart().await?)
             }
             Self::Three(nodes) => {
-                let name = log_leader(&nodes.nats_url()).await?;
+                let name = log_leader(&nodes.bus()).await?;
                 fell(&mut nodes.nats, &nodes.nats_borders, &name, leader, down).await
             }
         }
@@ -213,6 +227,7 @@ pub struct Nodes {
     mongo: Vec<Node>,
     nats_borders: Borders,
     mongo_borders: Borders,
+    keys: PathBuf,
     _routes: [Port; 3],
     _dir: TempDir,
 }
@@ -223,11 +238,11 @@ const ALIVE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Nodes {
-    /// Starts all six, and waits until both have a leader.
+    /// Starts all six, with the users whose keys are in a directory, and waits until both have a leader.
     ///
     /// # Errors
     /// A program is missing, or there is no leader in time.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub async fn start(keys: &Path) -> anyhow::Result<Self> {
         let programs = find_or_fetch(&binaries::servers(), &|_| {}).await?;
         let dir = tempfile::tempdir()?;
         let free = || Port::free().context("no free port");
@@ -250,11 +265,12 @@ impl Nodes {
             let config = home.join("nats-server.conf");
             // Clients keep to the addresses that they were given, and nodes to the gates.
             let text = format!(
-                "listen: 127.0.0.1:{}\nserver_name: {name}\nmax_payload: 2097152\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\ncluster {{ name: chaos, listen: 127.0.0.1:{}, advertise: \"127.0.0.1:{gate}\", routes: [{}], no_advertise: true }}\n",
+                "listen: 127.0.0.1:{}\nserver_name: {name}\nmax_payload: 2097152\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\ncluster {{ name: chaos, listen: 127.0.0.1:{}, advertise: \"127.0.0.1:{gate}\", routes: [{}], no_advertise: true }}\n{}",
                 port.number(),
                 home.display(),
                 route.number(),
                 others.join(", "),
+                include(&bus::accounts(keys), &config)?,
             );
             std::fs::write(&config, text)?;
             let args = vec!["-c".to_owned(), config.display().to_string()];
@@ -302,6 +318,7 @@ impl Nodes {
             mongo,
             nats_borders,
             mongo_borders,
+            keys: keys.to_owned(),
             _routes: routes,
             _dir: dir,
         };
@@ -312,6 +329,14 @@ impl Nodes {
     fn nats_url(&self) -> String {
         let urls = self.nats.iter().map(|node| format!("nats://{}", node.address));
         urls.collect::<Vec<_>>().join(",")
+    }
+
+    fn bus(&self) -> Bus {
+        Bus {
+            url: self.nats_url(),
+            keys: self.keys.clone(),
+            ca: None,
+        }
     }
 
     fn mongo_uri(&self) -> String {
@@ -339,9 +364,9 @@ impl Nodes {
         .await?;
         let uri = self.mongo_uri();
         until("there is a primary", async || primary(&uri).await).await?;
-        let url = self.nats_url();
+        let bus = self.bus();
         until("the NATS nodes have a leader", async || {
-            let jetstream = async_nats::jetstream::new(connect(&url).await?);
+            let jetstream = async_nats::jetstream::new(bus.connect().await?);
             Ok(jetstream.query_account().await?)
         })
         .await?;
@@ -370,6 +395,15 @@ impl Node {
             child,
         })
     }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && let Err(error) = kill_process(pid, signal)
+        {
+            eprintln!("{} has ended already: {error}", self.name);
+        }
+    }
 }
 
 fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<Child> {
@@ -383,17 +417,8 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<Child> {
         .spawn()?)
 }
 
-/// Connects to whichever of several servers is there.
-///
-/// # Errors
-/// None is.
-pub async fn connect(urls: &str) -> anyhow::Result<async_nats::Client> {
-    let urls: Vec<async_nats::ServerAddr> = urls.split(',').map(str::parse).collect::<Result<_, _>>()?;
-    Ok(async_nats::connect(urls.as_slice()).await?)
-}
-
-async fn log_leader(url: &str) -> anyhow::Result<String> {
-    let jetstream = async_nats::jetstream::new(connect(url).await?);
+async fn log_leader(bus: &Bus) -> anyhow::Result<String> {
+    let jetstream = async_nats::jetstream::new(bus.connect().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
     let cluster = log.cached_info().cluster.as_ref().context("no cluster")?;
     cluster.leader.clone().context("the log has no leader")
@@ -433,9 +458,7 @@ async fn checkpoints(uri: &str, time: Duration) {
 async fn fell(nodes: &mut [Node], borders: &Borders, leader: &str, wanted: bool, down: Duration) -> anyhow::Result<()> {
     let place = place(nodes, leader, wanted)?;
     let node = nodes.get_mut(place).context("no such node")?;
-    if let Some(pid) = node.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
-        kill_process(pid, Signal::KILL)?;
-    }
+    node.signal(Signal::KILL);
     node.child.wait().await?;
     tokio::time::sleep(down).await;
     node.child = spawn(&node.program, &node.args, &node.log)?;

@@ -29,6 +29,8 @@ pub struct Options {
     pub fault_every: Duration,
     /// Three servers of each, instead of one.
     pub three: bool,
+    /// All connections to the one server of each are encrypted.
+    pub tls: bool,
     /// The servers' data on small disks, so that these can be full; it is said when that is not allowed.
     pub small_disks: bool,
     /// No fault but this.
@@ -76,18 +78,9 @@ const AFTER_VIOLATION: Duration = Duration::from_secs(5);
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
     std::fs::create_dir_all(&options.dir)?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
-    let cluster = Arc::new(
-        Cluster::start(
-            options.programs.clone(),
-            options.dir.clone(),
-            options.three,
-            options.small_disks,
-            options.sabotage.clone(),
-        )
-        .await?,
-    );
+    let cluster = Arc::new(Cluster::start(options).await?);
     let history = Arc::new(History::default());
-    let forger = Arc::new(Forger::connect(&cluster.nats_url, history.clone()).await?);
+    let forger = Arc::new(Forger::connect(&cluster.bus, history.clone()).await?);
     let load = Arc::new(Load::new(cluster.address, history.clone())?);
     let nemesis = Arc::new(Nemesis {
         cluster: cluster.clone(),

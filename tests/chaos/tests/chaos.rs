@@ -19,6 +19,7 @@ async fn chaos(seed: u64, seconds: u64, sabotage: Option<&str>) -> anyhow::Resul
         rate: 30,
         fault_every: Duration::from_millis(1500),
         three: false,
+        tls: false,
         // Mounts would stay behind if the test were killed.
         small_disks: false,
         only: None,
@@ -44,7 +45,7 @@ async fn a_minute_of_faults_breaks_no_promise() -> anyhow::Result<()> {
     for status in [200, 401, 404] {
         assert!(answered(status) >= 20, "{status}: {:?}", report.statuses);
     }
-    assert_eq!(report.faults.len(), 12, "{:?}", report.faults);
+    assert_eq!(report.faults.len(), 14, "{:?}", report.faults);
     assert!(report.hits.values().sum::<u32>() >= 5, "{:?}", report.hits);
     assert!(
         report.sums.tokens >= 20 && report.sums.flows >= 100 && report.sums.archived >= 100,

@@ -16,12 +16,7 @@ pub(super) async fn check(
     let secrets = history.secrets();
     let secrets: HashSet<&str> = secrets.iter().map(String::as_str).collect();
     let mut files = cluster.server_logs().await;
-    files.extend(
-        cluster
-            .parts
-            .iter()
-            .map(|part| cluster.dir.join(format!("{}.log", part.name))),
-    );
+    files.extend(cluster.parts.iter().map(|part| cluster.log(part)));
     for file in files {
         let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
         if holds(&text, &secrets) {
