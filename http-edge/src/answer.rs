@@ -4,29 +4,32 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use concert_wire::envelope::{Object, STATUS, answer_status, encode};
 use concert_wire::id::FlowId;
-use concert_wire::seal::{Sealer, looks_sealed};
+use concert_wire::seal::{SealError, Sealer, is_seal, looks_sealed};
 use serde_json::Value;
 
 use crate::cookie::{Cookies, Use};
-use crate::error::{ANSWERED_BY, json_response, name_flow};
+use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
 
 /// How long a client that was told to wait does so, in seconds: too many attempts take longer to be forgotten than a busy service takes to be free.
 const THROTTLED_RETRY_AFTER_S: u16 = 60;
 const BUSY_RETRY_AFTER_S: u16 = 1;
 
 /// Makes the response: the input of the respond without `request` and `status`, with its secrets opened. With a cookie, the secret that it stands for leaves the body for it.
+///
+/// # Errors
+/// A secret is sealed under a key that this process does not have, or not yet.
 pub(crate) fn response(
     sealer: &Sealer,
     flow: FlowId,
     mut answer: Object,
     cookie: Option<(&Cookies, Use)>,
-) -> Response<Body> {
+) -> Result<Response<Body>, EdgeError> {
     answer.shift_remove("request");
     let status = StatusCode::from_u16(answer_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.shift_remove(STATUS);
     let moved = cookie.and_then(|(cookies, using)| cookies.move_out(using, sealer, flow, &mut answer));
     let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.end(using, status)));
-    open(sealer, flow, &mut answer);
+    open(sealer, flow, &mut answer)?;
     let mut response = json_response(status, encode(&answer));
     let headers = response.headers_mut();
     headers.insert(ANSWERED_BY, HeaderValue::from_static("rules"));
@@ -35,13 +38,21 @@ pub(crate) fn response(
         headers.insert(header::SET_COOKIE, cookie);
     }
     say_when(headers, status);
-    response
+    Ok(response)
 }
 
 /// Makes the response to an action that was asked for without a rule.
-pub(crate) fn of_output(sealer: &Sealer, flow: Option<FlowId>, mut output: Object, status: u16) -> Response<Body> {
+///
+/// # Errors
+/// As of [`response`].
+pub(crate) fn of_output(
+    sealer: &Sealer,
+    flow: Option<FlowId>,
+    mut output: Object,
+    status: u16,
+) -> Result<Response<Body>, EdgeError> {
     if let Some(flow) = flow {
-        open(sealer, flow, &mut output);
+        open(sealer, flow, &mut output)?;
     }
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json_response(status, encode(&output));
@@ -51,7 +62,7 @@ pub(crate) fn of_output(sealer: &Sealer, flow: Option<FlowId>, mut output: Objec
         name_flow(headers, flow);
     }
     say_when(headers, status);
-    response
+    Ok(response)
 }
 
 /// Says when to try again, where that is what the status asks for.
@@ -64,13 +75,20 @@ fn say_when(headers: &mut HeaderMap, status: StatusCode) {
     headers.insert(header::RETRY_AFTER, wait_s.into());
 }
 
-/// Opens what was sealed in this flow; nothing else opens.
-fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) {
-    for value in object.values_mut() {
-        if let (true, Some(text)) = (looks_sealed(value), value.as_str())
-            && let Ok(secret) = sealer.open(flow, text)
-        {
-            *value = Value::String(secret.expose().to_owned());
+/// Opens what was sealed in this flow; nothing else opens. A seal is no answer, so one whose key is not there is none, either.
+fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) -> Result<(), EdgeError> {
+    for (key, value) in object.iter_mut() {
+        let Some(text) = value.as_str().filter(|_| looks_sealed(value)) else {
+            continue;
+        };
+        match sealer.open(flow, text) {
+            Ok(secret) => *value = Value::String(secret.expose().to_owned()),
+            Err(SealError::UnknownKey) if is_seal(text) => {
+                tracing::error!(%flow, key, "an answer is sealed under a key that this process does not have, and not given");
+                return Err(EdgeError::Locked(Some(flow)));
+            }
+            Err(_) => {}
         }
     }
+    Ok(())
 }

@@ -169,7 +169,7 @@ impl Api {
         };
         chaos_point!("before-answer");
         let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
-        Ok(answer::response(&self.sealer, flow, answer, cookie))
+        answer::response(&self.sealer, flow, answer, cookie)
     }
 
     async fn read(&self, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Object, EdgeError> {

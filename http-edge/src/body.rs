@@ -3,7 +3,7 @@
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
 use concert_wire::routes::Route;
-use concert_wire::seal::Sealer;
+use concert_wire::seal::{Sealer, is_seal};
 use serde_json::Value;
 
 use crate::error::EdgeError;
@@ -17,6 +17,7 @@ pub(crate) fn fit(route: &Route, mut body: Object) -> Result<Object, EdgeError> 
     let mut mistakes = Vec::new();
     for (name, key) in &route.keys {
         match body.swap_remove(name) {
+            Some(value) if !key.secret && holds_seal(&value) => mistakes.push(no_seal(name)),
             Some(value) if key.kind.accepts(&value) => {
                 fitting.insert(name.clone(), value);
             }
@@ -30,6 +31,21 @@ pub(crate) fn fit(route: &Route, mut body: Object) -> Result<Object, EdgeError> 
     } else {
         Err(EdgeError::BadRequest(mistakes.join("; ")))
     }
+}
+
+/// Whether a value, or one in it, might be taken for a secret that was sealed here when it comes back in an answer. A secret may: it is sealed itself.
+pub(crate) fn holds_seal(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_seal(text),
+        Value::Array(values) => values.iter().any(holds_seal),
+        Value::Object(members) => members.values().any(holds_seal),
+        _ => false,
+    }
+}
+
+/// What is said of such a value.
+pub(crate) fn no_seal(name: &str) -> String {
+    format!("`{name}` must not have the form of a sealed value")
 }
 
 /// Seals the secrets of a fitting body. What has the form of a sealed value already is sealed again, so that one copied from the log is no credential.
@@ -92,6 +108,16 @@ mod tests {
             Value::Object(fit(&login(), body).unwrap()),
             json!({"username": "ada", "password": "x"})
         );
+    }
+
+    #[test]
+    fn only_a_secret_may_have_the_form_of_a_sealed_value() {
+        let seal = format!("sealed:k9:{}", "A".repeat(64));
+        let body = object(json!({"username": seal, "password": seal}));
+        let refused = fit(&login(), body).unwrap_err().to_string();
+        assert_eq!(refused, "`username` must not have the form of a sealed value");
+        assert!(fit(&login(), object(json!({"username": "sealed: ada", "password": seal}))).is_ok());
+        assert!(holds_seal(&json!([{ "deep": [seal] }])));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) enum EdgeError {
     Deadline(FlowId),
     #[error("no answer in time; the action may still happen")]
     NoAnswer,
+    #[error("the answer cannot be read yet; try again later")]
+    Locked(Option<FlowId>),
     #[error("the request could not be carried out; the action may have happened")]
     Failed(FlowId),
 }
@@ -53,7 +55,9 @@ impl EdgeError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::Connections | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Connections | Self::Unavailable | Self::Locked(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Deadline(_) | Self::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -68,11 +72,13 @@ impl EdgeError {
         headers.insert(ANSWERED_BY, HeaderValue::from_static("edge"));
         match self {
             Self::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
-            Self::Overloaded | Self::Connections | Self::Unavailable => {
+            Self::Overloaded | Self::Connections | Self::Unavailable | Self::Locked(_) => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
-            Self::Deadline(flow) | Self::Failed(flow) => name_flow(headers, *flow),
             _ => {}
+        }
+        if let Self::Deadline(flow) | Self::Failed(flow) | Self::Locked(Some(flow)) = self {
+            name_flow(headers, *flow);
         }
         response
     }

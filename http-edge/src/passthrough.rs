@@ -13,8 +13,8 @@ use concert_wire::envelope::{ERROR, Fault, Object};
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::seal::Sealer;
 
-use crate::answer;
 use crate::error::EdgeError;
+use crate::{answer, body};
 
 /// What is open.
 #[derive(Debug, Clone, Default, Args)]
@@ -116,7 +116,7 @@ impl Passthrough {
 /// Carries an action out, or asks a query, and answers with what came of it.
 ///
 /// # Errors
-/// The concept refuses the input, or does not answer in time.
+/// The input has what only Concert may write, the concept refuses it, or does not answer in time.
 pub(crate) async fn call(
     bus: &Bus,
     sealer: &Sealer,
@@ -124,6 +124,9 @@ pub(crate) async fn call(
     body: &Object,
     within: Duration,
 ) -> Result<Response<Body>, EdgeError> {
+    if let Some((name, _)) = body.iter().find(|(_, value)| body::holds_seal(value)) {
+        return Err(EdgeError::BadRequest(body::no_seal(name)));
+    }
     let asked = (target.concept.as_str(), target.action.as_str());
     let answer = service::ask(bus, asked, None, body, within).await.map_err(refusal)?;
     let status = match Fault::of(&answer.body) {
@@ -131,7 +134,7 @@ pub(crate) async fn call(
         _ if answer.body.contains_key(ERROR) => 400,
         _ => 200,
     };
-    Ok(answer::of_output(sealer, answer.flow, answer.body, status))
+    answer::of_output(sealer, answer.flow, answer.body, status)
 }
 
 fn refusal(no_answer: NoAnswer) -> EdgeError {

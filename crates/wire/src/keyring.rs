@@ -125,32 +125,71 @@ impl Keyring {
 
 /// The keys in force in a process, which may be replaced while it runs. What is made of one look at them is made of one keyring.
 #[derive(Debug, Clone)]
-pub struct LiveKeyring(Arc<RwLock<Arc<Keyring>>>);
+pub struct LiveKeyring {
+    in_force: Arc<RwLock<Arc<Keyring>>>,
+    look: Option<Look>,
+}
+
+/// Looks where the keys come from, and puts in force what is there.
+#[derive(Clone)]
+struct Look(Arc<dyn Fn(&LiveKeyring) + Send + Sync>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
+}
 
 impl From<Keyring> for LiveKeyring {
     fn from(keys: Keyring) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(keys))))
+        Self {
+            in_force: Arc::new(RwLock::new(Arc::new(keys))),
+            look: None,
+        }
     }
 }
 
 impl LiveKeyring {
+    /// The same keys, with a way to look for newer ones: it is taken by [`get`](Self::get), may take no time to speak of, and says itself how often it looks.
+    #[must_use]
+    pub fn with_look(self, look: impl Fn(&Self) + Send + Sync + 'static) -> Self {
+        Self {
+            look: Some(Look(Arc::new(look))),
+            ..self
+        }
+    }
+
     /// The keys in force now.
     pub fn now(&self) -> Arc<Keyring> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The key with this id. One that is not in force is looked for: whoever used it may have heard of it first.
+    pub fn get(&self, id: &str) -> Option<Key> {
+        let known = || self.now().get(id).cloned();
+        known().or_else(|| {
+            let Look(look) = self.look.as_ref()?;
+            look(self);
+            known()
+        })
     }
 
     /// Puts others in force, everywhere in the process.
     pub fn replace(&self, keys: Keyring) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 }
 
 fn parse_line(line: &str) -> Option<Key> {
     let (id, encoded) = line.split_once(' ')?;
-    let id_ok = !id.is_empty() && id.len() <= 16 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let decoded = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded.trim()).ok()?);
     let bytes: [u8; KEY_BYTES] = decoded.as_slice().try_into().ok()?;
-    id_ok.then(|| Key::new(id, bytes))
+    is_key_id(id).then(|| Key::new(id, bytes))
+}
+
+/// Whether a key can be called so.
+pub(crate) fn is_key_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 16 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -11,12 +11,14 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::id::FlowId;
-use crate::keyring::{Key, LiveKeyring};
+use crate::keyring::{Key, LiveKeyring, is_key_id};
 use crate::secret::Secret;
 
 const PREFIX: &str = "sealed:";
 /// Plaintexts are padded to a multiple of this, so that a seal does not tell the length of a password.
 const BLOCK_BYTES: usize = 32;
+/// What the sealing adds (RFC 5297: the synthetic initialization vector).
+const TAG_BYTES: usize = 16;
 /// Where the padding begins (ISO 7816-4).
 const PAD: u8 = 0x80;
 
@@ -67,15 +69,10 @@ impl Sealer {
     /// # Errors
     /// See [`SealError`].
     pub fn open(&self, flow: FlowId, sealed: &str) -> Result<Secret, SealError> {
-        let (id, encoded) = sealed
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split_once(':'))
-            .ok_or(SealError::Form)?;
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| SealError::Form)?;
-        let keys = self.keys.now();
-        let key = keys.get(id).ok_or(SealError::UnknownKey)?;
+        let (id, bytes) = parts(sealed).ok_or(SealError::Form)?;
+        let key = self.keys.get(id).ok_or(SealError::UnknownKey)?;
         let padded = Zeroizing::new(
-            cipher(key)
+            cipher(&key)
                 .decrypt([flow.uuid().as_bytes()], &bytes)
                 .map_err(|_| SealError::Broken)?,
         );
@@ -83,6 +80,17 @@ impl Sealer {
         let text = padded.get(..end).map(<[u8]>::to_vec).ok_or(SealError::Broken)?;
         String::from_utf8(text).map(Secret::new).map_err(|_| SealError::Broken)
     }
+}
+
+/// Whether a text is what a seal may be, to its last letter: no text that people write is.
+pub fn is_seal(text: &str) -> bool {
+    parts(text).is_some_and(|(id, bytes)| is_key_id(id) && bytes.len() >= TAG_BYTES + BLOCK_BYTES)
+}
+
+/// The key's id and the sealed bytes.
+fn parts(sealed: &str) -> Option<(&str, Vec<u8>)> {
+    let (id, encoded) = sealed.strip_prefix(PREFIX)?.split_once(':')?;
+    Some((id, URL_SAFE_NO_PAD.decode(encoded).ok()?))
 }
 
 /// Whether a value has the form of a sealed one. Only [`Sealer::open`] tells whether it is.
@@ -148,6 +156,36 @@ mod tests {
         let sealed = sealer(&["k1"]).seal(flow(1), "x");
         assert!(sealer(&["k2", "k1"]).open(flow(1), &sealed).is_ok());
         assert_eq!(sealer(&["k2"]).open(flow(1), &sealed), Err(SealError::UnknownKey));
+    }
+
+    #[test]
+    fn a_key_that_came_later_is_looked_for() {
+        let sealed = sealer(&["k2"]).seal(flow(1), "x");
+        let ring = |ids: &[&str]| -> Keyring {
+            let lines = ids
+                .iter()
+                .map(|id| Key::new(id, [id.as_bytes()[1]; 64]).to_line().to_string());
+            Keyring::parse(&lines.collect::<String>()).unwrap()
+        };
+        let (both, one) = (ring(&["k1", "k2"]), ring(&["k1"]));
+        let looking = Sealer::new(LiveKeyring::from(one).with_look(move |live| live.replace(both.clone())));
+        assert_eq!(looking.open(flow(1), &sealed).unwrap().expose(), "x");
+    }
+
+    #[test]
+    fn only_what_may_be_a_seal_is_taken_for_one() {
+        assert!(is_seal(&sealer(&["k1"]).seal(flow(1), "")));
+        let long = "A".repeat(64);
+        assert!(is_seal(&format!("sealed:k9:{long}")));
+        for text in [
+            "sealed: with a kiss",
+            "sealed:k1:AAAA",
+            "sealed::",
+            &long,
+            &format!("sealed:K 1:{long}"),
+        ] {
+            assert!(!is_seal(text), "{text}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::ActionName;
+use concert_wire::seal::SealError;
 use concert_wire::subject::{self, InvocationSubject};
 use concert_wire::{header, value};
 use serde_json::Value;
@@ -270,6 +271,10 @@ impl Worker {
         let recorded = sealing::record(&self.sealer, asked.flow, &spec.input, &input);
         let opened = match sealing::open(&self.sealer, asked.flow, &spec.input, &input) {
             Ok(opened) => opened,
+            // The key may come yet; for the root of a flow nothing can have been sealed.
+            Err(error @ SealError::UnknownKey) if asked.flow != asked.id.as_root() => {
+                return Err(Stop::Failed(format!("a secret of {}: {error}", asked.action)));
+            }
             Err(error) => return invalid(recorded, error.to_string()),
         };
         if let Err(mistakes) = spec::check_input(&spec.input, &opened) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use concert_rules::spec;
 use concert_wire::id::FlowId;
-use concert_wire::seal::Sealer;
+use concert_wire::seal::{SealError, Sealer};
 use concert_wire::value;
 
 use crate::concept::{Concept, Failed, Query, Rows};
@@ -20,6 +20,9 @@ pub(crate) enum NoAnswer {
     /// The worker is at fault, and asking again is of no use: its handler panics, or answers against the spec.
     #[error("{0}")]
     Broken(String),
+    /// A secret of the input is sealed under a key that this process does not have, or not yet.
+    #[error("{}", SealError::UnknownKey)]
+    Locked,
     /// It may have one later.
     #[error("{0}")]
     Unavailable(String),
@@ -41,8 +44,10 @@ pub(crate) async fn ask(
         .query(name)
         .ok_or_else(|| NoAnswer::Invalid(format!("{} has no query `{name}`", concept.name)))?;
     let input = value::object(input).map_err(|error| NoAnswer::Invalid(error.to_string()))?;
-    let opened =
-        sealing::open(sealer, flow, &spec.input, &input).map_err(|error| NoAnswer::Invalid(error.to_string()))?;
+    let opened = sealing::open(sealer, flow, &spec.input, &input).map_err(|error| match error {
+        SealError::UnknownKey => NoAnswer::Locked,
+        SealError::Form | SealError::Broken => NoAnswer::Invalid(error.to_string()),
+    })?;
     spec::check_input(&spec.input, &opened).map_err(|mistakes| NoAnswer::Invalid(mistakes.to_string()))?;
     let running = tokio::spawn(watch.clone().over(handler(Query { input: opened })));
     let abort = running.abort_handle();

@@ -38,7 +38,7 @@ impl Refused {
         match self {
             Self::NoAnswer(NoAnswer::Invalid(_)) => 400,
             Self::NoAnswer(NoAnswer::Broken(_)) => 500,
-            Self::NoAnswer(NoAnswer::Unavailable(_)) => 503,
+            Self::NoAnswer(NoAnswer::Unavailable(_) | NoAnswer::Locked) => 503,
             Self::TimedOut => 504,
         }
     }
@@ -152,10 +152,16 @@ fn flow_of(request: &Request) -> Result<Option<FlowId>, NoAnswer> {
 }
 
 async fn ask(worker: &Worker, name: &str, request: &Request, watch: &Stopwatch) -> Result<(FlowId, Object), Refused> {
-    let flow = flow_of(request)?.unwrap_or_else(clock::new_flow);
+    let named = flow_of(request)?;
+    let flow = named.unwrap_or_else(clock::new_flow);
     let within = Duration::from_millis(worker.limits.request_timeout_ms);
     let input = &request.message.payload;
-    let rows = query::ask(&worker.concept, &worker.sealer, flow, name, input, within, watch).await?;
+    let asked = query::ask(&worker.concept, &worker.sealer, flow, name, input, within, watch).await;
+    let rows = asked.map_err(|error| match error {
+        // Nothing can have been sealed for a flow that begins here.
+        NoAnswer::Locked if named.is_none() => invalid(error),
+        error => error,
+    })?;
     Ok((flow, Object::from_iter([("rows".to_owned(), json!(rows))])))
 }
 

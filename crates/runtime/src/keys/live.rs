@@ -1,9 +1,11 @@
 //! Key files that change while a process runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use concert_wire::keyring::{Keyring, LiveKeyring};
+use concert_wire::keyring::{Key, Keyring, LiveKeyring};
+use tokio::time::Instant;
 
 use super::{KeyError, Purpose, load};
 use crate::process::Shutdown;
@@ -11,17 +13,31 @@ use crate::process::Shutdown;
 /// How often a key file is looked at. `concert keys` waits for a while longer before it uses a key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Reads the keys of one purpose, and reads them again when they change, until shutdown is done. A broken file is told of, and the keys in force stay.
+/// How often it is looked at out of turn at most, when a key is asked for that is not in force: anybody may write down an id that nobody has.
+const LOOK_OUT_OF_TURN_EVERY: Duration = Duration::from_millis(10);
+
+/// Reads the keys of one purpose, and reads them again when they change or when one is asked for that is not there, until shutdown is done. A broken file is told of, and the keys in force stay.
 ///
 /// # Errors
 /// The keys cannot be read now.
 pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKeyring, KeyError> {
-    let live = LiveKeyring::from(load(dir, purpose)?);
-    let followed = follow(dir.to_owned(), purpose, live.clone());
-    let ended = shutdown.clone();
+    let file = Arc::new(KeyFile {
+        dir: dir.to_owned(),
+        purpose,
+        looked: Mutex::default(),
+    });
+    let looked_into = file.clone();
+    let live = LiveKeyring::from(load(dir, purpose)?).with_look(move |live| looked_into.look_out_of_turn(live));
+    let (followed, ended) = (live.clone(), shutdown.clone());
     tokio::spawn(async move {
+        let follow = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                file.look(&followed);
+            }
+        };
         tokio::select! {
-            () = followed => {}
+            () = follow => {}
             // What is under way when shutdown is asked for needs the keys still, and they do not change any more.
             () = ended.requested() => {}
         }
@@ -30,35 +46,57 @@ pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKe
 }
 
 fn ids(keys: &Keyring) -> Vec<&str> {
-    keys.keys().map(concert_wire::keyring::Key::id).collect()
+    keys.keys().map(Key::id).collect()
 }
 
-async fn follow(dir: PathBuf, purpose: Purpose, live: LiveKeyring) {
-    let mut told = None;
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        match load(&dir, purpose) {
+struct KeyFile {
+    dir: PathBuf,
+    purpose: Purpose,
+    looked: Mutex<Looked>,
+}
+
+/// What came of the last look.
+#[derive(Default)]
+struct Looked {
+    at: Option<Instant>,
+    /// What was told of a broken file.
+    told: Option<String>,
+}
+
+impl KeyFile {
+    fn look_out_of_turn(&self, live: &LiveKeyring) {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).at;
+        if looked.is_none_or(|at| at.elapsed() > LOOK_OUT_OF_TURN_EVERY) {
+            self.look(live);
+        }
+    }
+
+    fn look(&self, live: &LiveKeyring) {
+        // One at a time: whoever has read last puts it in force last.
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.at = Some(Instant::now());
+        match load(&self.dir, self.purpose) {
             Ok(keys) => {
-                told = None;
-                let now = live.now();
-                let same = now
-                    .keys()
-                    .zip(keys.keys())
-                    .all(|(a, b)| a.id() == b.id() && a.bytes() == b.bytes());
-                if !same || now.others().len() != keys.others().len() {
-                    tracing::info!(file = purpose.file_name(), keys = ?ids(&keys), "the keys have changed; the first is used for what is new");
+                looked.told = None;
+                if !same(&live.now(), &keys) {
+                    tracing::info!(file = self.purpose.file_name(), keys = ?ids(&keys), "the keys have changed; the first is used for what is new");
                     live.replace(keys);
                 }
             }
             Err(error) => {
                 let error = error.to_string();
-                if told.as_ref() != Some(&error) {
+                if looked.told.as_ref() != Some(&error) {
                     tracing::error!(error, "changed keys cannot be used, and those in force stay");
                 }
-                told = Some(error);
+                looked.told = Some(error);
             }
         }
     }
+}
+
+fn same(one: &Keyring, other: &Keyring) -> bool {
+    let of = |key| (Key::id(key), Key::bytes(key));
+    one.keys().map(of).eq(other.keys().map(of))
 }
 
 #[cfg(test)]
@@ -75,10 +113,20 @@ mod tests {
         assert_eq!(of_now(), "k1");
         let seal = keys::Subject::Ring(Purpose::Seal);
         assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k2");
-        tokio::time::sleep(LOOK_EVERY * 2).await;
+        tokio::time::sleep(LOOK_EVERY * 5 / 2).await;
         assert_eq!(of_now(), "k1 k2");
+        // Who asks for a key need not wait for the next look.
+        assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k3");
+        tokio::time::advance(LOOK_OUT_OF_TURN_EVERY * 2).await;
+        assert_eq!(of_now(), "k1 k2");
+        assert!(live.get("k4").is_none());
+        assert_eq!(of_now(), "k1 k2 k3");
+        assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k4");
+        assert!(live.get("k4").is_none(), "it looks as often as it is asked");
+        tokio::time::advance(LOOK_OUT_OF_TURN_EVERY * 2).await;
+        assert!(live.get("k4").is_some());
         std::fs::write(dir.path().join("seal.key"), "broken").unwrap();
         tokio::time::sleep(LOOK_EVERY * 2).await;
-        assert_eq!(of_now(), "k1 k2");
+        assert_eq!(of_now(), "k1 k2 k3 k4");
     }
 }
