@@ -6,6 +6,7 @@ pub mod http;
 pub mod load;
 pub mod lone_edge;
 pub mod moody;
+pub mod nats;
 pub mod raw_nats;
 pub mod shell;
 pub mod system;

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::binaries;
+use crate::nats::hear;
 use crate::system::PATIENCE;
 
 /// What somebody makes of a query: its name and its input to its rows, or to a code and why not.
@@ -164,8 +165,7 @@ async fn answer_queries(
     asked: Arc<Mutex<Vec<(String, Value)>>>,
     answer: Box<Answering>,
 ) -> anyhow::Result<()> {
-    let mut queries = nats.subscribe("concept.Concert.*").await?;
-    nats.flush().await?;
+    let mut queries = hear(&nats, "concept.Concert.*").await?;
     tokio::spawn(async move {
         while let Some(query) = queries.next().await {
             let (Some(reply), Some(name)) = (query.reply, query.subject.rsplit('.').next()) else {

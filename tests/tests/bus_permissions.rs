@@ -1,8 +1,11 @@
 //! What each user of the bus may do, and what none of them can, tried with a bare client under each one's key against the real server.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::client::{Client, RequestErrorKind};
 use async_nats::jetstream;
+use concert_tests::nats::{hear, settled};
 use concert_tests::{Part, System};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
@@ -90,15 +93,6 @@ async fn streams(nats: &Client) -> anyhow::Result<Vec<String>> {
     let mut names: Vec<String> = jetstream::new(nats.clone()).stream_names().try_collect().await?;
     names.sort();
     Ok(names)
-}
-
-/// Waits until the server has taken what a client sent.
-async fn settled(client: &Client) -> anyhow::Result<()> {
-    let inbox = client.new_inbox();
-    let mut echo = client.subscribe(inbox.clone()).await?;
-    client.publish(inbox, "".into()).await?;
-    echo.next().await;
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,7 +281,7 @@ async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     let operator = system.nats_as("operator").await?;
-    let mut watched = operator.subscribe("done.>").await?;
+    let mut watched = hear(&operator, "done.>").await?;
     let pinged = operator.request("$SRV.PING.Profile", "".into()).await?;
     assert_eq!(serde_json::from_slice::<Value>(&pinged.payload)?["name"], "Profile");
     let asked = json!({ "session": session }).to_string();
@@ -310,11 +304,15 @@ async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -
         serde_json::from_slice::<Value>(&injected.payload)?["stream"],
         "ACTIONS_Sessioning"
     );
-    while let Some(message) = watched.next().await {
-        if message.subject.ends_with(&id.to_string()) {
-            break;
+    let seen = async {
+        while let Some(message) = watched.next().await {
+            if message.subject.ends_with(&id.to_string()) {
+                return true;
+            }
         }
-    }
+        false
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), seen).await?);
 
     let nats = system.nats().await?;
     let (before, letters) = (streams(&nats).await?, "$JS.API.STREAM.DELETE.DEAD");

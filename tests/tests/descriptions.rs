@@ -3,9 +3,11 @@
 #![expect(clippy::indexing_slicing, reason = "a document without these members fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use concert_tests::System;
+use concert_tests::nats::hear;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -195,8 +197,7 @@ async fn what_is_said_on_the_bus_is_what_asyncapi_says() -> anyhow::Result<()> {
     let described = document(&system, "asyncapi.json").await?;
     let channels = Channels::of(&described)?;
     let nats = system.nats().await?;
-    let mut asked = nats.subscribe("action.>").await?;
-    nats.flush().await?;
+    let mut asked = hear(&nats, "action.>").await?;
     let openapi = document(&system, "openapi.json").await?;
     let mut caller = Caller {
         system: &system,
@@ -234,7 +235,8 @@ async fn what_is_said_on_the_bus_is_what_asyncapi_says() -> anyhow::Result<()> {
         )
     });
     for _ in invocations {
-        let message = asked.next().await.context("the connection ended")?;
+        let message = tokio::time::timeout(Duration::from_secs(60), asked.next()).await?;
+        let message = message.context("the connection ended")?;
         let body = serde_json::from_slice(&message.payload)?;
         fits(&described, channels.schema(&message.subject)?, &body, &message.subject)?;
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use concert_tests::nats::hear;
 use concert_tests::{LoneEdge, Part, System, http};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -224,8 +225,7 @@ async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::R
 async fn what_is_open_without_a_rule_is_waited_for_until_the_deadline() -> anyhow::Result<()> {
     let edge = LoneEdge::start(&["--passthrough", "Sessioning._getUser=the test asks"]).await?;
     let nats = edge.nats().await?;
-    let mut asked = nats.subscribe("concept.Sessioning._getUser").await?;
-    nats.flush().await?;
+    let mut asked = hear(&nats, "concept.Sessioning._getUser").await?;
     let answer = async {
         let asked = asked.next().await.context("a query")?;
         // Longer than a NATS client waits by itself.
@@ -235,7 +235,9 @@ async fn what_is_open_without_a_rule_is_waited_for_until_the_deadline() -> anyho
         anyhow::Ok(())
     };
     let body = json!({ "session": "nobody's" });
-    let (answered, ()) = tokio::try_join!(http::post(edge.address(), "/api/Sessioning/_getUser", &body), answer)?;
+    let asking = http::post(edge.address(), "/api/Sessioning/_getUser", &body);
+    let both = async { tokio::try_join!(asking, answer) };
+    let (answered, ()) = tokio::time::timeout(Duration::from_secs(60), both).await??;
     assert_eq!(answered.brief(), (200, r#"{"rows":[]}"#.to_owned()));
     Ok(())
 }

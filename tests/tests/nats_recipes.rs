@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::Client;
+use concert_tests::nats::hear;
 use concert_tests::shell::words;
 use concert_tests::{Part, System, binaries, refusal};
 use futures_util::StreamExt as _;
@@ -33,8 +34,7 @@ async fn request(nats: &Client, subject: &str, body: &str) -> anyhow::Result<Val
 
 /// The first message after `doing`.
 async fn hears(system: &System, nats: &Client, subject: &str) -> anyhow::Result<Value> {
-    let mut heard = nats.subscribe(subject.to_owned()).await?;
-    nats.flush().await?;
+    let mut heard = hear(nats, subject).await?;
     // An action of each kind that the page watches.
     let login = json!({ "username": "ada", "password": "wrong horse battery" });
     system.post("/auth/login", &login).await?;

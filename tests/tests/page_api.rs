@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use concert_tests::lone_edge::{LoneEdge, TOKEN};
+use concert_tests::nats::hear;
 use concert_tests::{Part, System, http};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
@@ -107,8 +108,7 @@ async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
     let edge = LoneEdge::start(&["--page-timeout-ms", "100"]).await?;
     // Somebody hears the question and says nothing.
     let nats = edge.nats().await?;
-    let _silent = nats.subscribe("concept.Concert.*").await?;
-    nats.flush().await?;
+    let _silent = hear(&nats, "concept.Concert.*").await?;
     let (status, body) = ask(&edge, "/_concert/api/wrong").await?;
     assert_eq!(status, 504, "{body}");
     Ok(())

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use concert_tests::nats::hear;
 use concert_tests::shell::words;
 use concert_tests::{Part, System, binaries, http, refusal};
 use serde_json::{Value, json};
@@ -55,8 +56,8 @@ async fn nats(system: &System, words: &[String]) -> anyhow::Result<()> {
     let operator = system.nats_as("operator").await?;
     let (subject, body) = match words[1..] {
         ["sub", subject] => {
-            let _heard = operator.subscribe(subject.to_owned()).await?;
-            return Ok(operator.flush().await?);
+            hear(&operator, subject).await?;
+            return Ok(());
         }
         ["req", subject, body] | ["pub", "--jetstream", subject, body] => (subject, body),
         ["micro", "ls"] => ("$SRV.PING", ""),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use concert_tests::nats::hear;
 use concert_tests::{Part, System, http};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -151,8 +152,7 @@ async fn a_router_that_is_killed_around_its_firing_record_leaves_one_answer() ->
             Some(concept) => system.nats_as(&concept.to_lowercase()).await?,
             None => system.nats().await?,
         };
-        let mut seen = nats.subscribe(subject).await?;
-        nats.flush().await?;
+        let mut seen = hear(&nats, subject).await?;
         let body = json!({ "session": session });
         let address = system.address();
         let waiting = tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });

@@ -5,7 +5,7 @@ use async_nats::HeaderMap;
 use serde_json::Value;
 
 use super::{PATIENCE, System};
-use crate::RawNats;
+use crate::{RawNats, nats};
 
 /// What a micro service refused a question with: code and text.
 pub fn refusal(answer: &async_nats::Message) -> Option<(&str, &str)> {
@@ -23,11 +23,7 @@ impl System {
     /// # Errors
     /// No connection.
     pub async fn hear(&self, subject: &str) -> anyhow::Result<async_nats::Subscriber> {
-        let nats = self.nats().await?;
-        let heard = nats.subscribe(subject.to_owned()).await?;
-        // What is sent on another connection may be there before the subscription is.
-        nats.flush().await?;
-        Ok(heard)
+        nats::hear(&self.nats().await?, subject).await
     }
 
     /// A bare NATS client that may do anything, forge included: it has the key of who makes the streams.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use concert_tests::moody::{self, Moody};
+use concert_tests::nats::hear;
 use concert_tests::{Part, System};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -14,8 +15,7 @@ use crate::asking::{answers, post, with_archive};
 async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
     let system = with_archive().await?;
     let operator = system.nats_as("operator").await?;
-    let mut notices = operator.subscribe("notice.flows").await?;
-    operator.flush().await?;
+    let mut notices = hear(&operator, "notice.flows").await?;
     let id = post(&system, "/auth/logout", 404, &json!({ "session": "nobody's" })).await?;
     let heard = async {
         while let Some(notice) = notices.next().await {
@@ -49,8 +49,7 @@ async fn who_listens_hears_of_a_slow_flow_before_it_is_answered() -> anyhow::Res
     let _worker = Moody::keep(&system)?;
     let first = json!(post(&system, "/moody", 200, &json!({ "mood": "good" })).await?);
     let operator = system.nats_as("operator").await?;
-    let mut notices = operator.subscribe("notice.flows").await?;
-    operator.flush().await?;
+    let mut notices = hear(&operator, "notice.flows").await?;
     let heard = async {
         let mut outcomes = Vec::new();
         while let Some(notice) = notices.next().await {
