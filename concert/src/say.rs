@@ -23,5 +23,9 @@ pub(crate) fn progress(text: &str) {
 
 /// Says why a command failed, and what lay behind it.
 pub(crate) fn error(error: &anyhow::Error) {
-    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+    drop(writeln!(
+        std::io::stderr(),
+        "error: {}",
+        concert_runtime::process::told(error.as_ref())
+    ));
 }

@@ -1,5 +1,6 @@
 //! `http-edge`: the edge as a process of its own.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -9,7 +10,7 @@ use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::KeyArgs;
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
-use concert_runtime::telemetry::{self, LogArgs};
+use concert_runtime::telemetry::LogArgs;
 
 /// Turns HTTP requests into actions, and the actions that answer them into responses.
 #[derive(Debug, Parser)]
@@ -33,10 +34,14 @@ struct Args {
 const DRAIN_DELAY_MS: u64 = 1000;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let mut args = Args::parse();
     args.edge.limits.drain_delay_ms.get_or_insert(DRAIN_DELAY_MS);
-    telemetry::start(&args.log)?;
+    let log = args.log.clone();
+    process::run(&log, run(args)).await
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, "http-edge").await?;

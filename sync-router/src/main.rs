@@ -1,5 +1,6 @@
 //! `sync-router`: the router as a process of its own.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -8,7 +9,7 @@ use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics::{self, MetricsArgs};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
-use concert_runtime::telemetry::{self, LogArgs};
+use concert_runtime::telemetry::LogArgs;
 
 /// Reads the log of completed actions and publishes what the rules say follows from them.
 #[derive(Debug, Parser)]
@@ -29,9 +30,13 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
-    telemetry::start(&args.log)?;
+    let log = args.log.clone();
+    process::run(&log, run(args)).await
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let rules = concert_router::load(&args.rules)?;
     let shutdown = Shutdown::new();
     let start = Box::pin(async {

@@ -1,5 +1,6 @@
 //! `worker <concept>`: the worker of one concept as a process of its own.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -8,7 +9,7 @@ use concert_runtime::keys::KeyArgs;
 use concert_runtime::metrics::{self, MetricsArgs};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
-use concert_runtime::telemetry::{self, LogArgs};
+use concert_runtime::telemetry::LogArgs;
 use concert_store::StoreArgs;
 use concert_workers::{Name, WorkerArgs};
 
@@ -39,9 +40,13 @@ struct Args {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
-    telemetry::start(&args.log)?;
+    let log = args.log.clone();
+    process::run(&log, run(args)).await
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, args.concept.concept()).await?;

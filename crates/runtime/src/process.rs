@@ -1,5 +1,7 @@
 //! The life of a process: it runs until it is asked to stop, and then it drains.
 
+use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 #[cfg(unix)]
@@ -8,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::{Bus, ClientEnded};
+use crate::telemetry::{self, LogArgs};
 
 /// Asks the parts of a process to stop, and waits for them.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +51,41 @@ impl Shutdown {
         self.tasks.close();
         tokio::time::timeout(within, self.tasks.wait()).await.is_ok()
     }
+}
+
+/// Runs a process whose log this starts, and says there why it fails, if it does.
+pub async fn run<E>(log: &LogArgs, course: impl Future<Output = Result<(), E>>) -> ExitCode
+where
+    E: AsRef<dyn Error + Send + Sync>,
+{
+    if let Err(error) = telemetry::start(log) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    let Err(error) = course.await else {
+        return ExitCode::SUCCESS;
+    };
+    let why = told(error.as_ref());
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{why}");
+    } else {
+        eprintln!("error: {why}");
+    }
+    ExitCode::FAILURE
+}
+
+/// An error with what lay behind it, each said once: some say what their cause is, and some leave that to it.
+pub fn told(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Hears SIGINT and SIGTERM, from when it is made: a process that starts is not torn out of what it has begun already.
@@ -110,5 +148,33 @@ where
     tokio::select! {
         () = stop.asked() => Ok(Some(started)),
         ended = bus.ended() => Err(ended.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Self>>,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let layers = [
+            "it cannot start",
+            "keys cannot be read: no such file",
+            "no such file",
+            "(os error 2)",
+        ];
+        let error = layers.into_iter().rev().fold(None, |source, text| {
+            let source = source.map(Box::new);
+            Some(Layer { text, source })
+        });
+        let told = told(&error.unwrap());
+        assert_eq!(told, "it cannot start: keys cannot be read: no such file: (os error 2)");
     }
 }
