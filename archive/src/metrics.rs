@@ -9,6 +9,7 @@ use concert_runtime::bus::Bus;
 use concert_runtime::metrics as runtime_metrics;
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams;
+use concert_wire::work::Part;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -233,24 +234,23 @@ impl Metrics {
                 }
             }
         }
-        // Rules that ask the same at the same completion ask once.
-        let mut asked = BTreeSet::new();
         for firing in firings {
             let of = OfRule {
                 sync: firing.sync.clone(),
             };
             self.firings.get_or_create(&of).inc();
-            for part in firing.work.iter().flat_map(|work| &work.parts) {
-                // What a worker waited for to answer it stands behind it.
-                if let Some((concept, query)) = part.question()
-                    && asked.insert((firing.at_us, part.at_us, &part.name))
-                {
-                    let of = OfQuery {
-                        concept: concept.to_owned(),
-                        query: query.to_owned(),
-                    };
-                    self.queries.get_or_create(&of).observe(seconds(part.took_us));
-                }
+        }
+        let told = firings
+            .iter()
+            .filter_map(|firing| Some((firing.at_us, &*firing.work.as_ref()?.parts)));
+        for part in asked(told) {
+            // What a worker waited for to answer it stands behind it.
+            if let Some((concept, query)) = part.question() {
+                let of = OfQuery {
+                    concept: concept.to_owned(),
+                    query: query.to_owned(),
+                };
+                self.queries.get_or_create(&of).observe(seconds(part.took_us));
             }
         }
     }
@@ -306,6 +306,40 @@ impl Metrics {
     }
 }
 
+/// What firings, each with its time, tell of what they waited for: what is told by several for all of them is told once, since rules that ask the same at the same completion ask once. A rule that asks of several rows asks as often, perhaps at the same moment.
+fn asked<'a>(firings: impl Iterator<Item = (u64, &'a [Part])>) -> Vec<&'a Part> {
+    let (mut asked, mut seen) = (Vec::new(), BTreeSet::new());
+    for (fired_us, parts) in firings {
+        let own = parts
+            .iter()
+            .filter(|part| !seen.contains(&(fired_us, part.at_us, &*part.name)));
+        let own: Vec<&Part> = own.collect();
+        seen.extend(own.iter().map(|part| (fired_us, part.at_us, &*part.name)));
+        asked.extend(own);
+    }
+    asked
+}
+
 fn seconds(us: u64) -> f64 {
     Duration::from_micros(us).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rules_ask_together_counts_once_and_what_one_asks_of_each_row_as_often() {
+        let part = |name: &str, at_us| Part {
+            name: name.to_owned(),
+            at_us,
+            took_us: 1,
+        };
+        let (two_rows, other) = ([part("A._q", 5), part("A._q", 5)], [part("A._q", 7)]);
+        let of = |firings: &[(u64, &[Part])]| asked(firings.iter().copied()).len();
+        assert_eq!(of(&[(1, &two_rows)]), 2);
+        assert_eq!(of(&[(1, &two_rows), (1, &two_rows)]), 2);
+        assert_eq!(of(&[(1, &two_rows), (1, &other)]), 3);
+        assert_eq!(of(&[(1, &two_rows), (2, &two_rows)]), 4);
+    }
 }

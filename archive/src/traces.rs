@@ -1,7 +1,7 @@
 //! One trace for each flow, made of its log: what the router, the workers and the edge did, as spans of OpenTelemetry.
 //!
 //! Ids follow from the flow's own, so that whoever has a flow has its trace, and a span that is told twice is the same span: the trace is the caller's, if the request carried a sampled `traceparent`, else the
-//! flow's id; a span is the first half of the id of its action or firing. No value of an input or output is in any span.
+//! flow's id; a span is the two halves of the id of its action or firing in one. No value of an input or output is in any span.
 
 mod spans;
 

@@ -35,6 +35,8 @@ pub(crate) fn of(concepts: &Path, passthrough: &PassthroughArgs) -> anyhow::Resu
             Err(error) => mistakes.push(error),
         }
     }
+    // Directories have no order.
+    mistakes.sort();
     match Access::new(names, passthrough.open()) {
         Ok(access) if mistakes.is_empty() => Ok(access),
         Ok(_) => bail!(mistakes.join("\n")),

@@ -23,13 +23,13 @@ export function span(us) {
   if (!Number.isFinite(us)) return "?";
   const size = Math.abs(us);
   if (size < 100) return us === 0 ? "0" : `${Math.round(us)} µs`;
-  if (size < 1e6) return `${figures(us / 1000)} ms`;
-  if (size < 60e6) return `${figures(us / 1e6)} s`;
-  if (size < 3600e6) return `${Math.round(us / 60e6)} min`;
+  if (size < 999.5e3) return `${figures(us / 1000)} ms`;
+  if (size < 59.5e6) return `${figures(us / 1e6)} s`;
+  if (size < 59.5 * 60e6) return `${Math.round(us / 60e6)} min`;
   return `${figures(us / 3600e6)} h`;
 }
 
-const figures = (number) => (Math.abs(number) < 10 ? number.toFixed(1) : String(Math.round(number)));
+const figures = (number) => (Math.abs(number) < 9.95 ? number.toFixed(1) : String(Math.round(number)));
 
 /** The time of the day, to the millisecond. */
 export function clock(us) {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
 use concert_local_servers::FindOptions;
@@ -31,6 +32,26 @@ async fn build() -> anyhow::Result<PathBuf> {
     }
     ensure!(cargo.status().await?.success(), "the programs cannot be built");
     Ok(dir.to_owned())
+}
+
+/// A program as a test runs it: at the project, without what the environment happens to say of Concert and its servers, and ended with the test.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        // Tests read what processes say.
+        .env("NO_COLOR", "1");
+    for (name, _) in std::env::vars_os() {
+        let known = ["CONCERT_", "OTEL_", "NATS_", "MONGODB_"];
+        let name = name.to_string_lossy();
+        // Where the servers are kept is the same for all.
+        if name != "CONCERT_CACHE" && known.iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(&*name);
+        }
+    }
+    command
 }
 
 /// The cargo that runs the test, at the project.

@@ -12,7 +12,7 @@ use concert_local_servers::{NatsOptions, NatsServer, Port, find_or_fetch};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::Instant;
 
 use crate::binaries;
@@ -40,14 +40,13 @@ impl LoneEdge {
     /// # Errors
     /// Something is missing or does not start.
     pub async fn start(args: &[&str]) -> anyhow::Result<Self> {
-        let binaries = binaries::dir().await?;
+        let programs = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
         let keys = dir.path().join("keys");
         let servers = find_or_fetch(&binaries::servers(), &|_| {}).await?;
         let nats = NatsServer::start(&servers.nats_server, &NatsOptions::new(dir.path())).await?;
-        let made = Command::new(binaries.join("concert"))
+        let made = binaries::command(&programs.join("concert"))
             .args(["setup", "--streams"])
-            .current_dir(binaries::root())
             .env("CONCERT_KEYS", &keys)
             .env("NATS_URL", nats.url())
             .output()
@@ -57,8 +56,7 @@ impl LoneEdge {
         writeln!(File::create(&token)?, "{TOKEN}")?;
         let port = Port::free().context("no free port")?;
         let log = File::create(dir.path().join("edge.log"))?;
-        let edge = Command::new(binaries.join("http-edge"))
-            .current_dir(binaries::root())
+        let edge = binaries::command(&programs.join("http-edge"))
             .env("CONCERT_KEYS", &keys)
             .env("NATS_URL", nats.url())
             .arg("--page")
@@ -66,10 +64,8 @@ impl LoneEdge {
             .arg(token)
             .args(["--listen", &format!("127.0.0.1:{}", port.number())])
             .args(args)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            .kill_on_drop(true)
             .spawn()?;
         let mut lone = Self {
             nats,

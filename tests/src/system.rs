@@ -70,15 +70,8 @@ struct Running {
 }
 
 fn command(binaries: &Path, program: &str, settings: &[(&'static str, String)]) -> Command {
-    let mut command = Command::new(binaries.join(program));
-    command
-        .current_dir(binaries::root())
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    // Tests read what processes say.
-    command
-        .env("NO_COLOR", "1")
-        .envs(settings.iter().map(|(name, value)| (name, value)));
+    let mut command = binaries::command(&binaries.join(program));
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
     command
 }
 

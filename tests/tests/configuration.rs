@@ -96,8 +96,9 @@ async fn all() -> anyhow::Result<Vec<(Flag, Vec<&'static str>)>> {
     let mut all: Vec<(Flag, Vec<&str>)> = Vec::new();
     for (program, command) in PROGRAMS {
         let mut asked = Command::new(dir.join(command[0]));
-        let help = asked.args(&command[1..]).arg("--help").stdin(Stdio::null());
-        let help = help.output().await?;
+        // What the environment says stands in the help, and shapes it.
+        asked.args(&command[1..]).arg("--help").stdin(Stdio::null()).env_clear();
+        let help = asked.output().await?;
         ensure!(help.status.success(), "{program}");
         let found = flags(std::str::from_utf8(&help.stdout)?);
         ensure!(found.len() > 10, "{program} has {} flags", found.len());

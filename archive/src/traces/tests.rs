@@ -40,3 +40,15 @@ fn what_a_worker_told_of_its_work_stays_within_the_action_whatever_it_told() {
         }
     }
 }
+
+#[test]
+fn requests_of_one_millisecond_are_spans_of_their_own() {
+    // The first halves are what a clock and a counter make of one millisecond.
+    let ids = [
+        "019a2198-7f8f-7353-8484-dfc82444fd2b",
+        "019a2198-7f8f-7353-8485-0c1d2e3f4a5b",
+    ];
+    let [one, other] = ids.map(|id| spans::span_id(id).unwrap());
+    assert_ne!(one, other);
+    assert_ne!(spans::part_id(ids[0], 0).unwrap(), one);
+}

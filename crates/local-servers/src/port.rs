@@ -7,9 +7,13 @@ use std::ops::Range;
 use crate::StartError;
 use crate::binaries::Program;
 
-/// Where a free port is looked for: below what systems hand out to outgoing connections, since such a connection could take the
+/// Where a free port is looked for, unless systems hand these out to outgoing connections: such a connection could take the
 /// port between our look and the server's start, or while a server that was killed is started again.
 const FREE: Range<u16> = 15_000..32_000;
+/// The first port that anybody may listen at.
+const UNPRIVILEGED: u16 = 1024;
+/// Where Linux tells the range that it hands out.
+const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// How many ports are looked at.
 const LOOKS: u16 = 1_000;
 
@@ -41,10 +45,11 @@ impl Port {
 
     /// A port where nothing listens, and that no other process is given as long as this value lives. `None` if there is none.
     pub fn free() -> Option<Self> {
-        let span = FREE.end - FREE.start;
+        let free = free_range(&std::fs::read_to_string(OUTGOING).unwrap_or_default());
+        let span = free.end - free.start;
         let first = (RandomState::new().hash_one(std::process::id()) % u64::from(span)) as u16;
         (0..LOOKS)
-            .map(|step| FREE.start + (first + step) % span)
+            .map(|step| free.start + (first + step) % span)
             .find_map(Self::claim)
     }
 
@@ -61,6 +66,22 @@ impl Port {
             _claim: Some(claim),
         })
     }
+}
+
+/// The part of [`FREE`] that is not handed out, or of what lies above or below where hardly any of it is left; as Linux tells what it hands out.
+fn free_range(outgoing: &str) -> Range<u16> {
+    let mut bounds = outgoing.split_whitespace().map(str::parse::<u16>);
+    let (Some(Ok(first)), Some(Ok(last))) = (bounds.next(), bounds.next()) else {
+        return FREE;
+    };
+    let candidates = [
+        FREE.start..FREE.end.min(first),
+        FREE.start.max(last.saturating_add(1))..FREE.end,
+        last.saturating_add(1)..u16::MAX,
+        UNPRIVILEGED..first,
+    ];
+    let roomy = |range: &Range<u16>| range.len() >= usize::from(LOOKS);
+    candidates.into_iter().find(roomy).unwrap_or(FREE)
 }
 
 fn is_free(port: u16) -> bool {
@@ -100,7 +121,7 @@ impl Claim {
 
 #[cfg(test)]
 mod tests {
-    use super::{FREE, Port, is_free};
+    use super::{FREE, OUTGOING, Port, free_range, is_free};
     use crate::StartError;
     use crate::binaries::Program;
 
@@ -110,10 +131,27 @@ mod tests {
             .map(|_| Port::choose(Program::Mongod, 0, "--mongo-port").unwrap())
             .collect();
         let mut numbers: Vec<u16> = chosen.iter().map(Port::number).collect();
-        assert!(numbers.iter().all(|number| FREE.contains(number)), "{numbers:?}");
+        let free = free_range(&std::fs::read_to_string(OUTGOING).unwrap_or_default());
+        assert!(numbers.iter().all(|number| free.contains(number)), "{numbers:?}");
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), chosen.len());
+    }
+
+    #[test]
+    fn what_the_system_hands_out_is_left_to_it() {
+        for (outgoing, free) in [
+            ("32768\t60999\n", FREE),
+            ("", FREE),
+            ("20000 60999", 15_000..20_000),
+            ("10000 20000", 20_001..32_000),
+            ("10000 40000", 40_001..u16::MAX),
+            ("10000 65535", 1024..10_000),
+            // Everything is.
+            ("1024 65535", FREE),
+        ] {
+            assert_eq!(free_range(outgoing), free, "{outgoing}");
+        }
     }
 
     #[test]

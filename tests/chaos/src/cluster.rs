@@ -86,13 +86,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A program, as all of them are run.
 fn program(options: &Options, name: &str) -> Command {
-    let mut command = Command::new(options.programs.join(name));
+    let mut command = binaries::command(&options.programs.join(name));
     command
-        .current_dir(binaries::root())
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .env("CONCERT_KEYS", options.dir.join("keys"))
         .env("CONCERT_ARGON2_MEMORY_KIB", "64")
         .env("CONCERT_ARGON2_PASSES", "1")
@@ -100,7 +97,6 @@ fn program(options: &Options, name: &str) -> Command {
         .env("CONCERT_LOGIN_ACCOUNT_FAILURES", "0")
         .env("CONCERT_LOGIN_CLIENT_FAILURES", "0")
         .env("CONCERT_LOG", "info")
-        .env("NO_COLOR", "1")
         .env("CONCERT_CHAOS_DIR", options.dir.join("points"));
     if let Some(sabotage) = &options.sabotage {
         command.env("CONCERT_SABOTAGE", sabotage);

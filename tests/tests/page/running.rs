@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use concert_tests::binaries;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::Instant;
 
 /// Everything in one process. It ends when this is dropped.
@@ -28,12 +28,11 @@ impl Running {
 
     /// As [`start`](Self::start), with hashes of so many passes.
     pub(crate) async fn hashing(passes: u32) -> anyhow::Result<Self> {
-        let binaries = binaries::dir().await?;
+        let programs = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
         let report = dir.path().join("started.json");
         let data = dir.path().join("data");
-        let mut child = Command::new(binaries.join("concert"))
-            .current_dir(binaries::root())
+        let mut child = binaries::command(&programs.join("concert"))
             .args(["up", "--listen", "127.0.0.1:0", "--nats-port", "0", "--mongo-port", "0"])
             .arg("--data-dir")
             .arg(&data)
@@ -43,11 +42,7 @@ impl Running {
             .env("CONCERT_ARGON2_PASSES", passes.to_string())
             // However long that takes on a busy machine.
             .env("CONCERT_DEADLINE_MS", "50000")
-            .env_remove("NATS_URL")
-            .env_remove("MONGODB_URI")
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .kill_on_drop(true)
             .spawn()?;
         let began = Instant::now();
         while !report.exists() {

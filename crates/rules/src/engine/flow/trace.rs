@@ -271,7 +271,14 @@ impl Folded {
                 own(flow.id.limit_response(), "limit");
             }
         }
-        trace.calls.sort_by_key(|call| (call.cause_seq, call.id));
+        // Ids are digests; a firing's calls stand as the rule has them, frame by frame.
+        trace.calls.sort_by_key(|call| {
+            (
+                call.cause_seq,
+                call.site.map(|(_, frame, position)| (frame, position)),
+                call.id,
+            )
+        });
     }
 
     fn questions(&self, trace: &mut Trace) {
