@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::doc;
@@ -119,10 +120,12 @@ pub struct Nemesis {
     pub done: Mutex<BTreeMap<Fault, u32>>,
     /// The faults, each with its time.
     pub told: Mutex<Vec<String>>,
+    /// No further fault is begun.
+    pub stop: AtomicBool,
 }
 
 impl Nemesis {
-    /// Makes faults, one in each interval, until the time is over; then waits until the last of them has passed.
+    /// Makes faults, one in each interval, until the time is over or it is told to stop; then waits until the last of them has passed.
     pub async fn run(
         self: &Arc<Self>,
         every: Duration,
@@ -149,7 +152,7 @@ impl Nemesis {
         next.tick().await;
         loop {
             next.tick().await;
-            if tokio::time::Instant::now() >= until {
+            if tokio::time::Instant::now() >= until || self.stop.load(Ordering::Relaxed) {
                 break;
             }
             let drawn = first.pop().unwrap_or_else(|| any_fault(&possible, &mut rng));

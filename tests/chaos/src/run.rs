@@ -88,6 +88,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         history: history.clone(),
         done: Default::default(),
         told: Default::default(),
+        stop: Default::default(),
     });
 
     let mut background = JoinSet::new();
@@ -123,7 +124,11 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     };
     tokio::select! {
         ended = &mut breaking => ended?,
-        () = broken => breaking.abort(),
+        () = broken => {
+            // What has begun goes on to its end: a server that was killed is started again.
+            nemesis.stop.store(true, Ordering::Relaxed);
+            breaking.await?;
+        }
     }
     load.stop.store(true, Ordering::Relaxed);
     cluster.heal().await?;
