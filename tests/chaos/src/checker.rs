@@ -49,26 +49,15 @@ pub struct Sums {
 pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyhow::Result<Sums> {
     let history = &load.history;
     let jetstream = jetstream::new(cluster.bus.connect().await?);
-    let began = Instant::now();
     let mut sums = Sums::default();
-    let is_at_rest = loop {
-        let busy = match busy(&jetstream).await {
-            Ok(busy) => busy,
-            Err(error) => Some(format!("a stream cannot be looked at: {error}")),
-        };
-        match busy {
-            None => break true,
-            Some(what) if began.elapsed() > REST => {
-                history.violated(format!("no rest within {} s: {what}", REST.as_secs()));
-                break false;
-            }
-            Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
-        }
-    };
+    let began = Instant::now();
+    let is_at_rest = rest(&jetstream, history).await;
     sums.rest_s = began.elapsed().as_secs_f32();
     // Else each would be asked about until its request is given up, many times.
     if is_at_rest {
         sums.tokens = tokens(load).await;
+        // That made flows of its own.
+        rest(&jetstream, history).await;
     }
     let done = read(&jetstream, "COMPLETIONS").await?;
     let dead = read(&jetstream, "DEAD").await?;
@@ -109,43 +98,56 @@ async fn read(jetstream: &jetstream::Context, stream: &str) -> anyhow::Result<Ve
     }
 }
 
-/// What waits or is under way.
-async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> {
-    for concept in ["Profile", "Sessioning", "Requesting"] {
-        let name = format!("ACTIONS_{concept}");
-        let stream = jetstream.get_stream(&name).await?;
-        let waiting = stream.cached_info().state.messages;
-        let consumer: PullConsumer = stream
-            .get_consumer("workers")
-            .await
-            .map_err(anyhow::Error::from_boxed)?;
-        let pending = consumer.cached_info().num_ack_pending;
-        if waiting > 0 || pending > 0 {
-            return Ok(Some(format!(
-                "{name} holds {waiting} messages, {pending} of them under way"
-            )));
+/// Waits until nothing waits and nothing is under way; whether that came about in time.
+async fn rest(jetstream: &jetstream::Context, history: &History) -> bool {
+    let began = Instant::now();
+    loop {
+        let busy = match busy(jetstream).await {
+            Ok(busy) => busy,
+            Err(error) => Some(format!("a stream cannot be looked at: {error}")),
+        };
+        match busy {
+            None => return true,
+            Some(what) if began.elapsed() > REST => {
+                history.violated(format!("no rest within {} s: {what}", REST.as_secs()));
+                return false;
+            }
+            Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
         }
     }
+}
+
+/// What waits or is under way. Who reads the log is looked at first: what was under way in a queue then, and is not any more, has made the log longer.
+async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> {
+    let log_end = async || -> anyhow::Result<u64> {
+        let log = jetstream.get_stream("COMPLETIONS").await?;
+        Ok(log.cached_info().state.last_sequence)
+    };
+    let before = log_end().await?;
     for (stream, readers) in [
         ("COMPLETIONS", "routers"),
         ("COMPLETIONS", "archives"),
         ("DEAD", "archives"),
+        ("ACTIONS_Profile", "workers"),
+        ("ACTIONS_Sessioning", "workers"),
+        ("ACTIONS_Requesting", "workers"),
     ] {
-        let consumer: PullConsumer = jetstream
-            .get_stream(stream)
-            .await?
-            .get_consumer(readers)
-            .await
-            .map_err(anyhow::Error::from_boxed)?;
+        let read = jetstream.get_stream(stream).await?;
+        let consumer: PullConsumer = read.get_consumer(readers).await.map_err(anyhow::Error::from_boxed)?;
         let info = consumer.cached_info();
-        let (waiting, pending) = (info.num_pending, info.num_ack_pending);
+        let (mut waiting, pending) = (info.num_pending, info.num_ack_pending);
+        if readers == "workers" {
+            // A queue holds what is not done, delivered or not.
+            waiting = waiting.max(read.cached_info().state.messages);
+        }
         if waiting > 0 || pending > 0 {
             return Ok(Some(format!(
                 "the {readers} have {waiting} messages of {stream} before them and {pending} under way"
             )));
         }
     }
-    Ok(None)
+    let after = log_end().await?;
+    Ok((before != after).then(|| format!("the log grows, from {before} to {after}")))
 }
 
 /// Ended tokens are no sessions and live ones are, whatever was redelivered meanwhile; how many were tried.
