@@ -28,6 +28,7 @@ use concert_runtime::dead::DeadLetter;
 use concert_runtime::feed::{Feed, Source};
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
+use concert_runtime::setting::{BYTES_MAX, DAY_MS, within};
 use concert_runtime::streams::{LogLimits, SetupError};
 use concert_store::{StoreArgs, StoreError};
 
@@ -54,18 +55,17 @@ pub struct ArchiveArgs {
     #[arg(long, env = "CONCERT_ARCHIVE_MESSAGES", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=20_000))]
     pub archive_messages: u32,
     /// Bytes of those messages that wait in memory at most; past them, too, the log keeps the rest.
-    #[arg(long, env = "CONCERT_ARCHIVE_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
+    #[arg(long, env = "CONCERT_ARCHIVE_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = within(1024 * 1024..=BYTES_MAX))]
     pub archive_bytes: u64,
     /// How long a flow that is not answered must be quiet before it is written as it is, in milliseconds.
-    #[arg(long, env = "CONCERT_ARCHIVE_QUIET_MS", default_value_t = 2000, value_name = "MS")]
+    #[arg(long, env = "CONCERT_ARCHIVE_QUIET_MS", default_value_t = 2000, value_name = "MS", value_parser = within(1..=DAY_MS))]
     pub archive_quiet_ms: u64,
     /// For how long the archive gives way to others while its machine has no processor idle, in seconds: the age of what it has not read at most. 0 is never.
     #[arg(
         long,
         env = "CONCERT_ARCHIVE_YIELD_SECONDS",
         default_value_t = 600,
-        value_name = "SECONDS"
-    )]
+        value_name = "SECONDS", value_parser = within(0..=DAY_MS / 1000))]
     pub archive_yield_seconds: u64,
     /// Questions that are answered at once; further ones wait.
     #[arg(long, env = "CONCERT_ARCHIVE_QUESTIONS", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -8,22 +8,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use concert_runtime::setting::{COUNT_MAX, DAY_MS, within};
 use tokio::time::Instant;
 
 /// The bounds of requests under way.
 #[derive(Debug, Clone, Args)]
 pub struct AdmissionLimits {
     /// Requests under way at most; past it 503.
-    #[arg(long, env = "CONCERT_MAX_REQUESTS", default_value_t = 1024, value_name = "N")]
+    #[arg(long, env = "CONCERT_MAX_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = within(1..=COUNT_MAX))]
     pub max_requests: usize,
     /// Of them, those of one path at most; past it 503.
-    #[arg(long, env = "CONCERT_MAX_REQUESTS_PER_PATH", default_value_t = 512, value_name = "N")]
+    #[arg(long, env = "CONCERT_MAX_REQUESTS_PER_PATH", default_value_t = 512, value_name = "N", value_parser = within(1..=COUNT_MAX))]
     pub max_requests_per_path: usize,
     /// How long a request may have to wait for its answer, as far as the rate of answers tells, in milliseconds; past it 503.
-    #[arg(long, env = "CONCERT_MAX_WAIT_MS", default_value_t = 3000, value_name = "MS")]
+    #[arg(long, env = "CONCERT_MAX_WAIT_MS", default_value_t = 3000, value_name = "MS", value_parser = within(0..=DAY_MS))]
     pub max_wait_ms: u64,
     /// Requests of one path that are taken whatever the rate tells: it says little while there are few.
-    #[arg(long, env = "CONCERT_MIN_REQUESTS_PER_PATH", default_value_t = 64, value_name = "N")]
+    #[arg(long, env = "CONCERT_MIN_REQUESTS_PER_PATH", default_value_t = 64, value_name = "N", value_parser = within(1..=COUNT_MAX))]
     pub min_requests_per_path: usize,
 }
 

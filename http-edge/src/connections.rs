@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use clap::Args;
+use concert_runtime::setting::{DAY_MS, within};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -41,7 +42,7 @@ pub struct ConnectionLimits {
     )]
     pub max_connections_per_client: u32,
     /// How long a connection may take until the head of its next request is there, in milliseconds; then it is closed.
-    #[arg(long, env = "CONCERT_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "CONCERT_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_name = "MS", value_parser = within(1..=DAY_MS))]
     pub idle_timeout_ms: u64,
     /// The size of a request's head at most, in bytes; past it 431.
     #[arg(long, env = "CONCERT_HEAD_LIMIT_BYTES", default_value_t = 32 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(8192..))]

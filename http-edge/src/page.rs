@@ -20,6 +20,7 @@ use concert_runtime::bus::Bus;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::service::NoAnswer;
+use concert_runtime::setting::{COUNT_MAX, DAY_MS, within};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -47,13 +48,13 @@ pub struct PageArgs {
     #[arg(long, env = "CONCERT_PAGE_TOKEN_FILE", value_name = "FILE")]
     pub page_token_file: Option<PathBuf>,
     /// How many pages may be told at once what happens; past it 503.
-    #[arg(long, env = "CONCERT_PAGE_LISTENERS", default_value_t = 32, value_name = "N")]
+    #[arg(long, env = "CONCERT_PAGE_LISTENERS", default_value_t = 32, value_name = "N", value_parser = within(0..=COUNT_MAX))]
     pub page_listeners: usize,
     /// How many queries of pages may be under way at once; past it 503.
-    #[arg(long, env = "CONCERT_PAGE_QUERIES", default_value_t = 16, value_name = "N")]
+    #[arg(long, env = "CONCERT_PAGE_QUERIES", default_value_t = 16, value_name = "N", value_parser = within(1..=COUNT_MAX))]
     pub page_queries: usize,
     /// How long the archive may take to answer a page, in milliseconds; past it 504.
-    #[arg(long, env = "CONCERT_PAGE_TIMEOUT_MS", default_value_t = 5000, value_name = "MS")]
+    #[arg(long, env = "CONCERT_PAGE_TIMEOUT_MS", default_value_t = 5000, value_name = "MS", value_parser = within(1..=DAY_MS))]
     pub page_timeout_ms: u64,
     /// Whether this is `concert up`, which shows the page without being told, and without a token to whoever is on this machine.
     #[arg(skip)]

@@ -18,6 +18,7 @@ use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::metrics;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
+use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX, within};
 use concert_runtime::streams::LogLimits;
 use concert_wire::seal::Sealer;
 use tokio::net::TcpListener;
@@ -76,10 +77,10 @@ pub struct EdgeArgs {
 #[derive(Debug, Clone, Args)]
 pub struct EdgeLimits {
     /// The size of a body at most, in bytes; past it 413.
-    #[arg(long, env = "CONCERT_BODY_LIMIT_BYTES", default_value_t = 256 * 1024, value_name = "BYTES")]
+    #[arg(long, env = "CONCERT_BODY_LIMIT_BYTES", default_value_t = 256 * 1024, value_name = "BYTES", value_parser = within(1..=MESSAGE_BYTES_MAX))]
     pub body_limit_bytes: usize,
     /// How long an answer may take, in milliseconds; past it 504.
-    #[arg(long, env = "CONCERT_DEADLINE_MS", default_value_t = 15_000, value_name = "MS")]
+    #[arg(long, env = "CONCERT_DEADLINE_MS", default_value_t = 15_000, value_name = "MS", value_parser = within(1..=DAY_MS))]
     pub deadline_ms: u64,
     /// Requests under way.
     #[command(flatten)]
@@ -89,7 +90,7 @@ pub struct EdgeLimits {
     pub connections: ConnectionLimits,
     /// For how long the edge, once it is asked to stop, says so at `/readyz` and still takes requests, in milliseconds: time for what stands before it to send them elsewhere.
     /// 1000 for an edge of its own, 0 for `concert up`.
-    #[arg(long, env = "CONCERT_DRAIN_DELAY_MS", value_name = "MS")]
+    #[arg(long, env = "CONCERT_DRAIN_DELAY_MS", value_name = "MS", value_parser = within(0..=DAY_MS))]
     pub drain_delay_ms: Option<u64>,
 }
 

@@ -14,6 +14,7 @@ use concert_runtime::feed::{Feed, Source};
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
+use concert_runtime::setting::{BYTES_MAX, COUNT_MAX, DAY_MS, MESSAGE_BYTES_MAX, within};
 use concert_runtime::streams::{self, LogLimits, SetupError};
 use concert_runtime::{chaos_point, sabotaged};
 use concert_wire::name::BadName;
@@ -28,6 +29,9 @@ use crate::in_force::{InForce, InForceError};
 use crate::rules::Rules;
 use crate::{effects, figures, log_end, queries, reload};
 
+/// The most flows that a router can be told to keep.
+const FLOWS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(COUNT_MAX - 1);
+
 /// The bounds of flows and of the router's memory.
 #[derive(Debug, Clone, Args)]
 pub struct RouterLimits {
@@ -35,28 +39,28 @@ pub struct RouterLimits {
     #[arg(long, env = "CONCERT_FLOW_ACTIONS", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub flow_actions: u64,
     /// How many actions may follow from one another in one flow.
-    #[arg(long, env = "CONCERT_FLOW_DEPTH", default_value_t = 64, value_name = "N")]
+    #[arg(long, env = "CONCERT_FLOW_DEPTH", default_value_t = 64, value_name = "N", value_parser = within(1..=1000_u32))]
     pub flow_depth: u32,
     /// The size of an action's input at most, in bytes.
-    #[arg(long, env = "CONCERT_ACTION_BYTES", default_value_t = 512 * 1024, value_name = "BYTES")]
+    #[arg(long, env = "CONCERT_ACTION_BYTES", default_value_t = 512 * 1024, value_name = "BYTES", value_parser = within(1..=MESSAGE_BYTES_MAX))]
     pub action_bytes: usize,
     /// Flows that the router keeps in memory; others are read again from the log when they go on.
-    #[arg(long, env = "CONCERT_ROUTER_FLOWS", default_value_t = NonZeroUsize::MIN.saturating_add(1023), value_name = "N")]
+    #[arg(long, env = "CONCERT_ROUTER_FLOWS", default_value_t = NonZeroUsize::MIN.saturating_add(1023), value_name = "N", value_parser = within(NonZeroUsize::MIN..=FLOWS_MAX))]
     pub router_flows: NonZeroUsize,
     /// Bytes of the messages that the router has taken and not acknowledged, past which it takes no more for now; and of the flows that it keeps in memory, past which those that have waited longest are read again when they go on.
-    #[arg(long, env = "CONCERT_ROUTER_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
+    #[arg(long, env = "CONCERT_ROUTER_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = within(1024 * 1024..=BYTES_MAX))]
     pub router_bytes: u64,
     /// Frames that the `where` of one firing may have; past them its request is answered with 508.
-    #[arg(long, env = "CONCERT_FIRING_FRAMES", default_value_t = 500, value_name = "N")]
+    #[arg(long, env = "CONCERT_FIRING_FRAMES", default_value_t = 500, value_name = "N", value_parser = within(1..=COUNT_MAX))]
     pub firing_frames: usize,
     /// How often the rule files are looked at for changes, in milliseconds; 0 is never.
-    #[arg(long, env = "CONCERT_RULES_POLL_MS", default_value_t = 500, value_name = "MS")]
+    #[arg(long, env = "CONCERT_RULES_POLL_MS", default_value_t = 500, value_name = "MS", value_parser = within(0..=DAY_MS))]
     pub rules_poll_ms: u64,
     /// Queries asked at once; further ones wait.
-    #[arg(long, env = "CONCERT_ROUTER_QUERIES", default_value_t = 64, value_name = "N")]
+    #[arg(long, env = "CONCERT_ROUTER_QUERIES", default_value_t = 64, value_name = "N", value_parser = within(1..=u16::MAX))]
     pub router_queries: u16,
     /// How long a query may take, in milliseconds; then it is asked again later.
-    #[arg(long, env = "CONCERT_QUERY_TIMEOUT_MS", default_value_t = 5000, value_name = "MS")]
+    #[arg(long, env = "CONCERT_QUERY_TIMEOUT_MS", default_value_t = 5000, value_name = "MS", value_parser = within(1..=DAY_MS))]
     pub query_timeout_ms: u64,
 }
 

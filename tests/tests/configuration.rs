@@ -154,6 +154,38 @@ async fn the_page_of_settings_is_what_the_programs_say() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What no setting can be: as milliseconds, bytes or a count it wraps around, panics or stops everything at some later time.
+const TOO_MUCH: &str = "18446744073709551615";
+
+#[tokio::test]
+async fn no_number_is_taken_that_cannot_be_meant() -> anyhow::Result<()> {
+    let dir = binaries::dir().await?;
+    let mut tried = 0;
+    for (flag, programs) in all().await? {
+        let is_number = flag.default.is_some_and(|default| default.parse::<u64>().is_ok());
+        if !is_number {
+            continue;
+        }
+        let (_, command) = PROGRAMS
+            .iter()
+            .find(|(program, _)| *program == programs[0])
+            .context("a program")?;
+        let mut told = Command::new(dir.join(command[0]));
+        // It is read before the wish for help is; a program that took it would say that.
+        told.args(&command[1..]).args([&*flag.name, TOO_MUCH, "--help"]);
+        let answer = told.stdin(Stdio::null()).env_clear().output().await?;
+        let why = String::from_utf8_lossy(&answer.stderr);
+        ensure!(
+            answer.status.code() == Some(2) && why.contains(TOO_MUCH) && why.contains(&flag.name),
+            "{} takes {TOO_MUCH}: {why}",
+            flag.name
+        );
+        tried += 1;
+    }
+    ensure!(tried >= 50, "{tried} flags");
+    Ok(())
+}
+
 /// A table's row of limits: what is written as default, and the flags and variables that it names.
 struct Limit {
     line: String,

@@ -18,6 +18,7 @@ pub mod retry;
 pub mod route_table;
 pub mod seeds;
 pub mod service;
+pub mod setting;
 pub mod streams;
 pub mod telemetry;
 pub mod unreadable;

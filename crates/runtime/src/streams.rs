@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::setting::within;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
@@ -16,15 +17,14 @@ use crate::bus::Bus;
 #[derive(Debug, Clone, Args)]
 pub struct LogLimits {
     /// How long a completion stays in the log, in hours.
-    #[arg(long, env = "CONCERT_LOG_MAX_AGE_HOURS", default_value_t = 24, value_name = "HOURS")]
+    #[arg(long, env = "CONCERT_LOG_MAX_AGE_HOURS", default_value_t = 24, value_name = "HOURS", value_parser = within(1..=HOURS_MAX))]
     pub log_max_age_hours: u64,
     /// Completions in the log at most; each takes about 0.6 KB of the server's memory. Past it requests are answered with 503.
     #[arg(
         long,
         env = "CONCERT_LOG_MAX_MESSAGES",
         default_value_t = 4_000_000,
-        value_name = "N"
-    )]
+        value_name = "N", value_parser = within(1..=i64::MAX))]
     pub log_max_messages: i64,
     /// The size of the log at most, in bytes; 0 is what the server's storage holds. Past it requests are answered with 503.
     #[arg(long, env = "CONCERT_LOG_MAX_BYTES", default_value_t = 0, value_name = "BYTES", value_parser = bytes())]
@@ -40,13 +40,17 @@ pub struct LogLimits {
         long,
         env = "CONCERT_LOG_KEEP_SECONDS",
         default_value_t = 600,
-        value_name = "SECONDS"
-    )]
+        value_name = "SECONDS", value_parser = within(0..=HOURS_MAX * 3600))]
     pub log_keep_seconds: u64,
     /// Replicas of each stream, in a NATS cluster.
-    #[arg(long, env = "CONCERT_STREAM_REPLICAS", default_value_t = 1, value_name = "N")]
+    #[arg(long, env = "CONCERT_STREAM_REPLICAS", default_value_t = 1, value_name = "N", value_parser = within(1..=REPLICAS_MAX))]
     pub stream_replicas: usize,
 }
+
+/// Ten years.
+const HOURS_MAX: u64 = 10 * 366 * 24;
+/// NATS makes no more.
+const REPLICAS_MAX: usize = 5;
 
 fn bytes() -> clap::builder::RangedI64ValueParser<i64> {
     clap::value_parser!(i64).range(0..)

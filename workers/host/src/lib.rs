@@ -20,7 +20,7 @@ mod worker;
 // For concepts that show what happens without their stamps.
 pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows, row};
 pub use concert_runtime::clock::now_ms;
-pub use concert_runtime::{metrics, sabotaged};
+pub use concert_runtime::{metrics, sabotaged, setting};
 pub use lease::{Lease, MayNotWrite};
 pub use stopwatch::part;
 pub use worker::{HostLimits, Running, StartError, run};

@@ -9,6 +9,7 @@ use concert_runtime::feed::{Feed, Source};
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
+use concert_runtime::setting::{COUNT_MAX, DAY_MS, within};
 use concert_runtime::streams::{self, LogLimits, SetupError};
 use concert_wire::seal::Sealer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,25 +20,27 @@ use crate::last_attempt::LastAttempts;
 use crate::log_start::LogStart;
 use crate::service;
 
+/// The most attempts that can be asked for.
+const ATTEMPTS_MAX: i64 = 1000;
+
 /// The bounds of a worker.
 #[derive(Debug, Clone, Args)]
 pub struct HostLimits {
     /// Actions of one concept under way at once; more wait in the stream.
-    #[arg(long, env = "CONCERT_WORKER_CONCURRENCY", default_value_t = 64, value_name = "N")]
+    #[arg(long, env = "CONCERT_WORKER_CONCURRENCY", default_value_t = 64, value_name = "N", value_parser = within(1..=COUNT_MAX))]
     pub worker_concurrency: usize,
     /// Attempts at an action among others; after one more by itself it becomes a dead letter.
-    #[arg(long, env = "CONCERT_WORKER_ATTEMPTS", default_value_t = 10, value_name = "N")]
+    #[arg(long, env = "CONCERT_WORKER_ATTEMPTS", default_value_t = 10, value_name = "N", value_parser = within(1..=ATTEMPTS_MAX))]
     pub worker_attempts: i64,
     /// How far clocks may differ when a deadline is compared, in milliseconds.
-    #[arg(long, env = "CONCERT_CLOCK_SKEW_MS", default_value_t = 1000, value_name = "MS")]
+    #[arg(long, env = "CONCERT_CLOCK_SKEW_MS", default_value_t = 1000, value_name = "MS", value_parser = within(0..=DAY_MS))]
     pub clock_skew_ms: u64,
     /// How long a synchronous request (`nats req concept.…`) waits for its action, in milliseconds.
     #[arg(
         long,
         env = "CONCERT_REQUEST_TIMEOUT_MS",
         default_value_t = 10_000,
-        value_name = "MS"
-    )]
+        value_name = "MS", value_parser = within(1..=DAY_MS))]
     pub request_timeout_ms: u64,
 }
 

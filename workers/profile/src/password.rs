@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 use clap::Args;
+use concert_host::setting::{COUNT_MAX, within};
 use concert_host::{Failure, metrics, part};
 use concert_wire::secret::Secret;
 use prometheus_client::metrics::counter::Counter;
@@ -21,20 +22,25 @@ const PASSES: u32 = 2;
 /// How many passwords wait by default.
 const QUEUE: usize = 256;
 
+/// The least that Argon2 takes, and 4 GiB.
+const MEMORY_KIB_MIN: u32 = 8;
+const MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
+const PASSES_MAX: u32 = 1000;
+
 /// The cost of a hash. The defaults are the least that OWASP recommends (19 MiB, 2 passes, 1 lane).
 #[derive(Debug, Clone, Args)]
 pub struct HashArgs {
     /// Memory of a hash, in KiB.
-    #[arg(long, env = "CONCERT_ARGON2_MEMORY_KIB", default_value_t = MEMORY_KIB, value_name = "KIB")]
+    #[arg(long, env = "CONCERT_ARGON2_MEMORY_KIB", default_value_t = MEMORY_KIB, value_name = "KIB", value_parser = within(MEMORY_KIB_MIN..=MEMORY_KIB_MAX))]
     pub argon2_memory_kib: u32,
     /// Passes over the memory.
-    #[arg(long, env = "CONCERT_ARGON2_PASSES", default_value_t = PASSES, value_name = "N")]
+    #[arg(long, env = "CONCERT_ARGON2_PASSES", default_value_t = PASSES, value_name = "N", value_parser = within(1..=PASSES_MAX))]
     pub argon2_passes: u32,
     /// Threads that hash; 0 is one for each processor.
-    #[arg(long, env = "CONCERT_HASH_THREADS", default_value_t = 0, value_name = "N")]
+    #[arg(long, env = "CONCERT_HASH_THREADS", default_value_t = 0, value_name = "N", value_parser = within(0..=1024_usize))]
     pub hash_threads: usize,
     /// Passwords that wait for a thread at most; past it actions are tried again later.
-    #[arg(long, env = "CONCERT_HASH_QUEUE", default_value_t = QUEUE, value_name = "N")]
+    #[arg(long, env = "CONCERT_HASH_QUEUE", default_value_t = QUEUE, value_name = "N", value_parser = within(1..=COUNT_MAX))]
     pub hash_queue: usize,
 }
 

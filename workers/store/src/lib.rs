@@ -8,6 +8,7 @@ mod lookups;
 use std::time::Duration;
 
 use clap::Args;
+use concert_host::setting::within;
 use concert_host::{Failure, part};
 use concert_wire::id::ActionId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
@@ -38,7 +39,7 @@ pub struct StoreArgs {
     )]
     pub database_prefix: String,
     /// Connections to the database at most, for each worker.
-    #[arg(long, env = "CONCERT_DATABASE_CONNECTIONS", default_value_t = 32, value_name = "N")]
+    #[arg(long, env = "CONCERT_DATABASE_CONNECTIONS", default_value_t = 32, value_name = "N", value_parser = within(1..=10_000_u32))]
     pub database_connections: u32,
 }
 
