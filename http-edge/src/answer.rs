@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use concert_wire::envelope::{Object, STATUS, answer_status, encode};
 use concert_wire::id::FlowId;
-use concert_wire::seal::{SealError, Sealer, is_seal, looks_sealed};
+use concert_wire::seal::{SealError, Sealer};
 use serde_json::Value;
 
 use crate::cookie::{Cookies, Use};
@@ -27,7 +27,10 @@ pub(crate) fn response(
     answer.shift_remove("request");
     let status = StatusCode::from_u16(answer_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.shift_remove(STATUS);
-    let moved = cookie.and_then(|(cookies, using)| cookies.move_out(using, sealer, flow, &mut answer));
+    let moved = match cookie {
+        Some((cookies, using)) => cookies.move_out(using, sealer, flow, &mut answer)?,
+        None => None,
+    };
     let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.end(using, status)));
     open(sealer, flow, &mut answer)?;
     let mut response = json_response(status, encode(&answer));
@@ -78,17 +81,45 @@ fn say_when(headers: &mut HeaderMap, status: StatusCode) {
 /// Opens what was sealed in this flow; nothing else opens. A seal is no answer, so one whose key is not there is none, either.
 fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) -> Result<(), EdgeError> {
     for (key, value) in object.iter_mut() {
-        let Some(text) = value.as_str().filter(|_| looks_sealed(value)) else {
-            continue;
-        };
-        match sealer.open(flow, text) {
-            Ok(secret) => *value = Value::String(secret.expose().to_owned()),
-            Err(SealError::UnknownKey) if is_seal(text) => {
-                tracing::error!(%flow, key, "an answer is sealed under a key that this process does not have, and not given");
-                return Err(EdgeError::Locked(Some(flow)));
-            }
-            Err(_) => {}
+        match value.as_str().map(|text| sealer.open(flow, text)) {
+            Some(Ok(secret)) => *value = Value::String(secret.expose().to_owned()),
+            Some(Err(SealError::UnknownKey)) => return Err(EdgeError::locked(flow, key)),
+            Some(Err(_)) | None => {}
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use concert_wire::id::ActionId;
+    use concert_wire::keyring::{Key, Keyring};
+    use serde_json::json;
+
+    use super::*;
+
+    fn sealer(id: &str) -> Sealer {
+        Sealer::new(Keyring::parse(&Key::new(id, [1; 64]).to_line()).unwrap())
+    }
+
+    fn answered(session: &str) -> Result<Response<Body>, EdgeError> {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        let answer = json!({ "request": flow.to_string(), "user": "ada", "session": session });
+        response(&sealer("k1"), flow, answer.as_object().unwrap().clone(), None)
+    }
+
+    #[test]
+    fn a_seal_is_no_answer() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        assert!(answered(&sealer("k1").seal(flow, "a token")).is_ok());
+        let refused = answered(&sealer("k2").seal(flow, "a token")).unwrap_err().response();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        // Whoever does it again without a key of its own does it twice.
+        assert!(!refused.headers().contains_key(header::RETRY_AFTER));
+        assert_eq!(refused.headers()["concert-flow"], flow.to_string().as_str());
+        // What people write is theirs.
+        for text in ["sealed: with a kiss", "sealed:k2:AAAA"] {
+            assert!(answered(text).is_ok(), "{text}");
+        }
+    }
 }

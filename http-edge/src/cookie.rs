@@ -10,7 +10,7 @@ use clap::Args;
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
 use concert_wire::routes::Route;
-use concert_wire::seal::{Sealer, looks_sealed};
+use concert_wire::seal::{SealError, Sealer};
 use serde_json::Value;
 
 use crate::error::EdgeError;
@@ -172,17 +172,25 @@ impl Cookies {
     }
 
     /// Takes the secret out of an answer that is to bring a cookie: the line that sets it.
+    ///
+    /// # Errors
+    /// The secret is sealed under a key that this process does not have, or not yet.
     pub(crate) fn move_out(
         &self,
         using: Use,
         sealer: &Sealer,
         flow: FlowId,
         answer: &mut Object,
-    ) -> Option<HeaderValue> {
-        let sealed = answer
-            .get(&self.cookie.key)
-            .filter(|value| using.wanted && looks_sealed(value))?;
-        let secret = sealer.open(flow, sealed.as_str()?).ok()?;
+    ) -> Result<Option<HeaderValue>, EdgeError> {
+        let value = answer.get(&self.cookie.key).filter(|_| using.wanted);
+        let Some(sealed) = value.and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        let secret = match sealer.open(flow, sealed) {
+            Ok(secret) => secret,
+            Err(SealError::UnknownKey) => return Err(EdgeError::locked(flow, &self.cookie.key)),
+            Err(_) => return Ok(None),
+        };
         // What no cookie can hold stays in the body.
         let is_octet = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
         let line = if secret.expose().bytes().all(is_octet) {
@@ -193,11 +201,11 @@ impl Cookies {
         };
         let Some(mut line) = line else {
             tracing::error!(%flow, "a secret cannot be kept in a cookie, and is answered in the body");
-            return None;
+            return Ok(None);
         };
         line.set_sensitive(true);
         answer.shift_remove(&self.cookie.key);
-        Some(line)
+        Ok(Some(line))
     }
 
     /// The line that ends the cookie, where the answer to a request that took it says that there is nothing behind it any more.

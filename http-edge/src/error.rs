@@ -39,8 +39,10 @@ pub(crate) enum EdgeError {
     Deadline(FlowId),
     #[error("no answer in time; the action may still happen")]
     NoAnswer,
-    #[error("the answer cannot be read yet; try again later")]
-    Locked(Option<FlowId>),
+    #[error(
+        "the action has happened, and its answer cannot be read yet; a repetition under the same Idempotency-Key has it later"
+    )]
+    Locked(FlowId),
     #[error("the request could not be carried out; the action may have happened")]
     Failed(FlowId),
 }
@@ -63,6 +65,12 @@ impl EdgeError {
         }
     }
 
+    /// What is said of an answer that is sealed, under this key of its body, with a key that this process does not have; the log hears of it.
+    pub(crate) fn locked(flow: FlowId, key: &str) -> Self {
+        tracing::error!(%flow, key, "an answer is sealed under a key that this process does not have, and not given");
+        Self::Locked(flow)
+    }
+
     pub(crate) fn response(&self) -> Response<Body> {
         let mut response = json_response(
             self.status(),
@@ -72,13 +80,11 @@ impl EdgeError {
         headers.insert(ANSWERED_BY, HeaderValue::from_static("edge"));
         match self {
             Self::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
-            Self::Overloaded | Self::Connections | Self::Unavailable | Self::Locked(_) => {
+            Self::Overloaded | Self::Connections | Self::Unavailable => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
+            Self::Deadline(flow) | Self::Failed(flow) | Self::Locked(flow) => name_flow(headers, *flow),
             _ => {}
-        }
-        if let Self::Deadline(flow) | Self::Failed(flow) | Self::Locked(Some(flow)) = self {
-            name_flow(headers, *flow);
         }
         response
     }

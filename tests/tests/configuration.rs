@@ -15,13 +15,14 @@ use concert_tests::binaries::{self, root};
 use tokio::process::Command;
 
 /// The programs whose flags are settings, as the page calls them and as they are asked.
-const PROGRAMS: [(&str, &[&str]); 6] = [
+const PROGRAMS: [(&str, &[&str]); 7] = [
     ("`concert up`", &["concert", "up"]),
     ("`http-edge`", &["http-edge"]),
     ("`sync-router`", &["sync-router"]),
     ("`worker`", &["worker"]),
     ("`archive`", &["archive"]),
     ("`concert setup`", &["concert", "setup"]),
+    ("`concert keys`", &["concert", "keys"]),
 ];
 
 /// A flag, as a program tells of it.
@@ -101,7 +102,7 @@ async fn all() -> anyhow::Result<Vec<(Flag, Vec<&'static str>)>> {
         let help = asked.output().await?;
         ensure!(help.status.success(), "{program}");
         let found = flags(std::str::from_utf8(&help.stdout)?);
-        ensure!(found.len() > 10, "{program} has {} flags", found.len());
+        ensure!(found.len() >= 8, "{program} has {} flags", found.len());
         for flag in found {
             if flag.name == "--help" || flag.name == "--version" {
                 continue;
@@ -151,6 +152,26 @@ async fn the_page_of_settings_is_what_the_programs_say() -> anyhow::Result<()> {
         std::fs::read_to_string(&file)? == found,
         "docs/configuration.md is not what the programs say; with CONCERT_BLESS=1 it is written anew"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_start_says_why_in_the_form_of_its_log() -> anyhow::Result<()> {
+    let dir = binaries::dir().await?;
+    let why = async |more: &[&str]| -> anyhow::Result<String> {
+        let mut router = binaries::command(&dir.join("sync-router"));
+        let ended = router.args(["--syncs", "/nowhere"]).args(more).output().await?;
+        ensure!(ended.status.code() == Some(1), "{ended:?}");
+        Ok(String::from_utf8(ended.stderr)?)
+    };
+    let told = why(&["--log-format", "json"]).await?;
+    let line: serde_json::Value = serde_json::from_str(told.trim())?;
+    ensure!(line["level"] == "ERROR", "{line}");
+    let message = line["message"].as_str().context("no message")?;
+    ensure!(message.starts_with("/nowhere cannot be read: "), "{message}");
+    ensure!(message.matches("No such file").count() == 1, "{message}");
+    // A log that is off leaves nobody without a word.
+    ensure!(why(&["--log", "off"]).await? == format!("error: {message}\n"));
     Ok(())
 }
 

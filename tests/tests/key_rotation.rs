@@ -1,5 +1,7 @@
 //! Keys are added, used and dropped while people log in and out, and nobody notices.
 
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -137,6 +139,52 @@ async fn a_key_that_is_used_before_everybody_has_it_is_looked_for() -> anyhow::R
         load.goes_on(PATIENCE).await?;
     }
     load.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyhow::Result<()> {
+    let mut system = System::with(&[("CONCERT_WORKER_ATTEMPTS", "2")]).await?;
+    // A worker with a copy of the keys, which nobody brings the new one.
+    system.terminate(Part::Profile).await?;
+    let copies = tempfile::tempdir()?;
+    let bring = || {
+        let from = system
+            .seeds("x")
+            .parent()
+            .and_then(Path::parent)
+            .context("no keys")?
+            .join("seal.key");
+        std::fs::copy(from, copies.path().join("seal.key"))?;
+        anyhow::Ok(())
+    };
+    bring()?;
+    let mut worker = system.command("worker");
+    worker.arg("profile").env("CONCERT_KEYS", copies.path());
+    let seeds = system.seeds("profile");
+    let _worker = worker.env("NATS_NKEY", seeds).stderr(Stdio::null()).spawn()?;
+    keys(&system, &["add", "seal"]).await?;
+    keys(&system, &["use", "seal", "k2"]).await?;
+    seen(&system, &[Part::Edge], r#"file="seal.key" keys=["k2", "k1"]"#).await?;
+
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    assert_eq!(system.post("/auth/createAccount", &body).await?.status, 500);
+    let letters = system.stream_messages("DEAD", "dead.>").await?;
+    let [(subject, letter)] = &letters[..] else {
+        anyhow::bail!("{letters:?}")
+    };
+    assert!(subject.starts_with("dead.Profile.createAccount"), "{subject}");
+    assert!(letter.to_string().contains("sealed:k2:"), "{letter}");
+
+    bring()?;
+    let retried = system
+        .command("concert")
+        .args(["dead", "retry", "--all"])
+        .output()
+        .await?;
+    ensure!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
+    // The password is what was typed, and not its seal.
+    system.login("ada", PASSWORD).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

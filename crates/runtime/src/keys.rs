@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use concert_wire::access::User;
 use concert_wire::keyring::{BadKeyring, KEY_BYTES, Key, Keyring};
+use zeroize::Zeroizing;
 
 pub use self::live::watch;
 pub use self::rotation::{Listed, NotChanged, Subject, add, drop_key, list, put_first};
@@ -92,7 +93,7 @@ pub enum KeyError {
 /// See [`KeyError`].
 pub fn load(dir: &Path, purpose: Purpose) -> Result<Keyring, KeyError> {
     let path = dir.join(purpose.file_name());
-    match std::fs::read_to_string(&path) {
+    match std::fs::read_to_string(&path).map(Zeroizing::new) {
         Ok(text) => Keyring::parse(&text).map_err(|source| KeyError::Content { path, source }),
         Err(source) => Err(KeyError::File {
             path,

@@ -1,6 +1,7 @@
 //! The life of a process: it runs until it is asked to stop, and then it drains.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ where
     E: AsRef<dyn Error + Send + Sync>,
 {
     if let Err(error) = telemetry::start(log) {
-        eprintln!("error: {error}");
+        say(&error.to_string());
         return ExitCode::FAILURE;
     }
     let Err(error) = course.await else {
@@ -69,9 +70,14 @@ where
     if tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!("{why}");
     } else {
-        eprintln!("error: {why}");
+        say(&why);
     }
     ExitCode::FAILURE
+}
+
+/// To whoever reads standard error, if anybody does.
+fn say(why: &str) {
+    drop(writeln!(std::io::stderr(), "error: {why}"));
 }
 
 /// An error with what lay behind it, each said once: some say what their cause is, and some leave that to it.

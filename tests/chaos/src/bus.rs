@@ -36,7 +36,21 @@ impl Bus {
     /// # Errors
     /// None is, or the key is refused.
     pub async fn connect_with(&self, seed: &str) -> anyhow::Result<Client> {
-        let servers: Vec<ServerAddr> = self.url.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        let servers: Vec<&str> = self.servers().collect();
+        self.connect_to(&servers, seed).await
+    }
+
+    /// Each server.
+    pub fn servers(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',')
+    }
+
+    /// Connects with a key to one of these servers; the first that refuses it speaks for all.
+    ///
+    /// # Errors
+    /// None is there, or the key is refused.
+    pub async fn connect_to(&self, servers: &[&str], seed: &str) -> anyhow::Result<Client> {
+        let servers: Vec<ServerAddr> = servers.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
         let mut options = ConnectOptions::with_nkey(seed.to_owned());
         if let Some(ca) = &self.ca {
             options = options.add_root_certificates(ca.clone()).require_tls(true);

@@ -117,13 +117,16 @@ async fn rest(jetstream: &jetstream::Context, history: &History) -> bool {
     }
 }
 
-/// What waits or is under way. Who reads the log is looked at first: what was under way in a queue then, and is not any more, has made the log longer.
+/// What waits or is under way. Who reads the log is looked at first: what was under way in a queue then, and is not any more, has made the log or the dead letters longer.
 async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> {
-    let log_end = async || -> anyhow::Result<u64> {
-        let log = jetstream.get_stream("COMPLETIONS").await?;
-        Ok(log.cached_info().state.last_sequence)
+    let ends = async || -> anyhow::Result<[u64; 2]> {
+        let (log, dead) = (
+            jetstream.get_stream("COMPLETIONS").await?,
+            jetstream.get_stream("DEAD").await?,
+        );
+        Ok([&log, &dead].map(|stream| stream.cached_info().state.last_sequence))
     };
-    let before = log_end().await?;
+    let before = ends().await?;
     for (stream, readers) in [
         ("COMPLETIONS", "routers"),
         ("COMPLETIONS", "archives"),
@@ -146,8 +149,8 @@ async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> 
             )));
         }
     }
-    let after = log_end().await?;
-    Ok((before != after).then(|| format!("the log grows, from {before} to {after}")))
+    let after = ends().await?;
+    Ok((before != after).then(|| format!("log and dead letters grow, from {before:?} to {after:?}")))
 }
 
 /// Ended tokens are no sessions and live ones are, whatever was redelivered meanwhile; how many were tried.

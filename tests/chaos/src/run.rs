@@ -68,7 +68,7 @@ pub struct Report {
 const FINISH: Duration = Duration::from_secs(240);
 /// Actions injected by hand, the time from one to the next.
 const INJECT_EVERY: Duration = Duration::from_millis(500);
-/// Stops the run: it goes on no longer than this after the first violation, so that its traces are fresh.
+/// How long faults are begun after the first violation; it is not long, so that its traces are fresh. What has begun goes on to its end.
 const AFTER_VIOLATION: Duration = Duration::from_secs(5);
 
 /// Runs it.

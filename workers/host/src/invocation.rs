@@ -58,6 +58,11 @@ impl From<LookError> for Stop {
     }
 }
 
+/// A secret that cannot be opened yet.
+fn locked(asked: &Asked) -> Stop {
+    Stop::Failed(format!("a secret of {} is {}", asked.action, SealError::UnknownKey))
+}
+
 fn unavailable(error: impl std::fmt::Display) -> Stop {
     Stop::Unavailable(error.to_string())
 }
@@ -219,7 +224,8 @@ impl Worker {
             .await?
             .ok_or_else(|| Stop::Unavailable("a completion is refused and not found".to_owned()))?;
         self.reply(asked, &standing.output).await;
-        if written.is_none_or(|written| self.is_same(asked, standing.output, written)) {
+        let Some(written) = written else { return Ok(()) };
+        if self.is_same(asked, standing.output, written)? {
             Ok(())
         } else {
             let why = "diverged: two deliveries of this action had different outcomes";
@@ -228,16 +234,20 @@ impl Worker {
     }
 
     /// Whether two outputs say the same; a secret may be sealed under two keys while they are rotated.
-    fn is_same(&self, asked: &Asked, standing: Object, own: Object) -> bool {
+    fn is_same(&self, asked: &Asked, standing: Object, own: Object) -> Result<bool, Stop> {
         let opened = |output: Object| {
             let params = self
                 .concept
                 .action(asked.action.as_str())
                 .and_then(|(spec, _)| spec.success.as_ref());
-            let opened = params.and_then(|params| sealing::open(&self.sealer, asked.flow, params, &output).ok());
-            Value::Object(opened.unwrap_or(output))
+            let opened = params.map(|params| sealing::open(&self.sealer, asked.flow, params, &output));
+            match opened {
+                Some(Ok(opened)) => Ok(Value::Object(opened)),
+                Some(Err(SealError::UnknownKey)) => Err(locked(asked)),
+                Some(Err(_)) | None => Ok(Value::Object(output)),
+            }
         };
-        value::equal(&opened(standing), &opened(own))
+        Ok(value::equal(&opened(standing)?, &opened(own)?))
     }
 
     /// Finds the outcome. What cannot have been attempted is completed with a fault, what may have been done is tried again. `None`: an earlier delivery completed it.
@@ -268,13 +278,15 @@ impl Worker {
             Ok(input) => input,
             Err(error) => return invalid(Object::new(), error.to_string()),
         };
-        let recorded = sealing::record(&self.sealer, asked.flow, &spec.input, &input);
-        let opened = match sealing::open(&self.sealer, asked.flow, &spec.input, &input) {
+        let is_root = asked.flow == asked.id.as_root();
+        let opened = sealing::open(&self.sealer, asked.flow, &spec.input, &input);
+        // The key may come yet; for the root of a flow nothing can have been sealed.
+        if let (Err(SealError::UnknownKey), false) = (&opened, is_root) {
+            return Err(locked(asked));
+        }
+        let recorded = sealing::record(&self.sealer, asked.flow, is_root, &spec.input, &input);
+        let opened = match opened {
             Ok(opened) => opened,
-            // The key may come yet; for the root of a flow nothing can have been sealed.
-            Err(error @ SealError::UnknownKey) if asked.flow != asked.id.as_root() => {
-                return Err(Stop::Failed(format!("a secret of {}: {error}", asked.action)));
-            }
             Err(error) => return invalid(recorded, error.to_string()),
         };
         if let Err(mistakes) = spec::check_input(&spec.input, &opened) {
@@ -411,10 +423,17 @@ impl Worker {
         if let Some((_, id, _)) = &known {
             headers.insert(header::ACTION, id.to_string());
         }
-        let body = known.as_ref().and_then(|(action, _, flow)| {
+        let body = known.as_ref().and_then(|(action, id, flow)| {
             let (spec, _) = self.concept.action(action.as_str())?;
             let input = value::object(payload).ok()?;
-            Some(encode(&sealing::record(&self.sealer, *flow, &spec.input, &input)))
+            let is_root = *flow == id.as_root();
+            Some(encode(&sealing::record(
+                &self.sealer,
+                *flow,
+                is_root,
+                &spec.input,
+                &input,
+            )))
         });
         DeadLetter {
             concept: self.concept.name.clone(),

@@ -28,7 +28,9 @@ pub(crate) fn open(sealer: &Sealer, flow: FlowId, params: &Params, input: &Objec
 }
 
 /// The input as it may be published: secrets sealed, and no key that the spec does not name, since it might be a misspelt secret.
-pub(crate) fn record(sealer: &Sealer, flow: FlowId, params: &Params, input: &Object) -> Object {
+///
+/// At the root of a flow nothing can have been sealed for it; elsewhere a seal under a key that is not there stays as it is, since the key may come yet.
+pub(crate) fn record(sealer: &Sealer, flow: FlowId, is_root: bool, params: &Params, input: &Object) -> Object {
     let named = |key: &str| params.params.iter().any(|param| &*param.name == key);
     let mut recorded: Object = input
         .iter()
@@ -37,7 +39,7 @@ pub(crate) fn record(sealer: &Sealer, flow: FlowId, params: &Params, input: &Obj
         .collect();
     for param in secrets(params) {
         if let Some(value) = recorded.get_mut(&*param.name) {
-            *value = sealed(sealer, flow, value);
+            *value = sealed(sealer, flow, is_root, value);
         }
     }
     recorded
@@ -52,12 +54,15 @@ pub(crate) fn seal(sealer: &Sealer, flow: FlowId, params: &Params, output: &mut 
     }
 }
 
-fn sealed(sealer: &Sealer, flow: FlowId, value: &Value) -> Value {
-    match value.as_str() {
-        Some(text) if looks_sealed(value) && sealer.open(flow, text).is_ok() => value.clone(),
-        Some(text) => Value::String(sealer.seal(flow, text)),
+fn sealed(sealer: &Sealer, flow: FlowId, is_root: bool, value: &Value) -> Value {
+    let Some(text) = value.as_str() else {
         // Whatever stands where a secret belongs is not published.
-        None => Value::Null,
+        return Value::Null;
+    };
+    match sealer.open(flow, text) {
+        Ok(_) => value.clone(),
+        Err(SealError::UnknownKey) if !is_root => value.clone(),
+        Err(_) => Value::String(sealer.seal(flow, text)),
     }
 }
 
@@ -101,17 +106,29 @@ mod tests {
             (json!("sealed:k1:hunter22"), "hunter22"),
         ] {
             let input = object(json!({"username": "ada", "password": password, "pasword": "hunter22"}));
-            let recorded = record(&sealer, flow, &params(false), &input);
+            let recorded = record(&sealer, flow, false, &params(false), &input);
             assert_eq!(recorded.get("username"), Some(&json!("ada")));
             assert!(!json!(recorded).to_string().contains(clear), "{recorded:?}");
         }
     }
 
     #[test]
+    fn a_seal_whose_key_may_come_yet_is_not_sealed_again() {
+        let (sealer, flow) = (sealer(), ActionId::injected("S", 1, 1).as_root());
+        let later = Sealer::new(Keyring::parse(&Key::new("k2", [4; 64]).to_line()).unwrap());
+        let input = object(json!({"username": "ada", "password": later.seal(flow, "hunter22")}));
+        assert_eq!(record(&sealer, flow, false, &params(false), &input), input);
+        // It is nobody's seal where a flow begins.
+        let recorded = record(&sealer, flow, true, &params(false), &input);
+        let opened = open(&sealer, flow, &params(false), &recorded).unwrap();
+        assert_eq!(opened, input);
+    }
+
+    #[test]
     fn what_was_sealed_stays_as_it_is_and_opens() {
         let (sealer, flow) = (sealer(), ActionId::injected("S", 1, 1).as_root());
         let input = object(json!({"username": "ada", "password": sealer.seal(flow, "hunter22")}));
-        assert_eq!(record(&sealer, flow, &params(false), &input), input);
+        assert_eq!(record(&sealer, flow, false, &params(false), &input), input);
         assert_eq!(
             open(&sealer, flow, &params(false), &input).unwrap().get("password"),
             Some(&json!("hunter22"))

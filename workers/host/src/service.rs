@@ -174,7 +174,7 @@ async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<(FlowI
     let input = value::object(&request.message.payload).map_err(invalid)?;
     spec::check_input(&spec.input, &input).map_err(invalid)?;
     let flow = clock::new_flow();
-    let sealed = sealing::record(&worker.sealer, flow, &spec.input, &input);
+    let sealed = sealing::record(&worker.sealer, flow, true, &spec.input, &input);
     let client = &worker.bus.client;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(unavailable)?;

@@ -45,7 +45,7 @@ const OF_THE_EDGE: &[(&str, u16, &str, bool)] = &[
     (
         "Unavailable",
         503,
-        "too many requests are under way, or a part is not there",
+        "too many requests are under way, or a part is not there; or the action has happened, and its answer cannot be read yet",
         true,
     ),
     ("Deadline", 504, "no answer in time; the action may still happen", false),

@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked at out of turn at most, when a key is asked for that is not in force: anybody may write down an id that nobody has.
 const LOOK_OUT_OF_TURN_EVERY: Duration = Duration::from_millis(10);
 
-/// Reads the keys of one purpose, and reads them again when they change or when one is asked for that is not there, until shutdown is done. A broken file is told of, and the keys in force stay.
+/// Reads the keys of one purpose, and reads them again when they change, until shutdown is asked for, and when one is asked for that is not there, for as long as they are used. A broken file is told of, and the keys in force stay.
 ///
 /// # Errors
 /// The keys cannot be read now.
@@ -33,12 +33,13 @@ pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKe
         let follow = async {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                file.look(&followed);
+                let mut looked = file.looked.lock().unwrap_or_else(PoisonError::into_inner);
+                file.look(&mut looked, &followed);
             }
         };
         tokio::select! {
             () = follow => {}
-            // What is under way when shutdown is asked for needs the keys still, and they do not change any more.
+            // What is under way when shutdown is asked for needs the keys still, and looks for itself.
             () = ended.requested() => {}
         }
     });
@@ -65,16 +66,15 @@ struct Looked {
 
 impl KeyFile {
     fn look_out_of_turn(&self, live: &LiveKeyring) {
-        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).at;
-        if looked.is_none_or(|at| at.elapsed() > LOOK_OUT_OF_TURN_EVERY) {
-            self.look(live);
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who waited for another's look has what that one found.
+        if looked.at.is_none_or(|at| at.elapsed() > LOOK_OUT_OF_TURN_EVERY) {
+            self.look(&mut looked, live);
         }
     }
 
-    fn look(&self, live: &LiveKeyring) {
-        // One at a time: whoever has read last puts it in force last.
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.at = Some(Instant::now());
+    /// One look at a time: whoever has read last puts it in force last.
+    fn look(&self, looked: &mut Looked, live: &LiveKeyring) {
         match load(&self.dir, self.purpose) {
             Ok(keys) => {
                 looked.told = None;
@@ -91,6 +91,7 @@ impl KeyFile {
                 looked.told = Some(error);
             }
         }
+        looked.at = Some(Instant::now());
     }
 }
 

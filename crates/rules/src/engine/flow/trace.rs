@@ -272,13 +272,7 @@ impl Folded {
             }
         }
         // Ids are digests; a firing's calls stand as the rule has them, frame by frame.
-        trace.calls.sort_by_key(|call| {
-            (
-                call.cause_seq,
-                call.site.map(|(_, frame, position)| (frame, position)),
-                call.id,
-            )
-        });
+        trace.calls.sort_by_key(|call| (call.cause_seq, call.site, call.id));
     }
 
     fn questions(&self, trace: &mut Trace) {
