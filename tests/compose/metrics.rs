@@ -69,7 +69,7 @@ async fn scraped(stack: &Stack, logins: u32) -> anyhow::Result<()> {
         let url = reqwest::Url::parse_with_params(&url, [("query", query)])?;
         let mut answer = Value::Null;
         let scraped = until("that Prometheus has it", PATIENCE, async || {
-            answer = serde_json::from_slice(&reqwest::get(url.clone()).await?.bytes().await?)?;
+            answer = serde_json::from_slice(&http::get(url.clone()).await?.bytes().await?)?;
             let value = answer.pointer("/data/result/0/value/1").and_then(Value::as_str);
             Ok((value == Some(&wanted)).then_some(()))
         });

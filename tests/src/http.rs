@@ -42,6 +42,22 @@ impl Answer {
     }
 }
 
+/// A client that goes to this machine whatever proxies the environment names.
+///
+/// # Errors
+/// It cannot be made.
+pub fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()
+}
+
+/// Gets what is at a URL of this machine.
+///
+/// # Errors
+/// No answer.
+pub async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::Response> {
+    client()?.get(url).send().await
+}
+
 /// Posts JSON.
 ///
 /// # Errors
@@ -80,8 +96,7 @@ pub async fn request(
     body: Vec<u8>,
     headers: &[(&str, &str)],
 ) -> anyhow::Result<Answer> {
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-    let mut request = client
+    let mut request = client()?
         .request(method.parse()?, format!("http://{address}{path}"))
         .body(body);
     for (name, value) in headers {
@@ -100,7 +115,7 @@ pub async fn request(
 
 /// Whether an edge says that it takes requests.
 pub async fn is_ready(address: SocketAddr) -> bool {
-    let asked = reqwest::get(format!("http://{address}/readyz")).await;
+    let asked = get(format!("http://{address}/readyz")).await;
     asked.is_ok_and(|response| response.status().is_success())
 }
 
@@ -109,7 +124,7 @@ pub async fn is_ready(address: SocketAddr) -> bool {
 /// # Errors
 /// No answer, or one that is not in the text format of OpenMetrics.
 pub async fn figures(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
-    let text = reqwest::get(format!("http://{address}/metrics"))
+    let text = get(format!("http://{address}/metrics"))
         .await?
         .error_for_status()?
         .text()

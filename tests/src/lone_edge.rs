@@ -81,7 +81,7 @@ impl LoneEdge {
     async fn listens(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let url = format!("http://{}/healthz", self.address());
-        while reqwest::get(&url).await.is_err() {
+        while crate::http::get(&url).await.is_err() {
             let ended = self.edge.as_mut().and_then(|edge| edge.try_wait().transpose());
             ensure!(
                 ended.is_none(),

@@ -226,7 +226,7 @@ async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> a
         // The first two must be under way.
         system
             .until("two requests under way", async |system: &System| {
-                let metrics = reqwest::get(format!("http://{}/metrics", system.address()))
+                let metrics = http::get(format!("http://{}/metrics", system.address()))
                     .await?
                     .text()
                     .await?;

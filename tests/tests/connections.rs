@@ -193,7 +193,7 @@ async fn whoever_reads_nothing_of_what_it_asked_for_is_let_go() -> anyhow::Resul
     deaf.read_exact(&mut head).await?;
     assert_eq!(&head, b"HTTP/1.1 200 OK");
     let notice = json!({ "flow": "x", "error": "x".repeat(100_000) });
-    let again = reqwest::Client::new()
+    let again = http::client()?
         .get(format!("http://{}/_concert/live", edge.address()))
         .bearer_auth(TOKEN);
     let began = Instant::now();

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_tests::System;
 use concert_tests::nats::hear;
+use concert_tests::{System, http};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ impl Caller<'_> {
 
 async fn document(system: &System, name: &str) -> anyhow::Result<Value> {
     let url = format!("http://{}/{name}", system.address());
-    Ok(reqwest::get(url).await?.error_for_status()?.json().await?)
+    Ok(http::get(url).await?.error_for_status()?.json().await?)
 }
 
 /// Everything that can be had by asking: each path, each status of its rules, and what the edge refuses.

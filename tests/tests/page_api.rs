@@ -5,14 +5,14 @@ use std::time::Duration;
 use concert_tests::lone_edge::{LoneEdge, TOKEN};
 use concert_tests::nats::hear;
 use concert_tests::{Part, System, http};
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde_json::{Value, json};
 
 const FLOW: &str = "0198c5d2-7d11-7c3a-9d38-9b1f0a6d1c11";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn get(edge: &LoneEdge, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
-    let client = Client::builder().timeout(PATIENCE).build()?;
+    let client = http::client()?;
     let mut request = client.get(format!("http://{}{path}", edge.address()));
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -205,7 +205,7 @@ async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() ->
     let settings = [("CONCERT_PAGE", "on"), ("CONCERT_PAGE_TOKEN_FILE", &*token)];
     let mut system = System::with(&settings).await?;
     system.start_part(Part::Archive)?;
-    let client = Client::builder().timeout(PATIENCE).build()?;
+    let client = http::client()?;
     let get = |path: &str| {
         let url = format!("http://{}/_concert/{path}", system.address());
         client.get(url).header("authorization", bearer()).send()

@@ -97,7 +97,7 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
     system.start_part(Part::Archive)?;
     system.account(NAME, PASSWORD).await?;
     let login = format!("http://{}/api/auth/login", system.address());
-    let client = reqwest::Client::new();
+    let client = http::client()?;
     let ask = |password: &str, traceparent: Option<&str>| {
         let request = client
             .post(&login)

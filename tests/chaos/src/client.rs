@@ -56,7 +56,7 @@ impl Load {
     pub fn new(address: SocketAddr, history: Arc<History>) -> anyhow::Result<Self> {
         Ok(Self {
             address,
-            http: reqwest::Client::builder().timeout(TIMEOUT).build()?,
+            http: reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?,
             history,
             room: Semaphore::new(0),
             stop: AtomicBool::new(false),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_local_servers::Port;
-use concert_tests::{binaries, certificates};
+use concert_tests::{binaries, certificates, http};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
@@ -318,7 +318,7 @@ impl Cluster {
                     waiting.push(concept);
                 }
             }
-            let edge = reqwest::get(format!("http://{}/readyz", self.address)).await;
+            let edge = http::get(format!("http://{}/readyz", self.address)).await;
             if waiting.is_empty() && edge.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }

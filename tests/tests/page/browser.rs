@@ -69,7 +69,7 @@ impl Browser {
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let profile = tempfile::tempdir()?;
         let mut browser = Self {
-            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?,
             port,
             session: String::new(),
             _driver: driver,
