@@ -25,7 +25,7 @@ const QUEUE: usize = 256;
 /// The least that Argon2 takes, and 4 GiB.
 const MEMORY_KIB_MIN: u32 = 8;
 const MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
-const PASSES_MAX: u32 = 1000;
+const PASSES_MAX: u32 = 1_000_000;
 
 /// The cost of a hash. The defaults are the least that OWASP recommends (19 MiB, 2 passes, 1 lane).
 #[derive(Debug, Clone, Args)]
