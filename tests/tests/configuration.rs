@@ -175,7 +175,7 @@ async fn a_process_that_cannot_start_says_why_in_the_form_of_its_log() -> anyhow
     Ok(())
 }
 
-/// What no setting can be: as milliseconds, bytes or a count it wraps around, panics or stops everything at some later time.
+/// What no setting can be: as milliseconds, bytes or a count it may wrap around later, or ask for more than there is.
 const TOO_MUCH: &str = "18446744073709551615";
 
 #[tokio::test]
