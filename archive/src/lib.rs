@@ -65,7 +65,9 @@ pub struct ArchiveArgs {
         long,
         env = "CONCERT_ARCHIVE_YIELD_SECONDS",
         default_value_t = 600,
-        value_name = "SECONDS", value_parser = within(0..=DAY_MS / 1000))]
+        value_name = "SECONDS",
+        value_parser = within(0..=DAY_MS / 1000)
+    )]
     pub archive_yield_seconds: u64,
     /// Questions that are answered at once; further ones wait.
     #[arg(long, env = "CONCERT_ARCHIVE_QUESTIONS", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

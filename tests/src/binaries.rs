@@ -54,6 +54,20 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
+/// Runs a command to its good end; what it says.
+///
+/// # Errors
+/// It ends badly, with what it says about that.
+pub async fn finished(command: &mut Command) -> anyhow::Result<String> {
+    let done = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await?;
+    ensure!(
+        done.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
 /// The cargo that runs the test, at the project.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));

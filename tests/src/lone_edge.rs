@@ -45,13 +45,9 @@ impl LoneEdge {
         let keys = dir.path().join("keys");
         let servers = find_or_fetch(&binaries::servers(), &|_| {}).await?;
         let nats = NatsServer::start(&servers.nats_server, &NatsOptions::new(dir.path())).await?;
-        let made = binaries::command(&programs.join("concert"))
-            .args(["setup", "--streams"])
-            .env("CONCERT_KEYS", &keys)
-            .env("NATS_URL", nats.url())
-            .output()
-            .await?;
-        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut setup = binaries::command(&programs.join("concert"));
+        setup.args(["setup", "--streams"]).env("CONCERT_KEYS", &keys);
+        binaries::finished(setup.env("NATS_URL", nats.url())).await?;
         let token = dir.path().join("token");
         writeln!(File::create(&token)?, "{TOKEN}")?;
         let port = Port::free().context("no free port")?;

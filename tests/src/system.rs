@@ -75,17 +75,6 @@ fn command(binaries: &Path, program: &str, settings: &[(&'static str, String)]) 
     command
 }
 
-/// Runs a command to its good end; what it says.
-async fn finished(command: &mut Command) -> anyhow::Result<String> {
-    let done = command.output().await?;
-    ensure!(
-        done.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
-}
-
 /// How long anything may take to come about.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines in which a process says why it ends, with what all that it had under way says about that.
@@ -116,7 +105,7 @@ impl System {
         settings: &[(&'static str, &str)],
         certificate: Option<&Certificate>,
     ) -> anyhow::Result<Self> {
-        let binaries = binaries::dir().await?.to_owned();
+        let programs = binaries::dir().await?.to_owned();
         let dir = tempfile::tempdir()?;
         let keys = dir.path().join("keys");
         let operator = keys.join("nats").join("operator.nk");
@@ -129,7 +118,7 @@ impl System {
         ];
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         // The keys first: the server must know the users when it starts.
-        finished(command(&binaries, "concert", &all).arg("setup")).await?;
+        binaries::finished(command(&programs, "concert", &all).arg("setup")).await?;
         let accounts = keys.join("nats").join("accounts.conf");
         let servers = Throwaway::start_in(&binaries::servers(), dir, |nats, mongo| {
             nats.accounts = Some(accounts);
@@ -144,13 +133,13 @@ impl System {
         let mut system = Self {
             servers,
             ports: vec![Port::free().context("no free port")?],
-            binaries,
+            binaries: programs,
             keys,
             settings: all,
             running: BTreeMap::new(),
             logs: Vec::new(),
         };
-        finished(system.command("concert").args(["setup", "--streams"])).await?;
+        binaries::finished(system.command("concert").args(["setup", "--streams"])).await?;
         for part in PARTS {
             system.start_part(part)?;
         }

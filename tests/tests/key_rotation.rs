@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::HeaderMap;
-use concert_tests::{Load, Part, System, http, refusal};
+use concert_tests::{Load, Part, System, binaries, http, refusal};
 use serde_json::json;
 
 const PASSWORD: &str = "correct horse battery";
@@ -37,14 +37,7 @@ async fn load(system: &System) -> anyhow::Result<Load> {
 
 /// Carries out `concert keys …`; what it says.
 async fn keys(system: &System, args: &[&str]) -> anyhow::Result<String> {
-    let done = system.command("concert").arg("keys").args(args).output().await?;
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    ensure!(
-        done.status.success(),
-        "{args:?}: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(said)
+    binaries::finished(system.command("concert").arg("keys").args(args)).await
 }
 
 /// Waits until processes have said that they have these keys, the first in use.
@@ -176,12 +169,7 @@ async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyho
     assert!(letter.to_string().contains("sealed:k2:"), "{letter}");
 
     bring()?;
-    let retried = system
-        .command("concert")
-        .args(["dead", "retry", "--all"])
-        .output()
-        .await?;
-    ensure!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
+    binaries::finished(system.command("concert").args(["dead", "retry", "--all"])).await?;
     // The password is what was typed, and not its seal.
     system.login("ada", PASSWORD).await?;
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::setting::within;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
@@ -12,6 +11,7 @@ use concert_wire::routes::ROUTES_KEY;
 use concert_wire::subject::{self, ARCHIVES, ROUTERS, WORKERS};
 
 use crate::bus::Bus;
+use crate::setting::within;
 
 /// The bounds of the log.
 #[derive(Debug, Clone, Args)]
@@ -24,7 +24,9 @@ pub struct LogLimits {
         long,
         env = "CONCERT_LOG_MAX_MESSAGES",
         default_value_t = 4_000_000,
-        value_name = "N", value_parser = within(1..=i64::MAX))]
+        value_name = "N",
+        value_parser = within(1..=i64::MAX)
+    )]
     pub log_max_messages: i64,
     /// The size of the log at most, in bytes; 0 is what the server's storage holds. Past it requests are answered with 503.
     #[arg(long, env = "CONCERT_LOG_MAX_BYTES", default_value_t = 0, value_name = "BYTES", value_parser = bytes())]
@@ -40,7 +42,9 @@ pub struct LogLimits {
         long,
         env = "CONCERT_LOG_KEEP_SECONDS",
         default_value_t = 600,
-        value_name = "SECONDS", value_parser = within(0..=HOURS_MAX * 3600))]
+        value_name = "SECONDS",
+        value_parser = within(0..=HOURS_MAX * 3600)
+    )]
     pub log_keep_seconds: u64,
     /// Replicas of each stream, in a NATS cluster.
     #[arg(long, env = "CONCERT_STREAM_REPLICAS", default_value_t = 1, value_name = "N", value_parser = within(1..=REPLICAS_MAX))]

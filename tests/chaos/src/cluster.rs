@@ -89,7 +89,6 @@ fn program(options: &Options, name: &str) -> Command {
     let mut command = binaries::command(&options.programs.join(name));
     command
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
         .env("CONCERT_KEYS", options.dir.join("keys"))
         .env("CONCERT_ARGON2_MEMORY_KIB", "64")
         .env("CONCERT_ARGON2_PASSES", "1")
@@ -102,20 +101,6 @@ fn program(options: &Options, name: &str) -> Command {
         command.env("CONCERT_SABOTAGE", sabotage);
     }
     command
-}
-
-/// Runs a command to its good end; what it says.
-///
-/// # Errors
-/// It ends badly, with what it says about that.
-pub async fn said(command: &mut Command) -> anyhow::Result<String> {
-    let done = command.stdout(Stdio::piped()).output().await?;
-    ensure!(
-        done.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 /// The port of the last of some servers.
@@ -136,7 +121,7 @@ impl Cluster {
         std::fs::create_dir_all(&points.dir)?;
         let keys = options.dir.join("keys");
         // The keys first: the servers must know the users when they start.
-        said(program(options, "concert").arg("setup")).await?;
+        binaries::finished(program(options, "concert").arg("setup")).await?;
         let certificate = match options.tls {
             true => Some(certificates::of_loopback(&options.dir, "chaos")?),
             false => None,
@@ -182,7 +167,7 @@ impl Cluster {
             options: options.clone(),
             running: Mutex::default(),
         };
-        said(cluster.command("concert").args(["setup", "--streams"])).await?;
+        binaries::finished(cluster.command("concert").args(["setup", "--streams"])).await?;
         for part in &cluster.parts {
             cluster.spawn(part).await?;
         }

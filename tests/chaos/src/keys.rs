@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::{ConnectError, ConnectErrorKind};
+use concert_tests::binaries;
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, Part, said};
+use crate::cluster::{Cluster, Part};
 
 /// The keys of one purpose, and the roles that read them.
 const PURPOSES: [(&str, &[&str]); 3] = [
@@ -110,7 +111,7 @@ async fn are_refused(cluster: &Cluster, seeds: &str) -> bool {
 
 /// Carries out `concert keys …`; what it says after the keys' name.
 async fn change(cluster: &Cluster, args: &[&str]) -> anyhow::Result<String> {
-    let told = said(cluster.command("concert").arg("keys").args(args)).await?;
+    let told = binaries::finished(cluster.command("concert").arg("keys").args(args)).await?;
     Ok(match args {
         ["add", name] => told.trim_start_matches(name).to_owned(),
         _ => told,

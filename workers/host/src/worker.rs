@@ -40,7 +40,9 @@ pub struct HostLimits {
         long,
         env = "CONCERT_REQUEST_TIMEOUT_MS",
         default_value_t = 10_000,
-        value_name = "MS", value_parser = within(1..=DAY_MS))]
+        value_name = "MS",
+        value_parser = within(1..=DAY_MS)
+    )]
     pub request_timeout_ms: u64,
 }
 
