@@ -2,7 +2,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --package concert --package concert-archive --package concert-edge --package concert-router --package concert-workers \
+RUN cargo build --release --locked --package concert --package concert-archive --package concert-http-edge --package concert-sync-router --package concert-workers \
     && mkdir /out \
     && cp target/release/archive target/release/concert target/release/http-edge target/release/sync-router target/release/worker /out/
 

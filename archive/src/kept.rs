@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use concert_rules::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
-use concert_store::{Index, StoreError, index};
+use concert_runtime::mongodb::{Index, StoreError, index};
 use concert_wire::id::FlowId;
 use concert_wire::{REQUEST, REQUESTING, RESPOND};
 use futures_util::TryStreamExt as _;

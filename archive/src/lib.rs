@@ -26,11 +26,11 @@ use clap::Args;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::feed::{Feed, Source};
+use concert_runtime::mongodb::{StoreArgs, StoreError};
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::setting::{BYTES_MAX, DAY_MS, within};
 use concert_runtime::streams::{LogLimits, SetupError};
-use concert_store::{StoreArgs, StoreError};
 
 use crate::firings::Firings;
 use crate::kept::Archive;
@@ -124,7 +124,7 @@ pub async fn run(
     log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let database = concert_store::connect(store, NAME).await?;
+    let database = concert_runtime::mongodb::connect(store, NAME).await?;
     let keep = Duration::from_secs(u64::from(args.archive_days) * 24 * 3600);
     let archive = Archive::open(&database, keep).await?;
     let rulebook = Arc::new(Rulebook::new(bus.clone(), archive.clone()));

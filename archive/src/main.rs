@@ -7,10 +7,10 @@ use clap::Parser;
 use concert_archive::ArchiveArgs;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics::{self, MetricsArgs};
+use concert_runtime::mongodb::StoreArgs;
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::LogArgs;
-use concert_store::StoreArgs;
 
 /// Keeps what happened in every flow, and answers questions about it.
 #[derive(Debug, Parser)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use concert_edge::PassthroughArgs;
+use concert_http_edge::PassthroughArgs;
 use concert_rules::concept;
 use concert_runtime::bus::BusArgs;
 use concert_runtime::keys::{self, Purpose};

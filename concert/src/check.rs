@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use concert_router::RulesArgs;
 use concert_rules::diagnostics::{Diagnostic, Severity, Style, render_in};
 use concert_rules::source::SourceFile;
 use concert_rules::source::Texts;
+use concert_sync_router::RulesArgs;
 
 use crate::say;
 
@@ -133,7 +133,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         concepts: of(&args.concepts, "concepts"),
         syncs: of(&args.syncs, "syncs"),
     };
-    let checked = Checked::of(concert_router::read(&files)?);
+    let checked = Checked::of(concert_sync_router::read(&files)?);
     let text = match args.format {
         Format::Human => format!(
             "{}{}\n",

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use concert_archive::ArchiveArgs;
-use concert_edge::{EdgeArgs, PassthroughArgs};
-use concert_router::{RouterLimits, RulesArgs};
+use concert_http_edge::{EdgeArgs, PassthroughArgs};
 use concert_runtime::bus::BusArgs;
 use concert_runtime::keys::KeyArgs;
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::LogFormat;
-use concert_store::StoreArgs;
+use concert_sync_router::{RouterLimits, RulesArgs};
 use concert_wire::name::ConceptName;
+use concert_worker::store::StoreArgs;
 use concert_workers::WorkerArgs;
 
 use crate::bench::Kind;
@@ -120,11 +120,11 @@ pub(crate) struct UpArgs {
     pub(crate) no_archive: bool,
     #[command(flatten)]
     pub(crate) log_limits: LogLimits,
-    /// What to log: a level, or directives such as `info,concert_router=debug`.
+    /// What to log: a level, or directives such as `info,concert_sync_router=debug`.
     #[arg(
         long,
         env = "CONCERT_LOG",
-        default_value = "warn,concert_router::reload=info",
+        default_value = "warn,concert_sync_router::reload=info",
         value_name = "FILTER"
     )]
     pub(crate) log: String,

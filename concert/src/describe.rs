@@ -18,7 +18,7 @@ pub(crate) enum Described {
 
 /// Prints the description.
 pub(crate) fn run(args: &DescribeArgs) -> anyhow::Result<()> {
-    let program = concert_router::peruse(&args.rules)?;
+    let program = concert_sync_router::peruse(&args.rules)?;
     let document = match args.what {
         Described::Openapi => describe::openapi(&program, args.base.trim_end_matches('/')),
         Described::Asyncapi => describe::asyncapi(&program),

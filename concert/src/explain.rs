@@ -8,7 +8,7 @@ use crate::say;
 
 /// Prints the story of a path.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let program = concert_router::peruse(&args.rules)?;
+    let program = concert_sync_router::peruse(&args.rules)?;
     let base = args.base.trim_end_matches('/');
     let path = match args.path.strip_prefix(base) {
         // A rule may wait for a path that begins like the base.

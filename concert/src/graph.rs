@@ -20,7 +20,7 @@ pub(crate) enum Format {
 
 /// Prints the graph.
 pub(crate) fn run(args: &GraphArgs) -> anyhow::Result<()> {
-    let program = concert_router::peruse(&args.rules)?;
+    let program = concert_sync_router::peruse(&args.rules)?;
     let graph = match &args.path {
         None => graph::of(&program),
         Some(path) => graph::of_path(&program, path)?,

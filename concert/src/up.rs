@@ -60,7 +60,7 @@ pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
         log_format: args.log_format,
     })?;
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
-    let rules = concert_router::load(&args.rules)?;
+    let rules = concert_sync_router::load(&args.rules)?;
     let mut access = access::of(&args.rules.concepts, &args.edge.passthrough)?;
     if !args.isolate_parts {
         access = access.in_one_process();

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use concert_edge::EdgeArgs;
-use concert_host::HostLimits;
+use concert_http_edge::EdgeArgs;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::KeyArgs;
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::LogArgs;
+use concert_worker::HostLimits;
 
 /// Turns HTTP requests into actions, and the actions that answer them into responses.
 #[derive(Debug, Parser)]
@@ -45,7 +45,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, "http-edge").await?;
-        let edge = concert_edge::run(
+        let edge = concert_http_edge::run(
             bus.clone(),
             &args.edge,
             &args.keys.keys,

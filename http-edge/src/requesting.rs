@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use concert_host::{BadConcept, Call, Concept, Outcome};
 use concert_runtime::bus::Bus;
 use concert_runtime::nats::{CoreMessage, Error};
 use concert_runtime::process::Shutdown;
 use concert_wire::envelope::Completion;
 use concert_wire::subject::CompletionSubject;
 use concert_wire::{REQUESTING, RESPOND, header, subject};
+use concert_worker::{BadConcept, Call, Concept, Outcome};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 

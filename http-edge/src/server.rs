@@ -12,7 +12,6 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use clap::Args;
-use concert_host::{BadConcept, HostLimits};
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::metrics;
@@ -21,6 +20,7 @@ use concert_runtime::process::Shutdown;
 use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX, within};
 use concert_runtime::streams::LogLimits;
 use concert_wire::seal::Sealer;
+use concert_worker::{BadConcept, HostLimits};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -131,7 +131,7 @@ pub enum StartError {
     Concept(#[from] BadConcept),
     /// Its worker does not start.
     #[error(transparent)]
-    Worker(#[from] concert_host::StartError),
+    Worker(#[from] concert_worker::StartError),
     /// The log cannot be listened to.
     #[error("responses cannot be listened for: {0}")]
     Subscribe(nats::Error),
@@ -142,7 +142,7 @@ pub struct Running {
     address: SocketAddr,
     has_page: bool,
     server: tokio::task::JoinHandle<()>,
-    worker: concert_host::Running,
+    worker: concert_worker::Running,
     routes: Routes,
     behind: Shutdown,
     drain_delay: Duration,
@@ -211,7 +211,7 @@ pub async fn run(
     requesting::listen(&bus, pending.clone(), behind.clone())
         .await
         .map_err(StartError::Subscribe)?;
-    let worker = concert_host::run(
+    let worker = concert_worker::run(
         bus.clone(),
         requesting::concept()?,
         sealer.clone(),

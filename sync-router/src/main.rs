@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use concert_router::{RouterLimits, RulesArgs};
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics::{self, MetricsArgs};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::LogArgs;
+use concert_sync_router::{RouterLimits, RulesArgs};
 
 /// Reads the log of completed actions and publishes what the rules say follows from them.
 #[derive(Debug, Parser)]
@@ -37,11 +37,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let rules = concert_router::load(&args.rules)?;
+    let rules = concert_sync_router::load(&args.rules)?;
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, "sync-router").await?;
-        let router = concert_router::run(bus.clone(), rules, &args.limits, args.log_limits, shutdown.clone()).await?;
+        let router =
+            concert_sync_router::run(bus.clone(), rules, &args.limits, args.log_limits, shutdown.clone()).await?;
         metrics::serve(&args.metrics).await?;
         anyhow::Ok((bus, router))
     });

@@ -86,7 +86,8 @@ fn only_its_owner_uses_a_library() {
             "mongodb",
             &[
                 "concert-archive",
-                "concert-store",
+                "concert-runtime",
+                "concert-worker",
                 "concert-profile",
                 "concert-sessioning",
                 "concert-local-servers",
@@ -94,8 +95,11 @@ fn only_its_owner_uses_a_library() {
                 "concert-chaos",
             ],
         ),
-        ("axum", &["concert-runtime", "concert-edge", "concert", "concert-tests"]),
-        ("hyper", &["concert-edge"]),
+        (
+            "axum",
+            &["concert-runtime", "concert-http-edge", "concert", "concert-tests"],
+        ),
+        ("hyper", &["concert-http-edge"]),
         ("argon2", &["concert-profile"]),
     ];
     for (package, direct) in dependencies() {
@@ -112,8 +116,8 @@ fn only_its_owner_uses_a_library() {
 fn no_part_depends_on_another_part() {
     let parts = [
         "concert-archive",
-        "concert-edge",
-        "concert-router",
+        "concert-http-edge",
+        "concert-sync-router",
         "concert-profile",
         "concert-sessioning",
         "concert-workers",

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use concert_host::{HostLimits, Running};
 use concert_profile::ProfileArgs;
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams::LogLimits;
 use concert_sessioning::SessionArgs;
-use concert_store::{Retention, StoreArgs, StoreError};
 use concert_wire::seal::Sealer;
+use concert_worker::store::{Retention, StoreArgs, StoreError};
+use concert_worker::{HostLimits, Running};
 
 /// The concepts that have a worker here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,7 +75,7 @@ pub enum StartError {
     Sessioning(#[from] concert_sessioning::SetupError),
     /// The host does not start.
     #[error(transparent)]
-    Host(#[from] concert_host::StartError),
+    Host(#[from] concert_worker::StartError),
 }
 
 /// Starts one worker. When this returns, it takes messages.
@@ -92,7 +92,7 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &shutdown)?);
-    let database = concert_store::connect(store, name.concept()).await?;
+    let database = concert_worker::store::connect(store, name.concept()).await?;
     let retention = Retention::of_log(Duration::from_secs(log.log_max_age_hours * 3600));
     let concept = match name {
         Name::Profile => concert_profile::concept(&database, &args.profile, retention).await?,
@@ -101,5 +101,5 @@ pub async fn run(
             concert_sessioning::concept(&database, &args.sessions, keys, retention).await?
         }
     };
-    Ok(concert_host::run(bus, concept, sealer, args.host.clone(), log.clone(), shutdown).await?)
+    Ok(concert_worker::run(bus, concept, sealer, args.host.clone(), log.clone(), shutdown).await?)
 }

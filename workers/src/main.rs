@@ -10,7 +10,7 @@ use concert_runtime::metrics::{self, MetricsArgs};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::LogArgs;
-use concert_store::StoreArgs;
+use concert_worker::store::StoreArgs;
 use concert_workers::{Name, WorkerArgs};
 
 /// Carries out the actions of one concept.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_router::Rules;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::process::Shutdown;
-use concert_store::StoreArgs;
+use concert_sync_router::Rules;
 use concert_wire::access::{Access, User};
+use concert_worker::store::StoreArgs;
 use concert_workers::Name;
 
 use super::servers::Servers;
@@ -19,10 +19,10 @@ use crate::setup;
 
 /// What runs, in the order in which it must stop: first the edge, while the others still answer its requests.
 pub(crate) struct Stack {
-    edge: concert_edge::Running,
+    edge: concert_http_edge::Running,
     edge_shutdown: Shutdown,
-    router: concert_router::Running,
-    workers: Vec<concert_host::Running>,
+    router: concert_sync_router::Running,
+    workers: Vec<concert_worker::Running>,
     archive: Option<concert_archive::Running>,
     shutdown: Shutdown,
     /// Each part's connection.
@@ -45,7 +45,7 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers:
         connect(args, servers, &User::Edge, "http-edge")
     )?;
     let mut buses = vec![router_bus.clone(), edge_bus.clone()];
-    let router = concert_router::run(
+    let router = concert_sync_router::run(
         router_bus,
         rules,
         &args.router,
@@ -56,7 +56,7 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers:
     let [profile, sessioning] =
         Name::ALL.map(|name| start_worker(name, args, servers, keys_dir.clone(), shutdown.clone()));
     let edge = async {
-        concert_edge::run(
+        concert_http_edge::run(
             edge_bus,
             &args.edge,
             &keys_dir,
@@ -138,7 +138,7 @@ async fn start_worker(
     servers: &Servers,
     keys_dir: PathBuf,
     shutdown: Shutdown,
-) -> anyhow::Result<(concert_host::Running, Bus)> {
+) -> anyhow::Result<(concert_worker::Running, Bus)> {
     let user = User::Worker(name.concept().parse()?);
     let bus = connect(args, servers, &user, name.concept()).await?;
     let store = store_args(servers);

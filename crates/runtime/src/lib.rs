@@ -11,6 +11,8 @@ pub mod feed;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 pub mod nats;
 pub mod process;
 mod raw;

@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 /// How and what to log.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
-    /// What to log: a level, or directives such as `info,concert_router=debug`.
+    /// What to log: a level, or directives such as `info,concert_sync_router=debug`.
     #[arg(
         long = "log",
         env = "CONCERT_LOG",

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use concert_host::{Call, Concept, Failure, HostLimits, Outcome};
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::{self, KeyArgs, Purpose};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::{self, LogArgs};
 use concert_wire::seal::Sealer;
+use concert_worker::{Call, Concept, Failure, HostLimits, Outcome};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ async fn main() -> anyhow::Result<()> {
     let start = Box::pin(async {
         let bus = Bus::connect(&args.bus, "Moody").await?;
         let (host, shutdown) = (args.host, shutdown.clone());
-        let worker = concert_host::run(bus.clone(), concept, sealer, host, args.log_limits, shutdown).await?;
+        let worker = concert_worker::run(bus.clone(), concept, sealer, host, args.log_limits, shutdown).await?;
         anyhow::Ok((bus, worker))
     });
     let Some(worker) = process::until_asked_to_stop(start).await? else {

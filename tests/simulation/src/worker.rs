@@ -1,4 +1,4 @@
-//! A worker of one concept, as `workers/host` has it: read, look in the log, write, publish the completion, wait for the confirmation, acknowledge. It may end between any two of these.
+//! A worker of one concept, as `crates/worker` has it: read, look in the log, write, publish the completion, wait for the confirmation, acknowledge. It may end between any two of these.
 
 mod steps;
 

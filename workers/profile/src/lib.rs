@@ -9,9 +9,9 @@ mod users;
 use std::sync::Arc;
 
 use clap::Args;
-use concert_host::{BadConcept, Call, Concept, Outcome, Query, row};
-use concert_store::Retention;
 use concert_wire::secret::Secret;
+use concert_worker::store::Retention;
+use concert_worker::{BadConcept, Call, Concept, Outcome, Query, row};
 use mongodb::Database;
 use serde::Deserialize;
 
@@ -76,7 +76,7 @@ pub enum SetupError {
     Concept(#[from] BadConcept),
     /// The database refuses.
     #[error(transparent)]
-    Store(#[from] concert_store::StoreError),
+    Store(#[from] concert_worker::store::StoreError),
     /// Passwords cannot be hashed.
     #[error(transparent)]
     Pool(#[from] PoolError),

@@ -1,11 +1,11 @@
 //! Users in MongoDB. A deleted user stays as a tombstone, without name and password, until no redelivery can ask for it any more.
 
-use concert_host::{Failure, Lease, part, sabotaged};
-use concert_store::operation::{FIND, INSERT, UPDATE};
-use concert_store::{Index, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
 use concert_wire::client::ClientTag;
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::secret::Secret;
+use concert_worker::store::operation::{FIND, INSERT, UPDATE};
+use concert_worker::store::{Index, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
+use concert_worker::{Failure, Lease, part, sabotaged};
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
@@ -162,7 +162,7 @@ impl Users {
             name_key: Some(name.key()),
             password: Some(self.pool.hash(password).await?),
             created_by: action.to_string(),
-            created_at: concert_store::now(),
+            created_at: concert_worker::store::now(),
             changes: Vec::new(),
             deleted_by: None,
         };
@@ -180,7 +180,7 @@ impl Users {
 
     /// The same work, the same writes and the same answer for a name that nobody has.
     pub(crate) async fn authenticate(&self, asker: Asker, username: &str, password: Secret, lease: &Lease) -> Answer {
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         let attempt = asker.attempt(&name::key(username));
         let admitted = match self.attempts.admit(attempt, now, lease).await? {
             Admission::Admitted(admitted) => admitted,
@@ -236,7 +236,7 @@ impl Users {
             return Ok(Err(Refusal::NoUser(id.to_owned())));
         };
         // Whoever holds a session may not know the password, and guess as at a login.
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         let admitted = match self.attempts.admit(asker.attempt(name_key), now, lease).await? {
             Admission::Admitted(admitted) => admitted,
             Admission::FailedBefore => return Ok(Err(Refusal::OldPasswordWrong)),
@@ -261,7 +261,7 @@ impl Users {
         }
         let new_hash = self.pool.hash(new).await?;
         lease.may_write().await?;
-        let mut set = self.retention.stamp(action, concert_store::now());
+        let mut set = self.retention.stamp(action, concert_worker::store::now());
         set.insert("password", doc! { "$literal": new_hash });
         if self
             .update(doc! { "_id": id, "password": hash }, action, vec![doc! { "$set": set }])
@@ -285,7 +285,7 @@ impl Users {
             });
         }
         lease.may_write().await?;
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         let mut set = self.retention.stamp(action, now);
         set.insert("deleted_by", stamp(action));
         set.insert("username", "");

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use concert_host::{BadConcept, Call, Concept, Outcome, Query, row};
-use concert_store::Retention;
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::secret::Secret;
+use concert_worker::store::Retention;
+use concert_worker::{BadConcept, Call, Concept, Outcome, Query, row};
 use mongodb::Database;
 use serde::Deserialize;
 
@@ -75,7 +75,7 @@ pub enum SetupError {
     Concept(#[from] BadConcept),
     /// The database refuses.
     #[error(transparent)]
-    Store(#[from] concert_store::StoreError),
+    Store(#[from] concert_worker::store::StoreError),
 }
 
 /// Makes the concept, and its indexes where they are missing.

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use concert_host::{Failure, Lease, part, sabotaged};
-use concert_store::operation::{FIND, INSERT, UPDATE};
-use concert_store::{Index, Lookups, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
 use concert_wire::id::{ActionId, uuid_v5};
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::secret::Secret;
+use concert_worker::store::operation::{FIND, INSERT, UPDATE};
+use concert_worker::store::{Index, Lookups, Retention, StoreError, index, is_duplicate, run, stamp, unavailable};
+use concert_worker::{Failure, Lease, part, sabotaged};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, DateTime, Document, doc};
 use mongodb::{Collection, Database};
@@ -118,7 +118,7 @@ impl Sessions {
         } else {
             token::derive(key, action)
         };
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         let expires_at = now.saturating_add_duration(self.absolute);
         let session = Session {
             token_hash: hashed(&token),
@@ -161,7 +161,7 @@ impl Sessions {
         let Some(session) = self.of_token(token).await? else {
             return Ok(false);
         };
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         if let Some(ended) = session.ended {
             return Ok(ended.by == action.to_string() && !sabotaged!("stamp"));
         }
@@ -203,7 +203,7 @@ impl Sessions {
                 self.sweeps.begin(action, user, tokens).await?
             }
         };
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         // Many documents, each changed in one atomic step of its own.
         for token_hashes in ended.chunks(ENDED_AT_ONCE) {
             lease.may_write().await?;
@@ -231,12 +231,12 @@ impl Sessions {
     /// The id under which a live session is listed.
     pub(crate) async fn public_id(&self, token: &Secret) -> Result<Option<String>, Failure> {
         let found = self.of_token(token).await?;
-        let live = found.filter(|session| session.is_live(concert_store::now()));
+        let live = found.filter(|session| session.is_live(concert_worker::store::now()));
         Ok(live.as_ref().map(Session::public_id))
     }
 
     async fn live_of(&self, user: &str, most: Option<usize>) -> Result<Vec<Session>, Failure> {
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         let live: Document = doc! {
             "user": user, "ended": { "$exists": false }, "idle_expires_at": { "$gt": now }, "expires_at": { "$gt": now },
         };
@@ -254,7 +254,7 @@ impl Sessions {
     /// Whose session this is, if it is live; using it puts off its idle expiry.
     pub(crate) async fn user(&self, token: &Secret) -> Result<Option<String>, Failure> {
         let found = self.of_token(token).await?;
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         let Some(session) = found.filter(|session| session.is_live(now)) else {
             return Ok(None);
         };

@@ -1,9 +1,9 @@
 //! Which sessions an action that ends many is to end: written down before the first of them is ended, and kept as long as a redelivery may come.
 
-use concert_host::{Failure, part};
-use concert_store::operation::{FIND, INSERT};
-use concert_store::{Index, Retention, StoreError, index, is_duplicate, run, unavailable};
 use concert_wire::id::ActionId;
+use concert_worker::store::operation::{FIND, INSERT};
+use concert_worker::store::{Index, Retention, StoreError, index, is_duplicate, run, unavailable};
+use concert_worker::{Failure, part};
 use mongodb::bson::{Binary, DateTime, doc};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ impl Sweeps {
         if token_hashes.len() > MOST {
             return Err(Failure::retry(format!("there are more than {MOST} sessions to end")));
         }
-        let now = concert_store::now();
+        let now = concert_worker::store::now();
         let sweep = Sweep {
             action: action.to_string(),
             user: user.to_owned(),

@@ -1,7 +1,7 @@
 use clap::{Args as _, FromArgMatches as _};
 use concert_local_servers::Throwaway;
-use concert_store::StoreArgs;
 use concert_wire::id::FlowId;
+use concert_worker::store::StoreArgs;
 use mongodb::bson::Bson;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ pub(crate) async fn database() -> (Throwaway, Database) {
         database_prefix: "test".to_owned(),
         database_connections: 64,
     };
-    let database = concert_store::connect(&store, "Profile").await.unwrap();
+    let database = concert_worker::store::connect(&store, "Profile").await.unwrap();
     (servers, database)
 }
 
@@ -106,7 +106,7 @@ impl Bench {
 #[tokio::test]
 async fn a_failure_counts_once_however_often_it_is_delivered() {
     let bench = Bench::start(&login_args()).await;
-    let now = concert_store::now();
+    let now = concert_worker::store::now();
     let one = attempt("ada", client(1));
     assert_eq!(bench.take(one.clone(), false, now).await, Came::Failed);
     let counted = bench.documents().await;
@@ -129,7 +129,7 @@ async fn a_failure_counts_once_however_often_it_is_delivered() {
 #[tokio::test]
 async fn an_account_is_closed_to_strangers_for_a_while_and_never_to_those_it_knows() {
     let bench = Bench::start(&login_args()).await;
-    let now = concert_store::now();
+    let now = concert_worker::store::now();
     assert_eq!(bench.succeeds("ada", client(1), now).await, Came::Succeeded);
     for number in 0..10 {
         assert_eq!(
@@ -171,7 +171,7 @@ async fn the_long_window_bounds_what_patience_can_try() {
         ..login_args()
     };
     let bench = Bench::start(&args).await;
-    let now = concert_store::now();
+    let now = concert_worker::store::now();
     let mut failed = 0;
     // Twelve hours, a try every three minutes.
     for minute in (0..12 * 60).step_by(3) {
@@ -194,7 +194,7 @@ async fn a_client_is_bounded_over_all_accounts_and_a_success_of_its_own_does_not
         ..login_args()
     };
     let bench = Bench::start(&args).await;
-    let now = concert_store::now();
+    let now = concert_worker::store::now();
     for number in 0..12 {
         assert_eq!(
             bench.fails(&format!("victim{number}"), client(1), now).await,
@@ -219,7 +219,7 @@ async fn a_client_is_bounded_over_all_accounts_and_a_success_of_its_own_does_not
 #[tokio::test]
 async fn a_success_forgives_the_client_its_mistakes_and_otherwise_writes_nothing() {
     let bench = Bench::start(&login_args()).await;
-    let now = concert_store::now();
+    let now = concert_worker::store::now();
     for round in 0..3 {
         for _ in 0..9 {
             assert_eq!(bench.fails("ada", client(1), later(now, round)).await, Came::Failed);
@@ -262,7 +262,7 @@ async fn a_success_forgives_the_client_its_mistakes_and_otherwise_writes_nothing
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_at_once_do_not_slip_by_a_count_that_was_read_before_any_failed() {
     let bench = Arc::new(Bench::start(&login_args()).await);
-    let now = concert_store::now();
+    let now = concert_worker::store::now();
     let mut guesses = tokio::task::JoinSet::new();
     for number in 0..60 {
         let bench = bench.clone();
@@ -285,7 +285,7 @@ async fn those_who_wait_behind_a_guess_that_is_given_up_go_on() {
         ..login_args()
     };
     let bench = Arc::new(Bench::start(&args).await);
-    let now = concert_store::now();
+    let now = concert_worker::store::now();
     let lease = Lease::by_hand();
     let first = bench
         .attempts
@@ -308,7 +308,7 @@ async fn those_who_wait_behind_a_guess_that_is_given_up_go_on() {
 async fn what_is_kept_goes_by_itself_and_holds_no_name() {
     let bench = Bench::start(&login_args()).await;
     bench
-        .fails("my password by mistake", client(1), concert_store::now())
+        .fails("my password by mistake", client(1), concert_worker::store::now())
         .await;
     for document in bench.documents().await {
         assert!(
@@ -330,10 +330,13 @@ async fn a_limit_of_0_counts_nothing() {
     };
     let bench = Bench::start(&args).await;
     for _ in 0..20 {
-        assert_eq!(bench.fails("ada", client(1), concert_store::now()).await, Came::Failed);
+        assert_eq!(
+            bench.fails("ada", client(1), concert_worker::store::now()).await,
+            Came::Failed
+        );
     }
     assert_eq!(
-        bench.succeeds("ada", client(1), concert_store::now()).await,
+        bench.succeeds("ada", client(1), concert_worker::store::now()).await,
         Came::Succeeded
     );
     assert_eq!(bench.documents().await, Vec::<Document>::new());

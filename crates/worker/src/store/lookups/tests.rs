@@ -1,7 +1,7 @@
 use std::time::Duration;
 
+use crate::Failure;
 use anyhow::Context as _;
-use concert_host::Failure;
 use concert_local_servers::Throwaway;
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{StoreArgs, connect};
+use crate::store::{StoreArgs, connect};
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Thing {

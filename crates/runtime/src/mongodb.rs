@@ -1,22 +1,17 @@
-//! A concept's state in MongoDB: the connection, and what every concept does alike with it.
+//! The connection to MongoDB that the archive and each concept have, each to its own database.
 //!
-//! Every write of a concept is one atomic operation on one document, majority and journaled, stamped with the action's id. A stamp is never overwritten by a later action,
-//! and it outlives the log, so that a redelivery finds what the first delivery did (`docs/delivery.md`).
-
-mod lookups;
+//! Every write waits for a majority and the journal.
 
 use std::time::Duration;
 
 use clap::Args;
-use concert_host::setting::within;
-use concert_host::{Failure, part};
-use concert_wire::id::ActionId;
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{DateTime, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection, Database, IndexModel};
 
-pub use self::lookups::Lookups;
+use crate::clock;
+use crate::setting::within;
 
 /// Where the state is.
 #[derive(Debug, Clone, Args)]
@@ -66,9 +61,6 @@ pub enum StoreError {
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the first connection is tried, since servers and processes start together.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-/// What a stamp outlives the log by: a flow of a repeatable request is told to be older than the log up to a day late, and an hour covers clocks.
-const STAMP_MARGIN: Duration = Duration::from_secs(25 * 3600);
-
 /// Connects to the database of a concept and waits until its server answers.
 ///
 /// # Errors
@@ -101,7 +93,7 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
 
 /// The time, as it stands in documents.
 pub fn now() -> DateTime {
-    DateTime::from_millis(i64::try_from(concert_host::now_ms()).unwrap_or(i64::MAX))
+    DateTime::from_millis(i64::try_from(clock::now_ms()).unwrap_or(i64::MAX))
 }
 
 /// What an index is for.
@@ -136,68 +128,8 @@ pub async fn index<T: Send + Sync>(collection: &Collection<T>, field: &str, inde
         })
 }
 
-/// What the operations of a handler are told as.
-pub mod operation {
-    /// Documents were looked for.
-    pub const FIND: &str = "mongodb.find";
-    /// A document was inserted.
-    pub const INSERT: &str = "mongodb.insert";
-    /// Documents were changed.
-    pub const UPDATE: &str = "mongodb.update";
-}
-
-/// Carries out an operation of a handler, whose time is noted under this name (see [`operation`]).
-///
-/// # Errors
-/// See [`unavailable`].
-pub async fn run<T>(name: &'static str, doing: impl IntoFuture<Output = Result<T, Error>>) -> Result<T, Failure> {
-    part(name, doing).await.map_err(unavailable)
-}
-
-/// A database error within a handler. Every one of them is worth another attempt: what was asked for was checked before.
-pub fn unavailable(error: Error) -> Failure {
-    Failure::retry(because(error))
-}
-
-/// What is said of MongoDB.
-fn because(error: impl std::fmt::Display) -> String {
-    format!("MongoDB: {error}")
-}
-
 /// Whether a write was refused because a unique value is taken.
 pub fn is_duplicate(error: &Error) -> bool {
     const DUPLICATE_KEY: i32 = 11000;
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
-}
-
-/// For how long stamps and tombstones are kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention(Duration);
-
-impl Retention {
-    /// What follows from the age that a completion reaches in the log at most.
-    pub fn of_log(max_age: Duration) -> Self {
-        Self(max_age + STAMP_MARGIN)
-    }
-
-    /// When something that ends at `from` may be forgotten.
-    pub fn until(self, from: DateTime) -> DateTime {
-        from.saturating_add_duration(self.0)
-    }
-
-    /// The `$set` stage that adds the stamp of a change to the document's list `changes` and drops those that are too old; earlier stamps stay.
-    pub fn stamp(self, action: ActionId, at: DateTime) -> Document {
-        let oldest = DateTime::from_millis(
-            at.timestamp_millis()
-                .saturating_sub(i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)),
-        );
-        let kept =
-            doc! { "$filter": { "input": { "$ifNull": ["$changes", []] }, "cond": { "$gte": ["$$this.at", oldest] } } };
-        doc! { "changes": { "$concatArrays": [kept, [{ "action": stamp(action), "at": at }]] } }
-    }
-}
-
-/// An action's id as it stands in a document.
-pub fn stamp(action: ActionId) -> Bson {
-    Bson::String(action.to_string())
 }

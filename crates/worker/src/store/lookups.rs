@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use concert_host::Failure;
+use crate::Failure;
 use mongodb::Collection;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{self, Binary, Bson, RawDocumentBuf, doc};
@@ -16,7 +16,7 @@ use mongodb::error::Error;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use crate::because;
+use super::because;
 
 /// Looks under way at once; one that the server is slow with does not hold up all who ask.
 const LOOKS: usize = 2;

@@ -15,6 +15,7 @@ mod query;
 mod sealing;
 mod service;
 mod stopwatch;
+pub mod store;
 mod worker;
 
 // For concepts that show what happens without their stamps.
