@@ -1,7 +1,8 @@
 //! The rules as they are told: of what each is made, where it stands, and how often it fired.
 
+use concert_rules::Texts;
 use concert_rules::program::{Call, Sync, queries};
-use concert_rules::source::{SourceFile, Texts};
+use concert_rules::source::SourceFile;
 use concert_wire::envelope::Object;
 use serde_json::{Value, json};
 

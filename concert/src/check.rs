@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use concert_rules::Texts;
 use concert_rules::diagnostics::{Diagnostic, Severity, Style, render_in};
 use concert_rules::source::SourceFile;
-use concert_rules::source::Texts;
 use concert_sync_router::RulesArgs;
 
 use crate::say;

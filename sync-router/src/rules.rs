@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use concert_rules::Texts;
 use concert_rules::program::Program;
-use concert_rules::source::{SourceFile, Texts};
+use concert_rules::source::SourceFile;
 
 /// Where rules and specs are.
 #[derive(Debug, Clone, Args)]

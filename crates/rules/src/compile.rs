@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use concert_wire::id::uuid_v5;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::check::{check, uses, whole};
@@ -12,6 +13,25 @@ use crate::source::SourceFile;
 use crate::spec::ConceptSpec;
 use crate::syntax::{Ident, SyncDef};
 use crate::{concept, parser, routes};
+
+/// The texts of specs and rules, as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Texts {
+    /// The specs.
+    pub concepts: Vec<SourceFile>,
+    /// The rules.
+    pub syncs: Vec<SourceFile>,
+}
+
+impl Texts {
+    /// Makes rules of them that may run: without a look at whether they answer every request.
+    ///
+    /// # Errors
+    /// Every mistake at its place.
+    pub fn compile(&self) -> Result<Program, Report> {
+        compile(&self.concepts, &self.syncs).map(|(program, _)| program)
+    }
+}
 
 /// Compiles specs and rules. With the program come warnings, which do not keep it from running.
 ///

@@ -12,7 +12,7 @@ use std::iter::Peekable;
 use std::slice::Iter;
 
 use self::lines::Line;
-use self::parts::Parts;
+use self::parts::{Parts, Section};
 use crate::diagnostics::{BAD_SPEC, Diagnostic, Report, Severity, nearest};
 use crate::source::{FileId, SourceFile, Span};
 use crate::spec::ConceptSpec;
@@ -35,17 +35,6 @@ pub fn parse_one(file_name: &str, text: &str) -> Result<ConceptSpec, String> {
         }
         .to_string()),
     }
-}
-
-/// What stands in a section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Section {
-    Purpose,
-    Prose,
-    Actions,
-    Queries,
-    /// Not known; what stands in it is passed over.
-    Unknown,
 }
 
 const SECTIONS: [(&str, Section); 5] = [

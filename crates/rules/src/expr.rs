@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use concert_wire::value::equal;
 use serde_json::{Map, Number, Value};
 
-use crate::program::Slot;
-
 const NULL: &Value = &Value::Null;
+
+/// The number of a variable within its rule: an index into a frame.
+pub type Slot = usize;
 
 /// What stands between two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,29 @@ pub enum Operator {
     /// `/`
     Divide,
 }
+
+/// The operators, from the loosest to the tightest; comparisons do not chain.
+pub const LEVELS: &[(&[(&str, Operator)], bool)] = &[
+    (&[("or", Operator::Or)], true),
+    (&[("and", Operator::And)], true),
+    (
+        &[
+            ("==", Operator::Equal),
+            ("!=", Operator::Unequal),
+            ("<=", Operator::LessOrEqual),
+            (">=", Operator::GreaterOrEqual),
+            ("<", Operator::Less),
+            (">", Operator::Greater),
+            ("in", Operator::In),
+        ],
+        false,
+    ),
+    (&[("??", Operator::Default)], true),
+    (&[("+", Operator::Add), ("-", Operator::Subtract)], true),
+    (&[("*", Operator::Multiply), ("/", Operator::Divide)], true),
+];
+/// `not` stands between `and` and the comparisons.
+pub const NOT_LEVEL: usize = 2;
 
 /// An expression; variables are slots of the frame.
 #[derive(Debug, Clone, PartialEq)]

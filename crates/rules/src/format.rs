@@ -7,7 +7,7 @@ mod shape;
 mod tests;
 
 use self::page::{INDENT, Page};
-use self::shape::{Note, Shape};
+use self::shape::{Note, Place, Statement};
 use crate::diagnostics::{Report, Severity};
 use crate::lexer::lex;
 use crate::parser::parse_tokens;
@@ -35,32 +35,6 @@ pub fn format(source: &SourceFile) -> Result<String, Report> {
     }
     between_rules(&mut page, &rest, !statements.is_empty());
     Ok(page.text)
-}
-
-/// Where a statement stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// `sync Name`.
-    Rule,
-    /// `when`, `where`, `then`, `else (error)`.
-    Part,
-    /// A pattern, a step or a call.
-    Item,
-    /// The `else` of a step.
-    Otherwise,
-}
-
-/// What ends with its line.
-#[derive(Debug)]
-struct Statement {
-    /// The comments on the lines above it.
-    above: Vec<Note>,
-    /// The line on which it began.
-    line: usize,
-    place: Place,
-    shape: Shape,
-    /// The comment behind it.
-    beside: Option<Note>,
 }
 
 impl Statement {

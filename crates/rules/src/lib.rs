@@ -19,6 +19,7 @@ pub mod graph;
 pub mod lexer;
 mod names;
 pub mod parser;
+pub mod paths;
 pub mod program;
 pub mod provenance;
 mod routes;
@@ -26,6 +27,6 @@ pub mod source;
 pub mod spec;
 pub mod syntax;
 
-pub use compile::{compile, verify};
+pub use compile::{Texts, compile, verify};
 pub use format::format;
 pub use names::KEYWORDS;

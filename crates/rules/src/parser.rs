@@ -7,7 +7,6 @@ mod lists;
 mod steps;
 
 pub(crate) use cursor::{Cursor, Failed};
-pub(crate) use expression::{LEVELS, NOT_LEVEL};
 
 use self::heading::Heading;
 use crate::diagnostics::{Diagnostic, MISSING_PART, SYNTAX};

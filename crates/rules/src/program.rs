@@ -9,6 +9,8 @@ use concert_wire::routes::RouteTable;
 use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
 
+pub use crate::expr::Slot;
+
 use crate::expr::Expr;
 use crate::spec::ConceptSpec;
 
@@ -24,9 +26,6 @@ pub struct Program {
     /// What the edge must know.
     pub routes: RouteTable,
 }
-
-/// The number of a variable within its rule: an index into a frame.
-pub type Slot = usize;
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]

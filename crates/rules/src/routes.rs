@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use concert_wire::routes::{Route, RouteKey, RouteTable, ValueType};
 
-use crate::check::uses::unify;
-use crate::check::{Checked, KeyBound, RequestKey, RequestPattern};
+use crate::check::checked::{Checked, KeyBound, RequestKey, RequestPattern};
+use crate::check::types::unify;
 use crate::diagnostics::{CONFLICT, Diagnostic, SECRET};
 
 /// Derives the table, and tells every rule of a path what the others know of its keys: what is a secret in one is a secret in all.

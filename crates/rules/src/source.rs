@@ -2,10 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::compile;
-use crate::diagnostics::Report;
-use crate::program::Program;
-
 /// Some editors put it before the text.
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -16,25 +12,6 @@ pub struct SourceFile {
     pub name: String,
     /// What it holds.
     pub text: String,
-}
-
-/// The texts of specs and rules, as they are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Texts {
-    /// The specs.
-    pub concepts: Vec<SourceFile>,
-    /// The rules.
-    pub syncs: Vec<SourceFile>,
-}
-
-impl Texts {
-    /// Makes rules of them that may run: without a look at whether they answer every request.
-    ///
-    /// # Errors
-    /// Every mistake at its place.
-    pub fn compile(&self) -> Result<Program, Report> {
-        compile(&self.concepts, &self.syncs).map(|(program, _)| program)
-    }
 }
 
 /// The number of a file among those that are compiled together.

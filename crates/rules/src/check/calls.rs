@@ -3,9 +3,10 @@
 use concert_wire::routes::ValueType;
 use concert_wire::{REQUESTING, RESPOND};
 
-use super::Rule;
 use super::expressions::can_be;
-use super::uses::{self, Where};
+use super::rule::Rule;
+use super::types::secret;
+use super::uses::Where;
 use super::variables::Origin;
 use crate::diagnostics::{Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED, WRONG_TYPE};
 use crate::program::{Arg, Call, Otherwise, Out};
@@ -71,7 +72,7 @@ impl Rule<'_> {
         match &declared {
             Some(ValueType::Secret) if !matches!(def.value.kind, ExprKind::Variable(_)) => {
                 let message = "only a secret can be passed to a secret parameter, as it is";
-                self.diagnostics.push(uses::secret(def.value.span, message));
+                self.diagnostics.push(secret(def.value.span, message));
             }
             Some(kind) if !can_be(&def.value, kind, def.omit_null) => {
                 let message = format!("`{name}` must be {}", kind.describe());

@@ -2,7 +2,7 @@
 
 use concert_wire::routes::ValueType;
 
-use super::Rule;
+use super::rule::Rule;
 use super::uses::{Use, Where};
 use crate::expr::{Expr, Operator};
 use crate::syntax::{ExprDef, ExprKind};

@@ -4,8 +4,10 @@ use concert_wire::routes::ValueType;
 use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
 
+use super::checked::{KeyBound, RequestKey, RequestPattern};
+use super::rule::Rule;
+use super::types::{secret, type_of};
 use super::variables::Origin;
-use super::{KeyBound, RequestKey, RequestPattern, Rule, type_of, uses};
 use crate::diagnostics::{BAD_PATH, Diagnostic, NEVER_MATCHES, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER};
 use crate::program::{Match, Outcome, Pattern, Test};
 use crate::spec::{ActionSpec, Params};
@@ -135,7 +137,7 @@ impl Rule<'_> {
             }
             PatValue::Literal(value, span) => {
                 match kind {
-                    Some(ValueType::Secret) => self.diagnostics.push(uses::secret(*span, "a secret is never compared")),
+                    Some(ValueType::Secret) => self.diagnostics.push(secret(*span, "a secret is never compared")),
                     Some(kind) if !(kind.accepts(value) || pat.optional && value.is_null()) => {
                         let message = format!("`{}` is {}, so this can never match", pat.param.text, kind.describe());
                         self.diagnostics.push(Diagnostic::error(NEVER_MATCHES, *span, message));

@@ -3,9 +3,10 @@
 use concert_wire::routes::ValueType;
 
 use super::expressions::can_be;
+use super::rule::Rule;
+use super::types::type_of;
 use super::uses::{Use, Where};
 use super::variables::Origin;
-use super::{Rule, type_of};
 use crate::diagnostics::{COLLECT, Diagnostic, MISPLACED_ELSE, UNKNOWN_QUERY, WRONG_TYPE};
 use crate::expr::Operator;
 use crate::names::is_query;

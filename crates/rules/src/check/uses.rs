@@ -2,12 +2,12 @@
 
 use concert_wire::routes::ValueType;
 
-use super::Checked;
-use crate::diagnostics::{Diagnostic, SECRET, WRONG_TYPE};
+use super::checked::Checked;
+use super::types::{secret, unify};
+use super::variables::{Origin, Variable, bound_twice};
+use crate::diagnostics::{Diagnostic, WRONG_TYPE};
 use crate::program::Slot;
 use crate::source::Span;
-
-use super::variables::{Origin, Variable, bound_twice};
 
 /// Where a variable is used.
 #[derive(Debug, Clone)]
@@ -26,25 +26,6 @@ pub(crate) struct Use {
     pub(crate) slot: Slot,
     pub(crate) place: Where,
     pub(crate) span: Span,
-}
-
-/// A mistake with a secret.
-pub(super) fn secret(span: Span, message: &str) -> Diagnostic {
-    Diagnostic::error(SECRET, span, message)
-}
-
-/// The type of a value that must be of both types; `None` when there is none. Identifiers are strings.
-pub(crate) fn unify(a: &ValueType, b: &ValueType) -> Option<ValueType> {
-    use ValueType::{Any, Date, Id, Secret, Seq, String};
-    match (a, b) {
-        (a, b) if a == b => Some(a.clone()),
-        (Secret, _) | (_, Secret) => None,
-        (Any, other) | (other, Any) => Some(other.clone()),
-        (String, narrow @ (Id(_) | Date)) | (narrow @ (Id(_) | Date), String) => Some(narrow.clone()),
-        (Id(name), Id(_)) => Some(Id(name.clone())),
-        (Seq(a), Seq(b)) => unify(a, b).map(|of| Seq(Box::new(of))),
-        _ => None,
-    }
 }
 
 /// Learns the types of variables from the parameters that they are passed to.

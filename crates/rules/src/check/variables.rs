@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use concert_wire::routes::ValueType;
 
-use super::uses;
+use super::types::{secret, unify};
 use crate::diagnostics::{Diagnostic, REBOUND, UNBOUND, WRONG_TYPE};
 use crate::program::Slot;
 use crate::source::Span;
@@ -72,7 +72,7 @@ impl Variable {
         self.learnt = match &self.learnt {
             None => Some(kind.clone()),
             // A type that does not fit is reported where it is expected.
-            Some(known) => Some(uses::unify(known, kind).unwrap_or_else(|| known.clone())),
+            Some(known) => Some(unify(known, kind).unwrap_or_else(|| known.clone())),
         };
     }
 }
@@ -156,7 +156,7 @@ impl Variables {
             Some(before) if *before == ValueType::Secret || kind == ValueType::Secret => {
                 diagnostics.push(bound_twice(name.span));
             }
-            Some(before) if uses::unify(before, &kind).is_none() => {
+            Some(before) if unify(before, &kind).is_none() => {
                 let message = format!(
                     "`{}` is {} elsewhere and {} here, so they can never be equal",
                     name.text,
@@ -247,5 +247,5 @@ impl Variables {
 
 /// A secret that a rule binds a second time would be compared.
 pub(super) fn bound_twice(span: Span) -> Diagnostic {
-    uses::secret(span, "a secret is bound once in a rule, since it is never compared")
+    secret(span, "a secret is bound once in a rule, since it is never compared")
 }

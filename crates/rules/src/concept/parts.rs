@@ -1,6 +1,5 @@
 //! What has been read of a spec.
 
-use super::Section;
 use super::lines::Line;
 use super::signature::{self, Outputs, Signature};
 use crate::diagnostics::{
@@ -9,6 +8,17 @@ use crate::diagnostics::{
 use crate::names::{is_lower, is_query};
 use crate::source::Span;
 use crate::spec::{ActionSpec, Params, QuerySpec, Rows};
+
+/// What stands in a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    Purpose,
+    Prose,
+    Actions,
+    Queries,
+    /// Not known; what stands in it is passed over.
+    Unknown,
+}
 
 #[derive(Default)]
 pub(super) struct Parts {

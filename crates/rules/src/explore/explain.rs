@@ -8,7 +8,7 @@ use super::moments::{Moment, Told};
 use super::run::{Run, Schedule};
 use super::scope::{Rules, name};
 use super::words::{answer_keys, is_answer, list, status};
-use crate::graph::{UnknownPath, unknown};
+use crate::paths::{UnknownPath, unknown};
 use crate::program::Program;
 
 /// What happens to a request of this path; `base` stands before the path in what is told.

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::expr::{Expr, Operator};
-use crate::parser::LEVELS;
+use crate::expr::{Expr, LEVELS, Operator};
 
 /// An expression, with the names of its variables.
 pub(super) struct Shown<'a>(pub(super) &'a Expr, pub(super) &'a [Arc<str>]);

@@ -2,11 +2,10 @@
 //!
 //! INVARIANT: every token and comment that is taken comes into a shape, but for the commas at the ends of lists and the second name of `name: name`.
 
-use super::shape::{Bracket, Call, Item, Link, Note, Shape};
-use super::{Place, Statement};
+use super::shape::{Bracket, Call, Item, Link, Note, Place, Shape, Statement};
+use crate::expr::{LEVELS, NOT_LEVEL};
 use crate::lexer::{Comment, Token, TokenKind, Tokens};
 use crate::names::{is_keyword, is_upper};
-use crate::parser::{LEVELS, NOT_LEVEL};
 
 /// The statements of a file, and the comments behind the last.
 pub(super) fn statements(text: &str, tokens: &Tokens) -> (Vec<Statement>, Vec<Note>) {

@@ -114,3 +114,29 @@ impl Bracket {
         Some(format!("{}{items}{}", self.open, self.close))
     }
 }
+
+/// Where a statement stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `sync Name`.
+    Rule,
+    /// `when`, `where`, `then`, `else (error)`.
+    Part,
+    /// A pattern, a step or a call.
+    Item,
+    /// The `else` of a step.
+    Otherwise,
+}
+
+/// What ends with its line.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// The comments on the lines above it.
+    pub(super) above: Vec<Note>,
+    /// The line on which it began.
+    pub(super) line: usize,
+    pub(super) place: Place,
+    pub(super) shape: Shape,
+    /// The comment behind it.
+    pub(super) beside: Option<Note>,
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use concert_wire::{REQUESTING, RESPOND};
 
-use super::{Graph, Link, LinkKind, Name, Place};
+use super::model::{Graph, Link, LinkKind, Name, Place};
 use crate::program::{Call, Outcome, Pattern, Step, Sync, queries};
 
 /// The graph of these rules. With `only`, every request is one of that path.

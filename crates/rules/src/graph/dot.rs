@@ -1,6 +1,6 @@
 //! In the language of Graphviz. Colours are left to whoever draws it.
 
-use super::{Graph, LinkKind, Place};
+use super::model::{Graph, LinkKind, Place};
 
 pub(super) fn render(graph: &Graph) -> String {
     let mut lines = vec![

@@ -11,58 +11,12 @@ mod draw;
 mod layers;
 mod order;
 mod place;
+mod shapes;
 
 use self::draw::Drawing;
 use self::layers::Layering;
-
-/// A node as it comes: how large it is at least.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Size {
-    pub(super) width: f64,
-    pub(super) height: f64,
-}
-
-/// An edge as it comes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Line {
-    pub(super) from: usize,
-    pub(super) to: usize,
-    /// How wide the label is; 0 without one.
-    pub(super) label: f64,
-}
-
-/// Where a node stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Frame {
-    pub(super) left: f64,
-    pub(super) top: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
-}
-
-/// A point of the picture.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Point {
-    pub(super) x: f64,
-    pub(super) y: f64,
-}
-
-/// The way of an edge, in the direction in which it leads: straight from an even point to the odd one after it, curved from there to the next.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Way {
-    pub(super) points: Vec<Point>,
-    /// Where the label begins, at half of its height.
-    pub(super) label: Point,
-}
-
-/// The whole layout.
-#[derive(Debug, Default)]
-pub(super) struct Layout {
-    pub(super) frames: Vec<Frame>,
-    pub(super) ways: Vec<Way>,
-    pub(super) width: f64,
-    pub(super) height: f64,
-}
+pub(super) use self::shapes::{Frame, Layout, Line, Point, Size, Way};
+use self::shapes::{Slot, at, set, walk};
 
 /// Between edges that leave one node: a label fits.
 const PORT: f64 = 15.0;
@@ -70,20 +24,6 @@ const PORT: f64 = 15.0;
 const UNLABELLED_PORTS: f64 = 90.0;
 /// Between parts that nothing connects.
 const PART_GAP: f64 = 30.0;
-
-/// Something in a column: a node, or the bend of an edge that passes.
-#[derive(Debug, Clone, Default)]
-struct Slot {
-    layer: usize,
-    height: f64,
-    is_bend: bool,
-    /// From one edge that leaves it to the next.
-    port: f64,
-    /// What it is connected to in the column before.
-    before: Vec<usize>,
-    /// What it is connected to in the next column.
-    after: Vec<usize>,
-}
 
 /// Lays out nodes and edges.
 pub(super) fn layout(sizes: &[Size], lines: &[Line]) -> Layout {
@@ -188,44 +128,4 @@ fn parts(slots: &[Slot]) -> Vec<Vec<usize>> {
         }
     }
     parts
-}
-
-/// What hangs together with a slot and was not seen yet, along the edges: the last of the arranged neighbours first.
-fn walk(
-    slots: &[Slot],
-    start: usize,
-    seen: &mut [bool],
-    mut arranged: impl FnMut(&[usize]) -> Vec<usize>,
-) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut waiting = vec![start];
-    while let Some(next) = waiting.pop() {
-        if at(seen, next) {
-            continue;
-        }
-        set(seen, next, true);
-        found.push(next);
-        if let Some(slot) = slots.get(next) {
-            waiting.extend(arranged(&slot.before));
-            waiting.extend(arranged(&slot.after));
-        }
-    }
-    found
-}
-
-/// The value at a place; every place that is asked for is there.
-fn at<T: Copy + Default>(list: &[T], place: usize) -> T {
-    list.get(place).copied().unwrap_or_default()
-}
-
-fn set<T>(list: &mut [T], place: usize, value: T) {
-    if let Some(old) = list.get_mut(place) {
-        *old = value;
-    }
-}
-
-fn change<T: Copy>(list: &mut [T], place: usize, to: impl FnOnce(T) -> T) {
-    if let Some(old) = list.get_mut(place) {
-        *old = to(*old);
-    }
 }

@@ -1,6 +1,6 @@
 //! As a Mermaid flowchart. Colours are left to its theme.
 
-use super::{Graph, LinkKind, Place};
+use super::model::{Graph, LinkKind, Place};
 
 pub(super) fn render(graph: &Graph) -> String {
     let mut lines = vec![format!("---\ntitle: {}\n---\nflowchart LR", quoted(&graph.title))];

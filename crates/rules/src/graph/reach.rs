@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Name;
+use super::model::Name;
 use crate::program::{Pattern, Program, Sync};
 
 /// The rules that may fire in a flow that begins with a request of this path, in the order of their names.

@@ -3,7 +3,7 @@
 mod text;
 
 use super::layout::{self, Frame, Layout, Line, Point, Size, Way};
-use super::{Graph, LinkKind, Place};
+use super::model::{Graph, LinkKind, Place};
 use crate::program::Outcome;
 use text::{CHAR_WIDTH, LINE_HEIGHT, columns, escaped, wrapped};
 

@@ -4,7 +4,7 @@ use serde_json::{Number, Value};
 
 use super::{Parsed, Parser};
 use crate::diagnostics::{Diagnostic, NUMBER, REPEATED_KEY, SYNTAX, TOO_DEEP};
-use crate::expr::Operator;
+use crate::expr::{LEVELS, NOT_LEVEL, Operator};
 use crate::lexer::TokenKind;
 use crate::source::Span;
 use crate::syntax::{ExprDef, ExprKind, Ident};
@@ -13,29 +13,6 @@ use crate::syntax::{ExprDef, ExprKind, Ident};
 const MAX_NESTING: usize = 64;
 /// How high the tree may be: whatever walks over it calls itself for each step. A long chain of operators is a high tree, too.
 const MAX_HEIGHT: usize = 128;
-
-/// The operators, from the loosest to the tightest; comparisons do not chain.
-pub(crate) const LEVELS: &[(&[(&str, Operator)], bool)] = &[
-    (&[("or", Operator::Or)], true),
-    (&[("and", Operator::And)], true),
-    (
-        &[
-            ("==", Operator::Equal),
-            ("!=", Operator::Unequal),
-            ("<=", Operator::LessOrEqual),
-            (">=", Operator::GreaterOrEqual),
-            ("<", Operator::Less),
-            (">", Operator::Greater),
-            ("in", Operator::In),
-        ],
-        false,
-    ),
-    (&[("??", Operator::Default)], true),
-    (&[("+", Operator::Add), ("-", Operator::Subtract)], true),
-    (&[("*", Operator::Multiply), ("/", Operator::Divide)], true),
-];
-/// `not` stands between `and` and the comparisons.
-pub(crate) const NOT_LEVEL: usize = 2;
 
 /// An expression and the height of its tree.
 struct Tree {

@@ -1,7 +1,7 @@
 //! From heights to frames and ways: how wide the columns are, and where edges leave and arrive.
 
 use super::layers::Layering;
-use super::{Frame, Layout, Line, Point, Size, Slot, Way, at, change, set};
+use super::shapes::{Frame, Layout, Line, Point, Size, Slot, Way, at, change, set};
 
 /// The straight bit before an arrow's end, and the least one after a column.
 const STUB: f64 = 9.0;

@@ -1,6 +1,6 @@
 //! Which column each node stands in: behind everything that leads to it. Where nodes lead to each other in a circle, one edge of it runs back.
 
-use super::{at, change, set};
+use super::shapes::{at, change, set};
 
 /// The columns of the nodes, and which edges run against them.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! In which order things stand in their columns, so that few edges cross: each moves to the mean position of its neighbours, column after column, there
 //! and back, and those that still stand wrong one above the other swap places.
 
-use super::{Slot, at, set, walk};
+use super::shapes::{Slot, at, set, walk};
 
 /// How often to go through the columns. More rarely helps.
 const ROUNDS: usize = 16;

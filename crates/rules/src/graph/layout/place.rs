@@ -1,6 +1,6 @@
 //! How high things stand in their columns: as near as may be to what they are connected to, in their order and with room between them.
 
-use super::{Slot, at, set};
+use super::shapes::{Slot, at, set};
 
 /// How often to go through the columns.
 const ROUNDS: usize = 60;

@@ -1,0 +1,52 @@
+//! The rule under check, and lookup of the concepts and actions that it names.
+
+use super::uses::Use;
+use super::variables::Variables;
+use crate::diagnostics::{Diagnostic, NOT_AN_ACTION, UNKNOWN_ACTION, UNKNOWN_CONCEPT};
+use crate::names::is_query;
+use crate::spec::{ActionSpec, ConceptSpec};
+use crate::syntax::Ident;
+
+/// A rule while it is checked.
+pub(super) struct Rule<'a> {
+    pub(super) concepts: &'a [ConceptSpec],
+    pub(super) diagnostics: &'a mut Vec<Diagnostic>,
+    pub(super) variables: Variables,
+    pub(super) uses: Vec<Use>,
+}
+
+impl<'a> Rule<'a> {
+    /// The concept that is meant; what is not known is reported.
+    pub(super) fn concept(&mut self, name: &Ident) -> Option<&'a ConceptSpec> {
+        let found = self.concepts.iter().find(|spec| *spec.name == *name.text);
+        if found.is_none() {
+            let message = format!("no spec declares the concept `{}`", name.text);
+            let diagnostic = Diagnostic::error(UNKNOWN_CONCEPT, name.span, message);
+            self.diagnostics
+                .push(diagnostic.suggest(&name.text, self.concepts.iter().map(|spec| &*spec.name)));
+        }
+        found
+    }
+
+    /// The action that is meant; what is not known is reported.
+    pub(super) fn action(&mut self, concept: &Ident, action: &Ident) -> Option<ActionSpec> {
+        let spec = self.concept(concept)?;
+        if is_query(&action.text) {
+            let message = format!("`{}` is a query; queries are asked in `where`", action.text);
+            self.diagnostics
+                .push(Diagnostic::error(NOT_AN_ACTION, action.span, message));
+            return None;
+        }
+        let found = spec.actions.iter().find(|spec| *spec.name == *action.text);
+        if found.is_none() {
+            let diagnostic = Diagnostic::error(
+                UNKNOWN_ACTION,
+                action.span,
+                format!("the concept `{}` has no action `{}`", concept.text, action.text),
+            );
+            self.diagnostics
+                .push(diagnostic.suggest(&action.text, spec.actions.iter().map(|spec| &*spec.name)));
+        }
+        found.cloned()
+    }
+}
