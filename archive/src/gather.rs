@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use concert_rules::provenance::Stored;
+use concert_engine::provenance::Stored;
 use concert_runtime::feed::Feed;
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use concert_rules::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
+use concert_engine::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
 use concert_runtime::mongodb::{Index, StoreError, index};
 use concert_wire::id::FlowId;
 use concert_wire::{REQUEST, REQUESTING, RESPOND};

@@ -1,6 +1,6 @@
 //! Dead letters, by the flow that they are of.
 
-use concert_rules::provenance::DeadLetter;
+use concert_engine::provenance::DeadLetter;
 use concert_runtime::ack;
 use concert_runtime::feed::Feed;
 use concert_runtime::nats::Message;

@@ -1,6 +1,6 @@
 //! Messages of the log, as they come and as they are kept.
 
-use concert_rules::provenance::Stored;
+use concert_engine::provenance::Stored;
 use concert_runtime::log;
 use concert_runtime::nats::{HeaderMap, Message};
 use concert_wire::header;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use concert_rules::provenance::{Action, Firing};
+use concert_engine::provenance::{Action, Firing};
 use concert_runtime::bus::Bus;
 use concert_runtime::metrics as runtime_metrics;
 use concert_runtime::process::Shutdown;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use concert_rules::provenance::Action;
+use concert_engine::provenance::Action;
 
 use crate::firings::Firings;
 use crate::kept::{Gathered, Row};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use concert_rules::graph;
-use concert_rules::provenance::{self, Flow, Source, Stored};
+use concert_analysis::graph;
+use concert_engine::provenance::{self, Flow, Source, Stored};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, ReadError};
 use concert_wire::envelope::encode;

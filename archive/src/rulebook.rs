@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use concert_rules::Texts;
-use concert_rules::engine::Limits;
-use concert_rules::provenance::{Rules, Stored};
+use concert_engine::Limits;
+use concert_engine::provenance::{Rules, Stored};
+use concert_lang::Texts;
 use concert_runtime::bus::Bus;
 use concert_runtime::log;
 use concert_runtime::route_table::Bucket;

@@ -1,8 +1,8 @@
 //! The rules as they are told: of what each is made, where it stands, and how often it fired.
 
-use concert_rules::Texts;
-use concert_rules::program::{Call, Sync, queries};
-use concert_rules::source::SourceFile;
+use concert_lang::Texts;
+use concert_lang::program::{Call, Sync, queries};
+use concert_lang::source::SourceFile;
 use concert_wire::envelope::Object;
 use serde_json::{Value, json};
 

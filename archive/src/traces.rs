@@ -8,7 +8,7 @@ mod spans;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use concert_rules::provenance::{Action, Firing};
+use concert_engine::provenance::{Action, Firing};
 use concert_runtime::process::Shutdown;
 use concert_wire::id::FlowId;
 use concert_wire::traceparent::Traceparent;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use concert_rules::provenance::{Outcome, Stored, Summary, outline};
+use concert_engine::provenance::{Outcome, Stored, Summary, outline};
 use concert_runtime::bus::Bus;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams;

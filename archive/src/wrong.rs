@@ -1,6 +1,6 @@
 //! What is wrong now: dead letters, queues that wait, flows that failed lately.
 
-use concert_rules::provenance::Outcome;
+use concert_engine::provenance::Outcome;
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
 use concert_runtime::dead;

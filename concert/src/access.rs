@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use concert_http_edge::PassthroughArgs;
-use concert_rules::concept;
+use concert_lang::concept;
 use concert_runtime::bus::BusArgs;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::whole_file;

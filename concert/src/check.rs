@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use concert_rules::Texts;
-use concert_rules::diagnostics::{Diagnostic, Severity, Style, render_in};
-use concert_rules::source::SourceFile;
+use concert_lang::Texts;
+use concert_lang::diagnostics::{Diagnostic, Severity, Style, render_in};
+use concert_lang::source::SourceFile;
 use concert_sync_router::RulesArgs;
 
 use crate::say;
@@ -77,7 +77,7 @@ struct Counts {
 
 impl Checked {
     fn of(Texts { concepts, syncs }: Texts) -> Self {
-        match concert_rules::verify(&concepts, &syncs) {
+        match concert_analysis::verify(&concepts, &syncs) {
             Ok((program, diagnostics)) => Self {
                 sources: concepts.into_iter().chain(syncs).collect(),
                 diagnostics,

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use concert_rules::describe;
+use concert_analysis::describe;
 
 use crate::cli::DescribeArgs;
 use crate::say;

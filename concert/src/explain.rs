@@ -1,7 +1,7 @@
 //! `concert explain`: what happens to a request, in sentences.
 
 use anyhow::Context as _;
-use concert_rules::explore::explain;
+use concert_analysis::explore::explain;
 
 use crate::cli::ExplainArgs;
 use crate::say;

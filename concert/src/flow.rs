@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use concert_rules::provenance::{Flow, Outcome, Summary, WhyNot};
+use concert_engine::provenance::{Flow, Outcome, Summary, WhyNot};
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::clock;
 use concert_runtime::service::{self, NoAnswer};

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
-use concert_rules::source::SourceFile;
+use concert_lang::source::SourceFile;
 
 use crate::cli::FmtArgs;
 use crate::say;
@@ -111,7 +111,7 @@ fn one(path: &Path, is_check: bool) -> anyhow::Result<bool> {
     let bytes = bytes.with_context(|| format!("{name} cannot be read"))?;
     let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?;
     let source = SourceFile::new(name, text);
-    let formatted = concert_rules::format(&source)
+    let formatted = concert_lang::format(&source)
         .map_err(|report| anyhow!("{} has mistakes\n{}", source.name, report.to_string().trim_end()))?;
     let is_different = formatted != source.text;
     if is_check {

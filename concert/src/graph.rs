@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use concert_rules::graph;
+use concert_analysis::graph;
 
 use crate::cli::GraphArgs;
 use crate::say;

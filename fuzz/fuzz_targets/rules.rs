@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use concert_rules::diagnostics::{Diagnostic, Style, render_in};
-use concert_rules::source::SourceFile;
-use concert_rules::{compile, format};
+use concert_lang::diagnostics::{Diagnostic, Style, render_in};
+use concert_lang::source::SourceFile;
+use concert_lang::{compile, format};
 use libfuzzer_sys::fuzz_target;
 
 const SPECS: [(&str, &str); 3] = [

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use concert_rules::engine::{Context, Event, Invocation, Logged, Record};
+use concert_engine::{Context, Event, Invocation, Logged, Record};
 use concert_runtime::bus::Bus;
 use concert_runtime::chaos_point;
 use concert_runtime::log::{self, PublishError, ReadError, Stored};

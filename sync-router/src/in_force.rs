@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use concert_rules::Texts;
-use concert_rules::describe;
-use concert_rules::engine::{Event, Limits, Version};
-use concert_rules::program::Program;
+use concert_analysis::describe;
+use concert_engine::{Event, Limits, Version};
+use concert_lang::Texts;
+use concert_lang::program::Program;
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, Published};
 use concert_runtime::nats::{HeaderMap, kv};

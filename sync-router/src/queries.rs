@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use concert_rules::engine::{Event, Question};
+use concert_engine::{Event, Question};
 use concert_runtime::bus::Bus;
 use concert_runtime::service::{self, Answer, NoAnswer};
 use concert_wire::envelope::Object;

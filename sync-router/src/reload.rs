@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use concert_rules::Texts;
+use concert_lang::Texts;
 use concert_runtime::process::Shutdown;
 
 use crate::in_force::InForce;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use concert_rules::Texts;
-use concert_rules::program::Program;
-use concert_rules::source::SourceFile;
+use concert_lang::Texts;
+use concert_lang::program::Program;
+use concert_lang::source::SourceFile;
 
 /// Where rules and specs are.
 #[derive(Debug, Clone, Args)]
@@ -95,8 +95,8 @@ pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
 
 /// Checks what was read.
 pub(crate) fn verify(texts: Texts, args: &RulesArgs) -> Result<Rules, LoadError> {
-    let (program, warnings) =
-        concert_rules::verify(&texts.concepts, &texts.syncs).map_err(|report| LoadError::Broken(report.to_string()))?;
+    let (program, warnings) = concert_analysis::verify(&texts.concepts, &texts.syncs)
+        .map_err(|report| LoadError::Broken(report.to_string()))?;
     for warning in &warnings {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use concert_rules::engine::{Effect, Engine, Event, Limits};
+use concert_engine::{Effect, Engine, Event, Limits};
 use concert_runtime::ack;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;

@@ -3,8 +3,14 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that cannot read the project has failed"
 )]
+
+#[path = "structure/imports.rs"]
+mod imports;
+#[path = "structure/source.rs"]
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,17 +18,32 @@ use std::path::{Path, PathBuf};
 use concert_tests::binaries::{cargo, root};
 use serde_json::Value;
 
-/// Each package of the project with what it depends on directly, outside tests.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// The crates in `crates/` without I/O, clock and randomness.
+const PURE: [&str; 4] = ["wire", "lang", "engine", "analysis"];
+
+/// Files of the largest circle of imports that a crate may have.
+const MAX_CIRCLE: usize = 5;
+
+/// Crates with larger circles, which are to be opened.
+const WITH_LARGER_CIRCLES: &[&str] = &["concert", "concert-chaos", "concert-local-servers"];
+
+fn packages() -> Vec<Value> {
     let output = cargo()
         .into_std()
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .output()
         .unwrap();
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let packages = metadata["packages"].as_array().unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    packages
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// Each package of the project with what it depends on directly, outside tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    packages()
         .iter()
         .map(|package| {
             let direct = package["dependencies"]
@@ -41,25 +62,26 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn the_pure_crates_know_no_io() {
     let all = dependencies();
-    for pure in ["concert-wire", "concert-rules"] {
+    for pure in PURE {
+        let package = format!("concert-{pure}");
         for impure in [
             "tokio",
+            "futures-util",
             "async-nats",
             "mongodb",
             "axum",
             "getrandom",
             "rand",
+            "fastrand",
+            "nkeys",
             "concert-runtime",
             "tracing",
             "clap",
         ] {
-            assert!(!all[pure].contains(impure), "{pure} depends on {impure}");
+            assert!(!all[&package].contains(impure), "{package} depends on {impure}");
         }
     }
-    for file in sources("crates/wire/src")
-        .into_iter()
-        .chain(sources("crates/rules/src"))
-    {
+    for file in PURE.iter().flat_map(|pure| sources(&format!("crates/{pure}/src"))) {
         let text = std::fs::read_to_string(&file).unwrap();
         for banned in [
             "SystemTime",
@@ -75,6 +97,99 @@ fn the_pure_crates_know_no_io() {
                 .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
             assert!(is_test || !text.contains(banned), "{} uses {banned}", file.display());
         }
+    }
+}
+
+#[test]
+fn a_worker_depends_on_the_language_and_not_on_the_engine() {
+    let all = dependencies();
+    let mut reached = BTreeSet::new();
+    let mut waiting = vec!["concert-worker"];
+    while let Some(package) = waiting.pop() {
+        if reached.insert(package) {
+            waiting.extend(all.get(package).into_iter().flatten().map(String::as_str));
+        }
+    }
+    assert!(reached.contains("concert-lang"));
+    for above in ["concert-engine", "concert-analysis"] {
+        assert!(!reached.contains(above), "concert-worker depends on {above}");
+    }
+}
+
+#[test]
+fn no_circle_of_imports_is_large() {
+    let mut large = Vec::new();
+    for package in packages() {
+        let name = text(&package["name"]);
+        for target in package["targets"].as_array().unwrap() {
+            let kinds = target["kind"].as_array().unwrap();
+            if kinds.iter().any(|kind| kind == "lib" || kind == "bin") {
+                let circles = imports::circles(Path::new(&text(&target["src_path"])));
+                let circles = circles.into_iter().filter(|circle| circle.len() > MAX_CIRCLE);
+                large.extend(circles.map(|circle| (name.clone(), circle)));
+            }
+        }
+    }
+    large.retain(|(name, _)| !WITH_LARGER_CIRCLES.contains(&name.as_str()));
+    assert!(large.is_empty(), "{large:#?}");
+}
+
+/// Checks which files of a crate of these files import each other in circles.
+#[track_caller]
+fn check_circles(files: &[(&str, &str)], expected: &[&[&str]]) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let found = imports::circles(&dir.path().join("lib.rs"));
+    let name = |path: &PathBuf| path.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned();
+    let found: Vec<Vec<String>> = found.iter().map(|circle| circle.iter().map(name).collect()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_circle_of_imports_is_found_however_the_import_is_written() {
+    let lib = ("lib.rs", "mod a; mod b; mod c;");
+    let c = ("c.rs", "pub struct C;");
+    let back = ("b.rs", "use crate::a;");
+    let circle: &[&[&str]] = &[&["a.rs", "b.rs"]];
+    for a in [
+        "use crate::b;",
+        "use super::{c::C, b::B as D};",
+        "use super::b::*;",
+        "fn f() { crate::b::g() }",
+        "fn f() { use crate::b; }",
+        "fn f() -> Vec<super::b::B> { Vec::new() }",
+        "fn f() { assert!(1 == 1, \"{}\", crate::b::g()) }",
+        "mod inner { fn f() { super::super::b::g() } }",
+    ] {
+        check_circles(&[lib, ("a.rs", a), back, c], circle);
+    }
+    check_circles(
+        &[
+            ("lib.rs", "mod a; pub use a::f;"),
+            ("a.rs", "mod b; pub fn f() { b::g() }"),
+            ("a/b.rs", "use super::f;"),
+        ],
+        &[&["a/b.rs", "a.rs"]],
+    );
+}
+
+#[test]
+fn an_import_in_a_test_or_through_a_re_export_makes_no_circle() {
+    let lib = ("lib.rs", "mod a; mod b; mod c; pub use c::C;");
+    let c = ("c.rs", "pub struct C;");
+    let back = ("b.rs", "use crate::a;");
+    for a in [
+        "#[cfg(test)] mod tests { use crate::b; }",
+        "#[cfg(test)] mod tests;",
+        "#[cfg(test)] use crate::b;",
+        "use crate::C;",
+        "/// See [`crate::b`].\npub struct A;",
+    ] {
+        check_circles(&[lib, ("a.rs", a), back, c], &[]);
     }
 }
 

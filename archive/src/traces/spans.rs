@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use concert_rules::provenance::{Action, Firing, RootKind};
+use concert_engine::provenance::{Action, Firing, RootKind};
 use concert_wire::id::ActionId;
 use concert_wire::work::{Part, Work};
 use opentelemetry::KeyValue;

@@ -1,6 +1,6 @@
 //! What `concert check` found, as commands that GitHub's checks turn into annotations: `::error file=…,line=…::message`.
 
-use concert_rules::diagnostics::Severity;
+use concert_lang::diagnostics::Severity;
 
 use super::Checked;
 

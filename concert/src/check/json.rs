@@ -1,7 +1,7 @@
 //! What `concert check` found, for programs. Keys are added here, and never renamed.
 
-use concert_rules::diagnostics::{Diagnostic, Severity, title_of};
-use concert_rules::source::SourceFile;
+use concert_lang::diagnostics::{Diagnostic, Severity, title_of};
+use concert_lang::source::SourceFile;
 use serde::Serialize;
 
 use super::Checked;
@@ -61,7 +61,7 @@ pub(super) fn write(checked: &Checked) -> anyhow::Result<String> {
 }
 
 fn one<'a>(found: &'a Diagnostic, sources: &'a [SourceFile]) -> Found<'a> {
-    let place = |span: concert_rules::source::Span| {
+    let place = |span: concert_lang::source::Span| {
         let source = sources.get(span.file)?;
         let (start, end) = (source.position(span.start), source.position(span.end));
         Some(Place {

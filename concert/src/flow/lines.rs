@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use concert_rules::provenance::{Action, Firing, Outcome, Summary};
+use concert_engine::provenance::{Action, Firing, Outcome, Summary};
 use concert_wire::work::Part;
 use serde_json::{Map, Value};
 

@@ -1,6 +1,6 @@
 //! A flow as a tree: each action below the rule that asked for it, each rule below the action that made it fire.
 
-use concert_rules::provenance::{Action, Firing, Flow, RootKind, Source, State};
+use concert_engine::provenance::{Action, Firing, Flow, RootKind, Source, State};
 
 use super::lines::{self, Paint, clean};
 

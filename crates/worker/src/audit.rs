@@ -2,7 +2,7 @@
 //!
 //! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The one exception is a plain identifier of a user, where the input follows the spec. Everything else stands in the log, sealed where it must be.
 
-use concert_rules::spec::{self, ActionSpec, Params};
+use concert_lang::spec::{self, ActionSpec, Params};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::routes::ValueType;
@@ -62,7 +62,7 @@ fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
 
 /// What an object says for the user, where the spec has an identifier there and it looks like one.
 fn identifier<'a>(params: &Params, object: &'a Object) -> Option<&'a str> {
-    let is_id = |param: &&concert_rules::spec::Param| &*param.name == USER && matches!(param.kind, ValueType::Id(_));
+    let is_id = |param: &&concert_lang::spec::Param| &*param.name == USER && matches!(param.kind, ValueType::Id(_));
     params.params.iter().find(is_id)?;
     let id = object.get(USER).and_then(Value::as_str)?;
     let is_plain = (1..=ID_MAX_BYTES).contains(&id.len())
@@ -78,7 +78,7 @@ mod tests {
 
     fn told(input: Value, output: Value) -> (&'static str, Option<String>) {
         let spec = "concept C [User]\npurpose x\nactions\n    act (user: User, word: Secret) : (user: User)\n    act (user: User, word: Secret) : (error: String)\n";
-        let spec = concert_rules::concept::parse_one("C.concept", spec).unwrap();
+        let spec = concert_lang::concept::parse_one("C.concept", spec).unwrap();
         let object = |value: Value| value.as_object().unwrap().clone();
         let completion = Completion {
             input: object(input),

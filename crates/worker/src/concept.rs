@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use concert_rules::spec::{ActionSpec, ConceptSpec, QuerySpec};
+use concert_lang::spec::{ActionSpec, ConceptSpec, QuerySpec};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::Object;
 use concert_wire::id::{ActionId, FlowId};
@@ -150,7 +150,7 @@ impl Concept {
     /// # Errors
     /// The spec cannot be read.
     pub fn of_spec(file_name: &str, spec: &str) -> Result<ConceptBuilder, BadConcept> {
-        let spec = concert_rules::concept::parse_one(file_name, spec).map_err(BadConcept::Spec)?;
+        let spec = concert_lang::concept::parse_one(file_name, spec).map_err(BadConcept::Spec)?;
         let concept = Self {
             name: spec.name.parse()?,
             spec,

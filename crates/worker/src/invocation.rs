@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use concert_rules::spec::{self, ActionSpec};
+use concert_lang::spec::{self, ActionSpec};
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::log::{self, PublishError, Published};
 use concert_runtime::nats::HeaderMap;

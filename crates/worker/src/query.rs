@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use concert_rules::spec;
+use concert_lang::spec;
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
 use concert_wire::value;

@@ -1,6 +1,6 @@
 //! Secrets at the worker's door: opened for the handler, sealed in everything that is published.
 
-use concert_rules::spec::{Param, Params};
+use concert_lang::spec::{Param, Params};
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
 use concert_wire::routes::ValueType;

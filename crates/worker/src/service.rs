@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use concert_rules::spec;
+use concert_lang::spec;
 use concert_runtime::nats::service::{Request, error::Error as ServiceError};
 use concert_runtime::nats::{HeaderMap, one_line};
 use concert_runtime::process::Shutdown;

@@ -5,7 +5,7 @@ mod judging;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use concert_rules::engine::{Context, Invocation};
+use concert_engine::{Context, Invocation};
 use concert_wire::envelope::{Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use serde_json::{Value, json};

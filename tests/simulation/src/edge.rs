@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use concert_rules::engine::{Context, Logged};
+use concert_engine::{Context, Logged};
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::FlowId;
 use concert_wire::{REQUEST, REQUESTING};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use concert_rules::engine::Logged;
+use concert_engine::Logged;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::{REQUESTING, RESPOND};
 

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use std::rc::Rc;
 
-use concert_rules::engine::{Effect, Engine, Event, Logged};
+use concert_engine::{Effect, Engine, Event, Logged};
 use concert_wire::envelope::Object;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::{REQUEST, value};

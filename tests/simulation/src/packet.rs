@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use concert_rules::engine::{Context, Invocation, Logged, Question, Version};
-use concert_rules::program::Program;
+use concert_engine::{Context, Invocation, Logged, Question, Version};
+use concert_lang::program::Program;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use concert_rules::engine::Version;
-use concert_rules::program::Program;
-use concert_rules::source::SourceFile;
+use concert_engine::Version;
+use concert_lang::program::Program;
+use concert_lang::source::SourceFile;
 
 macro_rules! file {
     ($path:literal) => {
@@ -33,7 +33,7 @@ impl Programs {
             file!("syncs/sessions.sync"),
             file!("tests/simulation/rules/shop.sync"),
         ];
-        let compile = |syncs: &[SourceFile]| match concert_rules::compile(&concepts, syncs) {
+        let compile = |syncs: &[SourceFile]| match concert_lang::compile(&concepts, syncs) {
             Ok((program, _)) => Ok(Arc::new(program)),
             Err(report) => Err(report.to_string()),
         };
@@ -62,7 +62,7 @@ mod tests {
             file!("tests/simulation/rules/shop.sync"),
             file!("tests/simulation/rules/newer.sync"),
         ] {
-            let laid_out = concert_rules::format(&file);
+            let laid_out = concert_lang::format(&file);
             assert_eq!(laid_out.ok().as_ref(), Some(&file.text), "{}", file.name);
         }
     }

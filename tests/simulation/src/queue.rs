@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use concert_rules::engine::Invocation;
+use concert_engine::Invocation;
 
 pub(crate) struct Waiting {
     pub(crate) asked: Rc<Invocation>,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use concert_rules::engine::{Effect, Engine, Event, Invocation, Limits, Logged};
+use concert_engine::{Effect, Engine, Event, Invocation, Limits, Logged};
 use concert_wire::id::ActionId;
 
 use crate::program::Programs;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use concert_rules::engine::{Effect, Engine, Event, Limits, Logged, Question, Version};
+use concert_engine::{Effect, Engine, Event, Limits, Logged, Question, Version};
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::{FIRED, IN_FORCE, RESERVED_CONCEPT};

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use concert_rules::engine::{Invocation, Version};
+use concert_engine::{Invocation, Version};
 use concert_wire::id::FlowId;
 use concert_wire::{FIRED, IN_FORCE, REQUEST, RESERVED_CONCEPT};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use concert_rules::engine::Version;
+use concert_engine::Version;
 use concert_wire::id::ActionId;
 
 use crate::chance::Chance;

@@ -97,7 +97,7 @@ fn what_is_in_flight_and_what_was_given_up_stand_where_they_were_asked_for() {
     assert!(of(&flow, Paint(false)).contains("└─ Requesting.respond  in flight"));
     let respond = flow.actions.last_mut().unwrap();
     respond.state = State::Dead;
-    respond.dead = Some(concert_rules::provenance::Dead {
+    respond.dead = Some(concert_engine::provenance::Dead {
         reason: "given up after 3 attempts".to_owned(),
         attempts: Some(3),
         at_us: 0,

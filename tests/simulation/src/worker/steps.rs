@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use concert_rules::engine::Logged;
+use concert_engine::Logged;
 use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::id::FlowId;
 use concert_wire::value;

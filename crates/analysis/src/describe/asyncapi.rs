@@ -1,0 +1,332 @@
+//! AsyncAPI: what is said on the bus, as `docs/wire.md` has it, for each action and query of the specs.
+
+use concert_wire::envelope::{ERROR, FAULT, Fault};
+use concert_wire::id::FlowId;
+use concert_wire::{FIRED, IN_FORCE, RESERVED_CONCEPT, header};
+use serde_json::{Map, Value, json};
+
+use super::schema::{Secrets, any_of, is_request, object, of_params};
+use concert_lang::program::Program;
+use concert_lang::spec::{ActionSpec, ConceptSpec, QuerySpec, Rows};
+
+/// The document.
+pub fn asyncapi(program: &Program) -> Value {
+    let mut document = Document::default();
+    for concept in &program.concepts {
+        for action in &concept.actions {
+            document.action(concept, action);
+        }
+        for query in &concept.queries {
+            document.query(concept, query);
+        }
+    }
+    document.records();
+    let Document {
+        channels,
+        operations,
+        messages,
+    } = document;
+    json!({
+        "asyncapi": "3.1.0",
+        "info": {
+            "title": "Concert",
+            "version": program.version,
+            "description": "What is said on the bus. Derived from the specs; the version is that of rules and specs. `receive` is what others may send: an action that is asked for, or a question. `send` is what is told of what happened.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": { "messages": messages, "schemas": schemas() },
+    })
+}
+
+#[derive(Default)]
+struct Document {
+    channels: Map<String, Value>,
+    operations: Map<String, Value>,
+    messages: Map<String, Value>,
+}
+
+/// A part of a subject that stands for many.
+fn parameters(names: &[&str]) -> Value {
+    let all = [("flow", "the flow"), ("id", "the action's id; a UUID")];
+    let named = all.iter().filter(|(name, _)| names.contains(name));
+    named
+        .map(|(name, told)| ((*name).to_owned(), json!({ "description": told })))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+impl Document {
+    fn channel(&mut self, name: &str, address: &str, params: &[&str], messages: &[&str]) {
+        let messages: Map<String, Value> = messages
+            .iter()
+            .map(|message| {
+                let reference = json!({ "$ref": format!("#/components/messages/{message}") });
+                ((*message).to_owned(), reference)
+            })
+            .collect();
+        let mut channel = json!({ "address": address, "messages": messages });
+        if let (false, Some(channel)) = (params.is_empty(), channel.as_object_mut()) {
+            channel.insert("parameters".to_owned(), parameters(params));
+        }
+        self.channels.insert(name.to_owned(), channel);
+    }
+
+    fn message(&mut self, name: &str, summary: String, payload: Value, headers: Option<&str>) {
+        let mut message = json!({ "name": name, "summary": summary, "payload": payload });
+        if let (Some(headers), Some(message)) = (headers, message.as_object_mut()) {
+            let reference = json!({ "$ref": format!("#/components/schemas/{headers}") });
+            message.insert("headers".to_owned(), reference);
+        }
+        self.messages.insert(name.to_owned(), message);
+    }
+
+    fn operation(&mut self, name: &str, action: &str, channel: &str, summary: String) {
+        let reference = json!({ "$ref": format!("#/channels/{channel}") });
+        self.operations.insert(
+            name.to_owned(),
+            json!({ "action": action, "channel": reference, "summary": summary }),
+        );
+    }
+
+    fn action(&mut self, concept: &ConceptSpec, action: &ActionSpec) {
+        let (of, name) = (&concept.name, &action.name);
+        let whole = format!("{of}.{name}");
+        let key = |what: &str| format!("{what}_{of}_{name}");
+        let completed = key("completed");
+        self.message(
+            &completed,
+            format!("{whole} happened, with this input and this output."),
+            completion(action),
+            (!is_request(of, name)).then_some("CompletionHeaders"),
+        );
+        self.channel(
+            &completed,
+            &format!("done.{{flow}}.{of}.{name}.{{id}}"),
+            &["flow", "id"],
+            &[&completed],
+        );
+        self.operation(&key("tell"), "send", &completed, format!("{whole} happened."));
+        if is_request(of, name) {
+            return;
+        }
+        let asked = key("asked");
+        self.message(
+            &asked,
+            format!("{whole} is asked for."),
+            of_params(&action.input, Secrets::Open),
+            Some("InvocationHeaders"),
+        );
+        self.channel(&asked, &format!("action.{of}.{name}.{{id}}"), &["id"], &[&asked]);
+        self.operation(
+            &key("ask"),
+            "receive",
+            &asked,
+            format!(
+                "Asks for {whole}, durably. Without a fourth token, or without the header {}, it begins a flow.",
+                header::FLOW
+            ),
+        );
+        let dead = key("dead");
+        self.message(
+            &dead,
+            format!("An invocation of {whole} that was given up. Its body is kept only as far as its secrets could be sealed."),
+            json!({ "type": "object" }),
+            Some("DeadLetterHeaders"),
+        );
+        self.channel(&dead, &format!("dead.{of}.{name}"), &[], &[&dead]);
+        self.operation(&key("giveUp"), "send", &dead, format!("{whole} was given up."));
+        let outcome = action.success.as_ref().map(|params| of_params(params, Secrets::Open));
+        let failed = json!({ "$ref": "#/components/schemas/Failure" });
+        let answer = any_of(outcome.into_iter().chain([failed]).collect());
+        self.service(concept, name, of_params(&action.input, Secrets::Open), answer);
+    }
+
+    fn query(&mut self, concept: &ConceptSpec, query: &QuerySpec) {
+        let row = of_params(&query.output, Secrets::Open);
+        let mut rows = json!({ "type": "array", "items": row });
+        let bounds = match query.rows {
+            Rows::One => (Some(1), Some(1)),
+            Rows::AtMostOne => (None, Some(1)),
+            Rows::Any => (None, None),
+        };
+        if let Some(rows) = rows.as_object_mut() {
+            rows.extend(bounds.0.map(|least| ("minItems".to_owned(), json!(least))));
+            rows.extend(bounds.1.map(|most| ("maxItems".to_owned(), json!(most))));
+        }
+        let answer = object(
+            Map::from_iter([("rows".to_owned(), rows)]),
+            vec!["rows".to_owned()],
+            false,
+        );
+        self.service(concept, &query.name, of_params(&query.input, Secrets::Open), answer);
+    }
+
+    /// `concept.<Concept>.<name>`: a request with one answer.
+    fn service(&mut self, concept: &ConceptSpec, name: &str, input: Value, answer: Value) {
+        let of = &concept.name;
+        let key = |what: &str| format!("{what}_{of}_{name}");
+        let (request, answered, inbox) = (key("request"), key("answer"), key("inbox"));
+        self.message(
+            &request,
+            format!("Asks {of}.{name} and waits."),
+            input,
+            Some("RequestHeaders"),
+        );
+        self.message(
+            &answered,
+            format!("What {of}.{name} answers."),
+            answer,
+            Some("AnswerHeaders"),
+        );
+        self.channel(&request, &format!("concept.{of}.{name}"), &[], &[&request]);
+        let messages = json!({ &answered: { "$ref": format!("#/components/messages/{answered}") } });
+        self.channels
+            .insert(inbox.clone(), json!({ "address": null, "messages": messages }));
+        let of_channel = |channel: &str| json!({ "$ref": format!("#/channels/{channel}") });
+        self.operations.insert(
+            key("serve"),
+            json!({
+                "action": "receive",
+                "channel": of_channel(&request),
+                "summary": format!("Answers {of}.{name}."),
+                "reply": { "channel": of_channel(&inbox), "address": { "location": "$message.header#/reply" } },
+            }),
+        );
+    }
+
+    /// What the routers write down themselves.
+    fn records(&mut self) {
+        let uuid = || json!({ "type": "string", "format": "uuid" });
+        let text = || json!({ "type": "string" });
+        let firing = json!({
+            "type": "object",
+            "properties": {
+                "sync": text(),
+                "causes": { "type": "array", "items": uuid() },
+                "frames": { "type": "array", "items": {
+                    "type": "object",
+                    "properties": { "frame": { "type": "object" }, "else": { "type": "integer", "minimum": 0 } },
+                    "required": ["frame"],
+                    "additionalProperties": false,
+                } },
+            },
+            "required": ["sync", "causes", "frames"],
+            "additionalProperties": false,
+        });
+        let halt = json!({
+            "type": "object",
+            "properties": { "status": { "type": "integer" }, "why": text() },
+            "required": ["status", "why"],
+        });
+        let output = any_of(vec![
+            members([("firings", json!({ "type": "array", "items": firing }))]),
+            members([("halt", halt)]),
+        ]);
+        let input = members([("cause", uuid()), ("rules", text())]);
+        self.message(
+            FIRED,
+            "What the rules that ask queries made of a completion.".to_owned(),
+            members([("input", input), ("output", output)]),
+            Some("CompletionHeaders"),
+        );
+        let address = format!("done.{{flow}}.{RESERVED_CONCEPT}.{FIRED}.{{id}}");
+        self.channel(FIRED, &address, &["flow", "id"], &[FIRED]);
+        self.operation("record", "send", FIRED, "Rules that ask queries have fired.".to_owned());
+        self.message(
+            IN_FORCE,
+            "Rules come into force.".to_owned(),
+            members([("input", members([("rules", text())])), ("output", members([]))]),
+            None,
+        );
+        let address = format!("done.{}.{RESERVED_CONCEPT}.{IN_FORCE}.{{id}}", FlowId::of_rules());
+        self.channel(IN_FORCE, &address, &["id"], &[IN_FORCE]);
+        self.operation("putInForce", "send", IN_FORCE, "Rules come into force.".to_owned());
+    }
+}
+
+/// An object with exactly these keys.
+fn members<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let required = members.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let properties = members.into_iter().map(|(name, schema)| (name.to_owned(), schema));
+    object(properties.collect(), required, false)
+}
+
+/// Everything that a completion of an action may be: a success, a refusal where the spec declares one, or a fault, which may be of an input that is none.
+fn completion(action: &ActionSpec) -> Value {
+    let input = of_params(&action.input, Secrets::Sealed);
+    let of = |output: Value| members([("input", input.clone()), ("output", output)]);
+    let mut outcomes: Vec<Value> = action
+        .success
+        .iter()
+        .map(|success| of(of_params(success, Secrets::Sealed)))
+        .collect();
+    if action.can_fail {
+        outcomes.push(of(members([(ERROR, json!({ "type": "string", "minLength": 1 }))])));
+    }
+    let words = [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Invalid].map(Fault::word);
+    let fault = members([
+        (ERROR, json!({ "type": "string", "minLength": 1 })),
+        (FAULT, json!({ "enum": words })),
+    ]);
+    outcomes.push(members([("input", json!({ "type": "object" })), ("output", fault)]));
+    any_of(outcomes)
+}
+
+fn schemas() -> Value {
+    let text = |told: &str| json!({ "type": "string", "description": told });
+    let uuid = |told: &str| json!({ "type": "string", "format": "uuid", "description": told });
+    let headers = |properties: Vec<(&str, Value)>, required: &[&str]| {
+        let properties = properties.into_iter().map(|(name, schema)| (name.to_owned(), schema));
+        let required = required.iter().map(|name| (*name).to_owned()).collect();
+        object(properties.collect(), required, true)
+    };
+    let invocation = || {
+        vec![
+            (header::FLOW, uuid("the flow; without it the invocation begins one")),
+            (
+                header::DEADLINE,
+                text("by when the answer is wanted, in milliseconds since 1970"),
+            ),
+            (header::CLIENT, text("a keyed tag of where the HTTP request came from")),
+            (
+                header::CAUSE,
+                text("for people: the ids of the causes, separated by commas"),
+            ),
+            (header::SYNC, text("for people: the rule")),
+            (header::RULES, text("for people: the version of the rules")),
+            (header::TRACEPARENT, text("W3C trace context")),
+        ]
+    };
+    let mut asked = invocation();
+    asked.push((header::REPLY, text("an inbox that gets the output")));
+    let mut dead = invocation();
+    dead.extend([
+        (header::REASON, text("why no retry will help")),
+        (header::SUBJECT, text("where the message came on")),
+        (header::ACTION, uuid("the action's id, where it had a valid one")),
+        (header::ATTEMPTS, text("how often it was delivered")),
+    ]);
+    json!({
+        "Failure": {
+            "type": "object",
+            "properties": { ERROR: { "type": "string" }, FAULT: { "type": "string" } },
+            "required": [ERROR],
+            "additionalProperties": false,
+        },
+        "InvocationHeaders": headers(asked, &[]),
+        "CompletionHeaders": headers(vec![(header::WORK, text("for people: how long the worker took, or the router asked, in microseconds, and what of it"))], &[]),
+        "DeadLetterHeaders": headers(dead, &[header::REASON, header::SUBJECT]),
+        "RequestHeaders": headers(vec![(header::FLOW, uuid("the flow that sealed secrets of the question belong to"))], &[]),
+        "AnswerHeaders": headers(
+            vec![
+                (header::FLOW, uuid("the flow that sealed secrets of the answer belong to")),
+                (header::WORK, text("for people: how long the worker took, in microseconds, and what of it")),
+                (header::SERVICE_ERROR, text("why there is no answer")),
+                (header::SERVICE_ERROR_CODE, text("the kind of error, as HTTP has it")),
+            ],
+            &[],
+        ),
+    })
+}

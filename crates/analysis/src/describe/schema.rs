@@ -1,0 +1,275 @@
+//! JSON Schemas of what specs declare and of what rules make.
+
+use concert_wire::envelope::ERROR;
+use concert_wire::routes::{Route, ValueType};
+use concert_wire::{REQUEST, REQUESTING};
+use serde_json::{Map, Value, json};
+
+use concert_lang::expr::{Expr, Operator};
+use concert_lang::program::{Arg, Gathered, Join, Match, Out, Program, Slot, Step, Sync, walk};
+use concert_lang::spec::{ActionSpec, Params};
+
+/// How a secret stands where the value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// As a caller sends it, and gets it.
+    Open,
+    /// Sealed, as it rests in the log.
+    Sealed,
+}
+
+/// The schema of a declared type.
+pub(super) fn of_type(kind: &ValueType, secrets: Secrets) -> Value {
+    match kind {
+        ValueType::Any => json!({}),
+        ValueType::String => json!({ "type": "string" }),
+        ValueType::Number => json!({ "type": "number" }),
+        ValueType::Boolean => json!({ "type": "boolean" }),
+        ValueType::Date => json!({
+            "type": "string",
+            "description": "an RFC 3339 date, or date and time",
+            "examples": ["2026-01-31", "2026-01-31T12:00:00Z"],
+        }),
+        ValueType::Secret if secrets == Secrets::Sealed => json!({ "type": "string", "pattern": "^sealed:" }),
+        ValueType::Secret => json!({ "type": "string", "format": "password" }),
+        ValueType::Id(name) => json!({ "type": "string", "minLength": 1, "title": name }),
+        ValueType::Seq(of) => json!({ "type": "array", "items": of_type(of, secrets) }),
+    }
+}
+
+/// The schema of an object with declared parameters.
+pub(super) fn of_params(params: &Params, secrets: Secrets) -> Value {
+    let properties = params.params.iter();
+    let properties = properties.map(|param| (param.name.to_string(), of_type(&param.kind, secrets)));
+    let required = params.params.iter().filter(|param| !param.optional);
+    object(
+        properties.collect(),
+        required.map(|param| param.name.to_string()).collect(),
+        params.open,
+    )
+}
+
+/// The schema of what a route takes.
+pub(super) fn of_route(route: &Route) -> Value {
+    let properties = route.keys.iter();
+    let properties = properties.map(|(name, key)| (name.clone(), of_type(&key.kind, Secrets::Open)));
+    let required = route.keys.iter().filter(|(_, key)| key.required);
+    // Further keys are dropped, not refused.
+    object(
+        properties.collect(),
+        required.map(|(name, _)| name.clone()).collect(),
+        true,
+    )
+}
+
+pub(super) fn object(properties: Map<String, Value>, required: Vec<String>, open: bool) -> Value {
+    let mut schema = json!({ "type": "object", "properties": properties });
+    if let Some(schema) = schema.as_object_mut() {
+        if !required.is_empty() {
+            schema.insert("required".to_owned(), required.into());
+        }
+        if !open {
+            schema.insert("additionalProperties".to_owned(), false.into());
+        }
+    }
+    schema
+}
+
+/// A schema for what may be any of these.
+pub(super) fn any_of(mut schemas: Vec<Value>) -> Value {
+    let mut different: Vec<Value> = Vec::new();
+    for schema in schemas.drain(..) {
+        if !different.contains(&schema) {
+            different.push(schema);
+        }
+    }
+    match different.as_slice() {
+        [only] => only.clone(),
+        _ => json!({ "anyOf": different }),
+    }
+}
+
+fn or_null(schema: Value) -> Value {
+    any_of(vec![schema, json!({ "type": "null" })])
+}
+
+/// What the values of a rule's variables are.
+pub(super) struct Typing<'a> {
+    program: &'a Program,
+    sync: &'a Sync,
+}
+
+impl<'a> Typing<'a> {
+    pub(super) const fn new(program: &'a Program, sync: &'a Sync) -> Self {
+        Self { program, sync }
+    }
+
+    /// The body that the arguments of an answer make.
+    pub(super) fn body(&self, args: &[Arg]) -> Value {
+        let told = args.iter().filter(|arg| !matches!(&*arg.key, "request" | "status"));
+        let required = told.clone().filter(|arg| !arg.omit_null);
+        object(
+            told.map(|arg| (arg.key.to_string(), self.expr(&arg.value))).collect(),
+            required.map(|arg| arg.key.to_string()).collect(),
+            false,
+        )
+    }
+
+    fn expr(&self, expr: &Expr) -> Value {
+        match expr {
+            Expr::Variable(slot) => self.variable(*slot),
+            Expr::Literal(value) => json!({ "const": value }),
+            Expr::List(items) => {
+                let items = items.iter().map(|item| self.expr(item)).collect();
+                json!({ "type": "array", "items": any_of(items) })
+            }
+            Expr::Object(members) => object(
+                members
+                    .iter()
+                    .map(|(key, value)| (key.clone(), self.expr(value)))
+                    .collect(),
+                members.iter().map(|(key, _)| key.clone()).collect(),
+                false,
+            ),
+            Expr::Field(..) => json!({}),
+            Expr::Not(_) => json!({ "type": "boolean" }),
+            Expr::Binary(left, Operator::Default, right) => any_of(vec![self.expr(left), self.expr(right)]),
+            // What cannot be computed is null.
+            Expr::Binary(left, Operator::Add, right) => {
+                let is_text = |side: &Expr| match self.expr(side) {
+                    Value::Object(schema) => {
+                        schema.get("type") == Some(&"string".into())
+                            || schema.get("const").is_some_and(Value::is_string)
+                    }
+                    _ => false,
+                };
+                match (is_text(left), is_text(right)) {
+                    (true, true) => json!({ "type": "string" }),
+                    (false, false) => json!({ "type": ["number", "string", "array", "null"] }),
+                    _ => json!({ "type": ["string", "null"] }),
+                }
+            }
+            Expr::Binary(_, Operator::Subtract | Operator::Multiply | Operator::Divide, _) => {
+                json!({ "type": ["number", "null"] })
+            }
+            Expr::Binary(..) => json!({ "type": "boolean" }),
+        }
+    }
+
+    fn variable(&self, slot: Slot) -> Value {
+        self.in_when(slot)
+            .or_else(|| self.in_steps(slot))
+            .or_else(|| self.in_calls(slot))
+            .unwrap_or_else(|| json!({}))
+    }
+
+    fn in_when(&self, slot: Slot) -> Option<Value> {
+        self.sync.when.iter().find_map(|pattern| {
+            let spec = self.action(&pattern.concept, &pattern.action)?;
+            let route = pattern.path().and_then(|path| self.program.routes.routes.get(path));
+            let input = |key: &str| match (spec.input.get(key), route) {
+                (Some(param), _) => of_type(&param.kind, Secrets::Open),
+                (None, Some(route)) => {
+                    let key = route.keys.get(key);
+                    key.map_or_else(|| json!({}), |key| of_type(&key.kind, Secrets::Open))
+                }
+                (None, None) => json!({}),
+            };
+            let output = |key: &str| output(spec, key);
+            matched(&pattern.input, slot, input).or_else(|| matched(&pattern.output, slot, output))
+        })
+    }
+
+    fn in_steps(&self, slot: Slot) -> Option<Value> {
+        let mut found = None;
+        walk(&self.sync.steps, &mut |step| {
+            if found.is_none() {
+                found = self.in_step(step, slot);
+            }
+        });
+        found
+    }
+
+    fn in_step(&self, step: &Step, slot: Slot) -> Option<Value> {
+        match step {
+            Step::Query { join, query, .. } => {
+                let concept = self
+                    .program
+                    .concepts
+                    .iter()
+                    .find(|concept| concept.name == query.concept)?;
+                let spec = concept.queries.iter().find(|spec| spec.name == query.name)?;
+                let of = |key: &str| {
+                    spec.output
+                        .get(key)
+                        .map_or_else(|| json!({}), |param| of_type(&param.kind, Secrets::Open))
+                };
+                let bound = matched(&query.output, slot, of)?;
+                Some(if *join == Join::Optional { or_null(bound) } else { bound })
+            }
+            Step::Let(bound, value) if *bound == slot => Some(self.expr(value)),
+            Step::Each(bound, list) if *bound == slot => Some(match self.expr(list) {
+                Value::Object(mut schema) => schema.remove("items").unwrap_or_else(|| json!({})),
+                _ => json!({}),
+            }),
+            Step::Collect { gathered, into, .. } if *into == slot => {
+                let items = match gathered {
+                    Gathered::Values(slot) => self.variable(*slot),
+                    Gathered::Records(fields) => object(
+                        fields
+                            .iter()
+                            .map(|(key, slot)| (key.to_string(), self.variable(*slot)))
+                            .collect(),
+                        fields.iter().map(|(key, _)| key.to_string()).collect(),
+                        false,
+                    ),
+                };
+                Some(json!({ "type": "array", "items": items }))
+            }
+            _ => None,
+        }
+    }
+
+    fn in_calls(&self, slot: Slot) -> Option<Value> {
+        let taken = |outs: &[Out]| outs.iter().find(|out| out.slot == slot).map(|out| out.key.clone());
+        let of_calls = self.sync.calls().find_map(|call| {
+            let key = taken(&call.outs)?;
+            let spec = self.action(&call.concept, &call.action)?;
+            Some(output(spec, &key))
+        });
+        of_calls.or_else(|| {
+            let key = taken(&self.sync.otherwise.as_ref()?.outs)?;
+            Some(if &*key == ERROR {
+                json!({ "type": "string" })
+            } else {
+                json!({})
+            })
+        })
+    }
+
+    fn action(&self, concept: &str, action: &str) -> Option<&'a ActionSpec> {
+        let concept = self.program.concepts.iter().find(|spec| &*spec.name == concept)?;
+        concept.actions.iter().find(|spec| &*spec.name == action)
+    }
+}
+
+/// What a key of an outcome is.
+fn output(spec: &ActionSpec, key: &str) -> Value {
+    let declared = spec.success.as_ref().and_then(|params| params.get(key));
+    match declared {
+        Some(param) => of_type(&param.kind, Secrets::Open),
+        None if key == ERROR => json!({ "type": "string" }),
+        None => json!({}),
+    }
+}
+
+fn matched(demands: &[Match], slot: Slot, of: impl Fn(&str) -> Value) -> Option<Value> {
+    let demand = demands.iter().find(|demand| demand.slot() == Some(slot))?;
+    let schema = of(&demand.key);
+    Some(if demand.optional { or_null(schema) } else { schema })
+}
+
+/// Whether an action stands for requests over HTTP, which nobody may ask for.
+pub(super) fn is_request(concept: &str, action: &str) -> bool {
+    concept == REQUESTING && action == REQUEST
+}

@@ -1,0 +1,153 @@
+//! Runs in sentences.
+
+use serde_json::Value;
+
+use super::moments::{Moment, Told};
+use super::questions::Site;
+use super::scope::name;
+use super::text::Shown;
+use concert_lang::expr::Expr;
+use concert_lang::program::{Call, Program, Sync};
+use concert_wire::{REQUESTING, RESPOND};
+
+/// What happens in a run, sentence by sentence.
+pub(crate) fn story(program: &Program, path: &str, moments: &[Moment]) -> Vec<String> {
+    let mut sentences = vec![format!("someone asks for `{path}`{}", request(moments))];
+    sentences.extend(moments.iter().filter_map(|moment| sentence(program, moment)));
+    sentences
+}
+
+/// `a`, `b` and `c`.
+pub(crate) fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// What a request has and has not, to stand behind its path.
+fn request(moments: &[Moment]) -> String {
+    let mut with = Vec::new();
+    let mut without = Vec::new();
+    for moment in moments {
+        if let Moment::Key { name, told } = moment {
+            match told {
+                Told::Something => with.push(format!("`{name}`")),
+                Told::This(value) => with.push(format!("`{name}` {value}")),
+                Told::Other => with.push(format!("another `{name}`")),
+                Told::Absent => without.push(format!("`{name}`")),
+            }
+        }
+    }
+    let mut text = String::new();
+    if !with.is_empty() {
+        text.push_str(&format!(" with {}", list(&with)));
+    }
+    if !without.is_empty() {
+        let join = if with.is_empty() { "" } else { "," };
+        text.push_str(&format!("{join} without {}", list(&without)));
+    }
+    text
+}
+
+/// Whether a call answers a request.
+pub(crate) fn is_answer(call: &Call) -> bool {
+    &*call.concept == REQUESTING && &*call.action == RESPOND
+}
+
+fn literal<'a>(call: &'a Call, key: &str) -> Option<&'a Value> {
+    let arg = call.args.iter().find(|arg| &*arg.key == key)?;
+    match &arg.value {
+        Expr::Literal(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// The status of an answer, unless the rule computes it. An error without one is 400.
+pub(crate) fn status(call: &Call) -> Option<String> {
+    if call.args.iter().any(|arg| &*arg.key == "status") {
+        return literal(call, "status").map(ToString::to_string);
+    }
+    let is_error = call.args.iter().any(|arg| &*arg.key == "error");
+    Some(if is_error { "400" } else { "200" }.to_owned())
+}
+
+fn call(program: &Program, rule: usize, site: Site) -> Option<(&str, &Call)> {
+    let sync = program.syncs.get(rule)?;
+    Some((&sync.name, site.call(sync)?))
+}
+
+/// How many there are.
+pub(crate) fn many(count: usize, one: &str, several: &str) -> String {
+    match count {
+        0 => format!("no {one}"),
+        1 => format!("one {one}"),
+        2 => format!("two {several}"),
+        count => format!("{count} {several}"),
+    }
+}
+
+fn sentence(program: &Program, moment: &Moment) -> Option<String> {
+    let text = match moment {
+        Moment::Key { .. } => return None,
+        Moment::Calls { rule, site } => {
+            let (rule, call) = call(program, *rule, *site)?;
+            if !is_answer(call) {
+                format!("{rule} asks `{}`", name(&call.concept, &call.action))
+            } else if let Some(status) = status(call) {
+                format!("{rule} answers with {status}")
+            } else {
+                format!("{rule} answers")
+            }
+        }
+        Moment::Ends {
+            action, failed: false, ..
+        } if *action == name(REQUESTING, RESPOND) => return None,
+        Moment::Ends { action, failed, told } => {
+            let ends = if *failed { "fails" } else { "succeeds" };
+            let told = told.as_ref().map(|told| match told.strip_prefix("without ") {
+                Some(_) => format!(", {told}"),
+                None => format!(", with {told}"),
+            });
+            format!("`{action}` {ends}{}", told.unwrap_or_default())
+        }
+        Moment::Has {
+            action,
+            key,
+            value,
+            has,
+        } => {
+            let what = match (value, has) {
+                (Some(value), true) => value.to_string(),
+                (Some(value), false) => format!("not {value}"),
+                (None, true) => "the same as elsewhere".to_owned(),
+                (None, false) => "another than elsewhere".to_owned(),
+            };
+            format!("the `{key}` of `{action}` is {what}")
+        }
+        Moment::Finds { query, rows: 1 } => format!("`{query}` has a row"),
+        Moment::Finds { query, rows } => format!("`{query}` has {}", many(*rows, "row", "rows")),
+        Moment::Fits { query, key, fits } => {
+            let which = if *fits { "the one that is looked for" } else { "another" };
+            format!("the `{key}` of `{query}` is {which}")
+        }
+        Moment::Says { query, key, value } => format!("the `{key}` of `{query}` is {value}"),
+        Moment::Holds { text, holds, .. } => {
+            format!("`{text}` {}", if *holds { "holds" } else { "does not hold" })
+        }
+        Moment::Lists { text, count, .. } => format!("`{text}` has {}", many(*count, "element", "elements")),
+    };
+    Some(text)
+}
+
+/// What an answer tells: its keys, with their values where they are literals.
+pub(crate) fn answer_keys(sync: &Sync, call: &Call) -> Vec<String> {
+    let args = call.args.iter();
+    let args = args.filter(|arg| !matches!(&*arg.key, "request" | "status") && !arg.key.starts_with('#'));
+    args.map(|arg| match &arg.value {
+        Expr::Variable(slot) if sync.variables.get(*slot) == Some(&arg.key) => arg.key.to_string(),
+        value => format!("{} {}", arg.key, Shown(value, &sync.variables)),
+    })
+    .collect()
+}

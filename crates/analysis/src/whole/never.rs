@@ -1,0 +1,68 @@
+//! Rules that fire in no run.
+//!
+//! Only a rule that waits for a request with a literal path is judged: any other may be started by an injected action.
+
+use super::Explored;
+use super::places::Places;
+use crate::explore::{ends, name};
+use concert_lang::diagnostics::{Diagnostic, NEVER_FIRES};
+use concert_lang::program::{Outcome, Program, Sync};
+
+/// The rules of a path that fired in no run.
+pub(super) fn suspects<'a>(
+    program: &'a Program,
+    explored: &'a Explored<'_>,
+) -> impl Iterator<Item = (usize, &'a Sync)> {
+    let rules = program.syncs.iter().map(|sync| &**sync).enumerate();
+    rules.filter(|(rule, sync)| {
+        sync.path() == Some(&explored.scope.path) && !explored.fired.contains(rule) && !waits_for_a_fault(program, sync)
+    })
+}
+
+pub(super) fn judge(
+    program: &Program,
+    explored: &Explored<'_>,
+    places: &Places<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let path = explored.scope.path.as_str();
+    for (rule, sync) in suspects(program, explored) {
+        if places.allows(rule, NEVER_FIRES) {
+            continue;
+        }
+        let missing = sync.when.iter().enumerate().find(|(_, pattern)| {
+            let failed = pattern.outcome == Outcome::Failure;
+            let action = name(&pattern.concept, &pattern.action);
+            &*pattern.action != concert_wire::REQUEST && !explored.ended.contains(&(action, failed))
+        });
+        let message = format!("`{}` never fires", sync.name);
+        diagnostics.push(match missing {
+            Some((number, pattern)) => {
+                let action = name(&pattern.concept, &pattern.action);
+                let label = if explored.ended.iter().any(|(ended, _)| *ended == action) {
+                    format!(
+                        "after a request for `{path}` this never {}",
+                        ends(pattern.outcome).trim_end_matches('s')
+                    )
+                } else {
+                    format!("nothing calls this after a request for `{path}`")
+                };
+                Diagnostic::warning(NEVER_FIRES, places.pattern(rule, number), message).label(label)
+            }
+            None => {
+                let label = "no run comes to its calls";
+                Diagnostic::warning(NEVER_FIRES, places.name(rule), message).label(label)
+            }
+        });
+    }
+}
+
+/// Faults are not explored, and such a rule has its warning.
+fn waits_for_a_fault(program: &Program, sync: &Sync) -> bool {
+    sync.when.iter().any(|pattern| {
+        let concept = program.concepts.iter().find(|spec| spec.name == pattern.concept);
+        let mut actions = concept.into_iter().flat_map(|spec| &spec.actions);
+        let can_fail = actions.any(|action| action.name == pattern.action && action.can_fail);
+        pattern.outcome == Outcome::Failure && !can_fail
+    })
+}

@@ -1,0 +1,235 @@
+//! The third stage over the project's own rules, in both schedules, and over a thousand rules.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use super::*;
+use concert_lang::source::SourceFile;
+
+fn read(dir: &str, extension: &str) -> Vec<SourceFile> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(dir);
+    let mut files: Vec<SourceFile> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .map(|path| SourceFile::new(path.display().to_string(), std::fs::read_to_string(&path).unwrap()))
+        .collect();
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files
+}
+
+fn compile(concepts: &[SourceFile], syncs: &[SourceFile]) -> Program {
+    let compiled = concert_lang::compile(concepts, syncs);
+    compiled.unwrap_or_else(|report| panic!("{report}")).0
+}
+
+fn specs_with_a_shop() -> Vec<SourceFile> {
+    [
+        read("concepts", "concept"),
+        read("crates/analysis/tests/golden/program", "concept"),
+    ]
+    .concat()
+}
+
+/// Which calls answer, and what ends how, in all runs of all paths.
+fn verdicts(program: &Program, schedule: Schedule) -> BTreeSet<String> {
+    let rules = Rules::new(program);
+    let mut found = BTreeSet::new();
+    for path in rules.paths() {
+        let scope = rules.scope(path, &program.routes);
+        explore(&scope, schedule, |mut run| {
+            run.answers.sort_unstable();
+            found.insert(format!("{path} {:?} {:?} {:?}", run.answers, run.fired, run.ended));
+        });
+    }
+    found
+}
+
+#[test]
+fn the_order_in_which_actions_end_makes_no_difference() {
+    let cases = ["syncs", "crates/analysis/tests/golden/correct"];
+    for syncs in cases.iter().flat_map(|dir| read(dir, "sync")) {
+        let program = compile(&specs_with_a_shop(), std::slice::from_ref(&syncs));
+        let (first, last) = (Schedule::FirstInFirstOut, Schedule::LastInFirstOut);
+        assert_eq!(verdicts(&program, first), verdicts(&program, last), "{}", syncs.name);
+    }
+}
+
+/// What is told of rules, with a `Sessioning.create` that may fail.
+fn told(syncs: &str) -> String {
+    let mut concepts = read("concepts", "concept");
+    for concept in &mut concepts {
+        let create = "    create (user: User) : (session: Secret)\n";
+        concept.text = concept
+            .text
+            .replace(create, &format!("{create}    create (user: User) : (error: String)\n"));
+    }
+    let syncs = [SourceFile::new("seed.sync", syncs)];
+    let found = crate::verify(&concepts, &syncs);
+    let (diagnostics, sources) = match found {
+        Ok((_, warnings)) => (warnings, concepts.into_iter().chain(syncs).collect()),
+        Err(report) => (report.diagnostics, report.sources),
+    };
+    concert_lang::diagnostics::render(&diagnostics, &sources)
+}
+
+const LOGIN: &str = r#"
+sync HandleLoginRequest
+when
+    Requesting.request (path: "/auth/login", username, password) : (request)
+then
+    Profile.authenticate (username, password)
+
+sync CreateSessionOnSuccessfulAuthentication
+when
+    Requesting.request (path: "/auth/login") : (request)
+    Profile.authenticate () : (user)
+then
+    Sessioning.create (user) : (session)
+    Requesting.respond (request, user, session)
+"#;
+
+const RESPOND_TO_FAILED_AUTHENTICATION: &str = r#"
+sync RespondToFailedAuthentication
+when
+    Requesting.request (path: "/auth/login") : (request)
+    Profile.authenticate () : (error)
+then
+    Requesting.respond (request, error)
+"#;
+
+#[test]
+fn a_login_whose_failing_session_nobody_answers_is_told() {
+    let found = told(&format!("{LOGIN}{RESPOND_TO_FAILED_AUTHENTICATION}"));
+    assert_eq!(found.matches("[C0").count(), 1, "{found}");
+    assert!(
+        found.contains("[C0501]") && found.contains("`Sessioning.create` fails"),
+        "{found}"
+    );
+    let found = told(&format!(
+        "{LOGIN}else (error)\n    Requesting.respond (request, error)\n{RESPOND_TO_FAILED_AUTHENTICATION}"
+    ));
+    assert_eq!(found, "");
+}
+
+#[test]
+fn a_login_without_a_rule_for_a_wrong_password_is_told() {
+    let found = told(&format!(
+        "{LOGIN}else (error)\n    Requesting.respond (request, error)\n"
+    ));
+    assert_eq!(found.matches("[C0").count(), 1, "{found}");
+    assert!(found.contains("`Profile.authenticate` fails\n"), "{found}");
+}
+
+#[test]
+fn a_logout_that_is_answered_beside_the_deletion_is_answered_twice() {
+    let found = told(
+        r#"
+sync HandleLogoutRequest
+when
+    Requesting.request (path: "/auth/logout", session) : (request)
+then
+    Sessioning.delete (session)
+
+sync RespondToLogout
+when
+    Requesting.request (path: "/auth/logout") : (request)
+then
+    Requesting.respond (request, message: "Logged out successfully")
+
+sync RespondToFailedLogout
+when
+    Requesting.request (path: "/auth/logout") : (request)
+    Sessioning.delete () : (error)
+then
+    Requesting.respond (request, error)
+"#,
+    );
+    assert_eq!(found.matches("[C0").count(), 1, "{found}");
+    assert!(
+        found.contains("[C0502]") && found.contains("`Sessioning.delete` fails"),
+        "{found}"
+    );
+}
+
+fn runs(program: &Program) -> (usize, usize) {
+    let rules = Rules::new(program);
+    let (mut runs, mut actions) = (0, 0);
+    for path in rules.paths() {
+        explore(&rules.scope(path, &program.routes), Schedule::FirstInFirstOut, |run| {
+            runs += 1;
+            actions += run.actions;
+        });
+    }
+    (runs, actions)
+}
+
+/// Prints how long it takes; what it takes depends on the machine.
+fn measure(name: &str, program: &Program) {
+    let start = Instant::now();
+    let mut diagnostics = Vec::new();
+    judge(program, &[], &mut diagnostics);
+    let took = start.elapsed();
+    let (runs, actions) = runs(program);
+    println!(
+        "{name}: {} rules, {runs} runs, {actions} actions, {took:?}",
+        program.syncs.len()
+    );
+    assert_eq!(diagnostics, []);
+}
+
+#[test]
+fn a_thousand_rules_can_be_looked_at() {
+    measure(
+        "the project",
+        &compile(&read("concepts", "concept"), &read("syncs", "sync")),
+    );
+    let mut text = String::new();
+    for path in 0..250 {
+        write!(
+            text,
+            r#"
+sync Buy{path}
+when
+    Requesting.request (path: "/buy/{path}", session, item, tag?) : (request)
+where
+    Sessioning._getUser (session) : (user)
+        else Requesting.respond (request, error: "Session not found", status: 401)
+    Shop._stock (item) : (count)
+    count > 0 and (tag == null or count < 100)
+        else Requesting.respond (request, error: "Sold out", status: 409)
+then
+    Shop.price (item) : (cents)
+    Shop.sell (item, cents)
+
+sync Sold{path}
+when
+    Requesting.request (path: "/buy/{path}") : (request)
+    Shop.sell () : (sale)
+then
+    Shop.pack (sale) : (parcel)
+    Requesting.respond (request, parcel)
+
+sync NoPrice{path}
+when
+    Requesting.request (path: "/buy/{path}") : (request)
+    Shop.price () : (error)
+then
+    Requesting.respond (request, error, status: 404)
+
+sync NotSold{path}
+when
+    Requesting.request (path: "/buy/{path}") : (request)
+    Shop.sell () : (error)
+then
+    Requesting.respond (request, error, status: 409)
+"#
+        )
+        .unwrap();
+    }
+    measure(
+        "generated",
+        &compile(&specs_with_a_shop(), &[SourceFile::new("generated.sync", text)]),
+    );
+}

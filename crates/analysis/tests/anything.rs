@@ -1,0 +1,134 @@
+//! Whatever text comes, the parsers report and go on; they never panic, and every place that they name is one.
+
+use concert_analysis::verify;
+use concert_lang::format;
+use concert_lang::source::SourceFile;
+use proptest::prelude::*;
+
+const PIECES: &[&str] = &[
+    "sync ",
+    "when",
+    "where",
+    "then",
+    "else",
+    "Case",
+    "a",
+    "_q",
+    "error",
+    "Requesting",
+    ".request",
+    ".",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ",",
+    "?",
+    "??",
+    "...",
+    "=",
+    "==",
+    "<",
+    "+",
+    "-",
+    "*",
+    "/",
+    " ",
+    "\n",
+    "\n    ",
+    "\"text\"",
+    "\"",
+    "'",
+    "“",
+    "5",
+    "1e9",
+    "0.5",
+    "// x",
+    "\t",
+    "\r\n",
+    "é",
+    "日本",
+    "\u{feff}",
+    "\u{0}",
+    "not ",
+    "in ",
+    "and ",
+    "let ",
+    "each ",
+    "collect ",
+    "as ",
+    "optional ",
+    "no ",
+    "some ",
+    "true",
+    "null",
+    "concept ",
+    "purpose",
+    "actions",
+    "queries",
+    "state",
+    "seq of ",
+    "String",
+    "Secret",
+    "effects ",
+];
+
+fn check(text: &str) {
+    let spec = SourceFile::new(
+        "Requesting.concept",
+        include_str!("../../../concepts/Requesting.concept"),
+    );
+    let file = |name: &str| SourceFile::new(name, text);
+    for (concepts, syncs) in [(vec![spec], vec![file("a.sync")]), (vec![file("A.concept")], vec![])] {
+        let Err(report) = verify(&concepts, &syncs) else {
+            continue;
+        };
+        for diagnostic in &report.diagnostics {
+            let source = report.sources.get(diagnostic.span.file);
+            let place = source.and_then(|source| source.text.get(diagnostic.span.start..diagnostic.span.end));
+            assert!(place.is_some(), "{diagnostic:?}");
+        }
+        assert!(report.to_string().contains("-->"));
+    }
+    if let Ok(formatted) = format(&file("a.sync")) {
+        assert_eq!(
+            format(&SourceFile::new("a.sync", formatted.as_str())).as_ref(),
+            Ok(&formatted)
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_reported(text in "\\PC{0,200}") {
+        check(&text);
+    }
+
+    #[test]
+    fn any_pieces_of_the_language_are_read_or_reported(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..80)) {
+        check(&pieces.concat());
+    }
+
+    #[test]
+    fn any_part_of_a_real_file_is_read_or_reported(from in 0_usize..2000, to in 0_usize..2000) {
+        let text = include_str!("../../../syncs/auth.sync");
+        if let Some(part) = text.get(from.min(to)..from.max(to)) {
+            check(part);
+        }
+    }
+}
+
+#[test]
+fn deep_nesting_is_reported_and_does_not_overflow() {
+    for open in ["(", "[", "{a: ", "not ", "a.", "1 + ", "-"] {
+        check(&format!(
+            "sync Case\nwhen\n    Requesting.request (path: \"/x\") : (request)\nthen\n    Requesting.respond (request, v: {}",
+            open.repeat(100_000)
+        ));
+    }
+}

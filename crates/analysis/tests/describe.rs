@@ -1,0 +1,135 @@
+//! The descriptions of the project as they stand in `docs/`. `CONCERT_BLESS=1` writes them anew.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot read its files has failed"
+)]
+
+#[path = "../../lang/tests/files/project.rs"]
+mod project;
+
+use std::path::Path;
+
+use concert_analysis::describe;
+use concert_lang::compile;
+use concert_lang::program::Program;
+use concert_lang::source::SourceFile;
+use serde_json::{Value, json};
+
+use crate::project::files;
+
+fn compiled(syncs: &[SourceFile]) -> Program {
+    let compiled = compile(&files("concepts", "concept"), syncs);
+    compiled.unwrap_or_else(|report| panic!("{report}")).0
+}
+
+fn of_rule(text: &str) -> Value {
+    let program = compiled(&[SourceFile::new("one.sync".to_owned(), text.to_owned())]);
+    describe::openapi(&program, "/api")
+}
+
+#[track_caller]
+fn check(file: &str, found: &Value) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file);
+    let found = serde_json::to_string_pretty(found).unwrap() + "\n";
+    if std::env::var_os("CONCERT_BLESS").is_some() {
+        std::fs::write(&file, &found).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        found == kept,
+        "{} is not what rules and specs say; with CONCERT_BLESS=1 it is written anew",
+        file.display()
+    );
+}
+
+#[test]
+fn the_documents_are_what_rules_and_specs_say() {
+    let program = compiled(&files("syncs", "sync"));
+    check("openapi.json", &describe::openapi(&program, "/api"));
+    check("asyncapi.json", &describe::asyncapi(&program));
+}
+
+/// Every `$ref` of a document leads somewhere within it.
+fn follow(document: &Value, at: &Value, seen: &mut usize) {
+    match at {
+        Value::Object(map) => {
+            if let Some(Value::String(reference)) = map.get("$ref") {
+                let pointer = reference.strip_prefix('#').unwrap();
+                assert!(document.pointer(pointer).is_some(), "{reference}");
+                *seen += 1;
+            }
+            map.values().for_each(|value| follow(document, value, seen));
+        }
+        Value::Array(items) => items.iter().for_each(|item| follow(document, item, seen)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let program = compiled(&files("syncs", "sync"));
+    for document in [describe::openapi(&program, "/api"), describe::asyncapi(&program)] {
+        let mut seen = 0;
+        follow(&document, &document, &mut seen);
+        assert!(seen > 20, "{seen}");
+    }
+}
+
+#[test]
+fn what_a_rule_answers_has_the_types_of_the_specs() {
+    let document = of_rule(
+        r#"
+sync Sessions
+when
+    Requesting.request (path: "/sessions", session, note?) : (request)
+where
+    Sessioning._getUser (session) : (user)
+        else Requesting.respond (request, error: "nobody", status: 401)
+    Sessioning._getSessions (user) : (id, createdAt)
+    collect (id, createdAt) as list
+then
+    Requesting.respond (request, user, note, list, greeting: "hello " + "you", count: 1 + 1, old: user == note)
+"#,
+    );
+    let post = &document["paths"]["/sessions"]["post"];
+    assert_eq!(
+        post["requestBody"]["content"]["application/json"]["schema"],
+        json!({
+            "type": "object",
+            "properties": { "note": {}, "session": { "type": "string", "format": "password" } },
+            "required": ["session"],
+        })
+    );
+    let body = |status: &str| &post["responses"][status]["content"]["application/json"]["schema"];
+    assert_eq!(body("401")["properties"], json!({ "error": { "const": "nobody" } }));
+    let ok = body("200");
+    assert_eq!(
+        ok["properties"]["user"],
+        json!({ "type": "string", "minLength": 1, "title": "User" })
+    );
+    assert_eq!(ok["properties"]["note"], json!({ "anyOf": [{}, { "type": "null" }] }));
+    assert_eq!(ok["properties"]["greeting"], json!({ "type": "string" }));
+    assert_eq!(ok["properties"]["old"], json!({ "type": "boolean" }));
+    let item = &ok["properties"]["list"]["items"];
+    assert_eq!(item["required"], json!(["id", "createdAt"]));
+    assert_eq!(item["properties"]["id"]["title"], "Session");
+    assert_eq!(ok["additionalProperties"], false);
+}
+
+#[test]
+fn a_status_that_a_rule_computes_is_any() {
+    let document = of_rule(
+        r#"
+sync Computed
+when
+    Requesting.request (path: "/computed", code) : (request)
+then
+    Requesting.respond (request, status: code)
+"#,
+    );
+    let responses = document["paths"]["/computed"]["post"]["responses"].as_object().unwrap();
+    assert!(responses.contains_key("default"), "{responses:?}");
+    assert!(!responses.contains_key("200"), "{responses:?}");
+}

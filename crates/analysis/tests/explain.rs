@@ -1,0 +1,84 @@
+//! The stories of the project's paths, and of a shop's. `CONCERT_BLESS=1` writes the expected files anew.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot read its files has failed"
+)]
+
+#[path = "../../lang/tests/files/project.rs"]
+mod project;
+
+use std::path::Path;
+
+use concert_analysis::explore::explain;
+use concert_lang::compile;
+use concert_lang::program::Program;
+use concert_lang::source::SourceFile;
+
+use crate::project::files;
+
+fn compiled(syncs: &[SourceFile]) -> Program {
+    let concepts = [
+        files("concepts", "concept"),
+        files("crates/analysis/tests/golden/program", "concept"),
+    ]
+    .concat();
+    let compiled = compile(&concepts, syncs);
+    compiled.unwrap_or_else(|report| panic!("{report}")).0
+}
+
+fn told(program: &Program) -> String {
+    let paths = program.routes.routes.keys();
+    let stories: Vec<String> = paths.map(|path| explain(program, path, "/api").unwrap()).collect();
+    stories.join("\n")
+}
+
+#[track_caller]
+fn check(file: &str, found: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain").join(file);
+    if std::env::var_os("CONCERT_BLESS").is_some() {
+        std::fs::write(&file, found).unwrap();
+    }
+    assert_eq!(found, std::fs::read_to_string(&file).unwrap_or_default());
+}
+
+#[test]
+fn the_project_s_paths_are_told() {
+    check("project.txt", &told(&compiled(&files("syncs", "sync"))));
+}
+
+#[test]
+fn every_correct_program_is_told() {
+    let cases = files("crates/analysis/tests/golden/correct", "sync");
+    let stories: Vec<String> = cases
+        .iter()
+        .map(|case| told(&compiled(std::slice::from_ref(case))))
+        .collect();
+    check("correct.txt", &stories.join("\n"));
+}
+
+#[test]
+fn what_is_wrong_with_a_program_is_told_as_well() {
+    let wrong = [
+        "twice-logout-answered-beside",
+        "unanswered-range-with-a-hole",
+        "too-many-runs",
+    ];
+    let cases = files("crates/analysis/tests/golden/program", "sync");
+    let cases = cases
+        .iter()
+        .filter(|case| wrong.iter().any(|wrong| case.name.contains(wrong)));
+    let stories: Vec<String> = cases.map(|case| told(&compiled(std::slice::from_ref(case)))).collect();
+    check("wrong.txt", &stories.join("\n"));
+}
+
+#[test]
+fn an_unknown_path_is_refused_with_the_one_that_may_be_meant() {
+    let program = compiled(&files("syncs", "sync"));
+    let said = explain(&program, "/auth/logn", "/api").unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "no rule waits for a request of `/auth/logn`; did you mean `/auth/login`?"
+    );
+}

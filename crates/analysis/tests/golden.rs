@@ -1,0 +1,217 @@
+//! Broken rules and specs, one file pair a case: what is wrong must be found, at its place, in these words. `CONCERT_BLESS=1` writes the expected files anew.
+//!
+//! A case is a `.sync` file, checked against the project's specs, or a `.concept` file, checked alone. In `golden/program` there are whole programs that do not do what they should, and
+//! in `golden/correct` such that do; both know the concept `Shop`, too.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+
+#[path = "../../lang/tests/files/project.rs"]
+mod project;
+
+use std::path::{Path, PathBuf};
+
+use concert_analysis::verify;
+use concert_lang::compile;
+use concert_lang::diagnostics::render;
+use concert_lang::source::SourceFile;
+use concert_wire::routes::{RouteKey, ValueType};
+
+use crate::project::{files, paths, read, root};
+
+const GOLDEN: &str = "crates/analysis/tests/golden";
+const PROGRAMS: &str = "crates/analysis/tests/golden/program";
+const CORRECT: &str = "crates/analysis/tests/golden/correct";
+
+fn project_specs() -> Vec<SourceFile> {
+    files("concepts", "concept")
+}
+
+/// Everything that is said about a case.
+fn said(case: &Path, specs: Vec<SourceFile>) -> String {
+    let (concepts, syncs) = match case.extension().and_then(|extension| extension.to_str()) {
+        Some("concept") => (vec![read(case)], vec![]),
+        _ => (specs, vec![read(case)]),
+    };
+    match verify(&concepts, &syncs) {
+        Ok((_, warnings)) => {
+            let sources: Vec<SourceFile> = concepts.into_iter().chain(syncs).collect();
+            render(&warnings, &sources)
+        }
+        Err(report) => report.to_string(),
+    }
+}
+
+fn specs_with_a_shop() -> Vec<SourceFile> {
+    let shop = files(PROGRAMS, "concept");
+    project_specs().into_iter().chain(shop).collect()
+}
+
+#[test]
+fn every_broken_file_is_found_wrong_at_its_place() {
+    let cases = [paths(GOLDEN, "sync"), paths(GOLDEN, "concept")].concat();
+    assert!(cases.len() >= 45, "{}", cases.len());
+    check_all(cases, &project_specs());
+}
+
+#[test]
+fn every_program_that_does_not_answer_once_is_found_with_the_run_that_shows_it() {
+    let cases = paths(PROGRAMS, "sync");
+    assert!(cases.len() >= 25, "{}", cases.len());
+    check_all(cases, &specs_with_a_shop());
+}
+
+#[test]
+fn programs_that_do_what_they_should_raise_nothing() {
+    let cases = paths(CORRECT, "sync");
+    assert!(cases.len() >= 15, "{}", cases.len());
+    let said: Vec<String> = cases.iter().map(|case| said(case, specs_with_a_shop())).collect();
+    assert_eq!(said.concat(), "");
+}
+
+fn check_all(cases: Vec<PathBuf>, specs: &[SourceFile]) {
+    let mut different = Vec::new();
+    for case in cases {
+        let found = said(&case, specs.to_vec());
+        assert!(!found.is_empty(), "{} raises nothing", case.display());
+        let expected_file = case.with_extension(format!("{}.expected", case.extension().unwrap().to_string_lossy()));
+        if std::env::var_os("CONCERT_BLESS").is_some() {
+            std::fs::write(&expected_file, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected_file).unwrap_or_default();
+        if found != expected {
+            different.push(format!("{}:\n{found}", case.display()));
+        }
+    }
+    assert!(different.is_empty(), "not as expected:\n{}", different.join("\n"));
+}
+
+#[test]
+fn the_project_s_own_rules_and_specs_raise_nothing() {
+    let syncs: Vec<SourceFile> = files("syncs", "sync");
+    let (program, warnings) = verify(&project_specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(warnings, []);
+    let names: Vec<&str> = program.syncs.iter().map(|sync| &*sync.name).collect();
+    assert_eq!(
+        names,
+        [
+            "ChangePassword",
+            "CreateSessionOnSuccessfulAuthentication",
+            "DeleteAccount",
+            "EndSessionsOfDeletedAccount",
+            "HandleCreateAccountRequest",
+            "HandleLoginRequest",
+            "HandleLogoutRequest",
+            "ListSessions",
+            "LogoutEverywhere",
+            "RespondToFailedAuthentication",
+            "RespondToFailedLogout",
+            "RespondToNameTakenMeanwhile",
+            "RespondToRefusedAccount",
+            "WhoAmI"
+        ]
+    );
+    let secret = RouteKey {
+        required: true,
+        secret: true,
+        kind: ValueType::Secret,
+    };
+    let text = RouteKey {
+        required: true,
+        secret: false,
+        kind: ValueType::String,
+    };
+    let routes: Vec<(&str, Vec<(&str, &RouteKey)>)> = program
+        .routes
+        .routes
+        .iter()
+        .map(|(path, route)| {
+            (
+                path.as_str(),
+                route.keys.iter().map(|(name, key)| (name.as_str(), key)).collect(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        routes,
+        [
+            (
+                "/auth/changePassword",
+                vec![("newPassword", &secret), ("oldPassword", &secret), ("session", &secret)]
+            ),
+            ("/auth/createAccount", vec![("password", &secret), ("username", &text)]),
+            ("/auth/deleteAccount", vec![("session", &secret)]),
+            ("/auth/login", vec![("password", &secret), ("username", &text)]),
+            ("/auth/logout", vec![("session", &secret)]),
+            ("/auth/logoutEverywhere", vec![("session", &secret)]),
+            ("/auth/sessions", vec![("session", &secret)]),
+            ("/auth/whoami", vec![("session", &secret)]),
+        ]
+    );
+}
+
+#[test]
+fn the_version_depends_on_the_texts_and_not_on_their_order() {
+    let mut specs = project_specs();
+    let rule = |path: &str| {
+        SourceFile::new(
+            "r.sync",
+            format!(
+                "sync R\nwhen\n    Requesting.request (path: \"{path}\") : (request)\nthen\n    Requesting.respond (request)\n"
+            ),
+        )
+    };
+    let version = |specs: &[SourceFile], path: &str| {
+        compile(specs, &[rule(path)])
+            .map(|(program, _)| program.version)
+            .unwrap()
+    };
+    let before = version(&specs, "/a");
+    specs.reverse();
+    assert_eq!(version(&specs, "/a"), before);
+    assert_ne!(version(&specs, "/b"), before);
+}
+
+/// The code blocks of a language in a document.
+fn examples(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let opening = format!("```{language}\n");
+    text.split(&opening)
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_example_of_the_documents_is_correct() {
+    let rules = examples("docs/rules.md", "sync");
+    assert!(rules.len() >= 6);
+    let own = examples("docs/rules.md", "concept").into_iter();
+    let specs: Vec<SourceFile> = project_specs()
+        .into_iter()
+        .chain(own.map(|spec| SourceFile::new("docs/rules.md", spec)))
+        .collect();
+    for rule in &rules {
+        let compiled = verify(&specs, &[SourceFile::new("docs/rules.md", rule.as_str())]);
+        let (_, warnings) = compiled.unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(warnings, []);
+    }
+    let specs = examples("docs/rules.md", "concept");
+    assert_eq!(specs.len(), 1);
+    for spec in &specs {
+        let parsed =
+            concert_lang::concept::parse_one("docs/rules.md", spec).unwrap_or_else(|report| panic!("{report}"));
+        let effects: Vec<(&str, bool)> = parsed
+            .actions
+            .iter()
+            .map(|action| (&*action.name, action.has_effects))
+            .collect();
+        assert_eq!(effects, [("shelve", true), ("count", false)]);
+    }
+    // The rule that the README shows is the project's own.
+    let shown = examples("README.md", "")
+        .into_iter()
+        .find(|block| block.starts_with("sync "))
+        .unwrap();
+    let own = std::fs::read_to_string(root().join("syncs/auth.sync")).unwrap();
+    assert!(own.contains(shown.trim()));
+}

@@ -1,0 +1,432 @@
+//! One flow: its log so far, and what follows from it.
+
+mod calls;
+mod decide;
+mod near;
+mod trace;
+
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+use concert_wire::envelope::Completion;
+use concert_wire::id::{ActionId, FiringId, FlowId};
+use smallvec::{SmallVec, smallvec};
+
+use self::calls::call_id;
+pub(crate) use self::decide::Decision;
+pub use self::near::{Mismatch, Stopped, StoppedAt};
+pub(crate) use self::trace::{Folded, Ready};
+pub use self::trace::{Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
+use crate::event::{Context, Limits, Logged};
+use crate::frames::{self, Answers, Ended, Frame, Sequence};
+use crate::index::{Anchor, Index, KeyId, PatternRef};
+use crate::matching::{self, Bindings, Causes, Completions};
+use crate::record::Halt;
+use concert_lang::program::Sync;
+
+/// A flow's log is folded from its beginning, so what is known of an entry depends on the entries before it alone.
+pub(crate) struct Flow {
+    id: FlowId,
+    /// The rules that were in force at the root.
+    rules: Arc<Index>,
+    context: Context,
+    log: Vec<Entry>,
+    /// The size of its bodies in the log.
+    bytes: usize,
+    actions: HashMap<ActionId, Action>,
+    /// The entries of each action, in the order of the log.
+    by_key: Vec<(KeyId, SmallVec<[usize; 2]>)>,
+    firings: Vec<Firing>,
+    anchors: Vec<Anchor>,
+    /// How many actions are expected and not done.
+    pending: usize,
+    /// The first successful answer to the flow's request.
+    answered_at: Option<usize>,
+    /// The entry from which on nothing fires, and why.
+    halted: Option<(usize, Halt)>,
+    complete_through: u64,
+}
+
+/// Room for the completions of a flow as most are.
+const EXPECTED: usize = 7;
+
+const TOO_MANY_FRAMES: &str = "a firing reached its limit of frames";
+
+struct Entry {
+    seq: u64,
+    id: ActionId,
+    key: Option<KeyId>,
+    body: Completion,
+    depth: u32,
+    /// The calls that this entry makes due.
+    due: SmallVec<[ActionId; 2]>,
+    /// What fires here once its queries are answered.
+    undecided: Vec<Undecided>,
+    /// Why this entry is no firing record, though it stands where one would.
+    broken: Option<&'static str>,
+}
+
+/// A matched set of completions of a rule that asks queries.
+struct Undecided {
+    sync: usize,
+    causes: Causes,
+}
+
+struct Firing {
+    id: FiringId,
+    sync: usize,
+    causes: Causes,
+    frames: Frames,
+}
+
+enum Frames {
+    /// The one frame that `when` binds; it is bound anew from the causes where it is needed.
+    Matched,
+    /// What the steps of `where` made of it.
+    Ended(Vec<Ended>),
+}
+
+/// What is known of an action id.
+#[derive(Default)]
+struct Action {
+    /// Its completion: the first entry with this id.
+    entry: Option<usize>,
+    /// Whether something in the log leads to it: a call that is due, a decision, an answer of the router's own.
+    is_expected: bool,
+    /// The call that it is, once that is due.
+    site: Option<CallSite>,
+}
+
+/// Where a call stands: a completion's action id belongs to exactly one.
+#[derive(Clone, Copy)]
+struct CallSite {
+    firing: usize,
+    /// The frame's number.
+    frame: usize,
+    sequence: Sequence,
+    /// Counts the calls of `then`, and those of `else` after them.
+    position: usize,
+    /// The entry that made the call due: of a call behind another one, that one's completion.
+    cause: usize,
+    /// The entry whose failure led to `else`.
+    failed: Option<usize>,
+}
+
+impl Completions for Flow {
+    fn body(&self, number: usize) -> Option<&Completion> {
+        self.log.get(number).map(|entry| &entry.body)
+    }
+
+    fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> &[usize] {
+        let numbers = index.pattern_key(at).map_or(&[][..], |key| self.of_key(key));
+        let before = numbers.partition_point(|number| *number < newest);
+        numbers.get(..before).unwrap_or_default()
+    }
+}
+
+impl Flow {
+    /// A flow that nothing is known of yet.
+    pub(crate) fn new(id: FlowId, rules: Arc<Index>) -> Self {
+        Self {
+            log: Vec::with_capacity(EXPECTED),
+            actions: HashMap::with_capacity(EXPECTED),
+            by_key: Vec::with_capacity(EXPECTED),
+            ..Self::without_room(id, rules)
+        }
+    }
+
+    fn without_room(id: FlowId, rules: Arc<Index>) -> Self {
+        Self {
+            id,
+            rules,
+            context: Context::default(),
+            log: Vec::new(),
+            bytes: 0,
+            actions: HashMap::new(),
+            by_key: Vec::new(),
+            firings: Vec::new(),
+            anchors: Vec::new(),
+            pending: 0,
+            answered_at: None,
+            halted: None,
+            complete_through: 0,
+        }
+    }
+
+    /// A flow that nothing is known of yet, in the memory of one that is done with.
+    pub(crate) fn renewed(self, id: FlowId, rules: Arc<Index>) -> Self {
+        let Self {
+            mut log,
+            mut actions,
+            mut by_key,
+            mut firings,
+            mut anchors,
+            ..
+        } = self;
+        log.clear();
+        actions.clear();
+        by_key.clear();
+        firings.clear();
+        anchors.clear();
+        Self {
+            log,
+            actions,
+            by_key,
+            firings,
+            anchors,
+            ..Self::without_room(id, rules)
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.log.len()
+    }
+
+    /// The size of its bodies in the log.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn has(&self, seq: u64) -> bool {
+        self.number(seq).is_some()
+    }
+
+    /// Every completion of the flow up to this sequence is known.
+    pub(crate) fn complete_through(&self) -> u64 {
+        self.complete_through
+    }
+
+    pub(crate) fn read_through(&mut self, seq: u64) {
+        self.complete_through = self.complete_through.max(seq);
+    }
+
+    /// Whether nothing more is expected of this flow: what is expected is done, and a request is answered.
+    ///
+    /// Something may come all the same, by hand or again; then the flow is read from the log.
+    pub(crate) fn is_finished(&self) -> bool {
+        let is_answered = || {
+            let asks = self.log.first().is_some_and(|root| self.rules.is_request(root.key));
+            !asks || self.answered_at.is_some()
+        };
+        self.pending == 0 && self.halted.is_none() && is_answered()
+    }
+
+    /// The number of an action's completion.
+    fn completion(&self, id: ActionId) -> Option<usize> {
+        self.actions.get(&id)?.entry
+    }
+
+    fn of_key(&self, key: KeyId) -> &[usize] {
+        let found = self.by_key.iter().find(|(known, _)| *known == key);
+        found.map_or(&[], |(_, numbers)| numbers)
+    }
+
+    fn number(&self, seq: u64) -> Option<usize> {
+        self.log.binary_search_by_key(&seq, |entry| entry.seq).ok()
+    }
+
+    /// Adds the next completion of the log.
+    pub(crate) fn push(&mut self, limits: &Limits, logged: Logged) {
+        let rules = self.rules.clone();
+        let index = &*rules;
+        let number = self.log.len();
+        let key = index.key(&logged.concept, &logged.action);
+        let action = self.actions.entry(logged.id).or_default();
+        if action.entry.is_none() {
+            action.entry = Some(number);
+            self.pending -= usize::from(action.is_expected);
+        }
+        let site = action.site;
+        let is_record = index.is_record(key);
+        let recorded = if is_record { self.recorded_cause(&logged) } else { None };
+        let depth_of = |number: usize| self.log.get(number).map_or(0, |cause| cause.depth);
+        let depth = match (site, recorded) {
+            (Some(site), _) => depth_of(site.cause) + 1,
+            // A record stands beside its cause; what it leads to is one deeper, as for any other firing.
+            (None, Some(cause)) => depth_of(cause),
+            (None, None) => 0,
+        };
+        if logged.id == self.id.root() {
+            self.context = logged.context;
+        }
+        if index.is_respond(key) && !logged.body.is_failure() {
+            self.answered_at.get_or_insert(number);
+        }
+        self.complete_through = self.complete_through.max(logged.seq);
+        self.bytes += logged.bytes;
+        self.log.push(Entry {
+            seq: logged.seq,
+            id: logged.id,
+            key,
+            body: logged.body,
+            depth,
+            due: SmallVec::new(),
+            undecided: Vec::new(),
+            broken: None,
+        });
+        if let Some(key) = key {
+            match self.by_key.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, numbers)) => numbers.push(number),
+                None => self.by_key.push((key, smallvec![number])),
+            }
+        }
+        if number + 1 >= limits.actions_per_flow {
+            self.limit(number, "the flow reached its limit of actions");
+        } else if depth >= limits.depth {
+            self.limit(number, "the flow reached its limit of depth");
+        }
+        if self.halted.is_some() {
+            return;
+        }
+        if is_record {
+            self.take_record(index, number, recorded.is_some());
+        } else {
+            self.fire(index, limits, number, key);
+            self.go_on(index, number, site);
+            self.expect_fault_response(index, number);
+        }
+    }
+
+    /// Counts an action as one that is still to be done, if it is not.
+    fn expect(&mut self, id: ActionId) -> &mut Action {
+        let action = self.actions.entry(id).or_default();
+        if !action.is_expected {
+            action.is_expected = true;
+            self.pending += usize::from(action.entry.is_none());
+        }
+        action
+    }
+
+    fn limit(&mut self, number: usize, why: &str) {
+        self.halted.get_or_insert_with(|| (number, Halt::limit(why)));
+    }
+
+    /// Finds the firings whose newest cause is this entry.
+    fn fire(&mut self, index: &Index, limits: &Limits, number: usize, key: Option<KeyId>) {
+        let (Some(key), Some(entry)) = (key, self.log.get(number)) else {
+            return;
+        };
+        let candidates = index.candidates(key, &entry.body, &mut self.anchors);
+        for at in candidates {
+            let Some(sync) = index.syncs.get(at.sync) else { continue };
+            for causes in matching::assignments(self, index, at, number) {
+                if index.asks(at.sync) {
+                    self.leave_undecided(number, Undecided { sync: at.sync, causes });
+                    continue;
+                }
+                let frames = if sync.steps.is_empty() {
+                    Frames::Matched
+                } else {
+                    let matched = self.matched(sync, &causes);
+                    match frames::run(sync, matched, &Answers::default(), limits.frames_per_firing) {
+                        Ok(ended) => Frames::Ended(ended),
+                        // A rule that asks nothing is stopped by nothing else.
+                        Err(_) => return self.limit(number, TOO_MANY_FRAMES),
+                    }
+                };
+                self.add_firing(index, number, at.sync, causes, frames);
+            }
+        }
+    }
+
+    /// The id of a rule's firing at these entries.
+    fn firing_id(&self, sync: &Sync, causes: &[usize]) -> FiringId {
+        FiringId::of(self.id, &sync.name, self.ids(causes))
+    }
+
+    /// Makes the first call of each frame due.
+    fn add_firing(&mut self, index: &Index, number: usize, sync: usize, causes: Causes, frames: Frames) {
+        let Some(rule) = index.syncs.get(sync) else { return };
+        let id = self.firing_id(rule, &causes);
+        let sequences: SmallVec<[Sequence; 4]> = match &frames {
+            Frames::Matched => smallvec![Sequence::Then],
+            Frames::Ended(ended) => ended.iter().map(|ended| ended.sequence).collect(),
+        };
+        self.firings.push(Firing {
+            id,
+            sync,
+            causes,
+            frames,
+        });
+        let firing = self.firings.len() - 1;
+        for (frame, sequence) in sequences.into_iter().enumerate() {
+            let site = CallSite {
+                firing,
+                frame,
+                sequence,
+                position: 0,
+                cause: number,
+                failed: None,
+            };
+            self.make_due(number, site);
+        }
+    }
+
+    fn ids<'a>(&'a self, entries: &'a [usize]) -> impl Iterator<Item = ActionId> + 'a {
+        let entries = entries.iter().filter_map(|number| self.log.get(*number));
+        entries.map(|entry| entry.id)
+    }
+
+    /// The frame that `when` binds, to begin `where` with.
+    fn matched(&self, sync: &Sync, causes: &[usize]) -> Frame {
+        let bound = self.bound(sync, causes).into_iter();
+        bound.map(|value| value.cloned().map(Arc::new)).collect()
+    }
+
+    /// What `when` binds.
+    fn bound(&self, sync: &Sync, causes: &[usize]) -> Bindings<'_> {
+        let mut bindings: Bindings = smallvec![None; sync.variables.len()];
+        for (pattern, cause) in sync.when.iter().zip(causes) {
+            if let Some(entry) = self.log.get(*cause) {
+                matching::bind(pattern, &entry.body, &mut bindings);
+            }
+        }
+        bindings
+    }
+
+    /// Finds the next call of the sequence that this entry's action belongs to.
+    fn go_on(&mut self, index: &Index, number: usize, site: Option<CallSite>) {
+        let Some(site) = site else { return };
+        let Some(sync) = self
+            .firings
+            .get(site.firing)
+            .and_then(|firing| index.syncs.get(firing.sync))
+        else {
+            return;
+        };
+        let failed_now = self.log.get(number).is_some_and(|entry| entry.body.is_failure());
+        let next = match (failed_now, site.failed) {
+            (false, _) => CallSite {
+                position: site.position + 1,
+                cause: number,
+                ..site
+            },
+            (true, None) => CallSite {
+                position: sync.then.len(),
+                cause: number,
+                failed: Some(number),
+                ..site
+            },
+            (true, Some(_)) => return,
+        };
+        let end = match (site.sequence, next.failed) {
+            (Sequence::Else(_), _) => 1,
+            (Sequence::Then, None) => sync.then.len(),
+            (Sequence::Then, Some(_)) => sync.then.len() + sync.otherwise.as_ref().map_or(0, |o| o.calls.len()),
+        };
+        if next.position < end {
+            self.make_due(number, next);
+        }
+    }
+
+    fn make_due(&mut self, number: usize, site: CallSite) {
+        let Some(firing) = self.firings.get(site.firing) else {
+            return;
+        };
+        let id = call_id(firing.id, site.frame, site.position);
+        if let Some(entry) = self.log.get_mut(number) {
+            entry.due.push(id);
+        }
+        self.expect(id).site.get_or_insert(site);
+    }
+}

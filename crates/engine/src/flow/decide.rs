@@ -1,0 +1,143 @@
+//! The rules that ask queries: what they make of a completion, and the record that it is written down in.
+
+use concert_wire::envelope::encode;
+
+use super::{Entry, Flow, Frames, TOO_MANY_FRAMES, Undecided};
+use crate::event::{Limits, Logged, Record};
+use crate::frames::{self, Answers, Question, Stop};
+use crate::index::Index;
+use crate::record::{self, Content, Halt, Recorded};
+
+/// What became of the rules that ask queries at a completion.
+pub(crate) enum Decision {
+    /// These must be asked first.
+    Ask(Vec<Question>),
+    /// This is to be written down.
+    Record(Record),
+    /// Nothing fires.
+    Nothing,
+}
+
+impl Flow {
+    /// The number of the entry that a record is of, if its id says so, too.
+    pub(super) fn recorded_cause(&self, record: &Logged) -> Option<usize> {
+        let cause = record::cause(&record.body).filter(|cause| cause.firing_record() == record.id)?;
+        self.completion(cause)
+    }
+
+    /// Makes the calls of a firing record due, if it is `known` of which entry it is.
+    pub(super) fn take_record(&mut self, index: &Index, number: usize, known: bool) {
+        let Some(entry) = self.log.get(number) else { return };
+        let content = record::decode(&entry.body, |name| index.sync_named(name)).filter(|_| known);
+        match content {
+            None => {
+                if let Some(entry) = self.log.get_mut(number) {
+                    entry.broken = Some("this is no firing record of this flow and its rules");
+                }
+            }
+            Some(Content::Halt(halt)) => {
+                self.halted.get_or_insert((number, halt));
+            }
+            Some(Content::Firings(firings)) => {
+                for Recorded { sync, causes, frames } in firings {
+                    let causes = causes.iter().filter_map(|id| self.completion(*id)).collect();
+                    self.add_firing(index, number, sync, causes, Frames::Ended(frames));
+                }
+            }
+        }
+    }
+
+    /// Keeps a match of a rule that asks queries, until it is decided what comes of it.
+    pub(super) fn leave_undecided(&mut self, number: usize, undecided: Undecided) {
+        let Some(entry) = self.log.get_mut(number) else { return };
+        entry.undecided.push(undecided);
+        let record = entry.id.firing_record();
+        self.expect(record);
+    }
+
+    /// Whether rules that ask queries wait for a decision at the completion `seq`.
+    pub(crate) fn is_undecided(&self, seq: u64) -> bool {
+        let Some(number) = self.number(seq) else { return false };
+        let entry = self.log.get(number).filter(|entry| !entry.undecided.is_empty());
+        entry.is_some_and(|entry| {
+            self.halted_at(number).is_none() && self.completion(entry.id.firing_record()).is_none()
+        })
+    }
+
+    /// Why nothing fires at this entry.
+    pub(super) fn halted_at(&self, number: usize) -> Option<&Halt> {
+        let (from, halt) = self.halted.as_ref()?;
+        (*from <= number).then_some(halt)
+    }
+
+    /// Why the message `seq` is a dead letter.
+    pub(crate) fn broken(&self, seq: u64) -> Option<&'static str> {
+        self.log.get(self.number(seq)?)?.broken
+    }
+
+    /// What the rules that ask queries make of the completion `seq`, given these answers.
+    pub(crate) fn decide(&self, limits: &Limits, seq: u64, answers: &Answers) -> Decision {
+        let Some(entry) = self.number(seq).and_then(|number| self.log.get(number)) else {
+            return Decision::Nothing;
+        };
+        let mut questions: Vec<Question> = Vec::new();
+        let mut firings = Vec::new();
+        let mut limit = None;
+        for undecided in &entry.undecided {
+            let Some(sync) = self.rules.syncs.get(undecided.sync) else {
+                continue;
+            };
+            let matched = self.matched(sync, &undecided.causes);
+            match frames::run(sync, matched, answers, limits.frames_per_firing) {
+                Err(Stop::Ask(more)) => {
+                    for question in more {
+                        if !questions.contains(&question) {
+                            questions.push(question);
+                        }
+                    }
+                }
+                Err(Stop::TooMany) => limit = Some(TOO_MANY_FRAMES),
+                Ok(ended) if ended.is_empty() => {}
+                Ok(frames) => firings.push(Recorded {
+                    sync: undecided.sync,
+                    causes: self.ids(&undecided.causes).collect(),
+                    frames,
+                }),
+            }
+        }
+        if let Some(why) = limit {
+            return Decision::Record(self.record(entry, &Content::Halt(Halt::limit(why))));
+        }
+        if !questions.is_empty() {
+            return Decision::Ask(questions);
+        }
+        if firings.is_empty() {
+            return Decision::Nothing;
+        }
+        let record = self.record(entry, &Content::Firings(firings));
+        if record.body.len() > limits.body_bytes {
+            let halt = Halt::limit("the frames of a firing reached the limit of size");
+            return Decision::Record(self.record(entry, &Content::Halt(halt)));
+        }
+        Decision::Record(record)
+    }
+
+    /// What follows when a query of the completion `seq` will never be answered.
+    pub(crate) fn halt(&self, seq: u64, why: &str) -> Decision {
+        match self.number(seq).and_then(|number| self.log.get(number)) {
+            Some(entry) => Decision::Record(self.record(entry, &Content::Halt(Halt::refused(why)))),
+            None => Decision::Nothing,
+        }
+    }
+
+    fn record(&self, cause: &Entry, content: &Content) -> Record {
+        let find = |number: usize| self.rules.syncs.get(number).map(|sync| &**sync);
+        let body = record::encode(cause.id, &self.rules.version, content, find);
+        Record {
+            flow: self.id,
+            id: cause.id.firing_record(),
+            body: encode(&body),
+            context: self.context.clone(),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The steps of `where`: from the frame that `when` bound to the frames that `then` is run in.
+//!
+//! A run is a pure function of that frame and of the queries' answers. One that lacks answers says which it can ask for now, and is run anew when they are there:
+//! the frames that are ready for the same step ask together.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use concert_wire::envelope::{Object, STATUS, encode};
+use concert_wire::value::{canonical, canonical_object};
+use hashbrown::{HashMap, HashSet};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::matching::{self, Bindings};
+use concert_lang::program::{Arg, Gathered, Join, Query, Slot, Step, Sync, used};
+
+/// The variables of a rule, by slot. Frames of one firing share their values.
+pub(crate) type Frame = Vec<Option<Arc<Value>>>;
+
+/// The frame as patterns and expressions look at it.
+pub(crate) fn bindings(frame: &Frame) -> Bindings<'_> {
+    frame.iter().map(Option::as_deref).collect()
+}
+
+/// A query with its input, asked once for each completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Who is asked.
+    pub concept: Arc<str>,
+    /// The query.
+    pub query: Arc<str>,
+    /// Its input.
+    pub input: Object,
+}
+
+impl Question {
+    /// The same for questions that are the same.
+    fn key(&self) -> String {
+        format!("{}.{} {}", self.concept, self.query, canonical_object(&self.input))
+    }
+}
+
+/// The rows that queries answered with.
+#[derive(Debug, Default)]
+pub(crate) struct Answers(HashMap<String, Vec<Object>>);
+
+impl Answers {
+    pub(crate) fn add(&mut self, question: &Question, rows: Vec<Object>) {
+        // The first answer stands: all rules of a completion see the same.
+        self.0.entry(question.key()).or_insert(rows);
+    }
+
+    fn get(&self, question: &Question) -> Option<&Vec<Object>> {
+        self.0.get(&question.key())
+    }
+}
+
+/// What follows in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Sequence {
+    /// The calls of `then`, and those of `else (error)`.
+    Then,
+    /// The call of a step's `else`, by its number.
+    Else(usize),
+}
+
+/// A frame at its end.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) sequence: Sequence,
+    /// Only the variables that its calls use.
+    pub(crate) frame: Frame,
+}
+
+/// Why a run has no end yet, or none at all.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Stop {
+    /// These answers are missing.
+    Ask(Vec<Question>),
+    /// There are more frames than a firing may have.
+    TooMany,
+}
+
+/// Runs the steps of a rule from one frame. Frames that end alike are one.
+pub(crate) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> Result<Vec<Ended>, Stop> {
+    let mut run = Run {
+        answers,
+        most,
+        missing: Vec::new(),
+        waiting: 0,
+        otherwise: Vec::new(),
+    };
+    let left = run.steps(&sync.steps, vec![frame])?;
+    if !run.missing.is_empty() {
+        return Err(Stop::Ask(run.missing));
+    }
+    let mut ended = Vec::new();
+    let is_alone = run.otherwise.len() + left.len() == 1;
+    let mut seen = HashSet::new();
+    let mut end = |sequence, frame: &Frame, kept: &[Slot]| {
+        let frame = project(frame, kept);
+        let values = || {
+            let values = frame.iter().map(|value| value.as_deref().cloned());
+            values.map(Option::unwrap_or_default).collect()
+        };
+        if is_alone || seen.insert((sequence, canonical(&values()))) {
+            ended.push(Ended { sequence, frame });
+        }
+    };
+    for (number, frame) in &run.otherwise {
+        if let Some(call) = sync.elses.get(*number) {
+            end(Sequence::Else(*number), frame, &used([call]));
+        }
+    }
+    for frame in &left {
+        end(Sequence::Then, frame, &sync.kept);
+    }
+    if ended.len() > most {
+        return Err(Stop::TooMany);
+    }
+    Ok(ended)
+}
+
+fn project(frame: &Frame, kept: &[Slot]) -> Frame {
+    let keep = |(slot, value): (Slot, &Option<Arc<Value>>)| value.clone().filter(|_| kept.contains(&slot));
+    frame.iter().enumerate().map(keep).collect()
+}
+
+/// The input that arguments make in a frame.
+struct Input<'a> {
+    args: &'a [Arg],
+    frame: &'a [Option<&'a Value>],
+}
+
+impl<'a> Input<'a> {
+    fn members(&self) -> impl Iterator<Item = (&'a str, Cow<'a, Value>)> {
+        let frame = self.frame;
+        self.args.iter().filter_map(move |arg| {
+            let value = arg.value.eval(frame);
+            (!(arg.omit_null && value.is_null())).then_some((&*arg.key, value))
+        })
+    }
+
+    fn object(&self) -> Object {
+        let members = self.members();
+        members
+            .map(|(key, value)| (key.to_owned(), value.into_owned()))
+            .collect()
+    }
+}
+
+impl Serialize for Input<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.members())
+    }
+}
+
+/// The body of an invocation with these arguments.
+pub(crate) fn body(args: &[Arg], frame: &[Option<&Value>]) -> Vec<u8> {
+    encode(&Input { args, frame })
+}
+
+/// The body of an answer with these arguments, and with this status whatever they say.
+pub(crate) fn answer_with_status(args: &[Arg], frame: &[Option<&Value>], status: u16) -> Vec<u8> {
+    let mut input = Input { args, frame }.object();
+    input.insert(STATUS.to_owned(), Value::from(status));
+    encode(&input)
+}
+
+fn question(query: &Query, frame: &[Option<&Value>]) -> Question {
+    let args = &query.args;
+    Question {
+        concept: query.concept.clone(),
+        query: query.name.clone(),
+        input: Input { args, frame }.object(),
+    }
+}
+
+struct Run<'a> {
+    answers: &'a Answers,
+    most: usize,
+    missing: Vec<Question>,
+    /// How many frames wait for an answer; several may wait for one.
+    waiting: usize,
+    /// The frames that ended in the `else` of a step.
+    otherwise: Vec<(usize, Frame)>,
+}
+
+impl Run<'_> {
+    /// The frames after the steps. Those that wait for an answer are left out; what they wait for is then in `missing`.
+    fn steps(&mut self, steps: &[Step], mut frames: Vec<Frame>) -> Result<Vec<Frame>, Stop> {
+        for step in steps {
+            frames = self.step(step, frames)?;
+            if frames.len() > self.most {
+                return Err(Stop::TooMany);
+            }
+        }
+        Ok(frames)
+    }
+
+    fn step(&mut self, step: &Step, frames: Vec<Frame>) -> Result<Vec<Frame>, Stop> {
+        let mut left = Vec::with_capacity(frames.len());
+        match step {
+            Step::Query { join, query, otherwise } => {
+                for frame in frames {
+                    self.query(*join, query, *otherwise, frame, &mut left);
+                    if left.len() > self.most {
+                        return Err(Stop::TooMany);
+                    }
+                }
+            }
+            Step::Let(slot, value) => {
+                for frame in frames {
+                    let value = value.eval(&bindings(&frame)).into_owned();
+                    left.push(with(frame, *slot, value));
+                }
+            }
+            Step::Each(slot, list) => {
+                for frame in frames {
+                    let bindings = bindings(&frame);
+                    let list = list.eval(&bindings);
+                    let Value::Array(items) = &*list else {
+                        continue;
+                    };
+                    if left.len() + items.len() > self.most {
+                        return Err(Stop::TooMany);
+                    }
+                    left.extend(items.iter().map(|item| with(frame.clone(), *slot, item.clone())));
+                }
+            }
+            Step::Filter { condition, otherwise } => {
+                for frame in frames {
+                    if *condition.eval(&bindings(&frame)) == Value::Bool(true) {
+                        left.push(frame);
+                    } else {
+                        self.leaves_nothing(*otherwise, frame);
+                    }
+                }
+            }
+            Step::Collect { body, gathered, into } => {
+                let mut inner = 0;
+                for frame in frames {
+                    let waiting = self.waiting;
+                    let found = self.steps(body, vec![frame.clone()])?;
+                    if self.waiting > waiting {
+                        // The list is not complete: what follows must not be asked of a part of it.
+                        continue;
+                    }
+                    inner += found.len();
+                    if inner > self.most {
+                        return Err(Stop::TooMany);
+                    }
+                    let list = found.iter().map(|found| gather(gathered, found)).collect();
+                    left.push(with(frame, *into, list));
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    fn query(&mut self, join: Join, query: &Query, otherwise: Option<usize>, frame: Frame, left: &mut Vec<Frame>) {
+        let question = question(query, &bindings(&frame));
+        let Some(rows) = self.answers.get(&question) else {
+            self.waiting += 1;
+            if !self.missing.contains(&question) {
+                self.missing.push(question);
+            }
+            return;
+        };
+        let mut fitting = rows.iter().filter_map(|row| fit(query, row, &frame)).peekable();
+        match join {
+            Join::Rows if fitting.peek().is_some() => left.extend(fitting),
+            Join::Optional if fitting.peek().is_some() => left.extend(fitting),
+            Join::Optional => {
+                drop(fitting);
+                let slots = query.output.iter().filter_map(|demand| demand.slot());
+                left.push(slots.fold(frame, |frame, slot| with(frame, slot, Value::Null)));
+            }
+            Join::Some if fitting.peek().is_some() => {
+                drop(fitting);
+                left.push(frame);
+            }
+            Join::No if fitting.peek().is_none() => {
+                drop(fitting);
+                left.push(frame);
+            }
+            Join::Rows | Join::Some | Join::No => {
+                drop(fitting);
+                self.leaves_nothing(otherwise, frame);
+            }
+        }
+    }
+
+    fn leaves_nothing(&mut self, otherwise: Option<usize>, frame: Frame) {
+        if let Some(number) = otherwise {
+            self.otherwise.push((number, frame));
+        }
+    }
+}
+
+fn with(mut frame: Frame, slot: Slot, value: Value) -> Frame {
+    if let Some(place) = frame.get_mut(slot) {
+        *place = Some(Arc::new(value));
+    }
+    frame
+}
+
+/// The frame with what a row binds, if the row is what the query demands.
+fn fit(query: &Query, row: &Object, frame: &Frame) -> Option<Frame> {
+    let mut bindings = bindings(frame);
+    let fits = query
+        .output
+        .iter()
+        .all(|demand| matching::holds(demand, row, &mut bindings));
+    let bound = bindings.into_iter().zip(frame);
+    fits.then(|| {
+        bound
+            .map(|(new, old)| old.clone().or_else(|| new.cloned().map(Arc::new)))
+            .collect()
+    })
+}
+
+fn gather(gathered: &Gathered, frame: &Frame) -> Value {
+    let value = |slot: Slot| match frame.get(slot) {
+        Some(Some(value)) => (**value).clone(),
+        _ => Value::Null,
+    };
+    match gathered {
+        Gathered::Values(slot) => value(*slot),
+        Gathered::Records(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(key, slot)| (key.to_string(), value(*slot)))
+                .collect(),
+        ),
+    }
+}

@@ -1,0 +1,19 @@
+//! The engine that runs checked rules: [`Event`] in, [`Effect`]s out; and what happened in a flow and why, from its log ([`provenance`]).
+//!
+//! The crate is pure: no I/O, no clock and no randomness.
+
+mod event;
+mod flow;
+mod frames;
+mod index;
+mod machine;
+mod matching;
+pub mod provenance;
+mod record;
+mod versions;
+
+pub use event::{Context, Effect, Event, Invocation, Limits, Logged, Record};
+pub use flow::{Mismatch, Stopped, StoppedAt, Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
+pub use frames::Question;
+pub use machine::Engine;
+pub use versions::Version;

@@ -1,0 +1,499 @@
+//! The engine: what follows from a completion. `Event -> Vec<Effect>`, with no I/O, no clock and no randomness.
+//!
+//! For the completion with log sequence *n* the engine computes the invocations that *n* brings about: a pure function of the rules and the flow's log up to *n*.
+//! What lies beyond *n* only serves to skip invocations that are done already. The acknowledgement of *n* is an effect as well: it comes when everything that *n* brought about has been stored.
+//!
+//! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be kept is told at `Engine::received`.
+
+#[cfg(test)]
+mod tests;
+
+use concert_wire::IN_FORCE;
+use concert_wire::id::FlowId;
+use hashbrown::HashMap;
+use lru::LruCache;
+
+use crate::event::{Effect, Event, Limits, Logged};
+use crate::flow::{Decision, Flow};
+use crate::frames::Answers;
+use crate::versions::{Missing, Version, Versions};
+use concert_lang::program::Program;
+
+/// A read that fails this often to show the message that caused it gives up until the message comes again.
+const READ_ATTEMPTS: u32 = 3;
+
+/// Of a longer flow the memory is given back.
+const SPARE_ACTIONS: usize = 64;
+
+struct Reading {
+    at_least: u64,
+    attempts: u32,
+    waiting: Vec<Logged>,
+}
+
+struct Outstanding {
+    remaining: usize,
+    failed: bool,
+}
+
+/// A completion whose rules wait for answers.
+struct Thinking {
+    flow: FlowId,
+    answers: Answers,
+    waiting: usize,
+    failed: bool,
+    refused: Option<String>,
+}
+
+/// What the flows in memory come to.
+#[derive(Default)]
+struct Cached {
+    actions: usize,
+    bytes: usize,
+}
+
+impl Cached {
+    fn add(&mut self, flow: &Flow) {
+        self.actions += flow.len();
+        self.bytes += flow.bytes();
+    }
+
+    fn remove(&mut self, flow: &Flow) {
+        self.actions -= flow.len();
+        self.bytes -= flow.bytes();
+    }
+
+    const fn is_too_much(&self, limits: &Limits) -> bool {
+        self.actions > limits.cached_actions || self.bytes > limits.cached_bytes
+    }
+}
+
+/// See the module's text.
+pub struct Engine {
+    versions: Versions,
+    /// Deliveries that wait for rules.
+    parked: Vec<Logged>,
+    limits: Limits,
+    flows: LruCache<FlowId, Flow>,
+    cached: Cached,
+    /// A finished flow, whose memory the next one takes over.
+    spare: Option<Flow>,
+    reading: HashMap<FlowId, Reading>,
+    outstanding: HashMap<u64, Outstanding>,
+    thinking: HashMap<u64, Thinking>,
+    /// The highest sequence that was received.
+    last: u64,
+    /// INVARIANT: this engine received every sequence from `run_start` to `last`.
+    run_start: u64,
+}
+
+impl Engine {
+    /// An engine whose rules never change, that has seen nothing yet.
+    pub fn new(program: &Program, limits: Limits) -> Self {
+        Self::with(Versions::fixed(program), limits)
+    }
+
+    /// An engine that has seen nothing yet, also of which rules are in force.
+    pub fn without_rules(limits: Limits) -> Self {
+        Self::with(Versions::unknown(), limits)
+    }
+
+    fn with(versions: Versions, limits: Limits) -> Self {
+        Self {
+            versions,
+            parked: Vec::new(),
+            limits,
+            flows: LruCache::unbounded(),
+            cached: Cached::default(),
+            spare: None,
+            reading: HashMap::new(),
+            outstanding: HashMap::new(),
+            thinking: HashMap::new(),
+            last: 0,
+            run_start: 1,
+        }
+    }
+
+    /// Takes one event and says what is to be done.
+    pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Delivered(logged) => self.delivered(logged),
+            Event::Undecodable { seq, reason } => {
+                self.received(seq);
+                vec![Effect::DeadLetter { seq, reason }]
+            }
+            Event::FlowRead { flow, through, log } => self.flow_read(flow, through, log),
+            Event::FlowUnreadable { flow } => self.give_up(flow),
+            Event::FlowTooLong { flow } => self.too_long(flow),
+            Event::RulesRead { through, history } => {
+                for (seq, version) in history {
+                    self.versions.put_in_force(seq, version);
+                }
+                self.versions.known_through(through);
+                self.versions.received(self.run_start, self.last);
+                if self.versions.is_empty() {
+                    // Reading again at once would tell the same.
+                    self.hand_back()
+                } else {
+                    self.unpark()
+                }
+            }
+            Event::RulesFetched(program) => {
+                self.versions.load(&program);
+                self.unpark()
+            }
+            Event::RulesUnreadable | Event::RulesUnavailable => self.hand_back(),
+            Event::Answered { seq, question, rows } => {
+                self.heard(seq, |thinking| thinking.answers.add(&question, rows))
+            }
+            Event::Unanswered { seq } => self.heard(seq, |thinking| thinking.failed = true),
+            Event::Refused { seq, why } => self.heard(seq, |thinking| thinking.refused = Some(why)),
+            Event::Stored { seq } => self.settled(seq, false),
+            Event::NotStored { seq } => self.settled(seq, true),
+        }
+    }
+
+    /// Notes that a sequence was received, and whether it is newer than all before.
+    ///
+    /// A cached flow that is complete through *k* may be used for *n* only if every sequence in (k, n] was received here, since one that was not may have been of this flow.
+    /// The consumer's own delivery count cannot tell that: the server sets it back after a crash.
+    fn received(&mut self, seq: u64) -> bool {
+        if seq <= self.last {
+            return false;
+        }
+        if seq != self.last + 1 {
+            self.run_start = seq;
+        }
+        self.last = seq;
+        self.versions.received(self.run_start, seq);
+        true
+    }
+
+    fn delivered(&mut self, logged: Logged) -> Vec<Effect> {
+        let (seq, flow) = (logged.seq, logged.flow);
+        let newest = self.received(seq);
+        if self.outstanding.contains_key(&seq) || self.parked.iter().any(|parked| parked.seq == seq) {
+            return Vec::new();
+        }
+        if flow == FlowId::of_rules() {
+            return self.put_in_force(&logged);
+        }
+        self.take(logged, newest)
+    }
+
+    fn put_in_force(&mut self, logged: &Logged) -> Vec<Effect> {
+        let seq = logged.seq;
+        let version = logged.body.input.get("rules").and_then(|version| version.as_str());
+        let Some(version) = version.filter(|_| &*logged.action == IN_FORCE) else {
+            let reason = "this puts no rules in force".to_owned();
+            return vec![Effect::DeadLetter { seq, reason }];
+        };
+        let version = Version::from(version);
+        self.versions.put_in_force(seq, version.clone());
+        let (remaining, failed) = (1, false);
+        self.outstanding.insert(seq, Outstanding { remaining, failed });
+        vec![Effect::Adopt { seq, version }]
+    }
+
+    /// Keeps a delivery until its rules are here. One request is made for all that wait.
+    fn park(&mut self, waiting: Vec<Logged>, missing: Missing) -> Vec<Effect> {
+        let is_first = self.parked.is_empty();
+        self.parked.extend(waiting);
+        match missing {
+            _ if !is_first => Vec::new(),
+            Missing::History => vec![Effect::ReadRules { at_least: self.last }],
+            Missing::Rules(version) => vec![Effect::FetchRules { version }],
+        }
+    }
+
+    /// Gives up on what waits for rules until it is delivered again.
+    fn hand_back(&mut self) -> Vec<Effect> {
+        retry(std::mem::take(&mut self.parked))
+    }
+
+    fn unpark(&mut self) -> Vec<Effect> {
+        let parked = std::mem::take(&mut self.parked);
+        // What else was delivered meanwhile is not known to be later, so each flow is read.
+        parked.into_iter().flat_map(|logged| self.take(logged, false)).collect()
+    }
+
+    /// A delivery of a flow; `newest` if nothing that is later was received.
+    fn take(&mut self, logged: Logged, newest: bool) -> Vec<Effect> {
+        let (seq, flow) = (logged.seq, logged.flow);
+        if let Some(reading) = self.reading.get_mut(&flow) {
+            if reading.waiting.iter().all(|other| other.seq != seq) {
+                reading.waiting.push(logged);
+            }
+            return Vec::new();
+        }
+        let run_start = self.run_start;
+        if let Some(known) = self
+            .flows
+            .get_mut(&flow)
+            .filter(|known| known.complete_through() + 1 >= run_start)
+        {
+            if seq > known.complete_through() {
+                self.cached.remove(known);
+                known.push(&self.limits, logged);
+                self.cached.add(known);
+                self.evict();
+                return self.fire_all(flow, [seq]);
+            }
+            if known.has(seq) {
+                return self.fire_all(flow, [seq]);
+            }
+        } else if newest && logged.id == flow.root() {
+            let rules = match self.versions.at(seq) {
+                Ok(rules) => rules,
+                Err(missing) => return self.park(vec![logged], missing),
+            };
+            let mut root = match self.spare.take() {
+                Some(spare) => spare.renewed(flow, rules),
+                None => Flow::new(flow, rules),
+            };
+            root.push(&self.limits, logged);
+            self.keep(flow, root);
+            return self.fire_all(flow, [seq]);
+        }
+        let at_least = self.last;
+        self.reading.insert(
+            flow,
+            Reading {
+                at_least,
+                attempts: 0,
+                waiting: vec![logged],
+            },
+        );
+        vec![Effect::ReadFlow { flow, at_least }]
+    }
+
+    fn flow_read(&mut self, flow: FlowId, through: u64, mut log: Vec<Logged>) -> Vec<Effect> {
+        let Some(mut reading) = self.reading.remove(&flow) else {
+            return Vec::new();
+        };
+        // Between the read and now, messages may have come; they complete it only if none was missed.
+        let unbroken = through + 1 >= self.run_start;
+        let covered = through >= reading.at_least
+            && reading.waiting.iter().all(|logged| {
+                if logged.seq <= through {
+                    // A read shows the last message on a subject: whoever writes a completion a second time hides the first.
+                    log.iter()
+                        .any(|read| read.seq == logged.seq || (read.id == logged.id && read.seq > logged.seq))
+                } else {
+                    unbroken
+                }
+            });
+        if !covered {
+            reading.attempts += 1;
+            reading.at_least = self.last;
+            let (attempts, at_least) = (reading.attempts, reading.at_least);
+            self.reading.insert(flow, reading);
+            return if attempts < READ_ATTEMPTS {
+                vec![Effect::ReadFlow { flow, at_least }]
+            } else {
+                self.give_up(flow)
+            };
+        }
+        let mut waiting: Vec<u64> = reading.waiting.iter().map(|logged| logged.seq).collect();
+        waiting.sort_unstable();
+        // The first is what counts, and it is at hand.
+        log.retain(|read| {
+            !reading
+                .waiting
+                .iter()
+                .any(|first| first.id == read.id && first.seq < read.seq)
+        });
+        let shown: Vec<u64> = log.iter().map(|read| read.seq).collect();
+        log.extend(
+            reading
+                .waiting
+                .into_iter()
+                .filter(|logged| !shown.contains(&logged.seq)),
+        );
+        log.sort_unstable_by_key(|logged| logged.seq);
+        let Some(root) = log.iter().find(|logged| logged.id == flow.root()).map(|root| root.seq) else {
+            return dead(waiting, "the root of this flow is no longer in the log");
+        };
+        let rules = match self.versions.at(root) {
+            Ok(rules) => rules,
+            Err(missing) => {
+                let waiting = log.into_iter().filter(|logged| waiting.contains(&logged.seq));
+                return self.park(waiting.collect(), missing);
+            }
+        };
+        let mut known = Flow::new(flow, rules);
+        for logged in log {
+            known.push(&self.limits, logged);
+        }
+        known.read_through(through);
+        self.keep(flow, known);
+        self.fire_all(flow, waiting)
+    }
+
+    fn give_up(&mut self, flow: FlowId) -> Vec<Effect> {
+        let reading = self.reading.remove(&flow);
+        retry(reading.map(|reading| reading.waiting).unwrap_or_default())
+    }
+
+    /// What waits for a flow that nobody can read would wait for ever.
+    fn too_long(&mut self, flow: FlowId) -> Vec<Effect> {
+        let waiting = self.reading.remove(&flow).map(|reading| reading.waiting);
+        let seqs = waiting.into_iter().flatten().map(|logged| logged.seq);
+        dead(seqs, "this flow has more messages than can be read")
+    }
+
+    /// Says what these completions of a known flow bring about, and lets go of the flow if nothing more is expected of it: what is freed early is used again while it is still
+    /// near the processor.
+    fn fire_all(&mut self, flow: FlowId, seqs: impl IntoIterator<Item = u64>) -> Vec<Effect> {
+        // Most completions have one effect; room for more than are there would be the largest allocation of a step.
+        let mut effects = Vec::with_capacity(1);
+        for seq in seqs {
+            self.fire(flow, seq, &mut effects);
+        }
+        if self.flows.peek(&flow).is_some_and(Flow::is_finished)
+            && let Some(finished) = self.flows.pop(&flow)
+        {
+            self.cached.remove(&finished);
+            if finished.len() <= SPARE_ACTIONS {
+                self.spare = Some(finished);
+            }
+        }
+        effects
+    }
+
+    /// Says what the completion `seq` of a known flow brings about.
+    fn fire(&mut self, flow: FlowId, seq: u64, effects: &mut Vec<Effect>) {
+        let Some(known) = self.flows.peek(&flow) else {
+            // `keep` holds on to the flow that was kept last.
+            return effects.push(Effect::Retry { seq });
+        };
+        if let Some(reason) = known.broken(seq) {
+            let reason = reason.to_owned();
+            return effects.push(Effect::DeadLetter { seq, reason });
+        }
+        let before = effects.len();
+        known.invocations(&self.limits, seq, |invocation| {
+            effects.push(Effect::Invoke { seq, invocation })
+        });
+        let is_undecided = known.is_undecided(seq);
+        let remaining = effects.len() - before + usize::from(is_undecided);
+        if remaining == 0 {
+            return effects.push(Effect::Ack { seq });
+        }
+        let failed = false;
+        self.outstanding.insert(seq, Outstanding { remaining, failed });
+        if is_undecided {
+            let thinking = Thinking {
+                flow,
+                answers: Answers::default(),
+                waiting: 0,
+                failed: false,
+                refused: None,
+            };
+            self.thinking.insert(seq, thinking);
+            effects.extend(self.think(seq));
+        }
+    }
+
+    /// Runs the rules that ask queries at a completion as far as the answers reach.
+    fn think(&mut self, seq: u64) -> Vec<Effect> {
+        let Some(thinking) = self.thinking.get_mut(&seq) else {
+            return Vec::new();
+        };
+        let flow = thinking.flow;
+        let Some(known) = self.flows.get(&flow) else {
+            // The flow left the memory meanwhile; when the completion comes again it is read.
+            self.thinking.remove(&seq);
+            return self.settled(seq, true);
+        };
+        let decision = match &thinking.refused {
+            Some(why) => known.halt(seq, why),
+            None => known.decide(&self.limits, seq, &thinking.answers),
+        };
+        match decision {
+            Decision::Ask(questions) => {
+                thinking.waiting = questions.len();
+                let ask = |question| Effect::Ask { seq, flow, question };
+                questions.into_iter().map(ask).collect()
+            }
+            Decision::Record(record) => {
+                self.thinking.remove(&seq);
+                vec![Effect::Record { seq, record }]
+            }
+            Decision::Nothing => {
+                self.thinking.remove(&seq);
+                self.settled(seq, false)
+            }
+        }
+    }
+
+    /// Takes what came of one question.
+    fn heard(&mut self, seq: u64, take: impl FnOnce(&mut Thinking)) -> Vec<Effect> {
+        let Some(thinking) = self.thinking.get_mut(&seq) else {
+            return Vec::new();
+        };
+        take(thinking);
+        thinking.waiting = thinking.waiting.saturating_sub(1);
+        if thinking.waiting > 0 {
+            return Vec::new();
+        }
+        if thinking.failed {
+            self.thinking.remove(&seq);
+            return self.settled(seq, true);
+        }
+        self.think(seq)
+    }
+
+    fn settled(&mut self, seq: u64, failed: bool) -> Vec<Effect> {
+        let Some(outstanding) = self.outstanding.get_mut(&seq) else {
+            return Vec::new();
+        };
+        outstanding.failed |= failed;
+        outstanding.remaining = outstanding.remaining.saturating_sub(1);
+        if outstanding.remaining > 0 {
+            return Vec::new();
+        }
+        let failed = outstanding.failed;
+        self.outstanding.remove(&seq);
+        vec![if failed {
+            Effect::Retry { seq }
+        } else {
+            Effect::Ack { seq }
+        }]
+    }
+
+    fn keep(&mut self, flow: FlowId, known: Flow) {
+        self.cached.add(&known);
+        if let Some(replaced) = self.flows.put(flow, known) {
+            self.cached.remove(&replaced);
+        }
+        self.evict();
+    }
+
+    /// Lets go of the flows that were used longest ago while there are too many, but for one.
+    fn evict(&mut self) {
+        while self.flows.len() > self.limits.cached_flows.get()
+            || (self.cached.is_too_much(&self.limits) && self.flows.len() > 1)
+        {
+            let Some((_, evicted)) = self.flows.pop_lru() else {
+                break;
+            };
+            self.cached.remove(&evicted);
+        }
+    }
+}
+
+/// No retry helps these.
+fn dead(seqs: impl IntoIterator<Item = u64>, reason: &str) -> Vec<Effect> {
+    let letter = |seq| Effect::DeadLetter {
+        seq,
+        reason: reason.to_owned(),
+    };
+    seqs.into_iter().map(letter).collect()
+}
+
+/// Asks for these again after a while.
+fn retry(waiting: Vec<Logged>) -> Vec<Effect> {
+    let retry = |logged: Logged| Effect::Retry { seq: logged.seq };
+    waiting.into_iter().map(retry).collect()
+}

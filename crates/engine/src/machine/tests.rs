@@ -1,0 +1,564 @@
+//! The engine against small programs, step by step, and against a world that delivers as badly as a queue may.
+
+mod faults;
+mod memory;
+mod steps;
+mod world;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use concert_lang::source::SourceFile;
+use concert_wire::envelope::{Completion, Object};
+use concert_wire::id::ActionId;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{Context, Invocation, Question};
+
+const REQUESTING: &str = include_str!("../../../../concepts/Requesting.concept");
+const SHOP: &str = "
+concept Shop
+purpose sell things
+actions
+    price (item: String) : (cents: Number)
+    price (item: String) : (error: String)
+    sell (item: String, cents: Number) : (sale: Sale)
+        effects adds a Sale
+    sell (item: String, cents: Number) : (error: String)
+    pack (sale: Sale) : (parcel: Parcel)
+        effects adds a Parcel
+    note (text: String) : ()
+        effects adds a Note
+queries
+    _stock (item: String) : (count: Number)
+    _owner (item: String) : (user: User)?
+    _tags (item: String) : (tag: String)*
+    _all (tags: seq of String) : (tag: String)*
+    _friends (user: User) : (friend: User)*
+    _events (user: User) : (event: String)*
+";
+
+fn program(syncs: &str) -> Program {
+    let file = |name: &str, text: &str| SourceFile::new(name.to_owned(), text.to_owned());
+    let concepts = [file("Requesting.concept", REQUESTING), file("Shop.concept", SHOP)];
+    match concert_lang::compile(&concepts, &[file("test.sync", syncs)]) {
+        Ok((program, _)) => program,
+        Err(report) => panic!("{report}"),
+    }
+}
+
+const BUY: &str = r#"
+sync Buy
+when
+    Requesting.request (path: "/buy", item) : (request)
+then
+    Shop.price (item) : (cents)
+    Shop.sell (item, cents) : (sale)
+    Requesting.respond (request, sale, cents)
+else (error)
+    Shop.note (text: error)
+    Requesting.respond (request, error, status: 409)
+"#;
+
+/// An engine whose publishes are stored at once, and the log as it would be.
+struct Bench {
+    engine: Engine,
+    flow: FlowId,
+    seq: u64,
+    /// The rows that queries answer with, by `_query {input}`.
+    rows: HashMap<String, Value>,
+    asked: Vec<String>,
+}
+
+impl Bench {
+    fn new(syncs: &str) -> Self {
+        Self::with(syncs, Limits::default())
+    }
+
+    fn with(syncs: &str, limits: Limits) -> Self {
+        Self {
+            engine: Engine::new(&program(syncs), limits),
+            flow: ActionId::injected("S", 1, 1).as_root(),
+            seq: 0,
+            rows: HashMap::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// Says what a query answers with from now on.
+    fn answer(&mut self, query: &str, input: Value, rows: Value) {
+        self.rows.insert(format!("{query} {input}"), rows);
+    }
+
+    fn logged(&mut self, name: &str, id: ActionId, input: Value, output: Value) -> Logged {
+        self.seq += 1;
+        let (concept, action) = name.split_once('.').unwrap();
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let body = Completion {
+            input: object(input),
+            output: object(output),
+        };
+        Logged {
+            seq: self.seq,
+            flow: self.flow,
+            concept: concept.into(),
+            action: action.into(),
+            id,
+            body,
+            bytes: 100,
+            context: Context::default(),
+        }
+    }
+
+    fn request(&mut self, input: Value) -> Vec<Invocation> {
+        let (id, output) = (self.flow.root(), json!({ "request": self.flow.to_string() }));
+        let logged = self.logged("Requesting.request", id, input, output);
+        self.deliver(logged)
+    }
+
+    fn complete(&mut self, invocation: &Invocation, output: Value) -> Vec<Invocation> {
+        let name = format!("{}.{}", invocation.concept, invocation.action);
+        let logged = self.logged(&name, invocation.id, body(invocation), output);
+        self.deliver(logged)
+    }
+
+    /// What a delivery brings about; the acknowledgement must come after all of it, and only then. Queries are answered, and a firing record is delivered as well.
+    fn deliver(&mut self, logged: Logged) -> Vec<Invocation> {
+        let seq = logged.seq;
+        let mut found = Vec::new();
+        let mut records = Vec::new();
+        let mut effects = self.engine.step(Event::Delivered(logged));
+        let mut to_store = 0;
+        let mut acknowledged = false;
+        while !effects.is_empty() || to_store > 0 {
+            if effects.is_empty() {
+                to_store -= 1;
+                effects = self.engine.step(Event::Stored { seq });
+                continue;
+            }
+            assert!(!acknowledged, "acknowledged too early");
+            match effects.remove(0) {
+                Effect::Invoke { invocation, .. } => {
+                    to_store += 1;
+                    found.push(invocation);
+                }
+                Effect::Record { record, .. } => {
+                    to_store += 1;
+                    records.push(record);
+                }
+                Effect::Ask { question, .. } => {
+                    let key = format!("{} {}", question.query, Value::Object(question.input.clone()));
+                    let rows = self.rows.get(&key).unwrap_or_else(|| panic!("no rows for {key}"));
+                    let rows = serde_json::from_value(rows.clone()).unwrap();
+                    self.asked.push(key);
+                    effects.extend(self.engine.step(Event::Answered { seq, question, rows }));
+                }
+                Effect::Ack { .. } => {
+                    assert_eq!(to_store, 0, "acknowledged too early");
+                    acknowledged = true;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(acknowledged);
+        for record in records {
+            let body: Value = serde_json::from_slice(&record.body).unwrap();
+            let logged = self.logged(
+                "Concert.fired",
+                record.id,
+                body["input"].clone(),
+                body["output"].clone(),
+            );
+            found.extend(self.deliver(logged));
+        }
+        found
+    }
+}
+
+fn body(invocation: &Invocation) -> Value {
+    serde_json::from_slice(&invocation.body).unwrap()
+}
+
+/// What is asked for, as `Concept.action {input}`, in any order.
+fn shown(invocations: &[Invocation], flow: FlowId) -> Vec<String> {
+    let show = |invocation: &Invocation| format!("{}.{} {}", invocation.concept, invocation.action, body(invocation));
+    let mut shown: Vec<String> = invocations
+        .iter()
+        .map(|invocation| show(invocation).replace(&flow.to_string(), "FLOW"))
+        .collect();
+    shown.sort_unstable();
+    shown
+}
+
+#[track_caller]
+fn check(bench: &Bench, invocations: &[Invocation], expected: &[&str]) {
+    assert_eq!(shown(invocations, bench.flow), expected);
+}
+
+#[test]
+fn the_calls_of_then_follow_one_another_and_bind_what_they_answer() {
+    let mut bench = Bench::new(BUY);
+    let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+    check(&bench, &price, &[r#"Shop.price {"item":"tea"}"#]);
+    let sell = bench.complete(&price[0], json!({"cents": 250}));
+    check(&bench, &sell, &[r#"Shop.sell {"item":"tea","cents":250}"#]);
+    let respond = bench.complete(&sell[0], json!({"sale": "s1"}));
+    check(
+        &bench,
+        &respond,
+        &[r#"Requesting.respond {"request":"FLOW","sale":"s1","cents":250}"#],
+    );
+    let end = bench.complete(&respond[0], json!({}));
+    check(&bench, &end, &[]);
+}
+
+#[test]
+fn a_log_in_which_no_rules_are_in_force_keeps_its_flows_for_later() {
+    let mut bench = Bench::new(BUY);
+    bench.engine = Engine::without_rules(Limits::default());
+    let root = bench.flow.root();
+    let output = json!({ "request": bench.flow.to_string() });
+    let logged = bench.logged(
+        "Requesting.request",
+        root,
+        json!({"path": "/buy", "item": "tea"}),
+        output,
+    );
+    let seq = logged.seq;
+    let effects = bench.engine.step(Event::Delivered(logged));
+    assert_eq!(effects, [Effect::ReadRules { at_least: seq }]);
+    let nothing = Event::RulesRead {
+        through: seq,
+        history: vec![],
+    };
+    assert_eq!(bench.engine.step(nothing), [Effect::Retry { seq }]);
+}
+
+#[test]
+fn a_failure_ends_the_sequence_and_else_follows_once() {
+    let mut bench = Bench::new(BUY);
+    let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+    let sell = bench.complete(&price[0], json!({"cents": 250}));
+    let note = bench.complete(&sell[0], json!({"error": "sold out"}));
+    check(&bench, &note, &[r#"Shop.note {"text":"sold out"}"#]);
+    let respond = bench.complete(&note[0], json!({}));
+    check(
+        &bench,
+        &respond,
+        &[r#"Requesting.respond {"request":"FLOW","error":"sold out","status":409}"#],
+    );
+    let end = bench.complete(&respond[0], json!({"error": "no"}));
+    check(&bench, &end, &[]);
+}
+
+#[test]
+fn a_pattern_without_error_matches_successes_only_and_one_with_error_failures_only() {
+    let mut bench = Bench::new(
+        r#"
+sync Ask
+when
+    Requesting.request (path: "/price", item) : (request)
+then
+    Shop.price (item)
+
+sync Tell
+when
+    Requesting.request (path: "/price") : (request)
+    Shop.price (item: "tea") : (cents)
+then
+    Requesting.respond (request, cents)
+
+sync Excuse
+when
+    Requesting.request (path: "/price") : (request)
+    Shop.price () : (error)
+then
+    Requesting.respond (request, error, status: 404)
+"#,
+    );
+    let price = bench.request(json!({"path": "/price", "item": "tea"}));
+    let told = bench.complete(&price[0], json!({"cents": 1}));
+    check(&bench, &told, &[r#"Requesting.respond {"request":"FLOW","cents":1}"#]);
+    bench.flow = ActionId::injected("S", 2, 2).as_root();
+    let price = bench.request(json!({"path": "/price", "item": "tea"}));
+    let excused = bench.complete(&price[0], json!({"error": "no tea"}));
+    check(
+        &bench,
+        &excused,
+        &[r#"Requesting.respond {"request":"FLOW","error":"no tea","status":404}"#],
+    );
+    bench.flow = ActionId::injected("S", 3, 3).as_root();
+    let price = bench.request(json!({"path": "/price", "item": "milk"}));
+    let nothing = bench.complete(&price[0], json!({"cents": 1}));
+    check(&bench, &nothing, &[]);
+}
+
+#[test]
+fn a_rule_fires_once_for_each_assignment_and_each_pattern_takes_its_own() {
+    let mut bench = Bench::new(
+        r#"
+sync Two
+when
+    Requesting.request (path: "/two") : (request)
+then
+    Shop.price (item: "a")
+
+sync Other
+when
+    Requesting.request (path: "/two") : (request)
+then
+    Shop.price (item: "b")
+
+sync Pair
+when
+    Shop.price (item: one) : (cents)
+    Shop.price (item: two) : (cents)
+then
+    Shop.note (text: one + two)
+"#,
+    );
+    let prices = bench.request(json!({"path": "/two"}));
+    check(
+        &bench,
+        &prices,
+        &[r#"Shop.price {"item":"a"}"#, r#"Shop.price {"item":"b"}"#],
+    );
+    let first = bench.complete(&prices[0], json!({"cents": 1}));
+    check(&bench, &first, &[]);
+    let pairs = bench.complete(&prices[1], json!({"cents": 1.0}));
+    check(
+        &bench,
+        &pairs,
+        &[r#"Shop.note {"text":"ab"}"#, r#"Shop.note {"text":"ba"}"#],
+    );
+}
+
+#[test]
+fn an_optional_key_binds_null_and_is_left_out_when_asked() {
+    let mut bench = Bench::new(
+        r#"
+sync Maybe
+when
+    Requesting.request (path: "/maybe", title?) : (request)
+then
+    Requesting.respond (request, title, kept?: title)
+"#,
+    );
+    let found = bench.request(json!({"path": "/maybe"}));
+    check(
+        &bench,
+        &found,
+        &[r#"Requesting.respond {"request":"FLOW","title":null}"#],
+    );
+    bench.flow = ActionId::injected("S", 2, 2).as_root();
+    let found = bench.request(json!({"path": "/maybe", "title": "x"}));
+    check(
+        &bench,
+        &found,
+        &[r#"Requesting.respond {"request":"FLOW","title":"x","kept":"x"}"#],
+    );
+}
+
+#[test]
+fn a_fault_that_no_rule_answers_is_answered_by_the_router_and_a_refusal_is_not() {
+    const ASK: &str = r#"
+sync Ask
+when
+    Requesting.request (path: "/price", item) : (request)
+then
+    Shop.price (item)
+"#;
+    let mut bench = Bench::new(ASK);
+    let price = bench.request(json!({"path": "/price", "item": "tea"}));
+    let answer = bench.complete(&price[0], json!({"error": "late", "fault": "deadline"}));
+    check(
+        &bench,
+        &answer,
+        &[r#"Requesting.respond {"request":"FLOW","status":504,"error":"The request was not finished in time."}"#],
+    );
+    let mut bench = Bench::new(ASK);
+    let price = bench.request(json!({"path": "/price", "item": "tea"}));
+    let nothing = bench.complete(&price[0], json!({"error": "no tea"}));
+    check(&bench, &nothing, &[]);
+}
+
+#[test]
+fn an_error_that_the_spec_does_not_declare_is_a_fault_unless_the_request_is_answered() {
+    const NOTE: &str = r#"
+sync Note
+when
+    Requesting.request (path: "/note") : (request)
+then
+    Shop.note (text: "x")
+
+sync Answer
+when
+    Requesting.request (path: "/note", answer: true) : (request)
+then
+    Requesting.respond (request)
+"#;
+    let mut bench = Bench::new(NOTE);
+    let note = bench.request(json!({"path": "/note"}));
+    let answer = bench.complete(&note[0], json!({"error": "burnt"}));
+    check(
+        &bench,
+        &answer,
+        &[r#"Requesting.respond {"request":"FLOW","status":500,"error":"The action Shop.note failed."}"#],
+    );
+    let mut bench = Bench::new(NOTE);
+    let both = bench.request(json!({"path": "/note", "answer": true}));
+    let (respond, note) = if &*both[0].action == "respond" {
+        (&both[0], &both[1])
+    } else {
+        (&both[1], &both[0])
+    };
+    bench.complete(respond, json!({}));
+    let nothing = bench.complete(note, json!({"error": "burnt"}));
+    check(&bench, &nothing, &[]);
+}
+
+const LOOP: &str = r#"
+sync Begin
+when
+    Requesting.request (path: "/loop") : (request)
+then
+    Shop.note (text: "x")
+
+sync Again
+when
+    Shop.note (text)
+then
+    Shop.note (text: text + "x")
+"#;
+
+/// Runs a loop until the engine stops it; how many actions there were, and the last thing that was asked for.
+fn run_loop(limits: Limits) -> (u64, String) {
+    let mut bench = Bench::with(LOOP, limits);
+    let mut next = bench.request(json!({"path": "/loop"}));
+    let mut answers = Vec::new();
+    while let Some(invocation) = next.pop() {
+        if &*invocation.action == "respond" {
+            answers.push(invocation.clone());
+        }
+        assert!(bench.seq < 2000, "the loop goes on");
+        next.extend(bench.complete(&invocation, json!({})));
+    }
+    assert_eq!(answers.len(), 1);
+    (bench.seq, shown(&answers, bench.flow).remove(0))
+}
+
+#[test]
+fn a_loop_is_stopped_at_each_limit_and_its_request_is_answered_once() {
+    let limits = Limits {
+        actions_per_flow: 10,
+        ..Limits::default()
+    };
+    let (actions, answer) = run_loop(limits);
+    assert_eq!(actions, 11);
+    assert_eq!(
+        answer,
+        r#"Requesting.respond {"request":"FLOW","status":508,"error":"The request was stopped: the flow reached its limit of actions."}"#
+    );
+    let (actions, answer) = run_loop(Limits {
+        depth: 5,
+        ..Limits::default()
+    });
+    assert_eq!(actions, 7);
+    assert!(answer.contains("limit of depth"), "{answer}");
+    let (_, answer) = run_loop(Limits {
+        body_bytes: 200,
+        actions_per_flow: 1000,
+        depth: 1000,
+        ..Limits::default()
+    });
+    assert!(answer.contains("limit of size"), "{answer}");
+}
+
+#[test]
+fn an_invocation_that_cannot_be_stored_brings_the_completion_back() {
+    let mut bench = Bench::new(BUY);
+    let root = {
+        let (id, output) = (bench.flow.root(), json!({ "request": bench.flow.to_string() }));
+        bench.logged("Requesting.request", id, json!({"path": "/buy", "item": "tea"}), output)
+    };
+    let first = bench.engine.step(Event::Delivered(root.clone()));
+    assert!(matches!(first.as_slice(), [Effect::Invoke { .. }]));
+    // A redelivery while the publish is under way changes nothing.
+    assert_eq!(bench.engine.step(Event::Delivered(root.clone())), []);
+    assert_eq!(
+        bench.engine.step(Event::NotStored { seq: 1 }),
+        [Effect::Retry { seq: 1 }]
+    );
+    assert_eq!(bench.engine.step(Event::Delivered(root)), first);
+}
+
+#[test]
+fn a_flow_of_which_a_message_was_missed_is_read_again() {
+    let mut bench = Bench::new(BUY);
+    let price = bench.request(json!({"path": "/buy", "item": "tea"}));
+    let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
+    // Sequence 2 went elsewhere; nobody knows whether it was of this flow.
+    let sold = Logged { seq: 3, ..sold };
+    let read = Effect::ReadFlow {
+        flow: bench.flow,
+        at_least: 3,
+    };
+    assert_eq!(
+        bench.engine.step(Event::Delivered(sold.clone())),
+        std::slice::from_ref(&read)
+    );
+    let root = bench.logged(
+        "Requesting.request",
+        bench.flow.root(),
+        json!({"path": "/buy", "item": "tea"}),
+        json!({"request": "r"}),
+    );
+    let root = Logged { seq: 1, ..root };
+    // A read that does not show what was delivered is repeated.
+    assert_eq!(
+        bench.engine.step(Event::FlowRead {
+            flow: bench.flow,
+            through: 2,
+            log: vec![root.clone()]
+        }),
+        [read]
+    );
+    let effects = bench.engine.step(Event::FlowRead {
+        flow: bench.flow,
+        through: 3,
+        log: vec![sold, root],
+    });
+    assert!(
+        matches!(effects.as_slice(), [Effect::Invoke { seq: 3, invocation }] if &*invocation.action == "sell"),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_completion_whose_root_is_gone_fires_nothing_and_is_a_dead_letter() {
+    let mut bench = Bench::new(BUY);
+    bench.seq = 9;
+    let orphan = bench.logged(
+        "Requesting.request",
+        ActionId::injected("S", 5, 5),
+        json!({"path": "/buy", "item": "tea"}),
+        json!({"request": "r"}),
+    );
+    assert_eq!(
+        bench.engine.step(Event::Delivered(orphan.clone())),
+        [Effect::ReadFlow {
+            flow: bench.flow,
+            at_least: 10
+        }]
+    );
+    let effects = bench.engine.step(Event::FlowRead {
+        flow: bench.flow,
+        through: 10,
+        log: vec![orphan],
+    });
+    assert!(
+        matches!(effects.as_slice(), [Effect::DeadLetter { seq: 10, .. }]),
+        "{effects:?}"
+    );
+}

@@ -1,0 +1,134 @@
+//! The join of `when`: which completions of a flow match a rule's patterns together.
+
+use concert_wire::envelope::{Completion, FAULT, Object};
+use concert_wire::value::equal;
+use serde_json::Value;
+use smallvec::{SmallVec, smallvec};
+
+use crate::index::{Index, PatternRef};
+use concert_lang::program::{Match, Outcome, Pattern, Test};
+
+/// The variables of a rule while it is matched.
+pub(crate) type Bindings<'a> = SmallVec<[Option<&'a Value>; 8]>;
+
+/// The numbers of the completions that a rule's patterns take, in their order.
+pub(crate) type Causes = SmallVec<[usize; 4]>;
+
+const NULL: &Value = &Value::Null;
+
+/// What a join looks at: the completions of a flow, by number.
+pub(crate) trait Completions {
+    /// The completion with this number.
+    fn body(&self, number: usize) -> Option<&Completion>;
+    /// The numbers of an action's completions before `newest`, in the order of the log.
+    fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> &[usize];
+}
+
+/// All assignments of completions to the patterns of a rule in which the pattern `at` takes the completion `newest` and the others take older ones, each its own.
+pub(crate) fn assignments(
+    flow: &impl Completions,
+    index: &Index,
+    at: PatternRef,
+    newest: usize,
+) -> SmallVec<[Causes; 1]> {
+    let Some(sync) = index.syncs.get(at.sync) else {
+        return SmallVec::new();
+    };
+    let mut bindings: Bindings = smallvec![None; sync.variables.len()];
+    let (Some(pattern), Some(body)) = (sync.when.get(at.pattern), flow.body(newest)) else {
+        return SmallVec::new();
+    };
+    if !bind(pattern, body, &mut bindings) {
+        return SmallVec::new();
+    }
+    let mut join = Join {
+        flow,
+        index,
+        at,
+        newest,
+        patterns: &sync.when,
+        chosen: Causes::new(),
+        found: SmallVec::new(),
+    };
+    join.extend(&bindings);
+    join.found
+}
+
+struct Join<'a, F> {
+    flow: &'a F,
+    index: &'a Index,
+    at: PatternRef,
+    newest: usize,
+    patterns: &'a [Pattern],
+    chosen: Causes,
+    found: SmallVec<[Causes; 1]>,
+}
+
+impl<'a, F: Completions> Join<'a, F> {
+    /// Chooses a completion for the next pattern, in every possible way.
+    fn extend(&mut self, bindings: &Bindings<'a>) {
+        let position = self.chosen.len();
+        let Some(pattern) = self.patterns.get(position) else {
+            self.found.push(self.chosen.clone());
+            return;
+        };
+        if position == self.at.pattern {
+            self.chosen.push(self.newest);
+            self.extend(bindings);
+            self.chosen.pop();
+            return;
+        }
+        let flow = self.flow;
+        let at = PatternRef {
+            pattern: position,
+            ..self.at
+        };
+        for &number in flow.of_action(at, self.index, self.newest) {
+            let Some(body) = flow.body(number) else { continue };
+            let mut extended = bindings.clone();
+            if !self.chosen.contains(&number) && bind(pattern, body, &mut extended) {
+                self.chosen.push(number);
+                self.extend(&extended);
+                self.chosen.pop();
+            }
+        }
+    }
+}
+
+/// Matches one pattern against one completion and binds its variables.
+pub(crate) fn bind<'a>(pattern: &Pattern, body: &'a Completion, bindings: &mut Bindings<'a>) -> bool {
+    let outcome = if body.is_failure() {
+        Outcome::Failure
+    } else {
+        Outcome::Success
+    };
+    // A fault decided nothing: what it says is no refusal, unless the rule asks for faults.
+    let is_refusal = || !body.output.contains_key(FAULT) || pattern.output.iter().any(|demand| &*demand.key == FAULT);
+    pattern.outcome == outcome
+        && (outcome == Outcome::Success || is_refusal())
+        && pattern.input.iter().all(|demand| holds(demand, &body.input, bindings))
+        && pattern
+            .output
+            .iter()
+            .all(|demand| holds(demand, &body.output, bindings))
+}
+
+/// Holds one key of an object to a demand, and binds its variable.
+pub(crate) fn holds<'a>(demand: &Match, object: &'a Object, bindings: &mut Bindings<'a>) -> bool {
+    let value = match object.get(&*demand.key) {
+        Some(value) => value,
+        None if demand.optional => NULL,
+        None => return false,
+    };
+    match &demand.test {
+        Test::Literal(literal) => equal(literal, value),
+        Test::Variable(slot) => match bindings.get_mut(*slot) {
+            Some(Some(bound)) => equal(bound, value),
+            Some(free) => {
+                *free = Some(value);
+                true
+            }
+            None => false,
+        },
+    }
+}

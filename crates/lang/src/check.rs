@@ -1,0 +1,88 @@
+//! Names, types, bindings and secrets: from the syntax tree of a rule to the rule that runs.
+
+mod calls;
+pub(crate) mod checked;
+mod expressions;
+mod patterns;
+mod rule;
+mod steps;
+pub(crate) mod types;
+pub(crate) mod uses;
+mod variables;
+
+use std::collections::HashMap;
+
+use self::checked::Checked;
+use self::rule::Rule;
+use self::steps::Steps;
+use self::variables::Variables;
+use crate::diagnostics::{Diagnostic, REPEATED_RULE};
+use crate::program::{Sync, used};
+use crate::source::Span;
+use crate::spec::ConceptSpec;
+use crate::syntax::SyncDef;
+
+/// Checks all rules of all files.
+pub(crate) fn check(concepts: &[ConceptSpec], syncs: &[SyncDef], diagnostics: &mut Vec<Diagnostic>) -> Vec<Checked> {
+    let mut names: HashMap<&str, Span> = HashMap::new();
+    for sync in syncs {
+        if let Some(first) = names.get(sync.name.text.as_str()) {
+            let message = format!("there is another rule of the name `{}`", sync.name.text);
+            diagnostics.push(Diagnostic::error(REPEATED_RULE, sync.name.span, message).related(*first, "the first"));
+        } else {
+            names.insert(&sync.name.text, sync.name.span);
+        }
+    }
+    syncs
+        .iter()
+        .map(|sync| {
+            let rule = Rule {
+                concepts,
+                diagnostics,
+                variables: Variables::default(),
+                uses: Vec::new(),
+            };
+            rule.check(sync)
+        })
+        .collect()
+}
+
+impl Rule<'_> {
+    fn check(mut self, def: &SyncDef) -> Checked {
+        let mut requests = Vec::new();
+        let mut when = Vec::new();
+        for pattern in &def.when {
+            if let Some((compiled, request)) = self.pattern(pattern, def.when.len() == 1) {
+                when.push(compiled);
+                requests.extend(request);
+            }
+        }
+        let Steps { steps, elses } = self.steps(&def.steps);
+        let bound_before_then = self.variables.count();
+        let then: Vec<_> = def.then.iter().filter_map(|call| self.call(call)).collect();
+        let otherwise = def
+            .otherwise
+            .as_ref()
+            .map(|otherwise| self.otherwise(otherwise, bound_before_then));
+        self.warn_of_unused(def);
+        let follows = otherwise.iter().flat_map(|otherwise| &otherwise.calls);
+        let mut kept = used(then.iter().chain(follows));
+        kept.retain(|slot| *slot < bound_before_then);
+        let sync = Sync {
+            name: def.name.text.as_str().into(),
+            variables: self.variables.names(),
+            when,
+            steps,
+            elses,
+            kept,
+            then,
+            otherwise,
+        };
+        Checked {
+            sync,
+            variables: self.variables,
+            uses: self.uses,
+            requests,
+        }
+    }
+}

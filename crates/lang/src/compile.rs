@@ -1,0 +1,149 @@
+//! From files to a program, stage by stage; a later stage sees only what is clean in the earlier ones.
+
+use std::sync::Arc;
+
+use concert_wire::id::uuid_v5;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::check::{check, uses};
+use crate::diagnostics::{Diagnostic, REPEATED_CONCEPT, Report, Severity};
+use crate::program::Program;
+use crate::source::SourceFile;
+use crate::spec::ConceptSpec;
+use crate::syntax::{Ident, SyncDef};
+use crate::{concept, parser, routes};
+
+/// The texts of specs and rules, as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Texts {
+    /// The specs.
+    pub concepts: Vec<SourceFile>,
+    /// The rules.
+    pub syncs: Vec<SourceFile>,
+}
+
+impl Texts {
+    /// Makes rules of them that may run: without a look at whether they answer every request.
+    ///
+    /// # Errors
+    /// Every mistake at its place.
+    pub fn compile(&self) -> Result<Program, Report> {
+        compile(&self.concepts, &self.syncs).map(|(program, _)| program)
+    }
+}
+
+/// Compiles specs and rules. With the program come warnings, which do not keep it from running.
+///
+/// # Errors
+/// Every mistake of the first stage that has one.
+pub fn compile(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<(Program, Vec<Diagnostic>), Report> {
+    staged(concepts, syncs)?.judged(|_, _, _| ())
+}
+
+/// A program that compiles, and may be judged as a whole.
+pub struct Compiled {
+    program: Program,
+    defs: Vec<SyncDef>,
+    stage: Stage,
+}
+
+impl Compiled {
+    /// The program and all warnings, after one more stage that looks at the program and its syntax tree.
+    ///
+    /// # Errors
+    /// The errors that this stage finds.
+    pub fn judged(
+        mut self,
+        judge: impl FnOnce(&Program, &[SyncDef], &mut Vec<Diagnostic>),
+    ) -> Result<(Program, Vec<Diagnostic>), Report> {
+        judge(&self.program, &self.defs, &mut self.stage.diagnostics);
+        self.stage.finish()?;
+        Ok((self.program, self.stage.diagnostics))
+    }
+}
+
+/// As [`compile`], for a caller that judges the program as a whole before it gives it out.
+///
+/// # Errors
+/// Every mistake of the first stage that has one.
+pub fn staged(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<Compiled, Report> {
+    let sources: Vec<SourceFile> = concepts.iter().chain(syncs).cloned().collect();
+    let mut stage = Stage {
+        sources,
+        diagnostics: Vec::new(),
+    };
+
+    let mut specs: Vec<(Ident, ConceptSpec)> = Vec::new();
+    for (file, source) in concepts.iter().enumerate() {
+        let Some((name, spec)) = concept::parse(file, source, &mut stage.diagnostics) else {
+            continue;
+        };
+        if let Some((other, _)) = specs.iter().find(|(other, _)| other.text == name.text) {
+            let message = format!("there is another spec of the concept `{}`", name.text);
+            let diagnostic = Diagnostic::error(REPEATED_CONCEPT, name.span, message);
+            stage.diagnostics.push(diagnostic.related(other.span, "the first"));
+        }
+        specs.push((name, spec));
+    }
+    let mut defs = Vec::new();
+    for (number, source) in syncs.iter().enumerate() {
+        defs.extend(parser::parse(concepts.len() + number, source, &mut stage.diagnostics));
+    }
+    stage.finish()?;
+
+    let mut specs: Vec<ConceptSpec> = specs.into_iter().map(|(_, spec)| spec).collect();
+    specs.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut rules = check(&specs, &defs, &mut stage.diagnostics);
+    rules.iter_mut().for_each(uses::infer);
+    let version = version(&stage.sources);
+    let table = routes::derive(&version, &mut rules, &mut stage.diagnostics);
+    rules.iter().for_each(|rule| uses::judge(rule, &mut stage.diagnostics));
+    stage.finish()?;
+
+    let mut syncs: Vec<Arc<_>> = rules.into_iter().map(|rule| Arc::new(rule.sync)).collect();
+    syncs.sort_by(|a, b| a.name.cmp(&b.name));
+    let program = Program {
+        version,
+        syncs,
+        concepts: specs,
+        routes: table,
+    };
+    Ok(Compiled { program, defs, stage })
+}
+
+struct Stage {
+    sources: Vec<SourceFile>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Stage {
+    fn finish(&mut self) -> Result<(), Report> {
+        self.diagnostics
+            .sort_by(|a, b| (a.span, a.code, &a.message).cmp(&(b.span, b.code, &b.message)));
+        self.diagnostics.dedup();
+        if self
+            .diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+        {
+            let diagnostics = std::mem::take(&mut self.diagnostics);
+            return Err(Report {
+                diagnostics,
+                sources: std::mem::take(&mut self.sources),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The same texts are the same version, wherever the files are and in whatever order.
+fn version(sources: &[SourceFile]) -> String {
+    let mut texts: Vec<&str> = sources.iter().map(|source| source.text.as_str()).collect();
+    texts.sort_unstable();
+    let all = texts
+        .iter()
+        .fold(String::new(), |all, text| format!("{all}{}:{text}", text.len()));
+    let digest = uuid_v5(&Uuid::NAMESPACE_OID, all.as_bytes()).simple().to_string();
+    digest.chars().take(16).collect()
+}
