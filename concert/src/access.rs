@@ -3,16 +3,33 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use concert_http_edge::PassthroughArgs;
 use concert_lang::concept;
 use concert_runtime::bus::BusArgs;
-use concert_runtime::keys::{self, Purpose};
+use concert_runtime::keys::{self, KeyArgs, Purpose};
 use concert_runtime::whole_file;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
 use concert_workers::Name;
 
-use crate::cli::AccessArgs;
+/// Arguments of the commands that know who is on the bus.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AccessArgs {
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+    /// The directory of the concept specs (`*.concept`), each of which has a user of its own on the bus.
+    #[arg(long, env = "CONCERT_CONCEPTS", default_value = "concepts", value_name = "DIR")]
+    pub(crate) concepts: PathBuf,
+    #[command(flatten)]
+    pub(crate) passthrough: PassthroughArgs,
+    /// Where the accounts of the NATS server are written, for its configuration to include; `nats/accounts.conf` below the keys if it is not given.
+    #[arg(long, env = "CONCERT_NATS_ACCOUNTS", value_name = "FILE")]
+    pub(crate) nats_accounts: Option<PathBuf>,
+    /// A directory in which each service gets a directory with a copy of the keys that it reads, and of no others.
+    #[arg(long, env = "CONCERT_HAND_OUT", value_name = "DIR")]
+    pub(crate) hand_out: Option<PathBuf>,
+}
 
 /// Where the accounts are written, if nothing else is said.
 pub(crate) fn accounts_file(keys_dir: &Path) -> PathBuf {

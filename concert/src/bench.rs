@@ -16,16 +16,48 @@ mod timing;
 
 use std::time::Duration;
 
+use clap::Args;
 use concert_profile::{HashArgs, HashPool};
+use concert_sync_router::RulesArgs;
 
-use crate::cli::BenchArgs;
 use crate::say;
 
 use self::floor::Course;
 use self::report::Report;
-pub(crate) use self::scenario::Kind;
+use self::scenario::Kind;
 use self::scenario::Scenarios;
 use self::stack::BenchStack;
+
+/// Arguments of `concert bench`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    /// How long each run takes, in seconds.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// Requests in flight.
+    #[arg(long, default_values_t = [1, 16, 64], value_delimiter = ',', value_name = "N")]
+    pub(crate) in_flight: Vec<usize>,
+    /// Only these scenarios.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SCENARIO")]
+    pub(crate) only: Vec<Kind>,
+    /// Measures memory over so many logouts instead.
+    #[arg(long, value_name = "FLOWS")]
+    pub(crate) soak: Option<u64>,
+    /// As `concert up` has it.
+    #[arg(long, default_value = "1s", value_name = "INTERVAL")]
+    pub(crate) sync_interval: String,
+    /// As `concert up` has it.
+    #[arg(long)]
+    pub(crate) isolate_parts: bool,
+    /// As `concert up` has it.
+    #[arg(long)]
+    pub(crate) no_archive: bool,
+    /// Prints JSON, and nothing else.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
 
 /// Runs every scenario at every number of requests in flight, and prints the report.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use concert_sync_router::RulesArgs;
 
 use crate::say;
 
-/// What `concert check` is told.
+/// Arguments of `concert check`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckArgs {
     /// The directory that holds `concepts` and `syncs`.

@@ -14,7 +14,7 @@ use concert_wire::envelope::{ERROR, encode};
 use self::select::{Filter, Selection};
 use crate::{access, say};
 
-/// What `concert dead` is told.
+/// Arguments of `concert dead`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DeadArgs {
     #[command(subcommand)]

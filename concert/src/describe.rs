@@ -1,11 +1,24 @@
 //! `concert describe`: the application as tools read it.
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use concert_analysis::describe;
+use concert_sync_router::RulesArgs;
 
-use crate::cli::DescribeArgs;
 use crate::say;
+
+/// Arguments of `concert describe`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DescribeArgs {
+    /// What is described.
+    #[arg(value_enum, value_name = "WHAT")]
+    pub(crate) what: Described,
+    /// What stands before all paths.
+    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH")]
+    pub(crate) base: String,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
 
 /// What is described.
 #[derive(Debug, Clone, Copy, ValueEnum)]

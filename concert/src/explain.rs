@@ -1,10 +1,24 @@
 //! `concert explain`: what happens to a request, in sentences.
 
 use anyhow::Context as _;
+use clap::Args;
 use concert_analysis::explore::explain;
+use concert_sync_router::RulesArgs;
 
-use crate::cli::ExplainArgs;
 use crate::say;
+
+/// Arguments of `concert explain`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExplainArgs {
+    /// The path, such as `/auth/login`, with or without what stands before all paths.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// What stands before all paths.
+    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH")]
+    pub(crate) base: String,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
 
 /// Prints the story of a path.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {

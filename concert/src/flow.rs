@@ -39,7 +39,7 @@ pub(crate) struct AskArgs {
     json: bool,
 }
 
-/// What `concert flow` is told.
+/// Arguments of `concert flow`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct FlowArgs {
     /// The flow, as the header `Concert-Flow` of an answer names it.
@@ -49,7 +49,7 @@ pub(crate) struct FlowArgs {
     ask: AskArgs,
 }
 
-/// What `concert why-not` is told.
+/// Arguments of `concert why-not`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct WhyNotArgs {
     /// The flow.
@@ -85,7 +85,7 @@ pub(crate) struct Which {
     text: Option<String>,
 }
 
-/// What `concert flows` is told.
+/// Arguments of `concert flows`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct FlowsArgs {
     #[command(flatten)]
@@ -103,7 +103,7 @@ pub(crate) struct FlowsArgs {
     ask: AskArgs,
 }
 
-/// What `concert tail` is told.
+/// Arguments of `concert tail`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TailArgs {
     #[command(flatten)]

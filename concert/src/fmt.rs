@@ -6,10 +6,21 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
+use clap::Args;
 use concert_lang::source::SourceFile;
 
-use crate::cli::FmtArgs;
 use crate::say;
+
+/// Arguments of `concert fmt`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FmtArgs {
+    /// Files, and directories to search for `*.sync`; `-` reads standard input and writes standard output. What `.` hides is not searched.
+    #[arg(default_value = "syncs", value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Changes nothing: tells where files are laid out otherwise, and then ends with 1.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
 
 /// Stands for standard input and output.
 const STANDARD: &str = "-";

@@ -1,11 +1,24 @@
 //! `concert graph`: which action leads to which, through which rule.
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use concert_analysis::graph;
+use concert_sync_router::RulesArgs;
 
-use crate::cli::GraphArgs;
 use crate::say;
+
+/// Arguments of `concert graph`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GraphArgs {
+    /// Only what a request of this path can lead to.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// What to write it as.
+    #[arg(long, value_enum, default_value_t = Format::Mermaid, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) rules: RulesArgs,
+}
 
 /// What the graph is written as.
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use concert_runtime::keys::{self, Purpose, Subject};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::AccessArgs;
+use crate::access::AccessArgs;
 use crate::say;
 
-/// What `concert keys` is told.
+/// Arguments of `concert keys`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct KeysArgs {
     #[command(subcommand)]

@@ -1,14 +1,33 @@
 //! `concert ready`: whether a worker, and an edge, answer.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_runtime::bus::Bus;
+use clap::Args;
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_wire::name::ConceptName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::access;
-use crate::cli::ReadyArgs;
+
+/// Arguments of `concert ready`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReadyArgs {
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    /// The data directory of `concert up`, whose operator asks if no key is given.
+    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The concept whose worker must answer.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) concept: ConceptName,
+    /// An edge that must be ready, too.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) edge: Option<SocketAddr>,
+}
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);

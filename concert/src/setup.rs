@@ -1,14 +1,35 @@
 //! `concert setup`: what must be there once before the processes start.
 
 use anyhow::Context as _;
+use clap::Args;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::streams::{self, LogLimits};
 use concert_wire::REQUESTING;
 use concert_wire::access::{Access, User};
+use concert_worker::store::StoreArgs;
 
-use crate::cli::SetupArgs;
+use crate::access::AccessArgs;
 use crate::say;
+
+/// Arguments of `concert setup`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SetupArgs {
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) bus: BusArgs,
+    #[command(flatten)]
+    pub(crate) log_limits: LogLimits,
+    /// Makes the streams on the bus, too, as the user `setup`.
+    #[arg(long)]
+    pub(crate) streams: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Makes the MongoDB server a replica set of one member, which the others reach at this host and port.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) replica_host: Option<String>,
+}
 
 /// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they are asked for.
 pub(crate) async fn run(args: SetupArgs) -> anyhow::Result<()> {

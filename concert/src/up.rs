@@ -1,5 +1,6 @@
 //! `concert up`: everything in one process, beside the two servers; the parts talk through NATS all the same.
 
+mod args;
 mod servers;
 mod stack;
 
@@ -14,7 +15,7 @@ use concert_runtime::telemetry::{self, LogArgs};
 use concert_wire::access::User;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::UpArgs;
+pub(crate) use self::args::UpArgs;
 use crate::{access, say};
 
 /// What was started, for scripts.

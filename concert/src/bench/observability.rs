@@ -15,9 +15,9 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::BenchArgs;
 use super::scenario::{Kind, Scenarios};
 use super::stack::{BenchStack, Extras};
-use crate::cli::BenchArgs;
 
 /// How often each stack is loaded with each kind.
 const ROUNDS: usize = 3;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::BenchArgs;
 use super::observability::Cost;
 use super::overload::Overload;
 use super::process::Memory;
 use super::timing::Timing;
-use crate::cli::BenchArgs;
 
 /// The figures of one run.
 #[derive(Debug, Clone, Serialize)]

@@ -10,9 +10,9 @@ use concert_runtime::bus::{Bus, BusArgs};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use super::BenchArgs;
 use super::process::{Memory, Watched};
 use crate::access;
-use crate::cli::BenchArgs;
 use crate::up::Started;
 
 /// A running system.

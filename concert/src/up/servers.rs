@@ -10,7 +10,7 @@ use concert_local_servers::{
 };
 use concert_wire::access::BUS;
 
-use crate::cli::UpArgs;
+use super::args::UpArgs;
 use crate::{access, say};
 
 /// Both servers.

@@ -13,8 +13,8 @@ use concert_wire::access::{Access, User};
 use concert_worker::store::StoreArgs;
 use concert_workers::Name;
 
+use super::args::UpArgs;
 use super::servers::Servers;
-use crate::cli::UpArgs;
 use crate::setup;
 
 /// What runs, in the order in which it must stop: first the edge, while the others still answer its requests.
