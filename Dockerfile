@@ -1,16 +1,21 @@
-# One image with every process of Concert; compose.yaml says which of them a container runs.
+# One image with one program; compose.yaml says which subcommand a container runs.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --package concert --package concert-archive --package concert-http-edge --package concert-sync-router --package concert-workers \
+RUN cargo build --release --locked --package concert \
     && mkdir /out \
-    && cp target/release/archive target/release/concert target/release/http-edge target/release/sync-router target/release/worker /out/
+    && cp target/release/concert /out/
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --home-dir /app concert && cd / && mkdir -p app keys accounts hand-out/archive hand-out/edge hand-out/router hand-out/profile hand-out/sessioning && chown -R concert keys accounts hand-out
-COPY --from=build /out/ /usr/local/bin/
-COPY concepts /app/concepts
-COPY syncs /app/syncs
 WORKDIR /app
+COPY --from=build /out/ /usr/local/bin/
+COPY concepts concepts
+COPY syncs syncs
+# Docker gives a new volume the owner of the directory it is mounted on.
+RUN useradd --system --uid 10001 --home-dir /app concert \
+    && users="archive edge router $(ls concepts | sed -n 's/\.concept$//p' | tr A-Z a-z)" \
+    && mkdir /keys /accounts && for user in $users; do mkdir -p /hand-out/$user; done \
+    && chown -R concert /keys /accounts /hand-out
 USER concert
-CMD ["concert", "--help"]
+ENTRYPOINT ["concert"]
+CMD ["--help"]

@@ -11,7 +11,8 @@ use concert_runtime::keys::{self, KeyArgs, Purpose};
 use concert_runtime::whole_file;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
-use concert_workers::Name;
+
+use crate::workers::{self, Worker};
 
 /// Arguments of the commands that know who is on the bus.
 #[derive(Debug, Clone, Args)]
@@ -100,12 +101,12 @@ fn stands_for_one_process(accounts: &Path) -> anyhow::Result<bool> {
 }
 
 /// Copies what each service reads, and nothing else, to a directory of its own; what stands there already stays.
-fn hand_out(access: &Access, keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
+fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
     for user in access.users() {
-        let purposes: &[Purpose] = match &user {
-            User::Edge => &[Purpose::Seal, Purpose::Edge],
-            User::Router | User::Archive => &[],
-            User::Worker(concept) => Name::keys_of(concept.as_str()),
+        let purposes = match &user {
+            User::Edge => vec![Purpose::Seal, Purpose::Edge],
+            User::Router | User::Archive => Vec::new(),
+            User::Worker(concept) => workers::keys_of(workers, concept.as_str()),
             User::Setup | User::Operator => continue,
         };
         let own = to.join(user.name());
@@ -125,7 +126,7 @@ fn hand_out(access: &Access, keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
 
 impl AccessArgs {
     /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them: accounts, and what is handed out.
-    pub(crate) fn settle(&self, make_missing: bool) -> anyhow::Result<Access> {
+    pub(crate) fn settle(&self, workers: &[Worker], make_missing: bool) -> anyhow::Result<Access> {
         let access = if make_missing {
             let access = of(&self.concepts, &self.passthrough)?;
             prepare(&access, &self.keys.keys, &self.accounts_file())?;
@@ -136,7 +137,7 @@ impl AccessArgs {
             access
         };
         if let Some(to) = &self.hand_out {
-            hand_out(&access, &self.keys.keys, to)?;
+            hand_out(&access, workers, &self.keys.keys, to)?;
         }
         Ok(access)
     }
@@ -178,7 +179,7 @@ mod tests {
         let concepts = ["Profile", "Sessioning", "Requesting"].map(|name| name.parse().unwrap());
         let access = Access::new(concepts, Vec::new()).unwrap();
         prepare(&access, keys.path(), &accounts_file(keys.path())).unwrap();
-        hand_out(&access, keys.path(), to.path()).unwrap();
+        hand_out(&access, workers::BUILT_IN, keys.path(), to.path()).unwrap();
         let files = |dir: PathBuf| {
             let mut names: Vec<String> = std::fs::read_dir(dir)
                 .unwrap()

@@ -1,5 +1,7 @@
 //! The commands and their flags.
 
+use std::ffi::OsString;
+
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
@@ -12,23 +14,33 @@ use crate::fmt::FmtArgs;
 use crate::graph::GraphArgs;
 use crate::keys::KeysArgs;
 use crate::ready::ReadyArgs;
+use crate::services::archive::ArchiveServiceArgs;
+use crate::services::http_edge::HttpEdgeArgs;
+use crate::services::sync_router::SyncRouterArgs;
+use crate::services::worker::WorkerServiceArgs;
 use crate::setup::SetupArgs;
 use crate::up::UpArgs;
 
 /// Runs concepts in concert: independent services, declarative rules, durable flows.
 #[derive(Debug, Parser)]
-#[command(name = "concert", version, args_conflicts_with_subcommands = true)]
+#[command(name = "concert", version)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
-    #[command(flatten)]
-    pub(crate) up: UpArgs,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Starts everything: NATS, MongoDB, the edge, the router and the workers. This is what `concert` alone does.
     Up(Box<UpArgs>),
+    /// Runs the edge: HTTP requests in, responses out.
+    HttpEdge(Box<HttpEdgeArgs>),
+    /// Runs the router: it applies the rules to completed actions.
+    SyncRouter(Box<SyncRouterArgs>),
+    /// Runs the worker of one concept.
+    Worker(Box<WorkerServiceArgs>),
+    /// Runs the archive: it stores flows and answers queries about them.
+    Archive(Box<ArchiveServiceArgs>),
     /// Measures what this machine does, beside what it could do at best.
     Bench(BenchArgs),
     /// Tells what happens to a request of a path, outcome by outcome.
@@ -61,6 +73,21 @@ pub(crate) enum Command {
     Fmt(FmtArgs),
 }
 
+/// The arguments with `up` added where they name no command: `concert --listen …` is `concert up --listen …`.
+///
+/// `up` is not flattened into [`Cli`]: its variables would then be read for every command, and a bad one would stop all.
+pub(crate) fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let is_up = args.get(1).is_none_or(|first| {
+        let first = first.to_string_lossy();
+        first.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&&*first)
+    });
+    if is_up {
+        args.insert(args.len().min(1), "up".into());
+    }
+    args
+}
+
 /// Arguments of `concert completions`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct CompletionsArgs {
@@ -74,4 +101,29 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "concert", &mut text);
     Ok(crate::say::text(&String::from_utf8(text)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_is_the_command_where_none_is_named() {
+        for (typed, run) in [
+            ("concert", "concert up"),
+            ("concert --listen :8000", "concert up --listen :8000"),
+            ("concert up --listen :8000", "concert up --listen :8000"),
+            ("concert worker profile", "concert worker profile"),
+            ("concert --help", "concert --help"),
+            ("concert -V", "concert -V"),
+        ] {
+            let with_command = with_command(typed.split(' ').map(OsString::from));
+            assert_eq!(with_command, run.split(' ').collect::<Vec<_>>(), "{typed}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

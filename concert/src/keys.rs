@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::access::AccessArgs;
 use crate::say;
+use crate::workers::Worker;
 
 /// Arguments of `concert keys`.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,7 +53,7 @@ enum KeysCommand {
 }
 
 /// Does what it is told.
-pub(crate) fn run(args: KeysArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let dir = &args.access.keys.keys;
     let changed = match &args.command {
         KeysCommand::List => return list(&args),
@@ -70,7 +71,7 @@ pub(crate) fn run(args: KeysArgs) -> anyhow::Result<()> {
             keys
         }
     };
-    args.access.settle(false)?;
+    args.access.settle(workers, false)?;
     if matches!(changed, Subject::Bus(_)) {
         match &args.nats_pid_file {
             Some(file) => reload(file)?,

@@ -11,6 +11,7 @@ use concert_worker::store::StoreArgs;
 
 use crate::access::AccessArgs;
 use crate::say;
+use crate::workers::Worker;
 
 /// Arguments of `concert setup`.
 #[derive(Debug, Clone, Args)]
@@ -32,9 +33,9 @@ pub(crate) struct SetupArgs {
 }
 
 /// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they are asked for.
-pub(crate) async fn run(args: SetupArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let (keys_dir, accounts) = (&args.access.keys.keys, args.access.accounts_file());
-    let access = args.access.settle(true)?;
+    let access = args.access.settle(workers, true)?;
     say::line(format_args!("keys: {}", keys_dir.display()));
     say::line(format_args!("accounts of the NATS server: {}", accounts.display()));
     if let Some(host) = &args.replica_host {

@@ -16,21 +16,22 @@ use concert_wire::access::User;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::args::UpArgs;
+use crate::workers::Worker;
 use crate::{access, say};
 
 /// What was started, for scripts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Started {
+pub struct Started {
     /// Where the edge listens.
-    pub(crate) http: SocketAddr,
+    pub http: SocketAddr,
     /// Where NATS is.
-    pub(crate) nats_url: String,
+    pub nats_url: String,
     /// The process of the NATS server, if it was started here.
-    pub(crate) nats_pid: Option<u32>,
+    pub nats_pid: Option<u32>,
     /// The program of the NATS server, if it was started here.
-    pub(crate) nats_server: PathBuf,
+    pub nats_server: PathBuf,
     /// The process of the MongoDB server, if it was started here.
-    pub(crate) mongod_pid: Option<u32>,
+    pub mongod_pid: Option<u32>,
 }
 
 impl Started {
@@ -54,7 +55,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Starts, says what to try, runs until it is asked to stop, drains.
-pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
     args.edge.page.at_home = true;
     telemetry::start(&LogArgs {
         filter: args.log.clone(),
@@ -73,7 +74,7 @@ pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
         return Ok(());
     };
     let mut servers = servers?;
-    let stack = match Box::pin(stack::start(&args, rules, &access, &servers)).await {
+    let stack = match Box::pin(stack::start(&args, workers, rules, &access, &servers)).await {
         Ok(stack) => stack,
         Err(error) => {
             servers.stop().await;

@@ -19,7 +19,7 @@ pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result
     let url = format!("nats://{}:4222", nats.ip);
     let stranger = async_nats::connect(&url).await;
     ensure!(stranger.is_err(), "a stranger is let in");
-    let seed = stack.command(&["cat", "/keys/nats/operator.nk"]).await?;
+    let seed = stack.run("cat", &["/keys/nats/operator.nk"]).await?;
     let operator = async_nats::ConnectOptions::with_nkey(seed.trim().to_owned());
     let operator = operator.connect(&url).await?;
     let inbox = operator.new_inbox();

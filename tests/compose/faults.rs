@@ -88,7 +88,7 @@ pub(crate) async fn are_survived(stack: &Stack) -> anyhow::Result<()> {
     });
     kill_each(stack, &mut load).await?;
     load.end().await?;
-    let dead = stack.command(&["concert", "dead", "list"]).await?;
+    let dead = stack.concert(&["dead", "list"]).await?;
     ensure!(dead.contains("no dead letters"), "{dead}");
     Ok(())
 }

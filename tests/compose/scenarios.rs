@@ -142,7 +142,7 @@ async fn look_back(people: &mut People, stack: &Stack) -> anyhow::Result<()> {
     let body = json!({ "username": "ada", "password": "another horse battery" });
     let failed = people.ask("/auth/login", &body).await?;
     let flow = failed.headers.get("concert-flow").context("no flow")?.to_str()?;
-    let tree = stack.command(&["concert", "flow", flow]).await?;
+    let tree = stack.concert(&["flow", flow]).await?;
     for part in [
         "Requesting.request",
         "HandleLoginRequest",

@@ -167,10 +167,16 @@ impl Stack {
         Ok(())
     }
 
-    /// Carries out a command in a container that has every key, and ends it.
-    pub(crate) async fn command(&self, args: &[&str]) -> anyhow::Result<String> {
+    /// Runs `concert` in a new container that has every key.
+    pub(crate) async fn concert(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.run("concert", args).await
+    }
+
+    /// Runs a program in a new container that has every key.
+    pub(crate) async fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         let mut run = self.compose().await;
-        run.args(["run", "--rm", "-T", "-e", "NATS_NKEY=/keys/nats/operator.nk", "keys"]);
+        run.args(["run", "--rm", "-T", "-e", "NATS_NKEY=/keys/nats/operator.nk"]);
+        run.args(["--entrypoint", program, "keys"]);
         said(run.args(args)).await
     }
 

@@ -1,5 +1,5 @@
 //! Images under the names that compose says, for a machine that none can be pulled to: a Debian base by debootstrap, the servers that `concert up` runs, Debian's Prometheus, and the last stage of
-//! the Dockerfile around programs that are built here.
+//! the Dockerfile around the program that is built here.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,6 @@ const NATS: &str = "FROM debian:bookworm-slim\nCOPY nats-server /usr/bin/\nENTRY
 const MONGO: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/\nRUN mkdir -p /data/db\nENTRYPOINT [\"mongod\", \"--dbpath\", \"/data/db\"]\n";
 const PROMETHEUS: &str = "FROM debian:bookworm-slim\nCOPY prometheus /usr/bin/\nRUN mkdir /prometheus\n\
     ENTRYPOINT [\"prometheus\", \"--config.file=/etc/prometheus/prometheus.yml\", \"--storage.tsdb.path=/prometheus\"]\n";
-const PROGRAMS: [&str; 5] = ["archive", "concert", "http-edge", "sync-router", "worker"];
 
 /// What compose has to work with.
 pub(crate) struct Images {
@@ -80,12 +79,11 @@ async fn make() -> anyhow::Result<()> {
     let last = dockerfile
         .rfind("\nFROM ")
         .context("the Dockerfile has no last stage")?;
-    let programs = format!("COPY {} ", PROGRAMS.join(" "));
     let dockerfile = dockerfile
         .split_at(last)
         .1
-        .replace("COPY --from=build /out/ ", &programs);
-    let mut files: Vec<(PathBuf, String)> = PROGRAMS.map(|name| file(built.join(name), name)).into();
+        .replace("COPY --from=build /out/ ", "COPY concert ");
+    let mut files = vec![file(built.join("concert"), "concert")];
     for dir in ["concepts", "syncs"] {
         files.push(file(binaries::root().join(dir), dir));
     }

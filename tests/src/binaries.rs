@@ -9,6 +9,9 @@ use concert_local_servers::FindOptions;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
+/// The programs that tests run.
+const PROGRAMS: [&str; 2] = ["concert", "moody-worker"];
+
 /// The directory with the programs. They are built first, so that no test runs yesterday's.
 ///
 /// # Errors
@@ -26,7 +29,8 @@ async fn build() -> anyhow::Result<PathBuf> {
         .and_then(Path::parent)
         .context("a test stands in target/<profile>/deps")?;
     let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--workspace", "--bins", "--locked"]);
+    cargo.args(["build", "--quiet", "--workspace", "--locked"]);
+    cargo.args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
     if dir.ends_with("release") {
         cargo.arg("--release");
     }

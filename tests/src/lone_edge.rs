@@ -52,7 +52,8 @@ impl LoneEdge {
         writeln!(File::create(&token)?, "{TOKEN}")?;
         let port = Port::free().context("no free port")?;
         let log = File::create(dir.path().join("edge.log"))?;
-        let edge = binaries::command(&programs.join("http-edge"))
+        let edge = binaries::command(&programs.join("concert"))
+            .arg("http-edge")
             .env("CONCERT_KEYS", &keys)
             .env("NATS_URL", nats.url())
             .arg("--page")

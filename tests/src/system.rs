@@ -23,19 +23,30 @@ pub use self::bus::refusal;
 /// A process of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// `http-edge`
+    /// `concert http-edge`
     Edge,
-    /// `sync-router`
+    /// `concert sync-router`
     Router,
-    /// `worker profile`
+    /// `concert worker Profile`
     Profile,
-    /// `worker sessioning`
+    /// `concert worker Sessioning`
     Sessioning,
-    /// `archive`; only tests of it have one.
+    /// `concert archive`; only tests of it have one.
     Archive,
 }
 
 impl Part {
+    /// The arguments of `concert` that start it.
+    const fn args(self) -> &'static [&'static str] {
+        match self {
+            Self::Edge => &["http-edge"],
+            Self::Router => &["sync-router"],
+            Self::Profile => &["worker", "Profile"],
+            Self::Sessioning => &["worker", "Sessioning"],
+            Self::Archive => &["archive"],
+        }
+    }
+
     /// The line in its log when it takes what comes; of an archive none, since it answers by then.
     const fn says_when_it_has_started(self) -> Option<&'static str> {
         match self {
@@ -139,12 +150,19 @@ impl System {
             running: BTreeMap::new(),
             logs: Vec::new(),
         };
-        binaries::finished(system.command("concert").args(["setup", "--streams"])).await?;
+        binaries::finished(&mut system.concert(&["setup", "--streams"])).await?;
         for part in PARTS {
             system.start_part(part)?;
         }
         system.ready().await?;
         Ok(system)
+    }
+
+    /// `concert` with these arguments and the system's settings.
+    pub fn concert(&self, args: &[&str]) -> Command {
+        let mut command = self.command("concert");
+        command.args(args);
+        command
     }
 
     /// A program of the project, with the system's settings.
@@ -170,14 +188,7 @@ impl System {
     /// # Errors
     /// It cannot be started.
     pub fn start_one(&mut self, part: Part, number: usize) -> anyhow::Result<()> {
-        let (program, args): (&str, &[&str]) = match part {
-            Part::Edge => ("http-edge", &[]),
-            Part::Router => ("sync-router", &[]),
-            Part::Profile => ("worker", &["profile"]),
-            Part::Sessioning => ("worker", &["sessioning"]),
-            Part::Archive => ("archive", &[]),
-        };
-        let mut command = self.command(program);
+        let mut command = self.concert(part.args());
         command.env("NATS_NKEY", self.seeds(&format!("{part:?}").to_lowercase()));
         if part == Part::Edge {
             while self.ports.len() <= number {
@@ -187,7 +198,7 @@ impl System {
         }
         let log = self.servers.dir().join(format!("{part:?}-{}.log", self.logs.len()));
         let stderr = File::create_new(&log)?;
-        let child = command.args(args).stdout(Stdio::null()).stderr(stderr).spawn()?;
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn()?;
         self.logs.push((part, log.clone()));
         self.running.insert((part, number), Running { child, log });
         Ok(())

@@ -339,8 +339,7 @@ async fn processes_without_a_key_of_the_bus_do_not_start_and_say_why() -> anyhow
     let mut system = System::start().await?;
     system.terminate(Part::Profile).await?;
     let refused = system
-        .command("worker")
-        .arg("profile")
+        .concert(&["worker", "Profile"])
         .env_remove("NATS_NKEY")
         .output()
         .await?;
@@ -350,8 +349,7 @@ async fn processes_without_a_key_of_the_bus_do_not_start_and_say_why() -> anyhow
         "{said}"
     );
     let missing = system
-        .command("worker")
-        .arg("profile")
+        .concert(&["worker", "Profile"])
         .env("NATS_NKEY", "/nowhere.nk")
         .output()
         .await?;

@@ -14,16 +14,8 @@ use anyhow::{Context as _, ensure};
 use concert_tests::binaries::{self, root};
 use tokio::process::Command;
 
-/// The programs whose flags are settings, as the page calls them and as they are asked.
-const PROGRAMS: [(&str, &[&str]); 7] = [
-    ("`concert up`", &["concert", "up"]),
-    ("`http-edge`", &["http-edge"]),
-    ("`sync-router`", &["sync-router"]),
-    ("`worker`", &["worker"]),
-    ("`archive`", &["archive"]),
-    ("`concert setup`", &["concert", "setup"]),
-    ("`concert keys`", &["concert", "keys"]),
-];
+/// The commands of `concert` whose flags are settings.
+const COMMANDS: [&str; 7] = ["up", "http-edge", "sync-router", "worker", "archive", "setup", "keys"];
 
 /// A flag, as a program tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,25 +83,25 @@ fn bracketed(text: &mut String, begin: &str) -> Option<String> {
     Some(inner)
 }
 
-/// Every flag with the programs that have it so.
+/// Every flag with the commands that have it so.
 async fn all() -> anyhow::Result<Vec<(Flag, Vec<&'static str>)>> {
     let dir = binaries::dir().await?;
     let mut all: Vec<(Flag, Vec<&str>)> = Vec::new();
-    for (program, command) in PROGRAMS {
-        let mut asked = Command::new(dir.join(command[0]));
+    for command in COMMANDS {
+        let mut asked = Command::new(dir.join("concert"));
         // What the environment says stands in the help, and shapes it.
-        asked.args(&command[1..]).arg("--help").stdin(Stdio::null()).env_clear();
+        asked.args([command, "--help"]).stdin(Stdio::null()).env_clear();
         let help = asked.output().await?;
-        ensure!(help.status.success(), "{program}");
+        ensure!(help.status.success(), "{command}");
         let found = flags(std::str::from_utf8(&help.stdout)?);
-        ensure!(found.len() >= 8, "{program} has {} flags", found.len());
+        ensure!(found.len() >= 8, "{command} has {} flags", found.len());
         for flag in found {
             if flag.name == "--help" || flag.name == "--version" {
                 continue;
             }
             match all.iter_mut().find(|(known, _)| *known == flag) {
-                Some((_, programs)) => programs.push(program),
-                None => all.push((flag, vec![program])),
+                Some((_, commands)) => commands.push(command),
+                None => all.push((flag, vec![command])),
             }
         }
     }
@@ -120,7 +112,7 @@ fn page(all: &[(Flag, Vec<&str>)]) -> String {
     let mut page = String::from(
         "# Configuration\n\nEvery setting is a flag and, but for few, a variable of the environment; the flag wins. This page is made of what the programs say with `--help`, and a test holds it to that (`CONCERT_BLESS=1 cargo test -p concert-tests --test configuration` writes it anew). What happens past each limit, and why it is what it is, says [operations.md](operations.md).\n\n| flag | environment | default | what it is | of |\n|---|---|---|---|---|\n",
     );
-    for (flag, programs) in all {
+    for (flag, commands) in all {
         let value = if flag.value.is_empty() {
             String::new()
         } else {
@@ -132,7 +124,11 @@ fn page(all: &[(Flag, Vec<&str>)]) -> String {
             code(&flag.env),
             code(&flag.default),
             flag.text.clone(),
-            programs.join(", "),
+            commands
+                .iter()
+                .map(|command| format!("`concert {command}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
         ];
         // Within code, too, a bar would end the cell.
         let cells = cells.map(|cell| cell.replace('|', "\\|"));
@@ -159,8 +155,12 @@ async fn the_page_of_settings_is_what_the_programs_say() -> anyhow::Result<()> {
 async fn a_process_that_cannot_start_says_why_in_the_form_of_its_log() -> anyhow::Result<()> {
     let dir = binaries::dir().await?;
     let why = async |more: &[&str]| -> anyhow::Result<String> {
-        let mut router = binaries::command(&dir.join("sync-router"));
-        let ended = router.args(["--syncs", "/nowhere"]).args(more).output().await?;
+        let mut router = binaries::command(&dir.join("concert"));
+        let ended = router
+            .args(["sync-router", "--syncs", "/nowhere"])
+            .args(more)
+            .output()
+            .await?;
         ensure!(ended.status.code() == Some(1), "{ended:?}");
         Ok(String::from_utf8(ended.stderr)?)
     };
@@ -182,18 +182,14 @@ const TOO_MUCH: &str = "18446744073709551615";
 async fn no_number_is_taken_that_cannot_be_meant() -> anyhow::Result<()> {
     let dir = binaries::dir().await?;
     let mut tried = 0;
-    for (flag, programs) in all().await? {
+    for (flag, commands) in all().await? {
         let is_number = flag.default.is_some_and(|default| default.parse::<u64>().is_ok());
         if !is_number {
             continue;
         }
-        let (_, command) = PROGRAMS
-            .iter()
-            .find(|(program, _)| *program == programs[0])
-            .context("a program")?;
-        let mut told = Command::new(dir.join(command[0]));
+        let mut told = Command::new(dir.join("concert"));
         // It is read before the wish for help is; a program that took it would say that.
-        told.args(&command[1..]).args([&*flag.name, TOO_MUCH, "--help"]);
+        told.args([commands[0], &*flag.name, TOO_MUCH, "--help"]);
         let answer = told.stdin(Stdio::null()).env_clear().output().await?;
         let why = String::from_utf8_lossy(&answer.stderr);
         ensure!(

@@ -21,7 +21,7 @@ async fn system(dir: &tempfile::TempDir) -> anyhow::Result<System> {
 
 /// What `concert dead …` prints, and whether it ended well.
 async fn dead(system: &System, args: &[&str]) -> anyhow::Result<(bool, String)> {
-    let done = system.command("concert").arg("dead").args(args).output().await?;
+    let done = system.concert(&["dead"]).args(args).output().await?;
     let text = [done.stdout, done.stderr].concat();
     Ok((done.status.success(), String::from_utf8(text)?))
 }

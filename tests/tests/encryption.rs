@@ -51,8 +51,7 @@ async fn a_login_goes_over_tls_and_neither_plain_text_nor_another_authority_gets
     // A process with the wrong authority does not start, and says why.
     system.terminate(Part::Profile).await?;
     let worker = system
-        .command("worker")
-        .arg("profile")
+        .concert(&["worker", "Profile"])
         .env("NATS_NKEY", system.seeds("profile"))
         .env("NATS_CA", &other)
         .output()
@@ -63,8 +62,7 @@ async fn a_login_goes_over_tls_and_neither_plain_text_nor_another_authority_gets
         said(&worker)
     );
     let worker = system
-        .command("worker")
-        .arg("profile")
+        .concert(&["worker", "Profile"])
         .env("NATS_CA", "/nowhere.pem")
         .output()
         .await?;

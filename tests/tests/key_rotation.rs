@@ -37,7 +37,7 @@ async fn load(system: &System) -> anyhow::Result<Load> {
 
 /// Carries out `concert keys …`; what it says.
 async fn keys(system: &System, args: &[&str]) -> anyhow::Result<String> {
-    binaries::finished(system.command("concert").arg("keys").args(args)).await
+    binaries::finished(system.concert(&["keys"]).args(args)).await
 }
 
 /// Waits until processes have said that they have these keys, the first in use.
@@ -151,8 +151,8 @@ async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyho
         anyhow::Ok(())
     };
     bring()?;
-    let mut worker = system.command("worker");
-    worker.arg("profile").env("CONCERT_KEYS", copies.path());
+    let mut worker = system.concert(&["worker", "profile"]);
+    worker.env("CONCERT_KEYS", copies.path());
     let seeds = system.seeds("profile");
     let _worker = worker.env("NATS_NKEY", seeds).stderr(Stdio::null()).spawn()?;
     keys(&system, &["add", "seal"]).await?;
@@ -169,7 +169,7 @@ async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyho
     assert!(letter.to_string().contains("sealed:k2:"), "{letter}");
 
     bring()?;
-    binaries::finished(system.command("concert").args(["dead", "retry", "--all"])).await?;
+    binaries::finished(&mut system.concert(&["dead", "retry", "--all"])).await?;
     // The password is what was typed, and not its seal.
     system.login("ada", PASSWORD).await?;
     Ok(())

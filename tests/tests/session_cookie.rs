@@ -167,8 +167,7 @@ async fn a_cookie_is_off_unless_it_is_named_and_no_credentials_go_with_a_star() 
     let who = post(&system, "/auth/whoami", json!({}), &[("cookie", &cookie), ASKS, SAME]).await?;
     assert_eq!(who.status, 400);
     let refused = system
-        .command("http-edge")
-        .args(["--session-cookie", "session=session"])
+        .concert(&["http-edge", "--session-cookie", "session=session"])
         .output()
         .await?;
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -8,7 +8,8 @@ use concert_http_edge::EdgeArgs;
 use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::LogFormat;
 use concert_sync_router::{RouterLimits, RulesArgs};
-use concert_workers::WorkerArgs;
+
+use crate::workers::WorkerArgs;
 
 /// Arguments of `concert up`.
 #[derive(Debug, Clone, Args)]

@@ -1,7 +1,6 @@
 //! Edge, router and workers, each with a connection of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,11 +10,12 @@ use concert_runtime::process::Shutdown;
 use concert_sync_router::Rules;
 use concert_wire::access::{Access, User};
 use concert_worker::store::StoreArgs;
-use concert_workers::Name;
+use futures_util::future::{select_all, try_join_all};
 
 use super::args::UpArgs;
 use super::servers::Servers;
 use crate::setup;
+use crate::workers::{Options, Worker};
 
 /// What runs, in the order in which it must stop: first the edge, while the others still answer its requests.
 pub(crate) struct Stack {
@@ -33,7 +33,13 @@ pub(crate) struct Stack {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts everything; when this returns, requests are answered.
-pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers: &Servers) -> anyhow::Result<Stack> {
+pub(crate) async fn start(
+    args: &UpArgs,
+    workers: &[Worker],
+    rules: Rules,
+    access: &Access,
+    servers: &Servers,
+) -> anyhow::Result<Stack> {
     let keys_dir = args.keys_dir();
     if servers.has_own_nats() {
         let setup = bus_args(args, servers, &User::Setup);
@@ -53,8 +59,9 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers:
         shutdown.clone(),
     )
     .await?;
-    let [profile, sessioning] =
-        Name::ALL.map(|name| start_worker(name, args, servers, keys_dir.clone(), shutdown.clone()));
+    let workers = workers
+        .iter()
+        .map(|worker| start_worker(worker, args, servers, shutdown.clone()));
     let edge = async {
         concert_http_edge::run(
             edge_bus,
@@ -67,12 +74,12 @@ pub(crate) async fn start(args: &UpArgs, rules: Rules, access: &Access, servers:
         .await
         .map_err(anyhow::Error::from)
     };
-    let (profile, sessioning, edge) = tokio::try_join!(profile, sessioning, edge)?;
+    let (workers, edge) = tokio::try_join!(try_join_all(workers), edge)?;
     edge.ready().await;
     // Behind everything else: nothing waits for it.
     let archive = start_archive(args, servers, shutdown.clone()).await?;
     let (archive, archive_bus) = archive.unzip();
-    let (workers, worker_buses): (Vec<_>, Vec<_>) = [profile, sessioning].into_iter().unzip();
+    let (workers, worker_buses): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
     buses.extend(worker_buses);
     buses.extend(archive_bus);
     Ok(Stack {
@@ -133,26 +140,22 @@ async fn start_archive(
 }
 
 async fn start_worker(
-    name: Name,
+    worker: &Worker,
     args: &UpArgs,
     servers: &Servers,
-    keys_dir: PathBuf,
     shutdown: Shutdown,
 ) -> anyhow::Result<(concert_worker::Running, Bus)> {
-    let user = User::Worker(name.concept().parse()?);
-    let bus = connect(args, servers, &user, name.concept()).await?;
-    let store = store_args(servers);
-    let running = concert_workers::run(
-        name,
-        bus.clone(),
-        &store,
-        &keys_dir,
-        &args.worker,
-        &args.log_limits,
+    let concept = worker.concept();
+    let bus = connect(args, servers, &User::Worker(concept.parse()?), concept).await?;
+    let options = Options {
+        store: &store_args(servers),
+        keys_dir: &args.keys_dir(),
+        args: &args.worker,
+        log: &args.log_limits,
         shutdown,
-    )
-    .await;
-    let running = running.with_context(|| format!("the worker of {} cannot start", name.concept()))?;
+    };
+    let running = worker.start(bus.clone(), options).await;
+    let running = running.with_context(|| format!("the worker of {concept} cannot start"))?;
     Ok((running, bus))
 }
 
@@ -170,7 +173,7 @@ impl Stack {
     /// Ends when a part is cut off from NATS for good.
     pub(crate) async fn cut_off(&self) -> anyhow::Error {
         let ended = self.buses.iter().map(|bus| Box::pin(bus.ended()));
-        futures_util::future::select_all(ended).await.0.into()
+        select_all(ended).await.0.into()
     }
 
     /// Answers what is open, finishes what was begun, ends.

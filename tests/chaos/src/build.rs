@@ -7,7 +7,7 @@ use concert_tests::binaries::{cargo, root};
 use tokio::sync::OnceCell;
 
 /// The programs that run under chaos.
-pub const PROGRAMS: [&str; 5] = ["http-edge", "sync-router", "worker", "archive", "concert"];
+pub const PROGRAMS: [&str; 1] = ["concert"];
 
 /// Builds the programs, with points to die at and guards that can be taken away, and afterwards those without, in whose place they were.
 ///

@@ -31,7 +31,7 @@ pub struct Part {
     pub name: &'static str,
     /// What it is at named points.
     pub role: &'static str,
-    program: &'static str,
+    /// The arguments of `concert` that start it.
     args: &'static [&'static str],
     /// Its link to NATS.
     pub nats: Arc<Link>,
@@ -39,17 +39,17 @@ pub struct Part {
     pub mongo: Arc<Link>,
 }
 
-/// Name, role, program and arguments.
-const PARTS: [(&str, &str, &str, &[&str]); 9] = [
-    ("router-a", "router", "sync-router", &[]),
-    ("router-b", "router", "sync-router", &[]),
-    ("profile-a", "profile", "worker", &["profile"]),
-    ("profile-b", "profile", "worker", &["profile"]),
-    ("sessioning-a", "sessioning", "worker", &["sessioning"]),
-    ("sessioning-b", "sessioning", "worker", &["sessioning"]),
-    ("edge", "edge", "http-edge", &[]),
-    ("archive-a", "archive", "archive", &[]),
-    ("archive-b", "archive", "archive", &[]),
+/// Name, role and arguments of `concert`.
+const PARTS: [(&str, &str, &[&str]); 9] = [
+    ("router-a", "router", &["sync-router"]),
+    ("router-b", "router", &["sync-router"]),
+    ("profile-a", "profile", &["worker", "Profile"]),
+    ("profile-b", "profile", &["worker", "Profile"]),
+    ("sessioning-a", "sessioning", &["worker", "Sessioning"]),
+    ("sessioning-b", "sessioning", &["worker", "Sessioning"]),
+    ("edge", "edge", &["http-edge"]),
+    ("archive-a", "archive", &["archive"]),
+    ("archive-b", "archive", &["archive"]),
 ];
 
 struct Running {
@@ -84,9 +84,9 @@ pub struct Cluster {
 const START: Duration = Duration::from_secs(75);
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A program, as all of them are run.
-fn program(options: &Options, name: &str) -> Command {
-    let mut command = binaries::command(&options.programs.join(name));
+/// `concert`, as every part is run.
+fn concert(options: &Options) -> Command {
+    let mut command = binaries::command(&options.programs.join("concert"));
     command
         .stdout(Stdio::null())
         .env("CONCERT_KEYS", options.dir.join("keys"))
@@ -121,7 +121,7 @@ impl Cluster {
         std::fs::create_dir_all(&points.dir)?;
         let keys = options.dir.join("keys");
         // The keys first: the servers must know the users when they start.
-        binaries::finished(program(options, "concert").arg("setup")).await?;
+        binaries::finished(concert(options).arg("setup")).await?;
         let certificate = match options.tls {
             true => Some(certificates::of_loopback(&options.dir, "chaos")?),
             false => None,
@@ -142,12 +142,11 @@ impl Cluster {
         let nats_port = port(&bus.url).context("the port of NATS")?;
         let mongo_port = port(&mongo_uri).context("the port of MongoDB")?;
         let mut parts = Vec::new();
-        for (name, role, program, args) in PARTS {
+        for (name, role, args) in PARTS {
             let (nats, mongo) = (Link::to(nats_port).await?, Link::to(mongo_port).await?);
             parts.push(Part {
                 name,
                 role,
-                program,
                 args,
                 nats,
                 mongo,
@@ -167,7 +166,7 @@ impl Cluster {
             options: options.clone(),
             running: Mutex::default(),
         };
-        binaries::finished(cluster.command("concert").args(["setup", "--streams"])).await?;
+        binaries::finished(cluster.concert().args(["setup", "--streams"])).await?;
         for part in &cluster.parts {
             cluster.spawn(part).await?;
         }
@@ -180,9 +179,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A program that goes to the servers without a link.
-    pub fn command(&self, name: &str) -> Command {
-        let mut command = program(&self.options, name);
+    /// `concert`, which reaches the servers without a link.
+    pub fn concert(&self) -> Command {
+        let mut command = concert(&self.options);
         command
             .env("NATS_URL", &self.bus.url)
             .env("MONGODB_URI", &self.mongo_uri)
@@ -200,7 +199,7 @@ impl Cluster {
 
     async fn spawn(&self, part: &Part) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log(part))?;
-        let mut command = self.command(part.program);
+        let mut command = self.concert();
         command
             .args(part.args)
             .stderr(log)

@@ -111,7 +111,7 @@ async fn are_refused(cluster: &Cluster, seeds: &str) -> bool {
 
 /// Carries out `concert keys …`; what it says after the keys' name.
 async fn change(cluster: &Cluster, args: &[&str]) -> anyhow::Result<String> {
-    let told = binaries::finished(cluster.command("concert").arg("keys").args(args)).await?;
+    let told = binaries::finished(cluster.concert().arg("keys").args(args)).await?;
     Ok(match args {
         ["add", name] => told.trim_start_matches(name).to_owned(),
         _ => told,

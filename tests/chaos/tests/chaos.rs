@@ -82,7 +82,7 @@ async fn what_is_shipped_cannot_be_told_to_die() -> anyhow::Result<()> {
             .iter()
             .any(|name| bytes.windows(name.len()).any(|window| window == *name)))
     };
-    for program in ["http-edge", "sync-router", "worker", "archive"] {
+    for program in build::PROGRAMS {
         assert!(knows(&armed, program)?, "this test cannot fail: {program}");
         assert!(!knows(&plain, program)?, "{program}");
     }

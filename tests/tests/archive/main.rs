@@ -121,7 +121,7 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
 
 /// What a command prints, or why it fails.
 async fn concert(system: &System, args: &[&str]) -> anyhow::Result<String> {
-    let done = system.command("concert").args(args).output().await?;
+    let done = system.concert(args).output().await?;
     let said = String::from_utf8([done.stdout, done.stderr].concat())?;
     anyhow::ensure!(done.status.success(), "{said}");
     Ok(said)
@@ -314,11 +314,7 @@ async fn what_was_given_up_is_shown_in_its_flow_and_among_what_is_wrong() -> any
     }
     // A retry completes the action, and the flow is told as it went on.
     worker.cure()?;
-    let retried = system
-        .command("concert")
-        .args(["dead", "retry", "--all"])
-        .output()
-        .await?;
+    let retried = system.concert(&["dead", "retry", "--all"]).output().await?;
     assert!(retried.status.success(), "{retried:?}");
     system
         .until("the flow is told anew", async |system: &System| {

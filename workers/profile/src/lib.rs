@@ -26,6 +26,8 @@ use self::users::{Asker, Refusal};
 
 /// The concept's name.
 pub const NAME: &str = "Profile";
+/// The text of its spec.
+pub const SPEC: &str = include_str!("../../../concepts/Profile.concept");
 
 #[derive(Deserialize)]
 struct Credentials {
@@ -103,7 +105,7 @@ pub async fn concept(
 
 fn handlers(users: Arc<Users>) -> Result<Arc<Concept>, BadConcept> {
     let [create, authenticate, change, delete, details, by_name, all] = std::array::from_fn(|_| users.clone());
-    Concept::of_spec("Profile.concept", include_str!("../../../concepts/Profile.concept"))?
+    Concept::of_spec("Profile.concept", SPEC)?
         .action("createAccount", move |call: Call<Credentials>| {
             let users = create.clone();
             async move {

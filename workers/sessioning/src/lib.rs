@@ -22,6 +22,8 @@ pub use self::token::derive as derive_token;
 
 /// The concept's name.
 pub const NAME: &str = "Sessioning";
+/// The text of its spec.
+pub const SPEC: &str = include_str!("../../../concepts/Sessioning.concept");
 
 /// How long sessions last.
 #[derive(Debug, Clone, Args)]
@@ -102,70 +104,67 @@ fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
         get_sessions,
         get_listed,
     ] = std::array::from_fn(|_| sessions.clone());
-    Concept::of_spec(
-        "Sessioning.concept",
-        include_str!("../../../concepts/Sessioning.concept"),
-    )?
-    .action("create", move |call: Call<OfUser>| {
-        let sessions = create.clone();
-        async move {
-            let token = sessions.create(call.id, &call.input.user, &call.lease).await?;
-            Ok(Outcome::done([("session", token.expose().into())]))
-        }
-    })
-    .action("delete", move |call: Call<OfSession>| {
-        let sessions = delete.clone();
-        async move {
-            let ended = sessions.end(call.id, &call.input.session, &call.lease).await?;
-            Ok(if ended {
-                Outcome::done([])
-            } else {
-                Outcome::refused("Session not found")
-            })
-        }
-    })
-    .action("deleteAll", move |call: Call<OfUser>| {
-        let sessions = delete_all.clone();
-        async move {
-            sessions.end_all(call.id, &call.input.user, None, &call.lease).await?;
-            Ok(Outcome::done([]))
-        }
-    })
-    .action("deleteOthers", move |call: Call<ButOne>| {
-        let sessions = delete_others.clone();
-        async move {
-            let ButOne { user, session } = call.input;
-            sessions.end_all(call.id, &user, Some(&session), &call.lease).await?;
-            Ok(Outcome::done([]))
-        }
-    })
-    .query("_getSessions", move |query: Query<OfUser>| {
-        let sessions = get_sessions.clone();
-        async move {
-            let listed = sessions.list(&query.input.user).await?.into_iter();
-            let row = |session: sessions::Listed| {
-                row([
-                    ("id", session.id.into()),
-                    ("createdAt", session.created_at.into()),
-                    ("expiresAt", session.expires_at.into()),
-                ])
-            };
-            Ok(listed.map(row).collect())
-        }
-    })
-    .query("_getId", move |query: Query<OfSession>| {
-        let sessions = get_listed.clone();
-        async move {
-            let id = sessions.public_id(&query.input.session).await?;
-            Ok(id.map(|id| row([("id", id.into())])).into_iter().collect())
-        }
-    })
-    .query("_getUser", move |query: Query<OfSession>| {
-        let sessions = get_user.clone();
-        async move {
-            let user = sessions.user(&query.input.session).await?;
-            Ok(user.map(|user| row([("user", user.into())])).into_iter().collect())
-        }
-    })
-    .build()
+    Concept::of_spec("Sessioning.concept", SPEC)?
+        .action("create", move |call: Call<OfUser>| {
+            let sessions = create.clone();
+            async move {
+                let token = sessions.create(call.id, &call.input.user, &call.lease).await?;
+                Ok(Outcome::done([("session", token.expose().into())]))
+            }
+        })
+        .action("delete", move |call: Call<OfSession>| {
+            let sessions = delete.clone();
+            async move {
+                let ended = sessions.end(call.id, &call.input.session, &call.lease).await?;
+                Ok(if ended {
+                    Outcome::done([])
+                } else {
+                    Outcome::refused("Session not found")
+                })
+            }
+        })
+        .action("deleteAll", move |call: Call<OfUser>| {
+            let sessions = delete_all.clone();
+            async move {
+                sessions.end_all(call.id, &call.input.user, None, &call.lease).await?;
+                Ok(Outcome::done([]))
+            }
+        })
+        .action("deleteOthers", move |call: Call<ButOne>| {
+            let sessions = delete_others.clone();
+            async move {
+                let ButOne { user, session } = call.input;
+                sessions.end_all(call.id, &user, Some(&session), &call.lease).await?;
+                Ok(Outcome::done([]))
+            }
+        })
+        .query("_getSessions", move |query: Query<OfUser>| {
+            let sessions = get_sessions.clone();
+            async move {
+                let listed = sessions.list(&query.input.user).await?.into_iter();
+                let row = |session: sessions::Listed| {
+                    row([
+                        ("id", session.id.into()),
+                        ("createdAt", session.created_at.into()),
+                        ("expiresAt", session.expires_at.into()),
+                    ])
+                };
+                Ok(listed.map(row).collect())
+            }
+        })
+        .query("_getId", move |query: Query<OfSession>| {
+            let sessions = get_listed.clone();
+            async move {
+                let id = sessions.public_id(&query.input.session).await?;
+                Ok(id.map(|id| row([("id", id.into())])).into_iter().collect())
+            }
+        })
+        .query("_getUser", move |query: Query<OfSession>| {
+            let sessions = get_user.clone();
+            async move {
+                let user = sessions.user(&query.input.session).await?;
+                Ok(user.map(|user| row([("user", user.into())])).into_iter().collect())
+            }
+        })
+        .build()
 }

@@ -1,0 +1,82 @@
+//! The command line of a Concert application: `up`, the services, and the tools for authors and operators.
+
+mod access;
+mod bench;
+mod check;
+mod cli;
+mod dead;
+mod describe;
+mod explain;
+mod flow;
+mod fmt;
+mod graph;
+mod keys;
+mod ready;
+mod say;
+mod services;
+mod setup;
+mod up;
+pub mod workers;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use concert_runtime::process;
+
+use crate::cli::{Cli, Command};
+use crate::workers::Worker;
+
+pub use crate::up::Started;
+
+/// Runs the command that the process arguments name, with these workers compiled in.
+pub fn main(workers: &'static [Worker]) -> ExitCode {
+    let cli = Cli::parse_from(cli::with_command(std::env::args_os()));
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(cli.command, workers)),
+        Err(error) => {
+            say::error(&error.into());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command, workers: &'static [Worker]) -> ExitCode {
+    let result = match command {
+        Command::Up(args) => Box::pin(up::run(*args, workers)).await,
+        // A service reports why it fails in its log.
+        Command::HttpEdge(args) => {
+            return process::run(&args.log.clone(), Box::pin(services::http_edge::run(*args))).await;
+        }
+        Command::SyncRouter(args) => {
+            return process::run(&args.log.clone(), Box::pin(services::sync_router::run(*args))).await;
+        }
+        Command::Worker(args) => {
+            return process::run(&args.log.clone(), Box::pin(services::worker::run(*args, workers))).await;
+        }
+        Command::Archive(args) => {
+            return process::run(&args.log.clone(), Box::pin(services::archive::run(*args))).await;
+        }
+        Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Describe(args) => describe::run(&args),
+        Command::Graph(args) => graph::run(&args),
+        Command::Setup(args) => setup::run(args, workers).await,
+        Command::Keys(args) => keys::run(args, workers),
+        Command::Ready(args) => ready::run(args).await,
+        Command::Dead(args) => Box::pin(dead::run(args)).await,
+        Command::Flow(args) => Box::pin(flow::flow(args)).await,
+        Command::Flows(args) => Box::pin(flow::flows(args)).await,
+        Command::Tail(args) => Box::pin(flow::tail(args)).await,
+        Command::WhyNot(args) => Box::pin(flow::why_not(args)).await,
+        Command::Completions(args) => cli::completions(args.shell),
+        Command::Fmt(args) => fmt::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The services as processes: what each one starts, and the frame that all of them share.
+
+pub(crate) mod archive;
+pub(crate) mod http_edge;
+pub(crate) mod sync_router;
+pub(crate) mod worker;
+
+use std::time::Duration;
+
+use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::metrics::{self, MetricsArgs};
+use concert_runtime::process::{self, Shutdown};
+
+/// How long the router and the archive may take to finish what they have begun.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a service needs in order to run as a process.
+struct Service<'a> {
+    /// Its name on the NATS connection.
+    name: &'a str,
+    bus: &'a BusArgs,
+    /// Where it serves `/metrics`; the edge serves them on its own listener.
+    metrics: Option<&'a MetricsArgs>,
+}
+
+impl Service<'_> {
+    /// Connects, starts the service, waits for a signal to stop, and drains it.
+    async fn run<T>(
+        self,
+        start: impl AsyncFnOnce(Bus, Shutdown) -> anyhow::Result<T>,
+        drain: impl AsyncFnOnce(T, Shutdown) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let shutdown = Shutdown::new();
+        let starting = Box::pin(async {
+            let bus = Bus::connect(self.bus, self.name).await?;
+            let running = start(bus.clone(), shutdown.clone()).await?;
+            if let Some(metrics) = self.metrics {
+                metrics::serve(metrics).await?;
+            }
+            anyhow::Ok((bus, running))
+        });
+        let Some(running) = process::until_asked_to_stop(starting).await? else {
+            return Ok(());
+        };
+        shutdown.begin();
+        drain(running, shutdown).await
+    }
+}

@@ -1,0 +1,165 @@
+//! The workers that are compiled into the program. A new concept is one entry in [`BUILT_IN`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use concert_profile::ProfileArgs;
+use concert_runtime::bus::Bus;
+use concert_runtime::keys::{self, Purpose};
+use concert_runtime::process::Shutdown;
+use concert_runtime::streams::LogLimits;
+use concert_sessioning::SessionArgs;
+use concert_wire::seal::Sealer;
+use concert_worker::store::{self, Retention, StoreArgs};
+use concert_worker::{Concept, HostLimits, Running};
+use futures_util::future::{BoxFuture, FutureExt as _};
+
+/// A worker that is compiled into the program.
+pub struct Worker {
+    concept: &'static str,
+    spec: &'static str,
+    /// The keys that it reads in addition to those that open secrets.
+    keys: &'static [Purpose],
+    open: Open,
+}
+
+type Open = for<'a> fn(&'a Options<'a>) -> BoxFuture<'a, anyhow::Result<Arc<Concept>>>;
+
+/// The workers of the concepts that come with Concert.
+pub const BUILT_IN: &[Worker] = &[
+    Worker {
+        concept: concert_profile::NAME,
+        spec: concert_profile::SPEC,
+        keys: &[],
+        open: |options| {
+            async move {
+                let database = store::connect(options.store, concert_profile::NAME).await?;
+                Ok(concert_profile::concept(&database, &options.args.profile, options.retention()).await?)
+            }
+            .boxed()
+        },
+    },
+    Worker {
+        concept: concert_sessioning::NAME,
+        spec: concert_sessioning::SPEC,
+        keys: &[Purpose::Session],
+        open: |options| {
+            async move {
+                let keys = keys::watch(options.keys_dir, Purpose::Session, &options.shutdown)?;
+                let database = store::connect(options.store, concert_sessioning::NAME).await?;
+                let (sessions, retention) = (&options.args.sessions, options.retention());
+                Ok(concert_sessioning::concept(&database, sessions, keys, retention).await?)
+            }
+            .boxed()
+        },
+    },
+];
+
+/// Arguments of all workers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WorkerArgs {
+    #[command(flatten)]
+    pub(crate) host: HostLimits,
+    #[command(flatten)]
+    profile: ProfileArgs,
+    #[command(flatten)]
+    sessions: SessionArgs,
+}
+
+/// What a worker is started with.
+pub(crate) struct Options<'a> {
+    pub(crate) store: &'a StoreArgs,
+    pub(crate) keys_dir: &'a Path,
+    pub(crate) args: &'a WorkerArgs,
+    pub(crate) log: &'a LogLimits,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Options<'_> {
+    fn retention(&self) -> Retention {
+        Retention::of_log(Duration::from_secs(self.log.log_max_age_hours * 3600))
+    }
+}
+
+/// The program has no worker of this concept.
+#[derive(Debug, thiserror::Error)]
+#[error("this program has no worker of `{asked}`; it has {}", .known.join(", "))]
+pub(crate) struct UnknownWorker {
+    asked: String,
+    known: Vec<&'static str>,
+}
+
+/// The worker of a concept, whose name may be written in any case.
+pub(crate) fn named<'a>(workers: &'a [Worker], concept: &str) -> Result<&'a Worker, UnknownWorker> {
+    let found = workers
+        .iter()
+        .find(|worker| worker.concept.eq_ignore_ascii_case(concept));
+    found.ok_or_else(|| UnknownWorker {
+        asked: concept.to_owned(),
+        known: workers.iter().map(Worker::concept).collect(),
+    })
+}
+
+/// The keys that the worker of a concept reads. A worker that is another program reads those that open secrets.
+pub(crate) fn keys_of(workers: &[Worker], concept: &str) -> Vec<Purpose> {
+    let own = workers.iter().find(|worker| worker.concept == concept);
+    let own = own.map_or(&[][..], |worker| worker.keys);
+    [&[Purpose::Seal], own].concat()
+}
+
+impl Worker {
+    /// The name of its concept.
+    pub fn concept(&self) -> &'static str {
+        self.concept
+    }
+
+    /// The text of its spec.
+    pub fn spec(&self) -> &'static str {
+        self.spec
+    }
+
+    /// Starts it. When this returns, it consumes messages.
+    pub(crate) async fn start(&self, bus: Bus, options: Options<'_>) -> anyhow::Result<Running> {
+        let sealer = Sealer::new(keys::watch(options.keys_dir, Purpose::Seal, &options.shutdown)?);
+        let concept = (self.open)(&options).await?;
+        let (host, log) = (options.args.host.clone(), options.log.clone());
+        Ok(concert_worker::run(bus, concept, sealer, host, log, options.shutdown).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_entry_names_the_concept_of_its_spec() {
+        for worker in BUILT_IN {
+            let spec = concert_lang::concept::parse_one(worker.concept(), worker.spec()).unwrap();
+            assert_eq!(&*spec.name, worker.concept());
+        }
+        assert!(!BUILT_IN.is_empty());
+    }
+
+    #[test]
+    fn a_worker_is_found_by_its_name_in_any_case() {
+        for name in ["Profile", "profile", "PROFILE"] {
+            assert_eq!(named(BUILT_IN, name).unwrap().concept(), "Profile");
+        }
+        let Err(unknown) = named(BUILT_IN, "Profil") else {
+            unreachable!("there is no such concept")
+        };
+        assert_eq!(
+            unknown.to_string(),
+            "this program has no worker of `Profil`; it has Profile, Sessioning"
+        );
+    }
+
+    #[test]
+    fn a_worker_reads_its_own_keys_and_those_that_open_secrets() {
+        assert_eq!(keys_of(BUILT_IN, "Profile"), [Purpose::Seal]);
+        assert_eq!(keys_of(BUILT_IN, "Sessioning"), [Purpose::Seal, Purpose::Session]);
+        assert_eq!(keys_of(BUILT_IN, "Moody"), [Purpose::Seal]);
+    }
+}

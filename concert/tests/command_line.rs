@@ -1,0 +1,52 @@
+//! The command line as a whole.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot run the program has failed")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn concert(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_concert"))
+        .args(args)
+        .envs(environment.iter().copied())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .output()
+        .unwrap()
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Kubernetes sets this for a service named `concert-nats`.
+const OF_KUBERNETES: [(&str, &str); 1] = [("CONCERT_NATS_PORT", "tcp://10.0.0.1:4222")];
+
+#[test]
+fn a_bad_variable_of_up_stops_no_other_command() {
+    let described = concert(&["describe", "openapi"], &OF_KUBERNETES);
+    assert!(described.status.success(), "{}", error(&described));
+    let up = concert(&["up"], &OF_KUBERNETES);
+    assert_eq!(up.status.code(), Some(2), "{}", error(&up));
+}
+
+#[test]
+fn flags_without_a_command_are_flags_of_up() {
+    let refused = concert(&["--nats-port", "none"], &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        error(&refused).contains("invalid value 'none' for '--nats-port <PORT>'"),
+        "{}",
+        error(&refused)
+    );
+}
+
+#[test]
+fn a_worker_that_is_not_compiled_in_is_an_error_that_lists_those_that_are() {
+    let refused = concert(&["worker", "Profil"], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        error(&refused).contains("this program has no worker of `Profil`; it has Profile, Sessioning"),
+        "{}",
+        error(&refused)
+    );
+}
