@@ -41,7 +41,8 @@ pub(crate) enum Command {
     Worker(Box<WorkerServiceArgs>),
     /// Runs the archive: it stores flows and answers queries about them.
     Archive(Box<ArchiveServiceArgs>),
-    /// Measures what this machine does, beside what it could do at best.
+    /// Says where the benchmark has moved to.
+    #[command(hide = true)]
     Bench(BenchArgs),
     /// Tells what happens to a request of a path, outcome by outcome.
     Explain(ExplainArgs),

@@ -56,7 +56,7 @@ async fn run(command: Command, workers: &'static [Worker]) -> ExitCode {
         Command::Archive(args) => {
             return process::run(&args.log.clone(), Box::pin(services::archive::run(*args))).await;
         }
-        Command::Bench(args) => Box::pin(bench::run(args)).await,
+        Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Describe(args) => describe::run(&args),

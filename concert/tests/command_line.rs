@@ -50,3 +50,14 @@ fn a_worker_that_is_not_compiled_in_is_an_error_that_lists_those_that_are() {
         error(&refused)
     );
 }
+
+#[test]
+fn bench_prints_the_command_that_replaces_it() {
+    let moved = concert(&["bench", "--only", "login", "--help"], &[]);
+    assert_eq!(moved.status.code(), Some(1));
+    assert!(
+        error(&moved).contains("`cargo run --release -p concert-benchmarks -- --only login --help`"),
+        "{}",
+        error(&moved)
+    );
+}

@@ -24,8 +24,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::load::histogram;
-use super::report::Figures;
+use crate::figures::Figures;
+use crate::load::histogram;
 
 /// Both queues of the chain; the stream of each is set up as a concept's is.
 const WORKER: &str = "BenchWorker";

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use serde::Serialize;
 use serde_json::json;
 
-use super::http::Connection;
+use crate::http::Connection;
 
 /// Accounts with a wrong password, and as many names that nobody has; each sees few of the attempts.
 const NAMES: usize = 32;

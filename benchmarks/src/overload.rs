@@ -8,8 +8,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::http::Connection;
-use super::load::{self, Load, Steps, Until, histogram};
+use crate::http::Connection;
+use crate::load::{self, Load, Steps, Until, histogram};
 
 /// Clients, each with a request under way: far more than are taken.
 const CLIENTS: usize = 640;

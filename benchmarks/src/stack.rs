@@ -1,4 +1,4 @@
-//! The system under load: `concert up` as a process of its own, on free ports, with a data directory that goes afterwards.
+//! The system under load: `concert up` in a second process of this program, on free ports, with a temporary data directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use concert::Started;
 use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::keys;
+use concert_wire::access::User;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::BenchArgs;
-use super::process::{Memory, Watched};
-use crate::access;
-use crate::up::Started;
+use crate::args::BenchArgs;
+use crate::process::{Memory, Watched};
 
 /// A running system.
 pub(crate) struct BenchStack {
@@ -102,9 +103,9 @@ impl BenchStack {
             .arg(&report);
         command
             .arg("--concepts")
-            .arg(&args.rules.concepts)
+            .arg(&args.concepts)
             .arg("--syncs")
-            .arg(&args.rules.syncs);
+            .arg(&args.syncs);
         command.env_remove("NATS_URL").env_remove("MONGODB_URI");
         command
             .args(&extras.args)
@@ -123,7 +124,9 @@ impl BenchStack {
             watch("nats-server", started.nats_pid),
             watch("mongod", started.mongod_pid),
         ];
-        let operator = access::as_operator(BusArgs::at(&started.nats_url), &dir.path().join("data"));
+        let mut operator = BusArgs::at(&started.nats_url);
+        let keys_dir = dir.path().join("data").join("keys");
+        operator.nats_nkey = Some(keys::seeds_path(&keys_dir, &User::Operator));
         let bus = Bus::connect_to_streams(&operator, "bench").await?;
         Ok(Self {
             child,

@@ -9,7 +9,7 @@ use anyhow::bail;
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
-use super::http::Connection;
+use crate::http::Connection;
 
 /// What a client sends, and which status it must get.
 pub(crate) struct Step {

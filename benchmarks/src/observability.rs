@@ -11,13 +11,14 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use concert_runtime::streams;
 use concert_wire::subject::{ARCHIVES, LOG};
-use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::BenchArgs;
-use super::scenario::{Kind, Scenarios};
-use super::stack::{BenchStack, Extras};
+use crate::args::BenchArgs;
+use crate::figures::Cost;
+use crate::kind::Kind;
+use crate::scenario::Scenarios;
+use crate::stack::{BenchStack, Extras};
 
 /// How often each stack is loaded with each kind.
 const ROUNDS: usize = 3;
@@ -25,27 +26,6 @@ const ROUNDS: usize = 3;
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 /// How long the archive may take to catch up.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What came of one kind.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Cost {
-    /// What was run.
-    pub(crate) name: &'static str,
-    /// Requests in flight.
-    pub(crate) in_flight: usize,
-    /// Flows per second without an archive, the median of the rounds.
-    pub(crate) off_per_second: f64,
-    /// Flows per second with archive, traces of every flow, metrics and JSON logs, the median of the rounds.
-    pub(crate) on_per_second: f64,
-    /// The median of the rounds' ratios.
-    pub(crate) ratio: f64,
-    /// Messages of the log that the archive had not read when the load ended, at most.
-    pub(crate) behind: u64,
-    /// How long it took to read them, at most, in seconds.
-    pub(crate) caught_up_s: f64,
-    /// Spans that came, of all rounds and kinds so far.
-    pub(crate) span_bytes: u64,
-}
 
 /// Loads both stacks in turn.
 pub(crate) async fn run(args: &BenchArgs, time: Duration) -> anyhow::Result<Vec<Cost>> {

@@ -1,73 +1,14 @@
 //! The report, for people and for machines.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::BenchArgs;
-use super::observability::Cost;
-use super::overload::Overload;
-use super::process::Memory;
-use super::timing::Timing;
-
-/// The figures of one run.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Figures {
-    /// What was run.
-    pub(crate) name: &'static str,
-    /// Requests in flight.
-    pub(crate) in_flight: usize,
-    /// Flows answered.
-    pub(crate) flows: u64,
-    /// Flows answered per second.
-    pub(crate) flows_per_second: f64,
-    /// The median time to the answer, in milliseconds.
-    pub p50_ms: f64,
-    /// The time that one in a hundred exceeds, in milliseconds.
-    pub p99_ms: f64,
-    /// Processor time of all processes per flow, in milliseconds.
-    pub(crate) cpu_ms_per_flow: f64,
-}
-
-impl Figures {
-    /// From what was recorded.
-    pub(crate) fn new(
-        name: &'static str,
-        in_flight: usize,
-        latency_us: &Histogram<u64>,
-        took: Duration,
-        cpu: Duration,
-    ) -> Self {
-        let flows = latency_us.len();
-        let ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
-        Self {
-            name,
-            in_flight,
-            flows,
-            flows_per_second: flows as f64 / took.as_secs_f64(),
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
-            cpu_ms_per_flow: if flows == 0 {
-                0.0
-            } else {
-                cpu.as_secs_f64() * 1000.0 / flows as f64
-            },
-        }
-    }
-}
-
-/// The memory after so many flows.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Soak {
-    /// Flows so far.
-    pub(crate) flows: u64,
-    /// Flows answered per second since the sample before.
-    pub(crate) flows_per_second: f64,
-    /// What each process holds.
-    pub(crate) memory: Vec<Memory>,
-}
+use crate::args::BenchArgs;
+use crate::figures::{Cost, Figures, Soak};
+use crate::overload::Overload;
+use crate::process::Memory;
+use crate::timing::Timing;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clap::ValueEnum;
 use concert_runtime::clock;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::log;
@@ -14,48 +13,12 @@ use concert_wire::subject;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use super::load::{self, Load, Step, Steps, Until};
-use super::overload::{self, Overload};
-use super::process::Memory;
-use super::report::{Figures, Soak};
-use super::stack::BenchStack;
-
-/// One kind of request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// With the right password.
-    Login,
-    /// With a wrong password.
-    FailedLogin,
-    /// Of a session that is there.
-    Logout,
-    /// Of a session that is not.
-    UnknownLogout,
-    /// More logins than there are processors for, and logouts beside them.
-    Overload,
-    /// Logins under names that nobody has, and with wrong passwords: whether one can be told from the other by its time.
-    Timing,
-    /// What it costs to keep, count and trace every flow.
-    Observability,
-}
-
-impl Kind {
-    /// Every kind that is run at each number of requests in flight.
-    pub(crate) const ALL: [Self; 4] = [Self::Login, Self::FailedLogin, Self::Logout, Self::UnknownLogout];
-
-    /// The name in the report.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::FailedLogin => "failed login",
-            Self::Logout => "logout",
-            Self::UnknownLogout => "logout of an unknown session",
-            Self::Overload => "overload",
-            Self::Timing => "timing",
-            Self::Observability => "observability",
-        }
-    }
-}
+use crate::figures::{Figures, Soak};
+use crate::kind::Kind;
+use crate::load::{self, Load, Step, Steps, Until};
+use crate::overload::{self, Overload};
+use crate::process::Memory;
+use crate::stack::BenchStack;
 
 /// Accounts that log in.
 const ACCOUNTS: u64 = 16;
