@@ -3,19 +3,20 @@
 #![no_main]
 
 use concert_lang::diagnostics::{Diagnostic, Style, render_in};
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 use concert_lang::{compile, format};
 use libfuzzer_sys::fuzz_target;
 
-const SPECS: [(&str, &str); 3] = [
+const SPECS: [(&str, &str); 2] = [
     ("Profile.concept", include_str!("../../concepts/Profile.concept")),
-    ("Requesting.concept", include_str!("../../concepts/Requesting.concept")),
     ("Sessioning.concept", include_str!("../../concepts/Sessioning.concept")),
 ];
 
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let specs: Vec<SourceFile> = SPECS.map(|(name, text)| SourceFile::new(name, text)).into();
+    let mut specs: Vec<SourceFile> = SPECS.map(|(name, text)| SourceFile::new(name, text)).into();
+    specs.push(requesting::source());
     let rules = SourceFile::new("fuzz.sync", text.as_str());
     judge(&specs, &[rules.clone()]);
     judge(&[SourceFile::new("Fuzz.concept", text.as_str())], &[]);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use concert_lang::requesting;
 use concert_runtime::bus::Bus;
 use concert_runtime::nats::{CoreMessage, Error};
 use concert_runtime::process::Shutdown;
@@ -21,7 +22,7 @@ struct Respond {
 
 /// The concept. A request comes about by an HTTP request only, since the edge must seal its secrets before they are stored.
 pub(crate) fn concept() -> Result<Arc<Concept>, BadConcept> {
-    Concept::of_spec("Requesting.concept", include_str!("../../concepts/Requesting.concept"))?
+    Concept::of_spec(requesting::FILE_NAME, requesting::SPEC)?
         .closed("request")
         .unaudited("respond")
         .action("respond", |call: Call<Respond>| async move {

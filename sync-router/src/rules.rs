@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use concert_lang::Texts;
 use concert_lang::program::Program;
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 
 /// Where rules and specs are.
@@ -77,20 +78,33 @@ pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
 /// # Errors
 /// See [`LoadError`].
 pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
-    read(args)?
-        .compile()
+    let texts = read(args)?;
+    concert_lang::compile(&texts.concepts, &texts.syncs)
+        .map(|(program, _)| program)
         .map_err(|report| LoadError::Broken(report.to_string()))
 }
 
-/// Reads the files, and checks nothing.
+/// Reads the files and adds the spec of the built-in concept, but checks nothing.
 ///
 /// # Errors
-/// A directory or file cannot be read, or there is none.
+/// A directory or file cannot be read, or there are no rules.
 pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
-    Ok(Texts {
-        concepts: read_all(&args.concepts, "concept")?,
-        syncs: read_all(&args.syncs, "sync")?,
-    })
+    let syncs = read_all(&args.syncs, "sync")?;
+    if syncs.is_empty() {
+        return Err(LoadError::Empty {
+            path: args.syncs.clone(),
+            extension: "sync",
+        });
+    }
+    let mut concepts = read_all(&args.concepts, "concept")?;
+    if !requesting::is_declared_in(&concepts) {
+        // Name and order are those of the file that applications of release 0.1.0 have, so that the
+        // stored texts are the same.
+        let name = args.concepts.join(requesting::FILE_NAME).display().to_string();
+        concepts.push(SourceFile::new(name, requesting::SPEC));
+        concepts.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(Texts { concepts, syncs })
 }
 
 /// Checks what was read.
@@ -124,12 +138,6 @@ fn read_all(dir: &Path, extension: &'static str) -> Result<Vec<SourceFile>, Load
             ));
         }
     }
-    if files.is_empty() {
-        return Err(LoadError::Empty {
-            path: dir.to_owned(),
-            extension,
-        });
-    }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
 }
@@ -137,6 +145,76 @@ fn read_all(dir: &Path, extension: &'static str) -> Result<Vec<SourceFile>, Load
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Writes files to the directories of an application.
+    fn application(concepts: &[SourceFile], syncs: &[SourceFile]) -> (tempfile::TempDir, RulesArgs) {
+        let dir = tempfile::tempdir().unwrap();
+        let args = RulesArgs {
+            concepts: dir.path().join("concepts"),
+            syncs: dir.path().join("syncs"),
+        };
+        for (to, files) in [(&args.concepts, concepts), (&args.syncs, syncs)] {
+            std::fs::create_dir(to).unwrap();
+            for file in files {
+                let name = Path::new(&file.name).file_name().unwrap();
+                std::fs::write(to.join(name), &file.text).unwrap();
+            }
+        }
+        (dir, args)
+    }
+
+    const GREET: &str =
+        "sync Greet\nwhen\n    Requesting.request (path: \"/a\") : (request)\nthen\n    Requesting.respond (request)\n";
+
+    #[test]
+    fn the_built_in_spec_leaves_released_texts_and_their_version_unchanged() {
+        let released: Texts = serde_json::from_str(include_str!(
+            "../../crates/lang/tests/stored/rules.a93df77d26455ada.json"
+        ))
+        .unwrap();
+        let is_own = |file: &&SourceFile| !file.name.ends_with(requesting::FILE_NAME);
+        let own: Vec<SourceFile> = released.concepts.iter().filter(is_own).cloned().collect();
+        assert_eq!(own.len(), released.concepts.len() - 1);
+
+        for concepts in [&released.concepts, &own] {
+            let (dir, args) = application(concepts, &released.syncs);
+            let rules = load(&args).unwrap();
+            assert_eq!(rules.program.version, "a93df77d26455ada");
+            // Processes of the release run in the directory.
+            let prefix = format!("{}/", dir.path().display());
+            let stored = serde_json::to_string(&rules.texts).unwrap().replace(&prefix, "");
+            assert_eq!(stored, serde_json::to_string(&released).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_built_in_concept_with_another_spec_is_rejected() {
+        let changed = requesting::SPEC.replace("status?: Number", "status?: String");
+        let spec = SourceFile::new("concepts/Mine.concept", changed);
+        let (_dir, args) = application(&[spec], &[SourceFile::new("syncs/greet.sync", GREET)]);
+        for error in [load(&args).unwrap_err(), peruse(&args).unwrap_err()] {
+            let text = error.to_string();
+            assert!(
+                text.contains("error[C0409]") && text.contains("Mine.concept:2:9"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_application_without_specs_has_the_built_in_one() {
+        let (_dir, args) = application(&[], &[SourceFile::new("syncs/greet.sync", GREET)]);
+        let names: Vec<Arc<str>> = load(&args)
+            .unwrap()
+            .program
+            .concepts
+            .iter()
+            .map(|spec| spec.name.clone())
+            .collect();
+        assert_eq!(names, ["Requesting".into()]);
+        let (_dir, args) = application(&[], &[]);
+        assert!(matches!(load(&args), Err(LoadError::Empty { extension: "sync", .. })));
+    }
 
     #[test]
     fn rules_that_were_changed_since_they_were_read_are_read_again_unless_they_are_broken() {

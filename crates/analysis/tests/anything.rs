@@ -2,6 +2,7 @@
 
 use concert_analysis::verify;
 use concert_lang::format;
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 use proptest::prelude::*;
 
@@ -77,12 +78,11 @@ const PIECES: &[&str] = &[
 ];
 
 fn check(text: &str) {
-    let spec = SourceFile::new(
-        "Requesting.concept",
-        include_str!("../../../concepts/Requesting.concept"),
-    );
     let file = |name: &str| SourceFile::new(name, text);
-    for (concepts, syncs) in [(vec![spec], vec![file("a.sync")]), (vec![file("A.concept")], vec![])] {
+    for (concepts, syncs) in [
+        (vec![requesting::source()], vec![file("a.sync")]),
+        (vec![file("A.concept")], vec![]),
+    ] {
         let Err(report) = verify(&concepts, &syncs) else {
             continue;
         };

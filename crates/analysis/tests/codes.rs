@@ -4,13 +4,16 @@
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
+#[path = "../../lang/tests/files/specs.rs"]
+mod specs;
 
 use concert_analysis::verify;
 use concert_lang::compile;
 use concert_lang::diagnostics::{Diagnostic, KINDS};
 use concert_lang::source::SourceFile;
 
-use crate::project::{files, root};
+use crate::project::root;
+use crate::specs::specs;
 
 fn page(code: &str) -> String {
     let path = root().join(format!("docs/codes/{code}.md"));
@@ -21,7 +24,7 @@ fn page(code: &str) -> String {
 fn found(language: &str, text: &str) -> Vec<Diagnostic> {
     let source = SourceFile::new(format!("example.{language}"), text);
     let compiled = match language {
-        "sync" => verify(&files("concepts", "concept"), &[source]),
+        "sync" => verify(&specs(), &[source]),
         _ => compile(&[source], &[]),
     };
     match compiled {

@@ -8,6 +8,8 @@
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
+#[path = "../../lang/tests/files/specs.rs"]
+mod specs;
 
 use std::path::Path;
 
@@ -18,9 +20,10 @@ use concert_lang::source::SourceFile;
 use serde_json::{Value, json};
 
 use crate::project::files;
+use crate::specs::specs;
 
 fn compiled(syncs: &[SourceFile]) -> Program {
-    let compiled = compile(&files("concepts", "concept"), syncs);
+    let compiled = compile(&specs(), syncs);
     compiled.unwrap_or_else(|report| panic!("{report}")).0
 }
 

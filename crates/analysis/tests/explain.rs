@@ -8,6 +8,8 @@
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
+#[path = "../../lang/tests/files/specs.rs"]
+mod specs;
 
 use std::path::Path;
 
@@ -17,13 +19,10 @@ use concert_lang::program::Program;
 use concert_lang::source::SourceFile;
 
 use crate::project::files;
+use crate::specs::specs;
 
 fn compiled(syncs: &[SourceFile]) -> Program {
-    let concepts = [
-        files("concepts", "concept"),
-        files("crates/analysis/tests/golden/program", "concept"),
-    ]
-    .concat();
+    let concepts = [specs(), files("crates/analysis/tests/golden/program", "concept")].concat();
     let compiled = compile(&concepts, syncs);
     compiled.unwrap_or_else(|report| panic!("{report}")).0
 }

@@ -7,6 +7,8 @@
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
+#[path = "../../lang/tests/files/specs.rs"]
+mod specs;
 
 use std::path::{Path, PathBuf};
 
@@ -17,14 +19,11 @@ use concert_lang::source::SourceFile;
 use concert_wire::routes::{RouteKey, ValueType};
 
 use crate::project::{files, paths, read, root};
+use crate::specs::specs;
 
 const GOLDEN: &str = "crates/analysis/tests/golden";
 const PROGRAMS: &str = "crates/analysis/tests/golden/program";
 const CORRECT: &str = "crates/analysis/tests/golden/correct";
-
-fn project_specs() -> Vec<SourceFile> {
-    files("concepts", "concept")
-}
 
 /// Everything that is said about a case.
 fn said(case: &Path, specs: Vec<SourceFile>) -> String {
@@ -43,14 +42,14 @@ fn said(case: &Path, specs: Vec<SourceFile>) -> String {
 
 fn specs_with_a_shop() -> Vec<SourceFile> {
     let shop = files(PROGRAMS, "concept");
-    project_specs().into_iter().chain(shop).collect()
+    specs().into_iter().chain(shop).collect()
 }
 
 #[test]
 fn every_broken_file_is_found_wrong_at_its_place() {
     let cases = [paths(GOLDEN, "sync"), paths(GOLDEN, "concept")].concat();
     assert!(cases.len() >= 45, "{}", cases.len());
-    check_all(cases, &project_specs());
+    check_all(cases, &specs());
 }
 
 #[test]
@@ -88,7 +87,7 @@ fn check_all(cases: Vec<PathBuf>, specs: &[SourceFile]) {
 #[test]
 fn the_project_s_own_rules_and_specs_raise_nothing() {
     let syncs: Vec<SourceFile> = files("syncs", "sync");
-    let (program, warnings) = verify(&project_specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
+    let (program, warnings) = verify(&specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(warnings, []);
     let names: Vec<&str> = program.syncs.iter().map(|sync| &*sync.name).collect();
     assert_eq!(
@@ -151,7 +150,7 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
 
 #[test]
 fn the_version_depends_on_the_texts_and_not_on_their_order() {
-    let mut specs = project_specs();
+    let mut specs = specs();
     let rule = |path: &str| {
         SourceFile::new(
             "r.sync",
@@ -186,7 +185,7 @@ fn every_example_of_the_documents_is_correct() {
     let rules = examples("docs/rules.md", "sync");
     assert!(rules.len() >= 6);
     let own = examples("docs/rules.md", "concept").into_iter();
-    let specs: Vec<SourceFile> = project_specs()
+    let specs: Vec<SourceFile> = specs()
         .into_iter()
         .chain(own.map(|spec| SourceFile::new("docs/rules.md", spec)))
         .collect();

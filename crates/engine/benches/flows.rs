@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use concert_engine::{Context, Effect, Engine, Event, Invocation, Limits, Logged};
 use concert_lang::compile;
 use concert_lang::program::Program;
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 use concert_wire::envelope::Completion;
 use concert_wire::id::{ActionId, FlowId};
@@ -12,9 +13,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use serde_json::{Value, json};
 
-const SPECS: [&str; 2] = [
-    include_str!("../../../concepts/Requesting.concept"),
-    "
+const SHOP: &str = "
 concept Shop
 purpose sell things
 actions
@@ -24,8 +23,7 @@ actions
         effects adds a Sale
     note (text: String) : ()
         effects adds a Note
-",
-];
+";
 
 /// A request that is answered after three actions, and one that asks for as many things as its list is long.
 const RULES: &str = r#"
@@ -82,7 +80,7 @@ fn program(rules: usize) -> Program {
         }
     });
     let text = others.fold(RULES.to_owned(), |all, rule| all + "\n" + &rule);
-    let concepts = SPECS.map(|spec| SourceFile::new("spec.concept", spec));
+    let concepts = [requesting::source(), SourceFile::new("Shop.concept", SHOP)];
     match compile(&concepts, &[SourceFile::new("rules.sync", text)]) {
         Ok((program, _)) => program,
         Err(report) => panic!("{report}"),

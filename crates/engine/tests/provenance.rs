@@ -9,6 +9,8 @@
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
+#[path = "../../lang/tests/files/specs.rs"]
+mod specs;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,13 +26,14 @@ use concert_wire::subject;
 use serde_json::{Value, json};
 
 use crate::project::files;
+use crate::specs::specs;
 
 fn program() -> Program {
     compiled(&files("syncs", "sync"))
 }
 
 fn compiled(syncs: &[SourceFile]) -> Program {
-    let compiled = compile(&files("concepts", "concept"), syncs);
+    let compiled = compile(&specs(), syncs);
     compiled.unwrap_or_else(|report| panic!("{report}")).0
 }
 

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use concert_lang::compile;
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 use divan::Bencher;
 
@@ -14,8 +15,7 @@ fn main() {
 
 /// Rules of a large application: for each path a request, an answer and a refusal; twenty rules for each concept, a file for each twenty.
 fn application(rules: usize) -> (Vec<SourceFile>, Vec<SourceFile>) {
-    let requesting = include_str!("../../../concepts/Requesting.concept");
-    let mut specs = vec![SourceFile::new("Requesting.concept", requesting)];
+    let mut specs = vec![requesting::source()];
     let mut files: Vec<SourceFile> = Vec::new();
     for number in 0..rules.div_ceil(4) {
         let concept = number / 5;

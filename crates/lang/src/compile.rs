@@ -12,7 +12,7 @@ use crate::program::Program;
 use crate::source::SourceFile;
 use crate::spec::ConceptSpec;
 use crate::syntax::{Ident, SyncDef};
-use crate::{concept, parser, routes};
+use crate::{concept, parser, requesting, routes};
 
 /// The texts of specs and rules, as they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,11 +25,13 @@ pub struct Texts {
 
 impl Texts {
     /// Makes rules of them that may run: without a look at whether they answer every request.
+    /// Unlike [`compile`], accepts any spec of a built-in concept: another release may have stored it.
     ///
     /// # Errors
     /// Every mistake at its place.
     pub fn compile(&self) -> Result<Program, Report> {
-        compile(&self.concepts, &self.syncs).map(|(program, _)| program)
+        let compiled = Parsed::of(&self.concepts, &self.syncs).check()?;
+        compiled.judged(|_, _, _| ()).map(|(program, _)| program)
     }
 }
 
@@ -68,48 +70,68 @@ impl Compiled {
 /// # Errors
 /// Every mistake of the first stage that has one.
 pub fn staged(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<Compiled, Report> {
-    let sources: Vec<SourceFile> = concepts.iter().chain(syncs).cloned().collect();
-    let mut stage = Stage {
-        sources,
-        diagnostics: Vec::new(),
-    };
+    let mut parsed = Parsed::of(concepts, syncs);
+    requesting::judge(&parsed.specs, &mut parsed.stage.diagnostics);
+    parsed.check()
+}
 
-    let mut specs: Vec<(Ident, ConceptSpec)> = Vec::new();
-    for (file, source) in concepts.iter().enumerate() {
-        let Some((name, spec)) = concept::parse(file, source, &mut stage.diagnostics) else {
-            continue;
+/// The syntax trees, with the errors of the first stage.
+struct Parsed {
+    specs: Vec<(Ident, ConceptSpec)>,
+    defs: Vec<SyncDef>,
+    stage: Stage,
+}
+
+impl Parsed {
+    fn of(concepts: &[SourceFile], syncs: &[SourceFile]) -> Self {
+        let sources: Vec<SourceFile> = concepts.iter().chain(syncs).cloned().collect();
+        let mut stage = Stage {
+            sources,
+            diagnostics: Vec::new(),
         };
-        if let Some((other, _)) = specs.iter().find(|(other, _)| other.text == name.text) {
-            let message = format!("there is another spec of the concept `{}`", name.text);
-            let diagnostic = Diagnostic::error(REPEATED_CONCEPT, name.span, message);
-            stage.diagnostics.push(diagnostic.related(other.span, "the first"));
+        let mut specs: Vec<(Ident, ConceptSpec)> = Vec::new();
+        for (file, source) in concepts.iter().enumerate() {
+            let Some((name, spec)) = concept::parse(file, source, &mut stage.diagnostics) else {
+                continue;
+            };
+            if let Some((other, _)) = specs.iter().find(|(other, _)| other.text == name.text) {
+                let message = format!("there is another spec of the concept `{}`", name.text);
+                let diagnostic = Diagnostic::error(REPEATED_CONCEPT, name.span, message);
+                stage.diagnostics.push(diagnostic.related(other.span, "the first"));
+            }
+            specs.push((name, spec));
         }
-        specs.push((name, spec));
+        let mut defs = Vec::new();
+        for (number, source) in syncs.iter().enumerate() {
+            defs.extend(parser::parse(concepts.len() + number, source, &mut stage.diagnostics));
+        }
+        Self { specs, defs, stage }
     }
-    let mut defs = Vec::new();
-    for (number, source) in syncs.iter().enumerate() {
-        defs.extend(parser::parse(concepts.len() + number, source, &mut stage.diagnostics));
+
+    /// The second stage.
+    fn check(self) -> Result<Compiled, Report> {
+        let Self { specs, defs, mut stage } = self;
+        stage.finish()?;
+
+        let mut specs: Vec<ConceptSpec> = specs.into_iter().map(|(_, spec)| spec).collect();
+        specs.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut rules = check(&specs, &defs, &mut stage.diagnostics);
+        rules.iter_mut().for_each(uses::infer);
+        let version = version(&stage.sources);
+        let table = routes::derive(&version, &mut rules, &mut stage.diagnostics);
+        rules.iter().for_each(|rule| uses::judge(rule, &mut stage.diagnostics));
+        stage.finish()?;
+
+        let mut syncs: Vec<Arc<_>> = rules.into_iter().map(|rule| Arc::new(rule.sync)).collect();
+        syncs.sort_by(|a, b| a.name.cmp(&b.name));
+        let program = Program {
+            version,
+            syncs,
+            concepts: specs,
+            routes: table,
+        };
+        Ok(Compiled { program, defs, stage })
     }
-    stage.finish()?;
-
-    let mut specs: Vec<ConceptSpec> = specs.into_iter().map(|(_, spec)| spec).collect();
-    specs.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut rules = check(&specs, &defs, &mut stage.diagnostics);
-    rules.iter_mut().for_each(uses::infer);
-    let version = version(&stage.sources);
-    let table = routes::derive(&version, &mut rules, &mut stage.diagnostics);
-    rules.iter().for_each(|rule| uses::judge(rule, &mut stage.diagnostics));
-    stage.finish()?;
-
-    let mut syncs: Vec<Arc<_>> = rules.into_iter().map(|rule| Arc::new(rule.sync)).collect();
-    syncs.sort_by(|a, b| a.name.cmp(&b.name));
-    let program = Program {
-        version,
-        syncs,
-        concepts: specs,
-        routes: table,
-    };
-    Ok(Compiled { program, defs, stage })
 }
 
 struct Stage {

@@ -70,6 +70,7 @@ kinds! {
     QUERY_NAME "C0406" "a query's name does not begin with `_`, or an action's does"
     RESERVED "C0407" "the concept's name is reserved"
     NEAR_TYPE "C0408" "the name of an identifier is nearly that of a built-in type"
+    BUILT_IN "C0409" "a built-in concept has another spec"
     UNANSWERED "C0501" "a request may stay unanswered"
     ANSWERED_TWICE "C0502" "a request may be answered twice"
     NEVER_FIRES "C0503" "a rule never fires"

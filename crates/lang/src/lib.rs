@@ -16,6 +16,7 @@ pub mod lexer;
 mod names;
 pub mod parser;
 pub mod program;
+pub mod requesting;
 mod routes;
 pub mod source;
 pub mod spec;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use concert_engine::Version;
 use concert_lang::program::Program;
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 
 macro_rules! file {
@@ -24,7 +25,7 @@ impl Programs {
     pub fn compile() -> Result<Self, String> {
         let concepts = [
             file!("concepts/Profile.concept"),
-            file!("concepts/Requesting.concept"),
+            requesting::source(),
             file!("concepts/Sessioning.concept"),
             file!("tests/simulation/rules/Shop.concept"),
         ];

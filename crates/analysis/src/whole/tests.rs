@@ -19,17 +19,20 @@ fn read(dir: &str, extension: &str) -> Vec<SourceFile> {
     files
 }
 
+/// The project's specs, and the built-in one.
+fn specs() -> Vec<SourceFile> {
+    let mut specs = read("concepts", "concept");
+    specs.push(concert_lang::requesting::source());
+    specs
+}
+
 fn compile(concepts: &[SourceFile], syncs: &[SourceFile]) -> Program {
     let compiled = concert_lang::compile(concepts, syncs);
     compiled.unwrap_or_else(|report| panic!("{report}")).0
 }
 
 fn specs_with_a_shop() -> Vec<SourceFile> {
-    [
-        read("concepts", "concept"),
-        read("crates/analysis/tests/golden/program", "concept"),
-    ]
-    .concat()
+    [specs(), read("crates/analysis/tests/golden/program", "concept")].concat()
 }
 
 /// Which calls answer, and what ends how, in all runs of all paths.
@@ -58,7 +61,7 @@ fn the_order_in_which_actions_end_makes_no_difference() {
 
 /// What is told of rules, with a `Sessioning.create` that may fail.
 fn told(syncs: &str) -> String {
-    let mut concepts = read("concepts", "concept");
+    let mut concepts = specs();
     for concept in &mut concepts {
         let create = "    create (user: User) : (session: Secret)\n";
         concept.text = concept
@@ -181,10 +184,7 @@ fn measure(name: &str, program: &Program) {
 
 #[test]
 fn a_thousand_rules_can_be_looked_at() {
-    measure(
-        "the project",
-        &compile(&read("concepts", "concept"), &read("syncs", "sync")),
-    );
+    measure("the project", &compile(&specs(), &read("syncs", "sync")));
     let mut text = String::new();
     for path in 0..250 {
         write!(

@@ -10,14 +10,18 @@
 mod forms;
 #[path = "../../../lang/tests/files/project.rs"]
 mod project;
+#[path = "../../../lang/tests/files/specs.rs"]
+mod specs;
 
 use concert_analysis::graph::{self, Graph, LinkKind, Place};
 use concert_lang::compile;
 use concert_lang::program::{Program, Query, Step};
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 
 use crate::forms::well_formed;
 use crate::project::{files, root};
+use crate::specs::specs;
 
 fn project() -> Program {
     compiled(files("syncs", "sync"))
@@ -28,9 +32,7 @@ fn program(syncs: &str) -> Program {
 }
 
 fn compiled(syncs: Vec<SourceFile>) -> Program {
-    compile(&files("concepts", "concept"), &syncs)
-        .unwrap_or_else(|report| panic!("{report}"))
-        .0
+    compile(&specs(), &syncs).unwrap_or_else(|report| panic!("{report}")).0
 }
 
 /// Holds a generated text to a file of the project.
@@ -251,8 +253,7 @@ fn rules_that_lead_round_in_a_circle_are_drawn() {
 #[test]
 fn two_hundred_rules_are_drawn_without_an_overlap() {
     let actions = ["deleteAccount", "changePassword", "createAccount", "authenticate"];
-    let mut concepts = files("concepts", "concept");
-    concepts.retain(|concept| concept.name.ends_with("Requesting.concept"));
+    let mut concepts = vec![requesting::source()];
     let mut work = "concept Work\npurpose\n    be called\nactions\n".to_owned();
     for action in actions {
         work += &format!("    {action} (a: Any) : (b: Any)\n    {action} (a: Any) : (error: String)\n");

@@ -8,6 +8,7 @@ mod world;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::ActionId;
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{Context, Invocation, Question};
 
-const REQUESTING: &str = include_str!("../../../../concepts/Requesting.concept");
 const SHOP: &str = "
 concept Shop
 purpose sell things
@@ -40,9 +40,8 @@ queries
 ";
 
 fn program(syncs: &str) -> Program {
-    let file = |name: &str, text: &str| SourceFile::new(name.to_owned(), text.to_owned());
-    let concepts = [file("Requesting.concept", REQUESTING), file("Shop.concept", SHOP)];
-    match concert_lang::compile(&concepts, &[file("test.sync", syncs)]) {
+    let concepts = [requesting::source(), SourceFile::new("Shop.concept", SHOP)];
+    match concert_lang::compile(&concepts, &[SourceFile::new("test.sync", syncs)]) {
         Ok((program, _)) => program,
         Err(report) => panic!("{report}"),
     }

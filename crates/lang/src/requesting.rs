@@ -1,0 +1,108 @@
+//! Requesting, the concept that is built in: its worker is the HTTP edge.
+
+use crate::concept;
+use crate::diagnostics::{BUILT_IN, Diagnostic};
+use crate::source::SourceFile;
+use crate::spec::ConceptSpec;
+use crate::syntax::Ident;
+
+/// File name of the spec.
+pub const FILE_NAME: &str = "Requesting.concept";
+
+/// Text of the spec. It is part of the stored texts of rules, so a change of it is a new version of
+/// every application's rules.
+pub const SPEC: &str = include_str!("../requesting.concept");
+
+/// The spec as a source file.
+pub fn source() -> SourceFile {
+    SourceFile::new(FILE_NAME, SPEC)
+}
+
+/// Reports whether one of these files declares the concept itself.
+pub fn is_declared_in(concepts: &[SourceFile]) -> bool {
+    let declares = |source: &SourceFile| {
+        let parsed = concept::parse(0, source, &mut Vec::new());
+        parsed.is_some_and(|(name, _)| name.text == concert_wire::REQUESTING)
+    };
+    concepts.iter().any(declares)
+}
+
+/// Rejects a spec of this concept that differs from the built-in one. Prose may differ, since only
+/// signatures have an effect.
+pub(crate) fn judge(specs: &[(Ident, ConceptSpec)], diagnostics: &mut Vec<Diagnostic>) {
+    let Some((_, built_in)) = concept::parse(0, &source(), &mut Vec::new()) else {
+        return;
+    };
+    for (name, spec) in specs {
+        let differs = spec.actions != built_in.actions || spec.queries != built_in.queries;
+        if spec.name == built_in.name && differs {
+            let message = format!(
+                "`{}` is built in, and this spec differs from the built-in one",
+                spec.name
+            );
+            let help = "remove this file; an application does not need it";
+            diagnostics.push(Diagnostic::error(BUILT_IN, name.span, message).help(help));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Texts;
+    use crate::compile::compile;
+
+    /// Codes of the errors that a spec of the concept has.
+    fn codes(text: &str) -> Vec<&'static str> {
+        let report = compile(&[SourceFile::new("mine.concept", text)], &[]).err();
+        let diagnostics = report.into_iter().flat_map(|report| report.diagnostics);
+        diagnostics.map(|found| found.code).collect()
+    }
+
+    #[test]
+    fn the_built_in_spec_is_correct() {
+        let spec = concept::parse_one(FILE_NAME, SPEC).unwrap();
+        assert_eq!(&*spec.name, concert_wire::REQUESTING);
+        assert!(is_declared_in(&[source()]));
+        assert!(!is_declared_in(&[SourceFile::new(FILE_NAME, "concept Other\n")]));
+    }
+
+    #[test]
+    fn a_copy_may_differ_in_layout_and_prose() {
+        assert_eq!(codes(SPEC), Vec::<&str>::new());
+        let laid_out = SPEC
+            .replace("    ", "  ")
+            .replace('\n', "\r\n")
+            .replace("answers out", "responses out")
+            .replace("// The edge", "// This edge");
+        assert_ne!(laid_out, SPEC);
+        assert_eq!(codes(&laid_out), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_copy_with_other_signatures_is_rejected() {
+        for (from, to) in [
+            ("status?: Number", "status?: String"),
+            ("(path: String, ...)", "(path: String)"),
+            ("        effects a request is open until it has been answered\n", ""),
+            ("actions\n", "actions\n    cancel (request: Request) : ()\n"),
+        ] {
+            let changed = SPEC.replace(from, to);
+            assert_ne!(changed, SPEC);
+            assert_eq!(codes(&changed), ["C0409"], "{from}");
+        }
+        let with_query = format!("{SPEC}queries\n    _open () : (request: Request)*\n");
+        assert_eq!(codes(&with_query), ["C0409"]);
+    }
+
+    #[test]
+    fn stored_texts_with_another_spec_stay_readable() {
+        let other = SPEC.replace("status?: Number", "status?: Number, reason?: String");
+        assert_ne!(other, SPEC);
+        let texts = Texts {
+            concepts: vec![SourceFile::new(FILE_NAME, other)],
+            syncs: Vec::new(),
+        };
+        assert!(texts.compile().is_ok());
+    }
+}
