@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::StartError;
 use crate::binaries::Program;
+use crate::error::StartError;
 
 /// The server's log is the first argument, the server and its arguments follow. Says the server's process id; ends with the server's status.
 const SCRIPT: &str = r#"

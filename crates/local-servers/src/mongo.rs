@@ -9,9 +9,10 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
 use crate::binaries::Program;
+use crate::certificate::Certificate;
+use crate::error::StartError;
 use crate::guardian::{Exited, Guarded, alive};
 use crate::port::Port;
-use crate::{Certificate, StartError};
 
 /// How a MongoDB server is started.
 #[derive(Debug, Clone)]

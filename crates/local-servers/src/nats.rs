@@ -9,9 +9,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use crate::binaries::Program;
+use crate::certificate::Certificate;
+use crate::error::StartError;
 use crate::guardian::{Exited, Guarded, alive};
 use crate::port::Port;
-use crate::{Certificate, StartError};
 
 /// How a NATS server is started.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
-use crate::StartError;
 use crate::binaries::Program;
+use crate::error::StartError;
 
 /// Where a free port is looked for, unless systems hand these out to outgoing connections: such a connection could take the
 /// port between our look and the server's start, or while a server that was killed is started again.
@@ -122,8 +122,8 @@ impl Claim {
 #[cfg(test)]
 mod tests {
     use super::{FREE, OUTGOING, Port, free_range, is_free};
-    use crate::StartError;
     use crate::binaries::Program;
+    use crate::error::StartError;
 
     #[test]
     fn a_port_is_chosen_once_until_it_is_given_back() {

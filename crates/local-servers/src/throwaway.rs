@@ -5,7 +5,9 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::binaries::{Binaries, FindError, FindOptions, find_or_fetch};
-use crate::{MongoOptions, MongoServer, NatsOptions, NatsServer, StartError};
+use crate::error::StartError;
+use crate::mongo::{MongoOptions, MongoServer};
+use crate::nats::{NatsOptions, NatsServer};
 
 /// Both servers; they end when this is dropped.
 #[derive(Debug)]
