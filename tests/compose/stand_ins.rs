@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use concert_local_servers::find_or_fetch;
+use concert_local_servers::{FindOptions, find_or_fetch};
 use concert_tests::binaries;
 use tokio::process::Command;
 
@@ -46,7 +46,7 @@ pub(crate) async fn images() -> anyhow::Result<Images> {
 }
 
 async fn make() -> anyhow::Result<()> {
-    let servers = find_or_fetch(&binaries::servers(), &|_| {}).await?;
+    let servers = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?;
     let built = binaries::dir().await?;
     if said(&mut docker(&["image", "inspect", BASE])).await.is_err() {
         base().await?;

@@ -1,11 +1,10 @@
-//! The programs under test, built by cargo, and where the servers are kept.
+//! The programs under test, built by cargo.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
-use concert_local_servers::FindOptions;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -89,19 +88,4 @@ pub fn cargo() -> Command {
 /// The project.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
-
-/// Where the servers are looked for, as `concert up` does.
-pub fn servers() -> FindOptions {
-    let dir = |name| std::env::var_os(name).map(PathBuf::from);
-    let user = dir("XDG_CACHE_HOME")
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .map(|cache| cache.join("concert"));
-    let cache_dir = dir("CONCERT_CACHE")
-        .or(user)
-        .unwrap_or_else(|| root().join("target").join("servers"));
-    FindOptions {
-        path: std::env::var_os("PATH"),
-        cache_dir,
-    }
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
-use concert_local_servers::{NatsOptions, NatsServer, Port, find_or_fetch};
+use concert_local_servers::{FindOptions, NatsOptions, NatsServer, Port, find_or_fetch};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -43,7 +43,7 @@ impl LoneEdge {
         let programs = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
         let keys = dir.path().join("keys");
-        let servers = find_or_fetch(&binaries::servers(), &|_| {}).await?;
+        let servers = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?;
         let nats = NatsServer::start(&servers.nats_server, &NatsOptions::new(dir.path())).await?;
         let mut setup = binaries::command(&programs.join("concert"));
         setup.args(["setup", "--streams"]).env("CONCERT_KEYS", &keys);

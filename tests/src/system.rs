@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use concert_local_servers::{Certificate, Port, Throwaway};
+use concert_local_servers::{Certificate, FindOptions, Port, Throwaway};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -131,7 +131,7 @@ impl System {
         // The keys first: the server must know the users when it starts.
         binaries::finished(command(&programs, "concert", &all).arg("setup")).await?;
         let accounts = keys.join("nats").join("accounts.conf");
-        let servers = Throwaway::start_in(&binaries::servers(), dir, |nats, mongo| {
+        let servers = Throwaway::start_in(&FindOptions::of_user()?, dir, |nats, mongo| {
             nats.accounts = Some(accounts);
             if let Some(certificate) = certificate {
                 nats.tls = Some(certificate.clone());

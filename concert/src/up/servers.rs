@@ -114,25 +114,15 @@ fn mongo_options(args: &UpArgs, logs: &Path) -> MongoOptions {
 }
 
 async fn find(args: &UpArgs) -> anyhow::Result<Binaries> {
-    let options = FindOptions {
-        path: std::env::var_os("PATH"),
-        cache_dir: cache_dir(args)?,
+    let options = match &args.cache_dir {
+        Some(cache_dir) => FindOptions {
+            path: std::env::var_os("PATH"),
+            cache_dir: cache_dir.clone(),
+        },
+        None => FindOptions::of_user()?,
     };
     let shown = Mutex::new(0);
     Ok(find_or_fetch(&options, &|progress| tell(&progress, &shown)).await?)
-}
-
-/// `--cache-dir`, or the user's cache as the XDG base directories have it.
-fn cache_dir(args: &UpArgs) -> anyhow::Result<PathBuf> {
-    let xdg = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute());
-    let home = || std::env::home_dir().map(|home| home.join(".cache"));
-    let user = || xdg.or_else(home).map(|cache| cache.join("concert"));
-    args.cache_dir
-        .clone()
-        .or_else(user)
-        .context("there is no home directory for fetched servers; choose a directory with --cache-dir")
 }
 
 /// How much more must have come before it is told again.

@@ -70,9 +70,33 @@ pub struct FindOptions {
     pub cache_dir: PathBuf,
 }
 
+/// The variable with the directory of fetched programs.
+const CACHE_VARIABLE: &str = "CONCERT_CACHE";
+
+impl FindOptions {
+    /// The user's `PATH`, and `CONCERT_CACHE` or else `concert` in the user's cache directory.
+    ///
+    /// # Errors
+    /// The user has no home directory, so there is no cache directory.
+    pub fn of_user() -> Result<Self, FindError> {
+        let dir = |name| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        // XDG base directories: a relative path is to be ignored.
+        let xdg = || dir("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
+        let home = || std::env::home_dir().map(|home| home.join(".cache"));
+        let user = || xdg().or_else(home).map(|cache| cache.join("concert"));
+        Ok(Self {
+            path: std::env::var_os("PATH"),
+            cache_dir: dir(CACHE_VARIABLE).or_else(user).ok_or(FindError::NoCacheDir)?,
+        })
+    }
+}
+
 /// Why a program cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
+    /// There is no directory for fetched programs.
+    #[error("no home directory, so there is no cache for downloaded servers; set a directory with --cache-dir")]
+    NoCacheDir,
     /// It cannot be fetched, and the PATH has none.
     #[error("no {program} on the PATH, and it cannot be fetched: {source}\nInstall {program} {needed} or newer, or name a server that is there already in {variable}", variable = .program.url_variable())]
     Missing {

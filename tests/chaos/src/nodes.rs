@@ -5,8 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use concert_local_servers::{Certificate, Port, Throwaway, find_or_fetch, include};
-use concert_tests::binaries;
+use concert_local_servers::{Certificate, FindOptions, Port, Throwaway, find_or_fetch, include};
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -38,7 +37,7 @@ impl Single {
     /// # Errors
     /// A server does not start.
     pub async fn start(keys: &Path, small_disks: bool, certificate: Option<&Certificate>) -> anyhow::Result<Self> {
-        let mut both = Throwaway::start_in(&binaries::servers(), tempfile::tempdir()?, |nats, mongo| {
+        let mut both = Throwaway::start_in(&FindOptions::of_user()?, tempfile::tempdir()?, |nats, mongo| {
             nats.accounts = Some(bus::accounts(keys));
             nats.tls = certificate.cloned();
             mongo.tls = certificate.cloned();
@@ -243,7 +242,7 @@ impl Nodes {
     /// # Errors
     /// A program is missing, or there is no leader in time.
     pub async fn start(keys: &Path) -> anyhow::Result<Self> {
-        let programs = find_or_fetch(&binaries::servers(), &|_| {}).await?;
+        let programs = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?;
         let dir = tempfile::tempdir()?;
         let free = || Port::free().context("no free port");
         let routes = [free()?, free()?, free()?];

@@ -1,5 +1,5 @@
 use clap::{Args as _, FromArgMatches as _};
-use concert_local_servers::Throwaway;
+use concert_local_servers::{FindOptions, Throwaway};
 use concert_wire::id::FlowId;
 use concert_worker::store::StoreArgs;
 use mongodb::bson::Bson;
@@ -15,7 +15,7 @@ pub(crate) fn login_args() -> LoginArgs {
 
 /// A database that ends with the servers.
 pub(crate) async fn database() -> (Throwaway, Database) {
-    let servers = Throwaway::start(&concert_tests::binaries::servers()).await.unwrap();
+    let servers = Throwaway::start(&FindOptions::of_user().unwrap()).await.unwrap();
     let store = StoreArgs {
         mongodb_uri: servers.mongo.uri(),
         database_prefix: "test".to_owned(),

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::Failure;
 use anyhow::Context as _;
-use concert_local_servers::Throwaway;
+use concert_local_servers::{FindOptions, Throwaway};
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
 use serde::Deserialize;
@@ -30,7 +30,7 @@ fn id(number: i32) -> Binary {
 
 /// A database in which every even number is a thing.
 async fn things() -> anyhow::Result<(Throwaway, Database, Arc<Lookups<Thing>>)> {
-    let servers = Throwaway::start(&concert_tests::binaries::servers()).await?;
+    let servers = Throwaway::start(&FindOptions::of_user()?).await?;
     let args = StoreArgs {
         mongodb_uri: servers.mongo.uri(),
         database_prefix: "lookups".to_owned(),
