@@ -98,7 +98,7 @@ pub enum FindError {
     #[error("no home directory, so there is no cache for downloaded servers; set a directory with --cache-dir")]
     NoCacheDir,
     /// It cannot be fetched, and the PATH has none.
-    #[error("no {program} on the PATH, and it cannot be fetched: {source}\nInstall {program} {needed} or newer, or name a server that is there already in {variable}", variable = .program.url_variable())]
+    #[error("no {program} on the PATH, and it cannot be downloaded: {source}\nInstall {program} {needed} or newer, or set {variable} to an existing server", variable = .program.url_variable())]
     Missing {
         /// The program.
         program: Program,
@@ -119,6 +119,16 @@ pub enum FindError {
         /// Why no other can be fetched.
         source: FetchError,
     },
+}
+
+impl FindError {
+    pub(crate) fn missing(program: Program, source: FetchError) -> Self {
+        Self::Missing {
+            program,
+            needed: shown(program.oldest()),
+            source,
+        }
+    }
 }
 
 /// Finds both programs; what is missing is fetched, and told as it goes.
@@ -167,11 +177,7 @@ async fn find(
                 needed,
                 source,
             },
-            None => FindError::Missing {
-                program,
-                needed,
-                source,
-            },
+            None => FindError::missing(program, source),
         })
 }
 

