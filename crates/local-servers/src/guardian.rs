@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -33,12 +33,12 @@ exit "$status"
 
 /// How long a server may take to end when it is asked to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Lines of a log that are shown when a server ends at its start.
+/// Lines of a log that are shown when a server ends without being asked to.
 const SHOWN_LINES: usize = 15;
 
 /// A server ended without being asked to.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} ended unexpectedly ({status}); its log is {log_file}", log_file = .log_file.display())]
+#[error("{program} exited unexpectedly ({status}); the last lines of its log {log_file}:\n{tail}", log_file = .log_file.display())]
 pub struct Exited {
     /// The program.
     pub program: Program,
@@ -46,6 +46,8 @@ pub struct Exited {
     pub status: ExitStatus,
     /// Its log.
     pub log_file: PathBuf,
+    /// The last lines of the log.
+    pub tail: String,
 }
 
 /// A server and its guardian.
@@ -124,27 +126,31 @@ impl Guarded {
             program: self.program,
             status,
             log_file: self.log_file.clone(),
+            tail: self.log_tail(),
         }
     }
 
     /// What to say when it ended at its start.
     pub(crate) fn ended_at_start(&self, status: ExitStatus) -> StartError {
-        let text = std::fs::read(&self.log_file)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let tail = lines
-            .iter()
-            .skip(lines.len().saturating_sub(SHOWN_LINES))
-            .map(|line| format!("  {line}"))
-            .collect::<Vec<_>>()
-            .join("\n");
         StartError::Ended {
             program: self.program,
             status: status.to_string(),
             log_file: self.log_file.clone(),
-            tail,
+            tail: self.log_tail(),
         }
+    }
+
+    fn log_tail(&self) -> String {
+        let text = std::fs::read(&self.log_file)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(SHOWN_LINES))
+            .map(|line| format!("  {line}"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -175,14 +181,4 @@ impl Drop for Guarded {
             self.signal(Signal::TERM);
         }
     }
-}
-
-/// The live process that a pid file names, if it is the program that the file belongs to.
-pub(crate) fn alive(pid_file: &Path, program: Program) -> Option<u32> {
-    let number: i32 = std::fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
-    test_kill_process(Pid::from_raw(number)?).ok()?;
-    // After a reboot the number may be another program's.
-    let command = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
-    let ours = command.is_empty() || String::from_utf8_lossy(&command).contains(program.name());
-    ours.then_some(number.unsigned_abs())
 }

@@ -4,6 +4,7 @@
 
 mod binaries;
 mod certificate;
+mod data_dir;
 mod error;
 mod guardian;
 mod mongo;

@@ -10,8 +10,9 @@ use mongodb::{Client, Database};
 
 use crate::binaries::Program;
 use crate::certificate::Certificate;
+use crate::data_dir::DataDir;
 use crate::error::StartError;
-use crate::guardian::{Exited, Guarded, alive};
+use crate::guardian::{Exited, Guarded};
 use crate::port::Port;
 
 /// How a MongoDB server is started.
@@ -50,6 +51,8 @@ pub struct MongoServer {
     /// Kept, so that it is there for a restart.
     _port: Port,
     guarded: Guarded,
+    /// Released last, when the server has been told to stop.
+    data_dir: DataDir,
 }
 
 const PROGRAM: Program = Program::Mongod;
@@ -65,14 +68,17 @@ impl MongoServer {
     /// See [`StartError`].
     pub async fn start(binary: &Path, options: &MongoOptions) -> Result<Self, StartError> {
         let mut options = options.clone();
+        // The directory first: a server that was left running in it may have the port.
+        let data_dir = DataDir::take(&options.data_dir, PROGRAM).await?;
         let port = Port::choose(PROGRAM, options.port, "--mongo-port")?;
         options.port = port.number();
-        let guarded = launch(binary, &options).await?;
+        let guarded = launch(binary, &options, &data_dir.pid_file()).await?;
         Ok(Self {
             binary: binary.to_owned(),
             options,
             _port: port,
             guarded,
+            data_dir,
         })
     }
 
@@ -101,12 +107,13 @@ impl MongoServer {
         self.guarded.kill().await;
     }
 
-    /// Starts it again after [`Self::stop`] or [`Self::kill`], on the same port and data.
+    /// Starts it again when it has ended, on the same port and data.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn restart(&mut self) -> Result<(), StartError> {
-        self.guarded = launch(&self.binary, &self.options).await?;
+        self.data_dir.end_leftover().await?;
+        self.guarded = launch(&self.binary, &self.options, &self.data_dir.pid_file()).await?;
         Ok(())
     }
 }
@@ -144,21 +151,13 @@ fn not_primary() -> Error {
     Error::custom("it is not yet the primary of its replica set")
 }
 
-async fn launch(binary: &Path, options: &MongoOptions) -> Result<Guarded, StartError> {
+async fn launch(binary: &Path, options: &MongoOptions, pid_file: &Path) -> Result<Guarded, StartError> {
     let failed = |source| StartError::DataDir {
         path: options.data_dir.clone(),
         source,
     };
-    std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
-    let pid_file = options.data_dir.join("mongod.pid");
-    if let Some(pid) = alive(&pid_file, PROGRAM) {
-        return Err(StartError::InUse {
-            path: options.data_dir.clone(),
-            pid,
-        });
-    }
     // Written now, so that what cannot be written is told before the server says it in its own words.
-    std::fs::write(&pid_file, "").map_err(failed)?;
+    std::fs::write(pid_file, "").map_err(failed)?;
     let args = [
         "--replSet",
         REPLICA_SET,
@@ -169,7 +168,7 @@ async fn launch(binary: &Path, options: &MongoOptions) -> Result<Guarded, StartE
         "--dbpath",
         &options.data_dir.display().to_string(),
         "--pidfilepath",
-        &absolute(&pid_file).map_err(failed)?,
+        &absolute(pid_file).map_err(failed)?,
         "--wiredTigerCacheSizeGB",
         &options.cache_gb.to_string(),
         "--setParameter",

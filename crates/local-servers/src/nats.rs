@@ -10,8 +10,9 @@ use tokio::net::TcpStream;
 
 use crate::binaries::Program;
 use crate::certificate::Certificate;
+use crate::data_dir::DataDir;
 use crate::error::StartError;
-use crate::guardian::{Exited, Guarded, alive};
+use crate::guardian::{Exited, Guarded};
 use crate::port::Port;
 
 /// How a NATS server is started.
@@ -53,6 +54,8 @@ pub struct NatsServer {
     /// Kept, so that it is there for a restart.
     _port: Port,
     guarded: Guarded,
+    /// Released last, when the server has been told to stop.
+    data_dir: DataDir,
 }
 
 const PROGRAM: Program = Program::NatsServer;
@@ -68,14 +71,17 @@ impl NatsServer {
     /// See [`StartError`].
     pub async fn start(binary: &Path, options: &NatsOptions) -> Result<Self, StartError> {
         let mut options = options.clone();
+        // The directory first: a server that was left running in it may have the port.
+        let data_dir = DataDir::take(&options.data_dir, PROGRAM).await?;
         let port = Port::choose(PROGRAM, options.port, "--nats-port")?;
         options.port = port.number();
-        let guarded = launch(binary, &options).await?;
+        let guarded = launch(binary, &options, &data_dir.pid_file()).await?;
         Ok(Self {
             binary: binary.to_owned(),
             options,
             _port: port,
             guarded,
+            data_dir,
         })
     }
 
@@ -110,33 +116,26 @@ impl NatsServer {
         self.guarded.kill().await;
     }
 
-    /// Starts it again after [`Self::stop`] or [`Self::kill`], on the same port and data.
+    /// Starts it again when it has ended, on the same port and data.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn restart(&mut self) -> Result<(), StartError> {
-        self.guarded = launch(&self.binary, &self.options).await?;
+        self.data_dir.end_leftover().await?;
+        self.guarded = launch(&self.binary, &self.options, &self.data_dir.pid_file()).await?;
         Ok(())
     }
 }
 
-async fn launch(binary: &Path, options: &NatsOptions) -> Result<Guarded, StartError> {
+async fn launch(binary: &Path, options: &NatsOptions, pid_file: &Path) -> Result<Guarded, StartError> {
     let failed = |source| StartError::DataDir {
         path: options.data_dir.clone(),
         source,
     };
-    std::fs::create_dir_all(&options.data_dir).map_err(failed)?;
-    let pid_file = options.data_dir.join("nats-server.pid");
-    if let Some(pid) = alive(&pid_file, PROGRAM) {
-        return Err(StartError::InUse {
-            path: options.data_dir.clone(),
-            pid,
-        });
-    }
     let config_file = options.data_dir.join("nats-server.conf");
     // What it includes is found from where it stands.
     let config_file = std::path::absolute(config_file).map_err(failed)?;
-    let config = config(options, &pid_file, &config_file).map_err(failed)?;
+    let config = config(options, pid_file, &config_file).map_err(failed)?;
     std::fs::write(&config_file, config).map_err(failed)?;
     let args = ["-c".to_owned(), config_file.display().to_string()];
     let mut guarded = Guarded::start(PROGRAM, binary, &args, &options.log_file).await?;

@@ -11,13 +11,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use concert_local_servers::{
-    Binaries, FindError, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Progress, StartError,
+    Binaries, FindError, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Port, Progress, StartError,
     Throwaway, find_or_fetch,
 };
 use mongodb::bson::{Document, doc};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
 
 /// A cache of this build's own, so that fetching itself is tested, once.
 fn options() -> FindOptions {
@@ -208,10 +208,11 @@ async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, StartError::InUse { pid, .. } if pid == first.pid()),
+        matches!(error, StartError::InUse { pid, .. } if pid == std::process::id()),
         "{error}"
     );
     first.stop().await;
+    drop(first);
 
     let broken = NatsOptions {
         sync_interval: "no interval".to_owned(),
@@ -230,6 +231,7 @@ async fn a_replica_set_moves_to_another_port() {
         .unwrap();
     let uri = first.uri();
     first.stop().await;
+    drop(first);
     // Holds the old port, so that the new one differs.
     let _held = TcpListener::bind(uri.trim_start_matches("mongodb://").split('/').next().unwrap())
         .await
@@ -248,41 +250,132 @@ async fn a_replica_set_moves_to_another_port() {
     second.stop().await;
 }
 
-/// The process that the test below kills; no test by itself.
+/// A process of its own that starts both servers in `SERVERS_TEST_DIR`, at the ports of `SERVERS_TEST_PORTS`.
 #[tokio::test]
-#[ignore = "run by the next test, in a process of its own"]
-async fn child_that_starts_a_server() {
-    let dir = std::env::var_os("SERVERS_TEST_DIR").unwrap();
-    let server = NatsServer::start(&binaries().await.nats_server, &NatsOptions::new(Path::new(&dir)))
-        .await
-        .unwrap();
-    println!("\nstarted {} {}", server.pid(), server.url());
+#[ignore = "run by other tests, in a process of its own"]
+async fn child_that_starts_both_servers() {
+    let dir = PathBuf::from(std::env::var_os("SERVERS_TEST_DIR").unwrap());
+    let ports = std::env::var_os("SERVERS_TEST_PORTS").unwrap().into_string().unwrap();
+    let (nats, mongo) = ports.split_once(' ').unwrap();
+    let (nats, mongo) = start_both(&dir, nats.parse().unwrap(), mongo.parse().unwrap()).await;
+    println!("\nstarted {} {}", nats.pid(), mongo.pid());
     std::future::pending::<()>().await;
 }
 
-#[tokio::test]
-async fn a_server_ends_when_the_process_that_started_it_is_killed() {
+async fn start_both(dir: &Path, nats_port: u16, mongo_port: u16) -> (NatsServer, MongoServer) {
+    let binaries = binaries().await;
+    let nats = NatsOptions {
+        port: nats_port,
+        ..NatsOptions::new(dir)
+    };
+    let mongo = MongoOptions {
+        port: mongo_port,
+        ..MongoOptions::new(dir)
+    };
+    tokio::try_join!(
+        NatsServer::start(&binaries.nats_server, &nats),
+        MongoServer::start(&binaries.mongod, &mongo)
+    )
+    .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A process with both servers, and their process ids.
+async fn child_with_servers(dir: &Path, nats_port: u16, mongo_port: u16) -> (Child, [u32; 2]) {
     let _fetched = binaries().await;
-    let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "child_that_starts_a_server", "--nocapture"])
-        .env("SERVERS_TEST_DIR", dir.path())
+        .args(["--ignored", "--exact", "child_that_starts_both_servers", "--nocapture"])
+        .env("SERVERS_TEST_DIR", dir)
+        .env("SERVERS_TEST_PORTS", format!("{nats_port} {mongo_port}"))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (pid, url) = loop {
-        let line = lines
-            .next_line()
-            .await
-            .unwrap()
-            .unwrap_or_else(|| panic!("the child says nothing"));
-        if let Some((pid, url)) = line.strip_prefix("started ").and_then(|rest| rest.split_once(' ')) {
-            break (pid.parse::<u32>().unwrap(), url.to_owned());
+    loop {
+        let line = lines.next_line().await.unwrap();
+        let line = line.unwrap_or_else(|| panic!("the child ended"));
+        if let Some((nats, mongo)) = line.strip_prefix("started ").and_then(|pids| pids.split_once(' ')) {
+            return (child, [nats.parse().unwrap(), mongo.parse().unwrap()]);
         }
-    };
-    assert!(TcpStream::connect(url.trim_start_matches("nats://")).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn servers_end_when_the_process_that_started_them_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, pids) = child_with_servers(dir.path(), 0, 0).await;
     child.kill().await.unwrap();
-    assert!(is_gone(pid).await, "{pid} lives on");
+    for pid in pids {
+        assert!(is_gone(pid).await, "{pid} lives on");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_can_be_started_again_immediately_on_the_same_ports_and_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let (nats, mongo) = (Port::free().unwrap(), Port::free().unwrap());
+    let (mut child, old) = child_with_servers(dir.path(), nats.number(), mongo.number()).await;
+    let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", mongo.number());
+    let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
+    let notes = client.database("test").collection::<Document>("notes");
+    notes.insert_one(doc! { "_id": 1 }).await.unwrap();
+    child.start_kill().unwrap();
+    let servers = start_both(dir.path(), nats.number(), mongo.number()).await;
+    assert!(!old.contains(&servers.0.pid()) && !old.contains(&servers.1.pid()));
+    for pid in old {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} lives on");
+    }
+    assert_eq!(notes.count_documents(doc! {}).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_server_whose_guardian_was_killed_is_ended_at_the_restart() {
+    let binaries = binaries().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = NatsServer::start(&binaries.nats_server, &NatsOptions::new(dir.path()))
+        .await
+        .unwrap();
+    let old = server.pid();
+    let stat = std::fs::read_to_string(format!("/proc/{old}/stat")).unwrap();
+    let guardian = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    let killed = Command::new("kill").args(["-KILL", &guardian]).status().await.unwrap();
+    assert!(killed.success());
+    let _exited = server.exited().await;
+    server.restart().await.unwrap();
+    assert!(is_gone(old).await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_foreign_process_with_a_recorded_id_is_left_alone() {
+    let binaries = binaries().await;
+    let dir = tempfile::tempdir().unwrap();
+    let options = NatsOptions::new(dir.path());
+    NatsServer::start(&binaries.nats_server, &options)
+        .await
+        .unwrap()
+        .stop()
+        .await;
+    // A server of another directory, as far as its command line says.
+    let mut other = Command::new("sh")
+        .args(["-c", "read -r line", "nats-server", "/elsewhere/nats"])
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    std::fs::write(
+        options.data_dir.join("nats-server.pid"),
+        other.id().unwrap().to_string(),
+    )
+    .unwrap();
+    let mut server = NatsServer::start(&binaries.nats_server, &options).await.unwrap();
+    assert_eq!(other.try_wait().unwrap(), None);
+    server.stop().await;
 }

@@ -1,0 +1,167 @@
+//! The data directory of a server, which one process at a time holds.
+//!
+//! A process that was killed leaves its server running for a moment, until the guardian stops it. The next
+//! process that takes the directory ends that server first, so that port and data are free.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tokio::time::Instant;
+
+use crate::binaries::Program;
+use crate::error::StartError;
+
+/// The lock, with the process id of its holder. The system releases it when that process ends.
+const LOCK_FILE: &str = "concert.lock";
+/// How long a lock may outlast a process that was just killed.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a server that was left running may take to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a killed process may take to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval between two checks of a lock or a process.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    program: Program,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Takes the directory, makes it if it is missing, and ends a server that was left running in it.
+    pub(crate) async fn take(path: &Path, program: Program) -> Result<Self, StartError> {
+        let failed = |source| StartError::DataDir {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        let lock_file = path.join(LOCK_FILE);
+        let had_lock = lock_file.exists();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut lock = options.open(lock_file).map_err(failed)?;
+        let began = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::WouldBlock) if began.elapsed() > LOCK_TIMEOUT => {
+                    let mut holder = String::new();
+                    lock.read_to_string(&mut holder).map_err(failed)?;
+                    return Err(StartError::InUse {
+                        path: path.to_owned(),
+                        pid: holder.trim().parse().unwrap_or_default(),
+                    });
+                }
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(POLL_INTERVAL).await,
+            }
+        }
+        lock.set_len(0).map_err(failed)?;
+        lock.write_all(std::process::id().to_string().as_bytes())
+            .map_err(failed)?;
+        let dir = Self {
+            path: path.to_owned(),
+            program,
+            _lock: lock,
+        };
+        // Without a lock of before, the owner may be an older version of this program, and alive.
+        dir.end(had_lock).await?;
+        Ok(dir)
+    }
+
+    /// Where the server writes its process id.
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.path.join(format!("{}.pid", self.program.name()))
+    }
+
+    /// Ends a server that still runs here although its guardian has ended.
+    pub(crate) async fn end_leftover(&self) -> Result<(), StartError> {
+        self.end(true).await
+    }
+
+    async fn end(&self, is_ours: bool) -> Result<(), StartError> {
+        let Some(pid) = self.leftover() else { return Ok(()) };
+        tracing::warn!(program = %self.program, pid = pid.as_raw_nonzero(), "waiting for the server of the last run to end");
+        if is_ours {
+            signal(pid, Signal::TERM);
+        }
+        if self.ended_within(STOP_TIMEOUT).await {
+            return Ok(());
+        }
+        if is_ours {
+            tracing::warn!(program = %self.program, "the server of the last run did not end in time and is killed");
+            signal(pid, Signal::KILL);
+            if self.ended_within(KILL_TIMEOUT).await {
+                return Ok(());
+            }
+        }
+        Err(StartError::InUse {
+            path: self.path.clone(),
+            pid: pid.as_raw_nonzero().get().unsigned_abs(),
+        })
+    }
+
+    async fn ended_within(&self, timeout: Duration) -> bool {
+        let began = Instant::now();
+        while self.leftover().is_some() {
+            if began.elapsed() > timeout {
+                return false;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        true
+    }
+
+    /// The live process that the pid file names, if it is the program, running in this directory.
+    fn leftover(&self) -> Option<Pid> {
+        let text = std::fs::read_to_string(self.pid_file()).ok()?;
+        let pid = Pid::from_raw(text.trim().parse().ok()?)?;
+        test_kill_process(pid).ok()?;
+        // The number may be another program's by now.
+        let command = command_line(pid)?;
+        let dir = std::path::absolute(&self.path).ok()?;
+        let here = command.contains(self.program.name()) && command.contains(&*dir.to_string_lossy());
+        (here || command == self.program.name()).then_some(pid)
+    }
+}
+
+fn signal(pid: Pid, signal: Signal) {
+    if let Err(error) = kill_process(pid, signal) {
+        tracing::debug!(%error, "the server has ended already");
+    }
+}
+
+/// The command line of a process; `None` if it has ended. A process that is ending may still have its port
+/// but no command line, and is known by its name only.
+#[cfg(target_os = "linux")]
+fn command_line(pid: Pid) -> Option<String> {
+    let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let stat = std::fs::read_to_string(proc.join("stat")).ok()?;
+    let (name, state) = stat.split_once('(')?.1.rsplit_once(')')?;
+    // One whose first thread has ended is a zombie, too, while others still run.
+    if state.trim_start().starts_with('Z') && std::fs::read_dir(proc.join("task")).ok()?.count() <= 1 {
+        return None;
+    }
+    let bytes = std::fs::read(proc.join("cmdline")).ok()?;
+    if bytes.is_empty() {
+        return Some(name.to_owned());
+    }
+    Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn command_line(pid: Pid) -> Option<String> {
+    let mut ps = std::process::Command::new("ps");
+    ps.args(["-ww", "-o", "command=", "-p", &pid.as_raw_nonzero().to_string()]);
+    let output = ps.output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
