@@ -72,6 +72,9 @@ struct Posted {
 
 /// An answer that was not heard for so long is looked for in the log: the connection may have been away when it came.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a request waits for a lost connection to NATS before it gets 503: a NATS server that restarts, or another
+/// one of its cluster, is back by then.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl Api {
@@ -108,6 +111,7 @@ impl Api {
             let (parts, body) = posted(request)?;
             let body = self.read(&parts.headers, body, Instant::now() + within).await?;
             let _place = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
+            self.connected().await?;
             return passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
         }
         let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
@@ -123,6 +127,9 @@ impl Api {
             None => Use::default(),
         };
         let body = body::fit(route, body)?;
+        // Not before: a body that comes slowly must not keep a place from others.
+        let admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
+        self.connected().await?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
             Some(key) => {
                 idempotency::flow(
@@ -137,8 +144,6 @@ impl Api {
             }
             None => clock::new_flow(),
         };
-        // Not before: a body that comes slowly must not keep a place from others.
-        let admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
         let request = Posted {
             flow,
             body: self.completion(flow, path, route, body).into(),
@@ -170,6 +175,14 @@ impl Api {
         chaos_point!("before-answer");
         let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
         answer::response(&self.sealer, flow, answer, cookie)
+    }
+
+    /// Refuses a request while NATS is unreachable: nothing of it is stored yet, so the client can safely retry.
+    async fn connected(&self) -> Result<(), EdgeError> {
+        match self.bus.connected_within(RECONNECT_TIMEOUT).await {
+            true => Ok(()),
+            false => Err(EdgeError::Unavailable),
+        }
     }
 
     async fn read(&self, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Object, EdgeError> {

@@ -207,6 +207,13 @@ impl Bus {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// Waits for the connection if it is lost; whether it is there within this time.
+    pub async fn connected_within(&self, timeout: Duration) -> bool {
+        // Subscribed before the check, so that a connection made in between is not missed.
+        let mut connections = self.connections();
+        self.is_connected() || matches!(tokio::time::timeout(timeout, connections.changed()).await, Ok(Ok(())))
+    }
+
     /// The subject of a request of the JetStream API.
     pub(crate) fn api(&self, request: &str) -> String {
         format!("{}.{request}", api_prefix(self.place))
