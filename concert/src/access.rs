@@ -6,8 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use concert_http_edge::PassthroughArgs;
 use concert_lang::concept;
-use concert_runtime::bus::BusArgs;
-use concert_runtime::keys::{self, KeyArgs, Purpose};
+use concert_runtime::keys::{self, Purpose};
 use concert_runtime::whole_file;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
@@ -17,8 +16,9 @@ use crate::workers::{self, Worker};
 /// Arguments of the commands that know who is on the bus.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AccessArgs {
-    #[command(flatten)]
-    pub(crate) keys: KeyArgs,
+    /// The directory of the key files; `keys` if it is not given.
+    #[arg(long, env = "CONCERT_KEYS", value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
     /// The directory of the concept specs (`*.concept`), each of which has a user of its own on the bus.
     #[arg(long, env = "CONCERT_CONCEPTS", default_value = "concepts", value_name = "DIR")]
     pub(crate) concepts: PathBuf,
@@ -31,6 +31,9 @@ pub(crate) struct AccessArgs {
     #[arg(long, env = "CONCERT_HAND_OUT", value_name = "DIR")]
     pub(crate) hand_out: Option<PathBuf>,
 }
+
+/// The directory of the keys, if none is named.
+pub(crate) const KEYS_DIR: &str = "keys";
 
 /// Where the accounts are written, if nothing else is said.
 pub(crate) fn accounts_file(keys_dir: &Path) -> PathBuf {
@@ -129,15 +132,15 @@ impl AccessArgs {
     pub(crate) fn settle(&self, workers: &[Worker], make_missing: bool) -> anyhow::Result<Access> {
         let access = if make_missing {
             let access = of(&self.concepts, &self.passthrough)?;
-            prepare(&access, &self.keys.keys, &self.accounts_file())?;
+            prepare(&access, self.keys_dir(), &self.accounts_file())?;
             access
         } else {
             let access = self.standing()?;
-            write_accounts(&access, &self.keys.keys, &self.accounts_file())?;
+            write_accounts(&access, self.keys_dir(), &self.accounts_file())?;
             access
         };
         if let Some(to) = &self.hand_out {
-            hand_out(&access, workers, &self.keys.keys, to)?;
+            hand_out(&access, workers, self.keys_dir(), to)?;
         }
         Ok(access)
     }
@@ -152,21 +155,17 @@ impl AccessArgs {
         })
     }
 
+    /// Where the keys are.
+    pub(crate) fn keys_dir(&self) -> &Path {
+        self.keys.as_deref().unwrap_or(Path::new(KEYS_DIR))
+    }
+
     /// Where the accounts are written.
     pub(crate) fn accounts_file(&self) -> PathBuf {
         self.nats_accounts
             .clone()
-            .unwrap_or_else(|| accounts_file(&self.keys.keys))
+            .unwrap_or_else(|| accounts_file(self.keys_dir()))
     }
-}
-
-/// As whom a person's command connects: as it is told, or as the operator of the data directory of `concert up`, if there is one.
-pub(crate) fn as_operator(mut bus: BusArgs, data_dir: &Path) -> BusArgs {
-    let key = keys::seeds_path(&data_dir.join("keys"), &User::Operator);
-    if bus.nats_nkey.is_none() && bus.nats_creds.is_none() && key.exists() {
-        bus.nats_nkey = Some(key);
-    }
-    bus
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 mod list;
 mod select;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::bus::Bus;
 use concert_runtime::dead::{self, Kept, Retried};
 use concert_wire::envelope::{ERROR, encode};
 
 use self::select::{Filter, Selection};
-use crate::{access, say};
+use crate::operator::OperatorArgs;
+use crate::say;
 
 /// Arguments of `concert dead`.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,10 +20,7 @@ pub(crate) struct DeadArgs {
     #[command(subcommand)]
     command: DeadCommand,
     #[command(flatten)]
-    bus: BusArgs,
-    /// The data directory of `concert up`, whose operator is asked if no key is given.
-    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
-    data_dir: PathBuf,
+    operator: OperatorArgs,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -68,7 +65,7 @@ enum DeadCommand {
 
 /// Does what it is told.
 pub(crate) async fn run(args: DeadArgs) -> anyhow::Result<()> {
-    let bus = Bus::connect_to_streams(&access::as_operator(args.bus, &args.data_dir), "concert-dead").await?;
+    let bus = args.operator.connect("concert-dead").await?;
     match args.command {
         DeadCommand::List { filter, limit, json } => list::list(&bus, &filter, limit, json).await,
         DeadCommand::Show { letter, json } => list::show(&select::one(&bus, &letter).await?, json),

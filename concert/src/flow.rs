@@ -4,12 +4,11 @@ mod lines;
 mod tree;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use concert_engine::provenance::{Flow, Outcome, Summary, WhyNot};
-use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::bus::Bus;
 use concert_runtime::clock;
 use concert_runtime::service::{self, NoAnswer};
 use concert_wire::RESERVED_CONCEPT;
@@ -21,7 +20,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use self::lines::Paint;
-use crate::{access, say};
+use crate::operator::OperatorArgs;
+use crate::say;
 
 /// How long the archive may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,10 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct AskArgs {
     #[command(flatten)]
-    bus: BusArgs,
-    /// The data directory of `concert up`, whose operator asks if no key is given.
-    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
-    data_dir: PathBuf,
+    operator: OperatorArgs,
     /// Prints JSON, one row on a line, as `docs/provenance.md` has it.
     #[arg(long)]
     json: bool,
@@ -163,8 +160,7 @@ impl Which {
 
 impl AskArgs {
     async fn connect(&self) -> anyhow::Result<Bus> {
-        let bus = access::as_operator(self.bus.clone(), &self.data_dir);
-        Ok(Bus::connect_to_streams(&bus, "concert-flow").await?)
+        self.operator.connect("concert-flow").await
     }
 
     async fn rows<T: DeserializeOwned>(&self, query: &str, input: &Object) -> anyhow::Result<Vec<T>> {

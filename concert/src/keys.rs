@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use concert_runtime::keys::{self, Purpose, Subject};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::access::AccessArgs;
+use crate::access::{AccessArgs, KEYS_DIR};
+use crate::running::{self, DATA_DIR, Started};
 use crate::say;
 use crate::workers::Worker;
 
@@ -20,6 +21,10 @@ pub(crate) struct KeysArgs {
     /// The file with the process id of a NATS server on this machine, which is made to read its accounts again when they have changed.
     #[arg(long, env = "CONCERT_NATS_PID_FILE", value_name = "FILE")]
     nats_pid_file: Option<PathBuf>,
+    /// Data directory of a running `concert up`, whose keys are used if `--keys` names no directory. With neither, it is the
+    /// directory `keys`, or else the `concert up` that runs in this directory.
+    #[arg(long, env = "CONCERT_DATA_DIR", value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -53,8 +58,12 @@ enum KeysCommand {
 }
 
 /// Does what it is told.
-pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let dir = &args.access.keys.keys;
+pub(crate) fn run(mut args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    let running = args.running()?;
+    if let Some(running) = &running {
+        args.access.keys = Some(running.keys_dir.clone());
+    }
+    let dir = args.access.keys_dir();
     let changed = match &args.command {
         KeysCommand::List => return list(&args),
         KeysCommand::Add { keys } => {
@@ -73,12 +82,27 @@ pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
     };
     args.access.settle(workers, false)?;
     if matches!(changed, Subject::Bus(_)) {
-        match &args.nats_pid_file {
-            Some(file) => reload(file)?,
-            None => say::progress("the NATS server must read its accounts again: send it SIGHUP"),
+        match (&args.nats_pid_file, running.and_then(|running| running.nats_pid)) {
+            (Some(file), _) => reload(file)?,
+            (None, Some(pid)) => hang_up(pid).context("the NATS server cannot be told to read its accounts again")?,
+            (None, None) => say::progress("the NATS server must read its accounts again: send it SIGHUP"),
         }
     }
     Ok(())
+}
+
+impl KeysArgs {
+    /// The running system whose keys are meant; nothing if a directory of keys is.
+    fn running(&self) -> anyhow::Result<Option<Started>> {
+        match (&self.access.keys, &self.data_dir) {
+            (Some(_), _) => Ok(None),
+            (None, Some(data_dir)) => running::find(data_dir).map(Some),
+            (None, None) if Path::new(KEYS_DIR).is_dir() => Ok(None),
+            (None, None) => running::find(Path::new(DATA_DIR))
+                .map(Some)
+                .with_context(|| format!("there is no directory `{KEYS_DIR}`, and --keys names no other")),
+        }
+    }
 }
 
 fn list(args: &KeysArgs) -> anyhow::Result<()> {
@@ -86,7 +110,7 @@ fn list(args: &KeysArgs) -> anyhow::Result<()> {
     let rings = Purpose::ALL.map(Subject::Ring);
     let users = access.users().into_iter().map(|user| Subject::Bus(user.name()));
     for keys in rings.into_iter().chain(users) {
-        for key in keys::list(&args.access.keys.keys, &keys)? {
+        for key in keys::list(args.access.keys_dir(), &keys)? {
             let used = if key.in_use { "in use" } else { "" };
             say::line(format_args!("{keys:<16} {:<58} {used}", key.id));
         }
@@ -102,6 +126,10 @@ fn reload(file: &Path) -> anyhow::Result<()> {
         )
     };
     let pid = std::fs::read_to_string(file).with_context(context)?;
-    let pid = Pid::from_raw(pid.trim().parse().with_context(context)?).with_context(context)?;
-    kill_process(pid, Signal::HUP).with_context(context)
+    hang_up(pid.trim().parse().with_context(context)?).with_context(context)
+}
+
+fn hang_up(pid: u32) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("it is not the id of a process")?;
+    Ok(kill_process(pid, Signal::HUP)?)
 }

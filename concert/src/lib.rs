@@ -11,7 +11,9 @@ mod flow;
 mod fmt;
 mod graph;
 mod keys;
+mod operator;
 mod ready;
+mod running;
 mod say;
 mod services;
 mod setup;
@@ -26,13 +28,18 @@ use concert_runtime::process;
 use crate::cli::{Cli, Command};
 use crate::workers::Worker;
 
-pub use crate::up::Started;
+pub use crate::running::Started;
 
 /// Runs the command that the process arguments name, with these workers compiled in.
 pub fn main(workers: &'static [Worker]) -> ExitCode {
     let cli = Cli::parse_from(cli::with_command(std::env::args_os()));
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(cli.command, workers)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run(cli.command, workers));
+            // What is to be finished was awaited; a name that is still being looked up must not hold the process.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             say::error(&error.into());
             ExitCode::FAILURE

@@ -1,26 +1,21 @@
 //! `concert ready`: whether a worker, and an edge, answer.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use concert_runtime::bus::{Bus, BusArgs};
 use concert_wire::name::ConceptName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::access;
+use crate::operator::OperatorArgs;
 
 /// Arguments of `concert ready`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ReadyArgs {
     #[command(flatten)]
-    pub(crate) bus: BusArgs,
-    /// The data directory of `concert up`, whose operator asks if no key is given.
-    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
+    pub(crate) operator: OperatorArgs,
     /// The concept whose worker must answer.
     #[arg(long, value_name = "NAME")]
     pub(crate) concept: ConceptName,
@@ -40,8 +35,7 @@ pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
 }
 
 async fn ask(args: &ReadyArgs) -> anyhow::Result<()> {
-    let bus = access::as_operator(args.bus.clone(), &args.data_dir);
-    let bus = Bus::connect(&bus, "concert-ready").await?;
+    let bus = args.operator.connect("concert-ready").await?;
     bus.client
         .request(format!("$SRV.PING.{}", args.concept), "".into())
         .await

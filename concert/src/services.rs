@@ -32,11 +32,12 @@ impl Service<'_> {
     ) -> anyhow::Result<()> {
         let shutdown = Shutdown::new();
         let starting = Box::pin(async {
-            let bus = Bus::connect(self.bus, self.name).await?;
-            let running = start(bus.clone(), shutdown.clone()).await?;
+            // First, so that an address in use is reported before anything is started.
             if let Some(metrics) = self.metrics {
                 metrics::serve(metrics).await?;
             }
+            let bus = Bus::connect(self.bus, self.name).await?;
+            let running = start(bus.clone(), shutdown.clone()).await?;
             anyhow::Ok((bus, running))
         });
         let Some(running) = process::until_asked_to_stop(starting).await? else {

@@ -34,7 +34,7 @@ pub(crate) struct SetupArgs {
 
 /// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they are asked for.
 pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let (keys_dir, accounts) = (&args.access.keys.keys, args.access.accounts_file());
+    let (keys_dir, accounts) = (args.access.keys_dir(), args.access.accounts_file());
     let access = args.access.settle(workers, true)?;
     say::line(format_args!("keys: {}", keys_dir.display()));
     say::line(format_args!("accounts of the NATS server: {}", accounts.display()));

@@ -3,56 +3,25 @@
 mod args;
 mod servers;
 mod stack;
+mod supervisor;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use concert_local_servers::Program;
 use concert_runtime::keys;
 use concert_runtime::process::Stop;
 use concert_runtime::telemetry::{self, LogArgs};
-use concert_wire::access::User;
-use serde::{Deserialize, Serialize};
+use concert_sync_router::Rules;
+use concert_wire::access::{Access, User};
+use tokio::net::TcpListener;
 
 pub(crate) use self::args::UpArgs;
+use self::servers::Addresses;
+use self::supervisor::Event;
+use crate::running::{Announcement, Started};
 use crate::workers::Worker;
 use crate::{access, say};
-
-/// What was started, for scripts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Started {
-    /// Where the edge listens.
-    pub http: SocketAddr,
-    /// Where NATS is.
-    pub nats_url: String,
-    /// The process of the NATS server, if it was started here.
-    pub nats_pid: Option<u32>,
-    /// The program of the NATS server, if it was started here.
-    pub nats_server: PathBuf,
-    /// The process of the MongoDB server, if it was started here.
-    pub mongod_pid: Option<u32>,
-}
-
-impl Started {
-    fn new(stack: &stack::Stack, servers: &servers::Servers) -> Self {
-        let (nats_pid, nats_server) = servers.nats_process().map(|(pid, path)| (pid, path.to_owned())).unzip();
-        Self {
-            http: stack.address(),
-            nats_url: servers.nats_url().to_owned(),
-            nats_pid,
-            nats_server: nats_server.unwrap_or_default(),
-            mongod_pid: servers.mongod_pid(),
-        }
-    }
-}
-
-/// So that whoever waits for the file never reads half of it.
-fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let half = path.with_extension("half");
-    std::fs::write(&half, bytes)?;
-    std::fs::rename(half, path)
-}
 
 /// Starts, says what to try, runs until it is asked to stop, drains.
 pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
@@ -70,50 +39,117 @@ pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<
     let keys_dir = args.keys_dir();
     access::prepare(&access, &keys_dir, &access::accounts_file(&keys_dir))?;
     let mut stop = Stop::hear()?;
+    // Likewise an address in use.
+    let listener = concert_http_edge::listen(&args.edge).await?;
     let Some(servers) = stop.unless_asked(servers::start(&args)).await else {
         return Ok(());
     };
     let mut servers = servers?;
-    let stack = match Box::pin(stack::start(&args, workers, rules, &access, &servers)).await {
-        Ok(stack) => stack,
-        Err(error) => {
-            servers.stop().await;
-            return Err(error);
-        }
+    let prepared = Prepared {
+        workers,
+        rules,
+        access,
+        listener,
     };
-    let started = Started::new(&stack, &servers);
-    if let Some(path) = &args.started_file {
-        write_atomically(path, &serde_json::to_vec(&started)?)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
-    }
-    greet(&args, &stack, &servers);
-    let fallen = tokio::select! {
+    let ended = Box::pin(run_on(&mut servers, &args, prepared, &mut stop)).await;
+    // The second Ctrl-C leaves them to their guardians.
+    stop.unless_asked(servers.stop()).await;
+    ended
+}
+
+/// What is ready before the servers are.
+struct Prepared<'a> {
+    workers: &'a [Worker],
+    rules: Rules,
+    access: Access,
+    listener: TcpListener,
+}
+
+/// Runs everything on the servers, which are restarted when they exit, until it is asked to stop.
+async fn run_on(
+    servers: &mut servers::Servers,
+    args: &UpArgs,
+    prepared: Prepared<'_>,
+    stop: &mut Stop,
+) -> anyhow::Result<()> {
+    let started = started(servers, args, &prepared.listener)?;
+    let addresses = servers.addresses().clone();
+    let announcement = Announcement::new(started, &args.data_dir, args.started_file.clone());
+    let report = |program, event: Event<'_>| report(&announcement, program, event);
+    // One future for the whole time, since a restart must not be dropped half-way.
+    let mut supervised = std::pin::pin!(servers.supervised(&report));
+    let stack = tokio::select! {
+        stack = Box::pin(stack::start(args, prepared, &addresses)) => stack?,
+        error = &mut supervised => return Err(error),
+        () = stop.asked() => return Ok(()),
+    };
+    announcement.publish()?;
+    greet(args, &stack, &addresses);
+    let cut_off = tokio::select! {
         () = stop.asked() => None,
-        fallen = servers.fallen() => Some(fallen),
         cut_off = stack.cut_off() => Some(cut_off),
+        // Without a server nothing can be answered any more.
+        error = &mut supervised => return Err(error),
     };
     say::line("\nStopping: open requests are answered first. Ctrl-C again ends at once.");
     let drained = tokio::select! {
         () = stack.stop(Duration::from_millis(args.edge.limits.deadline_ms)) => true,
         () = stop.asked() => false,
+        error = &mut supervised => return Err(error),
     };
-    servers.stop().await;
-    match fallen {
-        Some(fallen) => Err(fallen),
+    match cut_off {
+        Some(cut_off) => Err(cut_off),
         None if drained => Ok(()),
         None => Err(anyhow::anyhow!("ended before everything was answered")),
     }
 }
 
+fn started(servers: &servers::Servers, args: &UpArgs, listener: &TcpListener) -> anyhow::Result<Started> {
+    let addresses = servers.addresses();
+    let (nats_pid, nats_server) = servers.nats_process().map(|(pid, path)| (pid, path.to_owned())).unzip();
+    // Absolute, for a command that is run elsewhere with --data-dir.
+    let absolute = |path: &PathBuf| std::path::absolute(path);
+    Ok(Started {
+        pid: std::process::id(),
+        http: listener.local_addr()?,
+        nats_url: addresses.nats_url.clone(),
+        nats_pid,
+        nats_server: nats_server.unwrap_or_default(),
+        nats_creds: args.nats_creds.as_ref().map(absolute).transpose()?,
+        nats_ca: args.nats_ca.as_ref().map(absolute).transpose()?,
+        mongodb_uri: addresses.mongodb_uri.clone(),
+        mongod_pid: servers.mongod_pid(),
+        keys_dir: std::path::absolute(args.keys_dir())?,
+    })
+}
+
+fn report(announcement: &Announcement, program: Program, event: Event<'_>) {
+    match event {
+        Event::Exited(error) => {
+            let error = error.to_string();
+            say::line(format_args!(
+                "{}; restarting it",
+                error.lines().next().unwrap_or_default()
+            ));
+        }
+        Event::Restarted(pid) => {
+            say::line(format_args!("{program} is running again"));
+            if let Err(error) = announcement.restarted(program, pid) {
+                tracing::warn!(%error, "the new process id is not announced");
+            }
+        }
+    }
+}
+
 /// What makes the `nats` command line an operator. Where it finds the server by itself, no URL is given: the next `concert up` would take it for one that is there already.
-fn operator(args: &UpArgs, servers: &servers::Servers) -> String {
-    if !servers.has_own_nats() {
+fn operator(args: &UpArgs, servers: &Addresses) -> String {
+    if !servers.has_own_nats {
         return String::new();
     }
     let key = keys::seeds_path(&args.keys_dir(), &User::Operator);
     let server = match args.nats_port {
         DEFAULT_NATS_PORT => String::new(),
-        _ => format!(" --server {}", servers.nats_url()),
+        _ => format!(" --server {}", servers.nats_url),
     };
     format!(
         "\nFor the nats command line:\n  export NATS_NKEY={}\n  nats{server} sub 'done.>'",
@@ -124,7 +160,7 @@ fn operator(args: &UpArgs, servers: &servers::Servers) -> String {
 /// Where the `nats` command line looks for a server.
 const DEFAULT_NATS_PORT: u16 = 4222;
 
-fn greet(args: &UpArgs, stack: &stack::Stack, servers: &servers::Servers) {
+fn greet(args: &UpArgs, stack: &stack::Stack, servers: &Addresses) {
     let api = format!("http://{}{}", stack.address(), args.edge.base);
     let post = |path: &str, body: &str| {
         format!("  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{body}'")
@@ -135,8 +171,8 @@ fn greet(args: &UpArgs, stack: &stack::Stack, servers: &servers::Servers) {
     };
     say::line(format_args!(
         "\nConcert is running.\n\n{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n{operator}\n\nCtrl-C stops it.",
-        nats = servers.nats_url(),
-        mongo = servers.mongodb_uri(),
+        nats = servers.nats_url,
+        mongo = servers.mongodb_uri,
         data = args.data_dir.display(),
         rules = args.rules.syncs.display(),
         create = post(

@@ -22,4 +22,4 @@ mod server;
 
 pub use page::{BadPage, PageArgs, Switch};
 pub use passthrough::{Inclusion, PassthroughArgs, Target};
-pub use server::{EdgeArgs, Running, StartError, run};
+pub use server::{EdgeArgs, Running, StartError, listen, run};

@@ -182,12 +182,25 @@ impl Running {
     }
 }
 
-/// Starts an edge. When this returns, it listens, and its worker takes responses.
+/// Takes the address of an edge; requests wait until [`run`] serves them. Called before anything else is started, so
+/// that an address in use is reported first.
+///
+/// # Errors
+/// [`StartError::Listen`]
+pub async fn listen(args: &EdgeArgs) -> Result<TcpListener, StartError> {
+    let address = args.listen;
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+/// Starts an edge. When this returns, it serves, and its worker takes responses.
 ///
 /// # Errors
 /// See [`StartError`].
 pub async fn run(
     bus: Bus,
+    listener: TcpListener,
     args: &EdgeArgs,
     keys_dir: &Path,
     host: HostLimits,
@@ -197,12 +210,10 @@ pub async fn run(
     let cookies = Cookies::new(&args.cookies, &args.cors_origin);
     let cors = cors(&args.cors_origin, cookies.is_some())?;
     let viewers = Page::viewers(&args.page, args.listen)?;
-    let failed = |source| StartError::Listen {
+    let address = listener.local_addr().map_err(|source| StartError::Listen {
         address: args.listen,
         source,
-    };
-    let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    })?;
     // What answers the open requests outlives the server.
     let behind = Shutdown::new();
     let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &behind)?);

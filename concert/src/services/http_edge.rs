@@ -40,9 +40,10 @@ pub(crate) async fn run(mut args: HttpEdgeArgs) -> anyhow::Result<()> {
         bus: &args.bus,
         metrics: None,
     };
+    let listener = concert_http_edge::listen(&args.edge).await?;
     let start = async |bus, shutdown| {
         let (keys, host, log) = (&args.keys.keys, args.host.clone(), args.log_limits.clone());
-        Ok(concert_http_edge::run(bus, &args.edge, keys, host, log, shutdown).await?)
+        Ok(concert_http_edge::run(bus, listener, &args.edge, keys, host, log, shutdown).await?)
     };
     let deadline = Duration::from_millis(args.edge.limits.deadline_ms);
     let drain = async |edge: concert_http_edge::Running, _| {

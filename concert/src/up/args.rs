@@ -9,13 +9,14 @@ use concert_runtime::streams::LogLimits;
 use concert_runtime::telemetry::LogFormat;
 use concert_sync_router::{RouterLimits, RulesArgs};
 
+use crate::running::DATA_DIR;
 use crate::workers::WorkerArgs;
 
 /// Arguments of `concert up`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpArgs {
     /// Where everything is kept: data, logs and keys.
-    #[arg(long, env = "CONCERT_DATA_DIR", default_value = ".concert", value_name = "DIR")]
+    #[arg(long, env = "CONCERT_DATA_DIR", default_value = DATA_DIR, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
     /// A NATS server that is there already; without it one is started.
     #[arg(long, env = "NATS_URL", value_name = "URL")]
@@ -45,7 +46,7 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "CONCERT_CACHE", value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
     /// Where to write, as JSON, what was started; for scripts.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) started_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) edge: EdgeArgs,

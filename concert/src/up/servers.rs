@@ -6,17 +6,28 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use concert_local_servers::{
-    Binaries, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Progress, find_or_fetch,
+    Binaries, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Program, Progress, find_or_fetch,
 };
 use concert_wire::access::BUS;
 
 use super::args::UpArgs;
+use super::supervisor::{Event, Server, supervise};
 use crate::{access, say};
+
+/// Where the servers are.
+#[derive(Debug, Clone)]
+pub(crate) struct Addresses {
+    /// Where NATS is.
+    pub(crate) nats_url: String,
+    /// Where MongoDB is.
+    pub(crate) mongodb_uri: String,
+    /// Whether the NATS server was started here, and knows the users that it was started for.
+    pub(crate) has_own_nats: bool,
+}
 
 /// Both servers.
 pub(crate) struct Servers {
-    nats_url: String,
-    mongodb_uri: String,
+    addresses: Addresses,
     nats: Option<NatsServer>,
     mongo: Option<MongoServer>,
     nats_server: Option<PathBuf>,
@@ -74,8 +85,11 @@ pub(crate) async fn start(args: &UpArgs) -> anyhow::Result<Servers> {
         .or_else(|| args.mongodb_uri.clone())
         .unwrap_or_default();
     Ok(Servers {
-        nats_url,
-        mongodb_uri,
+        addresses: Addresses {
+            nats_url,
+            mongodb_uri,
+            has_own_nats: nats.is_some(),
+        },
         nats,
         mongo,
         nats_server: binaries.map(|binaries| binaries.nats_server),
@@ -159,20 +173,17 @@ fn tell(progress: &Progress, shown: &Mutex<u64>) {
     }
 }
 
+async fn supervised<S: Server>(server: Option<&mut S>, report: &dyn Fn(Program, Event<'_>)) -> anyhow::Error {
+    match server {
+        Some(server) => supervise(server, report).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Servers {
-    /// Whether the NATS server was started here, and knows the users that it was started for.
-    pub(crate) fn has_own_nats(&self) -> bool {
-        self.nats.is_some()
-    }
-
-    /// Where NATS is.
-    pub(crate) fn nats_url(&self) -> &str {
-        &self.nats_url
-    }
-
-    /// Where MongoDB is.
-    pub(crate) fn mongodb_uri(&self) -> &str {
-        &self.mongodb_uri
+    /// Where they are.
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The process id of the NATS server, and its program, if it was started here.
@@ -185,23 +196,11 @@ impl Servers {
         self.mongo.as_ref().map(MongoServer::pid)
     }
 
-    /// Ends when one of them has ended without being asked to.
-    pub(crate) async fn fallen(&mut self) -> anyhow::Error {
-        let nats = async {
-            match &mut self.nats {
-                Some(nats) => nats.exited().await,
-                None => std::future::pending().await,
-            }
-        };
-        let mongo = async {
-            match &mut self.mongo {
-                Some(mongo) => mongo.exited().await,
-                None => std::future::pending().await,
-            }
-        };
+    /// Keeps what was started here running. Ends when a server keeps exiting, with the reason.
+    pub(crate) async fn supervised(&mut self, report: &dyn Fn(Program, Event<'_>)) -> anyhow::Error {
         tokio::select! {
-            exited = nats => exited.into(),
-            exited = mongo => exited.into(),
+            error = supervised(self.nats.as_mut(), report) => error,
+            error = supervised(self.mongo.as_mut(), report) => error,
         }
     }
 

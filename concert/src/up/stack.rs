@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::process::Shutdown;
-use concert_sync_router::Rules;
-use concert_wire::access::{Access, User};
+use concert_wire::access::User;
 use concert_worker::store::StoreArgs;
 use futures_util::future::{select_all, try_join_all};
 
+use super::Prepared;
 use super::args::UpArgs;
-use super::servers::Servers;
+use super::servers::Addresses;
 use crate::setup;
 use crate::workers::{Options, Worker};
 
@@ -33,17 +33,17 @@ pub(crate) struct Stack {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts everything; when this returns, requests are answered.
-pub(crate) async fn start(
-    args: &UpArgs,
-    workers: &[Worker],
-    rules: Rules,
-    access: &Access,
-    servers: &Servers,
-) -> anyhow::Result<Stack> {
+pub(super) async fn start(args: &UpArgs, prepared: Prepared<'_>, servers: &Addresses) -> anyhow::Result<Stack> {
+    let Prepared {
+        workers,
+        rules,
+        access,
+        listener,
+    } = prepared;
     let keys_dir = args.keys_dir();
-    if servers.has_own_nats() {
+    if servers.has_own_nats {
         let setup = bus_args(args, servers, &User::Setup);
-        setup::make_streams(&setup, access, &args.log_limits).await?;
+        setup::make_streams(&setup, &access, &args.log_limits).await?;
     }
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
     let (router_bus, edge_bus) = tokio::try_join!(
@@ -65,6 +65,7 @@ pub(crate) async fn start(
     let edge = async {
         concert_http_edge::run(
             edge_bus,
+            listener,
             &args.edge,
             &keys_dir,
             args.worker.host.clone(),
@@ -94,9 +95,9 @@ pub(crate) async fn start(
 }
 
 /// How a user gets to the bus. A server that was there already knows nothing of our users, and lets everybody do what its credentials say.
-fn bus_args(args: &UpArgs, servers: &Servers, user: &User) -> BusArgs {
-    let mut bus = BusArgs::at(servers.nats_url());
-    if servers.has_own_nats() {
+fn bus_args(args: &UpArgs, servers: &Addresses, user: &User) -> BusArgs {
+    let mut bus = BusArgs::at(servers.nats_url.as_str());
+    if servers.has_own_nats {
         let user = if args.isolate_parts { user } else { &User::Setup };
         bus.nats_nkey = Some(keys::seeds_path(&args.keys_dir(), user));
     } else {
@@ -106,7 +107,7 @@ fn bus_args(args: &UpArgs, servers: &Servers, user: &User) -> BusArgs {
     bus
 }
 
-async fn connect(args: &UpArgs, servers: &Servers, user: &User, name: &str) -> anyhow::Result<Bus> {
+async fn connect(args: &UpArgs, servers: &Addresses, user: &User, name: &str) -> anyhow::Result<Bus> {
     let bus = bus_args(args, servers, user);
     let connected = if args.isolate_parts {
         Bus::connect(&bus, name).await
@@ -116,9 +117,9 @@ async fn connect(args: &UpArgs, servers: &Servers, user: &User, name: &str) -> a
     connected.with_context(|| format!("{name} cannot start"))
 }
 
-fn store_args(servers: &Servers) -> StoreArgs {
+fn store_args(servers: &Addresses) -> StoreArgs {
     StoreArgs {
-        mongodb_uri: servers.mongodb_uri().to_owned(),
+        mongodb_uri: servers.mongodb_uri.clone(),
         database_prefix: "concert".to_owned(),
         database_connections: 32,
     }
@@ -126,7 +127,7 @@ fn store_args(servers: &Servers) -> StoreArgs {
 
 async fn start_archive(
     args: &UpArgs,
-    servers: &Servers,
+    servers: &Addresses,
     shutdown: Shutdown,
 ) -> anyhow::Result<Option<(concert_archive::Running, Bus)>> {
     if args.no_archive {
@@ -142,7 +143,7 @@ async fn start_archive(
 async fn start_worker(
     worker: &Worker,
     args: &UpArgs,
-    servers: &Servers,
+    servers: &Addresses,
     shutdown: Shutdown,
 ) -> anyhow::Result<(concert_worker::Running, Bus)> {
     let concept = worker.concept();

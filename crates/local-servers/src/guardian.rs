@@ -38,7 +38,7 @@ const SHOWN_LINES: usize = 15;
 
 /// A server ended without being asked to.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} exited unexpectedly ({status}); the last lines of its log {log_file}:\n{tail}", log_file = .log_file.display())]
+#[error("{program} exited unexpectedly ({status})\nThe end of its log {log_file}:\n{tail}", log_file = .log_file.display())]
 pub struct Exited {
     /// The program.
     pub program: Program,
@@ -161,6 +161,10 @@ impl Guarded {
 
     /// Asks it to end, and ends it by force when it does not.
     pub(crate) async fn stop(&mut self) {
+        // Its process id may be another program's by now.
+        if self.ended().is_some() {
+            return;
+        }
         self.signal(Signal::TERM);
         if tokio::time::timeout(STOP_TIMEOUT, self.guardian.wait()).await.is_err() {
             tracing::warn!(program = %self.program, "the server did not end in time and is killed");

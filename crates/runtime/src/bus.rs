@@ -342,7 +342,7 @@ fn tell(event: &async_nats::Event) {
 }
 
 /// A URL as it may be shown.
-fn without_credentials(urls: &str) -> String {
+pub fn without_credentials(urls: &str) -> String {
     let show = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
         (None, Some((_, host))) => host.to_owned(),

@@ -1,0 +1,213 @@
+//! What `concert up` has started, in a file of its data directory, so that other commands find it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, anyhow};
+use concert_local_servers::Program;
+use concert_runtime::whole_file;
+use rustix::process::{Pid, test_kill_process};
+use serde::{Deserialize, Serialize};
+
+/// The file within the data directory. Only its owner can read it, since the URLs may contain passwords.
+const FILE: &str = "running.json";
+
+/// The data directory, if none is named.
+pub(crate) const DATA_DIR: &str = ".concert";
+
+/// What was started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Started {
+    /// The process of `concert up`.
+    pub pid: u32,
+    /// Where the edge listens.
+    pub http: SocketAddr,
+    /// Where NATS is.
+    pub nats_url: String,
+    /// The process of the NATS server, if it was started here.
+    pub nats_pid: Option<u32>,
+    /// The program of the NATS server, if it was started here.
+    pub nats_server: PathBuf,
+    /// The credentials file for a NATS server that was not started here.
+    pub nats_creds: Option<PathBuf>,
+    /// The CA certificates for a NATS server that was not started here.
+    pub nats_ca: Option<PathBuf>,
+    /// Where MongoDB is.
+    pub mongodb_uri: String,
+    /// The process of the MongoDB server, if it was started here.
+    pub mongod_pid: Option<u32>,
+    /// The directory of the keys.
+    pub keys_dir: PathBuf,
+}
+
+/// The files that announce a running system, from [`Announcement::publish`] until this is dropped.
+pub(crate) struct Announcement {
+    content: Mutex<Content>,
+    files: Vec<PathBuf>,
+}
+
+struct Content {
+    started: Started,
+    is_published: bool,
+}
+
+impl Announcement {
+    /// An announcement in the data directory, and in another file if a script asks for it.
+    pub(crate) fn new(started: Started, data_dir: &Path, further: Option<PathBuf>) -> Self {
+        Self {
+            content: Mutex::new(Content {
+                started,
+                is_published: false,
+            }),
+            files: further.into_iter().chain([data_dir.join(FILE)]).collect(),
+        }
+    }
+
+    /// Writes the files, now that requests are answered.
+    pub(crate) fn publish(&self) -> anyhow::Result<()> {
+        self.change(|content| content.is_published = true)
+    }
+
+    /// Replaces the process id of a server that was restarted.
+    pub(crate) fn restarted(&self, program: Program, pid: u32) -> anyhow::Result<()> {
+        self.change(|content| match program {
+            Program::NatsServer => content.started.nats_pid = Some(pid),
+            Program::Mongod => content.started.mongod_pid = Some(pid),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Content)) -> anyhow::Result<()> {
+        let mut content = self.lock();
+        change(&mut content);
+        if !content.is_published {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(&content.started)?;
+        for file in &self.files {
+            whole_file::replace(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        if !self.lock().is_published {
+            return;
+        }
+        for file in &self.files {
+            if let Err(error) = fs::remove_file(file) {
+                tracing::debug!(%error, file = %file.display(), "the file is removed already");
+            }
+        }
+    }
+}
+
+/// What the `concert up` of a data directory has started.
+pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
+    let path = data_dir.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_running(data_dir)),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let started: Started = serde_json::from_str(&text)
+        .with_context(|| format!("{} was written by another version of concert", path.display()))?;
+    // One that was killed has left its file.
+    if is_alive(started.pid) {
+        Ok(started)
+    } else {
+        Err(not_running(data_dir))
+    }
+}
+
+/// The answer of a command that needs a running system.
+pub(crate) fn not_running(data_dir: &Path) -> anyhow::Error {
+    anyhow!(
+        "no running system in {}: is `concert up` running in this directory? If it runs elsewhere, name its data \
+         directory with --data-dir",
+        data_dir.display()
+    )
+}
+
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| match test_kill_process(pid) {
+        Ok(()) => true,
+        Err(error) => error == rustix::io::Errno::PERM,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(pid: u32) -> Started {
+        Started {
+            pid,
+            http: ([127, 0, 0, 1], 8000).into(),
+            nats_url: "nats://127.0.0.1:4222".to_owned(),
+            nats_pid: Some(2),
+            nats_server: PathBuf::new(),
+            nats_creds: None,
+            nats_ca: None,
+            mongodb_uri: "mongodb://ada:secret@127.0.0.1".to_owned(),
+            mongod_pid: Some(3),
+            keys_dir: "keys".into(),
+        }
+    }
+
+    #[test]
+    fn a_running_system_is_found_until_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("copy.json");
+        let announcement = Announcement::new(started(std::process::id()), dir.path(), Some(copy.clone()));
+        announcement.restarted(Program::Mongod, 4).unwrap();
+        assert!(find(dir.path()).is_err());
+        announcement.publish().unwrap();
+        let found = find(dir.path()).unwrap();
+        assert_eq!((found.nats_pid, found.mongod_pid), (Some(2), Some(4)));
+        assert_eq!(
+            fs::read(&copy).unwrap(),
+            fs::read(dir.path().join("running.json")).unwrap()
+        );
+        #[cfg(unix)]
+        {
+            let mode = fs::metadata(dir.path().join("running.json")).unwrap().permissions();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+        }
+        drop(announcement);
+        assert!(!copy.exists());
+        let error = find(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("is `concert up` running in this directory?") && error.contains("--data-dir"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_file_of_a_killed_process_is_recognized() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let left = Announcement::new(started(child.id()), dir.path(), None);
+        left.publish().unwrap();
+        child.wait().unwrap();
+        let error = find(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("is `concert up` running"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("running.json"), "{}").unwrap();
+        let error = find(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("another version"), "{error}");
+    }
+}

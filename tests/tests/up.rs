@@ -1,0 +1,288 @@
+//! `concert up` as a process: servers that are killed, starts that are interrupted, and commands that find it.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_local_servers::{FindOptions, Port, find_or_fetch};
+use concert_tests::{binaries, http, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Less than any wait of a start takes by itself.
+const PROMPT: Duration = Duration::from_secs(20);
+const ADA: &str = r#"{"username":"ada","password":"correct horse battery"}"#;
+
+/// A `concert up` of a test, on free ports unless it says otherwise.
+struct Up {
+    child: Child,
+    dir: TempDir,
+}
+
+async fn concert() -> anyhow::Result<Command> {
+    Ok(binaries::command(&binaries::dir().await?.join("concert")))
+}
+
+impl Up {
+    async fn start(change: impl FnOnce(&mut Command)) -> anyhow::Result<Self> {
+        Self::start_in(tempfile::tempdir()?, change).await
+    }
+
+    async fn start_in(dir: TempDir, change: impl FnOnce(&mut Command)) -> anyhow::Result<Self> {
+        let output = |name| std::fs::File::create(dir.path().join(name));
+        let mut command = concert().await?;
+        // Variables, so that a test can replace them.
+        command.arg("up").arg("--data-dir").arg(dir.path().join("data")).envs([
+            ("CONCERT_LISTEN", "127.0.0.1:0"),
+            ("CONCERT_NATS_PORT", "0"),
+            ("CONCERT_MONGO_PORT", "0"),
+            ("CONCERT_NO_ARCHIVE", "true"),
+            ("CONCERT_ARGON2_MEMORY_KIB", "64"),
+            ("CONCERT_ARGON2_PASSES", "1"),
+        ]);
+        change(&mut command);
+        let child = command.stdout(output("stdout")?).stderr(output("stderr")?).spawn()?;
+        Ok(Self { child, dir })
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn printed(&self, name: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.dir.path().join(name))?)
+    }
+
+    /// What it announces once it answers requests.
+    async fn running(&mut self) -> anyhow::Result<Value> {
+        let file = self.data_dir().join("running.json");
+        until("it runs", PATIENCE, async || {
+            ensure!(self.child.try_wait()?.is_none(), "{}", self.printed("stderr")?);
+            let Ok(text) = std::fs::read(&file) else {
+                return Ok(None);
+            };
+            let running: Value = serde_json::from_slice(&text)?;
+            // That of a process before it may still be there.
+            let pid = running.get("pid").and_then(Value::as_u64);
+            Ok((pid == self.child.id().map(u64::from)).then_some(running))
+        })
+        .await
+    }
+
+    async fn post(&self, running: &Value, path: &str) -> anyhow::Result<u16> {
+        let address = running["http"].as_str().context("an address")?.parse()?;
+        let body: Value = serde_json::from_str(ADA)?;
+        Ok(http::post(address, &format!("/api{path}"), &body).await?.status)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill(self.child.id().context("it has ended")?.into(), signal)
+    }
+
+    async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        Ok(tokio::time::timeout(within, self.child.wait()).await??)
+    }
+
+    /// A command for its data directory, run to its end.
+    async fn command(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = concert().await?;
+        command.args(args).arg("--data-dir").arg(self.data_dir());
+        Ok(tokio::time::timeout(PROMPT, command.output()).await??)
+    }
+}
+
+fn kill(pid: u64, signal: Signal) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("no process")?;
+    Ok(kill_process(pid, signal)?)
+}
+
+/// A directory with a `nats-server` that runs this shell script once it is not asked for its version.
+fn with_nats_server(dir: &Path, script: &str) -> anyhow::Result<std::ffi::OsString> {
+    let made = std::process::Command::new("sh")
+        .args(["-c", r#"printf '%s\n' "$1" > "$0" && chmod 755 "$0""#])
+        .arg(dir.join("nats-server"))
+        .arg(format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && {{ echo nats-server: v2.15.1; exit; }}\n{script}"
+        ))
+        .status()?;
+    ensure!(made.success());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::iter::once(dir.to_owned()).chain(std::env::split_paths(&path));
+    Ok(std::env::join_paths(dirs)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_killed_are_restarted_and_logins_succeed_again() -> anyhow::Result<()> {
+    let mut up = Up::start(|_| {}).await?;
+    let before = up.running().await?;
+    assert_eq!(up.post(&before, "/auth/createAccount").await?, 200);
+    for (pid, program) in [("nats_pid", "nats-server"), ("mongod_pid", "mongod")] {
+        let old = before[pid].as_u64().context("a process id")?;
+        kill(old, Signal::KILL)?;
+        let again = until("the server is restarted", PATIENCE, async || {
+            let running = up.running().await?;
+            Ok((running[pid].as_u64() != Some(old)).then_some(running))
+        })
+        .await?;
+        assert_eq!(again["nats_url"], before["nats_url"]);
+        assert_eq!(again["mongodb_uri"], before["mongodb_uri"]);
+        until("a login succeeds", PATIENCE, async || {
+            Ok((up.post(&before, "/auth/login").await? == 200).then_some(()))
+        })
+        .await?;
+        let printed = up.printed("stdout")?;
+        for line in [
+            format!("{program} exited unexpectedly (exit status: 137); restarting it"),
+            format!("{program} is running again"),
+        ] {
+            assert!(printed.contains(&line), "{line}: {printed}");
+        }
+    }
+    up.signal(Signal::TERM)?;
+    assert!(up.ended(PATIENCE).await?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_keeps_exiting_ends_up_with_the_end_of_its_log() -> anyhow::Result<()> {
+    let real = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?.nats_server;
+    let dir = tempfile::tempdir()?;
+    let once = dir.path().join("once");
+    let script = format!(
+        "[ -e {once} ] && {{ echo the disk is on fire; exit 3; }}\ntouch {once}\nexec {real} \"$@\"",
+        once = once.display(),
+        real = real.display()
+    );
+    let path = with_nats_server(dir.path(), &script)?;
+    let mut up = Up::start(|command| {
+        command.env("PATH", path);
+    })
+    .await?;
+    let running = up.running().await?;
+    kill(running["nats_pid"].as_u64().context("a process id")?, Signal::KILL)?;
+    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    let errors = up.printed("stderr")?;
+    assert!(
+        errors.contains("nats-server was restarted 5 times within 120 s") && errors.contains("the disk is on fire"),
+        "{errors}"
+    );
+    assert!(!up.data_dir().join("running.json").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_can_be_started_again_immediately_after_it_was_killed() -> anyhow::Result<()> {
+    let nats = Port::free().context("no free port")?;
+    let mongo = Port::free().context("no free port")?;
+    let ports = |command: &mut Command| {
+        command.env("CONCERT_NATS_PORT", nats.number().to_string());
+        command.env("CONCERT_MONGO_PORT", mongo.number().to_string());
+    };
+    let mut first = Up::start(ports).await?;
+    let running = first.running().await?;
+    assert_eq!(first.post(&running, "/auth/createAccount").await?, 200);
+    first.child.start_kill()?;
+    let Up { mut child, dir } = first;
+    let mut second = Up::start_in(dir, ports).await?;
+    let running = second.running().await?;
+    assert_eq!(second.post(&running, "/auth/login").await?, 200);
+    child.wait().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_ends_a_start_that_waits_for_a_server() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let waits = dir.path().join("waits");
+    let path = with_nats_server(dir.path(), &format!("touch {}\nexec sleep 1000", waits.display()))?;
+    let mut up = Up::start(|command| {
+        command.env("PATH", path);
+    })
+    .await?;
+    until("the server was started", PATIENCE, async || {
+        Ok(waits.exists().then_some(()))
+    })
+    .await?;
+    up.signal(Signal::INT)?;
+    assert!(up.ended(PROMPT).await?.success());
+
+    // A server that accepts connections and does not speak.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("nats://{}", silent.local_addr()?);
+    let mut up = Up::start(|command| {
+        command.env("NATS_URL", url);
+    })
+    .await?;
+    let _connection = tokio::time::timeout(PATIENCE, silent.accept()).await??;
+    up.signal(Signal::INT)?;
+    assert!(up.ended(PROMPT).await?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_use_is_reported_before_any_server_is_started() -> anyhow::Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0").await?;
+    let address = taken.local_addr()?.to_string();
+    let mut up = Up::start(|command| {
+        command.env("CONCERT_LISTEN", &address);
+    })
+    .await?;
+    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    let errors = up.printed("stderr")?;
+    assert!(errors.contains(&address), "{errors}");
+    assert!(!up.data_dir().join("nats").exists() && !up.data_dir().join("mongo").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Result<()> {
+    let mut up = Up::start(|command| {
+        command.env_remove("CONCERT_NO_ARCHIVE");
+    })
+    .await?;
+    let running = up.running().await?;
+    assert_eq!(up.post(&running, "/auth/createAccount").await?, 200);
+    until("the archive has the flow", PATIENCE, async || {
+        let output = up.command(&["flows"]).await?;
+        ensure!(output.status.success(), "{output:?}");
+        let flows = String::from_utf8_lossy(&output.stdout);
+        Ok(flows.contains("/auth/createAccount").then_some(()))
+    })
+    .await?;
+    for args in [&["ready", "--concept", "Profile"][..], &["dead", "list"]] {
+        let output = up.command(args).await?;
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    }
+    up.signal(Signal::TERM)?;
+    assert!(up.ended(PATIENCE).await?.success());
+    assert!(!up.data_dir().join("running.json").exists());
+    for args in [
+        &["flows"][..],
+        &["tail"],
+        &["dead", "list"],
+        &["keys", "list"],
+        &["ready", "--concept", "Profile"],
+    ] {
+        let output = up.command(args).await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && errors.contains("is `concert up` running in this directory?"),
+            "{args:?}: {errors}"
+        );
+    }
+    // A server that is named explicitly is not waited for longer than that either.
+    let closed = Port::free().context("no free port")?;
+    let url = format!("nats://127.0.0.1:{}", closed.number());
+    let output = up.command(&["flows", "--nats-url", &url]).await?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains(&format!("no connection to NATS at {url} within 3 s")),
+        "{errors}"
+    );
+    Ok(())
+}
