@@ -9,7 +9,7 @@ use concert_wire::routes::ValueType;
 use serde_json::Value;
 
 use crate::concept::Concept;
-use crate::invocation::Asked;
+use crate::intake::Asked;
 
 /// The key that names whom an action is about.
 const USER: &str = "user";

@@ -4,40 +4,29 @@
 
 use std::sync::Arc;
 
-use concert_lang::spec::{self, ActionSpec};
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::log::{self, PublishError, Published};
 use concert_runtime::nats::HeaderMap;
 use concert_runtime::nats::Message;
 use concert_runtime::unreadable::Unreadable;
 use concert_runtime::{ack, chaos_point, clock, sabotaged};
-use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::ActionName;
-use concert_wire::seal::SealError;
 use concert_wire::subject::{self, InvocationSubject};
 use concert_wire::{header, value};
 use serde_json::Value;
 
 use crate::audit;
-use crate::concept::{Call, Failed, Failure, Outcome};
+use crate::concept::{self, Call, Failed, Failure};
 use crate::figures::End;
+use crate::intake::{Asked, Intake, intake};
 use crate::last_attempt::holding;
 use crate::lease::{Held, Lease, LookError, MayNotWrite};
+use crate::outcome::{self, Comparison, Outcome};
 use crate::sealing;
 use crate::stopwatch::Stopwatch;
 use crate::worker::Worker;
-
-/// What an invocation's subject and headers say.
-pub(crate) struct Asked {
-    pub(crate) action: ActionName,
-    pub(crate) id: ActionId,
-    pub(crate) flow: FlowId,
-    reply: Option<String>,
-    deadline_ms: Option<u64>,
-    pub(crate) client: Option<ClientTag>,
-}
 
 /// Why a message ends without a completion for now.
 enum Stop {
@@ -58,11 +47,6 @@ impl From<LookError> for Stop {
     }
 }
 
-/// A secret that cannot be opened yet.
-fn locked(asked: &Asked) -> Stop {
-    Stop::Failed(format!("a secret of {} is {}", asked.action, SealError::UnknownKey))
-}
-
 fn unavailable(error: impl std::fmt::Display) -> Stop {
     Stop::Unavailable(error.to_string())
 }
@@ -70,8 +54,6 @@ fn unavailable(error: impl std::fmt::Display) -> Stop {
 /// What came of the handler.
 enum Handled {
     Outcome(Outcome),
-    /// It does not take an input that fits the spec.
-    Mismatch(String),
     /// An earlier delivery completed the action.
     Before,
 }
@@ -225,29 +207,15 @@ impl Worker {
             .ok_or_else(|| Stop::Unavailable("a completion is refused and not found".to_owned()))?;
         self.reply(asked, &standing.output).await;
         let Some(written) = written else { return Ok(()) };
-        if self.is_same(asked, standing.output, written)? {
-            Ok(())
-        } else {
-            let why = "diverged: two deliveries of this action had different outcomes";
-            Err(Stop::Dead(why.to_owned()))
-        }
-    }
-
-    /// Whether two outputs say the same; a secret may be sealed under two keys while they are rotated.
-    fn is_same(&self, asked: &Asked, standing: Object, own: Object) -> Result<bool, Stop> {
-        let opened = |output: Object| {
-            let params = self
-                .concept
-                .action(asked.action.as_str())
-                .and_then(|(spec, _)| spec.success.as_ref());
-            let opened = params.map(|params| sealing::open(&self.sealer, asked.flow, params, &output));
-            match opened {
-                Some(Ok(opened)) => Ok(Value::Object(opened)),
-                Some(Err(SealError::UnknownKey)) => Err(locked(asked)),
-                Some(Err(_)) | None => Ok(Value::Object(output)),
+        let spec = self.concept.action(asked.action.as_str()).map(|(spec, _)| spec);
+        match outcome::compare(spec, &self.sealer, asked, &standing.output, &written) {
+            Comparison::Same => Ok(()),
+            Comparison::Different => {
+                let why = "diverged: two deliveries of this action had different outcomes";
+                Err(Stop::Dead(why.to_owned()))
             }
-        };
-        Ok(value::equal(&opened(standing)?, &opened(own)?))
+            Comparison::Locked(why) => Err(Stop::Failed(why)),
+        }
     }
 
     /// Finds the outcome. What cannot have been attempted is completed with a fault, what may have been done is tried again. `None`: an earlier delivery completed it.
@@ -258,69 +226,33 @@ impl Worker {
         lease: &Lease,
         watch: &Stopwatch,
     ) -> Result<Option<Completion>, Stop> {
-        let invalid = |input: Object, why: String| {
-            tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, why, "an action cannot be carried out");
-            Ok(Some(Completion {
-                input,
-                output: Fault::Invalid.output(why),
-            }))
-        };
-        let Some((spec, _)) = self.concept.action(asked.action.as_str()) else {
-            return invalid(
-                Object::new(),
-                format!(
-                    "{} has no action `{}` that can be asked for",
-                    self.concept.name, asked.action
-                ),
-            );
-        };
-        let input = match value::object(&message.payload) {
-            Ok(input) => input,
-            Err(error) => return invalid(Object::new(), error.to_string()),
-        };
-        let is_root = asked.flow == asked.id.as_root();
-        let opened = sealing::open(&self.sealer, asked.flow, &spec.input, &input);
-        // The key may come yet; for the root of a flow nothing can have been sealed.
-        if let (Err(SealError::UnknownKey), false) = (&opened, is_root) {
-            return Err(locked(asked));
-        }
-        let recorded = sealing::record(&self.sealer, asked.flow, is_root, &spec.input, &input);
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(error) => return invalid(recorded, error.to_string()),
-        };
-        if let Err(mistakes) = spec::check_input(&spec.input, &opened) {
-            return invalid(recorded, mistakes.to_string());
-        }
-        // With effects it is carried out whatever the time: an earlier delivery may have done it.
-        if !spec.has_effects
-            && asked
-                .deadline_ms
-                .is_some_and(|deadline_ms| deadline_ms + self.limits.clock_skew_ms < clock::now_ms())
-        {
-            return Ok(Some(Completion {
-                input: recorded,
-                output: Fault::Deadline.output("the deadline passed before the action was begun"),
-            }));
-        }
-        let output = match self.handle(asked, opened, message, lease, watch).await? {
-            Handled::Before => return Ok(None),
-            Handled::Mismatch(why) => return invalid(recorded, why),
-            Handled::Outcome(Outcome::Done(output)) => match self.checked(spec, asked, output) {
-                Ok(output) => output,
-                Err(why) => return invalid(recorded, why),
-            },
-            Handled::Outcome(Outcome::Throttled(error)) => Fault::Throttled.output(error),
-            Handled::Outcome(Outcome::Refused(error)) if !spec.can_fail || error.is_empty() => {
-                let why = format!("{} refused what its spec says cannot be refused: {error}", asked.action);
-                return invalid(recorded, why);
+        let spec = self.concept.action(asked.action.as_str()).map(|(spec, _)| spec);
+        let now_ms = clock::now_ms().saturating_sub(self.limits.clock_skew_ms);
+        let name = &self.concept.name;
+        let input = match intake(name, spec, &self.sealer, asked, &message.payload, now_ms) {
+            Intake::Run(input) => input,
+            Intake::Locked(why) => return Err(Stop::Failed(why)),
+            Intake::Fault(completion) => {
+                self.warn_of_fault(asked, &completion);
+                return Ok(Some(completion));
             }
-            Handled::Outcome(Outcome::Refused(error)) => Object::from_iter([(ERROR.to_owned(), Value::String(error))]),
         };
-        Ok(Some(Completion {
-            input: recorded,
-            output,
-        }))
+        let (Handled::Outcome(outcome), Some(spec)) =
+            (self.handle(asked, input.opened, message, lease, watch).await?, spec)
+        else {
+            return Ok(None);
+        };
+        let completion = outcome::completion(spec, &self.sealer, asked, input.recorded, outcome);
+        self.warn_of_fault(asked, &completion);
+        Ok(Some(completion))
+    }
+
+    /// Logs an action that does not fit the spec, or whose outcome does not.
+    fn warn_of_fault(&self, asked: &Asked, completion: &Completion) {
+        if Fault::of(&completion.output) == Some(Fault::Invalid) {
+            let why = completion.output.get(ERROR).and_then(Value::as_str).unwrap_or_default();
+            tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %self.concept.name, name = %asked.action, why, "an action cannot be carried out");
+        }
     }
 
     /// Runs the handler, on a task of its own so that its panic ends nothing else, and extends the message's time meanwhile.
@@ -353,23 +285,16 @@ impl Worker {
         let running = tokio::spawn(watch.clone().over(handler));
         let joined = holding(message, lease.held(), running).await;
         match joined {
-            Ok(Ok(outcome)) => Ok(Handled::Outcome(outcome)),
-            Ok(Err(Failed::Mismatch(why))) => Ok(Handled::Mismatch(why)),
+            Ok(Ok(concept::Outcome::Done(output))) => Ok(Handled::Outcome(Outcome::Done(output))),
+            Ok(Ok(concept::Outcome::Refused(error))) => Ok(Handled::Outcome(Outcome::Refused(error))),
+            Ok(Ok(concept::Outcome::Throttled(error))) => Ok(Handled::Outcome(Outcome::Throttled(error))),
+            Ok(Err(Failed::Mismatch(why))) => Ok(Handled::Outcome(Outcome::Mismatch(why))),
             Ok(Err(Failed::Handler(Failure::Retry(why)))) => Err(Stop::Failed(why)),
             Ok(Err(Failed::Handler(Failure::MayNotWrite(MayNotWrite::Completed)))) => Ok(Handled::Before),
             // Nothing was wrong with the action.
             Ok(Err(Failed::Handler(Failure::MayNotWrite(why)))) => Err(Stop::Unavailable(why.to_string())),
             Err(panicked) => Err(Stop::Failed(format!("the handler ended in disorder: {panicked}"))),
         }
-    }
-
-    /// Seals an output that fits the spec.
-    fn checked(&self, spec: &ActionSpec, asked: &Asked, mut output: Object) -> Result<Object, String> {
-        let params = spec.success.as_ref().ok_or("the spec declares no success")?;
-        spec::check_input(params, &output)
-            .map_err(|mistakes| format!("the output does not fit the spec: {mistakes}"))?;
-        sealing::seal(&self.sealer, asked.flow, params, &mut output);
-        Ok(output)
     }
 
     /// Tells a synchronous caller, if one waits.
@@ -448,44 +373,13 @@ impl Worker {
 
 /// Reads what is asked for; the error is the reason of a dead letter.
 fn asked(message: &Message) -> Result<Asked, String> {
-    let subject = InvocationSubject::parse(&message.subject).map_err(|error| error.to_string())?;
-    let header = |name| {
-        message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get(name))
-            .map(|value| value.as_str())
+    let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
+    let injected = || {
+        let info = message
+            .info()
+            .map_err(|error| format!("the message does not say where it stands: {error}"))?;
+        let timestamp_ns = u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0);
+        Ok(ActionId::injected(info.stream, info.stream_sequence, timestamp_ns))
     };
-    let id = match subject.id {
-        Some(id) => id,
-        None => {
-            let info = message
-                .info()
-                .map_err(|error| format!("the message does not say where it stands: {error}"))?;
-            let timestamp_ns = u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0);
-            ActionId::injected(info.stream, info.stream_sequence, timestamp_ns)
-        }
-    };
-    let flow = match header(header::FLOW) {
-        Some(text) => text
-            .parse()
-            .map_err(|_| format!("the header {} is not a UUID", header::FLOW))?,
-        None => id.as_root(),
-    };
-    let reply = header(header::REPLY).filter(|inbox| is_inbox(inbox)).map(str::to_owned);
-    Ok(Asked {
-        action: subject.action,
-        id,
-        flow,
-        reply,
-        deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
-        client: header(header::CLIENT).and_then(|text| text.parse().ok()),
-    })
-}
-
-/// Only an inbox may be answered: no header makes a worker publish into a stream.
-fn is_inbox(subject: &str) -> bool {
-    subject.starts_with(header::INBOX_PREFIX)
-        && !subject.contains(['*', '>', ' ', '\t', '\r', '\n'])
-        && !subject.split('.').any(str::is_empty)
+    Asked::read(&message.subject, header, injected)
 }

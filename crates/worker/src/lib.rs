@@ -7,10 +7,12 @@
 mod audit;
 mod concept;
 mod figures;
+pub mod intake;
 mod invocation;
 mod last_attempt;
 mod lease;
 mod log_start;
+pub mod outcome;
 mod query;
 mod sealing;
 mod service;

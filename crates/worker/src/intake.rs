@@ -1,0 +1,147 @@
+//! What an invocation asks for, and whether its handler is run. No I/O.
+
+use concert_lang::spec::{self, ActionSpec};
+use concert_wire::client::ClientTag;
+use concert_wire::envelope::{Completion, Fault, Object};
+use concert_wire::header;
+use concert_wire::id::{ActionId, FlowId};
+use concert_wire::name::{ActionName, ConceptName};
+use concert_wire::seal::{SealError, Sealer};
+use concert_wire::subject::InvocationSubject;
+use concert_wire::value;
+
+use crate::sealing;
+
+/// What an invocation's subject and headers say.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The action.
+    pub action: ActionName,
+    /// Its id.
+    pub id: ActionId,
+    /// Its flow; an injected action without one begins its own.
+    pub flow: FlowId,
+    /// The inbox of a synchronous caller.
+    pub reply: Option<String>,
+    /// When the caller stops waiting, in milliseconds since 1970.
+    pub deadline_ms: Option<u64>,
+    /// Where the flow's request came from.
+    pub client: Option<ClientTag>,
+}
+
+impl Asked {
+    /// Reads the subject and the headers. `injected` makes the id of a message whose subject has
+    /// none.
+    ///
+    /// # Errors
+    /// The reason for a dead letter.
+    pub fn read<'a>(
+        subject: &str,
+        header: impl Fn(&str) -> Option<&'a str>,
+        injected: impl FnOnce() -> Result<ActionId, String>,
+    ) -> Result<Self, String> {
+        let subject = InvocationSubject::parse(subject).map_err(|error| error.to_string())?;
+        let id = subject.id.map_or_else(injected, Ok)?;
+        let flow = match header(header::FLOW) {
+            Some(text) => text
+                .parse()
+                .map_err(|_| format!("the header {} is not a UUID", header::FLOW))?,
+            None => id.as_root(),
+        };
+        Ok(Self {
+            action: subject.action,
+            id,
+            flow,
+            reply: header(header::REPLY).filter(|inbox| is_inbox(inbox)).map(str::to_owned),
+            deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
+            client: header(header::CLIENT).and_then(|text| text.parse().ok()),
+        })
+    }
+
+    /// Whether the action begins its flow.
+    pub fn is_root(&self) -> bool {
+        self.flow == self.id.as_root()
+    }
+
+    /// Why the action is retried: a key that opens one of its secrets may arrive later.
+    pub(crate) fn locked(&self) -> String {
+        format!("a secret of {} is {}", self.action, SealError::UnknownKey)
+    }
+}
+
+/// Only an inbox may be answered: no header makes a worker publish into a stream.
+fn is_inbox(subject: &str) -> bool {
+    subject.starts_with(header::INBOX_PREFIX)
+        && !subject.contains(['*', '>', ' ', '\t', '\r', '\n'])
+        && !subject.split('.').any(str::is_empty)
+}
+
+/// What follows from an invocation before its handler is run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Intake {
+    /// The handler is run.
+    Run(Input),
+    /// The handler cannot be run, so the action is completed with a fault.
+    Fault(Completion),
+    /// The action is retried, for this reason.
+    Locked(String),
+}
+
+/// An input that fits the spec.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// For the handler, with secrets in clear.
+    pub opened: Object,
+    /// For the completion, with secrets sealed.
+    pub recorded: Object,
+}
+
+/// Checks an invocation against the spec of its action. `spec` is `None` if the concept has no such
+/// action that can be asked for. `now_ms` is the time in milliseconds since 1970, less what clocks
+/// may differ by.
+pub fn intake(
+    concept: &ConceptName,
+    spec: Option<&ActionSpec>,
+    sealer: &Sealer,
+    asked: &Asked,
+    payload: &[u8],
+    now_ms: u64,
+) -> Intake {
+    let fault = |fault: Fault, input: Object, why: String| {
+        Intake::Fault(Completion {
+            input,
+            output: fault.output(why),
+        })
+    };
+    let Some(spec) = spec else {
+        let why = format!("{concept} has no action `{}` that can be asked for", asked.action);
+        return fault(Fault::Invalid, Object::new(), why);
+    };
+    let input = match value::object(payload) {
+        Ok(input) => input,
+        Err(error) => return fault(Fault::Invalid, Object::new(), error.to_string()),
+    };
+    let is_root = asked.is_root();
+    let opened = sealing::open(sealer, asked.flow, &spec.input, &input);
+    // The key may come yet; for the root of a flow nothing can have been sealed.
+    if let (Err(SealError::UnknownKey), false) = (&opened, is_root) {
+        return Intake::Locked(asked.locked());
+    }
+    let recorded = sealing::record(sealer, asked.flow, is_root, &spec.input, &input);
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => return fault(Fault::Invalid, recorded, error.to_string()),
+    };
+    if let Err(mistakes) = spec::check_input(&spec.input, &opened) {
+        return fault(Fault::Invalid, recorded, mistakes.to_string());
+    }
+    // With effects it is run whatever the time: an earlier delivery may have done it.
+    if !spec.has_effects && asked.deadline_ms.is_some_and(|deadline_ms| deadline_ms < now_ms) {
+        let why = "the deadline passed before the action was begun".to_owned();
+        return fault(Fault::Deadline, recorded, why);
+    }
+    Intake::Run(Input { opened, recorded })
+}
+
+#[cfg(test)]
+mod tests;

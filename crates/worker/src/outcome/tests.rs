@@ -1,0 +1,76 @@
+use concert_wire::keyring::{Key, Keyring};
+use serde_json::json;
+
+use super::*;
+
+const SPEC: &str = "concept Door
+purpose let people in
+actions
+    open (name: String) : (key: Secret)
+    open (name: String) : (error: String)
+    shut () : ()
+";
+
+fn sealer(ids: &[&str]) -> Sealer {
+    let lines: String = ids
+        .iter()
+        .map(|id| format!("{}\n", *Key::new(id, [7; 64]).to_line()))
+        .collect();
+    Sealer::new(Keyring::parse(&lines).unwrap())
+}
+
+fn asked(action: &str) -> Asked {
+    let subject = format!("action.Door.{action}.01890a5d-ac96-774b-bcce-b302099a8057");
+    Asked::read(&subject, |_| None, || Err("not injected".to_owned())).unwrap()
+}
+
+fn object(value: Value) -> Object {
+    value.as_object().cloned().unwrap()
+}
+
+/// The output of the completion of an action.
+fn output(action: &str, outcome: Outcome) -> Object {
+    let spec = concert_lang::concept::parse_one("Door.concept", SPEC).unwrap();
+    let spec = spec.actions.iter().find(|spec| &*spec.name == action).unwrap();
+    completion(spec, &sealer(&["k1"]), &asked(action), Object::new(), outcome).output
+}
+
+#[test]
+fn an_outcome_that_fits_the_spec_is_sealed() {
+    let done = output("open", Outcome::Done(object(json!({"key": "under the mat"}))));
+    let key = done.get("key").and_then(Value::as_str).unwrap();
+    let opened = sealer(&["k1"]).open(asked("open").flow, key).unwrap();
+    assert_eq!(opened.expose(), "under the mat");
+}
+
+#[test]
+fn refusals_and_faults_are_told_apart_by_the_spec() {
+    let refused = || Outcome::Refused("locked".to_owned());
+    assert_eq!(Value::Object(output("open", refused())), json!({"error": "locked"}));
+    for (action, outcome, expected) in [
+        ("shut", refused(), Fault::Invalid),
+        ("open", Outcome::Refused(String::new()), Fault::Invalid),
+        ("open", Outcome::Throttled("later".to_owned()), Fault::Throttled),
+        ("open", Outcome::Mismatch("no name".to_owned()), Fault::Invalid),
+        ("open", Outcome::Done(Object::new()), Fault::Invalid),
+    ] {
+        let text = format!("{action} {outcome:?}");
+        assert_eq!(Fault::of(&output(action, outcome)), Some(expected), "{text}");
+    }
+}
+
+#[test]
+fn outputs_are_compared_in_clear_whatever_key_sealed_them() {
+    let spec = concert_lang::concept::parse_one("Door.concept", SPEC).unwrap();
+    let (spec, asked) = (spec.actions.first(), asked("open"));
+    let key = |by: &str, key: &str| object(json!({"key": sealer(&[by]).seal(asked.flow, key)}));
+    let both = sealer(&["k1", "k2"]);
+    let compared = |sealer, one, other| compare(spec, sealer, &asked, &one, &other);
+    assert_eq!(compared(&both, key("k1", "a"), key("k2", "a")), Comparison::Same);
+    assert_eq!(compared(&both, key("k1", "a"), key("k2", "b")), Comparison::Different);
+    let refused = object(json!({"error": "locked"}));
+    assert_eq!(compared(&both, key("k1", "a"), refused), Comparison::Different);
+    let old = sealer(&["k1"]);
+    let locked = compared(&old, key("k1", "a"), key("k2", "a"));
+    assert!(matches!(locked, Comparison::Locked(_)));
+}
