@@ -12,6 +12,7 @@ mod invocation;
 mod last_attempt;
 mod lease;
 mod log_start;
+pub mod order;
 pub mod outcome;
 mod query;
 mod sealing;
