@@ -14,9 +14,13 @@ pub async fn later(message: &Message, delay: Duration) {
     send(message, AckKind::Nak(Some(delay))).await;
 }
 
-/// Extends the time that the message may take.
-pub async fn in_progress(message: &Message) {
-    send(message, AckKind::Progress).await;
+/// Extends the time that the message may take. Returns whether the server confirmed it.
+pub async fn in_progress(message: &Message) -> bool {
+    let confirmed = message.double_ack_with(AckKind::Progress).await;
+    if let Err(error) = &confirmed {
+        tracing::warn!(%error, "the server did not confirm that a message has more time");
+    }
+    confirmed.is_ok()
 }
 
 /// Ends the delivery of the message for good.

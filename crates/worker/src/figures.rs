@@ -8,6 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::order::End;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Delivery {
     concept: String,
@@ -23,19 +25,6 @@ struct Attempt {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfConcept {
     concept: String,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The action is completed.
-    Completed,
-    /// It will be tried again.
-    Retried,
-    /// It is left to a later delivery, which has begun.
-    Left,
-    /// It is given up.
-    Dead,
 }
 
 struct Families {
@@ -119,12 +108,12 @@ impl Figures {
     }
 
     /// An attempt ended.
-    pub(crate) fn ended(&self, end: End) {
+    pub(crate) fn ended(&self, end: &End) {
         let counter = match end {
-            End::Completed => &self.completed,
-            End::Retried => &self.retried,
-            End::Left => &self.left,
-            End::Dead => &self.dead,
+            End::Ack => &self.completed,
+            End::Nak { .. } => &self.retried,
+            End::Leave(_) => &self.left,
+            End::Term => &self.dead,
         };
         counter.inc();
     }

@@ -1,42 +1,17 @@
-//! What a delivery may do: for how long its message is ours, and whether its action is still to be done.
+//! The right of a delivery to write: the handler asks, the delivery's state machine decides.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use concert_runtime::bus::Bus;
-use concert_runtime::log::{self, ReadError};
+use concert_runtime::log;
 use concert_runtime::sabotaged;
-use concert_runtime::streams::ACK_WAIT;
-use concert_wire::envelope::{BadCompletion, Completion};
-use tokio::sync::OnceCell;
+use concert_wire::envelope::Completion;
 use tokio::time::Instant;
 
 use crate::concept::Failure;
+pub use crate::order::NoPermit as MayNotWrite;
+use crate::order::{Delivery, Effects, Event, Found, Permit};
 use crate::stopwatch::part;
-
-/// The time until which the server will not deliver the message to another worker. The host extends it while the handler runs; a process that was stopped for too long finds it run out.
-#[derive(Debug, Clone)]
-pub(crate) struct Held(Arc<Mutex<Instant>>);
-
-/// The server counts from when it sent; we count from when we received. The difference is taken off.
-const MARGIN: Duration = Duration::from_secs(1);
-
-impl Held {
-    pub(crate) fn begin() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    pub(crate) fn extend(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// Whether the message is certainly with no other worker.
-    pub(crate) fn is_ours(&self) -> bool {
-        let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        since + MARGIN < ACK_WAIT
-    }
-}
 
 /// The right of a delivery to change the state; to be asked before every write.
 #[derive(Debug, Clone)]
@@ -44,57 +19,55 @@ pub struct Lease(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    held: Held,
     /// `None`: no log knows of the action.
-    bus: Option<Bus>,
-    /// Where the action's completion stands when there is one.
+    order: Option<Order>,
+    /// The subject of the action's completion.
     completion: String,
-    /// What the log had there before the first write.
-    standing: OnceCell<Option<Completion>>,
-    writes: AtomicBool,
 }
 
-/// Why a delivery must not write. The host knows what to do of it; a handler passes it on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MayNotWrite {
-    /// The message may be with another worker by now.
-    #[error("this worker was too slow; the action may be with another")]
-    Late,
-    /// An earlier delivery completed the action. The host answers with what stands in the log.
-    #[error("the action is completed already")]
-    Completed,
-    /// It is not known whether one did.
-    #[error("{0}")]
-    Unknown(String),
+/// The state machine, which the delivery's task and its handler share.
+#[derive(Debug)]
+struct Order {
+    delivery: Mutex<Delivery>,
+    received: Instant,
+    bus: Bus,
+    /// Of concurrent writes one at a time is asked for.
+    asking: tokio::sync::Mutex<()>,
 }
 
-/// What stands in the log cannot be told.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LookError {
-    #[error(transparent)]
-    Unread(#[from] ReadError),
-    #[error("the completion in the log is malformed: {0}")]
-    Malformed(#[from] BadCompletion),
+impl Order {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.received.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn decide<T>(&self, decide: impl FnOnce(&mut Delivery, u64) -> T) -> T {
+        let mut delivery = self.delivery.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that no later call has an earlier time.
+        let now_ms = self.now_ms();
+        decide(&mut delivery, now_ms)
+    }
 }
 
 impl Lease {
-    /// The lease of a delivery whose action's completion has this subject.
-    pub(crate) fn new(held: Held, bus: Bus, completion: String) -> Self {
-        Self::of(held, Some(bus), completion)
-    }
-
-    /// The lease of an action that no log knows of, beginning now: for handlers that are called by hand, as tests do.
-    pub fn by_hand() -> Self {
-        Self::of(Held::begin(), None, String::new())
-    }
-
-    fn of(held: Held, bus: Option<Bus>, completion: String) -> Self {
-        Self(Arc::new(Inner {
-            held,
+    /// The lease of a delivery that was received at this time, which is 0 for its state machine.
+    pub(crate) fn new(delivery: Delivery, received: Instant, bus: Bus, completion: String) -> Self {
+        let order = Order {
+            delivery: Mutex::new(delivery),
+            received,
             bus,
+            asking: tokio::sync::Mutex::new(()),
+        };
+        Self(Arc::new(Inner {
+            order: Some(order),
             completion,
-            standing: OnceCell::new(),
-            writes: AtomicBool::new(false),
+        }))
+    }
+
+    /// The lease of an action that no log knows of: for handlers that are called by hand, as tests do.
+    pub fn by_hand() -> Self {
+        Self(Arc::new(Inner {
+            order: None,
+            completion: String::new(),
         }))
     }
 
@@ -106,18 +79,19 @@ impl Lease {
     /// # Errors
     /// The delivery must not write: see [`MayNotWrite`].
     pub async fn may_write(&self) -> Result<(), Failure> {
-        let standing = self.0.standing.get_or_try_init(|| self.look()).await;
-        match standing {
-            Ok(None) => {}
-            Ok(Some(_)) => return Err(MayNotWrite::Completed.into()),
-            Err(error) => return Err(MayNotWrite::Unknown(error.to_string()).into()),
+        let Some(order) = &self.0.order else { return Ok(()) };
+        let _one = order.asking.lock().await;
+        let mut permit = order.decide(Delivery::may_write);
+        loop {
+            match permit {
+                Permit::Granted => return Ok(()),
+                Permit::Refused(why) => return Err(why.into()),
+                Permit::Look => {
+                    let found = look(&order.bus, &self.0.completion).await;
+                    permit = order.decide(|delivery, now_ms| delivery.looked(found, now_ms));
+                }
+            }
         }
-        // Last, since the look took time.
-        if !self.0.held.is_ours() {
-            return Err(MayNotWrite::Late.into());
-        }
-        self.0.writes.store(true, Ordering::Relaxed);
-        Ok(())
     }
 
     /// The subject of the action's completion.
@@ -125,44 +99,44 @@ impl Lease {
         &self.0.completion
     }
 
-    /// Whether this delivery was allowed a write.
-    pub(crate) fn writes(&self) -> bool {
-        self.0.writes.load(Ordering::Relaxed)
+    /// What follows from an event.
+    pub(crate) fn on(&self, event: Event) -> Effects {
+        let order = self.0.order.as_ref();
+        order.map_or_else(Effects::new, |order| {
+            order.decide(|delivery, now_ms| delivery.on(event, now_ms))
+        })
     }
 
-    /// For how long the message is ours.
-    pub(crate) fn held(&self) -> &Held {
-        &self.0.held
+    /// The time, if the server is to be asked for more of it now.
+    pub(crate) fn extends(&self) -> Option<u64> {
+        let order = self.0.order.as_ref()?;
+        order.decide(|delivery, now_ms| delivery.extends(now_ms).then_some(now_ms))
     }
 
-    /// What the log has of the action now.
-    pub(crate) async fn standing(&self) -> Result<Option<Completion>, LookError> {
-        let Some(bus) = &self.0.bus else { return Ok(None) };
-        let found = part("nats.get", log::find(bus, &self.0.completion)).await?;
-        Ok(found.map(|stored| Completion::decode(&stored.body)).transpose()?)
-    }
-
-    async fn look(&self) -> Result<Option<Completion>, LookError> {
-        if sabotaged!("look") {
-            return Ok(None);
+    /// The server confirmed an extension that was asked for at this time.
+    pub(crate) fn extended(&self, asked_at_ms: u64) {
+        if let Some(order) = &self.0.order {
+            order.decide(|delivery, now_ms| delivery.extended(asked_at_ms, now_ms));
         }
-        self.standing().await
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_worker_that_was_stopped_for_too_long_has_lost_its_message() {
-        let held = Held::begin();
-        tokio::time::advance(ACK_WAIT / 2).await;
-        assert!(held.is_ours());
-        held.extend();
-        tokio::time::advance(ACK_WAIT / 2).await;
-        assert!(held.is_ours());
-        tokio::time::advance(ACK_WAIT / 2).await;
-        assert!(!held.is_ours());
+/// What the log has on the subject of a completion.
+pub(crate) async fn find(bus: &Bus, completion: &str) -> Found {
+    match part("nats.get", log::find(bus, completion)).await {
+        Ok(Some(stored)) => match Completion::decode(&stored.body) {
+            Ok(standing) => Found::Completion(Arc::new(standing)),
+            Err(error) => Found::Malformed(format!("the completion in the log is malformed: {error}")),
+        },
+        Ok(None) => Found::Nothing,
+        Err(error) => Found::Unread(error.to_string()),
     }
+}
+
+/// The same, before an action is begun or written.
+pub(crate) async fn look(bus: &Bus, completion: &str) -> Found {
+    if sabotaged!("look") {
+        return Found::Nothing;
+    }
+    find(bus, completion).await
 }

@@ -7,9 +7,8 @@
 mod audit;
 mod concept;
 mod figures;
+mod host;
 pub mod intake;
-mod invocation;
-mod last_attempt;
 mod lease;
 mod log_start;
 pub mod order;

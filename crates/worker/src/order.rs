@@ -226,7 +226,12 @@ impl Delivery {
                     self.late(now_ms)
                 }
             }
-            (State::TakingNote | State::LeavingNote, Event::NoteFailed(why)) => self.finish(Then::Retry(why), now_ms),
+            (State::TakingNote, Event::NoteFailed(why)) => self.finish(Then::Retry(why), now_ms),
+            (State::LeavingNote, Event::NoteFailed(why)) => {
+                // It may be there, and would give up an action that was not tried.
+                self.has_note = true;
+                self.finish(Then::Retry(why), now_ms)
+            }
             (State::Running(running), Event::Handled(handled)) => self.handled(running, handled, now_ms),
             (State::Publishing { own, has_written }, Event::Published(published)) => {
                 self.published(own, has_written, published, now_ms)

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::concept::Concept;
 use crate::figures::Figures;
-use crate::last_attempt::LastAttempts;
+use crate::host::turns::Turns;
 use crate::log_start::LogStart;
 use crate::service;
 
@@ -70,7 +70,7 @@ pub(crate) struct Worker {
     pub(crate) limits: HostLimits,
     pub(crate) log_start: LogStart,
     pub(crate) backoff: Backoff,
-    pub(crate) last_attempts: LastAttempts,
+    pub(crate) turns: Turns,
     pub(crate) figures: Figures,
 }
 
@@ -109,7 +109,7 @@ pub async fn run(
     let log_start = wait_for_log(&bus, &shutdown).await?;
     let notes = streams::notes(&bus, concept.name(), &bounds).await?;
     let worker = Arc::new(Worker {
-        last_attempts: LastAttempts::of(concept.name(), notes),
+        turns: Turns::of(concept.name(), notes),
         figures: Figures::of(concept.name().as_str()),
         bus,
         concept,

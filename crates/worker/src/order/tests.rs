@@ -170,7 +170,13 @@ fn last_attempt_looks_again_in_its_turn_and_leaves_a_note() {
     check(way.clone(), Event::NoteFailed(why()), IN_TIME, &retried);
     let way = then(way, Event::NoteTaken(false));
     check(way.clone(), Event::NoteLeft, IN_TIME, &[Effect::Run]);
-    check(way, Event::NoteFailed(why()), IN_TIME, &retried);
+    check(way.clone(), Event::NoteFailed(why()), IN_TIME, &[Effect::ForgetNote]);
+    check(
+        then(way, Event::NoteFailed(why())),
+        Event::NoteForgotten,
+        IN_TIME,
+        &retried,
+    );
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! The shell around the pure part: NATS, tasks and clocks.
+
+mod delivery;
+mod letter;
+pub(crate) mod turns;

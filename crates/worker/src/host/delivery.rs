@@ -1,0 +1,294 @@
+//! Carries out what a delivery's state machine decides: against NATS, and with a concept's handler.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use concert_runtime::log::{self, PublishError};
+use concert_runtime::nats::{HeaderMap, Message};
+use concert_runtime::streams::ACK_WAIT;
+use concert_runtime::{ack, chaos_point, clock, sabotaged};
+use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
+use concert_wire::{header, subject};
+use futures_util::future::{Fuse, FutureExt as _};
+use serde_json::Value;
+use tokio::time::{Instant, interval_at};
+
+use super::turns::Turn;
+use crate::audit;
+use crate::concept::{self, Call, Failed, Failure};
+use crate::intake::{Asked, Input, Intake, intake};
+use crate::lease::{Lease, MayNotWrite, find, look};
+use crate::order::{Delivery, Effect, Effects, End, Event, Handled, Limits, Published, Wait};
+use crate::outcome::{self, Outcome};
+use crate::stopwatch::Stopwatch;
+use crate::worker::Worker;
+
+/// The server counts from when it sent; we count from when we received. The difference is taken off.
+const MARGIN_MS: u64 = 1000;
+const ACK_WAIT_MS: u64 = ACK_WAIT.as_secs() * 1000;
+
+/// A delivery whose subject and headers were read.
+struct Doing<'a> {
+    worker: &'a Arc<Worker>,
+    message: &'a Message,
+    attempt: i64,
+    asked: Asked,
+    lease: Lease,
+    turn: Option<Turn<'a>>,
+    /// Runs from when the handler's turn came.
+    watch: Option<Stopwatch>,
+}
+
+impl Worker {
+    /// Takes one message to its end. If the process ends in between, the message is delivered again.
+    pub(crate) async fn take(self: &Arc<Self>, message: Message) {
+        let attempt = message.info().map_or(1, |info| info.delivered);
+        let received = Instant::now();
+        let _under_way = self.figures.begin(attempt);
+        chaos_point!("received");
+        if sabotaged!("worker-acks-first") {
+            ack::sent(&message).await;
+        }
+        let limits = Limits {
+            attempts: self.limits.worker_attempts,
+            ack_wait_ms: ACK_WAIT_MS,
+            margin_ms: MARGIN_MS,
+        };
+        let asked = match self.asked(&message) {
+            Ok(asked) => asked,
+            Err(reason) => {
+                let mut delivery = Delivery::dead(attempt, limits, 0);
+                let stored = self.store_letter(&message, attempt, reason).await;
+                for effect in delivery.on(stored, ms_since(received)) {
+                    if let Effect::End(end) = effect {
+                        self.end(&message, attempt, end).await;
+                    }
+                }
+                return;
+            }
+        };
+        let (delivery, effects) = Delivery::new(attempt, limits, 0);
+        let completion = subject::completion(asked.flow, self.concept.name.as_str(), asked.action.as_str(), asked.id);
+        let doing = Doing {
+            worker: self,
+            message: &message,
+            attempt,
+            asked,
+            lease: Lease::new(delivery, received, self.bus.clone(), completion),
+            turn: None,
+            watch: None,
+        };
+        doing.carry_out_all(effects).await;
+    }
+
+    /// Reads what is asked for; the error is the reason of a dead letter.
+    fn asked(&self, message: &Message) -> Result<Asked, String> {
+        let asked = super::letter::asked(message)?;
+        if !asked.is_root() && self.log_start.is_after(asked.flow) {
+            return Err("the flow is older than the log".to_owned());
+        }
+        Ok(asked)
+    }
+
+    /// Says the last word to the server.
+    async fn end(&self, message: &Message, attempt: i64, end: End) {
+        self.figures.ended(&end);
+        match end {
+            End::Ack => {
+                chaos_point!("before-ack");
+                ack::sent(message).await;
+                chaos_point!("after-ack");
+            }
+            End::Nak { wait, why } => {
+                tracing::warn!(subject = %message.subject, attempt, why, "an action will be tried again");
+                let delay = match wait {
+                    Wait::Backoff => self.backoff.delay(u32::try_from(attempt).unwrap_or(u32::MAX)),
+                    Wait::Longest => self.backoff.most,
+                };
+                ack::later(message, delay).await;
+            }
+            End::Term => ack::never_again(message).await,
+            End::Leave(why) => {
+                tracing::warn!(subject = %message.subject, attempt, why, "an action is left to its next delivery");
+            }
+        }
+    }
+}
+
+impl Doing<'_> {
+    async fn carry_out_all(mut self, mut effects: Effects) {
+        while !effects.is_empty() {
+            let mut answer = None;
+            for effect in effects {
+                answer = self.carry_out(effect).await;
+            }
+            effects = match answer {
+                Some(event) => self.lease.on(event),
+                None => Effects::new(),
+            };
+        }
+    }
+
+    /// The answer to an effect, if it has one.
+    async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+        let (worker, id) = (self.worker, self.asked.id);
+        let turns = &worker.turns;
+        Some(match effect {
+            Effect::Look => Event::Found(look(&worker.bus, self.lease.completion()).await),
+            Effect::AwaitTurn { alone } => {
+                self.turn = Some(self.holding(turns.next(alone)).await);
+                Event::Turn
+            }
+            Effect::ReleaseTurn => {
+                self.turn = None;
+                return None;
+            }
+            Effect::TakeNote => match turns.take_note(&worker.bus, id).await {
+                Ok(was_there) => Event::NoteTaken(was_there),
+                Err(error) => Event::NoteFailed(error.to_string()),
+            },
+            Effect::LeaveNote => match turns.leave_note(id).await {
+                Ok(()) => Event::NoteLeft,
+                Err(error) => Event::NoteFailed(error.to_string()),
+            },
+            Effect::ForgetNote => {
+                turns.forget_note(&worker.bus, id).await;
+                Event::NoteForgotten
+            }
+            Effect::Run => Event::Handled(self.run().await),
+            Effect::Publish(completion) => Event::Published(self.publish(&completion).await),
+            Effect::Find => Event::Found(find(&worker.bus, self.lease.completion()).await),
+            Effect::Compare { standing, own } => {
+                let spec = worker.concept.action(self.asked.action.as_str()).map(|(spec, _)| spec);
+                let (standing, own) = (&standing.output, &own.output);
+                Event::Compared(outcome::compare(spec, &worker.sealer, &self.asked, standing, own))
+            }
+            Effect::Audit(completion) => {
+                let asked = &self.asked;
+                tracing::debug!(flow = %asked.flow, action = %id, concept = %worker.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
+                audit::completed(&worker.concept, asked, &completion);
+                return None;
+            }
+            Effect::Reply(completion) => {
+                self.reply(&completion).await;
+                return None;
+            }
+            Effect::StoreLetter(reason) => worker.store_letter(self.message, self.attempt, reason).await,
+            Effect::End(end) => {
+                worker.end(self.message, self.attempt, end).await;
+                return None;
+            }
+        })
+    }
+
+    /// Checks the invocation, and runs its handler if it fits the spec.
+    async fn run(&mut self) -> Handled {
+        let watch = self.watch.insert(Stopwatch::begin()).clone();
+        let (worker, asked) = (self.worker, &self.asked);
+        let spec = worker.concept.action(asked.action.as_str()).map(|(spec, _)| spec);
+        let now_ms = clock::now_ms().saturating_sub(worker.limits.clock_skew_ms);
+        let name = &worker.concept.name;
+        let taken = intake(name, spec, &worker.sealer, asked, &self.message.payload, now_ms);
+        let completion = match (taken, spec) {
+            (Intake::Run(input), Some(spec)) => {
+                let Input { opened, recorded } = input;
+                match self.handle(opened, watch).await {
+                    Ok(outcome) => outcome::completion(spec, &worker.sealer, asked, recorded, outcome),
+                    Err(handled) => return handled,
+                }
+            }
+            (Intake::Fault(completion), _) => completion,
+            (Intake::Locked(why), _) => return Handled::Failed(why),
+            (Intake::Run(_), None) => return Handled::Failed("the action has no spec".to_owned()),
+        };
+        if Fault::of(&completion.output) == Some(Fault::Invalid) {
+            let why = completion.output.get(ERROR).and_then(Value::as_str).unwrap_or_default();
+            tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %name, name = %asked.action, why, "an action cannot be carried out");
+        }
+        chaos_point!("written");
+        Handled::Completed(Arc::new(completion))
+    }
+
+    /// Runs the handler, on a task of its own so that its panic ends nothing else.
+    async fn handle(&self, input: Object, watch: Stopwatch) -> Result<Outcome, Handled> {
+        let (worker, lease) = (self.worker.clone(), self.lease.clone());
+        let (name, id, flow) = (self.asked.action.clone(), self.asked.id, self.asked.flow);
+        let client = self.asked.client.clone();
+        let handler = async move {
+            match worker.concept.action(name.as_str()) {
+                Some((_, handler)) => {
+                    handler(Call {
+                        id,
+                        flow,
+                        client,
+                        input,
+                        lease,
+                    })
+                    .await
+                }
+                None => Err(Failed::Mismatch("no such action".to_owned())),
+            }
+        };
+        let running = tokio::spawn(watch.over(handler));
+        match self.holding(running).await {
+            Ok(Ok(concept::Outcome::Done(output))) => Ok(Outcome::Done(output)),
+            Ok(Ok(concept::Outcome::Refused(error))) => Ok(Outcome::Refused(error)),
+            Ok(Ok(concept::Outcome::Throttled(error))) => Ok(Outcome::Throttled(error)),
+            Ok(Err(Failed::Mismatch(why))) => Ok(Outcome::Mismatch(why)),
+            Ok(Err(Failed::Handler(Failure::Retry(why)))) => Err(Handled::Failed(why)),
+            Ok(Err(Failed::Handler(Failure::MayNotWrite(MayNotWrite::Completed)))) => Err(Handled::Before),
+            Ok(Err(Failed::Handler(Failure::MayNotWrite(why)))) => Err(Handled::NoPermit(why.to_string())),
+            Err(panicked) => Err(Handled::Failed(format!("the handler ended in disorder: {panicked}"))),
+        }
+    }
+
+    /// Waits for what is awaited, and asks the server for more time in the meantime.
+    async fn holding<T>(&self, awaited: impl Future<Output = T>) -> T {
+        let mut awaited = pin!(awaited);
+        let mut extension = pin!(Fuse::terminated());
+        let mut tick = interval_at(Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
+        loop {
+            tokio::select! {
+                got = &mut awaited => return got,
+                _ = tick.tick() => {
+                    if let Some(asked_at_ms) = self.lease.extends() {
+                        let confirmed = ack::in_progress(self.message);
+                        extension.set(confirmed.map(move |is_confirmed| is_confirmed.then_some(asked_at_ms)).fuse());
+                    }
+                }
+                asked_at_ms = &mut extension => {
+                    if let Some(asked_at_ms) = asked_at_ms {
+                        self.lease.extended(asked_at_ms);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn publish(&self, completion: &Completion) -> Published {
+        let mut headers = HeaderMap::new();
+        if let Some(watch) = &self.watch {
+            headers.insert(header::WORK, watch.work().to_string());
+        }
+        let subject = self.lease.completion().to_owned();
+        match log::publish_once(&self.worker.bus, subject, headers, encode(completion).into()).await {
+            Ok(log::Published::Stored) => Published::Stored,
+            Ok(log::Published::AlreadyThere) => Published::AlreadyThere,
+            Err(PublishError::TooLarge) => Published::TooLarge,
+            Err(error) => Published::Failed(error.to_string()),
+        }
+    }
+
+    /// Answers a synchronous caller, if one waits.
+    async fn reply(&self, completion: &Completion) {
+        let Some(inbox) = self.asked.reply.clone() else { return };
+        let body = encode(&completion.output).into();
+        if let Err(error) = self.worker.bus.client.publish(inbox, body).await {
+            tracing::warn!(%error, action = %self.asked.id, "a waiting caller could not be told");
+        }
+    }
+}
+
+fn ms_since(received: Instant) -> u64 {
+    u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
