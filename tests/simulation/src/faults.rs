@@ -105,6 +105,10 @@ pub(crate) struct Faults {
     pub(crate) new_rules: u32,
     /// Something that is no completion stands in the log.
     pub(crate) rubbish: u32,
+    /// An action's handler ends its process, each time that it is run.
+    pub(crate) poison: u32,
+    /// A worker lacks a key for a while that others seal with.
+    pub(crate) late_keys: u32,
     /// How many flows a router remembers.
     pub(crate) remembered: Option<NonZeroUsize>,
     /// Whether flows may have so few actions that ordinary ones are stopped.
@@ -138,6 +142,8 @@ impl Faults {
             deaf_edges: rate(250),
             new_rules: rate(5),
             rubbish: rate(4),
+            poison: rate(20),
+            late_keys: rate(8),
             remembered: NonZeroUsize::new(chance.below(4)),
             has_short_flows: chance.one_in(10),
         }

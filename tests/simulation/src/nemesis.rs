@@ -24,6 +24,14 @@ impl World<'_> {
             let process = self.any_process();
             self.cut_off(process);
         }
+        if self.chance.permille(self.faults.late_keys) {
+            let number = self.chance.below(REQUESTING_QUEUE * OF_EACH);
+            let until = self.now + self.chance.ticks(ACK_WAIT * 2);
+            tell!(self, "worker {number} lacks a key until {until}");
+            if let Some(worker) = self.workers.get_mut(number) {
+                worker.keyless_until = until;
+            }
+        }
         if self.chance.permille(self.faults.new_rules) {
             let router = self.chance.below(OF_EACH);
             self.change_rules(router);
@@ -118,7 +126,7 @@ impl World<'_> {
         }
     }
 
-    fn crash(&mut self, process: Process) {
+    pub(crate) fn crash(&mut self, process: Process) {
         if self.life(process).is_none_or(|life| life.is_down) {
             return;
         }
@@ -144,14 +152,7 @@ impl World<'_> {
                     self.coverage.mark(mark);
                 }
             }
-            Process::Worker(number) => {
-                let marks = self
-                    .workers
-                    .get_mut(number)
-                    .map(|worker| worker.end())
-                    .unwrap_or_default();
-                marks.into_iter().for_each(|mark| self.coverage.mark(mark));
-            }
+            Process::Worker(number) => self.worker_ends(number),
             Process::Edge(number) => {
                 let open = self.edges.get_mut(number).map(|edge| std::mem::take(&mut edge.open));
                 for open in open.unwrap_or_default() {

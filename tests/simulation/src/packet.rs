@@ -68,7 +68,14 @@ pub(crate) enum Op {
     },
     /// The message is still worked at.
     Extend(Delivery),
-    DeadQueue(Delivery, String),
+    /// Delete an action's note, and tell whether there was one.
+    TakeNote(ActionId),
+    LeaveNote(ActionId),
+    ForgetNote(ActionId),
+    /// Store a dead letter with this reason.
+    StoreLetter(Rc<Invocation>, String),
+    /// Deliver no more, after a dead letter.
+    TermQueue(usize, u64),
 }
 
 /// What comes back.
@@ -84,6 +91,7 @@ pub(crate) enum Reply {
         log: Vec<Rc<Logged>>,
     },
     Found(Option<Rc<Logged>>),
+    Note(bool),
     Rules {
         through: u64,
         history: Vec<(u64, Version)>,

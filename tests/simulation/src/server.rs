@@ -28,14 +28,16 @@ impl World<'_> {
         if is_too_late || self.fault(|faults| faults.lost_requests, Mark::RequestLost) {
             return answered(self, Reply::Silence);
         }
-        if self.fault(|faults| faults.late_requests, Mark::RequestLate) {
+        // A note that arrives after its action was put off gives up what nobody tried.
+        let is_note = matches!(op, Op::LeaveNote(_));
+        if !is_note && self.fault(|faults| faults.late_requests, Mark::RequestLate) {
             if not_after.is_none() {
                 let at = self.now + self.chance.ticks(ACK_WAIT);
                 self.network.push(Packet::Late(at, op));
             }
             return answered(self, Reply::Silence);
         }
-        if not_after.is_none() && self.fault(|faults| faults.doubled, Mark::RequestDoubled) {
+        if not_after.is_none() && !is_note && self.fault(|faults| faults.doubled, Mark::RequestDoubled) {
             self.send(op.clone());
         }
         let reply = self.perform(caller, op);
@@ -87,10 +89,14 @@ impl World<'_> {
             Op::AckQueue(queue, seq) => self.acknowledge_queue(queue, seq),
             Op::NakQueue { delivery, delay, .. } => self.put_off(&delivery, delay),
             Op::Extend(delivery) => self.put_off(&delivery, ACK_WAIT),
-            Op::DeadQueue(delivery, reason) => {
-                self.breaks(format!("{} became a dead letter: {reason}", describe(&delivery.asked)));
-                Reply::Stored
+            Op::TakeNote(id) => self.take_note(id),
+            Op::LeaveNote(id) => self.leave_note(id),
+            Op::ForgetNote(id) => self.forget_note(id),
+            Op::StoreLetter(asked, reason) => {
+                tell!(self, "dead letter: {} {reason}", describe(&asked));
+                self.store_letter(&asked)
             }
+            Op::TermQueue(queue, seq) => self.terminate(queue, seq),
         }
     }
 

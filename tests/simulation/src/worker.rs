@@ -1,13 +1,18 @@
-//! A worker of one concept, as `crates/worker` has it: read, look in the log, write, publish the completion, wait for the confirmation, acknowledge. It may end between any two of these.
+//! A worker of one concept: the real state machine of a delivery, and a shell that carries out what it decides as `crates/worker` does. The process may end or stand still between any two steps.
 
-mod steps;
+mod effects;
+mod handler;
+mod letters;
 
-use concert_wire::envelope::Object;
+use concert_wire::id::ActionId;
+use concert_worker::order::{self, Effect, Effects, Event, Found, Handled, Limits, Published};
 
 use crate::coverage::Mark;
 use crate::faults::Sabotage;
 use crate::packet::{Delivery, Op, Packet, Process, Reply};
 use crate::world::{ACK_WAIT, CONCEPTS, Life, OF_EACH, World, tell};
+
+pub(crate) use self::letters::Letters;
 
 /// The server counts from when it sent, the worker from when it received; the difference is at most this.
 const MARGIN: u64 = 30;
@@ -16,91 +21,88 @@ const ROOM: usize = 3;
 
 /// What a job does next.
 #[derive(Debug, Clone)]
-enum Stage {
-    Begin,
+enum Todo {
+    /// The state machine is told.
+    Hear(Event),
+    /// A turn is waited for since this time.
+    Turn { alone: bool, since: u64 },
+    /// The handler begins.
     Read,
-    /// A write is next; first it is asked whether the action is completed already.
-    Look {
-        seen: String,
-    },
-    /// The answer is waited for; `None` where a message was delivered again, before anything else is done.
-    Looking {
-        seen: Option<String>,
-    },
-    Write {
-        seen: String,
-    },
-    Publish(Finished),
-    Publishing(Written),
-    /// Its completion was refused; what stands is asked for.
-    Comparing(Written),
-    Ack,
+    /// The handler is about to write, and asks whether it may.
+    MayWrite,
+    /// The log was read before its first write.
+    Looked(Found),
+    /// An answer is waited for.
+    Wait(u32, Asks),
 }
 
-/// What a delivery wrote; `None` when it was no write.
-type Written = Option<Object>;
-
-/// What came of the handler.
-#[derive(Debug, Clone)]
-struct Finished {
-    output: Object,
-    /// Whether every later delivery has the same outcome, since a stamp says so, or since the action knows no state.
-    is_lasting: bool,
-    /// Whether it may have written.
-    writes: bool,
+/// What an answer is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Look,
+    LookBeforeWrite,
+    Find,
+    TakeNote,
+    LeaveNote,
+    ForgetNote,
+    Publish,
+    StoreLetter,
 }
 
-impl Finished {
-    fn unwritten(output: Object, is_lasting: bool) -> Stage {
-        Stage::Publish(Self {
-            output,
-            is_lasting,
-            writes: false,
-        })
-    }
-
-    fn written(output: Object, is_lasting: bool) -> Stage {
-        Stage::Publish(Self {
-            output,
-            is_lasting,
-            writes: true,
-        })
-    }
+/// A turn that a job has.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    alone: bool,
+    /// Whether it keeps others waiting; false if it was waited for in vain for long enough.
+    is_exclusive: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Job {
     delivery: Delivery,
-    /// Since when the message is this worker's, as far as it knows.
-    held_since: u64,
-    stage: Stage,
+    order: order::Delivery,
+    received_at: u64,
+    todo: Todo,
     /// The handler is at work until then.
     busy_until: u64,
-    /// What is waited for.
-    call: Option<u32>,
-    /// An extension of its time that is waited for, and when it was asked for.
+    /// When the server is next asked for more time.
+    tick_at: u64,
+    /// An extension that is waited for, and when it was asked for.
     extending: Option<(u32, u64)>,
+    turn: Option<Turn>,
+    /// What the handler read before its write.
+    seen: String,
+    /// Whether every later delivery has the same outcome, since a stamp says so, or since the action knows no state.
+    is_lasting: bool,
+    /// Whether its note may be in the bucket.
+    has_note: bool,
+    /// Whether its handler failed.
+    has_failed: bool,
 }
 
 impl Job {
-    fn is_ready(&self, now: u64) -> bool {
-        self.call.is_none() && self.busy_until <= now
+    fn id(&self) -> ActionId {
+        self.delivery.asked.id
     }
 
-    /// Whether its time is to be extended now.
+    /// Whether the server is to be asked for more time now.
     fn extends(&self, now: u64) -> bool {
-        self.extending.is_none()
-            && matches!(
-                self.stage,
-                Stage::Read | Stage::Look { .. } | Stage::Looking { seen: Some(_) } | Stage::Write { .. }
-            )
-            && now > self.held_since + ACK_WAIT / 3
-            && now < self.held_until()
+        now >= self.tick_at && self.order.extends(now)
     }
 
-    /// Until when the message is certainly with no other worker.
-    fn held_until(&self) -> u64 {
-        (self.held_since + ACK_WAIT).saturating_sub(MARGIN)
+    fn crash_mark(&self) -> Mark {
+        match &self.todo {
+            Todo::Hear(Event::Handled(_)) => Mark::WorkerCrashedBeforeItsPublish,
+            Todo::Hear(Event::Published(_)) => Mark::WorkerCrashedBeforeItsAck,
+            Todo::Turn { .. } => Mark::WorkerCrashedWaitingForItsTurn,
+            Todo::Hear(_) | Todo::Read => Mark::WorkerCrashedBeforeItsRead,
+            Todo::MayWrite => Mark::WorkerCrashedBeforeItsLook,
+            Todo::Looked(_) => Mark::WorkerCrashedBeforeItsWrite,
+            Todo::Wait(_, Asks::Look | Asks::LookBeforeWrite) => Mark::WorkerCrashedWhileLooking,
+            Todo::Wait(_, Asks::Publish | Asks::Find) => Mark::WorkerCrashedWhilePublishing,
+            Todo::Wait(_, Asks::TakeNote | Asks::LeaveNote | Asks::ForgetNote) => Mark::WorkerCrashedWithItsNote,
+            Todo::Wait(_, Asks::StoreLetter) => Mark::WorkerCrashedWithItsLetter,
+        }
     }
 }
 
@@ -109,37 +111,44 @@ impl Job {
 pub(crate) struct Worker {
     pub(crate) life: Life,
     pub(crate) jobs: Vec<Job>,
+    /// A key that others seal with is not in its file until then.
+    pub(crate) keyless_until: u64,
 }
 
 impl Worker {
-    /// What it was doing when it ended.
-    pub(crate) fn end(&mut self) -> Vec<Mark> {
-        let jobs = std::mem::take(&mut self.jobs).into_iter();
-        let mark = |job: Job| match job.stage {
-            Stage::Begin | Stage::Read => Mark::WorkerCrashedBeforeItsRead,
-            Stage::Look { .. } => Mark::WorkerCrashedBeforeItsLook,
-            Stage::Looking { .. } => Mark::WorkerCrashedWhileLooking,
-            Stage::Write { .. } => Mark::WorkerCrashedBeforeItsWrite,
-            Stage::Publish(_) => Mark::WorkerCrashedBeforeItsPublish,
-            Stage::Publishing(_) | Stage::Comparing(_) => Mark::WorkerCrashedWhilePublishing,
-            Stage::Ack => Mark::WorkerCrashedBeforeItsAck,
+    /// The places of the jobs that can go on.
+    fn ready(&self, now: u64) -> Vec<usize> {
+        let is_ready = |at: usize, job: &Job| match job.todo {
+            Todo::Wait(..) => false,
+            Todo::Turn { alone, since } => self.has_turn_for(at, alone) || now >= since + ACK_WAIT,
+            _ => job.busy_until <= now,
         };
-        jobs.map(mark).collect()
+        let jobs = self.jobs.iter().enumerate();
+        jobs.filter(|(at, job)| is_ready(*at, job) || job.extends(now))
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    /// Whether no other job stands in the way of a turn.
+    fn has_turn_for(&self, at: usize, alone: bool) -> bool {
+        let others = self.jobs.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut turns = others.filter_map(|(_, job)| job.turn);
+        !turns.any(|turn| turn.is_exclusive && (alone || turn.alone))
     }
 }
 
-/// What became of a job's step.
-enum Next {
-    Stage(Stage),
-    /// An answer to this is waited for in this stage.
-    Wait(Stage, Op),
-    /// Again after a while.
-    Later,
-    /// The message goes, in one way or the other.
-    End(Op),
-}
-
 impl World<'_> {
+    /// What a worker was doing when it ended.
+    pub(crate) fn worker_ends(&mut self, number: usize) {
+        let jobs = self.workers.get_mut(number).map(|it| std::mem::take(&mut it.jobs));
+        for job in jobs.unwrap_or_default() {
+            self.coverage.mark(job.crash_mark());
+            if job.has_note {
+                self.letters.suspect(job.id());
+            }
+        }
+    }
+
     /// A queue delivers a message to one of its workers.
     pub(crate) fn deliver_queue(&mut self) -> bool {
         let now = self.now;
@@ -203,17 +212,27 @@ impl World<'_> {
             delivery.asked.id,
             delivery.number
         );
+        let limits = Limits {
+            attempts: self.attempts,
+            ack_wait_ms: ACK_WAIT,
+            margin_ms: MARGIN,
+        };
+        let (order, effects) = order::Delivery::new(i64::from(delivery.number), limits, self.now);
         let job = Job {
             delivery,
-            held_since: self.now,
-            stage: Stage::Begin,
+            order,
+            received_at: self.now,
+            todo: Todo::Read,
             busy_until: 0,
-            call: None,
+            tick_at: u64::MAX,
             extending: None,
+            turn: None,
+            seen: String::new(),
+            is_lasting: false,
+            has_note: false,
+            has_failed: false,
         };
-        if let Some(worker) = self.workers.get_mut(number) {
-            worker.jobs.push(job);
-        }
+        self.carry_out_all(number, job, effects);
     }
 
     /// One step of one job.
@@ -225,18 +244,14 @@ impl World<'_> {
             let Some(worker) = self.workers.get_mut(number).filter(|worker| worker.life.runs(now)) else {
                 continue;
             };
-            let ready = worker
-                .jobs
-                .iter()
-                .enumerate()
-                .filter(|(_, job)| job.is_ready(now) || job.extends(now));
-            let ready: Vec<usize> = ready.map(|(at, _)| at).collect();
+            let ready = worker.ready(now);
             let Some(at) = self.chance.pick(&ready) else { continue };
+            let is_free = matches!(worker.jobs.get(at), Some(Job { todo: Todo::Turn { alone, .. }, .. }) if worker.has_turn_for(at, *alone));
             let job = worker.jobs.swap_remove(at);
             if job.extends(now) {
                 self.extend(number, job);
             } else {
-                self.go_on(number, job);
+                self.go_on(number, job, is_free);
             }
             return true;
         }
@@ -244,11 +259,13 @@ impl World<'_> {
     }
 
     fn extend(&mut self, number: usize, mut job: Job) {
+        let op = Op::Extend(job.delivery.clone());
+        job.tick_at = self.now + ACK_WAIT / 3;
         if self.has(Sabotage::LeaseExtendedUnheard) {
-            self.send_from(Process::Worker(number), Op::Extend(job.delivery.clone()));
-            job.held_since = self.now;
+            self.send_from(Process::Worker(number), op);
+            job.order.extended(self.now, self.now);
         } else {
-            let call = self.call(Process::Worker(number), Op::Extend(job.delivery.clone()));
+            let call = self.call(Process::Worker(number), op);
             job.extending = Some((call, self.now));
         }
         self.keep(number, job);
@@ -260,11 +277,11 @@ impl World<'_> {
         }
     }
 
-    fn go_on(&mut self, number: usize, job: Job) {
+    fn go_on(&mut self, number: usize, mut job: Job, is_free: bool) {
         // The moments at which standing still does most harm.
-        let mark = match job.stage {
-            Stage::Write { .. } => Some(Mark::PausedBeforeItsWrite),
-            Stage::Publish(_) => Some(Mark::PausedBeforeItsPublish),
+        let mark = match job.todo {
+            Todo::Looked(Found::Nothing) => Some(Mark::PausedBeforeItsWrite),
+            Todo::Hear(Event::Handled(Handled::Completed(_))) => Some(Mark::PausedBeforeItsPublish),
             _ => None,
         };
         if let Some(mark) = mark
@@ -273,82 +290,88 @@ impl World<'_> {
             self.pause(Process::Worker(number));
             return self.keep(number, job);
         }
-        let next = self.next(&job);
-        self.follow(number, job, next);
+        match job.todo.clone() {
+            Todo::Hear(event) => self.hear(number, job, event),
+            Todo::Turn { alone, .. } => {
+                let mark = if is_free {
+                    Mark::TurnCame
+                } else {
+                    Mark::TurnWaitedForInVain
+                };
+                self.coverage.mark(mark);
+                job.turn = Some(Turn {
+                    alone,
+                    is_exclusive: is_free,
+                });
+                self.hear(number, job, Event::Turn);
+            }
+            Todo::Read => self.read(number, job),
+            Todo::MayWrite => {
+                let permit = job.order.may_write(self.time_of_write(&job));
+                self.permitted(number, job, permit);
+            }
+            Todo::Looked(found) => {
+                let permit = job.order.looked(found, self.time_of_write(&job));
+                self.permitted(number, job, permit);
+            }
+            Todo::Wait(..) => self.keep(number, job),
+        }
     }
 
-    fn follow(&mut self, number: usize, mut job: Job, next: Next) {
-        match next {
-            Next::Stage(stage) => {
-                if matches!(stage, Stage::Look { .. }) && self.fault(|faults| faults.slow_handlers, Mark::SlowHandler) {
-                    job.busy_until = self.now + self.chance.ticks(ACK_WAIT * 2);
-                }
-                job.stage = stage;
-                self.keep(number, job);
-            }
-            Next::Wait(stage, op) => {
-                job.stage = stage;
-                job.call = Some(self.call(Process::Worker(number), op));
-                self.keep(number, job);
-            }
-            Next::Later => {
-                let delay = 10 + self.chance.ticks(80);
-                tell!(self, "worker {number} puts off {}", job.delivery.asked.id);
-                // After its time the message is another's, and such a word would take it from that one.
-                let not_after = (!self.has(Sabotage::NakAfterLease)).then_some(job.held_until());
-                let delivery = job.delivery;
-                self.send_from(
-                    Process::Worker(number),
-                    Op::NakQueue {
-                        delivery,
-                        delay,
-                        not_after,
-                    },
-                );
-            }
-            Next::End(op) => self.send_from(Process::Worker(number), op),
+    /// The time as it is told to the state machine before a write.
+    fn time_of_write(&self, job: &Job) -> u64 {
+        if self.has(Sabotage::LeaseIgnored) {
+            job.received_at
+        } else {
+            self.now
         }
+    }
+
+    /// The state machine is told of an event. A guard is taken away by a clock that stands still.
+    fn hear(&mut self, number: usize, mut job: Job, event: Event) {
+        let is_stopped = match &event {
+            Event::Handled(Handled::Completed(_)) => self.has(Sabotage::CompletionAfterLease),
+            Event::Handled(Handled::Failed(_) | Handled::NoPermit(_))
+            | Event::Found(Found::Unread(_))
+            | Event::Published(Published::Failed(_)) => self.has(Sabotage::NakAfterLease),
+            _ => false,
+        };
+        let now = if is_stopped { job.received_at } else { self.now };
+        let effects = job.order.on(event, now);
+        self.carry_out_all(number, job, effects);
+    }
+
+    fn carry_out_all(&mut self, number: usize, mut job: Job, effects: Effects) {
+        for effect in effects {
+            if let Effect::End(end) = effect {
+                return self.end_delivery(number, &job, end);
+            }
+            self.carry_out(number, &mut job, effect);
+        }
+        self.keep(number, job);
     }
 
     pub(crate) fn worker_hears(&mut self, number: usize, call: u32, reply: Reply) {
+        let now = self.now;
         let Some(worker) = self.workers.get_mut(number) else {
             return;
         };
-        let extended = worker
-            .jobs
-            .iter_mut()
-            .find(|job| job.extending.is_some_and(|(waits, _)| waits == call));
-        if let Some(job) = extended {
-            // The time counts from before the server was asked; and it may have been asked too late, since it confirms any delivery's word.
-            let is_held = self.now < job.held_until();
-            if let (Reply::Stored, Some((_, asked_at)), true) = (reply, job.extending.take(), is_held) {
-                job.held_since = asked_at;
-                self.coverage.mark(Mark::LeaseExtended);
+        let is_extension = |job: &&mut Job| job.extending.is_some_and(|(waits, _)| waits == call);
+        if let Some(job) = worker.jobs.iter_mut().find(is_extension) {
+            if let (Reply::Stored, Some((_, asked_at))) = (reply, job.extending.take()) {
+                let before = job.order.ours_until_ms();
+                job.order.extended(asked_at, now);
+                if job.order.ours_until_ms() > before {
+                    self.coverage.mark(Mark::LeaseExtended);
+                }
             }
             return;
         }
-        let Some(at) = worker.jobs.iter().position(|job| job.call == Some(call)) else {
+        let is_asked = |job: &Job| matches!(job.todo, Todo::Wait(waits, _) if waits == call);
+        let Some(at) = worker.jobs.iter().position(is_asked) else {
             return;
         };
-        let mut job = worker.jobs.swap_remove(at);
-        job.call = None;
-        let next = match (job.stage.clone(), reply) {
-            (Stage::Looking { seen }, Reply::Found(Some(_))) => {
-                self.coverage.mark(match seen {
-                    None => Mark::LookFoundCompletion,
-                    Some(_) => Mark::LookBeforeWriteFoundCompletion,
-                });
-                Next::Stage(Stage::Ack)
-            }
-            (Stage::Looking { seen: None }, Reply::Found(None)) => Next::Stage(Stage::Read),
-            (Stage::Looking { seen: Some(seen) }, Reply::Found(None)) => Next::Stage(Stage::Write { seen }),
-            (Stage::Publishing(_), Reply::Stored) => Next::Stage(Stage::Ack),
-            (Stage::Publishing(written), Reply::AlreadyThere) => {
-                Next::Wait(Stage::Comparing(written), Op::Find(job.delivery.asked.id))
-            }
-            (Stage::Comparing(written), Reply::Found(Some(standing))) => self.compare(&job, written, &standing),
-            _ => Next::Later,
-        };
-        self.follow(number, job, next);
+        let job = worker.jobs.swap_remove(at);
+        self.answered(number, job, reply);
     }
 }

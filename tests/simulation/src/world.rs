@@ -18,7 +18,7 @@ use crate::queue::Queue;
 use crate::reference::{Reference, limits};
 use crate::router::Router;
 use crate::state::State;
-use crate::worker::Worker;
+use crate::worker::{Letters, Worker};
 
 /// The concepts that have workers, in the order of their queues.
 pub(crate) const CONCEPTS: [&str; 4] = ["Profile", "Sessioning", "Shop", "Requesting"];
@@ -102,6 +102,11 @@ pub(crate) struct World<'a> {
     pub(crate) reference: Reference,
     pub(crate) coverage: Coverage,
     pub(crate) told: Option<Vec<String>>,
+    /// Attempts at an action before its last ones.
+    pub(crate) attempts: i64,
+    /// The actions whose handlers end their process.
+    pub(crate) poison: BTreeSet<ActionId>,
+    pub(crate) letters: Letters,
     /// The first thing that must not be.
     pub(crate) broken: Option<String>,
 }
@@ -133,6 +138,9 @@ impl<'a> World<'a> {
             coverage: Coverage::default(),
             told: tells.then(Vec::new),
             broken: None,
+            attempts: 2 + chance.below(4) as i64,
+            poison: BTreeSet::new(),
+            letters: Letters::default(),
             chance,
             faults,
         }
@@ -157,6 +165,9 @@ impl<'a> World<'a> {
                 }
             }
             self.bring_back();
+            if calm_at.is_some() {
+                self.retry_letters();
+            }
             if !self.act() {
                 if calm_at.is_some() && self.is_at_rest() {
                     break;
@@ -313,6 +324,7 @@ impl<'a> World<'a> {
     fn is_at_rest(&self) -> bool {
         self.network.is_empty()
             && self.queues.iter().all(|queue| queue.waiting.is_empty())
+            && self.letters.is_empty()
             && self.log.due.is_empty()
             && self.log.delivered == self.log.last()
             && self.clients.iter().all(Client::is_done)
