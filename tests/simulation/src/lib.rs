@@ -8,6 +8,7 @@ mod client;
 mod coverage;
 mod edge;
 mod faults;
+mod letters;
 mod log;
 mod nemesis;
 mod network;

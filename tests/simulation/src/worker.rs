@@ -12,8 +12,6 @@ use crate::faults::Sabotage;
 use crate::packet::{Delivery, Op, Packet, Process, Reply};
 use crate::world::{ACK_WAIT, CONCEPTS, Life, OF_EACH, World, tell};
 
-pub(crate) use self::letters::Letters;
-
 /// The server counts from when it sent, the worker from when it received; the difference is at most this.
 const MARGIN: u64 = 30;
 /// Messages that a worker has at once.
@@ -78,6 +76,11 @@ pub(crate) struct Job {
     has_note: bool,
     /// Whether its handler failed.
     has_failed: bool,
+    /// Whether its handler changed the state, and the log had another delivery's completion.
+    has_written: bool,
+    is_uncompared: bool,
+    /// Whether a waiting caller was answered.
+    has_replied: bool,
 }
 
 impl Job {
@@ -231,6 +234,9 @@ impl World<'_> {
             is_lasting: false,
             has_note: false,
             has_failed: false,
+            has_written: false,
+            is_uncompared: false,
+            has_replied: false,
         };
         self.carry_out_all(number, job, effects);
     }
@@ -285,7 +291,7 @@ impl World<'_> {
             _ => None,
         };
         if let Some(mark) = mark
-            && self.fault(|faults| faults.pauses * 8, mark)
+            && self.fault(|faults| faults.pauses * 20, mark)
         {
             self.pause(Process::Worker(number));
             return self.keep(number, job);

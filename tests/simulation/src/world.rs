@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::coverage::{Coverage, Mark};
 use crate::edge::Edge;
 use crate::faults::{Faults, Sabotage};
+use crate::letters::Letters;
 use crate::log::Log;
 use crate::packet::{Caller, Packet, Process};
 use crate::program::Programs;
@@ -18,7 +19,7 @@ use crate::queue::Queue;
 use crate::reference::{Reference, limits};
 use crate::router::Router;
 use crate::state::State;
-use crate::worker::{Letters, Worker};
+use crate::worker::Worker;
 
 /// The concepts that have workers, in the order of their queues.
 pub(crate) const CONCEPTS: [&str; 4] = ["Profile", "Sessioning", "Shop", "Requesting"];

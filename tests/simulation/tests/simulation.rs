@@ -10,7 +10,7 @@ use concert_simulation::{Broken, Coverage, Programs, Sabotage, replay, run};
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 20_000;
 /// Seeds within which every sabotage must be found.
-const SEEDS_FOR_SABOTAGE: u64 = 1000;
+const SEEDS_FOR_SABOTAGE: u64 = 3000;
 /// Lines of a broken seed's history that are shown.
 const SHOWN: usize = 80;
 

@@ -49,10 +49,12 @@ impl World<'_> {
                 self.ask_for(number, job, Asks::Publish, Op::Append(draft));
             }
             Effect::Compare { standing, own } => {
+                job.is_uncompared = false;
                 let comparison = self.compare(job, &standing, &own);
                 job.todo = Todo::Hear(Event::Compared(comparison));
             }
-            Effect::Audit(_) | Effect::Reply(_) | Effect::End(_) => {}
+            Effect::Reply(_) => job.has_replied = true,
+            Effect::Audit(_) | Effect::End(_) => {}
             Effect::StoreLetter(reason) => {
                 self.judge_letter(job, &reason);
                 let op = Op::StoreLetter(job.delivery.asked.clone(), reason);
@@ -162,7 +164,10 @@ impl World<'_> {
                     }
                     Published::Stored
                 }
-                Reply::AlreadyThere => Published::AlreadyThere,
+                Reply::AlreadyThere => {
+                    job.is_uncompared = job.has_written;
+                    Published::AlreadyThere
+                }
                 _ => Published::Failed(silence()),
             })),
             Asks::StoreLetter => Todo::Hear(match reply {
@@ -179,7 +184,18 @@ impl World<'_> {
         let delivery = job.delivery.clone();
         tell!(self, "worker {number} ends {}: {end:?}", job.id());
         match end {
-            End::Ack => self.send_from(process, Op::AckQueue(delivery.queue, delivery.seq)),
+            End::Ack => {
+                if job.is_uncompared {
+                    self.breaks(format!(
+                        "{} is acknowledged, and its write is not compared with the log",
+                        job.id()
+                    ));
+                }
+                if !job.has_replied {
+                    self.breaks(format!("{} is acknowledged, and its caller has no answer", job.id()));
+                }
+                self.send_from(process, Op::AckQueue(delivery.queue, delivery.seq));
+            }
             End::Nak { wait, .. } => {
                 let delay = match wait {
                     Wait::Backoff => 10 + self.chance.ticks(80),

@@ -128,6 +128,7 @@ impl World<'_> {
             input: &input,
         };
         let written = self.state.write(&asked.concept, call, &job.seen);
+        job.has_written = true;
         tell!(self, "write of {} {}: {written:?}", asked.action, asked.id);
         if self.fault(|faults| faults.silent_database, Mark::DatabaseSilent) {
             return job.fails("the database is silent");

@@ -1,6 +1,5 @@
-//! Dead letters and the notes of last attempts: which of them there may be, and the operator who retries what was given up.
+//! Which dead letters and notes there may be, and the operator who retries what was given up.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use concert_engine::Invocation;
@@ -11,25 +10,6 @@ use crate::coverage::Mark;
 use crate::packet::Reply;
 use crate::reference::describe;
 use crate::world::{CONCEPTS, World, tell};
-
-#[derive(Default)]
-pub(crate) struct Letters {
-    stored: BTreeMap<ActionId, Rc<Invocation>>,
-    /// The bucket.
-    notes: BTreeSet<ActionId>,
-    /// The actions whose last attempt ended with its process, lost its message, or left a note that it could not take back.
-    suspects: BTreeSet<ActionId>,
-}
-
-impl Letters {
-    pub(super) fn suspect(&mut self, id: ActionId) {
-        self.suspects.insert(id);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.stored.is_empty()
-    }
-}
 
 impl World<'_> {
     /// What was delivered before runs in its turn only, and a last attempt alone and with a note.
