@@ -108,19 +108,64 @@ fn the_pure_crates_know_no_io() {
     }
     for file in PURE.iter().flat_map(|pure| sources(&format!("crates/{pure}/src"))) {
         let text = std::fs::read_to_string(&file).unwrap();
-        for banned in [
-            "SystemTime",
-            "Instant::now",
-            "std::fs",
-            "std::net",
-            "std::env",
-            "now_v7",
-            "new_v4",
-        ] {
+        for banned in SURROUNDINGS {
             let is_test = file
                 .components()
                 .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
             assert!(is_test || !text.contains(banned), "{} uses {banned}", file.display());
+        }
+    }
+}
+
+/// Calls that make a source file depend on its surroundings.
+const SURROUNDINGS: [&str; 7] = [
+    "SystemTime",
+    "Instant::now",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "now_v7",
+    "new_v4",
+];
+
+/// Everything that a package needs to run, with what that needs.
+fn tree(arguments: &[&str]) -> Vec<String> {
+    let output = cargo()
+        .into_std()
+        .args(["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_pure_part_of_a_worker_knows_no_io_and_the_simulation_runs_it() {
+    let pure = tree(&["--package", "concert-worker", "--no-default-features"]);
+    let simulation = tree(&["--package", "concert-simulation"]);
+    for needed in ["concert-wire", "concert-lang"] {
+        assert!(pure.iter().any(|package| package == needed), "{pure:?}");
+    }
+    assert!(simulation.iter().any(|package| package == "concert-worker"));
+    for impure in ["tokio", "async-nats", "mongodb", "tracing", "concert-runtime"] {
+        for packages in [&pure, &simulation] {
+            assert!(packages.iter().all(|package| package != impure), "{impure}");
+        }
+    }
+    let root = root().join("crates/worker/src");
+    for name in ["intake.rs", "outcome.rs", "order.rs", "order/effects.rs", "sealing.rs"] {
+        let text = std::fs::read_to_string(root.join(name)).unwrap();
+        for banned in SURROUNDINGS
+            .iter()
+            .chain(&["async fn", ".await", "tokio", "sabotaged!", "chaos_point!"])
+        {
+            assert!(!text.contains(banned), "{name} uses {banned}");
         }
     }
 }
