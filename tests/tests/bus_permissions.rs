@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_nats::HeaderMap;
 use async_nats::client::{Client, RequestErrorKind};
 use async_nats::jetstream;
@@ -272,6 +273,29 @@ async fn a_service_hears_its_own_and_nothing_else() -> anyhow::Result<()> {
             assert!(others.is_empty(), "{own} hears {others:?}");
         }
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_confirms_more_time_to_a_worker_in_its_own_account() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    // It would take the message.
+    system.kill(Part::Profile).await?;
+    let subject = format!("action.Profile.deleteAccount.{}", Uuid::now_v7());
+    let body = json!({ "user": "nobody" }).to_string();
+    system.publish(&subject, HeaderMap::new(), &body).await?;
+    let worker = system.nats_as("profile").await?;
+    let inbox = worker.new_inbox();
+    let mut delivered = worker.subscribe(inbox.clone()).await?;
+    let next = "bus.API.CONSUMER.MSG.NEXT.ACTIONS_Profile.workers";
+    // The request of the killed worker may be answered first: that delivery ends after 8 s.
+    let request = json!({ "batch": 1, "expires": 20_000_000_000_u64 }).to_string();
+    worker.publish_with_reply(next, inbox, request.into()).await?;
+    let message = tokio::time::timeout(Duration::from_secs(30), delivered.next()).await?;
+    let message = message.context("nothing is delivered")?;
+    assert_eq!(message.subject.as_str(), subject);
+    let reply = message.reply.context("it cannot be acknowledged")?;
+    worker.request(reply, "+WPI".into()).await?;
     Ok(())
 }
 
