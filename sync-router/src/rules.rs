@@ -89,6 +89,7 @@ pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
 /// # Errors
 /// A directory or file cannot be read, or there are no rules.
 pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
+    let mut concepts = read_all(&args.concepts, "concept")?;
     let syncs = read_all(&args.syncs, "sync")?;
     if syncs.is_empty() {
         return Err(LoadError::Empty {
@@ -96,7 +97,6 @@ pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
             extension: "sync",
         });
     }
-    let mut concepts = read_all(&args.concepts, "concept")?;
     if !requesting::is_declared_in(&concepts) {
         // Name and order are those of the file that applications of release 0.1.0 have, so that the
         // stored texts are the same.
