@@ -5,7 +5,7 @@
  *
  * @param {string} name such as `div.card`: the tag and its classes
  * @param {Object<string, unknown>} attributes `on` holds listeners, `style` custom properties and lengths; false, null and undefined leave an attribute out
- * @param {...(Node|string|number|null|undefined|false)} children
+ * @param {...(Node|string|number|null|undefined|false|Array)} children lists of children, nested to any depth, are flattened
  */
 export function element(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
@@ -18,7 +18,7 @@ export function element(name, attributes = {}, ...children) {
     } else if (key === "style") {
       for (const [property, text] of Object.entries(value)) made.style.setProperty(property, text);
     } else {
-      made.setAttribute(key, value === true ? "" : String(value));
+      made.setAttribute(key, value === true ? "" : textOf(value));
     }
   }
   append(made, children);
@@ -38,8 +38,14 @@ export function fill(parent, ...children) {
 }
 
 function append(parent, children) {
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child === false || child === null || child === undefined) continue;
-    parent.append(child instanceof Node ? child : String(child));
+    parent.append(child instanceof Node ? child : textOf(child));
   }
+}
+
+/** An object has no text: `[object Object]` on the page would hide a bug. */
+function textOf(value) {
+  if (typeof value === "object" || typeof value === "function") throw new TypeError("an object cannot be displayed as text");
+  return String(value);
 }

@@ -33,7 +33,7 @@ while (texts.nextNode()) {
 return { seen, faint };
 ";
 
-async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<()> {
+pub(crate) async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<()> {
     let found = browser.run(FAINT).await?;
     // A narrow list of three flows has 13 texts.
     assert!(found["seen"].as_u64() > Some(10), "{what}: {found}");
@@ -41,6 +41,8 @@ async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<()> {
     let (wide, window) = ("document.documentElement.scrollWidth", "window.innerWidth");
     let fits = browser.run(&format!("return {wide} <= {window}")).await?;
     assert_eq!(fits, true, "{what} is wider than the window");
+    let text = browser.text("body").await?;
+    assert!(!text.contains("[object "), "{what} shows an object: {text}");
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod account;
 mod browser;
 mod list;
 mod looks;
+mod problems;
 mod running;
 mod trust;
 mod unfinished;

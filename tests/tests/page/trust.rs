@@ -82,6 +82,7 @@ async fn what_comes_from_outside_is_text_whatever_it_looks_like() -> anyhow::Res
             .await?;
         let text = browser.text("main").await?;
         assert!(text.contains("<img src=x onerror="), "{view} does not show it: {text}");
+        assert!(!text.contains("[object "), "{view} shows an object: {text}");
         let made = browser
             .run("return { hacked: window.hacked ?? null, made: [...document.querySelectorAll('main img, main script, main iframe, main image, main foreignObject, main style, svg a')].length, \
                   handlers: [...document.querySelectorAll('*')].filter((found) => [...found.attributes].some(({ name, value }) => name.startsWith('on') || /evil|javascript:/.test(value))).length }")
