@@ -8,6 +8,7 @@ use concert_http_edge::PassthroughArgs;
 use concert_lang::concept;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::whole_file;
+use concert_sync_router::files::SPECS;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
 
@@ -44,27 +45,19 @@ pub(crate) fn accounts_file(keys_dir: &Path) -> PathBuf {
 pub(crate) fn of(concepts: &Path, passthrough: &PassthroughArgs) -> anyhow::Result<Access> {
     let mut names = Vec::new();
     let mut mistakes = Vec::new();
-    let unreadable = || format!("the specs in {} cannot be read", concepts.display());
-    for entry in std::fs::read_dir(concepts).with_context(unreadable)? {
-        let path = entry.with_context(unreadable)?.path();
-        if path.extension().is_none_or(|extension| extension != "concept") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).with_context(unreadable)?;
-        match concept::parse_one(&path.display().to_string(), &text) {
+    for file in SPECS.read(concepts)? {
+        match concept::parse_one(&file.name, &file.text) {
             Ok(spec) => names.push(spec.name.parse::<ConceptName>()?),
             Err(error) => mistakes.push(error),
         }
     }
-    // Directories have no order.
-    mistakes.sort();
-    match Access::new(names, passthrough.open()) {
+    let access = Access::new(names, passthrough.open());
+    if let Err(taken) = &access {
+        mistakes.extend(taken.iter().map(ToString::to_string));
+    }
+    match access {
         Ok(access) if mistakes.is_empty() => Ok(access),
-        Ok(_) => bail!(mistakes.join("\n")),
-        Err(taken) => {
-            mistakes.extend(taken.iter().map(ToString::to_string));
-            bail!(mistakes.join("\n"))
-        }
+        _ => bail!("the specs have errors\n{}", mistakes.join("\n").trim_end()),
     }
 }
 

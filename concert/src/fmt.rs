@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use concert_lang::source::SourceFile;
+use concert_sync_router::files::RULES;
 
 use crate::say;
 
@@ -24,7 +25,6 @@ pub(crate) struct FmtArgs {
 
 /// Stands for standard input and output.
 const STANDARD: &str = "-";
-const EXTENSION: &str = "sync";
 
 /// Lays out everything that can be; what cannot is told, and is an error in the end.
 pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<()> {
@@ -61,48 +61,18 @@ fn search(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
         return Ok(());
     }
     let cannot = || format!("{} cannot be read", path.display());
-    if !fs::metadata(path).with_context(cannot)?.is_dir() {
-        ensure!(
-            has_rules(path),
-            "{} is no file of rules: only .{EXTENSION} files are laid out",
-            path.display()
-        );
-        files.insert(path.to_owned());
+    if fs::metadata(path).with_context(cannot)?.is_dir() {
+        files.extend(RULES.find(path)?);
         return Ok(());
     }
-    search_below(path, files)
-}
-
-/// The files of rules in a directory and those below it.
-fn search_below(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
-    let mut waiting = vec![path.to_owned()];
-    let mut found_any = false;
-    while let Some(dir) = waiting.pop() {
-        let cannot = || format!("{} cannot be read", dir.display());
-        for entry in fs::read_dir(&dir).with_context(cannot)? {
-            let entry = entry.with_context(cannot)?;
-            let path = entry.path();
-            // Links to directories are not followed: they may lead back.
-            if entry.file_type().with_context(cannot)?.is_dir() {
-                if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-                    waiting.push(path);
-                }
-            } else if has_rules(&path) {
-                found_any = true;
-                files.insert(path);
-            }
-        }
-    }
     ensure!(
-        found_any,
-        "{} holds no file that ends with .{EXTENSION}",
-        path.display()
+        RULES.matches(path),
+        "{} is no file of rules: only .{} files are laid out",
+        path.display(),
+        RULES.extension
     );
+    files.insert(path.to_owned());
     Ok(())
-}
-
-fn has_rules(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == EXTENSION)
 }
 
 /// Lays out a file, or only tells where it is laid out otherwise; whether it is.

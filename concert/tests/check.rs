@@ -111,3 +111,17 @@ fn a_directory_that_is_not_there_or_empty_is_an_error() {
     assert_eq!(empty.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&empty.stderr).contains("holds no file that ends with .sync"));
 }
+
+#[test]
+fn rules_in_subdirectories_are_checked_and_hidden_files_are_not() {
+    let dir = rules(DOUBTFUL);
+    let syncs = dir.path().join("syncs");
+    std::fs::write(syncs.join(".#a.sync"), BROKEN).unwrap();
+    std::fs::write(syncs.join("._a.sync"), BROKEN).unwrap();
+    assert!(check_rules(dir.path(), &[]).status.success());
+    std::fs::create_dir(syncs.join("admin")).unwrap();
+    std::fs::write(syncs.join("admin/b.sync"), BROKEN).unwrap();
+    let output = check_rules(dir.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("syncs/admin/b.sync:3:5"), "{output:?}");
+}

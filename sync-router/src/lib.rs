@@ -5,6 +5,7 @@
 mod asked;
 mod effects;
 mod figures;
+pub mod files;
 mod in_force;
 mod log_end;
 mod queries;

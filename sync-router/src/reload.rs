@@ -29,7 +29,7 @@ pub(crate) async fn watch(args: RulesArgs, every: Duration, seen: Texts, in_forc
         match read.and_then(|texts| rules::verify(texts, &args)) {
             Err(error) => {
                 seen = now;
-                tracing::error!("the changed rules are broken, and those in force stay:\n{error}");
+                tracing::error!("the changed rules are not activated, and the active rules stay: {error}");
             }
             Ok(rules) => {
                 let version = rules.program.version.clone();

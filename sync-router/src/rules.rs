@@ -1,13 +1,16 @@
 //! The rules and specs, from their files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use concert_lang::Texts;
+use concert_lang::diagnostics::Report;
 use concert_lang::program::Program;
 use concert_lang::requesting;
 use concert_lang::source::SourceFile;
+
+use crate::files::{RULES, ReadError, SPECS};
 
 /// Where rules and specs are.
 #[derive(Debug, Clone, Args)]
@@ -15,7 +18,7 @@ pub struct RulesArgs {
     /// The directory of the concept specs (`*.concept`).
     #[arg(long, env = "CONCERT_CONCEPTS", default_value = "concepts", value_name = "DIR")]
     pub concepts: PathBuf,
-    /// The directory of the rules (`*.sync`).
+    /// The directory of the rules (`*.sync`), which may have subdirectories.
     #[arg(long, env = "CONCERT_SYNCS", default_value = "syncs", value_name = "DIR")]
     pub syncs: PathBuf,
 }
@@ -23,25 +26,19 @@ pub struct RulesArgs {
 /// Why there are no rules to run.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A directory or file cannot be read.
-    #[error("{path} cannot be read: {source}", path = .path.display())]
-    File {
-        /// What cannot be read.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A directory holds no file of its kind.
-    #[error("{path} holds no file that ends with .{extension}", path = .path.display())]
-    Empty {
-        /// The directory.
-        path: PathBuf,
-        /// The ending.
-        extension: &'static str,
-    },
-    /// The rules are broken; the text shows every mistake at its place.
-    #[error("{0}")]
+    /// The files cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The specs or rules have errors; the text shows each at its place.
+    #[error("the specs or rules have errors\n{0}")]
     Broken(String),
+}
+
+impl LoadError {
+    #[expect(clippy::needless_pass_by_value, reason = "used as a function that converts errors")]
+    fn broken(report: Report) -> Self {
+        Self::Broken(report.to_string().trim_end().to_owned())
+    }
 }
 
 /// Rules that can be put in force, with the texts that they come from.
@@ -81,7 +78,7 @@ pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
     let texts = read(args)?;
     concert_lang::compile(&texts.concepts, &texts.syncs)
         .map(|(program, _)| program)
-        .map_err(|report| LoadError::Broken(report.to_string()))
+        .map_err(LoadError::broken)
 }
 
 /// Reads the files and adds the spec of the built-in concept, but checks nothing.
@@ -89,14 +86,8 @@ pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
 /// # Errors
 /// A directory or file cannot be read, or there are no rules.
 pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
-    let mut concepts = read_all(&args.concepts, "concept")?;
-    let syncs = read_all(&args.syncs, "sync")?;
-    if syncs.is_empty() {
-        return Err(LoadError::Empty {
-            path: args.syncs.clone(),
-            extension: "sync",
-        });
-    }
+    let mut concepts = SPECS.read(&args.concepts)?;
+    let syncs = RULES.read(&args.syncs)?;
     if !requesting::is_declared_in(&concepts) {
         // Name and order are those of the file that applications of release 0.1.0 have, so that the
         // stored texts are the same.
@@ -109,8 +100,7 @@ pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
 
 /// Checks what was read.
 pub(crate) fn verify(texts: Texts, args: &RulesArgs) -> Result<Rules, LoadError> {
-    let (program, warnings) = concert_analysis::verify(&texts.concepts, &texts.syncs)
-        .map_err(|report| LoadError::Broken(report.to_string()))?;
+    let (program, warnings) = concert_analysis::verify(&texts.concepts, &texts.syncs).map_err(LoadError::broken)?;
     for warning in &warnings {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
@@ -121,29 +111,10 @@ pub(crate) fn verify(texts: Texts, args: &RulesArgs) -> Result<Rules, LoadError>
     })
 }
 
-fn read_all(dir: &Path, extension: &'static str) -> Result<Vec<SourceFile>, LoadError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| LoadError::File { path, source }
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed(dir))? {
-        let path = entry.map_err(failed(dir))?.path();
-        if path.extension().is_some_and(|found| found == extension) {
-            let bytes = std::fs::read(&path).map_err(failed(&path))?;
-            // What is not UTF-8 is shown to the parser as such, which tells the place.
-            files.push(SourceFile::new(
-                path.display().to_string(),
-                String::from_utf8_lossy(&bytes).into_owned(),
-            ));
-        }
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// Writes files to the directories of an application.
@@ -213,7 +184,10 @@ mod tests {
             .collect();
         assert_eq!(names, ["Requesting".into()]);
         let (_dir, args) = application(&[], &[]);
-        assert!(matches!(load(&args), Err(LoadError::Empty { extension: "sync", .. })));
+        assert!(matches!(
+            load(&args),
+            Err(LoadError::Read(ReadError::Empty { extension: "sync", .. }))
+        ));
     }
 
     #[test]
@@ -245,5 +219,33 @@ then
         assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
         std::fs::remove_file(dir.path().join("greet.sync")).unwrap();
         assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
+    }
+
+    #[test]
+    fn rules_in_subdirectories_are_loaded_and_hidden_files_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = RulesArgs {
+            concepts: Path::new(env!("CARGO_MANIFEST_DIR")).join("../concepts"),
+            syncs: dir.path().to_owned(),
+        };
+        let rule = |name: &str| {
+            format!(
+                "sync {name}\nwhen\n    Requesting.request (path: \"/{name}\") : (request)\nthen\n    Requesting.respond (request)\n"
+            )
+        };
+        std::fs::write(dir.path().join("a.sync"), rule("One")).unwrap();
+        let flat = load(&args).unwrap();
+        for hidden in [".#a.sync", "._a.sync"] {
+            std::fs::write(dir.path().join(hidden), "\0not a rule").unwrap();
+        }
+        assert_eq!(read(&args).unwrap(), flat.texts);
+        std::fs::create_dir(dir.path().join("admin")).unwrap();
+        std::fs::write(dir.path().join("admin/b.sync"), rule("Two")).unwrap();
+        let nested = flat.clone().or_newer();
+        let names: Vec<&str> = nested.program.syncs.iter().map(|sync| &*sync.name).collect();
+        assert_eq!(names, ["One", "Two"]);
+        std::fs::write(dir.path().join("admin/b.sync"), "sync Two\n").unwrap();
+        let broken = load(&args).unwrap_err().to_string();
+        assert!(broken.contains("admin/b.sync:1:"), "{broken}");
     }
 }
