@@ -3,7 +3,6 @@
 mod github;
 mod json;
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -11,6 +10,7 @@ use clap::{Args, ValueEnum};
 use concert_lang::Texts;
 use concert_lang::diagnostics::{Diagnostic, Severity, Style, render_in};
 use concert_lang::source::SourceFile;
+use concert_runtime::terminal;
 use concert_sync_router::RulesArgs;
 
 use crate::say;
@@ -167,9 +167,7 @@ fn style(colour: Colour) -> Style {
     let is_wanted = match colour {
         Colour::Always => true,
         Colour::Never => false,
-        Colour::Auto => {
-            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
-        }
+        Colour::Auto => terminal::shows_colours(&std::io::stdout()),
     };
     if is_wanted { Style::Ansi } else { Style::Plain }
 }

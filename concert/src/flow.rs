@@ -3,7 +3,6 @@
 mod lines;
 mod tree;
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +10,7 @@ use concert_engine::provenance::{Flow, Outcome, Summary, WhyNot};
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
 use concert_runtime::service::{self, NoAnswer};
+use concert_runtime::terminal;
 use concert_wire::RESERVED_CONCEPT;
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
@@ -185,9 +185,8 @@ impl AskArgs {
 
     fn print<T: serde::Serialize>(&self, rows: &[T], told: impl FnOnce(Paint) -> String) -> anyhow::Result<()> {
         if !self.json {
-            let colours =
-                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-            return Ok(say::text(&told(Paint(colours)))?);
+            let paint = Paint(terminal::shows_colours(&std::io::stdout()));
+            return Ok(say::text(&told(paint))?);
         }
         for row in rows {
             say::text(&format!("{}\n", serde_json::to_string(row)?))?;

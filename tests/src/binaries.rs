@@ -40,12 +40,7 @@ async fn build() -> anyhow::Result<PathBuf> {
 /// A program as a test runs it: at the project, without what the environment happens to say of Concert and its servers, and ended with the test.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        // Tests read what processes say.
-        .env("NO_COLOR", "1");
+    command.current_dir(root()).stdin(Stdio::null()).kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
         let known = ["CONCERT_", "OTEL_", "NATS_", "MONGODB_"];
         let name = name.to_string_lossy();

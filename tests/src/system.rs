@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use concert_local_servers::{Certificate, FindOptions, Port, Throwaway};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -275,13 +276,25 @@ impl System {
     /// # Errors
     /// It does not end well.
     pub async fn terminate_one(&mut self, part: Part, number: usize) -> anyhow::Result<()> {
+        self.signal(part, number, Signal::TERM).await
+    }
+
+    /// As [`terminate`](Self::terminate), by the signal that a terminal sends when it closes.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn hang_up(&mut self, part: Part) -> anyhow::Result<()> {
+        self.signal(part, 0, Signal::HUP).await
+    }
+
+    async fn signal(&mut self, part: Part, number: usize, signal: Signal) -> anyhow::Result<()> {
         let Running { mut child, .. } = self.take(part, number)?;
         let pid = child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(rustix::process::Pid::from_raw)
+            .and_then(Pid::from_raw)
             .context("no process id")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        kill_process(pid, signal)?;
         let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
         ensure!(status.success(), "{part:?} ended with {status}");
         Ok(())

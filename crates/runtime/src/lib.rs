@@ -23,6 +23,7 @@ pub mod service;
 pub mod setting;
 pub mod streams;
 pub mod telemetry;
+pub mod terminal;
 pub mod unreadable;
 pub mod whole_file;
 

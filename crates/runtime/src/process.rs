@@ -94,16 +94,19 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Hears SIGINT and SIGTERM, from when it is made: a process that starts is not torn out of what it has begun already.
+/// Waits for SIGINT, SIGTERM and SIGHUP, from when it is made: a process that starts is not torn out of what it has begun already.
 pub struct Stop {
     #[cfg(unix)]
     terminate: unix::Signal,
     #[cfg(unix)]
     interrupt: unix::Signal,
+    /// None if it does not stop the process.
+    #[cfg(unix)]
+    hangup: Option<unix::Signal>,
 }
 
 impl Stop {
-    /// From now on neither signal ends the process by itself.
+    /// From now on none of these signals ends the process by itself.
     ///
     /// # Errors
     /// The signals cannot be watched.
@@ -113,15 +116,29 @@ impl Stop {
             terminate: unix::signal(unix::SignalKind::terminate())?,
             #[cfg(unix)]
             interrupt: unix::signal(unix::SignalKind::interrupt())?,
+            #[cfg(unix)]
+            hangup: hangup()?,
         })
     }
 
-    /// Ends at the next SIGINT or SIGTERM.
+    /// Ends at the next of these signals. SIGHUP counts once and only as the first: a terminal that
+    /// closes may send it several times, and none of them may cut the drain short.
     pub async fn asked(&mut self) {
         #[cfg(unix)]
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        {
+            let hangup = async {
+                match &mut self.hangup {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = hangup => {}
+            }
+            // The handler stays, so further ones have no effect.
+            self.hangup = None;
         }
         #[cfg(not(unix))]
         if tokio::signal::ctrl_c().await.is_err() {
@@ -157,6 +174,25 @@ where
     }
 }
 
+/// SIGHUP, unless the process was started with it ignored, as `nohup` does.
+#[cfg(unix)]
+fn hangup() -> std::io::Result<Option<unix::Signal>> {
+    // Only Linux reports it here; elsewhere SIGHUP always stops the process.
+    let is_ignored = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status));
+    if is_ignored {
+        return Ok(None);
+    }
+    unix::signal(unix::SignalKind::hangup()).map(Some)
+}
+
+/// Reads the mask of ignored signals from `/proc/<pid>/status`; SIGHUP is its first bit.
+#[cfg(unix)]
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +218,15 @@ mod tests {
         });
         let told = told(&error.unwrap());
         assert_eq!(told, "it cannot start: keys cannot be read: no such file: (os error 2)");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_ignored_hangup_is_recognised() {
+        assert!(ignores_hangup("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup(
+            "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"
+        ));
+        assert!(!ignores_hangup(""));
     }
 }

@@ -7,6 +7,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+use crate::terminal;
+
 /// How and what to log.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
@@ -52,7 +54,9 @@ pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
         filter: args.filter.clone(),
         source,
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(terminal::shows_colours(&std::io::stderr()))
+        .with_writer(std::io::stderr);
     let lines = match args.log_format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Pretty => lines.pretty().boxed(),
