@@ -1,13 +1,12 @@
 //! `concert ready`: whether a worker, and an edge, answer.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use concert_runtime::address::ListenAddress;
 use concert_wire::name::ConceptName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::operator::OperatorArgs;
 
@@ -21,7 +20,7 @@ pub(crate) struct ReadyArgs {
     pub(crate) concept: ConceptName,
     /// An edge that must be ready, too.
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) edge: Option<SocketAddr>,
+    pub(crate) edge: Option<ListenAddress>,
 }
 
 /// How long an answer may take.
@@ -40,8 +39,9 @@ async fn ask(args: &ReadyArgs) -> anyhow::Result<()> {
         .request(format!("$SRV.PING.{}", args.concept), "".into())
         .await
         .with_context(|| format!("no worker of {} answers", args.concept))?;
-    if let Some(address) = args.edge {
-        let mut stream = TcpStream::connect(address)
+    if let Some(address) = &args.edge {
+        let mut stream = address
+            .connect()
             .await
             .with_context(|| format!("no edge listens at {address}"))?;
         stream

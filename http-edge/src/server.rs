@@ -12,6 +12,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use clap::Args;
+use concert_runtime::address::ListenAddress;
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::metrics;
@@ -42,14 +43,14 @@ use crate::{cookie, requesting, routes};
 /// Where and how the edge serves.
 #[derive(Debug, Clone, Args)]
 pub struct EdgeArgs {
-    /// Where to listen; port 0 is any free one.
+    /// Address to listen on. A port alone is one of 127.0.0.1; port 0 is any free one.
     #[arg(
         long,
         env = "CONCERT_LISTEN",
         default_value = "127.0.0.1:8000",
         value_name = "ADDRESS"
     )]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// What stands before every path of the rules.
     #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH", value_parser = base)]
     pub base: String,
@@ -109,11 +110,11 @@ fn base(text: &str) -> Result<String, String> {
 /// Why an edge does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be listened at.
-    #[error("{address} cannot be listened at: {source}; another address can be given with --listen")]
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Why not.
         source: std::io::Error,
     },
@@ -188,10 +189,10 @@ impl Running {
 /// # Errors
 /// [`StartError::Listen`]
 pub async fn listen(args: &EdgeArgs) -> Result<TcpListener, StartError> {
-    let address = args.listen;
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
+    args.listen.bind().await.map_err(|source| StartError::Listen {
+        address: args.listen.clone(),
+        source,
+    })
 }
 
 /// Starts an edge. When this returns, it serves, and its worker takes responses.
@@ -209,11 +210,11 @@ pub async fn run(
 ) -> Result<Running, StartError> {
     let cookies = Cookies::new(&args.cookies, &args.cors_origin);
     let cors = cors(&args.cors_origin, cookies.is_some())?;
-    let viewers = Page::viewers(&args.page, args.listen)?;
     let address = listener.local_addr().map_err(|source| StartError::Listen {
-        address: args.listen,
+        address: args.listen.clone(),
         source,
     })?;
+    let viewers = Page::viewers(&args.page, address)?;
     // What answers the open requests outlives the server.
     let behind = Shutdown::new();
     let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &behind)?);

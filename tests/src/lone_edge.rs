@@ -59,7 +59,7 @@ impl LoneEdge {
             .arg("--page")
             .arg("--page-token-file")
             .arg(token)
-            .args(["--listen", &format!("127.0.0.1:{}", port.number())])
+            .args(["--listen", &format!("localhost:{}", port.number())])
             .args(args)
             .stdout(Stdio::null())
             .stderr(log)

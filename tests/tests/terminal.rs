@@ -46,7 +46,7 @@ impl Up {
         let programs = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
         let run = format!(
-            "{trap}; cd '{}'; '{}' up --listen 127.0.0.1:0 --nats-port 0 --mongo-port 0 --data-dir data --started-file started \
+            "{trap}; cd '{}'; '{}' up --listen :0 --nats-port 0 --mongo-port 0 --data-dir data --started-file started \
              --concepts '{root}/concepts' --syncs '{root}/syncs'; echo $? > status",
             dir.path().display(),
             programs.join("concert").display(),
@@ -136,8 +136,8 @@ async fn has_colours(shell: &str) -> anyhow::Result<bool> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines_have_colours_only_on_a_terminal_that_wants_them() -> anyhow::Result<()> {
-    let router = binaries::dir().await?.join("sync-router");
-    let router = format!("'{}' --syncs /nowhere", router.display());
+    let router = binaries::dir().await?.join("concert");
+    let router = format!("'{}' sync-router --syncs /nowhere", router.display());
     for format in ["text", "pretty"] {
         let router = format!("{router} --log-format {format}");
         assert!(has_colours(&router).await?, "{format}");

@@ -3,6 +3,7 @@
 //! All I/O with NATS that more than one process does is here; what is said over it is fixed by `concert-wire`.
 
 pub mod ack;
+pub mod address;
 pub mod bus;
 pub mod chaos;
 pub mod clock;

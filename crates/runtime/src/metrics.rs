@@ -2,7 +2,6 @@
 //!
 //! Each part registers its own once, whatever else runs in the process; figures that belong together to a concept have it as a label. No label is what a client chooses.
 
-use std::net::SocketAddr;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use axum::Router;
@@ -11,7 +10,8 @@ use axum::routing::get;
 use clap::Args;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+
+use crate::address::ListenAddress;
 
 /// The media type of the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,14 +23,14 @@ static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 pub struct MetricsArgs {
     /// Where `/metrics` is served, such as 0.0.0.0:9100; without it, nowhere.
     #[arg(long, env = "CONCERT_METRICS_LISTEN", value_name = "ADDRESS")]
-    pub metrics_listen: Option<SocketAddr>,
+    pub metrics_listen: Option<ListenAddress>,
 }
 
-/// The address cannot be listened at.
+/// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} cannot be listened at: {source}; see --metrics-listen")]
+#[error("cannot listen on {address}: {source}; choose another address with --metrics-listen")]
 pub struct ListenError {
-    address: SocketAddr,
+    address: ListenAddress,
     source: std::io::Error,
 }
 
@@ -53,11 +53,14 @@ pub fn text() -> String {
 /// # Errors
 /// See [`ListenError`].
 pub async fn serve(args: &MetricsArgs) -> Result<(), ListenError> {
-    let Some(address) = args.metrics_listen else {
+    let Some(address) = &args.metrics_listen else {
         return Ok(());
     };
-    let failed = |source| ListenError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let failed = |source| ListenError {
+        address: address.clone(),
+        source,
+    };
+    let listener = address.bind().await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, "figures are served at /metrics");
     let answer = async || ([(header::CONTENT_TYPE, CONTENT_TYPE)], text());
