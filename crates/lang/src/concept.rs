@@ -62,7 +62,12 @@ pub(crate) fn parse(
         first => {
             let span = first.map_or(Span { file, start: 0, end: 0 }, |line| line.code_span());
             let diagnostic = Diagnostic::error(BAD_SPEC, span, "expected `concept` and its name");
-            diagnostics.push(diagnostic.help("a spec begins with `concept Name`"));
+            let word = first.map_or("", |line| line.first_word());
+            let help = match nearest(word, ["concept"]) {
+                Some(_) => "did you mean `concept`?",
+                None => "a spec begins with `concept Name`",
+            };
+            diagnostics.push(diagnostic.help(help));
             let is_section = |line: &Line<'_>| SECTIONS.iter().any(|(name, _)| *name == line.first_word());
             if first.is_some_and(|line| !is_section(line)) {
                 lines.next();

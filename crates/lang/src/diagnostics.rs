@@ -2,6 +2,7 @@
 
 mod render;
 
+use std::cmp::Reverse;
 use std::fmt;
 
 pub use self::render::{Style, render, render_in};
@@ -173,7 +174,14 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .into_iter()
         .map(|name| (distance(wrong, name), name))
         .filter(|(distance, name)| *distance <= name.len().max(wrong.len()) / 3 + 1 && *distance < name.len());
-    near.min().map(|(_, name)| name)
+    // Of names that are equally near, the one that begins alike for longer: `wher` is `where`.
+    near.min_by_key(|(distance, name)| (*distance, Reverse(common_prefix(wrong, name)), *name))
+        .map(|(_, name)| name)
+}
+
+fn common_prefix(a: &str, b: &str) -> usize {
+    let pairs = a.chars().zip(b.chars());
+    pairs.take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()
 }
 
 /// Everything that is wrong, with the files it is wrong in.
@@ -244,8 +252,11 @@ mod tests {
             ("sessioning", Some("Sessioning")),
             ("Library", None),
             ("x", None),
+            ("Wher", Some("where")),
+            ("wen", Some("when")),
         ] {
-            assert_eq!(nearest(wrong, ["Profile", "Sessioning", "y"]), expected, "{wrong}");
+            let known = ["Profile", "Sessioning", "y", "when", "where"];
+            assert_eq!(nearest(wrong, known), expected, "{wrong}");
         }
     }
 

@@ -8,10 +8,10 @@ mod steps;
 
 pub(crate) use cursor::{Cursor, Failed};
 
-use self::heading::Heading;
-use crate::diagnostics::{Diagnostic, MISSING_PART, SYNTAX};
+use self::heading::{Heading, Lines};
+use crate::diagnostics::{Diagnostic, MISSING_PART, SYNTAX, nearest};
 use crate::lexer::{Comment, TokenKind, Tokens, lex};
-use crate::names::is_upper;
+use crate::names::{is_keyword, is_upper};
 use crate::source::{FileId, SourceFile};
 use crate::syntax::{Ident, OtherwiseDef, SyncDef};
 
@@ -45,13 +45,13 @@ impl Parser<'_> {
             if self.cursor.at_end() {
                 return syncs;
             }
-            if self.heading(false) == Some(Heading::Sync) {
+            if self.heading(Lines::Parts) == Some(Heading::Sync) {
                 syncs.extend(self.sync());
                 continue;
             }
             self.cursor.unexpected("`sync` and the name of a rule");
             // In text that is no rule only the word itself begins one.
-            while !self.cursor.at_end() && self.heading(true) != Some(Heading::Sync) {
+            while !self.cursor.at_end() && self.heading(Lines::Text) != Some(Heading::Sync) {
                 self.cursor.skip_line();
                 self.cursor.skip_lines();
             }
@@ -69,7 +69,7 @@ impl Parser<'_> {
             Ok(_) => {}
             Err(Failed) => self.cursor.skip_line(),
         }
-        self.end_of_line();
+        self.end_of_line(Lines::Parts);
         let is_named = name.is_ok();
         let mut sync = SyncDef {
             name: name.unwrap_or(Ident {
@@ -90,7 +90,7 @@ impl Parser<'_> {
         let mut seen: Vec<Heading> = Vec::new();
         loop {
             self.cursor.skip_lines();
-            let Some(part) = self.heading(false) else {
+            let Some(part) = self.heading(Lines::Parts) else {
                 if self.cursor.at_end() {
                     break;
                 }
@@ -104,9 +104,9 @@ impl Parser<'_> {
             let word = self.cursor.span();
             self.take_heading(part);
             let (is_empty, what) = match part {
-                Heading::When => (self.lines(false, &mut sync.when, Self::pattern), "pattern"),
-                Heading::Where => (self.lines(true, &mut sync.steps, Self::step), "step"),
-                Heading::Then => (self.lines(false, &mut sync.then, Self::call), "call"),
+                Heading::When => (self.lines(Lines::Parts, &mut sync.when, Self::pattern), "pattern"),
+                Heading::Where => (self.lines(Lines::Steps, &mut sync.steps, Self::step), "step"),
+                Heading::Then => (self.lines(Lines::Parts, &mut sync.then, Self::call), "call"),
                 Heading::Else | Heading::Sync => (self.otherwise(sync), "call"),
             };
             if is_empty {
@@ -129,7 +129,7 @@ impl Parser<'_> {
         if !self.unknown_part() {
             self.cursor.unexpected("`when`");
         }
-        while !self.cursor.at_end() && self.heading(false).is_none() {
+        while !self.cursor.at_end() && self.heading(Lines::Parts).is_none() {
             self.cursor.skip_line();
             self.cursor.skip_lines();
         }
@@ -145,11 +145,11 @@ impl Parser<'_> {
             Err(Failed)
         };
         match outs {
-            Ok(_) => self.end_of_line(),
+            Ok(_) => self.end_of_line(Lines::Parts),
             Err(Failed) => self.cursor.skip_line(),
         }
         let mut calls = Vec::new();
-        let is_empty = self.lines(false, &mut calls, Self::call);
+        let is_empty = self.lines(Lines::Parts, &mut calls, Self::call);
         let is_read = outs.is_ok();
         sync.otherwise = outs.ok().map(|outs| OtherwiseDef { outs, calls });
         is_empty && is_read
@@ -171,35 +171,40 @@ impl Parser<'_> {
     }
 
     /// Items, one a line, up to the next part of the rule; tells whether none were written.
-    fn lines<T>(&mut self, in_where: bool, items: &mut Vec<T>, item: impl Fn(&mut Self) -> Parsed<T>) -> bool {
+    fn lines<T>(&mut self, lines: Lines, items: &mut Vec<T>, item: impl Fn(&mut Self) -> Parsed<T>) -> bool {
         let mut is_empty = true;
         loop {
             self.cursor.skip_lines();
-            if self.cursor.at_end() || self.heading(in_where).is_some() {
+            if self.cursor.at_end() || self.heading(lines).is_some() {
                 return is_empty;
             }
             is_empty = false;
-            if !in_where && self.unknown_part() {
+            if lines == Lines::Parts && self.unknown_part() {
                 continue;
             }
             match item(self) {
                 Ok(item) => {
                     items.push(item);
-                    self.end_of_line();
+                    self.end_of_line(lines);
                 }
                 Err(Failed) => self.cursor.skip_line(),
             }
         }
     }
 
-    fn end_of_line(&mut self) {
+    fn end_of_line(&mut self, lines: Lines) {
         let is_next_line = self.cursor.at_word("else") && self.cursor.begins_line();
         if is_next_line || matches!(self.cursor.kind(), TokenKind::Line | TokenKind::End) {
             return;
         }
-        self.cursor.unexpected("the end of the line");
+        let meant = match self.cursor.kind() {
+            TokenKind::Word(word) if lines == Lines::Steps && !is_keyword(word) => nearest(word, ["and", "or", "else"]),
+            _ => None,
+        };
+        let help = meant.map(|word| format!("did you mean `{word}`?"));
+        self.cursor.unexpected_with("the end of the line", help.as_deref());
         // A part that begins on this line is read all the same.
-        while !matches!(self.cursor.kind(), TokenKind::Line | TokenKind::End) && self.heading(true).is_none() {
+        while !matches!(self.cursor.kind(), TokenKind::Line | TokenKind::End) && self.heading(Lines::Text).is_none() {
             self.cursor.advance();
         }
     }

@@ -214,7 +214,10 @@ impl Variables {
         let known = self.0.iter().filter(|variable| variable.hidden.is_none());
         diagnostics.push(match hidden {
             Some(why) => diagnostic.help(why),
-            None => diagnostic.suggest(name, known.map(|variable| &*variable.name)),
+            None => {
+                let known = known.map(|variable| &*variable.name);
+                diagnostic.suggest(name, known.chain(["true", "false", "null"]))
+            }
         });
         None
     }

@@ -49,7 +49,12 @@ impl<'a> Cursor<'a> {
 
     /// The kind of the token after the next.
     pub(crate) fn second(&self) -> &'a TokenKind {
-        self.tokens.get(self.at + 1).map_or(&END, |token| &token.kind)
+        self.nth(1)
+    }
+
+    /// The kind of the token that is this many after the next.
+    pub(crate) fn nth(&self, distance: usize) -> &'a TokenKind {
+        self.tokens.get(self.at + distance).map_or(&END, |token| &token.kind)
     }
 
     pub(crate) fn span(&self) -> Span {

@@ -39,9 +39,23 @@ impl Heading {
     }
 }
 
+/// What the lines around a word are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lines {
+    /// Parts of a rule, patterns and calls; none begins with a lower-case name.
+    Parts,
+    /// Steps of `where`.
+    Steps,
+    /// Anything.
+    Text,
+}
+
+/// Keywords before a query.
+const QUERY_STEPS: [&str; 3] = ["optional", "some", "no"];
+
 impl Parser<'_> {
     /// What begins here, also when it is misspelt: where no line can begin with a lower-case name, such a name is a misspelt heading if it is near one.
-    pub(super) fn heading(&self, names_begin_lines: bool) -> Option<Heading> {
+    pub(super) fn heading(&self, lines: Lines) -> Option<Heading> {
         let TokenKind::Word(word) = self.cursor.kind() else {
             return None;
         };
@@ -50,14 +64,19 @@ impl Parser<'_> {
         if exact.is_some() || !self.cursor.begins_line() || *next == TokenKind::Symbol(".") {
             return exact;
         }
-        if is_upper(word) || !names_begin_lines {
+        if is_upper(word) || lines == Lines::Parts {
             let other_case = Heading::of(&word.to_ascii_lowercase());
             if other_case.is_some() {
                 return other_case;
             }
         }
-        if names_begin_lines || !is_lower(word) || is_keyword(word) {
+        if !is_lower(word) || is_keyword(word) {
             return None;
+        }
+        match lines {
+            Lines::Parts => {}
+            Lines::Steps => return self.heading_among_steps(word),
+            Lines::Text => return None,
         }
         let is_possible = |heading: &Heading| match next {
             TokenKind::Symbol("(") => *heading == Heading::Else,
@@ -67,6 +86,47 @@ impl Parser<'_> {
         };
         let possible = ALL.into_iter().filter(is_possible).map(Heading::word);
         nearest(word, possible).and_then(Heading::of)
+    }
+
+    /// A step may begin with a lower-case name. So a misspelt heading is only what no step begins with.
+    fn heading_among_steps(&self, word: &str) -> Option<Heading> {
+        let parts = [Heading::Then, Heading::When, Heading::Where].map(Heading::word);
+        let near = match self.cursor.second() {
+            TokenKind::Word(next) if is_upper(next) && *self.cursor.nth(2) == TokenKind::Symbol(".") => {
+                nearest(word, parts.into_iter().chain(QUERY_STEPS))
+            }
+            TokenKind::Word(next) if is_upper(next) => nearest(word, [Heading::Sync.word()]),
+            TokenKind::Symbol("(") => nearest(word, [Heading::Else.word(), "not"]),
+            TokenKind::Line if self.action_follows() => nearest(word, parts),
+            _ => None,
+        };
+        near.and_then(Heading::of)
+    }
+
+    /// Reports whether the next line begins with an action, which no step does.
+    fn action_follows(&self) -> bool {
+        let mut ahead = (1..).map(|distance| self.cursor.nth(distance));
+        let concept = ahead.find(|kind| **kind != TokenKind::Line);
+        let (dot, name) = (ahead.next(), ahead.next());
+        matches!(concept, Some(TokenKind::Word(concept)) if is_upper(concept))
+            && dot == Some(&TokenKind::Symbol("."))
+            && matches!(name, Some(TokenKind::Word(name)) if is_lower(name))
+    }
+
+    /// The keyword that a step begins with, if it is misspelt here.
+    pub(super) fn misspelt_step(&self) -> Option<&'static str> {
+        let TokenKind::Word(word) = self.cursor.kind() else {
+            return None;
+        };
+        if !is_lower(word) || is_keyword(word) {
+            return None;
+        }
+        match self.cursor.second() {
+            TokenKind::Word(next) if is_upper(next) => nearest(word, QUERY_STEPS),
+            TokenKind::Word(next) if !is_keyword(next) => nearest(word, ["let", "each", "collect", "not"]),
+            TokenKind::Symbol("(") => nearest(word, ["collect", "not"]),
+            _ => None,
+        }
     }
 
     /// Goes past a heading, and reports it if it is misspelt.

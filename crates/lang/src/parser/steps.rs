@@ -36,6 +36,12 @@ impl Parser<'_> {
         let TokenKind::Word(word) = self.cursor.kind() else {
             return self.expression().map(StepKind::Filter);
         };
+        if let Some(meant) = self.misspelt_step() {
+            let message = format!("`{word}` begins no step");
+            let help = format!("did you mean `{meant}`?");
+            let span = self.cursor.span();
+            return Err(self.error(Diagnostic::error(SYNTAX, span, message).help(help)));
+        }
         match word.as_str() {
             "optional" => {
                 self.cursor.advance();
