@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use concert_http_edge::PassthroughArgs;
 use concert_lang::concept;
@@ -122,16 +122,20 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
 
 impl AccessArgs {
     /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them: accounts, and what is handed out.
+    /// One user for all services, or one for each: that stays as the accounts have it.
     pub(crate) fn settle(&self, workers: &[Worker], make_missing: bool) -> anyhow::Result<Access> {
-        let access = if make_missing {
-            let access = of(&self.concepts, &self.passthrough)?;
+        let access = self.standing()?;
+        if make_missing {
+            ensure!(
+                self.hand_out.is_none() || !access.is_in_one_process(),
+                "there are no keys to hand out: {accounts} has one user for all services, as `concert up` writes it; \
+                 remove that file to give each service its own user",
+                accounts = self.accounts_file().display()
+            );
             prepare(&access, self.keys_dir(), &self.accounts_file())?;
-            access
         } else {
-            let access = self.standing()?;
             write_accounts(&access, self.keys_dir(), &self.accounts_file())?;
-            access
-        };
+        }
         if let Some(to) = &self.hand_out {
             hand_out(&access, workers, self.keys_dir(), to)?;
         }
@@ -195,5 +199,50 @@ mod tests {
         let config = std::fs::read_to_string(accounts_file(keys.path())).unwrap();
         let seed = std::fs::read_to_string(keys::seeds_path(keys.path(), &User::Edge)).unwrap();
         assert!(!config.contains(seed.trim()) && config.contains("nkey: U"));
+    }
+
+    #[derive(clap::Parser)]
+    struct Given {
+        #[command(flatten)]
+        access: AccessArgs,
+    }
+
+    /// Arguments for these keys and the project's specs.
+    fn given(keys: &Path, more: &[&str]) -> AccessArgs {
+        let concepts = concat!(env!("CARGO_MANIFEST_DIR"), "/../concepts");
+        let keys = keys.display().to_string();
+        let args = ["setup", "--keys", &keys, "--concepts", concepts];
+        clap::Parser::try_parse_from(args.iter().chain(more))
+            .map(|given: Given| given.access)
+            .unwrap()
+    }
+
+    #[test]
+    fn setup_keeps_the_one_user_of_concert_up() {
+        let keys = tempfile::tempdir().unwrap();
+        let accounts = accounts_file(keys.path());
+        let args = given(keys.path(), &[]);
+        let access = of(&args.concepts, &args.passthrough).unwrap().in_one_process();
+        prepare(&access, keys.path(), &accounts).unwrap();
+        let before = std::fs::read_to_string(&accounts).unwrap();
+        let again = args.settle(workers::BUILT_IN, true).unwrap();
+        assert!(again.is_in_one_process());
+        assert_eq!(std::fs::read_to_string(&accounts).unwrap(), before);
+    }
+
+    #[test]
+    fn setup_hands_out_nothing_where_all_services_are_one_user() {
+        let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let args = given(keys.path(), &["--hand-out", &to.path().display().to_string()]);
+        let access = of(&args.concepts, &args.passthrough).unwrap().in_one_process();
+        prepare(&access, keys.path(), &accounts_file(keys.path())).unwrap();
+        let refused = args.settle(workers::BUILT_IN, true).unwrap_err().to_string();
+        assert!(
+            refused.contains("accounts.conf") && refused.contains("remove"),
+            "{refused}"
+        );
+        std::fs::remove_file(accounts_file(keys.path())).unwrap();
+        assert!(!args.settle(workers::BUILT_IN, true).unwrap().is_in_one_process());
+        assert!(to.path().join("edge/edge.key").exists());
     }
 }

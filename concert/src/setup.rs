@@ -37,7 +37,14 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
     let (keys_dir, accounts) = (args.access.keys_dir(), args.access.accounts_file());
     let access = args.access.settle(workers, true)?;
     say::line(format_args!("keys: {}", keys_dir.display()));
-    say::line(format_args!("accounts of the NATS server: {}", accounts.display()));
+    let users = match access.is_in_one_process() {
+        true => ", one user for all services as `concert up` wrote them; remove the file to give each its own",
+        false => "",
+    };
+    say::line(format_args!(
+        "accounts of the NATS server: {}{users}",
+        accounts.display()
+    ));
     if let Some(host) = &args.replica_host {
         concert_local_servers::initiate_replica_set(host, &uri_options(&args.store.mongodb_uri))
             .await

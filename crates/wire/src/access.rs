@@ -242,6 +242,11 @@ impl Access {
         self
     }
 
+    /// Reports whether all services are the user [`User::Setup`].
+    pub fn is_in_one_process(&self) -> bool {
+        self.together
+    }
+
     /// Whether a configuration is that of an application in one process.
     pub fn is_of_one_process(server_config: &str) -> bool {
         server_config.starts_with(TOGETHER)
