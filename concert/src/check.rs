@@ -9,11 +9,13 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use concert_lang::Texts;
 use concert_lang::diagnostics::{Diagnostic, Severity, Style, render_in};
+use concert_lang::program::Program;
 use concert_lang::source::SourceFile;
 use concert_runtime::terminal;
 use concert_sync_router::RulesArgs;
 
 use crate::say;
+use crate::workers::{self, Worker};
 
 /// Arguments of `concert check`.
 #[derive(Debug, Clone, Args)]
@@ -64,8 +66,8 @@ pub(crate) enum Colour {
 pub(crate) struct Checked {
     sources: Vec<SourceFile>,
     diagnostics: Vec<Diagnostic>,
-    /// Rules, concepts and paths; nothing where a mistake keeps them from being counted.
-    counts: Option<Counts>,
+    /// None if there are errors.
+    program: Option<Program>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,18 +83,22 @@ impl Checked {
             Ok((program, diagnostics)) => Self {
                 sources: concepts.into_iter().chain(syncs).collect(),
                 diagnostics,
-                counts: Some(Counts {
-                    rules: program.syncs.len(),
-                    concepts: program.concepts.len(),
-                    paths: program.routes.routes.len(),
-                }),
+                program: Some(program),
             },
             Err(report) => Self {
                 sources: report.sources,
                 diagnostics: report.diagnostics,
-                counts: None,
+                program: None,
             },
         }
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        self.program.as_ref().map(|program| Counts {
+            rules: program.syncs.len(),
+            concepts: program.concepts.len(),
+            paths: program.routes.routes.len(),
+        })
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -108,7 +114,7 @@ impl Checked {
         };
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         let found = format!("{}, {}", plural(errors, "error"), plural(warnings, "warning"));
-        match self.counts {
+        match self.counts() {
             Some(Counts { rules, concepts, paths }) => {
                 let checked = format!(
                     "{}, {}, {}",
@@ -127,7 +133,7 @@ impl Checked {
 }
 
 /// Checks and tells; an error when there is a mistake.
-pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let of = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| below(&args.dir, name));
     let files = RulesArgs {
         concepts: of(&args.concepts, "concepts"),
@@ -144,6 +150,9 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<()> {
         Format::Github => github::write(&checked),
     };
     say::text(&text).context("what was found cannot be told")?;
+    if let Some(program) = &checked.program {
+        workers::warn_of_missing(workers, program);
+    }
     let (errors, warnings) = (checked.count(Severity::Error), checked.count(Severity::Warning));
     if errors > 0 {
         bail!("the rules cannot be run");

@@ -64,7 +64,7 @@ async fn run(command: Command, workers: &'static [Worker]) -> ExitCode {
             return process::run(&args.log.clone(), Box::pin(services::archive::run(*args))).await;
         }
         Command::Bench(args) => bench::run(&args),
-        Command::Check(args) => check::run(&args),
+        Command::Check(args) => check::run(&args, workers),
         Command::Explain(args) => explain::run(&args),
         Command::Describe(args) => describe::run(&args),
         Command::Graph(args) => graph::run(&args),

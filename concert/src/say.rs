@@ -21,6 +21,11 @@ pub(crate) fn progress(text: &str) {
     drop(writeln!(std::io::stderr(), "  {text}"));
 }
 
+/// Prints a warning to stderr; not part of the result.
+pub(crate) fn warning(text: &str) {
+    drop(writeln!(std::io::stderr(), "warning: {text}"));
+}
+
 /// Says why a command failed, and what lay behind it.
 pub(crate) fn error(error: &anyhow::Error) {
     drop(writeln!(

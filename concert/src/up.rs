@@ -21,7 +21,7 @@ use self::servers::Addresses;
 use self::supervisor::Event;
 use crate::running::{Announcement, Started};
 use crate::workers::Worker;
-use crate::{access, say};
+use crate::{access, say, workers};
 
 /// Starts, says what to try, runs until it is asked to stop, drains.
 pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
@@ -32,7 +32,11 @@ pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<
     })?;
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
     let rules = concert_sync_router::load(&args.rules)?;
+    workers::warn_of_missing(workers, &rules.program);
     let mut access = access::of(&args.rules.concepts, &args.edge.passthrough)?;
+    // A worker whose concept the application does not have has neither a user nor a queue.
+    let is_used = |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
+    let workers: Vec<&Worker> = workers.iter().filter(is_used).collect();
     if !args.isolate_parts {
         access = access.in_one_process();
     }
@@ -59,7 +63,7 @@ pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<
 
 /// What is ready before the servers are.
 struct Prepared<'a> {
-    workers: &'a [Worker],
+    workers: Vec<&'a Worker>,
     rules: Rules,
     access: Access,
     listener: TcpListener,

@@ -1,20 +1,25 @@
 //! The workers that are compiled into the program. A new concept is one entry in [`BUILT_IN`].
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use concert_lang::program::{self, Program, Sync};
 use concert_profile::ProfileArgs;
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams::LogLimits;
 use concert_sessioning::SessionArgs;
+use concert_wire::REQUESTING;
 use concert_wire::seal::Sealer;
 use concert_worker::store::{self, Retention, StoreArgs};
 use concert_worker::{Concept, HostLimits, Running};
 use futures_util::future::{BoxFuture, FutureExt as _};
+
+use crate::say;
 
 /// A worker that is compiled into the program.
 pub struct Worker {
@@ -109,6 +114,27 @@ pub(crate) fn keys_of(workers: &[Worker], concept: &str) -> Vec<Purpose> {
     [&[Purpose::Seal], own].concat()
 }
 
+/// The concepts that the rules call or query and that have no worker in this program.
+pub(crate) fn missing<'a>(workers: &[Worker], program: &'a Program) -> BTreeSet<&'a str> {
+    let of_rule = |rule: &'a Arc<Sync>| {
+        let called = rule.calls().map(|call| &*call.concept);
+        called.chain(program::queries(&rule.steps).into_iter().map(|query| &*query.concept))
+    };
+    let used = program.syncs.iter().flat_map(of_rule);
+    used.filter(|concept| *concept != REQUESTING && !workers.iter().any(|worker| worker.concept == *concept))
+        .collect()
+}
+
+/// Warns of each concept that has no worker in this program. Workers of other programs are unknown here.
+pub(crate) fn warn_of_missing(workers: &[Worker], program: &Program) {
+    for concept in missing(workers, program) {
+        say::warning(&format!(
+            "the rules use the concept `{concept}`, and this program has no worker for it; \
+             requests that need it get 504 unless another process runs one"
+        ));
+    }
+}
+
 impl Worker {
     /// The name of its concept.
     pub fn concept(&self) -> &'static str {
@@ -131,6 +157,9 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use concert_lang::requesting;
+    use concert_lang::source::SourceFile;
+
     use super::*;
 
     #[test]
@@ -140,6 +169,42 @@ mod tests {
             assert_eq!(&*spec.name, worker.concept());
         }
         assert!(!BUILT_IN.is_empty());
+    }
+
+    #[test]
+    fn a_concept_that_rules_use_without_a_worker_is_missing() {
+        let spec = |name: &str| {
+            let text = format!(
+                "concept {name}\npurpose to be used\nactions\n    act (x: Flag) : (x: Flag)\nqueries\n    _ask (x: Flag) : (y: Flag)\n"
+            );
+            SourceFile::new(format!("{name}.concept"), text)
+        };
+        let concepts = [
+            SourceFile::new(requesting::FILE_NAME, requesting::SPEC),
+            SourceFile::new("Profile.concept", concert_profile::SPEC),
+            spec("Called"),
+            spec("Queried"),
+            spec("Watched"),
+            spec("Unused"),
+        ];
+        let rules = r#"
+sync Asks
+when
+    Requesting.request (path: "/ask", x) : (request)
+where
+    Queried._ask (x) : (y)
+    some Profile._getUserDetails (user: "a")
+then
+    Requesting.respond (request, y)
+
+sync Calls
+when
+    Watched.act (x)
+then
+    Called.act (x)
+"#;
+        let (program, _) = concert_lang::compile(&concepts, &[SourceFile::new("a.sync", rules)]).unwrap();
+        assert_eq!(missing(BUILT_IN, &program), BTreeSet::from(["Called", "Queried"]));
     }
 
     #[test]

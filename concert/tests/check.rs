@@ -125,3 +125,21 @@ fn rules_in_subdirectories_are_checked_and_hidden_files_are_not() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("syncs/admin/b.sync:3:5"), "{output:?}");
 }
+
+#[test]
+fn a_concept_without_a_worker_is_named_in_a_warning() {
+    let dir = rules(
+        "sync Greets\nwhen\n    Requesting.request (path: \"/greet\", x) : (request)\nthen\n    Greeting.greet (x)\n    Requesting.respond (request)\n",
+    );
+    let spec = "concept Greeting\npurpose to greet\nactions\n    greet (x: String) : (x: String)\n";
+    std::fs::create_dir(dir.path().join("concepts")).unwrap();
+    std::fs::write(dir.path().join("concepts/Greeting.concept"), spec).unwrap();
+    let output = check(&[&dir.path().display().to_string(), "--format", "json"]);
+    assert!(output.status.success(), "{output:?}");
+    let warned = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        warned.contains("the rules use the concept `Greeting`, and this program has no worker for it"),
+        "{warned}"
+    );
+    assert!(check(&[]).stderr.is_empty(), "the project has all of its workers");
+}
