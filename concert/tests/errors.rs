@@ -54,7 +54,13 @@ fn an_error_in_a_rule_has_one_prefix() {
 #[test]
 fn an_error_in_a_spec_has_one_prefix() {
     let files = [("concepts/A.concept", "concept"), ("syncs/a.sync", BROKEN_RULE)];
-    let commands: &[&[&str]] = &[&["up"], &["check"], &["graph"], &["setup"], &["keys", "list"]];
+    let commands: &[&[&str]] = &[
+        &["up"],
+        &["check"],
+        &["graph"],
+        &["setup"],
+        &["keys", "--keys", "own", "list"],
+    ];
     check(&files, commands, "error[C0");
 }
 
