@@ -124,15 +124,15 @@ impl Flows {
 /// Reads until shutdown.
 pub(crate) async fn run(mut feed: Feed, writer: Writer, metrics: Metrics, args: ArchiveArgs, shutdown: Shutdown) {
     let writer = Arc::new(writer);
-    let quiet = Duration::from_millis(args.archive_quiet_ms);
+    let quiet = Duration::from_millis(args.quiet_ms);
     let mut flows = Flows {
         most: Room {
-            messages: usize::try_from(args.archive_messages).unwrap_or(usize::MAX),
-            bytes: usize::try_from(args.archive_bytes).unwrap_or(usize::MAX),
+            messages: usize::try_from(args.messages).unwrap_or(usize::MAX),
+            bytes: usize::try_from(args.bytes).unwrap_or(usize::MAX),
         },
         ..Flows::default()
     };
-    let mut courtesy = Courtesy::new(Duration::from_secs(args.archive_yield_seconds));
+    let mut courtesy = Courtesy::new(Duration::from_secs(args.yield_seconds));
     let mut writing: Option<JoinHandle<()>> = None;
     let mut telling: Option<JoinHandle<()>> = None;
     let mut tick = tokio::time::interval(EVERY);

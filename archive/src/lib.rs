@@ -22,15 +22,16 @@ mod wrong;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::feed::{Feed, Source};
 use concert_runtime::mongodb::{StoreArgs, StoreError};
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
-use concert_runtime::setting::{BYTES_MAX, DAY_MS, within};
+use concert_runtime::setting::{BYTES_MAX, DAY_MS};
 use concert_runtime::streams::{LogLimits, SetupError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::firings::Firings;
 use crate::kept::Archive;
@@ -45,36 +46,46 @@ use crate::writer::Writer;
 /// The name of the archive's database, as concepts have theirs.
 pub const NAME: &str = "Archive";
 
-/// What the archive is told.
-#[derive(Debug, Clone, Args)]
+/// The section `[archive]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ArchiveArgs {
-    /// How long a flow is kept, in days.
-    #[arg(long, env = "CONCERT_ARCHIVE_DAYS", default_value_t = 30, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
-    pub archive_days: u32,
-    /// Messages of the log that wait in memory at most, for their flow to end or the database to answer; past it the log keeps them.
-    #[arg(long, env = "CONCERT_ARCHIVE_MESSAGES", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=20_000))]
-    pub archive_messages: u32,
-    /// Bytes of those messages that wait in memory at most; past them, too, the log keeps the rest.
-    #[arg(long, env = "CONCERT_ARCHIVE_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = within(1024 * 1024..=BYTES_MAX))]
-    pub archive_bytes: u64,
-    /// How long a flow that is not answered must be quiet before it is written as it is, in milliseconds.
-    #[arg(long, env = "CONCERT_ARCHIVE_QUIET_MS", default_value_t = 2000, value_name = "MS", value_parser = within(1..=DAY_MS))]
-    pub archive_quiet_ms: u64,
-    /// For how long the archive gives way to others while its machine has no processor idle, in seconds: the age of what it has not read at most. 0 is never.
-    #[arg(
-        long,
-        env = "CONCERT_ARCHIVE_YIELD_SECONDS",
-        default_value_t = 600,
-        value_name = "SECONDS",
-        value_parser = within(0..=DAY_MS / 1000)
-    )]
-    pub archive_yield_seconds: u64,
-    /// Questions that are answered at once; further ones wait.
-    #[arg(long, env = "CONCERT_ARCHIVE_QUESTIONS", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub archive_questions: u16,
-    /// Where traces go.
-    #[command(flatten)]
-    pub traces: TraceArgs,
+    /// Whether `concert up` starts an archive; without one, flows are not kept and cannot be listed.
+    pub enabled: bool,
+    /// Days that a flow is kept.
+    #[schemars(range(min = 1, max = 3650))]
+    pub days: u32,
+    /// Maximum number of log messages in memory that wait for their flow to end or for the database; the log keeps
+    /// the others.
+    #[schemars(range(min = 100, max = 20_000))]
+    pub messages: u32,
+    /// Maximum size of those messages, in bytes; the log keeps the others.
+    #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
+    pub bytes: u64,
+    /// Milliseconds without a message after which a flow that has no response is stored as it is.
+    #[schemars(range(min = 1, max = DAY_MS))]
+    pub quiet_ms: u64,
+    /// Maximum age of the archive's backlog, in seconds, while it throttles itself on a busy machine; 0 disables
+    /// throttling.
+    #[schemars(range(min = 0, max = DAY_MS / 1000))]
+    pub yield_seconds: u64,
+    /// Maximum number of concurrent queries; further queries wait.
+    #[schemars(range(min = 1, max = u16::MAX))]
+    pub questions: u16,
+}
+
+impl Default for ArchiveArgs {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            days: 30,
+            messages: 10_000,
+            bytes: 64 * 1024 * 1024,
+            quiet_ms: 2000,
+            yield_seconds: 600,
+            questions: 8,
+        }
+    }
 }
 
 /// Why an archive does not start.
@@ -120,12 +131,12 @@ const BATCH: usize = 1000;
 pub async fn run(
     bus: Bus,
     store: &StoreArgs,
-    args: &ArchiveArgs,
+    (args, traces): (&ArchiveArgs, &TraceArgs),
     log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let database = concert_runtime::mongodb::connect(store, NAME).await?;
-    let keep = Duration::from_secs(u64::from(args.archive_days) * 24 * 3600);
+    let keep = Duration::from_secs(u64::from(args.days) * 24 * 3600);
     let archive = Archive::open(&database, keep).await?;
     let rulebook = Arc::new(Rulebook::new(bus.clone(), archive.clone()));
     let letter = |message: &concert_runtime::unreadable::Unreadable| {
@@ -140,15 +151,15 @@ pub async fn run(
     let metrics = Metrics::new();
     let observers = Arc::new(Observers {
         firings: Firings::new(concert_runtime::clock::now_ms()),
-        traces: Traces::start(&args.traces, metrics.clone(), &shutdown)?,
+        traces: Traces::start(traces, metrics.clone(), &shutdown)?,
         metrics: metrics.clone(),
     });
     let new_writer = || Writer::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
     let questions = Questions::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
-    service::start(Arc::new(questions), args.archive_questions, &shutdown)
+    service::start(Arc::new(questions), args.questions, &shutdown)
         .await
         .map_err(StartError::Service)?;
-    tracing::info!(days = args.archive_days, "archive started");
+    tracing::info!(days = args.days, "archive started");
     let gathering = gather::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
     let letters = letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
     let watching = metrics.clone().watch(bus, rulebook, shutdown);

@@ -7,7 +7,6 @@ mod spans;
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
 use concert_engine::provenance::{Action, Firing};
 use concert_runtime::process::Shutdown;
 use concert_wire::id::FlowId;
@@ -17,6 +16,8 @@ use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::kept::Row;
@@ -31,26 +32,37 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How long the last export may take at shutdown.
 const LAST: Duration = Duration::from_secs(3);
 
-/// Where traces go, and how many of them. The exporter knows the other standard variables: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`.
-#[derive(Debug, Clone, Args)]
+/// Where traces go, and how many of them: a part of the section `[telemetry]`. The exporter reads the other standard
+/// variables itself: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_SERVICE_NAME`,
+/// `OTEL_RESOURCE_ATTRIBUTES`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct TraceArgs {
-    /// Where traces are sent, by OTLP over HTTP, such as http://localhost:4318; without it none are.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    /// Whether traces are sent, if there is an endpoint.
+    pub traces: bool,
+    /// URL that traces are sent to by OTLP over HTTP, such as http://localhost:4318; without it none are sent.
     pub otlp_endpoint: Option<String>,
-    /// Which flows are sent. `parentbased_…` asks the caller's `traceparent` first.
-    #[arg(long, env = "OTEL_TRACES_SAMPLER", value_enum, default_value_t = Sampler::ParentbasedAlwaysOn, value_name = "SAMPLER")]
-    pub traces_sampler: Sampler,
-    /// The share of flows that a sampler by ratio sends, from 0 to 1.
-    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_name = "RATIO", value_parser = ratio)]
-    pub traces_sampler_arg: f64,
-    /// Sends nothing, whatever else is said.
-    #[arg(long, env = "OTEL_SDK_DISABLED")]
-    pub otel_sdk_disabled: bool,
+    /// Flows that are sent. `parentbased_…` follows the caller's `traceparent` first.
+    pub sampler: Sampler,
+    /// Share of the flows that a ratio sampler sends.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sampler_arg: f64,
+}
+
+impl Default for TraceArgs {
+    fn default() -> Self {
+        Self {
+            traces: true,
+            otlp_endpoint: None,
+            sampler: Sampler::ParentbasedAlwaysOn,
+            sampler_arg: 1.0,
+        }
+    }
 }
 
 /// Which flows are sent, by the standard's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Sampler {
     /// All.
     AlwaysOn,
@@ -64,15 +76,6 @@ pub enum Sampler {
     ParentbasedAlwaysOff,
     /// As the caller says; a share of the others.
     ParentbasedTraceidratio,
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text.parse().map_err(|_| "a number from 0 to 1".to_owned())?;
-    if (0.0..=1.0).contains(&ratio) {
-        Ok(ratio)
-    } else {
-        Err("a number from 0 to 1".to_owned())
-    }
 }
 
 /// Traces cannot be exported.
@@ -101,7 +104,7 @@ struct Place {
 impl Traces {
     /// Begins to export, until shutdown; `None` if nothing is to be.
     pub(crate) fn start(args: &TraceArgs, metrics: Metrics, shutdown: &Shutdown) -> Result<Option<Self>, BadEndpoint> {
-        let Some(endpoint) = args.otlp_endpoint.as_ref().filter(|_| !args.otel_sdk_disabled) else {
+        let Some(endpoint) = args.otlp_endpoint.as_ref().filter(|_| args.traces) else {
             return Ok(None);
         };
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
@@ -171,11 +174,11 @@ fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
         // As the standard has it: by the last bytes of the id.
         let last = u64::from_be_bytes(trace.to_bytes().last_chunk::<8>().copied().unwrap_or_default()) >> 1;
         // Exact enough for a share.
-        (last as f64) < args.traces_sampler_arg * (u64::MAX >> 1) as f64
+        (last as f64) < args.sampler_arg * (u64::MAX >> 1) as f64
     };
     let trace = caller.map_or(of_flow, |caller| TraceId::from_bytes(caller.trace));
     let parent_says = caller.map(|caller| caller.sampled);
-    let sampled = match args.traces_sampler {
+    let sampled = match args.sampler {
         Sampler::AlwaysOn => true,
         Sampler::AlwaysOff => false,
         Sampler::Traceidratio => by_ratio(trace),

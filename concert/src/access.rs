@@ -12,23 +12,17 @@ use concert_sync_router::files::SPECS;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
 
+use crate::config::Settings;
 use crate::workers::{self, Worker};
 
 /// Arguments of the commands that know who is on the bus.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AccessArgs {
-    /// The directory of the key files; `keys` if it is not given.
-    #[arg(long, env = "CONCERT_KEYS", value_name = "DIR")]
-    pub(crate) keys: Option<PathBuf>,
-    /// The directory of the concept specs (`*.concept`), each of which has a user of its own on the bus.
-    #[arg(long, env = "CONCERT_CONCEPTS", default_value = "concepts", value_name = "DIR")]
-    pub(crate) concepts: PathBuf,
-    #[command(flatten)]
-    pub(crate) passthrough: PassthroughArgs,
-    /// Where the accounts of the NATS server are written, for its configuration to include; `nats/accounts.conf` below the keys if it is not given.
+    /// File for the accounts of the NATS server, to include in its configuration; if not given, `nats/accounts.conf` in the
+    /// directory of the keys.
     #[arg(long, env = "CONCERT_NATS_ACCOUNTS", value_name = "FILE")]
     pub(crate) nats_accounts: Option<PathBuf>,
-    /// A directory in which each service gets a directory with a copy of the keys that it reads, and of no others.
+    /// Directory in which each service gets a directory with a copy of the keys that it reads, and of no others.
     #[arg(long, env = "CONCERT_HAND_OUT", value_name = "DIR")]
     pub(crate) hand_out: Option<PathBuf>,
 }
@@ -123,45 +117,40 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
 impl AccessArgs {
     /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them: accounts, and what is handed out.
     /// One user for all services, or one for each: that stays as the accounts have it.
-    pub(crate) fn settle(&self, workers: &[Worker], make_missing: bool) -> anyhow::Result<Access> {
-        let access = self.standing()?;
+    pub(crate) fn settle(&self, settings: &Settings, workers: &[Worker], make_missing: bool) -> anyhow::Result<Access> {
+        let access = self.standing(settings)?;
         if make_missing {
             ensure!(
                 self.hand_out.is_none() || !access.is_in_one_process(),
                 "there are no keys to hand out: {accounts} has one user for all services, as `concert up` writes it; \
                  remove that file to give each service its own user",
-                accounts = self.accounts_file().display()
+                accounts = self.accounts_file(settings).display()
             );
-            prepare(&access, self.keys_dir(), &self.accounts_file())?;
+            prepare(&access, &settings.app.keys_dir(), &self.accounts_file(settings))?;
         } else {
-            write_accounts(&access, self.keys_dir(), &self.accounts_file())?;
+            write_accounts(&access, &settings.app.keys_dir(), &self.accounts_file(settings))?;
         }
         if let Some(to) = &self.hand_out {
-            hand_out(&access, workers, self.keys_dir(), to)?;
+            hand_out(&access, workers, &settings.app.keys_dir(), to)?;
         }
         Ok(access)
     }
 
     /// Who is on the bus, as the accounts that stand there have it: each service, or one process that is all of them.
-    pub(crate) fn standing(&self) -> anyhow::Result<Access> {
-        let access = of(&self.concepts, &self.passthrough)?;
-        Ok(if stands_for_one_process(&self.accounts_file())? {
+    pub(crate) fn standing(&self, settings: &Settings) -> anyhow::Result<Access> {
+        let access = of(&settings.rules.concepts, &settings.http.passthrough)?;
+        Ok(if stands_for_one_process(&self.accounts_file(settings))? {
             access.in_one_process()
         } else {
             access
         })
     }
 
-    /// Where the keys are.
-    pub(crate) fn keys_dir(&self) -> &Path {
-        self.keys.as_deref().unwrap_or(Path::new(KEYS_DIR))
-    }
-
     /// Where the accounts are written.
-    pub(crate) fn accounts_file(&self) -> PathBuf {
+    pub(crate) fn accounts_file(&self, settings: &Settings) -> PathBuf {
         self.nats_accounts
             .clone()
-            .unwrap_or_else(|| accounts_file(self.keys_dir()))
+            .unwrap_or_else(|| accounts_file(&settings.app.keys_dir()))
     }
 }
 
@@ -201,31 +190,35 @@ mod tests {
         assert!(!config.contains(seed.trim()) && config.contains("nkey: U"));
     }
 
-    #[derive(clap::Parser)]
-    struct Given {
-        #[command(flatten)]
-        access: AccessArgs,
+    /// Settings with these keys and the project's specs.
+    fn settings(keys: &Path) -> Settings {
+        let mut settings = Settings::default();
+        settings.rules.concepts = concat!(env!("CARGO_MANIFEST_DIR"), "/../concepts").into();
+        settings.app.keys_dir = Some(keys.to_owned());
+        settings
     }
 
-    /// Arguments for these keys and the project's specs.
-    fn given(keys: &Path, more: &[&str]) -> AccessArgs {
-        let concepts = concat!(env!("CARGO_MANIFEST_DIR"), "/../concepts");
-        let keys = keys.display().to_string();
-        let args = ["setup", "--keys", &keys, "--concepts", concepts];
-        clap::Parser::try_parse_from(args.iter().chain(more))
-            .map(|given: Given| given.access)
-            .unwrap()
+    fn in_one_process(settings: &Settings) -> Access {
+        let access = of(&settings.rules.concepts, &settings.http.passthrough).unwrap();
+        access.in_one_process()
+    }
+
+    fn args(hand_out: Option<&Path>) -> AccessArgs {
+        AccessArgs {
+            nats_accounts: None,
+            hand_out: hand_out.map(Path::to_owned),
+        }
     }
 
     #[test]
     fn setup_keeps_the_one_user_of_concert_up() {
         let keys = tempfile::tempdir().unwrap();
         let accounts = accounts_file(keys.path());
-        let args = given(keys.path(), &[]);
-        let access = of(&args.concepts, &args.passthrough).unwrap().in_one_process();
+        let settings = settings(keys.path());
+        let access = in_one_process(&settings);
         prepare(&access, keys.path(), &accounts).unwrap();
         let before = std::fs::read_to_string(&accounts).unwrap();
-        let again = args.settle(workers::BUILT_IN, true).unwrap();
+        let again = args(None).settle(&settings, workers::BUILT_IN, true).unwrap();
         assert!(again.is_in_one_process());
         assert_eq!(std::fs::read_to_string(&accounts).unwrap(), before);
     }
@@ -233,16 +226,21 @@ mod tests {
     #[test]
     fn setup_hands_out_nothing_where_all_services_are_one_user() {
         let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let args = given(keys.path(), &["--hand-out", &to.path().display().to_string()]);
-        let access = of(&args.concepts, &args.passthrough).unwrap().in_one_process();
+        let (args, settings) = (args(Some(to.path())), settings(keys.path()));
+        let access = in_one_process(&settings);
         prepare(&access, keys.path(), &accounts_file(keys.path())).unwrap();
-        let refused = args.settle(workers::BUILT_IN, true).unwrap_err().to_string();
+        let refused = args.settle(&settings, workers::BUILT_IN, true).unwrap_err().to_string();
         assert!(
             refused.contains("accounts.conf") && refused.contains("remove"),
             "{refused}"
         );
         std::fs::remove_file(accounts_file(keys.path())).unwrap();
-        assert!(!args.settle(workers::BUILT_IN, true).unwrap().is_in_one_process());
+        assert!(
+            !args
+                .settle(&settings, workers::BUILT_IN, true)
+                .unwrap()
+                .is_in_one_process()
+        );
         assert!(to.path().join("edge/edge.key").exists());
     }
 }

@@ -138,6 +138,7 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let files = RulesArgs {
         concepts: of(&args.concepts, "concepts"),
         syncs: of(&args.syncs, "syncs"),
+        ..RulesArgs::default()
     };
     let checked = Checked::of(concert_sync_router::read(&files)?);
     let text = match args.format {
@@ -151,7 +152,7 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
     };
     say::text(&text).context("what was found cannot be told")?;
     if let Some(program) = &checked.program {
-        workers::warn_of_missing(workers, program);
+        workers::warn_of_missing(workers, program, |_| false);
     }
     let (errors, warnings) = (checked.count(Severity::Error), checked.count(Severity::Warning));
     if errors > 0 {

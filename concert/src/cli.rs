@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::check::CheckArgs;
+use crate::config::{ConfigArgs, SettingFlags, of};
 use crate::dead::DeadArgs;
 use crate::describe::DescribeArgs;
 use crate::explain::ExplainArgs;
@@ -14,9 +15,6 @@ use crate::fmt::FmtArgs;
 use crate::graph::GraphArgs;
 use crate::keys::KeysArgs;
 use crate::ready::ReadyArgs;
-use crate::services::archive::ArchiveServiceArgs;
-use crate::services::http_edge::HttpEdgeArgs;
-use crate::services::sync_router::SyncRouterArgs;
 use crate::services::worker::WorkerServiceArgs;
 use crate::setup::SetupArgs;
 use crate::up::UpArgs;
@@ -34,16 +32,18 @@ pub(crate) enum Command {
     /// Starts everything: NATS, MongoDB, the edge, the router and the workers. This is what `concert` alone does.
     Up(Box<UpArgs>),
     /// Runs the edge: HTTP requests in, responses out.
-    HttpEdge(Box<HttpEdgeArgs>),
+    HttpEdge(Box<SettingFlags<of::HttpEdge>>),
     /// Runs the router: it applies the rules to completed actions.
-    SyncRouter(Box<SyncRouterArgs>),
+    SyncRouter(Box<SettingFlags<of::SyncRouter>>),
     /// Runs the worker of one concept.
     Worker(Box<WorkerServiceArgs>),
     /// Runs the archive: it stores flows and answers queries about them.
-    Archive(Box<ArchiveServiceArgs>),
+    Archive(Box<SettingFlags<of::Archive>>),
     /// Says where the benchmark has moved to.
     #[command(hide = true)]
     Bench(BenchArgs),
+    /// Show the configuration and where it comes from
+    Config(Box<ConfigArgs>),
     /// Tells what happens to a request of a path, outcome by outcome.
     Explain(ExplainArgs),
     /// Describes the paths as OpenAPI, or the bus as AsyncAPI, on standard output.

@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use concert_analysis::describe;
-use concert_sync_router::RulesArgs;
 
+use crate::config::{SettingFlags, of};
 use crate::say;
 
 /// Arguments of `concert describe`.
@@ -13,11 +13,8 @@ pub(crate) struct DescribeArgs {
     /// What is described.
     #[arg(value_enum, value_name = "WHAT")]
     pub(crate) what: Described,
-    /// What stands before all paths.
-    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH")]
-    pub(crate) base: String,
     #[command(flatten)]
-    pub(crate) rules: RulesArgs,
+    settings: SettingFlags<of::Rules>,
 }
 
 /// What is described.
@@ -31,9 +28,10 @@ pub(crate) enum Described {
 
 /// Prints the description.
 pub(crate) fn run(args: &DescribeArgs) -> anyhow::Result<()> {
-    let program = concert_sync_router::peruse(&args.rules)?;
+    let settings = args.settings.load_aloud(&[])?;
+    let program = concert_sync_router::peruse(&settings.rules)?;
     let document = match args.what {
-        Described::Openapi => describe::openapi(&program, args.base.trim_end_matches('/')),
+        Described::Openapi => describe::openapi(&program, settings.http.base.trim_end_matches('/')),
         Described::Asyncapi => describe::asyncapi(&program),
     };
     let text = serde_json::to_string_pretty(&document).context("the description cannot be written")?;

@@ -3,27 +3,25 @@
 use anyhow::Context as _;
 use clap::Args;
 use concert_analysis::explore::explain;
-use concert_sync_router::RulesArgs;
 
+use crate::config::{SettingFlags, of};
 use crate::say;
 
 /// Arguments of `concert explain`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExplainArgs {
-    /// The path, such as `/auth/login`, with or without what stands before all paths.
+    /// The path, such as `/auth/login`, with or without the base.
     #[arg(value_name = "PATH")]
     pub(crate) path: String,
-    /// What stands before all paths.
-    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH")]
-    pub(crate) base: String,
     #[command(flatten)]
-    pub(crate) rules: RulesArgs,
+    settings: SettingFlags<of::Rules>,
 }
 
 /// Prints the story of a path.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let program = concert_sync_router::peruse(&args.rules)?;
-    let base = args.base.trim_end_matches('/');
+    let settings = args.settings.load_aloud(&[])?;
+    let program = concert_sync_router::peruse(&settings.rules)?;
+    let base = settings.http.base.trim_end_matches('/');
     let path = match args.path.strip_prefix(base) {
         // A rule may wait for a path that begins like the base.
         Some(rest) if rest.starts_with('/') && !program.routes.routes.contains_key(&args.path) => rest,

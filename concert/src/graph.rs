@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use concert_analysis::graph;
-use concert_sync_router::RulesArgs;
 
+use crate::config::{SettingFlags, of};
 use crate::say;
 
 /// Arguments of `concert graph`.
@@ -17,7 +17,7 @@ pub(crate) struct GraphArgs {
     #[arg(long, value_enum, default_value_t = Format::Mermaid, value_name = "FORMAT")]
     pub(crate) format: Format,
     #[command(flatten)]
-    pub(crate) rules: RulesArgs,
+    settings: SettingFlags<of::Rules>,
 }
 
 /// What the graph is written as.
@@ -33,7 +33,8 @@ pub(crate) enum Format {
 
 /// Prints the graph.
 pub(crate) fn run(args: &GraphArgs) -> anyhow::Result<()> {
-    let program = concert_sync_router::peruse(&args.rules)?;
+    let settings = args.settings.load_aloud(&[])?;
+    let program = concert_sync_router::peruse(&settings.rules)?;
     let graph = match &args.path {
         None => graph::of(&program),
         Some(path) => graph::of_path(&program, path)?,

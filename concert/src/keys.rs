@@ -7,7 +7,8 @@ use concert_runtime::keys::{self, Purpose, Subject};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::access::{AccessArgs, KEYS_DIR};
-use crate::running::{self, DATA_DIR, Started};
+use crate::config::{Loaded, SettingFlags, Settings, of};
+use crate::running::{self, Started};
 use crate::say;
 use crate::workers::Worker;
 
@@ -18,13 +19,11 @@ pub(crate) struct KeysArgs {
     command: KeysCommand,
     #[command(flatten)]
     access: AccessArgs,
-    /// The file with the process id of a NATS server on this machine, which is made to read its accounts again when they have changed.
+    #[command(flatten)]
+    settings: SettingFlags<of::Keys>,
+    /// File with the process ID of a NATS server on this machine, which is sent SIGHUP when its accounts have changed
     #[arg(long, env = "CONCERT_NATS_PID_FILE", value_name = "FILE")]
     nats_pid_file: Option<PathBuf>,
-    /// Data directory of a running `concert up`, whose keys are used if `--keys` names no directory. With neither, it is the
-    /// directory `keys`, or else the `concert up` that runs in this directory.
-    #[arg(long, env = "CONCERT_DATA_DIR", value_name = "DIR", global = true)]
-    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -58,14 +57,18 @@ enum KeysCommand {
 }
 
 /// Does what it is told.
-pub(crate) fn run(mut args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let running = args.running()?;
-    if let Some(running) = &running {
-        args.access.keys = Some(running.keys_dir.clone());
-    }
-    let dir = args.access.keys_dir();
+pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    let loaded = args.settings.loaded_aloud(workers)?;
+    let running = running_of(&loaded)?;
+    let mut settings = loaded.settings;
+    let dir = match &running {
+        Some(running) => running.keys_dir.clone(),
+        None => settings.app.keys_dir.take().unwrap_or_else(|| KEYS_DIR.into()),
+    };
+    settings.app.keys_dir = Some(dir.clone());
+    let dir = dir.as_path();
     let changed = match &args.command {
-        KeysCommand::List => return list(&args),
+        KeysCommand::List => return list(&args.access, &settings),
         KeysCommand::Add { keys } => {
             let id = keys::add(dir, keys)?;
             say::line(format_args!("{keys} {id}"));
@@ -80,7 +83,7 @@ pub(crate) fn run(mut args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> 
             keys
         }
     };
-    args.access.settle(workers, false)?;
+    args.access.settle(&settings, workers, false)?;
     if matches!(changed, Subject::Bus(_)) {
         match (&args.nats_pid_file, running.and_then(|running| running.nats_pid)) {
             (Some(file), _) => reload(file)?,
@@ -91,26 +94,25 @@ pub(crate) fn run(mut args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> 
     Ok(())
 }
 
-impl KeysArgs {
-    /// The running system whose keys are meant; nothing if a directory of keys is.
-    fn running(&self) -> anyhow::Result<Option<Started>> {
-        match (&self.access.keys, &self.data_dir) {
-            (Some(_), _) => Ok(None),
-            (None, Some(data_dir)) => running::find(data_dir).map(Some),
-            (None, None) if Path::new(KEYS_DIR).is_dir() => Ok(None),
-            (None, None) => running::find(Path::new(DATA_DIR))
-                .map(Some)
-                .with_context(|| format!("there is no directory `{KEYS_DIR}`, and --keys names no other")),
-        }
+/// The running system whose keys are meant; nothing if a directory of keys is.
+fn running_of(loaded: &Loaded) -> anyhow::Result<Option<Started>> {
+    let app = &loaded.settings.app;
+    match (&app.keys_dir, loaded.is_set(&["app", "data_dir"])) {
+        (Some(_), _) => Ok(None),
+        (None, true) => running::find(&app.data_dir).map(Some),
+        (None, false) if Path::new(KEYS_DIR).is_dir() => Ok(None),
+        (None, false) => running::find(&app.data_dir)
+            .map(Some)
+            .with_context(|| format!("there is no directory `{KEYS_DIR}`, and --keys names no other")),
     }
 }
 
-fn list(args: &KeysArgs) -> anyhow::Result<()> {
-    let access = args.access.standing()?;
+fn list(access: &AccessArgs, settings: &Settings) -> anyhow::Result<()> {
+    let access = access.standing(settings)?;
     let rings = Purpose::ALL.map(Subject::Ring);
     let users = access.users().into_iter().map(|user| Subject::Bus(user.name()));
     for keys in rings.into_iter().chain(users) {
-        for key in keys::list(args.access.keys_dir(), &keys)? {
+        for key in keys::list(&settings.app.keys_dir(), &keys)? {
             let used = if key.in_use { "in use" } else { "" };
             say::line(format_args!("{keys:<16} {:<58} {used}", key.id));
         }

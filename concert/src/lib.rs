@@ -4,6 +4,7 @@ mod access;
 mod bench;
 mod check;
 mod cli;
+pub mod config;
 mod dead;
 mod describe;
 mod explain;
@@ -26,6 +27,7 @@ use clap::Parser as _;
 use concert_runtime::process;
 
 use crate::cli::{Cli, Command};
+use crate::config::{SettingFlags, Settings, Uses};
 use crate::workers::Worker;
 
 pub use crate::running::Started;
@@ -50,19 +52,17 @@ pub fn main(workers: &'static [Worker]) -> ExitCode {
 async fn run(command: Command, workers: &'static [Worker]) -> ExitCode {
     let result = match command {
         Command::Up(args) => Box::pin(up::run(*args, workers)).await,
-        // A service reports why it fails in its log.
-        Command::HttpEdge(args) => {
-            return process::run(&args.log.clone(), Box::pin(services::http_edge::run(*args))).await;
-        }
-        Command::SyncRouter(args) => {
-            return process::run(&args.log.clone(), Box::pin(services::sync_router::run(*args))).await;
-        }
-        Command::Worker(args) => {
-            return process::run(&args.log.clone(), Box::pin(services::worker::run(*args, workers))).await;
-        }
-        Command::Archive(args) => {
-            return process::run(&args.log.clone(), Box::pin(services::archive::run(*args))).await;
-        }
+        Command::HttpEdge(flags) => return service(&flags, workers, services::http_edge::run).await,
+        Command::SyncRouter(flags) => return service(&flags, workers, services::sync_router::run).await,
+        Command::Archive(flags) => return service(&flags, workers, services::archive::run).await,
+        Command::Worker(args) => match workers::named(workers, &args.concept) {
+            Ok(worker) => {
+                let run = |settings| services::worker::run(worker, settings);
+                return service(&args.settings, std::slice::from_ref(worker), run).await;
+            }
+            Err(unknown) => Err(unknown.into()),
+        },
+        Command::Config(args) => config::run(&args, workers),
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args, workers),
         Command::Explain(args) => explain::run(&args),
@@ -83,6 +83,28 @@ async fn run(command: Command, workers: &'static [Worker]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a service, which reports why it fails in its log.
+async fn service<C: Uses, F: Future<Output = anyhow::Result<()>>>(
+    flags: &SettingFlags<C>,
+    workers: &[Worker],
+    run: impl FnOnce(Settings) -> F,
+) -> ExitCode {
+    match flags.load(workers) {
+        Ok(loaded) => {
+            let lines = loaded.settings.telemetry.lines();
+            let course = async {
+                loaded.warn();
+                Box::pin(run(loaded.settings)).await
+            };
+            process::run(&lines, course).await
+        }
+        Err(problems) => {
+            say::error(&problems.into());
             ExitCode::FAILURE
         }
     }

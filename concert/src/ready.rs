@@ -15,10 +15,10 @@ use crate::operator::OperatorArgs;
 pub(crate) struct ReadyArgs {
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
-    /// The concept whose worker must answer.
+    /// Concept whose worker must be ready
     #[arg(long, value_name = "NAME")]
     pub(crate) concept: ConceptName,
-    /// An edge that must be ready, too.
+    /// Address of an edge that must be ready as well
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) edge: Option<ListenAddress>,
 }

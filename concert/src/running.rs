@@ -15,9 +15,6 @@ use serde::{Deserialize, Serialize};
 /// The file within the data directory. Only its owner can read it, since the URLs may contain passwords.
 const FILE: &str = "running.json";
 
-/// The data directory, if none is named.
-pub(crate) const DATA_DIR: &str = ".concert";
-
 /// What was started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Started {

@@ -7,8 +7,9 @@ pub(crate) mod worker;
 
 use std::time::Duration;
 
+use concert_runtime::address::ListenAddress;
 use concert_runtime::bus::{Bus, BusArgs};
-use concert_runtime::metrics::{self, MetricsArgs};
+use concert_runtime::metrics;
 use concert_runtime::process::{self, Shutdown};
 
 /// How long the router and the archive may take to finish what they have begun.
@@ -18,9 +19,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 struct Service<'a> {
     /// Its name on the NATS connection.
     name: &'a str,
-    bus: &'a BusArgs,
+    bus: BusArgs,
     /// Where it serves `/metrics`; the edge serves them on its own listener.
-    metrics: Option<&'a MetricsArgs>,
+    metrics: Option<ListenAddress>,
 }
 
 impl Service<'_> {
@@ -33,10 +34,8 @@ impl Service<'_> {
         let shutdown = Shutdown::new();
         let starting = Box::pin(async {
             // First, so that an address in use is reported before anything is started.
-            if let Some(metrics) = self.metrics {
-                metrics::serve(metrics).await?;
-            }
-            let bus = Bus::connect(self.bus, self.name).await?;
+            metrics::serve(self.metrics.as_ref()).await?;
+            let bus = Bus::connect(&self.bus, self.name).await?;
             let running = start(bus.clone(), shutdown.clone()).await?;
             anyhow::Ok((bus, running))
         });

@@ -7,9 +7,9 @@ use concert_runtime::keys;
 use concert_runtime::streams::{self, LogLimits};
 use concert_wire::REQUESTING;
 use concert_wire::access::{Access, User};
-use concert_worker::store::StoreArgs;
 
 use crate::access::AccessArgs;
+use crate::config::{SettingFlags, of};
 use crate::say;
 use crate::workers::Worker;
 
@@ -19,23 +19,20 @@ pub(crate) struct SetupArgs {
     #[command(flatten)]
     pub(crate) access: AccessArgs,
     #[command(flatten)]
-    pub(crate) bus: BusArgs,
-    #[command(flatten)]
-    pub(crate) log_limits: LogLimits,
-    /// Makes the streams on the bus, too, as the user `setup`.
+    settings: SettingFlags<of::Setup>,
+    /// Create the streams as well, as the user `setup`
     #[arg(long)]
     pub(crate) streams: bool,
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    /// Makes the MongoDB server a replica set of one member, which the others reach at this host and port.
+    /// Initiate a MongoDB replica set of one member, which the other processes reach at this host and port
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) replica_host: Option<String>,
 }
 
 /// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they are asked for.
 pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let (keys_dir, accounts) = (args.access.keys_dir(), args.access.accounts_file());
-    let access = args.access.settle(workers, true)?;
+    let settings = args.settings.load_aloud(workers)?;
+    let (keys_dir, accounts) = (settings.app.keys_dir(), args.access.accounts_file(&settings));
+    let access = args.access.settle(&settings, workers, true)?;
     say::line(format_args!("keys: {}", keys_dir.display()));
     let users = match access.is_in_one_process() {
         true => ", one user for all services as `concert up` wrote them; remove the file to give each its own",
@@ -46,17 +43,17 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
         accounts.display()
     ));
     if let Some(host) = &args.replica_host {
-        concert_local_servers::initiate_replica_set(host, &uri_options(&args.store.mongodb_uri))
+        concert_local_servers::initiate_replica_set(host, &uri_options(&settings.mongodb.store().mongodb_uri))
             .await
             .with_context(|| format!("{host} does not become a replica set"))?;
         say::line(format_args!("replica set: {host}"));
     }
     if args.streams {
-        let mut bus = args.bus;
+        let mut bus = settings.nats.bus();
         if bus.nats_creds.is_none() {
-            bus.nats_nkey = Some(keys::seeds_path(keys_dir, &User::Setup));
+            bus.nats_nkey = Some(keys::seeds_path(&keys_dir, &User::Setup));
         }
-        make_streams(&bus, &access, &args.log_limits).await?;
+        make_streams(&bus, &access, &settings.log).await?;
         say::line(format_args!("streams: {}", access.concepts().len() + 1));
     }
     Ok(())

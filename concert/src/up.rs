@@ -11,7 +11,7 @@ use std::time::Duration;
 use concert_local_servers::Program;
 use concert_runtime::keys;
 use concert_runtime::process::Stop;
-use concert_runtime::telemetry::{self, LogArgs};
+use concert_runtime::telemetry;
 use concert_sync_router::Rules;
 use concert_wire::access::{Access, User};
 use tokio::net::TcpListener;
@@ -19,33 +19,33 @@ use tokio::net::TcpListener;
 pub(crate) use self::args::UpArgs;
 use self::servers::Addresses;
 use self::supervisor::Event;
+use crate::config::Settings;
 use crate::running::{Announcement, Started};
 use crate::workers::Worker;
 use crate::{access, say, workers};
 
 /// Starts, says what to try, runs until it is asked to stop, drains.
-pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    args.edge.page.at_home = true;
-    telemetry::start(&LogArgs {
-        filter: args.log.clone(),
-        log_format: args.log_format,
-    })?;
+pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    let loaded = args.settings.load(workers)?;
+    let settings = &loaded.settings;
+    telemetry::start(&settings.telemetry.lines())?;
+    loaded.warn();
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
-    let rules = concert_sync_router::load(&args.rules)?;
-    workers::warn_of_missing(workers, &rules.program);
-    let mut access = access::of(&args.rules.concepts, &args.edge.passthrough)?;
+    let rules = concert_sync_router::load(&settings.rules)?;
+    workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));
+    let mut access = access::of(&settings.rules.concepts, &settings.http.passthrough)?;
     // A worker whose concept the application does not have has neither a user nor a queue.
     let is_used = |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
     let workers: Vec<&Worker> = workers.iter().filter(is_used).collect();
-    if !args.isolate_parts {
+    if !settings.nats.isolate {
         access = access.in_one_process();
     }
-    let keys_dir = args.keys_dir();
+    let keys_dir = settings.app.keys_dir();
     access::prepare(&access, &keys_dir, &access::accounts_file(&keys_dir))?;
     let mut stop = Stop::hear()?;
     // Likewise an address in use.
-    let listener = concert_http_edge::listen(&args.edge).await?;
-    let Some(servers) = stop.unless_asked(servers::start(&args)).await else {
+    let listener = concert_http_edge::listen(&settings.http).await?;
+    let Some(servers) = stop.unless_asked(servers::start(settings)).await else {
         return Ok(());
     };
     let mut servers = servers?;
@@ -55,7 +55,7 @@ pub(crate) async fn run(mut args: UpArgs, workers: &[Worker]) -> anyhow::Result<
         access,
         listener,
     };
-    let ended = Box::pin(run_on(&mut servers, &args, prepared, &mut stop)).await;
+    let ended = Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
     // The second Ctrl-C leaves them to their guardians.
     stop.unless_asked(servers.stop()).await;
     ended
@@ -72,23 +72,24 @@ struct Prepared<'a> {
 /// Runs everything on the servers, which are restarted when they exit, until it is asked to stop.
 async fn run_on(
     servers: &mut servers::Servers,
-    args: &UpArgs,
+    started_file: Option<PathBuf>,
+    settings: &Settings,
     prepared: Prepared<'_>,
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
-    let started = started(servers, args, &prepared.listener)?;
+    let started = started(servers, settings, &prepared.listener)?;
     let addresses = servers.addresses().clone();
-    let announcement = Announcement::new(started, &args.data_dir, args.started_file.clone());
+    let announcement = Announcement::new(started, &settings.app.data_dir, started_file);
     let report = |program, event: Event<'_>| report(&announcement, program, event);
     // One future for the whole time, since a restart must not be dropped half-way.
     let mut supervised = std::pin::pin!(servers.supervised(&report));
     let stack = tokio::select! {
-        stack = Box::pin(stack::start(args, prepared, &addresses)) => stack?,
+        stack = Box::pin(stack::start(settings, prepared, &addresses)) => stack?,
         error = &mut supervised => return Err(error),
         () = stop.asked() => return Ok(()),
     };
     announcement.publish()?;
-    greet(args, &stack, &addresses);
+    greet(settings, &stack, &addresses);
     let cut_off = tokio::select! {
         () = stop.asked() => None,
         cut_off = stack.cut_off() => Some(cut_off),
@@ -97,7 +98,7 @@ async fn run_on(
     };
     say::line("\nStopping: open requests are answered first. Ctrl-C again ends at once.");
     let drained = tokio::select! {
-        () = stack.stop(Duration::from_millis(args.edge.limits.deadline_ms)) => true,
+        () = stack.stop(Duration::from_millis(settings.http.limits.deadline_ms)) => true,
         () = stop.asked() => false,
         error = &mut supervised => return Err(error),
     };
@@ -108,7 +109,7 @@ async fn run_on(
     }
 }
 
-fn started(servers: &servers::Servers, args: &UpArgs, listener: &TcpListener) -> anyhow::Result<Started> {
+fn started(servers: &servers::Servers, settings: &Settings, listener: &TcpListener) -> anyhow::Result<Started> {
     let addresses = servers.addresses();
     let (nats_pid, nats_server) = servers.nats_process().map(|(pid, path)| (pid, path.to_owned())).unzip();
     // Absolute, for a command that is run elsewhere with --data-dir.
@@ -119,11 +120,11 @@ fn started(servers: &servers::Servers, args: &UpArgs, listener: &TcpListener) ->
         nats_url: addresses.nats_url.clone(),
         nats_pid,
         nats_server: nats_server.unwrap_or_default(),
-        nats_creds: args.nats_creds.as_ref().map(absolute).transpose()?,
-        nats_ca: args.nats_ca.as_ref().map(absolute).transpose()?,
+        nats_creds: settings.nats.creds.as_ref().map(absolute).transpose()?,
+        nats_ca: settings.nats.ca.as_ref().map(absolute).transpose()?,
         mongodb_uri: addresses.mongodb_uri.clone(),
         mongod_pid: servers.mongod_pid(),
-        keys_dir: std::path::absolute(args.keys_dir())?,
+        keys_dir: std::path::absolute(settings.app.keys_dir())?,
     })
 }
 
@@ -146,12 +147,12 @@ fn report(announcement: &Announcement, program: Program, event: Event<'_>) {
 }
 
 /// What makes the `nats` command line an operator. Where it finds the server by itself, no URL is given: the next `concert up` would take it for one that is there already.
-fn operator(args: &UpArgs, servers: &Addresses) -> String {
+fn operator(settings: &Settings, servers: &Addresses) -> String {
     if !servers.has_own_nats {
         return String::new();
     }
-    let key = keys::seeds_path(&args.keys_dir(), &User::Operator);
-    let server = match args.nats_port {
+    let key = keys::seeds_path(&settings.app.keys_dir(), &User::Operator);
+    let server = match settings.nats.port {
         DEFAULT_NATS_PORT => String::new(),
         _ => format!(" --server {}", servers.nats_url),
     };
@@ -164,8 +165,8 @@ fn operator(args: &UpArgs, servers: &Addresses) -> String {
 /// Where the `nats` command line looks for a server.
 const DEFAULT_NATS_PORT: u16 = 4222;
 
-fn greet(args: &UpArgs, stack: &stack::Stack, servers: &Addresses) {
-    let api = format!("http://{}{}", stack.address(), args.edge.base);
+fn greet(settings: &Settings, stack: &stack::Stack, servers: &Addresses) {
+    let api = format!("http://{}{}", stack.address(), settings.http.base);
     let post = |path: &str, body: &str| {
         format!("  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{body}'")
     };
@@ -173,18 +174,22 @@ fn greet(args: &UpArgs, stack: &stack::Stack, servers: &Addresses) {
         true => format!("  Page     http://{}/ (see what it does)\n", stack.address()),
         false => String::new(),
     };
+    let app = match &settings.app.name {
+        Some(name) => format!("  App      {name}\n"),
+        None => String::new(),
+    };
     say::line(format_args!(
-        "\nConcert is running.\n\n{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n{operator}\n\nCtrl-C stops it.",
+        "\nConcert is running.\n\n{app}{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n{operator}\n\nCtrl-C stops it.",
         nats = servers.nats_url,
         mongo = servers.mongodb_uri,
-        data = args.data_dir.display(),
-        rules = args.rules.syncs.display(),
+        data = settings.app.data_dir.display(),
+        rules = settings.rules.syncs.display(),
         create = post(
             "/auth/createAccount",
             r#"{"username":"ada","password":"correct horse"}"#
         ),
         login = post("/auth/login", r#"{"username":"ada","password":"correct horse"}"#),
         logout = post("/auth/logout", r#"{"session":"<the session of the login>"}"#),
-        operator = operator(args, servers),
+        operator = operator(settings, servers),
     ));
 }

@@ -1,23 +1,27 @@
 //! The workers that are compiled into the program. A new concept is one entry in [`BUILT_IN`].
 
+mod table;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
 use concert_lang::program::{self, Program, Sync};
 use concert_profile::ProfileArgs;
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::process::Shutdown;
-use concert_runtime::streams::LogLimits;
 use concert_sessioning::SessionArgs;
 use concert_wire::REQUESTING;
 use concert_wire::seal::Sealer;
 use concert_worker::store::{self, Retention, StoreArgs};
-use concert_worker::{Concept, HostLimits, Running};
+use concert_worker::{Concept, Running};
 use futures_util::future::{BoxFuture, FutureExt as _};
+use serde_json::Value;
+
+use self::table::read;
+use crate::config::Settings;
 
 use crate::say;
 
@@ -27,6 +31,7 @@ pub struct Worker {
     spec: &'static str,
     /// The keys that it reads in addition to those that open secrets.
     keys: &'static [Purpose],
+    check: fn(&Value) -> Result<(), String>,
     open: Open,
 }
 
@@ -38,10 +43,16 @@ pub const BUILT_IN: &[Worker] = &[
         concept: concert_profile::NAME,
         spec: concert_profile::SPEC,
         keys: &[],
+        check: |settings| profile(settings).map(drop),
         open: |options| {
             async move {
                 let database = store::connect(options.store, concert_profile::NAME).await?;
-                Ok(concert_profile::concept(&database, &options.args.profile, options.retention()).await?)
+                Ok(concert_profile::concept(
+                    &database,
+                    &profile(&options.own(concert_profile::NAME)).map_err(anyhow::Error::msg)?,
+                    options.retention(),
+                )
+                .await?)
             }
             .boxed()
         },
@@ -50,41 +61,46 @@ pub const BUILT_IN: &[Worker] = &[
         concept: concert_sessioning::NAME,
         spec: concert_sessioning::SPEC,
         keys: &[Purpose::Session],
+        check: |settings| sessions(settings).map(drop),
         open: |options| {
             async move {
                 let keys = keys::watch(options.keys_dir, Purpose::Session, &options.shutdown)?;
                 let database = store::connect(options.store, concert_sessioning::NAME).await?;
-                let (sessions, retention) = (&options.args.sessions, options.retention());
-                Ok(concert_sessioning::concept(&database, sessions, keys, retention).await?)
+                let sessions = sessions(&options.own(concert_sessioning::NAME)).map_err(anyhow::Error::msg)?;
+                Ok(concert_sessioning::concept(&database, &sessions, keys, options.retention()).await?)
             }
             .boxed()
         },
     },
 ];
 
-/// Arguments of all workers.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct WorkerArgs {
-    #[command(flatten)]
-    pub(crate) host: HostLimits,
-    #[command(flatten)]
-    profile: ProfileArgs,
-    #[command(flatten)]
-    sessions: SessionArgs,
+fn profile(settings: &Value) -> Result<ProfileArgs, String> {
+    read(settings, |key| match key {
+        "password_blocklists" => "password-blocklist".to_owned(),
+        "password_words" => "password-word".to_owned(),
+        key => key.replace('_', "-"),
+    })
+}
+
+fn sessions(settings: &Value) -> Result<SessionArgs, String> {
+    read(settings, |key| format!("session-{}", key.replace('_', "-")))
 }
 
 /// What a worker is started with.
 pub(crate) struct Options<'a> {
     pub(crate) store: &'a StoreArgs,
     pub(crate) keys_dir: &'a Path,
-    pub(crate) args: &'a WorkerArgs,
-    pub(crate) log: &'a LogLimits,
+    pub(crate) settings: &'a Settings,
     pub(crate) shutdown: Shutdown,
 }
 
 impl Options<'_> {
+    fn own(&self, concept: &str) -> Value {
+        self.settings.of_worker(concept)
+    }
+
     fn retention(&self) -> Retention {
-        Retention::of_log(Duration::from_secs(self.log.log_max_age_hours * 3600))
+        Retention::of_log(Duration::from_secs(self.settings.log.log_max_age_hours * 3600))
     }
 }
 
@@ -125,12 +141,15 @@ pub(crate) fn missing<'a>(workers: &[Worker], program: &'a Program) -> BTreeSet<
         .collect()
 }
 
-/// Warns of each concept that has no worker in this program. Workers of other programs are unknown here.
-pub(crate) fn warn_of_missing(workers: &[Worker], program: &Program) {
-    for concept in missing(workers, program) {
+/// Warns of each concept that has no worker in this program, and none that `is_external`.
+pub(crate) fn warn_of_missing(workers: &[Worker], program: &Program, is_external: impl Fn(&str) -> bool) {
+    for concept in missing(workers, program)
+        .into_iter()
+        .filter(|concept| !is_external(concept))
+    {
         say::warning(&format!(
             "the rules use the concept `{concept}`, and this program has no worker for it; \
-             requests that need it get 504 unless another process runs one"
+             requests that need it get 504 unless another process runs one (then set `workers.{concept}.external = true`)"
         ));
     }
 }
@@ -146,12 +165,28 @@ impl Worker {
         self.spec
     }
 
+    /// Checks its own settings, which are a table.
+    pub(crate) fn check(&self, settings: &Value) -> Result<(), String> {
+        (self.check)(settings)
+    }
+
     /// Starts it. When this returns, it consumes messages.
     pub(crate) async fn start(&self, bus: Bus, options: Options<'_>) -> anyhow::Result<Running> {
         let sealer = Sealer::new(keys::watch(options.keys_dir, Purpose::Seal, &options.shutdown)?);
         let concept = (self.open)(&options).await?;
-        let (host, log) = (options.args.host.clone(), options.log.clone());
+        let (host, log) = (options.settings.limits(self.concept), options.settings.log.clone());
         Ok(concert_worker::run(bus, concept, sealer, host, log, options.shutdown).await?)
+    }
+}
+
+#[cfg(test)]
+impl Worker {
+    /// Its settings with all defaults, as text.
+    pub(crate) fn shown(&self, settings: &Value) -> String {
+        match self.concept {
+            concert_profile::NAME => format!("{:?}", profile(settings)),
+            _ => format!("{:?}", sessions(settings)),
+        }
     }
 }
 

@@ -22,19 +22,35 @@ fn error(output: &Output) -> String {
 const OF_KUBERNETES: [(&str, &str); 1] = [("CONCERT_NATS_PORT", "tcp://10.0.0.1:4222")];
 
 #[test]
+fn variables_of_kubernetes_are_ignored() {
+    let shown = concert(&["config", "show"], &OF_KUBERNETES);
+    assert!(shown.status.success(), "{}", error(&shown));
+    assert!(shown.stderr.is_empty(), "{}", error(&shown));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let port = shown.lines().find(|line| line.starts_with("nats.port ")).unwrap();
+    assert!(port.ends_with(" default"), "{port}");
+}
+
+#[test]
 fn a_bad_variable_of_up_stops_no_other_command() {
-    let described = concert(&["describe", "openapi"], &OF_KUBERNETES);
+    let bad = [("CONCERT_MONGODB__PORT", "none")];
+    let described = concert(&["describe", "openapi"], &bad);
     assert!(described.status.success(), "{}", error(&described));
-    let up = concert(&["up"], &OF_KUBERNETES);
-    assert_eq!(up.status.code(), Some(2), "{}", error(&up));
+    let up = concert(&["up"], &bad);
+    assert_eq!(up.status.code(), Some(1), "{}", error(&up));
+    assert!(
+        error(&up).contains("CONCERT_MONGODB__PORT: mongodb.port: a number from 0 to 65535"),
+        "{}",
+        error(&up)
+    );
 }
 
 #[test]
 fn flags_without_a_command_are_flags_of_up() {
     let refused = concert(&["--nats-port", "none"], &[]);
-    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(refused.status.code(), Some(1));
     assert!(
-        error(&refused).contains("invalid value 'none' for '--nats-port <PORT>'"),
+        error(&refused).contains("flag --nats-port: nats.port: a number from 0 to 65535 is expected, not `none`"),
         "{}",
         error(&refused)
     );

@@ -7,25 +7,39 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::Args;
-use concert_runtime::setting::{COUNT_MAX, DAY_MS, within};
+use concert_runtime::setting::{COUNT_MAX, DAY_MS};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// The bounds of requests under way.
-#[derive(Debug, Clone, Args)]
+/// Limits of concurrent requests: a part of the section `[http]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct AdmissionLimits {
-    /// Requests under way at most; past it 503.
-    #[arg(long, env = "CONCERT_MAX_REQUESTS", default_value_t = 1024, value_name = "N", value_parser = within(1..=COUNT_MAX))]
+    /// Maximum number of concurrent requests; excess requests get 503.
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub max_requests: usize,
-    /// Of them, those of one path at most; past it 503.
-    #[arg(long, env = "CONCERT_MAX_REQUESTS_PER_PATH", default_value_t = 512, value_name = "N", value_parser = within(1..=COUNT_MAX))]
+    /// Maximum number of concurrent requests for one path; excess requests get 503.
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub max_requests_per_path: usize,
-    /// How long a request may have to wait for its answer, as far as the rate of answers tells, in milliseconds; past it 503.
-    #[arg(long, env = "CONCERT_MAX_WAIT_MS", default_value_t = 3000, value_name = "MS", value_parser = within(0..=DAY_MS))]
+    /// Maximum estimated wait for a response, in milliseconds, based on the recent response rate; excess requests get
+    /// 503.
+    #[schemars(range(min = 0, max = DAY_MS))]
     pub max_wait_ms: u64,
-    /// Requests of one path that are taken whatever the rate tells: it says little while there are few.
-    #[arg(long, env = "CONCERT_MIN_REQUESTS_PER_PATH", default_value_t = 64, value_name = "N", value_parser = within(1..=COUNT_MAX))]
+    /// Number of concurrent requests for one path that are accepted regardless of the estimated wait.
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub min_requests_per_path: usize,
+}
+
+impl Default for AdmissionLimits {
+    fn default() -> Self {
+        Self {
+            max_requests: 1024,
+            max_requests_per_path: 512,
+            max_wait_ms: 3000,
+            min_requests_per_path: 64,
+        }
+    }
 }
 
 /// Requests under way.

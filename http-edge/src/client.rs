@@ -9,38 +9,36 @@ use std::str::FromStr;
 use axum::http::{HeaderMap, HeaderName, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clap::{Args, ValueEnum};
 use concert_wire::client::ClientTag;
 use concert_wire::keyring::LiveKeyring;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// What stands before the edge.
-#[derive(Debug, Clone, Args)]
+/// Reverse proxies before the edge: a part of the section `[http]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct ClientArgs {
-    /// A proxy, or a network of them, whose word for the client's address is taken, such as 10.0.0.0/8. May be given several times.
-    #[arg(long, env = "CONCERT_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR")]
-    pub trusted_proxy: Vec<Proxies>,
-    /// The header in which they say it. They must set this one: of another they would pass on what the client wrote.
-    #[arg(
-        long,
-        env = "CONCERT_FORWARDED_HEADER",
-        value_enum,
-        default_value_t = ForwardedHeader::XForwardedFor,
-        value_name = "HEADER"
-    )]
+    /// IP addresses or CIDR ranges of trusted reverse proxies, such as 10.0.0.0/8.
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<Proxies>,
+    /// Header in which the proxies name the client. They must set it themselves, not pass on what the client sent.
     pub forwarded_header: ForwardedHeader,
 }
 
 /// A network of proxies; one address is a network of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Proxies(IpNet);
 
 /// A header that names the hops between the client and the edge, the nearest last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For: client, proxy`
+    #[default]
     XForwardedFor,
     /// `Forwarded: for=client, for=proxy` (RFC 7239)
     Forwarded,
@@ -54,6 +52,20 @@ impl FromStr for Proxies {
         let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         net.map(Self)
             .map_err(|_| "a proxy is an address or a network, such as 192.0.2.7 or 10.0.0.0/8".to_owned())
+    }
+}
+
+impl TryFrom<String> for Proxies {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Proxies> for String {
+    fn from(proxies: Proxies) -> Self {
+        proxies.0.to_string()
     }
 }
 
@@ -101,7 +113,7 @@ impl Clients {
 
     fn is_trusted(&self, address: IpAddr) -> bool {
         self.args
-            .trusted_proxy
+            .trusted_proxies
             .iter()
             .any(|proxies| proxies.0.contains(&address))
     }
@@ -178,7 +190,7 @@ mod tests {
 
     fn clients(trusted: &[&str], forwarded_header: ForwardedHeader) -> Clients {
         let args = ClientArgs {
-            trusted_proxy: trusted.iter().map(|text| text.parse().unwrap()).collect(),
+            trusted_proxies: trusted.iter().map(|text| text.parse().unwrap()).collect(),
             forwarded_header,
         };
         Clients::new(&args, Keyring::parse(&Key::new("k1", [1; 64]).to_line()).unwrap())

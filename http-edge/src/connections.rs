@@ -12,13 +12,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
-use clap::Args;
-use concert_runtime::setting::{DAY_MS, within};
+use concert_runtime::setting::DAY_MS;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
@@ -27,29 +28,40 @@ use self::places::{Place, Places};
 use crate::client::Clients;
 use crate::metrics::Metrics;
 
-/// The bounds of connections.
-#[derive(Debug, Clone, Args)]
+/// Limits of connections: a part of the section `[http]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct ConnectionLimits {
-    /// Connections at most; whoever makes another is answered with 503. No more than files may be open, less 256 or half of them (`ulimit -n`; the soft limit is raised to the hard one).
-    #[arg(long, env = "CONCERT_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Maximum number of connections; excess connections get 503. The limit of open files (`ulimit -n`, raised to its
+    /// hard limit), less 256 or half of it, is a limit as well.
+    #[schemars(range(min = 1, max = u32::MAX))]
     pub max_connections: u32,
-    /// Connections of one client at most, by its address (of IPv6 the first 64 bits); 503 past it, too. Proxies that are trusted may have as many as there are. 0 is no such bound.
-    #[arg(
-        long,
-        env = "CONCERT_MAX_CONNECTIONS_PER_CLIENT",
-        default_value_t = 1000,
-        value_name = "N"
-    )]
+    /// Maximum number of connections per client address (per /64 for IPv6); excess connections get 503. Trusted proxies
+    /// are exempt. 0 disables the limit.
+    #[schemars(range(min = 0, max = u32::MAX))]
     pub max_connections_per_client: u32,
-    /// How long a connection may take until the head of its next request is there, in milliseconds; then it is closed.
-    #[arg(long, env = "CONCERT_IDLE_TIMEOUT_MS", default_value_t = 75_000, value_name = "MS", value_parser = within(1..=DAY_MS))]
+    /// Maximum time to receive the next request header, in milliseconds; then the connection is closed.
+    #[schemars(range(min = 1, max = DAY_MS))]
     pub idle_timeout_ms: u64,
-    /// The size of a request's head at most, in bytes; past it 431.
-    #[arg(long, env = "CONCERT_HEAD_LIMIT_BYTES", default_value_t = 32 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(8192..))]
+    /// Maximum size of a request header, in bytes; larger headers get 431.
+    #[schemars(range(min = 8192, max = u32::MAX))]
     pub head_limit_bytes: u32,
-    /// How long a client may leave unread what it was sent, in milliseconds; then its connection is closed (on Linux only).
-    #[arg(long, env = "CONCERT_UNREAD_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    /// Maximum time that a client may leave a response unread, in milliseconds; then the connection is closed (Linux
+    /// only).
+    #[schemars(range(min = 1, max = i32::MAX))]
     pub unread_timeout_ms: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_client: 1000,
+            idle_timeout_ms: 75_000,
+            head_limit_bytes: 32 * 1024,
+            unread_timeout_ms: 30_000,
+        }
+    }
 }
 
 /// Files that are open for something else than connections of clients: those to the servers, logs, keys. Where there are few, half of them.

@@ -3,41 +3,39 @@
 //! A browser sends a cookie whoever made it ask, so a cookie counts only when the page that asks is one of ours: the browser says so (`Sec-Fetch-Site`, or `Origin`), and the request
 //! carries a header of its own, which a page of another origin cannot send without being asked for leave first.
 
-use std::str::FromStr;
-
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use clap::Args;
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
 use concert_wire::routes::Route;
 use concert_wire::seal::{SealError, Sealer};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::EdgeError;
 
-/// What is kept in a cookie.
-#[derive(Debug, Clone, Default, Args)]
+/// The session cookie: a part of the section `[http]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct CookieArgs {
-    /// A cookie, and the secret key of requests and responses that it stands for, such as `__Host-session=session`. Off without it; with it, for requests with the header `concert-session: cookie`.
-    #[arg(long, env = "CONCERT_SESSION_COOKIE", value_name = "NAME=KEY")]
+    /// Cookie that replaces a secret key of requests and responses; applies to requests with the header
+    /// `concert-session: cookie`.
+    #[serde(deserialize_with = "valid")]
     pub session_cookie: Option<SessionCookie>,
-    /// A path after whose success the cookie ends, such as that of a farewell. May be given several times. It ends with any 401, too.
-    #[arg(
-        long,
-        env = "CONCERT_SESSION_COOKIE_ENDS",
-        value_delimiter = ',',
-        value_name = "PATH",
-        value_parser = path,
-        requires = "session_cookie"
-    )]
-    pub session_cookie_ends: Vec<String>,
 }
 
-/// A cookie, and the key that it stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A cookie, and the key that it replaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct SessionCookie {
+    /// Name of the cookie, such as `__Host-session`.
     name: String,
+    /// Key of requests and responses that the cookie replaces, such as `session`.
     key: String,
+    /// Paths whose success response clears the cookie, such as `/auth/logout`, without the base. Any 401 clears it,
+    /// too.
+    ends: Vec<String>,
 }
 
 /// What a browser holds to: from this host alone, over TLS alone, for every path.
@@ -47,30 +45,27 @@ pub(crate) const ASK: HeaderName = HeaderName::from_static("concert-session");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
 
-impl FromStr for SessionCookie {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form =
-            || format!("a cookie is written `{NAME_PREFIX}name=key`, with a name of letters, digits, `-` and `_`");
-        let (name, key) = text.split_once('=').ok_or_else(form)?;
-        let rest = name.strip_prefix(NAME_PREFIX).ok_or_else(form)?;
+impl SessionCookie {
+    fn check(&self) -> Result<(), String> {
+        let rest = self.name.strip_prefix(NAME_PREFIX).unwrap_or_default();
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if rest.is_empty() || key.is_empty() || !rest.bytes().chain(key.bytes()).all(is_plain) {
-            return Err(form());
+        if rest.is_empty() || self.key.is_empty() || !rest.bytes().chain(self.key.bytes()).all(is_plain) {
+            return Err(format!(
+                "a cookie has a name that begins with `{NAME_PREFIX}` and a key, both of letters, digits, `-` and `_`"
+            ));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            key: key.to_owned(),
-        })
+        if self.ends.iter().any(|path| !path.starts_with('/')) {
+            return Err("a path in `ends` begins with `/`, and is written without the base".to_owned());
+        }
+        Ok(())
     }
 }
 
-fn path(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
-        Ok(text.to_owned())
-    } else {
-        Err("a path begins with `/`, and is written without the base".to_owned())
+fn valid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SessionCookie>, D::Error> {
+    let cookie = Option::<SessionCookie>::deserialize(from)?;
+    match cookie.as_ref().map(SessionCookie::check) {
+        Some(Err(why)) => Err(D::Error::custom(why)),
+        _ => Ok(cookie),
     }
 }
 
@@ -78,7 +73,6 @@ fn path(text: &str) -> Result<String, String> {
 #[derive(Debug)]
 pub(crate) struct Cookies {
     cookie: SessionCookie,
-    ends: Vec<String>,
     /// Origins that may ask beside the edge's own.
     origins: Vec<String>,
 }
@@ -98,12 +92,11 @@ impl Cookies {
     /// `None` when the mode is off. `*` is no origin that is trusted.
     pub(crate) fn new(args: &CookieArgs, origins: &[String]) -> Option<Self> {
         let cookie = args.session_cookie.clone()?;
-        if args.session_cookie_ends.is_empty() {
-            tracing::warn!("no path ends the session cookie (--session-cookie-ends)");
+        if cookie.ends.is_empty() {
+            tracing::warn!("no path ends the session cookie (http.session_cookie.ends)");
         }
         Some(Self {
             cookie,
-            ends: args.session_cookie_ends.clone(),
             origins: origins.iter().filter(|origin| *origin != "*").cloned().collect(),
         })
     }
@@ -136,7 +129,7 @@ impl Cookies {
         Ok(Use {
             wanted,
             taken,
-            ends: self.ends.iter().any(|end| end == path),
+            ends: self.cookie.ends.iter().any(|end| end == path),
         })
     }
 
@@ -225,8 +218,11 @@ mod tests {
 
     fn cookies() -> Cookies {
         let args = CookieArgs {
-            session_cookie: Some("__Host-session=session".parse().unwrap()),
-            session_cookie_ends: vec!["/farewell".to_owned()],
+            session_cookie: Some(SessionCookie {
+                name: "__Host-session".to_owned(),
+                key: "session".to_owned(),
+                ends: vec!["/farewell".to_owned()],
+            }),
         };
         Cookies::new(&args, &["https://app.example".to_owned(), "*".to_owned()]).unwrap()
     }
@@ -335,18 +331,22 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_a_browser_would_not_hold_to_is_refused() {
-        assert!("__Host-session=session".parse::<SessionCookie>().is_ok());
-        for wrong in [
-            "",
-            "session=session",
-            "__Host-=session",
-            "__Host-session",
-            "__Host-session=",
-            "__Host-a b=s",
-            "__Host-a;=s",
+    fn a_cookie_that_browsers_would_not_protect_is_refused() {
+        let read = |name: &str, key: &str, end: &str| {
+            let cookie = json!({ "name": name, "key": key, "ends": [end] });
+            serde_json::from_value::<CookieArgs>(json!({ "session_cookie": cookie }))
+        };
+        assert!(read("__Host-session", "session", "/logout").is_ok());
+        for (name, key, end) in [
+            ("", "session", "/logout"),
+            ("session", "session", "/logout"),
+            ("__Host-", "session", "/logout"),
+            ("__Host-session", "", "/logout"),
+            ("__Host-a b", "s", "/logout"),
+            ("__Host-a;", "s", "/logout"),
+            ("__Host-session", "session", "logout"),
         ] {
-            assert!(wrong.parse::<SessionCookie>().is_err(), "{wrong}");
+            assert!(read(name, key, end).is_err(), "{name} {key} {end}");
         }
     }
 }

@@ -20,6 +20,6 @@ mod requesting;
 mod routes;
 mod server;
 
-pub use page::{BadPage, PageArgs, Switch};
-pub use passthrough::{Inclusion, PassthroughArgs, Target};
+pub use page::{BadPage, PageArgs};
+pub use passthrough::{PassthroughArgs, Reason, Target};
 pub use server::{EdgeArgs, Running, StartError, listen, run};

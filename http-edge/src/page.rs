@@ -15,12 +15,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use clap::{Args, ValueEnum};
 use concert_runtime::bus::Bus;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::service::NoAnswer;
-use concert_runtime::setting::{COUNT_MAX, DAY_MS, within};
+use concert_runtime::setting::{COUNT_MAX, DAY_MS};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -29,36 +30,40 @@ pub use guard::BadPage;
 use guard::Viewers;
 use live::Live;
 
-/// Whether something is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// Serve it.
-    On,
-    /// Do not.
-    Off,
+/// The section `[console]`: the console, and who may see it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PageArgs {
+    /// Whether the edge serves the console at `/` to operators with a token. If not set, `concert up` serves it
+    /// without a token where it listens on a loopback address, and `concert http-edge` does not serve it.
+    pub enabled: Option<bool>,
+    /// File with the operator token, at least 32 characters.
+    pub token_file: Option<PathBuf>,
+    /// Maximum number of consoles with live updates; others get 503.
+    #[schemars(range(min = 0, max = COUNT_MAX))]
+    pub listeners: usize,
+    /// Maximum number of concurrent queries of consoles; excess queries get 503.
+    #[schemars(range(min = 1, max = COUNT_MAX))]
+    pub queries: usize,
+    /// Timeout of a query to the archive, in milliseconds; late queries get 504.
+    #[schemars(range(min = 1, max = DAY_MS))]
+    pub timeout_ms: u64,
+    /// Whether this is `concert up`, which serves the console on loopback addresses without being asked.
+    #[serde(skip)]
+    pub at_home: bool,
 }
 
-/// The page, and who may see it.
-#[derive(Debug, Clone, Args)]
-pub struct PageArgs {
-    /// Serves the page that shows flows as they happen, at `/`, to whoever has the operator's token. `concert up` does so by itself, without a token, where it listens on this machine only; `--page=off` turns it off.
-    #[arg(long, env = "CONCERT_PAGE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "on", value_name = "ON|OFF")]
-    pub page: Option<Switch>,
-    /// The file with the operator's token, 32 characters or more, without which nobody sees a flow.
-    #[arg(long, env = "CONCERT_PAGE_TOKEN_FILE", value_name = "FILE")]
-    pub page_token_file: Option<PathBuf>,
-    /// How many pages may be told at once what happens; past it 503.
-    #[arg(long, env = "CONCERT_PAGE_LISTENERS", default_value_t = 32, value_name = "N", value_parser = within(0..=COUNT_MAX))]
-    pub page_listeners: usize,
-    /// How many queries of pages may be under way at once; past it 503.
-    #[arg(long, env = "CONCERT_PAGE_QUERIES", default_value_t = 16, value_name = "N", value_parser = within(1..=COUNT_MAX))]
-    pub page_queries: usize,
-    /// How long the archive may take to answer a page, in milliseconds; past it 504.
-    #[arg(long, env = "CONCERT_PAGE_TIMEOUT_MS", default_value_t = 5000, value_name = "MS", value_parser = within(1..=DAY_MS))]
-    pub page_timeout_ms: u64,
-    /// Whether this is `concert up`, which shows the page without being told, and without a token to whoever is on this machine.
-    #[arg(skip)]
-    pub at_home: bool,
+impl Default for PageArgs {
+    fn default() -> Self {
+        Self {
+            enabled: None,
+            token_file: None,
+            listeners: 32,
+            queries: 16,
+            timeout_ms: 5000,
+            at_home: false,
+        }
+    }
 }
 
 /// Below this is everything of the page but the page itself, which is at `/`.
@@ -95,7 +100,7 @@ pub(crate) enum Refusal {
     Method,
     #[error("{0}")]
     Query(String),
-    #[error("so many pages are open that this one is not told what happens; close some, or raise --page-listeners")]
+    #[error("so many pages are open that this one is not told what happens; close some, or raise console.listeners")]
     Listeners,
     #[error("too many queries are under way; try again")]
     Queries,
@@ -181,14 +186,14 @@ impl Page {
         if base.is_empty() {
             tracing::warn!("without a base, the paths of rules come before those of the page");
         }
-        let live = Live::start(&bus, args.page_listeners, shutdown).await?;
+        let live = Live::start(&bus, args.listeners, shutdown).await?;
         let settings = json!({ "base": base, "token": viewers.want_token() }).to_string();
         Ok(Arc::new(Self {
             bus,
             viewers,
             live,
-            queries: Semaphore::new(args.page_queries),
-            timeout: Duration::from_millis(args.page_timeout_ms),
+            queries: Semaphore::new(args.queries),
+            timeout: Duration::from_millis(args.timeout_ms),
             settings,
         }))
     }

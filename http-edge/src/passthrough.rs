@@ -6,50 +6,41 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
-use clap::Args;
 use concert_runtime::bus::Bus;
 use concert_runtime::service::{self, NoAnswer};
 use concert_wire::envelope::{ERROR, Fault, Object};
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::seal::Sealer;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::error::EdgeError;
 use crate::{answer, body};
 
-/// What is open.
-#[derive(Debug, Clone, Default, Args)]
+/// Actions that are open without a rule: a part of the section `[http]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct PassthroughArgs {
-    /// An action that is open without a rule, and why, such as `Profile.authenticate=the old client asks so`. May be given several times.
-    #[arg(
-        long,
-        env = "CONCERT_PASSTHROUGH",
-        value_delimiter = ';',
-        value_name = "CONCEPT.ACTION=REASON"
-    )]
-    pub passthrough: Vec<Inclusion>,
-    /// An action that is closed whatever is listed elsewhere. May be given several times.
-    #[arg(
-        long,
-        env = "CONCERT_PASSTHROUGH_EXCEPT",
-        value_delimiter = ';',
-        value_name = "CONCEPT.ACTION"
-    )]
+    /// Actions to expose over HTTP without a rule, each with a reason: `"Profile.authenticate" = "legacy client"`.
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub passthrough: BTreeMap<Target, Reason>,
+    /// Actions that are not exposed even if `http.passthrough` lists them.
+    #[schemars(with = "Vec<String>")]
     pub passthrough_except: Vec<Target>,
 }
 
 /// An action or query of a concept.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Target {
     concept: ConceptName,
     action: ActionName,
 }
 
-/// An action that is open, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inclusion {
-    target: Target,
-    reason: String,
-}
+/// Why an action is open; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Reason(String);
 
 impl FromStr for Target {
     type Err = String;
@@ -66,32 +57,47 @@ impl FromStr for Target {
     }
 }
 
-impl FromStr for Inclusion {
-    type Err = String;
+impl TryFrom<String> for Target {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (target, reason) = text.split_once('=').unwrap_or((text, ""));
-        let reason = reason.trim().to_owned();
-        if reason.is_empty() {
-            return Err("an open action has a reason: `Concept.action=reason`".to_owned());
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        format!("{}.{}", target.concept, target.action)
+    }
+}
+
+impl TryFrom<String> for Reason {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.trim() {
+            "" => Err("an open action needs a reason: `\"Concept.action\" = \"reason\"`".to_owned()),
+            reason => Ok(Self(reason.to_owned())),
         }
-        Ok(Self {
-            target: target.trim().parse()?,
-            reason,
-        })
+    }
+}
+
+impl From<Reason> for String {
+    fn from(reason: Reason) -> Self {
+        reason.0
     }
 }
 
 impl PassthroughArgs {
     /// The open actions; exclusions win.
     pub fn open(&self) -> Vec<(ConceptName, ActionName)> {
-        let open = self.included().map(|Inclusion { target, .. }| target.clone());
+        let open = self.included().map(|(target, _)| target.clone());
         open.map(|Target { concept, action }| (concept, action)).collect()
     }
 
-    fn included(&self) -> impl Iterator<Item = &Inclusion> {
-        let excluded = |inclusion: &&Inclusion| !self.passthrough_except.contains(&inclusion.target);
-        self.passthrough.iter().filter(excluded)
+    fn included(&self) -> impl Iterator<Item = (&Target, &Reason)> {
+        let listed = self.passthrough.iter();
+        listed.filter(|(target, _)| !self.passthrough_except.contains(target))
     }
 }
 
@@ -101,7 +107,7 @@ pub(crate) struct Passthrough(BTreeMap<String, Target>);
 impl Passthrough {
     /// Exclusions win. What is open is said, with its reason.
     pub(crate) fn new(args: &PassthroughArgs) -> Self {
-        let named = args.included().map(|Inclusion { target, reason }| {
+        let named = args.included().map(|(target, Reason(reason))| {
             tracing::warn!(concept = %target.concept, action = %target.action, reason, "open without a rule");
             (format!("/{}/{}", target.concept, target.action), target.clone())
         });
@@ -153,20 +159,29 @@ fn refusal(no_answer: NoAnswer) -> EdgeError {
 mod tests {
     use super::*;
 
-    fn open(inclusions: &[&str], exclusions: &[&str]) -> Vec<String> {
-        let args = PassthroughArgs {
-            passthrough: inclusions.iter().map(|text| text.parse().unwrap()).collect(),
-            passthrough_except: exclusions.iter().map(|text| text.parse().unwrap()).collect(),
-        };
+    fn args(passthrough: serde_json::Value, except: &[&str]) -> serde_json::Result<PassthroughArgs> {
+        serde_json::from_value(serde_json::json!({ "passthrough": passthrough, "passthrough_except": except }))
+    }
+
+    fn open(passthrough: serde_json::Value, except: &[&str]) -> Vec<String> {
+        let args = args(passthrough, except).unwrap();
         Passthrough::new(&args).0.into_keys().collect()
     }
 
     #[test]
-    fn nothing_is_open_that_is_not_listed_with_a_reason_and_exclusions_win() {
-        assert_eq!(open(&[], &[]), Vec::<String>::new());
-        assert_eq!(open(&["A.b=why", "A._c=because"], &["A.b"]), ["/A/_c"]);
-        for wrong in ["A.b", "A.b=", "A.b= ", "a.b=why", "A.=why", "A=why", "A.b.c=why"] {
-            assert!(wrong.parse::<Inclusion>().is_err(), "{wrong}");
+    fn only_listed_actions_are_open_and_exclusions_win() {
+        assert_eq!(open(serde_json::json!({}), &[]), Vec::<String>::new());
+        let listed = serde_json::json!({ "A.b": "why", "A._c": "because" });
+        assert_eq!(open(listed, &["A.b"]), ["/A/_c"]);
+        for (target, reason) in [
+            ("A.b", ""),
+            ("A.b", " "),
+            ("a.b", "why"),
+            ("A.", "why"),
+            ("A", "why"),
+            ("A.b.c", "why"),
+        ] {
+            assert!(args(serde_json::json!({ target: reason }), &[]).is_err(), "{target}");
         }
     }
 }

@@ -11,17 +11,19 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use clap::Args;
 use concert_runtime::address::ListenAddress;
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::metrics;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
-use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX, within};
+use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX};
 use concert_runtime::streams::LogLimits;
 use concert_wire::seal::Sealer;
 use concert_worker::{BadConcept, HostLimits};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -40,70 +42,90 @@ use crate::pending::Pending;
 use crate::routes::Routes;
 use crate::{cookie, requesting, routes};
 
-/// Where and how the edge serves.
-#[derive(Debug, Clone, Args)]
+/// The section `[http]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct EdgeArgs {
-    /// Address to listen on. A port alone is one of 127.0.0.1; port 0 is any free one.
-    #[arg(
-        long,
-        env = "CONCERT_LISTEN",
-        default_value = "127.0.0.1:8000",
-        value_name = "ADDRESS"
-    )]
+    /// Address to listen on. A port alone is one of 127.0.0.1; port 0 picks a free port.
+    #[schemars(with = "String", extend("format" = "address"))]
     pub listen: ListenAddress,
-    /// What stands before every path of the rules.
-    #[arg(long, env = "CONCERT_BASE", default_value = "/api", value_name = "PATH", value_parser = base)]
+    /// URL path prefix for all routes.
+    #[serde(deserialize_with = "base")]
     pub base: String,
-    /// An origin whose pages may ask, such as http://localhost:5173; `*` is any. May be given several times.
-    #[arg(long, env = "CONCERT_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
-    pub cors_origin: Vec<String>,
-    /// What is open without a rule.
-    #[command(flatten)]
+    /// Origins allowed by CORS, such as http://localhost:5173; `*` allows any.
+    pub cors_origins: Vec<String>,
+    /// Actions that are open without a rule.
+    #[serde(flatten)]
     pub passthrough: PassthroughArgs,
-    /// What stands before it.
-    #[command(flatten)]
+    /// Reverse proxies.
+    #[serde(flatten)]
     pub clients: ClientArgs,
-    /// What is kept in a cookie.
-    #[command(flatten)]
+    /// The session cookie.
+    #[serde(flatten)]
     pub cookies: CookieArgs,
-    /// The page that shows what happens.
-    #[command(flatten)]
-    pub page: PageArgs,
-    /// The bounds.
-    #[command(flatten)]
+    /// Limits.
+    #[serde(flatten)]
     pub limits: EdgeLimits,
 }
 
-/// The bounds of the edge.
-#[derive(Debug, Clone, Args)]
-pub struct EdgeLimits {
-    /// The size of a body at most, in bytes; past it 413.
-    #[arg(long, env = "CONCERT_BODY_LIMIT_BYTES", default_value_t = 256 * 1024, value_name = "BYTES", value_parser = within(1..=MESSAGE_BYTES_MAX))]
-    pub body_limit_bytes: usize,
-    /// How long an answer may take, in milliseconds; past it 504.
-    #[arg(long, env = "CONCERT_DEADLINE_MS", default_value_t = 15_000, value_name = "MS", value_parser = within(1..=DAY_MS))]
-    pub deadline_ms: u64,
-    /// Requests under way.
-    #[command(flatten)]
-    pub admission: AdmissionLimits,
-    /// Connections.
-    #[command(flatten)]
-    pub connections: ConnectionLimits,
-    /// For how long the edge, once it is asked to stop, says so at `/readyz` and still takes requests, in milliseconds: time for what stands before it to send them elsewhere.
-    /// 1000 for an edge of its own, 0 for `concert up`.
-    #[arg(long, env = "CONCERT_DRAIN_DELAY_MS", value_name = "MS", value_parser = within(0..=DAY_MS))]
-    pub drain_delay_ms: Option<u64>,
+impl Default for EdgeArgs {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)).into(),
+            base: "/api".to_owned(),
+            cors_origins: Vec::new(),
+            passthrough: PassthroughArgs::default(),
+            clients: ClientArgs::default(),
+            cookies: CookieArgs::default(),
+            limits: EdgeLimits::default(),
+        }
+    }
 }
 
-fn base(text: &str) -> Result<String, String> {
-    let ok = text.is_empty()
-        || (text.starts_with('/')
-            && !text.ends_with('/')
-            && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#{}*".contains(&b)));
-    if ok {
-        Ok(text.to_owned())
+/// Limits of the edge.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct EdgeLimits {
+    /// Maximum request body size in bytes; larger bodies get 413.
+    #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
+    pub body_limit_bytes: usize,
+    /// Response timeout in milliseconds; late requests get 504.
+    #[schemars(range(min = 1, max = DAY_MS))]
+    pub deadline_ms: u64,
+    /// Limits of concurrent requests.
+    #[serde(flatten)]
+    pub admission: AdmissionLimits,
+    /// Limits of connections.
+    #[serde(flatten)]
+    pub connections: ConnectionLimits,
+    /// On shutdown, milliseconds to keep serving while `/readyz` returns 503, so that load balancers can react.
+    #[schemars(range(min = 0, max = DAY_MS))]
+    pub drain_delay_ms: u64,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            body_limit_bytes: 256 * 1024,
+            deadline_ms: 15_000,
+            admission: AdmissionLimits::default(),
+            connections: ConnectionLimits::default(),
+            drain_delay_ms: 1000,
+        }
+    }
+}
+
+fn base<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let is_path = text.starts_with('/')
+        && !text.ends_with('/')
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#{}*".contains(&b));
+    if text.is_empty() || is_path {
+        Ok(text)
     } else {
-        Err("a base begins with `/` and does not end with it, such as /api".to_owned())
+        Err(D::Error::custom(
+            "a base begins with `/` and does not end with it, such as /api",
+        ))
     }
 }
 
@@ -202,19 +224,19 @@ pub async fn listen(args: &EdgeArgs) -> Result<TcpListener, StartError> {
 pub async fn run(
     bus: Bus,
     listener: TcpListener,
-    args: &EdgeArgs,
+    (args, page_args): (&EdgeArgs, &PageArgs),
     keys_dir: &Path,
     host: HostLimits,
     log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let cookies = Cookies::new(&args.cookies, &args.cors_origin);
-    let cors = cors(&args.cors_origin, cookies.is_some())?;
+    let cookies = Cookies::new(&args.cookies, &args.cors_origins);
+    let cors = cors(&args.cors_origins, cookies.is_some())?;
     let address = listener.local_addr().map_err(|source| StartError::Listen {
         address: args.listen.clone(),
         source,
     })?;
-    let viewers = Page::viewers(&args.page, address)?;
+    let viewers = Page::viewers(page_args, address)?;
     // What answers the open requests outlives the server.
     let behind = Shutdown::new();
     let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &behind)?);
@@ -233,7 +255,7 @@ pub async fn run(
     )
     .await?;
     let page = match viewers {
-        Some(viewers) => Page::start(bus.clone(), viewers, &args.page, &args.base, shutdown.clone())
+        Some(viewers) => Page::start(bus.clone(), viewers, page_args, &args.base, shutdown.clone())
             .await
             .map(Some)
             .map_err(StartError::Subscribe)?,
@@ -261,7 +283,7 @@ pub async fn run(
         shutdown: shutdown.clone(),
     };
     let apps = apps(Arc::new(api), args.base.clone().into(), cors);
-    let drain_delay = Duration::from_millis(args.limits.drain_delay_ms.unwrap_or_default());
+    let drain_delay = Duration::from_millis(args.limits.drain_delay_ms);
     let connections = Connections::new(listener, apps, args.limits.connections.clone(), clients, metrics);
     let server = connections.serve(async move {
         shutdown.requested().await;

@@ -3,24 +3,38 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
 use concert_lang::Texts;
 use concert_lang::diagnostics::Report;
 use concert_lang::program::Program;
 use concert_lang::requesting;
 use concert_lang::source::SourceFile;
+use concert_runtime::setting::DAY_MS;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::files::{RULES, ReadError, SPECS};
 
-/// Where rules and specs are.
-#[derive(Debug, Clone, Args)]
+/// The section `[rules]`: where rules and specs are.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct RulesArgs {
-    /// The directory of the concept specs (`*.concept`).
-    #[arg(long, env = "CONCERT_CONCEPTS", default_value = "concepts", value_name = "DIR")]
+    /// Directory of the concept specs (`*.concept`).
     pub concepts: PathBuf,
-    /// The directory of the rules (`*.sync`), which may have subdirectories.
-    #[arg(long, env = "CONCERT_SYNCS", default_value = "syncs", value_name = "DIR")]
+    /// Directory of the rules (`*.sync`), which may have subdirectories.
     pub syncs: PathBuf,
+    /// Milliseconds between checks of the rule files for changes; 0 disables the checks.
+    #[schemars(range(min = 0, max = DAY_MS))]
+    pub poll_ms: u64,
+}
+
+impl Default for RulesArgs {
+    fn default() -> Self {
+        Self {
+            concepts: "concepts".into(),
+            syncs: "syncs".into(),
+            poll_ms: 500,
+        }
+    }
 }
 
 /// Why there are no rules to run.
@@ -123,6 +137,7 @@ mod tests {
         let args = RulesArgs {
             concepts: dir.path().join("concepts"),
             syncs: dir.path().join("syncs"),
+            ..RulesArgs::default()
         };
         for (to, files) in [(&args.concepts, concepts), (&args.syncs, syncs)] {
             std::fs::create_dir(to).unwrap();
@@ -196,6 +211,7 @@ mod tests {
         let args = RulesArgs {
             concepts: Path::new(env!("CARGO_MANIFEST_DIR")).join("../concepts"),
             syncs: dir.path().to_owned(),
+            ..RulesArgs::default()
         };
         let write = |path: &str| {
             let rule = format!(
@@ -227,6 +243,7 @@ then
         let args = RulesArgs {
             concepts: Path::new(env!("CARGO_MANIFEST_DIR")).join("../concepts"),
             syncs: dir.path().to_owned(),
+            ..RulesArgs::default()
         };
         let rule = |name: &str| {
             format!(

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
 use concert_engine::{Effect, Engine, Event, Limits};
 use concert_runtime::ack;
 use concert_runtime::bus::Bus;
@@ -14,7 +13,7 @@ use concert_runtime::feed::{Feed, Source};
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
-use concert_runtime::setting::{BYTES_MAX, COUNT_MAX, DAY_MS, MESSAGE_BYTES_MAX, within};
+use concert_runtime::setting::{BYTES_MAX, COUNT_MAX, DAY_MS, MESSAGE_BYTES_MAX};
 use concert_runtime::streams::{self, LogLimits, SetupError};
 use concert_runtime::{chaos_point, sabotaged};
 use concert_wire::name::BadName;
@@ -22,6 +21,8 @@ use concert_wire::subject::ROUTERS;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::asked::Asked;
@@ -29,39 +30,50 @@ use crate::in_force::{InForce, InForceError};
 use crate::rules::Rules;
 use crate::{effects, figures, log_end, queries, reload};
 
-/// The most flows that a router can be told to keep.
-const FLOWS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(COUNT_MAX - 1);
-
-/// The bounds of flows and of the router's memory.
-#[derive(Debug, Clone, Args)]
+/// The section `[router]`: limits of flows and of the router's memory.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct RouterLimits {
-    /// Actions in one flow at most; then it is stopped, and its request answered with 508. At most 1,000.
-    #[arg(long, env = "CONCERT_FLOW_ACTIONS", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    /// Maximum number of actions per flow; a flow that exceeds it stops, and its request gets 508.
+    #[schemars(range(min = 1, max = 1000))]
     pub flow_actions: u64,
-    /// How many actions may follow from one another in one flow.
-    #[arg(long, env = "CONCERT_FLOW_DEPTH", default_value_t = 64, value_name = "N", value_parser = within(1..=1000_u32))]
+    /// Maximum length of a chain of actions that follow from one another in a flow.
+    #[schemars(range(min = 1, max = 1000))]
     pub flow_depth: u32,
-    /// The size of an action's input at most, in bytes.
-    #[arg(long, env = "CONCERT_ACTION_BYTES", default_value_t = 512 * 1024, value_name = "BYTES", value_parser = within(1..=MESSAGE_BYTES_MAX))]
+    /// Maximum size of an action's input, in bytes.
+    #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub action_bytes: usize,
-    /// Flows that the router keeps in memory; others are read again from the log when they go on.
-    #[arg(long, env = "CONCERT_ROUTER_FLOWS", default_value_t = NonZeroUsize::MIN.saturating_add(1023), value_name = "N", value_parser = within(NonZeroUsize::MIN..=FLOWS_MAX))]
-    pub router_flows: NonZeroUsize,
-    /// Bytes of the messages that the router has taken and not acknowledged, past which it takes no more for now; and of the flows that it keeps in memory, past which those that have waited longest are read again when they go on.
-    #[arg(long, env = "CONCERT_ROUTER_BYTES", default_value_t = 64 * 1024 * 1024, value_name = "BYTES", value_parser = within(1024 * 1024..=BYTES_MAX))]
-    pub router_bytes: u64,
-    /// Frames that the `where` of one firing may have; past them its request is answered with 508.
-    #[arg(long, env = "CONCERT_FIRING_FRAMES", default_value_t = 500, value_name = "N", value_parser = within(1..=COUNT_MAX))]
+    /// Maximum number of flows in memory; others are read from the log again when they continue.
+    #[schemars(range(min = 1, max = COUNT_MAX))]
+    pub flows: NonZeroUsize,
+    /// Memory limit in bytes, applied separately to unacknowledged messages (the router stops fetching) and to cached
+    /// flows (the least recently used are evicted).
+    #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
+    pub bytes: u64,
+    /// Maximum number of frames in the `where` of one firing; a request that exceeds it gets 508.
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub firing_frames: usize,
-    /// How often the rule files are looked at for changes, in milliseconds; 0 is never.
-    #[arg(long, env = "CONCERT_RULES_POLL_MS", default_value_t = 500, value_name = "MS", value_parser = within(0..=DAY_MS))]
-    pub rules_poll_ms: u64,
-    /// Queries asked at once; further ones wait.
-    #[arg(long, env = "CONCERT_ROUTER_QUERIES", default_value_t = 64, value_name = "N", value_parser = within(1..=u16::MAX))]
-    pub router_queries: u16,
-    /// How long a query may take, in milliseconds; then it is asked again later.
-    #[arg(long, env = "CONCERT_QUERY_TIMEOUT_MS", default_value_t = 5000, value_name = "MS", value_parser = within(1..=DAY_MS))]
+    /// Maximum number of concurrent queries; further queries wait.
+    #[schemars(range(min = 1, max = u16::MAX))]
+    pub queries: u16,
+    /// Query timeout in milliseconds; then the query is retried.
+    #[schemars(range(min = 1, max = DAY_MS))]
     pub query_timeout_ms: u64,
+}
+
+impl Default for RouterLimits {
+    fn default() -> Self {
+        Self {
+            flow_actions: 1000,
+            flow_depth: 64,
+            action_bytes: 512 * 1024,
+            flows: NonZeroUsize::MIN.saturating_add(1023),
+            bytes: 64 * 1024 * 1024,
+            firing_frames: 500,
+            queries: 64,
+            query_timeout_ms: 5000,
+        }
+    }
 }
 
 impl RouterLimits {
@@ -72,14 +84,14 @@ impl RouterLimits {
             depth: self.flow_depth,
             frames_per_firing: self.firing_frames,
             body_bytes: self.action_bytes,
-            cached_flows: self.router_flows,
-            cached_actions: self.router_flows.get().saturating_mul(16),
+            cached_flows: self.flows,
+            cached_actions: self.flows.get().saturating_mul(16),
             cached_bytes: self.bytes(),
         }
     }
 
     fn bytes(&self) -> usize {
-        usize::try_from(self.router_bytes).unwrap_or(usize::MAX)
+        usize::try_from(self.bytes).unwrap_or(usize::MAX)
     }
 }
 
@@ -146,8 +158,8 @@ pub async fn run(
     let watched = bus.clone();
     let mut engine = Engine::without_rules(limits.engine());
     engine.step(Event::RulesFetched(program.clone()));
-    if limits.rules_poll_ms > 0 {
-        let every = Duration::from_millis(limits.rules_poll_ms);
+    if rules.args.poll_ms > 0 {
+        let every = Duration::from_millis(rules.args.poll_ms);
         let (args, seen) = (rules.args.clone(), rules.texts.clone());
         tokio::spawn(reload::watch(args, every, seen, in_force.clone(), shutdown.clone()));
     }
@@ -161,7 +173,7 @@ pub async fn run(
         under_way: FuturesUnordered::new(),
         backoff: Backoff::default(),
         asked: Asked::default(),
-        query_room: Arc::new(Semaphore::new(usize::from(limits.router_queries))),
+        query_room: Arc::new(Semaphore::new(usize::from(limits.queries))),
         query_patience: Duration::from_millis(limits.query_timeout_ms),
     };
     tokio::spawn(log_end::watch(watched, log, shutdown.clone()));

@@ -2,22 +2,12 @@ use super::spans::time;
 use super::*;
 
 #[test]
-fn a_ratio_is_from_nothing_to_everything() {
-    assert_eq!(ratio("0.25"), Ok(0.25));
-    for bad in ["1.5", "-1", "NaN", "x"] {
-        assert!(ratio(bad).is_err(), "{bad}");
-    }
-}
-
-#[test]
 fn what_a_worker_told_of_its_work_stays_within_the_action_whatever_it_told() {
     let (queue, _spans) = mpsc::channel(1);
     let traces = Traces {
         args: TraceArgs {
-            otlp_endpoint: None,
-            traces_sampler: Sampler::AlwaysOn,
-            traces_sampler_arg: 1.0,
-            otel_sdk_disabled: false,
+            sampler: Sampler::AlwaysOn,
+            ..TraceArgs::default()
         },
         scope: InstrumentationScope::builder("test").build(),
         queue,

@@ -3,57 +3,38 @@
 use std::time::Duration;
 
 use clap::Args;
-use concert_runtime::bus::BusArgs;
-use concert_runtime::keys::KeyArgs;
-use concert_runtime::metrics::MetricsArgs;
 use concert_runtime::process::Shutdown;
-use concert_runtime::streams::LogLimits;
-use concert_runtime::telemetry::LogArgs;
 use concert_worker::Running;
-use concert_worker::store::StoreArgs;
 
 use super::Service;
-use crate::workers::{self, Options, Worker, WorkerArgs};
+use crate::config::{SettingFlags, Settings, of};
+use crate::workers::{Options, Worker};
 
 /// Arguments of `concert worker`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WorkerServiceArgs {
     /// The concept, in any case.
     #[arg(value_name = "CONCEPT")]
-    concept: String,
+    pub(crate) concept: String,
     #[command(flatten)]
-    bus: BusArgs,
-    #[command(flatten)]
-    store: StoreArgs,
-    #[command(flatten)]
-    keys: KeyArgs,
-    #[command(flatten)]
-    worker: WorkerArgs,
-    #[command(flatten)]
-    metrics: MetricsArgs,
-    #[command(flatten)]
-    log_limits: LogLimits,
-    #[command(flatten)]
-    pub(crate) log: LogArgs,
+    pub(crate) settings: SettingFlags<of::Worker>,
 }
 
 /// How long actions that have started may take to finish.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the worker of one concept until it is asked to stop.
-pub(crate) async fn run(args: WorkerServiceArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let worker = workers::named(workers, &args.concept)?;
+pub(crate) async fn run(worker: &Worker, settings: Settings) -> anyhow::Result<()> {
     let service = Service {
         name: worker.concept(),
-        bus: &args.bus,
-        metrics: Some(&args.metrics),
+        bus: settings.nats.bus(),
+        metrics: settings.telemetry.metrics_listen.clone(),
     };
     let start = async |bus, shutdown| {
         let options = Options {
-            store: &args.store,
-            keys_dir: &args.keys.keys,
-            args: &args.worker,
-            log: &args.log_limits,
+            store: &settings.mongodb.store(),
+            keys_dir: &settings.app.keys_dir(),
+            settings: &settings,
             shutdown,
         };
         worker.start(bus, options).await

@@ -10,8 +10,8 @@ use concert_local_servers::{
 };
 use concert_wire::access::BUS;
 
-use super::args::UpArgs;
 use super::supervisor::{Event, Server, supervise};
+use crate::config::Settings;
 use crate::{access, say};
 
 /// Where the servers are.
@@ -34,26 +34,30 @@ pub(crate) struct Servers {
 }
 
 /// Finds or starts both.
-pub(crate) async fn start(args: &UpArgs) -> anyhow::Result<Servers> {
-    let logs = args.data_dir.join("logs");
+pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
+    let logs = settings.app.data_dir.join("logs");
     std::fs::create_dir_all(&logs).with_context(|| {
         format!(
             "the data directory {} cannot be written; choose another with --data-dir",
-            args.data_dir.display()
+            settings.app.data_dir.display()
         )
     })?;
-    adopt_streams(&args.data_dir.join("nats"))?;
-    let needed = args.nats_url.is_none() || args.mongodb_uri.is_none();
-    let binaries = if needed { Some(find(args).await?) } else { None };
+    adopt_streams(&settings.app.data_dir.join("nats"))?;
+    let needed = settings.nats.url.is_none() || settings.mongodb.uri.is_none();
+    let binaries = if needed { Some(find(settings).await?) } else { None };
     let nats = async {
-        Ok(match (&args.nats_url, &binaries) {
-            (None, Some(binaries)) => Some(NatsServer::start(&binaries.nats_server, &nats_options(args, &logs)).await?),
+        Ok(match (&settings.nats.url, &binaries) {
+            (None, Some(binaries)) => {
+                Some(NatsServer::start(&binaries.nats_server, &nats_options(settings, &logs)).await?)
+            }
             _ => None,
         })
     };
     let mongo = async {
-        Ok(match (&args.mongodb_uri, &binaries) {
-            (None, Some(binaries)) => Some(MongoServer::start(&binaries.mongod, &mongo_options(args, &logs)).await?),
+        Ok(match (&settings.mongodb.uri, &binaries) {
+            (None, Some(binaries)) => {
+                Some(MongoServer::start(&binaries.mongod, &mongo_options(settings, &logs)).await?)
+            }
             _ => None,
         })
     };
@@ -77,12 +81,12 @@ pub(crate) async fn start(args: &UpArgs) -> anyhow::Result<Servers> {
     let nats_url = nats
         .as_ref()
         .map(NatsServer::url)
-        .or_else(|| args.nats_url.clone())
+        .or_else(|| settings.nats.url.clone())
         .unwrap_or_default();
     let mongodb_uri = mongo
         .as_ref()
         .map(MongoServer::uri)
-        .or_else(|| args.mongodb_uri.clone())
+        .or_else(|| settings.mongodb.uri.clone())
         .unwrap_or_default();
     Ok(Servers {
         addresses: Addresses {
@@ -107,28 +111,28 @@ fn adopt_streams(nats: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn nats_options(args: &UpArgs, logs: &Path) -> NatsOptions {
+fn nats_options(settings: &Settings, logs: &Path) -> NatsOptions {
     NatsOptions {
-        data_dir: args.data_dir.join("nats"),
+        data_dir: settings.app.data_dir.join("nats"),
         log_file: logs.join("nats-server.log"),
-        port: args.nats_port,
-        sync_interval: args.sync_interval.clone(),
-        accounts: Some(access::accounts_file(&args.keys_dir())),
+        port: settings.nats.port,
+        sync_interval: settings.nats.sync_interval.clone(),
+        accounts: Some(access::accounts_file(&settings.app.keys_dir())),
         tls: None,
     }
 }
 
-fn mongo_options(args: &UpArgs, logs: &Path) -> MongoOptions {
+fn mongo_options(settings: &Settings, logs: &Path) -> MongoOptions {
     MongoOptions {
-        data_dir: args.data_dir.join("mongo"),
+        data_dir: settings.app.data_dir.join("mongo"),
         log_file: logs.join("mongod.log"),
-        port: args.mongo_port,
-        ..MongoOptions::new(&args.data_dir)
+        port: settings.mongodb.port,
+        ..MongoOptions::new(&settings.app.data_dir)
     }
 }
 
-async fn find(args: &UpArgs) -> anyhow::Result<Binaries> {
-    let options = match &args.cache_dir {
+async fn find(settings: &Settings) -> anyhow::Result<Binaries> {
+    let options = match &settings.app.cache_dir {
         Some(cache_dir) => FindOptions {
             path: std::env::var_os("PATH"),
             cache_dir: cache_dir.clone(),

@@ -12,8 +12,8 @@ use concert_worker::store::StoreArgs;
 use futures_util::future::{select_all, try_join_all};
 
 use super::Prepared;
-use super::args::UpArgs;
 use super::servers::Addresses;
+use crate::config::Settings;
 use crate::setup;
 use crate::workers::{Options, Worker};
 
@@ -33,43 +33,44 @@ pub(crate) struct Stack {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts everything; when this returns, requests are answered.
-pub(super) async fn start(args: &UpArgs, prepared: Prepared<'_>, servers: &Addresses) -> anyhow::Result<Stack> {
+pub(super) async fn start(settings: &Settings, prepared: Prepared<'_>, servers: &Addresses) -> anyhow::Result<Stack> {
     let Prepared {
         workers,
         rules,
         access,
         listener,
     } = prepared;
-    let keys_dir = args.keys_dir();
+    let keys_dir = settings.app.keys_dir();
     if servers.has_own_nats {
-        let setup = bus_args(args, servers, &User::Setup);
-        setup::make_streams(&setup, &access, &args.log_limits).await?;
+        let setup = bus_args(settings, servers, &User::Setup);
+        setup::make_streams(&setup, &access, &settings.log).await?;
     }
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
     let (router_bus, edge_bus) = tokio::try_join!(
-        connect(args, servers, &User::Router, "sync-router"),
-        connect(args, servers, &User::Edge, "http-edge")
+        connect(settings, servers, &User::Router, "sync-router"),
+        connect(settings, servers, &User::Edge, "http-edge")
     )?;
     let mut buses = vec![router_bus.clone(), edge_bus.clone()];
     let router = concert_sync_router::run(
         router_bus,
         rules,
-        &args.router,
-        args.log_limits.clone(),
+        &settings.router,
+        settings.log.clone(),
         shutdown.clone(),
     )
     .await?;
     let workers = workers
         .iter()
-        .map(|worker| start_worker(worker, args, servers, shutdown.clone()));
+        .filter(|worker| !settings.is_external(worker.concept()))
+        .map(|worker| start_worker(worker, settings, servers, shutdown.clone()));
     let edge = async {
         concert_http_edge::run(
             edge_bus,
             listener,
-            &args.edge,
+            (&settings.http, &settings.console),
             &keys_dir,
-            args.worker.host.clone(),
-            args.log_limits.clone(),
+            settings.workers.clone(),
+            settings.log.clone(),
             edge_shutdown.clone(),
         )
         .await
@@ -78,7 +79,7 @@ pub(super) async fn start(args: &UpArgs, prepared: Prepared<'_>, servers: &Addre
     let (workers, edge) = tokio::try_join!(try_join_all(workers), edge)?;
     edge.ready().await;
     // Behind everything else: nothing waits for it.
-    let archive = start_archive(args, servers, shutdown.clone()).await?;
+    let archive = start_archive(settings, servers, shutdown.clone()).await?;
     let (archive, archive_bus) = archive.unzip();
     let (workers, worker_buses): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
     buses.extend(worker_buses);
@@ -95,21 +96,20 @@ pub(super) async fn start(args: &UpArgs, prepared: Prepared<'_>, servers: &Addre
 }
 
 /// How a user gets to the bus. A server that was there already knows nothing of our users, and lets everybody do what its credentials say.
-fn bus_args(args: &UpArgs, servers: &Addresses, user: &User) -> BusArgs {
-    let mut bus = BusArgs::at(servers.nats_url.as_str());
-    if servers.has_own_nats {
-        let user = if args.isolate_parts { user } else { &User::Setup };
-        bus.nats_nkey = Some(keys::seeds_path(&args.keys_dir(), user));
-    } else {
-        bus.nats_creds.clone_from(&args.nats_creds);
-        bus.nats_ca.clone_from(&args.nats_ca);
+fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
+    if !servers.has_own_nats {
+        return settings.nats.bus();
     }
-    bus
+    let user = if settings.nats.isolate { user } else { &User::Setup };
+    BusArgs {
+        nats_nkey: Some(keys::seeds_path(&settings.app.keys_dir(), user)),
+        ..BusArgs::at(servers.nats_url.as_str())
+    }
 }
 
-async fn connect(args: &UpArgs, servers: &Addresses, user: &User, name: &str) -> anyhow::Result<Bus> {
-    let bus = bus_args(args, servers, user);
-    let connected = if args.isolate_parts {
+async fn connect(settings: &Settings, servers: &Addresses, user: &User, name: &str) -> anyhow::Result<Bus> {
+    let bus = bus_args(settings, servers, user);
+    let connected = if settings.nats.isolate {
         Bus::connect(&bus, name).await
     } else {
         Bus::connect_to_streams(&bus, name).await
@@ -117,42 +117,41 @@ async fn connect(args: &UpArgs, servers: &Addresses, user: &User, name: &str) ->
     connected.with_context(|| format!("{name} cannot start"))
 }
 
-fn store_args(servers: &Addresses) -> StoreArgs {
+fn store_args(settings: &Settings, servers: &Addresses) -> StoreArgs {
     StoreArgs {
         mongodb_uri: servers.mongodb_uri.clone(),
-        database_prefix: "concert".to_owned(),
-        database_connections: 32,
+        ..settings.mongodb.store()
     }
 }
 
 async fn start_archive(
-    args: &UpArgs,
+    settings: &Settings,
     servers: &Addresses,
     shutdown: Shutdown,
 ) -> anyhow::Result<Option<(concert_archive::Running, Bus)>> {
-    if args.no_archive {
+    if !settings.archive.enabled {
         return Ok(None);
     }
-    let bus = connect(args, servers, &User::Archive, "archive").await?;
-    let store = store_args(servers);
-    let running = concert_archive::run(bus.clone(), &store, &args.archive, args.log_limits.clone(), shutdown);
+    let bus = connect(settings, servers, &User::Archive, "archive").await?;
+    let store = store_args(settings, servers);
+    let args = (&settings.archive, &settings.telemetry.traces);
+    let running = concert_archive::run(bus.clone(), &store, args, settings.log.clone(), shutdown);
     let running = running.await.context("the archive cannot start")?;
     Ok(Some((running, bus)))
 }
 
 async fn start_worker(
     worker: &Worker,
-    args: &UpArgs,
+    settings: &Settings,
     servers: &Addresses,
     shutdown: Shutdown,
 ) -> anyhow::Result<(concert_worker::Running, Bus)> {
     let concept = worker.concept();
-    let bus = connect(args, servers, &User::Worker(concept.parse()?), concept).await?;
+    let bus = connect(settings, servers, &User::Worker(concept.parse()?), concept).await?;
     let options = Options {
-        store: &store_args(servers),
-        keys_dir: &args.keys_dir(),
-        args: &args.worker,
-        log: &args.log_limits,
+        store: &store_args(settings, servers),
+        keys_dir: &settings.app.keys_dir(),
+        settings,
         shutdown,
     };
     let running = worker.start(bus.clone(), options).await;

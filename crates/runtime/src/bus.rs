@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_nats::client::FlushErrorKind;
 use async_nats::{ConnectErrorKind, jetstream};
-use clap::Args;
 use concert_wire::{access, header};
 use tokio::sync::watch;
 
@@ -15,25 +14,20 @@ use self::identity::Identity;
 use crate::seeds::SeedError;
 
 /// Where the bus is, and who we are there.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone)]
 pub struct BusArgs {
     /// The NATS server, or several separated by commas.
-    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
     pub nats_url: String,
-    /// A NATS credentials file; without one, user and password may stand in the URL.
-    #[arg(long, env = "NATS_CREDS", value_name = "FILE")]
+    /// A NATS credentials file; without one, the URL may contain user and password.
     pub nats_creds: Option<PathBuf>,
-    /// A file with the seed of the NATS key that this process is known by, as `concert setup` makes it. It is read at each connection, so that the key can be changed while the process runs.
-    #[arg(long, env = "NATS_NKEY", value_name = "FILE", conflicts_with = "nats_creds")]
+    /// A file with the seed of this process's NATS key, as `concert setup` makes it. It is read at each connection, so
+    /// that the key can be changed while the process runs.
     pub nats_nkey: Option<PathBuf>,
-    /// A file with the certificates that the NATS server's must follow from; the connection is encrypted then.
-    #[arg(long, env = "NATS_CA", value_name = "FILE")]
+    /// A file with the CA certificates that must have signed the NATS server's; the connection is encrypted then.
     pub nats_ca: Option<PathBuf>,
-    /// A file with the certificate to show to the NATS server.
-    #[arg(long, env = "NATS_CERT", value_name = "FILE", requires = "nats_key")]
+    /// A file with the client certificate.
     pub nats_cert: Option<PathBuf>,
     /// A file with the private key of that certificate.
-    #[arg(long, env = "NATS_KEY", value_name = "FILE", requires = "nats_cert")]
     pub nats_key: Option<PathBuf>,
 }
 

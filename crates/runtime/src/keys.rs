@@ -6,7 +6,6 @@ mod rotation;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use concert_wire::access::User;
 use concert_wire::keyring::{BadKeyring, KEY_BYTES, Key, Keyring};
 use zeroize::Zeroizing;
@@ -15,14 +14,6 @@ pub use self::live::watch;
 pub use self::rotation::{Listed, NotChanged, Subject, add, drop_key, list, put_first};
 use crate::seeds::{self, SeedError, Seeds};
 use crate::whole_file;
-
-/// Where the keys are.
-#[derive(Debug, Clone, Args)]
-pub struct KeyArgs {
-    /// The directory of the key files.
-    #[arg(long, env = "CONCERT_KEYS", default_value = "keys", value_name = "DIR")]
-    pub keys: PathBuf,
-}
 
 /// What a key file is for; each process reads only those that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

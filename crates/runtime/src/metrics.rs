@@ -7,7 +7,6 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use clap::Args;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -18,17 +17,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 
-/// Where figures are served.
-#[derive(Debug, Clone, Args)]
-pub struct MetricsArgs {
-    /// Where `/metrics` is served, such as 0.0.0.0:9100; without it, nowhere.
-    #[arg(long, env = "CONCERT_METRICS_LISTEN", value_name = "ADDRESS")]
-    pub metrics_listen: Option<ListenAddress>,
-}
-
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; choose another address with --metrics-listen")]
+#[error("cannot listen on {address}: {source}; choose another address with telemetry.metrics_listen")]
 pub struct ListenError {
     address: ListenAddress,
     source: std::io::Error,
@@ -52,8 +43,8 @@ pub fn text() -> String {
 ///
 /// # Errors
 /// See [`ListenError`].
-pub async fn serve(args: &MetricsArgs) -> Result<(), ListenError> {
-    let Some(address) = &args.metrics_listen else {
+pub async fn serve(listen: Option<&ListenAddress>) -> Result<(), ListenError> {
+    let Some(address) = listen else {
         return Ok(());
     };
     let failed = |source| ListenError {

@@ -4,37 +4,21 @@
 
 use std::time::Duration;
 
-use clap::Args;
 use mongodb::bson::{DateTime, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection, Database, IndexModel};
 
 use crate::clock;
-use crate::setting::within;
 
 /// Where the state is.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone)]
 pub struct StoreArgs {
     /// The MongoDB replica set (one member is enough).
-    #[arg(
-        long,
-        env = "MONGODB_URI",
-        default_value = "mongodb://127.0.0.1:27017/?directConnection=true",
-        value_name = "URI",
-        hide_env_values = true
-    )]
     pub mongodb_uri: String,
-    /// Each concept has a database of its own: this, `_`, and its name in lower case.
-    #[arg(
-        long,
-        env = "CONCERT_DATABASE_PREFIX",
-        default_value = "concert",
-        value_name = "NAME"
-    )]
+    /// The prefix of each concept's database; `_` and the concept's name in lower case follow.
     pub database_prefix: String,
-    /// Connections to the database at most, for each worker.
-    #[arg(long, env = "CONCERT_DATABASE_CONNECTIONS", default_value_t = 32, value_name = "N", value_parser = within(1..=10_000_u32))]
+    /// Maximum number of connections of each worker.
     pub database_connections: u32,
 }
 

@@ -5,60 +5,63 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
-use clap::Args;
 use concert_wire::name::ConceptName;
 use concert_wire::routes::ROUTES_KEY;
 use concert_wire::subject::{self, ARCHIVES, ROUTERS, WORKERS};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::bus::Bus;
-use crate::setting::within;
 
-/// The bounds of the log.
-#[derive(Debug, Clone, Args)]
+/// The section `[log]`: limits of the log and of the queues.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct LogLimits {
-    /// How long a completion stays in the log, in hours.
-    #[arg(long, env = "CONCERT_LOG_MAX_AGE_HOURS", default_value_t = 24, value_name = "HOURS", value_parser = within(1..=HOURS_MAX))]
+    /// Hours that a completion stays in the log.
+    #[serde(rename = "max_age_hours")]
+    #[schemars(range(min = 1, max = HOURS_MAX))]
     pub log_max_age_hours: u64,
-    /// Completions in the log at most; each takes about 0.6 KB of the server's memory. Past it requests are answered with 503.
-    #[arg(
-        long,
-        env = "CONCERT_LOG_MAX_MESSAGES",
-        default_value_t = 4_000_000,
-        value_name = "N",
-        value_parser = within(1..=i64::MAX)
-    )]
+    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory; excess requests get 503.
+    #[serde(rename = "max_messages")]
+    #[schemars(range(min = 1, max = i64::MAX))]
     pub log_max_messages: i64,
-    /// The size of the log at most, in bytes; 0 is what the server's storage holds. Past it requests are answered with 503.
-    #[arg(long, env = "CONCERT_LOG_MAX_BYTES", default_value_t = 0, value_name = "BYTES", value_parser = bytes())]
+    /// Maximum size of the log, in bytes; excess requests get 503. 0 leaves the limit to the server's storage.
+    #[serde(rename = "max_bytes")]
+    #[schemars(range(min = 0, max = i64::MAX))]
     pub log_max_bytes: i64,
-    /// Invocations of one concept that wait at most, in its queue; past it they are made later.
-    #[arg(long, env = "CONCERT_QUEUE_MAX_MESSAGES", default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    /// Maximum number of invocations in the queue of one concept; the router publishes the others later.
+    #[schemars(range(min = 1, max = i64::MAX))]
     pub queue_max_messages: i64,
-    /// The size of such a queue at most, in bytes; 0 is what the server's storage holds.
-    #[arg(long, env = "CONCERT_QUEUE_MAX_BYTES", default_value_t = 0, value_name = "BYTES", value_parser = bytes())]
+    /// Maximum size of such a queue, in bytes; 0 leaves the limit to the server's storage.
+    #[schemars(range(min = 0, max = i64::MAX))]
     pub queue_max_bytes: i64,
-    /// How long a completion stays in any case, in seconds; when the log is nearly full, older ones may go.
-    #[arg(
-        long,
-        env = "CONCERT_LOG_KEEP_SECONDS",
-        default_value_t = 600,
-        value_name = "SECONDS",
-        value_parser = within(0..=HOURS_MAX * 3600)
-    )]
+    /// Seconds that a completion stays in the log even if the log is nearly full.
+    #[serde(rename = "keep_seconds")]
+    #[schemars(range(min = 0, max = HOURS_MAX * 3600))]
     pub log_keep_seconds: u64,
-    /// Replicas of each stream, in a NATS cluster.
-    #[arg(long, env = "CONCERT_STREAM_REPLICAS", default_value_t = 1, value_name = "N", value_parser = within(1..=REPLICAS_MAX))]
+    /// Replicas of each stream in a NATS cluster (`nats.replicas`).
+    #[serde(skip)]
     pub stream_replicas: usize,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            log_max_age_hours: 24,
+            log_max_messages: 4_000_000,
+            log_max_bytes: 0,
+            queue_max_messages: 1_000_000,
+            queue_max_bytes: 0,
+            log_keep_seconds: 600,
+            stream_replicas: 1,
+        }
+    }
 }
 
 /// Ten years.
 const HOURS_MAX: u64 = 10 * 366 * 24;
-/// NATS makes no more.
-const REPLICAS_MAX: usize = 5;
-
-fn bytes() -> clap::builder::RangedI64ValueParser<i64> {
-    clap::value_parser!(i64).range(0..)
-}
+/// The most replicas that NATS makes.
+pub const REPLICAS_MAX: usize = 5;
 
 /// Dead letters that are kept at most; past it workers wait rather than lose one.
 const DEAD_MAX_MESSAGES: i64 = 1_000_000;

@@ -1,6 +1,7 @@
 //! Logging. Lines go to standard error, so that standard output stays free for what a command prints.
 
-use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -10,24 +11,17 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::terminal;
 
 /// How and what to log.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone)]
 pub struct LogArgs {
     /// What to log: a level, or directives such as `info,concert_sync_router=debug`.
-    #[arg(
-        long = "log",
-        env = "CONCERT_LOG",
-        default_value = "info",
-        value_name = "FILTER",
-        global = true
-    )]
     pub filter: String,
     /// The form of a log line.
-    #[arg(long, env = "CONCERT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
 }
 
 /// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people: one line each.
     Text,

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
 use concert_runtime::bus::Bus;
 use concert_runtime::feed::{Feed, Source};
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
-use concert_runtime::setting::{COUNT_MAX, DAY_MS, within};
+use concert_runtime::setting::{COUNT_MAX, DAY_MS};
 use concert_runtime::streams::{self, LogLimits, SetupError};
 use concert_wire::seal::Sealer;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::concept::Concept;
@@ -23,27 +24,36 @@ use crate::service;
 /// The most attempts that can be asked for.
 const ATTEMPTS_MAX: i64 = 1000;
 
-/// The bounds of a worker.
-#[derive(Debug, Clone, Args)]
+/// Limits of a worker: the section `[workers]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct HostLimits {
-    /// Actions of one concept under way at once; more wait in the stream.
-    #[arg(long, env = "CONCERT_WORKER_CONCURRENCY", default_value_t = 64, value_name = "N", value_parser = within(1..=COUNT_MAX))]
+    /// Maximum number of concurrent actions of one concept; others wait in its queue.
+    #[serde(rename = "concurrency")]
+    #[schemars(range(min = 1, max = COUNT_MAX))]
     pub worker_concurrency: usize,
-    /// Attempts at an action among others; after one more by itself it becomes a dead letter.
-    #[arg(long, env = "CONCERT_WORKER_ATTEMPTS", default_value_t = 10, value_name = "N", value_parser = within(1..=ATTEMPTS_MAX))]
+    /// Maximum number of attempts per action. After that, one isolated attempt is made; if it fails, the action is
+    /// dead-lettered.
+    #[serde(rename = "attempts")]
+    #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub worker_attempts: i64,
-    /// How far clocks may differ when a deadline is compared, in milliseconds.
-    #[arg(long, env = "CONCERT_CLOCK_SKEW_MS", default_value_t = 1000, value_name = "MS", value_parser = within(0..=DAY_MS))]
+    /// Maximum difference between clocks when a deadline is compared, in milliseconds.
+    #[schemars(range(min = 0, max = DAY_MS))]
     pub clock_skew_ms: u64,
-    /// How long a synchronous request (`nats req concept.…`) waits for its action, in milliseconds.
-    #[arg(
-        long,
-        env = "CONCERT_REQUEST_TIMEOUT_MS",
-        default_value_t = 10_000,
-        value_name = "MS",
-        value_parser = within(1..=DAY_MS)
-    )]
+    /// Milliseconds that a synchronous request (`nats req concept.…`) waits for its action.
+    #[schemars(range(min = 1, max = DAY_MS))]
     pub request_timeout_ms: u64,
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        Self {
+            worker_concurrency: 64,
+            worker_attempts: 10,
+            clock_skew_ms: 1000,
+            request_timeout_ms: 10_000,
+        }
+    }
 }
 
 /// Why a worker does not start.

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{PageArgs, Refusal, Switch};
+use super::{PageArgs, Refusal};
 
 /// A token has so many characters at least.
 const TOKEN_AT_LEAST: usize = 32;
@@ -24,7 +24,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub enum BadPage {
     /// Anybody could see everything.
     #[error(
-        "the page shows what everybody does, and {0} is open to others: give a file with an operator's token with --page-token-file, or turn the page off with --page=off"
+        "the page shows what everybody does, and {0} is open to others: set console.token_file to a file with an operator token, or set console.enabled = false"
     )]
     NoToken(SocketAddr),
     /// The file is not there.
@@ -59,13 +59,10 @@ pub(crate) enum Viewers {
 impl Viewers {
     pub(super) fn new(args: &PageArgs, listen: SocketAddr) -> Result<Option<Self>, BadPage> {
         let is_local = args.at_home && listen.ip().is_loopback();
-        let is_on = match args.page {
-            Some(switch) => switch == Switch::On,
-            None => is_local,
-        };
-        match &args.page_token_file {
+        let is_on = args.enabled.unwrap_or(is_local);
+        match &args.token_file {
             Some(_) if !is_on => {
-                tracing::warn!("a token is given and the page is off; --page turns it on");
+                tracing::warn!("console.token_file is set and the console is off; set console.enabled = true");
                 Ok(None)
             }
             None if !is_on => Ok(None),

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use concert_runtime::bus::{Bus, BusArgs};
-use concert_runtime::keys::{self, KeyArgs, Purpose};
+use concert::config::{SettingFlags, of};
+use concert_runtime::bus::Bus;
+use concert_runtime::keys::{self, Purpose};
 use concert_runtime::process::{self, Shutdown};
-use concert_runtime::streams::LogLimits;
-use concert_runtime::telemetry::{self, LogArgs};
+use concert_runtime::telemetry;
 use concert_wire::seal::Sealer;
-use concert_worker::{Call, Concept, Failure, HostLimits, Outcome};
+use concert_worker::{Call, Concept, Failure, Outcome};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,15 +21,7 @@ struct Args {
     #[arg(long)]
     cure: PathBuf,
     #[command(flatten)]
-    bus: BusArgs,
-    #[command(flatten)]
-    keys: KeyArgs,
-    #[command(flatten)]
-    host: HostLimits,
-    #[command(flatten)]
-    log_limits: LogLimits,
-    #[command(flatten)]
-    log: LogArgs,
+    settings: SettingFlags<of::Worker>,
 }
 
 #[derive(Deserialize)]
@@ -57,17 +49,18 @@ async fn act(mood: String, cured: bool) -> Result<Outcome, Failure> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    telemetry::start(&args.log)?;
+    let settings = args.settings.load(&[])?.settings;
+    telemetry::start(&settings.telemetry.lines())?;
     let cure = args.cure.clone();
     let concept = Concept::of_spec("Moody.concept", include_str!("../Moody.concept"))?
         .action("act", move |call: Call<Act>| act(call.input.mood, cure.exists()))
         .build()?;
     let shutdown = Shutdown::new();
-    let sealer = Sealer::new(keys::watch(&args.keys.keys, Purpose::Seal, &shutdown)?);
+    let sealer = Sealer::new(keys::watch(&settings.app.keys_dir(), Purpose::Seal, &shutdown)?);
     let start = Box::pin(async {
-        let bus = Bus::connect(&args.bus, "Moody").await?;
-        let (host, shutdown) = (args.host, shutdown.clone());
-        let worker = concert_worker::run(bus.clone(), concept, sealer, host, args.log_limits, shutdown).await?;
+        let bus = Bus::connect(&settings.nats.bus(), "Moody").await?;
+        let (host, shutdown) = (settings.workers.clone(), shutdown.clone());
+        let worker = concert_worker::run(bus.clone(), concept, sealer, host, settings.log.clone(), shutdown).await?;
         anyhow::Ok((bus, worker))
     });
     let Some(worker) = process::until_asked_to_stop(start).await? else {

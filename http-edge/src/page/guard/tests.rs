@@ -5,14 +5,12 @@ use super::*;
 const HERE: &str = "127.0.0.1:8000";
 const ANYWHERE: &str = "0.0.0.0:8000";
 
-fn args(at_home: bool, page: Option<Switch>, page_token_file: Option<PathBuf>) -> PageArgs {
+fn args(at_home: bool, enabled: Option<bool>, token_file: Option<PathBuf>) -> PageArgs {
     PageArgs {
-        page,
-        page_token_file,
-        page_listeners: 1,
-        page_queries: 1,
-        page_timeout_ms: 1,
+        enabled,
+        token_file,
         at_home,
+        ..PageArgs::default()
     }
 }
 
@@ -33,19 +31,19 @@ fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
 fn without_a_token_the_page_is_for_concert_up_on_this_machine_alone() {
     let file = file(&"t".repeat(32));
     let token = || Some(file.path().to_owned());
-    // (concert up, where, --page, token) -> "off", "local", "token" or "refused"
+    // (concert up, where, enabled, token) -> "off", "local", "token" or "refused"
     for (at_home, listen, page, token, expected) in [
         (true, HERE, None, None, "local"),
         (true, "[::1]:8000", None, None, "local"),
-        (true, HERE, Some(Switch::Off), None, "off"),
+        (true, HERE, Some(false), None, "off"),
         (true, HERE, None, token(), "token"),
         (true, ANYWHERE, None, None, "off"),
-        (true, ANYWHERE, Some(Switch::On), None, "refused"),
-        (true, ANYWHERE, Some(Switch::On), token(), "token"),
+        (true, ANYWHERE, Some(true), None, "refused"),
+        (true, ANYWHERE, Some(true), token(), "token"),
         (false, HERE, None, None, "off"),
         (false, HERE, None, token(), "off"),
-        (false, HERE, Some(Switch::On), None, "refused"),
-        (false, HERE, Some(Switch::On), token(), "token"),
+        (false, HERE, Some(true), None, "refused"),
+        (false, HERE, Some(true), token(), "token"),
     ] {
         let listen = listen.parse().unwrap();
         let found = match Viewers::new(&args(at_home, page, token), listen) {
@@ -68,11 +66,11 @@ fn a_token_that_can_be_guessed_or_not_be_read_is_refused_at_start() {
         &"ü".repeat(40),
     ] {
         let file = file(text);
-        let args = args(false, Some(Switch::On), Some(file.path().to_owned()));
+        let args = args(false, Some(true), Some(file.path().to_owned()));
         let refused = Viewers::new(&args, HERE.parse().unwrap());
         assert!(matches!(refused, Err(BadPage::Weak { .. })), "{text:?}");
     }
-    let args = args(false, Some(Switch::On), Some("/there/is/no/such/file".into()));
+    let args = args(false, Some(true), Some("/there/is/no/such/file".into()));
     assert!(matches!(
         Viewers::new(&args, HERE.parse().unwrap()),
         Err(BadPage::Unreadable { .. })

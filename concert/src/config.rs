@@ -1,0 +1,204 @@
+//! The configuration: `concert.toml`, the environment and the flags, merged, checked and typed.
+//!
+//! A flag wins over a variable, that over the file, that over a default. Everything that is wrong is reported at once. A
+//! command does not judge the values that it does not use; an unknown key is an error for all of them.
+
+mod catalogue;
+mod command;
+mod file;
+mod flags;
+mod names;
+mod problem;
+mod sections;
+mod show;
+mod source;
+mod text;
+mod typed;
+mod value;
+
+#[cfg(test)]
+mod released;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::Value;
+
+pub use self::command::{Command, of};
+pub use self::flags::{SettingFlags, Uses};
+pub use self::problem::{Problem, Problems};
+pub use self::sections::Settings;
+pub(crate) use self::show::{ConfigArgs, run};
+pub use self::text::Old;
+
+use crate::say;
+use crate::workers::Worker;
+
+use self::source::{Given, Merged, Origin};
+use self::text::Flag;
+use self::typed::typed;
+
+/// Everything that sets a key.
+struct Inputs<'a> {
+    /// The name and the text of the file.
+    file: Option<(String, String)>,
+    variables: Vec<(OsString, OsString)>,
+    flags: &'a [Flag],
+}
+
+/// A configuration, and what made it.
+pub struct Loaded {
+    /// Every setting.
+    pub settings: Settings,
+    /// Old names that are in use.
+    pub warnings: Vec<Old>,
+    merged: Merged,
+}
+
+impl<C: Uses> SettingFlags<C> {
+    /// Reads the configuration of this command from all sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(&self, workers: &[Worker]) -> Result<Loaded, Problems> {
+        self.load_for(C::COMMAND, workers)
+    }
+
+    /// The same for a command that has no log: old names are reported on standard error.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn load_aloud(&self, workers: &[Worker]) -> Result<Settings, Problems> {
+        Ok(self.loaded_aloud(workers)?.settings)
+    }
+
+    /// The same, with the sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn loaded_aloud(&self, workers: &[Worker]) -> Result<Loaded, Problems> {
+        let loaded = self.load(workers)?;
+        for warning in &loaded.warnings {
+            say::warning(&warning.to_string());
+        }
+        Ok(loaded)
+    }
+
+    fn load_for(&self, command: Command, workers: &[Worker]) -> Result<Loaded, Problems> {
+        let inputs = Inputs {
+            file: read_file(self.config.as_deref()).map_err(|problem| Problems(vec![problem]))?,
+            variables: std::env::vars_os().collect(),
+            flags: &self.given,
+        };
+        load(command, &inputs, workers)
+    }
+}
+
+impl Loaded {
+    /// Whether something but a default sets a key.
+    pub(crate) fn is_set(&self, path: &[&str]) -> bool {
+        self.merged.origin(path) != source::DEFAULT
+    }
+
+    /// Logs the old names; to be called once logging has started.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
+/// A file that is named must exist; the one of the current directory may be missing.
+fn read_file(named: Option<&Path>) -> Result<Option<(String, String)>, Problem> {
+    let path = named.unwrap_or(Path::new(file::NAME));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.display().to_string(), text))),
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Problem::Unreadable {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loaded, Problems> {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let file = inputs.file.as_ref();
+    let mut given = file.map_or_else(Vec::new, |(path, text)| file::read(path, text, &mut problems));
+    let named = given.iter().filter_map(|given| text::concept(&given.path).cloned());
+    let concepts: Vec<String> = workers
+        .iter()
+        .map(|worker| worker.concept().to_owned())
+        .chain(named)
+        .collect();
+    given.extend(text::environment(
+        &inputs.variables,
+        &concepts,
+        &mut problems,
+        &mut warnings,
+    ));
+    given.extend(text::flags(inputs.flags, &mut problems, &mut warnings));
+    warnings.retain(|old: &Old| command.uses(old.key));
+    // What this command does not use is not judged.
+    let uses = |path: &[String]| command.uses(&path.join("."));
+    problems.retain(|problem| match problem {
+        Problem::BadValue { key, .. } => command.uses(key),
+        _ => true,
+    });
+    given.retain(|given| uses(&given.path));
+    given.retain(|given| match checked(given) {
+        Ok(()) => true,
+        Err(problem) => {
+            problems.push(problem);
+            false
+        }
+    });
+    let named = given
+        .iter()
+        .filter_map(|given| Some((text::concept(&given.path)?.clone(), given.origin.clone())));
+    let named: BTreeMap<String, Origin> = named.rev().collect();
+    let merged = Merged::new(defaults(command).into_iter().chain(given));
+    let merged = merged.map_err(|error| Problems(vec![Problem::Together(error.to_string())]))?;
+    let settings = typed((command, workers), &merged, &named, &mut problems);
+    if problems.is_empty() {
+        Ok(Loaded {
+            settings,
+            warnings,
+            merged,
+        })
+    } else {
+        Err(Problems(problems))
+    }
+}
+
+/// Whether a value of the file is of the kind of its key; others were read as that.
+fn checked(given: &Given) -> Result<(), Problem> {
+    match catalogue::find(&given.path) {
+        catalogue::Found::Key(key) if key.path.split('.').count() == given.path.len() => {
+            key.kind.check(&given.value).map_err(|message| Problem::BadValue {
+                at: given.origin.to_string(),
+                key: given.path.join("."),
+                message,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn defaults(command: Command) -> Vec<Given> {
+    let of = |path: &str, value: Value| Given {
+        path: text::path(path),
+        value,
+        origin: Origin::Default,
+    };
+    let general = catalogue::keys()
+        .iter()
+        .filter(|key| !key.path.contains(catalogue::ANY) && !key.default.is_null());
+    let general = general.map(|key| of(&key.path, key.default.clone()));
+    let own = command.defaults().into_iter().map(|(path, value)| of(path, value));
+    general.chain(own).collect()
+}

@@ -1,0 +1,145 @@
+//! What version 0.1.0 had: every flag, its variable and its default still mean the same.
+
+use clap::ValueEnum as _;
+use serde_json::{Map, Value, json};
+
+use super::names::{Form, NAMES};
+use super::*;
+use crate::workers;
+
+/// `command flag variable default` of each flag, from its page of settings. The delay of draining is added, which was
+/// hidden in the code, the name of a log target is today's, and `concert keys` finds the keys of a running system.
+const RELEASED: &str = include_str!("released.txt");
+
+/// Flags that are no settings.
+const OWN: [&str; 6] = [
+    "started-file",
+    "nats-accounts",
+    "hand-out",
+    "streams",
+    "replica-host",
+    "nats-pid-file",
+];
+
+struct Flag {
+    command: Command,
+    name: &'static names::Name,
+    /// As text; nothing for none.
+    default: &'static str,
+}
+
+fn released() -> Vec<Flag> {
+    let mut flags = Vec::new();
+    for line in RELEASED.lines() {
+        let [command, flag, variable, default]: [&str; 4] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        if OWN.contains(&flag) {
+            continue;
+        }
+        let command = Command::from_str(command, false).unwrap();
+        let name = NAMES
+            .iter()
+            .find(|name| name.flag == flag)
+            .unwrap_or_else(|| panic!("--{flag} is lost"));
+        assert_eq!(name.variable, variable, "--{flag}");
+        assert!(command.uses(name.key), "--{flag} of {command:?}");
+        flags.push(Flag {
+            command,
+            name,
+            default: if default == "-" { "" } else { default },
+        });
+    }
+    assert!(flags.len() > 230, "{}", flags.len());
+    flags
+}
+
+fn load_bare(command: Command) -> Loaded {
+    let inputs = Inputs {
+        file: None,
+        variables: Vec::new(),
+        flags: &[],
+    };
+    load(command, &inputs, workers::BUILT_IN).unwrap()
+}
+
+fn text(value: &Value, form: Form) -> String {
+    match (value, form) {
+        (Value::Bool(truth), Form::Off) if *truth => String::new(),
+        (Value::Null | Value::Bool(false), _) => String::new(),
+        (Value::String(text), _) => text.clone(),
+        (Value::Array(items), _) if items.is_empty() => String::new(),
+        (Value::Object(entries), _) if entries.is_empty() => String::new(),
+        (Value::Number(number), _) if number.as_f64() == Some(1.0) => "1".to_owned(),
+        (value, _) => value.to_string(),
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_released_version() {
+    let mut own: Map<String, Value> = Map::new();
+    for Flag { command, name, default } in released() {
+        if let Some(setting) = name
+            .key
+            .strip_prefix("workers.")
+            .filter(|key| key.contains(".settings."))
+        {
+            own.insert(setting.to_owned(), default.into());
+            continue;
+        }
+        let path: Vec<&str> = name.key.split('.').collect();
+        let found = load_bare(command).merged.value(&path);
+        assert_eq!(text(&found, name.form), default, "{} of {command:?}", name.key);
+    }
+    assert_eq!(own.len(), 14);
+    for worker in workers::BUILT_IN {
+        let own = own.iter().filter(|(_, default)| **default != json!(""));
+        let prefix = format!("{}.settings.", worker.concept());
+        let own = own.filter_map(|(key, default)| Some((key.strip_prefix(&prefix)?.to_owned(), default.clone())));
+        let released = Value::Object(own.collect());
+        assert_eq!(
+            worker.shown(&json!({})),
+            worker.shown(&released),
+            "{}",
+            worker.concept()
+        );
+    }
+}
+
+#[test]
+fn the_page_has_the_defaults_of_the_built_in_workers() {
+    let mut rows = 0;
+    for line in super::show::BUILT_IN.lines() {
+        let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let Some(key) = cells.get(1).and_then(|key| key.strip_prefix("workers.")) else {
+            continue;
+        };
+        let (concept, name) = key.split_once(".settings.").unwrap();
+        let worker = workers::named(workers::BUILT_IN, concept).unwrap();
+        let default = json!({ name: super::value::guess(cells[3]) });
+        assert_eq!(worker.shown(&default), worker.shown(&json!({})), "{key}");
+        rows += 1;
+    }
+    assert_eq!(rows, 14);
+}
+
+#[test]
+fn keys_of_concert_up_are_in_its_data_directory() {
+    assert_eq!(
+        load_bare(Command::Up).settings.app.keys_dir(),
+        Path::new(".concert/keys")
+    );
+    assert_eq!(
+        load_bare(Command::Operator).settings.app.keys_dir(),
+        Path::new(".concert/keys")
+    );
+    assert_eq!(load_bare(Command::Worker).settings.app.keys_dir(), Path::new("keys"));
+}
+
+#[test]
+fn only_concert_up_shows_the_console_without_being_asked() {
+    let is_shown = |command| {
+        let console = load_bare(command).settings.console;
+        (console.enabled, console.at_home)
+    };
+    assert_eq!(is_shown(Command::Up), (None, true));
+    assert_eq!(is_shown(Command::HttpEdge), (None, false));
+}

@@ -1,0 +1,267 @@
+//! The sections of `concert.toml`. Those of the services are theirs; what several share is here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use concert_archive::{ArchiveArgs, TraceArgs};
+use concert_http_edge::{EdgeArgs, PageArgs};
+use concert_runtime::address::ListenAddress;
+use concert_runtime::bus::BusArgs;
+use concert_runtime::mongodb::StoreArgs;
+use concert_runtime::streams::{LogLimits, REPLICAS_MAX};
+use concert_runtime::telemetry::{LogArgs, LogFormat};
+use concert_sync_router::{RouterLimits, RulesArgs};
+use concert_worker::HostLimits;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Every setting, checked.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `[app]`
+    pub app: App,
+    /// `[http]`
+    pub http: EdgeArgs,
+    /// `[console]`
+    pub console: PageArgs,
+    /// `[nats]`
+    pub nats: Nats,
+    /// `[mongodb]`
+    pub mongodb: Mongodb,
+    /// `[rules]`
+    pub rules: RulesArgs,
+    /// `[router]`
+    pub router: RouterLimits,
+    /// `[archive]`
+    pub archive: ArchiveArgs,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
+    /// `[log]`
+    pub log: LogLimits,
+    /// `[workers]`
+    pub workers: HostLimits,
+    /// `[workers.<Concept>]`
+    pub concepts: BTreeMap<String, Concept>,
+}
+
+/// The section `[app]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct App {
+    /// Name of the application, shown by `concert up`.
+    pub name: Option<String>,
+    /// Directory for data, logs and keys.
+    pub data_dir: PathBuf,
+    /// Directory of the key files; if not set, `keys` in the data directory.
+    pub keys_dir: Option<PathBuf>,
+    /// Directory for downloaded server binaries, shared by all projects of this user; if not set, `concert` in the
+    /// user's cache directory.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            name: None,
+            data_dir: ".concert".into(),
+            keys_dir: None,
+            cache_dir: None,
+        }
+    }
+}
+
+impl App {
+    /// Where the keys are.
+    pub fn keys_dir(&self) -> PathBuf {
+        self.keys_dir.clone().unwrap_or_else(|| self.data_dir.join("keys"))
+    }
+}
+
+/// The section `[nats]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nats {
+    /// URL of an existing NATS server, or several separated by commas. `concert up` starts a server if it is not set.
+    pub url: Option<String>,
+    /// NATS credentials file; without one, the URL may contain user and password.
+    pub creds: Option<PathBuf>,
+    /// File with the seed of this process's NATS key, as `concert setup` makes it. It is read at each connection, so that
+    /// the key can be changed while the process runs.
+    pub nkey: Option<PathBuf>,
+    /// File with the CA certificates that must have signed the NATS server's certificate; enables TLS.
+    pub ca: Option<PathBuf>,
+    /// File with the client certificate for the NATS server; needs `nats.key`.
+    pub cert: Option<PathBuf>,
+    /// File with the private key of the client certificate; needs `nats.cert`.
+    pub key: Option<PathBuf>,
+    /// Port for the NATS server that `concert up` starts; 0 picks a free port.
+    pub port: u16,
+    /// fsync interval of the NATS server that `concert up` starts: `always` syncs before each acknowledgement; with a
+    /// duration such as 1s, writes from that period can be lost on power failure.
+    pub sync_interval: String,
+    /// Whether `concert up` gives each component its own NATS user and account, as in a multi-process deployment; costs
+    /// about 25% throughput.
+    pub isolate: bool,
+    /// Replicas of each stream in a NATS cluster.
+    #[schemars(range(min = 1, max = REPLICAS_MAX))]
+    pub replicas: usize,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            url: None,
+            creds: None,
+            nkey: None,
+            ca: None,
+            cert: None,
+            key: None,
+            port: 4222,
+            sync_interval: "1s".to_owned(),
+            isolate: false,
+            replicas: 1,
+        }
+    }
+}
+
+impl Nats {
+    /// How to reach the server.
+    pub fn bus(&self) -> BusArgs {
+        BusArgs {
+            nats_url: self.url.clone().unwrap_or_else(|| NATS_URL.to_owned()),
+            nats_creds: self.creds.clone(),
+            nats_nkey: self.nkey.clone(),
+            nats_ca: self.ca.clone(),
+            nats_cert: self.cert.clone(),
+            nats_key: self.key.clone(),
+        }
+    }
+
+    /// What no single key shows.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.nkey.is_some() && self.creds.is_some() {
+            return Err("nats.nkey and nats.creds exclude each other; remove one of them");
+        }
+        if self.cert.is_some() != self.key.is_some() {
+            return Err("nats.cert and nats.key belong together; set both or none");
+        }
+        Ok(())
+    }
+}
+
+/// The NATS server of every command but `concert up`, if none is given.
+pub(super) const NATS_URL: &str = "nats://127.0.0.1:4222";
+/// The same for MongoDB.
+pub(super) const MONGODB_URI: &str = "mongodb://127.0.0.1:27017/?directConnection=true";
+
+/// The section `[mongodb]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mongodb {
+    /// URI of an existing MongoDB replica set (one member is enough). `concert up` starts a server if it is not set.
+    pub uri: Option<String>,
+    /// Port for the MongoDB server that `concert up` starts; 0 picks a free port.
+    pub port: u16,
+    /// Prefix of each concept's database; `_` and the concept's name in lower case follow.
+    pub prefix: String,
+    /// Maximum number of database connections, for each worker.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub connections: u32,
+}
+
+impl Default for Mongodb {
+    fn default() -> Self {
+        Self {
+            uri: None,
+            port: 27117,
+            prefix: "concert".to_owned(),
+            connections: 32,
+        }
+    }
+}
+
+impl Mongodb {
+    /// How to reach the server.
+    pub fn store(&self) -> StoreArgs {
+        StoreArgs {
+            mongodb_uri: self.uri.clone().unwrap_or_else(|| MONGODB_URI.to_owned()),
+            database_prefix: self.prefix.clone(),
+            database_connections: self.connections,
+        }
+    }
+}
+
+/// The section `[telemetry]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Telemetry {
+    /// What to log: a level, or directives such as `info,concert_sync_router=debug`.
+    pub log: String,
+    /// Format of log lines.
+    pub log_format: LogFormat,
+    /// Address to serve `/metrics` on, such as 0.0.0.0:9100; not served if not set. The edge serves it on its own
+    /// address.
+    #[schemars(with = "Option<String>", extend("format" = "address"))]
+    pub metrics_listen: Option<ListenAddress>,
+    /// Traces.
+    #[serde(flatten)]
+    pub traces: TraceArgs,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            metrics_listen: None,
+            traces: TraceArgs::default(),
+        }
+    }
+}
+
+impl Telemetry {
+    /// What to log, and how.
+    pub fn lines(&self) -> LogArgs {
+        LogArgs {
+            filter: self.log.clone(),
+            log_format: self.log_format,
+        }
+    }
+}
+
+/// A section `[workers.<Concept>]`. It may also set the keys of `[workers]` for this concept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Concept {
+    /// The worker's own settings.
+    pub settings: Map<String, Value>,
+    /// Command that runs the worker as a program of its own. Not supported yet.
+    pub command: Vec<String>,
+    /// Whether the worker is started by someone else; `concert up` then starts none.
+    pub external: bool,
+    /// Files whose changes restart the command. Not supported yet.
+    pub watch: Vec<PathBuf>,
+    /// The limits of this worker.
+    #[serde(skip)]
+    pub limits: HostLimits,
+}
+
+impl Settings {
+    /// The limits of a concept's worker.
+    pub fn limits(&self, concept: &str) -> HostLimits {
+        let own = self.concepts.get(concept);
+        own.map_or(&self.workers, |own| &own.limits).clone()
+    }
+
+    /// A concept's own settings, as a JSON object.
+    pub fn of_worker(&self, concept: &str) -> Value {
+        let own = self.concepts.get(concept);
+        Value::Object(own.map(|own| own.settings.clone()).unwrap_or_default())
+    }
+
+    /// Whether a concept's worker is started by someone else.
+    pub fn is_external(&self, concept: &str) -> bool {
+        self.concepts.get(concept).is_some_and(|own| own.external)
+    }
+}

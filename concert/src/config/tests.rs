@@ -1,0 +1,406 @@
+use clap::Parser as _;
+use serde_json::json;
+
+use super::*;
+use crate::workers;
+
+/// Sources, without files or an environment.
+#[derive(Default)]
+struct Given {
+    file: &'static str,
+    variables: Vec<(&'static str, &'static str)>,
+    flags: Vec<Flag>,
+}
+
+fn load_with(command: Command, given: &Given) -> Result<Loaded, Problems> {
+    let inputs = Inputs {
+        file: Some(("concert.toml".to_owned(), given.file.to_owned())),
+        variables: given
+            .variables
+            .iter()
+            .map(|(name, text)| (name.into(), text.into()))
+            .collect(),
+        flags: &given.flags,
+    };
+    load(command, &inputs, workers::BUILT_IN)
+}
+
+fn file(text: &'static str) -> Given {
+    Given {
+        file: text,
+        ..Given::default()
+    }
+}
+
+fn variables(variables: &[(&'static str, &'static str)]) -> Given {
+    Given {
+        variables: variables.to_vec(),
+        ..Given::default()
+    }
+}
+
+fn set(settings: &[&str]) -> Given {
+    Given {
+        flags: settings.iter().map(|text| Flag::Set((*text).to_owned())).collect(),
+        ..Given::default()
+    }
+}
+
+fn problems(command: Command, given: &Given) -> Vec<String> {
+    let problems = load_with(command, given)
+        .err()
+        .map(|problems| problems.0)
+        .unwrap_or_default();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+/// The value of a key, and its source, as `concert config show` prints them.
+fn shown(command: Command, given: &Given, key: &str) -> (Value, String) {
+    let rows = show::rows(command, &load_with(command, given).unwrap());
+    let row = rows.into_iter().find(|row| row.key == key).unwrap();
+    (row.value, row.source)
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
+    let mut given = Given::default();
+    let check = |given: &Given, value: u64, source: &str| {
+        assert_eq!(
+            shown(Command::Up, given, "http.deadline_ms"),
+            (json!(value), source.to_owned())
+        );
+    };
+    check(&given, 15_000, "default");
+    given.file = "[app]\nname = \"reader\"\n\n[http]\ndeadline_ms = 1\n";
+    check(&given, 1, "file concert.toml:5");
+    given.variables = vec![("CONCERT_DEADLINE_MS", "2")];
+    check(&given, 2, "variable CONCERT_DEADLINE_MS");
+    given.variables.push(("CONCERT_HTTP__DEADLINE_MS", "3"));
+    check(&given, 3, "variable CONCERT_HTTP__DEADLINE_MS");
+    given.flags = vec![Flag::Named("deadline-ms", "4".to_owned())];
+    check(&given, 4, "flag --deadline-ms");
+    given.flags.push(Flag::Set("http.deadline_ms=5".to_owned()));
+    check(&given, 5, "flag --set");
+}
+
+#[test]
+fn standard_variables_are_below_those_of_concert() {
+    let given = variables(&[
+        ("NATS_URL", "nats://standard:4222"),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("CONCERT_NATS__URL", "nats://ours:4222"),
+    ]);
+    let loaded = load_with(Command::Up, &given).unwrap();
+    assert_eq!(loaded.settings.nats.url.as_deref(), Some("nats://ours:4222"));
+    assert!(!loaded.settings.telemetry.traces.traces);
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn variables_that_kubernetes_injects_are_no_settings() {
+    let given = variables(&[
+        ("CONCERT_NATS_PORT", "tcp://10.96.0.1:4222"),
+        ("CONCERT_MONGO_PORT", "tcp://10.96.0.2:27017"),
+        ("CONCERT_NATS_SERVICE_HOST", "10.96.0.1"),
+        ("CONCERT_NATS_PORT_4222_TCP_ADDR", "10.96.0.1"),
+    ]);
+    let loaded = load_with(Command::Up, &given).unwrap();
+    assert_eq!((loaded.settings.nats.port, loaded.settings.mongodb.port), (4222, 27117));
+    assert_eq!(loaded.warnings, []);
+    let given = variables(&[("CONCERT_NATS_PORT", "4333")]);
+    assert_eq!(load_with(Command::Up, &given).unwrap().settings.nats.port, 4333);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let given = variables(&[("CONCERT_HTTP__LISTEN", ""), ("CONCERT_PAGE", ""), ("NATS_URL", "")]);
+    let settings = load_with(Command::Up, &given).unwrap().settings;
+    assert_eq!(settings.http.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!((settings.console.enabled, settings.nats.url), (None, None));
+}
+
+#[test]
+fn unknown_keys_are_errors_with_place_and_suggestion() {
+    let given = Given {
+        file: "[htp]\nlisten = \"[::1]:1\"\n[http]\nlistn = 1\nmetrics_listen = \"x\"\n[workers.Profile]\nsetings = 1\n",
+        variables: vec![("CONCERT_HTTP__DEADLINE", "1"), ("CONCERT_HTTP_DEADLINE", "not ours")],
+        flags: vec![Flag::Set("ruels.syncs=rules".to_owned())],
+    };
+    let expected = [
+        "file concert.toml:1: unknown key `htp`; did you mean `http`?",
+        "file concert.toml:4: unknown key `http.listn`; did you mean `http.listen`?",
+        "file concert.toml:5: unknown key `http.metrics_listen`; did you mean `telemetry.metrics_listen`?",
+        "file concert.toml:7: unknown key `workers.Profile.setings`; did you mean `workers.Profile.settings`?",
+        "variable CONCERT_HTTP__DEADLINE: unknown key `http.deadline`; did you mean `http.deadline_ms`?",
+        "flag --set: unknown key `ruels.syncs`; did you mean `rules.syncs`?",
+    ];
+    assert_eq!(problems(Command::Up, &given), expected);
+    // For every command, whatever it uses.
+    assert_eq!(problems(Command::Operator, &given), expected);
+}
+
+#[test]
+fn every_wrong_value_is_reported_with_key_and_range() {
+    let given = Given {
+        file: "[http]\ndeadline_ms = 0\nlisten = \"nowhere\"\nbase = \"api/\"\ncors_origins = \"x\"\n\
+               passthrough = { \"Profile.authenticate\" = \"\" }\nsession_cookie = { name = \"session\", key = \"s\" }\n\
+               [nats]\nnkey = \"a\"\ncreds = \"b\"\n",
+        variables: vec![("CONCERT_ROUTER__FLOWS", "many"), ("CONCERT_NATS__ISOLATE", "maybe")],
+        flags: vec![Flag::Set("telemetry.log_format=yaml".to_owned())],
+    };
+    let expected = [
+        "variable CONCERT_ROUTER__FLOWS: router.flows: a number from 1 to 1000000 is expected, not `many`",
+        "variable CONCERT_NATS__ISOLATE: nats.isolate: true or false is expected, not `maybe`",
+        "flag --set: telemetry.log_format: one of text, pretty, json is expected, not \"yaml\"",
+        "file concert.toml:2: http.deadline_ms: a number from 1 to 86400000 is expected, not 0",
+        "file concert.toml:5: http.cors_origins: a list of texts is expected, not \"x\"",
+        "file concert.toml:4: http.base: a base begins with `/` and does not end with it, such as /api",
+        "file concert.toml:3: http.listen: `nowhere` is not an address: the port is missing, as in `localhost:8000`",
+        "file concert.toml:6: http.passthrough: an open action needs a reason: `\"Concept.action\" = \"reason\"`",
+        "file concert.toml:7: http.session_cookie: a cookie has a name that begins with `__Host-` and a key, both of letters, \
+         digits, `-` and `_`",
+        "nats.nkey and nats.creds exclude each other; remove one of them",
+    ];
+    assert_eq!(problems(Command::Up, &given), expected);
+}
+
+#[test]
+fn a_command_ignores_values_that_it_does_not_use() {
+    let given = file("[http]\ndeadline_ms = 0\nlisten = \"nowhere\"\n[nats]\nurl = \"nats://a:4222\"\n");
+    assert_eq!(problems(Command::Up, &given).len(), 2);
+    let loaded = load_with(Command::Operator, &given).unwrap();
+    assert_eq!(loaded.settings.nats.url.as_deref(), Some("nats://a:4222"));
+    assert_eq!(loaded.settings.http.limits.deadline_ms, 15_000);
+}
+
+#[test]
+fn mistakes_in_the_syntax_are_reported_with_their_lines() {
+    let problems = problems(Command::Up, &file("[http\nlisten = 1\n\nbase =\n"));
+    let lines: Vec<&str> = problems
+        .iter()
+        .filter_map(|problem| problem.split(": ").next())
+        .collect();
+    assert!(lines.contains(&"file concert.toml:1"), "{problems:?}");
+    assert!(lines.contains(&"file concert.toml:4"), "{problems:?}");
+}
+
+#[test]
+fn workers_have_settings_of_their_own_and_limits_of_all() {
+    let given = Given {
+        file: "[workers]\nattempts = 3\nconcurrency = 7\n[workers.Profile]\nconcurrency = 9\n\
+               settings = { password_words = [\"reader\"] }\n[workers.Annotation]\nexternal = true\n",
+        variables: vec![
+            ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_PASSES", "1"),
+            ("CONCERT_LOGIN_KNOWN_DAYS", "5"),
+            ("CONCERT_PASSWORD_WORDS", "reader,books"),
+        ],
+        ..Given::default()
+    };
+    let settings = load_with(Command::Up, &given).unwrap().settings;
+    let own = json!({ "argon2_passes": 1, "login_known_days": 5, "password_words": ["reader", "books"] });
+    assert_eq!(settings.of_worker("Profile"), own);
+    assert_eq!(settings.of_worker("Sessioning"), json!({}));
+    let limits = |concept| {
+        let limits = settings.limits(concept);
+        (limits.worker_attempts, limits.worker_concurrency)
+    };
+    assert_eq!((limits("Profile"), limits("Sessioning")), ((3, 9), (3, 7)));
+    assert!(settings.is_external("Annotation") && !settings.is_external("Profile"));
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_is_an_error_of_concert_up() {
+    let given = file(
+        "[workers.Profil]\nsettings = {}\n[workers.Sessioning]\nsettings = { colour = 1 }\n\
+         [workers.Text]\ncommand = [\"npx\", \"tsx\"]\n[workers.Other]\nwatch = [\"a.ts\"]\n",
+    );
+    let problems = problems(Command::Up, &given);
+    let starts = [
+        "file concert.toml:8: workers.Other.watch: only a worker with a `command` is watched",
+        "file concert.toml:7: no worker for the concept Other is compiled into this program; set",
+        "file concert.toml:1: no worker for the concept Profil is compiled into this program; did you mean `Profile`?",
+        "file concert.toml:4: workers.Sessioning.settings: unknown key `colour`",
+        "file concert.toml:6: workers.Text.command: workers that are programs of their own are not supported yet",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem}");
+    }
+}
+
+#[test]
+fn a_service_ignores_the_workers_that_it_does_not_start() {
+    let given = Given {
+        file: "[workers.Sessioning]\nsettings = { colour = 1 }\n[workers.Text]\ncommand = [\"npx\"]\n",
+        variables: vec![("CONCERT_WORKERS__ANNOTATION__SETTINGS__COLOUR", "red")],
+        ..Given::default()
+    };
+    assert_eq!(problems(Command::HttpEdge, &given), Vec::<String>::new());
+    let inputs = Inputs {
+        file: Some(("concert.toml".to_owned(), given.file.to_owned())),
+        variables: given
+            .variables
+            .iter()
+            .map(|(name, text)| (name.into(), text.into()))
+            .collect(),
+        flags: &[],
+    };
+    let profile = workers::named(workers::BUILT_IN, "Profile").unwrap();
+    assert!(load(Command::Worker, &inputs, std::slice::from_ref(profile)).is_ok());
+    let of_up = problems(Command::Up, &given);
+    assert!(
+        of_up.iter().any(|problem| problem.contains("the concept Annotation")),
+        "{of_up:?}"
+    );
+}
+
+#[test]
+fn old_names_set_what_they_did_and_warn_once() {
+    let given = Given {
+        variables: vec![
+            ("CONCERT_LISTEN", "127.0.0.1:1"),
+            ("CONCERT_NO_ARCHIVE", "YES"),
+            ("CONCERT_PAGE", "off"),
+        ],
+        flags: vec![
+            Flag::Named("cors-origin", "http://a".to_owned()),
+            Flag::Named("cors-origin", "http://b,http://c".to_owned()),
+            Flag::Named("passthrough", "Profile.authenticate=why".to_owned()),
+            Flag::Named("passthrough", "Profile._getByUsername=as well".to_owned()),
+            Flag::Named("session-cookie", "__Host-session=session".to_owned()),
+            Flag::Named("session-cookie-ends", "/logout".to_owned()),
+            Flag::Named("data-dir", "data".to_owned()),
+        ],
+        ..Given::default()
+    };
+    let loaded = load_with(Command::Up, &given).unwrap();
+    let Settings {
+        http,
+        archive,
+        console,
+        app,
+        ..
+    } = &loaded.settings;
+    assert_eq!(http.listen.to_string(), "127.0.0.1:1");
+    assert_eq!(http.cors_origins, ["http://a", "http://b", "http://c"]);
+    assert_eq!(http.passthrough.open().len(), 2);
+    assert_eq!((archive.enabled, console.enabled), (false, Some(false)));
+    assert_eq!(app.keys_dir(), Path::new("data/keys"));
+    let cookie = serde_json::to_value(&http.cookies.session_cookie).unwrap();
+    assert_eq!(
+        cookie,
+        json!({ "name": "__Host-session", "key": "session", "ends": ["/logout"] })
+    );
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let of = |name: &str| warnings.iter().filter(|warning| warning.starts_with(name)).count();
+    let once = [
+        "CONCERT_LISTEN ",
+        "CONCERT_NO_ARCHIVE ",
+        "CONCERT_PAGE ",
+        "--cors-origin ",
+        "--passthrough ",
+    ];
+    assert_eq!(once.map(of), [1; 5], "{warnings:?}");
+    assert_eq!(of("--data-dir"), 0);
+    assert!(warnings.iter().any(|warning| warning.contains("CONCERT_HTTP__LISTEN")));
+    // A command that does not use the setting says nothing of it.
+    assert_eq!(
+        load_with(Command::Operator, &variables(&[("CONCERT_LISTEN", "x")]))
+            .unwrap()
+            .warnings,
+        []
+    );
+}
+
+#[test]
+fn set_reaches_every_key() {
+    let given = set(&[
+        "http.passthrough.Profile.authenticate=why",
+        "workers.Profile.settings.hash_threads=2",
+        "http.trusted_proxies=10.0.0.0/8, 192.0.2.7",
+        "console.enabled=on",
+    ]);
+    let settings = load_with(Command::Up, &given).unwrap().settings;
+    assert_eq!(settings.http.passthrough.open().len(), 1);
+    assert_eq!(settings.of_worker("Profile"), json!({ "hash_threads": 2 }));
+    assert_eq!(settings.http.clients.trusted_proxies.len(), 2);
+    assert_eq!(settings.console.enabled, Some(true));
+    assert_eq!(problems(Command::Up, &set(&["http.base"])).len(), 1);
+}
+
+#[test]
+fn every_old_name_leads_to_a_key() {
+    for name in names::NAMES {
+        let found = catalogue::find(&text::path(name.key));
+        let is_table = matches!(found, catalogue::Found::Section) && name.form == names::Form::Cookie;
+        assert!(matches!(found, catalogue::Found::Key(_)) || is_table, "{}", name.key);
+    }
+}
+
+#[test]
+fn every_key_has_a_meaning_and_a_default_of_its_kind() {
+    for key in catalogue::keys() {
+        assert!(
+            key.meaning.ends_with('.') || key.meaning.ends_with('`'),
+            "{}: {}",
+            key.path,
+            key.meaning
+        );
+        if !key.default.is_null() {
+            assert_eq!(key.kind.check(&key.default), Ok(()), "{}", key.path);
+        }
+    }
+    assert!(catalogue::keys().len() > 80, "{}", catalogue::keys().len());
+}
+
+#[test]
+fn no_number_is_accepted_that_would_wrap_around() {
+    let mut numbers = 0;
+    for key in catalogue::keys() {
+        if matches!(key.kind, value::Kind::Integer { .. }) {
+            let refused = key.kind.read("18446744073709551615", ',').unwrap_err();
+            assert!(refused.starts_with("a number from "), "{}: {refused}", key.path);
+            numbers += 1;
+        }
+    }
+    assert!(numbers >= 40, "{numbers}");
+}
+
+#[test]
+fn help_of_concert_up_shows_at_most_25_flags() {
+    let command = <Cli as clap::CommandFactory>::command();
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set()).count();
+    assert!((15..=25).contains(&shown), "{shown}");
+}
+
+#[derive(Debug, clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    settings: SettingFlags<of::Up>,
+}
+
+#[test]
+fn flags_are_read_as_they_were_given() {
+    let line = [
+        "x",
+        "--listen",
+        "[::1]:1",
+        "--no-archive",
+        "--console=off",
+        "--set",
+        "http.base=",
+        "--max-requests",
+        "5",
+    ];
+    let flags = Cli::try_parse_from(line).unwrap().settings.given;
+    for expected in [
+        Flag::Named("listen", "[::1]:1".to_owned()),
+        Flag::Named("no-archive", "true".to_owned()),
+        Flag::Named("console", "off".to_owned()),
+        Flag::Named("max-requests", "5".to_owned()),
+        Flag::Set("http.base=".to_owned()),
+    ] {
+        assert!(flags.contains(&expected), "{expected:?}");
+    }
+    assert_eq!(flags.len(), 5);
+}
