@@ -54,7 +54,7 @@ impl Extras {
             args: Vec::new(),
             env: vec![
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.to_owned()),
-                ("CONCERT_LOG_FORMAT", "json".to_owned()),
+                ("CONCERT_TELEMETRY__LOG_FORMAT", "json".to_owned()),
             ],
         }
     }
@@ -89,13 +89,13 @@ impl BenchStack {
             command.arg(NO_ARCHIVE);
         }
         // What is measured is what an attempt costs, and all of them come from here.
-        command.args([
-            "--login-account-failures",
-            "1000",
-            "--login-account-failures-long",
-            "1000",
-        ]);
-        command.args(["--login-client-failures", "0"]);
+        for limit in [
+            "login_account_failures=1000",
+            "login_account_failures_long=1000",
+            "login_client_failures=0",
+        ] {
+            command.args(["--set", &format!("workers.Profile.settings.{limit}")]);
+        }
         command
             .arg("--data-dir")
             .arg(dir.path().join("data"))

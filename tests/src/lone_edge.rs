@@ -35,7 +35,7 @@ pub struct LoneEdge {
 pub const TOKEN: &str = "an-operators-token-of-forty-characters-xx";
 
 impl LoneEdge {
-    /// Starts an edge with `--page`, the token and further arguments.
+    /// Starts an edge with `--console`, the token and further arguments.
     ///
     /// # Errors
     /// Something is missing or does not start.
@@ -46,7 +46,7 @@ impl LoneEdge {
         let servers = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?;
         let nats = NatsServer::start(&servers.nats_server, &NatsOptions::new(dir.path())).await?;
         let mut setup = binaries::command(&programs.join("concert"));
-        setup.args(["setup", "--streams"]).env("CONCERT_KEYS", &keys);
+        setup.args(["setup", "--streams"]).env("CONCERT_APP__KEYS_DIR", &keys);
         binaries::finished(setup.env("NATS_URL", nats.url())).await?;
         let token = dir.path().join("token");
         writeln!(File::create(&token)?, "{TOKEN}")?;
@@ -54,11 +54,10 @@ impl LoneEdge {
         let log = File::create(dir.path().join("edge.log"))?;
         let edge = binaries::command(&programs.join("concert"))
             .arg("http-edge")
-            .env("CONCERT_KEYS", &keys)
+            .env("CONCERT_APP__KEYS_DIR", &keys)
             .env("NATS_URL", nats.url())
-            .arg("--page")
-            .arg("--page-token-file")
-            .arg(token)
+            .arg("--console")
+            .env("CONCERT_CONSOLE__TOKEN_FILE", token)
             .args(["--listen", &format!("localhost:{}", port.number())])
             .args(args)
             .stdout(Stdio::null())

@@ -122,11 +122,11 @@ impl System {
         let keys = dir.path().join("keys");
         let operator = keys.join("nats").join("operator.nk");
         let mut all = vec![
-            ("CONCERT_KEYS", keys.display().to_string()),
+            ("CONCERT_APP__KEYS_DIR", keys.display().to_string()),
             ("NATS_NKEY", operator.display().to_string()),
-            ("CONCERT_ARGON2_MEMORY_KIB", "64".to_owned()),
-            ("CONCERT_ARGON2_PASSES", "1".to_owned()),
-            ("CONCERT_LOG", "info".to_owned()),
+            ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "64".to_owned()),
+            ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_PASSES", "1".to_owned()),
+            ("CONCERT_TELEMETRY__LOG", "info".to_owned()),
         ];
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         // The keys first: the server must know the users when it starts.
@@ -195,7 +195,7 @@ impl System {
             while self.ports.len() <= number {
                 self.ports.push(Port::free().context("no free port")?);
             }
-            command.env("CONCERT_LISTEN", self.edge(number)?.to_string());
+            command.env("CONCERT_HTTP__LISTEN", self.edge(number)?.to_string());
         }
         let log = self.servers.dir().join(format!("{part:?}-{}.log", self.logs.len()));
         let stderr = File::create_new(&log)?;

@@ -213,9 +213,9 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> anyhow::Result<()> {
     let mut system = System::with(&[
-        ("CONCERT_MAX_REQUESTS", "2"),
-        ("CONCERT_DEADLINE_MS", "6000"),
-        ("CONCERT_CLOCK_SKEW_MS", "0"),
+        ("CONCERT_HTTP__MAX_REQUESTS", "2"),
+        ("CONCERT_HTTP__DEADLINE_MS", "6000"),
+        ("CONCERT_WORKERS__CLOCK_SKEW_MS", "0"),
     ])
     .await?;
     system.account("ada", "correct horse").await?;
@@ -263,7 +263,7 @@ async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> a
 }
 
 /// Bounds of some dozens of messages, by their number and by their size.
-const FULL: [(&str, &str); 2] = [("CONCERT_LOG_MAX_MESSAGES", "60"), ("CONCERT_LOG_MAX_BYTES", "40000")];
+const FULL: [(&str, &str); 2] = [("CONCERT_LOG__MAX_MESSAGES", "60"), ("CONCERT_LOG__MAX_BYTES", "40000")];
 /// Requests that fill it in any case.
 const FILLING: usize = 60;
 
@@ -273,8 +273,8 @@ async fn a_full_log_refuses_requests() -> anyhow::Result<()> {
         // All of it is young, so nothing may go.
         let settings = [
             bound,
-            ("CONCERT_LOG_KEEP_SECONDS", "3600"),
-            ("CONCERT_DEADLINE_MS", "5000"),
+            ("CONCERT_LOG__KEEP_SECONDS", "3600"),
+            ("CONCERT_HTTP__DEADLINE_MS", "5000"),
         ];
         let system = System::with(&settings).await?;
         let logout = json!({ "session": "nobody's" });
@@ -297,7 +297,7 @@ async fn a_full_log_refuses_requests() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_log_that_may_forget_goes_on() -> anyhow::Result<()> {
     for bound in FULL {
-        let system = System::with(&[bound, ("CONCERT_LOG_KEEP_SECONDS", "0")]).await?;
+        let system = System::with(&[bound, ("CONCERT_LOG__KEEP_SECONDS", "0")]).await?;
         let logout = json!({ "session": "nobody's" });
         let mut answered = 0;
         while answered < FILLING {

@@ -79,7 +79,7 @@ async fn hold(edge: SocketAddr, from: [u8; 4]) -> anyhow::Result<TcpStream> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--idle-timeout-ms", "2000"]).await?;
+    let edge = LoneEdge::start(&["--set", "http.idle_timeout_ms=2000"]).await?;
     for (sent, answers) in [(&b""[..], 0), (BEGUN, 0), (WHOLE, 1)] {
         let answer = http::raw(edge.address(), sent).await?;
         assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), answers, "{answer}");
@@ -105,7 +105,7 @@ async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyho
 #[tokio::test(flavor = "multi_thread")]
 async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all_the_same() -> anyhow::Result<()> {
     const MOST: usize = 20;
-    let edge = LoneEdge::start(&["--max-connections", &MOST.to_string()]).await?;
+    let edge = LoneEdge::start(&["--set", &format!("http.max_connections={MOST}")]).await?;
     let mut idle = Vec::new();
     for _ in 0..MOST {
         idle.push(hold(edge.address(), ONE).await?);
@@ -149,13 +149,8 @@ async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()>
     const MOST: usize = 5;
     // The one that the test asks from otherwise is none of them.
     let (one, other, proxy) = ([127, 0, 0, 4], [127, 0, 0, 2], [127, 0, 0, 3]);
-    let limits = [
-        "--max-connections-per-client",
-        &MOST.to_string(),
-        "--trusted-proxy",
-        "127.0.0.3",
-    ];
-    let edge = LoneEdge::start(&limits).await?;
+    let most = format!("http.max_connections_per_client={MOST}");
+    let edge = LoneEdge::start(&["--set", &most, "--set", "http.trusted_proxies=127.0.0.3"]).await?;
     let mut held = Vec::new();
     for _ in 0..MOST {
         held.push(hold(edge.address(), one).await?);
@@ -179,7 +174,7 @@ async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()>
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_reads_nothing_of_what_it_asked_for_is_let_go() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--page-listeners", "1", "--unread-timeout-ms", "1000"]).await?;
+    let edge = LoneEdge::start(&["--set", "console.listeners=1", "--set", "http.unread_timeout_ms=1000"]).await?;
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let mut deaf = socket.connect(edge.address()).await?;

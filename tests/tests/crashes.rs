@@ -26,7 +26,7 @@ const POINTS: [(Part, &str); 10] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
     // Time enough for the server to deliver again what the dead process held.
-    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     for (number, (part, subject)) in POINTS.into_iter().enumerate() {
         let username = format!("ada{number}");
         let user = system.account(&username, PASSWORD).await?;
@@ -69,7 +69,7 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a_deadline() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     let user = system.account("ada", PASSWORD).await?;
     // The login is not answered before its edge is killed.
     system.kill(Part::Profile).await?;
@@ -149,7 +149,7 @@ async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     for part in [Part::Router, Part::Profile, Part::Sessioning] {
         system.start_one(part, 1)?;

@@ -11,10 +11,10 @@ use uuid::Uuid;
 async fn system(dir: &tempfile::TempDir) -> anyhow::Result<System> {
     let [concepts, syncs] = moody::rules(dir.path())?;
     System::with(&[
-        ("CONCERT_CONCEPTS", &concepts),
-        ("CONCERT_SYNCS", &syncs),
-        ("CONCERT_WORKER_ATTEMPTS", "2"),
-        ("CONCERT_DEADLINE_MS", "50000"),
+        ("CONCERT_RULES__CONCEPTS", &concepts),
+        ("CONCERT_RULES__SYNCS", &syncs),
+        ("CONCERT_WORKERS__ATTEMPTS", "2"),
+        ("CONCERT_HTTP__DEADLINE_MS", "50000"),
     ])
     .await
 }
@@ -134,9 +134,9 @@ async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
     let system = System::with(&[
-        ("CONCERT_CONCEPTS", &concepts),
-        ("CONCERT_SYNCS", &syncs),
-        ("CONCERT_WORKER_CONCURRENCY", "2"),
+        ("CONCERT_RULES__CONCEPTS", &concepts),
+        ("CONCERT_RULES__SYNCS", &syncs),
+        ("CONCERT_WORKERS__CONCURRENCY", "2"),
     ])
     .await?;
     // Longer together than a delivery may take: whatever a worker held back would be delivered again.

@@ -136,7 +136,7 @@ async fn a_key_that_is_used_before_everybody_has_it_is_looked_for() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_WORKER_ATTEMPTS", "2")]).await?;
+    let mut system = System::with(&[("CONCERT_WORKERS__ATTEMPTS", "2")]).await?;
     // A worker with a copy of the keys, which nobody brings the new one.
     system.terminate(Part::Profile).await?;
     let copies = tempfile::tempdir()?;
@@ -152,7 +152,7 @@ async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyho
     };
     bring()?;
     let mut worker = system.concert(&["worker", "profile"]);
-    worker.env("CONCERT_KEYS", copies.path());
+    worker.env("CONCERT_APP__KEYS_DIR", copies.path());
     let seeds = system.seeds("profile");
     let _worker = worker.env("NATS_NKEY", seeds).stderr(Stdio::null()).spawn()?;
     keys(&system, &["add", "seal"]).await?;

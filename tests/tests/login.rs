@@ -98,7 +98,7 @@ async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_outlive_every_process_and_both_servers() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     system.servers.nats.kill().await;
@@ -189,6 +189,7 @@ async fn a_repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::Result<()> {
+    // By their old names, which are still read.
     let open = "Sessioning._getUser=the test asks;Sessioning.create=the test asks;Sessioning.delete=never mind";
     let system = System::with(&[
         ("CONCERT_PASSTHROUGH", open),
@@ -223,7 +224,7 @@ async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_without_a_rule_is_waited_for_until_the_deadline() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--passthrough", "Sessioning._getUser=the test asks"]).await?;
+    let edge = LoneEdge::start(&["--set", "http.passthrough.Sessioning._getUser=the test asks"]).await?;
     let nats = edge.nats().await?;
     let mut asked = hear(&nats, "concept.Sessioning._getUser").await?;
     let answer = async {

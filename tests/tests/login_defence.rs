@@ -13,7 +13,7 @@ const HOME: &str = "203.0.113.1";
 /// What `--login-account-failures` is without a word of anyone.
 const LIMIT: usize = 10;
 /// The tests stand before the edge as a proxy would.
-const BEHIND_A_PROXY: (&str, &str) = ("CONCERT_TRUSTED_PROXIES", "127.0.0.0/8");
+const BEHIND_A_PROXY: (&str, &str) = ("CONCERT_HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
 
 /// An address that nobody has logged in from.
 fn stranger(number: usize) -> String {
@@ -55,7 +55,7 @@ fn assert_throttled(answer: &Answer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_ends_alike_for_every_name_and_every_password_and_not_with_a_restart() -> anyhow::Result<()> {
-    let mut system = System::with(&[BEHIND_A_PROXY, ("CONCERT_DEADLINE_MS", "40000")]).await?;
+    let mut system = System::with(&[BEHIND_A_PROXY, ("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     for name in ["ada", "bob"] {
         system.account(name, PASSWORD).await?;
         assert_eq!(login(&system, HOME, name, PASSWORD).await?.status, 200);
@@ -170,8 +170,8 @@ async fn sixty_guesses_at_once_try_no_more_passwords_than_the_limit() -> anyhow:
 async fn a_window_ends_by_itself() -> anyhow::Result<()> {
     let system = System::with(&[
         BEHIND_A_PROXY,
-        ("CONCERT_LOGIN_ACCOUNT_FAILURES", "1"),
-        ("CONCERT_LOGIN_WINDOW_SECONDS", "10"),
+        ("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_ACCOUNT_FAILURES", "1"),
+        ("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_WINDOW_SECONDS", "10"),
     ])
     .await?;
     system.account("ada", PASSWORD).await?;
@@ -189,7 +189,7 @@ async fn a_window_ends_by_itself() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_is_bounded_over_all_accounts_and_says_itself_who_it_is_to_a_proxy_only() -> anyhow::Result<()> {
     // No proxy is trusted, so that all are the one client that they are.
-    let system = System::with(&[("CONCERT_LOGIN_CLIENT_FAILURES", "5")]).await?;
+    let system = System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "5")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     for number in 0..5 {
@@ -246,8 +246,8 @@ fn audit_events(system: &System) -> anyhow::Result<Vec<Value>> {
 async fn every_attempt_leaves_an_audit_event_and_no_secret_in_it() -> anyhow::Result<()> {
     let system = System::with(&[
         BEHIND_A_PROXY,
-        ("CONCERT_LOGIN_ACCOUNT_FAILURES", "1"),
-        ("CONCERT_LOG_FORMAT", "json"),
+        ("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_ACCOUNT_FAILURES", "1"),
+        ("CONCERT_TELEMETRY__LOG_FORMAT", "json"),
     ])
     .await?;
     let user = system.account("grace", PASSWORD).await?;

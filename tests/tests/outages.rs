@@ -8,7 +8,7 @@ const PASSWORD: &str = "correct horse battery";
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_get_503_while_nats_is_down_and_succeed_afterwards() -> anyhow::Result<()> {
     // Far more than the test takes: an edge that waits for its deadline fails it.
-    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "600000")]).await?;
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "600000")]).await?;
     system.account("ada", PASSWORD).await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
     system.servers.nats.kill().await;

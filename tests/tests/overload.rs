@@ -11,10 +11,10 @@ const FLOOD: usize = 300;
 async fn a_flood_of_logins_is_refused_in_part_and_what_is_taken_is_answered() -> anyhow::Result<()> {
     // Hashes that cost what they cost in earnest, and room for few.
     let system = System::with(&[
-        ("CONCERT_ARGON2_MEMORY_KIB", "19456"),
-        ("CONCERT_ARGON2_PASSES", "2"),
-        ("CONCERT_MIN_REQUESTS_PER_PATH", "8"),
-        ("CONCERT_MAX_WAIT_MS", "500"),
+        ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "19456"),
+        ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_PASSES", "2"),
+        ("CONCERT_HTTP__MIN_REQUESTS_PER_PATH", "8"),
+        ("CONCERT_HTTP__MAX_WAIT_MS", "500"),
     ])
     .await?;
     system.account("ada", PASSWORD).await?;

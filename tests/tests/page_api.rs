@@ -105,7 +105,7 @@ async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--page-timeout-ms", "100"]).await?;
+    let edge = LoneEdge::start(&["--set", "console.timeout_ms=100"]).await?;
     // Somebody hears the question and says nothing.
     let nats = edge.nats().await?;
     let _silent = hear(&nats, "concept.Concert.*").await?;
@@ -116,7 +116,7 @@ async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_ends() -> anyhow::Result<()> {
-    let mut edge = LoneEdge::start(&["--page-listeners", "2", "--drain-delay-ms", "0"]).await?;
+    let mut edge = LoneEdge::start(&["--set", "console.listeners=2", "--set", "http.drain_delay_ms=0"]).await?;
     let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
     let (first, second) = (listen().await?, listen().await?);
     assert_eq!(first.headers()["content-type"], "text/event-stream");
@@ -162,7 +162,7 @@ const NOTICE_BYTES: usize = 20_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_reads_too_slowly_is_let_go_and_keeps_nobody_else_back() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--page-listeners", "2"]).await?;
+    let edge = LoneEdge::start(&["--set", "console.listeners=2"]).await?;
     let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
     let (mut slow, mut quick) = (listen().await?, listen().await?);
     let nats = edge.nats().await?;
@@ -202,7 +202,10 @@ async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() ->
     let token = dir.path().join("token");
     std::fs::write(&token, TOKEN)?;
     let token = token.display().to_string();
-    let settings = [("CONCERT_PAGE", "on"), ("CONCERT_PAGE_TOKEN_FILE", &*token)];
+    let settings = [
+        ("CONCERT_CONSOLE__ENABLED", "on"),
+        ("CONCERT_CONSOLE__TOKEN_FILE", &*token),
+    ];
     let mut system = System::with(&settings).await?;
     system.start_part(Part::Archive)?;
     let client = http::client()?;

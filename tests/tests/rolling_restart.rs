@@ -56,7 +56,7 @@ async fn client(edges: [SocketAddr; 2], number: usize, end: Arc<AtomicBool>) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_of_every_process_under_load_shows_no_client_an_error() -> anyhow::Result<()> {
     // Every client is here, and logs in with a wrong password in each round.
-    let mut system = System::with(&[("CONCERT_LOGIN_CLIENT_FAILURES", "0")]).await?;
+    let mut system = System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "0")]).await?;
     for part in PARTS {
         system.start_one(part, 1)?;
     }

@@ -58,9 +58,9 @@ async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
     further(dir, more)?;
     let syncs = dir.display().to_string();
     System::with(&[
-        ("CONCERT_SYNCS", &syncs),
-        ("CONCERT_RULES_POLL_MS", "50"),
-        ("CONCERT_DEADLINE_MS", "40000"),
+        ("CONCERT_RULES__SYNCS", &syncs),
+        ("CONCERT_RULES__POLL_MS", "50"),
+        ("CONCERT_HTTP__DEADLINE_MS", "40000"),
     ])
     .await
 }
@@ -118,7 +118,11 @@ async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000"), ("CONCERT_QUERY_TIMEOUT_MS", "300")]).await?;
+    let mut system = System::with(&[
+        ("CONCERT_HTTP__DEADLINE_MS", "40000"),
+        ("CONCERT_ROUTER__QUERY_TIMEOUT_MS", "300"),
+    ])
+    .await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     system.kill(Part::Sessioning).await?;
@@ -135,7 +139,7 @@ async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_is_killed_around_its_firing_record_leaves_one_answer() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_DEADLINE_MS", "40000")]).await?;
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     for subject in [

@@ -26,7 +26,11 @@ fn files_with(dir: &Path, text: &str, looked_at: &mut usize) -> anyhow::Result<V
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
     // The most talkative logs.
-    let mut system = System::with(&[("CONCERT_LOG", "trace"), ("CONCERT_DEADLINE_MS", "40000")]).await?;
+    let mut system = System::with(&[
+        ("CONCERT_TELEMETRY__LOG", "trace"),
+        ("CONCERT_HTTP__DEADLINE_MS", "40000"),
+    ])
+    .await?;
     let (username, password, wrong) = ("findable-username", "Findable-Password-1", "Findable-Password-2");
     let user = system.account(username, password).await?;
     let session = system.login(username, password).await?;

@@ -28,12 +28,13 @@ fn cookie_of(answer: &http::Answer) -> &str {
 
 async fn start() -> anyhow::Result<System> {
     let system = System::with(&[
-        ("CONCERT_SESSION_COOKIE", "__Host-session=session"),
+        ("CONCERT_HTTP__SESSION_COOKIE__NAME", "__Host-session"),
+        ("CONCERT_HTTP__SESSION_COOKIE__KEY", "session"),
         (
-            "CONCERT_SESSION_COOKIE_ENDS",
+            "CONCERT_HTTP__SESSION_COOKIE__ENDS",
             "/auth/logout,/auth/logoutEverywhere,/auth/deleteAccount",
         ),
-        ("CONCERT_CORS_ORIGINS", LISTED.1),
+        ("CONCERT_HTTP__CORS_ORIGINS", LISTED.1),
     ])
     .await?;
     system.account("ada", PASSWORD).await?;
@@ -158,7 +159,7 @@ async fn a_page_of_another_site_can_do_nothing_with_the_cookie() -> anyhow::Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cookie_is_off_unless_it_is_named_and_no_credentials_go_with_a_star() -> anyhow::Result<()> {
-    let system = System::with(&[("CONCERT_CORS_ORIGINS", "*")]).await?;
+    let system = System::with(&[("CONCERT_HTTP__CORS_ORIGINS", "*")]).await?;
     system.account("ada", PASSWORD).await?;
     let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME, LISTED]).await?;
     assert_eq!((login.status, cookie_of(&login)), (200, ""));
@@ -167,7 +168,13 @@ async fn a_cookie_is_off_unless_it_is_named_and_no_credentials_go_with_a_star() 
     let who = post(&system, "/auth/whoami", json!({}), &[("cookie", &cookie), ASKS, SAME]).await?;
     assert_eq!(who.status, 400);
     let refused = system
-        .concert(&["http-edge", "--session-cookie", "session=session"])
+        .concert(&[
+            "http-edge",
+            "--set",
+            "http.session_cookie.name=session",
+            "--set",
+            "http.session_cookie.key=session",
+        ])
         .output()
         .await?;
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();

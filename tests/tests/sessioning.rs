@@ -15,7 +15,11 @@ const PASSWORD: &str = "correct horse battery";
 
 /// A system whose edge makes sessions for anybody.
 async fn start() -> anyhow::Result<System> {
-    System::with(&[("CONCERT_PASSTHROUGH", "Sessioning.create=the test asks")]).await
+    System::with(&[(
+        "CONCERT_HTTP__PASSTHROUGH",
+        r#"{ "Sessioning.create" = "the test asks" }"#,
+    )])
+    .await
 }
 
 async fn create(system: &System, user: &str) -> anyhow::Result<String> {

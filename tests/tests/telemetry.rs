@@ -177,7 +177,7 @@ async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> 
     let (collector, url) = Collector::start().await?;
     let mut system = System::with(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
-        ("CONCERT_METRICS_LISTEN", ":0"),
+        ("CONCERT_TELEMETRY__METRICS_LISTEN", ":0"),
     ])
     .await?;
     system.start_part(Part::Archive)?;
@@ -225,7 +225,7 @@ async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
-    let mut system = System::with(&[("CONCERT_METRICS_LISTEN", "localhost:0")]).await?;
+    let mut system = System::with(&[("CONCERT_TELEMETRY__METRICS_LISTEN", "localhost:0")]).await?;
     system.start_part(Part::Archive)?;
     let archive = system.figures_at(Part::Archive).await?;
     system.account("ada", PASSWORD).await?;

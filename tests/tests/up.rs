@@ -38,10 +38,10 @@ impl Up {
         let mut command = concert().await?;
         // Variables, so that a test can replace them.
         command.arg("up").arg("--data-dir").arg(dir.path().join("data")).envs([
-            ("CONCERT_LISTEN", "127.0.0.1:0"),
-            ("CONCERT_NATS_PORT", "0"),
-            ("CONCERT_MONGO_PORT", "0"),
-            ("CONCERT_NO_ARCHIVE", "true"),
+            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
+            ("CONCERT_NATS__PORT", "0"),
+            ("CONCERT_MONGODB__PORT", "0"),
+            ("CONCERT_ARCHIVE__ENABLED", "false"),
             ("CONCERT_ARGON2_MEMORY_KIB", "64"),
             ("CONCERT_ARGON2_PASSES", "1"),
         ]);
@@ -180,8 +180,8 @@ async fn up_can_be_started_again_immediately_after_it_was_killed() -> anyhow::Re
     let nats = Port::free().context("no free port")?;
     let mongo = Port::free().context("no free port")?;
     let ports = |command: &mut Command| {
-        command.env("CONCERT_NATS_PORT", nats.number().to_string());
-        command.env("CONCERT_MONGO_PORT", mongo.number().to_string());
+        command.env("CONCERT_NATS__PORT", nats.number().to_string());
+        command.env("CONCERT_MONGODB__PORT", mongo.number().to_string());
     };
     let mut first = Up::start(ports).await?;
     let running = first.running().await?;
@@ -229,7 +229,7 @@ async fn an_address_in_use_is_reported_before_any_server_is_started() -> anyhow:
     let taken = TcpListener::bind("127.0.0.1:0").await?;
     let address = taken.local_addr()?.to_string();
     let mut up = Up::start(|command| {
-        command.env("CONCERT_LISTEN", &address);
+        command.env("CONCERT_HTTP__LISTEN", &address);
     })
     .await?;
     assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
@@ -242,7 +242,7 @@ async fn an_address_in_use_is_reported_before_any_server_is_started() -> anyhow:
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Result<()> {
     let mut up = Up::start(|command| {
-        command.env_remove("CONCERT_NO_ARCHIVE");
+        command.env_remove("CONCERT_ARCHIVE__ENABLED");
     })
     .await?;
     let running = up.running().await?;

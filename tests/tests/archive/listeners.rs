@@ -39,9 +39,9 @@ async fn who_listens_hears_of_a_slow_flow_before_it_is_answered() -> anyhow::Res
     let [concepts, syncs] = moody::rules(dir.path())?;
     // It is not written before it is answered.
     let mut system = System::with(&[
-        ("CONCERT_CONCEPTS", &concepts),
-        ("CONCERT_SYNCS", &syncs),
-        ("CONCERT_ARCHIVE_QUIET_MS", "60000"),
+        ("CONCERT_RULES__CONCEPTS", &concepts),
+        ("CONCERT_RULES__SYNCS", &syncs),
+        ("CONCERT_ARCHIVE__QUIET_MS", "60000"),
     ])
     .await?;
     system.start_part(Part::Archive)?;

@@ -261,7 +261,7 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_that_a_limit_of_the_router_stopped_says_so() -> anyhow::Result<()> {
     // The archive is told nothing of it but by the router.
-    let mut system = System::with(&[("CONCERT_FLOW_DEPTH", "1")]).await?;
+    let mut system = System::with(&[("CONCERT_ROUTER__FLOW_DEPTH", "1")]).await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
     let stopped = post(&system, "/auth/logout", 508, &json!({ "session": "nobody's" })).await?;
@@ -280,10 +280,10 @@ async fn what_was_given_up_is_shown_in_its_flow_and_among_what_is_wrong() -> any
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
     let mut system = System::with(&[
-        ("CONCERT_CONCEPTS", &concepts),
-        ("CONCERT_SYNCS", &syncs),
-        ("CONCERT_WORKER_ATTEMPTS", "2"),
-        ("CONCERT_DEADLINE_MS", "50000"),
+        ("CONCERT_RULES__CONCEPTS", &concepts),
+        ("CONCERT_RULES__SYNCS", &syncs),
+        ("CONCERT_WORKERS__ATTEMPTS", "2"),
+        ("CONCERT_HTTP__DEADLINE_MS", "50000"),
     ])
     .await?;
     system.start_part(Part::Archive)?;
@@ -330,7 +330,7 @@ async fn each_flow_is_told_under_the_rules_that_it_ran_under() -> anyhow::Result
     let [concepts, syncs] = moody::rules(dir.path())?;
     std::fs::remove_file(dir.path().join("concepts/Moody.concept"))?;
     std::fs::remove_file(dir.path().join("syncs/moody.sync"))?;
-    let mut system = System::with(&[("CONCERT_CONCEPTS", &concepts), ("CONCERT_SYNCS", &syncs)]).await?;
+    let mut system = System::with(&[("CONCERT_RULES__CONCEPTS", &concepts), ("CONCERT_RULES__SYNCS", &syncs)]).await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
     let nobody = json!({ "session": "nobody's" });

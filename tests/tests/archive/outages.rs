@@ -37,7 +37,7 @@ async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_tw
 /// An archive with one bound, whose database is away while there is more to archive than that: what waits, in `figure`, comes to the bound, by no more than `beyond`, and stays there; afterwards nothing lacks.
 async fn waits_at_its_bound(bound: (&'static str, f64), figure: &str, beyond: f64, user: &str) -> anyhow::Result<()> {
     let most = bound.1.to_string();
-    let mut system = System::with(&[(bound.0, &most), ("CONCERT_METRICS_LISTEN", "127.0.0.1:0")]).await?;
+    let mut system = System::with(&[(bound.0, &most), ("CONCERT_TELEMETRY__METRICS_LISTEN", "127.0.0.1:0")]).await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
     let figures = system.figures_at(Part::Archive).await?;
@@ -87,13 +87,13 @@ async fn waits_at_its_bound(bound: (&'static str, f64), figure: &str, beyond: f6
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() -> anyhow::Result<()> {
-    let bound = ("CONCERT_ARCHIVE_MESSAGES", 100.0);
+    let bound = ("CONCERT_ARCHIVE__MESSAGES", 100.0);
     waits_at_its_bound(bound, "concert_archive_waiting_messages", 0.0, "nobody").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_mongodb_is_bounded_in_bytes_too() -> anyhow::Result<()> {
-    let bound = ("CONCERT_ARCHIVE_BYTES", 1_048_576.0);
+    let bound = ("CONCERT_ARCHIVE__BYTES", 1_048_576.0);
     // The message that reaches the bound may go beyond it: as it was delivered, and as it will be written.
     waits_at_its_bound(bound, "concert_archive_waiting_bytes", 40_000.0, &"x".repeat(16_000)).await
 }

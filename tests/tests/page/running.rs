@@ -38,10 +38,10 @@ impl Running {
             .arg(&data)
             .arg("--started-file")
             .arg(&report)
-            .env("CONCERT_ARGON2_MEMORY_KIB", "64")
-            .env("CONCERT_ARGON2_PASSES", passes.to_string())
+            .env("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "64")
+            .env("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_PASSES", passes.to_string())
             // However long that takes on a busy machine.
-            .env("CONCERT_DEADLINE_MS", "50000")
+            .env("CONCERT_HTTP__DEADLINE_MS", "50000")
             .stdout(Stdio::null())
             .spawn()?;
         let began = Instant::now();
