@@ -2,8 +2,8 @@
 //!
 //! In all other builds both macros come to nothing, and a test looks into the programs for it.
 
-/// A point at which the chaos harness may end or stop this process.
-#[cfg(feature = "chaos")]
+/// A point at which the chaos harness may end or stop this process, and a test may hold a task.
+#[cfg(any(feature = "chaos", feature = "test-points"))]
 #[macro_export]
 macro_rules! chaos_point {
     ($name:literal) => {
@@ -12,7 +12,7 @@ macro_rules! chaos_point {
 }
 
 /// A point at which the chaos harness may end or stop this process: nothing, in this build.
-#[cfg(not(feature = "chaos"))]
+#[cfg(not(any(feature = "chaos", feature = "test-points")))]
 #[macro_export]
 macro_rules! chaos_point {
     ($name:literal) => {};
@@ -37,7 +37,21 @@ macro_rules! sabotaged {
 }
 
 #[cfg(feature = "chaos")]
-pub use armed::{clock_offset_ms, point, sabotaged};
+pub use armed::{clock_offset_ms, sabotaged};
+#[cfg(feature = "test-points")]
+pub use gate::Gate;
+
+/// Passes a named point.
+#[cfg(any(feature = "chaos", feature = "test-points"))]
+pub async fn point(name: &str) {
+    #[cfg(feature = "chaos")]
+    armed::point(name).await;
+    #[cfg(feature = "test-points")]
+    gate::point(name).await;
+}
+
+#[cfg(feature = "test-points")]
+mod gate;
 
 #[cfg(feature = "chaos")]
 mod armed {
@@ -84,7 +98,7 @@ mod armed {
     const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
     /// Ends this process as `kill -9` does when the point is armed. Who takes the file away has the point to itself.
-    pub async fn point(name: &str) {
+    pub(super) async fn point(name: &str) {
         let Some(dir) = &settings().dir else { return };
         let point = format!("{}.{name}", settings().role);
         if std::fs::rename(
