@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use concert_profile::{HashArgs, HashPool};
+use concert_profile::{HashPool, Settings};
 
 use crate::args::BenchArgs;
 use crate::floor::Course;
@@ -34,7 +34,7 @@ use crate::stack::BenchStack;
 fn main() -> ExitCode {
     // `BenchStack` starts this program again, as the stack under load.
     if std::env::args_os().nth(1).is_some_and(|first| first == "up") {
-        return concert::main(concert::workers::BUILT_IN);
+        return concert::main(concert::built_in::workers());
     }
     let args = BenchArgs::parse();
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from);
@@ -93,7 +93,7 @@ async fn measure(
         {
             if kind == Kind::Login {
                 progress(&format!("bare chain of a login and its hash, {in_flight} in flight"));
-                let hashes = HashPool::start(&HashArgs::default())?;
+                let hashes = HashPool::start(&Settings::default())?;
                 report.login_chains.push(chain(&Course::Login(hashes)).await?);
             }
             progress(&format!("{}, {in_flight} in flight", kind.name()));

@@ -171,7 +171,7 @@ fn logout(session: &str, status: u16) -> Step {
 /// Makes sessions by injecting their creation: a login each would take minutes. The tokens follow from the key and the ids.
 async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<String>> {
     let bus = stack.bus();
-    let keys = keys::load(&stack.keys_dir(), Purpose::Session)?;
+    let keys = keys::load(&stack.keys_dir(), &Purpose::Concept("session".to_owned()))?;
     let mut done = bus.client.subscribe("done.*.Sessioning.create.*").await?;
     bus.client.flush().await?;
     let (publisher, key) = (bus.clone(), keys.current().clone());

@@ -11,9 +11,10 @@ use concert_runtime::whole_file;
 use concert_sync_router::files::SPECS;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
+use concert_worker::Worker;
 
 use crate::config::Settings;
-use crate::workers::{self, Worker};
+use crate::workers;
 
 /// Arguments of the commands that know who is on the bus.
 #[derive(Debug, Clone, Args)]
@@ -56,8 +57,8 @@ pub(crate) fn of(concepts: &Path, passthrough: &PassthroughArgs) -> anyhow::Resu
 }
 
 /// Makes the keys that are missing, and writes the accounts that follow from all of them.
-pub(crate) fn prepare(access: &Access, keys_dir: &Path, accounts: &Path) -> anyhow::Result<()> {
-    keys::make_missing(keys_dir)?;
+pub(crate) fn prepare(access: &Access, workers: &[Worker], keys_dir: &Path, accounts: &Path) -> anyhow::Result<()> {
+    keys::make_missing(keys_dir, &workers::own_keys(workers))?;
     keys::make_missing_seeds(keys_dir, &access.users())?;
     write_accounts(access, keys_dir, accounts)
 }
@@ -126,7 +127,12 @@ impl AccessArgs {
                  remove that file to give each service its own user",
                 accounts = self.accounts_file(settings).display()
             );
-            prepare(&access, &settings.app.keys_dir(), &self.accounts_file(settings))?;
+            prepare(
+                &access,
+                workers,
+                &settings.app.keys_dir(),
+                &self.accounts_file(settings),
+            )?;
         } else {
             write_accounts(&access, &settings.app.keys_dir(), &self.accounts_file(settings))?;
         }
@@ -155,6 +161,7 @@ impl AccessArgs {
 }
 
 #[cfg(test)]
+#[cfg(feature = "built-in")]
 mod tests {
     use super::*;
 
@@ -163,8 +170,9 @@ mod tests {
         let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let concepts = ["Profile", "Sessioning", "Requesting"].map(|name| name.parse().unwrap());
         let access = Access::new(concepts, Vec::new()).unwrap();
-        prepare(&access, keys.path(), &accounts_file(keys.path())).unwrap();
-        hand_out(&access, workers::BUILT_IN, keys.path(), to.path()).unwrap();
+        let workers = crate::built_in::workers();
+        prepare(&access, &workers, keys.path(), &accounts_file(keys.path())).unwrap();
+        hand_out(&access, &workers, keys.path(), to.path()).unwrap();
         let files = |dir: PathBuf| {
             let mut names: Vec<String> = std::fs::read_dir(dir)
                 .unwrap()
@@ -216,9 +224,9 @@ mod tests {
         let accounts = accounts_file(keys.path());
         let settings = settings(keys.path());
         let access = in_one_process(&settings);
-        prepare(&access, keys.path(), &accounts).unwrap();
+        prepare(&access, &[], keys.path(), &accounts).unwrap();
         let before = std::fs::read_to_string(&accounts).unwrap();
-        let again = args(None).settle(&settings, workers::BUILT_IN, true).unwrap();
+        let again = args(None).settle(&settings, &crate::built_in::workers(), true).unwrap();
         assert!(again.is_in_one_process());
         assert_eq!(std::fs::read_to_string(&accounts).unwrap(), before);
     }
@@ -228,8 +236,11 @@ mod tests {
         let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (args, settings) = (args(Some(to.path())), settings(keys.path()));
         let access = in_one_process(&settings);
-        prepare(&access, keys.path(), &accounts_file(keys.path())).unwrap();
-        let refused = args.settle(&settings, workers::BUILT_IN, true).unwrap_err().to_string();
+        prepare(&access, &[], keys.path(), &accounts_file(keys.path())).unwrap();
+        let refused = args
+            .settle(&settings, &crate::built_in::workers(), true)
+            .unwrap_err()
+            .to_string();
         assert!(
             refused.contains("accounts.conf") && refused.contains("remove"),
             "{refused}"
@@ -237,7 +248,7 @@ mod tests {
         std::fs::remove_file(accounts_file(keys.path())).unwrap();
         assert!(
             !args
-                .settle(&settings, workers::BUILT_IN, true)
+                .settle(&settings, &crate::built_in::workers(), true)
                 .unwrap()
                 .is_in_one_process()
         );

@@ -13,9 +13,10 @@ use concert_lang::program::Program;
 use concert_lang::source::SourceFile;
 use concert_runtime::terminal;
 use concert_sync_router::RulesArgs;
+use concert_worker::Worker;
 
 use crate::say;
-use crate::workers::{self, Worker};
+use crate::workers;
 
 /// Arguments of `concert check`.
 #[derive(Debug, Clone, Args)]

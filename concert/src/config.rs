@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use concert_worker::Worker;
 use serde_json::Value;
 
 pub use self::command::{Command, of};
@@ -36,7 +37,6 @@ pub(crate) use self::show::{ConfigArgs, run};
 pub use self::text::Old;
 
 use crate::say;
-use crate::workers::Worker;
 
 use self::source::{Given, Merged, Origin};
 use self::text::Flag;

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use concert_runtime::keys::{self, Purpose, Subject};
+use concert_worker::Worker;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::access::{AccessArgs, KEYS_DIR};
 use crate::config::{Loaded, SettingFlags, Settings, of};
 use crate::running::{self, Started};
-use crate::say;
-use crate::workers::Worker;
+use crate::{say, workers};
 
 /// Arguments of `concert keys`.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,7 +32,8 @@ enum KeysCommand {
     List,
     /// Adds a new key, which nothing uses yet.
     Add {
-        /// `seal`, `session`, `edge`, or a user of the bus such as `nats/profile`.
+        /// `seal`, `edge`, a key of a worker such as `session`, or a user of the bus such as
+        /// `nats/profile`.
         #[arg(value_name = "KEYS")]
         keys: Subject,
     },
@@ -68,18 +69,18 @@ pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
     settings.app.keys_dir = Some(dir.clone());
     let dir = dir.as_path();
     let changed = match &args.command {
-        KeysCommand::List => return list(&args.access, &settings),
+        KeysCommand::List => return list(&args.access, &settings, workers),
         KeysCommand::Add { keys } => {
-            let id = keys::add(dir, keys)?;
+            let id = keys::add(dir, known(keys, workers)?)?;
             say::line(format_args!("{keys} {id}"));
             keys
         }
         KeysCommand::Use { keys, id } => {
-            keys::put_first(dir, keys, id)?;
+            keys::put_first(dir, known(keys, workers)?, id)?;
             keys
         }
         KeysCommand::Drop { keys, id } => {
-            keys::drop_key(dir, keys, id)?;
+            keys::drop_key(dir, known(keys, workers)?, id)?;
             keys
         }
     };
@@ -107,11 +108,26 @@ fn running_of(loaded: &Loaded) -> anyhow::Result<Option<Started>> {
     }
 }
 
-fn list(access: &AccessArgs, settings: &Settings) -> anyhow::Result<()> {
+/// The keys, if this program has a worker that reads them.
+fn known<'a>(keys: &'a Subject, workers: &[Worker]) -> anyhow::Result<&'a Subject> {
+    let all = Purpose::all(workers::own_keys(workers));
+    if let Subject::Ring(purpose) = keys
+        && !all.contains(purpose)
+    {
+        let names: Vec<String> = all.iter().map(|purpose| format!("`{}`", purpose.name())).collect();
+        bail!(
+            "there are no keys `{keys}`; keys are {}, or those of a user of the bus such as `nats/profile`",
+            names.join(", ")
+        );
+    }
+    Ok(keys)
+}
+
+fn list(access: &AccessArgs, settings: &Settings, workers: &[Worker]) -> anyhow::Result<()> {
     let access = access.standing(settings)?;
-    let rings = Purpose::ALL.map(Subject::Ring);
+    let rings = Purpose::all(workers::own_keys(workers)).into_iter().map(Subject::Ring);
     let users = access.users().into_iter().map(|user| Subject::Bus(user.name()));
-    for keys in rings.into_iter().chain(users) {
+    for keys in rings.chain(users) {
         for key in keys::list(&settings.app.keys_dir(), &keys)? {
             let used = if key.in_use { "in use" } else { "" };
             say::line(format_args!("{keys:<16} {:<58} {used}", key.id));

@@ -2,6 +2,8 @@
 
 mod access;
 mod bench;
+#[cfg(feature = "built-in")]
+pub mod built_in;
 mod check;
 mod cli;
 pub mod config;
@@ -19,7 +21,7 @@ mod say;
 mod services;
 mod setup;
 mod up;
-pub mod workers;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -28,28 +30,33 @@ use concert_runtime::process;
 
 use crate::cli::{Cli, Command};
 use crate::config::{SettingFlags, Settings, Uses};
-use crate::workers::Worker;
+
+pub use concert_worker::Worker;
 
 pub use crate::running::Started;
 
 /// Runs the command that the process arguments name, with these workers compiled in.
-pub fn main(workers: &'static [Worker]) -> ExitCode {
+///
+/// A worker whose handlers do not fit its spec is an error of every command.
+pub fn main(workers: impl IntoIterator<Item = Worker>) -> ExitCode {
+    let workers: Vec<Worker> = workers.into_iter().collect();
     let cli = Cli::parse_from(cli::with_command(std::env::args_os()));
-    match tokio::runtime::Runtime::new() {
+    let started = workers::check(&workers).and_then(|()| Ok(tokio::runtime::Runtime::new()?));
+    match started {
         Ok(runtime) => {
-            let code = runtime.block_on(run(cli.command, workers));
+            let code = runtime.block_on(run(cli.command, &workers));
             // What is to be finished was awaited; a name that is still being looked up must not hold the process.
             runtime.shutdown_background();
             code
         }
         Err(error) => {
-            say::error(&error.into());
+            say::error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(command: Command, workers: &'static [Worker]) -> ExitCode {
+async fn run(command: Command, workers: &[Worker]) -> ExitCode {
     let result = match command {
         Command::Up(args) => Box::pin(up::run(*args, workers)).await,
         Command::HttpEdge(flags) => return service(&flags, workers, services::http_edge::run).await,

@@ -1,5 +1,5 @@
 //! The program `concert`.
 
 fn main() -> std::process::ExitCode {
-    concert::main(concert::workers::BUILT_IN)
+    concert::main(concert::built_in::workers())
 }

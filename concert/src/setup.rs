@@ -7,11 +7,11 @@ use concert_runtime::keys;
 use concert_runtime::streams::{self, LogLimits};
 use concert_wire::REQUESTING;
 use concert_wire::access::{Access, User};
+use concert_worker::Worker;
 
 use crate::access::AccessArgs;
 use crate::config::{SettingFlags, of};
 use crate::say;
-use crate::workers::Worker;
 
 /// Arguments of `concert setup`.
 #[derive(Debug, Clone, Args)]

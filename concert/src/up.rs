@@ -14,6 +14,7 @@ use concert_runtime::process::Stop;
 use concert_runtime::telemetry;
 use concert_sync_router::Rules;
 use concert_wire::access::{Access, User};
+use concert_worker::Worker;
 use tokio::net::TcpListener;
 
 pub(crate) use self::args::UpArgs;
@@ -21,7 +22,6 @@ use self::servers::Addresses;
 use self::supervisor::Event;
 use crate::config::Settings;
 use crate::running::{Announcement, Started};
-use crate::workers::Worker;
 use crate::{access, say, workers};
 
 /// Starts, says what to try, runs until it is asked to stop, drains.
@@ -36,12 +36,12 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let mut access = access::of(&settings.rules.concepts, &settings.http.passthrough)?;
     // A worker whose concept the application does not have has neither a user nor a queue.
     let is_used = |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
-    let workers: Vec<&Worker> = workers.iter().filter(is_used).collect();
+    let used: Vec<&Worker> = workers.iter().filter(is_used).collect();
     if !settings.nats.isolate {
         access = access.in_one_process();
     }
     let keys_dir = settings.app.keys_dir();
-    access::prepare(&access, &keys_dir, &access::accounts_file(&keys_dir))?;
+    access::prepare(&access, workers, &keys_dir, &access::accounts_file(&keys_dir))?;
     let mut stop = Stop::hear()?;
     // Likewise an address in use.
     let listener = concert_http_edge::listen(&settings.http).await?;
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     };
     let mut servers = servers?;
     let prepared = Prepared {
-        workers,
+        workers: used,
         rules,
         access,
         listener,

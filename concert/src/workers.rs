@@ -1,106 +1,28 @@
-//! The workers that are compiled into the program. A new concept is one entry in [`BUILT_IN`].
-
-mod table;
+//! The workers that are compiled into the program.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use anyhow::ensure;
 use concert_lang::program::{self, Program, Sync};
-use concert_profile::ProfileArgs;
-use concert_runtime::bus::Bus;
-use concert_runtime::keys::{self, Purpose};
+use concert_runtime::keys::Purpose;
 use concert_runtime::process::Shutdown;
-use concert_sessioning::SessionArgs;
 use concert_wire::REQUESTING;
-use concert_wire::seal::Sealer;
-use concert_worker::store::{self, Retention, StoreArgs};
-use concert_worker::{Concept, Running};
-use futures_util::future::{BoxFuture, FutureExt as _};
-use serde_json::Value;
+use concert_worker::store::StoreArgs;
+use concert_worker::{Options, Worker};
 
-use self::table::read;
 use crate::config::Settings;
-
 use crate::say;
 
-/// A worker that is compiled into the program.
-pub struct Worker {
-    concept: &'static str,
-    spec: &'static str,
-    /// The keys that it reads in addition to those that open secrets.
-    keys: &'static [Purpose],
-    check: fn(&Value) -> Result<(), String>,
-    open: Open,
-}
-
-type Open = for<'a> fn(&'a Options<'a>) -> BoxFuture<'a, anyhow::Result<Arc<Concept>>>;
-
-/// The workers of the concepts that come with Concert.
-pub const BUILT_IN: &[Worker] = &[
-    Worker {
-        concept: concert_profile::NAME,
-        spec: concert_profile::SPEC,
-        keys: &[],
-        check: |settings| profile(settings).map(drop),
-        open: |options| {
-            async move {
-                let database = store::connect(options.store, concert_profile::NAME).await?;
-                Ok(concert_profile::concept(
-                    &database,
-                    &profile(&options.own(concert_profile::NAME)).map_err(anyhow::Error::msg)?,
-                    options.retention(),
-                )
-                .await?)
-            }
-            .boxed()
-        },
-    },
-    Worker {
-        concept: concert_sessioning::NAME,
-        spec: concert_sessioning::SPEC,
-        keys: &[Purpose::Session],
-        check: |settings| sessions(settings).map(drop),
-        open: |options| {
-            async move {
-                let keys = keys::watch(options.keys_dir, Purpose::Session, &options.shutdown)?;
-                let database = store::connect(options.store, concert_sessioning::NAME).await?;
-                let sessions = sessions(&options.own(concert_sessioning::NAME)).map_err(anyhow::Error::msg)?;
-                Ok(concert_sessioning::concept(&database, &sessions, keys, options.retention()).await?)
-            }
-            .boxed()
-        },
-    },
-];
-
-fn profile(settings: &Value) -> Result<ProfileArgs, String> {
-    read(settings, |key| match key {
-        "password_blocklists" => "password-blocklist".to_owned(),
-        "password_words" => "password-word".to_owned(),
-        key => key.replace('_', "-"),
-    })
-}
-
-fn sessions(settings: &Value) -> Result<SessionArgs, String> {
-    read(settings, |key| format!("session-{}", key.replace('_', "-")))
-}
-
 /// What a worker is started with.
-pub(crate) struct Options<'a> {
-    pub(crate) store: &'a StoreArgs,
-    pub(crate) keys_dir: &'a Path,
-    pub(crate) settings: &'a Settings,
-    pub(crate) shutdown: Shutdown,
-}
-
-impl Options<'_> {
-    fn own(&self, concept: &str) -> Value {
-        self.settings.of_worker(concept)
-    }
-
-    fn retention(&self) -> Retention {
-        Retention::of_log(Duration::from_secs(self.settings.log.log_max_age_hours * 3600))
+pub(crate) fn options(worker: &Worker, settings: &Settings, store: StoreArgs, shutdown: Shutdown) -> Options {
+    Options {
+        store: Some(store),
+        keys_dir: settings.app.keys_dir(),
+        host: settings.limits(worker.concept()),
+        log: settings.log.clone(),
+        settings: settings.of_worker(worker.concept()),
+        shutdown,
     }
 }
 
@@ -109,25 +31,47 @@ impl Options<'_> {
 #[error("this program has no worker of `{asked}`; it has {}", .known.join(", "))]
 pub(crate) struct UnknownWorker {
     asked: String,
-    known: Vec<&'static str>,
+    known: Vec<String>,
+}
+
+/// Checks that every worker fits its spec, and that no concept has two.
+pub(crate) fn check(workers: &[Worker]) -> anyhow::Result<()> {
+    let mismatches = workers.iter().filter_map(|worker| worker.check().err());
+    let mismatches: Vec<String> = mismatches.map(|mismatch| mismatch.to_string()).collect();
+    ensure!(mismatches.is_empty(), mismatches.join("\n"));
+    for (number, worker) in workers.iter().enumerate() {
+        let has_other = workers
+            .iter()
+            .skip(number + 1)
+            .any(|other| other.concept() == worker.concept());
+        ensure!(!has_other, "{} has two workers in this program", worker.concept());
+    }
+    Ok(())
 }
 
 /// The worker of a concept, whose name may be written in any case.
 pub(crate) fn named<'a>(workers: &'a [Worker], concept: &str) -> Result<&'a Worker, UnknownWorker> {
     let found = workers
         .iter()
-        .find(|worker| worker.concept.eq_ignore_ascii_case(concept));
+        .find(|worker| worker.concept().eq_ignore_ascii_case(concept));
     found.ok_or_else(|| UnknownWorker {
         asked: concept.to_owned(),
-        known: workers.iter().map(Worker::concept).collect(),
+        known: workers.iter().map(|worker| worker.concept().to_owned()).collect(),
     })
 }
 
-/// The keys that the worker of a concept reads. A worker that is another program reads those that open secrets.
+/// The keys of the workers' own.
+pub(crate) fn own_keys(workers: &[Worker]) -> Vec<Purpose> {
+    let keys = workers.iter().flat_map(Worker::keys);
+    keys.map(|name| Purpose::Concept((*name).to_owned())).collect()
+}
+
+/// The keys that the worker of a concept reads. A worker that is another program reads those that
+/// decrypt secrets.
 pub(crate) fn keys_of(workers: &[Worker], concept: &str) -> Vec<Purpose> {
-    let own = workers.iter().find(|worker| worker.concept == concept);
-    let own = own.map_or(&[][..], |worker| worker.keys);
-    [&[Purpose::Seal], own].concat()
+    let own = workers.iter().filter(|worker| worker.concept() == concept).cloned();
+    let own: Vec<Worker> = own.collect();
+    [vec![Purpose::Seal], own_keys(&own)].concat()
 }
 
 /// The concepts that the rules call or query and that have no worker in this program.
@@ -137,7 +81,7 @@ pub(crate) fn missing<'a>(workers: &[Worker], program: &'a Program) -> BTreeSet<
         called.chain(program::queries(&rule.steps).into_iter().map(|query| &*query.concept))
     };
     let used = program.syncs.iter().flat_map(of_rule);
-    used.filter(|concept| *concept != REQUESTING && !workers.iter().any(|worker| worker.concept == *concept))
+    used.filter(|concept| *concept != REQUESTING && !workers.iter().any(|worker| worker.concept() == *concept))
         .collect()
 }
 
@@ -154,57 +98,15 @@ pub(crate) fn warn_of_missing(workers: &[Worker], program: &Program, is_external
     }
 }
 
-impl Worker {
-    /// The name of its concept.
-    pub fn concept(&self) -> &'static str {
-        self.concept
-    }
-
-    /// The text of its spec.
-    pub fn spec(&self) -> &'static str {
-        self.spec
-    }
-
-    /// Checks its own settings, which are a table.
-    pub(crate) fn check(&self, settings: &Value) -> Result<(), String> {
-        (self.check)(settings)
-    }
-
-    /// Starts it. When this returns, it consumes messages.
-    pub(crate) async fn start(&self, bus: Bus, options: Options<'_>) -> anyhow::Result<Running> {
-        let sealer = Sealer::new(keys::watch(options.keys_dir, Purpose::Seal, &options.shutdown)?);
-        let concept = (self.open)(&options).await?;
-        let (host, log) = (options.settings.limits(self.concept), options.settings.log.clone());
-        Ok(concert_worker::run(bus, concept, sealer, host, log, options.shutdown).await?)
-    }
-}
-
 #[cfg(test)]
-impl Worker {
-    /// Its settings with all defaults, as text.
-    pub(crate) fn shown(&self, settings: &Value) -> String {
-        match self.concept {
-            concert_profile::NAME => format!("{:?}", profile(settings)),
-            _ => format!("{:?}", sessions(settings)),
-        }
-    }
-}
-
-#[cfg(test)]
+#[cfg(feature = "built-in")]
 mod tests {
     use concert_lang::requesting;
     use concert_lang::source::SourceFile;
+    use concert_worker::{Call, NoSettings, Start, StartError, Stop, concept};
 
     use super::*;
-
-    #[test]
-    fn each_entry_names_the_concept_of_its_spec() {
-        for worker in BUILT_IN {
-            let spec = concert_lang::concept::parse_one(worker.concept(), worker.spec()).unwrap();
-            assert_eq!(&*spec.name, worker.concept());
-        }
-        assert!(!BUILT_IN.is_empty());
-    }
+    use crate::built_in;
 
     #[test]
     fn a_concept_that_rules_use_without_a_worker_is_missing() {
@@ -216,7 +118,7 @@ mod tests {
         };
         let concepts = [
             SourceFile::new(requesting::FILE_NAME, requesting::SPEC),
-            SourceFile::new("Profile.concept", concert_profile::SPEC),
+            SourceFile::new("Profile.concept", concert_profile::worker().spec()),
             spec("Called"),
             spec("Queried"),
             spec("Watched"),
@@ -239,17 +141,19 @@ then
     Called.act (x)
 "#;
         let (program, _) = concert_lang::compile(&concepts, &[SourceFile::new("a.sync", rules)]).unwrap();
-        assert_eq!(missing(BUILT_IN, &program), BTreeSet::from(["Called", "Queried"]));
+        assert_eq!(
+            missing(&built_in::workers(), &program),
+            BTreeSet::from(["Called", "Queried"])
+        );
     }
 
     #[test]
     fn a_worker_is_found_by_its_name_in_any_case() {
+        let workers = built_in::workers();
         for name in ["Profile", "profile", "PROFILE"] {
-            assert_eq!(named(BUILT_IN, name).unwrap().concept(), "Profile");
+            assert_eq!(named(&workers, name).unwrap().concept(), "Profile");
         }
-        let Err(unknown) = named(BUILT_IN, "Profil") else {
-            unreachable!("there is no such concept")
-        };
+        let unknown = named(&workers, "Profil").unwrap_err();
         assert_eq!(
             unknown.to_string(),
             "this program has no worker of `Profil`; it has Profile, Sessioning"
@@ -257,9 +161,41 @@ then
     }
 
     #[test]
-    fn a_worker_reads_its_own_keys_and_those_that_open_secrets() {
-        assert_eq!(keys_of(BUILT_IN, "Profile"), [Purpose::Seal]);
-        assert_eq!(keys_of(BUILT_IN, "Sessioning"), [Purpose::Seal, Purpose::Session]);
-        assert_eq!(keys_of(BUILT_IN, "Moody"), [Purpose::Seal]);
+    fn a_worker_reads_its_own_keys_and_those_that_decrypt_secrets() {
+        let workers = built_in::workers();
+        assert_eq!(keys_of(&workers, "Profile"), [Purpose::Seal]);
+        let session = Purpose::Concept("session".to_owned());
+        assert_eq!(keys_of(&workers, "Sessioning"), [Purpose::Seal, session]);
+        assert_eq!(keys_of(&workers, "Moody"), [Purpose::Seal]);
+    }
+
+    struct Empty;
+
+    impl Empty {
+        async fn open(_: Start<NoSettings>) -> Result<Self, StartError> {
+            Ok(Self)
+        }
+
+        async fn act(&self, _: Call<()>) -> Result<(), Stop> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn all_workers_that_do_not_fit_their_specs_are_reported_together() {
+        assert!(check(&built_in::workers()).is_ok());
+        let spec = |name: &str| format!("concept {name}\npurpose none\nactions\n    act () : ()\n");
+        let one = concept(spec("One")).open(Empty::open).build();
+        let two = concept(spec("Two"))
+            .open(Empty::open)
+            .action("acts", Empty::act)
+            .build();
+        let why = check(&[one, two]).unwrap_err().to_string();
+        for part in ["One.concept", "`act`", "Two.concept", "`acts`"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        let twice = [concert_profile::worker(), concert_profile::worker()];
+        let why = check(&twice).unwrap_err().to_string();
+        assert_eq!(why, "Profile has two workers in this program");
     }
 }

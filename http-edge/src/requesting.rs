@@ -1,7 +1,5 @@
 //! The concept Requesting: its worker, and the ear on the log that hears every response, whichever edge carried it out.
 
-use std::sync::Arc;
-
 use concert_lang::requesting;
 use concert_runtime::bus::Bus;
 use concert_runtime::nats::{CoreMessage, Error};
@@ -9,32 +7,43 @@ use concert_runtime::process::Shutdown;
 use concert_wire::envelope::Completion;
 use concert_wire::subject::CompletionSubject;
 use concert_wire::{REQUESTING, RESPOND, header, subject};
-use concert_worker::{BadConcept, Call, Concept, Outcome};
+use concert_worker::{Call, NoSettings, Start, StartError, Stop, Worker, concept, refused};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
 use crate::pending::{Heard, Pending};
+
+/// The worker. A request happens by an HTTP request only, since the edge must encrypt its secrets
+/// before they are stored.
+pub(crate) fn worker() -> Worker {
+    concept(requesting::SPEC)
+        .open(Requesting::open)
+        .closed("request")
+        .unaudited("respond")
+        .action("respond", Requesting::respond)
+        .build()
+}
+
+struct Requesting;
 
 #[derive(Deserialize)]
 struct Respond {
     request: String,
 }
 
-/// The concept. A request comes about by an HTTP request only, since the edge must seal its secrets before they are stored.
-pub(crate) fn concept() -> Result<Arc<Concept>, BadConcept> {
-    Concept::of_spec(requesting::FILE_NAME, requesting::SPEC)?
-        .closed("request")
-        .unaudited("respond")
-        .action("respond", |call: Call<Respond>| async move {
-            // Otherwise a rule could answer somebody else's request.
-            let own = call.input.request == call.flow.to_string();
-            Ok(if own {
-                Outcome::done([])
-            } else {
-                Outcome::refused("the request is not the one that this flow began with")
-            })
-        })
-        .build()
+impl Requesting {
+    async fn open(_: Start<NoSettings>) -> Result<Self, StartError> {
+        Ok(Self)
+    }
+
+    async fn respond(&self, call: Call<Respond>) -> Result<(), Stop> {
+        // Otherwise a rule could respond to another client's request.
+        if call.input.request == call.flow.to_string() {
+            Ok(())
+        } else {
+            Err(refused("the request is not the one that this flow began with"))
+        }
+    }
 }
 
 /// Listens for responses and dead letters until shutdown.

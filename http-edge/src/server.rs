@@ -20,7 +20,7 @@ use concert_runtime::process::Shutdown;
 use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX};
 use concert_runtime::streams::LogLimits;
 use concert_wire::seal::Sealer;
-use concert_worker::{BadConcept, HostLimits};
+use concert_worker::{HostLimits, Options};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -149,10 +149,7 @@ pub enum StartError {
     /// An origin is none.
     #[error("`{0}` is not an origin such as http://localhost:5173")]
     Origin(String),
-    /// The concept Requesting cannot be run.
-    #[error(transparent)]
-    Concept(#[from] BadConcept),
-    /// Its worker does not start.
+    /// The worker of Requesting does not start.
     #[error(transparent)]
     Worker(#[from] concert_worker::StartError),
     /// The log cannot be listened to.
@@ -245,15 +242,15 @@ pub async fn run(
     requesting::listen(&bus, pending.clone(), behind.clone())
         .await
         .map_err(StartError::Subscribe)?;
-    let worker = concert_worker::run(
-        bus.clone(),
-        requesting::concept()?,
-        sealer.clone(),
+    let options = Options {
+        store: None,
+        keys_dir: keys_dir.to_owned(),
         host,
         log,
-        behind.clone(),
-    )
-    .await?;
+        settings: serde_json::Value::Null,
+        shutdown: behind.clone(),
+    };
+    let worker = requesting::worker().start(bus.clone(), options).await?;
     let page = match viewers {
         Some(viewers) => Page::start(bus.clone(), viewers, page_args, &args.base, shutdown.clone())
             .await

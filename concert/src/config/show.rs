@@ -1,6 +1,7 @@
 //! `concert config`: the effective values with their sources, and the list of all settings.
 
 use clap::{Args, Subcommand, ValueEnum as _};
+use concert_worker::Worker;
 use serde_json::{Map, Value, json};
 
 use super::Loaded;
@@ -12,7 +13,6 @@ use super::names::{self, Stays};
 use super::source::Merged;
 use super::value::Kind;
 use crate::say;
-use crate::workers::Worker;
 
 /// Arguments of `concert config`.
 #[derive(Debug, Clone, Args)]

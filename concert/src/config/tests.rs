@@ -2,7 +2,7 @@ use clap::Parser as _;
 use serde_json::json;
 
 use super::*;
-use crate::workers;
+use crate::{built_in, workers};
 
 /// Sources, without files or an environment.
 #[derive(Default)]
@@ -22,7 +22,7 @@ fn load_with(command: Command, given: &Given) -> Result<Loaded, Problems> {
             .collect(),
         flags: &given.flags,
     };
-    load(command, &inputs, workers::BUILT_IN)
+    load(command, &inputs, &built_in::workers())
 }
 
 fn file(text: &'static str) -> Given {
@@ -245,7 +245,8 @@ fn a_service_ignores_the_workers_that_it_does_not_start() {
             .collect(),
         flags: &[],
     };
-    let profile = workers::named(workers::BUILT_IN, "Profile").unwrap();
+    let workers = built_in::workers();
+    let profile = workers::named(&workers, "Profile").unwrap();
     assert!(load(Command::Worker, &inputs, std::slice::from_ref(profile)).is_ok());
     let of_up = problems(Command::Up, &given);
     assert!(

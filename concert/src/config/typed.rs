@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use concert_worker::HostLimits;
+use concert_worker::Worker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -12,7 +13,6 @@ use super::command::Command;
 use super::problem::Problem;
 use super::sections::{Concept, Settings};
 use super::source::{Merged, Origin};
-use crate::workers::Worker;
 
 /// Makes the settings of the merged values.
 pub(super) fn typed(
@@ -140,7 +140,7 @@ fn judge(
             message,
         });
     };
-    if let Some(Err(why)) = worker.map(|worker| worker.check(&Value::Object(concept.settings.clone()))) {
+    if let Some(Err(why)) = worker.map(|worker| worker.check_settings(&Value::Object(concept.settings.clone()))) {
         bad("settings", why);
     }
     // A worker alone does not start the others.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 use concert_runtime::process::Shutdown;
-use concert_worker::Running;
+use concert_worker::{Running, Worker};
 
 use super::Service;
 use crate::config::{SettingFlags, Settings, of};
-use crate::workers::{Options, Worker};
+use crate::workers;
 
 /// Arguments of `concert worker`.
 #[derive(Debug, Clone, Args)]
@@ -31,13 +31,10 @@ pub(crate) async fn run(worker: &Worker, settings: Settings) -> anyhow::Result<(
         metrics: settings.telemetry.metrics_listen.clone(),
     };
     let start = async |bus, shutdown| {
-        let options = Options {
-            store: &settings.mongodb.store(),
-            keys_dir: &settings.app.keys_dir(),
-            settings: &settings,
-            shutdown,
-        };
-        worker.start(bus, options).await
+        let store = settings.mongodb.store();
+        Ok(worker
+            .start(bus, workers::options(worker, &settings, store, shutdown))
+            .await?)
     };
     let drain = async |worker: Running, shutdown: Shutdown| {
         if !shutdown.drained(DRAIN_TIMEOUT).await {

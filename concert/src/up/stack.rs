@@ -8,6 +8,7 @@ use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::process::Shutdown;
 use concert_wire::access::User;
+use concert_worker::Worker;
 use concert_worker::store::StoreArgs;
 use futures_util::future::{select_all, try_join_all};
 
@@ -15,7 +16,7 @@ use super::Prepared;
 use super::servers::Addresses;
 use crate::config::Settings;
 use crate::setup;
-use crate::workers::{Options, Worker};
+use crate::workers;
 
 /// What runs, in the order in which it must stop: first the edge, while the others still answer its requests.
 pub(crate) struct Stack {
@@ -148,12 +149,7 @@ async fn start_worker(
 ) -> anyhow::Result<(concert_worker::Running, Bus)> {
     let concept = worker.concept();
     let bus = connect(settings, servers, &User::Worker(concept.parse()?), concept).await?;
-    let options = Options {
-        store: &store_args(settings, servers),
-        keys_dir: &settings.app.keys_dir(),
-        settings,
-        shutdown,
-    };
+    let options = workers::options(worker, settings, store_args(settings, servers), shutdown);
     let running = worker.start(bus.clone(), options).await;
     let running = running.with_context(|| format!("the worker of {concept} cannot start"))?;
     Ok((running, bus))

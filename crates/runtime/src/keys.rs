@@ -15,37 +15,44 @@ pub use self::rotation::{Listed, NotChanged, Subject, add, drop_key, list, put_f
 use crate::seeds::{self, SeedError, Seeds};
 use crate::whole_file;
 
-/// What a key file is for; each process reads only those that it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The purpose of a key file; each process reads only those that it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
-    /// Seals secrets between edge and workers.
+    /// Encrypts secrets between the edge and the workers.
     Seal,
-    /// Derives session tokens (the worker of Sessioning alone).
-    Session,
-    /// Derives the flow of a repeatable request (the edge alone).
+    /// A key of a concept's own, by its name; only the worker of that concept reads it.
+    Concept(String),
+    /// Derives the flow of a repeatable request; only the edge reads it.
     Edge,
 }
 
 impl Purpose {
-    /// Every purpose.
-    pub const ALL: [Self; 3] = [Self::Seal, Self::Session, Self::Edge];
-
-    /// The name by which people call it.
-    pub const fn name(self) -> &'static str {
+    /// The name of the keys.
+    pub fn name(&self) -> &str {
         match self {
             Self::Seal => "seal",
-            Self::Session => "session",
+            Self::Concept(name) => name,
             Self::Edge => "edge",
         }
     }
 
     /// The name of the file within the directory of keys.
-    pub const fn file_name(self) -> &'static str {
-        match self {
-            Self::Seal => "seal.key",
-            Self::Session => "session.key",
-            Self::Edge => "edge.key",
-        }
+    pub fn file_name(&self) -> String {
+        format!("{}.key", self.name())
+    }
+
+    /// The purpose of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        [Self::Seal, Self::Edge]
+            .into_iter()
+            .find(|purpose| purpose.name() == name)
+            .unwrap_or_else(|| Self::Concept(name.to_owned()))
+    }
+
+    /// All purposes of an application whose concepts have these keys of their own.
+    pub fn all(own: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let own = own.into_iter();
+        [Self::Seal].into_iter().chain(own).chain([Self::Edge]).collect()
     }
 }
 
@@ -82,7 +89,7 @@ pub enum KeyError {
 ///
 /// # Errors
 /// See [`KeyError`].
-pub fn load(dir: &Path, purpose: Purpose) -> Result<Keyring, KeyError> {
+pub fn load(dir: &Path, purpose: &Purpose) -> Result<Keyring, KeyError> {
     let path = dir.join(purpose.file_name());
     match std::fs::read_to_string(&path).map(Zeroizing::new) {
         Ok(text) => Keyring::parse(&text).map_err(|source| KeyError::Content { path, source }),
@@ -116,12 +123,13 @@ pub fn public_keys(dir: &Path, user: &User) -> Result<Vec<String>, KeyError> {
     }
 }
 
-/// Makes the key files that are missing, readable by their owner alone; those that are there stay as they are.
+/// Creates missing key files, readable by their owner only, among them those of concepts' own.
+/// Existing ones stay.
 ///
 /// # Errors
 /// See [`KeyError`].
-pub fn make_missing(dir: &Path) -> Result<(), KeyError> {
-    for purpose in Purpose::ALL {
+pub fn make_missing(dir: &Path, own: &[Purpose]) -> Result<(), KeyError> {
+    for purpose in Purpose::all(own.iter().cloned()) {
         make(&dir.join(purpose.file_name()), || Ok(draw("k1")?.to_line().to_string()))?;
     }
     Ok(())
@@ -168,12 +176,17 @@ mod tests {
     #[test]
     fn keys_are_made_once_and_differ_by_purpose() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(load(dir.path(), Purpose::Seal), Err(KeyError::File { .. })));
-        make_missing(dir.path()).unwrap();
-        let bytes = |purpose| *load(dir.path(), purpose).unwrap().current().bytes();
-        let before = Purpose::ALL.map(bytes);
+        assert!(matches!(load(dir.path(), &Purpose::Seal), Err(KeyError::File { .. })));
+        let own = [Purpose::Concept("session".to_owned())];
+        make_missing(dir.path(), &own).unwrap();
+        let bytes = |file| {
+            let text = std::fs::read_to_string(dir.path().join(file)).unwrap();
+            *Keyring::parse(&text).unwrap().current().bytes()
+        };
+        let files = ["seal.key", "session.key", "edge.key"];
+        let before = files.map(bytes);
         assert!(before[0] != before[1] && before[1] != before[2] && before[0] != before[2]);
-        make_missing(dir.path()).unwrap();
-        assert!(before == Purpose::ALL.map(bytes));
+        make_missing(dir.path(), &own).unwrap();
+        assert!(before == files.map(bytes));
     }
 }

@@ -8,14 +8,13 @@ use concert_runtime::sabotaged;
 use concert_wire::envelope::Completion;
 use tokio::time::Instant;
 
-use crate::concept::Failure;
-pub use crate::order::NoPermit as MayNotWrite;
+pub(crate) use crate::order::NoPermit as MayNotWrite;
 use crate::order::{Delivery, Effects, Event, Found, Permit};
 use crate::stopwatch::part;
 
 /// The right of a delivery to change the state; to be asked before every write.
 #[derive(Debug, Clone)]
-pub struct Lease(Arc<Inner>);
+pub(crate) struct Lease(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -63,8 +62,9 @@ impl Lease {
         }))
     }
 
-    /// The lease of an action that no log knows of: for handlers that are called by hand, as tests do.
-    pub fn by_hand() -> Self {
+    /// The lease of an action that no log knows of, for handlers that a test calls.
+    #[cfg(feature = "test-support")]
+    pub(crate) fn by_hand() -> Self {
         Self(Arc::new(Inner {
             order: None,
             completion: String::new(),
@@ -78,14 +78,14 @@ impl Lease {
     ///
     /// # Errors
     /// The delivery must not write: see [`MayNotWrite`].
-    pub async fn may_write(&self) -> Result<(), Failure> {
+    pub(crate) async fn may_write(&self) -> Result<(), MayNotWrite> {
         let Some(order) = &self.0.order else { return Ok(()) };
         let _one = order.asking.lock().await;
         let mut permit = order.decide(Delivery::may_write);
         loop {
             match permit {
                 Permit::Granted => return Ok(()),
-                Permit::Refused(why) => return Err(why.into()),
+                Permit::Refused(why) => return Err(why),
                 Permit::Look => {
                     let found = look(&order.bus, &self.0.completion).await;
                     permit = order.decide(|delivery, now_ms| delivery.looked(found, now_ms));

@@ -1,8 +1,9 @@
-//! The worker host: everything that a concept's worker needs beside the concept itself.
+//! The SDK for workers. A concept is a spec, a state type, and methods; the host does the rest.
 //!
-//! A worker is a spec, handlers for its actions and queries, and `run`. The host takes the concept's invocations from its stream, checks them against the spec, opens secrets,
-//! calls the handler, publishes the completion and acknowledges, in the order that makes every action happen once in effect (`docs/delivery.md`).
-//! The host knows no database: how an action is made idempotent is the handler's part, with the action's id as the stamp.
+//! The host takes a concept's invocations from its stream, checks them against the spec, decrypts
+//! secrets, calls the handler, publishes the completion and acknowledges,
+//! in the order that makes every action happen once in effect (`docs/delivery.md`). `store` makes
+//! the writes of a handler idempotent. `tests/label/label.rs` is a complete concept.
 //!
 //! [`intake`], [`order`] and [`outcome`] decide without I/O, and are all that there is without the
 //! feature `host`.
@@ -15,7 +16,11 @@ mod sealing;
 #[cfg(feature = "host")]
 mod audit;
 #[cfg(feature = "host")]
+mod call;
+#[cfg(feature = "host")]
 mod concept;
+#[cfg(feature = "host")]
+mod define;
 #[cfg(feature = "host")]
 mod figures;
 #[cfg(feature = "host")]
@@ -25,24 +30,36 @@ mod lease;
 #[cfg(feature = "host")]
 mod log_start;
 #[cfg(feature = "host")]
+mod permit;
+#[cfg(feature = "host")]
 mod query;
 #[cfg(feature = "host")]
 mod service;
 #[cfg(feature = "host")]
+mod settings;
+#[cfg(feature = "host")]
+mod start;
+#[cfg(feature = "host")]
 mod stopwatch;
-#[cfg(feature = "store")]
+#[cfg(feature = "host")]
 pub mod store;
+#[cfg(feature = "test-support")]
+pub mod trial;
 #[cfg(feature = "host")]
 mod worker;
 
 #[cfg(feature = "host")]
-pub use concept::{BadConcept, Call, Concept, ConceptBuilder, Failure, Outcome, Query, Rows, row};
-// For concepts that show what happens without their stamps.
-#[cfg(feature = "host")]
-pub use concert_runtime::{clock::now_ms, metrics, sabotaged, setting};
-#[cfg(feature = "host")]
-pub use lease::{Lease, MayNotWrite};
-#[cfg(feature = "host")]
-pub use stopwatch::part;
-#[cfg(feature = "host")]
-pub use worker::{HostLimits, Running, StartError, run};
+pub use {
+    call::{Call, NoPermit, Query, Stop, refused, retry, reveal, throttled},
+    concert_runtime::{clock::now_ms, metrics},
+    concert_wire::client::ClientTag,
+    concert_wire::id::{ActionId, FlowId},
+    concert_wire::keyring::{Key, LiveKeyring},
+    concert_wire::secret::Secret,
+    define::{Define, Handler, Handlers, IntoRows, Mismatch, One, Worker, concept},
+    permit::WritePermit,
+    settings::{NoSettings, Ranges, list},
+    start::{Options, Start, StartError},
+    stopwatch::part,
+    worker::{HostLimits, Running, StartError as HostError},
+};

@@ -7,7 +7,7 @@ use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
 use concert_wire::value;
 
-use crate::concept::{Concept, Failed, Query, Rows};
+use crate::concept::{Concept, Failure, Query, Rows};
 use crate::sealing;
 use crate::stopwatch::Stopwatch;
 
@@ -53,8 +53,8 @@ pub(crate) async fn ask(
     let abort = running.abort_handle();
     let mut rows = match tokio::time::timeout(within, running).await {
         Ok(Ok(Ok(rows))) => rows,
-        Ok(Ok(Err(Failed::Mismatch(why)))) => return Err(NoAnswer::Broken(format!("{name} cannot be asked: {why}"))),
-        Ok(Ok(Err(Failed::Handler(failure)))) => return Err(NoAnswer::Unavailable(failure.to_string())),
+        Ok(Ok(Err(Failure::Mismatch(why)))) => return Err(NoAnswer::Broken(format!("{name} cannot be asked: {why}"))),
+        Ok(Ok(Err(failure))) => return Err(NoAnswer::Unavailable(failure.to_string())),
         Ok(Err(panicked)) => {
             return Err(NoAnswer::Broken(format!(
                 "the handler of {name} ended in disorder: {panicked}"

@@ -108,7 +108,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn run(
+pub(crate) async fn run(
     bus: Bus,
     concept: Arc<Concept>,
     sealer: Sealer,

@@ -6,13 +6,11 @@ use std::time::Duration;
 use clap::Parser;
 use concert::config::{SettingFlags, of};
 use concert_runtime::bus::Bus;
-use concert_runtime::keys::{self, Purpose};
 use concert_runtime::process::{self, Shutdown};
 use concert_runtime::telemetry;
-use concert_wire::seal::Sealer;
-use concert_worker::{Call, Concept, Failure, Outcome};
-use serde::Deserialize;
-use serde_json::Value;
+use concert_worker::{Call, Options, Start, StartError, Stop, Worker, concept, retry};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Carries out the actions of Moody, each in its mood.
 #[derive(Debug, Parser)]
@@ -25,6 +23,15 @@ struct Args {
 }
 
 #[derive(Deserialize)]
+struct Settings {
+    cure: PathBuf,
+}
+
+struct Moody {
+    cure: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Act {
     mood: String,
 }
@@ -33,17 +40,34 @@ struct Act {
 const WORK: Duration = Duration::from_millis(100);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-#[expect(clippy::panic, reason = "a handler that panics is what is tested")]
-async fn act(mood: String, cured: bool) -> Result<Outcome, Failure> {
-    match mood.as_str() {
-        "abort" if !cured => std::process::abort(),
-        "panic" if !cured => panic!("a bad mood"),
-        "fail" if !cured => return Err(Failure::retry("a bad mood")),
-        "slow" => tokio::time::sleep(WORK * 10).await,
-        "slower" => tokio::time::sleep(WORK * 60).await,
-        _ => tokio::time::sleep(WORK).await,
+impl Moody {
+    async fn open(start: Start<Settings>) -> Result<Self, StartError> {
+        Ok(Self {
+            cure: start.settings.cure,
+        })
     }
-    Ok(Outcome::done([("mood", Value::String(mood))]))
+
+    #[expect(clippy::panic, reason = "a handler that panics is what is tested")]
+    async fn act(&self, call: Call<Act>) -> Result<Act, Stop> {
+        let cured = self.cure.exists();
+        match call.input.mood.as_str() {
+            "abort" if !cured => std::process::abort(),
+            "panic" if !cured => panic!("a bad mood"),
+            "fail" if !cured => return Err(retry("a bad mood")),
+            "slow" => tokio::time::sleep(WORK * 10).await,
+            "slower" => tokio::time::sleep(WORK * 60).await,
+            _ => tokio::time::sleep(WORK).await,
+        }
+        Ok(call.input)
+    }
+}
+
+fn worker() -> Worker {
+    concept(include_str!("../Moody.concept"))
+        .settings::<Settings>()
+        .open(Moody::open)
+        .action("act", Moody::act)
+        .build()
 }
 
 #[tokio::main]
@@ -51,16 +75,18 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let settings = args.settings.load(&[])?.settings;
     telemetry::start(&settings.telemetry.lines())?;
-    let cure = args.cure.clone();
-    let concept = Concept::of_spec("Moody.concept", include_str!("../Moody.concept"))?
-        .action("act", move |call: Call<Act>| act(call.input.mood, cure.exists()))
-        .build()?;
     let shutdown = Shutdown::new();
-    let sealer = Sealer::new(keys::watch(&settings.app.keys_dir(), Purpose::Seal, &shutdown)?);
     let start = Box::pin(async {
         let bus = Bus::connect(&settings.nats.bus(), "Moody").await?;
-        let (host, shutdown) = (settings.workers.clone(), shutdown.clone());
-        let worker = concert_worker::run(bus.clone(), concept, sealer, host, settings.log.clone(), shutdown).await?;
+        let options = Options {
+            store: None,
+            keys_dir: settings.app.keys_dir(),
+            host: settings.workers.clone(),
+            log: settings.log.clone(),
+            settings: json!({ "cure": args.cure }),
+            shutdown: shutdown.clone(),
+        };
+        let worker = worker().start(bus.clone(), options).await?;
         anyhow::Ok((bus, worker))
     });
     let Some(worker) = process::until_asked_to_stop(start).await? else {

@@ -5,34 +5,16 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use clap::Args;
-
 use crate::name::key;
+use crate::settings::Settings;
 
 /// The most common passwords that are long enough, a line each. Where they come from stands beside them.
 const COMMON: &str = include_str!("../blocklist/common.txt");
 
-/// Which passwords are too common.
-#[derive(Debug, Clone, Args)]
-pub struct BlocklistArgs {
-    /// A file of further passwords that are too common, a line each. May be given several times.
-    #[arg(long, env = "CONCERT_PASSWORD_BLOCKLIST", value_delimiter = ',', value_name = "FILE")]
-    pub password_blocklist: Vec<PathBuf>,
-    /// A word of the application's own, such as its name: no password is that word with hardly anything around it. May be given several times.
-    #[arg(
-        long,
-        env = "CONCERT_PASSWORD_WORDS",
-        value_delimiter = ',',
-        default_value = "concert",
-        value_name = "WORD"
-    )]
-    pub password_word: Vec<String>,
-}
-
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
 #[error("the password blocklist {path} cannot be read: {source}", path = .path.display())]
-pub struct BlocklistError {
+pub(crate) struct BlocklistError {
     path: PathBuf,
     source: std::io::Error,
 }
@@ -48,9 +30,9 @@ impl Blocklist {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub(crate) fn read(args: &BlocklistArgs) -> Result<Self, BlocklistError> {
+    pub(crate) fn read(settings: &Settings) -> Result<Self, BlocklistError> {
         let mut common: HashSet<Box<str>> = COMMON.lines().map(Box::from).collect();
-        for path in &args.password_blocklist {
+        for path in &settings.password_blocklists {
             let text = std::fs::read_to_string(path).map_err(|source| BlocklistError {
                 path: path.clone(),
                 source,
@@ -61,7 +43,7 @@ impl Blocklist {
                     .map(|line| key(line).into()),
             );
         }
-        let words = args.password_word.iter().map(|word| key(word)).collect();
+        let words = settings.password_words.iter().map(|word| key(word)).collect();
         Ok(Self { common, words })
     }
 
@@ -88,9 +70,9 @@ mod tests {
     use super::*;
 
     fn list(files: Vec<PathBuf>) -> Result<Blocklist, BlocklistError> {
-        Blocklist::read(&BlocklistArgs {
-            password_blocklist: files,
-            password_word: vec!["concert".to_owned()],
+        Blocklist::read(&Settings {
+            password_blocklists: files,
+            ..Settings::default()
         })
     }
 

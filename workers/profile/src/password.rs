@@ -7,54 +7,12 @@ use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
-use clap::Args;
-use concert_wire::secret::Secret;
-use concert_worker::setting::{COUNT_MAX, within};
-use concert_worker::{Failure, metrics, part};
+use concert_worker::{Secret, Stop, metrics, part, retry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
-/// The default memory of a hash, in KiB.
-const MEMORY_KIB: u32 = 19 * 1024;
-/// The default number of passes.
-const PASSES: u32 = 2;
-/// How many passwords wait by default.
-const QUEUE: usize = 256;
-
-/// The least that Argon2 takes, and 4 GiB.
-const MEMORY_KIB_MIN: u32 = 8;
-const MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
-const PASSES_MAX: u32 = 1_000_000;
-
-/// The cost of a hash. The defaults are the least that OWASP recommends (19 MiB, 2 passes, 1 lane).
-#[derive(Debug, Clone, Args)]
-pub struct HashArgs {
-    /// Memory of a hash, in KiB.
-    #[arg(long, env = "CONCERT_ARGON2_MEMORY_KIB", default_value_t = MEMORY_KIB, value_name = "KIB", value_parser = within(MEMORY_KIB_MIN..=MEMORY_KIB_MAX))]
-    pub argon2_memory_kib: u32,
-    /// Passes over the memory.
-    #[arg(long, env = "CONCERT_ARGON2_PASSES", default_value_t = PASSES, value_name = "N", value_parser = within(1..=PASSES_MAX))]
-    pub argon2_passes: u32,
-    /// Threads that hash; 0 is one for each processor.
-    #[arg(long, env = "CONCERT_HASH_THREADS", default_value_t = 0, value_name = "N", value_parser = within(0..=1024_usize))]
-    pub hash_threads: usize,
-    /// Passwords that wait for a thread at most; past it actions are tried again later.
-    #[arg(long, env = "CONCERT_HASH_QUEUE", default_value_t = QUEUE, value_name = "N", value_parser = within(1..=COUNT_MAX))]
-    pub hash_queue: usize,
-}
-
-impl Default for HashArgs {
-    /// As they are without a word of anyone.
-    fn default() -> Self {
-        Self {
-            argon2_memory_kib: MEMORY_KIB,
-            argon2_passes: PASSES,
-            hash_threads: 0,
-            hash_queue: QUEUE,
-        }
-    }
-}
+use crate::settings::Settings;
 
 /// Why passwords cannot be hashed.
 #[derive(Debug, thiserror::Error)]
@@ -137,15 +95,15 @@ impl HashPool {
     ///
     /// # Errors
     /// See [`PoolError`].
-    pub fn start(args: &HashArgs) -> Result<Self, PoolError> {
-        let params =
-            Params::new(args.argon2_memory_kib, args.argon2_passes, 1, Some(HASH_BYTES)).map_err(PoolError::Cost)?;
-        let threads = match args.hash_threads {
+    pub fn start(settings: &Settings) -> Result<Self, PoolError> {
+        let params = Params::new(settings.argon2_memory_kib, settings.argon2_passes, 1, Some(HASH_BYTES))
+            .map_err(PoolError::Cost)?;
+        let threads = match settings.hash_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         let made = Arc::new(AtomicU64::new(0));
-        let (jobs, waiting) = sync_channel(args.hash_queue.max(1));
+        let (jobs, waiting) = sync_channel(settings.hash_queue.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         // In memory that is there anyway, and not counted.
         let mut first = Hasher::new(params.clone(), Arc::default());
@@ -171,26 +129,20 @@ impl HashPool {
     ///
     /// # Errors
     /// The pool is full.
-    pub async fn hash(&self, password: Secret) -> Result<String, Failure> {
+    pub async fn hash(&self, password: Secret) -> Result<String, Stop> {
         let (reply, answer) = oneshot::channel();
         self.submit(Job::Hash(password, reply))?;
-        part(HASHING, answer)
-            .await
-            .map_err(Failure::retry)?
-            .map_err(Failure::retry)
+        part(HASHING, answer).await.map_err(retry)?.map_err(retry)
     }
 
     /// Tells whether a password fits a hash; without a hash it is wrong, after the same work.
     ///
     /// # Errors
     /// The pool is full, or the hash cannot be read.
-    pub async fn verify(&self, password: Secret, hash: Option<&str>) -> Result<Verdict, Failure> {
+    pub async fn verify(&self, password: Secret, hash: Option<&str>) -> Result<Verdict, Stop> {
         let (reply, answer) = oneshot::channel();
         self.submit(Job::Verify(password, hash.unwrap_or(&self.dummy).to_owned(), reply))?;
-        let verdict = part(HASHING, answer)
-            .await
-            .map_err(Failure::retry)?
-            .map_err(Failure::retry)?;
+        let verdict = part(HASHING, answer).await.map_err(retry)?.map_err(retry)?;
         Ok(if hash.is_some() { verdict } else { Verdict::Wrong })
     }
 
@@ -199,14 +151,14 @@ impl HashPool {
         self.made.load(Ordering::Relaxed)
     }
 
-    fn submit(&self, job: Job) -> Result<(), Failure> {
+    fn submit(&self, job: Job) -> Result<(), Stop> {
         // Before, since a thread may take it at once.
         FIGURES.waiting.inc();
         self.jobs.try_send(job).map_err(|error| {
             FIGURES.waiting.dec();
             match error {
-                TrySendError::Full(_) => Failure::retry("too many passwords wait to be hashed"),
-                TrySendError::Disconnected(_) => Failure::retry("the hashing threads have ended"),
+                TrySendError::Full(_) => retry("too many passwords wait to be hashed"),
+                TrySendError::Disconnected(_) => retry("the hashing threads have ended"),
             }
         })
     }
@@ -310,7 +262,9 @@ pub fn raw_hashes_per_second(time: Duration) -> f64 {
 }
 
 fn count_hashes(began: Instant, time: Duration) -> u64 {
-    let Ok(params) = Params::new(MEMORY_KIB, PASSES, 1, Some(HASH_BYTES)) else {
+    let settings = Settings::default();
+    let cost = (settings.argon2_memory_kib, settings.argon2_passes);
+    let Ok(params) = Params::new(cost.0, cost.1, 1, Some(HASH_BYTES)) else {
         return 0;
     };
     let mut hasher = Hasher::new(params, Arc::default());
@@ -325,12 +279,13 @@ fn count_hashes(began: Instant, time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn args(memory_kib: u32) -> HashArgs {
-        HashArgs {
+    fn settings(memory_kib: u32) -> Settings {
+        Settings {
             argon2_memory_kib: memory_kib,
             argon2_passes: 1,
             hash_threads: 1,
             hash_queue: 4,
+            ..Settings::default()
         }
     }
 
@@ -340,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_right_password_fits_and_no_other() {
-        let pool = HashPool::start(&args(64)).unwrap();
+        let pool = HashPool::start(&settings(64)).unwrap();
         let hash = pool.hash(secret("correct horse")).await.unwrap();
         assert_ne!(hash, pool.hash(secret("correct horse")).await.unwrap());
         assert_eq!(
@@ -358,12 +313,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_of_another_cost_fits_and_is_made_anew() {
-        let old = HashPool::start(&args(64))
+        let old = HashPool::start(&settings(64))
             .unwrap()
             .hash(secret("correct horse"))
             .await
             .unwrap();
-        let pool = HashPool::start(&args(128)).unwrap();
+        let pool = HashPool::start(&settings(128)).unwrap();
         let Verdict::RightAtOldCost(new) = pool.verify(secret("correct horse"), Some(&old)).await.unwrap() else {
             panic!("{old}")
         };
@@ -377,9 +332,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_default_cost_is_the_owasp_floor() {
-        use clap::{Args as _, FromArgMatches as _};
-        let matches = HashArgs::augment_args(clap::Command::new("x")).get_matches_from(["x"]);
-        let pool = HashPool::start(&HashArgs::from_arg_matches(&matches).unwrap()).unwrap();
+        let pool = HashPool::start(&Settings::default()).unwrap();
         let hash = pool.hash(secret("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
     }

@@ -1,56 +1,45 @@
 //! The concept Sessioning: who is logged in, from one request to the next.
 //!
-//! A token is 256 bits, derived from a key and the id of the action that made it, so that a redelivery of that action answers with the same token. The database holds its hash only.
+//! A token is 256 bits, derived from a key and the id of the action that made it, so a redelivery
+//! of that action returns the same token. The database stores its hash only.
 
-mod sessions;
-mod sweeps;
+mod session;
+mod settings;
 mod token;
 
-use std::sync::Arc;
-use std::time::Duration;
+use concert_worker::store::{Change, Deleted, Documents, Inserted, Page, Target, now};
+use concert_worker::{
+    Call, LiveKeyring, Query, Secret, Start, StartError, Stop, Worker, concept, refused, retry, reveal,
+};
+use serde::{Deserialize, Serialize};
 
-use clap::Args;
-use concert_wire::keyring::LiveKeyring;
-use concert_wire::secret::Secret;
-use concert_worker::store::Retention;
-use concert_worker::{BadConcept, Call, Concept, Outcome, Query, row};
-use mongodb::Database;
-use serde::Deserialize;
-
-pub use self::sessions::Sessions;
+use self::session::{Listed, Session};
+pub use self::settings::Settings;
 pub use self::token::derive as derive_token;
+use self::token::{TokenHash, hash};
 
-/// The concept's name.
-pub const NAME: &str = "Sessioning";
-/// The text of its spec.
-pub const SPEC: &str = include_str!("../../../concepts/Sessioning.concept");
-
-/// How long sessions last.
-#[derive(Debug, Clone, Args)]
-pub struct SessionArgs {
-    /// A session that is not used for so long is over, in minutes.
-    #[arg(long, env = "CONCERT_SESSION_IDLE_MINUTES", default_value_t = 7 * 24 * 60, value_name = "MINUTES", value_parser = minutes())]
-    pub session_idle_minutes: u64,
-    /// A session is over after this, however much it is used, in minutes.
-    #[arg(long, env = "CONCERT_SESSION_MAX_MINUTES", default_value_t = 30 * 24 * 60, value_name = "MINUTES", value_parser = minutes())]
-    pub session_max_minutes: u64,
+/// The worker of Sessioning.
+pub fn worker() -> Worker {
+    concept(include_str!("../Sessioning.concept"))
+        .settings::<Settings>()
+        .checked(Settings::check)
+        .keys(&["session"])
+        .open(Sessioning::open)
+        .action("create", Sessioning::create)
+        .action("delete", Sessioning::delete)
+        .action("deleteAll", Sessioning::delete_all)
+        .action("deleteOthers", Sessioning::delete_others)
+        .query("_getUser", Sessioning::get_user)
+        .query("_getId", Sessioning::get_id)
+        .query("_getSessions", Sessioning::get_sessions)
+        .build()
 }
 
-/// A hundred years.
-const MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
-
-fn minutes() -> clap::builder::RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(1..=MINUTES_MAX)
-}
-
-impl SessionArgs {
-    fn idle(&self) -> Duration {
-        Duration::from_secs(self.session_idle_minutes * 60)
-    }
-
-    fn absolute(&self) -> Duration {
-        Duration::from_secs(self.session_max_minutes * 60)
-    }
+/// The sessions of an application.
+struct Sessioning {
+    sessions: Documents<Session, TokenHash>,
+    keys: LiveKeyring,
+    settings: Settings,
 }
 
 #[derive(Deserialize)]
@@ -69,102 +58,135 @@ struct OfSession {
     session: Secret,
 }
 
-/// Why the concept cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// Spec and handlers differ.
-    #[error(transparent)]
-    Concept(#[from] BadConcept),
-    /// The database refuses.
-    #[error(transparent)]
-    Store(#[from] concert_worker::store::StoreError),
+#[derive(Serialize)]
+struct Created {
+    #[serde(serialize_with = "reveal")]
+    session: Secret,
 }
 
-/// Makes the concept, and its indexes where they are missing.
-///
-/// # Errors
-/// See [`SetupError`].
-pub async fn concept(
-    database: &Database,
-    args: &SessionArgs,
-    keys: LiveKeyring,
-    retention: Retention,
-) -> Result<Arc<Concept>, SetupError> {
-    let sessions = Sessions::open(database, keys, args.idle(), args.absolute(), retention).await?;
-    Ok(handlers(Arc::new(sessions))?)
+#[derive(Serialize)]
+struct User {
+    user: String,
 }
 
-fn handlers(sessions: Arc<Sessions>) -> Result<Arc<Concept>, BadConcept> {
-    let [
-        create,
-        delete,
-        delete_all,
-        delete_others,
-        get_user,
-        get_sessions,
-        get_listed,
-    ] = std::array::from_fn(|_| sessions.clone());
-    Concept::of_spec("Sessioning.concept", SPEC)?
-        .action("create", move |call: Call<OfUser>| {
-            let sessions = create.clone();
-            async move {
-                let token = sessions.create(call.id, &call.input.user, &call.lease).await?;
-                Ok(Outcome::done([("session", token.expose().into())]))
-            }
-        })
-        .action("delete", move |call: Call<OfSession>| {
-            let sessions = delete.clone();
-            async move {
-                let ended = sessions.end(call.id, &call.input.session, &call.lease).await?;
-                Ok(if ended {
-                    Outcome::done([])
-                } else {
-                    Outcome::refused("Session not found")
-                })
-            }
-        })
-        .action("deleteAll", move |call: Call<OfUser>| {
-            let sessions = delete_all.clone();
-            async move {
-                sessions.end_all(call.id, &call.input.user, None, &call.lease).await?;
-                Ok(Outcome::done([]))
-            }
-        })
-        .action("deleteOthers", move |call: Call<ButOne>| {
-            let sessions = delete_others.clone();
-            async move {
-                let ButOne { user, session } = call.input;
-                sessions.end_all(call.id, &user, Some(&session), &call.lease).await?;
-                Ok(Outcome::done([]))
-            }
-        })
-        .query("_getSessions", move |query: Query<OfUser>| {
-            let sessions = get_sessions.clone();
-            async move {
-                let listed = sessions.list(&query.input.user).await?.into_iter();
-                let row = |session: sessions::Listed| {
-                    row([
-                        ("id", session.id.into()),
-                        ("createdAt", session.created_at.into()),
-                        ("expiresAt", session.expires_at.into()),
-                    ])
-                };
-                Ok(listed.map(row).collect())
-            }
-        })
-        .query("_getId", move |query: Query<OfSession>| {
-            let sessions = get_listed.clone();
-            async move {
-                let id = sessions.public_id(&query.input.session).await?;
-                Ok(id.map(|id| row([("id", id.into())])).into_iter().collect())
-            }
-        })
-        .query("_getUser", move |query: Query<OfSession>| {
-            let sessions = get_user.clone();
-            async move {
-                let user = sessions.user(&query.input.session).await?;
-                Ok(user.map(|user| row([("user", user.into())])).into_iter().collect())
-            }
-        })
-        .build()
+#[derive(Serialize)]
+struct PublicId {
+    id: String,
 }
+
+/// Maximum number of sessions in one response.
+const LISTED_MAX: usize = 1000;
+/// The idle expiry moves only after this part of the idle time, so that most lookups do not write.
+const TOUCH_FRACTION: u32 = 10;
+
+impl Sessioning {
+    async fn open(start: Start<Settings>) -> Result<Self, StartError> {
+        // The names are those of stored sessions.
+        let sessions = start.documents("sessions").lookup("user").expires("expires_at");
+        let sessions = sessions.deleted_in("ended").lists("sweeps", "token_hashes");
+        Ok(Self {
+            sessions: sessions.open().await?,
+            keys: start.keys("session")?,
+            settings: start.settings,
+        })
+    }
+
+    async fn create(&self, call: Call<OfUser>) -> Result<Created, Stop> {
+        if let Some(session) = self.made_under_another_key(&call).await? {
+            return Ok(Created { session });
+        }
+        let keys = self.keys.now();
+        let token = token::derive(keys.current(), call.id);
+        let session = Session::new(&call.input.user, keys.current().id(), now(), &self.settings);
+        match self
+            .sessions
+            .insert(call.permit().await?, &hash(&token), &session)
+            .await?
+        {
+            Inserted::Done => Ok(Created { session: token }),
+            Inserted::Taken(_) => Err(retry("another action created this session")),
+        }
+    }
+
+    /// The token that an earlier delivery of this action made, before the key was rotated.
+    async fn made_under_another_key(&self, call: &Call<OfUser>) -> Result<Option<Secret>, Stop> {
+        for key in self.keys.now().others() {
+            let token = token::derive(key, call.id);
+            if let Target::Done = self.sessions.target(call, &hash(&token)).await? {
+                return Ok(Some(token));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn delete(&self, call: Call<OfSession>) -> Result<(), Stop> {
+        let id = hash(&call.input.session);
+        let deleted = match self.sessions.target(&call, &id).await? {
+            Target::Done => Deleted::Done,
+            Target::Live(session) if session.value.is_live(now()) => {
+                self.sessions.delete(call.permit().await?, &id).await?
+            }
+            Target::Live(_) | Target::NotThere => Deleted::NotThere,
+        };
+        match deleted {
+            Deleted::Done => Ok(()),
+            Deleted::NotThere => Err(refused("Session not found")),
+        }
+    }
+
+    /// A session whose creation completed before this action was invoked is ended; one that is
+    /// created concurrently may be, or not.
+    async fn delete_all(&self, call: Call<OfUser>) -> Result<(), Stop> {
+        let live = live_sessions(&call.input.user);
+        self.sessions.for_each(&call, &live, &Change::deletion()).await?;
+        Ok(())
+    }
+
+    async fn delete_others(&self, call: Call<ButOne>) -> Result<(), Stop> {
+        let others = live_sessions(&call.input.user).except::<TokenHash>(&hash(&call.input.session));
+        self.sessions.for_each(&call, &others, &Change::deletion()).await?;
+        Ok(())
+    }
+
+    /// Using a session postpones its idle expiry.
+    async fn get_user(&self, query: Query<OfSession>) -> Result<Option<User>, Stop> {
+        let (id, now) = (hash(&query.input.session), now());
+        let found = self.sessions.get(&id).await?;
+        let Some(session) = found.filter(|session| session.value.is_live(now)) else {
+            return Ok(None);
+        };
+        let until = now.saturating_add_duration(self.settings.idle());
+        let moved_ms = until.timestamp_millis() - session.value.idle_expires_at.timestamp_millis();
+        if u128::try_from(moved_ms).unwrap_or(0) > (self.settings.idle() / TOUCH_FRACTION).as_millis() {
+            self.sessions.raise(&id, "idle_expires_at", until).await?;
+        }
+        Ok(Some(User {
+            user: session.value.user,
+        }))
+    }
+
+    async fn get_id(&self, query: Query<OfSession>) -> Result<Option<PublicId>, Stop> {
+        let found = self.sessions.get(&hash(&query.input.session)).await?;
+        let live = found.filter(|session| session.value.is_live(now()));
+        Ok(live.map(|session| PublicId {
+            id: session::public_id(&session),
+        }))
+    }
+
+    async fn get_sessions(&self, query: Query<OfUser>) -> Result<Vec<Listed>, Stop> {
+        let live = live_sessions(&query.input.user).newest_first().limit(LISTED_MAX);
+        let found = self.sessions.page(live).await?;
+        found.iter().map(Listed::of).collect()
+    }
+}
+
+/// The sessions of a user that are not over.
+fn live_sessions(user: &str) -> Page {
+    let now = now();
+    Page::of("user", user)
+        .greater("idle_expires_at", now)
+        .greater("expires_at", now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use concert_wire::id::ActionId;
-use concert_wire::keyring::Key;
-use concert_wire::secret::Secret;
+use concert_worker::{ActionId, Key, Secret};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
@@ -22,8 +20,10 @@ pub fn derive(key: &Key, action: ActionId) -> Secret {
     Secret::new(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// What the database holds of a token. A token has 256 bits, so that a plain hash cannot be searched.
-pub(crate) fn hash(token: &Secret) -> [u8; 32] {
+/// The stored form of a token. A token has 256 bits, so that a plain hash cannot be searched.
+pub(crate) type TokenHash = [u8; 32];
+
+pub(crate) fn hash(token: &Secret) -> TokenHash {
     Sha256::digest(token.expose().as_bytes()).into()
 }
 

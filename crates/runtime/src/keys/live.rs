@@ -27,7 +27,7 @@ pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKe
         looked: Mutex::default(),
     });
     let looked_into = file.clone();
-    let live = LiveKeyring::from(load(dir, purpose)?).with_look(move |live| looked_into.look_out_of_turn(live));
+    let live = LiveKeyring::from(load(dir, &file.purpose)?).with_look(move |live| looked_into.look_out_of_turn(live));
     let (followed, ended) = (live.clone(), shutdown.clone());
     tokio::spawn(async move {
         let follow = async {
@@ -75,7 +75,7 @@ impl KeyFile {
 
     /// One look at a time: whoever has read last puts it in force last.
     fn look(&self, looked: &mut Looked, live: &LiveKeyring) {
-        match load(&self.dir, self.purpose) {
+        match load(&self.dir, &self.purpose) {
             Ok(keys) => {
                 looked.told = None;
                 if !same(&live.now(), &keys) {
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_changed_file_comes_into_force_and_a_broken_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
-        keys::make_missing(dir.path()).unwrap();
+        keys::make_missing(dir.path(), &[]).unwrap();
         let live = watch(dir.path(), Purpose::Seal, &Shutdown::new()).unwrap();
         let of_now = || ids(&live.now()).join(" ");
         assert_eq!(of_now(), "k1");

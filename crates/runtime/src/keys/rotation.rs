@@ -23,16 +23,18 @@ impl FromStr for Subject {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(purpose) = Purpose::ALL.into_iter().find(|purpose| purpose.name() == text) {
-            return Ok(Self::Ring(purpose));
+        let is_plain = |text: &str| {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            !text.is_empty() && text.bytes().all(plain)
+        };
+        match text.strip_prefix("nats/") {
+            Some(user) if is_plain(user) => Ok(Self::Bus(user.to_owned())),
+            None if is_plain(text) => Ok(Self::Ring(Purpose::named(text))),
+            _ => Err(
+                "keys have a name such as `seal` or `edge`, or that of a user of the bus such as `nats/profile`"
+                    .to_owned(),
+            ),
         }
-        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        text.strip_prefix("nats/")
-            .filter(|user| !user.is_empty() && user.bytes().all(is_plain))
-            .map(|user| Self::Bus(user.to_owned()))
-            .ok_or_else(|| {
-                "keys are those of `seal`, `session`, `edge`, or of a user of the bus such as `nats/profile`".to_owned()
-            })
     }
 }
 
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn a_key_is_added_used_and_dropped_and_the_one_in_use_stays() {
         let dir = tempfile::tempdir().unwrap();
-        keys::make_missing(dir.path()).unwrap();
+        keys::make_missing(dir.path(), &[]).unwrap();
         keys::make_missing_seeds(dir.path(), &[concert_wire::access::User::Edge]).unwrap();
         for subject in ["seal", "nats/edge"] {
             let subject: Subject = subject.parse().unwrap();
@@ -264,7 +266,7 @@ mod tests {
 
     #[test]
     fn nobody_else_has_keys() {
-        for wrong in ["", "nats/", "nats/../seal", "nats/Edge", "sealed"] {
+        for wrong in ["", "nats/", "nats/../seal", "nats/Edge", "../seal", "Seal"] {
             assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval_at};
 
 use super::turns::Turn;
 use crate::audit;
-use crate::concept::{self, Call, Failed, Failure};
+use crate::concept::{Call, Failure};
 use crate::intake::{Asked, Input, Intake, intake};
 use crate::lease::{Lease, MayNotWrite, find, look};
 use crate::order::{Delivery, Effect, Effects, End, Event, Handled, Limits, Published, Wait};
@@ -226,18 +226,16 @@ impl Doing<'_> {
                     })
                     .await
                 }
-                None => Err(Failed::Mismatch("no such action".to_owned())),
+                None => Ok(Outcome::Mismatch("no such action".to_owned())),
             }
         };
         let running = tokio::spawn(watch.over(handler));
         match self.holding(running).await {
-            Ok(Ok(concept::Outcome::Done(output))) => Ok(Outcome::Done(output)),
-            Ok(Ok(concept::Outcome::Refused(error))) => Ok(Outcome::Refused(error)),
-            Ok(Ok(concept::Outcome::Throttled(error))) => Ok(Outcome::Throttled(error)),
-            Ok(Err(Failed::Mismatch(why))) => Ok(Outcome::Mismatch(why)),
-            Ok(Err(Failed::Handler(Failure::Retry(why)))) => Err(Handled::Failed(why)),
-            Ok(Err(Failed::Handler(Failure::MayNotWrite(MayNotWrite::Completed)))) => Err(Handled::Before),
-            Ok(Err(Failed::Handler(Failure::MayNotWrite(why)))) => Err(Handled::NoPermit(why.to_string())),
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(Failure::Mismatch(why))) => Ok(Outcome::Mismatch(why)),
+            Ok(Err(Failure::Retry(why))) => Err(Handled::Failed(why)),
+            Ok(Err(Failure::MayNotWrite(MayNotWrite::Completed))) => Err(Handled::Before),
+            Ok(Err(Failure::MayNotWrite(why))) => Err(Handled::NoPermit(why.to_string())),
             Err(panicked) => Err(Handled::Failed(format!("the handler ended in disorder: {panicked}"))),
         }
     }

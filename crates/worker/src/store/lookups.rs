@@ -4,19 +4,17 @@
 //! waits for the next, which looks for all that was asked meanwhile. Whoever asks alone waits for nobody (ADR 19).
 
 use std::collections::{HashMap, VecDeque};
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::Failure;
 use mongodb::Collection;
-use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{self, Binary, Bson, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, RawDocumentBuf, doc};
 use mongodb::error::Error;
-use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::because;
+use super::id::Key;
+use super::operation::because;
+use crate::call::{Stop, retry};
 
 /// Looks under way at once; one that the server is slow with does not hold up all who ask.
 const LOOKS: usize = 2;
@@ -25,13 +23,13 @@ const IDS: usize = 256;
 /// How long a look may take: longer than the driver looks for a server, so that it is told when there is none.
 const TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Looks for documents of a collection whose ids are bytes.
-pub struct Lookups<T> {
+/// Looks up documents of a collection by a field whose values are unique.
+pub(super) struct Lookups {
     shared: Arc<Shared>,
-    documents: PhantomData<fn() -> T>,
 }
 
 struct Shared {
+    field: String,
     collection: Collection<RawDocumentBuf>,
     timeout: Duration,
     queue: Mutex<Queue>,
@@ -44,7 +42,7 @@ struct Queue {
 }
 
 struct Asked {
-    id: Binary,
+    key: Key,
     answer: oneshot::Sender<Result<Option<RawDocumentBuf>, String>>,
 }
 
@@ -54,37 +52,33 @@ struct Look {
     ended: bool,
 }
 
-impl<T: DeserializeOwned> Lookups<T> {
-    /// Looks in this collection.
-    pub fn new<U: Send + Sync>(collection: &Collection<U>) -> Self {
-        Self::within(collection, TIMEOUT)
+impl Lookups {
+    /// Looks in this collection, by this field.
+    pub(super) fn new<U: Send + Sync>(collection: &Collection<U>, field: &str) -> Self {
+        Self::within(collection, field, TIMEOUT)
     }
 
-    fn within<U: Send + Sync>(collection: &Collection<U>, timeout: Duration) -> Self {
+    fn within<U: Send + Sync>(collection: &Collection<U>, field: &str, timeout: Duration) -> Self {
         let shared = Shared {
+            field: field.to_owned(),
             collection: collection.clone_with_type(),
             timeout,
             queue: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
-            documents: PhantomData,
         }
     }
 
-    /// The document with this id, as it is at some moment between the call and its end.
+    /// The document with this value, as it is at some moment between the call and its end.
     ///
     /// # Errors
-    /// The database does not answer well, or the document is none of these. Either may be otherwise later.
-    pub async fn find(&self, id: &[u8]) -> Result<Option<T>, Failure> {
+    /// The database fails.
+    pub(super) async fn find(&self, key: Key) -> Result<Option<RawDocumentBuf>, Stop> {
         let (answer, answered) = oneshot::channel();
-        let id = Binary {
-            subtype: BinarySubtype::Generic,
-            bytes: id.to_vec(),
-        };
         let begins = {
             let mut queue = self.shared.queue();
-            queue.asked.push_back(Asked { id, answer });
+            queue.asked.push_back(Asked { key, answer });
             let begins = queue.under_way < LOOKS;
             queue.under_way += usize::from(begins);
             begins
@@ -97,13 +91,8 @@ impl<T: DeserializeOwned> Lookups<T> {
             // On a task of its own, since whoever asked may give up, and others wait for the same look.
             tokio::spawn(look.go_on());
         }
-        let ended = |_| Failure::retry(because("the look ended without an answer"));
-        let found = answered.await.map_err(ended)?.map_err(Failure::retry)?;
-        let read = |found: RawDocumentBuf| bson::deserialize_from_slice(found.as_bytes());
-        found
-            .map(read)
-            .transpose()
-            .map_err(|error| Failure::retry(because(error)))
+        let ended = |_| retry(because("the look ended without an answer"));
+        answered.await.map_err(ended)?.map_err(retry)
     }
 }
 
@@ -116,9 +105,9 @@ impl Look {
                 Ok(found) => found.map_err(because),
                 Err(_) => Err(because("the server does not answer in time")),
             };
-            for Asked { id, answer } in asked {
+            for Asked { key, answer } in asked {
                 let found = match &found {
-                    Ok(found) => Ok(found.get(&id).cloned()),
+                    Ok(found) => Ok(found.get(&key).cloned()),
                     Err(why) => Err(why.clone()),
                 };
                 // Whoever does not listen any more has given up.
@@ -154,19 +143,23 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn found(&self, asked: &[Asked]) -> Result<HashMap<Binary, RawDocumentBuf>, Error> {
-        let by_id = match asked {
-            [one] => Bson::from(one.id.clone()),
-            several => Bson::from(doc! { "$in": several.iter().map(|asked| asked.id.clone()).collect::<Vec<_>>() }),
+    async fn found(&self, asked: &[Asked]) -> Result<HashMap<Key, RawDocumentBuf>, Error> {
+        let values = match asked {
+            [one] => one.key.bson(),
+            several => Bson::from(doc! { "$in": several.iter().map(|asked| asked.key.bson()).collect::<Vec<_>>() }),
         };
         // All of them in the first answer.
         let size = u32::try_from(asked.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let mut cursor = self.collection.find(doc! { "_id": by_id }).batch_size(size).await?;
+        let mut cursor = self
+            .collection
+            .find(doc! { self.field.as_str(): values })
+            .batch_size(size)
+            .await?;
         let mut found = HashMap::with_capacity(asked.len());
         while cursor.advance().await? {
             let document = cursor.current();
-            if let Ok(id) = document.get_binary("_id") {
-                found.insert(id.to_binary(), document.to_owned());
+            if let Some(key) = document.get(&self.field).ok().flatten().and_then(Key::of) {
+                found.insert(key, document.to_owned());
             }
         }
         Ok(found)

@@ -1,8 +1,7 @@
 //! What the documents say of an attempt.
 
-use concert_wire::client::ClientTag;
-use concert_wire::id::ActionId;
-use mongodb::bson::DateTime;
+use concert_worker::store::DateTime;
+use concert_worker::{ActionId, ClientTag};
 use serde::{Deserialize, Serialize};
 
 use super::{Attempt, Limits, SEEN_AGAIN, before};

@@ -1,31 +1,10 @@
-use clap::{Args as _, FromArgMatches as _};
-use concert_local_servers::{FindOptions, Throwaway};
-use concert_wire::id::FlowId;
-use concert_worker::store::StoreArgs;
-use mongodb::bson::Bson;
+use concert_worker::store::{Bson, now};
+use concert_worker::{Call, FlowId, trial};
 use uuid::Uuid;
 
 use super::*;
 
-/// The limits as they are without a word of anyone.
-pub(crate) fn login_args() -> LoginArgs {
-    let matches = LoginArgs::augment_args(clap::Command::new("x")).get_matches_from(["x"]);
-    LoginArgs::from_arg_matches(&matches).unwrap()
-}
-
-/// A database that ends with the servers.
-pub(crate) async fn database() -> (Throwaway, Database) {
-    let servers = Throwaway::start(&FindOptions::of_user().unwrap()).await.unwrap();
-    let store = StoreArgs {
-        mongodb_uri: servers.mongo.uri(),
-        database_prefix: "test".to_owned(),
-        database_connections: 64,
-    };
-    let database = concert_worker::store::connect(&store, "Profile").await.unwrap();
-    (servers, database)
-}
-
-pub(crate) fn action() -> ActionId {
+fn action() -> ActionId {
     FlowId::new(Uuid::now_v7()).root()
 }
 
@@ -56,29 +35,29 @@ enum Came {
 
 struct Bench {
     attempts: Attempts,
-    _servers: Throwaway,
+    servers: trial::Bench,
 }
 
 impl Bench {
-    async fn start(args: &LoginArgs) -> Self {
-        let (servers, database) = database().await;
+    async fn start(settings: &Settings) -> Self {
+        let servers = trial::Bench::of("Profile").await.unwrap();
         Self {
-            attempts: Attempts::open(&database, args).await.unwrap(),
-            _servers: servers,
+            attempts: Attempts::open(&servers.start(settings.clone())).await.unwrap(),
+            servers,
         }
     }
 
     async fn take(&self, attempt: Attempt, is_right: bool, now: DateTime) -> Came {
-        let lease = Lease::by_hand();
-        match self.attempts.admit(attempt, now, &lease).await.unwrap() {
+        let call = Call::direct(None, ());
+        match self.attempts.admit(attempt, now, &call).await.unwrap() {
             Admission::FailedBefore => Came::Before,
             Admission::Throttled => Came::Throttled,
             Admission::Admitted(admitted) if is_right => {
-                self.attempts.succeeded(admitted, now, &lease).await.unwrap();
+                self.attempts.succeeded(admitted, now, &call).await.unwrap();
                 Came::Succeeded
             }
             Admission::Admitted(admitted) => {
-                self.attempts.failed(admitted, now, &lease).await.unwrap();
+                self.attempts.failed(admitted, now, &call).await.unwrap();
                 Came::Failed
             }
         }
@@ -93,7 +72,7 @@ impl Bench {
     }
 
     async fn documents(&self) -> Vec<Document> {
-        let all = self.attempts.collection.clone_with_type::<Document>();
+        let all = self.servers.collection("attempts").await.unwrap();
         let mut cursor = all.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
         let mut found = Vec::new();
         while cursor.advance().await.unwrap() {
@@ -105,19 +84,19 @@ impl Bench {
 
 #[tokio::test]
 async fn a_failure_counts_once_however_often_it_is_delivered() {
-    let bench = Bench::start(&login_args()).await;
-    let now = concert_worker::store::now();
+    let bench = Bench::start(&Settings::default()).await;
+    let now = now();
     let one = attempt("ada", client(1));
     assert_eq!(bench.take(one.clone(), false, now).await, Came::Failed);
     let counted = bench.documents().await;
     assert_eq!(counted.len(), 2, "{counted:?}");
     for seconds in [0, 1, 3600] {
         assert_eq!(bench.take(one.clone(), true, later(now, seconds)).await, Came::Before);
-        bench.attempts.count(&one, now).await.unwrap();
+        bench.attempts.count(&one, now, &Call::direct(None, ())).await.unwrap();
         assert_eq!(bench.documents().await, counted);
     }
     // The process ended between the two documents: the next delivery writes the other one.
-    let clients = bench.attempts.collection.clone_with_type::<Document>();
+    let clients = bench.servers.collection("attempts").await.unwrap();
     clients
         .delete_one(doc! { "_id": counts::document_of(&client(1).unwrap()) })
         .await
@@ -128,8 +107,8 @@ async fn a_failure_counts_once_however_often_it_is_delivered() {
 
 #[tokio::test]
 async fn an_account_is_closed_to_strangers_for_a_while_and_never_to_those_it_knows() {
-    let bench = Bench::start(&login_args()).await;
-    let now = concert_worker::store::now();
+    let bench = Bench::start(&Settings::default()).await;
+    let now = now();
     assert_eq!(bench.succeeds("ada", client(1), now).await, Came::Succeeded);
     for number in 0..10 {
         assert_eq!(
@@ -165,13 +144,13 @@ async fn an_account_is_closed_to_strangers_for_a_while_and_never_to_those_it_kno
 
 #[tokio::test]
 async fn the_long_window_bounds_what_patience_can_try() {
-    let args = LoginArgs {
+    let settings = Settings {
         login_account_failures: 10,
         login_account_failures_long: 25,
-        ..login_args()
+        ..Settings::default()
     };
-    let bench = Bench::start(&args).await;
-    let now = concert_worker::store::now();
+    let bench = Bench::start(&settings).await;
+    let now = now();
     let mut failed = 0;
     // Twelve hours, a try every three minutes.
     for minute in (0..12 * 60).step_by(3) {
@@ -189,12 +168,12 @@ async fn the_long_window_bounds_what_patience_can_try() {
 
 #[tokio::test]
 async fn a_client_is_bounded_over_all_accounts_and_a_success_of_its_own_does_not_help_it() {
-    let args = LoginArgs {
+    let settings = Settings {
         login_client_failures: 12,
-        ..login_args()
+        ..Settings::default()
     };
-    let bench = Bench::start(&args).await;
-    let now = concert_worker::store::now();
+    let bench = Bench::start(&settings).await;
+    let now = now();
     for number in 0..12 {
         assert_eq!(
             bench.fails(&format!("victim{number}"), client(1), now).await,
@@ -218,8 +197,8 @@ async fn a_client_is_bounded_over_all_accounts_and_a_success_of_its_own_does_not
 
 #[tokio::test]
 async fn a_success_forgives_the_client_its_mistakes_and_otherwise_writes_nothing() {
-    let bench = Bench::start(&login_args()).await;
-    let now = concert_worker::store::now();
+    let bench = Bench::start(&Settings::default()).await;
+    let now = now();
     for round in 0..3 {
         for _ in 0..9 {
             assert_eq!(bench.fails("ada", client(1), later(now, round)).await, Came::Failed);
@@ -261,8 +240,8 @@ async fn a_success_forgives_the_client_its_mistakes_and_otherwise_writes_nothing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_at_once_do_not_slip_by_a_count_that_was_read_before_any_failed() {
-    let bench = Arc::new(Bench::start(&login_args()).await);
-    let now = concert_worker::store::now();
+    let bench = Arc::new(Bench::start(&Settings::default()).await);
+    let now = now();
     let mut guesses = tokio::task::JoinSet::new();
     for number in 0..60 {
         let bench = bench.clone();
@@ -280,16 +259,16 @@ async fn guesses_at_once_do_not_slip_by_a_count_that_was_read_before_any_failed(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_wait_behind_a_guess_that_is_given_up_go_on() {
-    let args = LoginArgs {
+    let settings = Settings {
         login_account_failures: 1,
-        ..login_args()
+        ..Settings::default()
     };
-    let bench = Arc::new(Bench::start(&args).await);
-    let now = concert_worker::store::now();
-    let lease = Lease::by_hand();
+    let bench = Arc::new(Bench::start(&settings).await);
+    let now = now();
+    let call = Call::direct(None, ());
     let first = bench
         .attempts
-        .admit(attempt("ada", client(1)), now, &lease)
+        .admit(attempt("ada", client(1)), now, &call)
         .await
         .unwrap();
     let second = {
@@ -306,10 +285,8 @@ async fn those_who_wait_behind_a_guess_that_is_given_up_go_on() {
 
 #[tokio::test]
 async fn what_is_kept_goes_by_itself_and_holds_no_name() {
-    let bench = Bench::start(&login_args()).await;
-    bench
-        .fails("my password by mistake", client(1), concert_worker::store::now())
-        .await;
+    let bench = Bench::start(&Settings::default()).await;
+    bench.fails("my password by mistake", client(1), now()).await;
     for document in bench.documents().await {
         assert!(
             matches!(document.get("purge_at"), Some(Bson::DateTime(_))),
@@ -317,27 +294,56 @@ async fn what_is_kept_goes_by_itself_and_holds_no_name() {
         );
         assert!(!document.to_string().contains("mistake"), "{document}");
     }
-    let indexes = bench.attempts.collection.list_index_names().await.unwrap();
+    let indexes = bench
+        .servers
+        .collection("attempts")
+        .await
+        .unwrap()
+        .list_index_names()
+        .await
+        .unwrap();
     assert!(indexes.iter().any(|name| name.starts_with("purge_at")), "{indexes:?}");
 }
 
 #[tokio::test]
 async fn a_limit_of_0_counts_nothing() {
-    let args = LoginArgs {
+    let settings = Settings {
         login_account_failures: 0,
         login_client_failures: 0,
-        ..login_args()
+        ..Settings::default()
     };
-    let bench = Bench::start(&args).await;
+    let bench = Bench::start(&settings).await;
     for _ in 0..20 {
-        assert_eq!(
-            bench.fails("ada", client(1), concert_worker::store::now()).await,
-            Came::Failed
-        );
+        assert_eq!(bench.fails("ada", client(1), now()).await, Came::Failed);
     }
-    assert_eq!(
-        bench.succeeds("ada", client(1), concert_worker::store::now()).await,
-        Came::Succeeded
-    );
+    assert_eq!(bench.succeeds("ada", client(1), now()).await, Came::Succeeded);
     assert_eq!(bench.documents().await, Vec::<Document>::new());
+}
+
+#[tokio::test]
+async fn failures_that_the_released_version_counted_count() {
+    let bench = Bench::start(&Settings::default()).await;
+    let now = now();
+    let failure = |number: usize| {
+        let client = client(number).unwrap();
+        doc! { "action": stamp(action()), "at": now, "client": client.as_str() }
+    };
+    let failures: Vec<Document> = (10..19).map(failure).collect();
+    let account = AccountKey::of("ada").document();
+    let known = doc! { "client": client(1).unwrap().as_str(), "at": now };
+    let counted = doc! { "_id": &account, "failures": failures, "known": [known], "purge_at": later(now, DAY_S) };
+    let attempts = bench.servers.collection("attempts").await.unwrap();
+    attempts.insert_one(counted).await.unwrap();
+    assert_eq!(bench.fails("ada", client(50), now).await, Came::Failed);
+    assert_eq!(bench.fails("ada", client(51), now).await, Came::Throttled);
+    assert_eq!(bench.succeeds("ada", client(1), now).await, Came::Succeeded);
+    // The document has the same fields still.
+    let stored = attempts.find_one(doc! { "_id": account }).await.unwrap().unwrap();
+    let mut keys: Vec<&String> = stored.keys().collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["_id", "failures", "known", "purge_at"]);
+    for failure in stored.get_array("failures").unwrap() {
+        let keys: Vec<&String> = failure.as_document().unwrap().keys().collect();
+        assert_eq!(keys, ["action", "at", "client"]);
+    }
 }

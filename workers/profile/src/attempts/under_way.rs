@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use concert_wire::client::ClientTag;
+use concert_worker::ClientTag;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 

@@ -1,0 +1,130 @@
+//! What a handler gets, and how it stops without a success.
+
+use concert_wire::client::ClientTag;
+use concert_wire::id::{ActionId, FlowId, uuid_v5};
+use concert_wire::secret::Secret;
+use serde::Serializer;
+
+use crate::lease::{Lease, MayNotWrite};
+use crate::permit::WritePermit;
+
+/// An action to execute. Its secrets are in clear.
+#[derive(Debug)]
+pub struct Call<I> {
+    /// The same at every delivery of the action; writes are stamped with it.
+    pub id: ActionId,
+    /// The flow.
+    pub flow: FlowId,
+    /// The client of the request that started the flow; an injected action has none.
+    pub client: Option<ClientTag>,
+    /// The input, checked against the spec.
+    pub input: I,
+    pub(crate) lease: Lease,
+}
+
+impl<I> Call<I> {
+    /// The permit for one write. The first one of a delivery reads the log: a completed action must
+    /// not write again.
+    ///
+    /// # Errors
+    /// This delivery must not write. Pass the error on; the host knows what follows.
+    pub async fn permit(&self) -> Result<WritePermit<'_>, Stop> {
+        self.lease.may_write().await?;
+        Ok(WritePermit::new(&self.id))
+    }
+
+    /// An id for a document that this action creates: the same at every delivery, another for each
+    /// kind.
+    pub fn new_id(&self, kind: &str) -> String {
+        derived_id(self.id, kind)
+    }
+
+    /// Takes the input out, so that it can be consumed while permits are still needed.
+    pub fn split(self) -> (I, Call<()>) {
+        let call = Call {
+            id: self.id,
+            flow: self.flow,
+            client: self.client,
+            input: (),
+            lease: self.lease,
+        };
+        (self.input, call)
+    }
+
+    /// The same call with another input.
+    pub(crate) fn with<J>(self, input: J) -> Call<J> {
+        Call {
+            id: self.id,
+            flow: self.flow,
+            client: self.client,
+            input,
+            lease: self.lease,
+        }
+    }
+}
+
+/// A UUID that follows from an action and a kind.
+pub(crate) fn derived_id(action: ActionId, kind: &str) -> String {
+    uuid_v5(&action.uuid(), kind.as_bytes()).to_string()
+}
+
+/// A query to answer. Its secrets are in clear.
+#[derive(Debug)]
+pub struct Query<I> {
+    /// The input, checked against the spec.
+    pub input: I,
+}
+
+/// Why a handler stops without a success.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The spec's failure outcome: the same input would be refused again.
+    #[error("{0}")]
+    Refused(String),
+    /// Not tried, because too many similar attempts have failed recently. The router responds with
+    /// 429 unless a rule does.
+    #[error("{0}")]
+    Throttled(String),
+    /// A temporary failure: the host retries, and dead-letters the action when its attempts are
+    /// used up.
+    #[error("{0}")]
+    Retry(String),
+    /// This delivery must not write; see [`Call::permit`].
+    #[error(transparent)]
+    NoPermit(NoPermit),
+}
+
+/// The reason of [`Stop::NoPermit`]. Only the host acts on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct NoPermit(pub(crate) MayNotWrite);
+
+impl From<MayNotWrite> for Stop {
+    fn from(why: MayNotWrite) -> Self {
+        Self::NoPermit(NoPermit(why))
+    }
+}
+
+/// The failure outcome that the spec declares as `: (error: String)`.
+pub fn refused(error: impl Into<String>) -> Stop {
+    Stop::Refused(error.into())
+}
+
+/// Not tried; see [`Stop::Throttled`].
+pub fn throttled(error: impl Into<String>) -> Stop {
+    Stop::Throttled(error.into())
+}
+
+/// A temporary failure; see [`Stop::Retry`].
+pub fn retry(why: impl std::fmt::Display) -> Stop {
+    Stop::Retry(why.to_string())
+}
+
+/// Writes a secret of an output in clear, for `#[serde(serialize_with = "reveal")]`. The host
+/// encrypts what the spec calls a secret before it publishes anything.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn reveal<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}

@@ -1,0 +1,161 @@
+//! From a method of the state to a handler that the host can call.
+
+use std::sync::Arc;
+
+use concert_lang::spec;
+use concert_wire::envelope::Object;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::call::{Call, Query, Stop};
+use crate::concept::{self, ActionHandler, Failure, QueryHandler, Rows};
+use crate::outcome::Outcome;
+
+/// An async method `(&state, request) -> Result<O, Stop>`. Every such method is a handler; nothing
+/// implements this by hand.
+pub trait Handler<'a, S: 'a, R, O>: Send + Sync {
+    /// The method's future.
+    type Answer: Future<Output = Result<O, Stop>> + Send + 'a;
+
+    /// Calls the method.
+    fn call(&self, state: &'a S, request: R) -> Self::Answer;
+}
+
+impl<'a, S: 'a, R, O, F, A> Handler<'a, S, R, O> for F
+where
+    F: Fn(&'a S, R) -> A + Send + Sync,
+    A: Future<Output = Result<O, Stop>> + Send + 'a,
+{
+    type Answer = A;
+
+    fn call(&self, state: &'a S, request: R) -> A {
+        self(state, request)
+    }
+}
+
+/// What a query's handler returns: `Vec<R>` for `(…)*`, `Option<R>` for `(…)?`, [`One<R>`] for
+/// `(…)`.
+pub trait IntoRows: Send + 'static {
+    /// The number of rows that the type can hold.
+    const ROWS: spec::Rows;
+    /// A row.
+    type Row: Serialize;
+
+    /// The rows.
+    fn into_rows(self) -> impl Iterator<Item = Self::Row>;
+}
+
+/// The row of a query that always has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct One<R>(pub R);
+
+impl<R: Serialize + Send + 'static> IntoRows for One<R> {
+    const ROWS: spec::Rows = spec::Rows::One;
+    type Row = R;
+
+    fn into_rows(self) -> impl Iterator<Item = R> {
+        std::iter::once(self.0)
+    }
+}
+
+impl<R: Serialize + Send + 'static> IntoRows for Option<R> {
+    const ROWS: spec::Rows = spec::Rows::AtMostOne;
+    type Row = R;
+
+    fn into_rows(self) -> impl Iterator<Item = R> {
+        self.into_iter()
+    }
+}
+
+impl<R: Serialize + Send + 'static> IntoRows for Vec<R> {
+    const ROWS: spec::Rows = spec::Rows::Any;
+    type Row = R;
+
+    fn into_rows(self) -> impl Iterator<Item = R> {
+        self.into_iter()
+    }
+}
+
+/// A handler that has no state yet.
+pub(super) type ActionOf<S> = Box<dyn Fn(Arc<S>) -> ActionHandler + Send + Sync>;
+/// The same of a query.
+pub(super) type QueryOf<S> = Box<dyn Fn(Arc<S>) -> QueryHandler + Send + Sync>;
+
+pub(super) fn action<S, I, O, H>(handler: H) -> ActionOf<S>
+where
+    S: Send + Sync + 'static,
+    I: DeserializeOwned + Send + 'static,
+    O: Serialize + Send + 'static,
+    H: for<'a> Handler<'a, S, Call<I>, O> + 'static,
+{
+    let handler = Arc::new(handler);
+    Box::new(move |state| {
+        let handler = handler.clone();
+        Box::new(move |call: Call<Object>| -> concept::Future<Outcome> {
+            let (state, handler) = (state.clone(), handler.clone());
+            Box::pin(async move {
+                let (input, call) = call.split();
+                match read(input) {
+                    Ok(input) => outcome(handler.call(&state, call.with(input)).await),
+                    Err(why) => Ok(Outcome::Mismatch(why)),
+                }
+            })
+        })
+    })
+}
+
+pub(super) fn query<S, I, O, H>(handler: H) -> QueryOf<S>
+where
+    S: Send + Sync + 'static,
+    I: DeserializeOwned + Send + 'static,
+    O: IntoRows,
+    H: for<'a> Handler<'a, S, Query<I>, O> + 'static,
+{
+    let handler = Arc::new(handler);
+    Box::new(move |state| {
+        let handler = handler.clone();
+        Box::new(move |query: Query<Object>| -> concept::Future<Rows> {
+            let (state, handler) = (state.clone(), handler.clone());
+            Box::pin(async move {
+                let input = read(query.input).map_err(Failure::Mismatch)?;
+                let rows = handler.call(&state, Query { input }).await.map_err(failed)?;
+                let rows = rows.into_rows().map(|row| object(&row));
+                rows.collect::<Result<_, _>>().map_err(Failure::Mismatch)
+            })
+        })
+    })
+}
+
+fn read<I: DeserializeOwned>(input: Object) -> Result<I, String> {
+    serde_json::from_value(Value::Object(input)).map_err(|error| error.to_string())
+}
+
+fn outcome<O: Serialize>(answer: Result<O, Stop>) -> Result<Outcome, Failure> {
+    match answer {
+        Ok(output) => Ok(object(&output).map_or_else(Outcome::Mismatch, Outcome::Done)),
+        Err(Stop::Refused(error)) => Ok(Outcome::Refused(error)),
+        Err(Stop::Throttled(error)) => Ok(Outcome::Throttled(error)),
+        Err(stop) => Err(failed(stop)),
+    }
+}
+
+fn failed(stop: Stop) -> Failure {
+    match stop {
+        Stop::Retry(why) => Failure::Retry(why),
+        Stop::NoPermit(why) => Failure::MayNotWrite(why.0),
+        Stop::Refused(why) | Stop::Throttled(why) => {
+            Failure::Mismatch(format!("a query returns no row instead of refusing: {why}"))
+        }
+    }
+}
+
+fn object(output: &impl Serialize) -> Result<Object, String> {
+    match serde_json::to_value(output) {
+        Ok(Value::Object(object)) => Ok(object),
+        // `()`, for outputs without keys.
+        Ok(Value::Null) => Ok(Object::new()),
+        Ok(_) => Err("the handler's output is not an object; return a struct with named fields".to_owned()),
+        Err(error) => Err(format!("the output cannot be serialized: {error}")),
+    }
+}

@@ -1,0 +1,145 @@
+//! What a worker needs to start, and what its state is opened with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use concert_runtime::keys::{self, KeyError, Purpose};
+use concert_runtime::process::Shutdown;
+use concert_runtime::streams::LogLimits;
+use concert_wire::keyring::LiveKeyring;
+use concert_wire::name::ConceptName;
+use concert_wire::seal::Sealer;
+use mongodb::Database;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::define::Mismatch;
+use crate::store::{OpenDocuments, Retention, StoreArgs, StoreError};
+use crate::worker::{self, HostLimits};
+
+/// What a worker is started with, besides its connection to the bus.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The database; a worker without documents needs none.
+    pub store: Option<StoreArgs>,
+    /// The directory of the key files.
+    pub keys_dir: PathBuf,
+    /// The limits of the host.
+    pub host: HostLimits,
+    /// The limits of the log.
+    pub log: LogLimits,
+    /// The worker's own settings, as a JSON object; `null` is an empty one.
+    pub settings: Value,
+    /// Stops the worker.
+    pub shutdown: Shutdown,
+}
+
+impl Options {
+    /// Decrypts and encrypts secrets.
+    pub(crate) fn sealer(&self) -> Result<Sealer, KeyError> {
+        keys::watch(&self.keys_dir, Purpose::Seal, &self.shutdown).map(Sealer::new)
+    }
+}
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The spec and the handlers differ.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// The settings are wrong.
+    #[error("wrong settings: {0}")]
+    Settings(String),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The worker stores documents and has no database.
+    #[error("the worker stores documents, and no database is configured; set MONGODB_URI")]
+    NoStore,
+    /// A key file cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// A key that the definition does not name.
+    #[error("the key `{0}` is not declared; add it with .keys(&[\"{0}\"])")]
+    UnknownKey(String),
+    /// The concept's own reason.
+    #[error(transparent)]
+    Concept(Box<dyn std::error::Error + Send + Sync>),
+    /// The host does not start.
+    #[error(transparent)]
+    Host(#[from] worker::StartError),
+}
+
+impl StartError {
+    /// A reason of the concept's own.
+    pub fn concept(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Concept(why.into())
+    }
+}
+
+/// What a state is opened with.
+pub struct Start<T> {
+    /// The worker's settings.
+    pub settings: T,
+    pub(crate) environment: Environment,
+}
+
+impl<T> Start<T> {
+    /// A collection of documents in the concept's own database; see [`OpenDocuments`].
+    pub fn documents<D, I>(&self, collection: &str) -> OpenDocuments<'_, D, I> {
+        OpenDocuments::new(&self.environment, collection)
+    }
+
+    /// The keys of this name, which follow their file while the worker runs.
+    ///
+    /// # Errors
+    /// The definition does not name them, or the file cannot be read.
+    pub fn keys(&self, name: &str) -> Result<LiveKeyring, StartError> {
+        let environment = &self.environment;
+        if !environment.keys.contains(&name) {
+            return Err(StartError::UnknownKey(name.to_owned()));
+        }
+        let purpose = Purpose::Concept(name.to_owned());
+        Ok(keys::watch(&environment.keys_dir, purpose, &environment.shutdown)?)
+    }
+}
+
+/// What is around a worker, without its types.
+pub(crate) struct Environment {
+    concept: ConceptName,
+    keys: &'static [&'static str],
+    keys_dir: PathBuf,
+    shutdown: Shutdown,
+    store: Option<StoreArgs>,
+    database: OnceCell<Database>,
+    pub(crate) retention: Retention,
+    pub(crate) forgets_stamps: bool,
+}
+
+impl Environment {
+    pub(crate) fn new(concept: ConceptName, keys: &'static [&'static str], options: &Options) -> Self {
+        Self {
+            concept,
+            keys,
+            keys_dir: options.keys_dir.clone(),
+            shutdown: options.shutdown.clone(),
+            store: options.store.clone(),
+            database: OnceCell::new(),
+            retention: Retention::of_log(Duration::from_secs(options.log.log_max_age_hours * 3600)),
+            forgets_stamps: false,
+        }
+    }
+
+    #[cfg(feature = "test-support")]
+    pub(crate) fn forgetting_stamps(mut self, forgets_stamps: bool) -> Self {
+        self.forgets_stamps = forgets_stamps;
+        self
+    }
+
+    /// The concept's database; the connection is made when it is first needed.
+    pub(crate) async fn database(&self) -> Result<&Database, StartError> {
+        let store = self.store.as_ref().ok_or(StartError::NoStore)?;
+        let connect = crate::store::connect(store, self.concept.as_str());
+        Ok(self.database.get_or_try_init(|| connect).await?)
+    }
+}

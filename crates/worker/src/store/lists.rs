@@ -1,0 +1,65 @@
+//! The lists of documents that an action is about to write to, stored before its first write.
+
+use concert_runtime::mongodb::{Index, index, is_duplicate, now};
+use concert_wire::id::ActionId;
+use mongodb::Collection;
+use mongodb::bson::{Bson, Document, doc};
+use tokio::sync::OnceCell;
+
+use super::operation::{FIND, INSERT, run, unavailable};
+use super::page::Page;
+use super::stamp::{Retention, stamp};
+use crate::call::{Stop, retry};
+use crate::part;
+use crate::permit::WritePermit;
+
+/// Maximum number of documents that one action can change: as many ids as one document holds.
+pub const MOST: usize = 100_000;
+/// Maximum number of documents in one operation; each operation needs its own permit.
+pub(super) const BATCH: usize = 500;
+
+/// The stored lists of a collection.
+#[derive(Debug)]
+pub(super) struct Lists {
+    pub(super) collection: Collection<Document>,
+    /// The field with the ids.
+    pub(super) ids: String,
+    pub(super) retention: Retention,
+    /// Most collections never have a list, so the first one creates the index.
+    pub(super) indexed: OnceCell<()>,
+}
+
+impl Lists {
+    /// The list that an earlier delivery of this action stored.
+    pub(super) async fn of(&self, action: ActionId) -> Result<Option<Vec<Bson>>, Stop> {
+        let found = run(FIND, self.collection.find_one(doc! { "_id": stamp(action) })).await?;
+        let ids = |list: Document| match list.get_array(&self.ids) {
+            Ok(ids) => Ok(ids.clone()),
+            Err(error) => Err(retry(format!("a stored list cannot be read: {error}"))),
+        };
+        found.map(ids).transpose()
+    }
+
+    /// Stores a list. If another delivery was first, its list counts.
+    pub(super) async fn store(&self, permit: WritePermit<'_>, page: &Page, ids: Vec<Bson>) -> Result<Vec<Bson>, Stop> {
+        if ids.len() > MOST {
+            return Err(retry(format!("there are more than {MOST} documents to change")));
+        }
+        let indexed = index(&self.collection, "purge_at", Index::Expiry);
+        self.indexed.get_or_try_init(|| indexed).await.map_err(retry)?;
+        let now = now();
+        let mut list = page.equal.clone();
+        list.insert("_id", stamp(permit.action()));
+        list.insert(self.ids.as_str(), ids.clone());
+        list.insert("at", now);
+        list.insert("purge_at", self.retention.until(now));
+        match part(INSERT, self.collection.insert_one(list)).await {
+            Ok(_) => Ok(ids),
+            Err(error) if is_duplicate(&error) => match self.of(permit.action()).await? {
+                Some(first) => Ok(first),
+                None => Err(retry("the stored list was removed")),
+            },
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}

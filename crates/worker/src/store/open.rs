@@ -1,0 +1,135 @@
+//! Opening documents: the names of collections and fields, and their indexes.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+
+use concert_runtime::mongodb::{Index, index};
+use mongodb::bson::{Bson, Document};
+use tokio::sync::OnceCell;
+
+use super::documents::Documents;
+use super::form::{Form, Tombstone};
+use super::id::Id;
+use super::lists::Lists;
+use super::lookups::Lookups;
+use crate::start::{Environment, StartError};
+
+/// Documents that are about to be opened.
+pub struct OpenDocuments<'a, T, I = String> {
+    environment: &'a Environment,
+    form: Form,
+    lookups: Vec<String>,
+    /// The collection of lists and their field of ids, if actions write to many documents.
+    lists: Option<(String, String)>,
+    types: PhantomData<fn() -> (T, I)>,
+}
+
+impl<'a, T, I> OpenDocuments<'a, T, I> {
+    pub(crate) fn new(environment: &'a Environment, collection: &str) -> Self {
+        Self {
+            environment,
+            form: Form {
+                collection: collection.to_owned(),
+                unique: Vec::new(),
+                tombstone: Tombstone::Emptied(Document::new()),
+                expires: None,
+                retention: environment.retention,
+                forgets_stamps: environment.forgets_stamps,
+            },
+            lookups: Vec::new(),
+            lists: None,
+            types: PhantomData,
+        }
+    }
+
+    /// No two documents have the same text in this field, and [`Documents::find`] finds by it.
+    #[must_use]
+    pub fn unique(mut self, field: &str) -> Self {
+        self.form.unique.push(field.to_owned());
+        self
+    }
+
+    /// Pages are selected by this field.
+    #[must_use]
+    pub fn lookup(mut self, field: &str) -> Self {
+        self.lookups.push(field.to_owned());
+        self
+    }
+
+    /// Documents are removed after the date in this field, when no redelivery can refer to them any
+    /// more.
+    #[must_use]
+    pub fn expires(mut self, field: &str) -> Self {
+        self.form.expires = Some(field.to_owned());
+        self
+    }
+
+    /// A deleted document keeps all of its fields, and gets this one: `{ by, at }`. Without it, a
+    /// deleted document keeps only its stamps.
+    #[must_use]
+    pub fn deleted_in(mut self, field: &str) -> Self {
+        self.form.tombstone = Tombstone::Kept(field.to_owned());
+        self
+    }
+
+    /// A deleted document keeps only its stamps, and this value in a field.
+    #[must_use]
+    pub fn deleted_with(mut self, field: &str, value: impl Into<Bson>) -> Self {
+        let mut left = match self.form.tombstone {
+            Tombstone::Emptied(left) => left,
+            Tombstone::Kept(_) => Document::new(),
+        };
+        left.insert(field, value);
+        self.form.tombstone = Tombstone::Emptied(left);
+        self
+    }
+
+    /// The collection and the field in which [`Documents::for_each`] stores its lists; by default
+    /// the name of the documents with `_lists`, and `ids`.
+    #[must_use]
+    pub fn lists(mut self, collection: &str, field: &str) -> Self {
+        self.lists = Some((collection.to_owned(), field.to_owned()));
+        self
+    }
+
+    /// Connects to the database and creates missing indexes.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn open(self) -> Result<Documents<T, I>, StartError>
+    where
+        I: Id,
+    {
+        let database = self.environment.database().await?;
+        let form = self.form;
+        let collection = database.collection(&form.collection);
+        let (name, ids) = self
+            .lists
+            .unwrap_or_else(|| (format!("{}_lists", form.collection), "ids".to_owned()));
+        let lists = Lists {
+            collection: database.collection(&name),
+            ids,
+            retention: form.retention,
+            indexed: OnceCell::new(),
+        };
+        index(&collection, "purge_at", Index::Expiry).await?;
+        for field in &form.unique {
+            index(&collection, field, Index::Unique).await?;
+        }
+        for field in &self.lookups {
+            index(&collection, field, Index::Lookup).await?;
+        }
+        let by_field = form.unique.iter();
+        let by_field: HashMap<_, _> = by_field
+            .map(|field| (field.clone(), Lookups::new(&collection, field)))
+            .collect();
+        Ok(Documents {
+            by_id: Lookups::new(&collection, "_id"),
+            by_field,
+            collection,
+            form,
+            lists,
+            types: PhantomData,
+        })
+    }
+}

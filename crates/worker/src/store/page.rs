@@ -1,0 +1,90 @@
+//! Which documents a list has, and in which order.
+
+use mongodb::bson::{Bson, Document, doc};
+
+use super::id::{Id, Key};
+
+/// Selects live documents, ordered by their ids unless told otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The fields with one value each.
+    pub(super) equal: Document,
+    /// Further conditions.
+    conditions: Vec<Document>,
+    newest_first: bool,
+    pub(super) limit: Option<usize>,
+}
+
+impl Page {
+    /// All documents.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The documents whose field has this value. Open the documents with
+    /// [`lookup`](super::OpenDocuments::lookup) for the field.
+    pub fn of(field: &str, value: impl Into<Bson>) -> Self {
+        let mut page = Self::default();
+        page.equal.insert(field, value);
+        page
+    }
+
+    /// Only documents whose field is greater than the value.
+    #[must_use]
+    pub fn greater(mut self, field: &str, value: impl Into<Bson>) -> Self {
+        self.conditions.push(doc! { field: { "$gt": value.into() } });
+        self
+    }
+
+    /// All but this document.
+    #[must_use]
+    pub fn except<I: Id>(mut self, id: &I::Ref) -> Self {
+        self.conditions.push(doc! { "_id": { "$ne": I::key(id).bson() } });
+        self
+    }
+
+    /// Continues after the last document of the page before. For the order of ids only.
+    #[must_use]
+    pub fn after<I: Id>(mut self, id: &I::Ref) -> Self {
+        self.conditions.push(doc! { "_id": { "$gt": I::key(id).bson() } });
+        self
+    }
+
+    /// The newest document first.
+    #[must_use]
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
+        self
+    }
+
+    /// Maximum number of documents.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Only these ids.
+    pub(super) fn ids(keys: impl IntoIterator<Item = Key>) -> Self {
+        let keys: Vec<Bson> = keys.into_iter().map(|key| key.bson()).collect();
+        Self {
+            conditions: vec![doc! { "_id": { "$in": keys } }],
+            ..Self::default()
+        }
+    }
+
+    /// The filter, without deleted documents.
+    pub(super) fn filter(&self, live: Document) -> Document {
+        let mut all = vec![live, self.equal.clone()];
+        all.extend(self.conditions.iter().cloned());
+        doc! { "$and": all }
+    }
+
+    pub(super) fn sort(&self) -> Document {
+        if self.newest_first {
+            doc! { "created_at": -1, "_id": 1 }
+        } else {
+            doc! { "_id": 1 }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+use serde::Deserialize;
+
+use super::*;
+use crate::trial::Bench;
+use crate::{Call, Stop};
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, Deserialize)]
+struct Book {
+    title: String,
+    shelf: String,
+    lent: i32,
+}
+
+fn book(title: &str, shelf: &str) -> Book {
+    Book {
+        title: title.to_owned(),
+        shelf: shelf.to_owned(),
+        lent: 0,
+    }
+}
+
+async fn books() -> anyhow::Result<(Bench, Documents<Book>)> {
+    let bench = Bench::of("Library").await?;
+    let books = bench
+        .start(())
+        .documents("books")
+        .unique("title")
+        .lookup("shelf")
+        .open()
+        .await?;
+    Ok((bench, books))
+}
+
+async fn insert(books: &Documents<Book>, title: &str, shelf: &str) -> Result<String, Stop> {
+    let call = Call::direct(None, ());
+    let id = call.new_id("book");
+    let inserted = books.insert(call.permit().await?, &id, &book(title, shelf)).await?;
+    assert_eq!(inserted, Inserted::Done);
+    Ok(id)
+}
+
+#[tokio::test]
+async fn concurrent_deliveries_of_one_action_all_have_its_result() -> anyhow::Result<()> {
+    let (_bench, books) = books().await?;
+    let (create, rename, delete) = (Call::direct(None, ()), Call::direct(None, ()), Call::direct(None, ()));
+    let id = create.new_id("book");
+    let emma = book("Emma", "a");
+    let both = async || {
+        let one = async { books.insert(create.permit().await?, &id, &emma).await };
+        let other = async { books.insert(create.permit().await?, &id, &emma).await };
+        tokio::try_join!(one, other)
+    };
+    assert_eq!(both().await?, (Inserted::Done, Inserted::Done));
+    let change = || Change::set("title", "$lent").and_unset("lent");
+    let both = async || {
+        let one = async { books.update(rename.permit().await?, &id, change()).await };
+        let other = async { books.update(rename.permit().await?, &id, change()).await };
+        tokio::try_join!(one, other)
+    };
+    assert_eq!(both().await?, (Changed::Done, Changed::Done));
+    let raw = books.collection.clone_with_type::<Document>();
+    let stored = raw.find_one(doc! {}).await?.unwrap_or_default();
+    assert_eq!(stored.get_str("title")?, "$lent", "a text is no expression");
+    assert_eq!((stored.get_array("changes")?.len(), stored.get("lent")), (1, None));
+    let both = async || {
+        let one = async { books.delete(delete.permit().await?, &id).await };
+        let other = async { books.delete(delete.permit().await?, &id).await };
+        tokio::try_join!(one, other)
+    };
+    assert_eq!(both().await?, (Deleted::Done, Deleted::Done));
+    // Whatever came since, each finds what it did.
+    assert!(matches!(books.target(&rename, &id).await?, Target::Done));
+    assert_eq!(both().await?, (Deleted::Done, Deleted::Done));
+    assert_eq!(
+        books.update(rename.permit().await?, &id, change()).await?,
+        Changed::Done
+    );
+    assert_eq!(books.insert(create.permit().await?, &id, &emma).await?, Inserted::Done);
+    let later = Call::direct(None, ());
+    assert_eq!(books.delete(later.permit().await?, &id).await?, Deleted::NotThere);
+    assert_eq!(
+        books.update(later.permit().await?, &id, change()).await?,
+        Changed::NotThere
+    );
+    assert!(matches!(books.target(&later, &id).await?, Target::NotThere));
+    assert_eq!(books.get(&id).await?.map(|found| found.id), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_unique_value_and_a_condition_are_checked_by_the_write() -> anyhow::Result<()> {
+    let (_bench, books) = books().await?;
+    let emma = insert(&books, "Emma", "a").await?;
+    let persuasion = insert(&books, "Persuasion", "a").await?;
+    let call = Call::direct(None, ());
+    let taken = Inserted::Taken("title".to_owned());
+    let again = call.new_id("book");
+    assert_eq!(
+        books.insert(call.permit().await?, &again, &book("Emma", "b")).await?,
+        taken
+    );
+    let other = book("Sanditon", "b");
+    let taken = Inserted::Taken("_id".to_owned());
+    assert_eq!(books.insert(call.permit().await?, &emma, &other).await?, taken);
+    let change = Change::set("title", "Emma");
+    let taken = Changed::Taken("title".to_owned());
+    assert_eq!(books.update(call.permit().await?, &persuasion, change).await?, taken);
+
+    let lend = |from: i32| Change::set("lent", from + 1).only_if("lent", from);
+    let lent = books.update(call.permit().await?, &emma, lend(0)).await?;
+    assert_eq!(lent, Changed::Done);
+    let other = Call::direct(None, ());
+    let stale = books.update(other.permit().await?, &emma, lend(0)).await;
+    assert!(matches!(stale, Err(Stop::Retry(_))), "{stale:?}");
+    let named = books.find("titel", "Emma").await;
+    assert!(matches!(named, Err(Stop::Retry(why)) if why.contains("`titel`")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn writes_without_a_stamp_change_nothing_when_repeated() -> anyhow::Result<()> {
+    let (_bench, books) = books().await?;
+    let id = insert(&books, "Emma", "a").await?;
+    let call = Call::direct(None, ());
+    let lent = async || anyhow::Ok(books.get(&id).await?.map(|found| found.value.lent));
+    for (value, expected) in [(3, 3), (2, 3), (3, 3)] {
+        books.raise(&id, "lent", value).await?;
+        assert_eq!(lent().await?, Some(expected));
+    }
+    for expected in [true, false] {
+        let replaced = books.replace(call.permit().await?, &id, "lent", 3, 7).await?;
+        assert_eq!((replaced, lent().await?), (expected, Some(7)));
+    }
+    let shelf = doc! { "$set": { "title": "Sanditon", "shelf": "b", "lent": { "$max": ["$lent", 1] } } };
+    for _ in 0..2 {
+        books.upsert(call.permit().await?, "new", vec![shelf.clone()]).await?;
+    }
+    let found = books.many(["new", "none", id.as_str()]).await?;
+    let titles: Vec<&str> = found.iter().map(|found| found.value.title.as_str()).collect();
+    assert_eq!(titles.len(), 2, "{titles:?}");
+    assert!(books.many([]).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_are_selected_ordered_and_continued() -> anyhow::Result<()> {
+    let (_bench, books) = books().await?;
+    for (number, shelf) in ["a", "a", "a", "b"].into_iter().enumerate() {
+        insert(&books, &number.to_string(), shelf).await?;
+    }
+    let on_a = || Page::of("shelf", "a");
+    let first = books.page(on_a().limit(2)).await?;
+    let last = first.last().map(|found| found.id.clone()).unwrap_or_default();
+    let rest = books.page(on_a().after::<String>(&last)).await?;
+    let mut ids: Vec<String> = first.into_iter().chain(rest).map(|found| found.id).collect();
+    assert!(ids.len() == 3 && ids.is_sorted(), "{ids:?}");
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
+    let newest = books.page(Page::all().newest_first()).await?;
+    assert!(newest.len() == 4 && newest.is_sorted_by(|newer, older| newer.created_at >= older.created_at));
+    let titles = books
+        .page(Page::all().greater("title", "1").except::<String>(&last))
+        .await?;
+    assert!(
+        titles
+            .iter()
+            .all(|found| found.id != last && found.value.title.as_str() > "1")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_such_document_is_told_to_who_asked_for_it_alone() -> anyhow::Result<()> {
+    let (_bench, books) = books().await?;
+    let id = insert(&books, "Emma", "a").await?;
+    let raw = books.collection.clone_with_type::<Document>();
+    raw.insert_one(doc! { "_id": "broken", "title": 5 }).await?;
+    let (found, broken) = tokio::join!(books.get(&id), books.get("broken"));
+    assert_eq!(found?.map(|found| found.value), Some(book("Emma", "a")));
+    assert!(matches!(broken, Err(Stop::Retry(_))), "{broken:?}");
+    Ok(())
+}

@@ -1,0 +1,405 @@
+//! Runs a concept against throwaway servers, for tests: a few lines bring up a bus, a database and
+//! the worker.
+
+mod direct;
+mod host;
+
+use std::time::Duration;
+
+use concert_local_servers::{FindError, FindOptions, Throwaway, ThrowawayError};
+use concert_runtime::bus::{Bus, BusArgs, ConnectError};
+use concert_runtime::keys::{self, KeyError, Purpose};
+use concert_runtime::log::{self, PublishError};
+use concert_runtime::nats::{CoreMessage, HeaderMap};
+use concert_runtime::process::Shutdown;
+use concert_runtime::streams::{self, SetupError};
+use concert_runtime::{clock, service};
+use concert_wire::client::ClientTag;
+use concert_wire::envelope::{Object, encode};
+use concert_wire::id::FlowId;
+use concert_wire::name::ConceptName;
+use concert_wire::seal::{Sealer, looks_sealed};
+use concert_wire::{header, subject, value};
+use futures_util::StreamExt as _;
+use mongodb::Collection;
+use mongodb::bson::Document;
+use serde_json::Value;
+
+use self::host::Host;
+use crate::start::{Options, StartError};
+use crate::store::{StoreArgs, StoreError};
+use crate::{Worker, store};
+
+pub use self::direct::Bench;
+
+/// How long an action may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A place in the host's work on an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// The host has the invocation, and has not called the handler.
+    Received,
+    /// The handler has returned, and its completion is not published.
+    Written,
+    /// The completion is stored, and the invocation is not acknowledged.
+    BeforeAck,
+}
+
+impl Point {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Written => "written",
+            Self::BeforeAck => "before-ack",
+        }
+    }
+}
+
+/// An action that was invoked, and its output.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// The flow, which the action is the root of.
+    pub flow: FlowId,
+    /// The output. Its secrets are in clear.
+    pub output: Value,
+    name: String,
+    input: Object,
+    client: Option<ClientTag>,
+}
+
+/// An invoked action whose output is not there yet.
+#[must_use = "wait for it with Trial::finished"]
+pub struct Invoked {
+    act: Act,
+    replies: concert_runtime::nats::Subscriber,
+    dead: concert_runtime::nats::Subscriber,
+}
+
+/// Why a trial fails.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TrialError(Box<Why>);
+
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error(transparent)]
+    Servers(#[from] ThrowawayError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Bus(String),
+    #[error("the query has no response: {0}")]
+    Query(#[from] service::NoAnswer),
+    #[error("the action became a dead letter: {0}")]
+    Dead(String),
+    #[error("`{0}` has no output after {TIMEOUT:?}")]
+    Late(String),
+    #[error("the input is not a JSON object")]
+    Input,
+    #[error("the worker does not run; call restart()")]
+    NotRunning,
+}
+
+impl<E> From<E> for TrialError
+where
+    Why: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self(Box::new(error.into()))
+    }
+}
+
+fn bus(error: impl std::fmt::Display) -> TrialError {
+    Why::Bus(error.to_string()).into()
+}
+
+/// A worker on throwaway servers. Everything ends when this is dropped.
+pub struct Trial {
+    worker: Worker,
+    concept: ConceptName,
+    host: Option<Host>,
+    options: Options,
+    bus: Bus,
+    sealer: Sealer,
+    servers: Throwaway,
+}
+
+impl Trial {
+    /// Starts servers and the worker, with default settings.
+    ///
+    /// # Errors
+    /// One does not start. A missing server is an error, never a reason to skip a test.
+    pub async fn of(worker: Worker) -> Result<Self, TrialError> {
+        Self::with(worker, Value::Null).await
+    }
+
+    /// Starts servers and the worker, with these settings.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub async fn with(worker: Worker, settings: Value) -> Result<Self, TrialError> {
+        worker.check().map_err(StartError::from)?;
+        let servers = Throwaway::start(&FindOptions::of_user()?).await?;
+        let keys_dir = servers.dir().join("keys");
+        let own: Vec<Purpose> = worker
+            .keys()
+            .iter()
+            .map(|name| Purpose::Concept((*name).to_owned()))
+            .collect();
+        keys::make_missing(&keys_dir, &own)?;
+        let options = direct::options(keys_dir, Some(store_args(&servers)), settings);
+        let sealer = Sealer::new(keys::load(&options.keys_dir, &Purpose::Seal)?);
+        let bus = Bus::connect(&BusArgs::at(servers.nats.url()), "trial").await?;
+        streams::log(&bus, &options.log).await?;
+        let mut trial = Self {
+            concept: worker.concept().parse().map_err(self::bus)?,
+            worker,
+            host: None,
+            options,
+            bus,
+            sealer,
+            servers,
+        };
+        trial.restart().await?;
+        Ok(trial)
+    }
+
+    /// Starts the worker again. One that still runs is ended as by a crash.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn restart(&mut self) -> Result<(), TrialError> {
+        let options = Options {
+            shutdown: Shutdown::new(),
+            ..self.options.clone()
+        };
+        if let Some(before) = self.host.take() {
+            before.crash();
+        }
+        let host = Host::start(self.worker.clone(), self.servers.nats.url(), options).await?;
+        self.host = Some(host);
+        self.answers().await
+    }
+
+    /// Waits until the server has the worker's endpoints: it may not yet when the worker has sent them.
+    async fn answers(&self) -> Result<(), TrialError> {
+        let ping = format!("$SRV.PING.{}", self.concept);
+        let answers = async {
+            // Each try is a round trip, so this waits for the server and does not spin.
+            while self.bus.client.request(ping.clone(), "".into()).await.is_err() {}
+        };
+        let late = |_| Why::Late(ping.clone());
+        Ok(tokio::time::timeout(TIMEOUT, answers).await.map_err(late)?)
+    }
+
+    /// Invokes an action and waits for its output.
+    ///
+    /// # Errors
+    /// It becomes a dead letter, or takes too long.
+    pub async fn act(&self, name: &str, input: Value) -> Result<Act, TrialError> {
+        self.act_from(None, name, input).await
+    }
+
+    /// The same, for a client.
+    ///
+    /// # Errors
+    /// See [`Trial::act`].
+    pub async fn act_from(&self, client: Option<ClientTag>, name: &str, input: Value) -> Result<Act, TrialError> {
+        let invoked = self.invoke(client, name, input).await?;
+        self.finished(invoked).await
+    }
+
+    /// Invokes an action and does not wait.
+    ///
+    /// # Errors
+    /// It cannot be published.
+    pub async fn invoke(&self, client: Option<ClientTag>, name: &str, input: Value) -> Result<Invoked, TrialError> {
+        let Value::Object(input) = input else {
+            return Err(Why::Input.into());
+        };
+        let act = Act {
+            flow: clock::new_flow(),
+            output: Value::Null,
+            name: name.to_owned(),
+            input,
+            client,
+        };
+        self.deliver(act).await
+    }
+
+    /// Delivers an action again whose acknowledgement was lost. Its output is that of the first
+    /// delivery, from the log.
+    ///
+    /// # Errors
+    /// See [`Trial::act`].
+    pub async fn redeliver(&self, act: &Act) -> Result<Value, TrialError> {
+        let invoked = self.deliver(act.clone()).await?;
+        Ok(self.finished(invoked).await?.output)
+    }
+
+    /// Delivers an action again whose worker ended after its writes and before its completion was
+    /// published. Only the stamps tell that it was done.
+    ///
+    /// # Errors
+    /// See [`Trial::act`].
+    pub async fn redeliver_uncompleted(&self, act: &Act) -> Result<Value, TrialError> {
+        let log = streams::existing_log(&self.bus).await?;
+        log.purge().filter(subject::flow(act.flow)).await.map_err(bus)?;
+        self.redeliver(act).await
+    }
+
+    /// Invokes an action, and ends the worker as a crash would when it comes to this point.
+    /// [`Trial::restart`] and [`Trial::finished`] follow.
+    ///
+    /// # Errors
+    /// It does not come to the point in time.
+    pub async fn crash_at(&mut self, point: Point, name: &str, input: Value) -> Result<Invoked, TrialError> {
+        let invoked = self.hold_at(point, name, input).await?;
+        if let Some(host) = self.host.take() {
+            host.crash();
+        }
+        Ok(invoked)
+    }
+
+    /// Invokes an action, and holds it at this point until [`Trial::release`].
+    ///
+    /// # Errors
+    /// It does not come to the point in time.
+    pub async fn hold_at(&self, point: Point, name: &str, input: Value) -> Result<Invoked, TrialError> {
+        let gate = &self.host.as_ref().ok_or(Why::NotRunning)?.gate;
+        gate.arm(point.name());
+        let invoked = self.invoke(None, name, input).await?;
+        let late = |_| Why::Late(name.to_owned());
+        tokio::time::timeout(TIMEOUT, gate.reached()).await.map_err(late)?;
+        Ok(invoked)
+    }
+
+    /// Lets the held action continue.
+    pub fn release(&self) {
+        if let Some(host) = &self.host {
+            host.gate.release();
+        }
+    }
+
+    /// Waits for the output of an action.
+    ///
+    /// # Errors
+    /// See [`Trial::act`].
+    pub async fn finished(&self, invoked: Invoked) -> Result<Act, TrialError> {
+        let Invoked {
+            mut act,
+            mut replies,
+            mut dead,
+        } = invoked;
+        let flow = act.flow.to_string();
+        let of_flow = |message: &CoreMessage| header_of(message, header::FLOW) == Some(flow.clone());
+        let output = async {
+            loop {
+                tokio::select! {
+                    Some(reply) = replies.next() => return value::object(&reply.payload).map_err(bus),
+                    Some(message) = dead.next() => if of_flow(&message) {
+                        return Err(Why::Dead(header_of(&message, header::REASON).unwrap_or_default()).into());
+                    },
+                    else => return Err(bus("the connection has ended")),
+                }
+            }
+        };
+        let late = |_| Why::Late(act.name.clone());
+        let output = tokio::time::timeout(TIMEOUT, output).await.map_err(late)??;
+        act.output = Value::Object(self.opened(act.flow, output));
+        Ok(act)
+    }
+
+    /// Asks a query; its rows, with secrets in clear.
+    ///
+    /// # Errors
+    /// It is refused, or has no response.
+    pub async fn ask(&self, query: &str, input: Value) -> Result<Value, TrialError> {
+        let Value::Object(input) = input else {
+            return Err(Why::Input.into());
+        };
+        let flow = clock::new_flow();
+        let asked = (self.concept.as_str(), query);
+        let answer = service::ask(&self.bus, asked, Some(flow), &input, TIMEOUT).await?;
+        let rows = answer.body.get("rows").and_then(Value::as_array).cloned();
+        let rows = rows.unwrap_or_default().into_iter().map(|row| match row {
+            Value::Object(row) => Value::Object(self.opened(flow, row)),
+            other => other,
+        });
+        Ok(rows.collect())
+    }
+
+    /// The documents of the concept as MongoDB has them.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn collection(&self, name: &str) -> Result<Collection<Document>, TrialError> {
+        let database = store::connect(&store_args(&self.servers), self.concept.as_str()).await?;
+        Ok(database.collection(name))
+    }
+
+    async fn deliver(&self, act: Act) -> Result<Invoked, TrialError> {
+        let client = &self.bus.client;
+        let inbox = client.new_inbox();
+        let replies = client.subscribe(inbox.clone()).await.map_err(bus)?;
+        let dead = client.subscribe(subject::DEAD_NOTICES).await.map_err(bus)?;
+        // The server must have both before anything can be published on them.
+        client.flush().await.map_err(bus)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::FLOW, act.flow.to_string());
+        headers.insert(header::REPLY, inbox);
+        if let Some(client) = &act.client {
+            headers.insert(header::CLIENT, client.as_str());
+        }
+        let subject = subject::invocation(self.concept.as_str(), &act.name, act.flow.root());
+        log::publish_once(&self.bus, subject, headers, encode(&act.input).into()).await?;
+        Ok(Invoked { act, replies, dead })
+    }
+
+    fn opened(&self, flow: FlowId, mut object: Object) -> Object {
+        for value in object.values_mut() {
+            if let (true, Some(sealed)) = (looks_sealed(value), value.as_str())
+                && let Ok(secret) = self.sealer.open(flow, sealed)
+            {
+                *value = Value::String(secret.expose().to_owned());
+            }
+        }
+        object
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.take() {
+            host.crash();
+        }
+    }
+}
+
+fn store_args(servers: &Throwaway) -> StoreArgs {
+    StoreArgs {
+        mongodb_uri: servers.mongo.uri(),
+        database_prefix: "trial".to_owned(),
+        database_connections: 32,
+    }
+}
+
+fn header_of(message: &CoreMessage, name: &str) -> Option<String> {
+    let headers = message.headers.as_ref()?;
+    Some(headers.get(name)?.to_string())
+}

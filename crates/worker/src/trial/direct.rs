@@ -1,0 +1,87 @@
+//! A state and calls without a host, for tests of single methods.
+
+use std::path::PathBuf;
+
+use concert_local_servers::{FindOptions, Throwaway};
+use concert_runtime::process::Shutdown;
+use concert_runtime::streams::LogLimits;
+use concert_wire::client::ClientTag;
+use concert_wire::id::FlowId;
+use concert_wire::name::ConceptName;
+use mongodb::Collection;
+use mongodb::bson::Document;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{TrialError, bus, store_args};
+use crate::lease::Lease;
+use crate::start::{Environment, Options, Start};
+use crate::store::StoreArgs;
+use crate::{Call, HostLimits, store};
+
+/// Throwaway servers without a host. They end when this is dropped.
+pub struct Bench {
+    concept: ConceptName,
+    store: StoreArgs,
+    servers: Throwaway,
+}
+
+impl Bench {
+    /// Starts servers for a concept.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub async fn of(concept: &str) -> Result<Self, TrialError> {
+        let servers = Throwaway::start(&FindOptions::of_user()?).await?;
+        Ok(Self {
+            concept: concept.parse().map_err(bus)?,
+            store: store_args(&servers),
+            servers,
+        })
+    }
+
+    /// What a state is opened with.
+    pub fn start<T>(&self, settings: T) -> Start<T> {
+        let keys_dir = self.servers.dir().to_owned();
+        let options = options(keys_dir, Some(self.store.clone()), Value::Null);
+        Start {
+            settings,
+            environment: Environment::new(self.concept.clone(), &[], &options),
+        }
+    }
+
+    /// The documents of the concept as MongoDB has them.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn collection(&self, name: &str) -> Result<Collection<Document>, TrialError> {
+        let database = store::connect(&self.store, self.concept.as_str()).await?;
+        Ok(database.collection(name))
+    }
+}
+
+impl<I> Call<I> {
+    /// An action that no log knows of; its permits are granted.
+    pub fn direct(client: Option<ClientTag>, input: I) -> Self {
+        let flow = FlowId::new(Uuid::now_v7());
+        Self {
+            id: flow.root(),
+            flow,
+            client,
+            input,
+            lease: Lease::by_hand(),
+        }
+    }
+}
+
+/// The defaults of the program.
+pub(super) fn options(keys_dir: PathBuf, store: Option<StoreArgs>, settings: Value) -> Options {
+    Options {
+        store,
+        keys_dir,
+        host: HostLimits::default(),
+        log: LogLimits::default(),
+        settings,
+        shutdown: Shutdown::new(),
+    }
+}

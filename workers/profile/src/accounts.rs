@@ -1,0 +1,260 @@
+//! The accounts of an application, and the handlers of Profile.
+
+use concert_worker::store::{Change, Changed, Deleted, Documents, Found, Inserted, Page, Target, now};
+use concert_worker::{Call, Query, Secret, Start, StartError, Stop, retry};
+use serde::{Deserialize, Serialize};
+
+use crate::attempts::{Admission, Attempt, Attempts};
+use crate::blocklist::Blocklist;
+use crate::name::{self, Username};
+use crate::password::{HashPool, Verdict};
+use crate::refusal::Refusal;
+use crate::settings::Settings;
+
+/// Minimum length of a password, in characters.
+pub(crate) const PASSWORD_MIN_CHARS: usize = 8;
+/// Maximum length of a password, in bytes.
+pub(crate) const PASSWORD_MAX_BYTES: usize = 1024;
+/// Maximum number of users in one response.
+const ALL_USERS_MAX: usize = 10_000;
+
+/// A stored account. A deleted one keeps its stamps only, which frees its name.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct User {
+    username: String,
+    name_key: String,
+    /// A PHC string.
+    password: String,
+}
+
+/// The accounts of an application.
+pub(crate) struct Profile {
+    users: Documents<User>,
+    attempts: Attempts,
+    blocklist: Blocklist,
+    pub(crate) pool: HashPool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Credentials {
+    pub(crate) username: String,
+    pub(crate) password: Secret,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChangePassword {
+    pub(crate) user: String,
+    pub(crate) old_password: Secret,
+    pub(crate) new_password: Secret,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct OfUser {
+    user: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Named {
+    username: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Nothing {}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct UserId {
+    pub(crate) user: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Details {
+    username: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Listed {
+    id: String,
+    username: String,
+}
+
+impl Profile {
+    pub(crate) async fn open(start: Start<Settings>) -> Result<Self, StartError> {
+        let pool = HashPool::start(&start.settings).map_err(StartError::concept)?;
+        let blocklist = Blocklist::read(&start.settings).map_err(StartError::concept)?;
+        // Releases that read a deleted account expect a name.
+        let users = start.documents("users").unique("name_key").deleted_with("username", "");
+        Ok(Self {
+            users: users.open().await?,
+            attempts: Attempts::open(&start).await?,
+            blocklist,
+            pool,
+        })
+    }
+
+    pub(crate) async fn create_account(&self, call: Call<Credentials>) -> Result<UserId, Stop> {
+        let (Credentials { username, password }, call) = call.split();
+        let name = Username::parse(&username).map_err(|_| Refusal::NameUnusable)?;
+        if password.expose().chars().count() < PASSWORD_MIN_CHARS {
+            return Err(Refusal::PasswordShort.into());
+        }
+        if password.expose().len() > PASSWORD_MAX_BYTES {
+            return Err(Refusal::PasswordLong.into());
+        }
+        if self.blocklist.refuses(password.expose(), &name.key()) {
+            return Err(Refusal::PasswordCommon.into());
+        }
+        // Saves the hash if the name is taken; the unique index decides.
+        match self.by_name(&name).await? {
+            Some(user) if user.is_created_by(&call) => return Ok(UserId { user: user.id }),
+            Some(_) => return Err(Refusal::NameTaken(username).into()),
+            None => {}
+        }
+        let id = call.new_id("user");
+        let user = User {
+            username: name.as_str().to_owned(),
+            name_key: name.key(),
+            password: self.pool.hash(password).await?,
+        };
+        match self.users.insert(call.permit().await?, &id, &user).await? {
+            Inserted::Done => Ok(UserId { user: id }),
+            Inserted::Taken(_) => Err(Refusal::NameTaken(username).into()),
+        }
+    }
+
+    /// The same work, the same writes and the same response for a name that no account has.
+    pub(crate) async fn authenticate(&self, call: Call<Credentials>) -> Result<UserId, Stop> {
+        let (Credentials { username, password }, call) = call.split();
+        let now = now();
+        let attempt = Attempt::of(&call, &name::key(&username));
+        let admitted = match self.attempts.admit(attempt, now, &call).await? {
+            Admission::Admitted(admitted) => admitted,
+            Admission::FailedBefore => return Err(Refusal::Unrecognised.into()),
+            Admission::Throttled => return Err(Refusal::Throttled.into()),
+        };
+        if let Some(user) = self.recognise(&call, &username, password).await? {
+            self.attempts.succeeded(admitted, now, &call).await?;
+            Ok(UserId { user })
+        } else {
+            self.attempts.failed(admitted, now, &call).await?;
+            Err(Refusal::Unrecognised.into())
+        }
+    }
+
+    async fn recognise(&self, call: &Call<()>, username: &str, password: Secret) -> Result<Option<String>, Stop> {
+        let user = match Username::parse(username) {
+            Ok(name) => self.by_name(&name).await?,
+            Err(_) => None,
+        };
+        let hash = user.as_ref().map(|user| user.value.password.as_str());
+        let too_long = password.expose().len() > PASSWORD_MAX_BYTES;
+        let password = if too_long { Secret::new(String::new()) } else { password };
+        let verdict = self.pool.verify(password, hash.filter(|_| !too_long)).await?;
+        match (verdict, user) {
+            (Verdict::Right, Some(user)) => Ok(Some(user.id)),
+            (Verdict::RightAtOldCost(new), Some(user)) => {
+                let permit = call.permit().await?;
+                // If the password was changed at the same time, that one stays.
+                let replace = self
+                    .users
+                    .replace(permit, &user.id, "password", user.value.password, new);
+                replace.await.map(|_| Some(user.id))
+            }
+            (Verdict::Wrong, _) | (_, None) => Ok(None),
+        }
+    }
+
+    pub(crate) async fn change_password(&self, call: Call<ChangePassword>) -> Result<UserId, Stop> {
+        let (input, call) = call.split();
+        let ChangePassword {
+            user: id,
+            old_password: old,
+            new_password: new,
+        } = input;
+        let user = match self.users.target(&call, &id).await? {
+            Target::Done => return Ok(UserId { user: id }),
+            Target::Live(user) => user.value,
+            Target::NotThere => return Err(Refusal::NoUser(id).into()),
+        };
+        // The owner of a session may not know the password, and guess as at a login.
+        let now = now();
+        let attempt = Attempt::of(&call, &user.name_key);
+        let admitted = match self.attempts.admit(attempt, now, &call).await? {
+            Admission::Admitted(admitted) => admitted,
+            Admission::FailedBefore => return Err(Refusal::OldPasswordWrong.into()),
+            Admission::Throttled => return Err(Refusal::Throttled.into()),
+        };
+        if self.pool.verify(old.clone(), Some(&user.password)).await? == Verdict::Wrong {
+            self.attempts.failed(admitted, now, &call).await?;
+            return Err(Refusal::OldPasswordWrong.into());
+        }
+        self.attempts.succeeded(admitted, now, &call).await?;
+        if new.expose().chars().count() < PASSWORD_MIN_CHARS {
+            return Err(Refusal::NewPasswordShort.into());
+        }
+        if new.expose().len() > PASSWORD_MAX_BYTES {
+            return Err(Refusal::NewPasswordLong.into());
+        }
+        if new == old {
+            return Err(Refusal::NewPasswordSame.into());
+        }
+        if self.blocklist.refuses(new.expose(), &user.name_key) {
+            return Err(Refusal::PasswordCommon.into());
+        }
+        let change = Change::set("password", self.pool.hash(new).await?).only_if("password", user.password);
+        match self.users.update(call.permit().await?, &id, change).await? {
+            Changed::Done => Ok(UserId { user: id }),
+            Changed::NotThere | Changed::Taken(_) => Err(retry("the account was changed at the same time")),
+        }
+    }
+
+    pub(crate) async fn delete_account(&self, call: Call<OfUser>) -> Result<(), Stop> {
+        let id = &call.input.user;
+        let deleted = match self.users.target(&call, id).await? {
+            Target::Done => Deleted::Done,
+            Target::Live(_) => self.users.delete(call.permit().await?, id).await?,
+            Target::NotThere => Deleted::NotThere,
+        };
+        match deleted {
+            Deleted::Done => Ok(()),
+            Deleted::NotThere => Err(Refusal::NoUser(call.input.user).into()),
+        }
+    }
+
+    pub(crate) async fn get_user_details(&self, query: Query<OfUser>) -> Result<Option<Details>, Stop> {
+        let user = self.users.get(&query.input.user).await?;
+        Ok(user.map(|user| Details {
+            username: user.value.username,
+        }))
+    }
+
+    /// Finds a name in any of its forms.
+    pub(crate) async fn get_user_by_name(&self, query: Query<Named>) -> Result<Option<UserId>, Stop> {
+        let Ok(name) = Username::parse(&query.input.username) else {
+            return Ok(None);
+        };
+        Ok(self.by_name(&name).await?.map(|user| UserId { user: user.id }))
+    }
+
+    pub(crate) async fn get_all_users(&self, _: Query<Nothing>) -> Result<Vec<Listed>, Stop> {
+        let users = self.users.page(Page::all().limit(ALL_USERS_MAX + 1)).await?;
+        // A part of the rows would be a wrong response.
+        if users.len() > ALL_USERS_MAX {
+            return Err(retry(format!("there are more than {ALL_USERS_MAX} users")));
+        }
+        let listed = users.into_iter().map(|user| Listed {
+            id: user.id,
+            username: user.value.username,
+        });
+        Ok(listed.collect())
+    }
+
+    async fn by_name(&self, name: &Username) -> Result<Option<Found<User>>, Stop> {
+        self.users.find("name_key", &name.key()).await
+    }
+}
+
+#[cfg(test)]
+mod released;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! Why an account is not created, found, changed or deleted.
+
+use concert_worker::{Stop, refused, throttled};
+
+use crate::accounts::{PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS};
+use crate::name::MAX_CHARS;
+
+/// A refusal; the texts are responses to clients.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("Username '{0}' already exists.")]
+    NameTaken(String),
+    #[error(
+        "Username must have 1 to {MAX_CHARS} characters, none of them a control character, and no space at its ends."
+    )]
+    NameUnusable,
+    #[error("Password must be at least {PASSWORD_MIN_CHARS} characters long.")]
+    PasswordShort,
+    #[error("Password must be at most {PASSWORD_MAX_BYTES} bytes long.")]
+    PasswordLong,
+    #[error("Invalid username or password.")]
+    Unrecognised,
+    #[error("User '{0}' not found.")]
+    NoUser(String),
+    #[error("Incorrect old password.")]
+    OldPasswordWrong,
+    #[error("New password must be at least {PASSWORD_MIN_CHARS} characters long.")]
+    NewPasswordShort,
+    #[error("New password must be at most {PASSWORD_MAX_BYTES} bytes long.")]
+    NewPasswordLong,
+    #[error("New password cannot be the same as the old password.")]
+    NewPasswordSame,
+    #[error("This password is too common.")]
+    PasswordCommon,
+    #[error("Too many attempts have failed. Try again later.")]
+    Throttled,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Throttled => throttled(refusal.to_string()),
+            refusal => refused(refusal.to_string()),
+        }
+    }
+}

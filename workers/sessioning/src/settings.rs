@@ -1,0 +1,45 @@
+//! How long sessions last.
+
+use std::time::Duration;
+
+use concert_worker::Ranges;
+use serde::{Deserialize, Serialize};
+
+/// The settings of Sessioning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Minutes after which an unused session expires.
+    pub idle_minutes: u64,
+    /// Minutes after which a session expires in any case.
+    pub max_minutes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            idle_minutes: 7 * 24 * 60,
+            max_minutes: 30 * 24 * 60,
+        }
+    }
+}
+
+impl Settings {
+    /// A hundred years.
+    pub const MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        Ranges::new()
+            .within("idle_minutes", self.idle_minutes, 1..=Self::MINUTES_MAX)
+            .within("max_minutes", self.max_minutes, 1..=Self::MINUTES_MAX)
+            .checked()
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_minutes * 60)
+    }
+
+    pub(crate) fn absolute(&self) -> Duration {
+        Duration::from_secs(self.max_minutes * 60)
+    }
+}
