@@ -6,8 +6,22 @@ use anyhow::ensure;
 use concert_tests::binaries::{cargo, root};
 use tokio::sync::OnceCell;
 
-/// The programs that run under chaos.
-pub const PROGRAMS: [&str; 1] = ["concert"];
+/// The program that runs under chaos.
+const PROGRAM: &str = "concert";
+/// The same, with workers that forget their stamps.
+const WITHOUT_STAMPS: &str = "concert-without-stamps";
+/// Every program that runs under chaos.
+pub const PROGRAMS: [&str; 2] = [PROGRAM, WITHOUT_STAMPS];
+
+/// The program for a run in which this guard is taken away. Stamps are taken away by a program of
+/// its own, all others within the program.
+pub fn program(sabotage: Option<&str>) -> &'static str {
+    if sabotage == Some("stamp") {
+        WITHOUT_STAMPS
+    } else {
+        PROGRAM
+    }
+}
 
 /// Builds the programs, with points to die at and guards that can be taken away, and afterwards those without, in whose place they were.
 ///

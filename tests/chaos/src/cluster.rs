@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::build;
 use crate::bus::Bus;
 use crate::history::History;
 use crate::nodes::{Nodes, Servers, Single};
@@ -86,7 +87,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// `concert`, as every part is run.
 fn concert(options: &Options) -> Command {
-    let mut command = binaries::command(&options.programs.join("concert"));
+    let program = build::program(options.sabotage.as_deref());
+    let mut command = binaries::command(&options.programs.join(program));
     command
         .stdout(Stdio::null())
         .env("CONCERT_KEYS", options.dir.join("keys"))
