@@ -8,7 +8,7 @@ use concert_http_edge::PassthroughArgs;
 use concert_lang::concept;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::whole_file;
-use concert_sync_router::files::SPECS;
+use concert_sync_router::RulesArgs;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
 use concert_worker::Worker;
@@ -36,11 +36,11 @@ pub(crate) fn accounts_file(keys_dir: &Path) -> PathBuf {
     keys_dir.join("nats").join("accounts.conf")
 }
 
-/// Who is on the bus of the concepts in a directory. Every mistake is told at once.
-pub(crate) fn of(concepts: &Path, passthrough: &PassthroughArgs) -> anyhow::Result<Access> {
+/// The users of the bus: one for each concept of the application. Reports all errors of the specs.
+pub(crate) fn of(rules: &RulesArgs, passthrough: &PassthroughArgs) -> anyhow::Result<Access> {
     let mut names = Vec::new();
     let mut mistakes = Vec::new();
-    for file in SPECS.read(concepts)? {
+    for file in concert_sync_router::specs(rules)? {
         match concept::parse_one(&file.name, &file.text) {
             Ok(spec) => names.push(spec.name.parse::<ConceptName>()?),
             Err(error) => mistakes.push(error),
@@ -144,7 +144,7 @@ impl AccessArgs {
 
     /// Who is on the bus, as the accounts that stand there have it: each service, or one process that is all of them.
     pub(crate) fn standing(&self, settings: &Settings) -> anyhow::Result<Access> {
-        let access = of(&settings.rules.concepts, &settings.http.passthrough)?;
+        let access = of(&settings.rules, &settings.http.passthrough)?;
         Ok(if stands_for_one_process(&self.accounts_file(settings))? {
             access.in_one_process()
         } else {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn in_one_process(settings: &Settings) -> Access {
-        let access = of(&settings.rules.concepts, &settings.http.passthrough).unwrap();
+        let access = of(&settings.rules, &settings.http.passthrough).unwrap();
         access.in_one_process()
     }
 

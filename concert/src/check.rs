@@ -139,6 +139,7 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let files = RulesArgs {
         concepts: of(&args.concepts, "concepts"),
         syncs: of(&args.syncs, "syncs"),
+        shipped: workers::specs(workers),
         ..RulesArgs::default()
     };
     let checked = Checked::of(concert_sync_router::read(&files)?);
@@ -153,6 +154,7 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
     };
     say::text(&text).context("what was found cannot be told")?;
     if let Some(program) = &checked.program {
+        workers::check_specs(workers, program, |_| false)?;
         workers::warn_of_missing(workers, program, |_| false);
     }
     let (errors, warnings) = (checked.count(Severity::Error), checked.count(Severity::Warning));

@@ -36,7 +36,7 @@ pub use self::sections::Settings;
 pub(crate) use self::show::{ConfigArgs, run};
 pub use self::text::Old;
 
-use crate::say;
+use crate::{say, workers};
 
 use self::source::{Given, Merged, Origin};
 use self::text::Flag;
@@ -163,7 +163,8 @@ fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loa
     let named: BTreeMap<String, Origin> = named.rev().collect();
     let merged = Merged::new(defaults(command).into_iter().chain(given));
     let merged = merged.map_err(|error| Problems(vec![Problem::Together(error.to_string())]))?;
-    let settings = typed((command, workers), &merged, &named, &mut problems);
+    let mut settings = typed((command, workers), &merged, &named, &mut problems);
+    settings.rules.shipped = workers::specs(workers);
     if problems.is_empty() {
         Ok(Loaded {
             settings,

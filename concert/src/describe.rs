@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use concert_analysis::describe;
+use concert_worker::Worker;
 
 use crate::config::{SettingFlags, of};
 use crate::say;
@@ -27,8 +28,8 @@ pub(crate) enum Described {
 }
 
 /// Prints the description.
-pub(crate) fn run(args: &DescribeArgs) -> anyhow::Result<()> {
-    let settings = args.settings.load_aloud(&[])?;
+pub(crate) fn run(args: &DescribeArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    let settings = args.settings.load_aloud(workers)?;
     let program = concert_sync_router::peruse(&settings.rules)?;
     let document = match args.what {
         Described::Openapi => describe::openapi(&program, settings.http.base.trim_end_matches('/')),

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use concert_analysis::explore::explain;
+use concert_worker::Worker;
 
 use crate::config::{SettingFlags, of};
 use crate::say;
@@ -18,8 +19,8 @@ pub(crate) struct ExplainArgs {
 }
 
 /// Prints the story of a path.
-pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let settings = args.settings.load_aloud(&[])?;
+pub(crate) fn run(args: &ExplainArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    let settings = args.settings.load_aloud(workers)?;
     let program = concert_sync_router::peruse(&settings.rules)?;
     let base = settings.http.base.trim_end_matches('/');
     let path = match args.path.strip_prefix(base) {

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use concert_analysis::graph;
+use concert_worker::Worker;
 
 use crate::config::{SettingFlags, of};
 use crate::say;
@@ -32,8 +33,8 @@ pub(crate) enum Format {
 }
 
 /// Prints the graph.
-pub(crate) fn run(args: &GraphArgs) -> anyhow::Result<()> {
-    let settings = args.settings.load_aloud(&[])?;
+pub(crate) fn run(args: &GraphArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    let settings = args.settings.load_aloud(workers)?;
     let program = concert_sync_router::peruse(&settings.rules)?;
     let graph = match &args.path {
         None => graph::of(&program),

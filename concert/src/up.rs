@@ -32,8 +32,9 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     loaded.warn();
     // The rules first: a mistake in them is told at once, before anything is fetched or started.
     let rules = concert_sync_router::load(&settings.rules)?;
+    workers::check_specs(workers, &rules.program, |concept| settings.is_external(concept))?;
     workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));
-    let mut access = access::of(&settings.rules.concepts, &settings.http.passthrough)?;
+    let mut access = access::of(&settings.rules, &settings.http.passthrough)?;
     // A worker whose concept the application does not have has neither a user nor a queue.
     let is_used = |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
     let used: Vec<&Worker> = workers.iter().filter(is_used).collect();

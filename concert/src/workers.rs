@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::ensure;
+use concert_lang::concept;
 use concert_lang::program::{self, Program, Sync};
+use concert_lang::source::SourceFile;
 use concert_runtime::keys::Purpose;
 use concert_runtime::process::Shutdown;
 use concert_wire::REQUESTING;
@@ -60,6 +62,33 @@ pub(crate) fn named<'a>(workers: &'a [Worker], concept: &str) -> Result<&'a Work
     })
 }
 
+/// Checks that the application has no other spec of a concept than the worker in this program.
+pub(crate) fn check_specs(
+    workers: &[Worker],
+    program: &Program,
+    is_external: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
+    for worker in workers.iter().filter(|worker| !is_external(worker.concept())) {
+        let name = worker.concept();
+        let Some(spec) = program.concepts.iter().find(|spec| &*spec.name == name) else {
+            continue;
+        };
+        let own = concept::parse_one(&format!("{name}.concept"), worker.spec()).map_err(anyhow::Error::msg)?;
+        ensure!(
+            spec.actions == own.actions && spec.queries == own.queries,
+            "the application's spec of `{name}` differs from the spec of the worker in this program; \
+             remove the application's file, or set `workers.{name}.external = true` if another process runs the worker"
+        );
+    }
+    Ok(())
+}
+
+/// The specs of the workers, as files.
+pub(crate) fn specs(workers: &[Worker]) -> Vec<SourceFile> {
+    let file = |worker: &Worker| SourceFile::new(format!("{}.concept", worker.concept()), worker.spec());
+    workers.iter().map(file).collect()
+}
+
 /// The keys of the workers' own.
 pub(crate) fn own_keys(workers: &[Worker]) -> Vec<Purpose> {
     let keys = workers.iter().flat_map(Worker::keys);
@@ -107,6 +136,22 @@ mod tests {
 
     use super::*;
     use crate::built_in;
+
+    #[test]
+    fn a_spec_that_differs_from_that_of_the_worker_is_rejected() {
+        let workers = built_in::workers();
+        let own = concert_profile::worker().spec().to_owned();
+        let checked = |spec: &str, is_external: bool| {
+            let concepts = [SourceFile::new("Profile.concept", spec)];
+            let (program, _) = concert_lang::compile(&concepts, &[]).unwrap();
+            check_specs(&workers, &program, |_| is_external)
+        };
+        assert!(checked(&own, false).is_ok());
+        let other = own.replace("deleteAccount", "closeAccount");
+        assert_ne!(other, own);
+        assert!(checked(&other, false).unwrap_err().to_string().contains("`Profile`"));
+        assert!(checked(&other, true).is_ok());
+    }
 
     #[test]
     fn a_concept_that_rules_use_without_a_worker_is_missing() {

@@ -14,5 +14,5 @@ mod rules;
 mod run;
 
 pub use in_force::InForceError;
-pub use rules::{LoadError, Rules, RulesArgs, load, peruse, read};
+pub use rules::{LoadError, Rules, RulesArgs, load, peruse, read, specs};
 pub use run::{RouterLimits, Running, StartError, run};

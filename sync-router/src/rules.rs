@@ -1,13 +1,14 @@
 //! The rules and specs, from their files.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use concert_lang::Texts;
 use concert_lang::diagnostics::Report;
 use concert_lang::program::Program;
-use concert_lang::requesting;
 use concert_lang::source::SourceFile;
+use concert_lang::{requesting, shipped};
 use concert_runtime::setting::DAY_MS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,10 @@ pub struct RulesArgs {
     /// Milliseconds between checks of the rule files for changes; 0 disables the checks.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub poll_ms: u64,
+    /// Specs of the program's workers, for concepts whose spec the application does not have.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub shipped: Vec<SourceFile>,
 }
 
 impl Default for RulesArgs {
@@ -33,6 +38,7 @@ impl Default for RulesArgs {
             concepts: "concepts".into(),
             syncs: "syncs".into(),
             poll_ms: 500,
+            shipped: Vec::new(),
         }
     }
 }
@@ -95,13 +101,40 @@ pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
         .map_err(LoadError::broken)
 }
 
-/// Reads the files and adds the spec of the built-in concept, but checks nothing.
+/// Reads the specs of the application, and adds those of the program's workers that its rules use.
+///
+/// # Errors
+/// A directory or file cannot be read. There may be no rules.
+pub fn specs(args: &RulesArgs) -> Result<Vec<SourceFile>, ReadError> {
+    let concepts = SPECS.read(&args.concepts)?;
+    let syncs = match RULES.read(&args.syncs) {
+        Err(ReadError::Empty { .. }) => Vec::new(),
+        Err(ReadError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Vec::new(),
+        read => read?,
+    };
+    Ok(with_shipped(args, concepts, &syncs))
+}
+
+/// Adds the shipped specs as if they were files of the directory.
+fn with_shipped(args: &RulesArgs, mut concepts: Vec<SourceFile>, syncs: &[SourceFile]) -> Vec<SourceFile> {
+    let needed = shipped::needed(&args.shipped, &concepts, syncs);
+    let files = needed.into_iter().map(|spec| {
+        let name = args.concepts.join(&spec.name).display().to_string();
+        SourceFile::new(name, &spec.text)
+    });
+    concepts.extend(files.collect::<Vec<_>>());
+    concepts.sort_by(|a, b| a.name.cmp(&b.name));
+    concepts
+}
+
+/// Reads the files and adds the specs that come with the program, but checks nothing.
 ///
 /// # Errors
 /// A directory or file cannot be read, or there are no rules.
 pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
-    let mut concepts = SPECS.read(&args.concepts)?;
+    let concepts = SPECS.read(&args.concepts)?;
     let syncs = RULES.read(&args.syncs)?;
+    let mut concepts = with_shipped(args, concepts, &syncs);
     if !requesting::is_declared_in(&concepts) {
         // Name and order are those of the file that applications of release 0.1.0 have, so that the
         // stored texts are the same.

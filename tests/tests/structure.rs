@@ -319,8 +319,10 @@ fn no_part_depends_on_another_part() {
     for (name, direct) in dependencies() {
         parts += usize::from(is_part(&name));
         // The benchmark starts the whole program, and measures a hash and a token by themselves; chaos starts it with
-        // other workers, and the worker for tests reads its configuration.
-        if ["concert", "concert-benchmarks", "concert-chaos", "concert-moody"].contains(&name.as_str()) {
+        // other workers, and the worker for tests reads its configuration. An application is built on the program.
+        let is_application = folders.get(&name).is_some_and(|folder| folder.starts_with("examples"));
+        let of_the_project = ["concert", "concert-benchmarks", "concert-chaos", "concert-moody"];
+        if is_application || of_the_project.contains(&name.as_str()) {
             continue;
         }
         let others: Vec<&String> = direct.iter().filter(|other| is_part(other)).collect();

@@ -219,7 +219,7 @@ fn a_worker_that_cannot_be_started_is_an_error_of_concert_up() {
         "file concert.toml:8: workers.Other.watch: only a worker with a `command` is watched",
         "file concert.toml:7: no worker for the concept Other is compiled into this program; set",
         "file concert.toml:1: no worker for the concept Profil is compiled into this program; did you mean `Profile`?",
-        "file concert.toml:4: workers.Sessioning.settings: unknown key `colour`",
+        "file concert.toml:4: workers.Sessioning.settings: `colour`: unknown field `colour`, expected `idle_minutes` or `max_minutes`",
         "file concert.toml:6: workers.Text.command: workers that are programs of their own are not supported yet",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:?}");

@@ -18,6 +18,7 @@ pub mod parser;
 pub mod program;
 pub mod requesting;
 mod routes;
+pub mod shipped;
 pub mod source;
 pub mod spec;
 pub mod syntax;

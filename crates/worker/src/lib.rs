@@ -3,7 +3,7 @@
 //! The host takes a concept's invocations from its stream, checks them against the spec, decrypts
 //! secrets, calls the handler, publishes the completion and acknowledges,
 //! in the order that makes every action happen once in effect (`docs/delivery.md`). `store` makes
-//! the writes of a handler idempotent. `tests/label/label.rs` is a complete concept.
+//! the writes of a handler idempotent. `examples/labels/src/label.rs` is a complete concept.
 //!
 //! [`intake`], [`order`] and [`outcome`] decide without I/O, and are all that there is without the
 //! feature `host`.

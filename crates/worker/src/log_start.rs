@@ -39,11 +39,13 @@ impl LogStart {
     }
 
     async fn look(&self, bus: &Bus) -> Result<(), streams::SetupError> {
-        let state = streams::existing_log(bus).await?.cached_info().state.clone();
+        let log = streams::existing_log(bus).await?;
+        let info = log.cached_info();
         let first_ms = first_ms(
-            state.messages,
-            state.first_timestamp.unix_timestamp_nanos(),
-            state.last_timestamp.unix_timestamp_nanos(),
+            info.state.messages,
+            info.state.first_timestamp.unix_timestamp_nanos(),
+            info.state.last_timestamp.unix_timestamp_nanos(),
+            info.created.unix_timestamp_nanos(),
         );
         self.0.fetch_max(first_ms, Ordering::Relaxed);
         Ok(())
@@ -57,12 +59,17 @@ impl LogStart {
     }
 }
 
-/// When a log begins, in milliseconds since 1970, from the server's times for its first and last message in nanoseconds.
+/// Time at which a log begins, in milliseconds since 1970, from the server's times in nanoseconds: of
+/// the first and the last message, and of the creation of the stream.
 ///
-/// What an empty log held last is gone, and everything before it. Not the time that it is now: by a clock of ours that is ahead for a moment, every flow would be older than the log until
-/// the true time has come up with it.
-fn first_ms(messages: u64, first_ns: i128, last_ns: i128) -> u64 {
-    let first_ns = if messages == 0 { last_ns } else { first_ns };
+/// An empty log begins after its last message, or with its creation if it never had one. Both are
+/// the server's times: by a clock of ours that runs ahead, every flow would be older than the log.
+fn first_ms(messages: u64, first_ns: i128, last_ns: i128, created_ns: i128) -> u64 {
+    let first_ns = if messages == 0 {
+        last_ns.max(created_ns)
+    } else {
+        first_ns
+    };
     u64::try_from(first_ns / 1_000_000).unwrap_or(0)
 }
 
@@ -73,11 +80,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_log_begins_where_its_last_message_stood() {
-        assert_eq!(first_ms(2, 5_000_000, 9_000_000), 5);
-        assert_eq!(first_ms(0, -62_135_596_800_000_000_000, 9_000_000), 9);
-        // It never held any.
-        assert_eq!(first_ms(0, -62_135_596_800_000_000_000, -62_135_596_800_000_000_000), 0);
+    fn an_empty_log_begins_after_its_last_message_or_its_creation() {
+        const NEVER: i128 = -62_135_596_800_000_000_000;
+        assert_eq!(first_ms(2, 5_000_000, 9_000_000, 3_000_000), 5);
+        assert_eq!(first_ms(0, NEVER, 9_000_000, 3_000_000), 9);
+        assert_eq!(first_ms(0, NEVER, NEVER, 3_000_000), 3);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! once.
 
 #[expect(unreachable_pub, reason = "the file is that of a crate of its own")]
+#[path = "../../../../examples/labels/src/label.rs"]
 mod label;
 
 use concert_worker::store::{DateTime, doc};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The worker of Label.
 pub fn worker() -> Worker {
-    concept(include_str!("Label.concept"))
+    concept(include_str!("../concepts/Label.concept"))
         .open(Labels::open)
         .action("create", Labels::create)
         .action("rename", Labels::rename)

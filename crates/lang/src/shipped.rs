@@ -1,0 +1,62 @@
+//! Specs that come with the workers of a program, for applications without a copy of their own.
+
+use std::collections::BTreeSet;
+
+use crate::concept;
+use crate::lexer::{TokenKind, lex};
+use crate::source::SourceFile;
+
+/// Selects the shipped specs of concepts that the rules name and that no file in `concepts` declares.
+pub fn needed<'a>(shipped: &'a [SourceFile], concepts: &[SourceFile], syncs: &[SourceFile]) -> Vec<&'a SourceFile> {
+    let declared: BTreeSet<String> = concepts.iter().filter_map(declared).collect();
+    let used: BTreeSet<String> = syncs.iter().flat_map(named).collect();
+    let is_needed = |source: &&SourceFile| {
+        self::declared(source).is_some_and(|name| used.contains(&name) && !declared.contains(&name))
+    };
+    shipped.iter().filter(is_needed).collect()
+}
+
+/// The concept that a file declares, even if the rest of it has errors.
+fn declared(source: &SourceFile) -> Option<String> {
+    concept::parse(0, source, &mut Vec::new()).map(|(name, _)| name.text)
+}
+
+/// The names before a dot, which are those of concepts. Rules with errors have names, too.
+fn named(source: &SourceFile) -> Vec<String> {
+    let tokens = lex(0, source, &mut Vec::new()).tokens;
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    pairs
+        .filter_map(|(name, dot)| match (&name.kind, &dot.kind) {
+            (TokenKind::Word(name), TokenKind::Symbol(".")) => Some(name.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str) -> SourceFile {
+        SourceFile::new(
+            format!("{name}.concept"),
+            format!("concept {name}\npurpose x\nactions\n    act () : ()\n"),
+        )
+    }
+
+    #[test]
+    fn only_concepts_that_the_rules_name_and_the_application_lacks_are_needed() {
+        let shipped = [spec("Profile"), spec("Sessioning"), spec("Library")];
+        let rules = "sync A\nwhen\n    Requesting.request () : (request)\nthen\n    Profile.act ()\n    Library.act () // Sessioning.act\n";
+        let rules = [SourceFile::new("a.sync", rules)];
+        let names = |concepts: &[SourceFile]| -> Vec<String> {
+            needed(&shipped, concepts, &rules)
+                .iter()
+                .map(|source| source.name.clone())
+                .collect()
+        };
+        assert_eq!(names(&[]), ["Profile.concept", "Library.concept"]);
+        let own = SourceFile::new("concepts/mine.concept", spec("Library").text);
+        assert_eq!(names(&[own]), ["Profile.concept"]);
+    }
+}

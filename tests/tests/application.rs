@@ -1,0 +1,135 @@
+//! An application outside the repository: its own program, with a concept of its own.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_tests::{binaries, http, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+const START: Duration = Duration::from_secs(90);
+const STOP: Duration = Duration::from_secs(60);
+
+/// Copies the example to a directory that knows nothing of the repository but paths in `Cargo.toml`.
+fn copy(to: &Path) -> anyhow::Result<()> {
+    let example = binaries::root().join("examples/labels");
+    let files = [
+        "concert.toml",
+        "concepts/Label.concept",
+        "syncs/accounts.sync",
+        "syncs/labels.sync",
+        "src/main.rs",
+        "src/label.rs",
+    ];
+    for dir in ["concepts", "syncs", "src"] {
+        std::fs::create_dir(to.join(dir))?;
+    }
+    for file in files {
+        std::fs::copy(example.join(file), to.join(file)).context(file)?;
+    }
+    let root = binaries::root().canonicalize()?;
+    let manifest = std::fs::read_to_string(example.join("Cargo.toml"))?;
+    let manifest = manifest.replace("../..", &root.display().to_string());
+    // The same profiles and versions, so that compiled dependencies are used again.
+    let workspace = std::fs::read_to_string(root.join("Cargo.toml"))?;
+    let profiles = workspace.find("[profile.").context("profiles")?;
+    let (_, profiles) = workspace.split_at(profiles);
+    let packages = profiles.replace("[profile.dev.package.concert-simulation]\nopt-level = 2\n", "");
+    std::fs::write(to.join("Cargo.toml"), format!("{manifest}\n[workspace]\n\n{packages}"))?;
+    std::fs::copy(root.join("Cargo.lock"), to.join("Cargo.lock"))?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_outside_the_repository_is_one_program() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    copy(dir.path())?;
+    let programs = binaries::dir().await?;
+    let target = programs.parent().context("a target directory")?;
+    let mut build = binaries::cargo();
+    build
+        .current_dir(dir.path())
+        .args(["build", "--quiet"])
+        .env("CARGO_TARGET_DIR", target);
+    binaries::finished(&mut build).await?;
+    let program = target.join("debug/labels");
+    let command = || -> Command {
+        let mut command = binaries::command(&program);
+        command.current_dir(dir.path());
+        command
+    };
+
+    let checked = binaries::finished(command().args(["check", "--deny-warnings"])).await?;
+    ensure!(checked.contains("4 concepts"), "{checked}");
+
+    let stderr = dir.path().join("stderr");
+    let mut up = command();
+    let mut child = up
+        .args([
+            "up",
+            "--data-dir",
+            "data",
+            "--set",
+            "workers.Profile.settings.argon2_memory_kib=64",
+        ])
+        .envs([
+            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
+            ("CONCERT_NATS__PORT", "0"),
+            ("CONCERT_MONGODB__PORT", "0"),
+        ])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&stderr)?)
+        .spawn()?;
+    let running: Value = until("the application runs", START, async || {
+        ensure!(child.try_wait()?.is_none(), "{}", std::fs::read_to_string(&stderr)?);
+        let file = std::fs::read(dir.path().join("data/running.json"));
+        Ok(file.ok().map(|text| serde_json::from_slice(&text)).transpose()?)
+    })
+    .await?;
+    let address = running
+        .get("http")
+        .and_then(Value::as_str)
+        .context("an address")?
+        .parse()?;
+    let post = async |path: &str, body: Value| http::post(address, &format!("/api{path}"), &body).await;
+
+    let ada = json!({ "username": "ada", "password": "correct horse battery" });
+    ensure!(post("/signup", ada.clone()).await?.status == 200);
+    let session = post("/login", ada).await?.text("session")?.to_owned();
+    let create = json!({ "session": session, "name": "red", "item": "book" });
+    let created = post("/labels/create", create.clone()).await?;
+    ensure!(created.status == 200, "{created:?}");
+    let label = created.text("label")?;
+    let again = post("/labels/create", create).await?;
+    ensure!(
+        again.brief() == (409, json!({ "error": "The name is taken" }).to_string()),
+        "{again:?}"
+    );
+    let other = post(
+        "/labels/create",
+        json!({ "session": "none", "name": "blue", "item": "book" }),
+    )
+    .await?;
+    ensure!(other.status == 401, "{other:?}");
+    let renamed = post(
+        "/labels/rename",
+        json!({ "session": session, "label": label, "name": "blue" }),
+    )
+    .await?;
+    ensure!(renamed.status == 200, "{renamed:?}");
+    let found = post("/labels/find", json!({ "name": "blue" })).await?;
+    ensure!(
+        found.text("label")? == label && found.text("item")? == "book",
+        "{found:?}"
+    );
+    ensure!(post("/labels/find", json!({ "name": "red" })).await?.status == 404);
+
+    let pid = Pid::from_raw(i32::try_from(child.id().context("a process")?)?).context("a process")?;
+    kill_process(pid, Signal::INT)?;
+    let ended = tokio::time::timeout(STOP, child.wait()).await??;
+    ensure!(ended.success(), "{ended}: {}", std::fs::read_to_string(&stderr)?);
+    Ok(())
+}
