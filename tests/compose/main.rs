@@ -4,6 +4,7 @@
 //! `docker-compose`; without one the test fails. Where no image can be pulled, `CONCERT_COMPOSE_IMAGES=stand-ins` makes them first (`stand_ins.rs`).
 
 mod bus;
+mod confinement;
 mod engine;
 mod faults;
 mod metrics;
@@ -41,6 +42,7 @@ async fn whole(stack: &Stack) -> anyhow::Result<()> {
         let found = stack.containers(service).await?.len();
         anyhow::ensure!(found == count, "{found} of {service}");
     }
+    confinement::holds(stack).await.context("the confinement")?;
     let done = scenarios::run(stack).await.context("the scenarios")?;
     metrics::tell(stack, &done).await.context("the metrics")?;
     bus::is_closed_and_served_by_all(stack).await.context("the bus")?;

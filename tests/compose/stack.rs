@@ -174,8 +174,14 @@ impl Stack {
 
     /// Runs a program in a new container that has every key.
     pub(crate) async fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
+        self.run_with(&["-e", "NATS_NKEY=/keys/nats/operator.nk"], program, args)
+            .await
+    }
+
+    /// Runs a program in a new container that has every key, with flags of `compose run`.
+    pub(crate) async fn run_with(&self, flags: &[&str], program: &str, args: &[&str]) -> anyhow::Result<String> {
         let mut run = self.compose().await;
-        run.args(["run", "--rm", "-T", "-e", "NATS_NKEY=/keys/nats/operator.nk"]);
+        run.args(["run", "--rm", "-T"]).args(flags);
         run.args(["--entrypoint", program, "keys"]);
         said(run.args(args)).await
     }

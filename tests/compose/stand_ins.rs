@@ -1,9 +1,9 @@
-//! Images under the names that compose says, for a machine that none can be pulled to: a Debian base by debootstrap, the servers that `concert up` runs, Debian's Prometheus, and the last stage of
-//! the Dockerfile around the program that is built here.
+//! Images under the names in compose.yaml, for a machine that cannot pull any: a Debian base by debootstrap, the servers
+//! that `concert up` runs, Debian's Prometheus, and the last stage of the Dockerfile with the program that cargo builds here.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use concert_local_servers::{FindOptions, find_or_fetch};
 use concert_tests::binaries;
 use tokio::process::Command;
@@ -17,6 +17,9 @@ const NATS: &str = "FROM debian:bookworm-slim\nCOPY nats-server /usr/bin/\nENTRY
 const MONGO: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/\nRUN mkdir -p /data/db\nENTRYPOINT [\"mongod\", \"--dbpath\", \"/data/db\"]\n";
 const PROMETHEUS: &str = "FROM debian:bookworm-slim\nCOPY prometheus /usr/bin/\nRUN mkdir /prometheus\n\
     ENTRYPOINT [\"prometheus\", \"--config.file=/etc/prometheus/prometheus.yml\", \"--storage.tsdb.path=/prometheus\"]\n";
+
+/// How the last stage of the Dockerfile takes the program.
+const BUILT: &str = "COPY --from=build /src/target/release/concert ";
 
 /// What compose has to work with.
 pub(crate) struct Images {
@@ -79,15 +82,10 @@ async fn make() -> anyhow::Result<()> {
     let last = dockerfile
         .rfind("\nFROM ")
         .context("the Dockerfile has no last stage")?;
-    let dockerfile = dockerfile
-        .split_at(last)
-        .1
-        .replace("COPY --from=build /out/ ", "COPY concert ");
-    let mut files = vec![file(built.join("concert"), "concert")];
-    for dir in ["concepts", "syncs"] {
-        files.push(file(binaries::root().join(dir), dir));
-    }
-    image("concert", &dockerfile, &files).await
+    let (_, last) = dockerfile.split_at(last);
+    ensure!(last.contains(BUILT), "the last stage has no `{BUILT}`");
+    let last = last.replace(BUILT, "COPY concert ");
+    image("concert", &last, &[file(built.join("concert"), "concert")]).await
 }
 
 async fn base() -> anyhow::Result<()> {
