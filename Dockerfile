@@ -1,6 +1,18 @@
 # One image with one program; compose.yaml says which subcommand a container runs. Its rules, specs and settings are mounted.
-FROM rust:1.95-bookworm AS build
+# The tag names the compiler that rust-toolchain.toml pins.
+FROM rust:1.95.0-bookworm AS chef
+RUN cargo install cargo-chef --locked --version 0.1.78
 WORKDIR /src
+
+# The recipe has the manifests only, so a changed source file leaves it as it is.
+FROM chef AS plan
+COPY . .
+RUN cargo chef prepare --recipe-path recipe.json
+
+FROM chef AS build
+# The layer of the dependencies.
+COPY --from=plan /src/recipe.json recipe.json
+RUN cargo chef cook --release --locked --package concert --recipe-path recipe.json
 COPY . .
 RUN cargo build --release --locked --package concert
 
