@@ -47,7 +47,7 @@ fn bus(settings: &Settings) -> anyhow::Result<BusArgs> {
     let mut bus = settings.nats.bus();
     let mut keys_dir = settings.app.keys_dir();
     if settings.nats.url.is_none() {
-        let started = running::find(&settings.app.data_dir).context("--nats-url names no NATS server")?;
+        let started = running::find(&settings.app.data_dir)?;
         bus.nats_url = started.nats_url;
         bus.nats_ca = bus.nats_ca.or(started.nats_ca);
         if bus.nats_nkey.is_none() {

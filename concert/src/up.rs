@@ -1,6 +1,7 @@
 //! `concert up`: everything in one process, beside the two servers; the parts talk through NATS all the same.
 
 mod args;
+mod greeting;
 mod servers;
 mod stack;
 mod supervisor;
@@ -9,16 +10,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use concert_local_servers::Program;
-use concert_runtime::keys;
 use concert_runtime::process::Stop;
 use concert_runtime::telemetry;
 use concert_sync_router::Rules;
-use concert_wire::access::{Access, User};
+use concert_wire::access::Access;
 use concert_worker::Worker;
 use tokio::net::TcpListener;
 
 pub(crate) use self::args::UpArgs;
-use self::servers::Addresses;
 use self::supervisor::Event;
 use crate::config::Settings;
 use crate::running::{Announcement, Started};
@@ -84,13 +83,14 @@ async fn run_on(
     let report = |program, event: Event<'_>| report(&announcement, program, event);
     // One future for the whole time, since a restart must not be dropped half-way.
     let mut supervised = std::pin::pin!(servers.supervised(&report));
+    let program = prepared.rules.program.clone();
     let stack = tokio::select! {
         stack = Box::pin(stack::start(settings, prepared, &addresses)) => stack?,
         error = &mut supervised => return Err(error),
         () = stop.asked() => return Ok(()),
     };
     announcement.publish()?;
-    greet(settings, &stack, &addresses);
+    greeting::print(settings, &stack, &addresses, &program.routes);
     let cut_off = tokio::select! {
         () = stop.asked() => None,
         cut_off = stack.cut_off() => Some(cut_off),
@@ -145,52 +145,4 @@ fn report(announcement: &Announcement, program: Program, event: Event<'_>) {
             }
         }
     }
-}
-
-/// What makes the `nats` command line an operator. Where it finds the server by itself, no URL is given: the next `concert up` would take it for one that is there already.
-fn operator(settings: &Settings, servers: &Addresses) -> String {
-    if !servers.has_own_nats {
-        return String::new();
-    }
-    let key = keys::seeds_path(&settings.app.keys_dir(), &User::Operator);
-    let server = match settings.nats.port {
-        DEFAULT_NATS_PORT => String::new(),
-        _ => format!(" --server {}", servers.nats_url),
-    };
-    format!(
-        "\nFor the nats command line:\n  export NATS_NKEY={}\n  nats{server} sub 'done.>'",
-        key.display()
-    )
-}
-
-/// Where the `nats` command line looks for a server.
-const DEFAULT_NATS_PORT: u16 = 4222;
-
-fn greet(settings: &Settings, stack: &stack::Stack, servers: &Addresses) {
-    let api = format!("http://{}{}", stack.address(), settings.http.base);
-    let post = |path: &str, body: &str| {
-        format!("  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{body}'")
-    };
-    let page = match stack.has_page() {
-        true => format!("  Page     http://{}/ (see what it does)\n", stack.address()),
-        false => String::new(),
-    };
-    let app = match &settings.app.name {
-        Some(name) => format!("  App      {name}\n"),
-        None => String::new(),
-    };
-    say::line(format_args!(
-        "\nConcert is running.\n\n{app}{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are picked up at once)\n\nTry:\n{create}\n{login}\n{logout}\n{operator}\n\nCtrl-C stops it.",
-        nats = servers.nats_url,
-        mongo = servers.mongodb_uri,
-        data = settings.app.data_dir.display(),
-        rules = settings.rules.syncs.display(),
-        create = post(
-            "/auth/createAccount",
-            r#"{"username":"ada","password":"correct horse"}"#
-        ),
-        login = post("/auth/login", r#"{"username":"ada","password":"correct horse"}"#),
-        logout = post("/auth/logout", r#"{"session":"<the session of the login>"}"#),
-        operator = operator(settings, servers),
-    ));
 }

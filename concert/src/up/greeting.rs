@@ -1,0 +1,147 @@
+//! What `concert up` prints once requests are answered.
+
+use concert_runtime::keys;
+use concert_wire::access::User;
+use concert_wire::routes::{Route, RouteTable, ValueType};
+use serde_json::{Map, Value, json};
+
+use super::servers::Addresses;
+use super::stack::Stack;
+use crate::config::Settings;
+use crate::say;
+
+/// Where the `nats` command line looks for a server.
+const DEFAULT_NATS_PORT: u16 = 4222;
+/// Maximum number of paths that are printed.
+const PATHS_MAX: usize = 12;
+
+/// Prints the addresses, the paths of the application, and a request to try.
+pub(super) fn print(settings: &Settings, stack: &Stack, servers: &Addresses, routes: &RouteTable) {
+    let api = format!("http://{}{}", stack.address(), settings.http.base);
+    let page = match stack.has_page() {
+        true => format!("  Console  http://{}/\n", stack.address()),
+        false => String::new(),
+    };
+    let app = match &settings.app.name {
+        Some(name) => format!("  App      {name}\n"),
+        None => String::new(),
+    };
+    say::line(format_args!(
+        "\nConcert is running.\n\n{app}{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are loaded while it runs)\n{paths}{operator}\n\nCtrl-C stops it.",
+        nats = servers.nats_url,
+        mongo = servers.mongodb_uri,
+        data = settings.app.data_dir.display(),
+        rules = settings.rules.syncs.display(),
+        paths = paths(&api, routes),
+        operator = operator(settings, servers),
+    ));
+}
+
+/// The paths with their keys, and a request to one of them.
+fn paths(api: &str, routes: &RouteTable) -> String {
+    let mut lines = Vec::new();
+    for (path, route) in routes.routes.iter().take(PATHS_MAX) {
+        let keys: Vec<&str> = route.keys.keys().map(String::as_str).collect();
+        lines.push(format!("  POST {path}  {}", keys.join(", ")).trim_end().to_owned());
+    }
+    let more = routes.routes.len().saturating_sub(PATHS_MAX);
+    if more > 0 {
+        lines.push(format!("  and {more} more: concert describe openapi"));
+    }
+    let Some((path, route)) = routes.routes.iter().find(|(_, route)| takes_texts(route)) else {
+        return format!("\nPaths:\n{}\n", lines.join("\n"));
+    };
+    format!(
+        "\nPaths:\n{}\n\nTry:\n  curl -s {api}{path} \\\n    -H 'content-type: application/json' -d '{}'\n",
+        lines.join("\n"),
+        example(route)
+    )
+}
+
+/// Whether somebody without an id or a session can make the request.
+fn takes_texts(route: &Route) -> bool {
+    let has_plain = route.keys.values().any(|key| key.kind == ValueType::String);
+    has_plain && route.keys.values().all(|key| !matches!(key.kind, ValueType::Id(_)))
+}
+
+/// A body with a value for each key that is required.
+fn example(route: &Route) -> Value {
+    let required = route.keys.iter().filter(|(_, key)| key.required);
+    let value = |(name, key): (&String, &concert_wire::routes::RouteKey)| {
+        let value = match &key.kind {
+            ValueType::Number => json!(1),
+            ValueType::Boolean => json!(true),
+            ValueType::Date => json!("2026-01-31"),
+            ValueType::Seq(_) => json!([]),
+            ValueType::Secret => json!("correct horse"),
+            ValueType::Any | ValueType::String | ValueType::Id(_) => json!("ada"),
+        };
+        (name.clone(), value)
+    };
+    Value::Object(required.map(value).collect::<Map<_, _>>())
+}
+
+/// The key that makes the `nats` command line an operator. Where it finds the server without one, no
+/// URL is printed: the next `concert up` would take it for an existing server.
+fn operator(settings: &Settings, servers: &Addresses) -> String {
+    if !servers.has_own_nats {
+        return String::new();
+    }
+    let key = keys::seeds_path(&settings.app.keys_dir(), &User::Operator);
+    let server = match settings.nats.port {
+        DEFAULT_NATS_PORT => String::new(),
+        _ => format!(" --server {}", servers.nats_url),
+    };
+    format!(
+        "\nFor the nats command line:\n  export NATS_NKEY={}\n  nats{server} sub 'done.>'",
+        key.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use concert_lang::source::SourceFile;
+
+    use super::*;
+
+    fn printed(rules: &str) -> String {
+        let concepts = [
+            concert_lang::requesting::source(),
+            SourceFile::new(
+                "Greeting.concept",
+                "concept Greeting [User]\npurpose x\nactions\n    greet (name: String, user: User) : ()\n    wave (name: String, secret: Secret) : ()\n",
+            ),
+        ];
+        let (program, _) = concert_lang::compile(&concepts, &[SourceFile::new("a.sync", rules)]).unwrap();
+        paths("http://x/api", &program.routes)
+    }
+
+    #[test]
+    fn the_request_to_try_is_one_of_the_application() {
+        let rule = |name: &str, path: &str, keys: &str, action: &str| {
+            format!(
+                "sync {name}\nwhen\n    Requesting.request (path: \"{path}\", {keys}) : (request)\nthen\n    Greeting.{action} ({keys})\n    Requesting.respond (request)\n"
+            )
+        };
+        let one = rule("A", "/a", "name, user", "greet");
+        let text = printed(&one);
+        assert!(text.contains("POST /a  name, user") && !text.contains("curl"), "{text}");
+        let text = printed(&format!("{one}{}", rule("B", "/b", "name, secret", "wave")));
+        assert!(
+            text.contains(r#"curl -s http://x/api/b"#)
+                && text.contains(r#"-d '{"name":"ada","secret":"correct horse"}'"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn paths_past_the_maximum_are_counted() {
+        let rule = |number: usize| {
+            format!(
+                "sync R{number}\nwhen\n    Requesting.request (path: \"/p{number}\") : (request)\nthen\n    Requesting.respond (request)\n"
+            )
+        };
+        let text = printed(&(0..PATHS_MAX + 2).map(rule).collect::<String>());
+        assert!(text.contains("and 2 more"), "{text}");
+    }
+}
