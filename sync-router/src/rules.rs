@@ -115,14 +115,24 @@ pub fn specs(args: &RulesArgs) -> Result<Vec<SourceFile>, ReadError> {
     Ok(with_shipped(args, concepts, &syncs))
 }
 
-/// Adds the shipped specs as if they were files of the directory.
-fn with_shipped(args: &RulesArgs, mut concepts: Vec<SourceFile>, syncs: &[SourceFile]) -> Vec<SourceFile> {
-    let needed = shipped::needed(&args.shipped, &concepts, syncs);
-    let files = needed.into_iter().map(|spec| {
+/// Adds the specs of workers that the rules need.
+fn with_shipped(args: &RulesArgs, concepts: Vec<SourceFile>, syncs: &[SourceFile]) -> Vec<SourceFile> {
+    let needed = shipped::needed(&args.shipped, &concepts, syncs).into_iter().cloned();
+    joined(args, concepts, needed)
+}
+
+/// Adds specs as if they were files of the directory, so that the stored texts are those of an
+/// application that has copies.
+fn joined(
+    args: &RulesArgs,
+    mut concepts: Vec<SourceFile>,
+    more: impl IntoIterator<Item = SourceFile>,
+) -> Vec<SourceFile> {
+    let as_files = more.into_iter().map(|spec| {
         let name = args.concepts.join(&spec.name).display().to_string();
-        SourceFile::new(name, &spec.text)
+        SourceFile::new(name, spec.text)
     });
-    concepts.extend(files.collect::<Vec<_>>());
+    concepts.extend(as_files);
     concepts.sort_by(|a, b| a.name.cmp(&b.name));
     concepts
 }
@@ -134,14 +144,9 @@ fn with_shipped(args: &RulesArgs, mut concepts: Vec<SourceFile>, syncs: &[Source
 pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
     let concepts = SPECS.read(&args.concepts)?;
     let syncs = RULES.read(&args.syncs)?;
-    let mut concepts = with_shipped(args, concepts, &syncs);
-    if !requesting::is_declared_in(&concepts) {
-        // Name and order are those of the file that applications of release 0.1.0 have, so that the
-        // stored texts are the same.
-        let name = args.concepts.join(requesting::FILE_NAME).display().to_string();
-        concepts.push(SourceFile::new(name, requesting::SPEC));
-        concepts.sort_by(|a, b| a.name.cmp(&b.name));
-    }
+    let concepts = with_shipped(args, concepts, &syncs);
+    let built_in = (!requesting::is_declared_in(&concepts)).then(requesting::source);
+    let concepts = joined(args, concepts, built_in);
     Ok(Texts { concepts, syncs })
 }
 

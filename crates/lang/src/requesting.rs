@@ -2,6 +2,7 @@
 
 use crate::concept;
 use crate::diagnostics::{BUILT_IN, Diagnostic};
+use crate::shipped;
 use crate::source::SourceFile;
 use crate::spec::ConceptSpec;
 use crate::syntax::Ident;
@@ -20,11 +21,7 @@ pub fn source() -> SourceFile {
 
 /// Reports whether one of these files declares the concept itself.
 pub fn is_declared_in(concepts: &[SourceFile]) -> bool {
-    let declares = |source: &SourceFile| {
-        let parsed = concept::parse(0, source, &mut Vec::new());
-        parsed.is_some_and(|(name, _)| name.text == concert_wire::REQUESTING)
-    };
-    concepts.iter().any(declares)
+    shipped::declared_in(concepts).contains(concert_wire::REQUESTING)
 }
 
 /// Rejects a spec of this concept that differs from the built-in one. Prose may differ, since only

@@ -8,12 +8,21 @@ use crate::source::SourceFile;
 
 /// Selects the shipped specs of concepts that the rules name and that no file in `concepts` declares.
 pub fn needed<'a>(shipped: &'a [SourceFile], concepts: &[SourceFile], syncs: &[SourceFile]) -> Vec<&'a SourceFile> {
-    let declared: BTreeSet<String> = concepts.iter().filter_map(declared).collect();
+    let own = declared_in(concepts);
+    let named_specs = shipped.iter().filter_map(|source| Some((declared(source)?, source)));
+    let lacking: Vec<(String, &SourceFile)> = named_specs.filter(|(name, _)| !own.contains(name)).collect();
+    // A router does this twice a second, and an application with copies of all specs lacks none.
+    if lacking.is_empty() {
+        return Vec::new();
+    }
     let used: BTreeSet<String> = syncs.iter().flat_map(named).collect();
-    let is_needed = |source: &&SourceFile| {
-        self::declared(source).is_some_and(|name| used.contains(&name) && !declared.contains(&name))
-    };
-    shipped.iter().filter(is_needed).collect()
+    let needed = lacking.into_iter().filter(|(name, _)| used.contains(name));
+    needed.map(|(_, source)| source).collect()
+}
+
+/// The concepts that these files declare.
+pub(crate) fn declared_in(files: &[SourceFile]) -> BTreeSet<String> {
+    files.iter().filter_map(declared).collect()
 }
 
 /// The concept that a file declares, even if the rest of it has errors.
