@@ -125,6 +125,8 @@ async fn has_colours(shell: &str) -> anyhow::Result<bool> {
     let output = on_terminal(shell)
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
+        // A CI runner counts as a terminal with colours, even a dumb one.
+        .env_remove("CI")
         .env("TERM", "xterm")
         .stdout(Stdio::piped())
         .output()
