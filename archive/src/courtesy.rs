@@ -1,6 +1,8 @@
-//! Giving way: nobody waits for the archive, so that it leaves the processors to those for whom somebody does.
+//! Giving way: nobody waits for the archive, so that it leaves the processors to those for whom
+//! somebody does.
 //!
-//! While its machine has no processor idle it reads little, and catches up when the load goes. The log holds what it has not read; when that gets old, it gives way no longer.
+//! While its machine has no processor idle it reads little, and catches up when the load goes. The
+//! log holds what it has not read; when that gets old, it gives way no longer.
 
 use std::time::Duration;
 
@@ -53,7 +55,8 @@ impl Courtesy {
         self.left > 0
     }
 
-    /// Whether it leaves unread what is there. Then nothing can be said of a flow whose end was not read.
+    /// Whether it leaves unread what is there. Then nothing can be said of a flow whose end was not
+    /// read.
     pub(crate) const fn is_behind(&self) -> bool {
         self.is_behind
     }
@@ -75,11 +78,7 @@ impl Courtesy {
         let behind = self.read_us.map_or(Duration::ZERO, |read_us| {
             Duration::from_micros((clock::now_ms() * 1000).saturating_sub(read_us))
         });
-        self.left = if self.busy && behind < self.patience {
-            LITTLE
-        } else {
-            usize::MAX
-        };
+        self.left = if self.busy && behind < self.patience { LITTLE } else { usize::MAX };
     }
 }
 
@@ -101,10 +100,8 @@ fn now() -> Option<Times> {
 /// The first line of `/proc/stat`: user, nice, system, idle, iowait and others, since the start.
 fn parse(stat: &str) -> Option<Times> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?;
-    let fields: Vec<u64> = fields
-        .split_whitespace()
-        .map_while(|field| field.parse().ok())
-        .collect();
+    let fields: Vec<u64> =
+        fields.split_whitespace().map_while(|field| field.parse().ok()).collect();
     // Waiting for a disk is idle, too.
     let idle = fields.get(3)? + fields.get(4)?;
     // Guests are counted with user and nice already.
@@ -118,7 +115,9 @@ mod tests {
 
     #[test]
     fn a_machine_is_busy_when_less_than_a_fifth_of_it_is_idle() {
-        let at = |busy: u64, idle: u64| parse(&format!("cpu  {busy} 0 0 {idle} 0 0 0 0 99 0\ncpu0 1 2\n"));
+        let at = |busy: u64, idle: u64| {
+            parse(&format!("cpu  {busy} 0 0 {idle} 0 0 0 0 99 0\ncpu0 1 2\n"))
+        };
         assert_eq!(at(5, 7), Some(Times { idle: 7, all: 12 }));
         assert!(is_busy(at(100, 100), at(185, 115)));
         assert!(!is_busy(at(100, 100), at(175, 125)));

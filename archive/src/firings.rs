@@ -10,10 +10,7 @@ pub(crate) struct Firings {
 
 impl Firings {
     pub(crate) fn new(since_ms: u64) -> Self {
-        Self {
-            since_ms,
-            counts: Mutex::default(),
-        }
+        Self { since_ms, counts: Mutex::default() }
     }
 
     pub(crate) fn count(&self, sync: &str) {

@@ -1,4 +1,5 @@
-//! From the log's messages to flows: a flow is written when it is answered, or has been quiet for a while.
+//! From the log's messages to flows: a flow is written when it is answered, or has been quiet for a
+//! while.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,13 +22,16 @@ use crate::metrics::Metrics;
 use crate::writer::Writer;
 use crate::{ArchiveArgs, messages};
 
-/// How often it is looked for flows that are to be written. Pages that are open hear of a flow so much later.
+/// How often it is looked for flows that are to be written. Pages that are open hear of a flow so
+/// much later.
 const EVERY: Duration = Duration::from_millis(100);
 /// For how long a flow that is answered must be quiet: most end with the answer.
 const SETTLED: Duration = Duration::from_millis(100);
-/// After so long a request that is not answered yet is told of as it is, so that who waits for it sees how far it got.
+/// After so long a request that is not answered yet is told of as it is, so that who waits for it
+/// sees how far it got.
 const SLOW: Duration = Duration::from_millis(300);
-/// Such flows that are told of at once at most; under a load that makes every flow slow nobody could read them.
+/// Such flows that are told of at once at most; under a load that makes every flow slow nobody
+/// could read them.
 const SLOW_TOLD: usize = 20;
 /// How long what was read may take to be written once shutdown is asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
@@ -70,7 +74,8 @@ impl Flows {
 
     fn take(&mut self, subject: &CompletionSubject, stored: Stored, delivery: Message) {
         let waiting = self.waiting.entry(subject.flow).or_default();
-        waiting.answered |= subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
+        waiting.answered |=
+            subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
         waiting.first.get_or_insert_with(Instant::now);
         waiting.last = Some(Instant::now());
         // As it was delivered, and as it will be written.
@@ -92,10 +97,7 @@ impl Flows {
         let slow = self.waiting.iter_mut().filter(|(_, waiting)| is_slow(waiting));
         let told = slow.take(SLOW_TOLD).map(|(flow, waiting)| {
             waiting.told = true;
-            Gathered {
-                flow: *flow,
-                messages: waiting.messages.clone(),
-            }
+            Gathered { flow: *flow, messages: waiting.messages.clone() }
         });
         told.collect()
     }
@@ -112,17 +114,20 @@ impl Flows {
             self.messages -= waiting.messages.len();
             self.bytes -= waiting.bytes;
             deliveries.extend(waiting.deliveries.into_values());
-            flows.push(Gathered {
-                flow,
-                messages: waiting.messages,
-            });
+            flows.push(Gathered { flow, messages: waiting.messages });
         }
         (flows, deliveries)
     }
 }
 
 /// Reads until shutdown.
-pub(crate) async fn run(mut feed: Feed, writer: Writer, metrics: Metrics, args: ArchiveArgs, shutdown: Shutdown) {
+pub(crate) async fn run(
+    mut feed: Feed,
+    writer: Writer,
+    metrics: Metrics,
+    args: ArchiveArgs,
+    shutdown: Shutdown,
+) {
     let writer = Arc::new(writer);
     let quiet = Duration::from_millis(args.quiet_ms);
     let mut flows = Flows {

@@ -20,7 +20,8 @@ use crate::messages::{self, number};
 const DUPLICATE_KEY: i32 = 11000;
 /// The error codes of a document that would be larger than the server takes.
 const TOO_LARGE: [i32; 2] = [17419, 10334];
-/// How long the database may look for the rows of a list: less than a page waits (`--page-timeout-ms`), so that it hears why there are none.
+/// How long the database may look for the rows of a list: less than a page waits
+/// (`--page-timeout-ms`), so that it hears why there are none.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 /// The error code of what took longer than it may.
 const MAX_TIME_EXPIRED: i32 = 50;
@@ -148,11 +149,7 @@ impl Archive {
     /// Writes flows that are most likely new; the numbers of those that were there already.
     pub(crate) async fn insert(&self, flows: &[(Gathered, Row)]) -> Result<Vec<usize>, Error> {
         let documents = flows.iter().map(|(gathered, row)| self.document(gathered, row));
-        let written = self
-            .flows
-            .insert_many(documents.collect::<Vec<_>>())
-            .ordered(false)
-            .await;
+        let written = self.flows.insert_many(documents.collect::<Vec<_>>()).ordered(false).await;
         let Err(error) = written else {
             return Ok(Vec::new());
         };
@@ -195,7 +192,12 @@ impl Archive {
     }
 
     /// Tells anew what a flow is, if it still has as many messages.
-    pub(crate) async fn retell(&self, flow: FlowId, messages: usize, row: &Row) -> Result<bool, Error> {
+    pub(crate) async fn retell(
+        &self,
+        flow: FlowId,
+        messages: usize,
+        row: &Row,
+    ) -> Result<bool, Error> {
         let count = i32::try_from(messages).unwrap_or(i32::MAX);
         let id = doc! { "_id": flow.to_string(), "messages": { "$size": count } };
         let change = doc! { "$set": self.row(row) };
@@ -283,7 +285,10 @@ impl Archive {
         Ok(found.collect())
     }
 
-    pub(crate) async fn keep_history(&self, history: impl Iterator<Item = (&u64, &Arc<str>)>) -> Result<(), Error> {
+    pub(crate) async fn keep_history(
+        &self,
+        history: impl Iterator<Item = (&u64, &Arc<str>)>,
+    ) -> Result<(), Error> {
         for (seq, version) in history {
             let change = doc! { "$set": { "version": &**version } };
             let id = doc! { "_id": number(*seq) };
@@ -299,17 +304,19 @@ impl Archive {
     }
 
     pub(crate) async fn keep_texts(&self, version: &str, texts: &[u8]) -> Result<(), Error> {
-        let texts = Binary {
-            subtype: BinarySubtype::Generic,
-            bytes: texts.to_vec(),
-        };
+        let texts = Binary { subtype: BinarySubtype::Generic, bytes: texts.to_vec() };
         let change = doc! { "$set": { "texts": texts } };
         let changed = self.versions.update_one(doc! { "_id": version }, change);
         changed.upsert(true).await.map(drop)
     }
 
     /// Keeps a dead letter of a flow, by its number.
-    pub(crate) async fn keep_letter(&self, seq: u64, flow: FlowId, letter: &DeadLetter) -> Result<(), Error> {
+    pub(crate) async fn keep_letter(
+        &self,
+        seq: u64,
+        flow: FlowId,
+        letter: &DeadLetter,
+    ) -> Result<(), Error> {
         let mut kept = doc! {
             "flow": flow.to_string(),
             "action": letter.action.to_string(),
@@ -330,7 +337,8 @@ impl Archive {
         let found = self.letters.find(doc! { "flow": flow.to_string() }).await?;
         let found: Vec<Document> = found.try_collect().await?;
         let found = found.iter().filter_map(|letter| {
-            let number = |name| letter.get_i64(name).ok().and_then(|number| u64::try_from(number).ok());
+            let number =
+                |name| letter.get_i64(name).ok().and_then(|number| u64::try_from(number).ok());
             Some(DeadLetter {
                 action: letter.get_str("action").ok()?.parse().ok()?,
                 reason: letter.get_str("reason").ok()?.to_owned(),

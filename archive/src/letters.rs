@@ -14,7 +14,13 @@ use crate::metrics::Metrics;
 use crate::writer::Writer;
 
 /// Reads until shutdown.
-pub(crate) async fn run(mut feed: Feed, writer: Writer, archive: Archive, metrics: Metrics, shutdown: Shutdown) {
+pub(crate) async fn run(
+    mut feed: Feed,
+    writer: Writer,
+    archive: Archive,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) {
     let backoff = Backoff::default();
     loop {
         let message = tokio::select! {

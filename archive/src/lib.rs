@@ -1,7 +1,9 @@
 //! The archive: what happened in any flow, also when the log has let it go.
 //!
-//! It reads the whole log behind the routers, keeps one document for each flow in MongoDB, and answers questions about flows as the micro service `Concert`.
-//! Nothing depends on it: without it every flow runs as before, and when it comes back it goes on where it was, as long as the log reaches.
+//! It reads the whole log behind the routers, keeps one document for each flow in MongoDB, and
+//! answers questions about flows as the micro service `Concert`. Nothing depends on it: without it
+//! every flow runs as before, and when it comes back it goes on where it was, as long as the log
+//! reaches.
 
 mod courtesy;
 mod firings;
@@ -50,13 +52,14 @@ pub const NAME: &str = "Archive";
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveArgs {
-    /// Whether `concert up` starts an archive; without one, flows are not kept and cannot be listed.
+    /// Whether `concert up` starts an archive; without one, flows are not kept and cannot be
+    /// listed.
     pub enabled: bool,
     /// Days that a flow is kept.
     #[schemars(range(min = 1, max = 3650))]
     pub days: u32,
-    /// Maximum number of log messages in memory that wait for their flow to end or for the database; the log keeps
-    /// the others.
+    /// Maximum number of log messages in memory that wait for their flow to end or for the
+    /// database; the log keeps the others.
     #[schemars(range(min = 100, max = 20_000))]
     pub messages: u32,
     /// Maximum size of those messages, in bytes; the log keeps the others.
@@ -65,8 +68,8 @@ pub struct ArchiveArgs {
     /// Milliseconds without a message after which a flow that has no response is stored as it is.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub quiet_ms: u64,
-    /// Maximum age of the archive's backlog, in seconds, while it throttles itself on a busy machine; 0 disables
-    /// throttling.
+    /// Maximum age of the archive's backlog, in seconds, while it throttles itself on a busy
+    /// machine; 0 disables throttling.
     #[schemars(range(min = 0, max = DAY_MS / 1000))]
     pub yield_seconds: u64,
     /// Maximum number of concurrent queries; further queries wait.
@@ -154,14 +157,18 @@ pub async fn run(
         traces: Traces::start(traces, metrics.clone(), &shutdown)?,
         metrics: metrics.clone(),
     });
-    let new_writer = || Writer::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
-    let questions = Questions::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
+    let new_writer =
+        || Writer::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
+    let questions =
+        Questions::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
     service::start(Arc::new(questions), args.questions, &shutdown)
         .await
         .map_err(StartError::Service)?;
     tracing::info!(days = args.days, "archive started");
-    let gathering = gather::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
-    let letters = letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
+    let gathering =
+        gather::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
+    let letters =
+        letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
     let watching = metrics.clone().watch(bus, rulebook, shutdown);
     Ok(Running {
         tasks: vec![tokio::spawn(gathering), tokio::spawn(letters), tokio::spawn(watching)],

@@ -53,10 +53,7 @@ pub(crate) fn number(value: u64) -> Bson {
 
 /// The message as it is kept in its flow's document: the same however often it is written.
 pub(crate) fn to_document(stored: &Stored) -> Document {
-    let bytes = Binary {
-        subtype: BinarySubtype::Generic,
-        bytes: stored.body.clone(),
-    };
+    let bytes = Binary { subtype: BinarySubtype::Generic, bytes: stored.body.clone() };
     let mut document = doc! {
         "seq": number(stored.seq),
         "at": number(stored.time_us),

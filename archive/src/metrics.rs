@@ -1,4 +1,5 @@
-//! Metrics of what happened, in the text format of OpenMetrics. Labels are names of paths, concepts, actions and rules, and nothing that a client chooses.
+//! Metrics of what happened, in the text format of OpenMetrics. Labels are names of paths,
+//! concepts, actions and rules, and nothing that a client chooses.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -94,7 +95,8 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let of_seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_5, 2.0, 15));
+        let of_seconds: fn() -> Histogram =
+            || Histogram::new(exponential_buckets(0.000_5, 2.0, 15));
         let metrics = Self {
             flows: Family::default(),
             actions: Family::default(),
@@ -215,50 +217,36 @@ impl Metrics {
             };
             self.actions.get_or_create(&of).inc();
             if let (Some(completed_us), true) = (action.completed_us, action.by.is_some()) {
-                let of = OfAction {
-                    concept: of.concept,
-                    action: of.action,
-                };
+                let of = OfAction { concept: of.concept, action: of.action };
                 let took_us = completed_us.saturating_sub(action.asked_us);
                 self.durations.get_or_create(&of).observe(seconds(took_us));
                 if let (Some(work), Some(waited_us)) = (&action.work, action.waited_us()) {
                     self.queued.get_or_create(&of).observe(seconds(waited_us));
                     self.worked.get_or_create(&of).observe(seconds(work.took_us));
                     for part in &work.parts {
-                        let of = OfPart {
-                            concept: of.concept.clone(),
-                            part: part.name.clone(),
-                        };
+                        let of = OfPart { concept: of.concept.clone(), part: part.name.clone() };
                         self.parts.get_or_create(&of).observe(seconds(part.took_us));
                     }
                 }
             }
         }
         for firing in firings {
-            let of = OfRule {
-                sync: firing.sync.clone(),
-            };
+            let of = OfRule { sync: firing.sync.clone() };
             self.firings.get_or_create(&of).inc();
         }
-        let told = firings
-            .iter()
-            .filter_map(|firing| Some((firing.at_us, &*firing.work.as_ref()?.parts)));
+        let told =
+            firings.iter().filter_map(|firing| Some((firing.at_us, &*firing.work.as_ref()?.parts)));
         for part in asked(told) {
             // What a worker waited for to answer it stands behind it.
             if let Some((concept, query)) = part.question() {
-                let of = OfQuery {
-                    concept: concept.to_owned(),
-                    query: query.to_owned(),
-                };
+                let of = OfQuery { concept: concept.to_owned(), query: query.to_owned() };
                 self.queries.get_or_create(&of).observe(seconds(part.took_us));
             }
         }
     }
 
     pub(crate) fn died(&self, concept: &str) {
-        let of = OfConcept {
-            concept: concept.to_owned(),
-        };
+        let of = OfConcept { concept: concept.to_owned() };
         self.letters.get_or_create(&of).inc();
     }
 
@@ -283,10 +271,7 @@ impl Metrics {
             }
             let book = rulebook.latest().await.ok();
             for (stream, consumer, lag) in wrong::lags(&bus, book.as_deref()).await {
-                let of = OfConsumer {
-                    stream,
-                    consumer: consumer.to_owned(),
-                };
+                let of = OfConsumer { stream, consumer: consumer.to_owned() };
                 let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
                 self.pending.get_or_create(&of).set(number(lag.pending));
                 self.ack_pending.get_or_create(&of).set(number(lag.ack_pending as u64));
@@ -306,13 +291,13 @@ impl Metrics {
     }
 }
 
-/// What firings, each with its time, tell of what they waited for: what is told by several for all of them is told once, since rules that ask the same at the same completion ask once. A rule that asks of several rows asks as often, perhaps at the same moment.
+/// What firings, each with its time, tell of what they waited for: what is told by several for all
+/// of them is told once, since rules that ask the same at the same completion ask once. A rule that
+/// asks of several rows asks as often, perhaps at the same moment.
 fn asked<'a>(firings: impl Iterator<Item = (u64, &'a [Part])>) -> Vec<&'a Part> {
     let (mut asked, mut seen) = (Vec::new(), BTreeSet::new());
     for (fired_us, parts) in firings {
-        let own = parts
-            .iter()
-            .filter(|part| !seen.contains(&(fired_us, part.at_us, &*part.name)));
+        let own = parts.iter().filter(|part| !seen.contains(&(fired_us, part.at_us, &*part.name)));
         let own: Vec<&Part> = own.collect();
         seen.extend(own.iter().map(|part| (fired_us, part.at_us, &*part.name)));
         asked.extend(own);
@@ -330,11 +315,7 @@ mod tests {
 
     #[test]
     fn what_rules_ask_together_counts_once_and_what_one_asks_of_each_row_as_often() {
-        let part = |name: &str, at_us| Part {
-            name: name.to_owned(),
-            at_us,
-            took_us: 1,
-        };
+        let part = |name: &str, at_us| Part { name: name.to_owned(), at_us, took_us: 1 };
         let (two_rows, other) = ([part("A._q", 5), part("A._q", 5)], [part("A._q", 7)]);
         let of = |firings: &[(u64, &[Part])]| asked(firings.iter().copied()).len();
         assert_eq!(of(&[(1, &two_rows)]), 2);

@@ -1,6 +1,7 @@
 //! Who learns of each flow once it is archived: the counts of the rules, the metrics, the traces.
 //!
-//! All of it follows from the log, so that nothing on the way of a request is slowed by being looked at, and a redelivery is seen once.
+//! All of it follows from the log, so that nothing on the way of a request is slowed by being
+//! looked at, and a redelivery is seen once.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,8 @@ impl Observers {
     pub(crate) fn archived(&self, row: &Row, new: &Gathered) {
         let seqs: BTreeSet<u64> = new.messages.iter().map(|message| message.seq).collect();
         let is_new = |action: &Action| action.seq.is_some_and(|seq| seqs.contains(&seq));
-        let actions: Vec<&Action> = row.flow.actions.iter().filter(|action| is_new(action)).collect();
+        let actions: Vec<&Action> =
+            row.flow.actions.iter().filter(|action| is_new(action)).collect();
         let times: BTreeSet<u64> = new.messages.iter().map(|message| message.time_us).collect();
         let firings = row.flow.firings.iter().filter(|firing| times.contains(&firing.at_us));
         let firings: Vec<_> = firings.collect();

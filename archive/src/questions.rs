@@ -25,7 +25,8 @@ const ROWS: usize = 50;
 const MOST_ROWS: usize = 500;
 /// The text that a list may be searched for, in bytes at most.
 const MOST_TEXT_BYTES: usize = 400;
-/// Searches for a text at once: each reads flow after flow, and other questions are to have room beside them.
+/// Searches for a text at once: each reads flow after flow, and other questions are to have room
+/// beside them.
 const SEARCHES: usize = 2;
 /// What the headers of an answer may take of the size that the server allows.
 const HEADERS_BYTES: usize = 1024;
@@ -41,7 +42,8 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    pub(crate) const ALL: [Self; 5] = [Self::Flow, Self::Flows, Self::WhyNot, Self::Rules, Self::Wrong];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Flow, Self::Flows, Self::WhyNot, Self::Rules, Self::Wrong];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -112,7 +114,8 @@ struct Nothing {}
 fn input<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     let body = if body.is_empty() { b"{}" } else { body };
     let object = value::object(body).map_err(|error| Refused::Invalid(error.to_string()))?;
-    serde_json::from_value(Value::Object(object)).map_err(|error| Refused::Invalid(error.to_string()))
+    serde_json::from_value(Value::Object(object))
+        .map_err(|error| Refused::Invalid(error.to_string()))
 }
 
 /// How many rows a list asks for, if all of what it asks for can be.
@@ -121,11 +124,7 @@ fn checked(filter: &Filter) -> Result<usize, Refused> {
     if !(1..=MOST_ROWS).contains(&limit) {
         return Err(Refused::Invalid(format!("`limit` must be from 1 to {MOST_ROWS}")));
     }
-    if filter
-        .before
-        .as_deref()
-        .is_some_and(|before| !Filter::is_cursor(before))
-    {
+    if filter.before.as_deref().is_some_and(|before| !Filter::is_cursor(before)) {
         return Err(Refused::Invalid("`before` must be the `cursor` of a row".to_owned()));
     }
     let is_searchable = |text: &str| text.len() <= MOST_TEXT_BYTES && !text.contains('\0');
@@ -153,14 +152,13 @@ struct Known {
 }
 
 impl Questions {
-    pub(crate) fn new(bus: Bus, archive: Archive, rulebook: Arc<Rulebook>, observers: Arc<Observers>) -> Self {
-        Self {
-            bus,
-            archive,
-            rulebook,
-            observers,
-            searches: Semaphore::new(SEARCHES),
-        }
+    pub(crate) fn new(
+        bus: Bus,
+        archive: Archive,
+        rulebook: Arc<Rulebook>,
+        observers: Arc<Observers>,
+    ) -> Self {
+        Self { bus, archive, rulebook, observers, searches: Semaphore::new(SEARCHES) }
     }
 
     pub(crate) const fn bus(&self) -> &Bus {
@@ -220,11 +218,7 @@ impl Questions {
         };
         let book = self.rulebook.at(root.seq).await?;
         all.sort_by_key(|message| message.seq);
-        Ok(Some(Known {
-            messages: all,
-            source,
-            book,
-        }))
+        Ok(Some(Known { messages: all, source, book }))
     }
 
     async fn flow(&self, OfFlow { flow }: OfFlow) -> Result<Vec<u8>, Refused> {
@@ -232,7 +226,8 @@ impl Questions {
             return self.rows::<Flow>(&[]);
         };
         let letters = self.archive.letters(flow).await.map_err(unavailable)?;
-        let told = provenance::flow(flow, &known.messages, &known.book.rules, &letters, known.source);
+        let told =
+            provenance::flow(flow, &known.messages, &known.book.rules, &letters, known.source);
         let Some(mut told) = told else {
             return self.rows::<Flow>(&[]);
         };
@@ -253,7 +248,10 @@ impl Questions {
         };
         let rows = self.archive.list(&filter, limit).await.map_err(|error| {
             if is_search && kept::took_too_long(&error) {
-                Refused::Invalid("that takes too long to find: say a path, an outcome or a time as well".to_owned())
+                Refused::Invalid(
+                    "that takes too long to find: say a path, an outcome or a time as well"
+                        .to_owned(),
+                )
             } else {
                 unavailable(error)
             }

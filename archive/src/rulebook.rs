@@ -1,4 +1,5 @@
-//! The rules that flows ran under, by version: from the bucket while it has them, from the archive afterwards.
+//! The rules that flows ran under, by version: from the bucket while it has them, from the archive
+//! afterwards.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,12 +62,7 @@ struct Known {
 
 impl Rulebook {
     pub(crate) fn new(bus: Bus, archive: Archive) -> Self {
-        Self {
-            bucket: Bucket::of(&bus),
-            bus,
-            archive,
-            known: Mutex::default(),
-        }
+        Self { bucket: Bucket::of(&bus), bus, archive, known: Mutex::default() }
     }
 
     /// The rules in force at a sequence of the log.
@@ -101,9 +97,7 @@ impl Rulebook {
     fn known_at(&self, seq: u64) -> Option<Arc<str>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.history.range(..=seq).next_back();
-        before
-            .filter(|_| seq <= known.through)
-            .map(|(_, version)| version.clone())
+        before.filter(|_| seq <= known.through).map(|(_, version)| version.clone())
     }
 
     /// Takes from the log's own messages that the history is known up to a sequence.
@@ -124,10 +118,11 @@ impl Rulebook {
     async fn learn(&self) -> Result<(), NoRules> {
         // The log first: what has gone from it by now stands in the bucket.
         let (through, of_log) = log::read_in_force(&self.bus).await.map_err(unavailable)?;
-        let kept: Vec<InForceSince> = match self.bucket.get(IN_FORCE_KEY).await.map_err(unavailable)? {
-            Some(text) => serde_json::from_slice(&text).map_err(unavailable)?,
-            None => Vec::new(),
-        };
+        let kept: Vec<InForceSince> =
+            match self.bucket.get(IN_FORCE_KEY).await.map_err(unavailable)? {
+                Some(text) => serde_json::from_slice(&text).map_err(unavailable)?,
+                None => Vec::new(),
+            };
         let archived = self.archive.history().await.map_err(unavailable)?;
         let told = kept.into_iter().chain(of_log).map(|since| (since.seq, since.version));
         let of_archive = archived.iter().map(|(seq, version)| (*seq, version.clone()));

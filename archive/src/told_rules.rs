@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::firings::Firings;
 use crate::rulebook::Book;
 
-/// Each rule: its patterns, the queries that it asks, the calls of `then` and those of every `else`, its text with its place, and its firings.
+/// Each rule: its patterns, the queries that it asks, the calls of
+/// `then` and those of every `else`, its text with its place, and its firings.
 pub(crate) fn syncs(book: &Book, firings: &Firings) -> Vec<Value> {
     let told = book.rules.program().syncs.iter().map(|sync| {
         let mut row = parts(sync);
@@ -34,10 +35,7 @@ fn parts(sync: &Sync) -> Object {
         ("when".to_owned(), json!(when.collect::<Vec<_>>())),
         ("where".to_owned(), json!(asked.collect::<Vec<_>>())),
         ("then".to_owned(), json!(names(&mut sync.then.iter()))),
-        (
-            "else".to_owned(),
-            json!(names(&mut sync.elses.iter().chain(after_failure))),
-        ),
+        ("else".to_owned(), json!(names(&mut sync.elses.iter().chain(after_failure)))),
     ])
 }
 
@@ -87,10 +85,7 @@ mod tests {
             syncs: vec![SourceFile::new("x.sync".to_owned(), text.to_owned())],
         };
         let found = place(&texts, "One").unwrap();
-        assert_eq!(
-            (found.get("line"), found.get("end_line")),
-            (Some(&json!(3)), Some(&json!(9)))
-        );
+        assert_eq!((found.get("line"), found.get("end_line")), (Some(&json!(3)), Some(&json!(9))));
         let shown = found.get("text").and_then(Value::as_str).unwrap();
         assert_eq!(shown, "// One.\nsync One\nwhen\n    A.b ()\n\nthen\n    C.d ()");
         assert_eq!(place(&texts, "Two").unwrap().get("end_line"), Some(&json!(16)));

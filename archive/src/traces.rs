@@ -1,7 +1,10 @@
-//! One trace for each flow, made of its log: what the router, the workers and the edge did, as spans of OpenTelemetry.
+//! One trace for each flow, made of its log: what the router, the workers and the edge did, as
+//! spans of OpenTelemetry.
 //!
-//! Ids follow from the flow's own, so that whoever has a flow has its trace, and a span that is told twice is the same span: the trace is the caller's, if the request carried a sampled `traceparent`, else the
-//! flow's id; a span is the two halves of the id of its action or firing in one. No value of an input or output is in any span.
+//! Ids follow from the flow's own, so that whoever has a flow has its trace, and a span that is
+//! told twice is the same span: the trace is the caller's, if the request carried a sampled
+//! `traceparent`, else the flow's id; a span is the two halves of the id of its action or firing in
+//! one. No value of an input or output is in any span.
 
 mod spans;
 
@@ -32,15 +35,16 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How long the last export may take at shutdown.
 const LAST: Duration = Duration::from_secs(3);
 
-/// Where traces go, and how many of them: a part of the section `[telemetry]`. The exporter reads the other standard
-/// variables itself: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_SERVICE_NAME`,
-/// `OTEL_RESOURCE_ATTRIBUTES`.
+/// Where traces go, and how many of them: a part of the section
+/// `[telemetry]`. The exporter reads the other standard variables itself: `OTEL_EXPORTER_OTLP_HEADERS`,
+/// `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TraceArgs {
     /// Whether traces are sent, if there is an endpoint.
     pub traces: bool,
-    /// URL that traces are sent to by OTLP over HTTP, such as http://localhost:4318; without it none are sent.
+    /// URL that traces are sent to by OTLP over HTTP, such as http://localhost:4318; without it
+    /// none are sent.
     pub otlp_endpoint: Option<String>,
     /// Flows that are sent. `parentbased_…` follows the caller's `traceparent` first.
     pub sampler: Sampler,
@@ -103,39 +107,30 @@ struct Place {
 
 impl Traces {
     /// Begins to export, until shutdown; `None` if nothing is to be.
-    pub(crate) fn start(args: &TraceArgs, metrics: Metrics, shutdown: &Shutdown) -> Result<Option<Self>, BadEndpoint> {
+    pub(crate) fn start(
+        args: &TraceArgs,
+        metrics: Metrics,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Self>, BadEndpoint> {
         let Some(endpoint) = args.otlp_endpoint.as_ref().filter(|_| args.traces) else {
             return Ok(None);
         };
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_http()
-            .with_endpoint(url);
-        let mut exporter = exporter.build().map_err(|source| BadEndpoint {
-            endpoint: endpoint.clone(),
-            source,
-        })?;
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(url);
+        let mut exporter = exporter
+            .build()
+            .map_err(|source| BadEndpoint { endpoint: endpoint.clone(), source })?;
         let resource = Resource::builder();
         let named = resource.build().get(&"service.name".into());
         let is_named = named.is_some_and(|name| !name.as_str().starts_with("unknown_service"));
         let resource = Resource::builder();
-        let resource = if is_named {
-            resource
-        } else {
-            resource.with_service_name("concert")
-        };
+        let resource = if is_named { resource } else { resource.with_service_name("concert") };
         exporter.set_resource(&resource.build());
         let (queue, spans) = mpsc::channel(QUEUE);
-        shutdown
-            .tasks()
-            .spawn(export(exporter, spans, metrics.clone(), shutdown.clone()));
-        let scope = InstrumentationScope::builder("concert").with_version(env!("CARGO_PKG_VERSION"));
-        Ok(Some(Self {
-            args: args.clone(),
-            scope: scope.build(),
-            queue,
-            metrics,
-        }))
+        shutdown.tasks().spawn(export(exporter, spans, metrics.clone(), shutdown.clone()));
+        let scope =
+            InstrumentationScope::builder("concert").with_version(env!("CARGO_PKG_VERSION"));
+        Ok(Some(Self { args: args.clone(), scope: scope.build(), queue, metrics }))
     }
 
     /// Exports what is new in a flow.
@@ -166,13 +161,12 @@ impl Traces {
 /// `None` for a flow that is not sampled.
 fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
     let of_flow = TraceId::from_bytes(row.flow.flow.parse::<FlowId>().ok()?.uuid().into_bytes());
-    let caller = row
-        .traceparent
-        .as_deref()
-        .and_then(|text| text.parse::<Traceparent>().ok());
+    let caller = row.traceparent.as_deref().and_then(|text| text.parse::<Traceparent>().ok());
     let by_ratio = |trace: TraceId| {
         // As the standard has it: by the last bytes of the id.
-        let last = u64::from_be_bytes(trace.to_bytes().last_chunk::<8>().copied().unwrap_or_default()) >> 1;
+        let last =
+            u64::from_be_bytes(trace.to_bytes().last_chunk::<8>().copied().unwrap_or_default())
+                >> 1;
         // Exact enough for a share.
         (last as f64) < args.sampler_arg * (u64::MAX >> 1) as f64
     };
@@ -186,10 +180,7 @@ fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
         Sampler::ParentbasedAlwaysOff => parent_says.unwrap_or(false),
         Sampler::ParentbasedTraceidratio => parent_says.unwrap_or_else(|| by_ratio(trace)),
     };
-    sampled.then_some(Place {
-        trace,
-        parent: caller.map(|caller| SpanId::from_bytes(caller.span)),
-    })
+    sampled.then_some(Place { trace, parent: caller.map(|caller| SpanId::from_bytes(caller.span)) })
 }
 
 /// Exports spans in batches.

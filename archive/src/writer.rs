@@ -42,13 +42,13 @@ enum NotWritten {
 }
 
 impl Writer {
-    pub(crate) fn new(bus: Bus, archive: Archive, rulebook: Arc<Rulebook>, observers: Arc<Observers>) -> Self {
-        Self {
-            bus,
-            archive,
-            rulebook,
-            observers,
-        }
+    pub(crate) fn new(
+        bus: Bus,
+        archive: Archive,
+        rulebook: Arc<Rulebook>,
+        observers: Arc<Observers>,
+    ) -> Self {
+        Self { bus, archive, rulebook, observers }
     }
 
     /// Learns from a message what is in force.
@@ -65,10 +65,7 @@ impl Writer {
 
     /// Writes flows; tries until it is done.
     pub(crate) async fn write(&self, flows: Vec<Gathered>) {
-        let backoff = Backoff {
-            first: Duration::from_millis(100),
-            most: Duration::from_secs(5),
-        };
+        let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
         let mut failures = 0;
         let mut flows = flows;
         while !flows.is_empty() {
@@ -181,7 +178,8 @@ impl Writer {
         }))
     }
 
-    /// Tells of flows that are under way, and waits for nothing to do so: without their rules at hand they are told when they are written.
+    /// Tells of flows that are under way, and waits for nothing to do so: without their rules at
+    /// hand they are told when they are written.
     pub(crate) async fn under_way(&self, flows: &[Gathered]) {
         let mut told = Vec::new();
         for Gathered { flow, messages } in flows {
@@ -217,7 +215,8 @@ impl Writer {
     }
 }
 
-/// `Concept.action`, and the action alone, of everything that happened but the requests and their answers, which every list would have.
+/// `Concept.action`, and the action alone, of everything that happened but the requests and their
+/// answers, which every list would have.
 fn actions_of(messages: &[Stored]) -> Vec<String> {
     let mut names = BTreeSet::new();
     for message in messages {

@@ -17,7 +17,11 @@ const SHOWN: usize = 50;
 const HOUR_US: u64 = 3_600_000_000;
 
 /// The row.
-pub(crate) async fn row(bus: &Bus, archive: &Archive, rulebook: &Rulebook) -> Result<Value, Refused> {
+pub(crate) async fn row(
+    bus: &Bus,
+    archive: &Archive,
+    rulebook: &Rulebook,
+) -> Result<Value, Refused> {
     let since = (clock::now_ms() * 1000).saturating_sub(HOUR_US);
     let (letters, dead_count) = letters(bus).await?;
     Ok(json!({

@@ -73,7 +73,8 @@ pub(crate) struct Cost {
     pub(crate) in_flight: usize,
     /// Flows per second without an archive, the median of the rounds.
     pub(crate) off_per_second: f64,
-    /// Flows per second with archive, traces of every flow, metrics and JSON logs, the median of the rounds.
+    /// Flows per second with archive, traces of every flow, metrics and JSON logs, the median of
+    /// the rounds.
     pub(crate) on_per_second: f64,
     /// The median of the rounds' ratios.
     pub(crate) ratio: f64,

@@ -1,7 +1,10 @@
-//! The bare chains: the messages of a logout, or of a login with its hash, through the streams that they go through, with nothing else done at any station.
+//! The bare chains: the messages of a logout, or of a login with its hash, through the streams that
+//! they go through, with nothing else done at any station.
 //!
-//! request → (router) delete → (worker) done → (router) respond → (edge) done → heard; of a login authenticate and create in the place of delete. Every station publishes, waits for the confirmation, and
-//! acknowledges, as Concert does; there are no rules, no look into the log, no JSON, no database and no HTTP.
+//! request → (router) delete → (worker) done → (router) respond → (edge) done → heard; of a login
+//! authenticate and create in the place of delete. Every station publishes, waits for the
+//! confirmation, and acknowledges, as Concert does; there are no rules, no look into the log, no
+//! JSON, no database and no HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -89,7 +92,12 @@ pub(crate) async fn chain(
     figures
 }
 
-async fn run(course: &Course, url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
+async fn run(
+    course: &Course,
+    url: &str,
+    in_flight: usize,
+    time: Duration,
+) -> anyhow::Result<Figures> {
     let limits = LogLimits {
         log_max_age_hours: 24,
         log_max_messages: 10_000_000,
@@ -111,7 +119,8 @@ async fn run(course: &Course, url: &str, in_flight: usize, time: Duration) -> an
         let bus = Bus::connect(&args, concept).await?;
         let name: ConceptName = concept.parse()?;
         streams::actions(&bus, &name, &limits).await?;
-        let mut feed = Feed::new(bus.clone(), Source::Invocations(name), limits.clone(), 64, |_| None);
+        let mut feed =
+            Feed::new(bus.clone(), Source::Invocations(name), limits.clone(), 64, |_| None);
         feed.open().await?;
         stations.spawn(station(bus, feed, hashes, move |subject| {
             let (action, id) = subject.split_once(concept)?.1.strip_prefix('.')?.split_once('.')?;
@@ -123,7 +132,8 @@ async fn run(course: &Course, url: &str, in_flight: usize, time: Duration) -> an
     figures
 }
 
-/// Hashes where a login is to be authenticated, publishes what follows from each message, waits for the confirmation, acknowledges.
+/// Hashes where a login is to be authenticated, publishes what follows from each message, waits for
+/// the confirmation, acknowledges.
 async fn station(
     bus: Bus,
     mut feed: Feed,
@@ -141,12 +151,14 @@ async fn station(
         under_way.spawn(async move {
             if let Some(hashes) = hashes
                 && message.subject.contains(".authenticate.")
-                && let Err(error) = hashes.hash(Secret::new("correct horse battery".to_owned())).await
+                && let Err(error) =
+                    hashes.hash(Secret::new("correct horse battery".to_owned())).await
             {
                 tracing::warn!(%error, "the bare chain is interrupted");
             }
             if let Some(subject) = subject
-                && let Err(error) = log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await
+                && let Err(error) =
+                    log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await
             {
                 tracing::warn!(%error, "the bare chain is interrupted");
             }
@@ -157,19 +169,23 @@ async fn station(
     }
 }
 
-async fn clients(course: &Course, args: &BusArgs, in_flight: usize, time: Duration) -> anyhow::Result<Figures> {
+async fn clients(
+    course: &Course,
+    args: &BusArgs,
+    in_flight: usize,
+    time: Duration,
+) -> anyhow::Result<Figures> {
     let bus = Bus::connect(args, "bench-client").await?;
     let mut heard = bus.client.subscribe(format!("done.*.{EDGE}.respond.*")).await?;
     bus.client.flush().await?;
-    let waiting: Arc<std::sync::Mutex<std::collections::HashMap<String, mpsc::Sender<()>>>> = Arc::default();
+    let waiting: Arc<std::sync::Mutex<std::collections::HashMap<String, mpsc::Sender<()>>>> =
+        Arc::default();
     let told = waiting.clone();
     let listener = tokio::spawn(async move {
         while let Some(message) = heard.next().await {
             let flow = message.subject.split('.').nth(1).unwrap_or_default().to_owned();
-            let sender = told
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .remove(&flow);
+            let sender =
+                told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&flow);
             if let Some(sender) = sender {
                 sender.try_send(()).unwrap_or_default();
             }
@@ -194,7 +210,9 @@ async fn clients(course: &Course, args: &BusArgs, in_flight: usize, time: Durati
                 tokio::time::timeout(Duration::from_secs(10), answered.recv())
                     .await
                     .context("the bare chain stalls")?;
-                latency_us.saturating_record(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+                latency_us.saturating_record(
+                    u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX),
+                );
             }
             anyhow::Ok(latency_us)
         });
@@ -204,11 +222,5 @@ async fn clients(course: &Course, args: &BusArgs, in_flight: usize, time: Durati
         latency_us.add(client??)?;
     }
     listener.abort();
-    Ok(Figures::new(
-        course.name(),
-        in_flight,
-        &latency_us,
-        began.elapsed(),
-        Duration::ZERO,
-    ))
+    Ok(Figures::new(course.name(), in_flight, &latency_us, began.elapsed(), Duration::ZERO))
 }

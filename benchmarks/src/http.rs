@@ -27,10 +27,7 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::with_capacity(4096),
-        })
+        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
     /// Posts a JSON body and reads the whole answer.
@@ -43,20 +40,16 @@ impl Connection {
         self.buffer.clear();
         let head = loop {
             self.fill().await?;
-            if let Some(at) = self
-                .buffer
-                .windows(HEADERS_END.len())
-                .position(|window| window == HEADERS_END)
+            if let Some(at) =
+                self.buffer.windows(HEADERS_END.len()).position(|window| window == HEADERS_END)
             {
                 break at + HEADERS_END.len();
             }
         };
-        let text = String::from_utf8_lossy(self.buffer.get(..head).unwrap_or_default()).to_lowercase();
-        let status = text
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .context("no status")?;
+        let text =
+            String::from_utf8_lossy(self.buffer.get(..head).unwrap_or_default()).to_lowercase();
+        let status =
+            text.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
         let length = text
             .lines()
             .find_map(|line| line.strip_prefix("content-length:"))
@@ -65,10 +58,7 @@ impl Connection {
         while self.buffer.len() < end {
             self.fill().await?;
         }
-        Ok(Answer {
-            status,
-            body: self.buffer.get(head..end).unwrap_or_default().to_vec(),
-        })
+        Ok(Answer { status, body: self.buffer.get(head..end).unwrap_or_default().to_vec() })
     }
 
     async fn fill(&mut self) -> anyhow::Result<()> {

@@ -15,7 +15,8 @@ pub(crate) enum Kind {
     UnknownLogout,
     /// More logins than there are processors for, and logouts beside them.
     Overload,
-    /// Logins under names that nobody has, and with wrong passwords: whether one can be told from the other by its time.
+    /// Logins under names that nobody has, and with wrong passwords: whether one can be told from
+    /// the other by its time.
     Timing,
     /// What it costs to keep, count and trace every flow.
     Observability,
@@ -23,7 +24,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind that is run at each number of requests in flight.
-    pub(crate) const ALL: [Self; 4] = [Self::Login, Self::FailedLogin, Self::Logout, Self::UnknownLogout];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Login, Self::FailedLogin, Self::Logout, Self::UnknownLogout];
 
     /// The name in the report.
     pub(crate) const fn name(self) -> &'static str {

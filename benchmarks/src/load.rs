@@ -1,4 +1,5 @@
-//! A closed loop: so many clients, each of which sends its next request when it has the answer to the last.
+//! A closed loop: so many clients, each of which sends its next request when it has the answer to
+//! the last.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,7 +52,12 @@ pub(crate) enum Until {
 }
 
 /// Runs so many clients.
-pub(crate) async fn run(address: SocketAddr, in_flight: usize, until: Until, steps: Steps) -> anyhow::Result<Load> {
+pub(crate) async fn run(
+    address: SocketAddr,
+    in_flight: usize,
+    until: Until,
+    steps: Steps,
+) -> anyhow::Result<Load> {
     let counter = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
     let mut connections = Vec::new();
@@ -66,11 +72,7 @@ pub(crate) async fn run(address: SocketAddr, in_flight: usize, until: Until, ste
     while let Some(client) = clients.join_next().await {
         latency_us.add(client??)?;
     }
-    Ok(Load {
-        flows: latency_us.len(),
-        took: began.elapsed(),
-        latency_us,
-    })
+    Ok(Load { flows: latency_us.len(), took: began.elapsed(), latency_us })
 }
 
 /// An empty histogram of microseconds, up to a minute, to three figures.

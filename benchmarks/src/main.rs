@@ -1,7 +1,8 @@
 //! The benchmark: what Concert does on this machine, and what the machine could do at best.
 //!
-//! Absolute figures do not travel between machines, so each is printed as a ratio to a floor that was measured in the same run: raw argon2id hashes on the same processors,
-//! and bare chains of JetStream messages of the same length, for a login with its hash.
+//! Absolute figures do not travel between machines, so each is printed as a ratio to a floor that
+//! was measured in the same run: raw argon2id hashes on the same processors, and bare chains of
+//! JetStream messages of the same length, for a login with its hash.
 
 mod args;
 mod figures;
@@ -80,16 +81,16 @@ async fn measure(
     }
     progress("raw argon2id");
     report.hashes_per_second =
-        tokio::task::spawn_blocking(move || concert_profile::raw_hashes_per_second(seconds)).await?;
+        tokio::task::spawn_blocking(move || concert_profile::raw_hashes_per_second(seconds))
+            .await?;
     for in_flight in args.in_flight.iter().copied() {
         progress(&format!("bare chain of messages, {in_flight} in flight"));
         let chain = async |course: &Course| {
             floor::chain(course, &args.sync_interval, stack.nats_server(), in_flight, seconds).await
         };
         report.chains.push(chain(&Course::Logout).await?);
-        for kind in Kind::ALL
-            .into_iter()
-            .filter(|kind| args.only.is_empty() || args.only.contains(kind))
+        for kind in
+            Kind::ALL.into_iter().filter(|kind| args.only.is_empty() || args.only.contains(kind))
         {
             if kind == Kind::Login {
                 progress(&format!("bare chain of a login and its hash, {in_flight} in flight"));
@@ -97,9 +98,7 @@ async fn measure(
                 report.login_chains.push(chain(&Course::Login(hashes)).await?);
             }
             progress(&format!("{}, {in_flight} in flight", kind.name()));
-            report
-                .results
-                .push(scenarios.run(stack, kind, in_flight, seconds).await?);
+            report.results.push(scenarios.run(stack, kind, in_flight, seconds).await?);
         }
     }
     if args.only.is_empty() {

@@ -1,4 +1,5 @@
-//! What it costs to keep, count and trace every flow: two stacks, one without an archive, one with everything on, loaded in turn.
+//! What it costs to keep, count and trace every flow: two stacks, one without an archive, one with
+//! everything on, loaded in turn.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,10 +34,7 @@ pub(crate) async fn run(args: &BenchArgs, time: Duration) -> anyhow::Result<Vec<
     let collector = collect(taken.clone()).await?;
     let off = BenchStack::start_with(args, &Extras::without_archive()).await?;
     // Whatever the other scenarios are run without.
-    let with_archive = BenchArgs {
-        no_archive: false,
-        ..args.clone()
-    };
+    let with_archive = BenchArgs { no_archive: false, ..args.clone() };
     let on = match BenchStack::start_with(&with_archive, &Extras::observed(&collector)).await {
         Ok(on) => on,
         Err(error) => {
@@ -52,7 +50,12 @@ pub(crate) async fn run(args: &BenchArgs, time: Duration) -> anyhow::Result<Vec<
     measured
 }
 
-async fn measure(off: &BenchStack, on: &BenchStack, time: Duration, taken: &AtomicU64) -> anyhow::Result<Vec<Cost>> {
+async fn measure(
+    off: &BenchStack,
+    on: &BenchStack,
+    time: Duration,
+    taken: &AtomicU64,
+) -> anyhow::Result<Vec<Cost>> {
     let mut costs = Vec::new();
     let scenarios = [Scenarios::prepare(off).await?, Scenarios::prepare(on).await?];
     for (kind, in_flight) in [(Kind::UnknownLogout, 64), (Kind::Login, 16)] {

@@ -1,4 +1,5 @@
-//! More logins than there are processors for, from clients that come back as soon as they are refused.
+//! More logins than there are processors for, from clients that come back as soon as they are
+//! refused.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -53,10 +54,7 @@ pub(crate) async fn run(
         clients.spawn(client(address, number, began + time, logins.clone()));
     }
     let Load { latency_us, .. } = load::run(address, LOGOUTS, Until::Time(time), logouts).await?;
-    let mut seen = Seen {
-        answered: histogram()?,
-        refused: histogram()?,
-    };
+    let mut seen = Seen { answered: histogram()?, refused: histogram()? };
     while let Some(client) = clients.join_next().await {
         let client = client??;
         seen.answered.add(client.answered)?;
@@ -75,11 +73,13 @@ pub(crate) async fn run(
     })
 }
 
-async fn client(address: SocketAddr, number: usize, end: Instant, logins: Steps) -> anyhow::Result<Seen> {
-    let mut seen = Seen {
-        answered: histogram()?,
-        refused: histogram()?,
-    };
+async fn client(
+    address: SocketAddr,
+    number: usize,
+    end: Instant,
+    logins: Steps,
+) -> anyhow::Result<Seen> {
+    let mut seen = Seen { answered: histogram()?, refused: histogram()? };
     let mut connection = Connection::open(address).await?;
     while Instant::now() < end
         && let Some(step) = logins(u64::try_from(number)?)

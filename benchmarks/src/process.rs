@@ -31,29 +31,25 @@ impl Watched {
     /// Processor time used so far; zero where it cannot be told.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        // The name may hold spaces; what follows its bracket does not. User and system time are the 12th and 13th fields from there.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| {
-            fields
-                .get(at)
-                .and_then(|field| field.parse::<f64>().ok())
-                .unwrap_or(0.0)
-        };
+        // The name may hold spaces; what follows its bracket does not. User and system time are the
+        // 12th and 13th fields from there.
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
         Duration::from_secs_f64((ticks(11) + ticks(12)) / TICKS_PER_SECOND)
     }
 
     /// Memory now and at most.
     pub(crate) fn memory(&self) -> Memory {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let megabytes = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
-            let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+            let kilobytes =
+                line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
             kilobytes.unwrap_or(0.0) / 1024.0
         };
-        Memory {
-            name: self.name,
-            resident_mb: megabytes("VmRSS:"),
-            peak_mb: megabytes("VmHWM:"),
-        }
+        Memory { name: self.name, resident_mb: megabytes("VmRSS:"), peak_mb: megabytes("VmHWM:") }
     }
 }

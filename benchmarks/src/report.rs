@@ -168,10 +168,7 @@ impl Report {
     }
 
     fn of_hashes(&self, result: &Figures) -> String {
-        format!(
-            "{:.2} of the hashes/s",
-            result.flows_per_second / self.hashes_per_second
-        )
+        format!("{:.2} of the hashes/s", result.flows_per_second / self.hashes_per_second)
     }
 
     fn ratios(&self, result: &Figures, chain: &Figures) -> String {
@@ -195,11 +192,7 @@ impl Report {
 }
 
 fn write_timing(text: &mut String, timing: &Timing) -> std::fmt::Result {
-    let verdict = if timing.is_told_apart {
-        "told apart"
-    } else {
-        "not told apart"
-    };
+    let verdict = if timing.is_told_apart { "told apart" } else { "not told apart" };
     writeln!(
         text,
         "\nlogins that fail, {} of each kind in turn:\n  unknown name p50 {:.2} ms, wrong password p50 {:.2} ms\n  Mann-Whitney z = {:.2}, chance that the unknown name takes longer {:.3}: {verdict} at 1 %",
@@ -208,15 +201,8 @@ fn write_timing(text: &mut String, timing: &Timing) -> std::fmt::Result {
 }
 
 fn line(text: &mut String, figures: &Figures, ratios: &str) -> std::fmt::Result {
-    let Figures {
-        name,
-        in_flight,
-        flows_per_second,
-        p50_ms,
-        p99_ms,
-        cpu_ms_per_flow,
-        ..
-    } = figures;
+    let Figures { name, in_flight, flows_per_second, p50_ms, p99_ms, cpu_ms_per_flow, .. } =
+        figures;
     writeln!(
         text,
         "{name:<30} {in_flight:>9} {flows_per_second:>10.1} {p50_ms:>9.2} {p99_ms:>9.2} {cpu_ms_per_flow:>11.3}  {ratios}"

@@ -22,10 +22,12 @@ use crate::stack::BenchStack;
 
 /// Accounts that log in.
 const ACCOUNTS: u64 = 16;
-/// Names that are tried with a wrong password, so that no account sees more failures than a worker counts.
+/// Names that are tried with a wrong password, so that no account sees more failures than a worker
+/// counts.
 const TRIED_NAMES: u64 = 4096;
 const PASSWORD: &str = "correct horse battery";
-/// Requests before each measured run, so that connections, caches and the compiler's cold code do not count.
+/// Requests before each measured run, so that connections, caches and the compiler's cold code do
+/// not count.
 const WARM_UP: u64 = 50;
 /// More live sessions than a run can end.
 const SESSIONS_PER_SECOND: u64 = 5000;
@@ -68,24 +70,31 @@ impl Scenarios {
     }
 
     /// Measures logouts, two at a time, while logins keep the processors busy.
-    pub(crate) async fn beside_logins(&self, stack: &BenchStack, time: Duration) -> anyhow::Result<Figures> {
+    pub(crate) async fn beside_logins(
+        &self,
+        stack: &BenchStack,
+        time: Duration,
+    ) -> anyhow::Result<Figures> {
         let logins = load::run(
             stack.address(),
             BUSY_LOGINS,
             Until::Time(time + Duration::from_secs(1)),
             self.steps(stack, Kind::Login, 0).await?,
         );
-        let steps = self
-            .steps(stack, Kind::Logout, SESSIONS_PER_SECOND * time.as_secs())
-            .await?;
+        let steps = self.steps(stack, Kind::Logout, SESSIONS_PER_SECOND * time.as_secs()).await?;
         let before = stack.cpu();
-        let (logins, logouts) = tokio::try_join!(logins, load::run(stack.address(), 1, Until::Time(time), steps))?;
+        let (logins, logouts) =
+            tokio::try_join!(logins, load::run(stack.address(), 1, Until::Time(time), steps))?;
         ensure!(logins.flows > 0, "no login was answered");
         Ok(figures("logout beside 16 logins", 1, &logouts, stack.cpu() - before))
     }
 
     /// Measures what is refused and what is answered when far too much is asked.
-    pub(crate) async fn overload(&self, stack: &BenchStack, time: Duration) -> anyhow::Result<Overload> {
+    pub(crate) async fn overload(
+        &self,
+        stack: &BenchStack,
+        time: Duration,
+    ) -> anyhow::Result<Overload> {
         let logins = self.steps(stack, Kind::Overload, 0).await?;
         let logouts = self.steps(stack, Kind::UnknownLogout, 0).await?;
         overload::run(stack.address(), time, logins, logouts).await
@@ -107,24 +116,22 @@ impl Scenarios {
             done += part;
             let memory: Vec<Memory> = stack.processes();
             progress(&format!("{done} flows, {:.0} flows/s, {}", load.rate(), shown(&memory)));
-            samples.push(Soak {
-                flows: done,
-                flows_per_second: load.rate(),
-                memory,
-            });
+            samples.push(Soak { flows: done, flows_per_second: load.rate(), memory });
         }
         Ok(samples)
     }
 
     async fn steps(&self, stack: &BenchStack, kind: Kind, sessions: u64) -> anyhow::Result<Steps> {
         Ok(match kind {
-            Kind::Login | Kind::Overload | Kind::Timing | Kind::Observability => Arc::new(|number| {
-                Some(Step {
-                    path: "/auth/login",
-                    body: credentials(number, PASSWORD),
-                    status: 200,
+            Kind::Login | Kind::Overload | Kind::Timing | Kind::Observability => {
+                Arc::new(|number| {
+                    Some(Step {
+                        path: "/auth/login",
+                        body: credentials(number, PASSWORD),
+                        status: 200,
+                    })
                 })
-            }),
+            }
             Kind::FailedLogin => Arc::new(|number| {
                 Some(Step {
                     path: "/auth/login",
@@ -136,7 +143,8 @@ impl Scenarios {
             Kind::Logout => {
                 let live = Mutex::new(live_sessions(stack, sessions).await?);
                 Arc::new(move |_| {
-                    let session = live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+                    let session =
+                        live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
                     session.map(|session| logout(&session, 200))
                 })
             }
@@ -161,14 +169,11 @@ fn credentials(number: u64, password: &str) -> String {
 }
 
 fn logout(session: &str, status: u16) -> Step {
-    Step {
-        path: "/auth/logout",
-        body: json!({ "session": session }).to_string(),
-        status,
-    }
+    Step { path: "/auth/logout", body: json!({ "session": session }).to_string(), status }
 }
 
-/// Makes sessions by injecting their creation: a login each would take minutes. The tokens follow from the key and the ids.
+/// Makes sessions by injecting their creation: a login each would take minutes. The tokens follow
+/// from the key and the ids.
 async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<String>> {
     let bus = stack.bus();
     let keys = keys::load(&stack.keys_dir(), &Purpose::Concept("session".to_owned()))?;

@@ -1,4 +1,5 @@
-//! The system under load: `concert up` in a second process of this program, on free ports, with a temporary data directory.
+//! The system under load: `concert up` in a second process of this program, on free ports, with a
+//! temporary data directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,10 +43,7 @@ pub(crate) struct Extras {
 impl Extras {
     /// Nobody looks at what happens.
     pub(crate) fn without_archive() -> Self {
-        Self {
-            args: vec![NO_ARCHIVE],
-            env: Vec::new(),
-        }
+        Self { args: vec![NO_ARCHIVE], env: Vec::new() }
     }
 
     /// Every flow is kept, and its trace sent there; logs are for machines.
@@ -96,25 +94,12 @@ impl BenchStack {
         ] {
             command.args(["--set", &format!("workers.Profile.settings.{limit}")]);
         }
-        command
-            .arg("--data-dir")
-            .arg(dir.path().join("data"))
-            .arg("--started-file")
-            .arg(&report);
-        command
-            .arg("--concepts")
-            .arg(&args.concepts)
-            .arg("--syncs")
-            .arg(&args.syncs);
+        command.arg("--data-dir").arg(dir.path().join("data")).arg("--started-file").arg(&report);
+        command.arg("--concepts").arg(&args.concepts).arg("--syncs").arg(&args.syncs);
         command.env_remove("NATS_URL").env_remove("MONGODB_URI");
-        command
-            .args(&extras.args)
-            .envs(extras.env.iter().map(|(name, value)| (name, value)));
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
+        command.args(&extras.args).envs(extras.env.iter().map(|(name, value)| (name, value)));
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?;
         let started = tokio::time::timeout(START_TIMEOUT, wait_for(&report, &mut child))
             .await
             .context("the stack does not start")??;
@@ -128,13 +113,7 @@ impl BenchStack {
         let keys_dir = dir.path().join("data").join("keys");
         operator.nats_nkey = Some(keys::seeds_path(&keys_dir, &User::Operator));
         let bus = Bus::connect_to_streams(&operator, "bench").await?;
-        Ok(Self {
-            child,
-            watched: watched.into_iter().flatten().collect(),
-            started,
-            bus,
-            dir,
-        })
+        Ok(Self { child, watched: watched.into_iter().flatten().collect(), started, bus, dir })
     }
 
     /// Where the edge listens.

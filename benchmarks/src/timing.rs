@@ -1,4 +1,5 @@
-//! Whether a login under a name that nobody has can be told from one with a wrong password by how long it takes.
+//! Whether a login under a name that nobody has can be told from one with a wrong password by how
+//! long it takes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use serde_json::json;
 
 use crate::http::Connection;
 
-/// Accounts with a wrong password, and as many names that nobody has; each sees few of the attempts.
+/// Accounts with a wrong password, and as many names that nobody has; each sees few of the
+/// attempts.
 const NAMES: usize = 32;
 /// Attempts of each kind before those that count.
 const WARM_UP: usize = 50;
@@ -27,7 +29,8 @@ pub(crate) struct Timing {
     pub(crate) wrong_p50_ms: f64,
     /// The statistic of the rank test of Mann and Whitney, in standard deviations.
     pub(crate) z: f64,
-    /// The chance that one of the first kind takes longer than one of the second; 0.5 tells nothing.
+    /// The chance that one of the first kind takes longer than one of the second; 0.5 tells
+    /// nothing.
     pub(crate) chance: f64,
     /// The verdict.
     pub(crate) is_told_apart: bool,
@@ -37,7 +40,8 @@ pub(crate) struct Timing {
 pub(crate) async fn run(address: SocketAddr, time: Duration) -> anyhow::Result<Timing> {
     let mut connection = Connection::open(address).await?;
     for number in 0..NAMES {
-        let account = json!({ "username": format!("timing{number}"), "password": "correct horse battery" });
+        let account =
+            json!({ "username": format!("timing{number}"), "password": "correct horse battery" });
         let answer = connection.post("/auth/createAccount", &account.to_string()).await?;
         ensure!(answer.status == 200, "an account is refused: {}", answer.status);
     }
@@ -85,7 +89,9 @@ fn median(mut times: Vec<f64>) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// The test of Mann and Whitney: how far the sum of the ranks of `one` is from what chance makes it, in standard deviations, and the chance that one of `one` is above one of `other`.
+/// The test of Mann and Whitney: how far the sum of the ranks of
+/// `one` is from what chance makes it, in standard deviations, and the chance that one of `one` is
+/// above one of `other`.
 fn rank_test(one: &[f64], other: &[f64]) -> (f64, f64) {
     let mut all: Vec<(f64, bool)> = one.iter().map(|time| (*time, true)).collect();
     all.extend(other.iter().map(|time| (*time, false)));
@@ -110,7 +116,9 @@ mod tests {
 
     #[test]
     fn a_shift_is_found_and_chance_is_not() {
-        let times = |shift: f64| -> Vec<f64> { (0..500).map(|i| f64::from(i * 37 % 101) + shift).collect() };
+        let times = |shift: f64| -> Vec<f64> {
+            (0..500).map(|i| f64::from(i * 37 % 101) + shift).collect()
+        };
         let (z, chance) = rank_test(&times(0.0), &times(0.0));
         assert!(z.abs() < 0.01 && (chance - 0.5).abs() < 0.001, "{z} {chance}");
         let (z, chance) = rank_test(&times(10.0), &times(0.0));

@@ -19,11 +19,12 @@ use crate::workers;
 /// Arguments of the commands that know who is on the bus.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AccessArgs {
-    /// File for the accounts of the NATS server, to include in its configuration; if not given, `nats/accounts.conf` in the
-    /// directory of the keys.
+    /// File for the accounts of the NATS server, to include in its configuration; if not given,
+    /// `nats/accounts.conf` in the directory of the keys.
     #[arg(long, env = "CONCERT_NATS_ACCOUNTS", value_name = "FILE")]
     pub(crate) nats_accounts: Option<PathBuf>,
-    /// Directory in which each service gets a directory with a copy of the keys that it reads, and of no others.
+    /// Directory in which each service gets a directory with a copy of the keys that it reads, and
+    /// of no others.
     #[arg(long, env = "CONCERT_HAND_OUT", value_name = "DIR")]
     pub(crate) hand_out: Option<PathBuf>,
 }
@@ -57,14 +58,23 @@ pub(crate) fn of(rules: &RulesArgs, passthrough: &PassthroughArgs) -> anyhow::Re
 }
 
 /// Makes the keys that are missing, and writes the accounts that follow from all of them.
-pub(crate) fn prepare(access: &Access, workers: &[Worker], keys_dir: &Path, accounts: &Path) -> anyhow::Result<()> {
+pub(crate) fn prepare(
+    access: &Access,
+    workers: &[Worker],
+    keys_dir: &Path,
+    accounts: &Path,
+) -> anyhow::Result<()> {
     keys::make_missing(keys_dir, &workers::own_keys(workers))?;
     keys::make_missing_seeds(keys_dir, &access.users())?;
     write_accounts(access, keys_dir, accounts)
 }
 
 /// Writes the accounts for the keys that there are.
-pub(crate) fn write_accounts(access: &Access, keys_dir: &Path, accounts: &Path) -> anyhow::Result<()> {
+pub(crate) fn write_accounts(
+    access: &Access,
+    keys_dir: &Path,
+    accounts: &Path,
+) -> anyhow::Result<()> {
     let mut known = Vec::new();
     for user in access.users() {
         let public = keys::public_keys(keys_dir, &user)?;
@@ -78,7 +88,8 @@ pub(crate) fn write_accounts(access: &Access, keys_dir: &Path, accounts: &Path) 
     whole_file::replace(accounts, &config).with_context(context)?;
     // The server may run as another user; public keys are no secret.
     #[cfg(unix)]
-    std::fs::set_permissions(accounts, std::os::unix::fs::PermissionsExt::from_mode(0o644)).with_context(context)?;
+    std::fs::set_permissions(accounts, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .with_context(context)?;
     Ok(())
 }
 
@@ -91,7 +102,8 @@ fn stands_for_one_process(accounts: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// Copies what each service reads, and nothing else, to a directory of its own; what stands there already stays.
+/// Copies what each service reads, and nothing else, to a directory of its own; what stands there
+/// already stays.
 fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
     for user in access.users() {
         let purposes = match &user {
@@ -106,9 +118,11 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
             .map(|purpose| (keys_dir.join(purpose.file_name()), own.join(purpose.file_name())));
         let seeds = (keys::seeds_path(keys_dir, &user), keys::seeds_path(&own, &user));
         for (from, to) in rings.chain([seeds]) {
-            let text = std::fs::read_to_string(&from).with_context(|| format!("{} cannot be read", from.display()))?;
+            let text = std::fs::read_to_string(&from)
+                .with_context(|| format!("{} cannot be read", from.display()))?;
             if std::fs::read_to_string(&to).ok().as_ref() != Some(&text) {
-                whole_file::replace(&to, &text).with_context(|| format!("{} cannot be written", to.display()))?;
+                whole_file::replace(&to, &text)
+                    .with_context(|| format!("{} cannot be written", to.display()))?;
             }
         }
     }
@@ -116,9 +130,15 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
 }
 
 impl AccessArgs {
-    /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them: accounts, and what is handed out.
-    /// One user for all services, or one for each: that stays as the accounts have it.
-    pub(crate) fn settle(&self, settings: &Settings, workers: &[Worker], make_missing: bool) -> anyhow::Result<Access> {
+    /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them:
+    /// accounts, and what is handed out. One user for all services, or one for each: that stays as
+    /// the accounts have it.
+    pub(crate) fn settle(
+        &self,
+        settings: &Settings,
+        workers: &[Worker],
+        make_missing: bool,
+    ) -> anyhow::Result<Access> {
         let access = self.standing(settings)?;
         if make_missing {
             ensure!(
@@ -127,12 +147,7 @@ impl AccessArgs {
                  remove that file to give each service its own user",
                 accounts = self.accounts_file(settings).display()
             );
-            prepare(
-                &access,
-                workers,
-                &settings.app.keys_dir(),
-                &self.accounts_file(settings),
-            )?;
+            prepare(&access, workers, &settings.app.keys_dir(), &self.accounts_file(settings))?;
         } else {
             write_accounts(&access, &settings.app.keys_dir(), &self.accounts_file(settings))?;
         }
@@ -142,7 +157,8 @@ impl AccessArgs {
         Ok(access)
     }
 
-    /// Who is on the bus, as the accounts that stand there have it: each service, or one process that is all of them.
+    /// Who is on the bus, as the accounts that stand there have it: each service, or one process
+    /// that is all of them.
     pub(crate) fn standing(&self, settings: &Settings) -> anyhow::Result<Access> {
         let access = of(&settings.rules, &settings.http.passthrough)?;
         Ok(if stands_for_one_process(&self.accounts_file(settings))? {
@@ -154,9 +170,7 @@ impl AccessArgs {
 
     /// Where the accounts are written.
     pub(crate) fn accounts_file(&self, settings: &Settings) -> PathBuf {
-        self.nats_accounts
-            .clone()
-            .unwrap_or_else(|| accounts_file(&settings.app.keys_dir()))
+        self.nats_accounts.clone().unwrap_or_else(|| accounts_file(&settings.app.keys_dir()))
     }
 }
 
@@ -212,10 +226,7 @@ mod tests {
     }
 
     fn args(hand_out: Option<&Path>) -> AccessArgs {
-        AccessArgs {
-            nats_accounts: None,
-            hand_out: hand_out.map(Path::to_owned),
-        }
+        AccessArgs { nats_accounts: None, hand_out: hand_out.map(Path::to_owned) }
     }
 
     #[test]
@@ -237,20 +248,12 @@ mod tests {
         let (args, settings) = (args(Some(to.path())), settings(keys.path()));
         let access = in_one_process(&settings);
         prepare(&access, &[], keys.path(), &accounts_file(keys.path())).unwrap();
-        let refused = args
-            .settle(&settings, &crate::built_in::workers(), true)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains("accounts.conf") && refused.contains("remove"),
-            "{refused}"
-        );
+        let refused =
+            args.settle(&settings, &crate::built_in::workers(), true).unwrap_err().to_string();
+        assert!(refused.contains("accounts.conf") && refused.contains("remove"), "{refused}");
         std::fs::remove_file(accounts_file(keys.path())).unwrap();
         assert!(
-            !args
-                .settle(&settings, &crate::built_in::workers(), true)
-                .unwrap()
-                .is_in_one_process()
+            !args.settle(&settings, &crate::built_in::workers(), true).unwrap().is_in_one_process()
         );
         assert!(to.path().join("edge/edge.key").exists());
     }

@@ -33,7 +33,8 @@ pub(crate) struct CheckArgs {
     /// How mistakes are told.
     #[arg(long, value_enum, default_value_t = Format::Human, value_name = "FORMAT")]
     pub(crate) format: Format,
-    /// Whether to colour what is told to people; by itself only on a terminal, and not where `NO_COLOR` is set.
+    /// Whether to colour what is told to people; by itself only on a terminal, and not where
+    /// `NO_COLOR` is set.
     #[arg(long, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
     pub(crate) color: Colour,
     /// Ends with 1 for warnings, too.
@@ -86,11 +87,9 @@ impl Checked {
                 diagnostics,
                 program: Some(program),
             },
-            Err(report) => Self {
-                sources: report.sources,
-                diagnostics: report.diagnostics,
-                program: None,
-            },
+            Err(report) => {
+                Self { sources: report.sources, diagnostics: report.diagnostics, program: None }
+            }
         }
     }
 
@@ -135,7 +134,9 @@ impl Checked {
 
 /// Checks and tells; an error when there is a mistake.
 pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let of = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| below(&args.dir, name));
+    let of = |given: &Option<PathBuf>, name: &str| {
+        given.clone().unwrap_or_else(|| below(&args.dir, name))
+    };
     let files = RulesArgs {
         concepts: of(&args.concepts, "concepts"),
         syncs: of(&args.syncs, "syncs"),
@@ -169,11 +170,7 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
 
 /// As people write it: `syncs`, and not `./syncs`.
 fn below(dir: &Path, name: &str) -> PathBuf {
-    if dir == Path::new(".") {
-        PathBuf::from(name)
-    } else {
-        dir.join(name)
-    }
+    if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) }
 }
 
 fn style(colour: Colour) -> Style {

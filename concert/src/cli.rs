@@ -29,7 +29,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Starts everything: NATS, MongoDB, the edge, the router and the workers. This is what `concert` alone does.
+    /// Starts everything: NATS, MongoDB, the edge, the router and the workers. This is what
+    /// `concert` alone does.
     Up(Box<UpArgs>),
     /// Runs the edge: HTTP requests in, responses out.
     HttpEdge(Box<SettingFlags<of::HttpEdge>>),
@@ -52,7 +53,8 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Tells every mistake in specs and rules, before they run.
     Check(CheckArgs),
-    /// Makes what is missing: keys, the accounts of the NATS server, its streams, the replica set. For whoever does not use `concert up`.
+    /// Makes what is missing: keys, the accounts of the NATS server, its streams, the replica set.
+    /// For whoever does not use `concert up`.
     Setup(SetupArgs),
     /// Lists and changes keys while everything runs.
     Keys(KeysArgs),
@@ -60,7 +62,8 @@ pub(crate) enum Command {
     Ready(ReadyArgs),
     /// Lists, shows, tries again and drops dead letters: messages that were given up.
     Dead(DeadArgs),
-    /// Tells a flow as a tree: what happened, which rule caused it, how long it took, and which rules nearly fired.
+    /// Tells a flow as a tree: what happened, which rule caused it, how long it took, and which
+    /// rules nearly fired.
     Flow(FlowArgs),
     /// Lists flows, the newest last.
     Flows(FlowsArgs),
@@ -74,9 +77,11 @@ pub(crate) enum Command {
     Fmt(FmtArgs),
 }
 
-/// The arguments with `up` added where they name no command: `concert --listen …` is `concert up --listen …`.
+/// The arguments with `up` added where they name no command: `concert --listen …` is `concert up
+/// --listen …`.
 ///
-/// `up` is not flattened into [`Cli`]: its variables would then be read for every command, and a bad one would stop all.
+/// `up` is not flattened into [`Cli`]: its variables would then be read for every command, and a
+/// bad one would stop all.
 pub(crate) fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let is_up = args.get(1).is_none_or(|first| {

@@ -1,7 +1,8 @@
 //! The configuration: `concert.toml`, the environment and the flags, merged, checked and typed.
 //!
-//! A flag wins over a variable, that over the file, that over a default. Everything that is wrong is reported at once. A
-//! command does not judge the values that it does not use; an unknown key is an error for all of them.
+//! A flag wins over a variable, that over the file, that over a default. Everything that is wrong
+//! is reported at once. A command does not judge the values that it does not use; an unknown key is
+//! an error for all of them.
 
 mod catalogue;
 mod command;
@@ -118,29 +119,19 @@ fn read_file(named: Option<&Path>) -> Result<Option<(String, String)>, Problem> 
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some((path.display().to_string(), text))),
         Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Problem::Unreadable {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Problem::Unreadable { path: path.to_owned(), source }),
     }
 }
 
 fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loaded, Problems> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let file = inputs.file.as_ref();
-    let mut given = file.map_or_else(Vec::new, |(path, text)| file::read(path, text, &mut problems));
+    let mut given =
+        file.map_or_else(Vec::new, |(path, text)| file::read(path, text, &mut problems));
     let named = given.iter().filter_map(|given| text::concept(&given.path).cloned());
-    let concepts: Vec<String> = workers
-        .iter()
-        .map(|worker| worker.concept().to_owned())
-        .chain(named)
-        .collect();
-    given.extend(text::environment(
-        &inputs.variables,
-        &concepts,
-        &mut problems,
-        &mut warnings,
-    ));
+    let concepts: Vec<String> =
+        workers.iter().map(|worker| worker.concept().to_owned()).chain(named).collect();
+    given.extend(text::environment(&inputs.variables, &concepts, &mut problems, &mut warnings));
     given.extend(text::flags(inputs.flags, &mut problems, &mut warnings));
     warnings.retain(|old: &Old| command.uses(old.key));
     // What this command does not use is not judged.
@@ -166,11 +157,7 @@ fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loa
     let mut settings = typed((command, workers), &merged, &named, &mut problems);
     settings.rules.shipped = workers::specs(workers);
     if problems.is_empty() {
-        Ok(Loaded {
-            settings,
-            warnings,
-            merged,
-        })
+        Ok(Loaded { settings, warnings, merged })
     } else {
         Err(Problems(problems))
     }
@@ -191,11 +178,8 @@ fn checked(given: &Given) -> Result<(), Problem> {
 }
 
 fn defaults(command: Command) -> Vec<Given> {
-    let of = |path: &str, value: Value| Given {
-        path: text::path(path),
-        value,
-        origin: Origin::Default,
-    };
+    let of =
+        |path: &str, value: Value| Given { path: text::path(path), value, origin: Origin::Default };
     let general = catalogue::keys()
         .iter()
         .filter(|key| !key.path.contains(catalogue::ANY) && !key.default.is_null());

@@ -45,7 +45,8 @@ enum DeadCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Asks for actions again under their own ids: each is done once, whatever became of it before, and its flow goes on.
+    /// Asks for actions again under their own ids: each is done once, whatever became of it before,
+    /// and its flow goes on.
     Retry {
         #[command(flatten)]
         selection: Selection,
@@ -69,8 +70,12 @@ pub(crate) async fn run(args: DeadArgs) -> anyhow::Result<()> {
     match args.command {
         DeadCommand::List { filter, limit, json } => list::list(&bus, &filter, limit, json).await,
         DeadCommand::Show { letter, json } => list::show(&select::one(&bus, &letter).await?, json),
-        DeadCommand::Retry { selection, wait } => retry(&bus, &selection.letters(&bus).await?, wait).await,
-        DeadCommand::Drop { selection, yes } => drop_letters(&bus, &selection.letters(&bus).await?, yes).await,
+        DeadCommand::Retry { selection, wait } => {
+            retry(&bus, &selection.letters(&bus).await?, wait).await
+        }
+        DeadCommand::Drop { selection, yes } => {
+            drop_letters(&bus, &selection.letters(&bus).await?, yes).await
+        }
     }
 }
 
@@ -85,7 +90,9 @@ async fn retry(bus: &Bus, letters: &[Kept], wait: Duration) -> anyhow::Result<()
                     false => format!("completed: {output}"),
                 }
             }
-            Ok(Retried::UnderWay) => "under way; `concert dead list` tells if it is given up again".to_owned(),
+            Ok(Retried::UnderWay) => {
+                "under way; `concert dead list` tells if it is given up again".to_owned()
+            }
             Ok(Retried::DeadAgain(reason)) => {
                 left += 1;
                 format!("given up again: {reason}")
@@ -107,12 +114,7 @@ async fn drop_letters(bus: &Bus, letters: &[Kept], yes: bool) -> anyhow::Result<
             let dropped = dead::remove(bus, letter.seq).await;
             dropped.with_context(|| format!("letter {} is kept", letter.seq))?;
         }
-        say::line(format_args!(
-            "{:>6}  {}  {}",
-            letter.seq,
-            letter.name(),
-            letter.reason()
-        ));
+        say::line(format_args!("{:>6}  {}  {}", letter.seq, letter.name(), letter.reason()));
     }
     ensure!(
         yes || letters.is_empty(),

@@ -35,6 +35,7 @@ pub(crate) fn run(args: &DescribeArgs, workers: &[Worker]) -> anyhow::Result<()>
         Described::Openapi => describe::openapi(&program, settings.http.base.trim_end_matches('/')),
         Described::Asyncapi => describe::asyncapi(&program),
     };
-    let text = serde_json::to_string_pretty(&document).context("the description cannot be written")?;
+    let text =
+        serde_json::to_string_pretty(&document).context("the description cannot be written")?;
     say::text(&format!("{text}\n")).context("the description cannot be printed")
 }

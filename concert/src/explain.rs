@@ -25,7 +25,9 @@ pub(crate) fn run(args: &ExplainArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let base = settings.http.base.trim_end_matches('/');
     let path = match args.path.strip_prefix(base) {
         // A rule may wait for a path that begins like the base.
-        Some(rest) if rest.starts_with('/') && !program.routes.routes.contains_key(&args.path) => rest,
+        Some(rest) if rest.starts_with('/') && !program.routes.routes.contains_key(&args.path) => {
+            rest
+        }
         _ => &args.path,
     };
     let text = explain(&program, path, base)?;

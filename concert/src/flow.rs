@@ -77,7 +77,8 @@ pub(crate) struct Which {
     /// Only flows that failed, ended in a fault or were given up.
     #[arg(long)]
     failed: bool,
-    /// Only flows with this somewhere in their id, path, root, status, error or trace, or in a rule that fired; large letters or small.
+    /// Only flows with this somewhere in their id, path, root, status, error or trace, or in a rule
+    /// that fired; large letters or small.
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
 }
@@ -110,7 +111,8 @@ pub(crate) struct TailArgs {
 }
 
 fn outcome(word: &str) -> Result<Outcome, String> {
-    serde_json::from_value(Value::from(word)).map_err(|_| "one of succeeded, failed, fault, open, dead".to_owned())
+    serde_json::from_value(Value::from(word))
+        .map_err(|_| "one of succeeded, failed, fault, open, dead".to_owned())
 }
 
 impl Which {
@@ -146,15 +148,9 @@ impl Which {
     fn means(&self, row: &Summary) -> bool {
         let outcomes = self.outcomes();
         self.path.as_ref().is_none_or(|path| row.path.as_ref() == Some(path))
-            && self
-                .concept
-                .as_ref()
-                .is_none_or(|concept| row.concepts.contains(concept))
+            && self.concept.as_ref().is_none_or(|concept| row.concepts.contains(concept))
             && (outcomes.is_empty() || outcomes.contains(&row.outcome))
-            && self
-                .text
-                .as_ref()
-                .is_none_or(|text| row.searched().contains(&text.to_lowercase()))
+            && self.text.as_ref().is_none_or(|text| row.searched().contains(&text.to_lowercase()))
     }
 }
 
@@ -163,7 +159,11 @@ impl AskArgs {
         self.operator.connect("concert-flow").await
     }
 
-    async fn rows<T: DeserializeOwned>(&self, query: &str, input: &Object) -> anyhow::Result<Vec<T>> {
+    async fn rows<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        input: &Object,
+    ) -> anyhow::Result<Vec<T>> {
         #[derive(Deserialize)]
         struct Rows<T> {
             rows: Vec<T>,
@@ -174,16 +174,21 @@ impl AskArgs {
             Ok(answer) => answer,
             Err(NoAnswer::Refused { why, .. }) => bail!("{why}"),
             Err(error @ (NoAnswer::Unreachable(_) | NoAnswer::TimedOut(_))) => {
-                return Err(error).context("no archive answers; `concert up` starts one, and so does `archive`");
+                return Err(error)
+                    .context("no archive answers; `concert up` starts one, and so does `archive`");
             }
             Err(error) => return Err(error.into()),
         };
-        let rows: Rows<T> =
-            serde_json::from_value(Value::Object(answer.body)).context("the archive is of another version")?;
+        let rows: Rows<T> = serde_json::from_value(Value::Object(answer.body))
+            .context("the archive is of another version")?;
         Ok(rows.rows)
     }
 
-    fn print<T: serde::Serialize>(&self, rows: &[T], told: impl FnOnce(Paint) -> String) -> anyhow::Result<()> {
+    fn print<T: serde::Serialize>(
+        &self,
+        rows: &[T],
+        told: impl FnOnce(Paint) -> String,
+    ) -> anyhow::Result<()> {
         if !self.json {
             let paint = Paint(terminal::shows_colours(&std::io::stdout()));
             return Ok(say::text(&told(paint))?);
@@ -200,10 +205,7 @@ pub(crate) async fn flow(args: FlowArgs) -> anyhow::Result<()> {
     let input = Object::from_iter([("flow".to_owned(), Value::from(args.flow.to_string()))]);
     let rows: Vec<Flow> = args.ask.rows("_flow", &input).await?;
     let Some(flow) = rows.first() else {
-        bail!(
-            "there is no flow {}: neither the log nor the archive has its root",
-            args.flow
-        );
+        bail!("there is no flow {}: neither the log nor the archive has its root", args.flow);
     };
     args.ask.print(&rows, |paint| tree::of(flow, paint))
 }
@@ -216,10 +218,7 @@ pub(crate) async fn why_not(args: WhyNotArgs) -> anyhow::Result<()> {
     ]);
     let rows: Vec<WhyNot> = args.ask.rows("_whyNot", &input).await?;
     let Some(told) = rows.first() else {
-        bail!(
-            "there is no flow {}: neither the log nor the archive has its root",
-            args.flow
-        );
+        bail!("there is no flow {}: neither the log nor the archive has its root", args.flow);
     };
     args.ask.print(&rows, |_| format!("{}\n", lines::clean(&told.text)))
 }
@@ -227,8 +226,9 @@ pub(crate) async fn why_not(args: WhyNotArgs) -> anyhow::Result<()> {
 /// Lists flows.
 pub(crate) async fn flows(args: FlowsArgs) -> anyhow::Result<()> {
     let mut input = args.which.filter();
-    let ago =
-        |time: Duration| (clock::now_ms() * 1000).saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    let ago = |time: Duration| {
+        (clock::now_ms() * 1000).saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    };
     for (name, time) in [("since_us", args.since), ("until_us", args.until)] {
         if let Some(time) = time {
             input.insert(name.to_owned(), Value::from(ago(time)));
@@ -240,7 +240,8 @@ pub(crate) async fn flows(args: FlowsArgs) -> anyhow::Result<()> {
         if rows.is_empty() {
             "no flows\n".to_owned()
         } else {
-            lines::HEADING.to_owned() + &rows.iter().rev().map(|row| lines::row(row, paint)).collect::<String>()
+            lines::HEADING.to_owned()
+                + &rows.iter().rev().map(|row| lines::row(row, paint)).collect::<String>()
         }
     })
 }
@@ -253,19 +254,21 @@ pub(crate) async fn tail(args: TailArgs) -> anyhow::Result<()> {
         left_out: usize,
     }
     if args.which.action.is_some() {
-        bail!("`concert tail` hears of flows, not of their actions; `concert flows --action` finds those");
+        bail!(
+            "`concert tail` hears of flows, not of their actions; `concert flows --action` finds those"
+        );
     }
     let bus = args.ask.connect().await?;
     let mut notices = bus.client.subscribe(concert_wire::subject::FLOWS_NOTICE).await?;
     args.ask.print::<Summary>(&[], |_| lines::HEADING.to_owned())?;
     while let Some(notice) = notices.next().await {
-        let notice: Notice = serde_json::from_slice(&notice.payload).context("the archive is of another version")?;
+        let notice: Notice =
+            serde_json::from_slice(&notice.payload).context("the archive is of another version")?;
         if notice.left_out > 0 {
             say::progress(&format!("{} flows are not shown", notice.left_out));
         }
         for row in notice.flows.iter().rev().filter(|row| args.which.means(row)) {
-            args.ask
-                .print(std::slice::from_ref(row), |paint| lines::row(row, paint))?;
+            args.ask.print(std::slice::from_ref(row), |paint| lines::row(row, paint))?;
         }
     }
     bail!("the connection ended")

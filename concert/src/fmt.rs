@@ -15,7 +15,8 @@ use crate::say;
 /// Arguments of `concert fmt`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FmtArgs {
-    /// Files, and directories to search for `*.sync`; `-` reads standard input and writes standard output. What `.` hides is not searched.
+    /// Files, and directories to search for `*.sync`; `-` reads standard input and writes standard
+    /// output. What `.` hides is not searched.
     #[arg(default_value = "syncs", value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Changes nothing: tells where files are laid out otherwise, and then ends with 1.
@@ -47,10 +48,7 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<()> {
         }
     }
     ensure!(failed == 0, "not everything could be laid out");
-    ensure!(
-        !args.check || different == 0,
-        "not everything is laid out; `concert fmt` does it"
-    );
+    ensure!(!args.check || different == 0, "not everything is laid out; `concert fmt` does it");
     Ok(())
 }
 
@@ -78,11 +76,7 @@ fn search(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
 /// Lays out a file, or only tells where it is laid out otherwise; whether it is.
 fn one(path: &Path, is_check: bool) -> anyhow::Result<bool> {
     let is_standard = path == Path::new(STANDARD);
-    let name = if is_standard {
-        "standard input".to_owned()
-    } else {
-        path.display().to_string()
-    };
+    let name = if is_standard { "standard input".to_owned() } else { path.display().to_string() };
     let bytes = if is_standard {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
@@ -92,8 +86,9 @@ fn one(path: &Path, is_check: bool) -> anyhow::Result<bool> {
     let bytes = bytes.with_context(|| format!("{name} cannot be read"))?;
     let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?;
     let source = SourceFile::new(name, text);
-    let formatted = concert_lang::format(&source)
-        .map_err(|report| anyhow!("{} has mistakes\n{}", source.name, report.to_string().trim_end()))?;
+    let formatted = concert_lang::format(&source).map_err(|report| {
+        anyhow!("{} has mistakes\n{}", source.name, report.to_string().trim_end())
+    })?;
     let is_different = formatted != source.text;
     if is_check {
         if is_different {
@@ -102,7 +97,8 @@ fn one(path: &Path, is_check: bool) -> anyhow::Result<bool> {
     } else if is_standard {
         say::text(&formatted).context("standard output cannot be written")?;
     } else if is_different {
-        fs::write(path, &formatted).with_context(|| format!("{} cannot be written", source.name))?;
+        fs::write(path, &formatted)
+            .with_context(|| format!("{} cannot be written", source.name))?;
         say::line(&source.name);
     }
     Ok(is_different)
@@ -117,7 +113,9 @@ fn hint(source: &SourceFile, formatted: &str) -> String {
         let (old, new) = (old.next(), new.next());
         if old != new || old.is_none() {
             // Blanks at the end and marks that are not seen are shown, too.
-            let shown = |sign: char, line: Option<&str>| line.map(|line| format!("\n  {sign} {}", visible(line)));
+            let shown = |sign: char, line: Option<&str>| {
+                line.map(|line| format!("\n  {sign} {}", visible(line)))
+            };
             let old = shown('-', old).unwrap_or_default();
             let new = shown('+', new).unwrap_or_default();
             return format!("{}:{number}{old}{new}", source.name);
@@ -133,10 +131,7 @@ fn visible(line: &str) -> String {
     let text = line.trim_end();
     let blanks: String = line.get(text.len()..).unwrap_or_default().escape_default().collect();
     let mark = if end.is_none() { " (no line end)" } else { "" };
-    format!(
-        "{}{blanks}{mark}",
-        text.replace('\u{feff}', "\\u{feff}").replace('\t', "\\t")
-    )
+    format!("{}{blanks}{mark}", text.replace('\u{feff}', "\\u{feff}").replace('\t', "\\t"))
 }
 
 #[cfg(test)]
@@ -173,22 +168,15 @@ mod tests {
         }
         let extra = extra.map(|name| dir.path().join(name));
         let paths_given = extra.into_iter().chain([dir.path().to_owned()]).collect();
-        let result = run(&FmtArgs {
-            paths: paths_given,
-            check,
-        });
+        let result = run(&FmtArgs { paths: paths_given, check });
         let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         (result.is_ok(), texts)
     }
 
     #[test]
     fn rules_below_a_directory_are_laid_out_and_nothing_else() {
-        let files = [
-            ("a.sync", ROUGH),
-            ("b/c.sync", ROUGH),
-            ("d.concept", ROUGH),
-            (".e/f.sync", ROUGH),
-        ];
+        let files =
+            [("a.sync", ROUGH), ("b/c.sync", ROUGH), ("d.concept", ROUGH), (".e/f.sync", ROUGH)];
         let (is_well, texts) = laid_out(&files, None, false);
         assert!(is_well);
         assert_eq!(texts, [SMOOTH, SMOOTH, ROUGH, ROUGH]);

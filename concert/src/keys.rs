@@ -21,7 +21,8 @@ pub(crate) struct KeysArgs {
     access: AccessArgs,
     #[command(flatten)]
     settings: SettingFlags<of::Keys>,
-    /// File with the process ID of a NATS server on this machine, which is sent SIGHUP when its accounts have changed
+    /// File with the process ID of a NATS server on this machine, which is sent SIGHUP when its
+    /// accounts have changed
     #[arg(long, env = "CONCERT_NATS_PID_FILE", value_name = "FILE")]
     nats_pid_file: Option<PathBuf>,
 }
@@ -37,7 +38,8 @@ enum KeysCommand {
         #[arg(value_name = "KEYS")]
         keys: Subject,
     },
-    /// Uses a key for what is new. Only when every process has the key: a few seconds after it was added.
+    /// Uses a key for what is new. Only when every process has the key: a few seconds after it was
+    /// added.
     Use {
         /// As with `add`.
         #[arg(value_name = "KEYS")]
@@ -46,7 +48,8 @@ enum KeysCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Takes a key away for good. What was made with it opens no more; a process that knows no other key is cut off.
+    /// Takes a key away for good. What was made with it opens no more; a process that knows no
+    /// other key is cut off.
     Drop {
         /// As with `add`.
         #[arg(value_name = "KEYS")]
@@ -88,8 +91,12 @@ pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
     if matches!(changed, Subject::Bus(_)) {
         match (&args.nats_pid_file, running.and_then(|running| running.nats_pid)) {
             (Some(file), _) => reload(file)?,
-            (None, Some(pid)) => hang_up(pid).context("the NATS server cannot be told to read its accounts again")?,
-            (None, None) => say::progress("the NATS server must read its accounts again: send it SIGHUP"),
+            (None, Some(pid)) => {
+                hang_up(pid).context("the NATS server cannot be told to read its accounts again")?
+            }
+            (None, None) => {
+                say::progress("the NATS server must read its accounts again: send it SIGHUP")
+            }
         }
     }
     Ok(())
@@ -102,9 +109,9 @@ fn running_of(loaded: &Loaded) -> anyhow::Result<Option<Started>> {
         (Some(_), _) => Ok(None),
         (None, true) => running::find(&app.data_dir).map(Some),
         (None, false) if Path::new(KEYS_DIR).is_dir() => Ok(None),
-        (None, false) => running::find(&app.data_dir)
-            .map(Some)
-            .with_context(|| format!("there is no directory `{KEYS_DIR}`, and --keys names no other")),
+        (None, false) => running::find(&app.data_dir).map(Some).with_context(|| {
+            format!("there is no directory `{KEYS_DIR}`, and --keys names no other")
+        }),
     }
 }
 
@@ -114,7 +121,8 @@ fn known<'a>(keys: &'a Subject, workers: &[Worker]) -> anyhow::Result<&'a Subjec
     if let Subject::Ring(purpose) = keys
         && !all.contains(purpose)
     {
-        let names: Vec<String> = all.iter().map(|purpose| format!("`{}`", purpose.name())).collect();
+        let names: Vec<String> =
+            all.iter().map(|purpose| format!("`{}`", purpose.name())).collect();
         bail!(
             "there are no keys `{keys}`; keys are {}, or those of a user of the bus such as `nats/profile`",
             names.join(", ")
@@ -138,10 +146,7 @@ fn list(access: &AccessArgs, settings: &Settings, workers: &[Worker]) -> anyhow:
 
 fn reload(file: &Path) -> anyhow::Result<()> {
     let context = || {
-        format!(
-            "the NATS server of {} cannot be told to read its accounts again",
-            file.display()
-        )
+        format!("the NATS server of {} cannot be told to read its accounts again", file.display())
     };
     let pid = std::fs::read_to_string(file).with_context(context)?;
     hang_up(pid.trim().parse().with_context(context)?).with_context(context)

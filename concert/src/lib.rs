@@ -1,4 +1,5 @@
-//! The command line of a Concert application: `up`, the services, and the tools for authors and operators.
+//! The command line of a Concert application: `up`, the services, and the tools for authors and
+//! operators.
 
 mod access;
 mod bench;
@@ -45,7 +46,8 @@ pub fn main(workers: impl IntoIterator<Item = Worker>) -> ExitCode {
     match started {
         Ok(runtime) => {
             let code = runtime.block_on(run(cli.command, &workers));
-            // What is to be finished was awaited; a name that is still being looked up must not hold the process.
+            // What is to be finished was awaited; a name that is still being looked up must not
+            // hold the process.
             runtime.shutdown_background();
             code
         }
@@ -59,8 +61,12 @@ pub fn main(workers: impl IntoIterator<Item = Worker>) -> ExitCode {
 async fn run(command: Command, workers: &[Worker]) -> ExitCode {
     let result = match command {
         Command::Up(args) => Box::pin(up::run(*args, workers)).await,
-        Command::HttpEdge(flags) => return service(&flags, workers, services::http_edge::run).await,
-        Command::SyncRouter(flags) => return service(&flags, workers, services::sync_router::run).await,
+        Command::HttpEdge(flags) => {
+            return service(&flags, workers, services::http_edge::run).await;
+        }
+        Command::SyncRouter(flags) => {
+            return service(&flags, workers, services::sync_router::run).await;
+        }
         Command::Archive(flags) => return service(&flags, workers, services::archive::run).await,
         Command::Worker(args) => match workers::named(workers, &args.concept) {
             Ok(worker) => {

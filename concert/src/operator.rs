@@ -31,7 +31,8 @@ impl OperatorArgs {
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, Bus::connect_to_streams(&args, name));
         let connected = connect.await.map_or_else(
             |_| {
-                let (url, seconds) = (bus::without_credentials(&args.nats_url), CONNECT_TIMEOUT.as_secs());
+                let (url, seconds) =
+                    (bus::without_credentials(&args.nats_url), CONNECT_TIMEOUT.as_secs());
                 Err(anyhow!("no connection to NATS at {url} within {seconds} s"))
             },
             |connected| Ok(connected?),

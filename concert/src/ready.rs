@@ -28,9 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Ends well when they do.
 pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
-    tokio::time::timeout(TIMEOUT, ask(&args))
-        .await
-        .context("no answer in time")?
+    tokio::time::timeout(TIMEOUT, ask(&args)).await.context("no answer in time")?
 }
 
 async fn ask(args: &ReadyArgs) -> anyhow::Result<()> {
@@ -40,10 +38,8 @@ async fn ask(args: &ReadyArgs) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("no worker of {} answers", args.concept))?;
     if let Some(address) = &args.edge {
-        let mut stream = address
-            .connect()
-            .await
-            .with_context(|| format!("no edge listens at {address}"))?;
+        let mut stream =
+            address.connect().await.with_context(|| format!("no edge listens at {address}"))?;
         stream
             .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             .await?;

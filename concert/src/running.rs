@@ -12,7 +12,8 @@ use concert_runtime::whole_file;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-/// The file within the data directory. Only its owner can read it, since the URLs may contain passwords.
+/// The file within the data directory. Only its owner can read it, since the URLs may contain
+/// passwords.
 const FILE: &str = "running.json";
 
 /// What was started.
@@ -55,10 +56,7 @@ impl Announcement {
     /// An announcement in the data directory, and in another file if a script asks for it.
     pub(crate) fn new(started: Started, data_dir: &Path, further: Option<PathBuf>) -> Self {
         Self {
-            content: Mutex::new(Content {
-                started,
-                is_published: false,
-            }),
+            content: Mutex::new(Content { started, is_published: false }),
             files: further.into_iter().chain([data_dir.join(FILE)]).collect(),
         }
     }
@@ -88,7 +86,8 @@ impl Announcement {
         }
         let text = serde_json::to_string_pretty(&content.started)?;
         for file in &self.files {
-            whole_file::replace(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+            whole_file::replace(file, &text)
+                .with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(())
     }
@@ -118,11 +117,7 @@ pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
     let started: Started = serde_json::from_str(&text)
         .with_context(|| format!("{} was written by another version of concert", path.display()))?;
     // One that was killed has left its file.
-    if is_alive(started.pid) {
-        Ok(started)
-    } else {
-        Err(not_running(data_dir))
-    }
+    if is_alive(started.pid) { Ok(started) } else { Err(not_running(data_dir)) }
 }
 
 /// The answer of a command that needs a running system.
@@ -165,16 +160,14 @@ mod tests {
     fn a_running_system_is_found_until_it_ends() {
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join("copy.json");
-        let announcement = Announcement::new(started(std::process::id()), dir.path(), Some(copy.clone()));
+        let announcement =
+            Announcement::new(started(std::process::id()), dir.path(), Some(copy.clone()));
         announcement.restarted(Program::Mongod, 4).unwrap();
         assert!(find(dir.path()).is_err());
         announcement.publish().unwrap();
         let found = find(dir.path()).unwrap();
         assert_eq!((found.nats_pid, found.mongod_pid), (Some(2), Some(4)));
-        assert_eq!(
-            fs::read(&copy).unwrap(),
-            fs::read(dir.path().join("running.json")).unwrap()
-        );
+        assert_eq!(fs::read(&copy).unwrap(), fs::read(dir.path().join("running.json")).unwrap());
         #[cfg(unix)]
         {
             let mode = fs::metadata(dir.path().join("running.json")).unwrap().permissions();
@@ -184,7 +177,8 @@ mod tests {
         assert!(!copy.exists());
         let error = find(dir.path()).unwrap_err().to_string();
         assert!(
-            error.contains("is `concert up` running in this directory?") && error.contains("--data-dir"),
+            error.contains("is `concert up` running in this directory?")
+                && error.contains("--data-dir"),
             "{error}"
         );
     }

@@ -23,29 +23,33 @@ pub(crate) struct SetupArgs {
     /// Create the streams as well, as the user `setup`
     #[arg(long)]
     pub(crate) streams: bool,
-    /// Initiate a MongoDB replica set of one member, which the other processes reach at this host and port
+    /// Initiate a MongoDB replica set of one member, which the other processes reach at this host
+    /// and port
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) replica_host: Option<String>,
 }
 
-/// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they are asked for.
+/// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they
+/// are asked for.
 pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let settings = args.settings.load_aloud(workers)?;
     let (keys_dir, accounts) = (settings.app.keys_dir(), args.access.accounts_file(&settings));
     let access = args.access.settle(&settings, workers, true)?;
     say::line(format_args!("keys: {}", keys_dir.display()));
     let users = match access.is_in_one_process() {
-        true => ", one user for all services as `concert up` wrote them; remove the file to give each its own",
+        true => {
+            ", one user for all services as `concert up` wrote them; remove the file to give each its own"
+        }
         false => "",
     };
-    say::line(format_args!(
-        "accounts of the NATS server: {}{users}",
-        accounts.display()
-    ));
+    say::line(format_args!("accounts of the NATS server: {}{users}", accounts.display()));
     if let Some(host) = &args.replica_host {
-        concert_local_servers::initiate_replica_set(host, &uri_options(&settings.mongodb.store().mongodb_uri))
-            .await
-            .with_context(|| format!("{host} does not become a replica set"))?;
+        concert_local_servers::initiate_replica_set(
+            host,
+            &uri_options(&settings.mongodb.store().mongodb_uri),
+        )
+        .await
+        .with_context(|| format!("{host} does not become a replica set"))?;
         say::line(format_args!("replica set: {host}"));
     }
     if args.streams {
@@ -67,7 +71,11 @@ fn uri_options(uri: &str) -> String {
 }
 
 /// Makes everything that the parts find on the bus.
-pub(crate) async fn make_streams(bus: &BusArgs, access: &Access, limits: &LogLimits) -> anyhow::Result<()> {
+pub(crate) async fn make_streams(
+    bus: &BusArgs,
+    access: &Access,
+    limits: &LogLimits,
+) -> anyhow::Result<()> {
     let bus = Bus::connect_to_streams(bus, "concert-setup").await?;
     let mut concepts = access.concepts().to_vec();
     concepts.push(REQUESTING.parse()?);

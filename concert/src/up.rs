@@ -1,4 +1,5 @@
-//! `concert up`: everything in one process, beside the two servers; the parts talk through NATS all the same.
+//! `concert up`: everything in one process, beside the two servers; the parts talk through NATS all
+//! the same.
 
 mod args;
 mod greeting;
@@ -35,7 +36,8 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));
     let mut access = access::of(&settings.rules, &settings.http.passthrough)?;
     // A worker whose concept the application does not have has neither a user nor a queue.
-    let is_used = |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
+    let is_used =
+        |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
     let used: Vec<&Worker> = workers.iter().filter(is_used).collect();
     if !settings.nats.isolate {
         access = access.in_one_process();
@@ -49,13 +51,9 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
         return Ok(());
     };
     let mut servers = servers?;
-    let prepared = Prepared {
-        workers: used,
-        rules,
-        access,
-        listener,
-    };
-    let ended = Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
+    let prepared = Prepared { workers: used, rules, access, listener };
+    let ended =
+        Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
     // The second Ctrl-C leaves them to their guardians.
     stop.unless_asked(servers.stop()).await;
     ended
@@ -110,9 +108,14 @@ async fn run_on(
     }
 }
 
-fn started(servers: &servers::Servers, settings: &Settings, listener: &TcpListener) -> anyhow::Result<Started> {
+fn started(
+    servers: &servers::Servers,
+    settings: &Settings,
+    listener: &TcpListener,
+) -> anyhow::Result<Started> {
     let addresses = servers.addresses();
-    let (nats_pid, nats_server) = servers.nats_process().map(|(pid, path)| (pid, path.to_owned())).unzip();
+    let (nats_pid, nats_server) =
+        servers.nats_process().map(|(pid, path)| (pid, path.to_owned())).unzip();
     // Absolute, for a command that is run elsewhere with --data-dir.
     let absolute = |path: &PathBuf| std::path::absolute(path);
     Ok(Started {
@@ -133,10 +136,7 @@ fn report(announcement: &Announcement, program: Program, event: Event<'_>) {
     match event {
         Event::Exited(error) => {
             let error = error.to_string();
-            say::line(format_args!(
-                "{}; restarting it",
-                error.lines().next().unwrap_or_default()
-            ));
+            say::line(format_args!("{}; restarting it", error.lines().next().unwrap_or_default()));
         }
         Event::Restarted(pid) => {
             say::line(format_args!("{program} is running again"));

@@ -17,7 +17,12 @@ use crate::config::Settings;
 use crate::say;
 
 /// What a worker is started with.
-pub(crate) fn options(worker: &Worker, settings: &Settings, store: StoreArgs, shutdown: Shutdown) -> Options {
+pub(crate) fn options(
+    worker: &Worker,
+    settings: &Settings,
+    store: StoreArgs,
+    shutdown: Shutdown,
+) -> Options {
     Options {
         store: Some(store),
         keys_dir: settings.app.keys_dir(),
@@ -42,10 +47,8 @@ pub(crate) fn check(workers: &[Worker]) -> anyhow::Result<()> {
     let mismatches: Vec<String> = mismatches.map(|mismatch| mismatch.to_string()).collect();
     ensure!(mismatches.is_empty(), mismatches.join("\n"));
     for (number, worker) in workers.iter().enumerate() {
-        let has_other = workers
-            .iter()
-            .skip(number + 1)
-            .any(|other| other.concept() == worker.concept());
+        let has_other =
+            workers.iter().skip(number + 1).any(|other| other.concept() == worker.concept());
         ensure!(!has_other, "{} has two workers in this program", worker.concept());
     }
     Ok(())
@@ -53,9 +56,7 @@ pub(crate) fn check(workers: &[Worker]) -> anyhow::Result<()> {
 
 /// The worker of a concept, whose name may be written in any case.
 pub(crate) fn named<'a>(workers: &'a [Worker], concept: &str) -> Result<&'a Worker, UnknownWorker> {
-    let found = workers
-        .iter()
-        .find(|worker| worker.concept().eq_ignore_ascii_case(concept));
+    let found = workers.iter().find(|worker| worker.concept().eq_ignore_ascii_case(concept));
     found.ok_or_else(|| UnknownWorker {
         asked: concept.to_owned(),
         known: workers.iter().map(|worker| worker.concept().to_owned()).collect(),
@@ -73,7 +74,8 @@ pub(crate) fn check_specs(
         let Some(spec) = program.concepts.iter().find(|spec| &*spec.name == name) else {
             continue;
         };
-        let own = concept::parse_one(&format!("{name}.concept"), worker.spec()).map_err(anyhow::Error::msg)?;
+        let own = concept::parse_one(&format!("{name}.concept"), worker.spec())
+            .map_err(anyhow::Error::msg)?;
         ensure!(
             spec.actions == own.actions && spec.queries == own.queries,
             "the application's spec of `{name}` differs from the spec of the worker in this program; \
@@ -85,7 +87,8 @@ pub(crate) fn check_specs(
 
 /// The specs of the workers, as files.
 pub(crate) fn specs(workers: &[Worker]) -> Vec<SourceFile> {
-    let file = |worker: &Worker| SourceFile::new(format!("{}.concept", worker.concept()), worker.spec());
+    let file =
+        |worker: &Worker| SourceFile::new(format!("{}.concept", worker.concept()), worker.spec());
     workers.iter().map(file).collect()
 }
 
@@ -110,16 +113,19 @@ pub(crate) fn missing<'a>(workers: &[Worker], program: &'a Program) -> BTreeSet<
         called.chain(program::queries(&rule.steps).into_iter().map(|query| &*query.concept))
     };
     let used = program.syncs.iter().flat_map(of_rule);
-    used.filter(|concept| *concept != REQUESTING && !workers.iter().any(|worker| worker.concept() == *concept))
-        .collect()
+    used.filter(|concept| {
+        *concept != REQUESTING && !workers.iter().any(|worker| worker.concept() == *concept)
+    })
+    .collect()
 }
 
 /// Warns of each concept that has no worker in this program, and none that `is_external`.
-pub(crate) fn warn_of_missing(workers: &[Worker], program: &Program, is_external: impl Fn(&str) -> bool) {
-    for concept in missing(workers, program)
-        .into_iter()
-        .filter(|concept| !is_external(concept))
-    {
+pub(crate) fn warn_of_missing(
+    workers: &[Worker],
+    program: &Program,
+    is_external: impl Fn(&str) -> bool,
+) {
+    for concept in missing(workers, program).into_iter().filter(|concept| !is_external(concept)) {
         say::warning(&format!(
             "the rules use the concept `{concept}`, and this program has no worker for it; \
              requests that need it get 504 unless another process runs one (then set `workers.{concept}.external = true`)"
@@ -185,11 +191,9 @@ when
 then
     Called.act (x)
 "#;
-        let (program, _) = concert_lang::compile(&concepts, &[SourceFile::new("a.sync", rules)]).unwrap();
-        assert_eq!(
-            missing(&built_in::workers(), &program),
-            BTreeSet::from(["Called", "Queried"])
-        );
+        let (program, _) =
+            concert_lang::compile(&concepts, &[SourceFile::new("a.sync", rules)]).unwrap();
+        assert_eq!(missing(&built_in::workers(), &program), BTreeSet::from(["Called", "Queried"]));
     }
 
     #[test]
@@ -231,10 +235,7 @@ then
         assert!(check(&built_in::workers()).is_ok());
         let spec = |name: &str| format!("concept {name}\npurpose none\nactions\n    act () : ()\n");
         let one = concept(spec("One")).open(Empty::open).build();
-        let two = concept(spec("Two"))
-            .open(Empty::open)
-            .action("acts", Empty::act)
-            .build();
+        let two = concept(spec("Two")).open(Empty::open).action("acts", Empty::act).build();
         let why = check(&[one, two]).unwrap_err().to_string();
         for part in ["One.concept", "`act`", "Two.concept", "`acts`"] {
             assert!(why.contains(part), "{part}: {why}");

@@ -31,7 +31,8 @@ fn check_rules(dir: &Path, more: &[&str]) -> Output {
     check(&[&[dir.as_str(), "--concepts", "concepts"], more].concat())
 }
 
-const BROKEN: &str = "sync Broken\nwhen\n    Profle.authenticate ()\nthen\n    Sessioning.create (usr: 5)\n";
+const BROKEN: &str =
+    "sync Broken\nwhen\n    Profle.authenticate ()\nthen\n    Sessioning.create (usr: 5)\n";
 const DOUBTFUL: &str = "sync Doubtful\nwhen\n    Requesting.request (path: \"/a\", b?) : (request)\nthen\n    Requesting.respond (request)\n";
 
 #[test]
@@ -47,14 +48,9 @@ fn every_mistake_is_told_at_once_without_colours_in_a_pipe() {
     let output = check_rules(dir.path(), &[]);
     assert_eq!(output.status.code(), Some(1));
     let text = said(&output);
-    for part in [
-        "C0201",
-        "did you mean `Profile`?",
-        "C0203",
-        "C0204",
-        "a.sync:3:5",
-        "errors, 0 warnings",
-    ] {
+    for part in
+        ["C0201", "did you mean `Profile`?", "C0203", "C0204", "a.sync:3:5", "errors, 0 warnings"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains('\x1b'));
@@ -138,7 +134,9 @@ fn a_concept_without_a_worker_is_named_in_a_warning() {
     assert!(output.status.success(), "{output:?}");
     let warned = String::from_utf8(output.stderr).unwrap();
     assert!(
-        warned.contains("the rules use the concept `Greeting`, and this program has no worker for it"),
+        warned.contains(
+            "the rules use the concept `Greeting`, and this program has no worker for it"
+        ),
         "{warned}"
     );
     assert!(check(&[]).stderr.is_empty(), "the project has all of its workers");

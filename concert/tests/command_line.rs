@@ -50,7 +50,9 @@ fn flags_without_a_command_are_flags_of_up() {
     let refused = concert(&["--nats-port", "none"], &[]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        error(&refused).contains("flag --nats-port: nats.port: a number from 0 to 65535 is expected, not `none`"),
+        error(&refused).contains(
+            "flag --nats-port: nats.port: a number from 0 to 65535 is expected, not `none`"
+        ),
         "{}",
         error(&refused)
     );
@@ -61,7 +63,8 @@ fn a_worker_that_is_not_compiled_in_is_an_error_that_lists_those_that_are() {
     let refused = concert(&["worker", "Profil"], &[]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        error(&refused).contains("this program has no worker of `Profil`; it has Profile, Sessioning"),
+        error(&refused)
+            .contains("this program has no worker of `Profil`; it has Profile, Sessioning"),
         "{}",
         error(&refused)
     );
@@ -72,7 +75,8 @@ fn bench_prints_the_command_that_replaces_it() {
     let moved = concert(&["bench", "--only", "login", "--help"], &[]);
     assert_eq!(moved.status.code(), Some(1));
     assert!(
-        error(&moved).contains("`cargo run --release -p concert-benchmarks -- --only login --help`"),
+        error(&moved)
+            .contains("`cargo run --release -p concert-benchmarks -- --only login --help`"),
         "{}",
         error(&moved)
     );

@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-const BROKEN_RULE: &str = "sync Broken\nwhen\n    Profle.authenticate ()\nthen\n    Sessioning.create (usr: 5)\n";
+const BROKEN_RULE: &str =
+    "sync Broken\nwhen\n    Profle.authenticate ()\nthen\n    Sessioning.create (usr: 5)\n";
 
 const SPEC: &str = "concept A\npurpose to be read\nactions\n    act (x: Flag) : (x: Flag)\n";
 
@@ -41,34 +42,20 @@ fn check(files: &[(&str, &str)], commands: &[&[&str]], report: &str) {
 #[test]
 fn an_error_in_a_rule_has_one_prefix() {
     let files = [("concepts/A.concept", SPEC), ("syncs/a.sync", BROKEN_RULE)];
-    let commands: &[&[&str]] = &[
-        &["up"],
-        &["check"],
-        &["graph"],
-        &["explain", "/a"],
-        &["describe", "openapi"],
-    ];
+    let commands: &[&[&str]] =
+        &[&["up"], &["check"], &["graph"], &["explain", "/a"], &["describe", "openapi"]];
     check(&files, commands, "error[C0201]");
 }
 
 #[test]
 fn an_error_in_a_spec_has_one_prefix() {
     let files = [("concepts/A.concept", "concept"), ("syncs/a.sync", BROKEN_RULE)];
-    let commands: &[&[&str]] = &[
-        &["up"],
-        &["check"],
-        &["graph"],
-        &["setup"],
-        &["keys", "--keys", "own", "list"],
-    ];
+    let commands: &[&[&str]] =
+        &[&["up"], &["check"], &["graph"], &["setup"], &["keys", "--keys", "own", "list"]];
     check(&files, commands, "error[C0");
 }
 
 #[test]
 fn an_error_in_the_layout_of_a_rule_has_one_prefix() {
-    check(
-        &[("syncs/a.sync", "sync")],
-        &[&["fmt"], &["fmt", "--check"]],
-        "error[C0",
-    );
+    check(&[("syncs/a.sync", "sync")], &[&["fmt"], &["fmt", "--check"]], "error[C0");
 }

@@ -1,4 +1,5 @@
-//! Any bytes as a message: nothing panics, and what is read is written so that it is read as the same.
+//! Any bytes as a message: nothing panics, and what is read is written so that it is read as the
+//! same.
 
 #![no_main]
 
@@ -14,7 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
         let again = value(&written).unwrap();
         assert!(equal(&read, &again), "{read} {again}");
         assert_eq!(canonical(&read), canonical(&again));
-        // For comparing, not for sending: a large double stands in it as an integer, which a message may not hold.
+        // For comparing, not for sending: a large double stands in it as an integer, which a
+        // message may not hold.
         let in_canonical_form: serde_json::Value = serde_json::from_str(&canonical(&read)).unwrap();
         assert!(equal(&read, &in_canonical_form), "{read} {in_canonical_form}");
         assert_eq!(canonical(&in_canonical_form), canonical(&read));

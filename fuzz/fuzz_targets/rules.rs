@@ -1,4 +1,5 @@
-//! Any bytes as a file of rules, and as a spec: nothing panics, every mistake lies within its text, and what is laid out is laid out the same again and means the same.
+//! Any bytes as a file of rules, and as a spec: nothing panics, every mistake lies within its text,
+//! and what is laid out is laid out the same again and means the same.
 
 #![no_main]
 

@@ -1,7 +1,9 @@
 //! Which requests are taken, so that those that are taken are answered in time.
 //!
-//! A queue that grows answers nobody: each request waits until its deadline, and the work for it is done in vain. So a path takes as many requests as it has lately answered within the
-//! time that a client may wait (Little's law: requests under way = rate × wait). What is refused is told at once. Each path counts for itself, and none may take all the places.
+//! A queue that grows answers nobody: each request waits until its deadline, and the work for it is
+//! done in vain. So a path takes as many requests as it has lately answered within the time that a
+//! client may wait (Little's law: requests under way = rate × wait). What is refused is told at
+//! once. Each path counts for itself, and none may take all the places.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,11 +24,12 @@ pub struct AdmissionLimits {
     /// Maximum number of concurrent requests for one path; excess requests get 503.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub max_requests_per_path: usize,
-    /// Maximum estimated wait for a response, in milliseconds, based on the recent response rate; excess requests get
-    /// 503.
+    /// Maximum estimated wait for a response, in milliseconds, based on the recent response rate;
+    /// excess requests get 503.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub max_wait_ms: u64,
-    /// Number of concurrent requests for one path that are accepted regardless of the estimated wait.
+    /// Number of concurrent requests for one path that are accepted regardless of the estimated
+    /// wait.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub min_requests_per_path: usize,
 }
@@ -58,7 +61,8 @@ struct Path {
     under_way: usize,
     /// Answers lately, each counting less the longer it is ago.
     answers: f64,
-    /// The time in which they came, in seconds, without the time in which nothing was under way; fading likewise.
+    /// The time in which they came, in seconds, without the time in which nothing was under way;
+    /// fading likewise.
     busy: f64,
     /// The last answer, or the first request after a time without any.
     since: Instant,
@@ -80,16 +84,10 @@ impl Path {
     fn limit(&self, limits: &AdmissionLimits, now: Instant) -> usize {
         let wait = Duration::from_millis(limits.max_wait_ms);
         let is_stalled = self.under_way > 0 && now - self.since > wait;
-        let rate = if is_stalled {
-            0.0
-        } else {
-            self.answers / self.busy.max(LEAST_SECONDS)
-        };
+        let rate = if is_stalled { 0.0 } else { self.answers / self.busy.max(LEAST_SECONDS) };
         // From a float it is the nearest that there is.
         let by_rate = (rate * wait.as_secs_f64()) as usize;
-        by_rate
-            .max(limits.min_requests_per_path)
-            .min(limits.max_requests_per_path)
+        by_rate.max(limits.min_requests_per_path).min(limits.max_requests_per_path)
     }
 
     fn answered(&mut self, now: Instant) {
@@ -104,10 +102,7 @@ impl Path {
 
 impl Admission {
     pub(crate) fn new(limits: AdmissionLimits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            all: Mutex::default(),
-        })
+        Arc::new(Self { limits, all: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
@@ -121,7 +116,8 @@ impl Admission {
         all.under_way < self.limits.max_requests && all.paths.get(path).is_none_or(has_path_room)
     }
 
-    /// Takes a request of a path, or does not. The paths are those of the route table, so that no client can make them.
+    /// Takes a request of a path, or does not. The paths are those of the route table, so that no
+    /// client can make them.
     pub(crate) fn take(self: &Arc<Self>, path: &str) -> Option<Admitted> {
         let now = Instant::now();
         let mut all = self.lock();
@@ -146,10 +142,7 @@ impl Admission {
         }
         path.under_way += 1;
         all.under_way += 1;
-        Some(Admitted {
-            admission: self.clone(),
-            path: name,
-        })
+        Some(Admitted { admission: self.clone(), path: name })
     }
 }
 
@@ -178,7 +171,8 @@ mod tests {
         })
     }
 
-    /// Sends `rate` requests a second to a path that answers 100 a second, in order. How many were taken, and the longest wait of those in milliseconds.
+    /// Sends `rate` requests a second to a path that answers 100 a second, in order. How many were
+    /// taken, and the longest wait of those in milliseconds.
     async fn flood(admission: &Arc<Admission>, rate: u64, seconds: u64) -> (u64, u64) {
         let (mut queue, mut taken, mut longest) = (VecDeque::new(), 0, Duration::ZERO);
         for ms in 0.. {
@@ -205,7 +199,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_is_taken_at_the_rate_of_answers_and_nobody_waits_much_longer_than_is_allowed() {
+    async fn a_flood_is_taken_at_the_rate_of_answers_and_nobody_waits_much_longer_than_is_allowed()
+    {
         for rate in [50, 100, 200, 1000, 5000] {
             let admission = admission(20);
             let (taken, longest_ms) = flood(&admission, rate, 30).await;

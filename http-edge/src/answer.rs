@@ -10,11 +10,13 @@ use serde_json::Value;
 use crate::cookie::{Cookies, Use};
 use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
 
-/// How long a client that was told to wait does so, in seconds: too many attempts take longer to be forgotten than a busy service takes to be free.
+/// How long a client that was told to wait does so, in seconds: too many attempts take longer to be
+/// forgotten than a busy service takes to be free.
 const THROTTLED_RETRY_AFTER_S: u16 = 60;
 const BUSY_RETRY_AFTER_S: u16 = 1;
 
-/// Makes the response: the input of the respond without `request` and `status`, with its secrets opened. With a cookie, the secret that it stands for leaves the body for it.
+/// Makes the response: the input of the respond without `request` and `status`, with its secrets
+/// opened. With a cookie, the secret that it stands for leaves the body for it.
 ///
 /// # Errors
 /// A secret is sealed under a key that this process does not have, or not yet.
@@ -25,7 +27,8 @@ pub(crate) fn response(
     cookie: Option<(&Cookies, Use)>,
 ) -> Result<Response<Body>, EdgeError> {
     answer.shift_remove("request");
-    let status = StatusCode::from_u16(answer_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(answer_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.shift_remove(STATUS);
     let moved = match cookie {
         Some((cookies, using)) => cookies.move_out(using, sealer, flow, &mut answer)?,
@@ -78,7 +81,8 @@ fn say_when(headers: &mut HeaderMap, status: StatusCode) {
     headers.insert(header::RETRY_AFTER, wait_s.into());
 }
 
-/// Opens what was sealed in this flow; nothing else opens. A seal is no answer, so one whose key is not there is none, either.
+/// Opens what was sealed in this flow; nothing else opens. A seal is no answer, so one whose key is
+/// not there is none, either.
 fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) -> Result<(), EdgeError> {
     for (key, value) in object.iter_mut() {
         match value.as_str().map(|text| sealer.open(flow, text)) {

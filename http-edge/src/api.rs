@@ -70,10 +70,11 @@ struct Posted {
     deadline: Instant,
 }
 
-/// An answer that was not heard for so long is looked for in the log: the connection may have been away when it came.
+/// An answer that was not heard for so long is looked for in the log: the connection may have been
+/// away when it came.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long a request waits for a lost connection to NATS before it gets 503: a NATS server that restarts, or another
-/// one of its cluster, is back by then.
+/// How long a request waits for a lost connection to NATS before it gets 503: a NATS server that
+/// restarts, or another one of its cluster, is back by then.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -89,7 +90,11 @@ impl Api {
     }
 
     /// Answers a request to a path below the base.
-    pub(crate) async fn answer(self: &Arc<Self>, path: &str, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        path: &str,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let began = Instant::now();
         self.metrics.began();
         let answered = self.route(path, request).await;
@@ -100,12 +105,15 @@ impl Api {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        self.metrics
-            .answered(known.then_some(path), response.status().as_u16(), began.elapsed());
+        self.metrics.answered(known.then_some(path), response.status().as_u16(), began.elapsed());
         response
     }
 
-    async fn route(self: &Arc<Self>, path: &str, request: Request<Body>) -> Result<Response<Body>, EdgeError> {
+    async fn route(
+        self: &Arc<Self>,
+        path: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, EdgeError> {
         if let Some(target) = self.passthrough.get(path) {
             let within = Duration::from_millis(self.limits.deadline_ms);
             let (parts, body) = posted(request)?;
@@ -156,8 +164,13 @@ impl Api {
         carried_out.await.unwrap_or(Err(EdgeError::Failed(flow)))
     }
 
-    /// Goes on when the client goes away: the work is under way all the same, and its place is not free.
-    async fn carry_out(self: Arc<Self>, request: Posted, _place: Admitted) -> Result<Response<Body>, EdgeError> {
+    /// Goes on when the client goes away: the work is under way all the same, and its place is not
+    /// free.
+    async fn carry_out(
+        self: Arc<Self>,
+        request: Posted,
+        _place: Admitted,
+    ) -> Result<Response<Body>, EdgeError> {
         let (flow, deadline, cookie) = (request.flow, request.deadline, request.cookie);
         // Before the publish: the answer may come before the confirmation.
         let place = self.pending.wait_for(flow);
@@ -177,7 +190,8 @@ impl Api {
         answer::response(&self.sealer, flow, answer, cookie)
     }
 
-    /// Refuses a request while NATS is unreachable: nothing of it is stored yet, so the client can safely retry.
+    /// Refuses a request while NATS is unreachable: nothing of it is stored yet, so the client can
+    /// safely retry.
     async fn connected(&self) -> Result<(), EdgeError> {
         match self.bus.connected_within(RECONNECT_TIMEOUT).await {
             true => Ok(()),
@@ -185,7 +199,12 @@ impl Api {
         }
     }
 
-    async fn read(&self, headers: &HeaderMap, body: Body, deadline: Instant) -> Result<Object, EdgeError> {
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<Object, EdgeError> {
         if !is_json(headers) {
             return Err(EdgeError::ContentType);
         }
@@ -215,21 +234,13 @@ impl Api {
         encode(&Completion { input, output })
     }
 
-    /// Publishes the root of the flow. When no confirmation comes it may be stored all the same, so that the answer is waited for.
+    /// Publishes the root of the flow. When no confirmation comes it may be stored all the same, so
+    /// that the answer is waited for.
     async fn publish(&self, request: Posted) -> Result<Published, EdgeError> {
-        let Posted {
-            flow,
-            body,
-            traceparent,
-            client,
-            deadline,
-            ..
-        } = request;
+        let Posted { flow, body, traceparent, client, deadline, .. } = request;
         let mut headers = nats::HeaderMap::new();
-        headers.insert(
-            wire_header::DEADLINE,
-            (clock::now_ms() + self.limits.deadline_ms).to_string(),
-        );
+        headers
+            .insert(wire_header::DEADLINE, (clock::now_ms() + self.limits.deadline_ms).to_string());
         if let Some(traceparent) = traceparent
             .as_ref()
             .and_then(|value| value.to_str().ok())
@@ -255,7 +266,12 @@ impl Api {
         }
     }
 
-    async fn wait(&self, mut place: Place, flow: FlowId, deadline: Instant) -> Result<Object, EdgeError> {
+    async fn wait(
+        &self,
+        mut place: Place,
+        flow: FlowId,
+        deadline: Instant,
+    ) -> Result<Object, EdgeError> {
         loop {
             let look_at = (Instant::now() + LOOK_EVERY).min(deadline);
             match tokio::time::timeout_at(look_at, &mut place.heard).await {
@@ -296,11 +312,7 @@ impl Api {
 }
 
 fn posted(request: Request<Body>) -> Result<(Parts, Body), EdgeError> {
-    if request.method() == Method::POST {
-        Ok(request.into_parts())
-    } else {
-        Err(EdgeError::Method)
-    }
+    if request.method() == Method::POST { Ok(request.into_parts()) } else { Err(EdgeError::Method) }
 }
 
 /// Who is at the other end of the connection.
@@ -310,7 +322,9 @@ fn peer(parts: &Parts) -> Option<SocketAddr> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+    let Some(content_type) =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    else {
         return false;
     };
     content_type

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::error::EdgeError;
 
-/// The keys that the path's rules name, each of its type. Other keys are dropped: a misspelt password must not rest in the log.
+/// The keys that the path's rules name, each of its type. Other keys are dropped: a misspelt
+/// password must not rest in the log.
 ///
 /// # Errors
 /// Names every missing and ill-typed key at once. No value is repeated.
@@ -26,14 +27,11 @@ pub(crate) fn fit(route: &Route, mut body: Object) -> Result<Object, EdgeError> 
             None => {}
         }
     }
-    if mistakes.is_empty() {
-        Ok(fitting)
-    } else {
-        Err(EdgeError::BadRequest(mistakes.join("; ")))
-    }
+    if mistakes.is_empty() { Ok(fitting) } else { Err(EdgeError::BadRequest(mistakes.join("; "))) }
 }
 
-/// Whether a value, or one in it, might be taken for a secret that was sealed here when it comes back in an answer. A secret may: it is sealed itself.
+/// Whether a value, or one in it, might be taken for a secret that was sealed here when it comes
+/// back in an answer. A secret may: it is sealed itself.
 pub(crate) fn holds_seal(value: &Value) -> bool {
     match value {
         Value::String(text) => is_seal(text),
@@ -48,7 +46,8 @@ pub(crate) fn no_seal(name: &str) -> String {
     format!("`{name}` must not have the form of a sealed value")
 }
 
-/// Seals the secrets of a fitting body. What has the form of a sealed value already is sealed again, so that one copied from the log is no credential.
+/// Seals the secrets of a fitting body. What has the form of a sealed value already is sealed
+/// again, so that one copied from the log is no credential.
 pub(crate) fn seal(route: &Route, sealer: &Sealer, flow: FlowId, body: &mut Object) {
     for (name, _) in route.keys.iter().filter(|(_, key)| key.secret) {
         if let Some(Value::String(text)) = body.get_mut(name) {
@@ -67,18 +66,12 @@ mod tests {
     use super::*;
 
     fn login() -> Route {
-        let key = |secret, kind| RouteKey {
-            required: true,
-            secret,
-            kind,
-        };
+        let key = |secret, kind| RouteKey { required: true, secret, kind };
         let keys = [
             ("username", key(false, ValueType::String)),
             ("password", key(true, ValueType::Secret)),
         ];
-        Route {
-            keys: keys.into_iter().map(|(name, key)| (name.to_owned(), key)).collect(),
-        }
+        Route { keys: keys.into_iter().map(|(name, key)| (name.to_owned(), key)).collect() }
     }
 
     fn object(value: Value) -> Object {
@@ -87,11 +80,9 @@ mod tests {
 
     #[test]
     fn every_mistake_is_named_at_once_and_no_value_is_repeated() {
-        let error = fit(
-            &login(),
-            object(json!({"username": {"$ne": null}, "pasword": "hunter22"})),
-        )
-        .unwrap_err();
+        let error =
+            fit(&login(), object(json!({"username": {"$ne": null}, "pasword": "hunter22"})))
+                .unwrap_err();
         assert_eq!(
             error,
             EdgeError::BadRequest("`password` is missing; `username` must be a string".into())
@@ -103,7 +94,9 @@ mod tests {
 
     #[test]
     fn a_key_that_no_rule_names_is_dropped() {
-        let body = object(json!({"username": "ada", "password": "x", "pasword": "hunter22", "path": "/auth/logout"}));
+        let body = object(
+            json!({"username": "ada", "password": "x", "pasword": "hunter22", "path": "/auth/logout"}),
+        );
         assert_eq!(
             Value::Object(fit(&login(), body).unwrap()),
             json!({"username": "ada", "password": "x"})
@@ -116,7 +109,9 @@ mod tests {
         let body = object(json!({"username": seal, "password": seal}));
         let refused = fit(&login(), body).unwrap_err().to_string();
         assert_eq!(refused, "`username` must not have the form of a sealed value");
-        assert!(fit(&login(), object(json!({"username": "sealed: ada", "password": seal}))).is_ok());
+        assert!(
+            fit(&login(), object(json!({"username": "sealed: ada", "password": seal}))).is_ok()
+        );
         assert!(holds_seal(&json!([{ "deep": [seal] }])));
     }
 

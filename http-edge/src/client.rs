@@ -1,7 +1,10 @@
-//! Where a request came from: the address of the client, as a tag that can be recognised and not read.
+//! Where a request came from: the address of the client, as a tag that can be recognised and not
+//! read.
 //!
-//! The address is the socket's, unless the peer is a proxy that is trusted: then it is what the proxies say, from the nearest to the first that is not trusted. What stands beyond that one
-//! is the client's own word. IPv4 addresses count whole, IPv6 addresses by their first 64 bits, since a client has all of the others.
+//! The address is the socket's, unless the peer is a proxy that is trusted: then it is what the
+//! proxies say, from the nearest to the first that is not trusted. What stands beyond that one is
+//! the client's own word. IPv4 addresses count whole, IPv6 addresses by their first 64 bits, since
+//! a client has all of the others.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -24,7 +27,8 @@ pub struct ClientArgs {
     /// IP addresses or CIDR ranges of trusted reverse proxies, such as 10.0.0.0/8.
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<Proxies>,
-    /// Header in which the proxies name the client. They must set it themselves, not pass on what the client sent.
+    /// Header in which the proxies name the client. They must set it themselves, not pass on what
+    /// the client sent.
     pub forwarded_header: ForwardedHeader,
 }
 
@@ -50,8 +54,9 @@ impl FromStr for Proxies {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.map(Self)
-            .map_err(|_| "a proxy is an address or a network, such as 192.0.2.7 or 10.0.0.0/8".to_owned())
+        net.map(Self).map_err(|_| {
+            "a proxy is an address or a network, such as 192.0.2.7 or 10.0.0.0/8".to_owned()
+        })
     }
 }
 
@@ -77,10 +82,7 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn new(args: &ClientArgs, keys: impl Into<LiveKeyring>) -> Self {
-        Self {
-            args: args.clone(),
-            keys: keys.into(),
-        }
+        Self { args: args.clone(), keys: keys.into() }
     }
 
     /// The tag of the client that sent a request.
@@ -112,10 +114,7 @@ impl Clients {
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
-        self.args
-            .trusted_proxies
-            .iter()
-            .any(|proxies| proxies.0.contains(&address))
+        self.args.trusted_proxies.iter().any(|proxies| proxies.0.contains(&address))
     }
 
     /// What the header says of the hops, the nearest last; `None` where it names no address.
@@ -126,10 +125,7 @@ impl Clients {
             ForwardedHeader::Forwarded => (header::FORWARDED, forwarded_for),
         };
         let lines = headers.get_all(name).iter();
-        lines
-            .flat_map(|line| line.to_str().unwrap_or("unreadable").split(','))
-            .map(read)
-            .collect()
+        lines.flat_map(|line| line.to_str().unwrap_or("unreadable").split(',')).map(read).collect()
     }
 }
 
@@ -166,9 +162,7 @@ impl Holder {
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     element.split(';').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
-        key.trim()
-            .eq_ignore_ascii_case("for")
-            .then(|| node(value.trim().trim_matches('"')))?
+        key.trim().eq_ignore_ascii_case("for").then(|| node(value.trim().trim_matches('"')))?
     })
 }
 
@@ -202,11 +196,7 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(line).unwrap());
         }
         let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
-        assert_eq!(
-            clients.address(peer, &headers).to_string(),
-            expected,
-            "{peer} {lines:?}"
-        );
+        assert_eq!(clients.address(peer, &headers).to_string(), expected, "{peer} {lines:?}");
     }
 
     #[test]
@@ -218,26 +208,11 @@ mod tests {
         check(&clients, "10.1.1.1", &[(header, "203.0.113.9")], "203.0.113.9");
         check(&clients, "::ffff:10.1.1.1", &[(header, "203.0.113.9")], "203.0.113.9");
         // What stands beyond the first that is not trusted is the client's own word.
-        check(
-            &clients,
-            "10.1.1.1",
-            &[(header, "1.1.1.1, 203.0.113.9 , 192.0.2.7")],
-            "203.0.113.9",
-        );
-        check(
-            &clients,
-            "10.1.1.1",
-            &[(header, "1.1.1.1"), (header, "203.0.113.9")],
-            "203.0.113.9",
-        );
+        check(&clients, "10.1.1.1", &[(header, "1.1.1.1, 203.0.113.9 , 192.0.2.7")], "203.0.113.9");
+        check(&clients, "10.1.1.1", &[(header, "1.1.1.1"), (header, "203.0.113.9")], "203.0.113.9");
         check(&clients, "10.1.1.1", &[(header, "10.2.2.2, 10.3.3.3")], "10.2.2.2");
         check(&clients, "10.1.1.1", &[(header, "203.0.113.9, unknown")], "10.1.1.1");
-        check(
-            &clients,
-            "10.1.1.1",
-            &[(header, "203.0.113.9, nonsense, 10.3.3.3")],
-            "10.3.3.3",
-        );
+        check(&clients, "10.1.1.1", &[(header, "203.0.113.9, nonsense, 10.3.3.3")], "10.3.3.3");
         check(&clients, "::1", &[(header, "[2001:db8::1]:443")], "2001:db8::1");
         // The header that the proxies do not set is the client's.
         check(&clients, "10.1.1.1", &[("forwarded", "for=203.0.113.9")], "10.1.1.1");
@@ -280,9 +255,7 @@ mod tests {
     fn a_tag_tells_addresses_apart_and_not_those_of_one_network_of_ipv6() {
         let clients = clients(&[], ForwardedHeader::XForwardedFor);
         let tag = |peer: &str| {
-            clients
-                .tag(SocketAddr::new(peer.parse().unwrap(), 1), &HeaderMap::new())
-                .unwrap()
+            clients.tag(SocketAddr::new(peer.parse().unwrap(), 1), &HeaderMap::new()).unwrap()
         };
         assert_eq!(tag("192.0.2.1"), tag("::ffff:192.0.2.1"));
         assert_ne!(tag("192.0.2.1"), tag("192.0.2.2"));
@@ -298,10 +271,7 @@ mod tests {
 
     #[test]
     fn a_proxy_is_an_address_or_a_network() {
-        assert_eq!(
-            "192.0.2.7".parse(),
-            Ok::<_, String>(Proxies("192.0.2.7/32".parse().unwrap()))
-        );
+        assert_eq!("192.0.2.7".parse(), Ok::<_, String>(Proxies("192.0.2.7/32".parse().unwrap())));
         for wrong in ["", "proxy.example", "10.0.0.0/33", "10.0.0.0/8/8"] {
             assert!(wrong.parse::<Proxies>().is_err(), "{wrong}");
         }

@@ -1,4 +1,5 @@
-//! Connections: how many there may be of all clients and of each, how long one may be idle or leave unread what it was sent, and how all of them end.
+//! Connections: how many there may be of all clients and of each, how long one may be idle or leave
+//! unread what it was sent, and how all of them end.
 
 mod places;
 
@@ -32,22 +33,23 @@ use crate::metrics::Metrics;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConnectionLimits {
-    /// Maximum number of connections; excess connections get 503. The limit of open files (`ulimit -n`, raised to its
-    /// hard limit), less 256 or half of it, is a limit as well.
+    /// Maximum number of connections; excess connections get 503. The limit of open files
+    /// (`ulimit -n`, raised to its hard limit), less 256 or half of it, is a limit as well.
     #[schemars(range(min = 1, max = u32::MAX))]
     pub max_connections: u32,
-    /// Maximum number of connections per client address (per /64 for IPv6); excess connections get 503. Trusted proxies
-    /// are exempt. 0 disables the limit.
+    /// Maximum number of connections per client address (per /64 for IPv6); excess connections get
+    /// 503. Trusted proxies are exempt. 0 disables the limit.
     #[schemars(range(min = 0, max = u32::MAX))]
     pub max_connections_per_client: u32,
-    /// Maximum time to receive the next request header, in milliseconds; then the connection is closed.
+    /// Maximum time to receive the next request header, in milliseconds; then the connection is
+    /// closed.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub idle_timeout_ms: u64,
     /// Maximum size of a request header, in bytes; larger headers get 431.
     #[schemars(range(min = 8192, max = u32::MAX))]
     pub head_limit_bytes: u32,
-    /// Maximum time that a client may leave a response unread, in milliseconds; then the connection is closed (Linux
-    /// only).
+    /// Maximum time that a client may leave a response unread, in milliseconds; then the connection
+    /// is closed (Linux only).
     #[schemars(range(min = 1, max = i32::MAX))]
     pub unread_timeout_ms: u32,
 }
@@ -64,7 +66,8 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Files that are open for something else than connections of clients: those to the servers, logs, keys. Where there are few, half of them.
+/// Files that are open for something else than connections of clients: those to the servers, logs,
+/// keys. Where there are few, half of them.
 const OTHER_FILES: u64 = 256;
 /// What macOS allows a process where it says that there is no limit.
 #[cfg(unix)]
@@ -128,7 +131,8 @@ impl Connections {
         }
     }
 
-    /// Takes connections until the time comes, and then ends when the last request that was begun is answered.
+    /// Takes connections until the time comes, and then ends when the last request that was begun
+    /// is answered.
     pub(crate) async fn serve(self, until: impl Future<Output = ()>) {
         let ending = GracefulShutdown::new();
         let mut until = std::pin::pin!(until);
@@ -187,7 +191,9 @@ impl Connections {
             tracing::debug!(%error, "a connection keeps its delay");
         }
         #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(connection, self.limits.unread_timeout_ms) {
+        if let Err(error) =
+            rustix::net::sockopt::set_tcp_user_timeout(connection, self.limits.unread_timeout_ms)
+        {
             tracing::debug!(%error, "a connection keeps its patience");
         }
     }
@@ -219,10 +225,7 @@ struct Open {
 impl Open {
     fn new(place: Place, metrics: &Metrics) -> Self {
         metrics.connected();
-        Self {
-            metrics: metrics.clone(),
-            _place: place,
-        }
+        Self { metrics: metrics.clone(), _place: place }
     }
 }
 

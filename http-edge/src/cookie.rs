@@ -1,7 +1,9 @@
 //! A secret key of the routes, such as a session, in a cookie instead of the body.
 //!
-//! A browser sends a cookie whoever made it ask, so a cookie counts only when the page that asks is one of ours: the browser says so (`Sec-Fetch-Site`, or `Origin`), and the request
-//! carries a header of its own, which a page of another origin cannot send without being asked for leave first.
+//! A browser sends a cookie whoever made it ask, so a cookie counts only when the page that asks is
+//! one of ours: the browser says so (`Sec-Fetch-Site`, or `Origin`), and the request carries a
+//! header of its own, which a page of another origin cannot send without being asked for leave
+//! first.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use concert_wire::envelope::Object;
@@ -19,8 +21,8 @@ use crate::error::EdgeError;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CookieArgs {
-    /// Cookie that replaces a secret key of requests and responses; applies to requests with the header
-    /// `concert-session: cookie`.
+    /// Cookie that replaces a secret key of requests and responses; applies to requests with the
+    /// header `concert-session: cookie`.
     #[serde(deserialize_with = "valid")]
     pub session_cookie: Option<SessionCookie>,
 }
@@ -33,8 +35,8 @@ pub struct SessionCookie {
     name: String,
     /// Key of requests and responses that the cookie replaces, such as `session`.
     key: String,
-    /// Paths whose success response clears the cookie, such as `/auth/logout`, without the base. Any 401 clears it,
-    /// too.
+    /// Paths whose success response clears the cookie, such as `/auth/logout`, without the base.
+    /// Any 401 clears it, too.
     ends: Vec<String>,
 }
 
@@ -49,13 +51,18 @@ impl SessionCookie {
     fn check(&self) -> Result<(), String> {
         let rest = self.name.strip_prefix(NAME_PREFIX).unwrap_or_default();
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if rest.is_empty() || self.key.is_empty() || !rest.bytes().chain(self.key.bytes()).all(is_plain) {
+        if rest.is_empty()
+            || self.key.is_empty()
+            || !rest.bytes().chain(self.key.bytes()).all(is_plain)
+        {
             return Err(format!(
                 "a cookie has a name that begins with `{NAME_PREFIX}` and a key, both of letters, digits, `-` and `_`"
             ));
         }
         if self.ends.iter().any(|path| !path.starts_with('/')) {
-            return Err("a path in `ends` begins with `/`, and is written without the base".to_owned());
+            return Err(
+                "a path in `ends` begins with `/`, and is written without the base".to_owned()
+            );
         }
         Ok(())
     }
@@ -126,23 +133,18 @@ impl Cookies {
         if let Some(kept) = kept {
             body.insert(key.clone(), Value::String(kept.to_owned()));
         }
-        Ok(Use {
-            wanted,
-            taken,
-            ends: self.cookie.ends.iter().any(|end| end == path),
-        })
+        Ok(Use { wanted, taken, ends: self.cookie.ends.iter().any(|end| end == path) })
     }
 
     /// The cookie that a request carries.
     fn kept<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
-        let lines = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .filter_map(|line| line.to_str().ok());
+        let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         lines
             .flat_map(|line| line.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(name, value)| (name == self.cookie.name && !value.is_empty()).then_some(value))
+            .find_map(|(name, value)| {
+                (name == self.cookie.name && !value.is_empty()).then_some(value)
+            })
     }
 
     /// Whether the page that asks is of the edge's own origin, or of one that is listed.
@@ -155,9 +157,8 @@ impl Cookies {
         match (text(&SEC_FETCH_SITE), origin) {
             (Some(site), _) => site == "same-origin" || site == "none",
             (None, Some(origin)) => {
-                let host = origin
-                    .strip_prefix("https://")
-                    .or_else(|| origin.strip_prefix("http://"));
+                let host =
+                    origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
                 host.is_some() && host == text(&header::HOST)
             }
             (None, None) => false,
@@ -201,7 +202,8 @@ impl Cookies {
         Ok(Some(line))
     }
 
-    /// The line that ends the cookie, where the answer to a request that took it says that there is nothing behind it any more.
+    /// The line that ends the cookie, where the answer to a request that took it says that there is
+    /// nothing behind it any more.
     pub(crate) fn end(&self, using: Use, status: StatusCode) -> Option<HeaderValue> {
         let is_over = status == StatusCode::UNAUTHORIZED || (using.ends && status.is_success());
         let line = format!("{}=; {ATTRIBUTES}; Max-Age=0", self.cookie.name);
@@ -228,17 +230,14 @@ mod tests {
     }
 
     fn route() -> Route {
-        let key = RouteKey {
-            required: true,
-            secret: true,
-            kind: ValueType::Secret,
-        };
-        Route {
-            keys: [("session".to_owned(), key)].into_iter().collect(),
-        }
+        let key = RouteKey { required: true, secret: true, kind: ValueType::Secret };
+        Route { keys: [("session".to_owned(), key)].into_iter().collect() }
     }
 
-    fn take(lines: &[(&'static str, &'static str)], mut body: Value) -> Result<(Use, Value), EdgeError> {
+    fn take(
+        lines: &[(&'static str, &'static str)],
+        mut body: Value,
+    ) -> Result<(Use, Value), EdgeError> {
         let headers = lines
             .iter()
             .map(|(name, line)| (HeaderName::from_static(name), HeaderValue::from_static(line)));
@@ -276,10 +275,7 @@ mod tests {
         );
         assert_eq!(
             take(&[("cookie", "x__Host-session=1")], json!({})).unwrap().0,
-            Use {
-                ends: true,
-                ..Use::default()
-            }
+            Use { ends: true, ..Use::default() }
         );
     }
 
@@ -316,14 +312,15 @@ mod tests {
     #[test]
     fn the_cookie_ends_with_what_it_stood_for() {
         let cookies = cookies();
-        let using = |taken, ends| Use {
-            wanted: true,
-            taken,
-            ends,
-        };
-        let ended = |using, status| cookies.end(using, StatusCode::from_u16(status).unwrap()).is_some();
+        let using = |taken, ends| Use { wanted: true, taken, ends };
+        let ended =
+            |using, status| cookies.end(using, StatusCode::from_u16(status).unwrap()).is_some();
         assert!(ended(using(true, true), 200) && ended(using(true, false), 401));
-        assert!(!ended(using(true, false), 200) && !ended(using(true, true), 404) && !ended(using(false, true), 401));
+        assert!(
+            !ended(using(true, false), 200)
+                && !ended(using(true, true), 404)
+                && !ended(using(false, true), 401)
+        );
         assert_eq!(
             cookies.end(using(true, true), StatusCode::OK).unwrap(),
             "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0"

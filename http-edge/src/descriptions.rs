@@ -1,4 +1,5 @@
-//! What tools read about the application: OpenAPI of the paths, AsyncAPI of the bus. The routers write both; the edge adds what only it knows, where its paths begin.
+//! What tools read about the application: OpenAPI of the paths, AsyncAPI of the bus. The routers
+//! write both; the edge adds what only it knows, where its paths begin.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -36,12 +37,7 @@ pub(crate) struct Descriptions {
 
 impl Descriptions {
     pub(crate) fn new(bus: &Bus, routes: Routes, base: &str) -> Self {
-        Self {
-            bucket: Bucket::of(bus),
-            routes,
-            base: base.to_owned(),
-            read: Mutex::default(),
-        }
+        Self { bucket: Bucket::of(bus), routes, base: base.to_owned(), read: Mutex::default() }
     }
 
     pub(crate) async fn answer(&self, what: Description) -> Response<Body> {

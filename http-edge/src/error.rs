@@ -5,7 +5,8 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use concert_wire::id::FlowId;
 use serde_json::json;
 
-/// Tells who answered: the rules, or the edge because the request never got to them or they did not answer.
+/// Tells who answered: the rules, or the edge because the request never got to them or they did not
+/// answer.
 pub(crate) const ANSWERED_BY: &str = "concert-answered-by";
 /// The flow of the request.
 pub(crate) const FLOW: &str = "concert-flow";
@@ -23,7 +24,9 @@ pub(crate) enum EdgeError {
     TooLarge(usize),
     #[error("the session cookie is taken from pages of this site only")]
     CrossSite,
-    #[error("a request that relies on the session cookie must carry the header `concert-session: cookie`")]
+    #[error(
+        "a request that relies on the session cookie must carry the header `concert-session: cookie`"
+    )]
     CookieUnasked,
     #[error("the content type must be application/json")]
     ContentType,
@@ -65,7 +68,8 @@ impl EdgeError {
         }
     }
 
-    /// What is said of an answer that is sealed, under this key of its body, with a key that this process does not have; the log hears of it.
+    /// What is said of an answer that is sealed, under this key of its body, with a key that this
+    /// process does not have; the log hears of it.
     pub(crate) fn locked(flow: FlowId, key: &str) -> Self {
         tracing::error!(%flow, key, "an answer is sealed under a key that this process does not have, and not given");
         Self::Locked(flow)
@@ -83,7 +87,9 @@ impl EdgeError {
             Self::Overloaded | Self::Connections | Self::Unavailable => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
-            Self::Deadline(flow) | Self::Failed(flow) | Self::Locked(flow) => name_flow(headers, *flow),
+            Self::Deadline(flow) | Self::Failed(flow) | Self::Locked(flow) => {
+                name_flow(headers, *flow)
+            }
             _ => {}
         }
         response

@@ -15,10 +15,12 @@ use crate::error::EdgeError;
 /// The longest key, in bytes.
 const KEY_MAX_BYTES: usize = 255;
 
-/// The flow of a repeatable request: that of the first time, also if it was made under another of the edge's keys, or a new one under the current key.
+/// The flow of a repeatable request: that of the first time, also if it was made under another of
+/// the edge's keys, or a new one under the current key.
 ///
 /// # Errors
-/// The `Idempotency-Key` is empty, too long, or not visible ASCII; or the log cannot be asked for the first time, which is so while there are several keys only.
+/// The `Idempotency-Key` is empty, too long, or not visible ASCII; or the log cannot be asked for
+/// the first time, which is so while there are several keys only.
 pub(crate) async fn flow(
     bus: &Bus,
     keys: &Keyring,
@@ -43,8 +45,15 @@ pub(crate) async fn flow(
     Ok(flow)
 }
 
-/// The flow under one key, without which a guessed `Idempotency-Key` opens nobody's answer: path and body must be known as well.
-fn flow_under(edge_key: &Key, now_ms: u64, key: &[u8], path: &str, body: &Object) -> Result<FlowId, EdgeError> {
+/// The flow under one key, without which a guessed `Idempotency-Key` opens nobody's answer: path
+/// and body must be known as well.
+fn flow_under(
+    edge_key: &Key,
+    now_ms: u64,
+    key: &[u8],
+    path: &str,
+    body: &Object,
+) -> Result<FlowId, EdgeError> {
     if key.is_empty() || key.len() > KEY_MAX_BYTES || !key.iter().all(u8::is_ascii_graphic) {
         return Err(EdgeError::BadRequest(format!(
             "Idempotency-Key must be 1 to {KEY_MAX_BYTES} visible ASCII characters"
@@ -53,11 +62,7 @@ fn flow_under(edge_key: &Key, now_ms: u64, key: &[u8], path: &str, body: &Object
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(edge_key.bytes()) else {
         return Err(EdgeError::Unavailable);
     };
-    for part in [
-        path.as_bytes(),
-        key,
-        value::canonical(&Value::Object(body.clone())).as_bytes(),
-    ] {
+    for part in [path.as_bytes(), key, value::canonical(&Value::Object(body.clone())).as_bytes()] {
         mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         mac.update(part);
     }

@@ -1,6 +1,8 @@
 //! The HTTP edge: the worker of the concept Requesting.
 //!
-//! An HTTP request is the completed action `Requesting.request`, and an HTTP response is the action `Requesting.respond`. The edge knows nothing of the application but the route table.
+//! An HTTP request is the completed action
+//! `Requesting.request`, and an HTTP response is the action `Requesting.respond`. The edge knows
+//! nothing of the application but the route table.
 
 mod admission;
 mod answer;

@@ -68,13 +68,7 @@ impl Metrics {
                 refused.clone(),
             );
         });
-        Self {
-            requests,
-            duration,
-            in_flight,
-            connections,
-            refused,
-        }
+        Self { requests, duration, in_flight, connections, refused }
     }
 
     pub(crate) fn connected(&self) {
@@ -96,9 +90,7 @@ impl Metrics {
     pub(crate) fn answered(&self, path: Option<&str>, status: u16, took: Duration) {
         self.in_flight.dec();
         let path = path.unwrap_or(OTHER_PATH).to_owned();
-        self.duration
-            .get_or_create(&OfPath { path: path.clone() })
-            .observe(took.as_secs_f64());
+        self.duration.get_or_create(&OfPath { path: path.clone() }).observe(took.as_secs_f64());
         self.requests.get_or_create(&Labels { path, status }).inc();
     }
 }

@@ -1,6 +1,8 @@
-//! The page on which flows are seen as they happen, and the queries and notices that it lives on (ADR 16).
+//! The page on which flows are seen as they happen, and the queries and notices that it lives on
+//! (ADR 16).
 //!
-//! It knows nothing of the application: what it shows is what the archive answers, handed through as it is.
+//! It knows nothing of the application: what it shows is what the archive answers, handed through
+//! as it is.
 
 mod assets;
 mod guard;
@@ -34,8 +36,9 @@ use live::Live;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PageArgs {
-    /// Whether the edge serves the console at `/` to operators with a token. If not set, `concert up` serves it
-    /// without a token where it listens on a loopback address, and `concert http-edge` does not serve it.
+    /// Whether the edge serves the console at `/` to operators with a token. If not set, `concert
+    /// up` serves it without a token where it listens on a loopback address, and `concert
+    /// http-edge` does not serve it.
     pub enabled: Option<bool>,
     /// File with the operator token, at least 32 characters.
     pub token_file: Option<PathBuf>,
@@ -48,7 +51,8 @@ pub struct PageArgs {
     /// Timeout of a query to the archive, in milliseconds; late queries get 504.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub timeout_ms: u64,
-    /// Whether this is `concert up`, which serves the console on loopback addresses without being asked.
+    /// Whether this is `concert up`, which serves the console on loopback addresses without being
+    /// asked.
     #[serde(skip)]
     pub at_home: bool,
 }
@@ -79,7 +83,8 @@ pub(crate) struct Page {
     live: Live,
     queries: Semaphore,
     timeout: Duration,
-    /// What the page must know before it asks for anything: where the application is, and whether a token is wanted.
+    /// What the page must know before it asks for anything: where the application is, and whether a
+    /// token is wanted.
     settings: String,
 }
 
@@ -100,7 +105,9 @@ pub(crate) enum Refusal {
     Method,
     #[error("{0}")]
     Query(String),
-    #[error("so many pages are open that this one is not told what happens; close some, or raise console.listeners")]
+    #[error(
+        "so many pages are open that this one is not told what happens; close some, or raise console.listeners"
+    )]
     Listeners,
     #[error("too many queries are under way; try again")]
     Queries,
@@ -231,14 +238,18 @@ impl Page {
         }
         match path.strip_prefix(API) {
             Some(query) => {
-                self.query(query, request.uri.query().unwrap_or_default(), headers)
-                    .await
+                self.query(query, request.uri.query().unwrap_or_default(), headers).await
             }
             None => assets::response(path, headers).ok_or(Refusal::NotFound),
         }
     }
 
-    async fn query(&self, path: &str, query: &str, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    async fn query(
+        &self,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Refusal> {
         self.viewers.admit_token(headers)?;
         let (name, input) = queries::parse(path, query)?;
         let _room = self.queries.try_acquire().map_err(|_| Refusal::Queries)?;

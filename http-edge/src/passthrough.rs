@@ -1,4 +1,5 @@
-//! Actions that are open as they are, at `<base>/<Concept>/<action>`, without a rule. None is, unless it is listed with a reason.
+//! Actions that are open as they are, at `<base>/<Concept>/<action>`, without a rule. None is,
+//! unless it is listed with a reason.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -21,7 +22,8 @@ use crate::{answer, body};
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PassthroughArgs {
-    /// Actions to expose over HTTP without a rule, each with a reason: `"Profile.authenticate" = "legacy client"`.
+    /// Actions to expose over HTTP without a rule, each with a reason:
+    /// `"Profile.authenticate" = "legacy client"`.
     #[schemars(with = "BTreeMap<String, String>")]
     pub passthrough: BTreeMap<Target, Reason>,
     /// Actions that are not exposed even if `http.passthrough` lists them.
@@ -46,13 +48,12 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (concept, action) = text.split_once('.').ok_or("an action is written `Concept.action`")?;
-        let concept = concept
-            .parse()
-            .map_err(|error: concert_wire::name::BadName| error.to_string())?;
-        let action = action
-            .parse()
-            .map_err(|error: concert_wire::name::BadName| error.to_string())?;
+        let (concept, action) =
+            text.split_once('.').ok_or("an action is written `Concept.action`")?;
+        let concept =
+            concept.parse().map_err(|error: concert_wire::name::BadName| error.to_string())?;
+        let action =
+            action.parse().map_err(|error: concert_wire::name::BadName| error.to_string())?;
         Ok(Self { concept, action })
     }
 }
@@ -76,7 +77,9 @@ impl TryFrom<String> for Reason {
 
     fn try_from(text: String) -> Result<Self, String> {
         match text.trim() {
-            "" => Err("an open action needs a reason: `\"Concept.action\" = \"reason\"`".to_owned()),
+            "" => {
+                Err("an open action needs a reason: `\"Concept.action\" = \"reason\"`".to_owned())
+            }
             reason => Ok(Self(reason.to_owned())),
         }
     }
@@ -159,8 +162,13 @@ fn refusal(no_answer: NoAnswer) -> EdgeError {
 mod tests {
     use super::*;
 
-    fn args(passthrough: serde_json::Value, except: &[&str]) -> serde_json::Result<PassthroughArgs> {
-        serde_json::from_value(serde_json::json!({ "passthrough": passthrough, "passthrough_except": except }))
+    fn args(
+        passthrough: serde_json::Value,
+        except: &[&str],
+    ) -> serde_json::Result<PassthroughArgs> {
+        serde_json::from_value(
+            serde_json::json!({ "passthrough": passthrough, "passthrough_except": except }),
+        )
     }
 
     fn open(passthrough: serde_json::Value, except: &[&str]) -> Vec<String> {

@@ -22,7 +22,8 @@ struct Waiting {
     flows: HashMap<FlowId, Vec<(u64, oneshot::Sender<Heard>)>>,
 }
 
-/// The waiting requests of this edge. Several may wait for one flow: those with the same `Idempotency-Key`.
+/// The waiting requests of this edge. Several may wait for one flow: those with the same
+/// `Idempotency-Key`.
 #[derive(Clone, Default)]
 pub(crate) struct Pending(Arc<Mutex<Waiting>>);
 
@@ -47,12 +48,7 @@ impl Pending {
         waiting.next += 1;
         let number = waiting.next;
         waiting.flows.entry(flow).or_default().push((number, sender));
-        Place {
-            pending: self.clone(),
-            flow,
-            number,
-            heard,
-        }
+        Place { pending: self.clone(), flow, number, heard }
     }
 
     /// Tells everyone who waits for a flow. Whoever heard before hears no more.
@@ -92,7 +88,8 @@ mod tests {
     fn everyone_who_waits_for_a_flow_hears_the_first_answer_and_places_are_given_up() {
         let pending = Pending::default();
         let flow = ActionId::injected("S", 1, 1).as_root();
-        let (mut one, mut two, gone) = (pending.wait_for(flow), pending.wait_for(flow), pending.wait_for(flow));
+        let (mut one, mut two, gone) =
+            (pending.wait_for(flow), pending.wait_for(flow), pending.wait_for(flow));
         drop(gone);
         let first = Heard::Answer(Object::new());
         pending.tell(flow, &first);

@@ -1,4 +1,5 @@
-//! The concept Requesting: its worker, and the ear on the log that hears every response, whichever edge carried it out.
+//! The concept Requesting: its worker, and the ear on the log that hears every response, whichever
+//! edge carried it out.
 
 use concert_lang::requesting;
 use concert_runtime::bus::Bus;
@@ -73,8 +74,12 @@ fn hear_response(pending: &Pending, message: &CoreMessage) {
         return;
     }
     match Completion::decode(&message.payload) {
-        Ok(completion) if !completion.is_failure() => pending.tell(subject.flow, &Heard::Answer(completion.input)),
-        Ok(completion) => tracing::warn!(flow = %subject.flow, output = ?completion.output, "a response was refused"),
+        Ok(completion) if !completion.is_failure() => {
+            pending.tell(subject.flow, &Heard::Answer(completion.input))
+        }
+        Ok(completion) => {
+            tracing::warn!(flow = %subject.flow, output = ?completion.output, "a response was refused")
+        }
         Err(error) => tracing::warn!(flow = %subject.flow, %error, "a response cannot be read"),
     }
 }

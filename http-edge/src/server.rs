@@ -42,7 +42,8 @@ use crate::pending::Pending;
 use crate::routes::Routes;
 use crate::{cookie, requesting, routes};
 
-/// The section `[http]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
+/// The section
+/// `[http]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EdgeArgs {
@@ -98,7 +99,8 @@ pub struct EdgeLimits {
     /// Limits of connections.
     #[serde(flatten)]
     pub connections: ConnectionLimits,
-    /// On shutdown, milliseconds to keep serving while `/readyz` returns 503, so that load balancers can react.
+    /// On shutdown, milliseconds to keep serving while `/readyz` returns 503, so that load
+    /// balancers can react.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub drain_delay_ms: u64,
 }
@@ -123,9 +125,7 @@ fn base<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     if text.is_empty() || is_path {
         Ok(text)
     } else {
-        Err(D::Error::custom(
-            "a base begins with `/` and does not end with it, such as /api",
-        ))
+        Err(D::Error::custom("a base begins with `/` and does not end with it, such as /api"))
     }
 }
 
@@ -168,7 +168,8 @@ pub struct Running {
     drain_delay: Duration,
 }
 
-/// How long open requests may take once shutdown is asked for, beyond their own deadline; and how long the responses that were taken may.
+/// How long open requests may take once shutdown is asked for, beyond their own deadline; and how
+/// long the responses that were taken may.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 impl Running {
@@ -202,16 +203,16 @@ impl Running {
     }
 }
 
-/// Takes the address of an edge; requests wait until [`run`] serves them. Called before anything else is started, so
-/// that an address in use is reported first.
+/// Takes the address of an edge; requests wait until [`run`] serves them. Called before anything
+/// else is started, so that an address in use is reported first.
 ///
 /// # Errors
 /// [`StartError::Listen`]
 pub async fn listen(args: &EdgeArgs) -> Result<TcpListener, StartError> {
-    args.listen.bind().await.map_err(|source| StartError::Listen {
-        address: args.listen.clone(),
-        source,
-    })
+    args.listen
+        .bind()
+        .await
+        .map_err(|source| StartError::Listen { address: args.listen.clone(), source })
 }
 
 /// Starts an edge. When this returns, it serves, and its worker takes responses.
@@ -229,10 +230,9 @@ pub async fn run(
 ) -> Result<Running, StartError> {
     let cookies = Cookies::new(&args.cookies, &args.cors_origins);
     let cors = cors(&args.cors_origins, cookies.is_some())?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen {
-        address: args.listen.clone(),
-        source,
-    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| StartError::Listen { address: args.listen.clone(), source })?;
     let viewers = Page::viewers(page_args, address)?;
     // What answers the open requests outlives the server.
     let behind = Shutdown::new();
@@ -281,7 +281,8 @@ pub async fn run(
     };
     let apps = apps(Arc::new(api), args.base.clone().into(), cors);
     let drain_delay = Duration::from_millis(args.limits.drain_delay_ms);
-    let connections = Connections::new(listener, apps, args.limits.connections.clone(), clients, metrics);
+    let connections =
+        Connections::new(listener, apps, args.limits.connections.clone(), clients, metrics);
     let server = connections.serve(async move {
         shutdown.requested().await;
         tokio::time::sleep(drain_delay).await;
@@ -305,22 +306,24 @@ fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> (Router, Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(figures));
-    let refusing = health
-        .clone()
-        .fallback(async || EdgeError::Connections.response())
-        .with_state(api.clone());
+    let refusing =
+        health.clone().fallback(async || EdgeError::Connections.response()).with_state(api.clone());
     let app = health
         .route(
             "/openapi.json",
-            get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::OpenApi).await),
+            get(async |State(api): State<Arc<Api>>| {
+                api.descriptions.answer(Description::OpenApi).await
+            }),
         )
         .route(
             "/asyncapi.json",
-            get(async |State(api): State<Arc<Api>>| api.descriptions.answer(Description::AsyncApi).await),
+            get(async |State(api): State<Arc<Api>>| {
+                api.descriptions.answer(Description::AsyncApi).await
+            }),
         )
-        .fallback(
-            move |State(api): State<Arc<Api>>, request: Request| async move { fallback(&api, &base, request).await },
-        )
+        .fallback(move |State(api): State<Arc<Api>>, request: Request| async move {
+            fallback(&api, &base, request).await
+        })
         .with_state(api);
     match cors {
         Some(cors) => (app.layer(cors.clone()), refusing.layer(cors)),
@@ -336,10 +339,7 @@ async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body
         .filter(|path| path.starts_with('/'))
         .map(str::to_owned);
     let is_rule_s = path.as_deref().is_some_and(|path| api.has(path));
-    if let Some(page) = api
-        .page
-        .as_ref()
-        .filter(|_| !is_rule_s && Page::has(request.uri().path()))
+    if let Some(page) = api.page.as_ref().filter(|_| !is_rule_s && Page::has(request.uri().path()))
     {
         let (parts, _) = request.into_parts();
         return page.answer(&parts).await;
@@ -359,11 +359,10 @@ async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     match (connected, has_routes) {
         (true, true) => "ready\n".into_response(),
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "no connection to NATS\n").into_response(),
-        (true, false) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no router has published the route table\n",
-        )
-            .into_response(),
+        (true, false) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "no router has published the route table\n")
+                .into_response()
+        }
     }
 }
 
@@ -389,11 +388,8 @@ fn cors(origins: &[String], cookies: bool) -> Result<Option<CorsLayer>, StartErr
         };
         AllowOrigin::list(origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
     };
-    let exposed = [
-        HeaderName::from_static(FLOW),
-        HeaderName::from_static(ANSWERED_BY),
-        header::RETRY_AFTER,
-    ];
+    let exposed =
+        [HeaderName::from_static(FLOW), HeaderName::from_static(ANSWERED_BY), header::RETRY_AFTER];
     let accepted = [
         header::CONTENT_TYPE,
         HeaderName::from_static("idempotency-key"),

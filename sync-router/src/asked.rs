@@ -1,4 +1,5 @@
-//! How long the router asked queries for a completion, and what of it their workers waited for. It goes into the log with the firing record, so that a trace can tell it.
+//! How long the router asked queries for a completion, and what of it their workers waited for. It
+//! goes into the log with the firing record, so that a trace can tell it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,10 +25,9 @@ impl Asked {
     /// The first question, or a further one, is asked now.
     pub(crate) fn begin(&self, seq: u64) {
         self.with(|asked| {
-            asked.entry(seq).or_insert_with(|| Questions {
-                began: Instant::now(),
-                parts: Vec::new(),
-            });
+            asked
+                .entry(seq)
+                .or_insert_with(|| Questions { began: Instant::now(), parts: Vec::new() });
         });
     }
 
@@ -40,15 +40,11 @@ impl Asked {
             // Half of what the worker did not do was the way to it.
             let on_the_way = micros(took).saturating_sub(work.took_us) / 2;
             let began_us = micros(at).saturating_add(on_the_way);
-            let own = Part {
-                name: question,
-                at_us: micros(at),
-                took_us: micros(took),
-            };
-            let of_worker = work.parts.into_iter().map(|part| Part {
-                at_us: part.at_us.saturating_add(began_us),
-                ..part
-            });
+            let own = Part { name: question, at_us: micros(at), took_us: micros(took) };
+            let of_worker = work
+                .parts
+                .into_iter()
+                .map(|part| Part { at_us: part.at_us.saturating_add(began_us), ..part });
             let room = MAX_PARTS.saturating_sub(questions.parts.len());
             questions.parts.extend(std::iter::once(own).chain(of_worker).take(room));
         });
@@ -93,14 +89,8 @@ mod tests {
         let (question, inner) = (&work.parts[0], &work.parts[1]);
         assert_eq!((&*question.name, &*inner.name), ("Sessioning._getUser", "mongodb.find"));
         assert!(question.at_us <= inner.at_us && inner.took_us == 1000, "{work:?}");
-        assert!(
-            inner.at_us + inner.took_us <= question.at_us + question.took_us,
-            "{work:?}"
-        );
-        assert!(
-            question.took_us <= work.took_us && work.parts.len() == MAX_PARTS,
-            "{work:?}"
-        );
+        assert!(inner.at_us + inner.took_us <= question.at_us + question.took_us, "{work:?}");
+        assert!(question.took_us <= work.took_us && work.parts.len() == MAX_PARTS, "{work:?}");
         assert_eq!(asked.work(8), None);
         asked.forget(7);
         assert_eq!(asked.work(7), None);

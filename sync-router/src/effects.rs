@@ -21,15 +21,16 @@ pub(crate) fn delivered(seq: u64, message: &Message) -> Event {
     }
 }
 
-fn logged(seq: u64, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> Result<Logged, String> {
+fn logged(
+    seq: u64,
+    subject: &str,
+    headers: Option<&HeaderMap>,
+    body: &[u8],
+) -> Result<Logged, String> {
     let subject = CompletionSubject::parse(subject).map_err(|error| error.to_string())?;
     let bytes = body.len();
     let body = Completion::decode(body).map_err(|error| error.to_string())?;
-    let header = |name| {
-        headers
-            .and_then(|headers| headers.get(name))
-            .map(|value| value.as_str())
-    };
+    let header = |name| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str());
     Ok(Logged {
         seq,
         flow: subject.flow,
@@ -46,10 +47,12 @@ fn logged(seq: u64, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> 
     })
 }
 
-/// Reads a flow from the log. What cannot be decoded becomes a dead letter when it is delivered, and counts for nothing here.
+/// Reads a flow from the log. What cannot be decoded becomes a dead letter when it is delivered,
+/// and counts for nothing here.
 pub(crate) async fn read_flow(bus: &Bus, flow: FlowId, at_least: u64) -> Event {
     let read = match log::read_flow(bus, flow).await {
-        // The leader has all that was ever delivered. What it has of later messages is complete up to the last of them.
+        // The leader has all that was ever delivered. What it has of later messages is complete up
+        // to the last of them.
         Err(ReadError::TooLong) => log::read_long_flow(bus, flow).await.map(|stored| {
             let last = stored.last().map_or(0, |last| last.seq);
             (last.max(at_least), stored)
@@ -58,13 +61,10 @@ pub(crate) async fn read_flow(bus: &Bus, flow: FlowId, at_least: u64) -> Event {
     };
     match read {
         Ok((through, stored)) => {
-            let decode =
-                |stored: &Stored| logged(stored.seq, &stored.subject, Some(&stored.headers), &stored.body).ok();
-            Event::FlowRead {
-                flow,
-                through,
-                log: stored.iter().filter_map(decode).collect(),
-            }
+            let decode = |stored: &Stored| {
+                logged(stored.seq, &stored.subject, Some(&stored.headers), &stored.body).ok()
+            };
+            Event::FlowRead { flow, through, log: stored.iter().filter_map(decode).collect() }
         }
         Err(error @ ReadError::TooLong) => {
             tracing::error!(%flow, %error, "what comes of a flow is put aside");
@@ -77,14 +77,10 @@ pub(crate) async fn read_flow(bus: &Bus, flow: FlowId, at_least: u64) -> Event {
     }
 }
 
-/// Publishes a firing record, with how long it was asked for it, and waits until it, or one that was faster, is stored.
+/// Publishes a firing record, with how long it was asked for it, and waits until it, or one that
+/// was faster, is stored.
 pub(crate) async fn record(bus: &Bus, seq: u64, record: Record, work: Option<Work>) -> Event {
-    let Record {
-        flow,
-        id,
-        body,
-        context,
-    } = record;
+    let Record { flow, id, body, context } = record;
     let subject = subject::completion(flow, RESERVED_CONCEPT, FIRED, id);
     let mut headers = handed_down(flow, &context);
     if let Some(work) = work {
@@ -116,19 +112,10 @@ fn handed_down(flow: FlowId, context: &Context) -> HeaderMap {
     headers
 }
 
-/// Publishes an invocation and waits until it is stored. One that was stored before counts as stored now.
+/// Publishes an invocation and waits until it is stored. One that was stored before counts as
+/// stored now.
 pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event {
-    let Invocation {
-        flow,
-        concept,
-        action,
-        id,
-        body,
-        sync,
-        rules,
-        causes,
-        context,
-    } = invocation;
+    let Invocation { flow, concept, action, id, body, sync, rules, causes, context } = invocation;
     let mut headers = handed_down(flow, &context);
     headers.insert(header::SYNC, &*sync);
     headers.insert(header::RULES, &*rules);
@@ -137,7 +124,9 @@ pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event
         causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     );
     chaos_point!("before-invoke");
-    match log::publish_once(bus, subject::invocation(&concept, &action, id), headers, body.into()).await {
+    match log::publish_once(bus, subject::invocation(&concept, &action, id), headers, body.into())
+        .await
+    {
         Ok(_) => {
             tracing::debug!(%flow, action = %id, %concept, name = %action, %sync, "invoked");
             Event::Stored { seq }
@@ -147,7 +136,9 @@ pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event
                 PublishError::NotConfirmed(_) => {
                     tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is not confirmed")
                 }
-                _ => tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is refused"),
+                _ => {
+                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is refused")
+                }
             }
             Event::NotStored { seq }
         }

@@ -1,4 +1,5 @@
-//! The one walk over directories of specs and rules: what it finds is loaded, checked, formatted and watched.
+//! The one walk over directories of specs and rules: what it finds is loaded, checked, formatted
+//! and watched.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,18 +8,10 @@ use std::path::{Path, PathBuf};
 use concert_lang::source::SourceFile;
 
 /// Concept specs: `*.concept` in one directory. There may be none.
-pub const SPECS: FileKind = FileKind {
-    extension: "concept",
-    nested: false,
-    required: false,
-};
+pub const SPECS: FileKind = FileKind { extension: "concept", nested: false, required: false };
 
 /// Rules: `*.sync` in a directory and its subdirectories. There must be one.
-pub const RULES: FileKind = FileKind {
-    extension: "sync",
-    nested: true,
-    required: true,
-};
+pub const RULES: FileKind = FileKind { extension: "sync", nested: true, required: true };
 
 /// A kind of file, and where its files may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +45,7 @@ pub enum ReadError {
 
 impl ReadError {
     fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::File {
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::File { path: path.to_owned(), source }
     }
 }
 
@@ -96,10 +86,7 @@ impl FileKind {
             pending.sort_unstable_by(|a, b| b.cmp(a));
         }
         if self.required && found.is_empty() {
-            return Err(ReadError::Empty {
-                path: dir.to_owned(),
-                extension: self.extension,
-            });
+            return Err(ReadError::Empty { path: dir.to_owned(), extension: self.extension });
         }
         Ok(found.into_iter().collect())
     }
@@ -115,7 +102,8 @@ impl FileKind {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             Ok(SourceFile::new(path.display().to_string(), text))
         };
-        let mut files: Vec<SourceFile> = self.find(dir)?.into_iter().map(read).collect::<Result<_, _>>()?;
+        let mut files: Vec<SourceFile> =
+            self.find(dir)?.into_iter().map(read).collect::<Result<_, _>>()?;
         files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(files)
     }
@@ -142,7 +130,9 @@ mod tests {
 
     fn names(kind: FileKind, dir: &Path) -> Vec<String> {
         let files = kind.read(dir).unwrap();
-        let relative = |file: &SourceFile| Path::new(&file.name).strip_prefix(dir).unwrap().display().to_string();
+        let relative = |file: &SourceFile| {
+            Path::new(&file.name).strip_prefix(dir).unwrap().display().to_string()
+        };
         files.iter().map(relative).collect()
     }
 
@@ -185,7 +175,9 @@ mod tests {
         std::fs::write(dir.path().join(".a.sync"), "").unwrap();
         assert!(matches!(RULES.find(dir.path()), Err(ReadError::Empty { .. })));
         let missing = dir.path().join("missing");
-        assert!(matches!(RULES.find(&missing), Err(ReadError::File { path, .. }) if path == missing));
+        assert!(
+            matches!(RULES.find(&missing), Err(ReadError::File { path, .. }) if path == missing)
+        );
     }
 
     #[cfg(unix)]

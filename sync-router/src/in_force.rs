@@ -1,5 +1,7 @@
-//! The rules in force. Putting them in force is a message in the log; what it says is kept in the KV bucket, too, for when it has gone from the log:
-//! the key `in-force` holds which version came into force where, and `rules.<version>` the texts of a version, from which any router can make it. `limits` holds what bounds a flow.
+//! The rules in force. Putting them in force is a message in the log; what it says is kept in the
+//! KV bucket, too, for when it has gone from the log: the key
+//! `in-force` holds which version came into force where, and `rules.<version>` the texts of a
+//! version, from which any router can make it. `limits` holds what bounds a flow.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +17,8 @@ use concert_runtime::streams;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::routes::{
-    ASYNCAPI_KEY, IN_FORCE_KEY, InForceSince as Since, LIMITS_KEY, OPENAPI_KEY, ROUTES_KEY, rules_key,
+    ASYNCAPI_KEY, IN_FORCE_KEY, InForceSince as Since, LIMITS_KEY, OPENAPI_KEY, ROUTES_KEY,
+    rules_key,
 };
 use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
 use serde_json::Value;
@@ -78,7 +81,8 @@ impl InForce {
 
     /// Which version came into force where, and the sequence up to which this is known.
     async fn history(&self) -> Result<(u64, Vec<Since>), InForceError> {
-        // The log first: what has gone from it by now was acknowledged, and so it stands in the bucket.
+        // The log first: what has gone from it by now was acknowledged, and so it stands in the
+        // bucket.
         let (through, of_log) = log::read_in_force(&self.bus).await.map_err(bus_error)?;
         let (_, mut history) = self.kept().await?;
         for Since { seq, version } in of_log {
@@ -126,12 +130,17 @@ impl InForce {
                 output: Object::new(),
             };
             let subject = subject::completion(FlowId::of_rules(), RESERVED_CONCEPT, IN_FORCE, id);
-            let published = log::publish_once(&self.bus, subject, HeaderMap::new(), encode(&body).into())
-                .await
-                .map_err(bus_error)?;
+            let published =
+                log::publish_once(&self.bus, subject, HeaderMap::new(), encode(&body).into())
+                    .await
+                    .map_err(bus_error)?;
             match published {
-                Published::Stored => tracing::info!(version, rules = rules.program.syncs.len(), "rules put in force"),
-                Published::AlreadyThere => tracing::debug!(version, "another router put these rules in force"),
+                Published::Stored => {
+                    tracing::info!(version, rules = rules.program.syncs.len(), "rules put in force")
+                }
+                Published::AlreadyThere => {
+                    tracing::debug!(version, "another router put these rules in force")
+                }
             }
         }
         self.publish_routes(&rules.program).await?;
@@ -140,20 +149,12 @@ impl InForce {
 
     /// Keeps what bounds a flow, for who tells what happened in one.
     pub(crate) async fn keep_limits(&self, limits: &Limits) -> Result<(), InForceError> {
-        self.bucket
-            .put(LIMITS_KEY, encode(limits).into())
-            .await
-            .map(|_| ())
-            .map_err(bus_error)
+        self.bucket.put(LIMITS_KEY, encode(limits).into()).await.map(|_| ()).map_err(bus_error)
     }
 
     async fn keep_texts(&self, rules: &Rules) -> Result<(), InForceError> {
         let key = rules_key(&rules.program.version);
-        self.bucket
-            .put(key, encode(&rules.texts).into())
-            .await
-            .map(|_| ())
-            .map_err(bus_error)
+        self.bucket.put(key, encode(&rules.texts).into()).await.map(|_| ()).map_err(bus_error)
     }
 
     async fn publish_routes(&self, program: &Program) -> Result<(), InForceError> {
@@ -162,16 +163,14 @@ impl InForce {
             (OPENAPI_KEY, describe::openapi(program, "")),
             (ASYNCAPI_KEY, describe::asyncapi(program)),
         ] {
-            self.bucket
-                .put(key, encode(&document).into())
-                .await
-                .map_err(bus_error)?;
+            self.bucket.put(key, encode(&document).into()).await.map_err(bus_error)?;
         }
         let table: Bytes = encode(&program.routes).into();
         self.bucket.put(ROUTES_KEY, table).await.map(|_| ()).map_err(bus_error)
     }
 
-    /// Keeps in mind that a version came into force at `seq`, forgets those that no flow of the log can need any more, and tells the edges the paths.
+    /// Keeps in mind that a version came into force at `seq`, forgets those that no flow of the log
+    /// can need any more, and tells the edges the paths.
     pub(crate) async fn adopt(&self, seq: u64, version: &Version) -> Result<(), InForceError> {
         if let Some(own) = self.own(version) {
             self.keep_texts(&own).await?;
@@ -182,10 +181,7 @@ impl InForce {
             add(&mut history, seq, version.clone());
             let gone = forget(&mut history, first);
             // Revision 0 is that of a key that is not there.
-            let changed = self
-                .bucket
-                .update(IN_FORCE_KEY, encode(&history).into(), revision)
-                .await;
+            let changed = self.bucket.update(IN_FORCE_KEY, encode(&history).into(), revision).await;
             if let Err(error) = changed {
                 tracing::debug!(%error, "another router changed the history; it is read again");
                 continue;
@@ -234,13 +230,13 @@ fn add(history: &mut Vec<Since>, seq: u64, version: Version) {
     }
 }
 
-/// Takes out what was no longer in force at `first`, the log's first message; the versions that are not named any more.
+/// Takes out what was no longer in force at `first`, the log's first message; the versions that are
+/// not named any more.
 fn forget(history: &mut Vec<Since>, first: u64) -> Vec<Version> {
     let needed_from = history.partition_point(|since| since.seq < first).saturating_sub(1);
     let gone: Vec<Since> = history.drain(..needed_from).collect();
     let gone = gone.into_iter().map(|since| since.version);
-    gone.filter(|version| history.iter().all(|since| since.version != *version))
-        .collect()
+    gone.filter(|version| history.iter().all(|since| since.version != *version)).collect()
 }
 
 #[cfg(test)]
@@ -257,10 +253,7 @@ mod tests {
             let forgotten = forget(&mut history, first);
             let seqs: Vec<u64> = history.iter().map(|since| since.seq).collect();
             assert_eq!(seqs, left, "{first}");
-            assert_eq!(
-                forgotten,
-                gone.iter().map(|name| Version::from(*name)).collect::<Vec<_>>()
-            );
+            assert_eq!(forgotten, gone.iter().map(|name| Version::from(*name)).collect::<Vec<_>>());
         };
         check(1, &[10, 30, 40, 50], &[]);
         check(30, &[10, 30, 40, 50], &[]);

@@ -1,6 +1,8 @@
-//! The sync-router: reads the log, asks the engine what follows from each completion, and publishes the invocations.
+//! The sync-router: reads the log, asks the engine what follows from each completion, and publishes
+//! the invocations.
 //!
-//! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the others stand by.
+//! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the
+//! others stand by.
 
 mod asked;
 mod effects;

@@ -1,13 +1,18 @@
-//! The log's end: before the log is full, its oldest flows are let go, so that new requests are taken.
+//! The log's end: before the log is full, its oldest flows are let go, so that new requests are
+//! taken.
 //!
-//! Only what the routers have acknowledged goes, and only what is old enough that its flow has ended. When that is not enough the log becomes full and refuses: edges answer 503, and nothing is lost in silence.
+//! Only what the routers have acknowledged goes, and only what is old enough that its flow has
+//! ended. When that is not enough the log becomes full and refuses: edges answer 503, and nothing
+//! is lost in silence.
 
 use std::time::Duration;
 
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
 use concert_runtime::process::Shutdown;
-use concert_runtime::streams::{LogLimits, LogState, SetupError, log_state, log_time_ms, purge_log};
+use concert_runtime::streams::{
+    LogLimits, LogState, SetupError, log_state, log_time_ms, purge_log,
+};
 
 /// How often the log is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -50,21 +55,26 @@ async fn look(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
             }
         }
     }
-    tracing::warn!("the log is nearly full, and all of it is young; past its bound requests are answered with 503");
+    tracing::warn!(
+        "the log is nearly full, and all of it is young; past its bound requests are answered with 503"
+    );
     Ok(())
 }
 
 /// The first sequence that stays, if the log is past its soft mark, in number or in size.
 fn first_to_keep(state: &LogState, limits: &LogLimits) -> Option<u64> {
     let excess = excess(state.messages, limits.log_max_messages)
-        // As many as take the bytes that are too many, as if all were of one size; the next look sees what is left.
+        // As many as take the bytes that are too many, as if all were of one size; the next look
+        // sees what is left.
         .max(
-            excess(state.bytes, limits.log_max_bytes).map(|bytes| bytes / (state.bytes / state.messages.max(1)).max(1)),
+            excess(state.bytes, limits.log_max_bytes)
+                .map(|bytes| bytes / (state.bytes / state.messages.max(1)).max(1)),
         )?;
     Some((state.first_sequence + excess).min(state.acknowledged + 1))
 }
 
-/// By how much something is above what it is brought down to, if it is past its soft mark; no bound has none.
+/// By how much something is above what it is brought down to, if it is past its soft mark; no bound
+/// has none.
 fn excess(there: u64, max: i64) -> Option<u64> {
     let max = u64::try_from(max).ok().filter(|max| *max > 0)?;
     let hundredths = |part: u64| max / 100 * part + max % 100 * part / 100;

@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 
 use crate::asked::Asked;
 
-/// Asks, and waits for the rows. What is not an answer leaves the completion to be tried again: a query is never answered wrongly.
+/// Asks, and waits for the rows. What is not an answer leaves the completion to be tried again: a
+/// query is never answered wrongly.
 pub(crate) async fn ask(
     bus: &Bus,
     room: &Semaphore,

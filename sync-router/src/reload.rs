@@ -1,4 +1,5 @@
-//! Changed rule files are picked up while the router runs. Broken ones are told of, and the rules stay as they are.
+//! Changed rule files are picked up while the router runs. Broken ones are told of, and the rules
+//! stay as they are.
 
 use std::time::Duration;
 
@@ -8,8 +9,15 @@ use concert_runtime::process::Shutdown;
 use crate::in_force::InForce;
 use crate::rules::{self, RulesArgs};
 
-/// Looks at the files until shutdown. What differs from `seen`, and stays the same from one look to the next (an editor may be writing), is put in force.
-pub(crate) async fn watch(args: RulesArgs, every: Duration, seen: Texts, in_force: InForce, shutdown: Shutdown) {
+/// Looks at the files until shutdown. What differs from `seen`, and stays the same from one look to
+/// the next (an editor may be writing), is put in force.
+pub(crate) async fn watch(
+    args: RulesArgs,
+    every: Duration,
+    seen: Texts,
+    in_force: InForce,
+    shutdown: Shutdown,
+) {
     let mut seen = Seen::Texts(seen);
     let mut before = seen.clone();
     loop {
@@ -29,7 +37,9 @@ pub(crate) async fn watch(args: RulesArgs, every: Duration, seen: Texts, in_forc
         match read.and_then(|texts| rules::verify(texts, &args)) {
             Err(error) => {
                 seen = now;
-                tracing::error!("the changed rules are not activated, and the active rules stay: {error}");
+                tracing::error!(
+                    "the changed rules are not activated, and the active rules stay: {error}"
+                );
             }
             Ok(rules) => {
                 let version = rules.program.version.clone();

@@ -90,7 +90,8 @@ pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
     verify(read(args)?, args)
 }
 
-/// Reads rules in order to look at them: requests that may stay unanswered are no hindrance, as they are to running them.
+/// Reads rules in order to look at them: requests that may stay unanswered are no hindrance, as
+/// they are to running them.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -116,7 +117,11 @@ pub fn specs(args: &RulesArgs) -> Result<Vec<SourceFile>, ReadError> {
 }
 
 /// Adds the specs of workers that the rules need.
-fn with_shipped(args: &RulesArgs, concepts: Vec<SourceFile>, syncs: &[SourceFile]) -> Vec<SourceFile> {
+fn with_shipped(
+    args: &RulesArgs,
+    concepts: Vec<SourceFile>,
+    syncs: &[SourceFile],
+) -> Vec<SourceFile> {
     let needed = shipped::needed(&args.shipped, &concepts, syncs).into_iter().cloned();
     joined(args, concepts, needed)
 }
@@ -152,15 +157,12 @@ pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
 
 /// Checks what was read.
 pub(crate) fn verify(texts: Texts, args: &RulesArgs) -> Result<Rules, LoadError> {
-    let (program, warnings) = concert_analysis::verify(&texts.concepts, &texts.syncs).map_err(LoadError::broken)?;
+    let (program, warnings) =
+        concert_analysis::verify(&texts.concepts, &texts.syncs).map_err(LoadError::broken)?;
     for warning in &warnings {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
-    Ok(Rules {
-        program: Arc::new(program),
-        texts,
-        args: args.clone(),
-    })
+    Ok(Rules { program: Arc::new(program), texts, args: args.clone() })
 }
 
 #[cfg(test)]
@@ -170,7 +172,10 @@ mod tests {
     use super::*;
 
     /// Writes files to the directories of an application.
-    fn application(concepts: &[SourceFile], syncs: &[SourceFile]) -> (tempfile::TempDir, RulesArgs) {
+    fn application(
+        concepts: &[SourceFile],
+        syncs: &[SourceFile],
+    ) -> (tempfile::TempDir, RulesArgs) {
         let dir = tempfile::tempdir().unwrap();
         let args = RulesArgs {
             concepts: dir.path().join("concepts"),
@@ -187,8 +192,7 @@ mod tests {
         (dir, args)
     }
 
-    const GREET: &str =
-        "sync Greet\nwhen\n    Requesting.request (path: \"/a\") : (request)\nthen\n    Requesting.respond (request)\n";
+    const GREET: &str = "sync Greet\nwhen\n    Requesting.request (path: \"/a\") : (request)\nthen\n    Requesting.respond (request)\n";
 
     #[test]
     fn the_built_in_spec_leaves_released_texts_and_their_version_unchanged() {
@@ -218,23 +222,15 @@ mod tests {
         let (_dir, args) = application(&[spec], &[SourceFile::new("syncs/greet.sync", GREET)]);
         for error in [load(&args).unwrap_err(), peruse(&args).unwrap_err()] {
             let text = error.to_string();
-            assert!(
-                text.contains("error[C0409]") && text.contains("Mine.concept:2:9"),
-                "{text}"
-            );
+            assert!(text.contains("error[C0409]") && text.contains("Mine.concept:2:9"), "{text}");
         }
     }
 
     #[test]
     fn an_application_without_specs_has_the_built_in_one() {
         let (_dir, args) = application(&[], &[SourceFile::new("syncs/greet.sync", GREET)]);
-        let names: Vec<Arc<str>> = load(&args)
-            .unwrap()
-            .program
-            .concepts
-            .iter()
-            .map(|spec| spec.name.clone())
-            .collect();
+        let names: Vec<Arc<str>> =
+            load(&args).unwrap().program.concepts.iter().map(|spec| spec.name.clone()).collect();
         assert_eq!(names, ["Requesting".into()]);
         let (_dir, args) = application(&[], &[]);
         assert!(matches!(

@@ -46,8 +46,8 @@ pub struct RouterLimits {
     /// Maximum number of flows in memory; others are read from the log again when they continue.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub flows: NonZeroUsize,
-    /// Memory limit in bytes, applied separately to unacknowledged messages (the router stops fetching) and to cached
-    /// flows (the least recently used are evicted).
+    /// Memory limit in bytes, applied separately to unacknowledged messages (the router stops
+    /// fetching) and to cached flows (the least recently used are evicted).
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
     /// Maximum number of frames in the `where` of one firing; a request that exceeds it gets 508.
@@ -131,7 +131,8 @@ const MAX_UNDER_WAY: usize = 2048;
 /// How long what was begun may take once shutdown is asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts a router. When this returns, the log is there, the rules are in force and the route table is published.
+/// Starts a router. When this returns, the log is there, the rules are in force and the route table
+/// is published.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -148,7 +149,8 @@ pub async fn run(
     });
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;
-    // They may have changed while NATS was waited for, and other routers may have put that in force: what was before must not come back.
+    // They may have changed while NATS was waited for, and other routers may have put that in
+    // force: what was before must not come back.
     let rules = Arc::new(rules.or_newer());
     let in_force = InForce::new(bus.clone(), bucket, rules.clone());
     in_force.keep_limits(&limits.engine()).await?;
@@ -185,7 +187,8 @@ struct Router {
     bus: Bus,
     in_force: InForce,
     engine: Engine,
-    /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the delivery before.
+    /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the
+    /// delivery before.
     messages: HashMap<u64, Message>,
     held_bytes: usize,
     most_bytes: usize,
@@ -268,20 +271,16 @@ impl Router {
     fn perform(&mut self, effect: Effect) {
         let bus = self.bus.clone();
         match effect {
-            Effect::ReadFlow { flow, at_least } => {
-                self.under_way.push(Box::pin(
-                    async move { Some(effects::read_flow(&bus, flow, at_least).await) },
-                ))
-            }
+            Effect::ReadFlow { flow, at_least } => self.under_way.push(Box::pin(async move {
+                Some(effects::read_flow(&bus, flow, at_least).await)
+            })),
             Effect::ReadRules { .. } => {
                 let in_force = self.in_force.clone();
-                self.under_way
-                    .push(Box::pin(async move { Some(in_force.read().await) }));
+                self.under_way.push(Box::pin(async move { Some(in_force.read().await) }));
             }
             Effect::FetchRules { version } => {
                 let in_force = self.in_force.clone();
-                self.under_way
-                    .push(Box::pin(async move { Some(in_force.fetch(&version).await) }));
+                self.under_way.push(Box::pin(async move { Some(in_force.fetch(&version).await) }));
             }
             Effect::Adopt { seq, version } => {
                 let in_force = self.in_force.clone();
@@ -295,13 +294,12 @@ impl Router {
                     })
                 }));
             }
-            Effect::Invoke { seq, invocation } => {
-                self.under_way.push(Box::pin(
-                    async move { Some(effects::invoke(&bus, seq, invocation).await) },
-                ))
-            }
+            Effect::Invoke { seq, invocation } => self
+                .under_way
+                .push(Box::pin(async move { Some(effects::invoke(&bus, seq, invocation).await) })),
             Effect::Ask { seq, flow, question } => {
-                let (room, patience, asked) = (self.query_room.clone(), self.query_patience, self.asked.clone());
+                let (room, patience, asked) =
+                    (self.query_room.clone(), self.query_patience, self.asked.clone());
                 asked.begin(seq);
                 self.under_way.push(Box::pin(async move {
                     Some(queries::ask(&bus, &room, patience, &asked, seq, flow, question).await)
@@ -309,9 +307,9 @@ impl Router {
             }
             Effect::Record { seq, record } => {
                 let work = self.asked.work(seq);
-                self.under_way.push(Box::pin(
-                    async move { Some(effects::record(&bus, seq, record, work).await) },
-                ));
+                self.under_way.push(Box::pin(async move {
+                    Some(effects::record(&bus, seq, record, work).await)
+                }));
             }
             Effect::Ack { seq } => self.with_message(seq, |message| async move {
                 chaos_point!("before-ack");
@@ -321,7 +319,11 @@ impl Router {
                 let backoff = self.backoff;
                 self.with_message(seq, move |message| async move {
                     let attempts = message.info().map_or(1, |info| info.delivered);
-                    ack::later(&message, backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX))).await;
+                    ack::later(
+                        &message,
+                        backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX)),
+                    )
+                    .await;
                 });
             }
             Effect::DeadLetter { seq, reason } => {
@@ -342,7 +344,11 @@ impl Router {
         }
     }
 
-    fn with_message<F: Future<Output = ()> + Send + 'static>(&mut self, seq: u64, act: impl FnOnce(Message) -> F) {
+    fn with_message<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        seq: u64,
+        act: impl FnOnce(Message) -> F,
+    ) {
         self.asked.forget(seq);
         if let Some(message) = self.messages.remove(&seq) {
             self.held_bytes -= message.length;

@@ -32,10 +32,7 @@ pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result
         *found.entry(name.to_owned()).or_default() += 1;
     }
     let of = |service: &str| {
-        SCALE
-            .iter()
-            .find(|(name, _)| *name == service)
-            .map_or(0, |(_, count)| *count)
+        SCALE.iter().find(|(name, _)| *name == service).map_or(0, |(_, count)| *count)
     };
     for (service, name) in [
         ("profile", "Profile"),
@@ -46,9 +43,8 @@ pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result
         let found = found.get(name).copied().unwrap_or_default();
         ensure!(found == of(service), "{found} of {name} answer");
     }
-    let answer = operator
-        .request("concept.Profile._getUserByName", r#"{"username":"ada"}"#.into())
-        .await?;
+    let answer =
+        operator.request("concept.Profile._getUserByName", r#"{"username":"ada"}"#.into()).await?;
     ensure!(answer.payload.starts_with(br#"{"rows":[{"#), "{answer:?}");
     Ok(())
 }

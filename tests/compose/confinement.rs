@@ -15,7 +15,8 @@ const NONE: &str = "0000000000000000";
 const WRITABLE: &str = "for place in / /app /app/* /keys /keys/* /keys/nats/* /tmp /var/tmp /home /usr/local/bin/concert; do \
     if [ -w \"$place\" ]; then echo \"$place\"; fi; done";
 
-/// The services run as a user without rights, on file systems that they only read; the image holds the program alone.
+/// The services run as a user without rights, on file systems that they only read; the image holds
+/// the program alone.
 pub(crate) async fn holds(stack: &Stack) -> anyhow::Result<()> {
     for (service, _) in SCALE {
         let container = stack.one(service).await?;
@@ -23,7 +24,8 @@ pub(crate) async fn holds(stack: &Stack) -> anyhow::Result<()> {
         let writable = said(&mut docker(&["exec", &container.id, "sh", "-c", WRITABLE])).await?;
         ensure!(writable.is_empty(), "{service} can write to {writable}");
     }
-    let files = said(&mut docker(&["run", "--rm", "--entrypoint", "find", "concert", "/app"])).await?;
+    let files =
+        said(&mut docker(&["run", "--rm", "--entrypoint", "find", "concert", "/app"])).await?;
     ensure!(files == "/app\n", "the image holds {files}");
     concepts_need_no_container(stack).await
 }
@@ -42,13 +44,8 @@ async fn concepts_need_no_container(stack: &Stack) -> anyhow::Result<()> {
 fn has_no_rights(container: &Container) -> anyhow::Result<()> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid))?;
     let of = |key: &str| -> anyhow::Result<Vec<&str>> {
-        let values = status
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        Ok(values
-            .with_context(|| format!("no {key}"))?
-            .split_whitespace()
-            .collect())
+        let values = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        Ok(values.with_context(|| format!("no {key}"))?.split_whitespace().collect())
     };
     for (key, wanted) in [
         ("Uid", &[USER; 4][..]),

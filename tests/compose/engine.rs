@@ -24,7 +24,8 @@ pub(crate) async fn said_within(within: Duration, command: &mut Command) -> anyh
         .await
         .with_context(|| format!("not done after {within:?}: {shown}"))?
         .with_context(|| format!("cannot be carried out: {shown}"))?;
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let [out, err] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     ensure!(output.status.success(), "{shown}: {}\n{out}{err}", output.status);
     Ok(out)
 }

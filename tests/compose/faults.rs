@@ -32,8 +32,13 @@ impl Client {
         let began = Instant::now();
         loop {
             for edge in &self.edges {
-                let asked =
-                    http::post_with(*edge, &format!("/api{path}"), body.to_string().into_bytes(), &headers).await;
+                let asked = http::post_with(
+                    *edge,
+                    &format!("/api{path}"),
+                    body.to_string().into_bytes(),
+                    &headers,
+                )
+                .await;
                 // 503 and 504 are what an edge says by itself; no answer is what a killed one says.
                 if let Ok(answer) = asked
                     && ![503, 504].contains(&answer.status)
@@ -66,24 +71,20 @@ impl Client {
         }
         // No login left a second session.
         let login = self.is("/auth/login", &who, 200).await?;
-        let sessions = self
-            .is("/auth/sessions", &json!({ "session": login.text("session")? }), 200)
-            .await?;
+        let sessions =
+            self.is("/auth/sessions", &json!({ "session": login.text("session")? }), 200).await?;
         let count = sessions.body.get("sessions").and_then(Value::as_array).map(Vec::len);
         ensure!(count == Some(1), "{sessions:?}");
         Ok(())
     }
 }
 
-/// Kills one container of each service under load. Everybody is answered, by the edge that is left or when it is back, and afterwards nothing is lost, dead or left over.
+/// Kills one container of each service under load. Everybody is answered, by the edge that is left
+/// or when it is back, and afterwards nothing is lost, dead or left over.
 pub(crate) async fn are_survived(stack: &Stack) -> anyhow::Result<()> {
     let edges = stack.edges().await?;
     let mut load = Load::begin(CLIENTS, |number, rounds| {
-        let client = Client {
-            edges: edges.clone(),
-            number,
-            asked: 0,
-        };
+        let client = Client { edges: edges.clone(), number, asked: 0 };
         client.live(rounds)
     });
     kill_each(stack, &mut load).await?;
@@ -99,9 +100,7 @@ async fn kill_each(stack: &Stack, load: &mut Load) -> anyhow::Result<()> {
         let victim = stack.one(service).await?;
         let took = stack.kill(service, &victim).await?;
         let well = Instant::now();
-        load.goes_on(2 * PATIENCE)
-            .await
-            .with_context(|| format!("after {service} was killed"))?;
+        load.goes_on(2 * PATIENCE).await.with_context(|| format!("after {service} was killed"))?;
         eprintln!(
             "{service}: well again after {took:.1?}, everybody through {:.1?} later",
             well.elapsed()

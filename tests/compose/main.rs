@@ -1,7 +1,9 @@
 //! `compose.yaml` on a real engine: built, scaled, used, hurt, measured and taken down.
 //!
-//! `cargo test -p concert-tests --features compose --test compose`, as root on Linux: a process in a container is killed from outside it. An engine must run, with `docker compose` or
-//! `docker-compose`; without one the test fails. Where no image can be pulled, `CONCERT_COMPOSE_IMAGES=stand-ins` makes them first (`stand_ins.rs`).
+//! `cargo test -p concert-tests --features compose --test compose`, as root on Linux: a process in
+//! a container is killed from outside it. An engine must run, with `docker compose` or
+//! `docker-compose`; without one the test fails. Where no image can be pulled, `CONCERT_COMPOSE_IMAGES=stand-ins`
+//! makes them first (`stand_ins.rs`).
 
 mod bus;
 mod confinement;
@@ -17,13 +19,8 @@ use anyhow::Context as _;
 use crate::stack::Stack;
 
 /// How many containers of each service run.
-const SCALE: [(&str, usize); 5] = [
-    ("profile", 3),
-    ("sessioning", 3),
-    ("edge", 2),
-    ("router", 2),
-    ("archive", 2),
-];
+const SCALE: [(&str, usize); 5] =
+    [("profile", 3), ("sessioning", 3), ("edge", 2), ("router", 2), ("archive", 2)];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compose_brings_up_a_system_that_can_be_scaled_and_hurt() -> anyhow::Result<()> {

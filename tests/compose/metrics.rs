@@ -14,7 +14,12 @@ use crate::stack::Stack;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sum of the samples of a metric that have these labels, over the containers of a service.
-async fn sum(stack: &Stack, (service, port): (&str, u16), metric: &str, labels: &[String]) -> anyhow::Result<f64> {
+async fn sum(
+    stack: &Stack,
+    (service, port): (&str, u16),
+    metric: &str,
+    labels: &[String],
+) -> anyhow::Result<f64> {
     let is_it = |sample: &str| {
         let rest = sample.strip_prefix(metric).filter(|rest| rest.starts_with('{'));
         rest.is_some_and(|rest| labels.iter().all(|label| rest.contains(label.as_str())))
@@ -37,9 +42,7 @@ pub(crate) async fn tell(stack: &Stack, done: &Done) -> anyhow::Result<()> {
     }
     // What was refused at the edge is no flow.
     let of = |path: &str, statuses: &[u16]| -> u32 {
-        let counted = statuses
-            .iter()
-            .filter_map(|status| done.get(&(path.to_owned(), *status)));
+        let counted = statuses.iter().filter_map(|status| done.get(&(path.to_owned(), *status)));
         counted.sum()
     };
     let labels = ["concept=\"Sessioning\"", "action=\"delete\""].map(str::to_owned);
@@ -73,9 +76,7 @@ async fn scraped(stack: &Stack, logins: u32) -> anyhow::Result<()> {
             let value = answer.pointer("/data/result/0/value/1").and_then(Value::as_str);
             Ok((value == Some(&wanted)).then_some(()))
         });
-        scraped
-            .await
-            .with_context(|| format!("{query}: {answer} and not {wanted}"))?;
+        scraped.await.with_context(|| format!("{query}: {answer} and not {wanted}"))?;
     }
     Ok(())
 }

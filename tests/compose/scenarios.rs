@@ -31,16 +31,29 @@ impl People {
         self.ask_with(path, body, &[]).await
     }
 
-    async fn ask_with(&mut self, path: &str, body: &Value, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    async fn ask_with(
+        &mut self,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Answer> {
         self.edges.reverse();
         let [edge, _] = self.edges;
         let headers = [&[("content-type", "application/json")], headers].concat();
-        let answer = http::post_with(edge, &format!("/api{path}"), body.to_string().into_bytes(), &headers).await?;
+        let answer =
+            http::post_with(edge, &format!("/api{path}"), body.to_string().into_bytes(), &headers)
+                .await?;
         self.counted(path, &answer);
         Ok(answer)
     }
 
-    async fn is(&mut self, path: &str, body: Value, status: u16, contains: &str) -> anyhow::Result<Answer> {
+    async fn is(
+        &mut self,
+        path: &str,
+        body: Value,
+        status: u16,
+        contains: &str,
+    ) -> anyhow::Result<Answer> {
         let answer = self.ask(path, &body).await?;
         let is = answer.status == status && answer.body.to_string().contains(contains);
         ensure!(is, "{path} {body}: {answer:?} and not {status} {contains}");
@@ -52,10 +65,8 @@ impl People {
 pub(crate) async fn run(stack: &Stack) -> anyhow::Result<Done> {
     let edges = stack.edges().await?;
     stack.ready(&edges).await?;
-    let mut people = People {
-        edges: edges.try_into().ok().context("not two edges")?,
-        done: Done::new(),
-    };
+    let mut people =
+        People { edges: edges.try_into().ok().context("not two edges")?, done: Done::new() };
     log_in_and_out(&mut people).await?;
     repeat(&mut people).await?;
     register_at_once(&mut people).await?;
@@ -67,9 +78,7 @@ pub(crate) async fn run(stack: &Stack) -> anyhow::Result<Done> {
 async fn log_in_and_out(people: &mut People) -> anyhow::Result<()> {
     let ada = json!({ "username": "ada", "password": PASSWORD });
     let made = people.is("/auth/createAccount", ada.clone(), 200, "user").await?;
-    people
-        .is("/auth/createAccount", ada.clone(), 409, "'ada' already exists")
-        .await?;
+    people.is("/auth/createAccount", ada.clone(), 409, "'ada' already exists").await?;
     let login = people.is("/auth/login", ada.clone(), 200, "Login successful").await?;
     ensure!(login.text("user")? == made.text("user")?, "another user: {login:?}");
     let session = json!({ "session": login.text("session")? });
@@ -91,14 +100,8 @@ async fn repeat(people: &mut People) -> anyhow::Result<()> {
     let key = [("idempotency-key", "once")];
     let first = people.ask_with("/auth/login", &ada, &key).await?;
     let again = people.ask_with("/auth/login", &ada, &key).await?;
-    ensure!(
-        first.status == 200 && first.brief() == again.brief(),
-        "{first:?} {again:?}"
-    );
-    ensure!(
-        first.headers.get("concert-flow") == again.headers.get("concert-flow"),
-        "two flows"
-    );
+    ensure!(first.status == 200 && first.brief() == again.brief(), "{first:?} {again:?}");
+    ensure!(first.headers.get("concert-flow") == again.headers.get("concert-flow"), "two flows");
     Ok(())
 }
 
@@ -127,13 +130,9 @@ async fn send_nonsense(people: &mut People) -> anyhow::Result<()> {
     let anything = json!({ "$ne": null });
     let login = json!({ "username": anything, "password": PASSWORD });
     people.is("/auth/login", login, 400, "username").await?;
-    people
-        .is("/auth/logout", json!({ "session": anything }), 400, "session")
-        .await?;
+    people.is("/auth/logout", json!({ "session": anything }), 400, "session").await?;
     people.is("/auth/login", json!([]), 400, "error").await?;
-    people
-        .is("/auth/login", json!({ "username": "ada" }), 400, "password")
-        .await?;
+    people.is("/auth/login", json!({ "username": "ada" }), 400, "password").await?;
     Ok(())
 }
 

@@ -66,10 +66,7 @@ pub(crate) struct Stack {
 impl Stack {
     /// Brings it up, with so many containers of these services, and waits until all are well.
     pub(crate) async fn up(images: &Images, scale: &[(&str, usize)]) -> anyhow::Result<Self> {
-        let stack = Self {
-            project: format!("concert-test-{}", std::process::id()),
-            is_up: true,
-        };
+        let stack = Self { project: format!("concert-test-{}", std::process::id()), is_up: true };
         let mut up = stack.compose().await;
         up.args(["up", "-d", "--no-color"]);
         up.arg(if images.are_there { "--no-build" } else { "--build" });
@@ -77,8 +74,7 @@ impl Stack {
             up.args(["--scale", &format!("{service}={count}")]);
         }
         // What it is looked at with, as far as there are images.
-        up.args(scale.iter().map(|(service, _)| service))
-            .args(&images.observers);
+        up.args(scale.iter().map(|(service, _)| service)).args(&images.observers);
         said_within(BUILDING, &mut up).await?;
         for (service, count) in scale {
             stack.well(service, *count).await?;
@@ -90,14 +86,7 @@ impl Stack {
         let mut compose = compose().await;
         compose
             .current_dir(binaries::root())
-            .args([
-                "-p",
-                &self.project,
-                "-f",
-                "compose.yaml",
-                "-f",
-                "compose.observability.yaml",
-            ])
+            .args(["-p", &self.project, "-f", "compose.yaml", "-f", "compose.observability.yaml"])
             .env("CONCERT_PORT", PORTS);
         compose
     }
@@ -119,7 +108,8 @@ impl Stack {
     pub(crate) async fn containers(&self, service: &str) -> anyhow::Result<Vec<Container>> {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let service = format!("label=com.docker.compose.service={service}");
-        let ids = said(&mut docker(&["ps", "-q", "--filter", &project, "--filter", &service])).await?;
+        let ids =
+            said(&mut docker(&["ps", "-q", "--filter", &project, "--filter", &service])).await?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -174,24 +164,31 @@ impl Stack {
 
     /// Runs a program in a new container that has every key.
     pub(crate) async fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
-        self.run_with(&["-e", "NATS_NKEY=/keys/nats/operator.nk"], program, args)
-            .await
+        self.run_with(&["-e", "NATS_NKEY=/keys/nats/operator.nk"], program, args).await
     }
 
     /// Runs a program in a new container that has every key, with flags of `compose run`.
-    pub(crate) async fn run_with(&self, flags: &[&str], program: &str, args: &[&str]) -> anyhow::Result<String> {
+    pub(crate) async fn run_with(
+        &self,
+        flags: &[&str],
+        program: &str,
+        args: &[&str],
+    ) -> anyhow::Result<String> {
         let mut run = self.compose().await;
         run.args(["run", "--rm", "-T"]).args(flags);
         run.args(["--entrypoint", program, "keys"]);
         said(run.args(args)).await
     }
 
-    /// Kills the first process of a container, and waits until the engine has started it again; how long that took.
-    pub(crate) async fn kill(&self, service: &str, container: &Container) -> anyhow::Result<Duration> {
+    /// Kills the first process of a container, and waits until the engine has started it again; how
+    /// long that took.
+    pub(crate) async fn kill(
+        &self,
+        service: &str,
+        container: &Container,
+    ) -> anyhow::Result<Duration> {
         let count = self.containers(service).await?.len();
-        let pid = i32::try_from(container.pid)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(container.pid).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.context("no process")?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         let began = Instant::now();

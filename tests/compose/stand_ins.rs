@@ -1,5 +1,6 @@
-//! Images under the names in compose.yaml, for a machine that cannot pull any: a Debian base by debootstrap, the servers
-//! that `concert up` runs, Debian's Prometheus, and the last stage of the Dockerfile with the program that cargo builds here.
+//! Images under the names in compose.yaml, for a machine that cannot pull any: a Debian base by
+//! debootstrap, the servers that `concert up` runs, Debian's Prometheus, and the last stage of the
+//! Dockerfile with the program that cargo builds here.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,11 @@ use tokio::process::Command;
 use crate::engine::{BUILDING, docker, said, said_within};
 
 const BASE: &str = "debian:bookworm-slim";
-/// What is installed on the base: what the servers need, what compose's healthchecks call, and where one looks from.
+/// What is installed on the base: what the servers need, what compose's healthchecks call, and
+/// where one looks from.
 const PACKAGES: &str = "--include=bash,ca-certificates,libcurl4,libssl3,wget";
-const NATS: &str = "FROM debian:bookworm-slim\nCOPY nats-server /usr/bin/\nENTRYPOINT [\"nats-server\"]\n";
+const NATS: &str =
+    "FROM debian:bookworm-slim\nCOPY nats-server /usr/bin/\nENTRYPOINT [\"nats-server\"]\n";
 const MONGO: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/\nRUN mkdir -p /data/db\nENTRYPOINT [\"mongod\", \"--dbpath\", \"/data/db\"]\n";
 const PROMETHEUS: &str = "FROM debian:bookworm-slim\nCOPY prometheus /usr/bin/\nRUN mkdir /prometheus\n\
     ENTRYPOINT [\"prometheus\", \"--config.file=/etc/prometheus/prometheus.yml\", \"--storage.tsdb.path=/prometheus\"]\n";
@@ -39,10 +42,7 @@ pub(crate) async fn images() -> anyhow::Result<Images> {
         }),
         "stand-ins" => {
             make().await.context("making stand-ins")?;
-            Ok(Images {
-                are_there: true,
-                observers: vec!["prometheus"],
-            })
+            Ok(Images { are_there: true, observers: vec!["prometheus"] })
         }
         other => bail!("CONCERT_COMPOSE_IMAGES is `build` or `stand-ins`, not `{other}`"),
     }
@@ -60,28 +60,15 @@ async fn make() -> anyhow::Result<()> {
 
     let fetched = tempfile::tempdir()?;
     let mut download = Command::new("apt-get");
-    said(
-        download
-            .current_dir(fetched.path())
-            .args(["download", "-q", "prometheus"]),
-    )
-    .await?;
+    said(download.current_dir(fetched.path()).args(["download", "-q", "prometheus"])).await?;
     let package = std::fs::read_dir(fetched.path())?.next().context("no package")??;
     let mut unpack = Command::new("dpkg-deb");
-    said(
-        unpack
-            .arg("-x")
-            .arg(package.path())
-            .arg(fetched.path().join("unpacked")),
-    )
-    .await?;
+    said(unpack.arg("-x").arg(package.path()).arg(fetched.path().join("unpacked"))).await?;
     let prometheus = file(fetched.path().join("unpacked/usr/bin/prometheus"), "prometheus");
     image("prom/prometheus:v3.13.3", PROMETHEUS, &[prometheus]).await?;
 
     let dockerfile = std::fs::read_to_string(binaries::root().join("Dockerfile"))?;
-    let last = dockerfile
-        .rfind("\nFROM ")
-        .context("the Dockerfile has no last stage")?;
+    let last = dockerfile.rfind("\nFROM ").context("the Dockerfile has no last stage")?;
     let (_, last) = dockerfile.split_at(last);
     ensure!(last.contains(BUILT), "the last stage has no `{BUILT}`");
     let last = last.replace(BUILT, "COPY concert ");
@@ -91,9 +78,7 @@ async fn make() -> anyhow::Result<()> {
 async fn base() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut debootstrap = Command::new("debootstrap");
-    debootstrap
-        .args(["--variant=minbase", PACKAGES, "bookworm"])
-        .arg(dir.path());
+    debootstrap.args(["--variant=minbase", PACKAGES, "bookworm"]).arg(dir.path());
     said_within(BUILDING, &mut debootstrap).await?;
     let archive = tempfile::NamedTempFile::new()?;
     let mut tar = Command::new("tar");

@@ -23,10 +23,8 @@ pub async fn dir() -> anyhow::Result<&'static Path> {
 async fn build() -> anyhow::Result<PathBuf> {
     // target/debug/deps/<test>
     let test = std::env::current_exe()?;
-    let dir = test
-        .parent()
-        .and_then(Path::parent)
-        .context("a test stands in target/<profile>/deps")?;
+    let dir =
+        test.parent().and_then(Path::parent).context("a test stands in target/<profile>/deps")?;
     let mut cargo = cargo();
     cargo.args(["build", "--quiet", "--workspace", "--locked"]);
     cargo.args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
@@ -37,7 +35,8 @@ async fn build() -> anyhow::Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
-/// A program as a test runs it: at the project, without what the environment happens to say of Concert and its servers, and ended with the test.
+/// A program as a test runs it: at the project, without what the environment happens to say of
+/// Concert and its servers, and ended with the test.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null()).kill_on_drop(true);
@@ -58,19 +57,17 @@ pub fn command(program: &Path) -> Command {
 /// It ends badly, with what it says about that.
 pub async fn finished(command: &mut Command) -> anyhow::Result<String> {
     let done = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await?;
-    ensure!(
-        done.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    ensure!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 /// The cargo that runs the test, at the project.
 pub fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut cargo =
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     cargo.current_dir(root());
-    // What cargo says of the test's package is not so of others': the build scripts that read it would run again, and all that depends on them be built again.
+    // What cargo says of the test's package is not so of others': the build scripts that read it
+    // would run again, and all that depends on them be built again.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use concert_local_servers::Certificate;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// Makes an authority in a directory, and a certificate of it for servers on loopback.
@@ -22,7 +23,8 @@ pub fn of_loopback(dir: &Path, authority: &str) -> anyhow::Result<Certificate> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "localhost");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let server = params.signed_by(&key, &issuer)?;
     let write = |name: &str, text: String| -> anyhow::Result<PathBuf> {
         let path = dir.join(format!("{authority}-{name}.pem"));

@@ -63,13 +63,8 @@ pub async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::Respons
 /// # Errors
 /// No answer, or one that is not JSON.
 pub async fn post(address: SocketAddr, path: &str, body: &Value) -> anyhow::Result<Answer> {
-    post_with(
-        address,
-        path,
-        body.to_string().into_bytes(),
-        &[("content-type", "application/json")],
-    )
-    .await
+    post_with(address, path, body.to_string().into_bytes(), &[("content-type", "application/json")])
+        .await
 }
 
 /// Posts any bytes with any headers.
@@ -96,9 +91,8 @@ pub async fn request(
     body: Vec<u8>,
     headers: &[(&str, &str)],
 ) -> anyhow::Result<Answer> {
-    let mut request = client()?
-        .request(method.parse()?, format!("http://{address}{path}"))
-        .body(body);
+    let mut request =
+        client()?.request(method.parse()?, format!("http://{address}{path}")).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -124,11 +118,7 @@ pub async fn is_ready(address: SocketAddr) -> bool {
 /// # Errors
 /// No answer, or one that is not in the text format of OpenMetrics.
 pub async fn figures(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
-    let text = get(format!("http://{address}/metrics"))
-        .await?
-        .error_for_status()?
-        .text()
-        .await?;
+    let text = get(format!("http://{address}/metrics")).await?.error_for_status()?.text().await?;
     let ends_once = text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1;
     ensure!(ends_once, "{text}");
     let lines = text.lines().filter(|line| !line.starts_with('#'));

@@ -1,4 +1,5 @@
-//! The whole system for tests: real servers, each part a process of its own, spoken to over HTTP and NATS as anyone would. No code of Concert is on the asking side.
+//! The whole system for tests: real servers, each part a process of its own, spoken to over HTTP
+//! and NATS as anyone would. No code of Concert is on the asking side.
 
 pub mod binaries;
 pub mod certificates;

@@ -41,23 +41,17 @@ impl Load {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let mut load = Self {
-            end: Arc::default(),
-            rounds: Vec::new(),
-            clients: Vec::new(),
-        };
+        let mut load = Self { end: Arc::default(), rounds: Vec::new(), clients: Vec::new() };
         for number in 0..count {
-            let rounds = Rounds {
-                end: load.end.clone(),
-                done: Arc::default(),
-            };
+            let rounds = Rounds { end: load.end.clone(), done: Arc::default() };
             load.rounds.push(rounds.done.clone());
             load.clients.push(tokio::spawn(live(number, rounds)));
         }
         load
     }
 
-    /// Waits until everybody has come through once more: what a server drops with a connection is delivered again after a while, and no request is to meet that twice.
+    /// Waits until everybody has come through once more: what a server drops with a connection is
+    /// delivered again after a while, and no request is to meet that twice.
     ///
     /// # Errors
     /// Somebody's, or they do not come through in time.
@@ -71,10 +65,7 @@ impl Load {
                 clients.remove(ended).await??;
                 bail!("somebody ended before he was told to");
             }
-            Ok(now()
-                .zip(&wanted)
-                .all(|(rounds, wanted)| rounds >= *wanted)
-                .then_some(()))
+            Ok(now().zip(&wanted).all(|(rounds, wanted)| rounds >= *wanted).then_some(()))
         })
         .await
     }

@@ -1,4 +1,5 @@
-//! An edge that serves the page with nothing behind it but a bus, and somebody who answers in the archive's place.
+//! An edge that serves the page with nothing behind it but a bus, and somebody who answers in the
+//! archive's place.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -63,13 +64,7 @@ impl LoneEdge {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        let mut lone = Self {
-            nats,
-            edge: Some(edge),
-            port,
-            dir,
-            asked: Arc::default(),
-        };
+        let mut lone = Self { nats, edge: Some(edge), port, dir, asked: Arc::default() };
         lone.listens().await?;
         Ok(lone)
     }
@@ -79,11 +74,7 @@ impl LoneEdge {
         let url = format!("http://{}/healthz", self.address());
         while crate::http::get(&url).await.is_err() {
             let ended = self.edge.as_mut().and_then(|edge| edge.try_wait().transpose());
-            ensure!(
-                ended.is_none(),
-                "the edge ended:\n{}",
-                std::fs::read_to_string(self.log())?
-            );
+            ensure!(ended.is_none(), "the edge ended:\n{}", std::fs::read_to_string(self.log())?);
             ensure!(began.elapsed() < PATIENCE, "the edge does not listen");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
@@ -165,10 +156,7 @@ async fn answer_queries(
             };
             let input: Value = serde_json::from_slice(&query.payload).unwrap_or_default();
             let answered = answer(name, &input);
-            asked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((name.to_owned(), input));
+            asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), input));
             let sent = match answered {
                 Ok(rows) => nats.publish(reply, json!({ "rows": rows }).to_string().into()).await,
                 Err((code, why)) => {

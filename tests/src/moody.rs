@@ -30,7 +30,8 @@ pub struct Moody {
     keeper: JoinHandle<()>,
 }
 
-/// Writes the project's concepts and rules with Moody's beside them below a directory; where the concepts and where the rules are.
+/// Writes the project's concepts and rules with Moody's beside them below a directory; where the
+/// concepts and where the rules are.
 ///
 /// # Errors
 /// They cannot be written.
@@ -73,11 +74,7 @@ impl Moody {
                 command.stderr(log).spawn()
             }
         };
-        Ok(Self {
-            cure,
-            starts,
-            keeper: tokio::spawn(keep_running(start)),
-        })
+        Ok(Self { cure, starts, keeper: tokio::spawn(keep_running(start)) })
     }
 
     /// From now on every mood is a good one.

@@ -1,4 +1,5 @@
-//! What the server has taken of what a client told it. A client's `flush` says only that it has been sent.
+//! What the server has taken of what a client told it. A client's `flush` says only that it has
+//! been sent.
 
 use anyhow::Context as _;
 use async_nats::{Client, Subscriber};
@@ -6,7 +7,8 @@ use futures_util::StreamExt as _;
 
 use crate::system::PATIENCE;
 
-/// Hears what comes on a subject from now on, whoever sends it: the server knows of the subscription.
+/// Hears what comes on a subject from now on, whoever sends it: the server knows of the
+/// subscription.
 ///
 /// # Errors
 /// The connection has ended.
@@ -16,7 +18,8 @@ pub async fn hear(client: &Client, subject: &str) -> anyhow::Result<Subscriber> 
     Ok(heard)
 }
 
-/// Waits until the server has taken all that a client has told it so far: it takes that in its order.
+/// Waits until the server has taken all that a client has told it so far: it takes that in its
+/// order.
 ///
 /// # Errors
 /// The connection has ended, or this user hears nothing of what it says.

@@ -22,10 +22,7 @@ impl RawNats {
     pub async fn connect(url: &str, seed: &str) -> anyhow::Result<Self> {
         let address = url.strip_prefix("nats://").context("no NATS URL")?;
         let (from, to) = TcpStream::connect(address).await?.into_split();
-        let mut client = Self {
-            from: BufReader::new(from),
-            to,
-        };
+        let mut client = Self { from: BufReader::new(from), to };
         let mut greeting = String::new();
         client.from.read_line(&mut greeting).await?;
         let info: Value = serde_json::from_str(greeting.trim_start_matches("INFO").trim())?;
@@ -60,7 +57,9 @@ impl RawNats {
                 "PONG" => return Ok(()),
                 "PING" => self.to.write_all(b"PONG\r\n").await?,
                 // A subject that nobody may publish on is the server's to refuse.
-                other if other.starts_with("-ERR") && !other.contains("Permissions") => bail!("{other}"),
+                other if other.starts_with("-ERR") && !other.contains("Permissions") => {
+                    bail!("{other}")
+                }
                 _ => {}
             }
         }
@@ -70,9 +69,16 @@ impl RawNats {
     ///
     /// # Errors
     /// The connection is gone.
-    pub async fn publish(&mut self, subject: &str, headers: Option<&[u8]>, body: &[u8]) -> anyhow::Result<()> {
+    pub async fn publish(
+        &mut self,
+        subject: &str,
+        headers: Option<&[u8]>,
+        body: &[u8],
+    ) -> anyhow::Result<()> {
         let command = match headers {
-            Some(headers) => format!("HPUB {subject} {} {}\r\n", headers.len(), headers.len() + body.len()),
+            Some(headers) => {
+                format!("HPUB {subject} {} {}\r\n", headers.len(), headers.len() + body.len())
+            }
             None => format!("PUB {subject} {}\r\n", body.len()),
         };
         for part in [command.as_bytes(), headers.unwrap_or_default(), body, b"\r\n"] {

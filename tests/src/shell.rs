@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 
-/// The words of a line, as a shell splits them, up to a comment; `$NAME` in double quotes is replaced.
+/// The words of a line, as a shell splits them, up to a comment; `$NAME` in double quotes is
+/// replaced.
 ///
 /// # Errors
 /// A quote is open, or a name unknown.

@@ -72,7 +72,8 @@ pub struct System {
     keys: PathBuf,
     settings: Vec<(&'static str, String)>,
     running: BTreeMap<(Part, usize), Running>,
-    /// What every process that was started writes on its standard error, in the order of their starts.
+    /// What every process that was started writes on its standard error, in the order of their
+    /// starts.
     logs: Vec<(Part, PathBuf)>,
 }
 
@@ -109,7 +110,8 @@ impl System {
         Self::encrypted(settings, None).await
     }
 
-    /// Starts everything with further settings, on servers that encrypt if they have a certificate to show.
+    /// Starts everything with further settings, on servers that encrypt if they have a certificate
+    /// to show.
     ///
     /// # Errors
     /// Something is missing or does not start.
@@ -184,7 +186,8 @@ impl System {
         self.start_one(part, 0)
     }
 
-    /// Starts one of several processes of a kind; those of a test without further ones have number 0.
+    /// Starts one of several processes of a kind; those of a test without further ones have number
+    /// 0.
     ///
     /// # Errors
     /// It cannot be started.
@@ -239,7 +242,8 @@ impl System {
         Ok(std::fs::read_to_string(log)?)
     }
 
-    /// Starts again what has ended because its NATS client did, at a message that it cannot read; how many processes those were.
+    /// Starts again what has ended because its NATS client did, at a message that it cannot read;
+    /// how many processes those were.
     ///
     /// # Errors
     /// One has ended for another reason.
@@ -254,8 +258,7 @@ impl System {
             let log = std::fs::read_to_string(log)?;
             let last: Vec<&str> = log.lines().rev().take(END_OF_LOG).collect();
             ensure!(
-                last.iter()
-                    .any(|line| line.contains("the NATS client has ended by itself")),
+                last.iter().any(|line| line.contains("the NATS client has ended by itself")),
                 "{part:?} ended with {status}:\n{log}"
             );
             self.start_one(*part, *number)?;
@@ -300,7 +303,8 @@ impl System {
         Ok(())
     }
 
-    /// Waits until every process has started (an archive may go on waiting for its database) and every concept answers.
+    /// Waits until every process has started (an archive may go on waiting for its database) and
+    /// every concept answers.
     ///
     /// # Errors
     /// One does not.
@@ -358,17 +362,14 @@ impl System {
         let pid = pid.with_context(|| format!("{part:?} does not run"))?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line
-            .and_then(|line| line.split_whitespace().next())
-            .context("no VmRSS")?;
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
         Ok(kib.parse()?)
     }
 
     /// Where the edge listens.
     pub fn address(&self) -> SocketAddr {
         // The first is there from the start.
-        self.edge(0)
-            .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        self.edge(0).unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
     /// Where a process says that its figures are served.
@@ -379,7 +380,8 @@ impl System {
         self.until("the figures are served", async |system: &System| {
             let log = system.log(part).unwrap_or_default();
             let line = log.lines().find(|line| line.contains("figures are served"));
-            let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
+            let address =
+                line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
             Ok(address.map(str::to_owned))
         })
         .await
@@ -408,10 +410,7 @@ impl System {
     /// It is refused.
     pub async fn account(&self, username: &str, password: &str) -> anyhow::Result<String> {
         let answer = self
-            .post(
-                "/auth/createAccount",
-                &json!({ "username": username, "password": password }),
-            )
+            .post("/auth/createAccount", &json!({ "username": username, "password": password }))
             .await?;
         ensure!(answer.status == 200, "{answer:?}");
         Ok(answer.text("user")?.to_owned())

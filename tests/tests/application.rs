@@ -13,7 +13,8 @@ use tokio::process::Command;
 const START: Duration = Duration::from_secs(90);
 const STOP: Duration = Duration::from_secs(60);
 
-/// Copies the example to a directory that knows nothing of the repository but paths in `Cargo.toml`.
+/// Copies the example to a directory that knows nothing of the repository but paths in
+/// `Cargo.toml`.
 fn copy(to: &Path) -> anyhow::Result<()> {
     let example = binaries::root().join("examples/labels");
     let files = [
@@ -37,7 +38,8 @@ fn copy(to: &Path) -> anyhow::Result<()> {
     let workspace = std::fs::read_to_string(root.join("Cargo.toml"))?;
     let profiles = workspace.find("[profile.").context("profiles")?;
     let (_, profiles) = workspace.split_at(profiles);
-    let packages = profiles.replace("[profile.dev.package.concert-simulation]\nopt-level = 2\n", "");
+    let packages =
+        profiles.replace("[profile.dev.package.concert-simulation]\nopt-level = 2\n", "");
     std::fs::write(to.join("Cargo.toml"), format!("{manifest}\n[workspace]\n\n{packages}"))?;
     std::fs::copy(root.join("Cargo.lock"), to.join("Cargo.lock"))?;
     Ok(())
@@ -50,10 +52,7 @@ async fn an_application_outside_the_repository_is_one_program() -> anyhow::Resul
     let programs = binaries::dir().await?;
     let target = programs.parent().context("a target directory")?;
     let mut build = binaries::cargo();
-    build
-        .current_dir(dir.path())
-        .args(["build", "--quiet"])
-        .env("CARGO_TARGET_DIR", target);
+    build.current_dir(dir.path()).args(["build", "--quiet"]).env("CARGO_TARGET_DIR", target);
     binaries::finished(&mut build).await?;
     let program = target.join("debug/labels");
     let command = || -> Command {
@@ -89,12 +88,9 @@ async fn an_application_outside_the_repository_is_one_program() -> anyhow::Resul
         Ok(file.ok().map(|text| serde_json::from_slice(&text)).transpose()?)
     })
     .await?;
-    let address = running
-        .get("http")
-        .and_then(Value::as_str)
-        .context("an address")?
-        .parse()?;
-    let post = async |path: &str, body: Value| http::post(address, &format!("/api{path}"), &body).await;
+    let address = running.get("http").and_then(Value::as_str).context("an address")?.parse()?;
+    let post =
+        async |path: &str, body: Value| http::post(address, &format!("/api{path}"), &body).await;
 
     let ada = json!({ "username": "ada", "password": "correct horse battery" });
     ensure!(post("/signup", ada.clone()).await?.status == 200);
@@ -108,26 +104,20 @@ async fn an_application_outside_the_repository_is_one_program() -> anyhow::Resul
         again.brief() == (409, json!({ "error": "The name is taken" }).to_string()),
         "{again:?}"
     );
-    let other = post(
-        "/labels/create",
-        json!({ "session": "none", "name": "blue", "item": "book" }),
-    )
-    .await?;
+    let other =
+        post("/labels/create", json!({ "session": "none", "name": "blue", "item": "book" }))
+            .await?;
     ensure!(other.status == 401, "{other:?}");
-    let renamed = post(
-        "/labels/rename",
-        json!({ "session": session, "label": label, "name": "blue" }),
-    )
-    .await?;
+    let renamed =
+        post("/labels/rename", json!({ "session": session, "label": label, "name": "blue" }))
+            .await?;
     ensure!(renamed.status == 200, "{renamed:?}");
     let found = post("/labels/find", json!({ "name": "blue" })).await?;
-    ensure!(
-        found.text("label")? == label && found.text("item")? == "book",
-        "{found:?}"
-    );
+    ensure!(found.text("label")? == label && found.text("item")? == "book", "{found:?}");
     ensure!(post("/labels/find", json!({ "name": "red" })).await?.status == 404);
 
-    let pid = Pid::from_raw(i32::try_from(child.id().context("a process")?)?).context("a process")?;
+    let pid =
+        Pid::from_raw(i32::try_from(child.id().context("a process")?)?).context("a process")?;
     kill_process(pid, Signal::INT)?;
     let ended = tokio::time::timeout(STOP, child.wait()).await??;
     ensure!(ended.success(), "{ended}: {}", std::fs::read_to_string(&stderr)?);

@@ -5,10 +5,18 @@ use serde_json::{Value, json};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Everything here must be answered by the edge or by a rule, with this status, and with an `error`.
-async fn check(system: &System, path: &str, body: &[u8], headers: &[(&str, &str)], status: u16) -> anyhow::Result<()> {
+/// Everything here must be answered by the edge or by a rule, with this status, and with an
+/// `error`.
+async fn check(
+    system: &System,
+    path: &str,
+    body: &[u8],
+    headers: &[(&str, &str)],
+    status: u16,
+) -> anyhow::Result<()> {
     let answer = http::post_with(system.address(), path, body.to_vec(), headers).await?;
-    let shown = String::from_utf8_lossy(body.get(..body.len().min(80)).unwrap_or_default()).into_owned();
+    let shown =
+        String::from_utf8_lossy(body.get(..body.len().min(80)).unwrap_or_default()).into_owned();
     assert_eq!(answer.status, status, "{path} {shown}: {answer:?}");
     assert!(!answer.text("error")?.is_empty());
     Ok(())
@@ -86,9 +94,7 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
     check(
         &system,
         login,
-        json!({ "username": "x".repeat(1024 * 1024), "password": "x" })
-            .to_string()
-            .as_bytes(),
+        json!({ "username": "x".repeat(1024 * 1024), "password": "x" }).to_string().as_bytes(),
         &[JSON],
         413,
     )
@@ -106,14 +112,13 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
     ] {
         check(&system, path, b"{}", &[JSON], 404).await?;
     }
-    // Names that nobody can have are unknown at a login, and refused with their reason at a registration.
+    // Names that nobody can have are unknown at a login, and refused with their reason at a
+    // registration.
     for name in ["a\u{0}b", "a\nb", "\u{7f}", "", " ada", &long] {
         check(
             &system,
             login,
-            json!({ "username": name, "password": "correct horse" })
-                .to_string()
-                .as_bytes(),
+            json!({ "username": name, "password": "correct horse" }).to_string().as_bytes(),
             &[JSON],
             401,
         )
@@ -121,9 +126,7 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
         check(
             &system,
             "/api/auth/createAccount",
-            json!({ "username": name, "password": "correct horse" })
-                .to_string()
-                .as_bytes(),
+            json!({ "username": name, "password": "correct horse" }).to_string().as_bytes(),
             &[JSON],
             400,
         )
@@ -164,10 +167,7 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
         let answer = http::request(method, system.address(), login, Vec::new(), &[]).await?;
         assert_eq!(answer.status, 405, "{method}");
-        assert_eq!(
-            answer.headers.get("allow").and_then(|allow| allow.to_str().ok()),
-            Some("POST")
-        );
+        assert_eq!(answer.headers.get("allow").and_then(|allow| allow.to_str().ok()), Some("POST"));
     }
     for key in ["", "with space", &"x".repeat(256)] {
         check(
@@ -187,17 +187,12 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
         assert!(!http::raw(system.address(), bytes).await?.contains("200 OK"));
     }
     // After all that it serves, an extra key does no harm, and no user was made or found.
-    let users = system
-        .database("profile")
-        .await?
-        .collection::<mongodb::bson::Document>("users");
+    let users = system.database("profile").await?.collection::<mongodb::bson::Document>("users");
     assert_eq!(users.count_documents(mongodb::bson::doc! {}).await?, 0);
     let extra = json!({ "username": "ada", "password": "correct horse", "role": "admin", "path": "/auth/logout" });
     assert_eq!(system.post("/auth/createAccount", &extra).await?.status, 200);
     system.login("ada", "correct horse").await?;
-    let requests = system
-        .stream_messages("COMPLETIONS", "done.*.Requesting.request.*")
-        .await?;
+    let requests = system.stream_messages("COMPLETIONS", "done.*.Requesting.request.*").await?;
     assert!(
         requests.iter().all(|(_, body)| body.pointer("/input/role").is_none()),
         "a key that no rule names rests in the log"
@@ -205,7 +200,8 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
     assert!(
         requests
             .iter()
-            .any(|(_, body)| body.pointer("/input/path") == Some(&Value::from("/auth/createAccount")))
+            .any(|(_, body)| body.pointer("/input/path")
+                == Some(&Value::from("/auth/createAccount")))
     );
     Ok(())
 }
@@ -226,10 +222,8 @@ async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> a
         // The first two must be under way.
         system
             .until("two requests under way", async |system: &System| {
-                let metrics = http::get(format!("http://{}/metrics", system.address()))
-                    .await?
-                    .text()
-                    .await?;
+                let metrics =
+                    http::get(format!("http://{}/metrics", system.address())).await?.text().await?;
                 Ok(metrics.contains("concert_http_requests_in_flight 2").then_some(()))
             })
             .await?;
@@ -248,9 +242,8 @@ async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> a
     system.ready().await?;
     let late = system
         .until("the late logins are completed", async |system: &System| {
-            let found = system
-                .stream_messages("COMPLETIONS", "done.*.Profile.authenticate.*")
-                .await?;
+            let found =
+                system.stream_messages("COMPLETIONS", "done.*.Profile.authenticate.*").await?;
             Ok((found.len() == 2).then_some(found))
         })
         .await?;
@@ -263,7 +256,8 @@ async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> a
 }
 
 /// Bounds of some dozens of messages, by their number and by their size.
-const FULL: [(&str, &str); 2] = [("CONCERT_LOG__MAX_MESSAGES", "60"), ("CONCERT_LOG__MAX_BYTES", "40000")];
+const FULL: [(&str, &str); 2] =
+    [("CONCERT_LOG__MAX_MESSAGES", "60"), ("CONCERT_LOG__MAX_BYTES", "40000")];
 /// Requests that fill it in any case.
 const FILLING: usize = 60;
 
@@ -271,11 +265,8 @@ const FILLING: usize = 60;
 async fn a_full_log_refuses_requests() -> anyhow::Result<()> {
     for bound in FULL {
         // All of it is young, so nothing may go.
-        let settings = [
-            bound,
-            ("CONCERT_LOG__KEEP_SECONDS", "3600"),
-            ("CONCERT_HTTP__DEADLINE_MS", "5000"),
-        ];
+        let settings =
+            [bound, ("CONCERT_LOG__KEEP_SECONDS", "3600"), ("CONCERT_HTTP__DEADLINE_MS", "5000")];
         let system = System::with(&settings).await?;
         let logout = json!({ "session": "nobody's" });
         let mut last = system.post("/auth/logout", &logout).await?;

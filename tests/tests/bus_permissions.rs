@@ -1,4 +1,5 @@
-//! What each user of the bus may do, and what none of them can, tried with a bare client under each one's key against the real server.
+//! What each user of the bus may do, and what none of them can, tried with a bare client under each
+//! one's key against the real server.
 
 use std::time::Duration;
 
@@ -51,9 +52,8 @@ fn foreign(user: &str) -> Vec<String> {
             subjects.push(format!("bus.API.$KV.concert_{concept}.last-attempt.{id}"));
         }
         if user != "router" && user != "edge" {
-            subjects.push(format!(
-                "bus.API.DIRECT.GET.COMPLETIONS.done.{id}.{concept}.{action}.{id}"
-            ));
+            subjects
+                .push(format!("bus.API.DIRECT.GET.COMPLETIONS.done.{id}.{concept}.{action}.{id}"));
         }
     }
     for api in [
@@ -97,7 +97,8 @@ async fn streams(nats: &Client) -> anyhow::Result<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_without_a_key_and_one_with_a_key_that_nobody_has_are_refused() -> anyhow::Result<()> {
+async fn a_client_without_a_key_and_one_with_a_key_that_nobody_has_are_refused()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     let url = system.servers.nats.url();
     let unknown = nkeys::KeyPair::new_user().seed()?;
@@ -139,7 +140,8 @@ async fn what_a_service_says_that_is_not_its_own_reaches_nobody() -> anyhow::Res
     Ok(())
 }
 
-/// The server writes its answer to whatever subject a request names, whoever may publish there. That is the way out of permissions within one account; it must end at the account's own walls.
+/// The server writes its answer to whatever subject a request names, whoever may publish there.
+/// That is the way out of permissions within one account; it must end at the account's own walls.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow::Result<()> {
     let system = System::start().await?;
@@ -151,8 +153,7 @@ async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow:
     let control = format!("done.{0}.Profile.deleteAccount.{0}", Uuid::now_v7());
     nats.request(control.clone(), evil("CONTROL").into()).await?;
     let get = format!("$JS.API.DIRECT.GET.COMPLETIONS.{control}");
-    nats.publish_with_reply(get, "$JS.API.STREAM.CREATE.CONTROL", "".into())
-        .await?;
+    nats.publish_with_reply(get, "$JS.API.STREAM.CREATE.CONTROL", "".into()).await?;
     system
         .until("the control shows that the attack is one", async |system: &System| {
             let names = streams(&system.nats().await?).await?;
@@ -177,7 +178,8 @@ async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow:
             let concept = if user == "profile" { "Profile" } else { "Sessioning" };
             requests.push((
                 format!("bus.API.CONSUMER.MSG.NEXT.ACTIONS_{concept}.workers"),
-                // One that waits would take the worker's next message to nowhere, as it may with its own.
+                // One that waits would take the worker's next message to nowhere, as it may with
+                // its own.
                 r#"{"batch":1,"no_wait":true}"#.to_owned(),
             ));
         }
@@ -237,11 +239,7 @@ async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_hears_its_own_and_nothing_else() -> anyhow::Result<()> {
     let system = System::start().await?;
-    let names = [
-        ("edge", "Requesting"),
-        ("profile", "Profile"),
-        ("sessioning", "Sessioning"),
-    ];
+    let names = [("edge", "Requesting"), ("profile", "Profile"), ("sessioning", "Sessioning")];
     let mut spies = Vec::new();
     for (user, own) in names {
         let client = system.nats_as(user).await?;
@@ -266,10 +264,8 @@ async fn a_service_hears_its_own_and_nothing_else() -> anyhow::Result<()> {
             "{own}: {subjects:?}"
         );
         for (_, other) in names.into_iter().filter(|(_, other)| *other != own) {
-            let others: Vec<_> = subjects
-                .iter()
-                .filter(|subject| subject.contains(&format!(".{other}.")))
-                .collect();
+            let others: Vec<_> =
+                subjects.iter().filter(|subject| subject.contains(&format!(".{other}."))).collect();
             assert!(others.is_empty(), "{own} hears {others:?}");
         }
     }
@@ -300,7 +296,8 @@ async fn server_confirms_more_time_to_a_worker_in_its_own_account() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -> anyhow::Result<()> {
+async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -> anyhow::Result<()>
+{
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -309,25 +306,22 @@ async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -
     let pinged = operator.request("$SRV.PING.Profile", "".into()).await?;
     assert_eq!(serde_json::from_slice::<Value>(&pinged.payload)?["name"], "Profile");
     let asked = json!({ "session": session }).to_string();
-    let rows = operator
-        .request("concept.Sessioning._getUser", asked.clone().into())
-        .await?;
+    let rows = operator.request("concept.Sessioning._getUser", asked.clone().into()).await?;
     assert_eq!(
         serde_json::from_slice::<Value>(&rows.payload)?,
         json!({ "rows": [{ "user": user }] })
     );
-    let output = operator
-        .request("concept.Sessioning.delete", asked.clone().into())
-        .await?;
+    let output = operator.request("concept.Sessioning.delete", asked.clone().into()).await?;
     assert_eq!(serde_json::from_slice::<Value>(&output.payload)?, json!({}));
     let id = Uuid::now_v7();
     let injected = operator
-        .request_with_headers(format!("action.Sessioning.delete.{id}"), HeaderMap::new(), asked.into())
+        .request_with_headers(
+            format!("action.Sessioning.delete.{id}"),
+            HeaderMap::new(),
+            asked.into(),
+        )
         .await?;
-    assert_eq!(
-        serde_json::from_slice::<Value>(&injected.payload)?["stream"],
-        "ACTIONS_Sessioning"
-    );
+    assert_eq!(serde_json::from_slice::<Value>(&injected.payload)?["stream"], "ACTIONS_Sessioning");
     let seen = async {
         while let Some(message) = watched.next().await {
             if message.subject.ends_with(&id.to_string()) {
@@ -362,21 +356,11 @@ async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -
 async fn processes_without_a_key_of_the_bus_do_not_start_and_say_why() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.terminate(Part::Profile).await?;
-    let refused = system
-        .concert(&["worker", "Profile"])
-        .env_remove("NATS_NKEY")
-        .output()
-        .await?;
+    let refused = system.concert(&["worker", "Profile"]).env_remove("NATS_NKEY").output().await?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        !refused.status.success() && said.contains("authorization violation"),
-        "{said}"
-    );
-    let missing = system
-        .concert(&["worker", "Profile"])
-        .env("NATS_NKEY", "/nowhere.nk")
-        .output()
-        .await?;
+    assert!(!refused.status.success() && said.contains("authorization violation"), "{said}");
+    let missing =
+        system.concert(&["worker", "Profile"]).env("NATS_NKEY", "/nowhere.nk").output().await?;
     let said = String::from_utf8_lossy(&missing.stderr).into_owned();
     assert!(
         !missing.status.success() && said.contains("the NATS key file /nowhere.nk cannot be read"),

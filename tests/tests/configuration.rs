@@ -1,5 +1,6 @@
-//! The documents and the program agree on settings: `docs/configuration.md` is what `concert config reference` prints
-//! (`CONCERT_BLESS=1` updates it), and the limits of the other pages have the same defaults.
+//! The documents and the program agree on settings: `docs/configuration.md` is what `concert config
+//! reference` prints (`CONCERT_BLESS=1` updates it), and the limits of the other pages have the
+//! same defaults.
 
 #![expect(
     clippy::unwrap_used,
@@ -59,8 +60,7 @@ async fn effective_settings_are_shown_with_their_sources() -> anyhow::Result<()>
     let dir = binaries::dir().await?;
     let mut show = binaries::command(&dir.join("concert"));
     show.args(["config", "show", "--json", "--listen", "127.0.0.1:1"]);
-    show.env("CONCERT_HTTP__DEADLINE_MS", "7")
-        .env("MONGODB_URI", "mongodb://ada:lovelace@db/");
+    show.env("CONCERT_HTTP__DEADLINE_MS", "7").env("MONGODB_URI", "mongodb://ada:lovelace@db/");
     let shown: serde_json::Value = serde_json::from_str(&binaries::finished(&mut show).await?)?;
     for (key, value, source) in [
         ("app.name", json!("reader"), "file concert.toml:4"),
@@ -80,11 +80,7 @@ async fn a_process_that_cannot_start_says_why_in_the_form_of_its_log() -> anyhow
     let dir = binaries::dir().await?;
     let why = async |more: &[&str]| -> anyhow::Result<String> {
         let mut router = binaries::command(&dir.join("concert"));
-        let ended = router
-            .args(["sync-router", "--syncs", "/nowhere"])
-            .args(more)
-            .output()
-            .await?;
+        let ended = router.args(["sync-router", "--syncs", "/nowhere"]).args(more).output().await?;
         ensure!(ended.status.code() == Some(1), "{ended:?}");
         Ok(String::from_utf8(ended.stderr)?)
     };
@@ -195,22 +191,17 @@ async fn no_document_tells_of_a_setting_that_is_not_there() -> anyhow::Result<()
         .map(|entry| Ok(entry?.path()))
         .collect::<anyhow::Result<_>>()?;
     files.extend(
-        [
-            "README.md",
-            "ARCHITECTURE.md",
-            "CONTRIBUTING.md",
-            "compose.yaml",
-            "Dockerfile",
-        ]
-        .map(|file| root().join(file)),
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "compose.yaml", "Dockerfile"]
+            .map(|file| root().join(file)),
     );
     let mut seen = 0;
-    for file in files
-        .iter()
-        .filter(|file| file.is_file() && file.extension().is_none_or(|kind| kind == "md" || kind == "yaml"))
-    {
+    for file in files.iter().filter(|file| {
+        file.is_file() && file.extension().is_none_or(|kind| kind == "md" || kind == "yaml")
+    }) {
         let text = std::fs::read_to_string(file)?;
-        for word in text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')) {
+        for word in
+            text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+        {
             // The page of settings names old variables as well, and the form of all.
             if word.starts_with("CONCERT_") && !file.ends_with("configuration.md") {
                 seen += 1;

@@ -1,4 +1,5 @@
-//! Connections to the edge: those that are idle, those that read nothing, and more of them than there is room for.
+//! Connections to the edge: those that are idle, those that read nothing, and more of them than
+//! there is room for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,11 +24,7 @@ const ONE: [u8; 4] = [127, 0, 0, 1];
 async fn rest(connection: &mut TcpStream) -> anyhow::Result<String> {
     let mut answer = Vec::new();
     // Whether it is closed in order or cut off is the same here.
-    drop(
-        timeout(PATIENCE, connection.read_to_end(&mut answer))
-            .await
-            .context("it stays open")?,
-    );
+    drop(timeout(PATIENCE, connection.read_to_end(&mut answer)).await.context("it stays open")?);
     Ok(String::from_utf8(answer)?)
 }
 
@@ -39,16 +36,13 @@ async fn ask(edge: SocketAddr, path: &str) -> anyhow::Result<String> {
 
 /// Asks until the answer has this in it; connections may be closed without a word meanwhile.
 async fn until_told(edge: SocketAddr, path: &str, part: &str) -> anyhow::Result<()> {
-    let told = async || {
-        Ok(ask(edge, path)
-            .await
-            .is_ok_and(|answer| answer.contains(part))
-            .then_some(()))
-    };
+    let told =
+        async || Ok(ask(edge, path).await.is_ok_and(|answer| answer.contains(part)).then_some(()));
     until(&format!("{part:?} at {path}"), PATIENCE, told).await
 }
 
-/// A new connection from an address, and the status that it gets; none if it is closed without a word.
+/// A new connection from an address, and the status that it gets; none if it is closed without a
+/// word.
 async fn met(edge: SocketAddr, from: [u8; 4]) -> anyhow::Result<(TcpStream, Option<String>)> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((from, 0)))?;
@@ -86,8 +80,7 @@ async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyho
     }
     let mut long = TcpStream::connect(edge.address()).await?;
     long.write_all(BEGUN).await?;
-    long.write_all(format!("x-long: {}\r\n\r\n", "x".repeat(40_000)).as_bytes())
-        .await?;
+    long.write_all(format!("x-long: {}\r\n\r\n", "x".repeat(40_000)).as_bytes()).await?;
     assert!(rest(&mut long).await?.contains("HTTP/1.1 431 "));
     // A drop at a time does not help.
     let mut dripping = TcpStream::connect(edge.address()).await?;
@@ -103,17 +96,17 @@ async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all_the_same() -> anyhow::Result<()> {
+async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all_the_same()
+-> anyhow::Result<()> {
     const MOST: usize = 20;
     let edge = LoneEdge::start(&["--set", &format!("http.max_connections={MOST}")]).await?;
     let mut idle = Vec::new();
     for _ in 0..MOST {
         idle.push(hold(edge.address(), ONE).await?);
     }
-    for told in [
-        &*format!("concert_http_connections {MOST}\n"),
-        "concert_http_connections_refused_total",
-    ] {
+    for told in
+        [&*format!("concert_http_connections {MOST}\n"), "concert_http_connections_refused_total"]
+    {
         until_told(edge.address(), "/metrics", told).await?;
     }
     let refused = until("a word", PATIENCE, async || {
@@ -142,7 +135,8 @@ async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all
     Ok(())
 }
 
-/// The other addresses of the loopback interface are clients of their own, where one may connect from them without more ado.
+/// The other addresses of the loopback interface are clients of their own, where one may connect
+/// from them without more ado.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()> {
@@ -150,7 +144,8 @@ async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()>
     // The one that the test asks from otherwise is none of them.
     let (one, other, proxy) = ([127, 0, 0, 4], [127, 0, 0, 2], [127, 0, 0, 3]);
     let most = format!("http.max_connections_per_client={MOST}");
-    let edge = LoneEdge::start(&["--set", &most, "--set", "http.trusted_proxies=127.0.0.3"]).await?;
+    let edge =
+        LoneEdge::start(&["--set", &most, "--set", "http.trusted_proxies=127.0.0.3"]).await?;
     let mut held = Vec::new();
     for _ in 0..MOST {
         held.push(hold(edge.address(), one).await?);
@@ -174,7 +169,9 @@ async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()>
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_reads_nothing_of_what_it_asked_for_is_let_go() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--set", "console.listeners=1", "--set", "http.unread_timeout_ms=1000"]).await?;
+    let edge =
+        LoneEdge::start(&["--set", "console.listeners=1", "--set", "http.unread_timeout_ms=1000"])
+            .await?;
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let mut deaf = socket.connect(edge.address()).await?;
@@ -188,9 +185,8 @@ async fn whoever_reads_nothing_of_what_it_asked_for_is_let_go() -> anyhow::Resul
     deaf.read_exact(&mut head).await?;
     assert_eq!(&head, b"HTTP/1.1 200 OK");
     let notice = json!({ "flow": "x", "error": "x".repeat(100_000) });
-    let again = http::client()?
-        .get(format!("http://{}/_concert/live", edge.address()))
-        .bearer_auth(TOKEN);
+    let again =
+        http::client()?.get(format!("http://{}/_concert/live", edge.address())).bearer_auth(TOKEN);
     let began = Instant::now();
     until("a place", PATIENCE, async || {
         edge.notify(std::slice::from_ref(&notice)).await?;

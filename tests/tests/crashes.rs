@@ -1,4 +1,5 @@
-//! Processes that are killed in the middle of a login: the client gets its answer, and there is one session at most.
+//! Processes that are killed in the middle of a login: the client gets its answer, and there is one
+//! session at most.
 
 use std::time::Duration;
 
@@ -33,8 +34,9 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
         let mut seen = system.hear(subject).await?;
         let credentials = json!({ "username": username, "password": PASSWORD });
         let address = system.address();
-        let login =
-            tokio::spawn(async move { concert_tests::http::post(address, "/api/auth/login", &credentials).await });
+        let login = tokio::spawn(async move {
+            concert_tests::http::post(address, "/api/auth/login", &credentials).await
+        });
         tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
         system.kill(part).await?;
         system.start_part(part)?;
@@ -48,10 +50,7 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
         );
         let session = answer.text("session")?;
         assert_eq!(
-            system
-                .post("/auth/logout", &json!({ "session": session }))
-                .await?
-                .status,
+            system.post("/auth/logout", &json!({ "session": session })).await?.status,
             200,
             "{part:?} at {subject}"
         );
@@ -68,7 +67,8 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a_deadline() -> anyhow::Result<()> {
+async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a_deadline()
+-> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     let user = system.account("ada", PASSWORD).await?;
     // The login is not answered before its edge is killed.
@@ -76,7 +76,9 @@ async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a
     let mut seen = system.hear("done.*.Requesting.request.*").await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
     let address = system.address();
-    let login = tokio::spawn(async move { concert_tests::http::post(address, "/api/auth/login", &credentials).await });
+    let login = tokio::spawn(async move {
+        concert_tests::http::post(address, "/api/auth/login", &credentials).await
+    });
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
     system.kill(Part::Edge).await?;
     assert!(login.await?.is_err(), "the connection is gone with its edge");
@@ -87,10 +89,7 @@ async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a
     // The flow goes on without its client, once.
     system
         .until("the flow ends", async |system: &System| {
-            Ok((system
-                .stream_messages("COMPLETIONS", "done.*.Requesting.respond.*")
-                .await?
-                .len()
+            Ok((system.stream_messages("COMPLETIONS", "done.*.Requesting.respond.*").await?.len()
                 == 2)
                 .then_some(()))
         })
@@ -105,7 +104,8 @@ async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
-    // Every invocation so far, published again by hand under its own id, as a forgetful queue would.
+    // Every invocation so far, published again by hand under its own id, as a forgetful queue
+    // would.
     let done = system.stream_messages("COMPLETIONS", "done.>").await?;
     for (subject, body) in &done {
         let tokens: Vec<&str> = subject.split('.').collect();
@@ -130,20 +130,8 @@ async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<
     let sessions = system.database("sessioning").await?.collection::<Document>("sessions");
     assert_eq!(sessions.count_documents(doc! { "user": &user }).await?, 1);
     // A logout whose delivery is repeated is one logout, and stays a success for its own flow.
-    assert_eq!(
-        system
-            .post("/auth/logout", &json!({ "session": session }))
-            .await?
-            .status,
-        200
-    );
-    assert_eq!(
-        system
-            .post("/auth/logout", &json!({ "session": session }))
-            .await?
-            .status,
-        404
-    );
+    assert_eq!(system.post("/auth/logout", &json!({ "session": session })).await?.status, 200);
+    assert_eq!(system.post("/auth/logout", &json!({ "session": session })).await?.status, 404);
     Ok(())
 }
 
@@ -163,10 +151,7 @@ async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
         }
         let session = system.login("ada", PASSWORD).await?;
         assert_eq!(
-            system
-                .post("/auth/logout", &json!({ "session": session }))
-                .await?
-                .status,
+            system.post("/auth/logout", &json!({ "session": session })).await?.status,
             200,
             "{round}"
         );
@@ -187,10 +172,9 @@ async fn what_was_refused_once_is_not_done_by_a_delivery_that_comes_late() -> an
     let refused = system.flow(ACTION).await?;
     assert_eq!(refused.len(), 1, "{refused:?}");
     assert_eq!(refused[0].1["output"]["error"], "Username 'ada' already exists.");
-    // Now the name is free, and a router that stood still publishes the invocation again: the queue has let go of the first.
-    let deleted = system
-        .post("/auth/deleteAccount", &json!({ "session": session }))
-        .await?;
+    // Now the name is free, and a router that stood still publishes the invocation again: the queue
+    // has let go of the first.
+    let deleted = system.post("/auth/deleteAccount", &json!({ "session": session })).await?;
     assert_eq!(deleted.status, 200, "{deleted:?}");
     system.publish(&subject, async_nats::HeaderMap::new(), &account).await?;
     system.idle("Profile").await?;

@@ -40,7 +40,8 @@ async fn publish(system: &System, mood: &str, id: Uuid) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_or_panics_is_given_up_its_caller_hears_and_a_retry_completes_its_flow() -> anyhow::Result<()> {
+async fn what_fails_or_panics_is_given_up_its_caller_hears_and_a_retry_completes_its_flow()
+-> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = system(&dir).await?;
     let worker = Moody::keep(&system)?;
@@ -93,7 +94,8 @@ async fn what_fails_or_panics_is_given_up_its_caller_hears_and_a_retry_completes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_behind_it() -> anyhow::Result<()> {
+async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_behind_it()
+-> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = system(&dir).await?;
     // Its stream must be there.
@@ -114,7 +116,8 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
     }
     let worker = Moody::keep(&system)?;
     system.idle("Moody").await?;
-    // It was tried among others (once at least: the server may have sent one delivery to the worker that had just ended), and by itself.
+    // It was tried among others (once at least: the server may have sent one delivery to the worker
+    // that had just ended), and by itself.
     assert!(worker.starts() >= 3, "{} starts", worker.starts());
     let done = system.subjects("COMPLETIONS", "done.*.Moody.act.>").await?;
     assert_eq!(done.len(), 1 + innocent.len());
@@ -130,7 +133,8 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once() -> anyhow::Result<()> {
+async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once()
+-> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
     let system = System::with(&[
@@ -139,7 +143,8 @@ async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once
         ("CONCERT_WORKERS__CONCURRENCY", "2"),
     ])
     .await?;
-    // Longer together than a delivery may take: whatever a worker held back would be delivered again.
+    // Longer together than a delivery may take: whatever a worker held back would be delivered
+    // again.
     for _ in 0..4 {
         publish(&system, "slower", Uuid::now_v7()).await?;
     }
@@ -154,13 +159,16 @@ async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_its_process_ended() -> anyhow::Result<()>
-{
+async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_its_process_ended()
+-> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = system(&dir).await?;
     let id = Uuid::now_v7();
     let queue = async_nats::jetstream::new(system.nats().await?)
-        .get_consumer_from_stream::<async_nats::jetstream::consumer::pull::Config, _, _>("workers", "ACTIONS_Moody")
+        .get_consumer_from_stream::<async_nats::jetstream::consumer::pull::Config, _, _>(
+            "workers",
+            "ACTIONS_Moody",
+        )
         .await?;
     publish(&system, "well", id).await?;
     // So far a worker got that ended between the completion of a last attempt and its end.
@@ -168,10 +176,7 @@ async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_i
         let mut delivered = queue.fetch().max_messages(1).messages().await?;
         let message = delivered.next().await.context("nothing is delivered")?;
         let message = message.map_err(anyhow::Error::from_boxed)?;
-        message
-            .double_ack_with(AckKind::Nak(None))
-            .await
-            .map_err(anyhow::Error::from_boxed)?;
+        message.double_ack_with(AckKind::Nak(None)).await.map_err(anyhow::Error::from_boxed)?;
     }
     let note = format!("$KV.concert_Moody.last-attempt.{id}");
     system.publish(&note, async_nats::HeaderMap::new(), "").await?;
@@ -186,7 +191,8 @@ async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_that_left_the_log_is_not_tried_again_and_its_letter_can_be_dropped() -> anyhow::Result<()> {
+async fn a_flow_that_left_the_log_is_not_tried_again_and_its_letter_can_be_dropped()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", "correct horse battery").await?;
     let old = "01890a5d-ac96-774b-bcce-b302099a8057";

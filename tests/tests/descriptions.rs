@@ -1,4 +1,5 @@
-//! The OpenAPI and AsyncAPI documents that an edge serves, held against what the system answers and says.
+//! The OpenAPI and AsyncAPI documents that an edge serves, held against what the system answers and
+//! says.
 
 #![expect(clippy::indexing_slicing, reason = "a document without these members fails the test")]
 
@@ -35,7 +36,8 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> anyhow::Result<&'a Val
 
 fn fits(document: &Value, schema: &Value, body: &Value, whose: &str) -> anyhow::Result<()> {
     let validator = validator(document, schema)?;
-    let mistakes: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
+    let mistakes: Vec<String> =
+        validator.iter_errors(body).map(|error| error.to_string()).collect();
     anyhow::ensure!(mistakes.is_empty(), "{whose}: {body} is not as described: {mistakes:?}");
     Ok(())
 }
@@ -77,7 +79,8 @@ async fn document(system: &System, name: &str) -> anyhow::Result<Value> {
     Ok(http::get(url).await?.error_for_status()?.json().await?)
 }
 
-/// Everything that can be had by asking: each path, each status of its rules, and what the edge refuses.
+/// Everything that can be had by asking: each path, each status of its rules, and what the edge
+/// refuses.
 async fn traffic(caller: &mut Caller<'_>) -> anyhow::Result<()> {
     let long = "correct horse battery";
     let new = json!({ "username": "ada", "password": long });
@@ -85,9 +88,7 @@ async fn traffic(caller: &mut Caller<'_>) -> anyhow::Result<()> {
     caller.ask("/auth/createAccount", 409, &new).await?;
     let short = json!({ "username": "bob", "password": "short" });
     caller.ask("/auth/createAccount", 400, &short).await?;
-    caller
-        .ask("/auth/createAccount", 400, &json!({ "username": 5, "password": long }))
-        .await?;
+    caller.ask("/auth/createAccount", 400, &json!({ "username": 5, "password": long })).await?;
     caller.ask("/auth/login", 400, &json!({ "username": "ada" })).await?;
     let wrong = json!({ "username": "ada", "password": "wrong horse battery" });
     caller.ask("/auth/login", 401, &wrong).await?;
@@ -100,15 +101,9 @@ async fn traffic(caller: &mut Caller<'_>) -> anyhow::Result<()> {
     }
     let change = |session: &Value, old: &str, new: &str| json!({ "session": session["session"], "oldPassword": old, "newPassword": new });
     let other = "another horse battery";
-    caller
-        .ask("/auth/changePassword", 401, &change(nobody, long, other))
-        .await?;
-    caller
-        .ask("/auth/changePassword", 400, &change(session, other, long))
-        .await?;
-    caller
-        .ask("/auth/changePassword", 200, &change(session, long, other))
-        .await?;
+    caller.ask("/auth/changePassword", 401, &change(nobody, long, other)).await?;
+    caller.ask("/auth/changePassword", 400, &change(session, other, long)).await?;
+    caller.ask("/auth/changePassword", 200, &change(session, long, other)).await?;
     caller.ask("/auth/logout", 200, session).await?;
     caller.ask("/auth/logout", 404, session).await?;
     let again = json!({ "username": "ada", "password": other });
@@ -128,17 +123,9 @@ async fn what_is_answered_is_what_openapi_says() -> anyhow::Result<()> {
     let system = System::start().await?;
     let document = document(&system, "openapi.json").await?;
     assert_eq!(document["servers"], json!([{ "url": "/api" }]));
-    let paths: Vec<String> = document["paths"]
-        .as_object()
-        .context("paths")?
-        .keys()
-        .cloned()
-        .collect();
-    let mut caller = Caller {
-        system: &system,
-        document,
-        seen: BTreeMap::new(),
-    };
+    let paths: Vec<String> =
+        document["paths"].as_object().context("paths")?.keys().cloned().collect();
+    let mut caller = Caller { system: &system, document, seen: BTreeMap::new() };
     traffic(&mut caller).await?;
     for path in paths {
         let mut described = caller.of_rules(&path);
@@ -199,11 +186,7 @@ async fn what_is_said_on_the_bus_is_what_asyncapi_says() -> anyhow::Result<()> {
     let nats = system.nats().await?;
     let mut asked = hear(&nats, "action.>").await?;
     let openapi = document(&system, "openapi.json").await?;
-    let mut caller = Caller {
-        system: &system,
-        document: openapi,
-        seen: BTreeMap::new(),
-    };
+    let mut caller = Caller { system: &system, document: openapi, seen: BTreeMap::new() };
     traffic(&mut caller).await?;
     system.routed().await?;
     let log = system.stream_messages("COMPLETIONS", ">").await?;
@@ -242,11 +225,7 @@ async fn what_is_said_on_the_bus_is_what_asyncapi_says() -> anyhow::Result<()> {
     }
     let operator = system.nats_as("operator").await?;
     for (name, input, expected) in [
-        (
-            "Profile._getUserByName",
-            json!({ "username": "ada" }),
-            json!({ "rows": [] }),
-        ),
+        ("Profile._getUserByName", json!({ "username": "ada" }), json!({ "rows": [] })),
         ("Profile._getAllUsers", json!({}), json!({ "rows": [] })),
         (
             "Sessioning.delete",

@@ -1,4 +1,5 @@
-//! Everything over TLS: the servers refuse who does not encrypt, and the clients a server that their authority does not vouch for.
+//! Everything over TLS: the servers refuse who does not encrypt, and the clients a server that
+//! their authority does not vouch for.
 
 use std::process::Output;
 
@@ -10,7 +11,8 @@ use serde_json::json;
 const PASSWORD: &str = "correct horse battery";
 
 async fn ping(uri: &str) -> Result<(), mongodb::error::Error> {
-    let client = mongodb::Client::with_uri_str(format!("{uri}&serverSelectionTimeoutMS=2000")).await?;
+    let client =
+        mongodb::Client::with_uri_str(format!("{uri}&serverSelectionTimeoutMS=2000")).await?;
     client.database("admin").run_command(doc! { "ping": 1 }).await.map(drop)
 }
 
@@ -19,7 +21,8 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_goes_over_tls_and_neither_plain_text_nor_another_authority_gets_anywhere() -> anyhow::Result<()> {
+async fn a_login_goes_over_tls_and_neither_plain_text_nor_another_authority_gets_anywhere()
+-> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let certificate = certificates::of_loopback(dir.path(), "ours")?;
     let other = certificates::of_loopback(dir.path(), "another")?.ca;
@@ -61,15 +64,8 @@ async fn a_login_goes_over_tls_and_neither_plain_text_nor_another_authority_gets
         "{}",
         said(&worker)
     );
-    let worker = system
-        .concert(&["worker", "Profile"])
-        .env("NATS_CA", "/nowhere.pem")
-        .output()
-        .await?;
-    assert!(
-        said(&worker).contains("/nowhere.pem cannot be read"),
-        "{}",
-        said(&worker)
-    );
+    let worker =
+        system.concert(&["worker", "Profile"]).env("NATS_CA", "/nowhere.pem").output().await?;
+    assert!(said(&worker).contains("/nowhere.pem cannot be read"), "{}", said(&worker));
     Ok(())
 }

@@ -60,9 +60,8 @@ async fn whose(system: &System, flow: &str, sealed: &str) -> anyhow::Result<Stri
     headers.insert("Concert-Flow", flow);
     let asked = json!({ "session": sealed }).to_string();
     let nats = system.nats_as("operator").await?;
-    let answer = nats
-        .request_with_headers("concept.Sessioning._getUser", headers, asked.into())
-        .await?;
+    let answer =
+        nats.request_with_headers("concept.Sessioning._getUser", headers, asked.into()).await?;
     Ok(match refusal(&answer) {
         Some((code, _)) => code.to_owned(),
         None => String::from_utf8_lossy(&answer.payload).into_owned(),
@@ -141,12 +140,8 @@ async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyho
     system.terminate(Part::Profile).await?;
     let copies = tempfile::tempdir()?;
     let bring = || {
-        let from = system
-            .seeds("x")
-            .parent()
-            .and_then(Path::parent)
-            .context("no keys")?
-            .join("seal.key");
+        let from =
+            system.seeds("x").parent().and_then(Path::parent).context("no keys")?.join("seal.key");
         std::fs::copy(from, copies.path().join("seal.key"))?;
         anyhow::Ok(())
     };
@@ -162,9 +157,7 @@ async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyho
     let body = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(system.post("/auth/createAccount", &body).await?.status, 500);
     let letters = system.stream_messages("DEAD", "dead.>").await?;
-    let [(subject, letter)] = &letters[..] else {
-        anyhow::bail!("{letters:?}")
-    };
+    let [(subject, letter)] = &letters[..] else { anyhow::bail!("{letters:?}") };
     assert!(subject.starts_with("dead.Profile.createAccount"), "{subject}");
     assert!(letter.to_string().contains("sealed:k2:"), "{letter}");
 
@@ -181,7 +174,10 @@ async fn a_request_is_repeated_under_the_key_that_it_was_made_under() -> anyhow:
     system.account("ada", PASSWORD).await?;
     let body = json!({ "username": "ada", "password": PASSWORD });
     let headers = [("content-type", "application/json"), ("idempotency-key", "once")];
-    let post = async || http::post_with(system.address(), "/api/auth/login", body.to_string().into(), &headers).await;
+    let post = async || {
+        http::post_with(system.address(), "/api/auth/login", body.to_string().into(), &headers)
+            .await
+    };
     let first = post().await?;
     keys(&system, &["add", "edge"]).await?;
     keys(&system, &["use", "edge", "k2"]).await?;
@@ -226,10 +222,7 @@ async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Resul
     load.end().await?;
     let listed = keys(&system, &["list"]).await?;
     assert_eq!(
-        listed
-            .lines()
-            .filter(|line| line.starts_with("nats/") && line.contains("in use"))
-            .count(),
+        listed.lines().filter(|line| line.starts_with("nats/") && line.contains("in use")).count(),
         7,
         "{listed}"
     );

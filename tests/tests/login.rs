@@ -24,53 +24,30 @@ async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
         json!({ "user": user, "session": session, "message": "Login successful" })
     );
     assert_eq!(session.len(), 43);
-    assert_ne!(
-        session,
-        system.login("ada", PASSWORD).await?,
-        "each login has a token of its own"
-    );
+    assert_ne!(session, system.login("ada", PASSWORD).await?, "each login has a token of its own");
 
     let wrong = system
-        .post(
-            "/auth/login",
-            &json!({ "username": "ada", "password": "wrong horse battery" }),
-        )
+        .post("/auth/login", &json!({ "username": "ada", "password": "wrong horse battery" }))
         .await?;
-    let unknown = system
-        .post("/auth/login", &json!({ "username": "bob", "password": PASSWORD }))
-        .await?;
-    assert_eq!(
-        wrong.brief(),
-        (401, r#"{"error":"Invalid username or password."}"#.to_owned())
-    );
+    let unknown =
+        system.post("/auth/login", &json!({ "username": "bob", "password": PASSWORD })).await?;
+    assert_eq!(wrong.brief(), (401, r#"{"error":"Invalid username or password."}"#.to_owned()));
     assert_eq!(unknown.brief(), wrong.brief());
 
     let logout = json!({ "session": session });
     let first = system.post("/auth/logout", &logout).await?;
-    assert_eq!(
-        first.brief(),
-        (200, r#"{"message":"Logged out successfully"}"#.to_owned())
-    );
+    assert_eq!(first.brief(), (200, r#"{"message":"Logged out successfully"}"#.to_owned()));
     let second = system.post("/auth/logout", &logout).await?;
     assert_eq!(second.brief(), (404, r#"{"error":"Session not found"}"#.to_owned()));
 
     let taken = system.post("/auth/createAccount", &credentials).await?;
-    assert_eq!(
-        taken.brief(),
-        (409, r#"{"error":"Username 'ada' already exists."}"#.to_owned())
-    );
+    assert_eq!(taken.brief(), (409, r#"{"error":"Username 'ada' already exists."}"#.to_owned()));
     let short = system
-        .post(
-            "/auth/createAccount",
-            &json!({ "username": "eve", "password": "short" }),
-        )
+        .post("/auth/createAccount", &json!({ "username": "eve", "password": "short" }))
         .await?;
     assert_eq!(
         short.brief(),
-        (
-            400,
-            r#"{"error":"Password must be at least 8 characters long."}"#.to_owned()
-        )
+        (400, r#"{"error":"Password must be at least 8 characters long."}"#.to_owned())
     );
 
     // One answer each, and each action once, whatever was delivered how often.
@@ -82,12 +59,7 @@ async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
         .collect();
     assert_eq!(
         actions,
-        [
-            "Requesting.request",
-            "Profile.authenticate",
-            "Sessioning.create",
-            "Requesting.respond"
-        ]
+        ["Requesting.request", "Profile.authenticate", "Sessioning.create", "Requesting.respond"]
     );
 
     for part in [Part::Edge, Part::Profile, Part::Sessioning, Part::Router] {
@@ -110,13 +82,7 @@ async fn accounts_outlive_every_process_and_both_servers() -> anyhow::Result<()>
         system.start_part(part)?;
     }
     system.ready().await?;
-    assert_eq!(
-        system
-            .post("/auth/logout", &json!({ "session": session }))
-            .await?
-            .status,
-        200
-    );
+    assert_eq!(system.post("/auth/logout", &json!({ "session": session })).await?.status, 200);
     system.login("ada", PASSWORD).await?;
     Ok(())
 }
@@ -130,7 +96,8 @@ async fn fifty_registrations_of_one_name_make_one_account() -> anyhow::Result<()
         // The same name in the eyes of people.
         let name = if number % 2 == 0 { "Ada" } else { "ada" };
         let body = json!({ "username": name, "password": format!("{PASSWORD} {number}") });
-        registrations.spawn(async move { http::post(address, "/api/auth/createAccount", &body).await });
+        registrations
+            .spawn(async move { http::post(address, "/api/auth/createAccount", &body).await });
     }
     let mut statuses = Vec::new();
     while let Some(answer) = registrations.join_next().await {
@@ -142,10 +109,7 @@ async fn fifty_registrations_of_one_name_make_one_account() -> anyhow::Result<()
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [vec![200], vec![409; 49]].concat());
-    let users = system
-        .database("profile")
-        .await?
-        .collection::<mongodb::bson::Document>("users");
+    let users = system.database("profile").await?.collection::<mongodb::bson::Document>("users");
     assert_eq!(users.count_documents(mongodb::bson::doc! {}).await?, 1);
     Ok(())
 }
@@ -168,22 +132,14 @@ async fn a_repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Res
     assert_eq!(first.status, 200);
     assert_eq!(first.brief(), again.brief());
     assert_eq!(first.headers.get("concert-flow"), again.headers.get("concert-flow"));
-    assert_eq!(
-        post("one", &body).await?.brief(),
-        first.brief(),
-        "it is read from the log"
-    );
+    assert_eq!(post("one", &body).await?.brief(), first.brief(), "it is read from the log");
     assert_eq!(
         post("two", &body).await?.status,
         409,
         "another key is another request, and the name is taken"
     );
     let guessed = json!({ "username": "ada", "password": "another password" });
-    assert_eq!(
-        post("one", &guessed).await?.status,
-        409,
-        "the key alone opens nobody's answer"
-    );
+    assert_eq!(post("one", &guessed).await?.status, 409, "the key alone opens nobody's answer");
     Ok(())
 }
 
@@ -200,17 +156,12 @@ async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::R
     assert_eq!(created.status, 200, "{created:?}");
     let session = created.text("session")?.to_owned();
     assert_eq!(session.len(), 43, "the edge opens what the concept sealed");
-    let asked = system
-        .post("/Sessioning/_getUser", &json!({ "session": session }))
-        .await?;
+    let asked = system.post("/Sessioning/_getUser", &json!({ "session": session })).await?;
     assert_eq!(asked.brief(), (200, r#"{"rows":[{"user":"u1"}]}"#.to_owned()));
     let wrong = system.post("/Sessioning/create", &json!({ "user": 5 })).await?;
     assert_eq!(
         wrong.brief(),
-        (
-            400,
-            r#"{"error":"`user` must be a non-empty string (a User)"}"#.to_owned()
-        )
+        (400, r#"{"error":"`user` must be a non-empty string (a User)"}"#.to_owned())
     );
     for closed in ["/Sessioning/delete", "/Profile/authenticate", "/Profile/_getAllUsers"] {
         assert_eq!(
@@ -224,7 +175,8 @@ async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_without_a_rule_is_waited_for_until_the_deadline() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--set", "http.passthrough.Sessioning._getUser=the test asks"]).await?;
+    let edge =
+        LoneEdge::start(&["--set", "http.passthrough.Sessioning._getUser=the test asks"]).await?;
     let nats = edge.nats().await?;
     let mut asked = hear(&nats, "concept.Sessioning._getUser").await?;
     let answer = async {

@@ -20,16 +20,16 @@ fn stranger(number: usize) -> String {
     format!("198.51.100.{number}")
 }
 
-async fn login(system: &System, from: &str, username: &str, password: &str) -> anyhow::Result<Answer> {
+async fn login(
+    system: &System,
+    from: &str,
+    username: &str,
+    password: &str,
+) -> anyhow::Result<Answer> {
     let body = json!({ "username": username, "password": password });
     let headers = [("content-type", "application/json"), ("x-forwarded-for", from)];
-    http::post_with(
-        system.address(),
-        "/api/auth/login",
-        body.to_string().into_bytes(),
-        &headers,
-    )
-    .await
+    http::post_with(system.address(), "/api/auth/login", body.to_string().into_bytes(), &headers)
+        .await
 }
 
 /// Guesses up to the limit, each from another place.
@@ -46,16 +46,15 @@ fn assert_throttled(answer: &Answer) {
     let expected = r#"{"error":"Too many attempts have failed. Try again later."}"#.to_owned();
     assert_eq!(answer.brief(), (429, expected));
     for (name, value) in [("retry-after", "60"), ("concert-answered-by", "rules")] {
-        assert_eq!(
-            answer.headers.get(name).map(|value| value.as_bytes()),
-            Some(value.as_bytes())
-        );
+        assert_eq!(answer.headers.get(name).map(|value| value.as_bytes()), Some(value.as_bytes()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guessing_ends_alike_for_every_name_and_every_password_and_not_with_a_restart() -> anyhow::Result<()> {
-    let mut system = System::with(&[BEHIND_A_PROXY, ("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
+async fn guessing_ends_alike_for_every_name_and_every_password_and_not_with_a_restart()
+-> anyhow::Result<()> {
+    let mut system =
+        System::with(&[BEHIND_A_PROXY, ("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     for name in ["ada", "bob"] {
         system.account(name, PASSWORD).await?;
         assert_eq!(login(&system, HOME, name, PASSWORD).await?.status, 200);
@@ -114,9 +113,7 @@ async fn a_failed_login_that_is_delivered_again_counts_once() -> anyhow::Result<
     let roots = format!("done.{flow}.Requesting.request.*");
     let client = system.header_values("COMPLETIONS", &roots, "Concert-Client").await?;
     let attempts = system.database("profile").await?.collection::<Document>("attempts");
-    let counted = attempts
-        .find_one(doc! { "_id": format!("client:{}", client[0]) })
-        .await?;
+    let counted = attempts.find_one(doc! { "_id": format!("client:{}", client[0]) }).await?;
     assert!(counted.is_some(), "the tag of the root comes to the worker: {client:?}");
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
@@ -127,9 +124,7 @@ async fn a_failed_login_that_is_delivered_again_counts_once() -> anyhow::Result<
         headers.insert("Concert-Flow", flow.as_str());
         headers.insert("Concert-Client", client[0].as_str());
         let subject = format!("action.Profile.authenticate.{id}");
-        let stored = system
-            .publish(&subject, headers, &done[0].1["input"].to_string())
-            .await?;
+        let stored = system.publish(&subject, headers, &done[0].1["input"].to_string()).await?;
         assert!(stored.get("seq").is_some(), "{stored}");
         system.idle("Profile").await?;
         assert_eq!(system.stream_messages("COMPLETIONS", &filter).await?, done);
@@ -153,8 +148,10 @@ async fn sixty_guesses_at_once_try_no_more_passwords_than_the_limit() -> anyhow:
         let body = json!({ "username": "ada", "password": format!("guess number {number}") });
         let from = stranger(number);
         guesses.spawn(async move {
-            let headers = [("content-type", "application/json"), ("x-forwarded-for", from.as_str())];
-            http::post_with(address, "/api/auth/login", body.to_string().into_bytes(), &headers).await
+            let headers =
+                [("content-type", "application/json"), ("x-forwarded-for", from.as_str())];
+            http::post_with(address, "/api/auth/login", body.to_string().into_bytes(), &headers)
+                .await
         });
     }
     let mut statuses = Vec::new();
@@ -187,9 +184,11 @@ async fn a_window_ends_by_itself() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_is_bounded_over_all_accounts_and_says_itself_who_it_is_to_a_proxy_only() -> anyhow::Result<()> {
+async fn one_client_is_bounded_over_all_accounts_and_says_itself_who_it_is_to_a_proxy_only()
+-> anyhow::Result<()> {
     // No proxy is trusted, so that all are the one client that they are.
-    let system = System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "5")]).await?;
+    let system =
+        System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "5")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     for number in 0..5 {
@@ -228,11 +227,7 @@ async fn a_common_password_is_refused_in_words_that_help() -> anyhow::Result<()>
 fn audit_events(system: &System) -> anyhow::Result<Vec<Value>> {
     let mut events = Vec::new();
     for part in PARTS {
-        for line in system
-            .log(part)?
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
-        {
+        for line in system.log(part)?.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             let event: Value = serde_json::from_str(line)?;
             if event.get("target").is_some_and(|target| target == "audit") {
                 events.push(event);
@@ -262,7 +257,8 @@ async fn every_attempt_leaves_an_audit_event_and_no_secret_in_it() -> anyhow::Re
     let events = system
         .until("the logout is told", async |system: &System| {
             let events = audit_events(system)?;
-            let is_last = |event: &Value| event["concept"] == "Sessioning" && event["name"] == "delete";
+            let is_last =
+                |event: &Value| event["concept"] == "Sessioning" && event["name"] == "delete";
             Ok(events.iter().any(is_last).then_some(events))
         })
         .await?;
@@ -273,9 +269,8 @@ async fn every_attempt_leaves_an_audit_event_and_no_secret_in_it() -> anyhow::Re
         }
     }
     let of = |concept: &str, name: &str| -> Vec<&Value> {
-        let found = events
-            .iter()
-            .filter(|event| event["concept"] == concept && event["name"] == name);
+        let found =
+            events.iter().filter(|event| event["concept"] == concept && event["name"] == name);
         found.collect()
     };
     let authenticate = of("Profile", "authenticate");

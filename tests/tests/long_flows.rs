@@ -1,4 +1,5 @@
-//! Flows with more messages than one read of the log answers with. A firing with many frames may make one, and whoever may publish can.
+//! Flows with more messages than one read of the log answers with. A firing with many frames may
+//! make one, and whoever may publish can.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +41,8 @@ async fn a_flow_that_is_too_long_to_be_read_holds_nothing_up() -> anyhow::Result
     assert_eq!(answer.status, 404);
     let flow: Uuid = answer.headers["concert-flow"].to_str()?.parse()?;
     complete(&nats, flow, MESSAGES).await?;
-    // Its headers can be read as a router gets them, with the server's own in the place of their last two bytes, and not as they are stored.
+    // Its headers can be read as a router gets them, with the server's own in the place of their
+    // last two bytes, and not as they are stored.
     let odd = format!("done.{flow}.Sessioning.deleteAll.{}", Uuid::now_v7());
     let mut raw = system.raw_nats().await?;
     raw.publish(&odd, Some(b"N"), br#"{"input":{},"output":{}}"#).await?;

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-const GREETING: &str = "concept Greeting\npurpose to greet\nactions\n    greet (name: String) : (name: String)\n";
+const GREETING: &str =
+    "concept Greeting\npurpose to greet\nactions\n    greet (name: String) : (name: String)\n";
 
 const RULES: &str = r#"
 sync Echo
@@ -44,16 +45,7 @@ async fn up(further: &[&str]) -> anyhow::Result<String> {
     let dir = tempfile::tempdir()?;
     application(dir.path())?;
     let child = binaries::command(&programs.join("concert"))
-        .args([
-            "up",
-            "--listen",
-            "0",
-            "--nats-port",
-            "0",
-            "--mongo-port",
-            "0",
-            "--no-archive",
-        ])
+        .args(["up", "--listen", "0", "--nats-port", "0", "--mongo-port", "0", "--no-archive"])
         .args(["--started-file", "started"])
         .args(further)
         .current_dir(dir.path())
@@ -70,12 +62,9 @@ async fn up(further: &[&str]) -> anyhow::Result<String> {
     .await?;
     if let (Some(started), Some(pid)) = (started, pid) {
         let started: Value = serde_json::from_slice(&started)?;
-        let address = started
-            .get("http")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .parse()?;
-        let answer = http::post(address, "/api/echo", &serde_json::json!({ "text": "hello" })).await?;
+        let address = started.get("http").and_then(Value::as_str).unwrap_or_default().parse()?;
+        let answer =
+            http::post(address, "/api/echo", &serde_json::json!({ "text": "hello" })).await?;
         ensure!(answer.status == 200 && answer.text("text")? == "hello", "{answer:?}");
         kill_process(pid, Signal::TERM)?;
     }
@@ -86,7 +75,8 @@ async fn up(further: &[&str]) -> anyhow::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_application_without_the_built_in_concepts_starts_and_is_warned_of_its_own() -> anyhow::Result<()> {
+async fn an_application_without_the_built_in_concepts_starts_and_is_warned_of_its_own()
+-> anyhow::Result<()> {
     for further in [&[][..], &["--isolate-parts"]] {
         let printed = up(further).await?;
         assert!(printed.contains("the rules use the concept `Greeting`"), "{printed}");

@@ -1,4 +1,5 @@
-//! Every line of `docs/nats.md`, sent as the `nats` command line sends it, by the operator of a closed bus.
+//! Every line of `docs/nats.md`, sent as the `nats` command line sends it, by the operator of a
+//! closed bus.
 
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
@@ -52,7 +53,8 @@ async fn all(nats: &Client, subject: &str) -> anyhow::Result<Vec<Value>> {
     let mut answers = nats.subscribe(inbox.clone()).await?;
     nats.publish_with_reply(subject.to_owned(), inbox, "".into()).await?;
     let mut found = Vec::new();
-    while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(2), answers.next()).await {
+    while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(2), answers.next()).await
+    {
         ensure!(answer.status.is_none(), "{subject}: nobody answers");
         found.push(serde_json::from_slice(&answer.payload)?);
     }
@@ -79,7 +81,9 @@ async fn run(system: &System, nats: &Client, words: &[String]) -> anyhow::Result
             Ok(serde_json::from_slice(&answer.payload)?)
         }
         ["stream", "ls"] => request(nats, "$JS.API.STREAM.LIST", "").await,
-        ["stream", "info", stream] => request(nats, &format!("$JS.API.STREAM.INFO.{stream}"), "").await,
+        ["stream", "info", stream] => {
+            request(nats, &format!("$JS.API.STREAM.INFO.{stream}"), "").await
+        }
         ["stream", "subjects", stream, "--filter", filter] => {
             let body = json!({ "subjects_filter": filter }).to_string();
             request(nats, &format!("$JS.API.STREAM.INFO.{stream}"), &body).await
@@ -120,23 +124,21 @@ async fn every_recipe_does_what_it_says() -> anyhow::Result<()> {
             Ok(rows.filter(|rows| rows["rows"][0]["flow"] == flow.as_str()).map(drop))
         })
         .await?;
-    let names = [
-        ("FLOW", flow.as_str()),
-        ("SESSION", session.as_str()),
-        ("USER_ID", user.as_str()),
-    ];
+    let names =
+        [("FLOW", flow.as_str()), ("SESSION", session.as_str()), ("USER_ID", user.as_str())];
     let recipes = recipes()?;
     assert!(recipes.len() > 30, "{}", recipes.len());
     let mut last = Value::Null;
     for line in &recipes {
-        let came = run(&system, &operator, &words(line, &names)?)
-            .await
-            .with_context(|| line.clone())?;
+        let came =
+            run(&system, &operator, &words(line, &names)?).await.with_context(|| line.clone())?;
         let has = |pointer: &str, expected: Value| {
             assert_eq!(came.pointer(pointer), Some(&expected), "{line}: {came}");
         };
         match line.as_str() {
-            line if line.contains("_flow ") => has("/rows/0/answered_by", json!("RespondToFailedLogout")),
+            line if line.contains("_flow ") => {
+                has("/rows/0/answered_by", json!("RespondToFailedLogout"))
+            }
             line if line.contains("_whyNot") => has("/rows/0/fired", json!(true)),
             line if line.contains("_flows") => has("/rows/0/path", json!("/auth/logout")),
             line if line.contains("_getUserByName") => has("/rows/0/user", json!(user)),
@@ -145,10 +147,12 @@ async fn every_recipe_does_what_it_says() -> anyhow::Result<()> {
             line if line.contains("01890a5d") && last.get("seq").is_none() => {
                 assert!(came.get("seq").is_some(), "{came}")
             }
-            // It may have been done, and taken out of the queue: then it is stored once more, and found to be done.
+            // It may have been done, and taken out of the queue: then it is stored once more, and
+            // found to be done.
             line if line.contains("pub --jetstream") => {
                 assert!(
-                    came.get("seq").is_some() || came.pointer("/error/err_code") == Some(&json!(10071)),
+                    came.get("seq").is_some()
+                        || came.pointer("/error/err_code") == Some(&json!(10071)),
                     "{came}"
                 );
             }
@@ -161,7 +165,8 @@ async fn every_recipe_does_what_it_says() -> anyhow::Result<()> {
             }
             line if line.contains("stream ls") => {
                 let names = came["streams"].as_array().into_iter().flatten();
-                let names: Vec<&str> = names.filter_map(|stream| stream["config"]["name"].as_str()).collect();
+                let names: Vec<&str> =
+                    names.filter_map(|stream| stream["config"]["name"].as_str()).collect();
                 for stream in ["COMPLETIONS", "DEAD", "ACTIONS_Profile", "ACTIONS_Requesting"] {
                     assert!(names.contains(&stream), "{names:?}");
                 }
@@ -177,8 +182,12 @@ async fn every_recipe_does_what_it_says() -> anyhow::Result<()> {
                     assert!(names.contains(&service), "{names:?}");
                 }
             }
-            line if line.contains("micro stats") => assert!(came[0]["endpoints"].is_array(), "{came}"),
-            line if line.contains("consumer info") => assert!(came.get("num_pending").is_some(), "{came}"),
+            line if line.contains("micro stats") => {
+                assert!(came[0]["endpoints"].is_array(), "{came}")
+            }
+            line if line.contains("consumer info") => {
+                assert!(came.get("num_pending").is_some(), "{came}")
+            }
             _ => {}
         }
         last = came;

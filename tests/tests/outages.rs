@@ -14,10 +14,7 @@ async fn requests_get_503_while_nats_is_down_and_succeed_afterwards() -> anyhow:
     system.servers.nats.kill().await;
     system
         .until("the edge has noticed", async |system: &System| {
-            Ok(system
-                .log(Part::Edge)?
-                .contains("the connection to NATS is lost")
-                .then_some(()))
+            Ok(system.log(Part::Edge)?.contains("the connection to NATS is lost").then_some(()))
         })
         .await?;
     let refused = system.post("/auth/login", &credentials).await?;
@@ -32,10 +29,7 @@ async fn requests_get_503_while_nats_is_down_and_succeed_afterwards() -> anyhow:
         .await?;
     // What was refused has left no flow.
     assert_eq!(
-        system
-            .stream_messages("COMPLETIONS", "done.*.Profile.authenticate.*")
-            .await?
-            .len(),
+        system.stream_messages("COMPLETIONS", "done.*.Profile.authenticate.*").await?.len(),
         1
     );
     Ok(())

@@ -1,4 +1,5 @@
-//! More logins than the processors can hash: some are refused at once, the others are answered in time, and nobody else notices.
+//! More logins than the processors can hash: some are refused at once, the others are answered in
+//! time, and nobody else notices.
 
 use concert_tests::{System, http};
 use serde_json::json;
@@ -8,7 +9,8 @@ const PASSWORD: &str = "correct horse battery";
 const FLOOD: usize = 300;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_logins_is_refused_in_part_and_what_is_taken_is_answered() -> anyhow::Result<()> {
+async fn a_flood_of_logins_is_refused_in_part_and_what_is_taken_is_answered() -> anyhow::Result<()>
+{
     // Hashes that cost what they cost in earnest, and room for few.
     let system = System::with(&[
         ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "19456"),
@@ -50,13 +52,8 @@ async fn a_flood_of_logins_is_refused_in_part_and_what_is_taken_is_answered() ->
     assert!(answered >= 8 && refused > 0, "{answered} answered, {refused} refused");
     // Only what was taken has left a trace.
     system.routed().await?;
-    let requests = system
-        .stream_messages("COMPLETIONS", "done.*.Requesting.request.*")
-        .await?;
-    let logins = requests
-        .iter()
-        .filter(|(_, body)| body["input"]["path"] == "/auth/login")
-        .count();
+    let requests = system.stream_messages("COMPLETIONS", "done.*.Requesting.request.*").await?;
+    let logins = requests.iter().filter(|(_, body)| body["input"]["path"] == "/auth/login").count();
     assert_eq!(logins, answered);
     // The flood is over, and so is its effect.
     system.login("ada", PASSWORD).await?;

@@ -32,20 +32,16 @@ async fn ask(edge: &LoneEdge, path: &str) -> anyhow::Result<(u16, Value)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> {
     let edge = LoneEdge::start(&[]).await?;
-    edge.stand_in(Box::new(|_, _| Ok(vec![json!({ "flow": FLOW })])))
-        .await?;
+    edge.stand_in(Box::new(|_, _| Ok(vec![json!({ "flow": FLOW })]))).await?;
     // The page itself holds nothing of anybody's.
     assert_eq!(get(&edge, "/", &[]).await?.status(), 200);
     for path in ["/_concert/api/flows", "/_concert/api/rules", "/_concert/live"] {
         let none = get(&edge, path, &[]).await?;
         assert_eq!(none.status(), 401, "{path}");
         assert_eq!(none.headers()["www-authenticate"], "Bearer");
-        let wrong = get(
-            &edge,
-            path,
-            &[("authorization", "Bearer 0123456789abcdef0123456789abcdef")],
-        )
-        .await?;
+        let wrong =
+            get(&edge, path, &[("authorization", "Bearer 0123456789abcdef0123456789abcdef")])
+                .await?;
         assert_eq!(wrong.status(), 401, "{path}");
         // What is in an address ends up in logs, so that it is no way in.
         let in_address = get(&edge, &format!("{path}?token={TOKEN}"), &[]).await?;
@@ -64,7 +60,8 @@ async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_answer() -> anyhow::Result<()> {
+async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_answer()
+-> anyhow::Result<()> {
     let edge = LoneEdge::start(&[]).await?;
     let (status, body) = ask(&edge, "/_concert/api/flows").await?;
     assert_eq!(
@@ -81,10 +78,7 @@ async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_
     let query = "/_concert/api/flows?path=%2Fauth%2Flogin&outcome=failed&limit=7&before=x%3D";
     let answer = get(&edge, query, &[("authorization", &bearer())]).await?;
     assert_eq!(answer.headers()["cache-control"], "no-store");
-    assert_eq!(
-        answer.text().await?,
-        r#"{"rows":[{"began_us":1764046798123456,"b":1,"a":2}]}"#
-    );
+    assert_eq!(answer.text().await?, r#"{"rows":[{"began_us":1764046798123456,"b":1,"a":2}]}"#);
     let input = json!({ "path": "/auth/login", "outcome": "failed", "limit": 7, "before": "x=" });
     assert_eq!(edge.asked(), [("_flows".to_owned(), input)]);
 
@@ -115,8 +109,11 @@ async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_ends() -> anyhow::Result<()> {
-    let mut edge = LoneEdge::start(&["--set", "console.listeners=2", "--set", "http.drain_delay_ms=0"]).await?;
+async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_ends()
+-> anyhow::Result<()> {
+    let mut edge =
+        LoneEdge::start(&["--set", "console.listeners=2", "--set", "http.drain_delay_ms=0"])
+            .await?;
     let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
     let (first, second) = (listen().await?, listen().await?);
     assert_eq!(first.headers()["content-type"], "text/event-stream");
@@ -166,7 +163,9 @@ async fn a_page_that_reads_too_slowly_is_let_go_and_keeps_nobody_else_back() -> 
     let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
     let (mut slow, mut quick) = (listen().await?, listen().await?);
     let nats = edge.nats().await?;
-    let notice = json!({ "flows": [{ "flow": FLOW, "error": "x".repeat(NOTICE_BYTES) }], "left_out": 0 }).to_string();
+    let notice =
+        json!({ "flows": [{ "flow": FLOW, "error": "x".repeat(NOTICE_BYTES) }], "left_out": 0 })
+            .to_string();
     for _ in 0..NOTICES {
         nats.publish("notice.flows", notice.clone().into()).await?;
         nats.flush().await?;
@@ -197,15 +196,13 @@ async fn an_edge_of_its_own_serves_no_page_unless_it_is_told_to() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() -> anyhow::Result<()> {
+async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() -> anyhow::Result<()>
+{
     let dir = tempfile::tempdir()?;
     let token = dir.path().join("token");
     std::fs::write(&token, TOKEN)?;
     let token = token.display().to_string();
-    let settings = [
-        ("CONCERT_CONSOLE__ENABLED", "on"),
-        ("CONCERT_CONSOLE__TOKEN_FILE", &*token),
-    ];
+    let settings = [("CONCERT_CONSOLE__ENABLED", "on"), ("CONCERT_CONSOLE__TOKEN_FILE", &*token)];
     let mut system = System::with(&settings).await?;
     system.start_part(Part::Archive)?;
     let client = http::client()?;
@@ -227,9 +224,6 @@ async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() ->
         heard += std::str::from_utf8(&bytes.ok_or_else(|| anyhow::anyhow!("the stream ended"))?)?;
     }
     let found: Value = get(&format!("api/flow/{flow}")).await?.json().await?;
-    assert_eq!(
-        found["rows"][0]["answered_by"], "RespondToFailedAuthentication",
-        "{found}"
-    );
+    assert_eq!(found["rows"][0]["answered_by"], "RespondToFailedAuthentication", "{found}");
     Ok(())
 }

@@ -20,12 +20,11 @@ fn lines() -> anyhow::Result<Vec<String>> {
     let page = std::fs::read_to_string(binaries::root().join("README.md"))?;
     let blocks = page.split("```").skip(1).step_by(2);
     let joined = blocks.map(|block| block.replace("\\\n", " "));
-    Ok(joined
-        .flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>())
-        .collect())
+    Ok(joined.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect())
 }
 
-/// Whether an answer is as the page shows it: the same keys, and the same values but for those that are cut off.
+/// Whether an answer is as the page shows it: the same keys, and the same values but for those that
+/// are cut off.
 fn is_as_shown(shown: &Value, answer: &Value) -> bool {
     let (Some(shown), Some(answer)) = (shown.as_object(), answer.as_object()) else {
         return false;
@@ -45,9 +44,7 @@ async fn curl(system: &System, words: &[String]) -> anyhow::Result<Value> {
     };
     let path = url.strip_prefix("http://127.0.0.1:8000").context("another place")?;
     ensure!(content_type == "content-type: application/json", "{content_type}");
-    Ok(http::post(system.address(), path, &serde_json::from_str(body)?)
-        .await?
-        .body)
+    Ok(http::post(system.address(), path, &serde_json::from_str(body)?).await?.body)
 }
 
 /// Does what `nats` would, as the operator.
@@ -76,11 +73,7 @@ async fn nats(system: &System, words: &[String]) -> anyhow::Result<()> {
 /// Runs a command of ours until a line that holds a text; whether there was one.
 async fn concert(system: &System, words: &[String], text: &str) -> anyhow::Result<bool> {
     let mut command = system.command("concert");
-    let mut child = command
-        .args(&words[1..])
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut child = command.args(&words[1..]).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     while let Some(line) = lines.next_line().await? {
         if line.contains(text) {
@@ -122,7 +115,8 @@ async fn what_the_readme_says_to_type_does_what_it_says() -> anyhow::Result<()> 
                 let failed = json!({ "username": "ada", "password": "wrong horse" });
                 let login = async || system.post("/auth/login", &failed).await;
                 let flow = login().await?.headers["concert-flow"].to_str()?.to_owned();
-                let words: Vec<String> = words.iter().map(|word| word.replace("019a…", &flow)).collect();
+                let words: Vec<String> =
+                    words.iter().map(|word| word.replace("019a…", &flow)).collect();
                 let told = match words[1].as_str() {
                     "flow" => flow.as_str(),
                     "why-not" => "CreateSessionOnSuccessfulAuthentication",
@@ -135,7 +129,11 @@ async fn what_the_readme_says_to_type_does_what_it_says() -> anyhow::Result<()> 
                     }
                 };
                 let come = system.until("it is told", async |system: &System| {
-                    let seen = tokio::time::timeout(Duration::from_secs(20), concert(system, &words, told)).await;
+                    let seen = tokio::time::timeout(
+                        Duration::from_secs(20),
+                        concert(system, &words, told),
+                    )
+                    .await;
                     Ok((seen.ok().transpose()? == Some(true)).then_some(()))
                 });
                 tokio::select! {

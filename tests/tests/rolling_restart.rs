@@ -14,7 +14,12 @@ const PASSWORD: &str = "correct horse battery";
 const CLIENTS: usize = 8;
 
 /// What stands before the edges: sends each request to one that says that it takes requests.
-async fn post(edges: [SocketAddr; 2], first: usize, path: &str, body: &Value) -> anyhow::Result<http::Answer> {
+async fn post(
+    edges: [SocketAddr; 2],
+    first: usize,
+    path: &str,
+    body: &Value,
+) -> anyhow::Result<http::Answer> {
     for edge in edges.into_iter().cycle().skip(first % 2).take(20) {
         if http::is_ready(edge).await {
             return http::post(edge, path, body).await;
@@ -24,7 +29,11 @@ async fn post(edges: [SocketAddr; 2], first: usize, path: &str, body: &Value) ->
 }
 
 /// Logs in and out until the end; how often, and how long the slowest answer took.
-async fn client(edges: [SocketAddr; 2], number: usize, end: Arc<AtomicBool>) -> anyhow::Result<(usize, Duration)> {
+async fn client(
+    edges: [SocketAddr; 2],
+    number: usize,
+    end: Arc<AtomicBool>,
+) -> anyhow::Result<(usize, Duration)> {
     let username = format!("ada{number}");
     let (mut rounds, mut slowest) = (0, Duration::ZERO);
     while !end.load(Ordering::Relaxed) {
@@ -54,9 +63,11 @@ async fn client(edges: [SocketAddr; 2], number: usize, end: Arc<AtomicBool>) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_of_every_process_under_load_shows_no_client_an_error() -> anyhow::Result<()> {
+async fn a_rolling_restart_of_every_process_under_load_shows_no_client_an_error()
+-> anyhow::Result<()> {
     // Every client is here, and logs in with a wrong password in each round.
-    let mut system = System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "0")]).await?;
+    let mut system =
+        System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "0")]).await?;
     for part in PARTS {
         system.start_one(part, 1)?;
     }
@@ -67,9 +78,8 @@ async fn a_rolling_restart_of_every_process_under_load_shows_no_client_an_error(
     }
     let end = Arc::new(AtomicBool::new(false));
     let edges = [system.edge(0)?, system.edge(1)?];
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| tokio::spawn(client(edges, number, end.clone())))
-        .collect();
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|number| tokio::spawn(client(edges, number, end.clone()))).collect();
     for part in [Part::Router, Part::Profile, Part::Sessioning, Part::Edge] {
         for number in [0, 1] {
             system.terminate_one(part, number).await?;
@@ -83,7 +93,8 @@ async fn a_rolling_restart_of_every_process_under_load_shows_no_client_an_error(
     let mut rounds = 0;
     for client in clients {
         let (done, slowest) = client.await??;
-        // What a process that ends has been given and does not finish would come again after eight seconds.
+        // What a process that ends has been given and does not finish would come again after eight
+        // seconds.
         ensure!(slowest < Duration::from_secs(7), "an answer after {slowest:?}");
         rounds += done;
     }

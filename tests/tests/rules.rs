@@ -65,7 +65,8 @@ async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
     .await
 }
 
-/// Starts a second router, and waits until it runs: while it starts, it would put in force again what it read before a change.
+/// Starts a second router, and waits until it runs: while it starts, it would put in force again
+/// what it read before a change.
 async fn with_second_router(system: &mut System) -> anyhow::Result<()> {
     system.start_one(Part::Router, 1)?;
     system.ready().await
@@ -76,20 +77,17 @@ async fn whoami(system: &System, session: &str) -> anyhow::Result<http::Answer> 
 }
 
 fn records(flow: &[(String, Value)]) -> usize {
-    flow.iter()
-        .filter(|(subject, _)| subject.contains(".Concert.fired."))
-        .count()
+    flow.iter().filter(|(subject, _)| subject.contains(".Concert.fired.")).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -> anyhow::Result<()> {
+async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -> anyhow::Result<()>
+{
     let dir = tempfile::tempdir()?;
     let mut system = with_rules(dir.path(), SIDE_BY_SIDE).await?;
     with_second_router(&mut system).await?;
-    let (ada, bob) = (
-        system.account("ada", PASSWORD).await?,
-        system.account("bob", PASSWORD).await?,
-    );
+    let (ada, bob) =
+        (system.account("ada", PASSWORD).await?, system.account("bob", PASSWORD).await?);
     for round in 0..6 {
         if round == 3 {
             system.kill(Part::Router).await?;
@@ -103,9 +101,7 @@ async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -
         let flow = opened.headers.get("concert-flow").unwrap().to_str()?.to_owned();
         let log = system.flow(&flow).await?;
         // A call for each frame, and of equal frames one.
-        let created = log
-            .iter()
-            .filter(|(subject, _)| subject.contains(".Sessioning.create."));
+        let created = log.iter().filter(|(subject, _)| subject.contains(".Sessioning.create."));
         assert_eq!((created.count(), records(&log)), (2, 1), "{log:#?}");
     }
     let people = system.post("/namesOf", &json!({ "users": [ada, "nobody"] })).await?;
@@ -117,7 +113,8 @@ async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly() -> anyhow::Result<()> {
+async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly()
+-> anyhow::Result<()> {
     let mut system = System::with(&[
         ("CONCERT_HTTP__DEADLINE_MS", "40000"),
         ("CONCERT_ROUTER__QUERY_TIMEOUT_MS", "300"),
@@ -138,7 +135,8 @@ async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_is_killed_around_its_firing_record_leaves_one_answer() -> anyhow::Result<()> {
+async fn a_router_that_is_killed_around_its_firing_record_leaves_one_answer() -> anyhow::Result<()>
+{
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -159,7 +157,8 @@ async fn a_router_that_is_killed_around_its_firing_record_leaves_one_answer() ->
         let mut seen = hear(&nats, subject).await?;
         let body = json!({ "session": session });
         let address = system.address();
-        let waiting = tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });
+        let waiting =
+            tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });
         let seen = tokio::time::timeout(Duration::from_secs(30), seen.next()).await;
         assert!(matches!(seen, Ok(Some(_))), "{subject} is not seen");
         system.kill(Part::Router).await?;
@@ -194,9 +193,7 @@ else (error)
 async fn in_force(system: &System, times: usize) -> anyhow::Result<()> {
     system
         .until("the rules are in force", async |system: &System| {
-            let found = system
-                .stream_messages("COMPLETIONS", "done.*.Concert.inForce.*")
-                .await?;
+            let found = system.stream_messages("COMPLETIONS", "done.*.Concert.inForce.*").await?;
             anyhow::ensure!(found.len() <= times, "more than {times} times: {found:#?}");
             Ok((found.len() == times).then_some(()))
         })
@@ -227,7 +224,8 @@ async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()>
     assert_eq!(answer.text("greeting")?, "hello");
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good day");
 
-    // The routers that know the old rules go; one that starts with the newest ones finishes what began under others.
+    // The routers that know the old rules go; one that starts with the newest ones finishes what
+    // began under others.
     further(dir.path(), &greeting("good evening"))?;
     in_force(&system, 3).await?;
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good evening");

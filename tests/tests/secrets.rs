@@ -31,25 +31,17 @@ async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
         ("CONCERT_HTTP__DEADLINE_MS", "40000"),
     ])
     .await?;
-    let (username, password, wrong) = ("findable-username", "Findable-Password-1", "Findable-Password-2");
+    let (username, password, wrong) =
+        ("findable-username", "Findable-Password-1", "Findable-Password-2");
     let user = system.account(username, password).await?;
     let session = system.login(username, password).await?;
     let kept = system.login(username, password).await?;
     let attempts = [
         ("/auth/login", json!({ "username": username, "password": wrong })),
-        (
-            "/auth/login",
-            json!({ "username": username, "password": password, "pasword": wrong }),
-        ),
+        ("/auth/login", json!({ "username": username, "password": password, "pasword": wrong })),
         ("/auth/login", json!({ "username": username, "pasword": wrong })),
-        (
-            "/auth/login",
-            json!({ "username": { "a": wrong }, "password": { "b": wrong } }),
-        ),
-        (
-            "/auth/createAccount",
-            json!({ "username": username, "password": wrong }),
-        ),
+        ("/auth/login", json!({ "username": { "a": wrong }, "password": { "b": wrong } })),
+        ("/auth/createAccount", json!({ "username": username, "password": wrong })),
         ("/auth/nowhere", json!({ "username": username, "password": wrong })),
         ("/auth/logout", json!({ "session": session, "password": wrong })),
         ("/auth/logout", json!({ "session": session })),
@@ -59,21 +51,12 @@ async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
     }
     let nats = system.nats().await?;
     for (subject, body) in [
-        (
-            "concept.Sessioning.deleteOthers",
-            json!({ "user": user, "session": kept }),
-        ),
+        ("concept.Sessioning.deleteOthers", json!({ "user": user, "session": kept })),
         ("concept.Sessioning._getUser", json!({ "session": kept })),
         ("concept.Sessioning._getSessions", json!({ "user": user })),
         ("concept.Sessioning.delete", json!({ "session": kept })),
-        (
-            "concept.Profile.authenticate",
-            json!({ "username": username, "password": wrong }),
-        ),
-        (
-            "concept.Profile.authenticate",
-            json!({ "username": 5, "password": wrong }),
-        ),
+        ("concept.Profile.authenticate", json!({ "username": username, "password": wrong })),
+        ("concept.Profile.authenticate", json!({ "username": 5, "password": wrong })),
     ] {
         nats.request(subject, body.to_string().into()).await?;
     }
@@ -97,10 +80,7 @@ async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
     system.servers.mongo.stop().await;
     let mut looked_at = 0;
     for secret in [password, wrong, &session, &kept] {
-        assert_eq!(
-            files_with(system.servers.dir(), secret, &mut looked_at)?,
-            Vec::<String>::new()
-        );
+        assert_eq!(files_with(system.servers.dir(), secret, &mut looked_at)?, Vec::<String>::new());
     }
     // The search itself works: what is no secret is found, and there were files to look at.
     assert!(!files_with(system.servers.dir(), username, &mut looked_at)?.is_empty());

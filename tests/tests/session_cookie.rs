@@ -9,19 +9,20 @@ const ASKS: (&str, &str) = ("concert-session", "cookie");
 const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 const LISTED: (&str, &str) = ("origin", "https://app.example");
 
-async fn post(system: &System, path: &str, body: Value, headers: &[(&str, &str)]) -> anyhow::Result<http::Answer> {
+async fn post(
+    system: &System,
+    path: &str,
+    body: Value,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<http::Answer> {
     let headers = [&[JSON], headers].concat();
     let body = body.to_string().into_bytes();
     http::post_with(system.address(), &format!("/api{path}"), body, &headers).await
 }
 
 fn cookie_of(answer: &http::Answer) -> &str {
-    let lines: Vec<&str> = answer
-        .headers
-        .get_all("set-cookie")
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .collect();
+    let lines: Vec<&str> =
+        answer.headers.get_all("set-cookie").iter().filter_map(|line| line.to_str().ok()).collect();
     assert!(lines.len() < 2, "{lines:?}");
     lines.first().copied().unwrap_or_default()
 }
@@ -72,13 +73,8 @@ async fn a_session_comes_and_goes_as_a_cookie_for_a_page_that_asks() -> anyhow::
     // The token beside it works as it did, and the body is heard first.
     let beside = post(&system, "/auth/whoami", json!({ "session": token }), &[]).await?;
     assert_eq!(beside.status, 200);
-    let body_first = post(
-        &system,
-        "/auth/whoami",
-        json!({ "session": "x" }),
-        &[cookie, ASKS, SAME],
-    )
-    .await?;
+    let body_first =
+        post(&system, "/auth/whoami", json!({ "session": "x" }), &[cookie, ASKS, SAME]).await?;
     assert_eq!((body_first.status, cookie_of(&body_first)), (401, ""));
 
     let logout = post(&system, "/auth/logout", json!({}), &[cookie, ASKS, SAME]).await?;
@@ -147,18 +143,13 @@ async fn a_page_of_another_site_can_do_nothing_with_the_cookie() -> anyhow::Resu
     assert_eq!(allowed.headers["access-control-allow-credentials"], "true");
     let accepted = allowed.headers["access-control-allow-headers"].to_str()?.to_owned();
     assert!(accepted.contains("concert-session"), "{accepted}");
-    assert!(
-        preflight(evil)
-            .await?
-            .headers
-            .get("access-control-allow-origin")
-            .is_none()
-    );
+    assert!(preflight(evil).await?.headers.get("access-control-allow-origin").is_none());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cookie_is_off_unless_it_is_named_and_no_credentials_go_with_a_star() -> anyhow::Result<()> {
+async fn a_cookie_is_off_unless_it_is_named_and_no_credentials_go_with_a_star() -> anyhow::Result<()>
+{
     let system = System::with(&[("CONCERT_HTTP__CORS_ORIGINS", "*")]).await?;
     system.account("ada", PASSWORD).await?;
     let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME, LISTED]).await?;

@@ -15,11 +15,8 @@ const PASSWORD: &str = "correct horse battery";
 
 /// A system whose edge makes sessions for anybody.
 async fn start() -> anyhow::Result<System> {
-    System::with(&[(
-        "CONCERT_HTTP__PASSTHROUGH",
-        r#"{ "Sessioning.create" = "the test asks" }"#,
-    )])
-    .await
+    System::with(&[("CONCERT_HTTP__PASSTHROUGH", r#"{ "Sessioning.create" = "the test asks" }"#)])
+        .await
 }
 
 async fn create(system: &System, user: &str) -> anyhow::Result<String> {
@@ -27,8 +24,14 @@ async fn create(system: &System, user: &str) -> anyhow::Result<String> {
     Ok(made.text("session")?.to_owned())
 }
 
-/// A request to a concept, as part of a flow or by hand: its answer, or code and text of the service's error.
-async fn ask_in(system: &System, flow: Option<&str>, name: &str, body: &Value) -> anyhow::Result<Value> {
+/// A request to a concept, as part of a flow or by hand: its answer, or code and text of the
+/// service's error.
+async fn ask_in(
+    system: &System,
+    flow: Option<&str>,
+    name: &str,
+    body: &Value,
+) -> anyhow::Result<Value> {
     let mut headers = HeaderMap::new();
     if let Some(flow) = flow {
         headers.insert("Concert-Flow", flow);
@@ -66,15 +69,14 @@ async fn listed(system: &System, user: &str) -> anyhow::Result<Vec<Value>> {
     Ok(rows.cloned().unwrap_or_default())
 }
 
-/// Delivers an action under this id and waits for its completion; its output. What the log had of the id is taken out of it before,
-/// as when the worker was killed after its writes and before it could tell of them.
+/// Delivers an action under this id and waits for its completion; its output. What the log had of
+/// the id is taken out of it before, as when the worker was killed after its writes and before it
+/// could tell of them.
 async fn deliver(system: &System, name: &str, id: Uuid, body: &Value) -> anyhow::Result<Value> {
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
     log.purge().filter(format!("done.{id}.>")).await?;
-    system
-        .publish(&format!("action.{name}.{id}"), HeaderMap::new(), &body.to_string())
-        .await?;
+    system.publish(&format!("action.{name}.{id}"), HeaderMap::new(), &body.to_string()).await?;
     let done = system
         .until("the action is completed", async |system: &System| {
             Ok(system.flow(&id.to_string()).await?.pop())
@@ -114,10 +116,7 @@ async fn all_sessions_of_a_user_end_or_all_but_one() -> anyhow::Result<()> {
         );
         assert_eq!(live(&system, &sessions).await?, [3]);
     }
-    assert_eq!(
-        ask(&system, "Sessioning.deleteAll", json!({ "user": "nobody" })).await?,
-        json!({})
-    );
+    assert_eq!(ask(&system, "Sessioning.deleteAll", json!({ "user": "nobody" })).await?, json!({}));
     // Whoever names a session that is not this user's keeps none, and ends nobody else's.
     let theirs = json!({ "user": "ada", "session": sessions[3] });
     let last = create(&system, "ada").await?;
@@ -141,30 +140,20 @@ async fn a_late_delivery_ends_no_session_that_was_made_since() -> anyhow::Result
         .sort(doc! { "created_at": -1 })
         .await?;
     let all = (Uuid::now_v7(), json!({ "user": "ada" }));
-    assert_eq!(
-        deliver(&system, "Sessioning.deleteAll", all.0, &all.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Sessioning.deleteAll", all.0, &all.1).await?, json!({}));
     assert_eq!(live(&system, &[&first, &second]).await?, [] as [usize; 0]);
 
     let third = create(&system, "ada").await?;
-    assert_eq!(
-        deliver(&system, "Sessioning.deleteAll", all.0, &all.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Sessioning.deleteAll", all.0, &all.1).await?, json!({}));
     assert_eq!(live(&system, &[&first, &second, &third]).await?, [2]);
 
-    // As if the first delivery had been killed between two sessions: the rest ends, the new one stays, and no stamp is overwritten.
+    // As if the first delivery had been killed between two sessions: the rest ends, the new one
+    // stays, and no stamp is overwritten.
     let by_all = doc! { "ended.by": all.0.to_string() };
     assert_eq!(documents.count_documents(by_all.clone()).await?, 2);
-    documents
-        .update_one(by_all.clone(), doc! { "$unset": { "ended": "" } })
-        .await?;
+    documents.update_one(by_all.clone(), doc! { "$unset": { "ended": "" } }).await?;
     let stamped = documents.find_one(by_all.clone()).await?;
-    assert_eq!(
-        deliver(&system, "Sessioning.deleteAll", all.0, &all.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Sessioning.deleteAll", all.0, &all.1).await?, json!({}));
     assert_eq!(live(&system, &[&first, &second, &third]).await?, [2]);
     assert_eq!(documents.count_documents(by_all).await?, 2);
     let id = stamped.as_ref().and_then(|stamped| stamped.get("_id"));
@@ -173,45 +162,29 @@ async fn a_late_delivery_ends_no_session_that_was_made_since() -> anyhow::Result
     // The same with all but one, also when that one has ended since.
     let fourth = create(&system, "ada").await?;
     let others = (Uuid::now_v7(), json!({ "user": "ada", "session": fourth }));
-    assert_eq!(
-        deliver(&system, "Sessioning.deleteOthers", others.0, &others.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Sessioning.deleteOthers", others.0, &others.1).await?, json!({}));
     assert_eq!(live(&system, &[&third, &fourth]).await?, [1]);
     ask(&system, "Sessioning.delete", json!({ "session": fourth })).await?;
     let fifth = create(&system, "ada").await?;
-    assert_eq!(
-        deliver(&system, "Sessioning.deleteOthers", others.0, &others.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Sessioning.deleteOthers", others.0, &others.1).await?, json!({}));
     assert_eq!(live(&system, &[&third, &fourth, &fifth]).await?, [2]);
 
     // For a user without sessions there is nothing to end, at no delivery.
     let none = (Uuid::now_v7(), json!({ "user": "eve" }));
-    assert_eq!(
-        deliver(&system, "Sessioning.deleteAll", none.0, &none.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Sessioning.deleteAll", none.0, &none.1).await?, json!({}));
     let sixth = create(&system, "eve").await?;
-    assert_eq!(
-        deliver(&system, "Sessioning.deleteAll", none.0, &none.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Sessioning.deleteAll", none.0, &none.1).await?, json!({}));
     assert_eq!(live(&system, &[&sixth]).await?, [0]);
 
     assert!(system.stream_messages("DEAD", ">").await?.is_empty());
     let endings = system.database("sessioning").await?.collection::<Document>("sweeps");
-    assert_eq!(
-        endings
-            .count_documents(doc! { "purge_at": { "$gt": DateTime::now() } })
-            .await?,
-        3
-    );
+    assert_eq!(endings.count_documents(doc! { "purge_at": { "$gt": DateTime::now() } }).await?, 3);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_killed_while_it_ends_sessions_ends_them_when_it_is_back() -> anyhow::Result<()> {
+async fn a_worker_that_is_killed_while_it_ends_sessions_ends_them_when_it_is_back()
+-> anyhow::Result<()> {
     const MANY: u128 = 20_000;
     let mut system = start().await?;
     create(&system, "ada").await?;
@@ -297,10 +270,7 @@ async fn a_list_of_sessions_shows_the_live_ones_and_no_secret() -> anyhow::Resul
         assert!(!shown.contains(session.as_str()), "{shown}");
     }
     // An id is no session.
-    assert_eq!(
-        live(&system, &ids.into_iter().collect::<Vec<_>>()).await?,
-        [] as [usize; 0]
-    );
+    assert_eq!(live(&system, &ids.into_iter().collect::<Vec<_>>()).await?, [] as [usize; 0]);
 
     // The list stays the same when a session is used, and loses what has ended or expired.
     assert_eq!(live(&system, &[&sessions[0]]).await?, [0]);
@@ -349,12 +319,7 @@ async fn fifty_at_once_leave_no_session_that_nobody_kept() -> anyhow::Result<()>
     assert_eq!((meanwhile.len(), ended), (25, vec![json!({}); 25]));
     assert_eq!(live(&system, &before).await?, [] as [usize; 0]);
     let after = create(&system, "ada").await?;
-    ask(
-        &system,
-        "Sessioning.deleteOthers",
-        json!({ "user": "ada", "session": after }),
-    )
-    .await?;
+    ask(&system, "Sessioning.deleteOthers", json!({ "user": "ada", "session": after })).await?;
     assert_eq!(listed(&system, "ada").await?.len(), 1);
     assert_eq!(live(&system, &[&after]).await?, [0]);
     assert!(system.stream_messages("DEAD", ">").await?.is_empty());
@@ -362,15 +327,13 @@ async fn fifty_at_once_leave_no_session_that_nobody_kept() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_takes_the_flow_s_seals_and_any_other_text_is_nobody_s_session() -> anyhow::Result<()> {
+async fn a_query_takes_the_flow_s_seals_and_any_other_text_is_nobody_s_session()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
-    let done = system
-        .stream_messages("COMPLETIONS", "done.*.Sessioning.create.*")
-        .await?
-        .pop()
-        .unwrap();
+    let done =
+        system.stream_messages("COMPLETIONS", "done.*.Sessioning.create.*").await?.pop().unwrap();
     let flow = done.0.split('.').nth(1).unwrap();
     let sealed = done.1["output"]["session"].as_str().unwrap();
     let other = Uuid::now_v7().to_string();
@@ -389,11 +352,7 @@ async fn a_query_takes_the_flow_s_seals_and_any_other_text_is_nobody_s_session()
         (Some(flow), "\0", &nobody),
         (Some(flow), "bogus", &nobody),
         (Some(flow), &long, &nobody),
-        (
-            Some("5"),
-            &session,
-            &json!(["400", "the header Concert-Flow is not a UUID"]),
-        ),
+        (Some("5"), &session, &json!(["400", "the header Concert-Flow is not a UUID"])),
     ] {
         let input = json!({ "session": session });
         let answer = ask_in(&system, flow, "Sessioning._getUser", &input).await?;
@@ -406,13 +365,11 @@ async fn a_query_takes_the_flow_s_seals_and_any_other_text_is_nobody_s_session()
     ] {
         assert_eq!(ask(&system, "Sessioning._getUser", input).await?, json!(["400", why]));
     }
-    // What the edge lets through comes to the same: a bogus session is nobody's, and what is no string is refused before.
-    for (session, status) in [
-        (json!(""), 404),
-        (json!(sealed), 404),
-        (json!(5), 400),
-        (json!(long), 413),
-    ] {
+    // What the edge lets through comes to the same: a bogus session is nobody's, and what is no
+    // string is refused before.
+    for (session, status) in
+        [(json!(""), 404), (json!(sealed), 404), (json!(5), 400), (json!(long), 413)]
+    {
         let answer = system.post("/auth/logout", &json!({ "session": session })).await?;
         assert_eq!(answer.status, status, "{:.40}", session.to_string());
     }
@@ -421,10 +378,13 @@ async fn a_query_takes_the_flow_s_seals_and_any_other_text_is_nobody_s_session()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_changes_once_for_each_action_and_its_name_is_found_as_people_read_it() -> anyhow::Result<()> {
+async fn an_account_changes_once_for_each_action_and_its_name_is_found_as_people_read_it()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("Ada", PASSWORD).await?;
-    let who = async |name: &str| ask(&system, "Profile._getUserByName", json!({ "username": name })).await;
+    let who = async |name: &str| {
+        ask(&system, "Profile._getUserByName", json!({ "username": name })).await
+    };
     for name in ["Ada", "ada", "ＡＤＡ"] {
         assert_eq!(who(name).await?, json!({ "rows": [{ "user": user }] }), "{name}");
     }
@@ -433,37 +393,24 @@ async fn an_account_changes_once_for_each_action_and_its_name_is_found_as_people
     }
 
     // An old change that is delivered again does not bring the old password back.
-    let change = |old: &str, new: &str| json!({ "user": user, "oldPassword": old, "newPassword": new });
+    let change =
+        |old: &str, new: &str| json!({ "user": user, "oldPassword": old, "newPassword": new });
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     let done = json!({ "user": user });
     let to_second = change(PASSWORD, "a second password");
-    assert_eq!(
-        deliver(&system, "Profile.changePassword", first, &to_second).await?,
-        done
-    );
+    assert_eq!(deliver(&system, "Profile.changePassword", first, &to_second).await?, done);
     let to_third = change("a second password", "a third password");
-    assert_eq!(
-        deliver(&system, "Profile.changePassword", second, &to_third).await?,
-        done
-    );
-    assert_eq!(
-        deliver(&system, "Profile.changePassword", first, &to_second).await?,
-        done
-    );
+    assert_eq!(deliver(&system, "Profile.changePassword", second, &to_third).await?, done);
+    assert_eq!(deliver(&system, "Profile.changePassword", first, &to_second).await?, done);
     system.login("ada", "a third password").await?;
 
-    // A deletion that is delivered again succeeds again, and does not touch who has the name by then.
+    // A deletion that is delivered again succeeds again, and does not touch who has the name by
+    // then.
     let delete = (Uuid::now_v7(), json!({ "user": user }));
-    assert_eq!(
-        deliver(&system, "Profile.deleteAccount", delete.0, &delete.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Profile.deleteAccount", delete.0, &delete.1).await?, json!({}));
     assert_eq!(who("ada").await?, json!({ "rows": [] }));
     let next = system.account("ada", PASSWORD).await?;
-    assert_eq!(
-        deliver(&system, "Profile.deleteAccount", delete.0, &delete.1).await?,
-        json!({})
-    );
+    assert_eq!(deliver(&system, "Profile.deleteAccount", delete.0, &delete.1).await?, json!({}));
     assert_eq!(who("ada").await?, json!({ "rows": [{ "user": next }] }));
     assert_eq!(
         deliver(&system, "Profile.changePassword", second, &to_third).await?,
@@ -472,10 +419,7 @@ async fn an_account_changes_once_for_each_action_and_its_name_is_found_as_people
     );
     let users = system.database("profile").await?.collection::<Document>("users");
     let gone = users.find_one(doc! { "_id": &user }).await?.unwrap();
-    assert!(
-        !gone.to_string().contains("Ada") && !gone.contains_key("password"),
-        "{gone}"
-    );
+    assert!(!gone.to_string().contains("Ada") && !gone.contains_key("password"), "{gone}");
     assert_eq!(
         ask(&system, "Profile.changePassword", change(PASSWORD, "a fourth password")).await?,
         json!({ "error": format!("User '{user}' not found.") })

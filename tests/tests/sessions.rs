@@ -45,11 +45,7 @@ async fn whoever_has_no_live_session_is_told_so_on_every_route() -> anyhow::Resu
             assert_eq!(answer.brief(), expected, "{route} {bogus:.60}");
         }
         for ill_typed in [json!(5), json!(null), json!({"$ne": null}), json!(["x"])] {
-            assert_eq!(
-                with(&system, route, &ill_typed).await?.status,
-                400,
-                "{route} {ill_typed}"
-            );
+            assert_eq!(with(&system, route, &ill_typed).await?.status, 400, "{route} {ill_typed}");
         }
     }
     Ok(())
@@ -74,11 +70,7 @@ async fn sessions_are_listed_without_tokens_and_ended_everywhere() -> anyhow::Re
         assert!(!listed.body.to_string().contains(token), "{listed:?}");
     }
     for id in sessions.iter().map(|one| one["id"].as_str().unwrap()) {
-        assert_eq!(
-            status(&system, "/auth/whoami", id).await?,
-            401,
-            "what is listed opens nothing"
-        );
+        assert_eq!(status(&system, "/auth/whoami", id).await?, 401, "what is listed opens nothing");
     }
     assert_eq!(status(&system, "/auth/logoutEverywhere", &tokens[0]).await?, 200);
     for token in &tokens {
@@ -106,7 +98,8 @@ async fn a_session_is_over_when_it_was_idle_for_too_long_and_when_it_is_too_old_
         sessions.update_one(live.clone(), set).await?;
         assert_eq!(status(&system, "/auth/whoami", &token).await?, 200);
         let used = sessions.find_one(live.clone()).await?.unwrap_or_default();
-        let put_off_ms = used.get_datetime("idle_expires_at")?.timestamp_millis() - soon.timestamp_millis();
+        let put_off_ms =
+            used.get_datetime("idle_expires_at")?.timestamp_millis() - soon.timestamp_millis();
         assert!(put_off_ms > WEEK_MS - 1_200_000, "{used}");
         assert_eq!(used.get_datetime("expires_at")?, &soon);
         // Over, although no sweep has come by.
@@ -125,19 +118,13 @@ async fn a_session_is_over_when_it_was_idle_for_too_long_and_when_it_is_too_old_
 async fn a_new_password_ends_the_other_sessions() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
-    let (own, other) = (
-        system.login("ada", PASSWORD).await?,
-        system.login("ada", PASSWORD).await?,
-    );
+    let (own, other) = (system.login("ada", PASSWORD).await?, system.login("ada", PASSWORD).await?);
     let change = async |old: &str, new: &str| {
         let body = json!({ "session": own, "oldPassword": old, "newPassword": new });
         Ok::<_, anyhow::Error>(system.post("/auth/changePassword", &body).await?.brief())
     };
     let refused = |error: &str| (400, json!({ "error": error }).to_string());
-    assert_eq!(
-        change("wrong horse", "a newer horse").await?,
-        refused("Incorrect old password.")
-    );
+    assert_eq!(change("wrong horse", "a newer horse").await?, refused("Incorrect old password."));
     assert_eq!(
         change(PASSWORD, "short").await?,
         refused("New password must be at least 8 characters long.")
@@ -146,11 +133,7 @@ async fn a_new_password_ends_the_other_sessions() -> anyhow::Result<()> {
         change(PASSWORD, PASSWORD).await?,
         refused("New password cannot be the same as the old password.")
     );
-    assert_eq!(
-        status(&system, "/auth/whoami", &other).await?,
-        200,
-        "nothing was changed yet"
-    );
+    assert_eq!(status(&system, "/auth/whoami", &other).await?, 200, "nothing was changed yet");
     assert_eq!(change(PASSWORD, "a newer horse").await?.0, 200);
     assert_eq!(status(&system, "/auth/whoami", &own).await?, 200);
     assert_eq!(status(&system, "/auth/whoami", &other).await?, 401);
@@ -163,10 +146,7 @@ async fn a_new_password_ends_the_other_sessions() -> anyhow::Result<()> {
 async fn no_session_outlives_its_account() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
-    let (own, other) = (
-        system.login("ada", PASSWORD).await?,
-        system.login("ada", PASSWORD).await?,
-    );
+    let (own, other) = (system.login("ada", PASSWORD).await?, system.login("ada", PASSWORD).await?);
     assert_eq!(status(&system, "/auth/deleteAccount", &own).await?, 200);
     for token in [&own, &other] {
         for route in ROUTES {
@@ -182,30 +162,26 @@ async fn no_session_outlives_its_account() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_to_all_sessions_that_is_delivered_again_ends_none_that_was_made_since() -> anyhow::Result<()> {
+async fn an_end_to_all_sessions_that_is_delivered_again_ends_none_that_was_made_since()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let before = system.login("ada", PASSWORD).await?;
     assert_eq!(status(&system, "/auth/logoutEverywhere", &before).await?, 200);
     let since = system.login("ada", PASSWORD).await?;
-    let done = system
-        .stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*")
-        .await?;
+    let done = system.stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*").await?;
     let tokens: Vec<&str> = done[0].0.split('.').collect();
-    // As a log that has lost the completion and a queue that has not would have it: the action comes again and is carried out again.
+    // As a log that has lost the completion and a queue that has not would have it: the action
+    // comes again and is carried out again.
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
     log.purge().filter(&done[0].0).await?;
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Concert-Flow", tokens[1]);
     let subject = format!("action.Sessioning.deleteAll.{}", tokens[4]);
-    system
-        .publish(&subject, headers, &done[0].1["input"].to_string())
-        .await?;
+    system.publish(&subject, headers, &done[0].1["input"].to_string()).await?;
     system.idle("Sessioning").await?;
-    let again = system
-        .stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*")
-        .await?;
+    let again = system.stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*").await?;
     assert_eq!(again, done, "it was carried out again, to the same outcome");
     assert_eq!(status(&system, "/auth/whoami", &since).await?, 200);
     assert_eq!(status(&system, "/auth/whoami", &before).await?, 401);
@@ -220,7 +196,9 @@ async fn a_taken_name_is_a_conflict_however_many_ask_at_once() -> anyhow::Result
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..30 {
         let (address, credentials) = (system.address(), credentials.clone());
-        asked.spawn(async move { http::post(address, "/api/auth/createAccount", &credentials).await });
+        asked.spawn(
+            async move { http::post(address, "/api/auth/createAccount", &credentials).await },
+        );
     }
     let mut made = 0;
     while let Some(answer) = asked.join_next().await {

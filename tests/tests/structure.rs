@@ -53,10 +53,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
                 .unwrap()
                 .iter()
                 .filter(|dependency| dependency["kind"].is_null());
-            (
-                text(&package["name"]),
-                direct.map(|dependency| text(&dependency["name"])).collect(),
-            )
+            (text(&package["name"]), direct.map(|dependency| text(&dependency["name"])).collect())
         })
         .collect()
 }
@@ -70,10 +67,7 @@ fn folders() -> BTreeMap<String, String> {
         folder.strip_prefix(&project).unwrap().display().to_string()
     };
     let packages = packages();
-    packages
-        .iter()
-        .map(|package| (text(&package["name"]), folder(package)))
-        .collect()
+    packages.iter().map(|package| (text(&package["name"]), folder(package))).collect()
 }
 
 /// Whether a folder holds the worker of a concept.
@@ -120,15 +114,8 @@ fn the_pure_crates_know_no_io() {
 }
 
 /// Calls that make a source file depend on its surroundings.
-const SURROUNDINGS: [&str; 7] = [
-    "SystemTime",
-    "Instant::now",
-    "std::fs",
-    "std::net",
-    "std::env",
-    "now_v7",
-    "new_v4",
-];
+const SURROUNDINGS: [&str; 7] =
+    ["SystemTime", "Instant::now", "std::fs", "std::net", "std::env", "now_v7", "new_v4"];
 
 /// Everything that a package needs to run, with what that needs.
 fn tree(arguments: &[&str]) -> Vec<String> {
@@ -140,11 +127,7 @@ fn tree(arguments: &[&str]) -> Vec<String> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
-    lines
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .map(str::to_owned)
-        .collect()
+    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
 #[test]
@@ -163,10 +146,13 @@ fn the_pure_part_of_a_worker_knows_no_io_and_the_simulation_runs_it() {
     let root = root().join("crates/worker/src");
     for name in ["intake.rs", "outcome.rs", "order.rs", "order/effects.rs", "sealing.rs"] {
         let text = std::fs::read_to_string(root.join(name)).unwrap();
-        for banned in SURROUNDINGS
-            .iter()
-            .chain(&["async fn", ".await", "tokio", "sabotaged!", "chaos_point!"])
-        {
+        for banned in SURROUNDINGS.iter().chain(&[
+            "async fn",
+            ".await",
+            "tokio",
+            "sabotaged!",
+            "chaos_point!",
+        ]) {
             assert!(!text.contains(banned), "{name} uses {banned}");
         }
     }
@@ -216,8 +202,10 @@ fn check_circles(files: &[(&str, &str)], expected: &[&[&str]]) {
         std::fs::write(path, text).unwrap();
     }
     let found = imports::circles(&dir.path().join("lib.rs"));
-    let name = |path: &PathBuf| path.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned();
-    let found: Vec<Vec<String>> = found.iter().map(|circle| circle.iter().map(name).collect()).collect();
+    let name =
+        |path: &PathBuf| path.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned();
+    let found: Vec<Vec<String>> =
+        found.iter().map(|circle| circle.iter().map(name).collect()).collect();
     assert_eq!(found, expected);
 }
 
@@ -280,15 +268,7 @@ fn only_its_owner_uses_a_library() {
                 "concert-chaos",
             ],
         ),
-        (
-            "axum",
-            &[
-                "concert-runtime",
-                "concert-http-edge",
-                "concert-benchmarks",
-                "concert-tests",
-            ],
-        ),
+        ("axum", &["concert-runtime", "concert-http-edge", "concert-benchmarks", "concert-tests"]),
         (
             "clap",
             &[
@@ -316,13 +296,17 @@ fn only_its_owner_uses_a_library() {
 #[test]
 fn no_part_depends_on_another_part() {
     let folders = folders();
-    let is_part = |name: &String| name == "concert" || folders.get(name).is_some_and(|folder| is_part(folder));
+    let is_part = |name: &String| {
+        name == "concert" || folders.get(name).is_some_and(|folder| is_part(folder))
+    };
     let mut parts = 0;
     for (name, direct) in dependencies() {
         parts += usize::from(is_part(&name));
-        // The benchmark starts the whole program, and measures a hash and a token by themselves; chaos starts it with
-        // other workers, and the worker for tests reads its configuration. An application is built on the program.
-        let is_application = folders.get(&name).is_some_and(|folder| folder.starts_with("examples"));
+        // The benchmark starts the whole program, and measures a hash and a token by themselves;
+        // chaos starts it with other workers, and the worker for tests reads its configuration. An
+        // application is built on the program.
+        let is_application =
+            folders.get(&name).is_some_and(|folder| folder.starts_with("examples"));
         let of_the_project = ["concert", "concert-benchmarks", "concert-chaos", "concert-moody"];
         if is_application || of_the_project.contains(&name.as_str()) {
             continue;
@@ -340,7 +324,8 @@ fn a_concept_depends_on_the_sdk_alone_and_has_no_faults_in_it() {
     for (name, direct) in dependencies() {
         if is_worker(&folders[&name]) {
             workers += 1;
-            let ours: Vec<&String> = direct.iter().filter(|other| other.starts_with("concert")).collect();
+            let ours: Vec<&String> =
+                direct.iter().filter(|other| other.starts_with("concert")).collect();
             assert_eq!(ours, ["concert-worker"], "{name}");
         }
     }
@@ -375,7 +360,8 @@ fn files_are_named_after_what_they_hold_and_stay_comfortable() {
         count += 1;
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         assert!(
-            !["mod.rs", "utils.rs", "common.rs", "helpers.rs", "manager.rs"].contains(&name.as_str()),
+            !["mod.rs", "utils.rs", "common.rs", "helpers.rs", "manager.rs"]
+                .contains(&name.as_str()),
             "{}",
             file.display()
         );

@@ -1,4 +1,5 @@
-//! Traces and metrics of a real system: one trace for each flow, exact counts, and nothing of anybody in either.
+//! Traces and metrics of a real system: one trace for each flow, exact counts, and nothing of
+//! anybody in either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,11 +50,7 @@ impl Collector {
             .into_iter()
             .flat_map(|of| of.scope_spans)
             .flat_map(|of| of.spans);
-        taking
-            .spans
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(spans);
+        taking.spans.lock().unwrap_or_else(PoisonError::into_inner).extend(spans);
         StatusCode::OK
     }
 
@@ -62,11 +59,8 @@ impl Collector {
         system
             .until("the spans are exported", async |_| {
                 let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-                let of_trace: Vec<Span> = spans
-                    .iter()
-                    .filter(|span| hex(&span.trace_id) == trace)
-                    .cloned()
-                    .collect();
+                let of_trace: Vec<Span> =
+                    spans.iter().filter(|span| hex(&span.trace_id) == trace).cloned().collect();
                 Ok((of_trace.len() >= count).then_some(of_trace))
             })
             .await
@@ -79,15 +73,10 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Each span below its parent, by name.
 fn tree(spans: &[Span]) -> BTreeSet<(String, String)> {
-    let names: BTreeMap<&[u8], &str> = spans
-        .iter()
-        .map(|span| (span.span_id.as_slice(), span.name.as_str()))
-        .collect();
+    let names: BTreeMap<&[u8], &str> =
+        spans.iter().map(|span| (span.span_id.as_slice(), span.name.as_str())).collect();
     let name = |id: &[u8]| names.get(id).map_or_else(|| hex(id), |name| (*name).to_owned());
-    spans
-        .iter()
-        .map(|span| (name(&span.parent_span_id), span.name.clone()))
-        .collect()
+    spans.iter().map(|span| (name(&span.parent_span_id), span.name.clone())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,9 +88,7 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
     let login = format!("http://{}/api/auth/login", system.address());
     let client = http::client()?;
     let ask = |password: &str, traceparent: Option<&str>| {
-        let request = client
-            .post(&login)
-            .json(&json!({ "username": NAME, "password": password }));
+        let request = client.post(&login).json(&json!({ "username": NAME, "password": password }));
         match traceparent {
             Some(traceparent) => request.header("traceparent", traceparent),
             None => request,
@@ -128,20 +115,17 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
         ("Sessioning.create work", "mongodb.insert"),
         ("Requesting.respond", "Requesting.respond work"),
     ];
-    let expected: BTreeSet<_> = expected
-        .map(|(parent, name)| (parent.to_owned(), name.to_owned()))
-        .into();
+    let expected: BTreeSet<_> =
+        expected.map(|(parent, name)| (parent.to_owned(), name.to_owned())).into();
     assert_eq!(tree(&spans), expected);
-    let root = spans
-        .iter()
-        .find(|span| span.name == "POST /auth/login")
-        .context("the root")?;
+    let root = spans.iter().find(|span| span.name == "POST /auth/login").context("the root")?;
     for span in &spans {
         assert!(span.start_time_unix_nano >= root.start_time_unix_nano, "{span:?}");
         assert!(span.end_time_unix_nano <= root.end_time_unix_nano, "{span:?}");
     }
 
-    // Without a caller the trace has the flow's id; one that is not sampled is not sent; what is none is ignored.
+    // Without a caller the trace has the flow's id; one that is not sampled is not sent; what is
+    // none is ignored.
     let failed = ask("wrong horse battery", Some("00-nonsense")).send().await?;
     let flow = failed.headers()["concert-flow"].to_str()?.replace('-', "");
     let unsampled = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -151,7 +135,8 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
     let last = logout.headers["concert-flow"].to_str()?.replace('-', "");
     assert_eq!(collector.trace(&system, &flow, 13).await?.len(), 13);
     collector.trace(&system, &last, 8).await?;
-    // A killed archive reads again what it had not acknowledged; a span that comes twice is the same span.
+    // A killed archive reads again what it had not acknowledged; a span that comes twice is the
+    // same span.
     system.kill(Part::Archive).await?;
     system.start_part(Part::Archive)?;
     let again = system.post("/auth/logout", &nobody).await?;
@@ -161,11 +146,15 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
     let mut seen: BTreeMap<(Vec<u8>, Vec<u8>), Span> = BTreeMap::new();
     for span in spans {
         assert_ne!(hex(&span.trace_id), "1af7651916cd43dd8448eb211c80319c");
-        if let Some(other) = seen.insert((span.trace_id.clone(), span.span_id.clone()), span.clone()) {
+        if let Some(other) =
+            seen.insert((span.trace_id.clone(), span.span_id.clone()), span.clone())
+        {
             assert_eq!(other, span);
         }
     }
-    let raw = String::from_utf8_lossy(&collector.raw.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    let raw =
+        String::from_utf8_lossy(&collector.raw.lock().unwrap_or_else(PoisonError::into_inner))
+            .into_owned();
     for word in [NAME, "horse", "nobody's", "sealed:", "Invalid username"] {
         assert!(!raw.contains(word), "{word} is in a span");
     }
@@ -198,23 +187,17 @@ async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> 
         ("WhoAmI", "Requesting.respond"),
         ("Requesting.respond", "Requesting.respond work"),
     ];
-    let expected: BTreeSet<_> = expected
-        .map(|(parent, name)| (parent.to_owned(), name.to_owned()))
-        .into();
+    let expected: BTreeSet<_> =
+        expected.map(|(parent, name)| (parent.to_owned(), name.to_owned())).into();
     assert_eq!(tree(&spans), expected);
     for span in &spans {
         let parent = spans.iter().find(|other| other.span_id == span.parent_span_id);
         let Some(parent) = parent else { continue };
-        // The wire is no part of the worker's time; a question lies within its firing, and the work on it within the question.
-        assert!(
-            span.start_time_unix_nano >= parent.start_time_unix_nano,
-            "{span:?} {parent:?}"
-        );
+        // The wire is no part of the worker's time; a question lies within its firing, and the work
+        // on it within the question.
+        assert!(span.start_time_unix_nano >= parent.start_time_unix_nano, "{span:?} {parent:?}");
         if span.name.contains("._") || span.name.starts_with("mongodb") {
-            assert!(
-                span.end_time_unix_nano <= parent.end_time_unix_nano,
-                "{span:?} {parent:?}"
-            );
+            assert!(span.end_time_unix_nano <= parent.end_time_unix_nano, "{span:?} {parent:?}");
         }
     }
     let figures = http::figures(&archive).await?;
@@ -230,18 +213,18 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     let archive = system.figures_at(Part::Archive).await?;
     system.account("ada", PASSWORD).await?;
     for password in ["wrong horse battery", "another horse battery", PASSWORD] {
-        system
-            .post("/auth/login", &json!({ "username": "ada", "password": password }))
-            .await?;
+        system.post("/auth/login", &json!({ "username": "ada", "password": password })).await?;
     }
     for _ in 0..7 {
         system.post("/auth/logout", &json!({ "session": "nobody's" })).await?;
     }
-    let logouts = r#"concert_actions_total{concept="Sessioning",action="delete",outcome="refusal"}"#;
+    let logouts =
+        r#"concert_actions_total{concept="Sessioning",action="delete",outcome="refusal"}"#;
     let figures = system
         .until("all is counted", async |_| {
             let figures = http::figures(&archive).await.unwrap_or_default();
-            let logins = figures.get(r#"concert_firings_total{sync="CreateSessionOnSuccessfulAuthentication"}"#);
+            let logins = figures
+                .get(r#"concert_firings_total{sync="CreateSessionOnSuccessfulAuthentication"}"#);
             Ok((figures.get(logouts) == Some(&7.0) && logins.is_some()).then_some(figures))
         })
         .await?;
@@ -258,35 +241,14 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
             r#"concert_actions_total{concept="Profile",action="createAccount",outcome="success"}"#,
             1.0,
         ),
-        (
-            r#"concert_actions_total{concept="Requesting",action="request",outcome="success"}"#,
-            11.0,
-        ),
-        (
-            r#"concert_actions_total{concept="Requesting",action="respond",outcome="success"}"#,
-            11.0,
-        ),
-        (
-            r#"concert_action_duration_seconds_count{concept="Sessioning",action="delete"}"#,
-            7.0,
-        ),
-        (
-            r#"concert_action_queue_seconds_count{concept="Sessioning",action="delete"}"#,
-            7.0,
-        ),
-        (
-            r#"concert_action_work_seconds_count{concept="Sessioning",action="delete"}"#,
-            7.0,
-        ),
-        (
-            r#"concert_action_part_seconds_count{concept="Sessioning",part="mongodb.find"}"#,
-            7.0,
-        ),
+        (r#"concert_actions_total{concept="Requesting",action="request",outcome="success"}"#, 11.0),
+        (r#"concert_actions_total{concept="Requesting",action="respond",outcome="success"}"#, 11.0),
+        (r#"concert_action_duration_seconds_count{concept="Sessioning",action="delete"}"#, 7.0),
+        (r#"concert_action_queue_seconds_count{concept="Sessioning",action="delete"}"#, 7.0),
+        (r#"concert_action_work_seconds_count{concept="Sessioning",action="delete"}"#, 7.0),
+        (r#"concert_action_part_seconds_count{concept="Sessioning",part="mongodb.find"}"#, 7.0),
         // Three logins and an account.
-        (
-            r#"concert_action_part_seconds_count{concept="Profile",part="argon2id"}"#,
-            4.0,
-        ),
+        (r#"concert_action_part_seconds_count{concept="Profile",part="argon2id"}"#, 4.0),
         (r#"concert_firings_total{sync="RespondToFailedAuthentication"}"#, 2.0),
         (r#"concert_firings_total{sync="HandleLogoutRequest"}"#, 7.0),
         (
@@ -306,10 +268,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     for (name, expected) in [
         (r#"concert_http_requests_total{path="/auth/login",status="401"}"#, 2.0),
         (r#"concert_http_requests_total{path="/auth/logout",status="404"}"#, 7.0),
-        (
-            r#"concert_http_request_duration_seconds_count{path="/auth/logout"}"#,
-            7.0,
-        ),
+        (r#"concert_http_request_duration_seconds_count{path="/auth/logout"}"#, 7.0),
         ("concert_http_requests_in_flight", 0.0),
     ] {
         assert_eq!(edge.get(name), Some(&expected), "{name}: {edge:#?}");
@@ -317,21 +276,16 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     let figures = system
         .until("it was looked at what waits", async |_| {
             let figures = http::figures(&archive).await?;
-            let lag = figures.get(r#"concert_consumer_pending{stream="COMPLETIONS",consumer="routers"}"#);
+            let lag =
+                figures.get(r#"concert_consumer_pending{stream="COMPLETIONS",consumer="routers"}"#);
             let letters = figures.get(r#"concert_dead_letters_total{concept="Profile"}"#);
             Ok((lag == Some(&0.0) && letters == Some(&0.0)).then_some(figures))
         })
         .await?;
     let profile = http::figures(&system.figures_at(Part::Profile).await?).await?;
     for (name, expected) in [
-        (
-            r#"concert_worker_deliveries_total{concept="Profile",redelivered="false"}"#,
-            4.0,
-        ),
-        (
-            r#"concert_worker_attempts_total{concept="Profile",end="completed"}"#,
-            4.0,
-        ),
+        (r#"concert_worker_deliveries_total{concept="Profile",redelivered="false"}"#, 4.0),
+        (r#"concert_worker_attempts_total{concept="Profile",end="completed"}"#, 4.0),
         (r#"concert_worker_under_way{concept="Profile"}"#, 0.0),
         // With the one that stands for nobody's password.
         ("concert_hashes_total", 5.0),
@@ -340,11 +294,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     ] {
         assert_eq!(profile.get(name), Some(&expected), "{name}: {profile:#?}");
     }
-    assert!(
-        profile
-            .get("concert_hash_threads")
-            .is_some_and(|threads| *threads >= 1.0)
-    );
+    assert!(profile.get("concert_hash_threads").is_some_and(|threads| *threads >= 1.0));
     let router = http::figures(&system.figures_at(Part::Router).await?).await?;
     assert_eq!(router.get("concert_router_unacknowledged"), Some(&0.0), "{router:#?}");
     // Eleven requests, what they led to, what two rules wrote down, and the rules themselves.
@@ -363,9 +313,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     )?)?;
     let mut shown = BTreeSet::new();
     let panels = dashboard["panels"].as_array().context("panels")?;
-    for target in panels
-        .iter()
-        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+    for target in panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
     {
         let expression = target["expr"].as_str().context("an expression")?;
         let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
@@ -379,10 +327,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
     );
     let page = std::fs::read_to_string(binaries::root().join("docs/operations.md"))?;
     for name in &all {
-        assert!(
-            page.contains(&format!("`{name}")),
-            "docs/operations.md does not tell of {name}"
-        );
+        assert!(page.contains(&format!("`{name}")), "docs/operations.md does not tell of {name}");
     }
     Ok(())
 }

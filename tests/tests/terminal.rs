@@ -1,4 +1,5 @@
-//! Processes on a terminal that closes, and what they write to one. `script` of util-linux makes the terminal.
+//! Processes on a terminal that closes, and what they write to one. `script` of util-linux makes
+//! the terminal.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -15,9 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Runs a shell script on a terminal of its own, which closes when this process is killed.
 fn on_terminal(shell: &str) -> Command {
     let mut command = binaries::command(Path::new("script"));
-    command
-        .args(["--quiet", "--return", "--command", shell, "/dev/null"])
-        .env("SHELL", "/bin/sh");
+    command.args(["--quiet", "--return", "--command", shell, "/dev/null"]).env("SHELL", "/bin/sh");
     command
 }
 
@@ -59,12 +58,9 @@ impl Up {
             .stdout(Stdio::null())
             .spawn()?;
         let file = dir.path().join("started");
-        let started = until("concert up starts", PATIENCE, async || Ok(std::fs::read(&file).ok())).await?;
-        Ok(Self {
-            dir,
-            terminal,
-            started: serde_json::from_slice(&started)?,
-        })
+        let started =
+            until("concert up starts", PATIENCE, async || Ok(std::fs::read(&file).ok())).await?;
+        Ok(Self { dir, terminal, started: serde_json::from_slice(&started)? })
     }
 
     async fn close_terminal(&mut self) -> anyhow::Result<()> {
@@ -82,12 +78,7 @@ impl Up {
     }
 
     fn address(&self) -> anyhow::Result<std::net::SocketAddr> {
-        Ok(self
-            .started
-            .get("http")
-            .and_then(Value::as_str)
-            .context("no address")?
-            .parse()?)
+        Ok(self.started.get("http").and_then(Value::as_str).context("no address")?.parse()?)
     }
 }
 

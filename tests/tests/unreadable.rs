@@ -39,11 +39,9 @@ async fn publish_mixed(nats: &mut RawNats, blocks: &[&[u8]]) -> anyhow::Result<M
         );
         let (input, completion) = (br#"{"user":"u"}"#, br#"{"input":{"user":"u"},"output":{}}"#);
         nats.publish(&in_queue, Some(block), input).await?;
-        nats.publish(&format!("action.Sessioning.deleteAll.{then}"), None, input)
-            .await?;
+        nats.publish(&format!("action.Sessioning.deleteAll.{then}"), None, input).await?;
         nats.publish(&in_log, Some(block), completion).await?;
-        nats.publish(&format!("done.{told}.Sessioning.deleteAll.{told}"), None, completion)
-            .await?;
+        nats.publish(&format!("done.{told}.Sessioning.deleteAll.{told}"), None, completion).await?;
         bad.extend([in_queue, in_log]);
         good.insert(then.to_string());
     }
@@ -96,15 +94,10 @@ async fn what_cannot_be_read_is_put_aside_and_holds_nothing_up() -> anyhow::Resu
     for block in MALFORMED {
         let (asked, done) = (Uuid::now_v7(), Uuid::now_v7());
         let body = br#"{"username":"ada","password":"Secret-In-A-Bad-Message"}"#;
-        nats.publish(&format!("action.Profile.authenticate.{asked}"), Some(block), body)
-            .await?;
+        nats.publish(&format!("action.Profile.authenticate.{asked}"), Some(block), body).await?;
         let completion = br#"{"input":{"user":"u"},"output":{}}"#;
-        nats.publish(
-            &format!("done.{done}.Sessioning.deleteAll.{done}"),
-            Some(block),
-            completion,
-        )
-        .await?;
+        nats.publish(&format!("done.{done}.Sessioning.deleteAll.{done}"), Some(block), completion)
+            .await?;
         nats.settled().await?;
         system.login("ada", PASSWORD).await?;
         for (concept, id) in [("Profile", asked), ("Sessioning", done)] {
@@ -123,7 +116,8 @@ async fn what_cannot_be_read_is_put_aside_and_holds_nothing_up() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_start() -> anyhow::Result<()> {
+async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_start()
+-> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;
@@ -146,7 +140,8 @@ async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_star
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_that_cannot_be_read_are_put_aside_together_and_nothing_between_them_is_lost() -> anyhow::Result<()> {
+async fn many_that_cannot_be_read_are_put_aside_together_and_nothing_between_them_is_lost()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;
@@ -175,7 +170,8 @@ async fn many_that_end_the_client_cost_each_process_one_start() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_block_without_its_end_is_put_aside_in_the_log_and_carried_out_in_a_queue() -> anyhow::Result<()> {
+async fn a_block_without_its_end_is_put_aside_in_the_log_and_carried_out_in_a_queue()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;

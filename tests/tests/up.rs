@@ -1,4 +1,5 @@
-//! `concert up` as a process: servers that are killed, starts that are interrupted, and commands that find it.
+//! `concert up` as a process: servers that are killed, starts that are interrupted, and commands
+//! that find it.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
@@ -101,7 +102,8 @@ fn kill(pid: u64, signal: Signal) -> anyhow::Result<()> {
     Ok(kill_process(pid, signal)?)
 }
 
-/// A directory with a `nats-server` that runs this shell script once it is not asked for its version.
+/// A directory with a `nats-server` that runs this shell script once it is not asked for its
+/// version.
 fn with_nats_server(dir: &Path, script: &str) -> anyhow::Result<std::ffi::OsString> {
     let made = std::process::Command::new("sh")
         .args(["-c", r#"printf '%s\n' "$1" > "$0" && chmod 755 "$0""#])
@@ -168,7 +170,8 @@ async fn a_server_that_keeps_exiting_ends_up_with_the_end_of_its_log() -> anyhow
     assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
     let errors = up.printed("stderr")?;
     assert!(
-        errors.contains("nats-server was restarted 5 times within 120 s") && errors.contains("the disk is on fire"),
+        errors.contains("nats-server was restarted 5 times within 120 s")
+            && errors.contains("the disk is on fire"),
         "{errors}"
     );
     assert!(!up.data_dir().join("running.json").exists());
@@ -199,15 +202,13 @@ async fn up_can_be_started_again_immediately_after_it_was_killed() -> anyhow::Re
 async fn an_interrupt_ends_a_start_that_waits_for_a_server() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let waits = dir.path().join("waits");
-    let path = with_nats_server(dir.path(), &format!("touch {}\nexec sleep 1000", waits.display()))?;
+    let path =
+        with_nats_server(dir.path(), &format!("touch {}\nexec sleep 1000", waits.display()))?;
     let mut up = Up::start(|command| {
         command.env("PATH", path);
     })
     .await?;
-    until("the server was started", PATIENCE, async || {
-        Ok(waits.exists().then_some(()))
-    })
-    .await?;
+    until("the server was started", PATIENCE, async || Ok(waits.exists().then_some(()))).await?;
     up.signal(Signal::INT)?;
     assert!(up.ended(PROMPT).await?.success());
 
@@ -271,7 +272,8 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
         let output = up.command(args).await?;
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
-            !output.status.success() && errors.contains("is `concert up` running in this directory?"),
+            !output.status.success()
+                && errors.contains("is `concert up` running in this directory?"),
             "{args:?}: {errors}"
         );
     }
@@ -280,9 +282,6 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
     let url = format!("nats://127.0.0.1:{}", closed.number());
     let output = up.command(&["flows", "--nats-url", &url]).await?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        errors.contains(&format!("no connection to NATS at {url} within 3 s")),
-        "{errors}"
-    );
+    assert!(errors.contains(&format!("no connection to NATS at {url} within 3 s")), "{errors}");
     Ok(())
 }

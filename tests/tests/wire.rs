@@ -1,4 +1,5 @@
-//! The bus as a bare NATS client finds it: injection by hand, queries, hand-written completions, what is no message.
+//! The bus as a bare NATS client finds it: injection by hand, queries, hand-written completions,
+//! what is no message.
 
 use async_nats::HeaderMap;
 use concert_tests::{Part, System, refusal};
@@ -14,11 +15,7 @@ fn once() -> HeaderMap {
 }
 
 async fn ask(system: &System, subject: &str, body: &str) -> anyhow::Result<Value> {
-    let answer = system
-        .nats()
-        .await?
-        .request(subject.to_owned(), body.to_owned().into())
-        .await?;
+    let answer = system.nats().await?.request(subject.to_owned(), body.to_owned().into()).await?;
     if let Some((_, error)) = refusal(&answer) {
         return Ok(json!({ "service error": error }));
     }
@@ -29,19 +26,12 @@ async fn ask(system: &System, subject: &str, body: &str) -> anyhow::Result<Value
 async fn an_action_typed_by_hand_is_the_root_of_a_flow() -> anyhow::Result<()> {
     let system = System::start().await?;
     let ack = system
-        .publish(
-            "action.Sessioning.delete",
-            HeaderMap::new(),
-            r#"{"session":"nobody's"}"#,
-        )
+        .publish("action.Sessioning.delete", HeaderMap::new(), r#"{"session":"nobody's"}"#)
         .await?;
     assert_eq!(ack.get("stream"), Some(&json!("ACTIONS_Sessioning")));
     let done = system
         .until("the action is completed", async |system: &System| {
-            Ok(system
-                .stream_messages("COMPLETIONS", "done.*.Sessioning.delete.*")
-                .await?
-                .pop())
+            Ok(system.stream_messages("COMPLETIONS", "done.*.Sessioning.delete.*").await?.pop())
         })
         .await?;
     let tokens: Vec<&str> = done.0.split('.').collect();
@@ -79,12 +69,8 @@ async fn a_request_to_a_concept_is_answered_with_the_output() -> anyhow::Result<
         json!({ "rows": [{ "user": user }] })
     );
     assert_eq!(
-        ask(
-            &system,
-            "concept.Profile._getUserDetails",
-            &json!({ "user": user }).to_string()
-        )
-        .await?,
+        ask(&system, "concept.Profile._getUserDetails", &json!({ "user": user }).to_string())
+            .await?,
         json!({ "rows": [{ "username": "ada" }] })
     );
     assert_eq!(
@@ -107,16 +93,8 @@ async fn a_request_to_a_concept_is_answered_with_the_output() -> anyhow::Result<
             r#"{"session":{"$ne":null}}"#,
             "`session` must be a string",
         ),
-        (
-            "concept.Sessioning.delete",
-            "[]",
-            "a JSON object is expected, this is a list",
-        ),
-        (
-            "concept.Sessioning.delete",
-            r#"{"session":"x","more":1}"#,
-            "`more` is not a parameter",
-        ),
+        ("concept.Sessioning.delete", "[]", "a JSON object is expected, this is a list"),
+        ("concept.Sessioning.delete", r#"{"session":"x","more":1}"#, "`more` is not a parameter"),
     ] {
         assert_eq!(
             ask(&system, subject, body).await?,
@@ -126,18 +104,12 @@ async fn a_request_to_a_concept_is_answered_with_the_output() -> anyhow::Result<
     }
 
     // The account's other actions, in the words of the application.
-    let change = |old: &str, new: &str| json!({ "user": user, "oldPassword": old, "newPassword": new }).to_string();
+    let change = |old: &str, new: &str| {
+        json!({ "user": user, "oldPassword": old, "newPassword": new }).to_string()
+    };
     for (old, new, expected) in [
-        (
-            "wrong horse",
-            "another password",
-            json!({ "error": "Incorrect old password." }),
-        ),
-        (
-            PASSWORD,
-            "short",
-            json!({ "error": "New password must be at least 8 characters long." }),
-        ),
+        ("wrong horse", "another password", json!({ "error": "Incorrect old password." })),
+        (PASSWORD, "short", json!({ "error": "New password must be at least 8 characters long." })),
         (
             PASSWORD,
             PASSWORD,
@@ -159,18 +131,12 @@ async fn a_request_to_a_concept_is_answered_with_the_output() -> anyhow::Result<
     );
     system.login("ada", "another password").await?;
     let of_user = json!({ "user": user }).to_string();
-    assert_eq!(
-        ask(&system, "concept.Profile.deleteAccount", &of_user).await?,
-        json!({})
-    );
+    assert_eq!(ask(&system, "concept.Profile.deleteAccount", &of_user).await?, json!({}));
     assert_eq!(
         ask(&system, "concept.Profile.deleteAccount", &of_user).await?,
         json!({ "error": format!("User '{user}' not found.") })
     );
-    assert_eq!(
-        ask(&system, "concept.Profile._getAllUsers", "{}").await?,
-        json!({ "rows": [] })
-    );
+    assert_eq!(ask(&system, "concept.Profile._getAllUsers", "{}").await?, json!({ "rows": [] }));
     assert_ne!(system.account("ada", PASSWORD).await?, user, "the name is free again");
     Ok(())
 }
@@ -206,8 +172,9 @@ async fn the_workers_show_up_as_micro_services() -> anyhow::Result<()> {
             ],
         ),
     ] {
-        let info: Value =
-            serde_json::from_slice(&nats.request(format!("$SRV.INFO.{concept}"), "".into()).await?.payload)?;
+        let info: Value = serde_json::from_slice(
+            &nats.request(format!("$SRV.INFO.{concept}"), "".into()).await?.payload,
+        )?;
         assert_eq!(info.get("type"), Some(&json!("io.nats.micro.v1.info_response")));
         let mut names: Vec<&str> = info["endpoints"]
             .as_array()
@@ -222,7 +189,8 @@ async fn the_workers_show_up_as_micro_services() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter() -> anyhow::Result<()> {
+async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter()
+-> anyhow::Result<()> {
     let system = System::start().await?;
     let secret = "hunter22 is my password";
     for (subject, body) in [
@@ -230,10 +198,7 @@ async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter
             "action.Profile.authentcate",
             json!({ "username": "ada", "password": secret }).to_string(),
         ),
-        (
-            "action.Profile.authenticate",
-            json!({ "username": 5, "password": secret }).to_string(),
-        ),
+        ("action.Profile.authenticate", json!({ "username": 5, "password": secret }).to_string()),
         (
             "action.Profile.authenticate",
             json!({ "username": "ada", "password": secret, "pasword": secret }).to_string(),
@@ -255,11 +220,7 @@ async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter
         })
         .await?;
     for (subject, body) in &done {
-        assert_eq!(
-            body.pointer("/output/fault"),
-            Some(&json!("invalid")),
-            "{subject} {body}"
-        );
+        assert_eq!(body.pointer("/output/fault"), Some(&json!("invalid")), "{subject} {body}");
         assert!(!body.to_string().contains("hunter22"), "{subject} {body}");
     }
 
@@ -288,17 +249,10 @@ async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter
             Ok((found.len() == 5).then_some(found))
         })
         .await?;
-    let of_workers: Vec<&(String, Value)> = dead
-        .iter()
-        .filter(|(subject, _)| subject.starts_with("dead.Profile."))
-        .collect();
+    let of_workers: Vec<&(String, Value)> =
+        dead.iter().filter(|(subject, _)| subject.starts_with("dead.Profile.")).collect();
     assert_eq!(of_workers.len(), 4, "{dead:?}");
-    assert!(
-        of_workers
-            .iter()
-            .all(|(_, body)| !body.to_string().contains("hunter22")),
-        "{dead:?}"
-    );
+    assert!(of_workers.iter().all(|(_, body)| !body.to_string().contains("hunter22")), "{dead:?}");
     // A JetStream publish to a concept that nobody has is refused.
     let unknown = system.publish("action.Nobody.does", HeaderMap::new(), "{}").await;
     assert!(unknown.is_err(), "{unknown:?}");
@@ -315,10 +269,8 @@ async fn a_worker_in_any_language_is_a_few_lines() -> anyhow::Result<()> {
     // A bare client takes the place of Sessioning: take, publish, acknowledge.
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let stream = jetstream.get_stream("ACTIONS_Sessioning").await?;
-    let consumer: async_nats::jetstream::consumer::PullConsumer = stream
-        .get_consumer("workers")
-        .await
-        .map_err(|error| anyhow::anyhow!(error))?;
+    let consumer: async_nats::jetstream::consumer::PullConsumer =
+        stream.get_consumer("workers").await.map_err(|error| anyhow::anyhow!(error))?;
     let worker = async {
         let message = consumer
             .messages()

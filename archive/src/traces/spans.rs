@@ -1,4 +1,5 @@
-//! The spans of a flow: of its actions, of the work on them, of its firings and of what these asked.
+//! The spans of a flow: of its actions, of the work on them, of its firings and of what these
+//! asked.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +7,9 @@ use concert_engine::provenance::{Action, Firing, RootKind};
 use concert_wire::id::ActionId;
 use concert_wire::work::{Part, Work};
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::{Place, Traces};
@@ -71,9 +74,11 @@ impl Traces {
         Some(finished(span, attributes, is_fault))
     }
 
-    /// The work on an action within its span, which begins with the wait in the queue; and within that what others did for it.
+    /// The work on an action within its span, which begins with the wait in the queue; and within
+    /// that what others did for it.
     pub(super) fn of_work(&self, place: &Place, action: &Action) -> Vec<SpanData> {
-        let (Some(work), Some(waited_us), Some(ended_us)) = (&action.work, action.waited_us(), action.completed_us)
+        let (Some(work), Some(waited_us), Some(ended_us)) =
+            (&action.work, action.waited_us(), action.completed_us)
         else {
             return Vec::new();
         };
@@ -96,7 +101,8 @@ impl Traces {
             .collect()
     }
 
-    /// What others did within some work, of an action or a firing. What follows a question was waited for by the worker that answered it.
+    /// What others did within some work, of an action or a firing. What follows a question was
+    /// waited for by the worker that answered it.
     fn of_parts(
         &self,
         place: &Place,
@@ -143,16 +149,18 @@ impl Traces {
     }
 
     /// A firing, from when it was asked for its rows, and the questions.
-    pub(super) fn of_firing(&self, place: &Place, row: &Row, firing: &Firing) -> Option<Vec<SpanData>> {
+    pub(super) fn of_firing(
+        &self,
+        place: &Place,
+        row: &Row,
+        firing: &Firing,
+    ) -> Option<Vec<SpanData>> {
         let find = |id: &String| row.flow.actions.iter().find(|action| action.id == *id);
         let mut causes: Vec<&Action> = firing.causes.iter().filter_map(find).collect();
         causes.sort_by_key(|action| action.seq);
         let newest = causes.pop()?;
         let calls = firing.frames.iter().flat_map(|frame| &frame.calls).filter_map(find);
-        let ended = calls
-            .filter_map(|action| action.completed_us)
-            .max()
-            .unwrap_or(firing.at_us);
+        let ended = calls.filter_map(|action| action.completed_us).max().unwrap_or(firing.at_us);
         let attributes = vec![
             KeyValue::new("concert.flow", row.flow.flow.clone()),
             KeyValue::new("concert.sync", firing.sync.clone()),
@@ -165,14 +173,9 @@ impl Traces {
         let span = self.span(place, own, parent, SpanKind::Internal, firing.sync.clone(), times);
         let mut links = SpanLinks::default();
         for cause in causes {
-            links
-                .links
-                .push(Link::with_context(context(place.trace, span_id(&cause.id)?)));
+            links.links.push(Link::with_context(context(place.trace, span_id(&cause.id)?)));
         }
-        let span = SpanData {
-            links,
-            ..finished(span, attributes, false)
-        };
+        let span = SpanData { links, ..finished(span, attributes, false) };
         let mut spans = vec![span];
         if let Some(work) = &firing.work {
             spans.extend(self.of_parts(place, &firing.id, own, work, (began_us, firing.at_us)));
@@ -209,11 +212,7 @@ impl Traces {
 
 fn finished(span: SpanData, attributes: Vec<KeyValue>, failed: bool) -> SpanData {
     let status = if failed { Status::error("") } else { Status::Unset };
-    SpanData {
-        attributes,
-        status,
-        ..span
-    }
+    SpanData { attributes, status, ..span }
 }
 
 fn context(trace: TraceId, span: SpanId) -> SpanContext {
@@ -237,7 +236,8 @@ pub(super) fn span_id(id: &str) -> Option<SpanId> {
     Some(SpanId::from_bytes(mixed.to_be_bytes()))
 }
 
-/// The id of a span within that of an action or a firing: the other half of its id, and which it is.
+/// The id of a span within that of an action or a firing: the other half of its id, and which it
+/// is.
 pub(super) fn part_id(id: &str, number: u8) -> Option<SpanId> {
     let (_, [rest @ .., last]) = halves(id)?;
     let [a, b, c, d, e, f, g] = rest;

@@ -5,18 +5,12 @@ use super::*;
 fn what_a_worker_told_of_its_work_stays_within_the_action_whatever_it_told() {
     let (queue, _spans) = mpsc::channel(1);
     let traces = Traces {
-        args: TraceArgs {
-            sampler: Sampler::AlwaysOn,
-            ..TraceArgs::default()
-        },
+        args: TraceArgs { sampler: Sampler::AlwaysOn, ..TraceArgs::default() },
         scope: InstrumentationScope::builder("test").build(),
         queue,
         metrics: Metrics::new(),
     };
-    let place = Place {
-        trace: TraceId::from_bytes([1; 16]),
-        parent: None,
-    };
+    let place = Place { trace: TraceId::from_bytes([1; 16]), parent: None };
     for (took_us, at_us) in [(40, 10), (4000, 10), (40, u64::MAX), (u64::MAX, u64::MAX)] {
         let part = serde_json::json!({ "name": "mongodb.find", "at_us": at_us, "took_us": at_us });
         let action = serde_json::from_value(serde_json::json!({
@@ -26,7 +20,11 @@ fn what_a_worker_told_of_its_work_stays_within_the_action_whatever_it_told() {
         let spans = traces.of_work(&place, &action.unwrap());
         assert_eq!(spans.len(), 2);
         for span in spans {
-            assert!(time(1000) <= span.start_time && span.start_time <= span.end_time && span.end_time <= time(1100));
+            assert!(
+                time(1000) <= span.start_time
+                    && span.start_time <= span.end_time
+                    && span.end_time <= time(1100)
+            );
         }
     }
 }
@@ -34,10 +32,7 @@ fn what_a_worker_told_of_its_work_stays_within_the_action_whatever_it_told() {
 #[test]
 fn requests_of_one_millisecond_are_spans_of_their_own() {
     // The first halves are what a clock and a counter make of one millisecond.
-    let ids = [
-        "019a2198-7f8f-7353-8484-dfc82444fd2b",
-        "019a2198-7f8f-7353-8485-0c1d2e3f4a5b",
-    ];
+    let ids = ["019a2198-7f8f-7353-8484-dfc82444fd2b", "019a2198-7f8f-7353-8485-0c1d2e3f4a5b"];
     let [one, other] = ids.map(|id| spans::span_id(id).unwrap());
     assert_ne!(one, other);
     assert_ne!(spans::part_id(ids[0], 0).unwrap(), one);

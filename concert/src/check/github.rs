@@ -1,4 +1,5 @@
-//! What `concert check` found, as commands that GitHub's checks turn into annotations: `::error file=…,line=…::message`.
+//! What `concert check` found, as commands that GitHub's checks turn into annotations:
+//! `::error file=…,line=…::message`.
 
 use concert_lang::diagnostics::Severity;
 

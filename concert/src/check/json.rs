@@ -33,7 +33,8 @@ struct Found<'a> {
     page: String,
 }
 
-/// Lines and columns count from 1, columns in characters; the end is the place behind the last character.
+/// Lines and columns count from 1, columns in characters; the end is the place behind the last
+/// character.
 #[derive(Serialize)]
 struct Place<'a> {
     file: &'a str,
@@ -84,10 +85,7 @@ fn one<'a>(found: &'a Diagnostic, sources: &'a [SourceFile]) -> Found<'a> {
         run: &found.story,
         help: found.help.as_deref(),
         place: place(found.span),
-        related: found.related.as_ref().map(|(span, text)| Related {
-            text,
-            place: place(*span),
-        }),
+        related: found.related.as_ref().map(|(span, text)| Related { text, place: place(*span) }),
         page: format!("docs/codes/{}.md", found.code),
     }
 }

@@ -75,7 +75,8 @@ fn read() -> Vec<Key> {
 fn section<T: JsonSchema + Serialize + Default>(name: &str, keys: &mut Vec<Key>) {
     let settings = SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
     let schema = settings.into_generator().into_root_schema_for::<T>();
-    // A section serialises into an object; a mistake would leave its defaults out, which a test would find.
+    // A section serialises into an object; a mistake would leave its defaults out, which a test
+    // would find.
     let defaults = serde_json::to_value(T::default()).unwrap_or_default();
     add(name, schema.as_value(), &defaults, keys);
 }
@@ -100,7 +101,8 @@ fn add(path: &str, schema: &Value, default: &Value, keys: &mut Vec<Key>) {
     });
 }
 
-/// A schema without the possibility of `null`, which a file cannot write: the key is left out instead.
+/// A schema without the possibility of `null`, which a file cannot write: the key is left out
+/// instead.
 fn not_null(schema: &Value) -> Value {
     let Some(variants) = schema.get("anyOf").and_then(Value::as_array) else {
         return schema.clone();
@@ -140,7 +142,8 @@ pub(super) fn find(path: &[String]) -> Found<'static> {
     let general = general(path);
     for key in keys() {
         let own: Vec<&str> = key.path.split('.').collect();
-        let is_within = general.starts_with(&own) && (own.len() == general.len() || matches!(key.kind, Kind::Table));
+        let is_within = general.starts_with(&own)
+            && (own.len() == general.len() || matches!(key.kind, Kind::Table));
         if is_within {
             return Found::Key(key);
         }
@@ -169,12 +172,11 @@ pub(super) fn nearest(path: &[String]) -> Option<String> {
     let likeness = |candidate: &str| {
         let whole = strsim::jaro_winkler(&wrong.join("."), candidate);
         // The right key in the wrong section.
-        let last = strsim::jaro_winkler(wrong_last, candidate.rsplit('.').next().unwrap_or_default());
+        let last =
+            strsim::jaro_winkler(wrong_last, candidate.rsplit('.').next().unwrap_or_default());
         if last == 1.0 { 1.0 } else { whole.min(last) }
     };
-    let best = candidates
-        .into_iter()
-        .map(|candidate| (likeness(&candidate), candidate));
+    let best = candidates.into_iter().map(|candidate| (likeness(&candidate), candidate));
     let (likeness, best) = best.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
     let concept = path.get(1).filter(|name| is_concept(name));
     (likeness >= LIKENESS).then(|| match concept {

@@ -33,14 +33,7 @@ pub enum Command {
 }
 
 /// How to reach NATS.
-const BUS: &[&str] = &[
-    "nats.url",
-    "nats.creds",
-    "nats.nkey",
-    "nats.ca",
-    "nats.cert",
-    "nats.key",
-];
+const BUS: &[&str] = &["nats.url", "nats.creds", "nats.nkey", "nats.ca", "nats.cert", "nats.key"];
 const STREAMS: &[&str] = &["log", "nats.replicas"];
 const LINES: &[&str] = &["telemetry.log", "telemetry.log_format"];
 const METRICS: &[&str] = &["telemetry.metrics_listen"];
@@ -106,8 +99,7 @@ impl Command {
             Self::Rules => &[&["rules", "http.base"]],
         };
         let is_of = |used: &str| {
-            key.strip_prefix(used)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            key.strip_prefix(used).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         lists.iter().copied().flatten().any(|used| is_of(used))
     }
@@ -117,7 +109,9 @@ impl Command {
         let mut defaults = match self {
             Self::Up => vec![("http.drain_delay_ms", json!(0)), ("telemetry.log", json!(UP_LOG))],
             Self::HttpEdge | Self::Worker | Self::Setup => vec![("app.keys_dir", json!(KEYS_DIR))],
-            Self::SyncRouter | Self::Archive | Self::Keys | Self::Operator | Self::Rules => Vec::new(),
+            Self::SyncRouter | Self::Archive | Self::Keys | Self::Operator | Self::Rules => {
+                Vec::new()
+            }
         };
         // A running system that was not named is looked for (`Operator`), or started (`Up`).
         if !matches!(self, Self::Up | Self::Operator) {

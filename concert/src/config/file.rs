@@ -12,16 +12,11 @@ use super::{text, value};
 /// The name under which it is looked for.
 pub(super) const NAME: &str = "concert.toml";
 
-/// Reads every value of a file, and reports everything that is wrong with it. `Problem::BadValue` is left to those that
-/// know whether the key is used: it is told beside the value.
+/// Reads every value of a file, and reports everything that is wrong with it. `Problem::BadValue`
+/// is left to those that know whether the key is used: it is told beside the value.
 pub(super) fn read(path: &str, text: &str, problems: &mut Vec<Problem>) -> Vec<Given> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader {
-        path,
-        text,
-        problems,
-        given: Vec::new(),
-    };
+    let mut reader = Reader { path, text, problems, given: Vec::new() };
     for error in errors {
         let at = reader.line(error.span().unwrap_or_default().start);
         let message = error.message().replace('\n', ", ");
@@ -56,7 +51,12 @@ impl Reader<'_> {
         }
     }
 
-    fn entry(&mut self, path: Vec<String>, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) {
+    fn entry(
+        &mut self,
+        path: Vec<String>,
+        name: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
         let at = self.line(name.span().start);
         match (catalogue::find(&path), value.get_ref()) {
             (Found::Unknown, _) => self.problems.push(Problem::UnknownKey {
@@ -76,7 +76,9 @@ impl Reader<'_> {
                 self.table(&path, table);
             }
             // Each entry of a table that belongs to somebody else has a line of its own.
-            (Found::Key(key), DeValue::Table(table)) if key.path.split('.').count() == path.len() => {
+            (Found::Key(key), DeValue::Table(table))
+                if key.path.split('.').count() == path.len() =>
+            {
                 self.table(&path, table);
             }
             (Found::Section, _) => self.problems.push(Problem::BadValue {
@@ -85,11 +87,7 @@ impl Reader<'_> {
                 message: "this is a section, and no value".to_owned(),
             }),
             (Found::Key(_), value) => match value::of_toml(value) {
-                Some(value) => self.given.push(Given {
-                    path,
-                    value,
-                    origin: at,
-                }),
+                Some(value) => self.given.push(Given { path, value, origin: at }),
                 None => self.problems.push(Problem::BadValue {
                     at: at.to_string(),
                     key: path.join("."),

@@ -28,11 +28,7 @@ pub struct SettingFlags<C> {
 
 impl<C> Default for SettingFlags<C> {
     fn default() -> Self {
-        Self {
-            config: None,
-            given: Vec::new(),
-            command: PhantomData,
-        }
+        Self { config: None, given: Vec::new(), command: PhantomData }
     }
 }
 
@@ -51,9 +47,7 @@ impl<C: Uses> Args for SettingFlags<C> {
             .value_name("SECTION.KEY=VALUE")
             .action(ArgAction::Append)
             .help("Set any setting; `concert config reference` lists them. Repeatable");
-        let used = NAMES
-            .iter()
-            .filter(|name| !name.flag.is_empty() && C::COMMAND.uses(name.key));
+        let used = NAMES.iter().filter(|name| !name.flag.is_empty() && C::COMMAND.uses(name.key));
         let flags = used.map(|name| flag(name, C::COMMAND));
         command.arg(config).args(flags).arg(set)
     }
@@ -65,11 +59,7 @@ impl<C: Uses> Args for SettingFlags<C> {
 
 /// What clap calls a flag; not as the flag, which may be the name of an argument of the command.
 fn id(name: &Name) -> &'static str {
-    if name.variable.is_empty() {
-        name.key
-    } else {
-        name.variable
-    }
+    if name.variable.is_empty() { name.key } else { name.variable }
 }
 
 fn flag(name: &'static Name, command: Command) -> Arg {
@@ -145,8 +135,7 @@ impl<C: Uses> FromArgMatches for SettingFlags<C> {
         self.given.clear();
         for name in NAMES.iter().filter(|name| C::COMMAND.uses(name.key)) {
             let texts = matches.get_many::<String>(id(name)).into_iter().flatten();
-            self.given
-                .extend(texts.map(|text| Flag::Named(name.flag, text.clone())));
+            self.given.extend(texts.map(|text| Flag::Named(name.flag, text.clone())));
         }
         let set = matches.get_many::<String>(SET).into_iter().flatten();
         self.given.extend(set.map(|text| Flag::Set(text.clone())));

@@ -1,4 +1,5 @@
-//! The flags of settings, and the variables of other programs and of the last version that still are settings.
+//! The flags of settings, and the variables of other programs and of the last version that still
+//! are settings.
 
 use serde_json::{Value, json};
 
@@ -37,7 +38,8 @@ pub(super) enum Form {
     Switch,
     /// The same, of the opposite.
     Off,
-    /// A port, if it is a number. Kubernetes sets the variable to an URL where there is a service of that name.
+    /// A port, if it is a number. Kubernetes sets the variable to an URL where there is a service
+    /// of that name.
     Port,
     /// Texts with a separator between them.
     List(char),
@@ -47,14 +49,14 @@ pub(super) enum Form {
     Cookie,
 }
 
-const fn row(key: &'static str, flag: &'static str, variable: &'static str, form: Form, stays: Stays) -> Name {
-    Name {
-        key,
-        flag,
-        variable,
-        form,
-        stays,
-    }
+const fn row(
+    key: &'static str,
+    flag: &'static str,
+    variable: &'static str,
+    form: Form,
+    stays: Stays,
+) -> Name {
+    Name { key, flag, variable, form, stays }
 }
 
 use Form::{Cookie, List, Off, Passthrough, Plain, Port, Switch};
@@ -187,8 +189,6 @@ pub(super) fn passthrough(text: &str) -> Value {
     let listed = text.split(';').filter(|item| !item.trim().is_empty());
     let pairs = listed.map(|item| item.split_once('=').unwrap_or((item, "")));
     Value::Object(
-        pairs
-            .map(|(target, reason)| (target.trim().to_owned(), reason.trim().into()))
-            .collect(),
+        pairs.map(|(target, reason)| (target.trim().to_owned(), reason.trim().into())).collect(),
     )
 }

@@ -64,9 +64,7 @@ pub enum Problem {
 }
 
 fn suggested(suggestion: Option<&str>) -> String {
-    suggestion
-        .map(|name| format!("; did you mean `{name}`?"))
-        .unwrap_or_default()
+    suggestion.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 /// Everything that is wrong, each on a line.

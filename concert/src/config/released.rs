@@ -7,19 +7,14 @@ use super::names::{Form, NAMES};
 use super::*;
 use crate::built_in;
 
-/// `command flag variable default` of each flag, from its page of settings. The delay of draining is added, which was
-/// hidden in the code, the name of a log target is today's, and `concert keys` finds the keys of a running system.
+/// `command flag variable default` of each flag, from its page of settings. The delay of draining
+/// is added, which was hidden in the code, the name of a log target is today's, and `concert keys`
+/// finds the keys of a running system.
 const RELEASED: &str = include_str!("released.txt");
 
 /// Flags that are no settings.
-const OWN: [&str; 6] = [
-    "started-file",
-    "nats-accounts",
-    "hand-out",
-    "streams",
-    "replica-host",
-    "nats-pid-file",
-];
+const OWN: [&str; 6] =
+    ["started-file", "nats-accounts", "hand-out", "streams", "replica-host", "nats-pid-file"];
 
 struct Flag {
     command: Command,
@@ -31,7 +26,8 @@ struct Flag {
 fn released() -> Vec<Flag> {
     let mut flags = Vec::new();
     for line in RELEASED.lines() {
-        let [command, flag, variable, default]: [&str; 4] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        let [command, flag, variable, default]: [&str; 4] =
+            line.split(' ').collect::<Vec<_>>().try_into().unwrap();
         if OWN.contains(&flag) {
             continue;
         }
@@ -42,22 +38,14 @@ fn released() -> Vec<Flag> {
             .unwrap_or_else(|| panic!("--{flag} is lost"));
         assert_eq!(name.variable, variable, "--{flag}");
         assert!(command.uses(name.key), "--{flag} of {command:?}");
-        flags.push(Flag {
-            command,
-            name,
-            default: if default == "-" { "" } else { default },
-        });
+        flags.push(Flag { command, name, default: if default == "-" { "" } else { default } });
     }
     assert!(flags.len() > 230, "{}", flags.len());
     flags
 }
 
 fn load_bare(command: Command) -> Loaded {
-    let inputs = Inputs {
-        file: None,
-        variables: Vec::new(),
-        flags: &[],
-    };
+    let inputs = Inputs { file: None, variables: Vec::new(), flags: &[] };
     load(command, &inputs, &built_in::workers()).unwrap()
 }
 
@@ -76,8 +64,12 @@ fn text(value: &Value, form: Form) -> String {
 /// The settings of a worker with all defaults.
 fn settings_of(concept: &str, settings: &Value) -> Value {
     match concept {
-        "Profile" => json!(serde_json::from_value::<built_in::profile::Settings>(settings.clone()).unwrap()),
-        _ => json!(serde_json::from_value::<built_in::sessioning::Settings>(settings.clone()).unwrap()),
+        "Profile" => {
+            json!(serde_json::from_value::<built_in::profile::Settings>(settings.clone()).unwrap())
+        }
+        _ => json!(
+            serde_json::from_value::<built_in::sessioning::Settings>(settings.clone()).unwrap()
+        ),
     }
 }
 
@@ -85,10 +77,8 @@ fn settings_of(concept: &str, settings: &Value) -> Value {
 fn defaults_are_those_of_the_released_version() {
     let mut own: Map<String, Value> = Map::new();
     for Flag { command, name, default } in released() {
-        if let Some(setting) = name
-            .key
-            .strip_prefix("workers.")
-            .filter(|key| key.contains(".settings."))
+        if let Some(setting) =
+            name.key.strip_prefix("workers.").filter(|key| key.contains(".settings."))
         {
             own.insert(setting.to_owned(), default.into());
             continue;
@@ -102,10 +92,7 @@ fn defaults_are_those_of_the_released_version() {
         let own = own.iter().filter(|(_, default)| **default != json!(""));
         let prefix = format!("{}.settings.", worker.concept());
         let own = own.filter_map(|(key, default)| {
-            Some((
-                key.strip_prefix(&prefix)?.to_owned(),
-                super::value::guess(default.as_str()?),
-            ))
+            Some((key.strip_prefix(&prefix)?.to_owned(), super::value::guess(default.as_str()?)))
         });
         let released = Value::Object(own.collect());
         assert_eq!(
@@ -127,11 +114,7 @@ fn the_page_has_the_defaults_of_the_built_in_workers() {
         };
         let (concept, name) = key.split_once(".settings.").unwrap();
         let default = json!({ name: super::value::guess(cells[3]) });
-        assert_eq!(
-            settings_of(concept, &default),
-            settings_of(concept, &json!({})),
-            "{key}"
-        );
+        assert_eq!(settings_of(concept, &default), settings_of(concept, &json!({})), "{key}");
         rows += 1;
     }
     assert_eq!(rows, 14);
@@ -139,14 +122,8 @@ fn the_page_has_the_defaults_of_the_built_in_workers() {
 
 #[test]
 fn keys_of_concert_up_are_in_its_data_directory() {
-    assert_eq!(
-        load_bare(Command::Up).settings.app.keys_dir(),
-        Path::new(".concert/keys")
-    );
-    assert_eq!(
-        load_bare(Command::Operator).settings.app.keys_dir(),
-        Path::new(".concert/keys")
-    );
+    assert_eq!(load_bare(Command::Up).settings.app.keys_dir(), Path::new(".concert/keys"));
+    assert_eq!(load_bare(Command::Operator).settings.app.keys_dir(), Path::new(".concert/keys"));
     assert_eq!(load_bare(Command::Worker).settings.app.keys_dir(), Path::new("keys"));
 }
 

@@ -55,19 +55,14 @@ pub struct App {
     pub data_dir: PathBuf,
     /// Directory of the key files; if not set, `keys` in the data directory.
     pub keys_dir: Option<PathBuf>,
-    /// Directory for downloaded server binaries, shared by all projects of this user; if not set, `concert` in the
-    /// user's cache directory.
+    /// Directory for downloaded server binaries, shared by all projects of this user; if not set,
+    /// `concert` in the user's cache directory.
     pub cache_dir: Option<PathBuf>,
 }
 
 impl Default for App {
     fn default() -> Self {
-        Self {
-            name: None,
-            data_dir: ".concert".into(),
-            keys_dir: None,
-            cache_dir: None,
-        }
+        Self { name: None, data_dir: ".concert".into(), keys_dir: None, cache_dir: None }
     }
 }
 
@@ -82,14 +77,16 @@ impl App {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nats {
-    /// URL of an existing NATS server, or several separated by commas. `concert up` starts a server if it is not set.
+    /// URL of an existing NATS server, or several separated by commas. `concert up` starts a server
+    /// if it is not set.
     pub url: Option<String>,
     /// NATS credentials file; without one, the URL may contain user and password.
     pub creds: Option<PathBuf>,
-    /// File with the seed of this process's NATS key, as `concert setup` makes it. It is read at each connection, so that
-    /// the key can be changed while the process runs.
+    /// File with the seed of this process's NATS key, as `concert setup` makes it. It is read at
+    /// each connection, so that the key can be changed while the process runs.
     pub nkey: Option<PathBuf>,
-    /// File with the CA certificates that must have signed the NATS server's certificate; enables TLS.
+    /// File with the CA certificates that must have signed the NATS server's certificate; enables
+    /// TLS.
     pub ca: Option<PathBuf>,
     /// File with the client certificate for the NATS server; needs `nats.key`.
     pub cert: Option<PathBuf>,
@@ -97,11 +94,12 @@ pub struct Nats {
     pub key: Option<PathBuf>,
     /// Port for the NATS server that `concert up` starts; 0 picks a free port.
     pub port: u16,
-    /// fsync interval of the NATS server that `concert up` starts: `always` syncs before each acknowledgement; with a
-    /// duration such as 1s, writes from that period can be lost on power failure.
+    /// fsync interval of the NATS server that `concert up` starts: `always` syncs before each
+    /// acknowledgement; with a duration such as 1s, writes from that period can be lost on power
+    /// failure.
     pub sync_interval: String,
-    /// Whether `concert up` gives each component its own NATS user and account, as in a multi-process deployment; costs
-    /// about 25% throughput.
+    /// Whether `concert up` gives each component its own NATS user and account, as in a
+    /// multi-process deployment; costs about 25% throughput.
     pub isolate: bool,
     /// Replicas of each stream in a NATS cluster.
     #[schemars(range(min = 1, max = REPLICAS_MAX))]
@@ -159,7 +157,8 @@ pub(super) const MONGODB_URI: &str = "mongodb://127.0.0.1:27017/?directConnectio
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mongodb {
-    /// URI of an existing MongoDB replica set (one member is enough). `concert up` starts a server if it is not set.
+    /// URI of an existing MongoDB replica set (one member is enough). `concert up` starts a server
+    /// if it is not set.
     pub uri: Option<String>,
     /// Port for the MongoDB server that `concert up` starts; 0 picks a free port.
     pub port: u16,
@@ -172,12 +171,7 @@ pub struct Mongodb {
 
 impl Default for Mongodb {
     fn default() -> Self {
-        Self {
-            uri: None,
-            port: 27117,
-            prefix: "concert".to_owned(),
-            connections: 32,
-        }
+        Self { uri: None, port: 27117, prefix: "concert".to_owned(), connections: 32 }
     }
 }
 
@@ -192,7 +186,8 @@ impl Mongodb {
     }
 }
 
-/// The section `[telemetry]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
+/// The section
+/// `[telemetry]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Telemetry {
@@ -200,8 +195,8 @@ pub struct Telemetry {
     pub log: String,
     /// Format of log lines.
     pub log_format: LogFormat,
-    /// Address to serve `/metrics` on, such as 0.0.0.0:9100; not served if not set. The edge serves it on its own
-    /// address.
+    /// Address to serve `/metrics` on, such as 0.0.0.0:9100; not served if not set. The edge serves
+    /// it on its own address.
     #[schemars(with = "Option<String>", extend("format" = "address"))]
     pub metrics_listen: Option<ListenAddress>,
     /// Traces.
@@ -223,10 +218,7 @@ impl Default for Telemetry {
 impl Telemetry {
     /// What to log, and how.
     pub fn lines(&self) -> LogArgs {
-        LogArgs {
-            filter: self.log.clone(),
-            log_format: self.log_format,
-        }
+        LogArgs { filter: self.log.clone(), log_format: self.log_format }
     }
 }
 

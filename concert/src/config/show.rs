@@ -53,7 +53,8 @@ pub(crate) fn run(args: &ConfigArgs, workers: &[Worker]) -> anyhow::Result<()> {
             }
             if args.json {
                 let rows = rows(args.command, &loaded).into_iter();
-                let rows = rows.map(|row| (row.key, json!({ "value": row.value, "source": row.source })));
+                let rows =
+                    rows.map(|row| (row.key, json!({ "value": row.value, "source": row.source })));
                 serde_json::to_string_pretty(&Value::Object(rows.collect()))? + "\n"
             } else {
                 table(&rows(args.command, &loaded))
@@ -74,9 +75,7 @@ pub(super) struct Row {
 /// All settings that a command uses, with secrets masked.
 pub(super) fn rows(command: Command, loaded: &Loaded) -> Vec<Row> {
     let mut rows = Vec::new();
-    let general = catalogue::keys()
-        .iter()
-        .filter(|key| !key.path.contains(catalogue::ANY));
+    let general = catalogue::keys().iter().filter(|key| !key.path.contains(catalogue::ANY));
     for key in general.filter(|key| command.uses(&key.path)) {
         let path: Vec<&str> = key.path.split('.').collect();
         rows.push(row(&key.path, &loaded.merged, &path));
@@ -102,23 +101,22 @@ pub(super) fn rows(command: Command, loaded: &Loaded) -> Vec<Row> {
 }
 
 fn row(key: &str, merged: &Merged, path: &[&str]) -> Row {
-    Row {
-        key: key.to_owned(),
-        value: masked(key, merged.value(path)),
-        source: merged.origin(path),
-    }
+    Row { key: key.to_owned(), value: masked(key, merged.value(path)), source: merged.origin(path) }
 }
 
 /// Endings of names whose values nobody should see.
 const SECRETS: [&str; 4] = ["password", "secret", "token", "api_key"];
 const MASK: &str = "***";
 
-/// A value without what may be a secret: the user information of a URL, and what is called a secret.
+/// A value without what may be a secret: the user information of a URL, and what is called a
+/// secret.
 fn masked(name: &str, value: Value) -> Value {
     match value {
         Value::String(_) if SECRETS.iter().any(|secret| name.ends_with(secret)) => MASK.into(),
         Value::String(text) => Value::String(without_user(&text)),
-        Value::Array(items) => Value::Array(items.into_iter().map(|item| masked(name, item)).collect()),
+        Value::Array(items) => {
+            Value::Array(items.into_iter().map(|item| masked(name, item)).collect())
+        }
         Value::Object(entries) => {
             let entries = entries.into_iter();
             Value::Object(
@@ -148,11 +146,11 @@ fn table(rows: &[Row]) -> String {
         Value::Null => "-".to_owned(),
         value => value.to_string(),
     };
-    let width = |column: &dyn Fn(&Row) -> String| rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0);
-    let (keys, values) = (
-        width(&|row| row.key.clone()),
-        width(&|row| shown(&row.value)).min(VALUE_WIDTH),
-    );
+    let width = |column: &dyn Fn(&Row) -> String| {
+        rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0)
+    };
+    let (keys, values) =
+        (width(&|row| row.key.clone()), width(&|row| shown(&row.value)).min(VALUE_WIDTH));
     let mut text = String::new();
     for row in rows {
         text.push_str(&format!(
@@ -273,11 +271,9 @@ fn line(key: &Key) -> String {
         }
     }
     let values = match &key.kind {
-        Kind::Choice(choices) => choices
-            .iter()
-            .map(|choice| format!("`{choice}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
+        Kind::Choice(choices) => {
+            choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", ")
+        }
         Kind::Integer { min, max } if *max == i128::from(i64::MAX) => format!("{min} or more"),
         Kind::Integer { min, max } => format!("{min} to {max}"),
         Kind::Float { min, max } => format!("{min} to {max}"),
@@ -321,11 +317,7 @@ mod tests {
     #[test]
     fn secrets_are_masked() {
         for (name, text, expected) in [
-            (
-                "nats.url",
-                "nats://bob:pw@a:4222,nats://b:4222",
-                "nats://***@a:4222,nats://b:4222",
-            ),
+            ("nats.url", "nats://bob:pw@a:4222,nats://b:4222", "nats://***@a:4222,nats://b:4222"),
             ("nats.url", "nats://a:4222", "nats://a:4222"),
             ("nats.url", "bob:pw@a:4222", "***@a:4222"),
             (

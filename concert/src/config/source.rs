@@ -1,4 +1,5 @@
-//! What sets a key, and how the sources are merged: a flag wins over a variable, that over the file, that over a default.
+//! What sets a key, and how the sources are merged: a flag wins over a variable, that over the
+//! file, that over a default.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -57,11 +58,8 @@ impl Source for Given {
     fn collect(&self) -> Result<Map<String, ::config::Value>, ConfigError> {
         let origin = self.origin.to_string();
         let mut value = to_config(&self.value, &origin);
-        let (first, within) = self
-            .path
-            .split_first()
-            .map(|(first, rest)| (first.clone(), rest))
-            .unwrap_or_default();
+        let (first, within) =
+            self.path.split_first().map(|(first, rest)| (first.clone(), rest)).unwrap_or_default();
         for part in within.iter().rev() {
             value = ::config::Value::new(Some(&origin), Map::from_iter([(part.clone(), value)]));
         }
@@ -74,13 +72,13 @@ fn to_config(value: &Value, origin: &String) -> ::config::Value {
         Value::Null => ValueKind::Nil,
         Value::Bool(truth) => ValueKind::Boolean(*truth),
         Value::String(text) => ValueKind::String(text.clone()),
-        Value::Array(items) => ValueKind::Array(items.iter().map(|item| to_config(item, origin)).collect()),
+        Value::Array(items) => {
+            ValueKind::Array(items.iter().map(|item| to_config(item, origin)).collect())
+        }
         Value::Object(entries) => {
             let entries = entries.iter();
             ValueKind::Table(
-                entries
-                    .map(|(name, value)| (name.clone(), to_config(value, origin)))
-                    .collect(),
+                entries.map(|(name, value)| (name.clone(), to_config(value, origin))).collect(),
             )
         }
         Value::Number(number) => match (number.as_i64(), number.as_u64()) {
@@ -156,10 +154,7 @@ fn to_json(value: &::config::Value) -> Value {
             let mut sorted: Vec<_> = entries.iter().collect();
             sorted.sort_by_key(|(name, _)| *name);
             Value::Object(
-                sorted
-                    .into_iter()
-                    .map(|(name, value)| (name.clone(), to_json(value)))
-                    .collect(),
+                sorted.into_iter().map(|(name, value)| (name.clone(), to_json(value))).collect(),
             )
         }
     }

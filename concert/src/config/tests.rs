@@ -15,28 +15,18 @@ struct Given {
 fn load_with(command: Command, given: &Given) -> Result<Loaded, Problems> {
     let inputs = Inputs {
         file: Some(("concert.toml".to_owned(), given.file.to_owned())),
-        variables: given
-            .variables
-            .iter()
-            .map(|(name, text)| (name.into(), text.into()))
-            .collect(),
+        variables: given.variables.iter().map(|(name, text)| (name.into(), text.into())).collect(),
         flags: &given.flags,
     };
     load(command, &inputs, &built_in::workers())
 }
 
 fn file(text: &'static str) -> Given {
-    Given {
-        file: text,
-        ..Given::default()
-    }
+    Given { file: text, ..Given::default() }
 }
 
 fn variables(variables: &[(&'static str, &'static str)]) -> Given {
-    Given {
-        variables: variables.to_vec(),
-        ..Given::default()
-    }
+    Given { variables: variables.to_vec(), ..Given::default() }
 }
 
 fn set(settings: &[&str]) -> Given {
@@ -47,10 +37,7 @@ fn set(settings: &[&str]) -> Given {
 }
 
 fn problems(command: Command, given: &Given) -> Vec<String> {
-    let problems = load_with(command, given)
-        .err()
-        .map(|problems| problems.0)
-        .unwrap_or_default();
+    let problems = load_with(command, given).err().map(|problems| problems.0).unwrap_or_default();
     problems.iter().map(ToString::to_string).collect()
 }
 
@@ -166,7 +153,8 @@ fn every_wrong_value_is_reported_with_key_and_range() {
 
 #[test]
 fn a_command_ignores_values_that_it_does_not_use() {
-    let given = file("[http]\ndeadline_ms = 0\nlisten = \"nowhere\"\n[nats]\nurl = \"nats://a:4222\"\n");
+    let given =
+        file("[http]\ndeadline_ms = 0\nlisten = \"nowhere\"\n[nats]\nurl = \"nats://a:4222\"\n");
     assert_eq!(problems(Command::Up, &given).len(), 2);
     let loaded = load_with(Command::Operator, &given).unwrap();
     assert_eq!(loaded.settings.nats.url.as_deref(), Some("nats://a:4222"));
@@ -176,10 +164,8 @@ fn a_command_ignores_values_that_it_does_not_use() {
 #[test]
 fn mistakes_in_the_syntax_are_reported_with_their_lines() {
     let problems = problems(Command::Up, &file("[http\nlisten = 1\n\nbase =\n"));
-    let lines: Vec<&str> = problems
-        .iter()
-        .filter_map(|problem| problem.split(": ").next())
-        .collect();
+    let lines: Vec<&str> =
+        problems.iter().filter_map(|problem| problem.split(": ").next()).collect();
     assert!(lines.contains(&"file concert.toml:1"), "{problems:?}");
     assert!(lines.contains(&"file concert.toml:4"), "{problems:?}");
 }
@@ -197,7 +183,8 @@ fn workers_have_settings_of_their_own_and_limits_of_all() {
         ..Given::default()
     };
     let settings = load_with(Command::Up, &given).unwrap().settings;
-    let own = json!({ "argon2_passes": 1, "login_known_days": 5, "password_words": ["reader", "books"] });
+    let own =
+        json!({ "argon2_passes": 1, "login_known_days": 5, "password_words": ["reader", "books"] });
     assert_eq!(settings.of_worker("Profile"), own);
     assert_eq!(settings.of_worker("Sessioning"), json!({}));
     let limits = |concept| {
@@ -238,21 +225,14 @@ fn a_service_ignores_the_workers_that_it_does_not_start() {
     assert_eq!(problems(Command::HttpEdge, &given), Vec::<String>::new());
     let inputs = Inputs {
         file: Some(("concert.toml".to_owned(), given.file.to_owned())),
-        variables: given
-            .variables
-            .iter()
-            .map(|(name, text)| (name.into(), text.into()))
-            .collect(),
+        variables: given.variables.iter().map(|(name, text)| (name.into(), text.into())).collect(),
         flags: &[],
     };
     let workers = built_in::workers();
     let profile = workers::named(&workers, "Profile").unwrap();
     assert!(load(Command::Worker, &inputs, std::slice::from_ref(profile)).is_ok());
     let of_up = problems(Command::Up, &given);
-    assert!(
-        of_up.iter().any(|problem| problem.contains("the concept Annotation")),
-        "{of_up:?}"
-    );
+    assert!(of_up.iter().any(|problem| problem.contains("the concept Annotation")), "{of_up:?}");
 }
 
 #[test]
@@ -275,23 +255,14 @@ fn old_names_set_what_they_did_and_warn_once() {
         ..Given::default()
     };
     let loaded = load_with(Command::Up, &given).unwrap();
-    let Settings {
-        http,
-        archive,
-        console,
-        app,
-        ..
-    } = &loaded.settings;
+    let Settings { http, archive, console, app, .. } = &loaded.settings;
     assert_eq!(http.listen.to_string(), "127.0.0.1:1");
     assert_eq!(http.cors_origins, ["http://a", "http://b", "http://c"]);
     assert_eq!(http.passthrough.open().len(), 2);
     assert_eq!((archive.enabled, console.enabled), (false, Some(false)));
     assert_eq!(app.keys_dir(), Path::new("data/keys"));
     let cookie = serde_json::to_value(&http.cookies.session_cookie).unwrap();
-    assert_eq!(
-        cookie,
-        json!({ "name": "__Host-session", "key": "session", "ends": ["/logout"] })
-    );
+    assert_eq!(cookie, json!({ "name": "__Host-session", "key": "session", "ends": ["/logout"] }));
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     let of = |name: &str| warnings.iter().filter(|warning| warning.starts_with(name)).count();
     let once = [
@@ -306,9 +277,7 @@ fn old_names_set_what_they_did_and_warn_once() {
     assert!(warnings.iter().any(|warning| warning.contains("CONCERT_HTTP__LISTEN")));
     // A command that does not use the setting says nothing of it.
     assert_eq!(
-        load_with(Command::Operator, &variables(&[("CONCERT_LISTEN", "x")]))
-            .unwrap()
-            .warnings,
+        load_with(Command::Operator, &variables(&[("CONCERT_LISTEN", "x")])).unwrap().warnings,
         []
     );
 }
@@ -333,7 +302,8 @@ fn set_reaches_every_key() {
 fn every_old_name_leads_to_a_key() {
     for name in names::NAMES {
         let found = catalogue::find(&text::path(name.key));
-        let is_table = matches!(found, catalogue::Found::Section) && name.form == names::Form::Cookie;
+        let is_table =
+            matches!(found, catalogue::Found::Section) && name.form == names::Form::Cookie;
         assert!(matches!(found, catalogue::Found::Key(_)) || is_table, "{}", name.key);
     }
 }

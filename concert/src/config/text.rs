@@ -30,7 +30,12 @@ impl fmt::Display for Old {
 }
 
 /// Reads a text for a key.
-pub(super) fn read(path: Vec<String>, text: &str, form: Form, origin: Origin) -> Result<Given, Problem> {
+pub(super) fn read(
+    path: Vec<String>,
+    text: &str,
+    form: Form,
+    origin: Origin,
+) -> Result<Given, Problem> {
     // The only name whose key is a table of keys.
     if form == Form::Cookie {
         return match cookie(text) {
@@ -48,9 +53,9 @@ pub(super) fn read(path: Vec<String>, text: &str, form: Form, origin: Origin) ->
     let is_whole = key.path.split('.').count() == path.len();
     let kind = if is_whole { &key.kind } else { &Kind::Text };
     let value = match form {
-        Form::Off => Kind::Bool
-            .read(text, ',')
-            .map(|truth| Value::Bool(truth == Value::Bool(false))),
+        Form::Off => {
+            Kind::Bool.read(text, ',').map(|truth| Value::Bool(truth == Value::Bool(false)))
+        }
         Form::List(separator) => Kind::List.read(text, separator),
         Form::Passthrough => Ok(passthrough(text)),
         Form::Plain | Form::Switch | Form::Port if is_whole => kind.read(text, ','),
@@ -63,14 +68,11 @@ pub(super) fn read(path: Vec<String>, text: &str, form: Form, origin: Origin) ->
 }
 
 fn bad(origin: &Origin, path: &[String], message: String) -> Problem {
-    Problem::BadValue {
-        at: origin.to_string(),
-        key: path.join("."),
-        message,
-    }
+    Problem::BadValue { at: origin.to_string(), key: path.join("."), message }
 }
 
-/// A path from its written form. What a table holds for somebody else has names with dots: `http.passthrough.Profile.authenticate`.
+/// A path from its written form. What a table holds for somebody else has names with dots:
+/// `http.passthrough.Profile.authenticate`.
 pub(super) fn path(written: &str) -> Vec<String> {
     let parts: Vec<String> = written.split('.').map(str::to_owned).collect();
     let Found::Key(key) = catalogue::find(&parts) else {
@@ -78,7 +80,10 @@ pub(super) fn path(written: &str) -> Vec<String> {
     };
     let own = key.path.split('.').count();
     match parts.split_at_checked(own) {
-        Some((head, rest)) if !rest.is_empty() && !matches!(parts.first(), Some(section) if section == "workers") => {
+        Some((head, rest))
+            if !rest.is_empty()
+                && !matches!(parts.first(), Some(section) if section == "workers") =>
+        {
             [head, &[rest.join(".")]].concat()
         }
         _ => parts,
@@ -102,9 +107,7 @@ pub(super) fn environment(
             });
             return None;
         };
-        read(path, text, form, origin)
-            .map_err(|problem| problems.push(problem))
-            .ok()
+        read(path, text, form, origin).map_err(|problem| problems.push(problem)).ok()
     };
     // An empty variable counts as unset.
     let set: Vec<(&str, &OsString)> = variables
@@ -117,7 +120,9 @@ pub(super) fn environment(
         let Some((_, text)) = set.iter().find(|(set, _)| *set == name.variable) else {
             continue;
         };
-        if name.form == Form::Port && text.to_str().is_none_or(|text| text.trim().parse::<u16>().is_err()) {
+        if name.form == Form::Port
+            && text.to_str().is_none_or(|text| text.trim().parse::<u16>().is_err())
+        {
             continue;
         }
         if !name.has_standard_variable() {
@@ -149,8 +154,11 @@ fn of_variable(key: &str, concepts: &[String]) -> Vec<String> {
         let known = concepts.iter().find(|known| known.eq_ignore_ascii_case(concept));
         match known {
             Some(known) => known.clone_into(concept),
-            // A key of all workers has nothing below it. Another concept's worker may be in another program.
-            None if is_below => concept.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase),
+            // A key of all workers has nothing below it. Another concept's worker may be in another
+            // program.
+            None if is_below => {
+                concept.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase)
+            }
             None => {}
         }
     }
@@ -167,7 +175,11 @@ pub(super) enum Flag {
 }
 
 /// What the flags set, and the old names among them.
-pub(super) fn flags(flags: &[Flag], problems: &mut Vec<Problem>, warnings: &mut Vec<Old>) -> Vec<Given> {
+pub(super) fn flags(
+    flags: &[Flag],
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Old>,
+) -> Vec<Given> {
     let mut given: Vec<Given> = Vec::new();
     for flag in flags {
         let read = match flag {

@@ -56,7 +56,11 @@ pub(super) fn typed(
 }
 
 /// Reads a section. What is wrong with it is found key by key, so that all of it is reported.
-fn section<T: DeserializeOwned + Serialize + Default>(name: &str, merged: &Merged, problems: &mut Vec<Problem>) -> T {
+fn section<T: DeserializeOwned + Serialize + Default>(
+    name: &str,
+    merged: &Merged,
+    problems: &mut Vec<Problem>,
+) -> T {
     let value = merged.value(&[name]);
     let error = match T::deserialize(&value) {
         Ok(section) => return section,
@@ -64,7 +68,9 @@ fn section<T: DeserializeOwned + Serialize + Default>(name: &str, merged: &Merge
     };
     let before = problems.len();
     for (key, value) in value.as_object().into_iter().flatten() {
-        if let Err(error) = T::deserialize(&Value::Object(Map::from_iter([(key.clone(), value.clone())]))) {
+        if let Err(error) =
+            T::deserialize(&Value::Object(Map::from_iter([(key.clone(), value.clone())])))
+        {
             problems.push(Problem::BadValue {
                 at: merged.origin(&[name, key]),
                 key: format!("{name}.{key}"),
@@ -119,10 +125,7 @@ fn concept(
             message: error.to_string(),
         });
     }
-    Concept {
-        limits: limits.unwrap_or_default(),
-        ..concept.unwrap_or_default()
-    }
+    Concept { limits: limits.unwrap_or_default(), ..concept.unwrap_or_default() }
 }
 
 /// What a worker says of its settings, and what cannot be started.
@@ -140,7 +143,9 @@ fn judge(
             message,
         });
     };
-    if let Some(Err(why)) = worker.map(|worker| worker.check_settings(&Value::Object(concept.settings.clone()))) {
+    if let Some(Err(why)) =
+        worker.map(|worker| worker.check_settings(&Value::Object(concept.settings.clone())))
+    {
         bad("settings", why);
     }
     // A worker alone does not start the others.
@@ -148,8 +153,7 @@ fn judge(
         return;
     }
     if !concept.command.is_empty() {
-        let message =
-            "workers that are programs of their own are not supported yet; start it yourself and set `external = true`";
+        let message = "workers that are programs of their own are not supported yet; start it yourself and set `external = true`";
         bad("command", message.to_owned());
     } else if !concept.watch.is_empty() {
         let message = "only a worker with a `command` is watched, and those are not supported yet";

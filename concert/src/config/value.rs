@@ -54,10 +54,9 @@ impl Kind {
                 min: integer(schema.get("minimum")).unwrap_or(i128::from(i64::MIN)),
                 max: integer(schema.get("maximum")).unwrap_or(i128::from(i64::MAX)),
             },
-            Some("number") => Self::Float {
-                min: float("minimum", f64::MIN),
-                max: float("maximum", f64::MAX),
-            },
+            Some("number") => {
+                Self::Float { min: float("minimum", f64::MIN), max: float("maximum", f64::MAX) }
+            }
             Some("array") => Self::List,
             Some("object") => Self::Table,
             _ if schema.get("format").is_some_and(|format| format == "address") => Self::Address,
@@ -70,14 +69,12 @@ impl Kind {
         let wrong = || format!("{self} is expected, not `{text}`");
         let value = match self {
             Self::Bool => Value::Bool(boolean(text).ok_or_else(wrong)?),
-            Self::Integer { .. } => text.trim().parse().ok().and_then(of_integer).ok_or_else(wrong)?,
-            Self::Float { .. } => text
-                .trim()
-                .parse()
-                .ok()
-                .and_then(Number::from_f64)
-                .ok_or_else(wrong)?
-                .into(),
+            Self::Integer { .. } => {
+                text.trim().parse().ok().and_then(of_integer).ok_or_else(wrong)?
+            }
+            Self::Float { .. } => {
+                text.trim().parse().ok().and_then(Number::from_f64).ok_or_else(wrong)?.into()
+            }
             Self::Text | Self::Address | Self::Choice(_) => Value::String(text.to_owned()),
             Self::List if text.trim_start().starts_with('[') => literal(text).ok_or_else(wrong)?,
             Self::List => {
@@ -93,20 +90,24 @@ impl Kind {
     /// Whether a value is of this kind, and within its range.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         let is_right = match (self, value) {
-            (Self::Bool, Value::Bool(_)) | (Self::Text, Value::String(_)) | (Self::Table, Value::Object(_)) => true,
+            (Self::Bool, Value::Bool(_))
+            | (Self::Text, Value::String(_))
+            | (Self::Table, Value::Object(_)) => true,
             // What the text is of is for the address to say.
-            (Self::Address, value) => value.is_string() || value.as_u64().is_some_and(|port| port <= 65_535),
-            (Self::Integer { min, max }, value) => integer(Some(value)).is_some_and(|n| (min..=max).contains(&&n)),
-            (Self::Float { min, max }, Value::Number(n)) => n.as_f64().is_some_and(|n| (*min..=*max).contains(&n)),
+            (Self::Address, value) => {
+                value.is_string() || value.as_u64().is_some_and(|port| port <= 65_535)
+            }
+            (Self::Integer { min, max }, value) => {
+                integer(Some(value)).is_some_and(|n| (min..=max).contains(&&n))
+            }
+            (Self::Float { min, max }, Value::Number(n)) => {
+                n.as_f64().is_some_and(|n| (*min..=*max).contains(&n))
+            }
             (Self::Choice(choices), Value::String(text)) => choices.contains(text),
             (Self::List, Value::Array(items)) => items.iter().all(Value::is_string),
             _ => false,
         };
-        if is_right {
-            Ok(())
-        } else {
-            Err(format!("{self} is expected, not {value}"))
-        }
+        if is_right { Ok(()) } else { Err(format!("{self} is expected, not {value}")) }
     }
 }
 
@@ -128,10 +129,8 @@ impl fmt::Display for Kind {
 /// The texts of an enumeration; with a description each, it is one of several constants.
 fn choices(schema: &Value) -> Option<Vec<String>> {
     let of = |variant: &Value| -> Option<Vec<String>> {
-        let constant = variant
-            .get("const")
-            .and_then(Value::as_str)
-            .map(|text| vec![text.to_owned()]);
+        let constant =
+            variant.get("const").and_then(Value::as_str).map(|text| vec![text.to_owned()]);
         constant.or_else(|| choices(variant))
     };
     if let Some(variants) = schema.get("oneOf").and_then(Value::as_array) {
@@ -179,12 +178,9 @@ pub(super) fn of_toml(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Float(number) => Number::from_f64(number.as_str().parse().ok()?)?.into(),
         DeValue::Boolean(truth) => Value::Bool(*truth),
         DeValue::Datetime(_) => return None,
-        DeValue::Array(items) => Value::Array(
-            items
-                .iter()
-                .map(|item| of_toml(item.get_ref()))
-                .collect::<Option<_>>()?,
-        ),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| of_toml(item.get_ref())).collect::<Option<_>>()?)
+        }
         DeValue::Table(table) => Value::Object(of_table(table)?),
     })
 }
@@ -240,14 +236,8 @@ mod tests {
     #[test]
     fn an_error_names_the_range() {
         let few = Kind::Integer { min: 1, max: 9 };
-        assert_eq!(
-            few.read("10", ','),
-            Err("a number from 1 to 9 is expected, not 10".to_owned())
-        );
-        assert_eq!(
-            few.read("x", ','),
-            Err("a number from 1 to 9 is expected, not `x`".to_owned())
-        );
+        assert_eq!(few.read("10", ','), Err("a number from 1 to 9 is expected, not 10".to_owned()));
+        assert_eq!(few.read("x", ','), Err("a number from 1 to 9 is expected, not `x`".to_owned()));
     }
 
     #[test]

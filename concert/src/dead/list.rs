@@ -13,7 +13,12 @@ use super::select::Filter;
 use crate::say;
 
 /// Prints the last of them.
-pub(crate) async fn list(bus: &Bus, filter: &Filter, limit: usize, as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn list(
+    bus: &Bus,
+    filter: &Filter,
+    limit: usize,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let mut shown = VecDeque::new();
     let mut older = 0_usize;
     filter
@@ -66,7 +71,9 @@ pub(crate) fn show(letter: &Kept, as_json: bool) -> anyhow::Result<()> {
     writeln!(text)?;
     match serde_json::from_slice::<Value>(&letter.body) {
         Ok(body) => writeln!(text, "{body:#}")?,
-        Err(_) if letter.body.is_empty() => writeln!(text, "The body was not kept: its secrets could not be sealed.")?,
+        Err(_) if letter.body.is_empty() => {
+            writeln!(text, "The body was not kept: its secrets could not be sealed.")?
+        }
         Err(_) => writeln!(text, "{}", letter.body.escape_ascii())?,
     }
     Ok(say::text(&text)?)
@@ -85,10 +92,8 @@ fn headers(letter: &Kept) -> Vec<(String, String)> {
 }
 
 fn to_json(letter: &Kept) -> Value {
-    let headers: Map<String, Value> = headers(letter)
-        .into_iter()
-        .map(|(name, value)| (name, Value::String(value)))
-        .collect();
+    let headers: Map<String, Value> =
+        headers(letter).into_iter().map(|(name, value)| (name, Value::String(value))).collect();
     let body = serde_json::from_slice(&letter.body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&letter.body).into_owned()));
     json!({

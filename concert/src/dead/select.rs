@@ -92,7 +92,9 @@ pub(crate) async fn one(bus: &Bus, named: &str) -> anyhow::Result<Kept> {
         .await?;
         found
     } else {
-        bail!("`{named}` is neither the number of a letter nor the id of an action; `concert dead list` names both");
+        bail!(
+            "`{named}` is neither the number of a letter nor the id of an action; `concert dead list` names both"
+        );
     };
     found.with_context(|| format!("there is no dead letter `{named}`"))
 }

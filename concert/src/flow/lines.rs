@@ -18,11 +18,7 @@ pub(super) struct Paint(pub(super) bool);
 
 impl Paint {
     fn with(self, code: &str, text: &str) -> String {
-        if self.0 {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     pub(super) fn good(self, text: &str) -> String {
@@ -71,9 +67,7 @@ pub(super) const fn word(outcome: Outcome) -> &'static str {
 
 /// A text without what a terminal would obey.
 pub(super) fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// `1.2 ms`, always as wide as any other below a minute.
@@ -104,11 +98,13 @@ fn value(value: &Value) -> String {
 /// `user "u1", session sealed`, without some keys.
 pub(super) fn object(object: &Map<String, Value>, but: &[&str]) -> String {
     let shown = object.iter().filter(|(key, _)| !but.contains(&key.as_str()));
-    let shown: Vec<String> = shown.map(|(key, of)| format!("{} {}", clean(key), value(of))).collect();
+    let shown: Vec<String> =
+        shown.map(|(key, of)| format!("{} {}", clean(key), value(of))).collect();
     shown.join(", ")
 }
 
-/// `  (waited 0.4 ms; argon2id 16.8 ms)`: how long an action was in its queue, and what its worker waited for; nothing where the worker did not say.
+/// `  (waited 0.4 ms; argon2id 16.8 ms)`: how long an action was in its queue, and what its worker
+/// waited for; nothing where the worker did not say.
 pub(super) fn work(action: &Action) -> String {
     let (Some(work), Some(waited_us)) = (&action.work, action.waited_us()) else {
         return String::new();
@@ -118,15 +114,12 @@ pub(super) fn work(action: &Action) -> String {
     format!("  (waited {}{parts})", ms(waited_us))
 }
 
-/// `  (asked Sessioning._getUser 1.2 ms)`: which queries a firing asked, and how long each took; nothing where it asked none, or the router did not say.
+/// `  (asked Sessioning._getUser 1.2 ms)`: which queries a firing asked, and how long each took;
+/// nothing where it asked none, or the router did not say.
 pub(super) fn asked(firing: &Firing) -> String {
     let parts = firing.work.iter().flat_map(|work| &work.parts);
     let questions = summed(parts.filter(|part| part.question().is_some()));
-    if questions.is_empty() {
-        questions
-    } else {
-        format!("  (asked {questions})")
-    }
+    if questions.is_empty() { questions } else { format!("  (asked {questions})") }
 }
 
 /// The parts with the times of those of one name together, in the order of the first of each.
@@ -138,10 +131,8 @@ fn summed<'a>(parts: impl Iterator<Item = &'a Part>) -> String {
             None => sums.push((&part.name, part.took_us)),
         }
     }
-    let sums: Vec<String> = sums
-        .iter()
-        .map(|(name, took_us)| format!("{} {}", clean(name), ms(*took_us)))
-        .collect();
+    let sums: Vec<String> =
+        sums.iter().map(|(name, took_us)| format!("{} {}", clean(name), ms(*took_us))).collect();
     sums.join(", ")
 }
 

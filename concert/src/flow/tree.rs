@@ -1,4 +1,5 @@
-//! A flow as a tree: each action below the rule that asked for it, each rule below the action that made it fire.
+//! A flow as a tree: each action below the rule that asked for it, each rule below the action that
+//! made it fire.
 
 use concert_engine::provenance::{Action, Firing, Flow, RootKind, Source, State};
 
@@ -89,8 +90,7 @@ impl Tree<'_> {
         let name = format!("{}.{}", action.concept, action.action);
         *text += &format!(
             "{} {}  {}{}  {}{}\n",
-            self.paint
-                .faint(&format!("{:>11}", format!("+{}", offset.trim_start()))),
+            self.paint.faint(&format!("{:>11}", format!("+{}", offset.trim_start()))),
             took,
             self.paint.faint(branch),
             self.paint.bold(&name),
@@ -101,23 +101,28 @@ impl Tree<'_> {
         let count = children.len();
         for (number, child) in children.into_iter().enumerate() {
             let is_last = number + 1 == count;
-            let (corner, line) = if is_last {
-                ("└─ ", "   ")
-            } else {
-                ("├─ ", "│  ")
-            };
+            let (corner, line) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             match child {
-                Below::Firing(firing) => {
-                    self.firing(firing, &format!("{below}{corner}"), &format!("{below}{line}"), text)
-                }
-                Below::Own(action) => self.action(action, &format!("{below}{corner}"), &format!("{below}{line}"), text),
+                Below::Firing(firing) => self.firing(
+                    firing,
+                    &format!("{below}{corner}"),
+                    &format!("{below}{line}"),
+                    text,
+                ),
+                Below::Own(action) => self.action(
+                    action,
+                    &format!("{below}{corner}"),
+                    &format!("{below}{line}"),
+                    text,
+                ),
             }
         }
     }
 
     fn firing(&self, firing: &Firing, branch: &str, below: &str, text: &mut String) {
         let blank = " ".repeat(11 + 1 + lines::took(0).len());
-        let ended = |number: usize| firing.frames.get(number).is_some_and(|frame| frame.ended == "else");
+        let ended =
+            |number: usize| firing.frames.get(number).is_some_and(|frame| frame.ended == "else");
         let all_else = !firing.frames.is_empty() && (0..firing.frames.len()).all(ended);
         let note = match (all_else, firing.frames.len()) {
             (true, _) => "  in the `else` of a step".to_owned(),
@@ -141,11 +146,7 @@ impl Tree<'_> {
         let count = calls.len();
         for (number, action) in calls.into_iter().enumerate() {
             let is_last = number + 1 == count;
-            let (corner, line) = if is_last {
-                ("└─ ", "   ")
-            } else {
-                ("├─ ", "│  ")
-            };
+            let (corner, line) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             self.action(action, &format!("{below}{corner}"), &format!("{below}{line}"), text);
         }
     }
@@ -153,26 +154,23 @@ impl Tree<'_> {
     /// What came of an action, in few words.
     fn came_of(&self, action: &Action) -> String {
         let shown = |object: &Option<serde_json::Map<String, serde_json::Value>>, but: &[&str]| {
-            object
-                .as_ref()
-                .map(|object| lines::object(object, but))
-                .unwrap_or_default()
+            object.as_ref().map(|object| lines::object(object, but)).unwrap_or_default()
         };
         let responds = action.concept == "Requesting";
         match (action.state, action.outcome.as_deref()) {
             (State::Dead, _) => {
-                let reason = action.dead.as_ref().map(|dead| clean(&dead.reason)).unwrap_or_default();
+                let reason =
+                    action.dead.as_ref().map(|dead| clean(&dead.reason)).unwrap_or_default();
                 self.paint.bad(&format!("given up: {reason}"))
             }
             (State::InFlight, _) => self.paint.waits("in flight"),
-            (State::Completed, Some("success")) if responds => self.paint.faint(&shown(&action.input, &["request"])),
+            (State::Completed, Some("success")) if responds => {
+                self.paint.faint(&shown(&action.input, &["request"]))
+            }
             (State::Completed, Some("success")) => {
                 let output = shown(&action.output, &[]);
-                let done = if output.is_empty() {
-                    "done".to_owned()
-                } else {
-                    format!("→ {output}")
-                };
+                let done =
+                    if output.is_empty() { "done".to_owned() } else { format!("→ {output}") };
                 self.paint.good(&done)
             }
             (State::Completed, outcome) => {
@@ -183,7 +181,8 @@ impl Tree<'_> {
         }
     }
 
-    /// What follows from an action: the firings whose newest cause it is, and what the router answered to it.
+    /// What follows from an action: the firings whose newest cause it is, and what the router
+    /// answered to it.
     fn below(&self, action: &Action) -> Vec<Below<'_>> {
         let Some(seq) = action.seq else { return Vec::new() };
         let seq_of = |id: &String| self.flow.actions.iter().find(|other| other.id == *id)?.seq;

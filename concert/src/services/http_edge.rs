@@ -7,14 +7,11 @@ use crate::config::Settings;
 
 /// Runs the edge until it is asked to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let service = Service {
-        name: "http-edge",
-        bus: settings.nats.bus(),
-        metrics: None,
-    };
+    let service = Service { name: "http-edge", bus: settings.nats.bus(), metrics: None };
     let listener = concert_http_edge::listen(&settings.http).await?;
     let start = async |bus, shutdown| {
-        let (keys, host, log) = (settings.app.keys_dir(), settings.workers.clone(), settings.log.clone());
+        let (keys, host, log) =
+            (settings.app.keys_dir(), settings.workers.clone(), settings.log.clone());
         let args = (&settings.http, &settings.console);
         Ok(concert_http_edge::run(bus, listener, args, &keys, host, log, shutdown).await?)
     };

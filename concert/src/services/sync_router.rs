@@ -13,7 +13,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics: settings.telemetry.metrics_listen.clone(),
     };
     let start = async |bus, shutdown| {
-        Ok(concert_sync_router::run(bus, rules, &settings.router, settings.log.clone(), shutdown).await?)
+        Ok(concert_sync_router::run(bus, rules, &settings.router, settings.log.clone(), shutdown)
+            .await?)
     };
     let drain = async |router: concert_sync_router::Running, _| {
         tokio::time::timeout(DRAIN_TIMEOUT, router.ended()).await?;

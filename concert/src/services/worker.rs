@@ -32,9 +32,7 @@ pub(crate) async fn run(worker: &Worker, settings: Settings) -> anyhow::Result<(
     };
     let start = async |bus, shutdown| {
         let store = settings.mongodb.store();
-        Ok(worker
-            .start(bus, workers::options(worker, &settings, store, shutdown))
-            .await?)
+        Ok(worker.start(bus, workers::options(worker, &settings, store, shutdown)).await?)
     };
     let drain = async |worker: Running, shutdown: Shutdown| {
         if !shutdown.drained(DRAIN_TIMEOUT).await {

@@ -81,8 +81,9 @@ fn example(route: &Route) -> Value {
     Value::Object(required.map(value).collect::<Map<_, _>>())
 }
 
-/// The key that makes the `nats` command line an operator. Where it finds the server without one, no
-/// URL is printed: the next `concert up` would take it for an existing server.
+/// The key that makes the
+/// `nats` command line an operator. Where it finds the server without one, no URL is printed: the next `concert
+/// up` would take it for an existing server.
 fn operator(settings: &Settings, servers: &Addresses) -> String {
     if !servers.has_own_nats {
         return String::new();
@@ -112,7 +113,8 @@ mod tests {
                 "concept Greeting [User]\npurpose x\nactions\n    greet (name: String, user: User) : ()\n    wave (name: String, secret: Secret) : ()\n",
             ),
         ];
-        let (program, _) = concert_lang::compile(&concepts, &[SourceFile::new("a.sync", rules)]).unwrap();
+        let (program, _) =
+            concert_lang::compile(&concepts, &[SourceFile::new("a.sync", rules)]).unwrap();
         paths("http://x/api", &program.routes)
     }
 

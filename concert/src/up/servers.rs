@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use concert_local_servers::{
-    Binaries, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Program, Progress, find_or_fetch,
+    Binaries, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Program, Progress,
+    find_or_fetch,
 };
 use concert_wire::access::BUS;
 
@@ -47,9 +48,9 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
     let binaries = if needed { Some(find(settings).await?) } else { None };
     let nats = async {
         Ok(match (&settings.nats.url, &binaries) {
-            (None, Some(binaries)) => {
-                Some(NatsServer::start(&binaries.nats_server, &nats_options(settings, &logs)).await?)
-            }
+            (None, Some(binaries)) => Some(
+                NatsServer::start(&binaries.nats_server, &nats_options(settings, &logs)).await?,
+            ),
             _ => None,
         })
     };
@@ -89,11 +90,7 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
         .or_else(|| settings.mongodb.uri.clone())
         .unwrap_or_default();
     Ok(Servers {
-        addresses: Addresses {
-            nats_url,
-            mongodb_uri,
-            has_own_nats: nats.is_some(),
-        },
+        addresses: Addresses { nats_url, mongodb_uri, has_own_nats: nats.is_some() },
         nats,
         mongo,
         nats_server: binaries.map(|binaries| binaries.nats_server),
@@ -133,10 +130,9 @@ fn mongo_options(settings: &Settings, logs: &Path) -> MongoOptions {
 
 async fn find(settings: &Settings) -> anyhow::Result<Binaries> {
     let options = match &settings.app.cache_dir {
-        Some(cache_dir) => FindOptions {
-            path: std::env::var_os("PATH"),
-            cache_dir: cache_dir.clone(),
-        },
+        Some(cache_dir) => {
+            FindOptions { path: std::env::var_os("PATH"), cache_dir: cache_dir.clone() }
+        }
         None => FindOptions::of_user()?,
     };
     let shown = Mutex::new(0);
@@ -153,19 +149,11 @@ fn tell(progress: &Progress, shown: &Mutex<u64>) {
             "{} is {found}, and {needed} or newer is needed",
             path.display()
         )),
-        Progress::Fetching {
-            package,
-            version,
-            bytes: 0,
-        } => {
+        Progress::Fetching { package, version, bytes: 0 } => {
             *shown = 0;
             say::progress(&format!("fetching {package} {version}, once for this user"));
         }
-        Progress::Fetching {
-            package,
-            version,
-            bytes,
-        } if *bytes >= *shown + TELL_BYTES => {
+        Progress::Fetching { package, version, bytes } if *bytes >= *shown + TELL_BYTES => {
             *shown = *bytes;
             say::progress(&format!("fetching {package} {version}: {} MB", bytes / 1024 / 1024));
         }
@@ -177,7 +165,10 @@ fn tell(progress: &Progress, shown: &Mutex<u64>) {
     }
 }
 
-async fn supervised<S: Server>(server: Option<&mut S>, report: &dyn Fn(Program, Event<'_>)) -> anyhow::Error {
+async fn supervised<S: Server>(
+    server: Option<&mut S>,
+    report: &dyn Fn(Program, Event<'_>),
+) -> anyhow::Error {
     match server {
         Some(server) => supervise(server, report).await,
         None => std::future::pending().await,
@@ -201,7 +192,10 @@ impl Servers {
     }
 
     /// Keeps what was started here running. Ends when a server keeps exiting, with the reason.
-    pub(crate) async fn supervised(&mut self, report: &dyn Fn(Program, Event<'_>)) -> anyhow::Error {
+    pub(crate) async fn supervised(
+        &mut self,
+        report: &dyn Fn(Program, Event<'_>),
+    ) -> anyhow::Error {
         tokio::select! {
             error = supervised(self.nats.as_mut(), report) => error,
             error = supervised(self.mongo.as_mut(), report) => error,
@@ -220,7 +214,9 @@ impl Servers {
                 mongo.stop().await;
             }
         };
-        let within = tokio::time::timeout(Duration::from_secs(40), async { tokio::join!(stop_nats, stop_mongo) });
+        let within = tokio::time::timeout(Duration::from_secs(40), async {
+            tokio::join!(stop_nats, stop_mongo)
+        });
         if within.await.is_err() {
             tracing::warn!("the servers did not end in time");
         }

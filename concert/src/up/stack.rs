@@ -18,7 +18,8 @@ use crate::config::Settings;
 use crate::setup;
 use crate::workers;
 
-/// What runs, in the order in which it must stop: first the edge, while the others still answer its requests.
+/// What runs, in the order in which it must stop: first the edge, while the others still answer its
+/// requests.
 pub(crate) struct Stack {
     edge: concert_http_edge::Running,
     edge_shutdown: Shutdown,
@@ -34,13 +35,12 @@ pub(crate) struct Stack {
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts everything; when this returns, requests are answered.
-pub(super) async fn start(settings: &Settings, prepared: Prepared<'_>, servers: &Addresses) -> anyhow::Result<Stack> {
-    let Prepared {
-        workers,
-        rules,
-        access,
-        listener,
-    } = prepared;
+pub(super) async fn start(
+    settings: &Settings,
+    prepared: Prepared<'_>,
+    servers: &Addresses,
+) -> anyhow::Result<Stack> {
+    let Prepared { workers, rules, access, listener } = prepared;
     let keys_dir = settings.app.keys_dir();
     if servers.has_own_nats {
         let setup = bus_args(settings, servers, &User::Setup);
@@ -85,18 +85,11 @@ pub(super) async fn start(settings: &Settings, prepared: Prepared<'_>, servers: 
     let (workers, worker_buses): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
     buses.extend(worker_buses);
     buses.extend(archive_bus);
-    Ok(Stack {
-        edge,
-        edge_shutdown,
-        router,
-        workers,
-        archive,
-        shutdown,
-        buses,
-    })
+    Ok(Stack { edge, edge_shutdown, router, workers, archive, shutdown, buses })
 }
 
-/// How a user gets to the bus. A server that was there already knows nothing of our users, and lets everybody do what its credentials say.
+/// How a user gets to the bus. A server that was there already knows nothing of our users, and lets
+/// everybody do what its credentials say.
 fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
     if !servers.has_own_nats {
         return settings.nats.bus();
@@ -108,7 +101,12 @@ fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
     }
 }
 
-async fn connect(settings: &Settings, servers: &Addresses, user: &User, name: &str) -> anyhow::Result<Bus> {
+async fn connect(
+    settings: &Settings,
+    servers: &Addresses,
+    user: &User,
+    name: &str,
+) -> anyhow::Result<Bus> {
     let bus = bus_args(settings, servers, user);
     let connected = if settings.nats.isolate {
         Bus::connect(&bus, name).await
@@ -119,10 +117,7 @@ async fn connect(settings: &Settings, servers: &Addresses, user: &User, name: &s
 }
 
 fn store_args(settings: &Settings, servers: &Addresses) -> StoreArgs {
-    StoreArgs {
-        mongodb_uri: servers.mongodb_uri.clone(),
-        ..settings.mongodb.store()
-    }
+    StoreArgs { mongodb_uri: servers.mongodb_uri.clone(), ..settings.mongodb.store() }
 }
 
 async fn start_archive(

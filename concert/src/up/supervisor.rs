@@ -1,4 +1,5 @@
-//! Restarts a server that has exited, on the same port and data, and gives up when it keeps exiting.
+//! Restarts a server that has exited, on the same port and data, and gives up when it keeps
+//! exiting.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -89,8 +90,12 @@ pub(crate) enum Event<'a> {
     Restarted(u32),
 }
 
-/// Keeps a server running and reports what happens. Ends only when the server keeps exiting, with the reason.
-pub(super) async fn supervise<S: Server>(server: &mut S, report: &dyn Fn(Program, Event<'_>)) -> anyhow::Error {
+/// Keeps a server running and reports what happens. Ends only when the server keeps exiting, with
+/// the reason.
+pub(super) async fn supervise<S: Server>(
+    server: &mut S,
+    report: &dyn Fn(Program, Event<'_>),
+) -> anyhow::Error {
     let mut restarts = Restarts::default();
     let mut error = anyhow::Error::from(server.exited().await);
     loop {

@@ -1,6 +1,8 @@
-//! The application as tools read it: [OpenAPI](openapi()) for the paths, [AsyncAPI](asyncapi()) for the bus.
+//! The application as tools read it: [OpenAPI](openapi()) for the paths, [AsyncAPI](asyncapi()) for
+//! the bus.
 //!
-//! Both follow from rules and specs alone. What a server adds of its own (where it listens, where its paths begin) stands in [`openapi()`]'s argument.
+//! Both follow from rules and specs alone. What a server adds of its own (where it listens, where
+//! its paths begin) stands in [`openapi()`]'s argument.
 
 mod asyncapi;
 mod openapi;

@@ -1,10 +1,15 @@
-//! Every run of a path: the engine itself, with values that stand for many, in a world that does everything its specs allow.
+//! Every run of a path: the engine itself, with values that stand for many, in a world that does
+//! everything its specs allow.
 //!
-//! A run is a function of choices: how each action ends, how many rows each query has, what each comparison comes to, which keys a request has. All vectors of choices are gone through,
-//! each with a flow of its own. The same question has the same answer throughout a run, until an action with effects of that concept came in between; what follows from earlier decisions is no choice.
-//! What decides nothing but the content of an answer (what a `collect` gathers for it) is not varied.
+//! A run is a function of choices: how each action ends, how many rows each query has, what each
+//! comparison comes to, which keys a request has. All vectors of choices are gone through, each
+//! with a flow of its own. The same question has the same answer throughout a run, until an action
+//! with effects of that concept came in between; what follows from earlier decisions is no choice.
+//! What decides nothing but the content of an answer (what a `collect` gathers for it) is not
+//! varied.
 //!
-//! Not explored: faults, which the router answers; queries whose answers change because of other flows; values that only arithmetic could tell apart.
+//! Not explored: faults, which the router answers; queries whose answers change because of other
+//! flows; values that only arithmetic could tell apart.
 
 mod choices;
 mod explain;

@@ -1,7 +1,9 @@
 //! The rules as a graph: which action leads to which, through which rule.
 //!
-//! A rule is a node of its own, since it joins several patterns and leads to several calls. Requests and answers stand once for each path, and so do queries: if all
-//! rules met in one `Requesting.respond`, nobody could follow a line. The same program gives the same graph, byte for byte.
+//! A rule is a node of its own, since it joins several patterns and leads to several calls.
+//! Requests and answers stand once for each path, and so do queries: if all rules met in one
+//! `Requesting.respond`, nobody could follow a line. The same program gives the same graph, byte
+//! for byte.
 
 mod build;
 mod dot;

@@ -23,11 +23,8 @@ pub(crate) fn unknown(program: &Program, path: &str) -> UnknownPath {
         (Some(near), _) => format!("did you mean `{near}`?"),
         (None, 0) => "no rule names a path".to_owned(),
         (None, count) => {
-            let named: Vec<String> = known
-                .iter()
-                .take(NAMED_PATHS)
-                .map(|known| format!("`{known}`"))
-                .collect();
+            let named: Vec<String> =
+                known.iter().take(NAMED_PATHS).map(|known| format!("`{known}`")).collect();
             let more = match count.saturating_sub(NAMED_PATHS) {
                 0 => String::new(),
                 more => format!(", and {more} more"),

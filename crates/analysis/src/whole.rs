@@ -1,6 +1,8 @@
-//! The third stage: the whole program. Every path is run in every way, and what is wrong is told with the run that shows it.
+//! The third stage: the whole program. Every path is run in every way, and what is wrong is told
+//! with the run that shows it.
 //!
-//! What is found may be meant so: `// allow C0501: why` in the comment above a rule of the path, or above the rule, silences a code there, and wants a reason.
+//! What is found may be meant so: `// allow C0501: why` in the comment above a rule of the path, or
+//! above the rule, silences a code there, and wants a reason.
 
 mod answers;
 mod cycles;
@@ -59,7 +61,12 @@ pub(crate) fn judge(program: &Program, defs: &[SyncDef], diagnostics: &mut Vec<D
     twins::judge(program, &places, diagnostics);
 }
 
-fn run<'a>(rules: &'a Rules<'a>, path: &str, program: &Program, schedule: Schedule) -> Explored<'a> {
+fn run<'a>(
+    rules: &'a Rules<'a>,
+    path: &str,
+    program: &Program,
+    schedule: Schedule,
+) -> Explored<'a> {
     let scope = rules.scope(path, &program.routes);
     let mut answers = Answers::default();
     let (mut fired, mut ended, mut is_cut) = (BTreeSet::new(), BTreeSet::new(), false);
@@ -69,14 +76,7 @@ fn run<'a>(rules: &'a Rules<'a>, path: &str, program: &Program, schedule: Schedu
         ended.append(&mut run.ended);
         answers.take(run);
     });
-    Explored {
-        scope,
-        answers,
-        fired,
-        ended,
-        is_complete,
-        is_cut,
-    }
+    Explored { scope, answers, fired, ended, is_complete, is_cut }
 }
 
 fn too_many(explored: &Explored<'_>, places: &Places<'_>, diagnostics: &mut Vec<Diagnostic>) {
@@ -87,7 +87,9 @@ fn too_many(explored: &Explored<'_>, places: &Places<'_>, diagnostics: &mut Vec<
     let message = if explored.is_cut {
         format!("some runs of `{path}` do not come to an end, so they were not looked at to theirs")
     } else {
-        format!("`{path}` has more than {RUNS_PER_PATH} runs, or too long ones, and not all were looked at")
+        format!(
+            "`{path}` has more than {RUNS_PER_PATH} runs, or too long ones, and not all were looked at"
+        )
     };
     let help = "what was found is right, but that nothing else was found proves nothing";
     diagnostics.push(Diagnostic::warning(TOO_MANY_RUNS, places.path(path), message).help(help));

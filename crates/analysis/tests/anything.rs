@@ -1,4 +1,5 @@
-//! Whatever text comes, the parsers report and go on; they never panic, and every place that they name is one.
+//! Whatever text comes, the parsers report and go on; they never panic, and every place that they
+//! name is one.
 
 use concert_analysis::verify;
 use concert_lang::format;
@@ -79,25 +80,22 @@ const PIECES: &[&str] = &[
 
 fn check(text: &str) {
     let file = |name: &str| SourceFile::new(name, text);
-    for (concepts, syncs) in [
-        (vec![requesting::source()], vec![file("a.sync")]),
-        (vec![file("A.concept")], vec![]),
-    ] {
+    for (concepts, syncs) in
+        [(vec![requesting::source()], vec![file("a.sync")]), (vec![file("A.concept")], vec![])]
+    {
         let Err(report) = verify(&concepts, &syncs) else {
             continue;
         };
         for diagnostic in &report.diagnostics {
             let source = report.sources.get(diagnostic.span.file);
-            let place = source.and_then(|source| source.text.get(diagnostic.span.start..diagnostic.span.end));
+            let place = source
+                .and_then(|source| source.text.get(diagnostic.span.start..diagnostic.span.end));
             assert!(place.is_some(), "{diagnostic:?}");
         }
         assert!(report.to_string().contains("-->"));
     }
     if let Ok(formatted) = format(&file("a.sync")) {
-        assert_eq!(
-            format(&SourceFile::new("a.sync", formatted.as_str())).as_ref(),
-            Ok(&formatted)
-        );
+        assert_eq!(format(&SourceFile::new("a.sync", formatted.as_str())).as_ref(), Ok(&formatted));
     }
 }
 

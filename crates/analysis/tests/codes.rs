@@ -1,4 +1,5 @@
-//! `docs/codes`: a page for each kind of mistake, whose wrong example raises it and whose right one raises nothing.
+//! `docs/codes`: a page for each kind of mistake, whose wrong example raises it and whose right one
+//! raises nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 

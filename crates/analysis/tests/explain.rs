@@ -1,4 +1,5 @@
-//! The stories of the project's paths, and of a shop's. `CONCERT_BLESS=1` writes the expected files anew.
+//! The stories of the project's paths, and of a shop's. `CONCERT_BLESS=1` writes the expected files
+//! anew.
 
 #![expect(
     clippy::unwrap_used,
@@ -50,25 +51,18 @@ fn the_project_s_paths_are_told() {
 #[test]
 fn every_correct_program_is_told() {
     let cases = files("crates/analysis/tests/golden/correct", "sync");
-    let stories: Vec<String> = cases
-        .iter()
-        .map(|case| told(&compiled(std::slice::from_ref(case))))
-        .collect();
+    let stories: Vec<String> =
+        cases.iter().map(|case| told(&compiled(std::slice::from_ref(case)))).collect();
     check("correct.txt", &stories.join("\n"));
 }
 
 #[test]
 fn what_is_wrong_with_a_program_is_told_as_well() {
-    let wrong = [
-        "twice-logout-answered-beside",
-        "unanswered-range-with-a-hole",
-        "too-many-runs",
-    ];
+    let wrong = ["twice-logout-answered-beside", "unanswered-range-with-a-hole", "too-many-runs"];
     let cases = files("crates/analysis/tests/golden/program", "sync");
-    let cases = cases
-        .iter()
-        .filter(|case| wrong.iter().any(|wrong| case.name.contains(wrong)));
-    let stories: Vec<String> = cases.map(|case| told(&compiled(std::slice::from_ref(case)))).collect();
+    let cases = cases.iter().filter(|case| wrong.iter().any(|wrong| case.name.contains(wrong)));
+    let stories: Vec<String> =
+        cases.map(|case| told(&compiled(std::slice::from_ref(case)))).collect();
     check("wrong.txt", &stories.join("\n"));
 }
 
@@ -76,8 +70,5 @@ fn what_is_wrong_with_a_program_is_told_as_well() {
 fn an_unknown_path_is_refused_with_the_one_that_may_be_meant() {
     let program = compiled(&files("syncs", "sync"));
     let said = explain(&program, "/auth/logn", "/api").unwrap_err().to_string();
-    assert_eq!(
-        said,
-        "no rule waits for a request of `/auth/logn`; did you mean `/auth/login`?"
-    );
+    assert_eq!(said, "no rule waits for a request of `/auth/logn`; did you mean `/auth/login`?");
 }

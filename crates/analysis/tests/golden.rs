@@ -1,7 +1,10 @@
-//! Broken rules and specs, one file pair a case: what is wrong must be found, at its place, in these words. `CONCERT_BLESS=1` writes the expected files anew.
+//! Broken rules and specs, one file pair a case: what is wrong must be found, at its place, in
+//! these words. `CONCERT_BLESS=1` writes the expected files anew.
 //!
-//! A case is a `.sync` file, checked against the project's specs, or a `.concept` file, checked alone. In `golden/program` there are whole programs that do not do what they should, and
-//! in `golden/correct` such that do; both know the concept `Shop`, too.
+//! A case is a `.sync` file, checked against the project's specs, or a `.concept` file, checked
+//! alone. In
+//! `golden/program` there are whole programs that do not do what they should, and in `golden/correct`
+//! such that do; both know the concept `Shop`, too.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
@@ -72,7 +75,8 @@ fn check_all(cases: Vec<PathBuf>, specs: &[SourceFile]) {
     for case in cases {
         let found = said(&case, specs.to_vec());
         assert!(!found.is_empty(), "{} raises nothing", case.display());
-        let expected_file = case.with_extension(format!("{}.expected", case.extension().unwrap().to_string_lossy()));
+        let expected_file = case
+            .with_extension(format!("{}.expected", case.extension().unwrap().to_string_lossy()));
         if std::env::var_os("CONCERT_BLESS").is_some() {
             std::fs::write(&expected_file, &found).unwrap();
         }
@@ -109,25 +113,14 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
             "WhoAmI"
         ]
     );
-    let secret = RouteKey {
-        required: true,
-        secret: true,
-        kind: ValueType::Secret,
-    };
-    let text = RouteKey {
-        required: true,
-        secret: false,
-        kind: ValueType::String,
-    };
+    let secret = RouteKey { required: true, secret: true, kind: ValueType::Secret };
+    let text = RouteKey { required: true, secret: false, kind: ValueType::String };
     let routes: Vec<(&str, Vec<(&str, &RouteKey)>)> = program
         .routes
         .routes
         .iter()
         .map(|(path, route)| {
-            (
-                path.as_str(),
-                route.keys.iter().map(|(name, key)| (name.as_str(), key)).collect(),
-            )
+            (path.as_str(), route.keys.iter().map(|(name, key)| (name.as_str(), key)).collect())
         })
         .collect();
     assert_eq!(
@@ -160,9 +153,7 @@ fn the_version_depends_on_the_texts_and_not_on_their_order() {
         )
     };
     let version = |specs: &[SourceFile], path: &str| {
-        compile(specs, &[rule(path)])
-            .map(|(program, _)| program.version)
-            .unwrap()
+        compile(specs, &[rule(path)]).map(|(program, _)| program.version).unwrap()
     };
     let before = version(&specs, "/a");
     specs.reverse();
@@ -174,10 +165,7 @@ fn the_version_depends_on_the_texts_and_not_on_their_order() {
 fn examples(document: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(document)).unwrap();
     let opening = format!("```{language}\n");
-    text.split(&opening)
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap().to_owned())
-        .collect()
+    text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -185,10 +173,8 @@ fn every_example_of_the_documents_is_correct() {
     let rules = examples("docs/rules.md", "sync");
     assert!(rules.len() >= 6);
     let own = examples("docs/rules.md", "concept").into_iter();
-    let specs: Vec<SourceFile> = specs()
-        .into_iter()
-        .chain(own.map(|spec| SourceFile::new("docs/rules.md", spec)))
-        .collect();
+    let specs: Vec<SourceFile> =
+        specs().into_iter().chain(own.map(|spec| SourceFile::new("docs/rules.md", spec))).collect();
     for rule in &rules {
         let compiled = verify(&specs, &[SourceFile::new("docs/rules.md", rule.as_str())]);
         let (_, warnings) = compiled.unwrap_or_else(|report| panic!("{report}"));
@@ -197,20 +183,15 @@ fn every_example_of_the_documents_is_correct() {
     let specs = examples("docs/rules.md", "concept");
     assert_eq!(specs.len(), 1);
     for spec in &specs {
-        let parsed =
-            concert_lang::concept::parse_one("docs/rules.md", spec).unwrap_or_else(|report| panic!("{report}"));
-        let effects: Vec<(&str, bool)> = parsed
-            .actions
-            .iter()
-            .map(|action| (&*action.name, action.has_effects))
-            .collect();
+        let parsed = concert_lang::concept::parse_one("docs/rules.md", spec)
+            .unwrap_or_else(|report| panic!("{report}"));
+        let effects: Vec<(&str, bool)> =
+            parsed.actions.iter().map(|action| (&*action.name, action.has_effects)).collect();
         assert_eq!(effects, [("shelve", true), ("count", false)]);
     }
     // The rule that the README shows is the project's own.
-    let shown = examples("README.md", "")
-        .into_iter()
-        .find(|block| block.starts_with("sync "))
-        .unwrap();
+    let shown =
+        examples("README.md", "").into_iter().find(|block| block.starts_with("sync ")).unwrap();
     let own = std::fs::read_to_string(root().join("syncs/auth.sync")).unwrap();
     assert!(own.contains(shown.trim()));
 }

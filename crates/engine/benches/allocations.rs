@@ -1,6 +1,8 @@
-//! How much the engine allocates for a completion: the figures under `alloc`, divided by the completions of a sample (320, or those of one flow).
+//! How much the engine allocates for a completion: the figures under `alloc`, divided by the
+//! completions of a sample (320, or those of one flow).
 //!
-//! `cargo bench -p concert-engine --bench allocations`. Counting costs time, so the times here are not those of the benchmark `engine`.
+//! `cargo bench -p concert-engine --bench allocations`. Counting costs time, so the times here are
+//! not those of the benchmark `engine`.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,7 +1,10 @@
-//! The engine alone: what a completion costs, with many rules loaded and in flows of different lengths.
+//! The engine alone: what a completion costs, with many rules loaded and in flows of different
+//! lengths.
 //!
-//! `cargo bench -p concert-engine --bench engine`. A benchmark, not a test: nothing here fails for being slow. The completions are decoded and the ids are known before the clock runs;
-//! what is measured is `Engine::step`, with everything that it asks for stored at once, and the flows of before let go.
+//! `cargo bench -p concert-engine --bench engine`. A benchmark, not a test: nothing here fails for
+//! being slow. The completions are decoded and the ids are known before the clock runs; what is
+//! measured is `Engine::step`, with everything that it asks for stored at once, and the flows of
+//! before let go.
 
 #![expect(
     clippy::unwrap_used,

@@ -25,7 +25,8 @@ actions
         effects adds a Note
 ";
 
-/// A request that is answered after three actions, and one that asks for as many things as its list is long.
+/// A request that is answered after three actions, and one that asks for as many things as its list
+/// is long.
 const RULES: &str = r#"
 sync Ask
 when
@@ -88,10 +89,7 @@ fn program(rules: usize) -> Program {
 }
 
 fn limits() -> Limits {
-    Limits {
-        frames_per_firing: 2000,
-        ..Limits::default()
-    }
+    Limits { frames_per_firing: 2000, ..Limits::default() }
 }
 
 /// What the log has of a flow with `length` completions, found by running it.
@@ -100,12 +98,14 @@ fn flow(engine: &mut Engine, number: u64, first_seq: u64, length: usize) -> Vec<
     let input = match length {
         5 => json!({"path": "/buy", "item": "tea"}),
         _ => {
-            let items: Vec<String> = (0..(length - 1) / 2).map(|item| format!("item {item}")).collect();
+            let items: Vec<String> =
+                (0..(length - 1) / 2).map(|item| format!("item {item}")).collect();
             json!({"path": "/all", "items": items})
         }
     };
     let output = json!({ "request": flow.to_string() });
-    let mut waiting = VecDeque::from([(flow.root(), "Requesting.request".to_owned(), input, output)]);
+    let mut waiting =
+        VecDeque::from([(flow.root(), "Requesting.request".to_owned(), input, output)]);
     let mut log = Vec::new();
     while let Some((id, name, input, output)) = waiting.pop_front() {
         let logged = logged(flow, first_seq + log.len() as u64, id, &name, input, output);
@@ -133,10 +133,7 @@ fn logged(flow: FlowId, seq: u64, id: ActionId, name: &str, input: Value, output
         concept: concept.into(),
         action: action.into(),
         id,
-        body: Completion {
-            input: object(input),
-            output: object(output),
-        },
+        body: Completion { input: object(input), output: object(output) },
         bytes: 100,
         context: Context::default(),
     }

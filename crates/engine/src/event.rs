@@ -17,7 +17,8 @@ use concert_lang::program::Program;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Completions in one flow; from this one on nothing fires. At most 1,024, which is what one read of the log answers with.
+    /// Completions in one flow; from this one on nothing fires. At most 1,024, which is what one
+    /// read of the log answers with.
     pub actions_per_flow: usize,
     /// How many actions may follow from one another.
     pub depth: u32,
@@ -88,7 +89,8 @@ pub struct Context {
 pub enum Event {
     /// The log delivered a completion, for the first time or again.
     Delivered(Logged),
-    /// The log delivered a message that is no completion. The engine must know that it was received.
+    /// The log delivered a message that is no completion. The engine must know that it was
+    /// received.
     Undecodable {
         /// The message's sequence in the log.
         seq: u64,
@@ -109,7 +111,8 @@ pub enum Event {
         /// The flow that was asked for.
         flow: FlowId,
     },
-    /// The flow has more messages than can be read, which is more than rules can make, or many and no root.
+    /// The flow has more messages than can be read, which is more than rules can make, or many and
+    /// no root.
     FlowTooLong {
         /// The flow that was asked for.
         flow: FlowId,
@@ -148,7 +151,8 @@ pub enum Event {
         /// Which one, and why.
         why: String,
     },
-    /// What [`Effect::Invoke`] or [`Effect::Record`] publishes is stored, by this publish or by an earlier one.
+    /// What [`Effect::Invoke`] or [`Effect::Record`] publishes is stored, by this publish or by an
+    /// earlier one.
     Stored {
         /// The completion that brought it about.
         seq: u64,
@@ -163,24 +167,28 @@ pub enum Event {
 /// What is to be done, in any order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Read a flow from the log to its end, and at least through this sequence; answer with [`Event::FlowRead`], [`Event::FlowUnreadable`] or [`Event::FlowTooLong`].
+    /// Read a flow from the log to its end, and at least through this sequence; answer with
+    /// [`Event::FlowRead`], [`Event::FlowUnreadable`] or [`Event::FlowTooLong`].
     ReadFlow {
         /// The flow.
         flow: FlowId,
         /// A read that does not reach this sequence is repeated.
         at_least: u64,
     },
-    /// Read which rules were in force when, at least up to this sequence of the log; answer with [`Event::RulesRead`] or [`Event::RulesUnreadable`].
+    /// Read which rules were in force when, at least up to this sequence of the log; answer with
+    /// [`Event::RulesRead`] or [`Event::RulesUnreadable`].
     ReadRules {
         /// The sequence.
         at_least: u64,
     },
-    /// Fetch the rules of a version; answer with [`Event::RulesFetched`] or [`Event::RulesUnavailable`].
+    /// Fetch the rules of a version; answer with
+    /// [`Event::RulesFetched`] or [`Event::RulesUnavailable`].
     FetchRules {
         /// The version.
         version: Version,
     },
-    /// Rules were put in force: keep that in mind for routers that come when the message is gone from the log, then answer with [`Event::Stored`] or [`Event::NotStored`].
+    /// Rules were put in force: keep that in mind for routers that come when the message is gone
+    /// from the log, then answer with [`Event::Stored`] or [`Event::NotStored`].
     Adopt {
         /// The message.
         seq: u64,
@@ -194,7 +202,8 @@ pub enum Effect {
         /// What to publish.
         invocation: Invocation,
     },
-    /// Ask a query; answer with [`Event::Answered`], [`Event::Unanswered`] or [`Event::Refused`]. Rows that the spec does not allow are no answer.
+    /// Ask a query; answer with [`Event::Answered`], [`Event::Unanswered`] or [`Event::Refused`].
+    /// Rows that the spec does not allow are no answer.
     Ask {
         /// The completion whose rules ask.
         seq: u64,
@@ -203,7 +212,8 @@ pub enum Effect {
         /// What is asked.
         question: Question,
     },
-    /// Publish a firing record to the log; answer with [`Event::Stored`] or [`Event::NotStored`]. What it brings about follows when the log delivers it.
+    /// Publish a firing record to the log; answer with [`Event::Stored`] or [`Event::NotStored`].
+    /// What it brings about follows when the log delivers it.
     Record {
         /// The completion that it is of.
         seq: u64,

@@ -24,7 +24,8 @@ use crate::matching::{self, Bindings, Causes, Completions};
 use crate::record::Halt;
 use concert_lang::program::Sync;
 
-/// A flow's log is folded from its beginning, so what is known of an entry depends on the entries before it alone.
+/// A flow's log is folded from its beginning, so what is known of an entry depends on the entries
+/// before it alone.
 pub(crate) struct Flow {
     id: FlowId,
     /// The rules that were in force at the root.
@@ -91,7 +92,8 @@ enum Frames {
 struct Action {
     /// Its completion: the first entry with this id.
     entry: Option<usize>,
-    /// Whether something in the log leads to it: a call that is due, a decision, an answer of the router's own.
+    /// Whether something in the log leads to it: a call that is due, a decision, an answer of the
+    /// router's own.
     is_expected: bool,
     /// The call that it is, once that is due.
     site: Option<CallSite>,
@@ -155,27 +157,13 @@ impl Flow {
 
     /// A flow that nothing is known of yet, in the memory of one that is done with.
     pub(crate) fn renewed(self, id: FlowId, rules: Arc<Index>) -> Self {
-        let Self {
-            mut log,
-            mut actions,
-            mut by_key,
-            mut firings,
-            mut anchors,
-            ..
-        } = self;
+        let Self { mut log, mut actions, mut by_key, mut firings, mut anchors, .. } = self;
         log.clear();
         actions.clear();
         by_key.clear();
         firings.clear();
         anchors.clear();
-        Self {
-            log,
-            actions,
-            by_key,
-            firings,
-            anchors,
-            ..Self::without_room(id, rules)
-        }
+        Self { log, actions, by_key, firings, anchors, ..Self::without_room(id, rules) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -200,7 +188,8 @@ impl Flow {
         self.complete_through = self.complete_through.max(seq);
     }
 
-    /// Whether nothing more is expected of this flow: what is expected is done, and a request is answered.
+    /// Whether nothing more is expected of this flow: what is expected is done, and a request is
+    /// answered.
     ///
     /// Something may come all the same, by hand or again; then the flow is read from the log.
     pub(crate) fn is_finished(&self) -> bool {
@@ -242,7 +231,8 @@ impl Flow {
         let depth_of = |number: usize| self.log.get(number).map_or(0, |cause| cause.depth);
         let depth = match (site, recorded) {
             (Some(site), _) => depth_of(site.cause) + 1,
-            // A record stands beside its cause; what it leads to is one deeper, as for any other firing.
+            // A record stands beside its cause; what it leads to is one deeper, as for any other
+            // firing.
             (None, Some(cause)) => depth_of(cause),
             (None, None) => 0,
         };
@@ -318,7 +308,8 @@ impl Flow {
                     Frames::Matched
                 } else {
                     let matched = self.matched(sync, &causes);
-                    match frames::run(sync, matched, &Answers::default(), limits.frames_per_firing) {
+                    match frames::run(sync, matched, &Answers::default(), limits.frames_per_firing)
+                    {
                         Ok(ended) => Frames::Ended(ended),
                         // A rule that asks nothing is stopped by nothing else.
                         Err(_) => return self.limit(number, TOO_MANY_FRAMES),
@@ -335,29 +326,25 @@ impl Flow {
     }
 
     /// Makes the first call of each frame due.
-    fn add_firing(&mut self, index: &Index, number: usize, sync: usize, causes: Causes, frames: Frames) {
+    fn add_firing(
+        &mut self,
+        index: &Index,
+        number: usize,
+        sync: usize,
+        causes: Causes,
+        frames: Frames,
+    ) {
         let Some(rule) = index.syncs.get(sync) else { return };
         let id = self.firing_id(rule, &causes);
         let sequences: SmallVec<[Sequence; 4]> = match &frames {
             Frames::Matched => smallvec![Sequence::Then],
             Frames::Ended(ended) => ended.iter().map(|ended| ended.sequence).collect(),
         };
-        self.firings.push(Firing {
-            id,
-            sync,
-            causes,
-            frames,
-        });
+        self.firings.push(Firing { id, sync, causes, frames });
         let firing = self.firings.len() - 1;
         for (frame, sequence) in sequences.into_iter().enumerate() {
-            let site = CallSite {
-                firing,
-                frame,
-                sequence,
-                position: 0,
-                cause: number,
-                failed: None,
-            };
+            let site =
+                CallSite { firing, frame, sequence, position: 0, cause: number, failed: None };
             self.make_due(number, site);
         }
     }
@@ -387,32 +374,25 @@ impl Flow {
     /// Finds the next call of the sequence that this entry's action belongs to.
     fn go_on(&mut self, index: &Index, number: usize, site: Option<CallSite>) {
         let Some(site) = site else { return };
-        let Some(sync) = self
-            .firings
-            .get(site.firing)
-            .and_then(|firing| index.syncs.get(firing.sync))
+        let Some(sync) =
+            self.firings.get(site.firing).and_then(|firing| index.syncs.get(firing.sync))
         else {
             return;
         };
         let failed_now = self.log.get(number).is_some_and(|entry| entry.body.is_failure());
         let next = match (failed_now, site.failed) {
-            (false, _) => CallSite {
-                position: site.position + 1,
-                cause: number,
-                ..site
-            },
-            (true, None) => CallSite {
-                position: sync.then.len(),
-                cause: number,
-                failed: Some(number),
-                ..site
-            },
+            (false, _) => CallSite { position: site.position + 1, cause: number, ..site },
+            (true, None) => {
+                CallSite { position: sync.then.len(), cause: number, failed: Some(number), ..site }
+            }
             (true, Some(_)) => return,
         };
         let end = match (site.sequence, next.failed) {
             (Sequence::Else(_), _) => 1,
             (Sequence::Then, None) => sync.then.len(),
-            (Sequence::Then, Some(_)) => sync.then.len() + sync.otherwise.as_ref().map_or(0, |o| o.calls.len()),
+            (Sequence::Then, Some(_)) => {
+                sync.then.len() + sync.otherwise.as_ref().map_or(0, |o| o.calls.len())
+            }
         };
         if next.position < end {
             self.make_due(number, next);

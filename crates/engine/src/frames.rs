@@ -1,7 +1,8 @@
 //! The steps of `where`: from the frame that `when` bound to the frames that `then` is run in.
 //!
-//! A run is a pure function of that frame and of the queries' answers. One that lacks answers says which it can ask for now, and is run anew when they are there:
-//! the frames that are ready for the same step ask together.
+//! A run is a pure function of that frame and of the queries' answers. One that lacks answers says
+//! which it can ask for now, and is run anew when they are there: the frames that are ready for the
+//! same step ask together.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -83,14 +84,13 @@ pub(crate) enum Stop {
 }
 
 /// Runs the steps of a rule from one frame. Frames that end alike are one.
-pub(crate) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> Result<Vec<Ended>, Stop> {
-    let mut run = Run {
-        answers,
-        most,
-        missing: Vec::new(),
-        waiting: 0,
-        otherwise: Vec::new(),
-    };
+pub(crate) fn run(
+    sync: &Sync,
+    frame: Frame,
+    answers: &Answers,
+    most: usize,
+) -> Result<Vec<Ended>, Stop> {
+    let mut run = Run { answers, most, missing: Vec::new(), waiting: 0, otherwise: Vec::new() };
     let left = run.steps(&sync.steps, vec![frame])?;
     if !run.missing.is_empty() {
         return Err(Stop::Ask(run.missing));
@@ -123,7 +123,8 @@ pub(crate) fn run(sync: &Sync, frame: Frame, answers: &Answers, most: usize) -> 
 }
 
 fn project(frame: &Frame, kept: &[Slot]) -> Frame {
-    let keep = |(slot, value): (Slot, &Option<Arc<Value>>)| value.clone().filter(|_| kept.contains(&slot));
+    let keep =
+        |(slot, value): (Slot, &Option<Arc<Value>>)| value.clone().filter(|_| kept.contains(&slot));
     frame.iter().enumerate().map(keep).collect()
 }
 
@@ -144,9 +145,7 @@ impl<'a> Input<'a> {
 
     fn object(&self) -> Object {
         let members = self.members();
-        members
-            .map(|(key, value)| (key.to_owned(), value.into_owned()))
-            .collect()
+        members.map(|(key, value)| (key.to_owned(), value.into_owned())).collect()
     }
 }
 
@@ -188,7 +187,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The frames after the steps. Those that wait for an answer are left out; what they wait for is then in `missing`.
+    /// The frames after the steps. Those that wait for an answer are left out; what they wait for
+    /// is then in `missing`.
     fn steps(&mut self, steps: &[Step], mut frames: Vec<Frame>) -> Result<Vec<Frame>, Stop> {
         for step in steps {
             frames = self.step(step, frames)?;
@@ -259,7 +259,14 @@ impl Run<'_> {
         Ok(left)
     }
 
-    fn query(&mut self, join: Join, query: &Query, otherwise: Option<usize>, frame: Frame, left: &mut Vec<Frame>) {
+    fn query(
+        &mut self,
+        join: Join,
+        query: &Query,
+        otherwise: Option<usize>,
+        frame: Frame,
+        left: &mut Vec<Frame>,
+    ) {
         let question = question(query, &bindings(&frame));
         let Some(rows) = self.answers.get(&question) else {
             self.waiting += 1;
@@ -309,15 +316,10 @@ fn with(mut frame: Frame, slot: Slot, value: Value) -> Frame {
 /// The frame with what a row binds, if the row is what the query demands.
 fn fit(query: &Query, row: &Object, frame: &Frame) -> Option<Frame> {
     let mut bindings = bindings(frame);
-    let fits = query
-        .output
-        .iter()
-        .all(|demand| matching::holds(demand, row, &mut bindings));
+    let fits = query.output.iter().all(|demand| matching::holds(demand, row, &mut bindings));
     let bound = bindings.into_iter().zip(frame);
     fits.then(|| {
-        bound
-            .map(|(new, old)| old.clone().or_else(|| new.cloned().map(Arc::new)))
-            .collect()
+        bound.map(|(new, old)| old.clone().or_else(|| new.cloned().map(Arc::new))).collect()
     })
 }
 
@@ -329,10 +331,7 @@ fn gather(gathered: &Gathered, frame: &Frame) -> Value {
     match gathered {
         Gathered::Values(slot) => value(*slot),
         Gathered::Records(fields) => Value::Object(
-            fields
-                .iter()
-                .map(|(key, slot)| (key.to_string(), value(*slot)))
-                .collect(),
+            fields.iter().map(|(key, slot)| (key.to_string(), value(*slot))).collect(),
         ),
     }
 }

@@ -1,7 +1,9 @@
-//! The rules, indexed by what they wait for, so that the cost of a completion does not grow with the number of rules.
+//! The rules, indexed by what they wait for, so that the cost of a completion does not grow with
+//! the number of rules.
 //!
-//! A pattern with a string literal in its input (`path: "/auth/login"`) stands in a *bucket* of its action and that literal. A rule that has such a pattern is *anchored* at it:
-//! its other patterns are looked at only in flows that have a completion in that bucket.
+//! A pattern with a string literal in its input (`path: "/auth/login"`) stands in a *bucket* of its
+//! action and that literal. A rule that has such a pattern is *anchored* at it: its other patterns
+//! are looked at only in flows that have a completion in that bucket.
 
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -107,10 +109,7 @@ impl Index {
         let mut anchor = None;
         let mut unanchored = Vec::new();
         for (position, (pattern, key)) in sync.when.iter().zip(&keys).enumerate() {
-            let at = PatternRef {
-                sync: number,
-                pattern: position,
-            };
+            let at = PatternRef { sync: number, pattern: position };
             let Some((name, value)) = literal(pattern) else {
                 unanchored.push((pattern.outcome, *key, at));
                 continue;
@@ -139,12 +138,8 @@ impl Index {
 
     fn intern(&mut self, concept: &Arc<str>, action: &Arc<str>) -> KeyId {
         let next = KeyId(u32::try_from(self.keys.len()).unwrap_or(u32::MAX));
-        let key = *self
-            .names
-            .entry(concept.clone())
-            .or_default()
-            .entry(action.clone())
-            .or_insert(next);
+        let key =
+            *self.names.entry(concept.clone()).or_default().entry(action.clone()).or_insert(next);
         if key == next {
             self.keys.push(KeyInfo {
                 concept: concept.clone(),
@@ -213,11 +208,11 @@ impl Index {
 
     /// The concept and action of a number, for messages.
     pub(crate) fn name(&self, key: Option<KeyId>) -> (&str, &str) {
-        key.and_then(|key| self.info(key))
-            .map_or(("?", "?"), |info| (&info.concept, &info.action))
+        key.and_then(|key| self.info(key)).map_or(("?", "?"), |info| (&info.concept, &info.action))
     }
 
-    /// The patterns that this completion may match, given the anchors of its flow; adds the anchors that it brings.
+    /// The patterns that this completion may match, given the anchors of its flow; adds the anchors
+    /// that it brings.
     pub(crate) fn candidates(
         &self,
         key: KeyId,
@@ -226,11 +221,7 @@ impl Index {
     ) -> SmallVec<[PatternRef; 8]> {
         let mut found = SmallVec::new();
         let Some(info) = self.info(key) else { return found };
-        let waiting = if body.is_failure() {
-            &info.failure
-        } else {
-            &info.success
-        };
+        let waiting = if body.is_failure() { &info.failure } else { &info.success };
         for (name, literals) in &waiting.buckets {
             let Some(Value::String(value)) = body.input.get(&**name) else {
                 continue;
@@ -244,11 +235,7 @@ impl Index {
             found.extend_from_slice(patterns);
         }
         found.extend(
-            anchors
-                .iter()
-                .filter_map(|anchor| waiting.anchored.get(anchor))
-                .flatten()
-                .copied(),
+            anchors.iter().filter_map(|anchor| waiting.anchored.get(anchor)).flatten().copied(),
         );
         found.extend_from_slice(&waiting.free);
         found

@@ -1,4 +1,5 @@
-//! The engine that runs checked rules: [`Event`] in, [`Effect`]s out; and what happened in a flow and why, from its log ([`provenance`]).
+//! The engine that runs checked rules: [`Event`] in, [`Effect`]s out; and what happened in a flow
+//! and why, from its log ([`provenance`]).
 //!
 //! The crate is pure: no I/O, no clock and no randomness.
 
@@ -13,7 +14,9 @@ mod record;
 mod versions;
 
 pub use event::{Context, Effect, Event, Invocation, Limits, Logged, Record};
-pub use flow::{Mismatch, Stopped, StoppedAt, Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
+pub use flow::{
+    Mismatch, Stopped, StoppedAt, Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion,
+};
 pub use frames::Question;
 pub use machine::Engine;
 pub use versions::Version;

@@ -1,9 +1,13 @@
-//! The engine: what follows from a completion. `Event -> Vec<Effect>`, with no I/O, no clock and no randomness.
+//! The engine: what follows from a completion. `Event -> Vec<Effect>`, with no I/O, no clock and no
+//! randomness.
 //!
-//! For the completion with log sequence *n* the engine computes the invocations that *n* brings about: a pure function of the rules and the flow's log up to *n*.
-//! What lies beyond *n* only serves to skip invocations that are done already. The acknowledgement of *n* is an effect as well: it comes when everything that *n* brought about has been stored.
+//! For the completion with log sequence *n* the engine computes the invocations that *n* brings
+//! about: a pure function of the rules and the flow's log up to *n*. What lies beyond *n* only
+//! serves to skip invocations that are done already. The acknowledgement of *n* is an effect as
+//! well: it comes when everything that *n* brought about has been stored.
 //!
-//! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be kept is told at `Engine::received`.
+//! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be
+//! kept is told at `Engine::received`.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +23,8 @@ use crate::frames::Answers;
 use crate::versions::{Missing, Version, Versions};
 use concert_lang::program::Program;
 
-/// A read that fails this often to show the message that caused it gives up until the message comes again.
+/// A read that fails this often to show the message that caused it gives up until the message comes
+/// again.
 const READ_ATTEMPTS: u32 = 3;
 
 /// Of a longer flow the memory is given back.
@@ -155,8 +160,9 @@ impl Engine {
 
     /// Notes that a sequence was received, and whether it is newer than all before.
     ///
-    /// A cached flow that is complete through *k* may be used for *n* only if every sequence in (k, n] was received here, since one that was not may have been of this flow.
-    /// The consumer's own delivery count cannot tell that: the server sets it back after a crash.
+    /// A cached flow that is complete through *k* may be used for *n* only if every sequence in (k,
+    /// n] was received here, since one that was not may have been of this flow. The consumer's own
+    /// delivery count cannot tell that: the server sets it back after a crash.
     fn received(&mut self, seq: u64) -> bool {
         if seq <= self.last {
             return false;
@@ -172,7 +178,8 @@ impl Engine {
     fn delivered(&mut self, logged: Logged) -> Vec<Effect> {
         let (seq, flow) = (logged.seq, logged.flow);
         let newest = self.received(seq);
-        if self.outstanding.contains_key(&seq) || self.parked.iter().any(|parked| parked.seq == seq) {
+        if self.outstanding.contains_key(&seq) || self.parked.iter().any(|parked| parked.seq == seq)
+        {
             return Vec::new();
         }
         if flow == FlowId::of_rules() {
@@ -227,10 +234,8 @@ impl Engine {
             return Vec::new();
         }
         let run_start = self.run_start;
-        if let Some(known) = self
-            .flows
-            .get_mut(&flow)
-            .filter(|known| known.complete_through() + 1 >= run_start)
+        if let Some(known) =
+            self.flows.get_mut(&flow).filter(|known| known.complete_through() + 1 >= run_start)
         {
             if seq > known.complete_through() {
                 self.cached.remove(known);
@@ -256,14 +261,7 @@ impl Engine {
             return self.fire_all(flow, [seq]);
         }
         let at_least = self.last;
-        self.reading.insert(
-            flow,
-            Reading {
-                at_least,
-                attempts: 0,
-                waiting: vec![logged],
-            },
-        );
+        self.reading.insert(flow, Reading { at_least, attempts: 0, waiting: vec![logged] });
         vec![Effect::ReadFlow { flow, at_least }]
     }
 
@@ -271,14 +269,17 @@ impl Engine {
         let Some(mut reading) = self.reading.remove(&flow) else {
             return Vec::new();
         };
-        // Between the read and now, messages may have come; they complete it only if none was missed.
+        // Between the read and now, messages may have come; they complete it only if none was
+        // missed.
         let unbroken = through + 1 >= self.run_start;
         let covered = through >= reading.at_least
             && reading.waiting.iter().all(|logged| {
                 if logged.seq <= through {
-                    // A read shows the last message on a subject: whoever writes a completion a second time hides the first.
-                    log.iter()
-                        .any(|read| read.seq == logged.seq || (read.id == logged.id && read.seq > logged.seq))
+                    // A read shows the last message on a subject: whoever writes a completion a
+                    // second time hides the first.
+                    log.iter().any(|read| {
+                        read.seq == logged.seq || (read.id == logged.id && read.seq > logged.seq)
+                    })
                 } else {
                     unbroken
                 }
@@ -298,20 +299,13 @@ impl Engine {
         waiting.sort_unstable();
         // The first is what counts, and it is at hand.
         log.retain(|read| {
-            !reading
-                .waiting
-                .iter()
-                .any(|first| first.id == read.id && first.seq < read.seq)
+            !reading.waiting.iter().any(|first| first.id == read.id && first.seq < read.seq)
         });
         let shown: Vec<u64> = log.iter().map(|read| read.seq).collect();
-        log.extend(
-            reading
-                .waiting
-                .into_iter()
-                .filter(|logged| !shown.contains(&logged.seq)),
-        );
+        log.extend(reading.waiting.into_iter().filter(|logged| !shown.contains(&logged.seq)));
         log.sort_unstable_by_key(|logged| logged.seq);
-        let Some(root) = log.iter().find(|logged| logged.id == flow.root()).map(|root| root.seq) else {
+        let Some(root) = log.iter().find(|logged| logged.id == flow.root()).map(|root| root.seq)
+        else {
             return dead(waiting, "the root of this flow is no longer in the log");
         };
         let rules = match self.versions.at(root) {
@@ -342,10 +336,12 @@ impl Engine {
         dead(seqs, "this flow has more messages than can be read")
     }
 
-    /// Says what these completions of a known flow bring about, and lets go of the flow if nothing more is expected of it: what is freed early is used again while it is still
-    /// near the processor.
+    /// Says what these completions of a known flow bring about, and lets go of the flow if nothing
+    /// more is expected of it: what is freed early is used again while it is still near the
+    /// processor.
     fn fire_all(&mut self, flow: FlowId, seqs: impl IntoIterator<Item = u64>) -> Vec<Effect> {
-        // Most completions have one effect; room for more than are there would be the largest allocation of a step.
+        // Most completions have one effect; room for more than are there would be the largest
+        // allocation of a step.
         let mut effects = Vec::with_capacity(1);
         for seq in seqs {
             self.fire(flow, seq, &mut effects);
@@ -455,11 +451,7 @@ impl Engine {
         }
         let failed = outstanding.failed;
         self.outstanding.remove(&seq);
-        vec![if failed {
-            Effect::Retry { seq }
-        } else {
-            Effect::Ack { seq }
-        }]
+        vec![if failed { Effect::Retry { seq } } else { Effect::Ack { seq } }]
     }
 
     fn keep(&mut self, flow: FlowId, known: Flow) {
@@ -485,10 +477,7 @@ impl Engine {
 
 /// No retry helps these.
 fn dead(seqs: impl IntoIterator<Item = u64>, reason: &str) -> Vec<Effect> {
-    let letter = |seq| Effect::DeadLetter {
-        seq,
-        reason: reason.to_owned(),
-    };
+    let letter = |seq| Effect::DeadLetter { seq, reason: reason.to_owned() };
     seqs.into_iter().map(letter).collect()
 }
 

@@ -24,7 +24,8 @@ pub(crate) trait Completions {
     fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> &[usize];
 }
 
-/// All assignments of completions to the patterns of a rule in which the pattern `at` takes the completion `newest` and the others take older ones, each its own.
+/// All assignments of completions to the patterns of a rule in which the pattern
+/// `at` takes the completion `newest` and the others take older ones, each its own.
 pub(crate) fn assignments(
     flow: &impl Completions,
     index: &Index,
@@ -79,10 +80,7 @@ impl<'a, F: Completions> Join<'a, F> {
             return;
         }
         let flow = self.flow;
-        let at = PatternRef {
-            pattern: position,
-            ..self.at
-        };
+        let at = PatternRef { pattern: position, ..self.at };
         for &number in flow.of_action(at, self.index, self.newest) {
             let Some(body) = flow.body(number) else { continue };
             let mut extended = bindings.clone();
@@ -96,21 +94,21 @@ impl<'a, F: Completions> Join<'a, F> {
 }
 
 /// Matches one pattern against one completion and binds its variables.
-pub(crate) fn bind<'a>(pattern: &Pattern, body: &'a Completion, bindings: &mut Bindings<'a>) -> bool {
-    let outcome = if body.is_failure() {
-        Outcome::Failure
-    } else {
-        Outcome::Success
-    };
+pub(crate) fn bind<'a>(
+    pattern: &Pattern,
+    body: &'a Completion,
+    bindings: &mut Bindings<'a>,
+) -> bool {
+    let outcome = if body.is_failure() { Outcome::Failure } else { Outcome::Success };
     // A fault decided nothing: what it says is no refusal, unless the rule asks for faults.
-    let is_refusal = || !body.output.contains_key(FAULT) || pattern.output.iter().any(|demand| &*demand.key == FAULT);
+    let is_refusal = || {
+        !body.output.contains_key(FAULT)
+            || pattern.output.iter().any(|demand| &*demand.key == FAULT)
+    };
     pattern.outcome == outcome
         && (outcome == Outcome::Success || is_refusal())
         && pattern.input.iter().all(|demand| holds(demand, &body.input, bindings))
-        && pattern
-            .output
-            .iter()
-            .all(|demand| holds(demand, &body.output, bindings))
+        && pattern.output.iter().all(|demand| holds(demand, &body.output, bindings))
 }
 
 /// Holds one key of an object to a demand, and binds its variable.

@@ -1,6 +1,8 @@
-//! What happened in a flow, and why: from its log alone, the graph of its actions and firings, and which rules nearly fired.
+//! What happened in a flow, and why: from its log alone, the graph of its actions and firings, and
+//! which rules nearly fired.
 //!
-//! Nothing of this is kept while the flow runs. The engine folds the log as the routers do, and what it finds is told ([`flow()`]); `docs/provenance.md` describes the JSON.
+//! Nothing of this is kept while the flow runs. The engine folds the log as the routers do, and
+//! what it finds is told ([`flow()`]); `docs/provenance.md` describes the JSON.
 
 mod assemble;
 mod near;
@@ -13,8 +15,8 @@ use concert_wire::subject::CompletionSubject;
 pub use self::assemble::{flow, outline};
 pub use self::near::{UnknownSync, why_not};
 pub use self::types::{
-    Action, By, Dead, Failed, Firing, Flow, Frame, Halt, Matched, NearMiss, Outcome, RootKind, Source, State, Summary,
-    Undecided, WhyNot,
+    Action, By, Dead, Failed, Firing, Flow, Frame, Halt, Matched, NearMiss, Outcome, RootKind,
+    Source, State, Summary, Undecided, WhyNot,
 };
 use std::sync::Arc;
 
@@ -32,11 +34,7 @@ pub struct Rules {
 impl Rules {
     /// These rules, with the limits that the routers have.
     pub fn new(program: Arc<Program>, limits: Limits) -> Self {
-        Self {
-            ready: Ready::new(&program),
-            program,
-            limits,
-        }
+        Self { ready: Ready::new(&program), program, limits }
     }
 
     /// What they were made of.

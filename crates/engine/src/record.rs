@@ -1,13 +1,16 @@
-//! The firing record: what the rules that asked queries made of one completion, written to the log before their first call.
+//! The firing record: what the rules that asked queries made of one completion, written to the log
+//! before their first call.
 //!
-//! Rows change, so such a firing cannot be computed again. One record holds all of them that a completion starts, also those that ended in no frame:
-//! whoever comes later sees the answers that all of its rules saw, and none that came afterwards.
+//! Rows change, so such a firing cannot be computed again. One record holds all of them that a
+//! completion starts, also those that ended in no frame: whoever comes later sees the answers that
+//! all of its rules saw, and none that came afterwards.
 //!
 //! ```json
 //! {"input": {"cause": "<action id>", "rules": "<version>"},
 //!  "output": {"firings": [{"sync": "Name", "causes": ["<action id>"], "frames": [{"frame": {"user": "u1"}}, {"else": 0, "frame": {}}]}]}}
 //! ```
-//! Instead of `firings` there may be `halt`, a status and a reason: then nothing more fires in the flow but the answer to its request.
+//! Instead of `firings` there may be `halt`, a status and a reason: then nothing more fires in the
+//! flow but the answer to its request.
 
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::ActionId;
@@ -36,18 +39,12 @@ pub(crate) struct Halt {
 impl Halt {
     /// A limit was reached.
     pub(crate) fn limit(why: &str) -> Self {
-        Self {
-            status: 508,
-            why: why.into(),
-        }
+        Self { status: 508, why: why.into() }
     }
 
     /// A query will never be answered.
     pub(crate) fn refused(why: &str) -> Self {
-        Self {
-            status: 500,
-            why: why.into(),
-        }
+        Self { status: 500, why: why.into() }
     }
 }
 
@@ -69,9 +66,8 @@ pub(crate) fn encode<'a>(
     let mut output = Object::new();
     match content {
         Content::Firings(firings) => {
-            let firings = firings
-                .iter()
-                .filter_map(|firing| Some(encode_firing(firing, sync(firing.sync)?)));
+            let firings =
+                firings.iter().filter_map(|firing| Some(encode_firing(firing, sync(firing.sync)?)));
             output.insert("firings".to_owned(), firings.collect());
         }
         Content::Halt(Halt { status, why }) => {
@@ -109,7 +105,10 @@ pub(crate) fn cause(body: &Completion) -> Option<ActionId> {
 }
 
 /// Reads a record; `None` when it is none, or names what these rules do not have.
-pub(crate) fn decode<'a>(body: &Completion, find: impl Fn(&str) -> Option<(usize, &'a Sync)>) -> Option<Content> {
+pub(crate) fn decode<'a>(
+    body: &Completion,
+    find: impl Fn(&str) -> Option<(usize, &'a Sync)>,
+) -> Option<Content> {
     if let Some(halt) = body.output.get("halt") {
         let status = u16::try_from(halt.get("status")?.as_u64()?).ok()?;
         let why = halt.get("why")?.as_str()?.into();
@@ -120,12 +119,13 @@ pub(crate) fn decode<'a>(body: &Completion, find: impl Fn(&str) -> Option<(usize
     firings.collect::<Option<_>>().map(Content::Firings)
 }
 
-fn decode_firing<'a>(firing: &Value, find: &impl Fn(&str) -> Option<(usize, &'a Sync)>) -> Option<Recorded> {
+fn decode_firing<'a>(
+    firing: &Value,
+    find: &impl Fn(&str) -> Option<(usize, &'a Sync)>,
+) -> Option<Recorded> {
     let (number, sync) = find(firing.get("sync")?.as_str()?)?;
     let causes = firing.get("causes")?.as_array()?.iter();
-    let causes = causes
-        .map(|cause| cause.as_str()?.parse().ok())
-        .collect::<Option<_>>()?;
+    let causes = causes.map(|cause| cause.as_str()?.parse().ok()).collect::<Option<_>>()?;
     let frames = firing.get("frames")?.as_array()?.iter().map(|ended| {
         let bound = ended.get("frame")?.as_object()?;
         let value = |name: &Arc<str>| bound.get(&**name).cloned().map(Arc::new);
@@ -136,9 +136,5 @@ fn decode_firing<'a>(firing: &Value, find: &impl Fn(&str) -> Option<(usize, &'a 
         };
         Some(Ended { sequence, frame })
     });
-    Some(Recorded {
-        sync: number,
-        causes,
-        frames: frames.collect::<Option<_>>()?,
-    })
+    Some(Recorded { sync: number, causes, frames: frames.collect::<Option<_>>()? })
 }

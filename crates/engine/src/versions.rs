@@ -1,7 +1,8 @@
 //! Which version of the rules a flow runs under: the one in force at its root.
 //!
-//! Putting rules in force is a message in the log, so that every router agrees on it. What is known of these messages is complete through some sequence;
-//! it may be used for a later root only if this engine itself received everything in between.
+//! Putting rules in force is a message in the log, so that every router agrees on it. What is known
+//! of these messages is complete through some sequence; it may be used for a later root only if
+//! this engine itself received everything in between.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -36,11 +37,7 @@ pub(crate) struct Versions {
 
 impl Versions {
     pub(crate) fn unknown() -> Self {
-        Self {
-            history: Vec::new(),
-            complete_through: 0,
-            loaded: LruCache::new(KEPT),
-        }
+        Self { history: Vec::new(), complete_through: 0, loaded: LruCache::new(KEPT) }
     }
 
     /// Rules that were always in force, and always will be.
@@ -69,7 +66,8 @@ impl Versions {
         self.history.is_empty()
     }
 
-    /// The history is known up to `seq`, and nothing after it was missed if `run_start` is not behind it.
+    /// The history is known up to `seq`, and nothing after it was missed if `run_start` is not
+    /// behind it.
     pub(crate) fn known_through(&mut self, seq: u64) {
         self.complete_through = self.complete_through.max(seq);
     }
@@ -86,7 +84,8 @@ impl Versions {
         if root > self.complete_through.saturating_add(1) {
             return Err(Missing::History);
         }
-        // Of what came before the first known message, the first known version is the best that is known.
+        // Of what came before the first known message, the first known version is the best that is
+        // known.
         let before = self.history.partition_point(|(seq, _)| *seq < root).saturating_sub(1);
         let (_, version) = self.history.get(before).ok_or(Missing::History)?;
         match self.loaded.get(version) {

@@ -1,4 +1,5 @@
-//! What is told of flows: those of the project's rules, driven by the real engine, with answers as a test wants them.
+//! What is told of flows: those of the project's rules, driven by the real engine, with answers as
+//! a test wants them.
 
 #![expect(
     clippy::unwrap_used,
@@ -128,7 +129,12 @@ fn flow_id() -> FlowId {
     ActionId::injected("provenance", 1, 1).as_root()
 }
 
-fn play(program: &Program, request: Value, ends: Ends<'_>, rows: &dyn Fn(&str) -> Vec<Value>) -> Played {
+fn play(
+    program: &Program,
+    request: Value,
+    ends: Ends<'_>,
+    rows: &dyn Fn(&str) -> Vec<Value>,
+) -> Played {
     let flow = flow_id();
     let mut player = Player {
         engine: Engine::new(program, Limits::default()),
@@ -148,10 +154,7 @@ fn play(program: &Program, request: Value, ends: Ends<'_>, rows: &dyn Fn(&str) -
             continue;
         };
         let (concept, action) = name.split_once('.').unwrap();
-        let body = Completion {
-            input: object(input),
-            output: object(output),
-        };
+        let body = Completion { input: object(input), output: object(output) };
         player.store(concept, action, id, body);
     }
     player.played
@@ -162,7 +165,8 @@ fn rules(program: &Program) -> Rules {
 }
 
 fn told(program: &Program, messages: &[Stored], dead: &[DeadLetter]) -> Flow {
-    provenance::flow(flow_id(), messages, &rules(program), dead, Source::Log).expect("the root is there")
+    provenance::flow(flow_id(), messages, &rules(program), dead, Source::Log)
+        .expect("the root is there")
 }
 
 fn no_rows(_: &str) -> Vec<Value> {
@@ -209,10 +213,7 @@ fn a_login_is_told_with_the_rule_behind_each_action() {
     );
     assert_eq!((flow.outcome, flow.status), (Outcome::Succeeded, Some(200)));
     assert_eq!(flow.path.as_deref(), Some("/auth/login"));
-    assert_eq!(
-        flow.answered_by.as_deref(),
-        Some("CreateSessionOnSuccessfulAuthentication")
-    );
+    assert_eq!(flow.answered_by.as_deref(), Some("CreateSessionOnSuccessfulAuthentication"));
     assert_eq!(flow.trace.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
     let create = &flow.firings.last().unwrap();
     let ids: Vec<&String> = flow.actions.iter().map(|action| &action.id).collect();
@@ -265,10 +266,7 @@ fn a_failed_login_shows_where_it_turned_off() {
 #[test]
 fn what_has_not_happened_yet_is_in_flight_and_what_was_given_up_is_dead() {
     for (station, expected) in [
-        (
-            "Profile.authenticate",
-            "Profile.authenticate HandleLoginRequest InFlight -",
-        ),
+        ("Profile.authenticate", "Profile.authenticate HandleLoginRequest InFlight -"),
         (
             "Sessioning.create",
             "Sessioning.create CreateSessionOnSuccessfulAuthentication InFlight -",
@@ -278,7 +276,8 @@ fn what_has_not_happened_yet_is_in_flight_and_what_was_given_up_is_dead() {
             "Requesting.respond CreateSessionOnSuccessfulAuthentication InFlight -",
         ),
     ] {
-        let (program, played) = login(&|name, input| if name == station { None } else { well(name, input) });
+        let (program, played) =
+            login(&|name, input| if name == station { None } else { well(name, input) });
         let flow = told(&program, &played.messages, &[]);
         assert_eq!(lines(&flow).last().map(String::as_str), Some(expected));
         assert_eq!((flow.outcome, flow.status), (Outcome::Open, None));
@@ -307,11 +306,9 @@ fn a_rule_that_asks_queries_is_told_from_its_record() {
         _ => Vec::new(),
     };
     let mut played = play(&program, request.clone(), &well, &rows);
-    // All rules that asked at a completion share the record; what others asked is not told of this one.
-    let record = played
-        .messages
-        .iter_mut()
-        .find(|message| message.subject.contains(".fired."));
+    // All rules that asked at a completion share the record; what others asked is not told of this
+    // one.
+    let record = played.messages.iter_mut().find(|message| message.subject.contains(".fired."));
     record.unwrap().work = Some("9000 Other._query@0+100 mongodb.find@20+60 Sessioning._getUser@100+1200 mongodb.find@300+600 Other._query@1300+50".to_owned());
     let flow = told(&program, &played.messages, &[]);
     let [firing] = flow.firings.as_slice() else {
@@ -319,25 +316,20 @@ fn a_rule_that_asks_queries_is_told_from_its_record() {
     };
     assert!(firing.recorded);
     let work = firing.work.as_ref().unwrap();
-    let parts: Vec<(&str, u64)> = work.parts.iter().map(|part| (part.name.as_str(), part.at_us)).collect();
+    let parts: Vec<(&str, u64)> =
+        work.parts.iter().map(|part| (part.name.as_str(), part.at_us)).collect();
     assert_eq!(
         (work.took_us, parts),
         (9000, vec![("Sessioning._getUser", 100), ("mongodb.find", 300)])
     );
     assert_eq!(firing.frames[0].bindings["username"], "ada");
     assert_eq!((firing.frames[0].ended.as_str(), flow.status), ("then", Some(200)));
-    assert!(
-        lines(&flow).iter().all(|line| !line.contains("fired")),
-        "a record is no action"
-    );
+    assert!(lines(&flow).iter().all(|line| !line.contains("fired")), "a record is no action");
     assert_eq!(flow.firings[0].at_us, time_us(13), "the record's time");
 
     let played = play(&program, request, &well, &no_rows);
     let flow = told(&program, &played.messages, &[]);
-    assert_eq!(
-        (flow.firings[0].frames[0].ended.as_str(), flow.status),
-        ("else", Some(401))
-    );
+    assert_eq!((flow.firings[0].frames[0].ended.as_str(), flow.status), ("else", Some(401)));
     assert_eq!(flow.firings[0].frames[0].otherwise, Some(0));
 }
 
@@ -350,27 +342,20 @@ fn the_router_s_own_answers_are_told_as_such() {
     let flow = told(&program, &played.messages, &[]);
     assert_eq!(flow.answered_by.as_deref(), Some("Concert.fault"));
     assert_eq!((flow.outcome, flow.status), (Outcome::Fault, Some(503)));
-    let whys: BTreeSet<&str> = flow.near_misses.iter().map(|miss| miss.failed.why.as_str()).collect();
-    assert!(
-        whys.contains("Profile.authenticate ended in a fault: `busy`"),
-        "{whys:?}"
-    );
+    let whys: BTreeSet<&str> =
+        flow.near_misses.iter().map(|miss| miss.failed.why.as_str()).collect();
+    assert!(whys.contains("Profile.authenticate ended in a fault: `busy`"), "{whys:?}");
 }
 
 #[test]
 fn a_flow_that_reached_a_limit_says_so() {
     let (program, played) = login(&well);
-    let limits = Limits {
-        depth: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { depth: 1, ..Limits::default() };
     let rules = Rules::new(Arc::new(program), limits);
-    let flow = provenance::flow(flow_id(), &played.messages[..2], &rules, &[], Source::Log).unwrap();
+    let flow =
+        provenance::flow(flow_id(), &played.messages[..2], &rules, &[], Source::Log).unwrap();
     let halt = flow.halt.unwrap();
-    assert_eq!(
-        (halt.status, halt.why.as_str()),
-        (508, "the flow reached its limit of depth")
-    );
+    assert_eq!((halt.status, halt.why.as_str()), (508, "the flow reached its limit of depth"));
     assert_eq!(flow.actions.last().unwrap().by.as_ref().unwrap().sync, "Concert.limit");
 }
 
@@ -430,7 +415,8 @@ then
     Requesting.respond (request)
 "#;
     let program = compiled(&[SourceFile::new("other.sync".to_owned(), rules.to_owned())]);
-    let request = json!({ "path": "/other", "name": "bob", "other": "eve", "password": "sealed:k1:x" });
+    let request =
+        json!({ "path": "/other", "name": "bob", "other": "eve", "password": "sealed:k1:x" });
     let played = play(&program, request, &well, &no_rows);
     let flow = told(&program, &played.messages, &[]);
     let whys: BTreeMap<&str, (&str, Option<usize>)> = flow
@@ -438,10 +424,7 @@ then
         .iter()
         .map(|miss| (miss.sync.as_str(), (miss.failed.why.as_str(), miss.failed.step)))
         .collect();
-    assert_eq!(
-        whys["Other"].0,
-        "`username` of Profile.authenticate is another `name` than before"
-    );
+    assert_eq!(whys["Other"].0, "`username` of Profile.authenticate is another `name` than before");
     assert_eq!(whys["Filtered"], ("step 2 of its `where` left nothing", Some(1)));
 }
 
@@ -485,12 +468,7 @@ fn every_flow_is_told_with_exactly_the_calls_that_the_engine_made() {
             .map(|(_, call)| {
                 let id = call.id.to_string();
                 let done = played.messages.iter().any(|message| message.subject.ends_with(&id));
-                (
-                    id,
-                    format!("{}.{}", call.concept, call.action),
-                    call.sync.to_string(),
-                    done,
-                )
+                (id, format!("{}.{}", call.concept, call.action), call.sync.to_string(), done)
             })
             .collect();
         let found: BTreeSet<_> = flow
@@ -510,11 +488,8 @@ fn every_flow_is_told_with_exactly_the_calls_that_the_engine_made() {
             .collect();
         assert_eq!(found, asked, "seed {seed}, {path}");
         for (seq, call) in &played.asked {
-            let action = flow
-                .actions
-                .iter()
-                .find(|action| action.id == call.id.to_string())
-                .unwrap();
+            let action =
+                flow.actions.iter().find(|action| action.id == call.id.to_string()).unwrap();
             let by = action.by.as_ref().unwrap();
             assert_eq!(by.cause_seq, *seq, "seed {seed}: {action:?}");
             if let Some(id) = &by.firing {

@@ -1,4 +1,5 @@
-//! What it costs to check many rules: `cargo bench -p concert-lang --bench check`. A benchmark, not a test: nothing here fails for being slow.
+//! What it costs to check many rules: `cargo bench -p concert-lang --bench check`. A benchmark, not
+//! a test: nothing here fails for being slow.
 
 #![expect(clippy::panic, reason = "a benchmark whose rules are wrong is wrong")]
 
@@ -13,7 +14,8 @@ fn main() {
     divan::main();
 }
 
-/// Rules of a large application: for each path a request, an answer and a refusal; twenty rules for each concept, a file for each twenty.
+/// Rules of a large application: for each path a request, an answer and a refusal; twenty rules for
+/// each concept, a file for each twenty.
 fn application(rules: usize) -> (Vec<SourceFile>, Vec<SourceFile>) {
     let mut specs = vec![requesting::source()];
     let mut files: Vec<SourceFile> = Vec::new();

@@ -23,12 +23,19 @@ use crate::spec::ConceptSpec;
 use crate::syntax::SyncDef;
 
 /// Checks all rules of all files.
-pub(crate) fn check(concepts: &[ConceptSpec], syncs: &[SyncDef], diagnostics: &mut Vec<Diagnostic>) -> Vec<Checked> {
+pub(crate) fn check(
+    concepts: &[ConceptSpec],
+    syncs: &[SyncDef],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Checked> {
     let mut names: HashMap<&str, Span> = HashMap::new();
     for sync in syncs {
         if let Some(first) = names.get(sync.name.text.as_str()) {
             let message = format!("there is another rule of the name `{}`", sync.name.text);
-            diagnostics.push(Diagnostic::error(REPEATED_RULE, sync.name.span, message).related(*first, "the first"));
+            diagnostics.push(
+                Diagnostic::error(REPEATED_RULE, sync.name.span, message)
+                    .related(*first, "the first"),
+            );
         } else {
             names.insert(&sync.name.text, sync.name.span);
         }
@@ -36,12 +43,8 @@ pub(crate) fn check(concepts: &[ConceptSpec], syncs: &[SyncDef], diagnostics: &m
     syncs
         .iter()
         .map(|sync| {
-            let rule = Rule {
-                concepts,
-                diagnostics,
-                variables: Variables::default(),
-                uses: Vec::new(),
-            };
+            let rule =
+                Rule { concepts, diagnostics, variables: Variables::default(), uses: Vec::new() };
             rule.check(sync)
         })
         .collect()
@@ -60,10 +63,8 @@ impl Rule<'_> {
         let Steps { steps, elses } = self.steps(&def.steps);
         let bound_before_then = self.variables.count();
         let then: Vec<_> = def.then.iter().filter_map(|call| self.call(call)).collect();
-        let otherwise = def
-            .otherwise
-            .as_ref()
-            .map(|otherwise| self.otherwise(otherwise, bound_before_then));
+        let otherwise =
+            def.otherwise.as_ref().map(|otherwise| self.otherwise(otherwise, bound_before_then));
         self.warn_of_unused(def);
         let follows = otherwise.iter().flat_map(|otherwise| &otherwise.calls);
         let mut kept = used(then.iter().chain(follows));
@@ -78,11 +79,6 @@ impl Rule<'_> {
             then,
             otherwise,
         };
-        Checked {
-            sync,
-            variables: self.variables,
-            uses: self.uses,
-            requests,
-        }
+        Checked { sync, variables: self.variables, uses: self.uses, requests }
     }
 }

@@ -1,4 +1,5 @@
-//! From files to a program, stage by stage; a later stage sees only what is clean in the earlier ones.
+//! From files to a program, stage by stage; a later stage sees only what is clean in the earlier
+//! ones.
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ pub struct Texts {
 
 impl Texts {
     /// Makes rules of them that may run: without a look at whether they answer every request.
-    /// Unlike [`compile`], accepts any spec of a built-in concept: another release may have stored it.
+    /// Unlike [`compile`], accepts any spec of a built-in concept: another release may have stored
+    /// it.
     ///
     /// # Errors
     /// Every mistake at its place.
@@ -39,7 +41,10 @@ impl Texts {
 ///
 /// # Errors
 /// Every mistake of the first stage that has one.
-pub fn compile(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<(Program, Vec<Diagnostic>), Report> {
+pub fn compile(
+    concepts: &[SourceFile],
+    syncs: &[SourceFile],
+) -> Result<(Program, Vec<Diagnostic>), Report> {
     staged(concepts, syncs)?.judged(|_, _, _| ())
 }
 
@@ -51,7 +56,8 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The program and all warnings, after one more stage that looks at the program and its syntax tree.
+    /// The program and all warnings, after one more stage that looks at the program and its syntax
+    /// tree.
     ///
     /// # Errors
     /// The errors that this stage finds.
@@ -85,10 +91,7 @@ struct Parsed {
 impl Parsed {
     fn of(concepts: &[SourceFile], syncs: &[SourceFile]) -> Self {
         let sources: Vec<SourceFile> = concepts.iter().chain(syncs).cloned().collect();
-        let mut stage = Stage {
-            sources,
-            diagnostics: Vec::new(),
-        };
+        let mut stage = Stage { sources, diagnostics: Vec::new() };
         let mut specs: Vec<(Ident, ConceptSpec)> = Vec::new();
         for (file, source) in concepts.iter().enumerate() {
             let Some((name, spec)) = concept::parse(file, source, &mut stage.diagnostics) else {
@@ -124,12 +127,7 @@ impl Parsed {
 
         let mut syncs: Vec<Arc<_>> = rules.into_iter().map(|rule| Arc::new(rule.sync)).collect();
         syncs.sort_by(|a, b| a.name.cmp(&b.name));
-        let program = Program {
-            version,
-            syncs,
-            concepts: specs,
-            routes: table,
-        };
+        let program = Program { version, syncs, concepts: specs, routes: table };
         Ok(Compiled { program, defs, stage })
     }
 }
@@ -144,16 +142,9 @@ impl Stage {
         self.diagnostics
             .sort_by(|a, b| (a.span, a.code, &a.message).cmp(&(b.span, b.code, &b.message)));
         self.diagnostics.dedup();
-        if self
-            .diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.severity == Severity::Error)
-        {
+        if self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
             let diagnostics = std::mem::take(&mut self.diagnostics);
-            return Err(Report {
-                diagnostics,
-                sources: std::mem::take(&mut self.sources),
-            });
+            return Err(Report { diagnostics, sources: std::mem::take(&mut self.sources) });
         }
         Ok(())
     }
@@ -163,9 +154,7 @@ impl Stage {
 fn version(sources: &[SourceFile]) -> String {
     let mut texts: Vec<&str> = sources.iter().map(|source| source.text.as_str()).collect();
     texts.sort_unstable();
-    let all = texts
-        .iter()
-        .fold(String::new(), |all, text| format!("{all}{}:{text}", text.len()));
+    let all = texts.iter().fold(String::new(), |all, text| format!("{all}{}:{text}", text.len()));
     let digest = uuid_v5(&Uuid::NAMESPACE_OID, all.as_bytes()).simple().to_string();
     digest.chars().take(16).collect()
 }

@@ -1,7 +1,10 @@
-//! Concept specs. The literature's form: prose for people, and signatures, which are what the machine reads.
+//! Concept specs. The literature's form: prose for people, and signatures, which are what the
+//! machine reads.
 //!
-//! `concept Name [Generic]`, then sections that begin at the margin: `purpose`, `principle`, `state`, `actions`, `queries`. In the last two a line at the first one's indentation is a signature;
-//! what is indented further is prose about it, in which `effects` says that the action changes something.
+//! `concept Name [Generic]`, then sections that begin at the margin: `purpose`, `principle`,
+//! `state`, `actions`,
+//! `queries`. In the last two a line at the first one's indentation is a signature; what is indented further is prose about it, in which `effects`
+//! says that the action changes something.
 
 mod header;
 mod lines;
@@ -28,12 +31,10 @@ pub fn parse_one(file_name: &str, text: &str) -> Result<ConceptSpec, String> {
     let parsed = parse(0, &source, &mut diagnostics);
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     match parsed {
-        Some((_, spec)) if diagnostics.iter().all(|found| found.severity == Severity::Warning) => Ok(spec),
-        _ => Err(Report {
-            diagnostics,
-            sources: vec![source],
+        Some((_, spec)) if diagnostics.iter().all(|found| found.severity == Severity::Warning) => {
+            Ok(spec)
         }
-        .to_string()),
+        _ => Err(Report { diagnostics, sources: vec![source] }.to_string()),
     }
 }
 
@@ -68,33 +69,19 @@ pub(crate) fn parse(
                 None => "a spec begins with `concept Name`",
             };
             diagnostics.push(diagnostic.help(help));
-            let is_section = |line: &Line<'_>| SECTIONS.iter().any(|(name, _)| *name == line.first_word());
+            let is_section =
+                |line: &Line<'_>| SECTIONS.iter().any(|(name, _)| *name == line.first_word());
             if first.is_some_and(|line| !is_section(line)) {
                 lines.next();
             }
             None
         }
     };
-    let mut reader = Reader {
-        source,
-        lines,
-        parts: Parts::default(),
-        diagnostics,
-    };
+    let mut reader = Reader { source, lines, parts: Parts::default(), diagnostics };
     reader.sections();
-    let Parts {
-        purpose,
-        actions,
-        queries,
-        ..
-    } = reader.parts;
+    let Parts { purpose, actions, queries, .. } = reader.parts;
     let name = name?;
-    let spec = ConceptSpec {
-        name: name.text.as_str().into(),
-        purpose,
-        actions,
-        queries,
-    };
+    let spec = ConceptSpec { name: name.text.as_str().into(), purpose, actions, queries };
     Some((name, spec))
 }
 
@@ -128,12 +115,15 @@ impl<'a> Reader<'a> {
         let word = line.first_word();
         let names = SECTIONS.map(|(name, _)| name);
         let exact = SECTIONS.iter().find(|(name, _)| *name == word);
-        let near = nearest(word, names).and_then(|near| SECTIONS.iter().find(|(name, _)| *name == near));
+        let near =
+            nearest(word, names).and_then(|near| SECTIONS.iter().find(|(name, _)| *name == near));
         if exact.is_none() {
             let message = format!("expected a section at the margin, found `{word}`");
             let help = match near {
                 Some((name, _)) => format!("did you mean `{name}`?"),
-                None => format!("the sections are {}", names.map(|name| format!("`{name}`")).join(", ")),
+                None => {
+                    format!("the sections are {}", names.map(|name| format!("`{name}`")).join(", "))
+                }
             };
             self.diagnostics
                 .push(Diagnostic::error(BAD_SPEC, line.word_span(), message).help(help));
@@ -143,8 +133,7 @@ impl<'a> Reader<'a> {
         };
         if seen.contains(name) {
             let message = format!("the section `{name}` stands twice");
-            self.diagnostics
-                .push(Diagnostic::error(BAD_SPEC, line.word_span(), message));
+            self.diagnostics.push(Diagnostic::error(BAD_SPEC, line.word_span(), message));
         }
         seen.push(name);
         match section {
@@ -153,8 +142,7 @@ impl<'a> Reader<'a> {
                 let span = line.code_span();
                 let start = span.end - line.behind_word(line.code).len();
                 let message = format!("expected the end of the line after `{word}`");
-                self.diagnostics
-                    .push(Diagnostic::error(BAD_SPEC, Span { start, ..span }, message));
+                self.diagnostics.push(Diagnostic::error(BAD_SPEC, Span { start, ..span }, message));
             }
             _ => {}
         }

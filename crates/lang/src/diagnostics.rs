@@ -1,4 +1,5 @@
-//! What is wrong with rules and specs: every mistake, each with its code, its place, and what to do.
+//! What is wrong with rules and specs: every mistake, each with its code, its place, and what to
+//! do.
 
 mod render;
 
@@ -124,10 +125,7 @@ impl Diagnostic {
 
     /// Something doubtful.
     pub fn warning(kind: Kind, span: Span, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(kind, span, message)
-        }
+        Self { severity: Severity::Warning, ..Self::error(kind, span, message) }
     }
 
     /// Says what to do.
@@ -170,10 +168,10 @@ impl Diagnostic {
 
 /// The known name that a wrong one is probably meant to be.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known
-        .into_iter()
-        .map(|name| (distance(wrong, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(wrong.len()) / 3 + 1 && *distance < name.len());
+    let near =
+        known.into_iter().map(|name| (distance(wrong, name), name)).filter(|(distance, name)| {
+            *distance <= name.len().max(wrong.len()) / 3 + 1 && *distance < name.len()
+        });
     // Of names that are equally near, the one that begins alike for longer: `wher` is `where`.
     near.min_by_key(|(distance, name)| (*distance, Reverse(common_prefix(wrong, name)), *name))
         .map(|(_, name)| name)

@@ -1,4 +1,5 @@
-//! Expressions as they are run. Every expression has a value for every input: what makes no sense is null, or false.
+//! Expressions as they are run. Every expression has a value for every input: what makes no sense
+//! is null, or false.
 
 use std::borrow::Cow;
 
@@ -86,12 +87,17 @@ pub enum Expr {
 }
 
 impl Expr {
-    /// The value in a frame; a variable that is not bound is null. What stands in the frame or in the rule is not copied.
+    /// The value in a frame; a variable that is not bound is null. What stands in the frame or in
+    /// the rule is not copied.
     pub fn eval<'a>(&'a self, frame: &[Option<&'a Value>]) -> Cow<'a, Value> {
         match self {
-            Self::Variable(slot) => Cow::Borrowed(frame.get(*slot).copied().flatten().unwrap_or(NULL)),
+            Self::Variable(slot) => {
+                Cow::Borrowed(frame.get(*slot).copied().flatten().unwrap_or(NULL))
+            }
             Self::Literal(value) => Cow::Borrowed(value),
-            Self::List(items) => Cow::Owned(items.iter().map(|item| item.eval(frame).into_owned()).collect()),
+            Self::List(items) => {
+                Cow::Owned(items.iter().map(|item| item.eval(frame).into_owned()).collect())
+            }
             Self::Object(members) => Cow::Owned(Value::Object(
                 members
                     .iter()
@@ -100,7 +106,9 @@ impl Expr {
             )),
             Self::Field(value, field) => match value.eval(frame) {
                 Cow::Borrowed(Value::Object(map)) => Cow::Borrowed(map.get(field).unwrap_or(NULL)),
-                Cow::Owned(Value::Object(mut map)) => Cow::Owned(map.swap_remove(field).unwrap_or(Value::Null)),
+                Cow::Owned(Value::Object(mut map)) => {
+                    Cow::Owned(map.swap_remove(field).unwrap_or(Value::Null))
+                }
                 _ => Cow::Borrowed(NULL),
             },
             Self::Not(value) => Cow::Owned(Value::Bool(!is_true(&value.eval(frame)))),
@@ -147,9 +155,7 @@ fn binary<'a>(left: &Value, operator: Operator, right: impl FnOnce() -> Cow<'a, 
         Operator::Greater => order(left, &right(), |order| order.is_gt()),
         Operator::GreaterOrEqual => order(left, &right(), |order| order.is_ge()),
         Operator::In => Value::Bool(
-            right()
-                .as_array()
-                .is_some_and(|items| items.iter().any(|item| equal(left, item))),
+            right().as_array().is_some_and(|items| items.iter().any(|item| equal(left, item))),
         ),
         Operator::Add => match (left, &*right()) {
             (Value::String(left), Value::String(right)) => Value::String(format!("{left}{right}")),
@@ -164,10 +170,9 @@ fn binary<'a>(left: &Value, operator: Operator, right: impl FnOnce() -> Cow<'a, 
 /// Numbers by value, strings by code point; anything else has no order.
 fn order(left: &Value, right: &Value, holds: impl Fn(std::cmp::Ordering) -> bool) -> Value {
     let order = match (left, right) {
-        (Value::Number(left), Value::Number(right)) => left
-            .as_f64()
-            .zip(right.as_f64())
-            .and_then(|(left, right)| left.partial_cmp(&right)),
+        (Value::Number(left), Value::Number(right)) => {
+            left.as_f64().zip(right.as_f64()).and_then(|(left, right)| left.partial_cmp(&right))
+        }
         (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
         _ => None,
     };
@@ -187,13 +192,12 @@ fn number(value: f64) -> Value {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= EXACT {
         // Whole and in range, so the text is an integer's.
-        return serde_json::from_str(&format!("{value:.0}")).map_or(Value::Null, |number: Value| {
-            if number.as_f64() == Some(0.0) {
-                Value::from(0)
-            } else {
-                number
-            }
-        });
+        return serde_json::from_str(&format!("{value:.0}")).map_or(
+            Value::Null,
+            |number: Value| {
+                if number.as_f64() == Some(0.0) { Value::from(0) } else { number }
+            },
+        );
     }
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }

@@ -1,4 +1,5 @@
-//! The one layout that files of rules have. Nothing but blanks, line ends and what means the same changes, and every comment stays where it is.
+//! The one layout that files of rules have. Nothing but blanks, line ends and what means the same
+//! changes, and every comment stays where it is.
 
 mod page;
 mod read;
@@ -23,10 +24,7 @@ pub fn format(source: &SourceFile) -> Result<String, Report> {
     parse_tokens(&tokens, &mut diagnostics);
     if diagnostics.iter().any(|found| found.severity == Severity::Error) {
         diagnostics.sort_by_key(|found| found.span);
-        return Err(Report {
-            diagnostics,
-            sources: vec![source.clone()],
-        });
+        return Err(Report { diagnostics, sources: vec![source.clone()] });
     }
     let (statements, rest) = read::statements(&source.text, &tokens);
     let mut page = Page::default();
@@ -52,7 +50,8 @@ impl Statement {
             doc.iter().for_each(|note| page.note(note, 0));
         } else {
             for note in &self.above {
-                // Before a part only its place tells whether a comment is about that part or about what was before it.
+                // Before a part only its place tells whether a comment is about that part or about
+                // what was before it.
                 let is_item = self.place == Place::Part && note.is_indented;
                 page.note(note, if is_item { INDENT } else { indent });
             }
@@ -60,14 +59,16 @@ impl Statement {
         page.statement(&self.shape, indent, self.beside.as_ref());
     }
 
-    /// How many of the comments above stand right above: they belong to the rule, and no blank line may come between or go.
+    /// How many of the comments above stand right above: they belong to the rule, and no blank line
+    /// may come between or go.
     fn doc_length(&self) -> usize {
         let notes = self.above.iter().rev().zip((0..self.line).rev());
         notes.take_while(|(note, line)| note.line == *line).count()
     }
 }
 
-/// Comments between rules keep their blocks. What is indented behind a rule is still a part of that rule.
+/// Comments between rules keep their blocks. What is indented behind a rule is still a part of that
+/// rule.
 fn between_rules(page: &mut Page, notes: &[Note], mut is_in_rule: bool) {
     for block in notes.chunk_by(|above, below| above.line + 1 == below.line) {
         is_in_rule &= block.first().is_some_and(|first| first.is_indented);

@@ -1,4 +1,5 @@
-//! From text to tokens. Lines matter: a line's end is a token where it ends a pattern, a step or a call.
+//! From text to tokens. Lines matter: a line's end is a token where it ends a pattern, a step or a
+//! call.
 
 mod literal;
 mod stray;
@@ -34,7 +35,8 @@ pub struct Token {
     pub span: Span,
     /// The line it stands on, counted from where reading began.
     pub line: usize,
-    /// Whether a mistake in it, or right behind it, has been reported: what follows from that is not told again.
+    /// Whether a mistake in it, or right behind it, has been reported: what follows from that is
+    /// not told again.
     pub is_broken: bool,
 }
 
@@ -62,28 +64,19 @@ pub struct Tokens {
 
 /// The longest first, so that `==` is not read as two.
 const SYMBOLS: &[&str] = &[
-    "...", "==", "!=", "<=", ">=", "??", "(", ")", "[", "]", "{", "}", ",", ":", ".", "?", "<", ">", "+", "-", "*",
-    "/", "=",
+    "...", "==", "!=", "<=", ">=", "??", "(", ")", "[", "]", "{", "}", ",", ":", ".", "?", "<",
+    ">", "+", "-", "*", "/", "=",
 ];
 /// After these a line goes on.
 const BINARY: &[&str] = &["==", "!=", "<=", ">=", "??", "<", ">", "+", "-", "*", "/"];
 const BINARY_WORDS: &[&str] = &["and", "or", "in"];
 /// No line within brackets begins with one of these, unless it is the name of a parameter.
-const BEGINNINGS: &[&str] = &[
-    "sync", "when", "where", "then", "else", "optional", "some", "no", "each", "let", "collect",
-];
+const BEGINNINGS: &[&str] =
+    &["sync", "when", "where", "then", "else", "optional", "some", "no", "each", "let", "collect"];
 
 /// Reads a file. Every mistake is reported, and reading goes on behind it.
 pub fn lex(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Tokens {
-    lex_part(
-        Span {
-            file,
-            start: 0,
-            end: source.text.len(),
-        },
-        source,
-        diagnostics,
-    )
+    lex_part(Span { file, start: 0, end: source.text.len() }, source, diagnostics)
 }
 
 /// Reads a piece of a file.
@@ -125,11 +118,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn span(&self, start: usize) -> Span {
-        Span {
-            file: self.file,
-            start,
-            end: self.at,
-        }
+        Span { file: self.file, start, end: self.at }
     }
 
     /// What was read since.
@@ -145,12 +134,7 @@ impl<'a> Lexer<'a> {
         if self.line_begins {
             self.begin_line(&kind);
         }
-        let token = Token {
-            kind,
-            span: self.span(start),
-            line: self.line,
-            is_broken,
-        };
+        let token = Token { kind, span: self.span(start), line: self.line, is_broken };
         self.out.tokens.push(token);
     }
 
@@ -163,8 +147,11 @@ impl<'a> Lexer<'a> {
         }
         let goes_on = match first {
             TokenKind::Symbol(":") => true,
-            // Behind a bracket that was left open, `else (` is the part of a rule, and any other the end of a step.
-            TokenKind::Word(word) => word == "else" && !(breaks_out && self.behind_blanks().starts_with('(')),
+            // Behind a bracket that was left open, `else (` is the part of a rule, and any other
+            // the end of a step.
+            TokenKind::Word(word) => {
+                word == "else" && !(breaks_out && self.behind_blanks().starts_with('('))
+            }
             _ => false,
         };
         let Some(last) = self.out.tokens.last() else { return };
@@ -192,7 +179,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether this cannot begin a line within brackets, so that one of them was left open: one mistake must not hide those in the rest of the rule.
+    /// Whether this cannot begin a line within brackets, so that one of them was left open: one
+    /// mistake must not hide those in the rest of the rule.
     fn breaks_out(&self, first: &TokenKind) -> bool {
         let TokenKind::Word(word) = first else { return false };
         let next = self.behind_blanks();
@@ -224,7 +212,9 @@ impl<'a> Lexer<'a> {
                 '/' if self.rest().starts_with("/*") => self.block_comment(start),
                 '"' => self.string(start),
                 '0'..='9' => self.number(start),
-                '.' if self.rest().chars().nth(1).is_some_and(|c| c.is_ascii_digit()) => self.number(start),
+                '.' if self.rest().chars().nth(1).is_some_and(|c| c.is_ascii_digit()) => {
+                    self.number(start)
+                }
                 c if c.is_alphanumeric() || c == '_' => self.word(start),
                 c => self.symbol(c, start),
             }

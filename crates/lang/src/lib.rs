@@ -1,7 +1,8 @@
 //! The rule language: from text to a checked program.
 //!
-//! Text becomes tokens ([`lexer`]), tokens a syntax tree ([`parser`]), a tree with the concept specs ([`concept`]) a checked [`program`], which `concert-engine` runs.
-//! A later stage looks only at what is clean in the earlier ones, and each reports every mistake at once ([`diagnostics`]).
+//! Text becomes tokens ([`lexer`]), tokens a syntax tree ([`parser`]), a tree with the concept
+//! specs ([`concept`]) a checked [`program`], which
+//! `concert-engine` runs. A later stage looks only at what is clean in the earlier ones, and each reports every mistake at once ([`diagnostics`]).
 //! [`format()`] needs the first two only: it lays out a file anew.
 //!
 //! The crate is pure: texts come in, and nothing here reads a file, a clock or a random number.

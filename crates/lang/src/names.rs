@@ -1,9 +1,10 @@
 //! What may be a name of which kind.
 
-/// Words with a meaning of their own; they may be parameters before a colon and fields after a dot, never variables.
+/// Words with a meaning of their own; they may be parameters before a colon and fields after a dot,
+/// never variables.
 pub const KEYWORDS: &[&str] = &[
-    "sync", "when", "where", "then", "optional", "some", "no", "each", "let", "collect", "as", "else", "in", "and",
-    "or", "not", "true", "false", "null",
+    "sync", "when", "where", "then", "optional", "some", "no", "each", "let", "collect", "as",
+    "else", "in", "and", "or", "not", "true", "false", "null",
 ];
 
 pub(crate) fn is_keyword(word: &str) -> bool {

@@ -1,4 +1,5 @@
-//! From tokens to the syntax tree of rules. After a mistake it goes on at the next line, so that all mistakes are found at once.
+//! From tokens to the syntax tree of rules. After a mistake it goes on at the next line, so that
+//! all mistakes are found at once.
 
 mod cursor;
 mod expression;
@@ -23,10 +24,8 @@ pub fn parse(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic
 
 /// Reads the tokens of a file of rules.
 pub(crate) fn parse_tokens(tokens: &Tokens, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
-    let mut parser = Parser {
-        cursor: Cursor::new(&tokens.tokens, diagnostics),
-        comments: &tokens.comments,
-    };
+    let mut parser =
+        Parser { cursor: Cursor::new(&tokens.tokens, diagnostics), comments: &tokens.comments };
     parser.file()
 }
 
@@ -63,19 +62,16 @@ impl Parser<'_> {
         self.take_heading(Heading::Sync);
         let name = self.cursor.word("the name of the rule");
         match &name {
-            Ok(name) if !is_upper(&name.text) => self
-                .cursor
-                .wrong_case(name, "the name of a rule begins with an upper-case letter"),
+            Ok(name) if !is_upper(&name.text) => {
+                self.cursor.wrong_case(name, "the name of a rule begins with an upper-case letter")
+            }
             Ok(_) => {}
             Err(Failed) => self.cursor.skip_line(),
         }
         self.end_of_line(Lines::Parts);
         let is_named = name.is_ok();
         let mut sync = SyncDef {
-            name: name.unwrap_or(Ident {
-                text: String::new(),
-                span: self.cursor.last_span(),
-            }),
+            name: name.unwrap_or(Ident { text: String::new(), span: self.cursor.last_span() }),
             doc,
             when: Vec::new(),
             steps: Vec::new(),
@@ -104,7 +100,9 @@ impl Parser<'_> {
             let word = self.cursor.span();
             self.take_heading(part);
             let (is_empty, what) = match part {
-                Heading::When => (self.lines(Lines::Parts, &mut sync.when, Self::pattern), "pattern"),
+                Heading::When => {
+                    (self.lines(Lines::Parts, &mut sync.when, Self::pattern), "pattern")
+                }
                 Heading::Where => (self.lines(Lines::Steps, &mut sync.steps, Self::step), "step"),
                 Heading::Then => (self.lines(Lines::Parts, &mut sync.then, Self::call), "call"),
                 Heading::Else | Heading::Sync => (self.otherwise(sync), "call"),
@@ -118,8 +116,7 @@ impl Parser<'_> {
         for part in [Heading::When, Heading::Then] {
             if !seen.contains(&part) {
                 let message = format!("the rule `{}` has no `{}`", sync.name.text, part.word());
-                self.cursor
-                    .report(Diagnostic::error(MISSING_PART, sync.name.span, message));
+                self.cursor.report(Diagnostic::error(MISSING_PART, sync.name.span, message));
             }
         }
     }
@@ -171,7 +168,12 @@ impl Parser<'_> {
     }
 
     /// Items, one a line, up to the next part of the rule; tells whether none were written.
-    fn lines<T>(&mut self, lines: Lines, items: &mut Vec<T>, item: impl Fn(&mut Self) -> Parsed<T>) -> bool {
+    fn lines<T>(
+        &mut self,
+        lines: Lines,
+        items: &mut Vec<T>,
+        item: impl Fn(&mut Self) -> Parsed<T>,
+    ) -> bool {
         let mut is_empty = true;
         loop {
             self.cursor.skip_lines();
@@ -198,13 +200,17 @@ impl Parser<'_> {
             return;
         }
         let meant = match self.cursor.kind() {
-            TokenKind::Word(word) if lines == Lines::Steps && !is_keyword(word) => nearest(word, ["and", "or", "else"]),
+            TokenKind::Word(word) if lines == Lines::Steps && !is_keyword(word) => {
+                nearest(word, ["and", "or", "else"])
+            }
             _ => None,
         };
         let help = meant.map(|word| format!("did you mean `{word}`?"));
         self.cursor.unexpected_with("the end of the line", help.as_deref());
         // A part that begins on this line is read all the same.
-        while !matches!(self.cursor.kind(), TokenKind::Line | TokenKind::End) && self.heading(Lines::Text).is_none() {
+        while !matches!(self.cursor.kind(), TokenKind::Line | TokenKind::End)
+            && self.heading(Lines::Text).is_none()
+        {
             self.cursor.advance();
         }
     }

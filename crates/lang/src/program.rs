@@ -1,6 +1,8 @@
-//! The compiled form of rules and specs: what the engine runs and what the router derives the route table from.
+//! The compiled form of rules and specs: what the engine runs and what the router derives the route
+//! table from.
 //!
-//! Names are resolved, variables are numbered slots, and nothing here knows about text or positions.
+//! Names are resolved, variables are numbered slots, and nothing here knows about text or
+//! positions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +42,8 @@ pub struct Sync {
     pub steps: Vec<Step>,
     /// The calls of the steps' `else`, which steps name by their number here.
     pub elses: Vec<Call>,
-    /// The variables of a frame that `then` and `else (error)` use: frames that are equal in them are one.
+    /// The variables of a frame that `then` and `else (error)` use: frames that are equal in them
+    /// are one.
     pub kept: Vec<Slot>,
     /// The calls, one after another.
     pub then: Vec<Call>,
@@ -135,7 +138,8 @@ impl Sync {
         !queries(&self.steps).is_empty()
     }
 
-    /// The literal path of the request that it waits for. Without one it waits for no request, or for any.
+    /// The literal path of the request that it waits for. Without one it waits for no request, or
+    /// for any.
     pub fn path(&self) -> Option<&str> {
         self.when.iter().find_map(Pattern::path)
     }

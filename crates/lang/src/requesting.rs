@@ -33,10 +33,8 @@ pub(crate) fn judge(specs: &[(Ident, ConceptSpec)], diagnostics: &mut Vec<Diagno
     for (name, spec) in specs {
         let differs = spec.actions != built_in.actions || spec.queries != built_in.queries;
         if spec.name == built_in.name && differs {
-            let message = format!(
-                "`{}` is built in, and this spec differs from the built-in one",
-                spec.name
-            );
+            let message =
+                format!("`{}` is built in, and this spec differs from the built-in one", spec.name);
             let help = "remove this file; an application does not need it";
             diagnostics.push(Diagnostic::error(BUILT_IN, name.span, message).help(help));
         }
@@ -96,10 +94,7 @@ mod tests {
     fn stored_texts_with_another_spec_stay_readable() {
         let other = SPEC.replace("status?: Number", "status?: Number, reason?: String");
         assert_ne!(other, SPEC);
-        let texts = Texts {
-            concepts: vec![SourceFile::new(FILE_NAME, other)],
-            syncs: Vec::new(),
-        };
+        let texts = Texts { concepts: vec![SourceFile::new(FILE_NAME, other)], syncs: Vec::new() };
         assert!(texts.compile().is_ok());
     }
 }

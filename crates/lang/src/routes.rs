@@ -8,8 +8,13 @@ use crate::check::checked::{Checked, KeyBound, RequestKey, RequestPattern};
 use crate::check::types::unify;
 use crate::diagnostics::{CONFLICT, Diagnostic, SECRET};
 
-/// Derives the table, and tells every rule of a path what the others know of its keys: what is a secret in one is a secret in all.
-pub(crate) fn derive(version: &str, rules: &mut [Checked], diagnostics: &mut Vec<Diagnostic>) -> RouteTable {
+/// Derives the table, and tells every rule of a path what the others know of its keys: what is a
+/// secret in one is a secret in all.
+pub(crate) fn derive(
+    version: &str,
+    rules: &mut [Checked],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> RouteTable {
     let mut kinds: BTreeMap<(String, String), ValueType> = BTreeMap::new();
     for rule in rules.iter() {
         for (request, key) in keys(rule) {
@@ -36,10 +41,7 @@ pub(crate) fn derive(version: &str, rules: &mut [Checked], diagnostics: &mut Vec
             }
         }
     }
-    let mut table = RouteTable {
-        version: version.to_owned(),
-        routes: BTreeMap::new(),
-    };
+    let mut table = RouteTable { version: version.to_owned(), routes: BTreeMap::new() };
     for rule in rules.iter_mut() {
         for request in &rule.requests {
             table.routes.entry(request.path.clone()).or_default();
@@ -68,20 +70,13 @@ pub(crate) fn derive(version: &str, rules: &mut [Checked], diagnostics: &mut Vec
         by_path.entry(&request.path).or_default().push(request);
     }
     for (path, route) in &mut table.routes {
-        fill(
-            path,
-            route,
-            by_path.get(path.as_str()).map_or(&[], Vec::as_slice),
-            &kinds,
-        );
+        fill(path, route, by_path.get(path.as_str()).map_or(&[], Vec::as_slice), &kinds);
     }
     table
 }
 
 fn keys(rule: &Checked) -> impl Iterator<Item = (&RequestPattern, &RequestKey)> {
-    rule.requests
-        .iter()
-        .flat_map(|request| request.keys.iter().map(move |key| (request, key)))
+    rule.requests.iter().flat_map(|request| request.keys.iter().map(move |key| (request, key)))
 }
 
 fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
@@ -91,28 +86,25 @@ fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
     }
 }
 
-/// A key is required when every rule that starts from the path alone needs it: without it nothing would happen.
-fn fill(path: &str, route: &mut Route, requests: &[&RequestPattern], kinds: &BTreeMap<(String, String), ValueType>) {
+/// A key is required when every rule that starts from the path alone needs it: without it nothing
+/// would happen.
+fn fill(
+    path: &str,
+    route: &mut Route,
+    requests: &[&RequestPattern],
+    kinds: &BTreeMap<(String, String), ValueType>,
+) {
     let roots: Vec<&&RequestPattern> = requests.iter().filter(|request| request.is_root).collect();
     for key in requests.iter().flat_map(|request| &request.keys) {
         let needs = |request: &RequestPattern| {
-            request
-                .keys
-                .iter()
-                .any(|other| other.name == key.name && !other.optional)
+            request.keys.iter().any(|other| other.name == key.name && !other.optional)
         };
-        let kind = kinds
-            .get(&(path.to_owned(), key.name.to_string()))
-            .cloned()
-            .unwrap_or(ValueType::Any);
+        let kind =
+            kinds.get(&(path.to_owned(), key.name.to_string())).cloned().unwrap_or(ValueType::Any);
         let required = !roots.is_empty() && roots.iter().all(|root| needs(root));
         route.keys.insert(
             key.name.to_string(),
-            RouteKey {
-                required,
-                secret: kind == ValueType::Secret,
-                kind,
-            },
+            RouteKey { required, secret: kind == ValueType::Secret, kind },
         );
     }
 }

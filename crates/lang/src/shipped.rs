@@ -6,11 +6,17 @@ use crate::concept;
 use crate::lexer::{TokenKind, lex};
 use crate::source::SourceFile;
 
-/// Selects the shipped specs of concepts that the rules name and that no file in `concepts` declares.
-pub fn needed<'a>(shipped: &'a [SourceFile], concepts: &[SourceFile], syncs: &[SourceFile]) -> Vec<&'a SourceFile> {
+/// Selects the shipped specs of concepts that the rules name and that no file in `concepts`
+/// declares.
+pub fn needed<'a>(
+    shipped: &'a [SourceFile],
+    concepts: &[SourceFile],
+    syncs: &[SourceFile],
+) -> Vec<&'a SourceFile> {
     let own = declared_in(concepts);
     let named_specs = shipped.iter().filter_map(|source| Some((declared(source)?, source)));
-    let lacking: Vec<(String, &SourceFile)> = named_specs.filter(|(name, _)| !own.contains(name)).collect();
+    let lacking: Vec<(String, &SourceFile)> =
+        named_specs.filter(|(name, _)| !own.contains(name)).collect();
     // A router does this twice a second, and an application with copies of all specs lacks none.
     if lacking.is_empty() {
         return Vec::new();
@@ -59,10 +65,7 @@ mod tests {
         let rules = "sync A\nwhen\n    Requesting.request () : (request)\nthen\n    Profile.act ()\n    Library.act () // Sessioning.act\n";
         let rules = [SourceFile::new("a.sync", rules)];
         let names = |concepts: &[SourceFile]| -> Vec<String> {
-            needed(&shipped, concepts, &rules)
-                .iter()
-                .map(|source| source.name.clone())
-                .collect()
+            needed(&shipped, concepts, &rules).iter().map(|source| source.name.clone()).collect()
         };
         assert_eq!(names(&[]), ["Profile.concept", "Library.concept"]);
         let own = SourceFile::new("concepts/mine.concept", spec("Library").text);

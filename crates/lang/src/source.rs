@@ -40,19 +40,13 @@ pub struct Position {
 impl SourceFile {
     /// A file.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            text: text.into(),
-        }
+        Self { name: name.into(), text: text.into() }
     }
 
     /// Where the line with this offset begins; a byte order mark is no part of the first.
     fn line_start(&self, offset: usize) -> usize {
-        let mark = if self.text.starts_with(BYTE_ORDER_MARK) {
-            BYTE_ORDER_MARK.len_utf8()
-        } else {
-            0
-        };
+        let mark =
+            if self.text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
         self.before(offset).rfind('\n').map_or(mark, |at| at + 1)
     }
 
@@ -79,19 +73,13 @@ impl Span {
     /// From the beginning of this piece to the end of another.
     #[must_use]
     pub fn to(self, end: Self) -> Self {
-        Self {
-            end: end.end.max(self.end),
-            ..self
-        }
+        Self { end: end.end.max(self.end), ..self }
     }
 
     /// The place just behind this piece.
     #[must_use]
     pub fn after(self) -> Self {
-        Self {
-            start: self.end,
-            ..self
-        }
+        Self { start: self.end, ..self }
     }
 }
 

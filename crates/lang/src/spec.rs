@@ -30,7 +30,8 @@ pub struct ActionSpec {
     pub success: Option<Params>,
     /// Whether a failure `: (error: String)` is declared.
     pub can_fail: bool,
-    /// Whether the spec says `effects`: only an action without may be left undone when its deadline has passed.
+    /// Whether the spec says `effects`: only an action without may be left undone when its deadline
+    /// has passed.
     pub has_effects: bool,
 }
 
@@ -138,11 +139,7 @@ pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Mi
                 .map(|key| Mistake::Unknown(key.clone())),
         );
     }
-    if mistakes.is_empty() {
-        Ok(())
-    } else {
-        Err(Mistakes(mistakes))
-    }
+    if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
 }
 
 /// Holds the rows of a query to what the spec says of them.
@@ -163,8 +160,9 @@ pub fn check_rows(query: &QuerySpec, rows: &[Map<String, Value>]) -> Result<(), 
         ));
     }
     for row in rows {
-        check_input(&query.output, row)
-            .map_err(|mistakes| format!("a row of {} does not fit its spec: {mistakes}", query.name))?;
+        check_input(&query.output, row).map_err(|mistakes| {
+            format!("a row of {} does not fit its spec: {mistakes}", query.name)
+        })?;
     }
     Ok(())
 }
@@ -176,11 +174,7 @@ mod tests {
     use super::*;
 
     fn check(open: bool, input: &Value, expected: &str) {
-        let param = |name: &str, optional, kind| Param {
-            name: name.into(),
-            optional,
-            kind,
-        };
+        let param = |name: &str, optional, kind| Param { name: name.into(), optional, kind };
         let params = vec![
             param("name", false, ValueType::String),
             param("secret", false, ValueType::Secret),
@@ -201,11 +195,7 @@ mod tests {
             "`name` is missing; `secret` must be a string; `more` is not a parameter",
         );
         check(true, &json!({"name": "a", "secret": "s", "more": 1}), "");
-        check(
-            true,
-            &json!({"name": "a", "secret": "s", "note": null}),
-            "`note` must be a string",
-        );
+        check(true, &json!({"name": "a", "secret": "s", "note": null}), "`note` must be a string");
     }
 
     #[test]

@@ -46,11 +46,7 @@ impl Grammar {
             let rule = &grammar["repository"][name];
             let is_group = rule["match"].is_null() && rule["begin"].is_null();
             let one = vec![rule.clone()];
-            for rule in if is_group {
-                rule["patterns"].as_array().unwrap()
-            } else {
-                &one
-            } {
+            for rule in if is_group { rule["patterns"].as_array().unwrap() } else { &one } {
                 let pattern = rule["match"].as_str().or(rule["begin"].as_str()).unwrap();
                 rules.push((Regex::new(pattern).unwrap(), rule.clone()));
             }
@@ -58,7 +54,8 @@ impl Grammar {
         Self(rules)
     }
 
-    /// What the first match in a line is, as editors find it: the name of the rule, or of its first group.
+    /// What the first match in a line is, as editors find it: the name of the rule, or of its first
+    /// group.
     fn scope(&self, line: &str) -> &str {
         let mut best: Option<(usize, &str)> = None;
         for (pattern, rule) in &self.0 {
@@ -67,7 +64,8 @@ impl Grammar {
             };
             let at = groups.get(0).unwrap().start();
             let group = (1..groups.len()).find(|group| groups.get(*group).is_some());
-            let captured = group.and_then(|group| rule["captures"][group.to_string()]["name"].as_str());
+            let captured =
+                group.and_then(|group| rule["captures"][group.to_string()]["name"].as_str());
             if best.is_none_or(|(earliest, _)| at < earliest) {
                 best = Some((at, rule["name"].as_str().or(captured).unwrap()));
             }
@@ -181,10 +179,8 @@ fn the_extension_names_the_grammars() {
         assert_eq!(grammar["path"], format!("./{file}"));
         assert_eq!(grammar["scopeName"], scope);
         let languages = package["contributes"]["languages"].as_array().unwrap();
-        let language = languages
-            .iter()
-            .find(|language| language["id"] == grammar["language"])
-            .unwrap();
+        let language =
+            languages.iter().find(|language| language["id"] == grammar["language"]).unwrap();
         assert_eq!(language["extensions"][0], format!(".{extension}"));
     }
 }

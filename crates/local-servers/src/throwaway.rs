@@ -53,7 +53,8 @@ impl Throwaway {
         change: impl FnOnce(&mut NatsOptions, &mut MongoOptions),
     ) -> Result<Self, ThrowawayError> {
         let Binaries { nats_server, mongod } = find_or_fetch(options, &|_| {}).await?;
-        let (mut nats_options, mut mongo_options) = (NatsOptions::new(dir.path()), MongoOptions::new(dir.path()));
+        let (mut nats_options, mut mongo_options) =
+            (NatsOptions::new(dir.path()), MongoOptions::new(dir.path()));
         change(&mut nats_options, &mut mongo_options);
         let (nats, mongo) = tokio::try_join!(
             NatsServer::start(&nats_server, &nats_options),

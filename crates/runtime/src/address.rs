@@ -33,7 +33,9 @@ pub enum AddressError {
     #[error("a port is a number from 0 to 65535")]
     Port,
     /// The host is neither an IP address nor a host name.
-    #[error("the host is neither an IP address nor a host name; IPv6 needs brackets, as in `[::1]:8000`")]
+    #[error(
+        "the host is neither an IP address nor a host name; IPv6 needs brackets, as in `[::1]:8000`"
+    )]
     Host,
 }
 
@@ -71,10 +73,7 @@ impl ListenAddress {
 
 impl From<SocketAddr> for ListenAddress {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            host: Host::Ip(address.ip()),
-            port: address.port(),
-        }
+        Self { host: Host::Ip(address.ip()), port: address.port() }
     }
 }
 
@@ -107,9 +106,8 @@ fn is_number(text: &str) -> bool {
 
 /// Letters, digits, hyphens and dots. A last label of digits only is a mistyped IPv4 address.
 fn is_host_name(text: &str) -> bool {
-    let has_letters = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let has_letters =
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     has_letters && !text.rsplit('.').next().is_none_or(is_number)
 }
 
@@ -145,17 +143,18 @@ impl Visitor<'_> for Written {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ListenAddress, E> {
-        text.parse()
-            .map_err(|error| E::custom(format_args!("`{text}` is not an address: {error}")))
+        text.parse().map_err(|error| E::custom(format_args!("`{text}` is not an address: {error}")))
     }
 
     fn visit_u64<E: serde::de::Error>(self, port: u64) -> Result<ListenAddress, E> {
-        let port = u16::try_from(port).map_err(|_| E::invalid_value(Unexpected::Unsigned(port), &self))?;
+        let port =
+            u16::try_from(port).map_err(|_| E::invalid_value(Unexpected::Unsigned(port), &self))?;
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
     }
 
     fn visit_i64<E: serde::de::Error>(self, port: i64) -> Result<ListenAddress, E> {
-        let number = u64::try_from(port).map_err(|_| E::invalid_value(Unexpected::Signed(port), &self))?;
+        let number =
+            u64::try_from(port).map_err(|_| E::invalid_value(Unexpected::Signed(port), &self))?;
         self.visit_u64(number)
     }
 }
@@ -217,7 +216,9 @@ mod tests {
     #[test]
     fn an_address_is_read_from_a_text_or_a_number() {
         let read = |value| serde_json::from_value::<ListenAddress>(value);
-        for (value, expected) in [(json!(8000), "127.0.0.1:8000"), (json!("localhost:1"), "localhost:1")] {
+        for (value, expected) in
+            [(json!(8000), "127.0.0.1:8000"), (json!("localhost:1"), "localhost:1")]
+        {
             assert_eq!(serde_json::to_value(read(value).unwrap()).unwrap(), expected);
         }
         for bad in [json!(65536), json!(-1), json!("x"), json!(null), json!([1])] {

@@ -20,10 +20,11 @@ pub struct BusArgs {
     pub nats_url: String,
     /// A NATS credentials file; without one, the URL may contain user and password.
     pub nats_creds: Option<PathBuf>,
-    /// A file with the seed of this process's NATS key, as `concert setup` makes it. It is read at each connection, so
-    /// that the key can be changed while the process runs.
+    /// A file with the seed of this process's NATS key, as `concert setup` makes it. It is read at
+    /// each connection, so that the key can be changed while the process runs.
     pub nats_nkey: Option<PathBuf>,
-    /// A file with the CA certificates that must have signed the NATS server's; the connection is encrypted then.
+    /// A file with the CA certificates that must have signed the NATS server's; the connection is
+    /// encrypted then.
     pub nats_ca: Option<PathBuf>,
     /// A file with the client certificate.
     pub nats_cert: Option<PathBuf>,
@@ -50,7 +51,8 @@ impl BusArgs {
 enum Place {
     /// In the account of the streams, or on a server without accounts. What is missing is made.
     Streams,
-    /// In an account of its own, which has what it needs and no more. Streams and consumers are looked up.
+    /// In an account of its own, which has what it needs and no more. Streams and consumers are
+    /// looked up.
     Own,
 }
 
@@ -116,22 +118,21 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Bus {
-    /// Connects a service; a server that is not there yet is waited for. Later interruptions are mended by the client.
+    /// Connects a service; a server that is not there yet is waited for. Later interruptions are
+    /// mended by the client.
     ///
-    /// With a key of its own it stands in an account of its own (`concert_wire::access`), and finds streams and consumers made.
+    /// With a key of its own it stands in an account of its own (`concert_wire::access`), and finds
+    /// streams and consumers made.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(args: &BusArgs, name: &str) -> Result<Self, ConnectError> {
-        let place = if args.nats_nkey.is_some() {
-            Place::Own
-        } else {
-            Place::Streams
-        };
+        let place = if args.nats_nkey.is_some() { Place::Own } else { Place::Streams };
         Self::connect_at(args, name, place).await
     }
 
-    /// Connects whoever makes the streams or looks at all of them: `concert setup`, and the commands of an operator.
+    /// Connects whoever makes the streams or looks at all of them: `concert setup`, and the
+    /// commands of an operator.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -140,10 +141,7 @@ impl Bus {
     }
 
     async fn connect_at(args: &BusArgs, name: &str, place: Place) -> Result<Self, ConnectError> {
-        let urls = args
-            .nats_url
-            .split(',')
-            .map(|url| url.trim().parse::<async_nats::ServerAddr>());
+        let urls = args.nats_url.split(',').map(|url| url.trim().parse::<async_nats::ServerAddr>());
         let urls: Vec<_> = urls
             .collect::<Result<_, _>>()
             .map_err(|_| ConnectError::Url(without_credentials(&args.nats_url)))?;
@@ -167,13 +165,7 @@ impl Bus {
                         .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
                         .backpressure_on_inflight(true)
                         .build(client.clone());
-                    return Ok(Self {
-                        client,
-                        jetstream,
-                        connections,
-                        inboxes,
-                        place,
-                    });
+                    return Ok(Self { client, jetstream, connections, inboxes, place });
                 }
                 Err(error) => error,
             };
@@ -205,7 +197,8 @@ impl Bus {
     pub async fn connected_within(&self, timeout: Duration) -> bool {
         // Subscribed before the check, so that a connection made in between is not missed.
         let mut connections = self.connections();
-        self.is_connected() || matches!(tokio::time::timeout(timeout, connections.changed()).await, Ok(Ok(())))
+        self.is_connected()
+            || matches!(tokio::time::timeout(timeout, connections.changed()).await, Ok(Ok(())))
     }
 
     /// The subject of a request of the JetStream API.
@@ -213,7 +206,8 @@ impl Bus {
         format!("{}.{request}", api_prefix(self.place))
     }
 
-    /// Whether streams and consumers that are missing are to be made; otherwise that is for `concert setup`.
+    /// Whether streams and consumers that are missing are to be made; otherwise that is for
+    /// `concert setup`.
     pub(crate) fn makes_streams(&self) -> bool {
         self.place == Place::Streams
     }
@@ -228,24 +222,25 @@ impl Bus {
         self.connections.subscribe()
     }
 
-    /// Waits until what was sent has reached the server; for a process that is about to end. Not for long: what did not reach it comes again.
+    /// Waits until what was sent has reached the server; for a process that is about to end. Not
+    /// for long: what did not reach it comes again.
     pub async fn flushed(&self) {
-        if !matches!(
-            tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await,
-            Ok(Ok(()))
-        ) {
+        if !matches!(tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await, Ok(Ok(()))) {
             tracing::warn!("what was sent last may not have reached NATS");
         }
     }
 
-    /// Ends when the client has ended by itself, which no reconnection mends: the process must be started again.
+    /// Ends when the client has ended by itself, which no reconnection mends: the process must be
+    /// started again.
     pub async fn ended(&self) -> ClientEnded {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         loop {
             look.tick().await;
             // While the connection is away a flush waits.
             let flushed = tokio::time::timeout(LOOK_INTERVAL, self.client.flush()).await;
-            if flushed.is_ok_and(|flushed| flushed.is_err_and(|e| e.kind() == FlushErrorKind::SendError)) {
+            if flushed
+                .is_ok_and(|flushed| flushed.is_err_and(|e| e.kind() == FlushErrorKind::SendError))
+            {
                 return ClientEnded;
             }
         }
@@ -291,14 +286,11 @@ async fn options(
         None => async_nats::ConnectOptions::new(),
     };
     if let Some(path) = &args.nats_creds {
-        options = options
-            .credentials_file(path)
-            .await
-            .map_err(|source| ConnectError::File {
-                what: "NATS credentials file",
-                path: path.clone(),
-                source,
-            })?;
+        options = options.credentials_file(path).await.map_err(|source| ConnectError::File {
+            what: "NATS credentials file",
+            path: path.clone(),
+            source,
+        })?;
     }
     if let Some(path) = &args.nats_ca {
         options = options.add_root_certificates(path.clone()).require_tls(true);
@@ -312,7 +304,9 @@ async fn options(
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(Duration::from_secs(10))
         .subscription_capacity(64 * 1024)
-        .reconnect_delay_callback(|attempts| Duration::from_millis(u64::try_from(attempts.min(20)).unwrap_or(20) * 50))
+        .reconnect_delay_callback(|attempts| {
+            Duration::from_millis(u64::try_from(attempts.min(20)).unwrap_or(20) * 50)
+        })
         .event_callback(move |event| {
             if matches!(event, async_nats::Event::Connected) {
                 connections.send_modify(|count| *count += 1);

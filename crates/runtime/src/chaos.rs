@@ -1,4 +1,5 @@
-//! For builds with the feature `chaos` only: points at which a process can be told to end, a clock that can be set, and guards that can be taken away, to show that their absence is noticed.
+//! For builds with the feature `chaos` only: points at which a process can be told to end, a clock
+//! that can be set, and guards that can be taken away, to show that their absence is noticed.
 //!
 //! In all other builds both macros come to nothing, and a test looks into the programs for it.
 
@@ -63,7 +64,8 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
 
     struct Settings {
-        /// Where points are armed, one file each, `<role>.<point>`; and where `clock.<process>` says by how many milliseconds its clock is wrong.
+        /// Where points are armed, one file each, `<role>.<point>`; and where `clock.<process>`
+        /// says by how many milliseconds its clock is wrong.
         dir: Option<PathBuf>,
         role: String,
         process: String,
@@ -97,7 +99,8 @@ mod armed {
     /// What was handed to the NATS client before the point is on its way after this time.
     const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
-    /// Ends this process as `kill -9` does when the point is armed. Who takes the file away has the point to itself.
+    /// Ends this process as `kill -9` does when the point is armed. Who takes the file away has the
+    /// point to itself.
     pub(super) async fn point(name: &str) {
         let Some(dir) = &settings().dir else { return };
         let point = format!("{}.{name}", settings().role);

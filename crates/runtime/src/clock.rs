@@ -1,11 +1,13 @@
-//! The clock and fresh ids. The pure crates have neither: what they need of them comes from here as a value.
+//! The clock and fresh ids. The pure crates have neither: what they need of them comes from here as
+//! a value.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concert_wire::id::FlowId;
 use uuid::Uuid;
 
-/// Milliseconds since 1970 (UTC). Every wall clock is read here, so that the chaos harness can set it.
+/// Milliseconds since 1970 (UTC). Every wall clock is read here, so that the chaos harness can set
+/// it.
 #[expect(clippy::disallowed_methods, reason = "the one place where the clock is read")]
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -1,4 +1,5 @@
-//! Dead letters: messages that no retry will fix. They are kept for people to look at, with the reason.
+//! Dead letters: messages that no retry will fix. They are kept for people to look at, with the
+//! reason.
 
 use async_nats::HeaderMap;
 use concert_wire::name::{ActionName, BadName, ConceptName};

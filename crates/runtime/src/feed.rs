@@ -34,12 +34,14 @@ pub enum Source {
     Dead,
 }
 
-/// How often it is looked for messages that cannot be read while the connection stands: some of them the client passes over in silence.
+/// How often it is looked for messages that cannot be read while the connection stands: some of
+/// them the client passes over in silence.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long after a look that failed the next one begins.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Opens its source, and opens it again whenever the server, the consumer or the connection went away.
+/// Opens its source, and opens it again whenever the server, the consumer or the connection went
+/// away.
 pub struct Feed {
     bus: Bus,
     source: Source,
@@ -56,8 +58,9 @@ struct Open {
     _looking: Looking,
 }
 
-/// The task that looks for unreadable messages; it ends when this is dropped. It goes by itself: whoever waits for a message may give up at any time, or take none for a while because all
-/// that it has under way waits for answers that went with a connection.
+/// The task that looks for unreadable messages; it ends when this is dropped. It goes by itself:
+/// whoever waits for a message may give up at any time, or take none for a while because all that
+/// it has under way waits for answers that went with a connection.
 struct Looking(JoinHandle<()>);
 
 impl Drop for Looking {
@@ -67,7 +70,9 @@ impl Drop for Looking {
 }
 
 impl Feed {
-    /// A feed that asks for up to `batch` messages at once, where nothing else is said. The stream and the consumer are made where they are missing. A message that cannot be read becomes the dead letter that `letter` makes of it.
+    /// A feed that asks for up to
+    /// `batch` messages at once, where nothing else is said. The stream and the consumer are made where they are missing. A message that cannot be read becomes the dead letter that `letter`
+    /// makes of it.
     pub fn new(
         bus: Bus,
         source: Source,
@@ -75,15 +80,7 @@ impl Feed {
         batch: usize,
         letter: impl Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            letter: Arc::new(letter),
-            bus,
-            source,
-            limits,
-            batch,
-            open: None,
-            failures: 0,
-        }
+        Self { letter: Arc::new(letter), bus, source, limits, batch, open: None, failures: 0 }
     }
 
     /// Opens the source now, so that a mistake in the set-up is told at the start.
@@ -124,10 +121,7 @@ impl Feed {
             Source::Archive | Source::Dead => Delivery::Ahead(Box::new(ahead(ARCHIVES).await?)),
         };
         let looking = Looking(tokio::spawn(keep_looking(lookout, connections)));
-        self.open = Some(Open {
-            delivery,
-            _looking: looking,
-        });
+        self.open = Some(Open { delivery, _looking: looking });
         Ok(())
     }
 
@@ -136,7 +130,9 @@ impl Feed {
         self.next_of(self.batch).await
     }
 
-    /// The next message, for whoever can take so many at once and no more: of [`Source::Invocations`] no message is delivered that would have to wait in this process, where its time would run out.
+    /// The next message, for whoever can take so many at once and no more: of
+    /// [`Source::Invocations`] no message is delivered that would have to wait in this process,
+    /// where its time would run out.
     pub async fn next_of(&mut self, room: usize) -> Message {
         loop {
             let Some(open) = &mut self.open else {
@@ -150,7 +146,9 @@ impl Feed {
                     self.failures = 0;
                     return message;
                 }
-                Some(Err(Interruption::Silence)) => tracing::debug!(source = ?self.source, "no heartbeat"),
+                Some(Err(Interruption::Silence)) => {
+                    tracing::debug!(source = ?self.source, "no heartbeat")
+                }
                 Some(Err(Interruption::Ended(error))) => {
                     self.open = None;
                     self.pause(&*error).await;
@@ -160,18 +158,16 @@ impl Feed {
         }
     }
 
-    /// Asks for no more messages. What is delivered all the same must be taken: nobody else gets it for some time.
+    /// Asks for no more messages. What is delivered all the same must be taken: nobody else gets it
+    /// for some time.
     pub async fn close(self) -> Rest {
         Rest::of(&self.bus, self.open.map(|open| open.delivery)).await
     }
 
     async fn pause(&mut self, error: &(dyn std::error::Error + Sync)) {
         self.failures += 1;
-        let delay = Backoff {
-            first: Duration::from_millis(50),
-            most: Duration::from_secs(2),
-        }
-        .delay(self.failures);
+        let delay = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) }
+            .delay(self.failures);
         tracing::warn!(source = ?self.source, error = %error, "no messages for now");
         tokio::time::sleep(delay).await;
     }

@@ -93,11 +93,7 @@ pub fn load(dir: &Path, purpose: &Purpose) -> Result<Keyring, KeyError> {
     let path = dir.join(purpose.file_name());
     match std::fs::read_to_string(&path).map(Zeroizing::new) {
         Ok(text) => Keyring::parse(&text).map_err(|source| KeyError::Content { path, source }),
-        Err(source) => Err(KeyError::File {
-            path,
-            doing: "read",
-            source,
-        }),
+        Err(source) => Err(KeyError::File { path, doing: "read", source }),
     }
 }
 
@@ -118,7 +114,9 @@ pub fn public_keys(dir: &Path, user: &User) -> Result<Vec<String>, KeyError> {
     let path = seeds_path(dir, user);
     match Seeds::read(&path) {
         Ok(seeds) => Ok(seeds.public_keys()),
-        Err(SeedError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(SeedError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Ok(Vec::new())
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -154,11 +152,7 @@ fn draw(id: &str) -> Result<Key, KeyError> {
 }
 
 fn make(path: &Path, text: impl FnOnce() -> Result<String, KeyError>) -> Result<(), KeyError> {
-    let failed = |source| KeyError::File {
-        path: path.to_owned(),
-        doing: "written",
-        source,
-    };
+    let failed = |source| KeyError::File { path: path.to_owned(), doing: "written", source };
     if path.try_exists().map_err(failed)? {
         return Ok(());
     }

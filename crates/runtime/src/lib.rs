@@ -1,6 +1,8 @@
-//! What every process needs and no process should write twice: the bus, the log, keys, telemetry, shutdown, retries and the clock.
+//! What every process needs and no process should write twice: the bus, the log, keys, telemetry,
+//! shutdown, retries and the clock.
 //!
-//! All I/O with NATS that more than one process does is here; what is said over it is fixed by `concert-wire`.
+//! All I/O with NATS that more than one process does is here; what is said over it is fixed by
+//! `concert-wire`.
 
 pub mod ack;
 pub mod address;
@@ -28,6 +30,7 @@ pub mod terminal;
 pub mod unreadable;
 pub mod whole_file;
 
-/// Of every process: a message is some dozens of small allocations, made on one thread and freed on another, which this allocator is made for (ADR 1).
+/// Of every process: a message is some dozens of small allocations, made on one thread and freed on
+/// another, which this allocator is made for (ADR 1).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -16,18 +16,21 @@ use tokio::time::Instant;
 use crate::bus::Bus;
 use crate::{raw, streams};
 
-/// The header that makes the server refuse a second message on a subject: every subject of Concert is used once.
+/// The header that makes the server refuse a second message on a subject: every subject of Concert
+/// is used once.
 const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// Completions that one read of a flow answers with at most (a limit of the server).
 const READ_BATCH: usize = 1024;
 /// How long a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages of a flow that are read at most. A flow has 1,000 actions, after which nothing fires; each may have a record, and what had been asked for by then is completed all the same.
+/// Messages of a flow that are read at most. A flow has 1,000 actions, after which nothing fires;
+/// each may have a record, and what had been asked for by then is completed all the same.
 const LONGEST_FLOW: usize = 4000;
 /// How long the read of a long flow may take.
 const LONG_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For how long a stream that was there may be away: it is nobody's for a moment while the server reads its configuration again.
+/// For how long a stream that was there may be away: it is nobody's for a moment while the server
+/// reads its configuration again.
 const STREAM_PATIENCE: Duration = Duration::from_secs(1);
 /// After which time a publish is tried again.
 const STREAM_RETRY: Duration = Duration::from_millis(50);
@@ -48,7 +51,9 @@ pub enum PublishError {
     #[error("the stream refuses: {0}")]
     Refused(String),
     /// No stream takes this subject; the message was not stored.
-    #[error("no stream takes `{0}`: either its worker has never run, or the server is reading its configuration again")]
+    #[error(
+        "no stream takes `{0}`: either its worker has never run, or the server is reading its configuration again"
+    )]
     NoStream(String),
     /// The message is larger than the server takes.
     #[error("the message is larger than the server takes")]
@@ -81,12 +86,14 @@ pub async fn publish_once(
     publish(bus, subject, headers, body).await
 }
 
-/// Publishes on a subject that must be free and that nobody else publishes on, again and again until the server has said that it stored the message: at once when the connection was made
-/// anew, since what was sent on the one before may be lost with it, and after a while when the server said nothing. A message that was stored the first time is told as
-/// [`Published::AlreadyThere`].
+/// Publishes on a subject that must be free and that nobody else publishes on, again and again
+/// until the server has said that it stored the message: at once when the connection was made anew,
+/// since what was sent on the one before may be lost with it, and after a while when the server
+/// said nothing. A message that was stored the first time is told as [`Published::AlreadyThere`].
 ///
 /// # Errors
-/// See [`PublishError`]. [`PublishError::NoStream`] is told only of a stream that is away for longer than a moment.
+/// See [`PublishError`]. [`PublishError::NoStream`] is told only of a stream that is away for
+/// longer than a moment.
 pub async fn publish_until(
     bus: &Bus,
     subject: String,
@@ -118,7 +125,12 @@ pub async fn publish_until(
 ///
 /// # Errors
 /// See [`PublishError`].
-pub async fn publish(bus: &Bus, subject: String, headers: HeaderMap, body: Bytes) -> Result<Published, PublishError> {
+pub async fn publish(
+    bus: &Bus,
+    subject: String,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Published, PublishError> {
     let sent = bus.jetstream.publish_with_headers(subject.clone(), headers, body).await;
     let stored = match sent {
         Ok(ack) => {
@@ -134,7 +146,9 @@ pub async fn publish(bus: &Bus, subject: String, headers: HeaderMap, body: Bytes
         PublishErrorKind::WrongLastSequence => Ok(Published::AlreadyThere),
         PublishErrorKind::StreamNotFound => Err(PublishError::NoStream(subject)),
         PublishErrorKind::MaxPayloadExceeded => Err(PublishError::TooLarge),
-        PublishErrorKind::Other if has_api_error(&error) => Err(PublishError::Refused(error.to_string())),
+        PublishErrorKind::Other if has_api_error(&error) => {
+            Err(PublishError::Refused(error.to_string()))
+        }
         _ => Err(PublishError::NotConfirmed(error.to_string())),
     }
 }
@@ -174,7 +188,8 @@ pub enum ReadError {
     /// It cannot be now.
     #[error("the log cannot be read: {0}")]
     Now(String),
-    /// A flow has more messages than are read of one, or is so long that one read does not tell it, and has no root.
+    /// A flow has more messages than are read of one, or is so long that one read does not tell it,
+    /// and has no root.
     #[error("the flow has more messages than can be read")]
     TooLong,
 }
@@ -200,12 +215,14 @@ pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError>
 /// Everything that the log has of a flow, and the sequence up to which it was read.
 ///
 /// # Errors
-/// The server does not answer in time, or the flow has more messages than one read answers with (1,024).
+/// The server does not answer in time, or the flow has more messages than one read answers with
+/// (1,024).
 pub async fn read_flow(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
     read(bus, &subject::flow(flow)).await
 }
 
-/// Everything that the log has on these subjects (a `*` stands for any one part), and the sequence up to which it was read.
+/// Everything that the log has on these subjects (a `*` stands for any one part), and the sequence
+/// up to which it was read.
 ///
 /// # Errors
 /// As [`read_flow`].
@@ -248,10 +265,12 @@ async fn read_to_the_end(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>)
     Err(unreadable("the connection ended"))
 }
 
-/// As [`read_flow`], of a flow that is too long for it: message by message, from the stream's leader.
+/// As [`read_flow`], of a flow that is too long for it: message by message, from the stream's
+/// leader.
 ///
 /// # Errors
-/// The server does not answer in time, or the flow has more messages than rules can have made, or does not begin with its root, so that nothing can come of it.
+/// The server does not answer in time, or the flow has more messages than rules can have made, or
+/// does not begin with its root, so that nothing can come of it.
 pub async fn read_long_flow(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadError> {
     tokio::time::timeout(LONG_READ_TIMEOUT, read_one_by_one(bus, flow))
         .await
@@ -263,7 +282,9 @@ async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadErr
     let mut found: Vec<Stored> = Vec::new();
     let mut next = 1;
     // What the client cannot read as it is stored may be among them, and counts all the same.
-    while let Some(message) = raw::next(bus, subject::LOG, next, &of_flow).await.map_err(unreadable)? {
+    while let Some(message) =
+        raw::next(bus, subject::LOG, next, &of_flow).await.map_err(unreadable)?
+    {
         next = message.seq + 1;
         let is_rootless = found.is_empty() && !message.subject.ends_with(&root);
         if is_rootless || found.len() == LONGEST_FLOW {
@@ -279,7 +300,8 @@ async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadErr
     Ok(found)
 }
 
-/// Which rules came into force where, as the log says, and the sequence up to which that is all of it. What had gone from the log by then stands in the bucket, which is to be read afterwards.
+/// Which rules came into force where, as the log says, and the sequence up to which that is all of
+/// it. What had gone from the log by then stands in the bucket, which is to be read afterwards.
 ///
 /// # Errors
 /// The server does not answer.
@@ -302,16 +324,8 @@ pub fn version_in_force(body: &[u8]) -> Option<Arc<str>> {
 fn stored(message: async_nats::Message) -> Result<Stored, ReadError> {
     let headers = message.headers.unwrap_or_default();
     let seq = number(Some(&headers), "Nats-Sequence").ok_or_else(|| unreadable("no sequence"))?;
-    let subject = headers
-        .get("Nats-Subject")
-        .ok_or_else(|| unreadable("no subject"))?
-        .to_string();
-    Ok(Stored {
-        seq,
-        subject,
-        headers,
-        body: message.payload,
-    })
+    let subject = headers.get("Nats-Subject").ok_or_else(|| unreadable("no subject"))?.to_string();
+    Ok(Stored { seq, subject, headers, body: message.payload })
 }
 
 fn number(headers: Option<&HeaderMap>, name: &str) -> Option<u64> {

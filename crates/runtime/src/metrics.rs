@@ -1,6 +1,7 @@
 //! The figures of this process, in the text format of OpenMetrics, and where they are served.
 //!
-//! Each part registers its own once, whatever else runs in the process; figures that belong together to a concept have it as a label. No label is what a client chooses.
+//! Each part registers its own once, whatever else runs in the process; figures that belong
+//! together to a concept have it as a label. No label is what a client chooses.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -19,7 +20,9 @@ static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; choose another address with telemetry.metrics_listen")]
+#[error(
+    "cannot listen on {address}: {source}; choose another address with telemetry.metrics_listen"
+)]
 pub struct ListenError {
     address: ListenAddress,
     source: std::io::Error,
@@ -47,10 +50,7 @@ pub async fn serve(listen: Option<&ListenAddress>) -> Result<(), ListenError> {
     let Some(address) = listen else {
         return Ok(());
     };
-    let failed = |source| ListenError {
-        address: address.clone(),
-        source,
-    };
+    let failed = |source| ListenError { address: address.clone(), source };
     let listener = address.bind().await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, "figures are served at /metrics");

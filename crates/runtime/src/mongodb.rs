@@ -55,13 +55,10 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
     options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
     options.max_pool_size = Some(args.database_connections);
     options.read_concern = Some(ReadConcern::majority());
-    options.write_concern = Some(
-        WriteConcern::builder()
-            .w(Acknowledgment::Majority)
-            .journal(true)
-            .build(),
-    );
-    // Every write here is made to be repeated, by the message that asked for it; the driver's own retries would cost the server a record of each.
+    options.write_concern =
+        Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+    // Every write here is made to be repeated, by the message that asked for it; the driver's own
+    // retries would cost the server a record of each.
     options.retry_writes = Some(false);
     let client = Client::with_options(options).map_err(StoreError::Uri)?;
     let database = client.database(&format!("{}_{}", args.database_prefix, concept.to_lowercase()));
@@ -95,21 +92,21 @@ pub enum Index {
 ///
 /// # Errors
 /// The server refuses.
-pub async fn index<T: Send + Sync>(collection: &Collection<T>, field: &str, index: Index) -> Result<(), StoreError> {
+pub async fn index<T: Send + Sync>(
+    collection: &Collection<T>,
+    field: &str,
+    index: Index,
+) -> Result<(), StoreError> {
     let options = match index {
         Index::Unique => IndexOptions::builder().unique(true).sparse(true).build(),
         Index::Lookup => IndexOptions::default(),
         Index::Expiry => IndexOptions::builder().expire_after(Duration::ZERO).build(),
     };
     let model = IndexModel::builder().keys(doc! { field: 1 }).options(options).build();
-    collection
-        .create_index(model)
-        .await
-        .map(|_| ())
-        .map_err(|source| StoreError::Index {
-            name: format!("{}.{field}", collection.name()),
-            source,
-        })
+    collection.create_index(model).await.map(|_| ()).map_err(|source| StoreError::Index {
+        name: format!("{}.{field}", collection.name()),
+        source,
+    })
 }
 
 /// Whether a write was refused because a unique value is taken.

@@ -1,4 +1,5 @@
-//! The parts of the NATS client that processes touch themselves; everything else of it stays behind this crate.
+//! The parts of the NATS client that processes touch themselves; everything else of it stays behind
+//! this crate.
 
 pub use async_nats::HeaderMap;
 pub use async_nats::jetstream::Message;
@@ -9,12 +10,10 @@ pub use async_nats::{Error, Message as CoreMessage, Subscriber};
 /// The longest text that is told in a header, in characters.
 const TEXT_MAX_CHARS: usize = 1000;
 
-/// A text as the value of a header. Such a text may quote what somebody sent, and the client panics at a line end in a value.
+/// A text as the value of a header. Such a text may quote what somebody sent, and the client panics
+/// at a line end in a value.
 pub fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(TEXT_MAX_CHARS)
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_MAX_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ fn say(why: &str) {
     drop(writeln!(std::io::stderr(), "error: {why}"));
 }
 
-/// An error with what lay behind it, each said once: some say what their cause is, and some leave that to it.
+/// An error with what lay behind it, each said once: some say what their cause is, and some leave
+/// that to it.
 pub fn told(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -94,7 +95,8 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Waits for SIGINT, SIGTERM and SIGHUP, from when it is made: a process that starts is not torn out of what it has begun already.
+/// Waits for SIGINT, SIGTERM and SIGHUP, from when it is made: a process that starts is not torn
+/// out of what it has begun already.
 pub struct Stop {
     #[cfg(unix)]
     terminate: unix::Signal,
@@ -155,11 +157,15 @@ impl Stop {
     }
 }
 
-/// Starts a process, and ends when it is asked to end (from its start on) or when its connection to NATS cannot be mended. What was started is left to be drained; nothing, if the process was asked to end before.
+/// Starts a process, and ends when it is asked to end (from its start on) or when its connection to
+/// NATS cannot be mended. What was started is left to be drained; nothing, if the process was asked
+/// to end before.
 ///
 /// # Errors
 /// It cannot be started, the signals cannot be watched, or the NATS client has ended.
-pub async fn until_asked_to_stop<T, E>(start: impl Future<Output = Result<(Bus, T), E>>) -> Result<Option<T>, E>
+pub async fn until_asked_to_stop<T, E>(
+    start: impl Future<Output = Result<(Bus, T), E>>,
+) -> Result<Option<T>, E>
 where
     E: From<std::io::Error> + From<ClientEnded>,
 {
@@ -178,7 +184,8 @@ where
 #[cfg(unix)]
 fn hangup() -> std::io::Result<Option<unix::Signal>> {
     // Only Linux reports it here; elsewhere SIGHUP always stops the process.
-    let is_ignored = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status));
+    let is_ignored =
+        std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status));
     if is_ignored {
         return Ok(None);
     }
@@ -224,9 +231,7 @@ mod tests {
     #[test]
     fn an_ignored_hangup_is_recognised() {
         assert!(ignores_hangup("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
-        assert!(!ignores_hangup(
-            "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"
-        ));
+        assert!(!ignores_hangup("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"));
         assert!(!ignores_hangup(""));
     }
 }

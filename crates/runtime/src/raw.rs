@@ -1,4 +1,5 @@
-//! Messages as they are stored, in a form whose headers the NATS client does not touch. The stream's leader tells them.
+//! Messages as they are stored, in a form whose headers the NATS client does not touch. The
+//! stream's leader tells them.
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
@@ -58,16 +59,16 @@ pub(crate) enum RawError {
     Refused(#[from] ApiError),
 }
 
-/// The first message of a stream, on a subject that may have wildcards, from a sequence on; `None` when there is none.
-pub(crate) async fn next(bus: &Bus, stream: &str, seq: u64, subject: &str) -> Result<Option<Raw>, RawError> {
-    let question = Get {
-        seq,
-        next_by_subj: subject,
-    };
-    let got: Got = bus
-        .jetstream
-        .request(format!("STREAM.MSG.GET.{stream}"), &question)
-        .await?;
+/// The first message of a stream, on a subject that may have wildcards, from a sequence on; `None`
+/// when there is none.
+pub(crate) async fn next(
+    bus: &Bus,
+    stream: &str,
+    seq: u64,
+    subject: &str,
+) -> Result<Option<Raw>, RawError> {
+    let question = Get { seq, next_by_subj: subject };
+    let got: Got = bus.jetstream.request(format!("STREAM.MSG.GET.{stream}"), &question).await?;
     match got.error {
         Some(error) if error.err_code != NOT_FOUND => Err(error.into()),
         _ => Ok(got.message),

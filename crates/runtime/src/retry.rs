@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Doubles from `first` at each attempt up to `most`, and takes a random part of that between a half and the whole, so that those who failed together do not come back together.
+/// Doubles from `first` at each attempt up to `most`, and takes a random part of that between a
+/// half and the whole, so that those who failed together do not come back together.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     /// The wait after the first failure.
@@ -13,20 +14,15 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            first: Duration::from_millis(100),
-            most: Duration::from_secs(10),
-        }
+        Self { first: Duration::from_millis(100), most: Duration::from_secs(10) }
     }
 }
 
 impl Backoff {
     /// The wait after `attempts` failures (1 and more).
     pub fn delay(&self, attempts: u32) -> Duration {
-        let doubled = self
-            .first
-            .saturating_mul(1 << attempts.saturating_sub(1).min(16))
-            .min(self.most);
+        let doubled =
+            self.first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(self.most);
         doubled.mul_f64(0.5 + 0.5 * random_fraction())
     }
 }
@@ -42,16 +38,10 @@ mod tests {
 
     #[test]
     fn the_wait_grows_and_stays_within_its_bounds() {
-        let backoff = Backoff {
-            first: Duration::from_millis(100),
-            most: Duration::from_secs(2),
-        };
+        let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
         for (attempts, whole_ms) in [(1, 100), (2, 200), (4, 800), (6, 2000), (1000, 2000)] {
             let delay_ms = backoff.delay(attempts).as_millis();
-            assert!(
-                delay_ms >= whole_ms / 2 && delay_ms <= whole_ms,
-                "{attempts}: {delay_ms}"
-            );
+            assert!(delay_ms >= whole_ms / 2 && delay_ms <= whole_ms, "{attempts}: {delay_ms}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The route table, watched: without a consumer of the bucket, since whoever may make consumers may have them write anywhere (ADR 12).
+//! The route table, watched: without a consumer of the bucket, since whoever may make consumers may
+//! have them write anywhere (ADR 12).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,12 @@ use tokio::time::MissedTickBehavior;
 
 use crate::bus::Bus;
 
-/// How often the table is read in any case: what is heard of a change may be lost with a connection.
+/// How often the table is read in any case: what is heard of a change may be lost with a
+/// connection.
 const READ_EVERY: Duration = Duration::from_secs(2);
 
-/// The table as it stands in the bucket, again and again: at the start, at each change, after each connection, and every two seconds.
+/// The table as it stands in the bucket, again and again: at the start, at each change, after each
+/// connection, and every two seconds.
 pub struct Watched {
     bucket: Bucket,
     changes: async_nats::Subscriber,
@@ -74,10 +77,7 @@ pub struct Bucket {
 impl Bucket {
     /// The bucket, which need not be there yet.
     pub fn of(bus: &Bus) -> Self {
-        Self {
-            bus: bus.clone(),
-            store: Arc::default(),
-        }
+        Self { bus: bus.clone(), store: Arc::default() }
     }
 
     /// What stands at a key; `None` while nothing does.

@@ -1,6 +1,7 @@
 //! Files with the seeds of NATS keys (nkeys). The server's configuration has the public keys only.
 //!
-//! A line is a seed; the first is used, the others may be, while keys are rotated. The `nats` command line reads such a file as well, and uses its first line.
+//! A line is a seed; the first is used, the others may be, while keys are rotated. The `nats`
+//! command line reads such a file as well, and uses its first line.
 
 use std::path::{Path, PathBuf};
 
@@ -62,10 +63,8 @@ impl Seeds {
     /// # Errors
     /// See [`SeedError`].
     pub fn read(path: &Path) -> Result<Self, SeedError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SeedError::File {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SeedError::File { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
@@ -81,18 +80,12 @@ impl Seeds {
                 continue;
             }
             let pair = KeyPair::from_seed(seed).ok().filter(|_| seed.starts_with("SU"));
-            pairs.push(pair.ok_or_else(|| SeedError::Line {
-                path: path.to_owned(),
-                line,
-            })?);
+            pairs.push(pair.ok_or_else(|| SeedError::Line { path: path.to_owned(), line })?);
         }
         if pairs.is_empty() {
             return Err(SeedError::Empty { path: path.to_owned() });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            pairs,
-        })
+        Ok(Self { path: path.to_owned(), pairs })
     }
 
     /// The public keys, in the order of the file.
@@ -100,19 +93,16 @@ impl Seeds {
         self.pairs.iter().map(KeyPair::public_key).collect()
     }
 
-    /// Signs with the key whose turn it is, counted from 0 and round again; its public key, and the signature.
+    /// Signs with the key whose turn it is, counted from 0 and round again; its public key, and the
+    /// signature.
     ///
     /// # Errors
     /// The key does not sign.
     pub fn sign(&self, turn: usize, text: &[u8]) -> Result<(String, Vec<u8>), SeedError> {
         let pair = self.pairs.iter().cycle().nth(turn % self.pairs.len().max(1));
-        let pair = pair.ok_or_else(|| SeedError::Empty {
-            path: self.path.clone(),
-        })?;
-        let signed = pair.sign(text).map_err(|source| SeedError::Key {
-            path: self.path.clone(),
-            source,
-        })?;
+        let pair = pair.ok_or_else(|| SeedError::Empty { path: self.path.clone() })?;
+        let signed =
+            pair.sign(text).map_err(|source| SeedError::Key { path: self.path.clone(), source })?;
         Ok((pair.public_key(), signed))
     }
 }
@@ -125,10 +115,7 @@ pub fn draw(path: &Path) -> Result<String, SeedError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(SeedError::Random)?;
     let seed = KeyPair::new_from_raw(KeyPairType::User, bytes).and_then(|pair| pair.seed());
-    let seed = seed.map_err(|source| SeedError::Key {
-        path: path.to_owned(),
-        source,
-    })?;
+    let seed = seed.map_err(|source| SeedError::Key { path: path.to_owned(), source })?;
     Ok(format!("{seed}\n"))
 }
 
@@ -142,24 +129,20 @@ mod tests {
         let text = format!("# new\n{}\n{}", draw(path).unwrap(), draw(path).unwrap());
         let seeds = Seeds::parse(path, &text).unwrap();
         let keys = seeds.public_keys();
-        assert!(keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.starts_with('U')));
+        assert!(
+            keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.starts_with('U'))
+        );
         for (turn, key) in [(0, &keys[0]), (1, &keys[1]), (2, &keys[0])] {
             let (public, signature) = seeds.sign(turn, b"nonce").unwrap();
             assert_eq!(&public, key);
-            KeyPair::from_public_key(key)
-                .unwrap()
-                .verify(b"nonce", &signature)
-                .unwrap();
+            KeyPair::from_public_key(key).unwrap().verify(b"nonce", &signature).unwrap();
         }
     }
 
     #[test]
     fn a_file_that_is_no_key_file_is_refused_by_line_and_not_repeated() {
         let path = Path::new("edge.nk");
-        let public = Seeds::parse(path, &draw(path).unwrap())
-            .unwrap()
-            .public_keys()
-            .remove(0);
+        let public = Seeds::parse(path, &draw(path).unwrap()).unwrap().public_keys().remove(0);
         for (text, line) in [("hunter22", 1), (&*format!("\n{public}"), 2)] {
             let error = Seeds::parse(path, text).unwrap_err();
             assert!(

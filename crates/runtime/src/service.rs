@@ -1,4 +1,5 @@
-//! Micro services: offering one, and asking a concept over its own, a query or an action that is carried out durably.
+//! Micro services: offering one, and asking a concept over its own, a query or an action that is
+//! carried out durably.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,8 @@ pub enum NoAnswer {
     /// The worker says why not, with a code as HTTP has it.
     #[error("the worker says: {why}")]
     Refused {
-        /// `400`: the input is wrong. `500`: the worker is at fault. `503`: not now. `504`: no outcome yet.
+        /// `400`: the input is wrong. `500`: the worker is at fault. `503`: not now. `504`: no
+        /// outcome yet.
         code: String,
         /// In words.
         why: String,
@@ -81,7 +83,8 @@ pub async fn ask(
     Ok(Answer {
         flow: header(header::FLOW).and_then(|flow| flow.parse().ok()),
         work: header(header::WORK).and_then(|work| work.parse().ok()),
-        body: value::object(&answer.payload).map_err(|error| NoAnswer::Unreadable(error.to_string()))?,
+        body: value::object(&answer.payload)
+            .map_err(|error| NoAnswer::Unreadable(error.to_string()))?,
     })
 }
 
@@ -93,7 +96,8 @@ pub struct Endpoint {
     pub room: Arc<Semaphore>,
 }
 
-/// Offers a micro service until shutdown; every request is answered on a task of its own, which shutdown waits for.
+/// Offers a micro service until shutdown; every request is answered on a task of its own, which
+/// shutdown waits for.
 ///
 /// # Errors
 /// The endpoints cannot be listened for.
@@ -113,7 +117,8 @@ where
     for Endpoint { name: of, room } in endpoints {
         let subject = subject::service(name, &of);
         let mut requests = service.endpoint_builder().name(&of).add(subject).await?;
-        let (of, answer, shutdown): (Arc<str>, _, _) = (of.into(), answer.clone(), shutdown.clone());
+        let (of, answer, shutdown): (Arc<str>, _, _) =
+            (of.into(), answer.clone(), shutdown.clone());
         tokio::spawn(async move {
             loop {
                 let request = tokio::select! {

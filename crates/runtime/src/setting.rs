@@ -1,4 +1,5 @@
-//! Numbers that a process is told, each within bounds: what would overflow, or stop everything, is refused at the start.
+//! Numbers that a process is told, each within bounds: what would overflow, or stop everything, is
+//! refused at the start.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -13,14 +14,20 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most memory that can be asked for one thing, in bytes.
 pub const BYTES_MAX: u64 = 1 << 40;
 
-/// Reads a number that must be within a range, and says which if it is not. The range is of the setting's own type: of bare literals it would be `i32`, and whoever reads the setting would find another.
-pub fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+/// Reads a number that must be within a range, and says which if it is not. The range is of the
+/// setting's own type: of bare literals it would be `i32`, and whoever reads the setting would find
+/// another.
+pub fn within<T>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
 where
     T: FromStr + Display + PartialOrd + Clone + Send + Sync + 'static,
 {
     move |text| {
         let number = text.parse().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| format!("a number from {} to {} is expected", range.start(), range.end()))
+        number.ok_or_else(|| {
+            format!("a number from {} to {} is expected", range.start(), range.end())
+        })
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::{
+    AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull,
+};
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream,
+};
 use concert_wire::name::ConceptName;
 use concert_wire::routes::ROUTES_KEY;
 use concert_wire::subject::{self, ARCHIVES, ROUTERS, WORKERS};
@@ -21,15 +25,18 @@ pub struct LogLimits {
     #[serde(rename = "max_age_hours")]
     #[schemars(range(min = 1, max = HOURS_MAX))]
     pub log_max_age_hours: u64,
-    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory; excess requests get 503.
+    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory; excess
+    /// requests get 503.
     #[serde(rename = "max_messages")]
     #[schemars(range(min = 1, max = i64::MAX))]
     pub log_max_messages: i64,
-    /// Maximum size of the log, in bytes; excess requests get 503. 0 leaves the limit to the server's storage.
+    /// Maximum size of the log, in bytes; excess requests get 503. 0 leaves the limit to the
+    /// server's storage.
     #[serde(rename = "max_bytes")]
     #[schemars(range(min = 0, max = i64::MAX))]
     pub log_max_bytes: i64,
-    /// Maximum number of invocations in the queue of one concept; the router publishes the others later.
+    /// Maximum number of invocations in the queue of one concept; the router publishes the others
+    /// later.
     #[schemars(range(min = 1, max = i64::MAX))]
     pub queue_max_messages: i64,
     /// Maximum size of such a queue, in bytes; 0 leaves the limit to the server's storage.
@@ -69,13 +76,16 @@ const DEAD_MAX_MESSAGES: i64 = 1_000_000;
 const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a delivered message may take before it is delivered again.
 pub const ACK_WAIT: Duration = Duration::from_secs(8);
-/// The same for an archive, which takes its time: a message that was not written is not lost, and nobody waits for it.
+/// The same for an archive, which takes its time: a message that was not written is not lost, and
+/// nobody waits for it.
 const ARCHIVE_ACK_WAIT: Duration = Duration::from_secs(30);
 /// How long a request for messages is open; so long, too, messages come to a process that ends.
 pub(crate) const PULL_EXPIRES: Duration = Duration::from_secs(1);
-/// How often the server gives a sign of life while such a request is open: without it a restart of the server would stall the stream in silence.
+/// How often the server gives a sign of life while such a request is open: without it a restart of
+/// the server would stall the stream in silence.
 const PULL_HEARTBEAT: Duration = Duration::from_millis(450);
-/// Bytes that one such request asks for at most: more than a batch of ordinary messages, and few enough that a batch of the largest fills no memory.
+/// Bytes that one such request asks for at most: more than a batch of ordinary messages, and few
+/// enough that a batch of the largest fills no memory.
 const PULL_BYTES: usize = 16 * 1024 * 1024;
 /// Unacknowledged messages of one consumer at most.
 const MAX_ACK_PENDING: i64 = 20_000;
@@ -92,13 +102,11 @@ pub struct SetupError {
 
 fn failed<E: Into<async_nats::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> SetupError {
     let what = what.into();
-    move |source| SetupError {
-        what,
-        source: source.into(),
-    }
+    move |source| SetupError { what, source: source.into() }
 }
 
-/// Makes the log and the dead letters, or brings them to these bounds. A service in an account of its own finds them made.
+/// Makes the log and the dead letters, or brings them to these bounds. A service in an account of
+/// its own finds them made.
 ///
 /// # Errors
 /// The server refuses.
@@ -119,10 +127,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         }),
         ..stream_config(limits)
     };
-    bus.jetstream
-        .create_or_update_stream(dead)
-        .await
-        .map_err(failed("the stream DEAD"))?;
+    bus.jetstream.create_or_update_stream(dead).await.map_err(failed("the stream DEAD"))?;
     // The expected sequence of each publish and this stand one behind the other.
     let one_on_a_subject = !crate::sabotaged!("expected-sequence");
     let log = Config {
@@ -132,15 +137,13 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
         max_messages: limits.log_max_messages,
         max_bytes: limits.log_max_bytes,
-        // One subject, one message, also for whoever leaves the expected sequence out: a second root behind what followed from the first would change what follows.
+        // One subject, one message, also for whoever leaves the expected sequence out: a second
+        // root behind what followed from the first would change what follows.
         max_messages_per_subject: if one_on_a_subject { 1 } else { -1 },
         discard_new_per_subject: one_on_a_subject,
         ..stream_config(limits)
     };
-    bus.jetstream
-        .create_or_update_stream(log)
-        .await
-        .map_err(failed("the stream COMPLETIONS"))?;
+    bus.jetstream.create_or_update_stream(log).await.map_err(failed("the stream COMPLETIONS"))?;
     existing_log(bus).await
 }
 
@@ -149,28 +152,30 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
 /// # Errors
 /// It is not there.
 pub async fn existing_log(bus: &Bus) -> Result<Stream, SetupError> {
-    bus.jetstream
-        .get_stream(subject::LOG)
-        .await
-        .map_err(failed("the stream COMPLETIONS"))
+    bus.jetstream.get_stream(subject::LOG).await.map_err(failed("the stream COMPLETIONS"))
 }
 
 /// Makes a concept's stream of invocations, or finds it made, as [`log`] does.
 ///
 /// # Errors
 /// The server refuses, or it is not there.
-pub async fn actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Result<Stream, SetupError> {
+pub async fn actions(
+    bus: &Bus,
+    concept: &ConceptName,
+    limits: &LogLimits,
+) -> Result<Stream, SetupError> {
     let name = subject::actions_stream(concept);
     if bus.makes_streams() {
         make_actions(bus, concept, limits).await?;
     }
-    bus.jetstream
-        .get_stream(&name)
-        .await
-        .map_err(failed(format!("the stream {name}")))
+    bus.jetstream.get_stream(&name).await.map_err(failed(format!("the stream {name}")))
 }
 
-async fn make_actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Result<(), SetupError> {
+async fn make_actions(
+    bus: &Bus,
+    concept: &ConceptName,
+    limits: &LogLimits,
+) -> Result<(), SetupError> {
     let name = subject::actions_stream(concept);
     let config = Config {
         description: Some(format!("actions that {concept} is asked for")),
@@ -192,7 +197,11 @@ async fn make_actions(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> R
 ///
 /// # Errors
 /// The server refuses.
-pub async fn make_all(bus: &Bus, concepts: &[ConceptName], limits: &LogLimits) -> Result<(), SetupError> {
+pub async fn make_all(
+    bus: &Bus,
+    concepts: &[ConceptName],
+    limits: &LogLimits,
+) -> Result<(), SetupError> {
     let log = log(bus, limits).await?;
     routers_consumer(bus, &log).await?;
     archives_consumer(bus, &log).await?;
@@ -236,10 +245,7 @@ pub async fn forget_note(bus: &Bus, concept: &ConceptName, key: &str) -> Result<
     let bucket = subject::notes_bucket(concept.as_str());
     let what = format!("the key {key} of the bucket {bucket}");
     let stream = bus.jetstream.get_stream_no_info(format!("KV_{bucket}")).await;
-    let purge = stream
-        .map_err(failed(&what))?
-        .purge()
-        .filter(format!("$KV.{bucket}.{key}"));
+    let purge = stream.map_err(failed(&what))?.purge().filter(format!("$KV.{bucket}.{key}"));
     purge.await.map(drop).map_err(failed(what))
 }
 
@@ -249,10 +255,7 @@ pub async fn forget_note(bus: &Bus, concept: &ConceptName, key: &str) -> Result<
 /// The server refuses.
 pub async fn workers_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer, SetupError> {
     if !bus.makes_streams() {
-        return stream
-            .get_consumer(WORKERS)
-            .await
-            .map_err(failed("the workers' consumer"));
+        return stream.get_consumer(WORKERS).await.map_err(failed("the workers' consumer"));
     }
     let config = pull::Config {
         durable_name: Some(WORKERS.to_owned()),
@@ -263,13 +266,11 @@ pub async fn workers_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer
         max_ack_pending: MAX_ACK_PENDING,
         ..pull::Config::default()
     };
-    stream
-        .create_consumer(config)
-        .await
-        .map_err(failed("the workers' consumer"))
+    stream.create_consumer(config).await.map_err(failed("the workers' consumer"))
 }
 
-/// The consumer that the routers share: one is active, the others stand by. It has no filter, since the router must know every sequence that it received.
+/// The consumer that the routers share: one is active, the others stand by. It has no filter, since
+/// the router must know every sequence that it received.
 ///
 /// # Errors
 /// The server refuses.
@@ -282,7 +283,8 @@ pub async fn routers_consumer(bus: &Bus, log: &Stream) -> Result<PullConsumer, S
         .map_err(failed("the routers' consumer"))
 }
 
-/// A consumer of a whole stream that several processes share, of which one is active and the others stand by.
+/// A consumer of a whole stream that several processes share, of which one is active and the others
+/// stand by.
 fn one_active(name: &str, ack_wait: Duration) -> pull::Config {
     pull::Config {
         durable_name: Some(name.to_owned()),
@@ -307,10 +309,7 @@ pub async fn archives_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsume
     if !bus.makes_streams() {
         return stream.get_consumer(ARCHIVES).await.map_err(failed(what()));
     }
-    stream
-        .create_consumer(one_active(ARCHIVES, ARCHIVE_ACK_WAIT))
-        .await
-        .map_err(failed(what()))
+    stream.create_consumer(one_active(ARCHIVES, ARCHIVE_ACK_WAIT)).await.map_err(failed(what()))
 }
 
 /// The dead letters, made by a router.
@@ -318,17 +317,18 @@ pub async fn archives_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsume
 /// # Errors
 /// They are not there.
 pub async fn existing_dead(bus: &Bus) -> Result<Stream, SetupError> {
-    bus.jetstream
-        .get_stream(subject::DEAD)
-        .await
-        .map_err(failed("the stream DEAD"))
+    bus.jetstream.get_stream(subject::DEAD).await.map_err(failed("the stream DEAD"))
 }
 
-/// As many messages of a workers' consumer as are named, or what comes of them within [`PULL_EXPIRES`].
+/// As many messages of a workers' consumer as are named, or what comes of them within
+/// [`PULL_EXPIRES`].
 ///
 /// # Errors
 /// The server refuses.
-pub(crate) async fn worker_messages(consumer: &PullConsumer, count: usize) -> Result<pull::Batch, SetupError> {
+pub(crate) async fn worker_messages(
+    consumer: &PullConsumer,
+    count: usize,
+) -> Result<pull::Batch, SetupError> {
     // Without signs of life, which the client's batches do not take; the request is as short.
     let batch = consumer.batch().max_messages(count.max(1)).expires(PULL_EXPIRES);
     batch.messages().await.map_err(failed("the workers' messages"))
@@ -338,7 +338,11 @@ pub(crate) async fn worker_messages(consumer: &PullConsumer, count: usize) -> Re
 ///
 /// # Errors
 /// The server refuses.
-pub async fn active_messages(consumer: &PullConsumer, name: &str, batch: usize) -> Result<pull::Stream, SetupError> {
+pub async fn active_messages(
+    consumer: &PullConsumer,
+    name: &str,
+    batch: usize,
+) -> Result<pull::Stream, SetupError> {
     consumer
         .stream()
         .max_messages_per_batch(batch)
@@ -375,7 +379,11 @@ pub async fn bucket(bus: &Bus, limits: &LogLimits) -> Result<kv::Store, SetupErr
 ///
 /// # Errors
 /// The server refuses.
-pub async fn notes(bus: &Bus, concept: &ConceptName, limits: &LogLimits) -> Result<kv::Store, SetupError> {
+pub async fn notes(
+    bus: &Bus,
+    concept: &ConceptName,
+    limits: &LogLimits,
+) -> Result<kv::Store, SetupError> {
     let config = kv::Config {
         bucket: subject::notes_bucket(concept.as_str()),
         num_replicas: limits.stream_replicas,
@@ -390,13 +398,11 @@ async fn bucket_of(bus: &Bus, config: kv::Config) -> Result<kv::Store, SetupErro
     if found.is_ok() || !bus.makes_streams() {
         return found.map_err(failed(format!("the KV bucket {bucket}")));
     }
-    bus.jetstream
-        .create_key_value(config)
-        .await
-        .map_err(failed(format!("the KV bucket {bucket}")))
+    bus.jetstream.create_key_value(config).await.map_err(failed(format!("the KV bucket {bucket}")))
 }
 
-/// Lets a standby process take over a consumer of the log at once, instead of after [`PIN_TIMEOUT`].
+/// Lets a standby process take over a consumer of the log at once, instead of after
+/// [`PIN_TIMEOUT`].
 ///
 /// # Errors
 /// The server refuses.
@@ -429,10 +435,8 @@ pub struct LogState {
 /// The server does not answer.
 pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
     let log = existing_log(bus).await?;
-    let routers: PullConsumer = log
-        .get_consumer(ROUTERS)
-        .await
-        .map_err(failed("the routers' consumer"))?;
+    let routers: PullConsumer =
+        log.get_consumer(ROUTERS).await.map_err(failed("the routers' consumer"))?;
     let state = &log.cached_info().state;
     Ok(LogState {
         first_sequence: state.first_sequence,
@@ -499,9 +503,5 @@ pub async fn log_time_ms(bus: &Bus, sequence: u64) -> Result<Option<u64>, SetupE
 /// The server refuses.
 pub async fn purge_log(bus: &Bus, before: u64) -> Result<(), SetupError> {
     let log = existing_log(bus).await?;
-    log.purge()
-        .sequence(before)
-        .await
-        .map(|_| ())
-        .map_err(failed("the stream COMPLETIONS"))
+    log.purge().sequence(before).await.map(|_| ()).map_err(failed("the stream COMPLETIONS"))
 }

@@ -1,4 +1,5 @@
-//! Logging. Lines go to standard error, so that standard output stays free for what a command prints.
+//! Logging. Lines go to standard error, so that standard output stays free for what a command
+//! prints.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,8 @@ pub struct LogArgs {
 pub enum LogFormat {
     /// For people: one line each.
     Text,
-    /// For people who look closely: several lines each, with every field and where in the code it comes from.
+    /// For people who look closely: several lines each, with every field and where in the code it
+    /// comes from.
     Pretty,
     /// One JSON object a line, for machines.
     Json,
@@ -44,10 +46,8 @@ pub struct BadFilter {
 /// # Errors
 /// The filter cannot be read.
 pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
-    let filter = EnvFilter::try_new(&args.filter).map_err(|source| BadFilter {
-        filter: args.filter.clone(),
-        source,
-    })?;
+    let filter = EnvFilter::try_new(&args.filter)
+        .map_err(|source| BadFilter { filter: args.filter.clone(), source })?;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(terminal::shows_colours(&std::io::stderr()))
         .with_writer(std::io::stderr);
@@ -65,7 +65,8 @@ pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
     Ok(())
 }
 
-/// Whatever the filter says: below `info` the NATS client logs whole messages, and those typed by hand hold secrets in clear.
+/// Whatever the filter says: below `info` the NATS client logs whole messages, and those typed by
+/// hand hold secrets in clear.
 fn shows_no_messages(line: &Metadata<'_>) -> bool {
     !line.target().starts_with("async_nats") || *line.level() <= Level::INFO
 }

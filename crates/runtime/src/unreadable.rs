@@ -1,14 +1,20 @@
 //! Messages that the NATS client cannot read.
 //!
-//! The server takes any bytes as headers. The client reads them strictly: a block that it does not understand ends its connection, a bare carriage return in a value ends the client
-//! (nats.rs, pull request 1612), and a status in the first line is taken for the server's own word. Such a message would come again after each reconnection, for ever, and with it nothing else.
-//! So whoever takes messages looks, whenever a connection began, for what was delivered and not acknowledged, in a form whose headers the client does not touch, and puts aside what it could not read.
-//! Where one is, others are often behind it, each of which would end the connection once more; so the look goes on into what is not delivered yet, as long as it finds any.
+//! The server takes any bytes as headers. The client reads them strictly: a block that it does not
+//! understand ends its connection, a bare carriage return in a value ends the client (nats.rs, pull
+//! request 1612), and a status in the first line is taken for the server's own word. Such a message
+//! would come again after each reconnection, for ever, and with it nothing else. So whoever takes
+//! messages looks, whenever a connection began, for what was delivered and not acknowledged, in a
+//! form whose headers the client does not touch, and puts aside what it could not read. Where one
+//! is, others are often behind it, each of which would end the connection once more; so the look
+//! goes on into what is not delivered yet, as long as it finds any.
 //!
-//! What counts is the block as it is delivered. Into what a pinned consumer delivers the server puts a header of its own, in the place of the last two bytes, whatever those are: a block that lacks its last line
-//! end is readable where it is stored, and not where it arrives.
+//! What counts is the block as it is delivered. Into what a pinned consumer delivers the server
+//! puts a header of its own, in the place of the last two bytes, whatever those are: a block that
+//! lacks its last line end is readable where it is stored, and not where it arrives.
 //!
-//! It must come to its end while the connection that it uses is ended again and again: it asks anew whenever that happened, and puts each message aside as soon as it is found.
+//! It must come to its end while the connection that it uses is ended again and again: it asks anew
+//! whenever that happened, and puts each message aside as soon as it is found.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +59,8 @@ const LANES: u64 = 16;
 const AHEAD: u64 = 4096;
 /// How often a question is asked anew because the connection that it was asked on has ended.
 const CONNECTIONS: u32 = 20;
-/// The header by which the server takes a message once, within a time that is long enough for two processes that find the same.
+/// The header by which the server takes a message once, within a time that is long enough for two
+/// processes that find the same.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// Looks for unreadable messages of one consumer.
@@ -68,15 +75,11 @@ pub(crate) struct Lookout {
 
 impl Lookout {
     pub(crate) const fn new(bus: Bus, consumer: PullConsumer, letter: Letter) -> Self {
-        Self {
-            bus,
-            consumer,
-            letter,
-            seen: 0,
-        }
+        Self { bus, consumer, letter, seen: 0 }
     }
 
-    /// Puts aside what the consumer has delivered, nobody has acknowledged, and nobody ever will; and, where there was any, what is about to be delivered. How many there were.
+    /// Puts aside what the consumer has delivered, nobody has acknowledged, and nobody ever will;
+    /// and, where there was any, what is about to be delivered. How many there were.
     ///
     /// # Errors
     /// The server does not answer, or a dead letter cannot be stored.
@@ -88,10 +91,8 @@ impl Lookout {
         if idle || (when == When::IfRedelivered && info.num_redelivered == 0) {
             return Ok(0);
         }
-        let (first, last) = (
-            info.ack_floor.stream_sequence.max(self.seen) + 1,
-            info.delivered.stream_sequence,
-        );
+        let (first, last) =
+            (info.ack_floor.stream_sequence.max(self.seen) + 1, info.delivered.stream_sequence);
         let mut found = self.walk(first, last).await?;
         self.seen = self.seen.max(last);
         let (mut next, mut more) = (last + 1, found > 0);
@@ -121,7 +122,12 @@ impl Lookout {
     }
 
     /// Looks at every message from `seq` to `last`, one after the other.
-    async fn lane(&self, mut seq: u64, last: u64, found: &AtomicUsize) -> Result<(), async_nats::Error> {
+    async fn lane(
+        &self,
+        mut seq: u64,
+        last: u64,
+        found: &AtomicUsize,
+    ) -> Result<(), async_nats::Error> {
         while seq <= last {
             let Some(raw) = self.from(seq).await? else {
                 break;
@@ -149,30 +155,30 @@ impl Lookout {
     /// The first message from a sequence on.
     async fn from(&self, seq: u64) -> Result<Option<Raw>, async_nats::Error> {
         let (bus, stream) = (&self.bus, &self.consumer.cached_info().stream_name);
-        self.ask(|| async move { raw::next(bus, stream, seq, ">").await.map_err(async_nats::Error::from) })
-            .await
+        self.ask(|| async move {
+            raw::next(bus, stream, seq, ">").await.map_err(async_nats::Error::from)
+        })
+        .await
     }
 
     /// Makes a dead letter of a message, and takes it out of its stream.
     async fn bury(&self, raw: Raw, why: &'static str) -> Result<(), async_nats::Error> {
         let stream = &self.consumer.cached_info().stream_name;
-        // Whoever finds the same message makes the same of it, and so does this process when it missed the server's word.
+        // Whoever finds the same message makes the same of it, and so does this process when it
+        // missed the server's word.
         let id = format!("{stream}.{}.{}", raw.seq, raw.time);
         let body = raw.body()?;
-        let message = Unreadable {
-            seq: raw.seq,
-            subject: raw.subject,
-            body,
-            why,
-        };
+        let message = Unreadable { seq: raw.seq, subject: raw.subject, body, why };
         let Some(mut letter) = (self.letter)(&message) else {
             tracing::error!(subject = %message.subject, "a dead letter has no name");
             return Ok(());
         };
         letter.headers.insert(MESSAGE_ID, id);
         let (bus, letter, seq) = (&self.bus, &letter, message.seq);
-        self.ask(|| async move { letter.clone().publish(bus).await.map_err(async_nats::Error::from) })
-            .await?;
+        self.ask(
+            || async move { letter.clone().publish(bus).await.map_err(async_nats::Error::from) },
+        )
+        .await?;
         // Another process may have been faster.
         let deleted = self
             .ask(|| async move {
@@ -203,7 +209,8 @@ impl Lookout {
     }
 }
 
-/// A block of headers with that of the server, which overwrites the last two bytes and writes a block anew that has no more than those.
+/// A block of headers with that of the server, which overwrites the last two bytes and writes a
+/// block anew that has no more than those.
 fn with_pin(mut block: Vec<u8>) -> Vec<u8> {
     match block.len() {
         0..=2 => block = b"NATS/1.0\r\n".to_vec(),
@@ -213,7 +220,9 @@ fn with_pin(mut block: Vec<u8>) -> Vec<u8> {
     block
 }
 
-/// Whether the client reads a block of headers, and finds nothing but headers in it. It follows what the client does, and must not be stricter: what was read by one must not be put aside by another.
+/// Whether the client reads a block of headers, and finds nothing but headers in it. It follows
+/// what the client does, and must not be stricter: what was read by one must not be put aside by
+/// another.
 fn check(block: &[u8]) -> Result<(), &'static str> {
     if block.is_empty() {
         return Ok(());
@@ -231,8 +240,7 @@ fn check(block: &[u8]) -> Result<(), &'static str> {
             continue;
         }
         let (name, value) = line.split_once(':').ok_or("a line is no header")?;
-        name.parse::<HeaderName>()
-            .map_err(|_| "the name of a header is malformed")?;
+        name.parse::<HeaderName>().map_err(|_| "the name of a header is malformed")?;
         let mut value = value.trim_start().to_owned();
         while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
             value.push_str(more);

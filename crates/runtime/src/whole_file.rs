@@ -17,7 +17,8 @@ pub fn make(path: &Path, text: &str) -> std::io::Result<()> {
     settle(path)
 }
 
-/// Makes a file, or takes the place of one; whoever reads it meanwhile reads the old one or the new one. On the disk when this returns.
+/// Makes a file, or takes the place of one; whoever reads it meanwhile reads the old one or the new
+/// one. On the disk when this returns.
 ///
 /// # Errors
 /// It cannot be written.
@@ -58,16 +59,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a").join("b.key");
         make(&path, "one").unwrap();
-        assert_eq!(
-            make(&path, "two").unwrap_err().kind(),
-            std::io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(make(&path, "two").unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
         replace(&path, "three").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three");
         #[cfg(unix)]
         {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+            let mode = std::os::unix::fs::PermissionsExt::mode(
+                &std::fs::metadata(&path).unwrap().permissions(),
+            );
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);

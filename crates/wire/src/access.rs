@@ -1,20 +1,25 @@
 //! Who may say and hear what on the bus, as the NATS server's configuration has it.
 //!
-//! Each service has an account of its own, in which there is nothing but what it imports from the account [`BUS`], where the streams are. Subject permissions within one account would not do:
-//! the server answers at any subject that a request names, so that whoever may read one message could have it written anywhere, the server's own API included (ADR 12).
-//! In an account of its own a service can name what it likes: an answer goes no further than its own imports do.
+//! Each service has an account of its own, in which there is nothing but what it imports from the
+//! account [`BUS`], where the streams are. Subject permissions within one account would not do: the
+//! server answers at any subject that a request names, so that whoever may read one message could
+//! have it written anywhere, the server's own API included (ADR 12). In an account of its own a
+//! service can name what it likes: an answer goes no further than its own imports do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::name::{ActionName, ConceptName};
 use crate::routes::{ASYNCAPI_KEY, OPENAPI_KEY, ROUTES_KEY};
-use crate::subject::{self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTERS, ROUTES_NOTICE, WORKERS};
+use crate::subject::{
+    self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTERS, ROUTES_NOTICE, WORKERS,
+};
 use crate::{REQUESTING, RESERVED_CONCEPT, RESPOND};
 
 /// The account of the streams; set-up and operator have their users in it.
 pub const BUS: &str = "BUS";
-/// What a service puts before the requests of the JetStream API, in place of `$JS.API`: under that name the server answers every account itself.
+/// What a service puts before the requests of the JetStream API, in place of `$JS.API`: under that
+/// name the server answers every account itself.
 pub const SERVICE_API: &str = "bus.API";
 
 /// Somebody who connects to the bus.
@@ -73,10 +78,10 @@ pub struct Access {
 }
 
 /// The first line of the configuration for one process that is all of the services.
-const TOGETHER: &str =
-    "# Written by `concert up`, whose parts are one user: one process, which holds every key (docs/operations.md).\n";
+const TOGETHER: &str = "# Written by `concert up`, whose parts are one user: one process, which holds every key (docs/operations.md).\n";
 /// The first line of the configuration for services that are processes of their own.
-const APART: &str = "# Written by `concert setup`: who may say and hear what (docs/operations.md).\n";
+const APART: &str =
+    "# Written by `concert setup`: who may say and hear what (docs/operations.md).\n";
 
 /// How something passes from one account to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,45 +105,28 @@ struct Import {
 }
 
 fn said(subject: String) -> Import {
-    Import {
-        from: BUS.to_owned(),
-        kind: Kind::Said,
-        subject,
-        to: None,
-    }
+    Import { from: BUS.to_owned(), kind: Kind::Said, subject, to: None }
 }
 
 fn heard(subject: String) -> Import {
-    Import {
-        kind: Kind::Heard,
-        ..said(subject)
-    }
+    Import { kind: Kind::Heard, ..said(subject) }
 }
 
 /// A request of the JetStream API.
 fn api(request: &str) -> Import {
     let to = format!("{SERVICE_API}.{request}");
-    Import {
-        to: Some(to),
-        ..said(format!("$JS.API.{request}"))
-    }
+    Import { to: Some(to), ..said(format!("$JS.API.{request}")) }
 }
 
 /// As [`api`], with more than one answer.
 fn api_of_many(request: &str) -> Import {
-    Import {
-        kind: Kind::Asked,
-        ..api(request)
-    }
+    Import { kind: Kind::Asked, ..api(request) }
 }
 
 /// All that it takes to read a key-value bucket, below a key, and to write there.
 fn bucket(name: &str) -> Vec<Import> {
     let keys = format!("$KV.{name}.>");
-    let write = Import {
-        to: Some(format!("{SERVICE_API}.{keys}")),
-        ..said(keys.clone())
-    };
+    let write = Import { to: Some(format!("{SERVICE_API}.{keys}")), ..said(keys.clone()) };
     vec![
         api(&format!("STREAM.INFO.KV_{name}")),
         api(&format!("DIRECT.GET.KV_{name}.{keys}")),
@@ -162,10 +150,7 @@ fn consumer(stream: &str, consumer: &str) -> Vec<Import> {
 
 /// The same, from the account of the archives.
 fn of_archive(import: Import) -> Import {
-    Import {
-        from: User::Archive.account(),
-        ..import
-    }
+    Import { from: User::Archive.account(), ..import }
 }
 
 fn worker(concept: &str) -> Vec<Import> {
@@ -183,13 +168,10 @@ fn worker(concept: &str) -> Vec<Import> {
     imports
 }
 
-/// What a concept answers as a micro service: to those who ask for an action or a query, or who is there.
+/// What a concept answers as a micro service: to those who ask for an action or a query, or who is
+/// there.
 fn service(concept: &str, account: &str) -> Vec<Import> {
-    let of = |kind, subject| Import {
-        from: account.to_owned(),
-        kind,
-        ..said(subject)
-    };
+    let of = |kind, subject| Import { from: account.to_owned(), kind, ..said(subject) };
     let mut imports = vec![of(Kind::Said, format!("concept.{concept}.*"))];
     for verb in ["PING", "INFO", "STATS"] {
         for whose in [String::new(), format!(".{concept}"), format!(".{concept}.*")] {
@@ -200,7 +182,9 @@ fn service(concept: &str, account: &str) -> Vec<Import> {
 }
 
 impl Access {
-    /// An application with these concepts ([`REQUESTING`] may be among them; its worker is the edge), whose edges carry the `open` actions out without a rule; an action of a concept that is not there is left out.
+    /// An application with these concepts
+    /// ([`REQUESTING`] may be among them; its worker is the edge), whose edges carry the `open`
+    /// actions out without a rule; an action of a concept that is not there is left out.
     ///
     /// # Errors
     /// Every concept whose user would have the name of another.
@@ -208,14 +192,13 @@ impl Access {
         concepts: impl IntoIterator<Item = ConceptName>,
         open: Vec<(ConceptName, ActionName)>,
     ) -> Result<Self, Vec<NameTaken>> {
-        let concepts: BTreeSet<_> = concepts
-            .into_iter()
-            .filter(|concept| concept.as_str() != REQUESTING)
-            .collect();
-        let mut taken: BTreeSet<String> = [User::Edge, User::Router, User::Archive, User::Setup, User::Operator]
-            .iter()
-            .map(User::name)
-            .collect();
+        let concepts: BTreeSet<_> =
+            concepts.into_iter().filter(|concept| concept.as_str() != REQUESTING).collect();
+        let mut taken: BTreeSet<String> =
+            [User::Edge, User::Router, User::Archive, User::Setup, User::Operator]
+                .iter()
+                .map(User::name)
+                .collect();
         let clashes: Vec<_> = concepts
             .iter()
             .filter(|concept| !taken.insert(User::Worker((*concept).clone()).name()))
@@ -225,17 +208,16 @@ impl Access {
             return Err(clashes);
         }
         Ok(Self {
-            open: open
-                .into_iter()
-                .filter(|(concept, _)| concepts.contains(concept))
-                .collect(),
+            open: open.into_iter().filter(|(concept, _)| concepts.contains(concept)).collect(),
             concepts: concepts.into_iter().collect(),
             together: false,
         })
     }
 
-    /// The same application with all of its services in one process, which is the user [`User::Setup`]. That process holds every key, so that nothing would be gained by keeping its parts from one another; what passes between
-    /// accounts costs the server a third of what it does (ADR 12).
+    /// The same application with all of its services in one process, which is the user
+    /// [`User::Setup`]. That process holds every key, so that nothing would be gained by keeping
+    /// its parts from one another; what passes between accounts costs the server a third of what it
+    /// does (ADR 12).
     #[must_use]
     pub fn in_one_process(mut self) -> Self {
         self.together = true;
@@ -327,7 +309,8 @@ impl Access {
         }
     }
 
-    /// All that it takes to read the log and the dead letters, the rules that were in force, and how far everybody is.
+    /// All that it takes to read the log and the dead letters, the rules that were in force, and
+    /// how far everybody is.
     fn archive(&self) -> Vec<Import> {
         let mut imports = vec![
             said("dead.*.*".to_owned()),
@@ -340,38 +323,43 @@ impl Access {
         imports.extend(consumer(LOG, ARCHIVES));
         imports.extend(consumer(DEAD, ARCHIVES));
         let concepts = self.concepts.iter().map(ConceptName::as_str).chain([REQUESTING]);
-        imports.extend(concepts.map(|concept| api(&format!("CONSUMER.INFO.ACTIONS_{concept}.{WORKERS}"))));
+        imports.extend(
+            concepts.map(|concept| api(&format!("CONSUMER.INFO.ACTIONS_{concept}.{WORKERS}"))),
+        );
         imports
     }
 
-    /// What keeps an operator from mistakes, and no more: whoever is in the account of the streams could do everything there by a detour (ADR 12).
+    /// What keeps an operator from mistakes, and no more: whoever is in the account of the streams
+    /// could do everything there by a detour (ADR 12).
     fn permissions(&self, user: &User) -> String {
         if *user != User::Operator {
             return String::new();
         }
         let mut denied: Vec<String> = ["done.>", "$KV.>"].map(str::to_owned).to_vec();
-        denied
-            .extend(["CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE"].map(|verb| format!("$JS.API.STREAM.{verb}.>")));
+        denied.extend(
+            ["CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE"]
+                .map(|verb| format!("$JS.API.STREAM.{verb}.>")),
+        );
         let concepts = self.concepts.iter().map(ConceptName::as_str).chain([REQUESTING]);
         let queues = concepts.map(|concept| (format!("ACTIONS_{concept}"), WORKERS));
         let mut consumers: Vec<_> = queues.chain([(LOG.to_owned(), ROUTERS)]).collect();
         denied.extend(
-            consumers
-                .iter()
-                .map(|(stream, _)| format!("$JS.API.STREAM.MSG.DELETE.{stream}")),
+            consumers.iter().map(|(stream, _)| format!("$JS.API.STREAM.MSG.DELETE.{stream}")),
         );
         // Dead letters are the operator's to delete.
         consumers.extend([LOG, DEAD].map(|stream| (stream.to_owned(), ARCHIVES)));
         for (stream, consumer) in consumers {
             denied.extend(
-                ["CREATE", "DELETE", "MSG.NEXT"].map(|verb| format!("$JS.API.CONSUMER.{verb}.{stream}.{consumer}")),
+                ["CREATE", "DELETE", "MSG.NEXT"]
+                    .map(|verb| format!("$JS.API.CONSUMER.{verb}.{stream}.{consumer}")),
             );
         }
         let denied: Vec<_> = denied.iter().map(|subject| format!("\"{subject}\"")).collect();
         format!(", permissions: {{ publish: {{ deny: [{}] }} }}", denied.join(", "))
     }
 
-    /// The block `accounts` of the server's configuration; `keys` are the public keys of a user, of which there are two while they are rotated.
+    /// The block `accounts` of the server's configuration; `keys` are the public keys of a user, of
+    /// which there are two while they are rotated.
     pub fn server_config(&self, keys: impl Fn(&User) -> Vec<String>) -> String {
         let users = self.users();
         let mut imports: BTreeMap<String, BTreeSet<Import>> = BTreeMap::new();
@@ -380,10 +368,7 @@ impl Access {
         }
         let mut exports: BTreeMap<&str, BTreeMap<(Kind, &str), BTreeSet<&str>>> = BTreeMap::new();
         for (account, imports) in &imports {
-            for Import {
-                from, kind, subject, ..
-            } in imports
-            {
+            for Import { from, kind, subject, .. } in imports {
                 let exported = exports.entry(from).or_default();
                 exported.entry((*kind, subject)).or_default().insert(account);
             }
@@ -400,7 +385,8 @@ impl Access {
             for user in whose {
                 for key in keys(user) {
                     let permissions = self.permissions(user);
-                    writeln!(text, "      {{ nkey: {key}{permissions} }} # {}", user.name()).unwrap_or_default();
+                    writeln!(text, "      {{ nkey: {key}{permissions} }} # {}", user.name())
+                        .unwrap_or_default();
                 }
             }
             text += "    ]\n    exports: [\n";
@@ -419,13 +405,7 @@ impl Access {
                 .unwrap_or_default();
             }
             text += "    ]\n    imports: [\n";
-            for Import {
-                from,
-                kind,
-                subject,
-                to,
-            } in imports
-            {
+            for Import { from, kind, subject, to } in imports {
                 let what = if *kind == Kind::Heard { "stream" } else { "service" };
                 let to = to.as_ref().map(|to| format!(", to: \"{to}\"")).unwrap_or_default();
                 writeln!(

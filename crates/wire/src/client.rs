@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// The length of a tag, in characters.
 const LENGTH: usize = 22;
 
-/// A keyed tag of a client's address: 128 bits as base64url. The same address has the same tag, and nobody without the edge's key finds the address of a tag.
+/// A keyed tag of a client's address: 128 bits as base64url. The same address has the same tag, and
+/// nobody without the edge's key finds the address of a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientTag(Arc<str>);
 

@@ -1,4 +1,5 @@
-//! The bodies of messages. An invocation's body is the input object; a completion's is `{"input":{…},"output":{…}}`.
+//! The bodies of messages. An invocation's body is the input object; a completion's is
+//! `{"input":{…},"output":{…}}`.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -40,11 +41,7 @@ impl Completion {
             _ => Err(BadCompletion::Shape),
         };
         let (input, output) = (take("input")?, take("output")?);
-        if body.is_empty() {
-            Ok(Self { input, output })
-        } else {
-            Err(BadCompletion::Shape)
-        }
+        if body.is_empty() { Ok(Self { input, output }) } else { Err(BadCompletion::Shape) }
     }
 
     /// Whether the action failed.
@@ -56,7 +53,8 @@ impl Completion {
 /// The input key of a respond that is its HTTP status.
 pub const STATUS: &str = "status";
 
-/// The HTTP status that a respond asks for: what its rule said; without a word an error is 400. What is no status of a final response is a mistake of the rule, and 500.
+/// The HTTP status that a respond asks for: what its rule said; without a word an error is 400.
+/// What is no status of a final response is a mistake of the rule, and 500.
 pub fn answer_status(respond: &Object) -> u16 {
     match respond.get(STATUS) {
         None | Some(Value::Null) if respond.contains_key(ERROR) => 400,
@@ -66,9 +64,7 @@ pub fn answer_status(respond: &Object) -> u16 {
                 .as_f64()
                 .filter(|number| number.fract() == 0.0 && (200.0..=599.0).contains(number));
             // In range and whole, so the text is the number's.
-            number
-                .and_then(|number| format!("{number:.0}").parse().ok())
-                .unwrap_or(500)
+            number.and_then(|number| format!("{number:.0}").parse().ok()).unwrap_or(500)
         }
     }
 }
@@ -78,7 +74,8 @@ pub const ERROR: &str = "error";
 /// The output key beside `error` that tells a fault from a refusal; its value is a [`Fault`].
 pub const FAULT: &str = "fault";
 
-/// Failures that no spec declares. Where no rule answers one, the router does, with the status that stands beside it.
+/// Failures that no spec declares. Where no rule answers one, the router does, with the status that
+/// stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The deadline passed before the action was begun: 504.
@@ -87,7 +84,8 @@ pub enum Fault {
     Unavailable,
     /// The action was not tried, since too many like it have failed lately: 429.
     Throttled,
-    /// The input does not fit the spec, there is no such action, or the output does not fit the spec: 500.
+    /// The input does not fit the spec, there is no such action, or the output does not fit the
+    /// spec: 500.
     Invalid,
 }
 
@@ -133,7 +131,8 @@ impl Fault {
 
 /// The bytes of a JSON object.
 pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
-    // Maps with string keys and finite numbers, which is all that a body can hold, always serialize.
+    // Maps with string keys and finite numbers, which is all that a body can hold, always
+    // serialize.
     serde_json::to_vec(body).unwrap_or_default()
 }
 
@@ -168,16 +167,10 @@ mod tests {
         assert!(body.is_failure());
         assert_eq!(body.input.get("a"), Some(&json!(1)));
         assert_eq!(Completion::decode(&encode(&body)), Ok(body));
-        for wrong in [
-            r#"{"input":{}}"#,
-            r#"{"input":{},"output":[]}"#,
-            r#"{"input":{},"output":{},"x":1}"#,
-        ] {
-            assert_eq!(
-                Completion::decode(wrong.as_bytes()),
-                Err(BadCompletion::Shape),
-                "{wrong}"
-            );
+        for wrong in
+            [r#"{"input":{}}"#, r#"{"input":{},"output":[]}"#, r#"{"input":{},"output":{},"x":1}"#]
+        {
+            assert_eq!(Completion::decode(wrong.as_bytes()), Err(BadCompletion::Shape), "{wrong}");
         }
     }
 

@@ -1,12 +1,15 @@
-//! The names of the message headers. No header is needed to read a completion; an invocation without [`FLOW`] is the root of a flow of its own.
+//! The names of the message headers. No header is needed to read a completion; an invocation
+//! without [`FLOW`] is the root of a flow of its own.
 
 /// The flow that an invocation belongs to.
 pub const FLOW: &str = "Concert-Flow";
-/// The inbox at which a synchronous caller waits for the output; only subjects below `_INBOX.` are honoured.
+/// The inbox at which a synchronous caller waits for the output; only subjects below `_INBOX.` are
+/// honoured.
 pub const REPLY: &str = "Concert-Reply";
 /// The time by which the outcome is wanted, in milliseconds since 1970 (UTC).
 pub const DEADLINE: &str = "Concert-Deadline";
-/// Where the request that a flow began with came from: a `ClientTag`. An action that was injected has none.
+/// Where the request that a flow began with came from: a `ClientTag`. An action that was injected
+/// has none.
 pub const CLIENT: &str = "Concert-Client";
 /// For people, on a completion: how long its worker took, a `Work`.
 pub const WORK: &str = "Concert-Work";
@@ -31,5 +34,6 @@ pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The prefix that a [`REPLY`] subject must have, so that no header makes a worker publish into a stream.
+/// The prefix that a [`REPLY`] subject must have, so that no header makes a worker publish into a
+/// stream.
 pub const INBOX_PREFIX: &str = "_INBOX.";

@@ -1,4 +1,5 @@
-//! Ids. All of them are UUIDs, and those of a flow follow from its root and its log alone, so that whoever computes them again gets the same.
+//! Ids. All of them are UUIDs, and those of a flow follow from its root and its log alone, so that
+//! whoever computes them again gets the same.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,7 +48,8 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = NotAnId;
 
-            /// Accepts the hyphenated form only: the other spellings of a UUID would be other subjects for the same id.
+            /// Accepts the hyphenated form only: the other spellings of a UUID would be other
+            /// subjects for the same id.
             fn from_str(text: &str) -> Result<Self, NotAnId> {
                 if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
                     return Err(NotAnId);
@@ -82,13 +84,15 @@ impl FlowId {
         ActionId(self.0)
     }
 
-    /// The flow of a repeatable request (`Idempotency-Key`): a UUIDv8 of the UTC day and a digest, so that the same digest on the same day is the same flow.
+    /// The flow of a repeatable request (`Idempotency-Key`): a UUIDv8 of the UTC day and a digest,
+    /// so that the same digest on the same day is the same flow.
     pub fn of_day(unix_ms: u64, digest: &[u8; 32]) -> Self {
         let day_start_ms = unix_ms - unix_ms % MS_PER_DAY;
         Self(timestamped(day_start_ms, digest, Builder::from_custom_bytes))
     }
 
-    /// The latest time at which the flow can have been born, in milliseconds since 1970; `None` where the id does not tell.
+    /// The latest time at which the flow can have been born, in milliseconds since 1970; `None`
+    /// where the id does not tell.
     pub fn born_before_ms(self) -> Option<u64> {
         let bytes = self.0.as_bytes();
         if self.0.get_variant() != Variant::RFC4122 {
@@ -102,7 +106,8 @@ impl FlowId {
         }
     }
 
-    /// The id of the one answer that a flow gets when a limit was reached; it follows from the flow alone.
+    /// The id of the one answer that a flow gets when a limit was reached; it follows from the flow
+    /// alone.
     pub fn limit_response(self) -> ActionId {
         ActionId(uuid_v5(&self.0, b"limit"))
     }
@@ -114,7 +119,8 @@ impl ActionId {
         FlowId(self.0)
     }
 
-    /// The id of an action that was injected without one: it follows from where the message stands in its stream, so that a redelivery has the same.
+    /// The id of an action that was injected without one: it follows from where the message stands
+    /// in its stream, so that a redelivery has the same.
     ///
     /// `timestamp_ns` is the stream's timestamp of the message, in nanoseconds since 1970.
     pub fn injected(stream: &str, sequence: u64, timestamp_ns: u64) -> Self {
@@ -132,22 +138,23 @@ impl ActionId {
     /// The id of the call at `position` of the frame `frame` of a firing.
     pub fn of_call(firing: FiringId, frame: u32, position: u32) -> Self {
         let mut name = [0_u8; 8];
-        for (to, from) in name
-            .iter_mut()
-            .zip(frame.to_be_bytes().into_iter().chain(position.to_be_bytes()))
+        for (to, from) in
+            name.iter_mut().zip(frame.to_be_bytes().into_iter().chain(position.to_be_bytes()))
         {
             *to = from;
         }
         Self(uuid_v5(&firing.0, &name))
     }
 
-    /// The id of the message that puts a version of the rules in force after the one at `previous` in the log: routers that see the same and want the same say it once.
+    /// The id of the message that puts a version of the rules in force after the one at `previous`
+    /// in the log: routers that see the same and want the same say it once.
     pub fn in_force(previous: u64, version: &str) -> Self {
         let name = format!("{previous} {version}");
         Self(uuid_v5(&FlowId::of_rules().0, name.as_bytes()))
     }
 
-    /// The id of the firing record of this completion: what the rules that asked queries made of it.
+    /// The id of the firing record of this completion: what the rules that asked queries made of
+    /// it.
     pub fn firing_record(self) -> Self {
         Self(uuid_v5(&self.0, b"fired"))
     }
@@ -171,13 +178,11 @@ impl FiringId {
     }
 }
 
-/// The UUIDv5 of a name within a namespace (RFC 9562, section 5.5). Several are made for each completion, so SHA-1 is that of a crate that uses the processor's instructions for it.
+/// The UUIDv5 of a name within a namespace (RFC 9562, section 5.5). Several are made for each
+/// completion, so SHA-1 is that of a crate that uses the processor's instructions for it.
 pub fn uuid_v5(namespace: &Uuid, name: &[u8]) -> Uuid {
-    let digest: [u8; 20] = Sha1::new()
-        .chain_update(namespace.as_bytes())
-        .chain_update(name)
-        .finalize()
-        .into();
+    let digest: [u8; 20] =
+        Sha1::new().chain_update(namespace.as_bytes()).chain_update(name).finalize().into();
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().zip(digest) {
         *to = from;
@@ -240,14 +245,8 @@ mod tests {
         let id = ActionId::injected("ACTIONS_Sessioning", 7, 1_700_000_000_123_456_789);
         assert_eq!(id.uuid().get_version_num(), 7);
         assert_eq!(id.as_root().born_before_ms(), Some(1_700_000_000_123));
-        assert_eq!(
-            id,
-            ActionId::injected("ACTIONS_Sessioning", 7, 1_700_000_000_123_456_789)
-        );
-        assert_ne!(
-            id,
-            ActionId::injected("ACTIONS_Sessioning", 8, 1_700_000_000_123_456_789)
-        );
+        assert_eq!(id, ActionId::injected("ACTIONS_Sessioning", 7, 1_700_000_000_123_456_789));
+        assert_ne!(id, ActionId::injected("ACTIONS_Sessioning", 8, 1_700_000_000_123_456_789));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Keys with ids, so that they can be rotated: the first of a file is used for what is new, the others still open what is old.
+//! Keys with ids, so that they can be rotated: the first of a file is used for what is new, the
+//! others still open what is old.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -42,10 +43,7 @@ pub enum BadKeyring {
 impl Key {
     /// Makes a key of bytes that the caller drew at random.
     pub fn new(id: &str, bytes: [u8; KEY_BYTES]) -> Self {
-        Self {
-            id: id.to_owned(),
-            bytes: Zeroizing::new(bytes),
-        }
+        Self { id: id.to_owned(), bytes: Zeroizing::new(bytes) }
     }
 
     /// The id that stands beside what was made with this key.
@@ -77,7 +75,8 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// Reads a key file: a key a line, the current one first; empty lines and lines that begin with `#` do not count.
+    /// Reads a key file: a key a line, the current one first; empty lines and lines that begin with
+    /// `#` do not count.
     ///
     /// # Errors
     /// See [`BadKeyring`].
@@ -96,10 +95,7 @@ impl Keyring {
         }
         let mut keys = keys.into_iter();
         let current = keys.next().ok_or(BadKeyring::Empty)?;
-        Ok(Self {
-            current,
-            others: keys.collect(),
-        })
+        Ok(Self { current, others: keys.collect() })
     }
 
     /// The key for what is new.
@@ -123,7 +119,8 @@ impl Keyring {
     }
 }
 
-/// The keys in force in a process, which may be replaced while it runs. What is made of one look at them is made of one keyring.
+/// The keys in force in a process, which may be replaced while it runs. What is made of one look at
+/// them is made of one keyring.
 #[derive(Debug, Clone)]
 pub struct LiveKeyring {
     in_force: Arc<RwLock<Arc<Keyring>>>,
@@ -142,21 +139,16 @@ impl std::fmt::Debug for Look {
 
 impl From<Keyring> for LiveKeyring {
     fn from(keys: Keyring) -> Self {
-        Self {
-            in_force: Arc::new(RwLock::new(Arc::new(keys))),
-            look: None,
-        }
+        Self { in_force: Arc::new(RwLock::new(Arc::new(keys))), look: None }
     }
 }
 
 impl LiveKeyring {
-    /// The same keys, with a way to look for newer ones: it is taken by [`get`](Self::get), may take no time to speak of, and says itself how often it looks.
+    /// The same keys, with a way to look for newer ones: it is taken by [`get`](Self::get), may
+    /// take no time to speak of, and says itself how often it looks.
     #[must_use]
     pub fn with_look(self, look: impl Fn(&Self) + Send + Sync + 'static) -> Self {
-        Self {
-            look: Some(Look(Arc::new(look))),
-            ..self
-        }
+        Self { look: Some(Look(Arc::new(look))), ..self }
     }
 
     /// The keys in force now.
@@ -164,7 +156,8 @@ impl LiveKeyring {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The key with this id. One that is not in force is looked for: whoever used it may have heard of it first.
+    /// The key with this id. One that is not in force is looked for: whoever used it may have heard
+    /// of it first.
     pub fn get(&self, id: &str) -> Option<Key> {
         let known = || self.now().get(id).cloned();
         known().or_else(|| {
@@ -189,7 +182,9 @@ fn parse_line(line: &str) -> Option<Key> {
 
 /// Whether a key can be called so.
 pub(crate) fn is_key_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 16 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    !id.is_empty()
+        && id.len() <= 16
+        && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 #[cfg(test)]

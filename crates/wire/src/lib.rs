@@ -1,6 +1,8 @@
-//! What the parts of Concert say to each other: ids, names, values, envelopes, subjects, headers, sealed secrets and the route table.
+//! What the parts of Concert say to each other: ids, names, values, envelopes, subjects, headers,
+//! sealed secrets and the route table.
 //!
-//! The crate is pure: no I/O, no clock, no randomness, no NATS. Time and fresh ids come in as arguments. What it fixes is described for people in `docs/wire.md`.
+//! The crate is pure: no I/O, no clock, no randomness, no NATS. Time and fresh ids come in as
+//! arguments. What it fixes is described for people in `docs/wire.md`.
 
 pub mod access;
 pub mod client;
@@ -17,7 +19,8 @@ pub mod traceparent;
 pub mod value;
 pub mod work;
 
-/// The concept whose names are Concert's own: firing records are its completions, and no application may define it.
+/// The concept whose names are Concert's own: firing records are its completions, and no
+/// application may define it.
 pub const RESERVED_CONCEPT: &str = "Concert";
 /// The action of [`RESERVED_CONCEPT`] that puts a version of the rules in force.
 pub const IN_FORCE: &str = "inForce";

@@ -1,4 +1,5 @@
-//! Names of concepts, actions and queries: ASCII, and free of everything that NATS reads in a subject.
+//! Names of concepts, actions and queries: ASCII, and free of everything that NATS reads in a
+//! subject.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +12,9 @@ pub const NAME_MAX_BYTES: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
     /// Not a concept's name.
-    #[error("a concept's name begins with an upper-case letter and goes on with letters, digits and `_`")]
+    #[error(
+        "a concept's name begins with an upper-case letter and goes on with letters, digits and `_`"
+    )]
     Concept,
     /// Not an action's or query's name.
     #[error(
@@ -38,11 +41,7 @@ impl FromStr for ConceptName {
     fn from_str(text: &str) -> Result<Self, BadName> {
         let bytes = text.as_bytes();
         let ok = bytes.first().is_some_and(u8::is_ascii_uppercase) && continues(bytes);
-        if ok {
-            Ok(Self(text.into()))
-        } else {
-            Err(BadName::Concept)
-        }
+        if ok { Ok(Self(text.into())) } else { Err(BadName::Concept) }
     }
 }
 
@@ -51,12 +50,9 @@ impl FromStr for ActionName {
 
     fn from_str(text: &str) -> Result<Self, BadName> {
         let bytes = text.as_bytes();
-        let ok = bytes.first().is_some_and(|b| b.is_ascii_lowercase() || *b == b'_') && continues(bytes);
-        if ok {
-            Ok(Self(text.into()))
-        } else {
-            Err(BadName::Action)
-        }
+        let ok =
+            bytes.first().is_some_and(|b| b.is_ascii_lowercase() || *b == b'_') && continues(bytes);
+        if ok { Ok(Self(text.into())) } else { Err(BadName::Action) }
     }
 }
 

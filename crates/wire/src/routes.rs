@@ -1,7 +1,7 @@
 //! The route table: which paths the rules answer, and what each expects in its body.
 //!
-//! The router derives it from the rules and the specs and puts it into the KV bucket `concert`; every edge watches it.
-//! It is the only thing that the edge knows about the application.
+//! The router derives it from the rules and the specs and puts it into the KV bucket `concert`;
+//! every edge watches it. It is the only thing that the edge knows about the application.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,12 +11,14 @@ use serde_json::Value;
 
 /// The key of the table in the KV bucket `concert`.
 pub const ROUTES_KEY: &str = "routes";
-/// The key, in the same bucket, of the OpenAPI document of the rules in force, without the edge's base.
+/// The key, in the same bucket, of the OpenAPI document of the rules in force, without the edge's
+/// base.
 pub const OPENAPI_KEY: &str = "openapi";
 /// The key, in the same bucket, of the AsyncAPI document of the specs in force.
 pub const ASYNCAPI_KEY: &str = "asyncapi";
 
-/// The key, in the same bucket, of which version of the rules came into force where: a list of [`InForceSince`].
+/// The key, in the same bucket, of which version of the rules came into force where: a list of
+/// [`InForceSince`].
 pub const IN_FORCE_KEY: &str = "in-force";
 
 /// The key, in the same bucket, of what bounds a flow, as the router that started last has it.
@@ -36,7 +38,8 @@ pub struct InForceSince {
     pub version: Arc<str>,
 }
 
-/// Every path that some rule starts from, by its literal path (`/auth/login`, without the edge's base).
+/// Every path that some rule starts from, by its literal path (`/auth/login`, without the edge's
+/// base).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTable {
     /// The version of the rules that this table was derived from.
@@ -96,9 +99,9 @@ impl ValueType {
             Self::Boolean => value.is_boolean(),
             Self::Date => value.as_str().is_some_and(is_date),
             Self::Id(_) => value.as_str().is_some_and(|text| !text.is_empty()),
-            Self::Seq(of) => value
-                .as_array()
-                .is_some_and(|items| items.iter().all(|item| of.accepts(item))),
+            Self::Seq(of) => {
+                value.as_array().is_some_and(|items| items.iter().all(|item| of.accepts(item)))
+            }
         }
     }
 
@@ -131,10 +134,13 @@ fn digits(text: &str, length: usize) -> Option<u32> {
 
 fn is_full_date(text: &str) -> bool {
     let mut parts = text.split('-');
-    let (Some(year), Some(month), Some(day), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(year), Some(month), Some(day), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return false;
     };
-    let (Some(year), Some(month), Some(day)) = (digits(year, 4), digits(month, 2), digits(day, 2)) else {
+    let (Some(year), Some(month), Some(day)) = (digits(year, 4), digits(month, 2), digits(day, 2))
+    else {
         return false;
     };
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -152,20 +158,16 @@ fn is_full_time(text: &str) -> bool {
     let (clock, offset_ok) = match text.strip_suffix(['Z', 'z']) {
         Some(clock) => (clock, true),
         None => match text.rfind(['+', '-']).and_then(|at| text.split_at_checked(at)) {
-            Some((clock, offset)) => (
-                clock,
-                offset
-                    .get(1..)
-                    .is_some_and(|offset| hours_and_minutes(offset.split(':'))),
-            ),
+            Some((clock, offset)) => {
+                (clock, offset.get(1..).is_some_and(|offset| hours_and_minutes(offset.split(':'))))
+            }
             None => return false,
         },
     };
     let (clock, fraction_ok) = match clock.split_once('.') {
-        Some((clock, fraction)) => (
-            clock,
-            !fraction.is_empty() && fraction.bytes().all(|b| b.is_ascii_digit()),
-        ),
+        Some((clock, fraction)) => {
+            (clock, !fraction.is_empty() && fraction.bytes().all(|b| b.is_ascii_digit()))
+        }
         None => (clock, true),
     };
     let Some((rest, second)) = clock.rsplit_once(':') else {
@@ -182,7 +184,8 @@ fn hours_and_minutes<'a>(mut parts: impl Iterator<Item = &'a str>) -> bool {
     let (Some(hour), Some(minute), None) = (parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    digits(hour, 2).is_some_and(|hour| hour < 24) && digits(minute, 2).is_some_and(|minute| minute < 60)
+    digits(hour, 2).is_some_and(|hour| hour < 24)
+        && digits(minute, 2).is_some_and(|minute| minute < 60)
 }
 
 #[cfg(test)]

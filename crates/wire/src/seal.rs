@@ -1,7 +1,9 @@
 //! Sealed secrets: what a spec types `Secret` travels and rests only in this form.
 //!
-//! A sealed value is the string `sealed:<key id>:<base64url>`. The sealing is AES-256-SIV with the flow id as associated data: within a flow equal secrets have equal seals,
-//! so that rules can join on them; in another flow the same seal opens to nothing, so that a value copied from the log is no credential.
+//! A sealed value is the string `sealed:<key id>:<base64url>`. The sealing is AES-256-SIV with the
+//! flow id as associated data: within a flow equal secrets have equal seals, so that rules can join
+//! on them; in another flow the same seal opens to nothing, so that a value copied from the log is
+//! no credential.
 
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
@@ -15,7 +17,8 @@ use crate::keyring::{Key, LiveKeyring, is_key_id};
 use crate::secret::Secret;
 
 const PREFIX: &str = "sealed:";
-/// Plaintexts are padded to a multiple of this, so that a seal does not tell the length of a password.
+/// Plaintexts are padded to a multiple of this, so that a seal does not tell the length of a
+/// password.
 const BLOCK_BYTES: usize = 32;
 /// What the sealing adds (RFC 5297: the synthetic initialization vector).
 const TAG_BYTES: usize = 16;
@@ -58,9 +61,7 @@ impl Sealer {
         let length = padded.len().next_multiple_of(BLOCK_BYTES);
         padded.resize(length, 0);
         // Encryption fails only for more associated data than AES-SIV takes; there is one.
-        let sealed = cipher(key)
-            .encrypt([flow.uuid().as_bytes()], &padded)
-            .unwrap_or_default();
+        let sealed = cipher(key).encrypt([flow.uuid().as_bytes()], &padded).unwrap_or_default();
         format!("{PREFIX}{}:{}", key.id(), URL_SAFE_NO_PAD.encode(sealed))
     }
 
@@ -133,22 +134,11 @@ mod tests {
     #[test]
     fn a_seal_does_not_tell_the_length() {
         let sealer = sealer(&["k1"]);
-        assert_eq!(
-            sealer.seal(flow(1), "").len(),
-            sealer.seal(flow(1), &"x".repeat(31)).len()
-        );
-        for text in [
-            "",
-            "é",
-            "ends with \u{80}",
-            &"x".repeat(31),
-            &"x".repeat(32),
-            "sealed:k1:AAAA",
-        ] {
-            assert_eq!(
-                sealer.open(flow(1), &sealer.seal(flow(1), text)).unwrap().expose(),
-                text
-            );
+        assert_eq!(sealer.seal(flow(1), "").len(), sealer.seal(flow(1), &"x".repeat(31)).len());
+        for text in
+            ["", "é", "ends with \u{80}", &"x".repeat(31), &"x".repeat(32), "sealed:k1:AAAA"]
+        {
+            assert_eq!(sealer.open(flow(1), &sealer.seal(flow(1), text)).unwrap().expose(), text);
         }
     }
 
@@ -163,13 +153,13 @@ mod tests {
     fn a_key_that_came_later_is_looked_for() {
         let sealed = sealer(&["k2"]).seal(flow(1), "x");
         let ring = |ids: &[&str]| -> Keyring {
-            let lines = ids
-                .iter()
-                .map(|id| Key::new(id, [id.as_bytes()[1]; 64]).to_line().to_string());
+            let lines =
+                ids.iter().map(|id| Key::new(id, [id.as_bytes()[1]; 64]).to_line().to_string());
             Keyring::parse(&lines.collect::<String>()).unwrap()
         };
         let (both, one) = (ring(&["k1", "k2"]), ring(&["k1"]));
-        let looking = Sealer::new(LiveKeyring::from(one).with_look(move |live| live.replace(both.clone())));
+        let looking =
+            Sealer::new(LiveKeyring::from(one).with_look(move |live| live.replace(both.clone())));
         assert_eq!(looking.open(flow(1), &sealed).unwrap().expose(), "x");
     }
 

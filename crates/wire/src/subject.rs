@@ -11,11 +11,13 @@ pub const LOG_SUBJECTS: &str = "done.>";
 pub const DEAD: &str = "DEAD";
 /// What the stream of dead letters holds.
 pub const DEAD_SUBJECTS: &str = "dead.>";
-/// Where the headers of each dead letter are told of when it is stored: to edges, whose callers wait.
+/// Where the headers of each dead letter are told of when it is stored: to edges, whose callers
+/// wait.
 pub const DEAD_NOTICES: &str = "notice.dead.>";
 /// Where a new route table is told of: to edges.
 pub const ROUTES_NOTICE: &str = "notice.routes";
-/// What the archive tells pages that are open: flows that have changed, for whoever listens and for nobody's correctness.
+/// What the archive tells pages that are open: flows that have changed, for whoever listens and for
+/// nobody's correctness.
 pub const FLOWS_NOTICE: &str = "notice.flows";
 /// The KV bucket with the route table.
 pub const BUCKET: &str = "concert";
@@ -36,7 +38,8 @@ pub fn actions_subjects(concept: &ConceptName) -> String {
     format!("action.{concept}.>")
 }
 
-/// The KV bucket of the notes that a concept's workers leave each other. It is not [`BUCKET`]: whoever may write one key of a bucket can empty it.
+/// The KV bucket of the notes that a concept's workers leave each other. It is not [`BUCKET`]:
+/// whoever may write one key of a bucket can empty it.
 pub fn notes_bucket(concept: &str) -> String {
     format!("{BUCKET}_{concept}")
 }
@@ -119,19 +122,12 @@ impl InvocationSubject {
     pub fn parse(subject: &str) -> Result<Self, BadSubject> {
         const FORM: BadSubject = BadSubject::Form("action.<Concept>.<action>[.<action id>]");
         let mut tokens = subject.split('.');
-        let (Some("action"), Some(concept), Some(action), id, None) = (
-            tokens.next(),
-            tokens.next(),
-            tokens.next(),
-            tokens.next(),
-            tokens.next(),
-        ) else {
+        let (Some("action"), Some(concept), Some(action), id, None) =
+            (tokens.next(), tokens.next(), tokens.next(), tokens.next(), tokens.next())
+        else {
             return Err(FORM);
         };
-        let id = id
-            .map(str::parse)
-            .transpose()
-            .map_err(|_| BadSubject::Id("action id"))?;
+        let id = id.map(str::parse).transpose().map_err(|_| BadSubject::Id("action id"))?;
         Ok(Self {
             concept: concept.parse().map_err(|_| FORM)?,
             action: action.parse().map_err(|_| FORM)?,
@@ -205,11 +201,9 @@ mod tests {
 
     #[test]
     fn a_subject_that_is_built_can_be_read() {
-        let subject = completion(ID.parse().unwrap(), "Profile", "authenticate", ID.parse().unwrap());
+        let subject =
+            completion(ID.parse().unwrap(), "Profile", "authenticate", ID.parse().unwrap());
         let parsed = CompletionSubject::parse(&subject).unwrap();
-        assert_eq!(
-            (parsed.concept.as_str(), parsed.action.as_str()),
-            ("Profile", "authenticate")
-        );
+        assert_eq!((parsed.concept.as_str(), parsed.action.as_str()), ("Profile", "authenticate"));
     }
 }

@@ -1,4 +1,5 @@
-//! The header `traceparent` of W3C Trace Context: which trace a request belongs to, and which span asked for it.
+//! The header `traceparent` of W3C Trace Context: which trace a request belongs to, and which span
+//! asked for it.
 
 use std::str::FromStr;
 
@@ -15,7 +16,9 @@ pub struct Traceparent {
 
 /// The text is no `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a traceparent is `00-<32 hexadecimal digits>-<16 hexadecimal digits>-<2 hexadecimal digits>`")]
+#[error(
+    "a traceparent is `00-<32 hexadecimal digits>-<16 hexadecimal digits>-<2 hexadecimal digits>`"
+)]
 pub struct BadTraceparent;
 
 impl FromStr for Traceparent {
@@ -34,11 +37,7 @@ impl FromStr for Traceparent {
         if trace == [0; 16] || span == [0; 8] || !(is_known || is_later) {
             return Err(BadTraceparent);
         }
-        Ok(Self {
-            trace,
-            span,
-            sampled: flags & 1 == 1,
-        })
+        Ok(Self { trace, span, sampled: flags & 1 == 1 })
     }
 }
 
@@ -68,11 +67,7 @@ mod tests {
         assert!(read.sampled);
         let unsampled = format!("00-{trace}-{span}-00").parse::<Traceparent>();
         assert!(unsampled.is_ok_and(|read| !read.sampled));
-        assert!(
-            format!("cc-{trace}-{span}-01-what-comes")
-                .parse::<Traceparent>()
-                .is_ok()
-        );
+        assert!(format!("cc-{trace}-{span}-01-what-comes").parse::<Traceparent>().is_ok());
         let zeros = "0".repeat(32);
         for wrong in [
             String::new(),

@@ -1,6 +1,8 @@
 //! JSON values as Concert reads them: one meaning for each text.
 //!
-//! `serde_json` takes the last of two equal keys and says that `1` is not `1.0`. Here a repeated key and an integer that no double can hold are refused, and numbers are equal by value (RFC 8785).
+//! `serde_json` takes the last of two equal keys and says that `1` is not `1.0`. Here a repeated
+//! key and an integer that no double can hold are refused, and numbers are equal by value (RFC
+//! 8785).
 
 use std::fmt;
 
@@ -24,7 +26,8 @@ pub enum BadValue {
 /// Reads a JSON object.
 ///
 /// # Errors
-/// The text is not UTF-8 or not JSON, is no object, repeats a key within an object, or holds an integer beyond 2^53.
+/// The text is not UTF-8 or not JSON, is no object, repeats a key within an object, or holds an
+/// integer beyond 2^53.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, BadValue> {
     match value(bytes)? {
         Value::Object(map) => Ok(map),
@@ -60,7 +63,9 @@ pub fn kind(value: &Value) -> &'static str {
 pub fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
         }
@@ -160,9 +165,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("not a finite number"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -199,7 +202,8 @@ mod tests {
 
     use super::*;
 
-    /// Found by fuzzing: a reader that is off by the last bit makes another number of what it wrote itself.
+    /// Found by fuzzing: a reader that is off by the last bit makes another number of what it wrote
+    /// itself.
     #[test]
     fn a_number_is_read_as_the_nearest_double_and_written_so_that_it_is_read_again() {
         for text in [
@@ -230,10 +234,7 @@ mod tests {
             "{",
             "\u{0}",
         ] {
-            assert!(
-                matches!(object(wrong.as_bytes()), Err(BadValue::Malformed(_))),
-                "{wrong}"
-            );
+            assert!(matches!(object(wrong.as_bytes()), Err(BadValue::Malformed(_))), "{wrong}");
         }
         assert!(matches!(object(b"{\"a\":\"\xff\"}"), Err(BadValue::Malformed(_))));
         assert_eq!(object(b"[1]"), Err(BadValue::NotAnObject("a list")));
@@ -254,19 +255,13 @@ mod tests {
         );
         assert_eq!(canonical(&a), r#"{"a":2,"b":[1,{"c":"\"","d":null}]}"#);
         assert_eq!(canonical(&a), canonical(&b));
-        assert_eq!(
-            canonical(&json!([-0.0, 1e300, 0.5])),
-            canonical(&json!([0, 1e300, 0.5]))
-        );
+        assert_eq!(canonical(&json!([-0.0, 1e300, 0.5])), canonical(&json!([0, 1e300, 0.5])));
         assert_ne!(canonical(&json!("1")), canonical(&json!(1)));
     }
 
     #[test]
     fn numbers_are_equal_by_value_and_keys_have_no_order() {
-        assert!(equal(
-            &json!({"a": 1, "b": [1.0, null]}),
-            &json!({"b": [1, null], "a": 1.0})
-        ));
+        assert!(equal(&json!({"a": 1, "b": [1.0, null]}), &json!({"b": [1, null], "a": 1.0})));
         assert!(equal(&json!(-0.0), &json!(0)));
         for (a, b) in [
             (json!(1), json!("1")),

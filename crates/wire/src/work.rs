@@ -1,4 +1,5 @@
-//! How long an action took at its worker, and what of it: the header `Concert-Work` of a completion. It is for people; nothing depends on it.
+//! How long an action took at its worker, and what of it: the header `Concert-Work` of a
+//! completion. It is for people; nothing depends on it.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// The work on an action, from when its worker took it up to when it told the outcome.
 ///
-/// As text `<µs>`, and for each part ` <name>@<µs since the work began>+<µs>`: `17340 argon2id@210+16800`.
+/// As text `<µs>`, and for each part ` <name>@<µs since the work began>+<µs>`: `17340
+/// argon2id@210+16800`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Work {
     /// All of it, in microseconds.
@@ -18,7 +20,8 @@ pub struct Work {
     pub parts: Vec<Part>,
 }
 
-/// A part of the work that was waited for: a question to a concept, an operation of the database, a hash.
+/// A part of the work that was waited for: a question to a concept, an operation of the database, a
+/// hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Who did it and, behind a dot, what: `mongodb.find`.
@@ -30,7 +33,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// The concept that was asked and the query, `("Sessioning", "_getUser")`, where the part is a question. What stands behind it is what the worker that answered it waited for.
+    /// The concept that was asked and the query, `("Sessioning", "_getUser")`, where the part is a
+    /// question. What stands behind it is what the worker that answered it waited for.
     pub fn question(&self) -> Option<(&str, &str)> {
         self.name.split_once('.').filter(|(_, query)| query.starts_with('_'))
     }
@@ -86,11 +90,7 @@ impl FromStr for Part {
         if !is_name {
             return Err(BadWork);
         }
-        Ok(Self {
-            name: name.to_owned(),
-            at_us: number(at)?,
-            took_us: number(took)?,
-        })
+        Ok(Self { name: name.to_owned(), at_us: number(at)?, took_us: number(took)? })
     }
 }
 
@@ -106,11 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
-        let part = |name: &str, at_us, took_us| Part {
-            name: name.to_owned(),
-            at_us,
-            took_us,
-        };
+        let part = |name: &str, at_us, took_us| Part { name: name.to_owned(), at_us, took_us };
         let work = Work {
             took_us: 17340,
             parts: vec![part("mongodb.find", 20, 300), part("argon2id", 410, 16800)],
@@ -128,13 +124,7 @@ mod tests {
         let longest = "x".repeat(NAME_MAX_BYTES);
         assert!(format!("1 {longest}@1+1").parse::<Work>().is_ok());
         assert_eq!(format!("1 x{longest}@1+1").parse::<Work>(), Err(BadWork));
-        let long = Work {
-            took_us: 1,
-            parts: vec![part("a", 1, 1); 2 * MAX_PARTS],
-        };
-        assert_eq!(
-            long.to_string().parse::<Work>().map(|work| work.parts.len()),
-            Ok(MAX_PARTS)
-        );
+        let long = Work { took_us: 1, parts: vec![part("a", 1, 1); 2 * MAX_PARTS] };
+        assert_eq!(long.to_string().parse::<Work>().map(|work| work.parts.len()), Ok(MAX_PARTS));
     }
 }

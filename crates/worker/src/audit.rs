@@ -1,6 +1,9 @@
-//! What happened, for whoever has to find out later: one event for each action that a worker completed, at the target `audit`.
+//! What happened, for whoever has to find out later: one event for each action that a worker
+//! completed, at the target `audit`.
 //!
-//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The one exception is a plain identifier of a user, where the input follows the spec. Everything else stands in the log, sealed where it must be.
+//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The
+//! one exception is a plain identifier of a user, where the input follows the spec. Everything else
+//! stands in the log, sealed where it must be.
 
 use concert_lang::spec::{self, ActionSpec, Params};
 use concert_wire::client::ClientTag;
@@ -50,10 +53,7 @@ fn outcome(spec: Option<&ActionSpec>, completion: &Completion) -> &'static str {
 }
 
 fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
-    let told = spec
-        .success
-        .as_ref()
-        .and_then(|output| identifier(output, &completion.output));
+    let told = spec.success.as_ref().and_then(|output| identifier(output, &completion.output));
     let user = told.or_else(|| identifier(&spec.input, &completion.input))?;
     // What does not follow the spec may have anything under any key.
     spec::check_input(&spec.input, &completion.input).ok()?;
@@ -62,7 +62,9 @@ fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
 
 /// What an object says for the user, where the spec has an identifier there and it looks like one.
 fn identifier<'a>(params: &Params, object: &'a Object) -> Option<&'a str> {
-    let is_id = |param: &&concert_lang::spec::Param| &*param.name == USER && matches!(param.kind, ValueType::Id(_));
+    let is_id = |param: &&concert_lang::spec::Param| {
+        &*param.name == USER && matches!(param.kind, ValueType::Id(_))
+    };
     params.params.iter().find(is_id)?;
     let id = object.get(USER).and_then(Value::as_str)?;
     let is_plain = (1..=ID_MAX_BYTES).contains(&id.len())
@@ -80,52 +82,30 @@ mod tests {
         let spec = "concept C [User]\npurpose x\nactions\n    act (user: User, word: Secret) : (user: User)\n    act (user: User, word: Secret) : (error: String)\n";
         let spec = concert_lang::concept::parse_one("C.concept", spec).unwrap();
         let object = |value: Value| value.as_object().unwrap().clone();
-        let completion = Completion {
-            input: object(input),
-            output: object(output),
-        };
+        let completion = Completion { input: object(input), output: object(output) };
         let action = spec.actions.first().unwrap();
-        (
-            outcome(Some(action), &completion),
-            user(action, &completion).map(str::to_owned),
-        )
+        (outcome(Some(action), &completion), user(action, &completion).map(str::to_owned))
     }
 
     #[test]
     fn the_outcome_is_told_and_of_the_rest_an_identifier_at_most() {
         let input = || json!({ "user": "u-1", "word": "hunter22" });
-        assert_eq!(
-            told(input(), json!({ "user": "u-2" })),
-            ("success", Some("u-2".to_owned()))
-        );
-        assert_eq!(
-            told(input(), json!({ "error": "no" })),
-            ("refused", Some("u-1".to_owned()))
-        );
+        assert_eq!(told(input(), json!({ "user": "u-2" })), ("success", Some("u-2".to_owned())));
+        assert_eq!(told(input(), json!({ "error": "no" })), ("refused", Some("u-1".to_owned())));
         assert_eq!(
             told(input(), Value::Object(Fault::Throttled.output("later"))),
             ("throttled", Some("u-1".to_owned()))
         );
         assert_eq!(
-            told(
-                json!({ "user": "hunter22" }),
-                Value::Object(Fault::Invalid.output("no word"))
-            ),
+            told(json!({ "user": "hunter22" }), Value::Object(Fault::Invalid.output("no word"))),
             ("invalid", None)
         );
         assert_eq!(
-            told(
-                input(),
-                Value::Object(Fault::Invalid.output("an output that the spec has not"))
-            ),
+            told(input(), Value::Object(Fault::Invalid.output("an output that the spec has not"))),
             ("invalid", Some("u-1".to_owned()))
         );
-        for no_id in [
-            json!("my password is hunter22"),
-            json!(5),
-            json!("x".repeat(65)),
-            json!(""),
-        ] {
+        for no_id in [json!("my password is hunter22"), json!(5), json!("x".repeat(65)), json!("")]
+        {
             let (_, user) = told(json!({ "user": no_id, "word": "x" }), json!({ "error": "no" }));
             assert_eq!(user, None);
         }

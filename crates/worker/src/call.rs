@@ -53,13 +53,7 @@ impl<I> Call<I> {
 
     /// The same call with another input.
     pub(crate) fn with<J>(self, input: J) -> Call<J> {
-        Call {
-            id: self.id,
-            flow: self.flow,
-            client: self.client,
-            input,
-            lease: self.lease,
-        }
+        Call { id: self.id, flow: self.flow, client: self.client, input, lease: self.lease }
     }
 }
 

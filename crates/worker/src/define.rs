@@ -25,11 +25,7 @@ pub use self::mismatch::Mismatch;
 
 /// Starts the definition of a concept with the text of its spec.
 pub fn concept(spec: impl Into<Arc<str>>) -> Define<NoSettings> {
-    Define {
-        spec: spec.into(),
-        keys: &[],
-        check: |_| Ok(()),
-    }
+    Define { spec: spec.into(), keys: &[], check: |_| Ok(()) }
 }
 
 /// A definition without a state yet.
@@ -45,11 +41,7 @@ impl<T: DeserializeOwned + Send + 'static> Define<T> {
     /// `#[serde(default, deny_unknown_fields)]`.
     #[must_use]
     pub fn settings<U>(self) -> Define<U> {
-        Define {
-            spec: self.spec,
-            keys: self.keys,
-            check: |_| Ok(()),
-        }
+        Define { spec: self.spec, keys: self.keys, check: |_| Ok(()) }
     }
 
     /// Checks settings beyond their types, such as ranges. See [`Ranges`](crate::Ranges).
@@ -145,15 +137,12 @@ where
     /// The worker. A mismatch between spec and handlers is kept, and reported when a command
     /// starts.
     pub fn build(self) -> Worker {
-        let Define {
-            spec: text,
-            keys,
-            check,
-        } = self.define;
+        let Define { spec: text, keys, check } = self.define;
         let guess = name_of(&text).to_owned();
         let parsed = concert_lang::concept::parse_one(&format!("{guess}.concept"), &text)
             .map_err(|why| Mismatch::of_spec(&guess, why));
-        let parsed = parsed.and_then(|spec| Mismatch::find(&spec, &self.registered).map(|name| (name, spec)));
+        let parsed = parsed
+            .and_then(|spec| Mismatch::find(&spec, &self.registered).map(|name| (name, spec)));
         let opening = Arc::new(Opening {
             open: self.open,
             actions: self.actions,
@@ -291,7 +280,11 @@ impl Worker {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(&self, bus: concert_runtime::bus::Bus, options: Options) -> Result<Running, StartError> {
+    pub async fn start(
+        &self,
+        bus: concert_runtime::bus::Bus,
+        options: Options,
+    ) -> Result<Running, StartError> {
         let (name, spec) = self.definition.parsed.clone()?;
         let sealer = options.sealer()?;
         let environment = Environment::new(name.clone(), self.keys(), &options);
@@ -299,9 +292,7 @@ impl Worker {
         let environment = environment.forgetting_stamps(self.forgets_stamps);
         let opened = self.definition.opening.open(environment, &options.settings, name, spec);
         let concept = Arc::new(opened.await?);
-        let Options {
-            host, log, shutdown, ..
-        } = options;
+        let Options { host, log, shutdown, .. } = options;
         Ok(worker::run(bus, concept, sealer, host, log, shutdown).await?)
     }
 

@@ -74,17 +74,11 @@ impl Figures {
     pub(crate) fn of(concept: &str) -> Self {
         let concept = || concept.to_owned();
         let delivered = |redelivered| {
-            let of = Delivery {
-                concept: concept(),
-                redelivered,
-            };
+            let of = Delivery { concept: concept(), redelivered };
             FAMILIES.deliveries.get_or_create(&of).clone()
         };
         let ended = |end| {
-            let of = Attempt {
-                concept: concept(),
-                end,
-            };
+            let of = Attempt { concept: concept(), end };
             FAMILIES.attempts.get_or_create(&of).clone()
         };
         let of = OfConcept { concept: concept() };

@@ -43,9 +43,9 @@ impl Asked {
         let subject = InvocationSubject::parse(subject).map_err(|error| error.to_string())?;
         let id = subject.id.map_or_else(injected, Ok)?;
         let flow = match header(header::FLOW) {
-            Some(text) => text
-                .parse()
-                .map_err(|_| format!("the header {} is not a UUID", header::FLOW))?,
+            Some(text) => {
+                text.parse().map_err(|_| format!("the header {} is not a UUID", header::FLOW))?
+            }
             None => id.as_root(),
         };
         Ok(Self {
@@ -108,10 +108,7 @@ pub fn intake(
     now_ms: u64,
 ) -> Intake {
     let fault = |fault: Fault, input: Object, why: String| {
-        Intake::Fault(Completion {
-            input,
-            output: fault.output(why),
-        })
+        Intake::Fault(Completion { input, output: fault.output(why) })
     };
     let Some(spec) = spec else {
         let why = format!("{concept} has no action `{}` that can be asked for", asked.action);

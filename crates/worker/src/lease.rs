@@ -56,25 +56,21 @@ impl Lease {
             bus,
             asking: tokio::sync::Mutex::new(()),
         };
-        Self(Arc::new(Inner {
-            order: Some(order),
-            completion,
-        }))
+        Self(Arc::new(Inner { order: Some(order), completion }))
     }
 
     /// The lease of an action that no log knows of, for handlers that a test calls.
     #[cfg(feature = "test-support")]
     pub(crate) fn by_hand() -> Self {
-        Self(Arc::new(Inner {
-            order: None,
-            completion: String::new(),
-        }))
+        Self(Arc::new(Inner { order: None, completion: String::new() }))
     }
 
     /// To be asked before every write.
     ///
-    /// Before the first, the log is asked whether the action is completed already: a refusal leaves no mark in the concept's state, and what was refused once must not be done by a later delivery. An outcome that writes nothing needs no look,
-    /// since the log refuses a second completion.
+    /// Before the first, the log is asked whether the action is completed already: a refusal leaves
+    /// no mark in the concept's state, and what was refused once must not be done by a later
+    /// delivery. An outcome that writes nothing needs no look, since the log refuses a second
+    /// completion.
     ///
     /// # Errors
     /// The delivery must not write: see [`MayNotWrite`].
@@ -126,7 +122,9 @@ pub(crate) async fn find(bus: &Bus, completion: &str) -> Found {
     match part("nats.get", log::find(bus, completion)).await {
         Ok(Some(stored)) => match Completion::decode(&stored.body) {
             Ok(standing) => Found::Completion(Arc::new(standing)),
-            Err(error) => Found::Malformed(format!("the completion in the log is malformed: {error}")),
+            Err(error) => {
+                Found::Malformed(format!("the completion in the log is malformed: {error}"))
+            }
         },
         Ok(None) => Found::Nothing,
         Err(error) => Found::Unread(error.to_string()),

@@ -1,4 +1,5 @@
-//! Where the log begins: an invocation whose flow is older than that is not carried out, since nobody can tell any more whether it was.
+//! Where the log begins: an invocation whose flow is older than that is not carried out, since
+//! nobody can tell any more whether it was.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,8 @@ use concert_runtime::process::Shutdown;
 use concert_runtime::streams;
 use concert_wire::id::FlowId;
 
-/// How often the log's beginning is looked at. It only moves forward, so an old view lets more through, never less.
+/// How often the log's beginning is looked at. It only moves forward, so an old view lets more
+/// through, never less.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// By how much the clock that a flow id was made with may be behind the server's.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -59,17 +61,13 @@ impl LogStart {
     }
 }
 
-/// Time at which a log begins, in milliseconds since 1970, from the server's times in nanoseconds: of
-/// the first and the last message, and of the creation of the stream.
+/// Time at which a log begins, in milliseconds since 1970, from the server's times in nanoseconds:
+/// of the first and the last message, and of the creation of the stream.
 ///
 /// An empty log begins after its last message, or with its creation if it never had one. Both are
 /// the server's times: by a clock of ours that runs ahead, every flow would be older than the log.
 fn first_ms(messages: u64, first_ns: i128, last_ns: i128, created_ns: i128) -> u64 {
-    let first_ns = if messages == 0 {
-        last_ns.max(created_ns)
-    } else {
-        first_ns
-    };
+    let first_ns = if messages == 0 { last_ns.max(created_ns) } else { first_ns };
     u64::try_from(first_ns / 1_000_000).unwrap_or(0)
 }
 

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use concert_wire::envelope::Completion;
 
-pub use self::effects::{Effect, Effects, End, Event, Found, Handled, NoPermit, Permit, Published, Wait};
+pub use self::effects::{
+    Effect, Effects, End, Event, Found, Handled, NoPermit, Permit, Published, Wait,
+};
 use crate::outcome::Comparison;
 
 /// What all deliveries of a worker share. Times are in milliseconds.
@@ -95,7 +97,8 @@ impl Delivery {
     /// A message was received for the `attempt`th time; the first is 1. The times of all calls are
     /// of one clock, which never goes back.
     pub fn new(attempt: i64, limits: Limits, now_ms: u64) -> (Self, Effects) {
-        // Delivered again, it is likely to be done; a first delivery looks when it is about to write.
+        // Delivered again, it is likely to be done; a first delivery looks when it is about to
+        // write.
         let (state, effect) = if attempt > 1 {
             (State::Looking, Effect::Look)
         } else {
@@ -104,20 +107,14 @@ impl Delivery {
         (Self::begin(attempt, limits, now_ms, state), one(effect))
     }
 
-    /// A message was received that can only become a dead letter. Its shell stores the letter first.
+    /// A message was received that can only become a dead letter. Its shell stores the letter
+    /// first.
     pub fn dead(attempt: i64, limits: Limits, now_ms: u64) -> Self {
         Self::begin(attempt, limits, now_ms, State::StoringLetter)
     }
 
     fn begin(attempt: i64, limits: Limits, now_ms: u64, state: State) -> Self {
-        Self {
-            limits,
-            attempt,
-            held_since_ms: now_ms,
-            state,
-            has_turn: false,
-            has_note: false,
-        }
+        Self { limits, attempt, held_since_ms: now_ms, state, has_turn: false, has_note: false }
     }
 
     /// Whether the message is certainly with no other worker.
@@ -157,7 +154,8 @@ impl Delivery {
         }
     }
 
-    /// The answer to [`Permit::Look`]. What could not be read is looked for again by the next write.
+    /// The answer to [`Permit::Look`]. What could not be read is looked for again by the next
+    /// write.
     pub fn looked(&mut self, found: Found, now_ms: u64) -> Permit {
         let State::Running(running) = &mut self.state else {
             return Permit::Refused(NoPermit::Late);
@@ -211,20 +209,22 @@ impl Delivery {
                 }
             }
             // Another worker may have left a note by now, and be alive.
-            (State::LookingInTurn, Event::Found(Found::Nothing)) if !self.is_ours(now_ms) => self.late(now_ms),
-            (State::LookingInTurn, Event::Found(Found::Nothing)) => self.go_to(State::TakingNote, Effect::TakeNote),
+            (State::LookingInTurn, Event::Found(Found::Nothing)) if !self.is_ours(now_ms) => {
+                self.late(now_ms)
+            }
+            (State::LookingInTurn, Event::Found(Found::Nothing)) => {
+                self.go_to(State::TakingNote, Effect::TakeNote)
+            }
             (State::TakingNote, Event::NoteTaken(_)) if !self.is_ours(now_ms) => self.late(now_ms),
             (State::TakingNote, Event::NoteTaken(true)) => {
                 self.finish(Then::Letter(ENDED_ITS_PROCESS.to_owned()), now_ms)
             }
-            (State::TakingNote, Event::NoteTaken(false)) => self.go_to(State::LeavingNote, Effect::LeaveNote),
+            (State::TakingNote, Event::NoteTaken(false)) => {
+                self.go_to(State::LeavingNote, Effect::LeaveNote)
+            }
             (State::LeavingNote, Event::NoteLeft) => {
                 self.has_note = true;
-                if self.is_ours(now_ms) {
-                    self.run()
-                } else {
-                    self.late(now_ms)
-                }
+                if self.is_ours(now_ms) { self.run() } else { self.late(now_ms) }
             }
             (State::TakingNote, Event::NoteFailed(why)) => self.finish(Then::Retry(why), now_ms),
             (State::LeavingNote, Event::NoteFailed(why)) => {
@@ -232,16 +232,24 @@ impl Delivery {
                 self.has_note = true;
                 self.finish(Then::Retry(why), now_ms)
             }
-            (State::Running(running), Event::Handled(handled)) => self.handled(running, handled, now_ms),
+            (State::Running(running), Event::Handled(handled)) => {
+                self.handled(running, handled, now_ms)
+            }
             (State::Publishing { own, has_written }, Event::Published(published)) => {
                 self.published(own, has_written, published, now_ms)
             }
             (State::LookingAgain { written: None }, Event::Found(Found::Completion(standing))) => {
                 self.reply(standing, Then::Ack, now_ms)
             }
-            (State::LookingAgain { written: Some(own) }, Event::Found(Found::Completion(standing))) => {
+            (
+                State::LookingAgain { written: Some(own) },
+                Event::Found(Found::Completion(standing)),
+            ) => {
                 self.state = State::Comparing;
-                Effects::from_iter([Effect::Reply(standing.clone()), Effect::Compare { standing, own }])
+                Effects::from_iter([
+                    Effect::Reply(standing.clone()),
+                    Effect::Compare { standing, own },
+                ])
             }
             (State::LookingAgain { .. }, Event::Found(Found::Nothing)) => {
                 self.finish(Then::Retry("a completion is refused and not found".to_owned()), now_ms)
@@ -250,10 +258,13 @@ impl Delivery {
             (State::Comparing, Event::Compared(Comparison::Different)) => {
                 self.finish(Then::Letter(DIVERGED.to_owned()), now_ms)
             }
-            (State::Comparing, Event::Compared(Comparison::Locked(why))) => self.failed(why, now_ms),
-            (State::Looking | State::LookingInTurn | State::LookingAgain { .. }, Event::Found(Found::Unread(why))) => {
-                self.finish(Then::Retry(why), now_ms)
+            (State::Comparing, Event::Compared(Comparison::Locked(why))) => {
+                self.failed(why, now_ms)
             }
+            (
+                State::Looking | State::LookingInTurn | State::LookingAgain { .. },
+                Event::Found(Found::Unread(why)),
+            ) => self.finish(Then::Retry(why), now_ms),
             (
                 State::Looking | State::LookingInTurn | State::LookingAgain { .. },
                 Event::Found(Found::Malformed(why)),
@@ -279,10 +290,7 @@ impl Delivery {
             Handled::Completed(_) if !self.is_ours(now_ms) => self.late(now_ms),
             Handled::Completed(own) => {
                 let has_written = running.has_written;
-                self.state = State::Publishing {
-                    own: own.clone(),
-                    has_written,
-                };
+                self.state = State::Publishing { own: own.clone(), has_written };
                 one(Effect::Publish(own))
             }
             Handled::Before => self.go_to(State::LookingAgain { written: None }, Effect::Find),
@@ -291,7 +299,13 @@ impl Delivery {
         }
     }
 
-    fn published(&mut self, own: Arc<Completion>, has_written: bool, published: Published, now_ms: u64) -> Effects {
+    fn published(
+        &mut self,
+        own: Arc<Completion>,
+        has_written: bool,
+        published: Published,
+        now_ms: u64,
+    ) -> Effects {
         match published {
             Published::Stored => {
                 let mut effects = one(Effect::Audit(own.clone()));
@@ -379,8 +393,7 @@ impl Delivery {
 }
 
 /// The reason of a dead letter whose note was found.
-const ENDED_ITS_PROCESS: &str =
-    "given up: the worker ended while it carried out this action, and nothing else that had failed before";
+const ENDED_ITS_PROCESS: &str = "given up: the worker ended while it carried out this action, and nothing else that had failed before";
 /// Why a delivery ends whose shell answers what was not asked.
 pub const OUT_OF_ORDER: &str = "an event that was not asked for";
 /// The reason of a dead letter of two deliveries that both wrote.

@@ -1,4 +1,5 @@
-//! A handler's outcome, checked against the spec, and compared with a completion in the log. No I/O.
+//! A handler's outcome, checked against the spec, and compared with a completion in the log. No
+//! I/O.
 
 use concert_lang::spec::{self, ActionSpec};
 use concert_wire::envelope::{Completion, ERROR, Fault, Object};
@@ -22,16 +23,23 @@ pub enum Outcome {
     Mismatch(String),
 }
 
-/// The completion of an action, with secrets sealed. An outcome that does not fit the spec becomes a
-/// fault.
-pub fn completion(spec: &ActionSpec, sealer: &Sealer, asked: &Asked, input: Object, outcome: Outcome) -> Completion {
+/// The completion of an action, with secrets sealed. An outcome that does not fit the spec becomes
+/// a fault.
+pub fn completion(
+    spec: &ActionSpec,
+    sealer: &Sealer,
+    asked: &Asked,
+    input: Object,
+    outcome: Outcome,
+) -> Completion {
     let output = match outcome {
-        Outcome::Done(output) => sealed(spec, sealer, asked, output).unwrap_or_else(|why| Fault::Invalid.output(why)),
+        Outcome::Done(output) => {
+            sealed(spec, sealer, asked, output).unwrap_or_else(|why| Fault::Invalid.output(why))
+        }
         Outcome::Throttled(error) => Fault::Throttled.output(error),
-        Outcome::Refused(error) if !spec.can_fail || error.is_empty() => Fault::Invalid.output(format!(
-            "{} refused what its spec says cannot be refused: {error}",
-            asked.action
-        )),
+        Outcome::Refused(error) if !spec.can_fail || error.is_empty() => Fault::Invalid.output(
+            format!("{} refused what its spec says cannot be refused: {error}", asked.action),
+        ),
         Outcome::Refused(error) => Object::from_iter([(ERROR.to_owned(), Value::String(error))]),
         Outcome::Mismatch(why) => Fault::Invalid.output(why),
     };
@@ -39,9 +47,15 @@ pub fn completion(spec: &ActionSpec, sealer: &Sealer, asked: &Asked, input: Obje
 }
 
 /// Seals an output that fits the spec.
-fn sealed(spec: &ActionSpec, sealer: &Sealer, asked: &Asked, mut output: Object) -> Result<Object, String> {
+fn sealed(
+    spec: &ActionSpec,
+    sealer: &Sealer,
+    asked: &Asked,
+    mut output: Object,
+) -> Result<Object, String> {
     let params = spec.success.as_ref().ok_or("the spec declares no success")?;
-    spec::check_input(params, &output).map_err(|mistakes| format!("the output does not fit the spec: {mistakes}"))?;
+    spec::check_input(params, &output)
+        .map_err(|mistakes| format!("the output does not fit the spec: {mistakes}"))?;
     sealing::seal(sealer, asked.flow, params, &mut output);
     Ok(output)
 }

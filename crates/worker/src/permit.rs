@@ -51,10 +51,7 @@ pub struct WritePermit<'a> {
 
 impl<'a> WritePermit<'a> {
     pub(crate) fn new(action: &'a ActionId) -> Self {
-        Self {
-            action: *action,
-            of: PhantomData,
-        }
+        Self { action: *action, of: PhantomData }
     }
 
     /// The action's id, which the write is stamped with.

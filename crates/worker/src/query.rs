@@ -17,7 +17,8 @@ pub(crate) enum NoAnswer {
     /// The same input will never have one.
     #[error("{0}")]
     Invalid(String),
-    /// The worker is at fault, and asking again is of no use: its handler panics, or answers against the spec.
+    /// The worker is at fault, and asking again is of no use: its handler panics, or answers
+    /// against the spec.
     #[error("{0}")]
     Broken(String),
     /// A secret of the input is sealed under a key that this process does not have, or not yet.
@@ -28,9 +29,12 @@ pub(crate) enum NoAnswer {
     Unavailable(String),
 }
 
-/// Asks a query of a concept: opens the secrets that were sealed for this flow, holds input and rows to the spec, and seals the secrets in the rows.
+/// Asks a query of a concept: opens the secrets that were sealed for this flow, holds input and
+/// rows to the spec, and seals the secrets in the rows.
 ///
-/// A secret in clear is taken as it is, whatever it is: that nobody has such a session is for the handler to find out. The handler runs on a task of its own, so that its panic ends nothing else; what it waits for is noted.
+/// A secret in clear is taken as it is, whatever it is: that nobody has such a session is for the
+/// handler to find out. The handler runs on a task of its own, so that its panic ends nothing else;
+/// what it waits for is noted.
 pub(crate) async fn ask(
     concept: &Concept,
     sealer: &Sealer,
@@ -48,12 +52,15 @@ pub(crate) async fn ask(
         SealError::UnknownKey => NoAnswer::Locked,
         SealError::Form | SealError::Broken => NoAnswer::Invalid(error.to_string()),
     })?;
-    spec::check_input(&spec.input, &opened).map_err(|mistakes| NoAnswer::Invalid(mistakes.to_string()))?;
+    spec::check_input(&spec.input, &opened)
+        .map_err(|mistakes| NoAnswer::Invalid(mistakes.to_string()))?;
     let running = tokio::spawn(watch.clone().over(handler(Query { input: opened })));
     let abort = running.abort_handle();
     let mut rows = match tokio::time::timeout(within, running).await {
         Ok(Ok(Ok(rows))) => rows,
-        Ok(Ok(Err(Failure::Mismatch(why)))) => return Err(NoAnswer::Broken(format!("{name} cannot be asked: {why}"))),
+        Ok(Ok(Err(Failure::Mismatch(why)))) => {
+            return Err(NoAnswer::Broken(format!("{name} cannot be asked: {why}")));
+        }
         Ok(Ok(Err(failure))) => return Err(NoAnswer::Unavailable(failure.to_string())),
         Ok(Err(panicked)) => {
             return Err(NoAnswer::Broken(format!(

@@ -15,7 +15,12 @@ fn secrets(params: &Params) -> impl Iterator<Item = &Param> {
 ///
 /// # Errors
 /// A value that has the form of a sealed one does not open in this flow.
-pub(crate) fn open(sealer: &Sealer, flow: FlowId, params: &Params, input: &Object) -> Result<Object, SealError> {
+pub(crate) fn open(
+    sealer: &Sealer,
+    flow: FlowId,
+    params: &Params,
+    input: &Object,
+) -> Result<Object, SealError> {
     let mut opened = input.clone();
     for param in secrets(params) {
         if let Some(value) = opened.get_mut(&*param.name)
@@ -27,10 +32,18 @@ pub(crate) fn open(sealer: &Sealer, flow: FlowId, params: &Params, input: &Objec
     Ok(opened)
 }
 
-/// The input as it may be published: secrets sealed, and no key that the spec does not name, since it might be a misspelt secret.
+/// The input as it may be published: secrets sealed, and no key that the spec does not name, since
+/// it might be a misspelt secret.
 ///
-/// At the root of a flow nothing can have been sealed for it; elsewhere a seal under a key that is not there stays as it is, since the key may come yet.
-pub(crate) fn record(sealer: &Sealer, flow: FlowId, is_root: bool, params: &Params, input: &Object) -> Object {
+/// At the root of a flow nothing can have been sealed for it; elsewhere a seal under a key that is
+/// not there stays as it is, since the key may come yet.
+pub(crate) fn record(
+    sealer: &Sealer,
+    flow: FlowId,
+    is_root: bool,
+    params: &Params,
+    input: &Object,
+) -> Object {
     let named = |key: &str| params.params.iter().any(|param| &*param.name == key);
     let mut recorded: Object = input
         .iter()
@@ -75,11 +88,7 @@ mod tests {
     use super::*;
 
     fn params(open: bool) -> Params {
-        let param = |name: &str, kind| Param {
-            name: name.into(),
-            optional: false,
-            kind,
-        };
+        let param = |name: &str, kind| Param { name: name.into(), optional: false, kind };
         Params {
             params: vec![
                 param("username", ValueType::String),
@@ -105,7 +114,8 @@ mod tests {
             (json!({"is": "hunter22"}), "hunter22"),
             (json!("sealed:k1:hunter22"), "hunter22"),
         ] {
-            let input = object(json!({"username": "ada", "password": password, "pasword": "hunter22"}));
+            let input =
+                object(json!({"username": "ada", "password": password, "pasword": "hunter22"}));
             let recorded = record(&sealer, flow, false, &params(false), &input);
             assert_eq!(recorded.get("username"), Some(&json!("ada")));
             assert!(!json!(recorded).to_string().contains(clear), "{recorded:?}");

@@ -1,4 +1,5 @@
-//! The concept as a NATS micro service: `concept.<Concept>.<name>` answers a query, or carries out an action durably and answers with its output.
+//! The concept as a NATS micro service: `concept.<Concept>.<name>` answers a query, or carries out
+//! an action durably and answers with its output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,15 +67,8 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
         .chain(spec.queries.iter().map(|spec| &spec.name));
     let endpoints: Vec<Endpoint> = names
         .map(|name| {
-            let room = if is_query(name) {
-                &room_of_queries
-            } else {
-                &room_of_actions
-            };
-            Endpoint {
-                name: name.to_string(),
-                room: room.clone(),
-            }
+            let room = if is_query(name) { &room_of_queries } else { &room_of_actions };
+            Endpoint { name: name.to_string(), room: room.clone() }
         })
         .collect();
     let bus = worker.bus.clone();
@@ -84,10 +78,7 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
         async move { answer(&worker, &name, &request).await }
     };
     let offered = service::offer(&bus, about, endpoints, shutdown, answer).await;
-    offered.map_err(|source| StartError::Service {
-        concept: concept.clone(),
-        source,
-    })
+    offered.map_err(|source| StartError::Service { concept: concept.clone(), source })
 }
 
 async fn answer(worker: &Worker, name: &str, request: &Request) {
@@ -122,10 +113,8 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
             if matches!(refused, Refused::NoAnswer(NoAnswer::Broken(_))) {
                 tracing::error!(concept = %worker.concept.name, name, why = %refused, "a request is answered with an error of the worker's own");
             }
-            let error = ServiceError {
-                status: one_line(&refused.to_string()),
-                code: refused.code(),
-            };
+            let error =
+                ServiceError { status: one_line(&refused.to_string()), code: refused.code() };
             request.respond(Err(error)).await
         }
     };
@@ -138,20 +127,22 @@ fn is_query(name: &str) -> bool {
     name.starts_with('_')
 }
 
-/// The flow whose secrets a request carries sealed; a request by hand has none, and its secrets come in clear.
+/// The flow whose secrets a request carries sealed; a request by hand has none, and its secrets
+/// come in clear.
 fn flow_of(request: &Request) -> Result<Option<FlowId>, NoAnswer> {
-    let header = request
-        .message
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get(header::FLOW));
+    let header = request.message.headers.as_ref().and_then(|headers| headers.get(header::FLOW));
     header
         .map(|text| text.as_str().parse())
         .transpose()
         .map_err(|_| invalid(format!("the header {} is not a UUID", header::FLOW)))
 }
 
-async fn ask(worker: &Worker, name: &str, request: &Request, watch: &Stopwatch) -> Result<(FlowId, Object), Refused> {
+async fn ask(
+    worker: &Worker,
+    name: &str,
+    request: &Request,
+    watch: &Stopwatch,
+) -> Result<(FlowId, Object), Refused> {
     let named = flow_of(request)?;
     let flow = named.unwrap_or_else(clock::new_flow);
     let within = Duration::from_millis(worker.limits.request_timeout_ms);
@@ -165,8 +156,13 @@ async fn ask(worker: &Worker, name: &str, request: &Request, watch: &Stopwatch) 
     Ok((flow, Object::from_iter([("rows".to_owned(), json!(rows))])))
 }
 
-/// Enqueues the action as the root of a flow of its own, with its secrets sealed before they are stored, and waits for the output.
-async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<(FlowId, Object), Refused> {
+/// Enqueues the action as the root of a flow of its own, with its secrets sealed before they are
+/// stored, and waits for the output.
+async fn inject(
+    worker: &Worker,
+    name: &str,
+    request: &Request,
+) -> Result<(FlowId, Object), Refused> {
     let (spec, _) = worker
         .concept
         .action(name)
@@ -192,10 +188,9 @@ async fn inject(worker: &Worker, name: &str, request: &Request) -> Result<(FlowI
         .ok_or(Refused::TimedOut)?;
     match value::object(&answer.payload) {
         Ok(output) => Ok((flow, output)),
-        Err(error) => Ok((
-            flow,
-            Object::from_iter([(ERROR.to_owned(), Value::String(error.to_string()))]),
-        )),
+        Err(error) => {
+            Ok((flow, Object::from_iter([(ERROR.to_owned(), Value::String(error.to_string()))])))
+        }
     }
 }
 

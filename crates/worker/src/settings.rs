@@ -24,11 +24,15 @@ impl Ranges {
 
     /// Checks one number.
     #[must_use]
-    pub fn within<N: PartialOrd + Display>(mut self, key: &str, number: N, range: RangeInclusive<N>) -> Self {
+    pub fn within<N: PartialOrd + Display>(
+        mut self,
+        key: &str,
+        number: N,
+        range: RangeInclusive<N>,
+    ) -> Self {
         if !range.contains(&number) {
             let (least, most) = (range.start(), range.end());
-            self.0
-                .push(format!("`{key}` must be from {least} to {most}, not {number}"));
+            self.0.push(format!("`{key}` must be from {least} to {most}, not {number}"));
         }
         self
     }
@@ -38,11 +42,7 @@ impl Ranges {
     /// # Errors
     /// There are some.
     pub fn checked(self) -> Result<(), String> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(self.0.join("; "))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(self.0.join("; ")) }
     }
 }
 
@@ -64,22 +64,24 @@ where
     }
     Ok(match ListOrText::deserialize(deserializer)? {
         ListOrText::List(list) => list,
-        ListOrText::Text(text) => text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(T::from)
-            .collect(),
+        ListOrText::Text(text) => {
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(T::from).collect()
+        }
     })
 }
 
 /// Reads settings and checks them.
-pub(crate) fn read<T: DeserializeOwned>(table: &Value, check: fn(&T) -> Result<(), String>) -> Result<T, String> {
+pub(crate) fn read<T: DeserializeOwned>(
+    table: &Value,
+    check: fn(&T) -> Result<(), String>,
+) -> Result<T, String> {
     let empty = Value::Object(serde_json::Map::new());
     let table = if table.is_null() { &empty } else { table };
-    let settings: T = serde_path_to_error::deserialize(table).map_err(|error| match error.path().to_string() {
-        path if path == "." => error.inner().to_string(),
-        path => format!("`{path}`: {}", error.inner()),
+    let settings: T = serde_path_to_error::deserialize(table).map_err(|error| {
+        match error.path().to_string() {
+            path if path == "." => error.inner().to_string(),
+            path => format!("`{path}`: {}", error.inner()),
+        }
     })?;
     check(&settings)?;
     Ok(settings)
@@ -102,11 +104,7 @@ mod tests {
 
     impl Default for Limits {
         fn default() -> Self {
-            Self {
-                few: 1,
-                many: 100,
-                words: Vec::new(),
-            }
+            Self { few: 1, many: 100, words: Vec::new() }
         }
     }
 
@@ -119,26 +117,14 @@ mod tests {
     fn settings_errors_name_the_key_and_the_range() {
         for (table, expected) in [
             (json!(null), Ok(Limits::default())),
-            (
-                json!({ "few": 9 }),
-                Ok(Limits {
-                    few: 9,
-                    ..Limits::default()
-                }),
-            ),
+            (json!({ "few": 9 }), Ok(Limits { few: 9, ..Limits::default() })),
             (
                 json!({ "words": "a, b" }),
-                Ok(Limits {
-                    words: vec!["a".to_owned(), "b".to_owned()],
-                    ..Limits::default()
-                }),
+                Ok(Limits { words: vec!["a".to_owned(), "b".to_owned()], ..Limits::default() }),
             ),
             (
                 json!({ "words": ["a, b"] }),
-                Ok(Limits {
-                    words: vec!["a, b".to_owned()],
-                    ..Limits::default()
-                }),
+                Ok(Limits { words: vec!["a, b".to_owned()], ..Limits::default() }),
             ),
             (json!({ "words": 1 }), Err("`words`: expected a list of texts")),
             (
@@ -149,10 +135,7 @@ mod tests {
                 json!({ "fewer": 1 }),
                 Err("`fewer`: unknown field `fewer`, expected one of `few`, `many`, `words`"),
             ),
-            (
-                json!({ "few": "x" }),
-                Err("`few`: invalid type: string \"x\", expected u32"),
-            ),
+            (json!({ "few": "x" }), Err("`few`: invalid type: string \"x\", expected u32")),
         ] {
             assert_eq!(read(&table, ranges), expected.map_err(str::to_owned), "{table}");
         }

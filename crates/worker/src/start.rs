@@ -117,7 +117,11 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    pub(crate) fn new(concept: ConceptName, keys: &'static [&'static str], options: &Options) -> Self {
+    pub(crate) fn new(
+        concept: ConceptName,
+        keys: &'static [&'static str],
+        options: &Options,
+    ) -> Self {
         Self {
             concept,
             keys,

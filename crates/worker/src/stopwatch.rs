@@ -1,4 +1,5 @@
-//! How long an action takes, and what of it others do. It goes into the log with the completion, so that a trace can tell the wait in the queue from the work, and the work from the database.
+//! How long an action takes, and what of it others do. It goes into the log with the completion, so
+//! that a trace can tell the wait in the queue from the work, and the work from the database.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -18,10 +19,7 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn begin() -> Self {
-        Self {
-            began: Instant::now(),
-            parts: Arc::default(),
-        }
+        Self { began: Instant::now(), parts: Arc::default() }
     }
 
     /// Runs a handler, whose [`part`]s are noted.
@@ -49,7 +47,8 @@ impl Stopwatch {
     }
 }
 
-/// Waits for what somebody else does for an action, such as `mongodb.find`, and notes how long that took. Elsewhere than in a handler, or on a task that a handler started, it only waits.
+/// Waits for what somebody else does for an action, such as `mongodb.find`, and notes how long that
+/// took. Elsewhere than in a handler, or on a task that a handler started, it only waits.
 pub async fn part<T>(name: &'static str, doing: impl IntoFuture<Output = T>) -> T {
     let began = Instant::now();
     let done = doing.await;

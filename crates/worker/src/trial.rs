@@ -156,11 +156,8 @@ impl Trial {
         worker.check().map_err(StartError::from)?;
         let servers = Throwaway::start(&FindOptions::of_user()?).await?;
         let keys_dir = servers.dir().join("keys");
-        let own: Vec<Purpose> = worker
-            .keys()
-            .iter()
-            .map(|name| Purpose::Concept((*name).to_owned()))
-            .collect();
+        let own: Vec<Purpose> =
+            worker.keys().iter().map(|name| Purpose::Concept((*name).to_owned())).collect();
         keys::make_missing(&keys_dir, &own)?;
         let options = direct::options(keys_dir, Some(store_args(&servers)), settings);
         let sealer = Sealer::new(keys::load(&options.keys_dir, &Purpose::Seal)?);
@@ -184,10 +181,7 @@ impl Trial {
     /// # Errors
     /// It does not start.
     pub async fn restart(&mut self) -> Result<(), TrialError> {
-        let options = Options {
-            shutdown: Shutdown::new(),
-            ..self.options.clone()
-        };
+        let options = Options { shutdown: Shutdown::new(), ..self.options.clone() };
         if let Some(before) = self.host.take() {
             before.crash();
         }
@@ -196,7 +190,8 @@ impl Trial {
         self.answers().await
     }
 
-    /// Waits until the server has the worker's endpoints: it may not yet when the worker has sent them.
+    /// Waits until the server has the worker's endpoints: it may not yet when the worker has sent
+    /// them.
     async fn answers(&self) -> Result<(), TrialError> {
         let ping = format!("$SRV.PING.{}", self.concept);
         let answers = async {
@@ -219,7 +214,12 @@ impl Trial {
     ///
     /// # Errors
     /// See [`Trial::act`].
-    pub async fn act_from(&self, client: Option<ClientTag>, name: &str, input: Value) -> Result<Act, TrialError> {
+    pub async fn act_from(
+        &self,
+        client: Option<ClientTag>,
+        name: &str,
+        input: Value,
+    ) -> Result<Act, TrialError> {
         let invoked = self.invoke(client, name, input).await?;
         self.finished(invoked).await
     }
@@ -228,7 +228,12 @@ impl Trial {
     ///
     /// # Errors
     /// It cannot be published.
-    pub async fn invoke(&self, client: Option<ClientTag>, name: &str, input: Value) -> Result<Invoked, TrialError> {
+    pub async fn invoke(
+        &self,
+        client: Option<ClientTag>,
+        name: &str,
+        input: Value,
+    ) -> Result<Invoked, TrialError> {
         let Value::Object(input) = input else {
             return Err(Why::Input.into());
         };
@@ -268,7 +273,12 @@ impl Trial {
     ///
     /// # Errors
     /// It does not come to the point in time.
-    pub async fn crash_at(&mut self, point: Point, name: &str, input: Value) -> Result<Invoked, TrialError> {
+    pub async fn crash_at(
+        &mut self,
+        point: Point,
+        name: &str,
+        input: Value,
+    ) -> Result<Invoked, TrialError> {
         let invoked = self.hold_at(point, name, input).await?;
         if let Some(host) = self.host.take() {
             host.crash();
@@ -280,7 +290,12 @@ impl Trial {
     ///
     /// # Errors
     /// It does not come to the point in time.
-    pub async fn hold_at(&self, point: Point, name: &str, input: Value) -> Result<Invoked, TrialError> {
+    pub async fn hold_at(
+        &self,
+        point: Point,
+        name: &str,
+        input: Value,
+    ) -> Result<Invoked, TrialError> {
         let gate = &self.host.as_ref().ok_or(Why::NotRunning)?.gate;
         gate.arm(point.name());
         let invoked = self.invoke(None, name, input).await?;
@@ -301,13 +316,10 @@ impl Trial {
     /// # Errors
     /// See [`Trial::act`].
     pub async fn finished(&self, invoked: Invoked) -> Result<Act, TrialError> {
-        let Invoked {
-            mut act,
-            mut replies,
-            mut dead,
-        } = invoked;
+        let Invoked { mut act, mut replies, mut dead } = invoked;
         let flow = act.flow.to_string();
-        let of_flow = |message: &CoreMessage| header_of(message, header::FLOW) == Some(flow.clone());
+        let of_flow =
+            |message: &CoreMessage| header_of(message, header::FLOW) == Some(flow.clone());
         let output = async {
             loop {
                 tokio::select! {

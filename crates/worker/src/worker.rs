@@ -1,4 +1,5 @@
-//! The worker of one concept: takes messages as long as it has room, and drains when it is asked to stop.
+//! The worker of one concept: takes messages as long as it has room, and drains when it is asked to
+//! stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +33,8 @@ pub struct HostLimits {
     #[serde(rename = "concurrency")]
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub worker_concurrency: usize,
-    /// Maximum number of attempts per action. After that, one isolated attempt is made; if it fails, the action is
-    /// dead-lettered.
+    /// Maximum number of attempts per action. After that, one isolated attempt is made; if it
+    /// fails, the action is dead-lettered.
     #[serde(rename = "attempts")]
     #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub worker_attempts: i64,

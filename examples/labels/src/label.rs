@@ -60,9 +60,7 @@ const LONGEST_NAME: usize = 64;
 impl Labels {
     async fn open(start: Start<NoSettings>) -> Result<Self, StartError> {
         let labels = start.documents("labels").unique("name").lookup("item");
-        Ok(Self {
-            labels: labels.open().await?,
-        })
+        Ok(Self { labels: labels.open().await? })
     }
 
     async fn create(&self, call: Call<Label>) -> Result<OfLabel, Stop> {

@@ -28,11 +28,7 @@ pub(super) struct Place {
 impl Places {
     /// `None` for each is as many as there are.
     pub(super) fn new(all: usize, for_each: Option<usize>) -> Arc<Self> {
-        Arc::new(Self {
-            all,
-            for_each: for_each.unwrap_or(usize::MAX),
-            taken: Mutex::default(),
-        })
+        Arc::new(Self { all, for_each: for_each.unwrap_or(usize::MAX), taken: Mutex::default() })
     }
 
     /// A place, if there is one; for who holds connections of many, whatever it has already.
@@ -47,10 +43,7 @@ impl Places {
         if let Some(holder) = holder {
             *taken.by_holder.entry(holder).or_default() += 1;
         }
-        Some(Place {
-            places: self.clone(),
-            holder,
-        })
+        Some(Place { places: self.clone(), holder })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -62,7 +55,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         taken.all -= 1;
-        let Some(Entry::Occupied(mut own)) = self.holder.map(|holder| taken.by_holder.entry(holder)) else {
+        let Some(Entry::Occupied(mut own)) =
+            self.holder.map(|holder| taken.by_holder.entry(holder))
+        else {
             return;
         };
         *own.get_mut() -= 1;

@@ -40,7 +40,8 @@ const ASSETS: &[(&str, &str, &str)] = assets![
     ("/_concert/wrong.js", "wrong.js", SCRIPT),
 ];
 
-/// A file, or that it is still the one that the browser has. It is asked for each time, so that a new version of the program is never seen with old files.
+/// A file, or that it is still the one that the browser has. It is asked for each time, so that a
+/// new version of the program is never seen with old files.
 pub(super) fn response(path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
     let (_, kind, text) = ASSETS.iter().find(|(at, ..)| *at == path)?;
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes())));
@@ -102,7 +103,8 @@ mod tests {
                 let after = text.get(at + 2..).unwrap();
                 before.ends_with("http:")
                     || before.ends_with("https:")
-                    || before.ends_with(['"', '\'', '(']) && after.starts_with(|c: char| c.is_ascii_alphanumeric())
+                    || before.ends_with(['"', '\'', '('])
+                        && after.starts_with(|c: char| c.is_ascii_alphanumeric())
             });
             let others: Vec<_> = others
                 .filter(|(at, _)| !text.get(at + 2..).unwrap().starts_with("www.w3.org/2000/svg"))

@@ -1,4 +1,6 @@
-//! Who may see the page. A browser asks whatever a page of anybody has it ask, so that an address on this machine alone keeps nobody out: the name that is asked for, and the site that asks, must be the edge's own.
+//! Who may see the page. A browser asks whatever a page of anybody has it ask, so that an address
+//! on this machine alone keeps nobody out: the name that is asked for, and the site that asks, must
+//! be the edge's own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,7 +17,8 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The page runs scripts and takes styles, pictures and data from its own origin and nowhere else, stands in no other page, and parses nothing but the graph of the rules, as XML.
+/// The page runs scripts and takes styles, pictures and data from its own origin and nowhere else,
+/// stands in no other page, and parses nothing but the graph of the rules, as XML.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types concert-graph";
 
@@ -62,7 +65,9 @@ impl Viewers {
         let is_on = args.enabled.unwrap_or(is_local);
         match &args.token_file {
             Some(_) if !is_on => {
-                tracing::warn!("console.token_file is set and the console is off; set console.enabled = true");
+                tracing::warn!(
+                    "console.token_file is set and the console is off; set console.enabled = true"
+                );
                 Ok(None)
             }
             None if !is_on => Ok(None),
@@ -76,7 +81,8 @@ impl Viewers {
         matches!(self, Self::WithToken(_))
     }
 
-    /// A name that somebody made lead to this machine (DNS rebinding) is not ours. With a token it does not matter: no browser sends that by itself.
+    /// A name that somebody made lead to this machine (DNS rebinding) is not ours. With a token it
+    /// does not matter: no browser sends that by itself.
     pub(super) fn admit_name(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match self {
             Self::WithToken(_) => Ok(()),
@@ -92,7 +98,8 @@ impl Viewers {
         let given = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' '));
         match given {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                // Digests are as long as one another, and take as long to compare, whatever was given.
+                // Digests are as long as one another, and take as long to compare, whatever was
+                // given.
                 let is_it: bool = digest(token.trim()).ct_eq(expected).into();
                 is_it.then_some(()).ok_or(Refusal::WrongToken)
             }
@@ -111,9 +118,7 @@ pub(super) fn admit_site(headers: &HeaderMap) -> Result<(), Refusal> {
         return Ok(());
     };
     let origin = origin.to_str().unwrap_or_default();
-    let host = origin
-        .strip_prefix("https://")
-        .or_else(|| origin.strip_prefix("http://"));
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
     match (host, text(headers, &header::HOST)) {
         (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
         _ => Err(Refusal::OtherSite),
@@ -143,11 +148,9 @@ fn is_of_this_machine(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    let address = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'))
-        .unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn digest(token: &str) -> [u8; 32] {

@@ -1,4 +1,5 @@
-//! What happens, told to the pages that are open: one ear on the bus, as many streams of events as there is room for.
+//! What happens, told to the pages that are open: one ear on the bus, as many streams of events as
+//! there is room for.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use super::Refusal;
 
-/// So many notices may wait for a page that takes them slowly; one that is further behind is let go, and comes back by itself.
+/// So many notices may wait for a page that takes them slowly; one that is further behind is let
+/// go, and comes back by itself.
 const BEHIND_AT_MOST: usize = 32;
-/// How often a stream in which nothing happens says that it is there: often enough for whatever stands between.
+/// How often a stream in which nothing happens says that it is there: often enough for whatever
+/// stands between.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The ear, and who is told.
@@ -38,7 +41,11 @@ struct Listener {
 }
 
 impl Live {
-    pub(super) async fn start(bus: &Bus, listeners: usize, shutdown: Shutdown) -> Result<Self, nats::Error> {
+    pub(super) async fn start(
+        bus: &Bus,
+        listeners: usize,
+        shutdown: Shutdown,
+    ) -> Result<Self, nats::Error> {
         let mut notices = bus.client.subscribe(FLOWS_NOTICE).await?;
         let (told, _) = broadcast::channel(BEHIND_AT_MOST);
         let live = Self {
@@ -54,7 +61,8 @@ impl Live {
                 };
                 let Some(notice) = notice else { return };
                 match value::object(&notice.payload) {
-                    // Written anew, so that no line break in it ends the event. Nobody may be listening.
+                    // Written anew, so that no line break in it ends the event. Nobody may be
+                    // listening.
                     Ok(notice) => drop(told.send(Value::Object(notice).to_string().into())),
                     Err(error) => tracing::debug!(%error, "a notice of flows cannot be read"),
                 }
@@ -82,9 +90,8 @@ impl Live {
             let event = Event::default().event("flows").data(&*notice);
             Some((Ok::<_, Infallible>(event), listener))
         });
-        let mut response = Sse::new(events)
-            .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-            .into_response();
+        let mut response =
+            Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // Proxies that gather answers before they pass them on would hold this one for ever.

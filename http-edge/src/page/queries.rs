@@ -50,10 +50,8 @@ fn named_flow(text: &str) -> Result<(String, Value), Refusal> {
 fn input(query: &str, known: &[(&str, bool)]) -> Result<Object, Refusal> {
     let mut input = Object::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let is_number = known
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, is_number)| *is_number);
+        let is_number =
+            known.iter().find(|(known, _)| *known == name).map(|(_, is_number)| *is_number);
         let value = match is_number {
             Some(false) => Value::String(value.into_owned()),
             Some(true) => match value.parse::<u64>() {
@@ -72,7 +70,12 @@ fn input(query: &str, known: &[(&str, bool)]) -> Result<Object, Refusal> {
 }
 
 /// Asks the archive; its rows as they are.
-pub(super) async fn ask(bus: &Bus, name: &str, input: &Object, within: Duration) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn ask(
+    bus: &Bus,
+    name: &str,
+    input: &Object,
+    within: Duration,
+) -> Result<Vec<u8>, Refusal> {
     let answer = service::ask(bus, (RESERVED_CONCEPT, name), None, input, within).await?;
     Ok(encode(&answer.body))
 }
@@ -110,9 +113,7 @@ mod tests {
             ("dead", "", None),
             ("flow", "", None),
         ] {
-            let found = parse(path, query)
-                .ok()
-                .map(|(name, input)| (name, Value::Object(input)));
+            let found = parse(path, query).ok().map(|(name, input)| (name, Value::Object(input)));
             assert_eq!(found, expected, "{path}?{query}");
         }
     }

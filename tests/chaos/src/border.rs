@@ -1,7 +1,9 @@
-//! Borders between the nodes of a cluster: what one node says to another goes through a gate, and the gates can be closed around one node, for both directions or one.
+//! Borders between the nodes of a cluster: what one node says to another goes through a gate, and
+//! the gates can be closed around one node, for both directions or one.
 //!
-//! Nodes know each other under the addresses of the gates. Who dials is told by the kernel: the process that holds the other end of the connection. Clients pass always, so that they
-//! see both sides of what is divided.
+//! Nodes know each other under the addresses of the gates. Who dials is told by the kernel: the
+//! process that holds the other end of the connection. Clients pass always, so that they see both
+//! sides of what is divided.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,11 +46,7 @@ pub struct Borders {
 
 impl Default for Borders {
     fn default() -> Self {
-        Self {
-            pids: Arc::default(),
-            closed: watch::Sender::new(None),
-            gates: Vec::new(),
-        }
+        Self { pids: Arc::default(), closed: watch::Sender::new(None), gates: Vec::new() }
     }
 }
 
@@ -67,10 +65,7 @@ impl Borders {
                 tokio::spawn(async move {
                     let known = pids.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let from = tokio::task::spawn_blocking(move || holder(&known, dialer)).await;
-                    let crossing = Crossing {
-                        from: from.ok().flatten(),
-                        to,
-                    };
+                    let crossing = Crossing { from: from.ok().flatten(), to };
                     carry(stream, port, crossing, closed).await;
                 });
             }
@@ -180,11 +175,7 @@ async fn pump(
         if count == 0 {
             return Ok(());
         }
-        if closed
-            .wait_for(|closed| !crossing.is_held(*closed, to_server))
-            .await
-            .is_err()
-        {
+        if closed.wait_for(|closed| !crossing.is_held(*closed, to_server)).await.is_err() {
             return Ok(());
         }
         to.write_all(buffer.get(..count).unwrap_or_default()).await?;
@@ -197,14 +188,8 @@ mod tests {
 
     /// Whether a node hears what another says, whoever of the two has dialled.
     fn hears(hearer: usize, speaker: usize, closed: Closed) -> bool {
-        let dialled = Crossing {
-            from: Some(speaker),
-            to: hearer,
-        };
-        let called = Crossing {
-            from: Some(hearer),
-            to: speaker,
-        };
+        let dialled = Crossing { from: Some(speaker), to: hearer };
+        let called = Crossing { from: Some(hearer), to: speaker };
         assert_eq!(dialled.is_held(closed, true), called.is_held(closed, false));
         !dialled.is_held(closed, true)
     }

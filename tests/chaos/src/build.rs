@@ -1,4 +1,5 @@
-//! The programs with the feature `chaos`, in a directory of their own, so that nobody takes them for those that are shipped.
+//! The programs with the feature `chaos`, in a directory of their own, so that nobody takes them
+//! for those that are shipped.
 
 use std::path::PathBuf;
 
@@ -16,14 +17,11 @@ pub const PROGRAMS: [&str; 2] = [PROGRAM, WITHOUT_STAMPS];
 /// The program for a run in which this guard is taken away. Stamps are taken away by a program of
 /// its own, all others within the program.
 pub fn program(sabotage: Option<&str>) -> &'static str {
-    if sabotage == Some("stamp") {
-        WITHOUT_STAMPS
-    } else {
-        PROGRAM
-    }
+    if sabotage == Some("stamp") { WITHOUT_STAMPS } else { PROGRAM }
 }
 
-/// Builds the programs, with points to die at and guards that can be taken away, and afterwards those without, in whose place they were.
+/// Builds the programs, with points to die at and guards that can be taken away, and afterwards
+/// those without, in whose place they were.
 ///
 /// # Errors
 /// They cannot be built.
@@ -34,7 +32,8 @@ pub async fn programs() -> anyhow::Result<PathBuf> {
 }
 
 async fn build() -> anyhow::Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let (plain, armed) = (target.join("debug"), target.join("chaos-programs"));
     build_with(&["--features", "concert-runtime/chaos"]).await?;
     std::fs::create_dir_all(&armed)?;
@@ -55,9 +54,6 @@ async fn build_with(more: &[&str]) -> anyhow::Result<()> {
     for program in PROGRAMS {
         command.args(["--bin", program]);
     }
-    ensure!(
-        command.args(more).status().await?.success(),
-        "the programs cannot be built"
-    );
+    ensure!(command.args(more).status().await?.success(), "the programs cannot be built");
     Ok(())
 }

@@ -50,7 +50,8 @@ impl Bus {
     /// # Errors
     /// None is there, or the key is refused.
     pub async fn connect_to(&self, servers: &[&str], seed: &str) -> anyhow::Result<Client> {
-        let servers: Vec<ServerAddr> = servers.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
+        let servers: Vec<ServerAddr> =
+            servers.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
         let mut options = ConnectOptions::with_nkey(seed.to_owned());
         if let Some(ca) = &self.ca {
             options = options.add_root_certificates(ca.clone()).require_tls(true);

@@ -1,4 +1,5 @@
-//! What must hold when the faults have ceased: the system comes to rest, and what clients saw, what the log says, what the databases hold and what the archive tells are one story.
+//! What must hold when the faults have ceased: the system comes to rest, and what clients saw, what
+//! the log says, what the databases hold and what the archive tells are one story.
 
 mod archive;
 pub mod log;
@@ -70,11 +71,10 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
     sums.flows = flows.len();
     answers(history, &flows, &dead, &sent.foreign);
     seen(history, &flows);
-    let completed: BTreeSet<&str> = done.iter().filter_map(|message| Some(message.tokens()?.3)).collect();
-    let buried: BTreeSet<&str> = dead
-        .iter()
-        .filter_map(|letter| letter.dead.as_ref()?[2].as_deref())
-        .collect();
+    let completed: BTreeSet<&str> =
+        done.iter().filter_map(|message| Some(message.tokens()?.3)).collect();
+    let buried: BTreeSet<&str> =
+        dead.iter().filter_map(|letter| letter.dead.as_ref()?[2].as_deref()).collect();
     for id in &sent.injected {
         if !completed.contains(id.as_str()) && !buried.contains(id.as_str()) {
             history.violated(format!("the injected action {id} was accepted and is lost"));
@@ -86,12 +86,15 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
     Ok(sums)
 }
 
-/// A whole stream. Nodes that were divided may not have found a leader yet for what it takes to read it.
+/// A whole stream. Nodes that were divided may not have found a leader yet for what it takes to
+/// read it.
 async fn read(jetstream: &jetstream::Context, stream: &str) -> anyhow::Result<Vec<Message>> {
     let began = Instant::now();
     loop {
         match log::read(jetstream, stream).await {
-            Err(error) if began.elapsed() < REST => eprintln!("{stream} cannot be read yet: {error}"),
+            Err(error) if began.elapsed() < REST => {
+                eprintln!("{stream} cannot be read yet: {error}")
+            }
             read => return read,
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -117,13 +120,12 @@ async fn rest(jetstream: &jetstream::Context, history: &History) -> bool {
     }
 }
 
-/// What waits or is under way. Who reads the log is looked at first: what was under way in a queue then, and is not any more, has made the log or the dead letters longer.
+/// What waits or is under way. Who reads the log is looked at first: what was under way in a queue
+/// then, and is not any more, has made the log or the dead letters longer.
 async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> {
     let ends = async || -> anyhow::Result<[u64; 2]> {
-        let (log, dead) = (
-            jetstream.get_stream("COMPLETIONS").await?,
-            jetstream.get_stream("DEAD").await?,
-        );
+        let (log, dead) =
+            (jetstream.get_stream("COMPLETIONS").await?, jetstream.get_stream("DEAD").await?);
         Ok([&log, &dead].map(|stream| stream.cached_info().state.last_sequence))
     };
     let before = ends().await?;
@@ -136,7 +138,8 @@ async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> 
         ("ACTIONS_Requesting", "workers"),
     ] {
         let read = jetstream.get_stream(stream).await?;
-        let consumer: PullConsumer = read.get_consumer(readers).await.map_err(anyhow::Error::from_boxed)?;
+        let consumer: PullConsumer =
+            read.get_consumer(readers).await.map_err(anyhow::Error::from_boxed)?;
         let info = consumer.cached_info();
         let (mut waiting, pending) = (info.num_pending, info.num_ack_pending);
         if readers == "workers" {
@@ -150,10 +153,12 @@ async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> 
         }
     }
     let after = ends().await?;
-    Ok((before != after).then(|| format!("log and dead letters grow, from {before:?} to {after:?}")))
+    Ok((before != after)
+        .then(|| format!("log and dead letters grow, from {before:?} to {after:?}")))
 }
 
-/// Ended tokens are no sessions and live ones are, whatever was redelivered meanwhile; how many were tried.
+/// Ended tokens are no sessions and live ones are, whatever was redelivered meanwhile; how many
+/// were tried.
 async fn tokens(load: &Load) -> usize {
     let ended = load.ended.lock().await.clone();
     let live = load.live.lock().await.clone();
@@ -168,7 +173,8 @@ async fn tokens(load: &Load) -> usize {
         tried += 1;
         match (load.whose(token).await, user) {
             (Some((401, _)), None) => {}
-            (Some((200, answer)), Some(user)) if answer.get("user").and_then(Value::as_str) == Some(user) => {}
+            (Some((200, answer)), Some(user))
+                if answer.get("user").and_then(Value::as_str) == Some(user) => {}
             (found, user) => load.history.violated(format!(
                 "at the end a token of {user:?} (none: ended) is answered {found:?}"
             )),
@@ -181,11 +187,8 @@ async fn tokens(load: &Load) -> usize {
 fn dead_letters(history: &History, dead: &[Message]) -> BTreeMap<String, u32> {
     let mut reasons = BTreeMap::new();
     for letter in dead {
-        let reason = letter
-            .dead
-            .as_ref()
-            .and_then(|[reason, _, _]| reason.clone())
-            .unwrap_or_default();
+        let reason =
+            letter.dead.as_ref().and_then(|[reason, _, _]| reason.clone()).unwrap_or_default();
         if reason.starts_with("diverged") {
             history.violated(format!("{} at {} of DEAD: {reason}", letter.subject, letter.seq));
         }
@@ -231,22 +234,19 @@ fn flows(done: &[Message]) -> Flows<'_> {
 
 /// The flows with an action that was given up.
 fn buried_flows(dead: &[Message]) -> BTreeSet<&str> {
-    dead.iter()
-        .filter_map(|letter| letter.dead.as_ref()?[1].as_deref())
-        .collect()
+    dead.iter().filter_map(|letter| letter.dead.as_ref()?[1].as_deref()).collect()
 }
 
 fn is(message: &Message, concept: &str, action: &str) -> bool {
-    message
-        .tokens()
-        .is_some_and(|(_, of, name, _)| of == concept && name == action)
+    message.tokens().is_some_and(|(_, of, name, _)| of == concept && name == action)
 }
 
 /// Every accepted request has one answer, and did what its answer says.
 fn answers(history: &History, flows: &Flows<'_>, dead: &[Message], foreign: &BTreeSet<String>) {
     let buried = buried_flows(dead);
     for (flow, messages) in flows {
-        let Some(root) = messages.iter().find(|message| is(message, "Requesting", "request")) else {
+        let Some(root) = messages.iter().find(|message| is(message, "Requesting", "request"))
+        else {
             continue;
         };
         let responds: Vec<&&Message> = messages
@@ -319,10 +319,10 @@ fn seen(history: &History, flows: &Flows<'_>) {
 /// The log and the dead letters, to be read by a person.
 fn save(cluster: &Cluster, done: &[Message], dead: &[Message]) -> anyhow::Result<()> {
     for (name, messages) in [("log.jsonl", done), ("dead.jsonl", dead)] {
-        let mut file = std::io::BufWriter::new(std::fs::File::create(cluster.options.dir.join(name))?);
+        let mut file =
+            std::io::BufWriter::new(std::fs::File::create(cluster.options.dir.join(name))?);
         for message in messages {
-            let line =
-                json!({ "seq": message.seq, "subject": message.subject, "body": message.body, "dead": message.dead });
+            let line = json!({ "seq": message.seq, "subject": message.subject, "body": message.body, "dead": message.dead });
             writeln!(file, "{line}")?;
         }
         file.flush()?;

@@ -1,4 +1,5 @@
-//! Clients: each has accounts of its own, asks one thing at a time, and judges each answer by what it knows. What got no clear answer may have happened, or happen later, and is judged so.
+//! Clients: each has accounts of its own, asks one thing at a time, and judges each answer by what
+//! it knows. What got no clear answer may have happened, or happen later, and is judged so.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -125,7 +126,13 @@ impl Load {
     }
 
     /// A request, and with a key its repetitions, until there is a clear answer.
-    async fn ask(&self, client: u64, rng: &mut fastrand::Rng, path: &'static str, body: &Value) -> Told {
+    async fn ask(
+        &self,
+        client: u64,
+        rng: &mut fastrand::Rng,
+        path: &'static str,
+        body: &Value,
+    ) -> Told {
         if rng.u8(..3) > 0 {
             return self.once(client, path, body, None).await;
         }
@@ -141,7 +148,8 @@ impl Load {
                 }
                 // Who asks again is answered the same.
                 if rng.u8(..4) == 0
-                    && let Told::Answer(again, repeated) = self.once(client, path, body, Some(&key)).await
+                    && let Told::Answer(again, repeated) =
+                        self.once(client, path, body, Some(&key)).await
                     && (again, &repeated) != (status, &answer)
                     && began == day()
                 {
@@ -178,18 +186,19 @@ impl Load {
     async fn want_a_name(&self, client: u64, rng: &mut fastrand::Rng) {
         let username = format!("wanted-{}", rng.u64(..WANTED_NAMES));
         let body = json!({ "username": username, "password": format!("{PASSWORD_MARK}-wanted") });
-        if let Told::Answer(status, answer) = self.ask(client, rng, "/auth/createAccount", &body).await
+        if let Told::Answer(status, answer) =
+            self.ask(client, rng, "/auth/createAccount", &body).await
             && ![200, 409].contains(&status)
         {
-            self.history
-                .violated(format!("creating {username} was answered {status} {answer}"));
+            self.history.violated(format!("creating {username} was answered {status} {answer}"));
         }
     }
 
     /// Asks who a token stands for, until there is an answer.
     pub async fn whose(&self, token: &str) -> Option<(u16, Value)> {
         for _ in 0..20 {
-            if let Told::Answer(status, answer) = self.once(0, "/auth/whoami", &json!({ "session": token }), None).await
+            if let Told::Answer(status, answer) =
+                self.once(0, "/auth/whoami", &json!({ "session": token }), None).await
             {
                 return Some((status, answer));
             }
@@ -218,10 +227,9 @@ impl User {
         if let Some(object) = answer.as_object_mut() {
             object.remove("session");
         }
-        self.load.history.violated(format!(
-            "client {} {}: {what}: {status} {answer}",
-            self.client, self.name
-        ));
+        self.load
+            .history
+            .violated(format!("client {} {}: {what}: {status} {answer}", self.client, self.name));
     }
 
     async fn ask(&self, rng: &mut fastrand::Rng, path: &'static str, body: &Value) -> Told {
@@ -262,9 +270,7 @@ impl User {
         if rng.u8(..6) == 0
             && let Some(session) = others.pop()
         {
-            let gone = self
-                .ask(rng, "/auth/deleteAccount", &json!({ "session": session }))
-                .await;
+            let gone = self.ask(rng, "/auth/deleteAccount", &json!({ "session": session })).await;
             if let Told::Answer(status, answer) = &gone {
                 if *status == 200 {
                     let mut ended = self.load.ended.lock().await;
@@ -386,7 +392,9 @@ impl User {
                 Told::Unknown => unclear = true,
                 Told::Answer(200, _) => return self.has_ended(session, rng).await,
                 Told::Answer(404, _) if unclear => return self.has_ended(session, rng).await,
-                Told::Answer(status, answer) => return self.wrong("logging out of a live session", status, &answer),
+                Told::Answer(status, answer) => {
+                    return self.wrong("logging out of a live session", status, &answer);
+                }
             }
         }
     }
@@ -396,7 +404,8 @@ impl User {
             return;
         }
         if rng.u8(..3) == 0
-            && let Told::Answer(status, answer) = self.ask(rng, "/auth/logout", &json!({ "session": session })).await
+            && let Told::Answer(status, answer) =
+                self.ask(rng, "/auth/logout", &json!({ "session": session })).await
             && status != 404
         {
             self.wrong("logging out of an ended session", status, &answer);

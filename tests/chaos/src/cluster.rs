@@ -1,4 +1,5 @@
-//! The processes: edge, two routers, two of each worker, two archives, nats-server and mongod, with a link between each of ours and its servers.
+//! The processes: edge, two routers, two of each worker, two archives, nats-server and mongod, with
+//! a link between each of ours and its servers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -81,7 +82,8 @@ pub struct Cluster {
     running: Mutex<BTreeMap<&'static str, Running>>,
 }
 
-/// A process that cannot reach a server when it starts says so and ends, and is started again; later than this it must not.
+/// A process that cannot reach a server when it starts says so and ends, and is started again;
+/// later than this it must not.
 const START: Duration = Duration::from_secs(75);
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -117,9 +119,7 @@ impl Cluster {
     /// # Errors
     /// Something does not start.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
-        let points = Points {
-            dir: options.dir.join("points"),
-        };
+        let points = Points { dir: options.dir.join("points") };
         std::fs::create_dir_all(&points.dir)?;
         let keys = options.dir.join("keys");
         // The keys first: the servers must know the users when they start.
@@ -146,13 +146,7 @@ impl Cluster {
         let mut parts = Vec::new();
         for (name, role, args) in PARTS {
             let (nats, mongo) = (Link::to(nats_port).await?, Link::to(mongo_port).await?);
-            parts.push(Part {
-                name,
-                role,
-                args,
-                nats,
-                mongo,
-            });
+            parts.push(Part { name, role, args, nats, mongo });
         }
         let edge_port = Port::free().context("no free port")?;
         let cluster = Self {
@@ -215,10 +209,7 @@ impl Cluster {
                 .env("NATS_URL", self.bus.through(part.nats.port())?)
                 .env("MONGODB_URI", self.mongo_uri.replace(&from, &to));
         }
-        let running = Running {
-            child: command.spawn()?,
-            since: Instant::now(),
-        };
+        let running = Running { child: command.spawn()?, since: Instant::now() };
         self.running.lock().await.insert(part.name, running);
         Ok(())
     }
@@ -229,7 +220,8 @@ impl Cluster {
         running.get(part.name).is_some_and(|running| running.since > moment)
     }
 
-    /// Starts again what has ended, until it is dropped. Only a kill may end a process that once ran.
+    /// Starts again what has ended, until it is dropped. Only a kill may end a process that once
+    /// ran.
     pub async fn supervise(&self, history: &History) {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -260,12 +252,7 @@ impl Cluster {
 
     /// Sends a signal to one of our processes.
     pub async fn signal(&self, part: &Part, signal: Signal) {
-        let pid = self
-            .running
-            .lock()
-            .await
-            .get(part.name)
-            .and_then(|running| running.child.id());
+        let pid = self.running.lock().await.get(part.name).and_then(|running| running.child.id());
         if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
             && let Err(error) = kill_process(pid, signal)
         {

@@ -1,6 +1,8 @@
 //! Small file systems for the servers' data, which can be full for a while.
 //!
-//! They are made with `mount`, so the run must be allowed to: the program goes into a mount namespace of its own first (`enter`), which takes them away with its end. Where it may not, the run says so.
+//! They are made with
+//! `mount`, so the run must be allowed to: the program goes into a mount namespace of its own first (`enter`),
+//! which takes them away with its end. Where it may not, the run says so.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -24,7 +26,8 @@ const FILL_EVERY: Duration = Duration::from_millis(200);
 /// Says that this process has its mounts to itself.
 const NAMESPACE: &str = "CONCERT_CHAOS_NAMESPACE";
 
-/// Goes on in a mount namespace of its own, in a new process image; returns where that is not allowed, or when this is it.
+/// Goes on in a mount namespace of its own, in a new process image; returns where that is not
+/// allowed, or when this is it.
 ///
 /// # Errors
 /// Why there can be none.
@@ -32,11 +35,7 @@ pub fn enter() -> anyhow::Result<()> {
     if std::env::var_os(NAMESPACE).is_some() {
         return Ok(());
     }
-    let flags = if rustix::process::geteuid().is_root() {
-        "-m"
-    } else {
-        "-rm"
-    };
+    let flags = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
     let tried = Command::new("unshare")
         .args([flags, "mount", "-t", "tmpfs", "-o", "size=1m", "none", "/mnt"])
         .output()
@@ -69,11 +68,7 @@ impl Disk {
             .arg(dir)
             .output()
             .context("mount cannot be run")?;
-        ensure!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr).trim()
-        );
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr).trim());
         Ok(Self { dir: dir.to_owned() })
     }
 
@@ -119,11 +114,7 @@ fn fill(filler: &mut File) -> io::Result<()> {
 impl Drop for Disk {
     fn drop(&mut self) {
         // What still uses it keeps it until it ends.
-        let gone = Command::new("umount")
-            .arg("-l")
-            .arg(&self.dir)
-            .stdin(Stdio::null())
-            .status();
+        let gone = Command::new("umount").arg("-l").arg(&self.dir).stdin(Stdio::null()).status();
         if !gone.is_ok_and(|status| status.success()) {
             eprintln!("{} stays mounted", self.dir.display());
         }

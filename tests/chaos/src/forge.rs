@@ -1,4 +1,5 @@
-//! Messages that nobody should have sent: repeated, malformed, of other flows, with ids that are none; and actions injected by hand.
+//! Messages that nobody should have sent: repeated, malformed, of other flows, with ids that are
+//! none; and actions injected by hand.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,14 +43,15 @@ impl Forger {
     /// # Errors
     /// No connection.
     pub async fn connect(bus: &Bus, history: Arc<History>) -> anyhow::Result<Self> {
-        Ok(Self {
-            nats: bus.connect().await?,
-            sent: Mutex::default(),
-            history,
-        })
+        Ok(Self { nats: bus.connect().await?, sent: Mutex::default(), history })
     }
 
-    async fn publish(&self, subject: String, headers: HeaderMap, body: String) -> anyhow::Result<Value> {
+    async fn publish(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: String,
+    ) -> anyhow::Result<Value> {
         let answer = self.nats.request_with_headers(subject, headers, body.into()).await?;
         Ok(serde_json::from_slice(&answer.payload)?)
     }
@@ -67,9 +69,8 @@ impl Forger {
         }
         let id = Uuid::from_u128(rng.u128(..)).to_string();
         let body = json!({ "user": format!("by-hand-{}", rng.u64(..)) }).to_string();
-        let answer = self
-            .publish(format!("action.Sessioning.create.{id}"), HeaderMap::new(), body)
-            .await?;
+        let answer =
+            self.publish(format!("action.Sessioning.create.{id}"), HeaderMap::new(), body).await?;
         if answer.get("error").is_none() {
             self.sent.lock().await.injected.insert(id);
         }
@@ -106,8 +107,7 @@ impl Forger {
         let mut headers = HeaderMap::new();
         headers.insert("Concert-Flow", flow);
         let body = done.body.get("input").map(Value::to_string).unwrap_or_default();
-        self.publish(format!("action.{concept}.{action}.{id}"), headers, body)
-            .await?;
+        self.publish(format!("action.{concept}.{action}.{id}"), headers, body).await?;
         self.sent.lock().await.repeated += 1;
         Ok(())
     }
@@ -119,9 +119,7 @@ impl Forger {
         };
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
-        let refused = self
-            .publish(done.subject.clone(), headers, done.body.to_string())
-            .await?;
+        let refused = self.publish(done.subject.clone(), headers, done.body.to_string()).await?;
         let code = refused.pointer("/error/err_code").and_then(Value::as_u64);
         if refused.get("error").is_none() {
             self.history.violated(format!(
@@ -132,9 +130,8 @@ impl Forger {
             return Ok(());
         }
         self.sent.lock().await.doubled += 1;
-        let bare = self
-            .publish(done.subject.clone(), HeaderMap::new(), done.body.to_string())
-            .await?;
+        let bare =
+            self.publish(done.subject.clone(), HeaderMap::new(), done.body.to_string()).await?;
         if bare.get("error").is_none() {
             self.history.violated(format!(
                 "a second {} was stored without an expected sequence",
@@ -182,8 +179,7 @@ impl Forger {
         self.sent.lock().await.foreign.insert(flow.to_owned());
         let id = Uuid::from_u128(rng.u128(..));
         let body = json!({ "session": "forged" }).to_string();
-        self.publish(format!("action.Sessioning.delete.{id}"), headers, body)
-            .await?;
+        self.publish(format!("action.Sessioning.delete.{id}"), headers, body).await?;
         Ok(())
     }
 }

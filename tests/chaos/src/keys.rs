@@ -1,4 +1,5 @@
-//! Keys that are changed while everything runs and breaks, as docs/operations.md says that one does.
+//! Keys that are changed while everything runs and breaks, as docs/operations.md says that one
+//! does.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ const PURPOSES: [(&str, &[&str]); 3] = [
 /// The services that have a user of the bus each.
 const USERS: [&str; 5] = ["edge", "router", "profile", "sessioning", "archive"];
 
-/// How long every process may take to know a new key: one that cannot reach a server at its start ends after more than a minute, and is started again.
+/// How long every process may take to know a new key: one that cannot reach a server at its start
+/// ends after more than a minute, and is started again.
 const KNOWN: Duration = Duration::from_secs(120);
 /// How long a server may take to let somebody in, or no longer.
 const LET_IN: Duration = Duration::from_secs(60);
@@ -37,11 +39,7 @@ pub async fn rotate(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Resul
     let (file, id) = (format!("file=\"{purpose}.key\""), id.trim());
     for part in cluster.parts.iter().filter(|part| roles.contains(&part.role)) {
         while !knows(cluster, part, &file, id, added).await? {
-            ensure!(
-                added.elapsed() < KNOWN,
-                "{} does not come to know {purpose} {id}",
-                part.name
-            );
+            ensure!(added.elapsed() < KNOWN, "{} does not come to know {purpose} {id}", part.name);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -49,8 +47,15 @@ pub async fn rotate(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Resul
     Ok(format!("{purpose} {id}"))
 }
 
-/// Whether a process has said that it has a key, or began to run so late that it has it from its start.
-async fn knows(cluster: &Cluster, part: &Part, file: &str, id: &str, added: Instant) -> anyhow::Result<bool> {
+/// Whether a process has said that it has a key, or began to run so late that it has it from its
+/// start.
+async fn knows(
+    cluster: &Cluster,
+    part: &Part,
+    file: &str,
+    id: &str,
+    added: Instant,
+) -> anyhow::Result<bool> {
     let quoted = format!("\"{id}\"");
     let log = String::from_utf8_lossy(&std::fs::read(cluster.log(part))?).into_owned();
     let told = log.lines().any(|line| line.contains(file) && line.contains(&quoted));
@@ -83,10 +88,7 @@ pub async fn rotate_user(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::
     cluster.servers.lock().await.reload_nats();
     let began = Instant::now();
     while !are_refused(cluster, &old).await {
-        ensure!(
-            began.elapsed() < LET_IN,
-            "an old key of {user} still lets in who has it"
-        );
+        ensure!(began.elapsed() < LET_IN, "an old key of {user} still lets in who has it");
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(user.to_owned())

@@ -1,6 +1,8 @@
-//! The whole system as real processes, under load and under faults from a seed, with a history of what clients saw and a checker that judges it (`docs/reliability.md`).
+//! The whole system as real processes, under load and under faults from a seed, with a history of
+//! what clients saw and a checker that judges it (`docs/reliability.md`).
 //!
-//! Load, history, nemesis, checker: `client` asks and judges what it can at once, `nemesis` breaks things, `checker` folds the log and holds everything against it.
+//! Load, history, nemesis, checker: `client` asks and judges what it can at once, `nemesis` breaks
+//! things, `checker` folds the log and holds everything against it.
 
 pub mod border;
 pub mod build;

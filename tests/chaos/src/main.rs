@@ -11,7 +11,8 @@ use concert_chaos::{Options, Report, build, disk, run};
 /// The exit code of a run that could not try the one fault that it was for.
 const NOT_TRIED: u8 = 2;
 
-/// Breaks the whole system under load, and says whether it held. Ends with 1 when something was wrong (with `--sabotage`: when nothing was found).
+/// Breaks the whole system under load, and says whether it held. Ends with 1 when something was
+/// wrong (with `--sabotage`: when nothing was found).
 #[derive(Debug, Parser)]
 struct Args {
     /// For how long there are load and faults.
@@ -32,7 +33,8 @@ struct Args {
     /// No fault but this.
     #[arg(long, value_name = "FAULT", conflicts_with = "points_only")]
     only: Option<Fault>,
-    /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed and divided.
+    /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed
+    /// and divided.
     #[arg(long)]
     three: bool,
     /// Everything between the processes is encrypted.
@@ -57,9 +59,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let programs = build::programs().await?;
     let dir = args.dir.unwrap_or_else(|| {
-        programs
-            .with_file_name("chaos")
-            .join(format!("{seed}-{}", std::process::id()))
+        programs.with_file_name("chaos").join(format!("{seed}-{}", std::process::id()))
     });
     // The processes run elsewhere.
     let dir = std::path::absolute(dir)?;
@@ -86,10 +86,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
         }
     };
     tell(&report);
-    let not_tried = disks
-        .err()
-        .map(|error| error.to_string())
-        .or(report.no_small_disks.clone());
+    let not_tried = disks.err().map(|error| error.to_string()).or(report.no_small_disks.clone());
     let not_tried = not_tried.filter(|_| options.only.is_none_or(Fault::is_of_disks));
     if let Some(why) = &not_tried {
         eprintln!("NOT TRIED, and so not survived: a full disk, since {why}");
@@ -99,11 +96,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
     }
     let expected = args.sabotage.is_some();
     let found = !report.violations.is_empty();
-    Ok(if found == expected {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if found == expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Ends at SIGINT or SIGTERM. What was started is ended by process id when the run is dropped.
@@ -123,11 +116,7 @@ fn tell(report: &Report) {
     eprintln!("requests: {requests}, by status {:?}", report.statuses);
     eprintln!("answers took {median} ms (median), {most_of} ms (99 %), {longest} ms (most)");
     eprintln!("faults: {} {:?}", report.faults.values().sum::<u32>(), report.faults);
-    eprintln!(
-        "kills at points: {} {:?}",
-        report.hits.values().sum::<u32>(),
-        report.hits
-    );
+    eprintln!("kills at points: {} {:?}", report.hits.values().sum::<u32>(), report.hits);
     eprintln!(
         "by hand: {injected} injected, {doubled} doubled, {repeated} repeated, {malformed} malformed, {foreign} foreign"
     );

@@ -77,7 +77,8 @@ pub enum Fault {
     FullDiskMongo,
     /// A NATS node and the two others do not hear each other for a while, or not in one direction.
     DivideNats,
-    /// A member of the replica set and the two others do not hear each other for a while, or not in one direction.
+    /// A member of the replica set and the two others do not hear each other for a while, or not in
+    /// one direction.
     DivideMongo,
 }
 
@@ -125,7 +126,8 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// Makes faults, one in each interval, until the time is over or it is told to stop; then waits until the last of them has passed.
+    /// Makes faults, one in each interval, until the time is over or it is told to stop; then waits
+    /// until the last of them has passed.
     pub async fn run(
         self: &Arc<Self>,
         every: Duration,
@@ -161,11 +163,7 @@ impl Nemesis {
                 points = POINTS.to_vec();
                 rng.shuffle(&mut points);
             }
-            let point = if fault == Fault::KillAtPoint {
-                points.pop()
-            } else {
-                None
-            };
+            let point = if fault == Fault::KillAtPoint { points.pop() } else { None };
             *self.done.lock().await.entry(fault).or_default() += 1;
             let (nemesis, rng) = (self.clone(), rng.fork());
             under_way.spawn(async move { nemesis.strike(fault, point, rng).await });
@@ -190,11 +188,9 @@ impl Nemesis {
         let mut place = String::new();
         let short = Duration::from_millis(rng.u64(500..4000));
         let outcome = match fault {
-            Fault::KillAtPoint => self
-                .cluster
-                .points
-                .arm(point.unwrap_or_default())
-                .map_err(anyhow::Error::from),
+            Fault::KillAtPoint => {
+                self.cluster.points.arm(point.unwrap_or_default()).map_err(anyhow::Error::from)
+            }
             Fault::Kill => {
                 self.cluster.signal(part, Signal::KILL).await;
                 Ok(())
@@ -261,13 +257,18 @@ impl Nemesis {
         };
         match fault {
             Fault::KillAtPoint => point.unwrap_or_default().clone_into(&mut place),
-            Fault::Kill | Fault::Pause | Fault::Cut | Fault::HoldToServer | Fault::HoldToProcess => {
+            Fault::Kill
+            | Fault::Pause
+            | Fault::Cut
+            | Fault::HoldToServer
+            | Fault::HoldToProcess => {
                 part.name.clone_into(&mut place);
             }
             _ => {}
         }
         // A fault that meets another one may not come about; that is no violation.
-        let came = outcome.map_or_else(|error| format!(" did not come about: {error}"), |()| String::new());
+        let came = outcome
+            .map_or_else(|error| format!(" did not come about: {error}"), |()| String::new());
         let told = format!("{began} ms to {} ms: {fault:?} {place}{came}", self.history.now_ms());
         self.told.lock().await.push(told);
     }
@@ -283,7 +284,9 @@ impl Nemesis {
         let client = mongodb::Client::with_uri_str(&self.cluster.mongo_uri).await?;
         client
             .database("admin")
-            .run_command(doc! { "replSetStepDown": 2, "secondaryCatchUpPeriodSecs": 0, "force": true })
+            .run_command(
+                doc! { "replSetStepDown": 2, "secondaryCatchUpPeriodSecs": 0, "force": true },
+            )
             .await?;
         Ok(())
     }
@@ -291,12 +294,7 @@ impl Nemesis {
     /// Sets the bound of a stream to what it holds, and back.
     async fn fill(&self, time: Duration, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
         let jetstream = async_nats::jetstream::new(self.cluster.bus.connect().await?);
-        let names = [
-            "COMPLETIONS",
-            "ACTIONS_Profile",
-            "ACTIONS_Sessioning",
-            "ACTIONS_Requesting",
-        ];
+        let names = ["COMPLETIONS", "ACTIONS_Profile", "ACTIONS_Sessioning", "ACTIONS_Requesting"];
         let name = rng.choice(names).unwrap_or("COMPLETIONS");
         let info = jetstream.get_stream(name).await?.cached_info().clone();
         let held = i64::try_from(info.state.messages)?;
@@ -315,7 +313,8 @@ impl Nemesis {
     }
 }
 
-/// By how much a clock is wrong: seconds as likely as hours. The edge's stays within its day, since a request is the same as another within one UTC day only.
+/// By how much a clock is wrong: seconds as likely as hours. The edge's stays within its day, since
+/// a request is the same as another within one UTC day only.
 fn offset_ms(role: &str, rng: &mut fastrand::Rng) -> i64 {
     let forward = rng.bool();
     let reach = rng.i64(1..=CLOCK_MS) >> rng.u32(..14);
@@ -325,11 +324,7 @@ fn offset_ms(role: &str, rng: &mut fastrand::Rng) -> i64 {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
     let of_day = i64::try_from(now).unwrap_or_default() % MS_PER_DAY;
     let left = |room: i64| reach.min((room - EDGE_MARGIN_MS).max(0));
-    if forward {
-        left(MS_PER_DAY - of_day)
-    } else {
-        -left(of_day)
-    }
+    if forward { left(MS_PER_DAY - of_day) } else { -left(of_day) }
 }
 
 fn any_fault(possible: &[(Fault, u32)], rng: &mut fastrand::Rng) -> Fault {

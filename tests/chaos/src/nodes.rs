@@ -1,4 +1,5 @@
-//! Three nodes of NATS with streams of three replicas, and a replica set of three members, on loopback.
+//! Three nodes of NATS with streams of three replicas, and a replica set of three members, on
+//! loopback.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,23 +27,30 @@ pub enum Servers {
 
 /// One server of each.
 pub struct Single {
-    /// The disks that they have to themselves, or why they have none. They go before the servers' directory.
+    /// The disks that they have to themselves, or why they have none. They go before the servers'
+    /// directory.
     disks: Result<Disks, String>,
     both: Throwaway,
 }
 
 impl Single {
-    /// Starts both, with the users whose keys are in a directory; on small disks of their own, if that is wanted and allowed, and with a certificate to show, if there is one.
+    /// Starts both, with the users whose keys are in a directory; on small disks of their own, if
+    /// that is wanted and allowed, and with a certificate to show, if there is one.
     ///
     /// # Errors
     /// A server does not start.
-    pub async fn start(keys: &Path, small_disks: bool, certificate: Option<&Certificate>) -> anyhow::Result<Self> {
-        let mut both = Throwaway::start_in(&FindOptions::of_user()?, tempfile::tempdir()?, |nats, mongo| {
-            nats.accounts = Some(bus::accounts(keys));
-            nats.tls = certificate.cloned();
-            mongo.tls = certificate.cloned();
-        })
-        .await?;
+    pub async fn start(
+        keys: &Path,
+        small_disks: bool,
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<Self> {
+        let mut both =
+            Throwaway::start_in(&FindOptions::of_user()?, tempfile::tempdir()?, |nats, mongo| {
+                nats.accounts = Some(bus::accounts(keys));
+                nats.tls = certificate.cloned();
+                mongo.tls = certificate.cloned();
+            })
+            .await?;
         let disks = if small_disks {
             Disks::under(&mut both).await.map_err(|error| error.to_string())
         } else {
@@ -66,12 +74,11 @@ impl Servers {
     /// # Errors
     /// There is no small disk, or it does not start again.
     pub async fn fill_nats(&mut self, time: Duration) -> anyhow::Result<()> {
-        let Self::One(servers) = self else {
-            bail!("only with one server of each")
-        };
+        let Self::One(servers) = self else { bail!("only with one server of each") };
         let disks = servers.disks.as_ref().map_err(|why| anyhow!("{why}"))?;
         disks.nats.full(time).await?;
-        // A stream that could not write takes nothing more and says nothing, while the server answers all else; it goes on after a restart.
+        // A stream that could not write takes nothing more and says nothing, while the server
+        // answers all else; it goes on after a restart.
         servers.both.nats.kill().await;
         Ok(servers.both.nats.restart().await?)
     }
@@ -81,18 +88,15 @@ impl Servers {
     /// # Errors
     /// There is no small disk, or it does not start again.
     pub async fn fill_mongo(&mut self, time: Duration) -> anyhow::Result<()> {
-        let Self::One(servers) = self else {
-            bail!("only with one server of each")
-        };
+        let Self::One(servers) = self else { bail!("only with one server of each") };
         let disks = servers.disks.as_ref().map_err(|why| anyhow!("{why}"))?;
         let uri = servers.both.mongo.uri();
-        // It writes to its journal, for which it has set room aside, and to the rest once a minute, or when it is told to.
+        // It writes to its journal, for which it has set room aside, and to the rest once a minute,
+        // or when it is told to.
         let (full, _) = tokio::join!(disks.mongo.full(time), checkpoints(&uri, time));
         full?;
-        if let Err(error) = tokio::time::timeout(ALIVE, primary(&uri))
-            .await
-            .map_err(anyhow::Error::from)
-            .flatten()
+        if let Err(error) =
+            tokio::time::timeout(ALIVE, primary(&uri)).await.map_err(anyhow::Error::from).flatten()
         {
             eprintln!("mongod gave up for want of room and is started again: {error}");
             servers.both.mongo.kill().await;
@@ -105,10 +109,13 @@ impl Servers {
     ///
     /// # Errors
     /// There is one server only, or no leader.
-    pub async fn divide_nats(&mut self, leader: bool, way: Way, time: Duration) -> anyhow::Result<()> {
-        let Self::Three(nodes) = self else {
-            bail!("only with three servers of each")
-        };
+    pub async fn divide_nats(
+        &mut self,
+        leader: bool,
+        way: Way,
+        time: Duration,
+    ) -> anyhow::Result<()> {
+        let Self::Three(nodes) = self else { bail!("only with three servers of each") };
         let name = log_leader(&nodes.bus()).await?;
         nodes.nats_borders.close(place(&nodes.nats, &name, leader)?, way);
         tokio::time::sleep(time).await;
@@ -120,11 +127,14 @@ impl Servers {
     ///
     /// # Errors
     /// There is one server only, or no primary.
-    pub async fn divide_mongo(&mut self, leader: bool, way: Way, time: Duration) -> anyhow::Result<()> {
+    pub async fn divide_mongo(
+        &mut self,
+        leader: bool,
+        way: Way,
+        time: Duration,
+    ) -> anyhow::Result<()> {
         let uri = self.mongo_uri();
-        let Self::Three(nodes) = self else {
-            bail!("only with three servers of each")
-        };
+        let Self::Three(nodes) = self else { bail!("only with three servers of each") };
         let name = primary(&uri).await?;
         nodes.mongo_borders.close(place(&nodes.mongo, &name, leader)?, way);
         tokio::time::sleep(time).await;
@@ -148,7 +158,8 @@ impl Servers {
         }
     }
 
-    /// Makes every NATS server that runs read its users again; one that does not run does so when it starts.
+    /// Makes every NATS server that runs read its users again; one that does not run does so when
+    /// it starts.
     pub fn reload_nats(&self) {
         match self {
             Self::One(servers) => servers.both.nats.reload(),
@@ -159,15 +170,12 @@ impl Servers {
     /// The servers' logs.
     pub fn logs(&self) -> Vec<PathBuf> {
         match self {
-            Self::One(servers) => ["nats-server.log", "mongod.log"]
-                .map(|name| servers.both.dir().join(name))
-                .to_vec(),
-            Self::Three(nodes) => nodes
-                .nats
-                .iter()
-                .chain(&nodes.mongo)
-                .map(|node| node.log.clone())
-                .collect(),
+            Self::One(servers) => {
+                ["nats-server.log", "mongod.log"].map(|name| servers.both.dir().join(name)).to_vec()
+            }
+            Self::Three(nodes) => {
+                nodes.nats.iter().chain(&nodes.mongo).map(|node| node.log.clone()).collect()
+            }
         }
     }
 
@@ -237,7 +245,8 @@ const ALIVE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Nodes {
-    /// Starts all six, with the users whose keys are in a directory, and waits until both have a leader.
+    /// Starts all six, with the users whose keys are in a directory, and waits until both have a
+    /// leader.
     ///
     /// # Errors
     /// A program is missing, or there is no leader in time.
@@ -331,11 +340,7 @@ impl Nodes {
     }
 
     fn bus(&self) -> Bus {
-        Bus {
-            url: self.nats_url(),
-            keys: self.keys.clone(),
-            ca: None,
-        }
+        Bus { url: self.nats_url(), keys: self.keys.clone(), ca: None }
     }
 
     fn mongo_uri(&self) -> String {
@@ -349,8 +354,13 @@ impl Nodes {
             .map(|(id, node): (i32, _)| doc! { "_id": id, "host": &node.name })
             .collect();
         let first = self.mongo.first().context("no member")?;
-        let client = mongodb::Client::with_uri_str(format!("mongodb://{}/?directConnection=true", first.name)).await?;
-        // A fixed majority to wait for, and elections that do not take the ten seconds of the default.
+        let client = mongodb::Client::with_uri_str(format!(
+            "mongodb://{}/?directConnection=true",
+            first.name
+        ))
+        .await?;
+        // A fixed majority to wait for, and elections that do not take the ten seconds of the
+        // default.
         let config = doc! { "_id": "chaos", "members": members, "settings": { "electionTimeoutMillis": 2000 } };
         let initiate = doc! { "replSetInitiate": config };
         until("the replica set is made", async || {
@@ -384,15 +394,7 @@ impl Node {
     ) -> anyhow::Result<Self> {
         let log = dir.join(format!("{}.log", name.replace(':', "-")));
         let child = spawn(&program, &args, &log)?;
-        Ok(Self {
-            name,
-            address,
-            _port: port,
-            program,
-            args,
-            log,
-            child,
-        })
+        Ok(Self { name, address, _port: port, program, args, log, child })
     }
 
     fn signal(&self, signal: Signal) {
@@ -454,7 +456,13 @@ async fn checkpoints(uri: &str, time: Duration) {
 }
 
 /// Kills one, waits, and starts it again.
-async fn fell(nodes: &mut [Node], borders: &Borders, leader: &str, wanted: bool, down: Duration) -> anyhow::Result<()> {
+async fn fell(
+    nodes: &mut [Node],
+    borders: &Borders,
+    leader: &str,
+    wanted: bool,
+    down: Duration,
+) -> anyhow::Result<()> {
     let place = place(nodes, leader, wanted)?;
     let node = nodes.get_mut(place).context("no such node")?;
     node.signal(Signal::KILL);
@@ -467,12 +475,17 @@ async fn fell(nodes: &mut [Node], borders: &Borders, leader: &str, wanted: bool,
     Ok(())
 }
 
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+async fn until<T>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let began = Instant::now();
     loop {
         match ask().await {
             Ok(found) => return Ok(found),
-            Err(error) => ensure!(began.elapsed() < PATIENCE, "{what} does not come about: {error}"),
+            Err(error) => {
+                ensure!(began.elapsed() < PATIENCE, "{what} does not come about: {error}")
+            }
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

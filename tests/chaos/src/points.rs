@@ -1,4 +1,5 @@
-//! The named points at which processes are told to die (`crates/runtime/src/chaos.rs`), and how often they did.
+//! The named points at which processes are told to die (`crates/runtime/src/chaos.rs`), and how
+//! often they did.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,7 +47,8 @@ impl Points {
     /// The file cannot be made.
     pub fn arm(&self, point: &str) -> std::io::Result<()> {
         std::fs::write(self.dir.join(point), "")?;
-        // The file that a hit leaves is named after the process, which may have come by that number before.
+        // The file that a hit leaves is named after the process, which may have come by that number
+        // before.
         Ok(())
     }
 
@@ -56,10 +58,8 @@ impl Points {
     /// The file cannot be made.
     pub fn set_clock(&self, process: &str, offset_ms: i64) -> std::io::Result<()> {
         // Whole at once: a process reads it whenever it reads its clock.
-        let (clock, new) = (
-            self.dir.join(format!("clock.{process}")),
-            self.dir.join(format!(".clock.{process}")),
-        );
+        let (clock, new) =
+            (self.dir.join(format!("clock.{process}")), self.dir.join(format!(".clock.{process}")));
         std::fs::write(&new, offset_ms.to_string())?;
         std::fs::rename(new, clock)
     }
@@ -69,7 +69,8 @@ impl Points {
     /// # Errors
     /// The directory cannot be read.
     pub fn hits(&self) -> std::io::Result<BTreeMap<String, u32>> {
-        let mut hits: BTreeMap<String, u32> = POINTS.iter().map(|point| ((*point).to_owned(), 0)).collect();
+        let mut hits: BTreeMap<String, u32> =
+            POINTS.iter().map(|point| ((*point).to_owned(), 0)).collect();
         for entry in std::fs::read_dir(&self.dir)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if let Some((point, _)) = name.split_once(".hit-") {

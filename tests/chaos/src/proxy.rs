@@ -53,11 +53,7 @@ impl Link {
                 }
             }
         });
-        Ok(Arc::new(Self {
-            address,
-            mode,
-            accepting,
-        }))
+        Ok(Arc::new(Self { address, mode, accepting }))
     }
 
     /// The port for the process.

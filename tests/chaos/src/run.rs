@@ -31,7 +31,8 @@ pub struct Options {
     pub three: bool,
     /// All connections to the one server of each are encrypted.
     pub tls: bool,
-    /// The servers' data on small disks, so that these can be full; it is said when that is not allowed.
+    /// The servers' data on small disks, so that these can be full; it is said when that is not
+    /// allowed.
     pub small_disks: bool,
     /// No fault but this.
     pub only: Option<Fault>,
@@ -68,7 +69,8 @@ pub struct Report {
 const FINISH: Duration = Duration::from_secs(240);
 /// Actions injected by hand, the time from one to the next.
 const INJECT_EVERY: Duration = Duration::from_millis(500);
-/// How long faults are begun after the first violation; it is not long, so that its traces are fresh. What has begun goes on to its end.
+/// How long faults are begun after the first violation; it is not long, so that its traces are
+/// fresh. What has begun goes on to its end.
 const AFTER_VIOLATION: Duration = Duration::from_secs(5);
 
 /// Runs it.
@@ -113,7 +115,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
 
     let end = Instant::now() + options.time;
     let mut breaking = tokio::spawn({
-        let (nemesis, every, only, chance) = (nemesis.clone(), options.fault_every, options.only, rng.fork());
+        let (nemesis, every, only, chance) =
+            (nemesis.clone(), options.fault_every, options.only, rng.fork());
         async move { nemesis.run(every, end, only, chance).await }
     });
     let broken = async {
@@ -173,7 +176,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     })
 }
 
-/// Lets requests begin, so many a second; what could not begin is made up for within a second, and no further.
+/// Lets requests begin, so many a second; what could not begin is made up for within a second, and
+/// no further.
 async fn pace(load: &Load, rate: u32) {
     let most = usize::try_from(rate).unwrap_or(usize::MAX);
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate.max(1));

@@ -1,4 +1,5 @@
-//! A short run under a fixed seed with several faults of each kind; that the checker can fail; and that what is shipped cannot be told to die.
+//! A short run under a fixed seed with several faults of each kind; that the checker can fail; and
+//! that what is shipped cannot be told to die.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,11 @@ use tokio::sync::Mutex;
 /// One run at a time: each has the processors to itself.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-async fn chaos(seed: u64, seconds: u64, sabotage: Option<&str>) -> anyhow::Result<(Report, PathBuf)> {
+async fn chaos(
+    seed: u64,
+    seconds: u64,
+    sabotage: Option<&str>,
+) -> anyhow::Result<(Report, PathBuf)> {
     let programs = build::programs().await?;
     let dir = tempfile::tempdir()?.keep();
     eprintln!("seed {seed}, findings in {}", dir.display());
@@ -34,12 +39,7 @@ async fn chaos(seed: u64, seconds: u64, sabotage: Option<&str>) -> anyhow::Resul
 async fn a_minute_of_faults_breaks_no_promise() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
     let (report, dir) = chaos(1, 60, None).await?;
-    assert!(
-        report.violations.is_empty(),
-        "{:#?}\nsee {}",
-        report.violations,
-        dir.display()
-    );
+    assert!(report.violations.is_empty(), "{:#?}\nsee {}", report.violations, dir.display());
     // A run that went nowhere would find nothing, either.
     let answered = |status| report.statuses.get(&status).copied().unwrap_or(0);
     for status in [200, 401, 404] {
@@ -78,9 +78,7 @@ async fn what_is_shipped_cannot_be_told_to_die() -> anyhow::Result<()> {
     let knows = |dir: &Path, program: &str| -> anyhow::Result<bool> {
         let bytes = std::fs::read(dir.join(program))?;
         let names: [&[u8]; 2] = [b"CONCERT_CHAOS_DIR", b"CONCERT_SABOTAGE"];
-        Ok(names
-            .iter()
-            .any(|name| bytes.windows(name.len()).any(|window| window == *name)))
+        Ok(names.iter().any(|name| bytes.windows(name.len()).any(|window| window == *name)))
     };
     for program in build::PROGRAMS {
         assert!(knows(&armed, program)?, "this test cannot fail: {program}");

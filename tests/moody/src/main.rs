@@ -42,9 +42,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Moody {
     async fn open(start: Start<Settings>) -> Result<Self, StartError> {
-        Ok(Self {
-            cure: start.settings.cure,
-        })
+        Ok(Self { cure: start.settings.cure })
     }
 
     #[expect(clippy::panic, reason = "a handler that panics is what is tested")]

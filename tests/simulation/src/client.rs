@@ -109,8 +109,10 @@ impl Client {
     fn choose(&self, chance: &mut Chance) -> Request {
         let name = chance.pick(&NAMES).unwrap_or("ada");
         let account = (!self.accounts.is_empty()).then(|| chance.below(self.accounts.len()));
-        let token = (!self.tokens.is_empty() && !chance.one_in(8)).then(|| chance.below(self.tokens.len()));
-        // Who has no account registers, who has one logs in, and who is logged in goes on from there.
+        let token =
+            (!self.tokens.is_empty() && !chance.one_in(8)).then(|| chance.below(self.tokens.len()));
+        // Who has no account registers, who has one logs in, and who is logged in goes on from
+        // there.
         let has_live = self.tokens.iter().any(|token| token.state == TokenState::Live);
         let kind = match (account, has_live) {
             (None, _) => chance.pick(&[0, 0, 0, 1, 2, 3, 4]),
@@ -195,8 +197,7 @@ impl Client {
                     if which == 1 {
                         return ("Profile", "deleteAccount", json!({ "user": account.user }));
                     }
-                    let input =
-                        json!({"user": account.user, "oldPassword": account.password, "newPassword": "new password"});
+                    let input = json!({"user": account.user, "oldPassword": account.password, "newPassword": "new password"});
                     return ("Profile", "changePassword", input);
                 }
             }
@@ -267,10 +268,7 @@ impl World<'_> {
                 let flow = if is_repeatable {
                     let mut digest = [0; 32];
                     let key = [client.number.to_be_bytes(), (number as u32).to_be_bytes()];
-                    digest
-                        .iter_mut()
-                        .zip(key.as_flattened())
-                        .for_each(|(to, from)| *to = *from);
+                    digest.iter_mut().zip(key.as_flattened()).for_each(|(to, from)| *to = *from);
                     FlowId::of_day(now, &digest)
                 } else {
                     ActionId::injected(
@@ -284,22 +282,11 @@ impl World<'_> {
                     Value::Object(body) => body,
                     _ => Object::new(),
                 };
-                Sent {
-                    request,
-                    body,
-                    flow,
-                    is_repeatable,
-                    repeats: 0,
-                    is_again: false,
-                }
+                Sent { request, body, flow, is_repeatable, repeats: 0, is_again: false }
             }
         };
         let (flow, body, count) = (sent.flow, sent.body.clone(), client.number);
-        tell!(
-            self,
-            "client {number} asks edge {edge} for {:?}, flow {flow}",
-            sent.request
-        );
+        tell!(self, "client {number} asks edge {edge} for {:?}, flow {flow}", sent.request);
         if let Some(client) = self.clients.get_mut(number) {
             client.open = Some(sent);
         }
@@ -317,11 +304,8 @@ impl World<'_> {
 
     /// Somebody else buys or sells, so that what can be had is now there and now not.
     pub(crate) fn trade(&mut self) {
-        let (action, number) = if self.chance.one_in(2) {
-            ("restock", "count")
-        } else {
-            ("sell", "cents")
-        };
+        let (action, number) =
+            if self.chance.one_in(2) { ("restock", "count") } else { ("sell", "cents") };
         self.invoke_by_hand("Shop", action, &json!({"item": "apple", number: 1}));
     }
 
@@ -347,7 +331,8 @@ impl World<'_> {
     }
 
     pub(crate) fn client_hears(&mut self, number: usize, count: u32, answer: Answer) {
-        let Some(client) = self.clients.get_mut(number).filter(|client| client.number == count) else {
+        let Some(client) = self.clients.get_mut(number).filter(|client| client.number == count)
+        else {
             return;
         };
         let Some(mut sent) = client.open.take() else { return };

@@ -1,4 +1,5 @@
-//! Where a run has been. A simulation that goes nowhere finds nothing, so that its test asks for each of these to have happened.
+//! Where a run has been. A simulation that goes nowhere finds nothing, so that its test asks for
+//! each of these to have happened.
 
 use std::fmt;
 
@@ -72,18 +73,12 @@ impl Coverage {
 
     /// What never happened.
     pub fn missing(&self) -> Vec<Mark> {
-        Mark::ALL
-            .iter()
-            .copied()
-            .filter(|mark| self.count(*mark) == 0)
-            .collect()
+        Mark::ALL.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
     }
 }
 
 impl fmt::Debug for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(Mark::ALL.iter().map(|mark| (mark, self.count(*mark))))
-            .finish()
+        f.debug_map().entries(Mark::ALL.iter().map(|mark| (mark, self.count(*mark)))).finish()
     }
 }

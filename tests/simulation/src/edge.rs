@@ -1,4 +1,5 @@
-//! An edge: an HTTP request becomes the root of a flow, and the first respond in the log its answer. The worker of Requesting is part of it.
+//! An edge: an HTTP request becomes the root of a flow, and the first respond in the log its
+//! answer. The worker of Requesting is part of it.
 
 use std::rc::Rc;
 
@@ -22,7 +23,8 @@ enum Stage {
     /// Its root is being published.
     Publishing,
     Waiting,
-    /// The log is being read; when that shows nothing the request goes on waiting, or it is too late.
+    /// The log is being read; when that shows nothing the request goes on waiting, or it is too
+    /// late.
     Looking {
         is_last: bool,
     },
@@ -62,7 +64,14 @@ pub(crate) struct Edge {
 
 impl World<'_> {
     /// A request comes in. Its place among the waiting is taken before the root is published.
-    pub(crate) fn edge_takes(&mut self, edge: usize, client: usize, number: u32, flow: FlowId, mut body: Object) {
+    pub(crate) fn edge_takes(
+        &mut self,
+        edge: usize,
+        client: usize,
+        number: u32,
+        flow: FlowId,
+        mut body: Object,
+    ) {
         let (path, now) = (body.remove("path"), self.now);
         body.insert("path".to_owned(), path.unwrap_or_default());
         let draft = Draft {
@@ -74,11 +83,7 @@ impl World<'_> {
                 input: body,
                 output: Object::from_iter([("request".to_owned(), Value::from(flow.to_string()))]),
             },
-            context: Context {
-                deadline_ms: Some(now + DEADLINE),
-                traceparent: None,
-                client: None,
-            },
+            context: Context { deadline_ms: Some(now + DEADLINE), traceparent: None, client: None },
             not_after: None,
         };
         let root = Rc::new(draft);
@@ -102,11 +107,8 @@ impl World<'_> {
     pub(crate) fn edge_hears(&mut self, number: usize, heard: &Rc<Logged>) {
         let Some(edge) = self.edges.get_mut(number) else { return };
         let mut told = Vec::new();
-        for (at, open) in edge
-            .open
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, open)| open.flow == heard.flow)
+        for (at, open) in
+            edge.open.iter_mut().enumerate().filter(|(_, open)| open.flow == heard.flow)
         {
             open.heard.get_or_insert_with(|| heard.clone());
             if open.stage != Stage::Publishing {
@@ -139,16 +141,14 @@ impl World<'_> {
         if let Answer::Responded(flow, input) = &answer {
             let first = self.log.answer(*flow).map(|first| &first.body.input);
             if first != Some(input) {
-                let what = format!("{flow} is answered with {input:?}, and the first respond in the log is {first:?}");
+                let what = format!(
+                    "{flow} is answered with {input:?}, and the first respond in the log is {first:?}"
+                );
                 self.breaks(what);
             }
         }
         tell!(self, "client {} is answered: {answer:?}", open.client);
-        self.network.push(Packet::Answer {
-            client: open.client,
-            number: open.number,
-            answer,
-        });
+        self.network.push(Packet::Answer { client: open.client, number: open.number, answer });
     }
 
     /// An edge did not hear something.
@@ -181,7 +181,9 @@ impl World<'_> {
                 let root = open.root.clone();
                 self.coverage.mark(Mark::RequestPublishedAgain);
                 let call = self.call(Process::Edge(number), Op::Append(root));
-                if let Some(open) = self.edges.get_mut(number).and_then(|edge| edge.open.get_mut(at)) {
+                if let Some(open) =
+                    self.edges.get_mut(number).and_then(|edge| edge.open.get_mut(at))
+                {
                     open.call = Some(call);
                 }
             }
@@ -194,13 +196,19 @@ impl World<'_> {
             (Stage::Looking { is_last }, reply) => {
                 open.stage = Stage::Waiting;
                 let found = match reply {
-                    Reply::Flow { log, .. } => log.into_iter().find(|logged| crate::log::is_answer(logged)),
+                    Reply::Flow { log, .. } => {
+                        log.into_iter().find(|logged| crate::log::is_answer(logged))
+                    }
                     _ => None,
                 };
                 match found {
                     Some(found) => {
                         self.coverage.mark(Mark::AnswerLookedUp);
-                        self.answer(number, at, Answer::Responded(found.flow, found.body.input.clone()));
+                        self.answer(
+                            number,
+                            at,
+                            Answer::Responded(found.flow, found.body.input.clone()),
+                        );
                     }
                     None if is_last => {
                         self.coverage.mark(Mark::Timeout);
@@ -222,9 +230,7 @@ impl World<'_> {
         let call = self.call(Process::Edge(edge), Op::ReadFlow(flow));
         if let Some(open) = self.edges.get_mut(edge).and_then(|edge| edge.open.get_mut(at)) {
             open.call = Some(call);
-            open.stage = Stage::Looking {
-                is_last: now >= deadline,
-            };
+            open.stage = Stage::Looking { is_last: now >= deadline };
             open.look_at = (now + LOOK_EVERY).min(deadline.max(now + 1));
         }
     }
@@ -236,7 +242,9 @@ impl World<'_> {
                 continue;
             }
             let now = self.now;
-            let due = |open: &Open| open.stage == Stage::Waiting && open.call.is_none() && open.look_at <= now;
+            let due = |open: &Open| {
+                open.stage == Stage::Waiting && open.call.is_none() && open.look_at <= now
+            };
             let at = self.edges.get(number).and_then(|edge| edge.open.iter().position(due));
             if let Some(at) = at {
                 self.look(number, at);

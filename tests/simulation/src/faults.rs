@@ -1,4 +1,5 @@
-//! What goes wrong in a run, and how often. Each seed draws its own mixture, so that some runs see nothing but one kind of fault.
+//! What goes wrong in a run, and how often. Each seed draws its own mixture, so that some runs see
+//! nothing but one kind of fault.
 
 use std::num::NonZeroUsize;
 
@@ -27,17 +28,21 @@ pub enum Sabotage {
     LeaseIgnored,
     /// A query that is not available counts as one without rows.
     SilenceIsNoRows,
-    /// The router runs a flow under the rules that it was started with, not under those of its root.
+    /// The router runs a flow under the rules that it was started with, not under those of its
+    /// root.
     OwnRules,
-    /// The worker takes its time as extended although the server may not have heard that it goes on.
+    /// The worker takes its time as extended although the server may not have heard that it goes
+    /// on.
     LeaseExtendedUnheard,
     /// The worker publishes an outcome although its message may be with another by now.
     CompletionAfterLease,
     /// A completion that left no stamp arrives after the worker has given it up.
     LateCompletion,
-    /// The edge answers with what it hears although it may have missed an earlier answer of the same flow.
+    /// The edge answers with what it hears although it may have missed an earlier answer of the
+    /// same flow.
     EdgeTrustsItsEar,
-    /// The worker asks for its message to be delivered again although it may be with another by now, from which it is taken then.
+    /// The worker asks for its message to be delivered again although it may be with another by
+    /// now, from which it is taken then.
     NakAfterLease,
 }
 

@@ -11,7 +11,8 @@ pub(crate) struct Letters {
     pub(crate) stored: BTreeMap<ActionId, Rc<Invocation>>,
     /// The bucket.
     pub(crate) notes: BTreeSet<ActionId>,
-    /// The actions whose last attempt ended with its process, lost its message, or left a note that it could not take back.
+    /// The actions whose last attempt ended with its process, lost its message, or left a note that
+    /// it could not take back.
     pub(crate) suspects: BTreeSet<ActionId>,
 }
 

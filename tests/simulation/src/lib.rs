@@ -1,7 +1,8 @@
 //! The whole system in one thread, under a clock and a chance that follow from a seed.
 //!
-//! The engine is the real one. Around it the log, the queues, the routers' shells, the workers, their state, the edges and the clients are modelled step by step,
-//! so that a crash, a loss or a pause can come between any two. `docs/simulation.md` says what is modelled and what is not.
+//! The engine is the real one. Around it the log, the queues, the routers' shells, the workers,
+//! their state, the edges and the clients are modelled step by step, so that a crash, a loss or a
+//! pause can come between any two. `docs/simulation.md` says what is modelled and what is not.
 
 mod chance;
 mod client;
@@ -44,7 +45,11 @@ pub fn run(seed: u64, programs: &Programs, sabotage: Option<Sabotage>) -> Result
 }
 
 /// The same, with its whole history, line by line.
-pub fn replay(seed: u64, programs: &Programs, sabotage: Option<Sabotage>) -> (Vec<String>, Result<(), Broken>) {
+pub fn replay(
+    seed: u64,
+    programs: &Programs,
+    sabotage: Option<Sabotage>,
+) -> (Vec<String>, Result<(), Broken>) {
     let mut world = World::new(seed, programs, sabotage, true);
     let result = world.run().map_err(Broken);
     (world.told.unwrap_or_default(), result)

@@ -16,7 +16,8 @@ pub(crate) struct Due {
     pub(crate) at: u64,
 }
 
-/// Every completed action, and what is no completion as `None`. The first message has the sequence 1.
+/// Every completed action, and what is no completion as `None`. The first message has the sequence
+/// 1.
 #[derive(Default)]
 pub(crate) struct Log {
     messages: Vec<Option<Rc<Logged>>>,

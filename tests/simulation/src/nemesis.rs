@@ -36,18 +36,21 @@ impl World<'_> {
             let router = self.chance.below(OF_EACH);
             self.change_rules(router);
         }
-        // The rules are the first message of the log, since nothing else is sent before they are there.
+        // The rules are the first message of the log, since nothing else is sent before they are
+        // there.
         if self.log.last() > 0 && self.chance.permille(self.faults.rubbish) {
             let seq = self.log.append_rubbish();
             tell!(self, "log {seq}: rubbish");
             let fed = self.reference.feed(seq, None);
             self.must(fed);
         }
-        if self.log.last() > 0 && self.by_hand < TRADES && self.chance.permille(self.faults.trades) {
+        if self.log.last() > 0 && self.by_hand < TRADES && self.chance.permille(self.faults.trades)
+        {
             self.trade();
         }
         if self.chance.permille(self.faults.forgotten_log_acks) {
-            let acknowledged: Vec<u64> = self.log.acknowledged.iter().rev().take(20).copied().collect();
+            let acknowledged: Vec<u64> =
+                self.log.acknowledged.iter().rev().take(20).copied().collect();
             if let Some(seq) = self.chance.pick(&acknowledged) {
                 tell!(self, "the server forgets that log {seq} was acknowledged");
                 self.log.due.insert(seq, crate::log::Due { at: self.now });
@@ -69,12 +72,7 @@ impl World<'_> {
         };
         if queue.enqueue(&asked) {
             self.coverage.mark(Mark::InvokedAgainAfterItsAck);
-            tell!(
-                self,
-                "the server forgets that {} {} was acknowledged",
-                asked.action,
-                asked.id
-            );
+            tell!(self, "the server forgets that {} {} was acknowledged", asked.action, asked.id);
         }
     }
 
@@ -174,9 +172,8 @@ impl World<'_> {
             .chain((0..self.workers.len()).map(Process::Worker));
         for process in processes {
             let now = self.now;
-            let Some(life) = self
-                .life_mut(process)
-                .filter(|life| life.is_down && life.back_at <= now)
+            let Some(life) =
+                self.life_mut(process).filter(|life| life.is_down && life.back_at <= now)
             else {
                 continue;
             };

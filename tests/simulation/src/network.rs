@@ -44,13 +44,15 @@ impl World<'_> {
             };
             let to = match packet {
                 Packet::Reply(caller, _) => Some((caller.process, caller.incarnation)),
-                Packet::LogMessage {
-                    router, incarnation, ..
-                } => Some((Process::Router(*router), *incarnation)),
-                Packet::QueueMessage {
-                    worker, incarnation, ..
-                } => Some((Process::Worker(*worker), *incarnation)),
-                Packet::Response { edge, incarnation, .. } => Some((Process::Edge(*edge), *incarnation)),
+                Packet::LogMessage { router, incarnation, .. } => {
+                    Some((Process::Router(*router), *incarnation))
+                }
+                Packet::QueueMessage { worker, incarnation, .. } => {
+                    Some((Process::Worker(*worker), *incarnation))
+                }
+                Packet::Response { edge, incarnation, .. } => {
+                    Some((Process::Edge(*edge), *incarnation))
+                }
                 Packet::Late(at, _) if *at > self.now => continue,
                 Packet::Request(..) | Packet::Late(..) | Packet::Answer { .. } => None,
             };
@@ -74,7 +76,8 @@ impl World<'_> {
         false
     }
 
-    /// The packet at this place; of the responses to an edge the earliest, since a connection keeps their order.
+    /// The packet at this place; of the responses to an edge the earliest, since a connection keeps
+    /// their order.
     fn first_response(&self, number: usize) -> usize {
         let seq = |packet: &Packet, to: usize| match packet {
             Packet::Response { edge, heard, .. } if *edge == to => Some(heard.seq),
@@ -93,15 +96,12 @@ impl World<'_> {
             Packet::Request(caller, op) => self.serve(caller, op),
             Packet::Late(_, op) => self.serve(None, op),
             Packet::Reply(caller, reply) => self.reply(caller, reply),
-            Packet::LogMessage {
-                router, seq, message, ..
-            } => self.router_receives(router, seq, message),
-            Packet::QueueMessage {
-                worker,
-                sent_at,
-                delivery,
-                ..
-            } => self.worker_receives(worker, sent_at, delivery),
+            Packet::LogMessage { router, seq, message, .. } => {
+                self.router_receives(router, seq, message)
+            }
+            Packet::QueueMessage { worker, sent_at, delivery, .. } => {
+                self.worker_receives(worker, sent_at, delivery)
+            }
             Packet::Response { edge, heard, .. } => self.edge_hears(edge, &heard),
             Packet::Answer { client, number, answer } => self.client_hears(client, number, answer),
         }

@@ -46,12 +46,8 @@ impl World<'_> {
 
     fn every_request_is_answered_once(&self) -> Result<(), String> {
         for root in self.log.completions().filter(|logged| &*logged.action == REQUEST) {
-            let answers: Vec<_> = self
-                .log
-                .flow(root.flow)
-                .iter()
-                .filter(|logged| is_answer(logged))
-                .collect();
+            let answers: Vec<_> =
+                self.log.flow(root.flow).iter().filter(|logged| is_answer(logged)).collect();
             // Two failures may each be answered by the router, when neither answer was there yet.
             let by_router = |id: ActionId| {
                 let asked = self.reference.get(id);
@@ -59,7 +55,9 @@ impl World<'_> {
             };
             match answers.as_slice() {
                 [_] => {}
-                [] => return Err(format!("{} was never answered: {:?}", root.flow, root.body.input)),
+                [] => {
+                    return Err(format!("{} was never answered: {:?}", root.flow, root.body.input));
+                }
                 more if more.iter().any(|answer| by_router(answer.id)) => {}
                 more => return Err(format!("{} was answered {} times", root.flow, more.len())),
             }
@@ -69,15 +67,12 @@ impl World<'_> {
 
     fn logins_have_their_sessions(&self) -> Result<(), String> {
         for root in self.log.completions().filter(|logged| &*logged.action == REQUEST) {
-            let is_login = root.body.input.get("path").and_then(Value::as_str) == Some("/auth/login");
+            let is_login =
+                root.body.input.get("path").and_then(Value::as_str) == Some("/auth/login");
             let Some(answer) = self.log.answer(root.flow).filter(|_| is_login) else {
                 continue;
             };
-            let made = self
-                .log
-                .flow(root.flow)
-                .iter()
-                .filter(|logged| &*logged.action == "create");
+            let made = self.log.flow(root.flow).iter().filter(|logged| &*logged.action == "create");
             let tokens: Vec<_> = made.map(|made| made.body.output.get("session")).collect();
             let told = answer.body.input.get("session");
             let status = answer.body.input.get("status").and_then(Value::as_f64);
@@ -122,11 +117,7 @@ impl World<'_> {
         check("deleted accounts", deleted, self.done("Profile", "deleteAccount"))?;
         let mut changes = self.done("Profile", "changePassword");
         changes.extend(self.done("Profile", "deleteAccount"));
-        check(
-            "changes",
-            users.iter().flat_map(|user| user.changes.clone()).collect(),
-            changes,
-        )?;
+        check("changes", users.iter().flat_map(|user| user.changes.clone()).collect(), changes)?;
         let began = sessions.clone().map(|session| session.created_by).collect();
         check("sessions", began, self.done("Sessioning", "create"))?;
         let sweeps = &self.state.sessions.sweeps;
@@ -141,17 +132,9 @@ impl World<'_> {
         check("deliveries", restocked, self.done("Shop", "restock"))?;
         let mut made = self.done("Shop", "note");
         made.extend(self.done("Shop", "pack"));
-        check(
-            "notes and parcels",
-            self.state.shop.made.keys().copied().collect(),
-            made,
-        )?;
+        check("notes and parcels", self.state.shop.made.keys().copied().collect(), made)?;
         let mut names = BTreeSet::new();
-        match users
-            .iter()
-            .filter_map(|user| user.name.as_ref())
-            .find(|name| !names.insert(*name))
-        {
+        match users.iter().filter_map(|user| user.name.as_ref()).find(|name| !names.insert(*name)) {
             Some(name) => Err(format!("two accounts have the name {name}")),
             None => Ok(()),
         }
@@ -178,14 +161,18 @@ impl World<'_> {
 
     /// A router that comes when all is done, and sees the log in any order, asks for nothing.
     fn nothing_is_left_to_do(&mut self) -> Result<(), String> {
-        let mut engine = Engine::without_rules(limits(self.has_short_flows, NonZeroUsize::MIN.saturating_add(2)));
+        let mut engine = Engine::without_rules(limits(
+            self.has_short_flows,
+            NonZeroUsize::MIN.saturating_add(2),
+        ));
         for program in &self.programs.0 {
             engine.step(Event::RulesFetched(program.clone()));
         }
         let through = self.log.last();
         let history = self.history.clone();
         engine.step(Event::RulesRead { through, history });
-        // What is delivered from now on is not the newest, so that it is read with everything that followed.
+        // What is delivered from now on is not the newest, so that it is read with everything that
+        // followed.
         let (seq, reason) = (through + 1, String::new());
         engine.step(Event::Undecodable { seq, reason });
         let mut seqs: Vec<u64> = (1..=through).collect();
@@ -199,7 +186,8 @@ impl World<'_> {
                     match effect {
                         Effect::ReadFlow { flow, .. } => events.push(self.whole(flow, through)),
                         Effect::Adopt { seq, .. } => events.push(Event::Stored { seq }),
-                        // A rule that asks and fired nowhere leaves no record; it asks again, and is not answered here.
+                        // A rule that asks and fired nowhere leaves no record; it asks again, and
+                        // is not answered here.
                         Effect::Ask { seq, .. } => events.push(Event::Unanswered { seq }),
                         Effect::Ack { .. } | Effect::Retry { .. } => is_settled = true,
                         other => return Err(format!("all is done, and yet {other:?}")),

@@ -17,7 +17,8 @@ pub(crate) enum Process {
     Edge(usize),
 }
 
-/// Who asked the server for something. A process that was started anew does not hear the answers of the one before.
+/// Who asked the server for something. A process that was started anew does not hear the answers of
+/// the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) process: Process,

@@ -59,10 +59,9 @@ mod tests {
 
     #[test]
     fn the_rules_of_the_simulation_are_laid_out_as_all_others() {
-        for file in [
-            file!("tests/simulation/rules/shop.sync"),
-            file!("tests/simulation/rules/newer.sync"),
-        ] {
+        for file in
+            [file!("tests/simulation/rules/shop.sync"), file!("tests/simulation/rules/newer.sync")]
+        {
             let laid_out = concert_lang::format(&file);
             assert_eq!(laid_out.ok().as_ref(), Some(&file.text), "{}", file.name);
         }

@@ -12,7 +12,8 @@ pub(crate) struct Waiting {
     pub(crate) delivered: u32,
 }
 
-/// A stream with work-queue retention: an acknowledged message is gone, and its subject is free again.
+/// A stream with work-queue retention: an acknowledged message is gone, and its subject is free
+/// again.
 #[derive(Default)]
 pub(crate) struct Queue {
     pub(crate) waiting: BTreeMap<u64, Waiting>,
@@ -28,11 +29,7 @@ impl Queue {
             return false;
         }
         self.last += 1;
-        let waiting = Waiting {
-            asked: asked.clone(),
-            due_at: 0,
-            delivered: 0,
-        };
+        let waiting = Waiting { asked: asked.clone(), due_at: 0, delivered: 0 };
         self.waiting.insert(self.last, waiting);
         true
     }

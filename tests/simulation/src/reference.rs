@@ -1,4 +1,6 @@
-//! A world without faults beside the real one: one engine that sees every message of the log once and in order, and so says what may be asked for, and what must have been stored before a message is acknowledged.
+//! A world without faults beside the real one: one engine that sees every message of the log once
+//! and in order, and so says what may be asked for, and what must have been stored before a message
+//! is acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -16,11 +18,7 @@ const ACTIONS_OF_SHORT_FLOWS: usize = 6;
 /// The bounds of all engines of a run; they differ in what they remember.
 pub(crate) fn limits(has_short_flows: bool, cached_flows: NonZeroUsize) -> Limits {
     Limits {
-        actions_per_flow: if has_short_flows {
-            ACTIONS_OF_SHORT_FLOWS
-        } else {
-            ACTIONS
-        },
+        actions_per_flow: if has_short_flows { ACTIONS_OF_SHORT_FLOWS } else { ACTIONS },
         depth: 10,
         cached_flows,
         ..Limits::default()
@@ -53,7 +51,8 @@ impl Reference {
         }
     }
 
-    /// Takes the log's next message; the error is what an engine that misses nothing must not ask for.
+    /// Takes the log's next message; the error is what an engine that misses nothing must not ask
+    /// for.
     pub(crate) fn feed(&mut self, seq: u64, logged: Option<&Rc<Logged>>) -> Result<(), String> {
         let first = match logged {
             Some(logged) => Event::Delivered((**logged).clone()),
@@ -85,7 +84,9 @@ impl Reference {
                         return Err(format!("a dead letter in a world without faults: {reason}"));
                     }
                     Effect::DeadLetter { .. } => {}
-                    Effect::ReadFlow { .. } | Effect::ReadRules { .. } | Effect::FetchRules { .. } => {
+                    Effect::ReadFlow { .. }
+                    | Effect::ReadRules { .. }
+                    | Effect::FetchRules { .. } => {
                         return Err(format!("an engine that missed nothing reads: {effect:?}"));
                     }
                 }
@@ -97,7 +98,9 @@ impl Reference {
     /// Notes that this may be asked for; the error is that the same id was something else before.
     pub(crate) fn expect(&mut self, asked: Rc<Invocation>) -> Result<(), String> {
         match self.expected.get(&asked.id) {
-            Some(before) if !same(before, &asked) => Err(format!("one id, two actions: {before:?} and {asked:?}")),
+            Some(before) if !same(before, &asked) => {
+                Err(format!("one id, two actions: {before:?} and {asked:?}"))
+            }
             Some(_) => Ok(()),
             None => {
                 self.expected.insert(asked.id, asked);
@@ -110,11 +113,9 @@ impl Reference {
     pub(crate) fn allows(&self, asked: &Invocation) -> Result<(), String> {
         match self.expected.get(&asked.id) {
             None => Err(format!("nothing in the log brings this about: {}", describe(asked))),
-            Some(expected) if !same(expected, asked) => Err(format!(
-                "one id, two actions: {} and {}",
-                describe(expected),
-                describe(asked)
-            )),
+            Some(expected) if !same(expected, asked) => {
+                Err(format!("one id, two actions: {} and {}", describe(expected), describe(asked)))
+            }
             Some(_) => Ok(()),
         }
     }
@@ -137,20 +138,14 @@ impl Reference {
 }
 
 fn same(one: &Invocation, other: &Invocation) -> bool {
-    one.flow == other.flow && one.concept == other.concept && one.action == other.action && one.body == other.body
+    one.flow == other.flow
+        && one.concept == other.concept
+        && one.action == other.action
+        && one.body == other.body
 }
 
 /// An invocation for people.
 pub(crate) fn describe(asked: &Invocation) -> String {
-    let Invocation {
-        concept,
-        action,
-        id,
-        sync,
-        ..
-    } = asked;
-    format!(
-        "{concept}.{action} {id} {} of {sync}",
-        String::from_utf8_lossy(&asked.body)
-    )
+    let Invocation { concept, action, id, sync, .. } = asked;
+    format!("{concept}.{action} {id} {} of {sync}", String::from_utf8_lossy(&asked.body))
 }

@@ -112,10 +112,7 @@ impl World<'_> {
     }
 
     pub(crate) fn router_hears(&mut self, number: usize, call: u32, reply: Reply) {
-        let waits = self
-            .routers
-            .get_mut(number)
-            .and_then(|router| router.waits.remove(&call));
+        let waits = self.routers.get_mut(number).and_then(|router| router.waits.remove(&call));
         let Some(waits) = waits else { return };
         let event = match (waits, reply) {
             (Waits::Start, Reply::Rules { history, .. }) => {
@@ -143,14 +140,20 @@ impl World<'_> {
                 log: log.iter().map(|logged| self.as_it_sees(number, logged)).collect(),
             },
             (Waits::Flow(flow), _) => Event::FlowUnreadable { flow },
-            (Waits::Rules, Reply::Rules { through, history }) => self.rules_read(number, through, history),
+            (Waits::Rules, Reply::Rules { through, history }) => {
+                self.rules_read(number, through, history)
+            }
             (Waits::Rules, _) => Event::RulesUnreadable,
             (Waits::Program, Reply::Program(program)) => Event::RulesFetched(program),
             (Waits::Program, _) => Event::RulesUnavailable,
             (Waits::Stored(seq), Reply::Stored | Reply::AlreadyThere) => Event::Stored { seq },
-            (Waits::Stored(seq), _) if self.has(Sabotage::RouterIgnoresFailures) => Event::Stored { seq },
+            (Waits::Stored(seq), _) if self.has(Sabotage::RouterIgnoresFailures) => {
+                Event::Stored { seq }
+            }
             (Waits::Stored(seq), _) => Event::NotStored { seq },
-            (Waits::Rows(seq, question), Reply::Rows(rows)) => Event::Answered { seq, question, rows },
+            (Waits::Rows(seq, question), Reply::Rows(rows)) => {
+                Event::Answered { seq, question, rows }
+            }
             (Waits::Rows(seq, question), _) if self.has(Sabotage::SilenceIsNoRows) => {
                 let rows = Vec::new();
                 Event::Answered { seq, question, rows }
@@ -165,7 +168,13 @@ impl World<'_> {
         history.last().is_none_or(|(_, latest)| **latest != **version)
     }
 
-    fn put_in_force(&mut self, number: usize, program: usize, history: &[(u64, Version)], waits: Waits) {
+    fn put_in_force(
+        &mut self,
+        number: usize,
+        program: usize,
+        history: &[(u64, Version)],
+        waits: Waits,
+    ) {
         let version = self.programs.get(program).version.clone();
         let draft = Draft {
             flow: FlowId::of_rules(),
@@ -192,7 +201,12 @@ impl World<'_> {
         self.step(number, Event::RulesFetched(program));
     }
 
-    fn rules_read(&mut self, number: usize, through: u64, mut history: Vec<(u64, Version)>) -> Event {
+    fn rules_read(
+        &mut self,
+        number: usize,
+        through: u64,
+        mut history: Vec<(u64, Version)>,
+    ) -> Event {
         self.coverage.mark(Mark::RulesRead);
         if self.has(Sabotage::OwnRules) {
             let own = self.routers.get(number).map_or(0, |router| router.own);
@@ -205,10 +219,7 @@ impl World<'_> {
     /// The message as the router takes it: as it is, unless it was told to prefer its own records.
     fn as_it_sees(&self, number: usize, logged: &Rc<Logged>) -> Logged {
         let mut seen = (**logged).clone();
-        let own = self
-            .routers
-            .get(number)
-            .and_then(|router| router.records.get(&logged.id));
+        let own = self.routers.get(number).and_then(|router| router.records.get(&logged.id));
         if let Some(own) = own.filter(|_| self.has(Sabotage::RecordIgnored)) {
             seen.body = own.clone();
         }
@@ -235,10 +246,7 @@ impl World<'_> {
             number,
             match seen {
                 Some(logged) => Event::Delivered(logged),
-                None => Event::Undecodable {
-                    seq,
-                    reason: "rubbish".to_owned(),
-                },
+                None => Event::Undecodable { seq, reason: "rubbish".to_owned() },
             },
         );
     }
@@ -254,19 +262,19 @@ impl World<'_> {
 
     fn do_effect(&mut self, number: usize, effect: Effect) {
         match effect {
-            Effect::ReadFlow { flow, .. } => self.router_asks(number, Waits::Flow(flow), Op::ReadFlow(flow)),
+            Effect::ReadFlow { flow, .. } => {
+                self.router_asks(number, Waits::Flow(flow), Op::ReadFlow(flow))
+            }
             Effect::ReadRules { .. } => self.router_asks(number, Waits::Rules, Op::ReadRules),
             Effect::FetchRules { version } => {
                 self.coverage.mark(Mark::RulesFetched);
                 self.router_asks(number, Waits::Program, Op::FetchRules(version));
             }
-            Effect::Adopt { seq, version } => self.router_asks(number, Waits::Stored(seq), Op::Adopt(seq, version)),
+            Effect::Adopt { seq, version } => {
+                self.router_asks(number, Waits::Stored(seq), Op::Adopt(seq, version))
+            }
             Effect::Invoke { seq, invocation } => {
-                if self
-                    .history
-                    .last()
-                    .is_some_and(|(_, latest)| **latest != *invocation.rules)
-                {
+                if self.history.last().is_some_and(|(_, latest)| **latest != *invocation.rules) {
                     self.coverage.mark(Mark::FlowUnderOldRules);
                 }
                 let allowed = self.reference.allows(&invocation);
@@ -312,7 +320,8 @@ impl World<'_> {
     }
 
     fn settles(&mut self, number: usize, seq: u64) {
-        let under_way = |waits: &Waits| matches!(waits, Waits::Stored(of) | Waits::Rows(of, _) if *of == seq);
+        let under_way =
+            |waits: &Waits| matches!(waits, Waits::Stored(of) | Waits::Rows(of, _) if *of == seq);
         let router = self.routers.get(number);
         if router.is_some_and(|router| router.waits.values().any(under_way)) {
             self.breaks(format!("message {seq} is settled before its publishes are"));
@@ -320,11 +329,7 @@ impl World<'_> {
     }
 
     fn lets_go(&mut self, number: usize, seq: u64, op: Op) {
-        if self
-            .routers
-            .get_mut(number)
-            .is_some_and(|router| router.held.remove(&seq))
-        {
+        if self.routers.get_mut(number).is_some_and(|router| router.held.remove(&seq)) {
             self.send_from(Process::Router(number), op);
         }
     }

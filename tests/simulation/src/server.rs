@@ -1,4 +1,5 @@
-//! What the servers do: NATS with its streams, and the database's queries. Each request is done at one moment, or not at all.
+//! What the servers do: NATS with its streams, and the database's queries. Each request is done at
+//! one moment, or not at all.
 
 use std::rc::Rc;
 
@@ -37,7 +38,10 @@ impl World<'_> {
             }
             return answered(self, Reply::Silence);
         }
-        if not_after.is_none() && !is_note && self.fault(|faults| faults.doubled, Mark::RequestDoubled) {
+        if not_after.is_none()
+            && !is_note
+            && self.fault(|faults| faults.doubled, Mark::RequestDoubled)
+        {
             self.send(op.clone());
         }
         let reply = self.perform(caller, op);
@@ -107,11 +111,7 @@ impl World<'_> {
             self.coverage.mark(Mark::LogRefusedSecond);
             if is_record {
                 self.coverage.mark(Mark::RecordRefused);
-                if self
-                    .log
-                    .find(draft.id)
-                    .is_some_and(|standing| standing.body != draft.body)
-                {
+                if self.log.find(draft.id).is_some_and(|standing| standing.body != draft.body) {
                     self.coverage.mark(Mark::RecordDiffered);
                 }
             } else if is_rules {
@@ -120,14 +120,7 @@ impl World<'_> {
             return Reply::AlreadyThere;
         };
         let seq = logged.seq;
-        tell!(
-            self,
-            "log {seq}: {}.{} {} {:?}",
-            draft.concept,
-            draft.action,
-            draft.id,
-            draft.body
-        );
+        tell!(self, "log {seq}: {}.{} {} {:?}", draft.concept, draft.action, draft.id, draft.body);
         if self.log.find(draft.id).is_some_and(|first| first.seq != seq) {
             self.breaks(format!("two messages of the log have one subject: {}", draft.id));
         }
@@ -194,32 +187,24 @@ impl World<'_> {
             }
         }
         let log = self.log.flow(flow).iter().filter(|logged| logged.seq <= through);
-        Reply::Flow {
-            flow,
-            through,
-            log: log.cloned().collect(),
-        }
+        Reply::Flow { flow, through, log: log.cloned().collect() }
     }
 
     fn read_rules(&mut self) -> Reply {
         let mut history = self.history.clone();
         for logged in self.log.flow(FlowId::of_rules()) {
-            if let Some(version) = logged.body.input.get("rules").and_then(|version| version.as_str()) {
+            if let Some(version) =
+                logged.body.input.get("rules").and_then(|version| version.as_str())
+            {
                 add(&mut history, logged.seq, version.into());
             }
         }
-        Reply::Rules {
-            through: self.log.last(),
-            history,
-        }
+        Reply::Rules { through: self.log.last(), history }
     }
 
     fn acknowledge_log(&mut self, seq: u64) -> Reply {
-        let missing = self
-            .reference
-            .brought_about(seq)
-            .iter()
-            .find(|id| !self.stored.contains(*id));
+        let missing =
+            self.reference.brought_about(seq).iter().find(|id| !self.stored.contains(*id));
         if let Some(id) = missing {
             let what = self.reference.get(*id).map(|asked| describe(asked));
             self.breaks(format!(
@@ -247,7 +232,8 @@ impl World<'_> {
         Reply::Stored
     }
 
-    /// A message is delivered again after so long. As the real server, it does not look which delivery the word is of.
+    /// A message is delivered again after so long. As the real server, it does not look which
+    /// delivery the word is of.
     fn put_off(&mut self, delivery: &Delivery, delay: u64) -> Reply {
         let due_at = self.now + delay;
         let queue = self.queues.get_mut(delivery.queue);

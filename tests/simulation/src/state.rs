@@ -1,4 +1,5 @@
-//! The concepts' state as the database has it: one atomic operation on one document at a time, each stamped with the action that asked for it.
+//! The concepts' state as the database has it: one atomic operation on one document at a time, each
+//! stamped with the action that asked for it.
 
 mod profile;
 mod sessioning;
@@ -88,11 +89,7 @@ pub(crate) struct State {
 impl State {
     /// `stamps` is false where the guard is to be missing.
     pub(crate) fn new(stamps: bool) -> Self {
-        Self {
-            users: Users::new(stamps),
-            sessions: Sessions::new(stamps),
-            shop: Shop::new(stamps),
-        }
+        Self { users: Users::new(stamps), sessions: Sessions::new(stamps), shop: Shop::new(stamps) }
     }
 
     /// The handler up to its write.
@@ -129,11 +126,7 @@ impl State {
                 let stock = self.shop.stock(text("item"));
                 stock.map(|count| ("count", count.into())).into_iter().collect()
             }
-            _ => self
-                .shop
-                .buyers(text("item"))
-                .map(|sale| ("sale", sale.into()))
-                .collect(),
+            _ => self.shop.buyers(text("item")).map(|sale| ("sale", sale.into())).collect(),
         };
         let row = |(key, value): (&str, Value)| Object::from_iter([(key.to_owned(), value)]);
         rows.into_iter().map(row).collect()

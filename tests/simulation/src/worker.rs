@@ -1,4 +1,5 @@
-//! A worker of one concept: the real state machine of a delivery, and a shell that carries out what it decides as `crates/worker` does. The process may end or stand still between any two steps.
+//! A worker of one concept: the real state machine of a delivery, and a shell that carries out what
+//! it decides as `crates/worker` does. The process may end or stand still between any two steps.
 
 mod effects;
 mod handler;
@@ -12,7 +13,8 @@ use crate::faults::Sabotage;
 use crate::packet::{Delivery, Op, Packet, Process, Reply};
 use crate::world::{ACK_WAIT, CONCEPTS, Life, OF_EACH, World, tell};
 
-/// The server counts from when it sent, the worker from when it received; the difference is at most this.
+/// The server counts from when it sent, the worker from when it received; the difference is at most
+/// this.
 const MARGIN: u64 = 30;
 /// Messages that a worker has at once.
 const ROOM: usize = 3;
@@ -70,7 +72,8 @@ pub(crate) struct Job {
     turn: Option<Turn>,
     /// What the handler read before its write.
     seen: String,
-    /// Whether every later delivery has the same outcome, since a stamp says so, or since the action knows no state.
+    /// Whether every later delivery has the same outcome, since a stamp says so, or since the
+    /// action knows no state.
     is_lasting: bool,
     /// Whether its note may be in the bucket.
     has_note: bool,
@@ -103,13 +106,16 @@ impl Job {
             Todo::Looked(_) => Mark::WorkerCrashedBeforeItsWrite,
             Todo::Wait(_, Asks::Look | Asks::LookBeforeWrite) => Mark::WorkerCrashedWhileLooking,
             Todo::Wait(_, Asks::Publish | Asks::Find) => Mark::WorkerCrashedWhilePublishing,
-            Todo::Wait(_, Asks::TakeNote | Asks::LeaveNote | Asks::ForgetNote) => Mark::WorkerCrashedWithItsNote,
+            Todo::Wait(_, Asks::TakeNote | Asks::LeaveNote | Asks::ForgetNote) => {
+                Mark::WorkerCrashedWithItsNote
+            }
             Todo::Wait(_, Asks::StoreLetter) => Mark::WorkerCrashedWithItsLetter,
         }
     }
 }
 
-/// INVARIANT: the workers of the concept at place n of `CONCEPTS` have the numbers from n times [`OF_EACH`] on.
+/// INVARIANT: the workers of the concept at place n of
+/// `CONCEPTS` have the numbers from n times [`OF_EACH`] on.
 #[derive(Default)]
 pub(crate) struct Worker {
     pub(crate) life: Life,
@@ -127,9 +133,7 @@ impl Worker {
             _ => job.busy_until <= now,
         };
         let jobs = self.jobs.iter().enumerate();
-        jobs.filter(|(at, job)| is_ready(*at, job) || job.extends(now))
-            .map(|(at, _)| at)
-            .collect()
+        jobs.filter(|(at, job)| is_ready(*at, job) || job.extends(now)).map(|(at, _)| at).collect()
     }
 
     /// Whether no other job stands in the way of a turn.
@@ -156,11 +160,12 @@ impl World<'_> {
     pub(crate) fn deliver_queue(&mut self) -> bool {
         let now = self.now;
         let number = self.chance.below(CONCEPTS.len());
-        let Some(queue) = (0..CONCEPTS.len())
-            .map(|next| (number + next) % CONCEPTS.len())
-            .find(|queue| {
+        let Some(queue) =
+            (0..CONCEPTS.len()).map(|next| (number + next) % CONCEPTS.len()).find(|queue| {
                 let queue = self.queues.get(*queue);
-                queue.is_some_and(|queue| queue.waiting.values().any(|waiting| waiting.due_at <= now))
+                queue.is_some_and(|queue| {
+                    queue.waiting.values().any(|waiting| waiting.due_at <= now)
+                })
             })
         else {
             return false;
@@ -187,19 +192,10 @@ impl World<'_> {
         if waiting.delivered > 1 {
             self.coverage.mark(Mark::QueueRedelivered);
         }
-        let delivery = Delivery {
-            queue,
-            seq: **seq,
-            number: waiting.delivered,
-            asked: waiting.asked.clone(),
-        };
+        let delivery =
+            Delivery { queue, seq: **seq, number: waiting.delivered, asked: waiting.asked.clone() };
         let incarnation = self.life(Process::Worker(worker)).map_or(0, |life| life.incarnation);
-        self.network.push(Packet::QueueMessage {
-            worker,
-            incarnation,
-            sent_at: now,
-            delivery,
-        });
+        self.network.push(Packet::QueueMessage { worker, incarnation, sent_at: now, delivery });
         true
     }
 
@@ -215,11 +211,7 @@ impl World<'_> {
             delivery.asked.id,
             delivery.number
         );
-        let limits = Limits {
-            attempts: self.attempts,
-            ack_wait_ms: ACK_WAIT,
-            margin_ms: MARGIN,
-        };
+        let limits = Limits { attempts: self.attempts, ack_wait_ms: ACK_WAIT, margin_ms: MARGIN };
         let (order, effects) = order::Delivery::new(i64::from(delivery.number), limits, self.now);
         let job = Job {
             delivery,
@@ -247,7 +239,8 @@ impl World<'_> {
         let first = self.chance.below(self.workers.len());
         for next in 0..self.workers.len() {
             let number = (first + next) % self.workers.len();
-            let Some(worker) = self.workers.get_mut(number).filter(|worker| worker.life.runs(now)) else {
+            let Some(worker) = self.workers.get_mut(number).filter(|worker| worker.life.runs(now))
+            else {
                 continue;
             };
             let ready = worker.ready(now);
@@ -299,16 +292,9 @@ impl World<'_> {
         match job.todo.clone() {
             Todo::Hear(event) => self.hear(number, job, event),
             Todo::Turn { alone, .. } => {
-                let mark = if is_free {
-                    Mark::TurnCame
-                } else {
-                    Mark::TurnWaitedForInVain
-                };
+                let mark = if is_free { Mark::TurnCame } else { Mark::TurnWaitedForInVain };
                 self.coverage.mark(mark);
-                job.turn = Some(Turn {
-                    alone,
-                    is_exclusive: is_free,
-                });
+                job.turn = Some(Turn { alone, is_exclusive: is_free });
                 self.hear(number, job, Event::Turn);
             }
             Todo::Read => self.read(number, job),
@@ -326,11 +312,7 @@ impl World<'_> {
 
     /// The time as it is told to the state machine before a write.
     fn time_of_write(&self, job: &Job) -> u64 {
-        if self.has(Sabotage::LeaseIgnored) {
-            job.received_at
-        } else {
-            self.now
-        }
+        if self.has(Sabotage::LeaseIgnored) { job.received_at } else { self.now }
     }
 
     /// The state machine is told of an event. A guard is taken away by a clock that stands still.

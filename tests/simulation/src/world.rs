@@ -29,7 +29,8 @@ pub(crate) const REQUESTING_QUEUE: usize = 3;
 pub(crate) const OF_EACH: usize = 2;
 /// How long a delivered message is its receiver's alone, in ticks.
 pub(crate) const ACK_WAIT: u64 = 300;
-/// When faults end, at the latest, in steps; and how many steps the world may take to come to rest after that.
+/// When faults end, at the latest, in steps; and how many steps the world may take to come to rest
+/// after that.
 const DISORDER_STEPS: u64 = 6000;
 const REST_STEPS: u64 = 60_000;
 /// How long the active router may be silent before the other one takes over.
@@ -67,11 +68,7 @@ impl Life {
 
     pub(crate) fn caller(&mut self, process: Process) -> Caller {
         self.calls += 1;
-        Caller {
-            process,
-            incarnation: self.incarnation,
-            call: self.calls,
-        }
+        Caller { process, incarnation: self.incarnation, call: self.calls }
     }
 }
 
@@ -113,7 +110,12 @@ pub(crate) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(seed: u64, programs: &'a Programs, sabotage: Option<Sabotage>, tells: bool) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        programs: &'a Programs,
+        sabotage: Option<Sabotage>,
+        tells: bool,
+    ) -> Self {
         let mut chance = Chance::new(seed);
         let faults = Faults::drawn(&mut chance);
         let clients = (0..2 + chance.below(3)).map(|_| Client::new(&mut chance)).collect();
@@ -159,7 +161,9 @@ impl<'a> World<'a> {
             self.now += 1;
             if calm_at.is_none() {
                 self.disturb();
-                if steps > DISORDER_STEPS || self.clients.iter().all(Client::is_done) && self.chance.one_in(40) {
+                if steps > DISORDER_STEPS
+                    || self.clients.iter().all(Client::is_done) && self.chance.one_in(40)
+                {
                     tell!(self, "no more faults from here on");
                     self.faults = Faults::default();
                     calm_at = Some(steps);
@@ -278,13 +282,8 @@ impl<'a> World<'a> {
             self.coverage.mark(Mark::StandbyTookOver);
         }
         let now = self.now;
-        let again: Vec<u64> = self
-            .log
-            .due
-            .iter()
-            .filter(|(_, due)| due.at <= now)
-            .map(|(seq, _)| *seq)
-            .collect();
+        let again: Vec<u64> =
+            self.log.due.iter().filter(|(_, due)| due.at <= now).map(|(seq, _)| *seq).collect();
         let has_new = self.log.delivered < self.log.last();
         let again = self.chance.pick(&again).filter(|_| !has_new || self.chance.one_in(2));
         let Some(seq) = again.or(has_new.then_some(self.log.delivered + 1)) else {
@@ -310,12 +309,7 @@ impl<'a> World<'a> {
         // A connection keeps its order, unless it is lost.
         if self.chance.permille(self.faults.late_requests * 3) {
             let incarnation = self.life(Process::Router(to)).map_or(0, |life| life.incarnation);
-            self.network.push(Packet::LogMessage {
-                router: to,
-                incarnation,
-                seq,
-                message,
-            });
+            self.network.push(Packet::LogMessage { router: to, incarnation, seq, message });
         } else {
             self.router_receives(to, seq, message);
         }

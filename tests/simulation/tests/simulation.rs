@@ -1,4 +1,6 @@
-//! Many seeds, each a world of its own. `CONCERT_SIM_SEEDS=1000000` runs so many; `CONCERT_SIM_SEED=n cargo test -p concert-simulation -- replay --nocapture` runs one and tells all of it.
+//! Many seeds, each a world of its own.
+//! `CONCERT_SIM_SEEDS=1000000` runs so many; `CONCERT_SIM_SEED=n cargo test -p concert-simulation
+//! -- replay --nocapture` runs one and tells all of it.
 
 #![expect(clippy::panic, reason = "a seed that breaks must be told, also from the helpers")]
 
@@ -34,7 +36,11 @@ fn report(seed: u64, programs: &Programs, broken: &Broken) -> String {
 }
 
 /// Runs seeds on all cores until one breaks; where they have been, or the first that broke.
-fn run_seeds(seeds: u64, programs: &Programs, sabotage: Option<Sabotage>) -> Result<Coverage, (u64, Broken)> {
+fn run_seeds(
+    seeds: u64,
+    programs: &Programs,
+    sabotage: Option<Sabotage>,
+) -> Result<Coverage, (u64, Broken)> {
     let next = AtomicU64::new(0);
     let broken = Mutex::new(None::<(u64, Broken)>);
     let all = Mutex::new(Coverage::default());
@@ -115,10 +121,7 @@ fn a_replay_of_a_seed_is_the_same_each_time() {
     let told_twice = |seed| {
         let (told, result) = replay(seed, &programs, None);
         let again = replay(seed, &programs, None);
-        assert!(
-            (&told, &result) == (&again.0, &again.1),
-            "seed {seed} has two histories"
-        );
+        assert!((&told, &result) == (&again.0, &again.1), "seed {seed} has two histories");
         (told, result)
     };
     match setting("CONCERT_SIM_SEED") {

@@ -11,10 +11,7 @@ use crate::{RawNats, nats};
 pub fn refusal(answer: &async_nats::Message) -> Option<(&str, &str)> {
     let headers = answer.headers.as_ref()?;
     let header = |name| headers.get(name).map(async_nats::HeaderValue::as_str);
-    Some((
-        header("Nats-Service-Error-Code")?,
-        header("Nats-Service-Error").unwrap_or_default(),
-    ))
+    Some((header("Nats-Service-Error-Code")?, header("Nats-Service-Error").unwrap_or_default()))
 }
 
 impl System {
@@ -26,7 +23,8 @@ impl System {
         nats::hear(&self.nats().await?, subject).await
     }
 
-    /// A bare NATS client that may do anything, forge included: it has the key of who makes the streams.
+    /// A bare NATS client that may do anything, forge included: it has the key of who makes the
+    /// streams.
     ///
     /// # Errors
     /// No connection.
@@ -40,7 +38,9 @@ impl System {
     /// No connection.
     pub async fn nats_as(&self, user: &str) -> anyhow::Result<async_nats::Client> {
         let seed = std::fs::read_to_string(self.seeds(user))?;
-        let mut options = async_nats::ConnectOptions::with_nkey(seed.lines().next().unwrap_or_default().to_owned());
+        let mut options = async_nats::ConnectOptions::with_nkey(
+            seed.lines().next().unwrap_or_default().to_owned(),
+        );
         if let Some((_, ca)) = self.settings.iter().find(|(name, _)| *name == "NATS_CA") {
             options = options.add_root_certificates(ca.into()).require_tls(true);
         }
@@ -68,7 +68,11 @@ impl System {
     ///
     /// # Errors
     /// The stream cannot be read.
-    pub async fn stream_messages(&self, stream: &str, filter: &str) -> anyhow::Result<Vec<(String, Value)>> {
+    pub async fn stream_messages(
+        &self,
+        stream: &str,
+        filter: &str,
+    ) -> anyhow::Result<Vec<(String, Value)>> {
         self.read_stream(stream, filter, false, |message| {
             let body = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
             (message.subject.to_string(), body)
@@ -81,15 +85,19 @@ impl System {
     /// # Errors
     /// The stream cannot be read.
     pub async fn subjects(&self, stream: &str, filter: &str) -> anyhow::Result<Vec<String>> {
-        self.read_stream(stream, filter, true, |message| message.subject.to_string())
-            .await
+        self.read_stream(stream, filter, true, |message| message.subject.to_string()).await
     }
 
     /// What a header says in the messages of a stream that have it, in order.
     ///
     /// # Errors
     /// The stream cannot be read.
-    pub async fn header_values(&self, stream: &str, filter: &str, name: &str) -> anyhow::Result<Vec<String>> {
+    pub async fn header_values(
+        &self,
+        stream: &str,
+        filter: &str,
+        name: &str,
+    ) -> anyhow::Result<Vec<String>> {
         let found = self.read_stream(stream, filter, true, |message| {
             let value = message.headers.as_ref()?.get(name)?;
             Some(value.to_string())
@@ -106,9 +114,7 @@ impl System {
     ) -> anyhow::Result<Vec<T>> {
         use async_nats::jetstream::consumer::{AckPolicy, pull::Config};
         use futures_util::StreamExt as _;
-        let stream = async_nats::jetstream::new(self.nats().await?)
-            .get_stream(stream)
-            .await?;
+        let stream = async_nats::jetstream::new(self.nats().await?).get_stream(stream).await?;
         let config = Config {
             filter_subject: filter.to_owned(),
             ack_policy: AckPolicy::None,
@@ -162,11 +168,15 @@ impl System {
     ///
     /// # Errors
     /// No answer.
-    pub async fn publish(&self, subject: &str, headers: HeaderMap, body: &str) -> anyhow::Result<Value> {
+    pub async fn publish(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        body: &str,
+    ) -> anyhow::Result<Value> {
         let nats = self.nats().await?;
-        let answer = nats
-            .request_with_headers(subject.to_owned(), headers, body.to_owned().into())
-            .await?;
+        let answer =
+            nats.request_with_headers(subject.to_owned(), headers, body.to_owned().into()).await?;
         Ok(serde_json::from_slice(&answer.payload)?)
     }
 }

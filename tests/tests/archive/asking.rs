@@ -19,14 +19,15 @@ pub(crate) async fn ask(system: &System, query: &str, input: &Value) -> anyhow::
 }
 
 pub(crate) async fn flow(system: &System, flow: &str) -> anyhow::Result<Value> {
-    ask(system, "_flow", &json!({ "flow": flow }))
-        .await?
-        .pop()
-        .context("there is no such flow")
+    ask(system, "_flow", &json!({ "flow": flow })).await?.pop().context("there is no such flow")
 }
 
 /// Waits until so many flows fit a filter; the rows.
-pub(crate) async fn flows(system: &System, filter: &Value, count: usize) -> anyhow::Result<Vec<Value>> {
+pub(crate) async fn flows(
+    system: &System,
+    filter: &Value,
+    count: usize,
+) -> anyhow::Result<Vec<Value>> {
     system
         .until("the flows are archived", async |system: &System| {
             // An archive, or its database, may be about to start.
@@ -53,7 +54,12 @@ pub(crate) async fn answers(system: &System) -> anyhow::Result<()> {
 }
 
 /// The flow of a request.
-pub(crate) async fn post(system: &System, path: &str, status: u16, body: &Value) -> anyhow::Result<String> {
+pub(crate) async fn post(
+    system: &System,
+    path: &str,
+    status: u16,
+    body: &Value,
+) -> anyhow::Result<String> {
     let answer = system.post(path, body).await?;
     anyhow::ensure!(answer.status == status, "{answer:?}");
     Ok(answer.headers["concert-flow"].to_str()?.to_owned())
@@ -69,13 +75,14 @@ pub(crate) async fn logouts(system: &System, count: usize) -> anyhow::Result<BTr
     Ok(flows)
 }
 
-pub(crate) async fn holds_exactly(system: &System, expected: &BTreeSet<String>) -> anyhow::Result<()> {
+pub(crate) async fn holds_exactly(
+    system: &System,
+    expected: &BTreeSet<String>,
+) -> anyhow::Result<()> {
     let filter = json!({ "path": "/auth/logout", "limit": 500 });
     let rows = flows(system, &filter, expected.len()).await?;
-    let ids: Vec<String> = rows
-        .iter()
-        .filter_map(|row| Some(row["flow"].as_str()?.to_owned()))
-        .collect();
+    let ids: Vec<String> =
+        rows.iter().filter_map(|row| Some(row["flow"].as_str()?.to_owned())).collect();
     assert_eq!(ids.len(), expected.len(), "none twice");
     assert_eq!(&ids.into_iter().collect::<BTreeSet<_>>(), expected);
     // Each whole, and answered.

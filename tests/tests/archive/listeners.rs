@@ -21,10 +21,7 @@ async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
         while let Some(notice) = notices.next().await {
             let notice: Value = serde_json::from_slice(&notice.payload)?;
             let flows = notice["flows"].as_array().context("flows")?;
-            if flows
-                .iter()
-                .any(|row| row["flow"] == id.as_str() && row["status"] == 404)
-            {
+            if flows.iter().any(|row| row["flow"] == id.as_str() && row["status"] == 404) {
                 return Ok(());
             }
         }
@@ -55,9 +52,8 @@ async fn who_listens_hears_of_a_slow_flow_before_it_is_answered() -> anyhow::Res
         while let Some(notice) = notices.next().await {
             let notice: Value = serde_json::from_slice(&notice.payload)?;
             let flows = notice["flows"].as_array().context("flows")?;
-            let of_slow = flows
-                .iter()
-                .filter(|row| row["path"] == "/moody" && row["flow"] != first);
+            let of_slow =
+                flows.iter().filter(|row| row["path"] == "/moody" && row["flow"] != first);
             outcomes.extend(of_slow.map(|row| (row["flow"].clone(), row["outcome"].clone())));
             if outcomes.last().is_some_and(|(_, outcome)| outcome != "open") {
                 return Ok(outcomes);

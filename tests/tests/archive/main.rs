@@ -1,4 +1,5 @@
-//! What the archive keeps and answers: hot flows, flows that have gone from the log, and whatever happens to it meanwhile.
+//! What the archive keeps and answers: hot flows, flows that have gone from the log, and whatever
+//! happens to it meanwhile.
 
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
@@ -55,23 +56,13 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
     let well = post(&system, "/auth/login", 200, &good).await?;
     let failed = post(&system, "/auth/login", 401, &bad).await?;
     let rows = flows(&system, &json!({ "path": "/auth/login" }), 2).await?;
-    let listed: Vec<_> = rows
-        .iter()
-        .map(|row| (&row["flow"], &row["outcome"], &row["answered_by"]))
-        .collect();
+    let listed: Vec<_> =
+        rows.iter().map(|row| (&row["flow"], &row["outcome"], &row["answered_by"])).collect();
     assert_eq!(
         listed,
         [
-            (
-                &json!(failed),
-                &json!("failed"),
-                &json!("RespondToFailedAuthentication")
-            ),
-            (
-                &json!(well),
-                &json!("succeeded"),
-                &json!("CreateSessionOnSuccessfulAuthentication")
-            ),
+            (&json!(failed), &json!("failed"), &json!("RespondToFailedAuthentication")),
+            (&json!(well), &json!("succeeded"), &json!("CreateSessionOnSuccessfulAuthentication")),
         ]
     );
     assert_eq!(rows[0]["error"], "Invalid username or password.");
@@ -84,10 +75,7 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
     let why = json!({ "flow": failed, "sync": "CreateSessionOnSuccessfulAuthentication" });
     let hot_why = ask(&system, "_whyNot", &why).await?;
     assert_eq!(hot_why[0]["failed"]["key"], "user");
-    assert_eq!(
-        hot[1]["near_misses"][0]["sync"],
-        "CreateSessionOnSuccessfulAuthentication"
-    );
+    assert_eq!(hot[1]["near_misses"][0]["sync"], "CreateSessionOnSuccessfulAuthentication");
 
     let_the_log_age(&system).await?;
     assert!(system.flow(&well).await?.is_empty());
@@ -96,12 +84,8 @@ async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Res
         assert_eq!(flow(&system, id).await?, hot);
     }
     assert_eq!(ask(&system, "_whyNot", &why).await?, hot_why);
-    let nobody = ask(
-        &system,
-        "_flow",
-        &json!({ "flow": "01890a5d-ac96-774b-bcce-b302099a8057" }),
-    )
-    .await?;
+    let nobody =
+        ask(&system, "_flow", &json!({ "flow": "01890a5d-ac96-774b-bcce-b302099a8057" })).await?;
     assert!(nobody.is_empty());
     for (query, input) in [
         ("_flow", json!({ "flow": "x" })),
@@ -159,7 +143,9 @@ async fn commands_tell_what_happened() -> anyhow::Result<()> {
         "{why}"
     );
     let wrong = concert(&system, &["why-not", &failed, "RespondToFailedLogin"]).await;
-    assert!(wrong.is_err_and(|said| said.to_string().contains("did you mean `RespondToFailedLogout`?")));
+    assert!(
+        wrong.is_err_and(|said| said.to_string().contains("did you mean `RespondToFailedLogout`?"))
+    );
     let nobody = concert(&system, &["flow", "01890a5d-ac96-774b-bcce-b302099a8057"]).await;
     assert!(nobody.is_err_and(|said| said.to_string().contains("there is no flow")));
     system.terminate(Part::Archive).await?;
@@ -180,9 +166,7 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
         let nobody = json!({ "session": "nobody's" });
         all.insert(post(&system, "/auth/logout", 404, &nobody).await?);
     }
-    system
-        .publish("action.Sessioning.deleteAll", HeaderMap::new(), r#"{"user":"nobody"}"#)
-        .await?;
+    system.publish("action.Sessioning.deleteAll", HeaderMap::new(), r#"{"user":"nobody"}"#).await?;
     let logouts = flows(&system, &json!({ "path": "/auth/logout" }), 25).await?;
     assert_eq!(logouts.len(), 25);
     let mut paged = Vec::new();
@@ -198,10 +182,8 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
         paged.extend(page);
     }
     assert_eq!(paged, logouts, "no row twice and none left out");
-    let ids: BTreeSet<String> = paged
-        .iter()
-        .filter_map(|row| Some(row["flow"].as_str()?.to_owned()))
-        .collect();
+    let ids: BTreeSet<String> =
+        paged.iter().filter_map(|row| Some(row["flow"].as_str()?.to_owned())).collect();
     assert_eq!(ids, all);
     let injected = flows(&system, &json!({ "action": "Sessioning.deleteAll" }), 1).await?;
     assert_eq!(
@@ -225,23 +207,15 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
         (json!({ "text": "/auth/log" }), 25),
         (json!({ "text": "/auth.log" }), 0),
         (json!({ "text": "deleteall" }), 1),
-        (
-            json!({ "since_us": logouts[9]["began_us"], "path": "/auth/logout" }),
-            10,
-        ),
-        (
-            json!({ "until_us": logouts[9]["began_us"], "path": "/auth/logout" }),
-            16,
-        ),
+        (json!({ "since_us": logouts[9]["began_us"], "path": "/auth/logout" }), 10),
+        (json!({ "until_us": logouts[9]["began_us"], "path": "/auth/logout" }), 16),
     ] {
         assert_eq!(ask(&system, "_flows", &filter).await?.len(), count, "{filter}");
     }
     let rules = ask(&system, "_rules", &json!({})).await?;
     let syncs = rules[0]["syncs"].as_array().context("syncs")?;
-    let logout = syncs
-        .iter()
-        .find(|sync| sync["name"] == "RespondToFailedLogout")
-        .context("the rule")?;
+    let logout =
+        syncs.iter().find(|sync| sync["name"] == "RespondToFailedLogout").context("the rule")?;
     assert_eq!(logout["firings"], 25);
     let who = syncs.iter().find(|sync| sync["name"] == "WhoAmI").context("the rule")?;
     assert_eq!(
@@ -293,16 +267,11 @@ async fn what_was_given_up_is_shown_in_its_flow_and_among_what_is_wrong() -> any
     let rows = flows(&system, &json!({ "outcome": "dead" }), 1).await?;
     assert_eq!(rows[0]["flow"], id.as_str());
     let told = flow(&system, &id).await?;
-    let dead = told["actions"]
-        .as_array()
-        .and_then(|actions| actions.last())
-        .context("an action")?;
+    let dead =
+        told["actions"].as_array().and_then(|actions| actions.last()).context("an action")?;
     assert_eq!((&dead["state"], &dead["dead"]["attempts"]), (&json!("dead"), &json!(3)));
     let wrong = ask(&system, "_wrong", &json!({})).await?;
-    assert_eq!(
-        (&wrong[0]["dead_count"], &wrong[0]["dead"][0]["flow"]),
-        (&json!(1), &json!(id))
-    );
+    assert_eq!((&wrong[0]["dead_count"], &wrong[0]["dead"][0]["flow"]), (&json!(1), &json!(id)));
     let streams: BTreeSet<&str> = wrong[0]["lag"]
         .as_array()
         .into_iter()
@@ -330,7 +299,9 @@ async fn each_flow_is_told_under_the_rules_that_it_ran_under() -> anyhow::Result
     let [concepts, syncs] = moody::rules(dir.path())?;
     std::fs::remove_file(dir.path().join("concepts/Moody.concept"))?;
     std::fs::remove_file(dir.path().join("syncs/moody.sync"))?;
-    let mut system = System::with(&[("CONCERT_RULES__CONCEPTS", &concepts), ("CONCERT_RULES__SYNCS", &syncs)]).await?;
+    let mut system =
+        System::with(&[("CONCERT_RULES__CONCEPTS", &concepts), ("CONCERT_RULES__SYNCS", &syncs)])
+            .await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
     let nobody = json!({ "session": "nobody's" });

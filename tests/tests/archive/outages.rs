@@ -12,7 +12,8 @@ use crate::asking::{answers, flow, flows, holds_exactly, logouts, with_archive};
 use crate::empty_the_log;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_twice() -> anyhow::Result<()> {
+async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_twice()
+-> anyhow::Result<()> {
     let mut system = with_archive().await?;
     let mut expected = BTreeSet::new();
     for _ in 0..3 {
@@ -34,21 +35,30 @@ async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_tw
     Ok(())
 }
 
-/// An archive with one bound, whose database is away while there is more to archive than that: what waits, in `figure`, comes to the bound, by no more than `beyond`, and stays there; afterwards nothing lacks.
-async fn waits_at_its_bound(bound: (&'static str, f64), figure: &str, beyond: f64, user: &str) -> anyhow::Result<()> {
+/// An archive with one bound, whose database is away while there is more to archive than that: what
+/// waits, in `figure`, comes to the bound, by no more than `beyond`, and stays there; afterwards
+/// nothing lacks.
+async fn waits_at_its_bound(
+    bound: (&'static str, f64),
+    figure: &str,
+    beyond: f64,
+    user: &str,
+) -> anyhow::Result<()> {
     let most = bound.1.to_string();
-    let mut system = System::with(&[(bound.0, &most), ("CONCERT_TELEMETRY__METRICS_LISTEN", "127.0.0.1:0")]).await?;
+    let mut system =
+        System::with(&[(bound.0, &most), ("CONCERT_TELEMETRY__METRICS_LISTEN", "127.0.0.1:0")])
+            .await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
     let figures = system.figures_at(Part::Archive).await?;
     let mut expected = logouts(&system, 20).await?;
-    // Actions that were done, as their worker would write them: the workers are without a database, too.
+    // Actions that were done, as their worker would write them: the workers are without a database,
+    // too.
     let nats = system.nats().await?;
     let complete = async || -> anyhow::Result<()> {
         let id = Uuid::now_v7();
         let body = json!({ "input": { "user": user }, "output": {} }).to_string();
-        nats.publish(format!("done.{id}.Sessioning.deleteAll.{id}"), body.into())
-            .await?;
+        nats.publish(format!("done.{id}.Sessioning.deleteAll.{id}"), body.into()).await?;
         Ok(nats.flush().await?)
     };
     system.servers.mongo.kill().await;
@@ -70,9 +80,7 @@ async fn waits_at_its_bound(bound: (&'static str, f64), figure: &str, beyond: f6
         Ok(waits >= bound.1)
     };
     system
-        .until("as much waits as may", async |_: &System| {
-            Ok(is_full().await?.then_some(()))
-        })
+        .until("as much waits as may", async |_: &System| Ok(is_full().await?.then_some(())))
         .await?;
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -86,7 +94,8 @@ async fn waits_at_its_bound(bound: (&'static str, f64), figure: &str, beyond: f6
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() -> anyhow::Result<()> {
+async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() -> anyhow::Result<()>
+{
     let bound = ("CONCERT_ARCHIVE__MESSAGES", 100.0);
     waits_at_its_bound(bound, "concert_archive_waiting_messages", 0.0, "nobody").await
 }
@@ -94,6 +103,7 @@ async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_mongodb_is_bounded_in_bytes_too() -> anyhow::Result<()> {
     let bound = ("CONCERT_ARCHIVE__BYTES", 1_048_576.0);
-    // The message that reaches the bound may go beyond it: as it was delivered, and as it will be written.
+    // The message that reaches the bound may go beyond it: as it was delivered, and as it will be
+    // written.
     waits_at_its_bound(bound, "concert_archive_waiting_bytes", 40_000.0, &"x".repeat(16_000)).await
 }

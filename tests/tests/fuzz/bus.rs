@@ -1,4 +1,5 @@
-//! The workers' and the router's message input: messages as only a broken or hostile client would write them, straight in the NATS protocol.
+//! The workers' and the router's message input: messages as only a broken or hostile client would
+//! write them, straight in the NATS protocol.
 
 use concert_tests::RawNats;
 use fastrand::Rng;
@@ -70,10 +71,7 @@ impl Message {
             2 => (format!("action.{concept}.{action}.{}", token(rng)), None),
             3 => (format!("concept.{concept}.{action}"), None),
             4 => (format!("done.{id}.{concept}.{action}.{id}"), None),
-            5 => (
-                format!("done.{}.{concept}.{action}.{}", token(rng), Uuid::now_v7()),
-                None,
-            ),
+            5 => (format!("done.{}.{concept}.{action}.{}", token(rng), Uuid::now_v7()), None),
             6 => (format!("done.{id}.Concert.fired.{}", Uuid::now_v7()), None),
             _ => {
                 let is_kept = *concept != "Nobody";
@@ -81,14 +79,10 @@ impl Message {
             }
         };
         let headers = (rng.u8(..3) != 0).then(|| headers(rng));
-        // The server reads its own headers, and a block that it cannot read may make it refuse the message.
+        // The server reads its own headers, and a block that it cannot read may make it refuse the
+        // message.
         let id = id.filter(|_| headers.is_none());
-        Self {
-            subject,
-            headers,
-            body,
-            id,
-        }
+        Self { subject, headers, body, id }
     }
 }
 

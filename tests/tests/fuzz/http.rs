@@ -1,4 +1,5 @@
-//! The edge's HTTP input: requests with odd bodies and headers, and bytes that are hardly HTTP, over connections of their own.
+//! The edge's HTTP input: requests with odd bodies and headers, and bytes that are hardly HTTP,
+//! over connections of their own.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// How long bytes that are hardly HTTP are given for an answer.
 const HALF_CLOSE: Duration = Duration::from_millis(200);
 
-/// What the edge may answer with. A 500 would be a mistake of ours, a 504 a request that nobody answered, a 508 rules that run in circles.
+/// What the edge may answer with. A 500 would be a mistake of ours, a 504 a request that nobody
+/// answered, a 508 rules that run in circles.
 const ALLOWED: [u16; 14] = [200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 431, 503];
 
 /// The application's paths, with the keys that they take.
@@ -35,11 +37,7 @@ fn routes(session: &str) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
         ("/auth/sessions", vec![session()]),
         (
             "/auth/changePassword",
-            vec![
-                session(),
-                ("oldPassword", CANARY.to_owned()),
-                ("newPassword", CANARY.to_owned()),
-            ],
+            vec![session(), ("oldPassword", CANARY.to_owned()), ("newPassword", CANARY.to_owned())],
         ),
         ("/auth/deleteAccount", vec![session()]),
         ("/auth/logoutEverywhere", vec![session()]),
@@ -125,9 +123,7 @@ impl Request {
             ensure!(!self.is_http, "closed without an answer {}", told());
             return Ok(None);
         }
-        judge(answer, self.bytes.starts_with(b"HEAD "))
-            .with_context(told)
-            .map(Some)
+        judge(answer, self.bytes.starts_with(b"HEAD ")).with_context(told).map(Some)
     }
 }
 
@@ -170,13 +166,16 @@ async fn exchange(edge: SocketAddr, bytes: &[u8], is_http: bool) -> anyhow::Resu
         if is_http {
             return sent;
         }
-        // It may wait for more, which does not come. A client that says so at once is taken for one that has gone.
+        // It may wait for more, which does not come. A client that says so at once is taken for one
+        // that has gone.
         tokio::time::sleep(HALF_CLOSE).await;
         sent.and(to.shutdown().await)
     };
     let (_, read) = tokio::join!(send, from.read_to_end(&mut answer));
     match read {
-        Err(error) if answer.is_empty() && error.kind() != std::io::ErrorKind::ConnectionReset => Err(error.into()),
+        Err(error) if answer.is_empty() && error.kind() != std::io::ErrorKind::ConnectionReset => {
+            Err(error.into())
+        }
         _ => Ok(answer),
     }
 }
@@ -193,9 +192,8 @@ fn judge(answer: &[u8], is_to_head: bool) -> anyhow::Result<u16> {
     ensure!(!text.contains(CANARY), "the password comes back in {text}");
     let head = head.to_ascii_lowercase();
     // Of a connection that stays open there may be a second answer, to what was left of the bytes.
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
     let body = match length {
         // It tells the length of a body that it leaves out.
         _ if is_to_head => "",
@@ -203,7 +201,8 @@ fn judge(answer: &[u8], is_to_head: bool) -> anyhow::Result<u16> {
         None => body,
     };
     if status >= 400 && head.contains("content-type: application/json") && !body.is_empty() {
-        let body: serde_json::Value = serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))?;
+        let body: serde_json::Value =
+            serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))?;
         let Some(error) = body.get("error").and_then(serde_json::Value::as_str) else {
             bail!("an error without a word: {body}");
         };

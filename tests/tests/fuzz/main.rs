@@ -1,6 +1,8 @@
-//! Hostile input against real processes: nothing panics, nothing hangs, nothing leaks, and what is asked afterwards is answered.
+//! Hostile input against real processes: nothing panics, nothing hangs, nothing leaks, and what is
+//! asked afterwards is answered.
 //!
-//! `CONCERT_FUZZ_SECONDS=1800 cargo test -p concert-tests --test fuzz -- --nocapture edge` (or `bus`) runs it for long; `CONCERT_FUZZ_SEED` repeats the input of a run.
+//! `CONCERT_FUZZ_SECONDS=1800 cargo test -p concert-tests --test fuzz -- --nocapture edge` (or
+//! `bus`) runs it for long; `CONCERT_FUZZ_SEED` repeats the input of a run.
 
 mod bus;
 mod http;
@@ -66,9 +68,8 @@ async fn check_unharmed(system: &mut System, session: &str) -> anyhow::Result<()
     for part in PARTS {
         let log = system.log(part)?;
         // The NATS client panics at a bare carriage return, and its process is started again.
-        let panicked = log
-            .lines()
-            .find(|line| line.contains("panicked at") && !line.contains("/async-nats-"));
+        let panicked =
+            log.lines().find(|line| line.contains("panicked at") && !line.contains("/async-nats-"));
         ensure!(panicked.is_none(), "{part:?}: {panicked:?}");
         let told = log.lines().find(|line| line.contains(CANARY));
         ensure!(told.is_none(), "{part:?} logs a password: {told:?}");
@@ -99,7 +100,9 @@ async fn edge_takes_any_http_and_stays_well() -> anyhow::Result<()> {
         clients.spawn(async move {
             let mut rng = Rng::with_seed(seed.wrapping_add(client));
             // A slow machine goes on until each has been there.
-            while Instant::now() < end || (missing(&*seen.lock().await).is_some() && Instant::now() < end + PATIENCE) {
+            while Instant::now() < end
+                || (missing(&*seen.lock().await).is_some() && Instant::now() < end + PATIENCE)
+            {
                 let status = http::Request::any(&mut rng).send(edge).await?;
                 *seen.lock().await.entry(status).or_default() += 1;
             }
@@ -134,7 +137,9 @@ async fn bus_carries_any_message_and_each_comes_to_an_end() -> anyhow::Result<()
                 // Each as likely to be kept as any other.
                 if samples.len() < SAMPLES {
                     samples.push(id);
-                } else if let Some(sample) = samples.get_mut(rng.usize(..usize::try_from(published)?)) {
+                } else if let Some(sample) =
+                    samples.get_mut(rng.usize(..usize::try_from(published)?))
+                {
                     *sample = id;
                 }
             }
@@ -145,19 +150,14 @@ async fn bus_carries_any_message_and_each_comes_to_an_end() -> anyhow::Result<()
         })
         .await?;
     }
-    started += until(&mut system, "the queues are empty", async |system| {
-        Ok(waiting(system).await? == 0)
-    })
-    .await?;
-    started += until(&mut system, "the log is routed", async |system| {
-        Ok(to_route(system).await? == 0)
-    })
-    .await?;
+    started +=
+        until(&mut system, "the queues are empty", async |system| Ok(waiting(system).await? == 0))
+            .await?;
+    started +=
+        until(&mut system, "the log is routed", async |system| Ok(to_route(system).await? == 0))
+            .await?;
     eprintln!("{published} messages, {started} processes started again");
-    ensure!(
-        samples.len() >= SAMPLES.min(usize::try_from(published / 50)?),
-        "too few messages"
-    );
+    ensure!(samples.len() >= SAMPLES.min(usize::try_from(published / 50)?), "too few messages");
     let ended = ended(&system).await?;
     for id in &samples {
         ensure!(ended.contains(&id.to_string()), "{id} was stored and came to no end");
@@ -188,19 +188,14 @@ async fn until(
     }
 }
 
-/// Where the routers are, and the first message that they have not taken to its end, as it is stored.
+/// Where the routers are, and the first message that they have not taken to its end, as it is
+/// stored.
 async fn held_up(system: &System) -> anyhow::Result<String> {
     let nats = system.nats().await?;
     let jetstream = async_nats::jetstream::new(nats.clone());
-    let routers = jetstream
-        .get_stream("COMPLETIONS")
-        .await?
-        .consumer_info("routers")
-        .await?;
+    let routers = jetstream.get_stream("COMPLETIONS").await?.consumer_info("routers").await?;
     let next = json!({ "seq": routers.ack_floor.stream_sequence + 1, "next_by_subj": ">" });
-    let first = nats
-        .request("$JS.API.STREAM.MSG.GET.COMPLETIONS", next.to_string().into())
-        .await?;
+    let first = nats.request("$JS.API.STREAM.MSG.GET.COMPLETIONS", next.to_string().into()).await?;
     let first = String::from_utf8_lossy(&first.payload).into_owned();
     let log = system.log(Part::Router)?;
     let last: Vec<&str> = log.lines().rev().take(20).collect();
@@ -236,10 +231,9 @@ async fn waiting(system: &System) -> anyhow::Result<u64> {
 
 /// The ids of all actions that were completed or became dead letters.
 async fn ended(system: &System) -> anyhow::Result<BTreeSet<String>> {
-    // Not by reading the messages: of some the headers are readable with the server's own header in the place of their last two bytes, as routers get them, and not as they are stored.
-    let log = async_nats::jetstream::new(system.nats().await?)
-        .get_stream("COMPLETIONS")
-        .await?;
+    // Not by reading the messages: of some the headers are readable with the server's own header in
+    // the place of their last two bytes, as routers get them, and not as they are stored.
+    let log = async_nats::jetstream::new(system.nats().await?).get_stream("COMPLETIONS").await?;
     let mut subjects = log.info_with_subjects("done.>").await?;
     let mut ended = BTreeSet::new();
     while let Some(subject) = subjects.next().await {
@@ -247,11 +241,7 @@ async fn ended(system: &System) -> anyhow::Result<BTreeSet<String>> {
     }
     // What has no name of an action is known by its subject alone.
     let dead = system.header_values("DEAD", "dead.>", "Concert-Subject").await?;
-    ended.extend(
-        dead.iter()
-            .filter_map(|subject| subject.rsplit('.').next())
-            .map(str::to_owned),
-    );
+    ended.extend(dead.iter().filter_map(|subject| subject.rsplit('.').next()).map(str::to_owned));
     ensure!(ended.iter().any(|id| Uuid::parse_str(id).is_ok()), "nothing ended");
     Ok(ended)
 }

@@ -121,8 +121,13 @@ impl Browser {
     }
 
     /// Sets the size of the window, in pixels, and the colours that its reader prefers.
-    pub(crate) async fn looks(&self, (width, height): (u32, u32), scheme: Scheme) -> anyhow::Result<()> {
-        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+    pub(crate) async fn looks(
+        &self,
+        (width, height): (u32, u32),
+        scheme: Scheme,
+    ) -> anyhow::Result<()> {
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", size).await?;
         let scheme = match scheme {
             Scheme::Light => "light",
@@ -132,8 +137,7 @@ impl Browser {
             { "name": "prefers-color-scheme", "value": scheme },
             { "name": "prefers-reduced-motion", "value": "reduce" },
         ]);
-        self.devtools("Emulation.setEmulatedMedia", json!({ "features": features }))
-            .await
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await
     }
 
     /// Opens an address.
@@ -174,8 +178,9 @@ impl Browser {
     /// Waits until an element contains a text.
     pub(crate) async fn shows(&self, css: &str, text: &str) -> anyhow::Result<()> {
         let (css, text) = (json!(css), json!(text));
-        let script =
-            format!("[...document.querySelectorAll({css})].some((found) => found.textContent.includes({text}))");
+        let script = format!(
+            "[...document.querySelectorAll({css})].some((found) => found.textContent.includes({text}))"
+        );
         self.until(&script).await?;
         Ok(())
     }
@@ -189,21 +194,21 @@ impl Browser {
     }
 
     async fn find(&self, css: &str) -> anyhow::Result<String> {
-        self.until(&format!("document.querySelector({}) !== null", json!(css)))
-            .await?;
-        let found = self
-            .ask("element", json!({ "using": "css selector", "value": css }))
-            .await?;
+        self.until(&format!("document.querySelector({}) !== null", json!(css))).await?;
+        let found = self.ask("element", json!({ "using": "css selector", "value": css })).await?;
         Ok(found[ELEMENT].as_str().with_context(|| format!("no {css}"))?.to_owned())
     }
 
-    /// Clicks on an element, once there is one. A page that tells a flow anew puts another in its place, which is then clicked on, as a person would.
+    /// Clicks on an element, once there is one. A page that tells a flow anew puts another in its
+    /// place, which is then clicked on, as a person would.
     pub(crate) async fn click(&self, css: &str) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
             let id = self.find(css).await?;
             match self.ask(&format!("element/{id}/click"), json!({})).await {
-                Err(error) if error.to_string().contains("stale element") && began.elapsed() < PATIENCE => {}
+                Err(error)
+                    if error.to_string().contains("stale element")
+                        && began.elapsed() < PATIENCE => {}
                 clicked => return clicked.map(drop),
             }
         }
@@ -213,21 +218,18 @@ impl Browser {
     pub(crate) async fn write(&self, css: &str, text: &str) -> anyhow::Result<()> {
         let id = self.find(css).await?;
         self.ask(&format!("element/{id}/clear"), json!({})).await?;
-        self.ask(&format!("element/{id}/value"), json!({ "text": text }))
-            .await?;
+        self.ask(&format!("element/{id}/value"), json!({ "text": text })).await?;
         Ok(())
     }
 
     /// Presses keys one after the other, wherever the focus is.
     pub(crate) async fn press(&self, keys: &[&str]) -> anyhow::Result<()> {
-        self.strike(keys.iter().flat_map(|key| [("keyDown", *key), ("keyUp", *key)]))
-            .await
+        self.strike(keys.iter().flat_map(|key| [("keyDown", *key), ("keyUp", *key)])).await
     }
 
     /// Goes one element back.
     pub(crate) async fn back_tab(&self) -> anyhow::Result<()> {
-        self.strike([("keyDown", SHIFT), ("keyDown", TAB), ("keyUp", TAB), ("keyUp", SHIFT)])
-            .await
+        self.strike([("keyDown", SHIFT), ("keyDown", TAB), ("keyUp", TAB), ("keyUp", SHIFT)]).await
     }
 
     /// Types a text, wherever the focus is.
@@ -237,11 +239,12 @@ impl Browser {
         self.press(&keys).await
     }
 
-    async fn strike<'a>(&self, keys: impl IntoIterator<Item = (&'a str, &'a str)>) -> anyhow::Result<()> {
-        let keys: Vec<Value> = keys
-            .into_iter()
-            .map(|(kind, key)| json!({ "type": kind, "value": key }))
-            .collect();
+    async fn strike<'a>(
+        &self,
+        keys: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> anyhow::Result<()> {
+        let keys: Vec<Value> =
+            keys.into_iter().map(|(kind, key)| json!({ "type": kind, "value": key })).collect();
         self.ask(
             "actions",
             json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": keys }] }),
@@ -278,7 +281,8 @@ impl Browser {
         Ok(())
     }
 
-    /// What the page complains of in the console since this was last asked, without the answers that a test provokes.
+    /// What the page complains of in the console since this was last asked, without the answers
+    /// that a test provokes.
     pub(crate) async fn complaints(&self) -> anyhow::Result<Vec<String>> {
         let lines = self.ask("se/log", json!({ "type": "browser" })).await?;
         let lines = lines.as_array().context("no console")?.iter();
@@ -296,13 +300,15 @@ fn pictures() -> PathBuf {
 }
 
 impl Drop for Browser {
-    /// A driver that is killed leaves its browser behind; one that is told to end the session does not.
+    /// A driver that is killed leaves its browser behind; one that is told to end the session does
+    /// not.
     fn drop(&mut self) {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
             return;
         };
         let session = self.session.trim_end_matches('/');
-        let request = format!("DELETE /{session} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("DELETE /{session} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok();
         if stream.write_all(request.as_bytes()).is_ok() {
             // It answers when the browser has ended.

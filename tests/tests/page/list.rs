@@ -90,9 +90,8 @@ async fn of_ten_thousand_flows_only_those_in_sight_are_in_the_document() -> anyh
         .run("return Math.ceil(document.querySelector('#flow-list').clientHeight / 52) + 1")
         .await?;
     let most_rows = in_sight.as_u64().unwrap() + BEYOND;
-    let rows = browser
-        .run("return document.querySelectorAll('#flow-list [role=option]').length")
-        .await?;
+    let rows =
+        browser.run("return document.querySelectorAll('#flow-list [role=option]').length").await?;
     assert!(
         rows.as_u64().unwrap() <= most_rows,
         "{rows} rows are drawn, of which {in_sight} are in sight"
@@ -113,9 +112,7 @@ async fn of_ten_thousand_flows_only_those_in_sight_are_in_the_document() -> anyh
         .until("document.querySelector('#flow-2')?.getAttribute('aria-selected') === 'true'")
         .await?;
     browser.press(&[ENTER]).await?;
-    browser
-        .until(&format!("location.hash === '#/flow/{}'", flow_id(2)))
-        .await?;
+    browser.until(&format!("location.hash === '#/flow/{}'", flow_id(2))).await?;
     Ok(())
 }
 
@@ -127,9 +124,7 @@ async fn filters_ask_the_archive_and_new_flows_come_in_at_the_top() -> anyhow::R
     browser.shows("#flow-1", "Rule3").await?;
     let asked = edge.asked();
     assert!(
-        asked
-            .iter()
-            .any(|(name, input)| name == "_flows" && input["outcome"] == "failed"),
+        asked.iter().any(|(name, input)| name == "_flows" && input["outcome"] == "failed"),
         "{asked:?}"
     );
     // Behind what is loaded, too.
@@ -153,20 +148,13 @@ async fn filters_ask_the_archive_and_new_flows_come_in_at_the_top() -> anyhow::R
     browser.shows("#flow-0", "AnotherRule").await?;
     browser.shows("#flow-1", "Rule0").await?;
     // Whoever reads further down is not moved, but told.
-    browser
-        .run("document.querySelector('#flow-list').scrollTop = 5000")
-        .await?;
+    browser.run("document.querySelector('#flow-list').scrollTop = 5000").await?;
     browser.until("document.querySelector('#flow-99') !== null").await?;
     let mut later = row(20_004);
     later["outcome"] = json!("failed");
     edge.notify(&[later]).await?;
     browser.shows(".fresh", "1 new flow").await?;
-    assert_eq!(
-        browser
-            .run("return document.querySelector('#flow-list').scrollTop")
-            .await?,
-        5000
-    );
+    assert_eq!(browser.run("return document.querySelector('#flow-list').scrollTop").await?, 5000);
     browser.click(".fresh").await?;
     browser.shows("#flow-0", "Rule20004").await?;
     Ok(())

@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::browser::{Browser, Scheme};
 use crate::running::Running;
 
-/// The texts that stand out from what is behind them by less than 4.5 to 1, as WCAG 2 counts it for level AA.
+/// The texts that stand out from what is behind them by less than 4.5 to 1, as WCAG 2 counts it for
+/// level AA.
 const FAINT: &str = r"
 const channels = (color) => (color.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
 const luminance = ([red, green, blue]) => {
@@ -54,27 +55,24 @@ async fn every_view_is_legible_in_light_and_dark_and_fits_a_narrow_window() -> a
     browser.shows(".live", "live").await?;
     is_legible(&browser, "the beginning").await?;
     browser.picture("beginning").await?;
-    for (button, password) in [
-        ("#sign-up", "a longer word than usual"),
-        ("#log-in", "a word that is wrong"),
-    ] {
+    for (button, password) in
+        [("#sign-up", "a longer word than usual"), ("#log-in", "a word that is wrong")]
+    {
         browser.write("#username", "ada").await?;
         browser.write("#password", password).await?;
         browser.click(button).await?;
         browser
-            .until("document.querySelector('.telling') && !document.querySelector('button:disabled')")
+            .until(
+                "document.querySelector('.telling') && !document.querySelector('button:disabled')",
+            )
             .await?;
     }
-    browser
-        .shows(".telling .answered", "RespondToFailedAuthentication")
-        .await?;
+    browser.shows(".telling .answered", "RespondToFailedAuthentication").await?;
     let failed = browser.run("return location.hash").await?;
     let failed = failed.as_str().unwrap();
     browser.write("#password", "a longer word than usual").await?;
     browser.click("#log-in").await?;
-    browser
-        .shows(".telling .answered", "CreateSessionOnSuccessfulAuthentication")
-        .await?;
+    browser.shows(".telling .answered", "CreateSessionOnSuccessfulAuthentication").await?;
     let succeeded = browser.run("return location.hash").await?;
     let succeeded = succeeded.as_str().unwrap();
 
@@ -83,12 +81,7 @@ async fn every_view_is_legible_in_light_and_dark_and_fits_a_narrow_window() -> a
         ("login", succeeded, ".details .source", 1),
         // The account, and both logins.
         ("flows", "#/flows", "#flow-list .row", 3),
-        (
-            "rules",
-            "#/rules/CreateSessionOnSuccessfulAuthentication",
-            ".book .source",
-            1,
-        ),
+        ("rules", "#/rules/CreateSessionOnSuccessfulAuthentication", ".book .source", 1),
         ("wrong", "#/wrong", ".cards", 1),
     ];
     for (size, name) in [((1280, 860), "wide"), ((360, 1400), "narrow")] {

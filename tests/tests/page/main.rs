@@ -1,4 +1,5 @@
-//! The page in a browser: Debian's chromium, driven by its chromedriver. Both must be on the PATH; without them these tests fail.
+//! The page in a browser: Debian's chromium, driven by its chromedriver. Both must be on the PATH;
+//! without them these tests fail.
 //!
 //! What they see is kept as pictures in `target/page`.
 

@@ -52,11 +52,7 @@ impl Running {
         }
         let started: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
         let address = started["http"].as_str().context("no address")?.parse()?;
-        Ok(Self {
-            address,
-            _child: child,
-            _dir: dir,
-        })
+        Ok(Self { address, _child: child, _dir: dir })
     }
 
     /// Where the page is.

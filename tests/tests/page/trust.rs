@@ -66,9 +66,7 @@ async fn let_in(browser: &Browser) -> anyhow::Result<()> {
 async fn what_comes_from_outside_is_text_whatever_it_looks_like() -> anyhow::Result<()> {
     let edge = edge().await?;
     let browser = Browser::open().await?;
-    browser
-        .go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1)))
-        .await?;
+    browser.go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1))).await?;
     let_in(&browser).await?;
     for (view, shown) in [
         (format!("#/flow/{}", flow_id(1)), ".telling"),
@@ -77,9 +75,7 @@ async fn what_comes_from_outside_is_text_whatever_it_looks_like() -> anyhow::Res
         ("#/wrong".to_owned(), ".cards"),
     ] {
         browser.run(&format!("location.hash = '{view}'")).await?;
-        browser
-            .until(&format!("document.querySelector('main {shown}') !== null"))
-            .await?;
+        browser.until(&format!("document.querySelector('main {shown}') !== null")).await?;
         let text = browser.text("main").await?;
         assert!(text.contains("<img src=x onerror="), "{view} does not show it: {text}");
         assert!(!text.contains("[object "), "{view} shows an object: {text}");
@@ -110,12 +106,8 @@ async fn the_page_asks_its_own_edge_and_nobody_else() -> anyhow::Result<()> {
     let asked = browser
         .until("performance.getEntriesByType('resource').map((entry) => entry.name).concat(location.href)")
         .await?;
-    let asked: Vec<&str> = asked
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|url| url.as_str().unwrap())
-        .collect();
+    let asked: Vec<&str> =
+        asked.as_array().unwrap().iter().map(|url| url.as_str().unwrap()).collect();
     assert!(asked.len() > 15, "{asked:?}");
     let others: Vec<&&str> = asked.iter().filter(|url| !url.starts_with(&origin)).collect();
     assert!(others.is_empty(), "{others:?}");
@@ -137,14 +129,9 @@ async fn where_a_token_is_wanted_nothing_is_seen_without_it() -> anyhow::Result<
     browser.shows("form.locked", "The operator’s token").await?;
     browser.write("#token", "0123456789abcdef0123456789abcdef").await?;
     browser.click("form.locked button").await?;
-    browser
-        .shows("form.locked .notice", "that is not the operator's token")
-        .await?;
+    browser.shows("form.locked .notice", "that is not the operator's token").await?;
     assert_eq!(edge.asked(), []);
-    assert_eq!(
-        browser.run("return document.querySelector('#flow-list')").await?,
-        Value::Null
-    );
+    assert_eq!(browser.run("return document.querySelector('#flow-list')").await?, Value::Null);
     browser.picture("token").await?;
     let_in(&browser).await?;
     browser.until("document.querySelector('#flow-0') !== null").await?;

@@ -29,8 +29,7 @@ fn flow(number: u64, authenticate: Value, rest: Value) -> Value {
     let respond = rest["respond"].clone();
     for (into, from) in [(&mut second, authenticate), (&mut flow, rest)] {
         let (into, from) = (into.as_object_mut(), from.as_object().cloned());
-        into.into_iter()
-            .for_each(|into| into.extend(from.clone().unwrap_or_default()));
+        into.into_iter().for_each(|into| into.extend(from.clone().unwrap_or_default()));
     }
     let actions = [first, second, respond].into_iter().filter(|action| !action.is_null());
     flow["actions"] = actions.collect();
@@ -68,14 +67,10 @@ async fn a_flow_that_came_to_no_good_end_says_how_far_it_got() -> anyhow::Result
     }))
     .await?;
     let browser = Browser::open().await?;
-    browser
-        .go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1)))
-        .await?;
+    browser.go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1))).await?;
     browser.write("#token", TOKEN).await?;
     browser.click("form.locked button").await?;
-    browser
-        .shows(".telling .answered", "Under way: nothing has answered yet.")
-        .await?;
+    browser.shows(".telling .answered", "Under way: nothing has answered yet.").await?;
     browser.shows(".step.in_flight", "asked for, and not done yet").await?;
 
     browser.run(&format!("location.hash = '#/flow/{}'", flow_id(2))).await?;
@@ -92,9 +87,8 @@ async fn a_flow_that_came_to_no_good_end_says_how_far_it_got() -> anyhow::Result
         .await?;
     browser.shows(".step.answer", "answered 503").await?;
     // The arrow comes from the action that it answers.
-    let arrow = browser
-        .run("return document.querySelector('.step.answer .arrow').className")
-        .await?;
+    let arrow =
+        browser.run("return document.querySelector('.step.answer .arrow').className").await?;
     assert_eq!(arrow, "arrow left");
     browser.shows(".details", "Asked for by the router itself").await?;
     assert_eq!(browser.complaints().await?, Vec::<String>::new());

@@ -9,8 +9,5 @@ fn the_image_is_built_with_the_pinned_compiler() {
     let pinned = pins.lines().find_map(|line| line.strip_prefix("channel = "));
     let first = format!("FROM rust:{}-bookworm AS chef", pinned.unwrap().trim_matches('"'));
     let dockerfile = read("Dockerfile");
-    assert!(
-        dockerfile.lines().any(|line| line == first),
-        "the Dockerfile has no `{first}`"
-    );
+    assert!(dockerfile.lines().any(|line| line == first), "the Dockerfile has no `{first}`");
 }

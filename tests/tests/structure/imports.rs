@@ -1,6 +1,7 @@
 //! Which file of a crate imports which: from `use` and from paths within the code, tests left out.
 //!
-//! A re-export is followed to the file that defines the name, so a name through `lib.rs` is no import of `lib.rs`.
+//! A re-export is followed to the file that defines the name, so a name through
+//! `lib.rs` is no import of `lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ enum Target {
     Item(usize),
 }
 
-/// The circles of imports in the crate with this root file, each as a sorted list of files; the largest first.
+/// The circles of imports in the crate with this root file, each as a sorted list of files; the
+/// largest first.
 pub(crate) fn circles(root: &Path) -> Vec<Vec<PathBuf>> {
     let mut all = Crate(Vec::new());
     let source = Source::read(root);
@@ -57,7 +59,10 @@ pub(crate) fn circles(root: &Path) -> Vec<Vec<PathBuf>> {
     circles
 }
 
-fn reachable<'a>(imports: &'a BTreeMap<PathBuf, BTreeSet<PathBuf>>, from: &PathBuf) -> BTreeSet<&'a PathBuf> {
+fn reachable<'a>(
+    imports: &'a BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    from: &PathBuf,
+) -> BTreeSet<&'a PathBuf> {
     let mut found = BTreeSet::new();
     let mut waiting: Vec<&PathBuf> = imports.get(from).into_iter().flatten().collect();
     while let Some(file) = waiting.pop() {
@@ -100,7 +105,8 @@ impl Crate {
         for (number, module) in self.0.iter().enumerate() {
             let of_file = imports.entry(module.file.clone()).or_default();
             for path in &module.paths {
-                if let Some(Target::Module(target) | Target::Item(target)) = self.resolve(number, path, 0)
+                if let Some(Target::Module(target) | Target::Item(target)) =
+                    self.resolve(number, path, 0)
                     && self.0[target].file != module.file
                 {
                     of_file.insert(self.0[target].file.clone());
@@ -124,7 +130,8 @@ impl Crate {
             Target::Item(_) => Some(at),
             Target::Module(at) if name == "super" => Some(Target::Module(self.0[at].parent?)),
             Target::Module(at) if name == "self" => Some(Target::Module(at)),
-            // A name that is not found (made by a macro, or of another crate) is at least reached through the module.
+            // A name that is not found (made by a macro, or of another crate) is at least reached
+            // through the module.
             Target::Module(at) => Some(self.member(at, name, depth).unwrap_or(Target::Item(at))),
         })
     }
@@ -144,18 +151,11 @@ impl Crate {
         if let Some(path) = module.imports.get(name) {
             // `use name::…` of another crate must not find itself.
             let is_itself = path.first().is_some_and(|first| first == name);
-            return if is_itself {
-                None
-            } else {
-                self.resolve(of, path, depth + 1)
-            };
+            return if is_itself { None } else { self.resolve(of, path, depth + 1) };
         }
-        module
-            .globs
-            .iter()
-            .find_map(|glob| match self.resolve(of, glob, depth + 1)? {
-                Target::Module(at) => self.member(at, name, depth + 1),
-                Target::Item(_) => None,
-            })
+        module.globs.iter().find_map(|glob| match self.resolve(of, glob, depth + 1)? {
+            Target::Module(at) => self.member(at, name, depth + 1),
+            Target::Item(_) => None,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What the text of a module imports, names and defines.
 //!
-//! Read by hand: `syn` as a dependency of a test would share crates with the derive macros, and Cargo would compile
-//! nearly everything twice, once for this package and once for all others.
+//! Read by hand: `syn` as a dependency of a test would share crates with the derive macros, and
+//! Cargo would compile nearly everything twice, once for this package and once for all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
@@ -37,7 +37,8 @@ enum Token {
 
 impl Source {
     pub(crate) fn read(file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file)
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         Self::of(&tokens(&text))
     }
 
@@ -57,7 +58,9 @@ impl Source {
                 Token::Word(word) => match (word.as_str(), rest) {
                     // `pub(in crate::a)` names a module and imports nothing.
                     ("pub", [Token::Other('('), ..]) => tokens = split_group(rest).1,
-                    ("use", [Token::Word(_) | Token::Other('{'), ..]) => tokens = found.uses(&[], rest),
+                    ("use", [Token::Word(_) | Token::Other('{'), ..]) => {
+                        tokens = found.uses(&[], rest)
+                    }
                     ("mod", [Token::Word(name), Token::Other('{'), ..]) => {
                         let (inline, after) = split_group(&rest[1..]);
                         found.modules.push((name.clone(), Some(Self::of(inline))));
@@ -67,7 +70,9 @@ impl Source {
                     ("macro_rules", [Token::Other('!'), Token::Word(name), ..]) => {
                         found.defined.insert(name.clone());
                     }
-                    (keyword, [Token::Word(name), ..]) if depth == 0 && DEFINE.contains(&keyword) => {
+                    (keyword, [Token::Word(name), ..])
+                        if depth == 0 && DEFINE.contains(&keyword) =>
+                    {
                         found.defined.insert(name.clone());
                     }
                     _ => {
@@ -149,7 +154,8 @@ fn split_group(tokens: &[Token]) -> (&[Token], &[Token]) {
     panic!("a bracket is not closed: {tokens:?}")
 }
 
-/// What follows an attribute, whose `#` was read; after the item that it is on, if that exists in tests only.
+/// What follows an attribute, whose `#` was read; after the item that it is on, if that exists in
+/// tests only.
 fn attribute(tokens: &[Token]) -> &[Token] {
     let tokens = match tokens {
         [Token::Other('!'), rest @ ..] => rest,
@@ -196,7 +202,8 @@ fn tokens(text: &str) -> Vec<Token> {
                 while let Some(c) = rest.next_if(|c| *c == '_' || c.is_alphanumeric()) {
                     word.push(c);
                 }
-                if word.ends_with('r') && word.len() <= 2 && matches!(rest.peek(), Some('#' | '"')) {
+                if word.ends_with('r') && word.len() <= 2 && matches!(rest.peek(), Some('#' | '"'))
+                {
                     skip_raw(&mut rest);
                 } else {
                     found.push(Token::Word(word));

@@ -1,6 +1,8 @@
 //! The accounts of an application, and the handlers of Profile.
 
-use concert_worker::store::{Change, Changed, Deleted, Documents, Found, Inserted, Page, Target, now};
+use concert_worker::store::{
+    Change, Changed, Deleted, Documents, Found, Inserted, Page, Target, now,
+};
 use concert_worker::{Call, Query, Secret, Start, StartError, Stop, retry};
 use serde::{Deserialize, Serialize};
 
@@ -141,7 +143,12 @@ impl Profile {
         }
     }
 
-    async fn recognise(&self, call: &Call<()>, username: &str, password: Secret) -> Result<Option<String>, Stop> {
+    async fn recognise(
+        &self,
+        call: &Call<()>,
+        username: &str,
+        password: Secret,
+    ) -> Result<Option<String>, Stop> {
         let user = match Username::parse(username) {
             Ok(name) => self.by_name(&name).await?,
             Err(_) => None,
@@ -155,9 +162,8 @@ impl Profile {
             (Verdict::RightAtOldCost(new), Some(user)) => {
                 let permit = call.permit().await?;
                 // If the password was changed at the same time, that one stays.
-                let replace = self
-                    .users
-                    .replace(permit, &user.id, "password", user.value.password, new);
+                let replace =
+                    self.users.replace(permit, &user.id, "password", user.value.password, new);
                 replace.await.map(|_| Some(user.id))
             }
             (Verdict::Wrong, _) | (_, None) => Ok(None),
@@ -166,11 +172,7 @@ impl Profile {
 
     pub(crate) async fn change_password(&self, call: Call<ChangePassword>) -> Result<UserId, Stop> {
         let (input, call) = call.split();
-        let ChangePassword {
-            user: id,
-            old_password: old,
-            new_password: new,
-        } = input;
+        let ChangePassword { user: id, old_password: old, new_password: new } = input;
         let user = match self.users.target(&call, &id).await? {
             Target::Done => return Ok(UserId { user: id }),
             Target::Live(user) => user.value,
@@ -201,10 +203,13 @@ impl Profile {
         if self.blocklist.refuses(new.expose(), &user.name_key) {
             return Err(Refusal::PasswordCommon.into());
         }
-        let change = Change::set("password", self.pool.hash(new).await?).only_if("password", user.password);
+        let change =
+            Change::set("password", self.pool.hash(new).await?).only_if("password", user.password);
         match self.users.update(call.permit().await?, &id, change).await? {
             Changed::Done => Ok(UserId { user: id }),
-            Changed::NotThere | Changed::Taken(_) => Err(retry("the account was changed at the same time")),
+            Changed::NotThere | Changed::Taken(_) => {
+                Err(retry("the account was changed at the same time"))
+            }
         }
     }
 
@@ -221,15 +226,19 @@ impl Profile {
         }
     }
 
-    pub(crate) async fn get_user_details(&self, query: Query<OfUser>) -> Result<Option<Details>, Stop> {
+    pub(crate) async fn get_user_details(
+        &self,
+        query: Query<OfUser>,
+    ) -> Result<Option<Details>, Stop> {
         let user = self.users.get(&query.input.user).await?;
-        Ok(user.map(|user| Details {
-            username: user.value.username,
-        }))
+        Ok(user.map(|user| Details { username: user.value.username }))
     }
 
     /// Finds a name in any of its forms.
-    pub(crate) async fn get_user_by_name(&self, query: Query<Named>) -> Result<Option<UserId>, Stop> {
+    pub(crate) async fn get_user_by_name(
+        &self,
+        query: Query<Named>,
+    ) -> Result<Option<UserId>, Stop> {
         let Ok(name) = Username::parse(&query.input.username) else {
             return Ok(None);
         };
@@ -242,10 +251,8 @@ impl Profile {
         if users.len() > ALL_USERS_MAX {
             return Err(retry(format!("there are more than {ALL_USERS_MAX} users")));
         }
-        let listed = users.into_iter().map(|user| Listed {
-            id: user.id,
-            username: user.value.username,
-        });
+        let listed =
+            users.into_iter().map(|user| Listed { id: user.id, username: user.value.username });
         Ok(listed.collect())
     }
 

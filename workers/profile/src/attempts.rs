@@ -1,8 +1,11 @@
 //! Failed logins, counted so that guessing ends early and nobody is locked out for good.
 //!
-//! What is counted is one document for each name that somebody tried, whether there is such an account or not, and one for each client. A failure is stamped with its action's id, so that it
-//! counts once however often it is delivered, and ages out by itself. A client that has logged in to an account is known there and has a count of its own, so that whoever guesses elsewhere
-//! does not lock it out. A success writes nothing, unless it makes a client known or forgives its failures.
+//! What is counted is one document for each name that somebody tried, whether there is such an
+//! account or not, and one for each client. A failure is stamped with its action's id, so that it
+//! counts once however often it is delivered, and ages out by itself. A client that has logged in
+//! to an account is known there and has a count of its own, so that whoever guesses elsewhere does
+//! not lock it out. A success writes nothing, unless it makes a client known or forgives its
+//! failures.
 
 mod counts;
 mod under_way;
@@ -24,22 +27,21 @@ use crate::settings::Settings;
 pub(crate) const DAY_S: u64 = 24 * 60 * 60;
 /// Maximum number of failures in one document, and the highest limit.
 pub(crate) const COUNTED_MAX: u32 = 1000;
-/// Clients that are known at one account at most; the one that was not seen for longest is forgotten first.
+/// Clients that are known at one account at most; the one that was not seen for longest is
+/// forgotten first.
 const KNOWN_MAX: i64 = 10;
 /// A client that is known is written down again when it was last seen so long ago.
 const SEEN_AGAIN: Duration = Duration::from_secs(DAY_S);
 
-/// A name that somebody tried, as it is counted: a hash, since what was typed there may be anything.
+/// A name that somebody tried, as it is counted: a hash, since what was typed there may be
+/// anything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct AccountKey([u8; 16]);
 
 impl AccountKey {
     /// Of a name in the form in which names are unique.
     pub(crate) fn of(name_key: &str) -> Self {
-        let digest = Sha256::new()
-            .chain_update("account\0")
-            .chain_update(name_key)
-            .finalize();
+        let digest = Sha256::new().chain_update("account\0").chain_update(name_key).finalize();
         let mut key = [0; 16];
         key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         Self(key)
@@ -64,11 +66,7 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// The attempt that an action makes at the account of a name.
     pub(crate) fn of<I>(call: &Call<I>, name_key: &str) -> Self {
-        Self {
-            action: call.id,
-            account: AccountKey::of(name_key),
-            client: call.client.clone(),
-        }
+        Self { action: call.id, account: AccountKey::of(name_key), client: call.client.clone() }
     }
 }
 
@@ -136,15 +134,23 @@ impl Attempts {
         })
     }
 
-    /// Decides whether a password is looked at. Waits while as many attempts are under way as may still fail: they might.
-    pub(crate) async fn admit(&self, attempt: Attempt, now: DateTime, call: &Call<()>) -> Result<Admission, Stop> {
-        // One decision for an account at a time, so that none is made on the strength of a count that the other is about to change.
+    /// Decides whether a password is looked at. Waits while as many attempts are under way as may
+    /// still fail: they might.
+    pub(crate) async fn admit(
+        &self,
+        attempt: Attempt,
+        now: DateTime,
+        call: &Call<()>,
+    ) -> Result<Admission, Stop> {
+        // One decision for an account at a time, so that none is made on the strength of a count
+        // that the other is about to change.
         let _turn = self.under_way.turn(&attempt.account).await;
         loop {
             let ended = self.under_way.ended();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            // Before the look at what failed: whoever ends in between has written it down by then, or is among these.
+            // Before the look at what failed: whoever ends in between has written it down by then,
+            // or is among these.
             let seen = self.under_way.tickets();
             let counted = self.read(&attempt).await?;
             if let Some(at) = counted.iter().find_map(|counted| counted.failed_at(attempt.action)) {
@@ -158,29 +164,34 @@ impl Attempts {
             }
             if let Some(ticket) = self.under_way.admit(seen, &attempt, &room) {
                 let is_news = self.limits.account.is_some() && room.is_news;
-                return Ok(Admission::Admitted(Admitted {
-                    attempt,
-                    is_news,
-                    _ticket: ticket,
-                }));
+                return Ok(Admission::Admitted(Admitted { attempt, is_news, _ticket: ticket }));
             }
             ended.await;
         }
     }
 
     /// Counts a failure.
-    pub(crate) async fn failed(&self, admitted: Admitted, now: DateTime, call: &Call<()>) -> Result<(), Stop> {
+    pub(crate) async fn failed(
+        &self,
+        admitted: Admitted,
+        now: DateTime,
+        call: &Call<()>,
+    ) -> Result<(), Stop> {
         self.count(&admitted.attempt, now, call).await
     }
 
     /// Makes the client known where it was not, and forgives its failures.
-    pub(crate) async fn succeeded(&self, admitted: Admitted, now: DateTime, call: &Call<()>) -> Result<(), Stop> {
+    pub(crate) async fn succeeded(
+        &self,
+        admitted: Admitted,
+        now: DateTime,
+        call: &Call<()>,
+    ) -> Result<(), Stop> {
         let Some(client) = admitted.attempt.client.as_ref().filter(|_| admitted.is_news) else {
             return Ok(());
         };
         let oldest = before(now, self.limits.known);
-        let others =
-            doc! { "$and": [{ "$ne": ["$$this.client", client.as_str()] }, { "$gte": ["$$this.at", oldest] }] };
+        let others = doc! { "$and": [{ "$ne": ["$$this.client", client.as_str()] }, { "$gte": ["$$this.at", oldest] }] };
         let others = doc! { "$filter": { "input": { "$ifNull": ["$known", []] }, "cond": others } };
         let known = doc! { "$concatArrays": [others, [{ "client": client.as_str(), "at": now }]] };
         let set = doc! {
@@ -199,16 +210,15 @@ impl Attempts {
 
     /// The documents in which an attempt is counted, each with the time for which it counts.
     fn documents(&self, attempt: &Attempt) -> impl Iterator<Item = (String, Duration)> {
-        let account = self
-            .limits
-            .account
-            .map(|_| (attempt.account.document(), self.limits.long_window));
+        let account =
+            self.limits.account.map(|_| (attempt.account.document(), self.limits.long_window));
         let client = attempt.client.as_ref().filter(|_| self.limits.client.is_some());
         let client = client.map(|client| (counts::document_of(client), self.limits.window));
         account.into_iter().chain(client)
     }
 
-    /// Adds a failure to each of its documents, unless it is there: each in one atomic operation of its own, both at once.
+    /// Adds a failure to each of its documents, unless it is there: each in one atomic operation of
+    /// its own, both at once.
     async fn count(&self, attempt: &Attempt, at: DateTime, call: &Call<()>) -> Result<(), Stop> {
         let mut failure = doc! { "action": stamp(attempt.action), "at": at };
         if let Some(client) = &attempt.client {
@@ -232,9 +242,7 @@ impl Attempts {
 
     async fn write(&self, document: String, set: Document, call: &Call<()>) -> Result<(), Stop> {
         let permit = call.permit().await?;
-        self.documents
-            .upsert(permit, &document, vec![doc! { "$set": set }])
-            .await
+        self.documents.upsert(permit, &document, vec![doc! { "$set": set }]).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Passwords that everybody guesses first.
 //!
-//! There are no rules of composition (NIST SP 800-63B-4, 3.1.1.2): what is refused is what stands on the list, what is hardly more than the user's name, and what is hardly more than a word of the application's own.
+//! There are no rules of composition (NIST SP 800-63B-4, 3.1.1.2): what is refused is what stands
+//! on the list, what is hardly more than the user's name, and what is hardly more than a word of
+//! the application's own.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -8,7 +10,8 @@ use std::path::PathBuf;
 use crate::name::key;
 use crate::settings::Settings;
 
-/// The most common passwords that are long enough, a line each. Where they come from stands beside them.
+/// The most common passwords that are long enough, a line each. Where they come from stands beside
+/// them.
 const COMMON: &str = include_str!("../blocklist/common.txt");
 
 /// Why there is no list.
@@ -33,21 +36,17 @@ impl Blocklist {
     pub(crate) fn read(settings: &Settings) -> Result<Self, BlocklistError> {
         let mut common: HashSet<Box<str>> = COMMON.lines().map(Box::from).collect();
         for path in &settings.password_blocklists {
-            let text = std::fs::read_to_string(path).map_err(|source| BlocklistError {
-                path: path.clone(),
-                source,
-            })?;
-            common.extend(
-                text.lines()
-                    .filter(|line| !line.is_empty())
-                    .map(|line| key(line).into()),
-            );
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| BlocklistError { path: path.clone(), source })?;
+            common
+                .extend(text.lines().filter(|line| !line.is_empty()).map(|line| key(line).into()));
         }
         let words = settings.password_words.iter().map(|word| key(word)).collect();
         Ok(Self { common, words })
     }
 
-    /// Whether a password is too common for anyone, or for this user. Cases and compatibility forms do not count.
+    /// Whether a password is too common for anyone, or for this user. Cases and compatibility forms
+    /// do not count.
     pub(crate) fn refuses(&self, password: &str, username_key: &str) -> bool {
         let password = key(password);
         let names = std::iter::once(username_key).chain(self.words.iter().map(String::as_str));
@@ -58,7 +57,8 @@ impl Blocklist {
     }
 }
 
-/// Whether a password is a name, once or several times, with nothing but digits and signs around it.
+/// Whether a password is a name, once or several times, with nothing but digits and signs around
+/// it.
 fn is_hardly_more_than(password: &str, name: &str) -> bool {
     let rest = password.replace(name, "");
     let has_letters = |text: &str| text.chars().any(char::is_alphabetic);
@@ -70,10 +70,7 @@ mod tests {
     use super::*;
 
     fn list(files: Vec<PathBuf>) -> Result<Blocklist, BlocklistError> {
-        Blocklist::read(&Settings {
-            password_blocklists: files,
-            ..Settings::default()
-        })
+        Blocklist::read(&Settings { password_blocklists: files, ..Settings::default() })
     }
 
     #[test]

@@ -19,11 +19,7 @@ impl Username {
             && !text.chars().any(char::is_control)
             && text.trim() == text
             && !key(text).is_empty();
-        if ok {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(BadUsername)
-        }
+        if ok { Ok(Self(text.to_owned())) } else { Err(BadUsername) }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -54,24 +50,14 @@ mod tests {
                 "{a} {b}"
             );
         }
-        assert_ne!(
-            Username::parse("ada").unwrap().key(),
-            Username::parse("adá").unwrap().key()
-        );
+        assert_ne!(Username::parse("ada").unwrap().key(), Username::parse("adá").unwrap().key());
     }
 
     #[test]
     fn what_cannot_be_read_aloud_is_no_name() {
-        for wrong in [
-            "",
-            " ada",
-            "ada ",
-            "a\u{0}b",
-            "a\nb",
-            "\u{7f}",
-            &"x".repeat(65),
-            &"x".repeat(10_000),
-        ] {
+        for wrong in
+            ["", " ada", "ada ", "a\u{0}b", "a\nb", "\u{7f}", &"x".repeat(65), &"x".repeat(10_000)]
+        {
             assert_eq!(Username::parse(wrong), Err(BadUsername), "{wrong:?}");
         }
         assert!(Username::parse(&"é".repeat(64)).is_ok());

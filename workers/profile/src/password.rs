@@ -1,4 +1,5 @@
-//! Password hashing: argon2id on a bounded pool of threads, each with memory of its own that it uses again and again.
+//! Password hashing: argon2id on a bounded pool of threads, each with memory of its own that it
+//! uses again and again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -44,7 +45,8 @@ enum Job {
     Verify(Secret, String, oneshot::Sender<Result<Verdict, String>>),
 }
 
-/// How much lower the threads' priority is: a hash takes a processor for many milliseconds, and whatever else waits takes it for microseconds.
+/// How much lower the threads' priority is: a hash takes a processor for many milliseconds, and
+/// whatever else waits takes it for microseconds.
 const NICE: i32 = 5;
 /// What the wait for a thread and its work are told as.
 const HASHING: &str = "argon2id";
@@ -71,12 +73,7 @@ static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
             waiting.clone(),
         );
         registry.register("concert_hashes", "Hashes that were made, whatever for", hashes.clone());
-        Figures {
-            threads,
-            busy,
-            waiting,
-            hashes,
-        }
+        Figures { threads, busy, waiting, hashes }
     })
 });
 
@@ -96,8 +93,9 @@ impl HashPool {
     /// # Errors
     /// See [`PoolError`].
     pub fn start(settings: &Settings) -> Result<Self, PoolError> {
-        let params = Params::new(settings.argon2_memory_kib, settings.argon2_passes, 1, Some(HASH_BYTES))
-            .map_err(PoolError::Cost)?;
+        let params =
+            Params::new(settings.argon2_memory_kib, settings.argon2_passes, 1, Some(HASH_BYTES))
+                .map_err(PoolError::Cost)?;
         let threads = match settings.hash_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -113,16 +111,10 @@ impl HashPool {
         for (number, hasher) in std::iter::once(first).chain(others).enumerate() {
             let waiting = waiting.clone();
             let thread = std::thread::Builder::new().name(format!("argon2-{number}"));
-            thread
-                .spawn(move || work(&waiting, hasher))
-                .map_err(PoolError::Thread)?;
+            thread.spawn(move || work(&waiting, hasher)).map_err(PoolError::Thread)?;
             FIGURES.threads.inc();
         }
-        Ok(Self {
-            jobs,
-            dummy: dummy.into(),
-            made,
-        })
+        Ok(Self { jobs, dummy: dummy.into(), made })
     }
 
     /// Hashes a new password, as a PHC string.
@@ -177,8 +169,12 @@ fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
         FIGURES.busy.inc();
         // A caller that has gone needs no answer.
         match job {
-            Job::Hash(password, reply) => drop(reply.send(hasher.hash(password.expose().as_bytes()))),
-            Job::Verify(password, hash, reply) => drop(reply.send(hasher.verify(password.expose().as_bytes(), &hash))),
+            Job::Hash(password, reply) => {
+                drop(reply.send(hasher.hash(password.expose().as_bytes())))
+            }
+            Job::Verify(password, hash, reply) => {
+                drop(reply.send(hasher.verify(password.expose().as_bytes(), &hash)))
+            }
         }
         FIGURES.busy.dec();
     }
@@ -211,7 +207,8 @@ impl Hasher {
     }
 
     fn verify(&mut self, password: &[u8], hash: &str) -> Result<Verdict, String> {
-        let hash = PasswordHash::new(hash).map_err(|error| format!("a stored hash cannot be read: {error}"))?;
+        let hash = PasswordHash::new(hash)
+            .map_err(|error| format!("a stored hash cannot be read: {error}"))?;
         let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
             return Err("a stored hash is incomplete".to_owned());
         };
@@ -233,7 +230,12 @@ impl Hasher {
         }
     }
 
-    fn run(&mut self, params: &Params, password: &[u8], salt: &Salt) -> Result<[u8; HASH_BYTES], String> {
+    fn run(
+        &mut self,
+        params: &Params,
+        password: &[u8],
+        salt: &Salt,
+    ) -> Result<[u8; HASH_BYTES], String> {
         if self.memory.len() < params.block_count() {
             self.memory.resize(params.block_count(), Block::default());
         }
@@ -248,14 +250,14 @@ impl Hasher {
     }
 }
 
-/// What this machine's processors hash per second at the default cost, with nothing else to do: the floor that logins are measured against.
+/// What this machine's processors hash per second at the default cost, with nothing else to do: the
+/// floor that logins are measured against.
 pub fn raw_hashes_per_second(time: Duration) -> f64 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let began = Instant::now();
     let hashes: u64 = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| count_hashes(began, time)))
-            .collect();
+        let running: Vec<_> =
+            (0..threads).map(|_| scope.spawn(|| count_hashes(began, time))).collect();
         running.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
     });
     hashes as f64 / began.elapsed().as_secs_f64()
@@ -298,14 +300,8 @@ mod tests {
         let pool = HashPool::start(&settings(64)).unwrap();
         let hash = pool.hash(secret("correct horse")).await.unwrap();
         assert_ne!(hash, pool.hash(secret("correct horse")).await.unwrap());
-        assert_eq!(
-            pool.verify(secret("correct horse"), Some(&hash)).await,
-            Ok(Verdict::Right)
-        );
-        assert_eq!(
-            pool.verify(secret("Correct horse"), Some(&hash)).await,
-            Ok(Verdict::Wrong)
-        );
+        assert_eq!(pool.verify(secret("correct horse"), Some(&hash)).await, Ok(Verdict::Right));
+        assert_eq!(pool.verify(secret("Correct horse"), Some(&hash)).await, Ok(Verdict::Wrong));
         let before = pool.made();
         assert_eq!(pool.verify(secret("nobody's password"), None).await, Ok(Verdict::Wrong));
         assert_eq!(pool.made(), before + 1, "looking for nobody costs as much");
@@ -313,20 +309,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_of_another_cost_fits_and_is_made_anew() {
-        let old = HashPool::start(&settings(64))
-            .unwrap()
-            .hash(secret("correct horse"))
-            .await
-            .unwrap();
+        let old =
+            HashPool::start(&settings(64)).unwrap().hash(secret("correct horse")).await.unwrap();
         let pool = HashPool::start(&settings(128)).unwrap();
-        let Verdict::RightAtOldCost(new) = pool.verify(secret("correct horse"), Some(&old)).await.unwrap() else {
+        let Verdict::RightAtOldCost(new) =
+            pool.verify(secret("correct horse"), Some(&old)).await.unwrap()
+        else {
             panic!("{old}")
         };
         assert!(new.contains("m=128,t=1,p=1"), "{new}");
-        assert_eq!(
-            pool.verify(secret("correct horse"), Some(&new)).await,
-            Ok(Verdict::Right)
-        );
+        assert_eq!(pool.verify(secret("correct horse"), Some(&new)).await, Ok(Verdict::Right));
         assert_eq!(pool.verify(secret("wrong horse"), Some(&old)).await, Ok(Verdict::Wrong));
     }
 

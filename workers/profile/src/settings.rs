@@ -85,11 +85,7 @@ impl Settings {
             )
             .within("login_client_failures", self.login_client_failures, 0..=COUNTED_MAX)
             .within("login_window_seconds", self.login_window_seconds, 1..=SECONDS_MAX)
-            .within(
-                "login_long_window_seconds",
-                self.login_long_window_seconds,
-                1..=SECONDS_MAX,
-            )
+            .within("login_long_window_seconds", self.login_long_window_seconds, 1..=SECONDS_MAX)
             .within("login_known_days", self.login_known_days, 1..=DAYS_MAX)
             .checked()
     }

@@ -9,7 +9,8 @@ mod token;
 
 use concert_worker::store::{Change, Deleted, Documents, Inserted, Page, Target, now};
 use concert_worker::{
-    Call, LiveKeyring, Query, Secret, Start, StartError, Stop, Worker, concept, refused, retry, reveal,
+    Call, LiveKeyring, Query, Secret, Start, StartError, Stop, Worker, concept, refused, retry,
+    reveal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -98,11 +99,7 @@ impl Sessioning {
         let keys = self.keys.now();
         let token = token::derive(keys.current(), call.id);
         let session = Session::new(&call.input.user, keys.current().id(), now(), &self.settings);
-        match self
-            .sessions
-            .insert(call.permit().await?, &hash(&token), &session)
-            .await?
-        {
+        match self.sessions.insert(call.permit().await?, &hash(&token), &session).await? {
             Inserted::Done => Ok(Created { session: token }),
             Inserted::Taken(_) => Err(retry("another action created this session")),
         }
@@ -143,7 +140,8 @@ impl Sessioning {
     }
 
     async fn delete_others(&self, call: Call<ButOne>) -> Result<(), Stop> {
-        let others = live_sessions(&call.input.user).except::<TokenHash>(&hash(&call.input.session));
+        let others =
+            live_sessions(&call.input.user).except::<TokenHash>(&hash(&call.input.session));
         self.sessions.for_each(&call, &others, &Change::deletion()).await?;
         Ok(())
     }
@@ -157,20 +155,18 @@ impl Sessioning {
         };
         let until = now.saturating_add_duration(self.settings.idle());
         let moved_ms = until.timestamp_millis() - session.value.idle_expires_at.timestamp_millis();
-        if u128::try_from(moved_ms).unwrap_or(0) > (self.settings.idle() / TOUCH_FRACTION).as_millis() {
+        if u128::try_from(moved_ms).unwrap_or(0)
+            > (self.settings.idle() / TOUCH_FRACTION).as_millis()
+        {
             self.sessions.raise(&id, "idle_expires_at", until).await?;
         }
-        Ok(Some(User {
-            user: session.value.user,
-        }))
+        Ok(Some(User { user: session.value.user }))
     }
 
     async fn get_id(&self, query: Query<OfSession>) -> Result<Option<PublicId>, Stop> {
         let found = self.sessions.get(&hash(&query.input.session)).await?;
         let live = found.filter(|session| session.value.is_live(now()));
-        Ok(live.map(|session| PublicId {
-            id: session::public_id(&session),
-        }))
+        Ok(live.map(|session| PublicId { id: session::public_id(&session) }))
     }
 
     async fn get_sessions(&self, query: Query<OfUser>) -> Result<Vec<Listed>, Stop> {
@@ -183,9 +179,7 @@ impl Sessioning {
 /// The sessions of a user that are not over.
 fn live_sessions(user: &str) -> Page {
     let now = now();
-    Page::of("user", user)
-        .greater("idle_expires_at", now)
-        .greater("expires_at", now)
+    Page::of("user", user).greater("idle_expires_at", now).greater("expires_at", now)
 }
 
 #[cfg(test)]

@@ -17,10 +17,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            idle_minutes: 7 * 24 * 60,
-            max_minutes: 30 * 24 * 60,
-        }
+        Self { idle_minutes: 7 * 24 * 60, max_minutes: 30 * 24 * 60 }
     }
 }
 

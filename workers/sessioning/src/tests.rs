@@ -49,10 +49,7 @@ fn in_minutes(minutes: i64) -> DateTime {
 }
 
 fn stored(token: &str) -> Binary {
-    Binary {
-        subtype: BinarySubtype::Generic,
-        bytes: hash(&Secret::new(token.to_owned())).to_vec(),
-    }
+    Binary { subtype: BinarySubtype::Generic, bytes: hash(&Secret::new(token.to_owned())).to_vec() }
 }
 
 /// A session as the released version stores it.
@@ -63,7 +60,10 @@ fn released(token: &str, user: &str, created_by: &str) -> Document {
     }
 }
 
-async fn all<T: Debug + serde::de::DeserializeOwned>(trial: &Trial, collection: &str) -> Result<Vec<T>, TrialError> {
+async fn all<T: Debug + serde::de::DeserializeOwned>(
+    trial: &Trial,
+    collection: &str,
+) -> Result<Vec<T>, TrialError> {
     let collection = trial.collection(collection).await?;
     let mut found = Vec::new();
     let mut cursor = collection.find(doc! {}).await.unwrap();
@@ -115,7 +115,8 @@ async fn sessions_of_the_released_version_are_used_listed_and_ended() -> Result<
 }
 
 #[tokio::test]
-async fn the_released_version_reads_sessions_and_sweeps_and_finds_its_own_continued() -> Result<(), TrialError> {
+async fn the_released_version_reads_sessions_and_sweeps_and_finds_its_own_continued()
+-> Result<(), TrialError> {
     let trial = Trial::of(worker()).await?;
     let created = act(&trial, "create", json!({ "user": "ada" })).await?;
     assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
@@ -126,10 +127,7 @@ async fn the_released_version_reads_sessions_and_sweeps_and_finds_its_own_contin
 
     let all_ended = act(&trial, "deleteAll", json!({ "user": "ada" })).await?;
     let sweep = all::<ReleasedSweep>(&trial, "sweeps").await?.pop().unwrap();
-    assert_eq!(
-        (sweep.action, sweep.user),
-        (all_ended.flow.to_string(), "ada".to_owned())
-    );
+    assert_eq!((sweep.action, sweep.user), (all_ended.flow.to_string(), "ada".to_owned()));
     assert_eq!(sweep.token_hashes, [session.token_hash]);
     let by = all::<ReleasedSession>(&trial, "sessions").await?.pop().unwrap().ended;
     assert_eq!(by.map(|end| end.by), Some(all_ended.flow.to_string()));

@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 /// Keeps these derivations apart from any other use of the key.
 const PURPOSE: &[u8] = b"concert session token\0";
 
-/// The token of the session that `action` makes: 256 bits, as 43 characters of base64url. Without the key it cannot be told from random.
+/// The token of the session that `action` makes: 256 bits, as 43 characters of base64url. Without
+/// the key it cannot be told from random.
 pub fn derive(key: &Key, action: ActionId) -> Secret {
     // HMAC takes keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.bytes()) else {

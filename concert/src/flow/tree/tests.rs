@@ -4,8 +4,7 @@ use super::*;
 
 fn action(id: &str, name: &str, seq: Option<u64>, by: Value, rest: Value) -> Value {
     let (concept, action) = name.split_once('.').unwrap();
-    let mut one =
-        json!({ "id": id, "concept": concept, "action": action, "asked_us": 1_000_000, "state": "completed" });
+    let mut one = json!({ "id": id, "concept": concept, "action": action, "asked_us": 1_000_000, "state": "completed" });
     let one = one.as_object_mut().unwrap();
     if let Some(seq) = seq {
         one.insert("seq".to_owned(), json!(seq));
@@ -93,7 +92,8 @@ fn colours_are_there_when_they_are_asked_for_and_only_then() {
 fn what_is_in_flight_and_what_was_given_up_stand_where_they_were_asked_for() {
     let mut flow = failed_login();
     let respond = flow.actions.last_mut().unwrap();
-    (respond.state, respond.seq, respond.completed_us, respond.outcome) = (State::InFlight, None, None, None);
+    (respond.state, respond.seq, respond.completed_us, respond.outcome) =
+        (State::InFlight, None, None, None);
     assert!(of(&flow, Paint(false)).contains("└─ Requesting.respond  in flight"));
     let respond = flow.actions.last_mut().unwrap();
     respond.state = State::Dead;
@@ -102,5 +102,7 @@ fn what_is_in_flight_and_what_was_given_up_stand_where_they_were_asked_for() {
         attempts: Some(3),
         at_us: 0,
     });
-    assert!(of(&flow, Paint(false)).contains("Requesting.respond  given up: given up after 3 attempts"));
+    assert!(
+        of(&flow, Paint(false)).contains("Requesting.respond  given up: given up after 3 attempts")
+    );
 }

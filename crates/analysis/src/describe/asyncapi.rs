@@ -1,4 +1,5 @@
-//! AsyncAPI: what is said on the bus, as `docs/wire.md` has it, for each action and query of the specs.
+//! AsyncAPI: what is said on the bus, as `docs/wire.md` has it, for each action and query of the
+//! specs.
 
 use concert_wire::envelope::{ERROR, FAULT, Fault};
 use concert_wire::id::FlowId;
@@ -21,11 +22,7 @@ pub fn asyncapi(program: &Program) -> Value {
         }
     }
     document.records();
-    let Document {
-        channels,
-        operations,
-        messages,
-    } = document;
+    let Document { channels, operations, messages } = document;
     json!({
         "asyncapi": "3.1.0",
         "info": {
@@ -155,11 +152,8 @@ impl Document {
             rows.extend(bounds.0.map(|least| ("minItems".to_owned(), json!(least))));
             rows.extend(bounds.1.map(|most| ("maxItems".to_owned(), json!(most))));
         }
-        let answer = object(
-            Map::from_iter([("rows".to_owned(), rows)]),
-            vec!["rows".to_owned()],
-            false,
-        );
+        let answer =
+            object(Map::from_iter([("rows".to_owned(), rows)]), vec!["rows".to_owned()], false);
         self.service(concept, &query.name, of_params(&query.input, Secrets::Open), answer);
     }
 
@@ -181,9 +175,9 @@ impl Document {
             Some("AnswerHeaders"),
         );
         self.channel(&request, &format!("concept.{of}.{name}"), &[], &[&request]);
-        let messages = json!({ &answered: { "$ref": format!("#/components/messages/{answered}") } });
-        self.channels
-            .insert(inbox.clone(), json!({ "address": null, "messages": messages }));
+        let messages =
+            json!({ &answered: { "$ref": format!("#/components/messages/{answered}") } });
+        self.channels.insert(inbox.clone(), json!({ "address": null, "messages": messages }));
         let of_channel = |channel: &str| json!({ "$ref": format!("#/channels/{channel}") });
         self.operations.insert(
             key("serve"),
@@ -253,19 +247,18 @@ fn members<const N: usize>(members: [(&str, Value); N]) -> Value {
     object(properties.collect(), required, false)
 }
 
-/// Everything that a completion of an action may be: a success, a refusal where the spec declares one, or a fault, which may be of an input that is none.
+/// Everything that a completion of an action may be: a success, a refusal where the spec declares
+/// one, or a fault, which may be of an input that is none.
 fn completion(action: &ActionSpec) -> Value {
     let input = of_params(&action.input, Secrets::Sealed);
     let of = |output: Value| members([("input", input.clone()), ("output", output)]);
-    let mut outcomes: Vec<Value> = action
-        .success
-        .iter()
-        .map(|success| of(of_params(success, Secrets::Sealed)))
-        .collect();
+    let mut outcomes: Vec<Value> =
+        action.success.iter().map(|success| of(of_params(success, Secrets::Sealed))).collect();
     if action.can_fail {
         outcomes.push(of(members([(ERROR, json!({ "type": "string", "minLength": 1 }))])));
     }
-    let words = [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Invalid].map(Fault::word);
+    let words =
+        [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Invalid].map(Fault::word);
     let fault = members([
         (ERROR, json!({ "type": "string", "minLength": 1 })),
         (FAULT, json!({ "enum": words })),
@@ -285,15 +278,9 @@ fn schemas() -> Value {
     let invocation = || {
         vec![
             (header::FLOW, uuid("the flow; without it the invocation begins one")),
-            (
-                header::DEADLINE,
-                text("by when the answer is wanted, in milliseconds since 1970"),
-            ),
+            (header::DEADLINE, text("by when the answer is wanted, in milliseconds since 1970")),
             (header::CLIENT, text("a keyed tag of where the HTTP request came from")),
-            (
-                header::CAUSE,
-                text("for people: the ids of the causes, separated by commas"),
-            ),
+            (header::CAUSE, text("for people: the ids of the causes, separated by commas")),
             (header::SYNC, text("for people: the rule")),
             (header::RULES, text("for people: the version of the rules")),
             (header::TRACEPARENT, text("W3C trace context")),

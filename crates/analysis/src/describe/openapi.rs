@@ -13,7 +13,8 @@ use concert_lang::program::{Arg, Call, Program, Sync};
 /// The text of the status of an answer that a rule computes.
 const COMPUTED: &str = "default";
 
-/// What the edge, or the router, may answer at any path: name in the document, status, what it says, whether `Retry-After` says when to come back.
+/// What the edge, or the router, may answer at any path: name in the document, status, what it
+/// says, whether `Retry-After` says when to come back.
 const OF_THE_EDGE: &[(&str, u16, &str, bool)] = &[
     (
         "BadRequest",
@@ -36,12 +37,7 @@ const OF_THE_EDGE: &[(&str, u16, &str, bool)] = &[
         "too many attempts like this one have failed lately; it was not tried",
         true,
     ),
-    (
-        "Failed",
-        500,
-        "the request could not be carried out; the action may have happened",
-        false,
-    ),
+    ("Failed", 500, "the request could not be carried out; the action may have happened", false),
     (
         "Unavailable",
         503,
@@ -93,11 +89,7 @@ pub fn openapi(program: &Program, base: &str) -> Value {
 fn operation_id(path: &str) -> String {
     let parts = path.split(|c: char| !c.is_ascii_alphanumeric());
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() {
-        "root".to_owned()
-    } else {
-        parts.join("_")
-    }
+    if parts.is_empty() { "root".to_owned() } else { parts.join("_") }
 }
 
 fn tag(path: &str) -> &str {
@@ -117,7 +109,8 @@ fn summary(program: &Program, path: &str) -> String {
     }
 }
 
-/// The calls that answer a request of the path: those of all of its runs, or where there are too many, those of all of its rules.
+/// The calls that answer a request of the path: those of all of its runs, or where there are too
+/// many, those of all of its rules.
 fn answers<'a>(program: &'a Program, rules: &Rules<'_>, path: &str) -> Vec<(&'a Sync, &'a Call)> {
     let scope = rules.scope(path, &program.routes);
     let mut sites: Vec<(usize, Site)> = Vec::new();
@@ -138,9 +131,7 @@ fn answers<'a>(program: &'a Program, rules: &Rules<'_>, path: &str) -> Vec<(&'a 
     let syncs = scope.rules.iter().filter_map(|rule| program.syncs.get(*rule));
     syncs
         .flat_map(|sync| {
-            sync.calls()
-                .filter(|call| is_answer(call))
-                .map(move |call| (&**sync, call))
+            sync.calls().filter(|call| is_answer(call)).map(move |call| (&**sync, call))
         })
         .collect()
 }
@@ -220,7 +211,9 @@ fn components() -> Value {
             let of_router = [Fault::Throttled, Fault::Unavailable, Fault::Deadline, Fault::Invalid];
             let fault = of_router.into_iter().find(|fault| fault.status() == *status);
             let told = match fault {
-                Some(fault) => format!("{says} (a fault `{}` that no rule answers ends so, too)", fault.word()),
+                Some(fault) => {
+                    format!("{says} (a fault `{}` that no rule answers ends so, too)", fault.word())
+                }
                 None => (*says).to_owned(),
             };
             ((*name).to_owned(), response(&told, &error, *retries))

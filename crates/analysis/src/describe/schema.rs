@@ -30,7 +30,9 @@ pub(super) fn of_type(kind: &ValueType, secrets: Secrets) -> Value {
             "description": "an RFC 3339 date, or date and time",
             "examples": ["2026-01-31", "2026-01-31T12:00:00Z"],
         }),
-        ValueType::Secret if secrets == Secrets::Sealed => json!({ "type": "string", "pattern": "^sealed:" }),
+        ValueType::Secret if secrets == Secrets::Sealed => {
+            json!({ "type": "string", "pattern": "^sealed:" })
+        }
         ValueType::Secret => json!({ "type": "string", "format": "password" }),
         ValueType::Id(name) => json!({ "type": "string", "minLength": 1, "title": name }),
         ValueType::Seq(of) => json!({ "type": "array", "items": of_type(of, secrets) }),
@@ -40,7 +42,8 @@ pub(super) fn of_type(kind: &ValueType, secrets: Secrets) -> Value {
 /// The schema of an object with declared parameters.
 pub(super) fn of_params(params: &Params, secrets: Secrets) -> Value {
     let properties = params.params.iter();
-    let properties = properties.map(|param| (param.name.to_string(), of_type(&param.kind, secrets)));
+    let properties =
+        properties.map(|param| (param.name.to_string(), of_type(&param.kind, secrets)));
     let required = params.params.iter().filter(|param| !param.optional);
     object(
         properties.collect(),
@@ -52,14 +55,11 @@ pub(super) fn of_params(params: &Params, secrets: Secrets) -> Value {
 /// The schema of what a route takes.
 pub(super) fn of_route(route: &Route) -> Value {
     let properties = route.keys.iter();
-    let properties = properties.map(|(name, key)| (name.clone(), of_type(&key.kind, Secrets::Open)));
+    let properties =
+        properties.map(|(name, key)| (name.clone(), of_type(&key.kind, Secrets::Open)));
     let required = route.keys.iter().filter(|(_, key)| key.required);
     // Further keys are dropped, not refused.
-    object(
-        properties.collect(),
-        required.map(|(name, _)| name.clone()).collect(),
-        true,
-    )
+    object(properties.collect(), required.map(|(name, _)| name.clone()).collect(), true)
 }
 
 pub(super) fn object(properties: Map<String, Value>, required: Vec<String>, open: bool) -> Value {
@@ -124,16 +124,15 @@ impl<'a> Typing<'a> {
                 json!({ "type": "array", "items": any_of(items) })
             }
             Expr::Object(members) => object(
-                members
-                    .iter()
-                    .map(|(key, value)| (key.clone(), self.expr(value)))
-                    .collect(),
+                members.iter().map(|(key, value)| (key.clone(), self.expr(value))).collect(),
                 members.iter().map(|(key, _)| key.clone()).collect(),
                 false,
             ),
             Expr::Field(..) => json!({}),
             Expr::Not(_) => json!({ "type": "boolean" }),
-            Expr::Binary(left, Operator::Default, right) => any_of(vec![self.expr(left), self.expr(right)]),
+            Expr::Binary(left, Operator::Default, right) => {
+                any_of(vec![self.expr(left), self.expr(right)])
+            }
             // What cannot be computed is null.
             Expr::Binary(left, Operator::Add, right) => {
                 let is_text = |side: &Expr| match self.expr(side) {
@@ -193,11 +192,8 @@ impl<'a> Typing<'a> {
     fn in_step(&self, step: &Step, slot: Slot) -> Option<Value> {
         match step {
             Step::Query { join, query, .. } => {
-                let concept = self
-                    .program
-                    .concepts
-                    .iter()
-                    .find(|concept| concept.name == query.concept)?;
+                let concept =
+                    self.program.concepts.iter().find(|concept| concept.name == query.concept)?;
                 let spec = concept.queries.iter().find(|spec| spec.name == query.name)?;
                 let of = |key: &str| {
                     spec.output
@@ -231,7 +227,8 @@ impl<'a> Typing<'a> {
     }
 
     fn in_calls(&self, slot: Slot) -> Option<Value> {
-        let taken = |outs: &[Out]| outs.iter().find(|out| out.slot == slot).map(|out| out.key.clone());
+        let taken =
+            |outs: &[Out]| outs.iter().find(|out| out.slot == slot).map(|out| out.key.clone());
         let of_calls = self.sync.calls().find_map(|call| {
             let key = taken(&call.outs)?;
             let spec = self.action(&call.concept, &call.action)?;
@@ -239,11 +236,7 @@ impl<'a> Typing<'a> {
         });
         of_calls.or_else(|| {
             let key = taken(&self.sync.otherwise.as_ref()?.outs)?;
-            Some(if &*key == ERROR {
-                json!({ "type": "string" })
-            } else {
-                json!({})
-            })
+            Some(if &*key == ERROR { json!({ "type": "string" }) } else { json!({}) })
         })
     }
 

@@ -1,6 +1,8 @@
-//! The choices that make a run: a run is a function of them, so that every run can be made, and made again.
+//! The choices that make a run: a run is a function of them, so that every run can be made, and
+//! made again.
 
-/// A run's choices, and how to come to the next run: depth first, the first option of everything first.
+/// A run's choices, and how to come to the next run: depth first, the first option of everything
+/// first.
 #[derive(Debug)]
 pub(super) struct Choices {
     /// What was taken, and of how many options.
@@ -13,11 +15,7 @@ pub(super) struct Choices {
 impl Choices {
     /// All runs in which something else than the first option is taken at most so often.
     pub(super) const fn with_at_most(most: usize) -> Self {
-        Self {
-            taken: Vec::new(),
-            at: 0,
-            most,
-        }
+        Self { taken: Vec::new(), at: 0, most }
     }
 
     /// All runs.

@@ -1,4 +1,5 @@
-//! What happens to a request, outcome by outcome, in sentences: all runs of its path, told as one tree.
+//! What happens to a request, outcome by outcome, in sentences: all runs of its path, told as one
+//! tree.
 
 use std::collections::BTreeSet;
 
@@ -35,9 +36,7 @@ pub fn explain(program: &Program, path: &str, base: &str) -> Result<String, Unkn
     let others: Vec<String> = others.map(|(_, sync)| sync.name.to_string()).collect();
     if is_complete && !others.is_empty() {
         let others = list(&others);
-        text.push_str(&format!(
-            "\nOnly if something else happens meanwhile, if ever: {others}.\n"
-        ));
+        text.push_str(&format!("\nOnly if something else happens meanwhile, if ever: {others}.\n"));
     }
     if !is_complete {
         text.push_str("\nThere are more runs than can be told.\n");
@@ -55,11 +54,7 @@ fn takes(route: &Route, names: &[&str]) -> String {
             (true, false) => format!("{name} (secret, may be left out)"),
         })
         .collect();
-    if keys.is_empty() {
-        "nothing".to_owned()
-    } else {
-        list(&keys)
-    }
+    if keys.is_empty() { "nothing".to_owned() } else { list(&keys) }
 }
 
 /// Runs by their common beginnings.
@@ -73,8 +68,9 @@ struct Tree {
 impl Tree {
     fn add(&mut self, run: Run) {
         // Two stand for many, and what follows is told once.
-        let is_many =
-            |moment: &Moment| matches!(moment, Moment::Finds { rows: 2, .. } | Moment::Lists { count: 2, .. });
+        let is_many = |moment: &Moment| {
+            matches!(moment, Moment::Finds { rows: 2, .. } | Moment::Lists { count: 2, .. })
+        };
         if run.moments.iter().any(is_many) {
             return;
         }
@@ -113,10 +109,7 @@ impl Tree {
         {
             return sentences.followed_by(only);
         }
-        Part {
-            text: sentences.finished(),
-            branches,
-        }
+        Part { text: sentences.finished(), branches }
     }
 
     /// What may happen next, each with its condition; what leads to the same is one.
@@ -130,20 +123,18 @@ impl Tree {
             }
         }
         let condition = |moments: &[&Moment], in_detail| {
-            let mut all: Vec<String> = moments
-                .iter()
-                .map(|moment| telling.condition(moment, before, in_detail))
-                .collect();
+            let mut all: Vec<String> =
+                moments.iter().map(|moment| telling.condition(moment, before, in_detail)).collect();
             all.dedup();
             all.join(", or ")
         };
-        let mut short: Vec<String> = branches.iter().map(|(moments, _)| condition(moments, false)).collect();
+        let mut short: Vec<String> =
+            branches.iter().map(|(moments, _)| condition(moments, false)).collect();
         short.sort_unstable();
         let in_detail = short.windows(2).any(|pair| matches!(pair, [a, b] if a == b));
         let named = branches.into_iter();
-        let mut named: Vec<_> = named
-            .map(|(moments, told)| (condition(&moments, in_detail), told))
-            .collect();
+        let mut named: Vec<_> =
+            named.map(|(moments, told)| (condition(&moments, in_detail), told)).collect();
         named.sort_by_key(|(condition, _)| condition.starts_with("not "));
         named
     }
@@ -245,9 +236,7 @@ impl Sentences {
                     _ => self.does.push((does, 1)),
                 }
             }
-            Moment::Ends {
-                action, failed: true, ..
-            } => {
+            Moment::Ends { action, failed: true, .. } => {
                 self.end(&format!("{action} fails."));
             }
             _ => {}
@@ -285,10 +274,7 @@ impl Sentences {
     fn followed_by(self, next: Part) -> Part {
         let mut text = self.finished();
         text.extend(next.text);
-        Part {
-            text,
-            branches: next.branches,
-        }
+        Part { text, branches: next.branches }
     }
 }
 
@@ -316,12 +302,7 @@ impl Telling<'_> {
                 let told = told.as_ref().map(|told| format!(" ({})", told.replace('`', "")));
                 format!("{subject} {ends}{}", told.unwrap_or_default())
             }
-            Moment::Has {
-                action,
-                key,
-                value,
-                has,
-            } => {
+            Moment::Has { action, key, value, has } => {
                 let not = if *has { "" } else { "not " };
                 match value {
                     Some(value) => format!("the {key} of {action} is {not}{value}"),
@@ -330,19 +311,16 @@ impl Telling<'_> {
             }
             Moment::Finds { query, rows: 0 } => format!("{query} finds nothing"),
             Moment::Finds { query, .. } => format!("{query} finds something"),
-            Moment::Fits { query, key, fits: true } => format!("the {key} that {query} finds is the right one"),
-            Moment::Fits {
-                query,
-                key,
-                fits: false,
-            } => format!("the {key} that {query} finds is another"),
+            Moment::Fits { query, key, fits: true } => {
+                format!("the {key} that {query} finds is the right one")
+            }
+            Moment::Fits { query, key, fits: false } => {
+                format!("the {key} that {query} finds is another")
+            }
             Moment::Says { query, key, value } => format!("{query} finds that {key} is {value}"),
-            Moment::Holds {
-                text,
-                holds: true,
-                which: Some(which),
-                ..
-            } if in_detail => format!("`{text}`, being {which}"),
+            Moment::Holds { text, holds: true, which: Some(which), .. } if in_detail => {
+                format!("`{text}`, being {which}")
+            }
             Moment::Holds { text, holds: true, .. } => format!("`{text}`"),
             Moment::Holds { text, holds: false, .. } => format!("not `{text}`"),
             Moment::Lists { text, count: 0, .. } => format!("{text} is empty"),

@@ -25,26 +25,15 @@ pub(super) struct Verdict {
 }
 
 const fn certain(holds: bool) -> Verdict {
-    Verdict {
-        holds,
-        is_chosen: false,
-        which: None,
-    }
+    Verdict { holds, is_chosen: false, which: None }
 }
 
 const fn chosen(holds: bool) -> Verdict {
-    Verdict {
-        holds,
-        is_chosen: true,
-        which: None,
-    }
+    Verdict { holds, is_chosen: true, which: None }
 }
 
 fn not(verdict: Verdict) -> Verdict {
-    Verdict {
-        holds: !verdict.holds,
-        ..verdict
-    }
+    Verdict { holds: !verdict.holds, ..verdict }
 }
 
 impl World<'_> {
@@ -68,7 +57,8 @@ impl World<'_> {
         if shape != other && shape != Shape::Any && other != Shape::Any {
             return certain(false);
         }
-        let lengths = [left, right].map(|side| self.elements_of(&side.value).map(|items| items.len()));
+        let lengths =
+            [left, right].map(|side| self.elements_of(&side.value).map(|items| items.len()));
         if let [Some(one), Some(other)] = lengths
             && one != other
         {
@@ -93,7 +83,9 @@ impl World<'_> {
     fn at_most(&mut self, left: &Operand, right: &Operand) -> Verdict {
         if left.is_known && right.is_known {
             let less = self.less(left, right);
-            return certain(less.holds || (self.have_order(left, right) && equal(&left.value, &right.value)));
+            return certain(
+                less.holds || (self.have_order(left, right) && equal(&left.value, &right.value)),
+            );
         }
         if !self.have_order(left, right) {
             return certain(false);
@@ -104,7 +96,9 @@ impl World<'_> {
     fn have_order(&self, left: &Operand, right: &Operand) -> bool {
         let (shape, other) = (self.values.shape(&left.value), self.values.shape(&right.value));
         let ordered = |shape| matches!(shape, Shape::Number | Shape::String | Shape::Any);
-        ordered(shape) && ordered(other) && (shape == other || shape == Shape::Any || other == Shape::Any)
+        ordered(shape)
+            && ordered(other)
+            && (shape == other || shape == Shape::Any || other == Shape::Any)
     }
 
     fn is_in(&mut self, item: &Operand, list: &Operand) -> Verdict {
@@ -126,17 +120,10 @@ impl World<'_> {
             is_chosen |= found.is_chosen;
             if found.holds {
                 let which = (elements.len() > 1).then(|| element.clone());
-                return Verdict {
-                    which,
-                    is_chosen,
-                    ..found
-                };
+                return Verdict { which, is_chosen, ..found };
             }
         }
-        Verdict {
-            is_chosen,
-            ..certain(false)
-        }
+        Verdict { is_chosen, ..certain(false) }
     }
 
     /// The elements of a list, where they are decided.

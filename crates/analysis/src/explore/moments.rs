@@ -25,18 +25,10 @@ pub(crate) enum Moment {
     /// A rule calls an action.
     Calls { rule: usize, site: Site },
     /// An action ends.
-    Ends {
-        action: String,
-        failed: bool,
-        told: Option<String>,
-    },
-    /// An action is called with a value that a rule waits for (the same as elsewhere where there is none), or with another.
-    Has {
-        action: String,
-        key: String,
-        value: Option<Value>,
-        has: bool,
-    },
+    Ends { action: String, failed: bool, told: Option<String> },
+    /// An action is called with a value that a rule waits for (the same as elsewhere where there is
+    /// none), or with another.
+    Has { action: String, key: String, value: Option<Value>, has: bool },
     /// A query has so many rows.
     Finds { query: String, rows: usize },
     /// A key of a row is what it is compared with, or another.
@@ -44,18 +36,7 @@ pub(crate) enum Moment {
     /// A key of a row is true, or false.
     Says { query: String, key: String, value: bool },
     /// A comparison holds, or does not; `which` element of a list it is.
-    Holds {
-        rule: usize,
-        step: usize,
-        text: String,
-        holds: bool,
-        which: Option<Value>,
-    },
+    Holds { rule: usize, step: usize, text: String, holds: bool, which: Option<Value> },
     /// A list has so many elements.
-    Lists {
-        rule: usize,
-        step: usize,
-        text: String,
-        count: usize,
-    },
+    Lists { rule: usize, step: usize, text: String, count: usize },
 }

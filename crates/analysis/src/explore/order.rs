@@ -1,7 +1,9 @@
-//! What a run has decided about its values: which are equal, which less. A decision that follows from earlier ones is no choice.
+//! What a run has decided about its values: which are equal, which less. A decision that follows
+//! from earlier ones is no choice.
 //!
-//! Between two values everything that is possible is kept as a set of *less*, *equal* and *greater*; a decision makes a set smaller, and what follows for others is drawn from it
-//! (the point algebra of temporal reasoning).
+//! Between two values everything that is possible is kept as a set of *less*, *equal* and
+//! *greater*; a decision makes a set smaller, and what follows for others is drawn from it (the
+//! point algebra of temporal reasoning).
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -37,7 +39,8 @@ impl Possible {
         Self((self.0 & 2) | ((self.0 & 1) << 2) | ((self.0 & 4) >> 2))
     }
 
-    /// What is possible between *a* and *c* when this is between *a* and *b*, and `next` between *b* and *c*.
+    /// What is possible between *a* and *c* when this is between *a* and *b*, and `next` between
+    /// *b* and *c*.
     fn then(self, next: Self) -> Self {
         let mut all = 0;
         for (first, second, both) in [
@@ -85,7 +88,8 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// The number of a value; `is_known` when it is this very value, and not one that stands for many.
+    /// The number of a value; `is_known` when it is this very value, and not one that stands for
+    /// many.
     pub(super) fn number(&mut self, value: &Value, is_known: bool) -> usize {
         let name = canonical(value);
         if let Some(number) = self.numbers.get(&name) {
@@ -97,7 +101,9 @@ impl Order {
         if is_known {
             let known = self.known.iter().enumerate().filter(|(other, _)| *other != number);
             let between: Vec<(usize, Possible)> = known
-                .filter_map(|(other, known)| Some((other, Possible::between(value, known.as_ref()?))))
+                .filter_map(|(other, known)| {
+                    Some((other, Possible::between(value, known.as_ref()?)))
+                })
                 .collect();
             for (other, possible) in between {
                 self.narrow(number, other, possible);
@@ -114,7 +120,8 @@ impl Order {
         self.possible.get(&(a, b)).copied().unwrap_or(Possible::ALL)
     }
 
-    /// Decides that nothing else is possible between two values than what is possible already and this; draws what follows.
+    /// Decides that nothing else is possible between two values than what is possible already and
+    /// this; draws what follows.
     pub(super) fn narrow(&mut self, a: usize, b: usize, to: Possible) {
         let mut open = vec![(a, b, to)];
         while let Some((a, b, to)) = open.pop() {

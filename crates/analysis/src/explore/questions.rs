@@ -1,8 +1,11 @@
-//! Rules as they are explored: what an expression decides becomes a question, so that the explorer can answer it both ways and the engine stays as it is.
+//! Rules as they are explored: what an expression decides becomes a question, so that the explorer
+//! can answer it both ways and the engine stays as it is.
 //!
-//! `pages > 300` becomes the step `Concert._judge (…) : (is)` before the condition, which then reads what it binds. In the same way `each` asks
-//! for the elements of its list, and a `let` for the result of arithmetic. A query is told, beside its input, what its rows will be compared with. Each call carries its place in the rule.
-//! None of these keys can be written in a rule, since they begin with `#`.
+//! `pages > 300` becomes the step `Concert._judge (…) : (is)` before the condition, which then
+//! reads what it binds. In the same way `each` asks for the elements of its list, and a `let` for
+//! the result of arithmetic. A query is told, beside its input, what its rows will be compared
+//! with. Each call carries its place in the rule. None of these keys can be written in a rule,
+//! since they begin with `#`.
 
 use std::sync::Arc;
 
@@ -11,7 +14,9 @@ use serde_json::Value;
 
 use super::text::Shown;
 use concert_lang::expr::{Expr, Operator};
-use concert_lang::program::{Arg, Call, Gathered, Join, Match, Otherwise, Query, Slot, Step, Sync, Test, walk};
+use concert_lang::program::{
+    Arg, Call, Gathered, Join, Match, Otherwise, Query, Slot, Step, Sync, Test, walk,
+};
 
 /// Whether a comparison holds.
 pub(super) const JUDGE: &str = "_judge";
@@ -86,7 +91,8 @@ impl Site {
     }
 }
 
-/// A question that a rule asks only as it is explored. What is the same each time stands here, so that the question itself is small.
+/// A question that a rule asks only as it is explored. What is the same each time stands here, so
+/// that the question itself is small.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) operator: &'static str,
@@ -113,10 +119,7 @@ pub(super) enum Given {
 
 /// The rule as it is explored; what it asks is added to `asked`.
 pub(super) fn rewrite(number: usize, sync: &Sync, asked: &mut Vec<Asked>) -> Sync {
-    let matches = sync
-        .when
-        .iter()
-        .flat_map(|pattern| pattern.input.iter().chain(&pattern.output));
+    let matches = sync.when.iter().flat_map(|pattern| pattern.input.iter().chain(&pattern.output));
     let mut rewriter = Rewriter {
         rule: number,
         sync,
@@ -150,11 +153,7 @@ fn placed(call: &Call, site: Site) -> Call {
 }
 
 fn arg(key: &str, value: Expr) -> Arg {
-    Arg {
-        key: key.into(),
-        omit_null: false,
-        value,
-    }
+    Arg { key: key.into(), omit_null: false, value }
 }
 
 fn text(text: impl Into<Value>) -> Expr {
@@ -193,7 +192,9 @@ impl Rewriter<'_> {
                     .filter_map(|demand| {
                         let value = match &demand.test {
                             Test::Literal(value) => Expr::Literal(value.clone()),
-                            Test::Variable(slot) if self.bound.contains(slot) => Expr::Variable(*slot),
+                            Test::Variable(slot) if self.bound.contains(slot) => {
+                                Expr::Variable(*slot)
+                            }
                             Test::Variable(_) => return None,
                         };
                         Some((demand.key.to_string(), value))
@@ -206,17 +207,20 @@ impl Rewriter<'_> {
                     query.args.push(arg(QUIET, text(true)));
                 }
                 self.bound.extend(query.output.iter().filter_map(Match::slot));
-                before.push(Step::Query {
-                    join: *join,
-                    query,
-                    otherwise: *otherwise,
-                });
+                before.push(Step::Query { join: *join, query, otherwise: *otherwise });
             }
             Step::Let(slot, value) => {
                 let rewritten = self.value(value, is_quiet, before);
                 self.bound.push(*slot);
                 if computes(value) {
-                    let step = self.question(VALUE, "", [Some((value, rewritten)), None], value, is_quiet, *slot);
+                    let step = self.question(
+                        VALUE,
+                        "",
+                        [Some((value, rewritten)), None],
+                        value,
+                        is_quiet,
+                        *slot,
+                    );
                     before.push(step);
                 } else {
                     before.push(Step::Let(*slot, rewritten));
@@ -225,25 +229,25 @@ impl Rewriter<'_> {
             Step::Each(slot, list) => {
                 let rewritten = self.value(list, is_quiet, before);
                 self.bound.push(*slot);
-                let step = self.question(ELEMENTS, "", [Some((list, rewritten)), None], list, is_quiet, *slot);
+                let step = self.question(
+                    ELEMENTS,
+                    "",
+                    [Some((list, rewritten)), None],
+                    list,
+                    is_quiet,
+                    *slot,
+                );
                 before.push(step);
             }
             Step::Filter { condition, otherwise } => {
                 let condition = self.condition(condition, is_quiet, before);
-                before.push(Step::Filter {
-                    condition,
-                    otherwise: *otherwise,
-                });
+                before.push(Step::Filter { condition, otherwise: *otherwise });
             }
             Step::Collect { body, gathered, into } => {
                 let is_quiet = is_quiet || !decides(&self.sync.steps, *into);
                 let body = self.steps(body, is_quiet);
                 self.bound.push(*into);
-                before.push(Step::Collect {
-                    body,
-                    gathered: gathered.clone(),
-                    into: *into,
-                });
+                before.push(Step::Collect { body, gathered: gathered.clone(), into: *into });
             }
         }
     }
@@ -268,7 +272,9 @@ impl Rewriter<'_> {
     fn value(&mut self, expr: &Expr, is_quiet: bool, before: &mut Vec<Step>) -> Expr {
         match expr {
             Expr::Variable(_) | Expr::Literal(_) => expr.clone(),
-            Expr::List(items) => Expr::List(items.iter().map(|item| self.value(item, is_quiet, before)).collect()),
+            Expr::List(items) => {
+                Expr::List(items.iter().map(|item| self.value(item, is_quiet, before)).collect())
+            }
             Expr::Object(members) => {
                 let members = members.iter();
                 Expr::Object(
@@ -277,7 +283,9 @@ impl Rewriter<'_> {
                         .collect(),
                 )
             }
-            Expr::Field(value, field) => Expr::Field(Box::new(self.value(value, is_quiet, before)), field.clone()),
+            Expr::Field(value, field) => {
+                Expr::Field(Box::new(self.value(value, is_quiet, before)), field.clone())
+            }
             Expr::Binary(left, operator, right)
                 if !compares(*operator) && !matches!(operator, Operator::And | Operator::Or) =>
             {
@@ -362,10 +370,7 @@ impl Rewriter<'_> {
 
 const fn compares(operator: Operator) -> bool {
     use Operator::{Equal, Greater, GreaterOrEqual, In, Less, LessOrEqual, Unequal};
-    matches!(
-        operator,
-        Equal | Unequal | Less | LessOrEqual | Greater | GreaterOrEqual | In
-    )
+    matches!(operator, Equal | Unequal | Less | LessOrEqual | Greater | GreaterOrEqual | In)
 }
 
 /// Whether the value of an expression comes of arithmetic.
@@ -403,14 +408,10 @@ fn decides(steps: &[Step], slot: Slot) -> bool {
         step.expressions(&mut |expr| decides |= reads(expr));
         decides |= match step {
             Step::Query { query, .. } => query.output.iter().any(|out| out.slot() == Some(slot)),
-            Step::Collect {
-                gathered: Gathered::Values(gathered),
-                ..
-            } => *gathered == slot,
-            Step::Collect {
-                gathered: Gathered::Records(fields),
-                ..
-            } => fields.iter().any(|(_, gathered)| *gathered == slot),
+            Step::Collect { gathered: Gathered::Values(gathered), .. } => *gathered == slot,
+            Step::Collect { gathered: Gathered::Records(fields), .. } => {
+                fields.iter().any(|(_, gathered)| *gathered == slot)
+            }
             Step::Let(..) | Step::Each(..) | Step::Filter { .. } => false,
         };
     });

@@ -73,12 +73,7 @@ impl<'a> Runner<'a> {
             depth: u32::MAX,
             ..Limits::default()
         };
-        Self {
-            scope,
-            engine: Engine::new(&scope.program, limits),
-            seq: 0,
-            schedule,
-        }
+        Self { scope, engine: Engine::new(&scope.program, limits), seq: 0, schedule }
     }
 
     pub(super) fn run(&mut self, choices: &mut Choices) -> Run {
@@ -93,12 +88,8 @@ impl<'a> Runner<'a> {
         };
         let output = Object::from_iter([("request".to_owned(), request)]);
         let input = current.world.request(output.clone());
-        let root = self.logged(
-            &current,
-            (REQUESTING, REQUEST),
-            flow.root(),
-            Completion { input, output },
-        );
+        let root =
+            self.logged(&current, (REQUESTING, REQUEST), flow.root(), Completion { input, output });
         self.deliver(&mut current, root);
         while let Some(call) = match self.schedule {
             Schedule::FirstInFirstOut | Schedule::AmongOthers => current.calls.pop_front(),
@@ -112,14 +103,8 @@ impl<'a> Runner<'a> {
             }
             self.complete(&mut current, &call);
         }
-        let World {
-            moments, deviations, ..
-        } = current.world;
-        Run {
-            moments,
-            deviations,
-            ..current.run
-        }
+        let World { moments, deviations, .. } = current.world;
+        Run { moments, deviations, ..current.run }
     }
 
     fn logged(
@@ -149,9 +134,8 @@ impl<'a> Runner<'a> {
         };
         let site = input.shift_remove(SITE);
         let rule = self.scope.rule(&call.sync);
-        let output = current
-            .world
-            .complete(&call.concept, &call.action, &mut input, &current.request);
+        let output =
+            current.world.complete(&call.concept, &call.action, &mut input, &current.request);
         let body = Completion { input, output };
         if let (REQUESTING, RESPOND, false) = (&*call.concept, &*call.action, body.is_failure())
             && let (Some(rule), Some(site)) = (rule, site.as_ref().and_then(Site::decode))

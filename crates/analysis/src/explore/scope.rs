@@ -100,7 +100,8 @@ impl<'a> Rules<'a> {
         }
         let mut asked = Vec::new();
         let rewritten = program.syncs.iter().enumerate();
-        let rewritten = rewritten.map(|(number, sync)| Arc::new(questions::rewrite(number, sync, &mut asked)));
+        let rewritten =
+            rewritten.map(|(number, sync)| Arc::new(questions::rewrite(number, sync, &mut asked)));
         Self {
             program,
             rewritten: rewritten.collect(),
@@ -108,9 +109,7 @@ impl<'a> Rules<'a> {
             actions: actions
                 .map(|(spec, action)| (name(&spec.name, &action.name), action))
                 .collect(),
-            queries: queries
-                .map(|(spec, query)| (name(&spec.name, &query.name), query))
-                .collect(),
+            queries: queries.map(|(spec, query)| (name(&spec.name, &query.name), query)).collect(),
             by_path,
             pathless,
         }
@@ -128,19 +127,13 @@ impl<'a> Rules<'a> {
 
     pub(crate) fn scope(&'a self, path: &str, routes: &RouteTable) -> Scope<'a> {
         let rules = self.reached(path);
-        let syncs: Vec<&Sync> = rules
-            .iter()
-            .filter_map(|rule| Some(&**self.program.syncs.get(*rule)?))
-            .collect();
+        let syncs: Vec<&Sync> =
+            rules.iter().filter_map(|rule| Some(&**self.program.syncs.get(*rule)?)).collect();
         let demands = demands(&syncs);
         let mut fields = BTreeSet::new();
         let depth = syncs.iter().map(|sync| fields_of(sync, &mut fields)).max().unwrap_or(0);
         // An object of objects grows fast, and nobody reads that deep.
-        let depth = if fields.len().pow(2) > 100 {
-            depth.min(1)
-        } else {
-            depth.min(2)
-        };
+        let depth = if fields.len().pow(2) > 100 { depth.min(1) } else { depth.min(2) };
         Scope {
             path: path.to_owned(),
             keys: keys(path, routes, &syncs, &demands),
@@ -155,7 +148,8 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The rules that can fire after a request for a path: all of whose actions are the request or called by a rule that can fire.
+    /// The rules that can fire after a request for a path: all of whose actions are the request or
+    /// called by a rule that can fire.
     fn reached(&self, path: &str) -> Vec<usize> {
         let mut open: Vec<usize> = self.by_path.get(path).into_iter().flatten().copied().collect();
         open.extend(&self.pathless);
@@ -167,7 +161,8 @@ impl<'a> Rules<'a> {
                 let Some(sync) = self.program.syncs.get(*number) else {
                     return false;
                 };
-                let mut actions = sync.when.iter().map(|pattern| (&*pattern.concept, &*pattern.action));
+                let mut actions =
+                    sync.when.iter().map(|pattern| (&*pattern.concept, &*pattern.action));
                 if !actions.all(|action| called.contains(&action)) {
                     return true;
                 }
@@ -185,7 +180,8 @@ impl<'a> Rules<'a> {
     /// The program of these rules alone, with no more of the specs than they name.
     fn restricted(&self, rules: &[usize], syncs: &[&Sync]) -> Program {
         let patterns = syncs.iter().flat_map(|sync| &sync.when);
-        let mut named: HashSet<(&str, &str)> = patterns.map(|pattern| (&*pattern.concept, &*pattern.action)).collect();
+        let mut named: HashSet<(&str, &str)> =
+            patterns.map(|pattern| (&*pattern.concept, &*pattern.action)).collect();
         let calls = syncs.iter().flat_map(|sync| sync.calls());
         named.extend(calls.map(|call| (&*call.concept, &*call.action)));
         let concepts = self.program.concepts.iter().map(|spec| {
@@ -202,10 +198,7 @@ impl<'a> Rules<'a> {
         });
         Program {
             version: self.program.version.clone(),
-            syncs: rules
-                .iter()
-                .filter_map(|rule| self.rewritten.get(*rule).cloned())
-                .collect(),
+            syncs: rules.iter().filter_map(|rule| self.rewritten.get(*rule).cloned()).collect(),
             concepts: concepts.collect(),
             routes: RouteTable::default(),
         }
@@ -236,29 +229,29 @@ impl Scope<'_> {
     }
 
     pub(super) fn demand(&self, action: &str, side: Side, key: &str) -> Option<&Demand> {
-        self.demands.get(&Place {
-            action: action.to_owned(),
-            side,
-            key: key.to_owned(),
-        })
+        self.demands.get(&Place { action: action.to_owned(), side, key: key.to_owned() })
     }
 
     /// The keys that some rule demands of an output.
     pub(super) fn demanded<'b>(&'b self, action: &'b str) -> impl Iterator<Item = &'b str> {
         let places = self.demands.keys();
-        let places = places.filter(move |place| place.action == action && place.side == Side::Output);
+        let places =
+            places.filter(move |place| place.action == action && place.side == Side::Output);
         places.map(|place| place.key.as_str())
     }
 }
 
-/// Whether a call can lead to what a pattern waits for: no literal of the one contradicts one of the other.
+/// Whether a call can lead to what a pattern waits for: no literal of the one contradicts one of
+/// the other.
 pub(crate) fn can_match(call: &Call, pattern: &Pattern) -> bool {
     call.concept == pattern.concept
         && call.action == pattern.action
         && pattern.input.iter().all(|demand| {
             let given = call.args.iter().find(|arg| arg.key == demand.key);
             match (&demand.test, given.map(|arg| &arg.value)) {
-                (Test::Literal(wanted), Some(Expr::Literal(given))) => concert_wire::value::equal(wanted, given),
+                (Test::Literal(wanted), Some(Expr::Literal(given))) => {
+                    concert_wire::value::equal(wanted, given)
+                }
                 (_, None) => demand.optional,
                 _ => true,
             }

@@ -35,11 +35,7 @@ impl Shown<'_> {
     /// A part, in brackets unless it binds at least so tightly.
     fn part(&self, f: &mut fmt::Formatter<'_>, part: &Expr, least: u8) -> fmt::Result {
         let shown = Shown(part, self.1);
-        if binding(part) < least {
-            write!(f, "({shown})")
-        } else {
-            write!(f, "{shown}")
-        }
+        if binding(part) < least { write!(f, "({shown})") } else { write!(f, "{shown}") }
     }
 }
 
@@ -100,10 +96,7 @@ mod tests {
             (Expr::Binary(Box::new(sum()), Operator::Subtract, b()), "a + b - b"),
             (Expr::Binary(a(), Operator::Subtract, Box::new(sum())), "a - (a + b)"),
             (Expr::Binary(Box::new(sum()), Operator::Less, b()), "a + b < b"),
-            (
-                Expr::Not(Box::new(Expr::Binary(a(), Operator::And, b()))),
-                "not (a and b)",
-            ),
+            (Expr::Not(Box::new(Expr::Binary(a(), Operator::And, b()))), "not (a and b)"),
             (Expr::Field(Box::new(sum()), "c".to_owned()), "(a + b).c"),
         ];
         for (expr, expected) in cases {

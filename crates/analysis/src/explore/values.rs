@@ -1,4 +1,5 @@
-//! Values that stand for many: `⟨user of Profile.authenticate⟩`. They are real JSON values, so that the engine can carry them; what is decided about them is kept beside.
+//! Values that stand for many: `⟨user of Profile.authenticate⟩`. They are real JSON values, so that
+//! the engine can carry them; what is decided about them is kept beside.
 
 use std::collections::HashMap;
 
@@ -37,11 +38,7 @@ impl Values {
     pub(super) fn fresh(&mut self, name: &str, kind: &ValueType, scope: &Scope<'_>) -> Value {
         let count = self.names.entry(name.to_owned()).or_default();
         *count += 1;
-        let name = if *count == 1 {
-            name.to_owned()
-        } else {
-            format!("{name}, {count}")
-        };
+        let name = if *count == 1 { name.to_owned() } else { format!("{name}, {count}") };
         let value = match kind {
             ValueType::Number | ValueType::Boolean => {
                 self.numbers += 1;
@@ -62,10 +59,7 @@ impl Values {
         } else {
             let fields = scope.fields.iter();
             let fields = fields.map(|field| {
-                (
-                    field.clone(),
-                    self.anything(&format!("{field} of {name}"), scope, depth - 1),
-                )
+                (field.clone(), self.anything(&format!("{field} of {name}"), scope, depth - 1))
             });
             Value::Object(fields.collect::<Map<_, _>>())
         };

@@ -101,9 +101,9 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
                 format!("{rule} answers")
             }
         }
-        Moment::Ends {
-            action, failed: false, ..
-        } if *action == name(REQUESTING, RESPOND) => return None,
+        Moment::Ends { action, failed: false, .. } if *action == name(REQUESTING, RESPOND) => {
+            return None;
+        }
         Moment::Ends { action, failed, told } => {
             let ends = if *failed { "fails" } else { "succeeds" };
             let told = told.as_ref().map(|told| match told.strip_prefix("without ") {
@@ -112,12 +112,7 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
             });
             format!("`{action}` {ends}{}", told.unwrap_or_default())
         }
-        Moment::Has {
-            action,
-            key,
-            value,
-            has,
-        } => {
+        Moment::Has { action, key, value, has } => {
             let what = match (value, has) {
                 (Some(value), true) => value.to_string(),
                 (Some(value), false) => format!("not {value}"),
@@ -136,7 +131,9 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
         Moment::Holds { text, holds, .. } => {
             format!("`{text}` {}", if *holds { "holds" } else { "does not hold" })
         }
-        Moment::Lists { text, count, .. } => format!("`{text}` has {}", many(*count, "element", "elements")),
+        Moment::Lists { text, count, .. } => {
+            format!("`{text}` has {}", many(*count, "element", "elements"))
+        }
     };
     Some(text)
 }
@@ -144,7 +141,8 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
 /// What an answer tells: its keys, with their values where they are literals.
 pub(crate) fn answer_keys(sync: &Sync, call: &Call) -> Vec<String> {
     let args = call.args.iter();
-    let args = args.filter(|arg| !matches!(&*arg.key, "request" | "status") && !arg.key.starts_with('#'));
+    let args =
+        args.filter(|arg| !matches!(&*arg.key, "request" | "status") && !arg.key.starts_with('#'));
     args.map(|arg| match &arg.value {
         Expr::Variable(slot) if sync.variables.get(*slot) == Some(&arg.key) => arg.key.to_string(),
         value => format!("{} {}", arg.key, Shown(value, &sync.variables)),

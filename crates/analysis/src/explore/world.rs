@@ -92,16 +92,14 @@ impl<'a> World<'a> {
             let (told, value) = match key.literals.get(taken) {
                 Some(literal) => (Told::This(literal.clone()), Some(literal.clone())),
                 None if taken == key.literals.len() => {
-                    let told = if key.literals.is_empty() {
-                        Told::Something
-                    } else {
-                        Told::Other
-                    };
+                    let told = if key.literals.is_empty() { Told::Something } else { Told::Other };
                     let value = match key.kind {
                         ValueType::Boolean => self.boolean(&key.literals, key.decides),
-                        _ => self
-                            .values
-                            .fresh(&format!("{} of the request", key.name), &key.kind, scope),
+                        _ => self.values.fresh(
+                            &format!("{} of the request", key.name),
+                            &key.kind,
+                            scope,
+                        ),
                     };
                     self.is_none_of(&value, &key.literals);
                     (told, Some(value))
@@ -135,10 +133,7 @@ impl<'a> World<'a> {
 
     /// What is known of a value.
     pub(super) fn operand_of(&self, value: &Value) -> Operand {
-        Operand {
-            value: value.clone(),
-            is_known: self.values.is_known(value),
-        }
+        Operand { value: value.clone(), is_known: self.values.is_known(value) }
     }
 
     fn boolean(&mut self, known: &[Value], decides: bool) -> Value {
@@ -151,10 +146,6 @@ impl<'a> World<'a> {
     }
 
     fn done(&mut self, action: &str, input: Object, output: Object) {
-        self.done.push(Done {
-            action: action.to_owned(),
-            input,
-            output,
-        });
+        self.done.push(Done { action: action.to_owned(), input, output });
     }
 }

@@ -11,11 +11,7 @@ use concert_lang::program::{Call, Outcome, Pattern, Step, Sync, queries};
 /// The graph of these rules. With `only`, every request is one of that path.
 pub(super) fn build(title: String, syncs: &[Arc<Sync>], only: Option<&str>) -> Graph {
     let mut builder = Builder {
-        graph: Graph {
-            title,
-            places: Vec::new(),
-            links: Vec::new(),
-        },
+        graph: Graph { title, places: Vec::new(), links: Vec::new() },
         told_apart: BTreeSet::new(),
         answers_lead_on: false,
     };
@@ -48,7 +44,8 @@ struct Builder {
 
 impl Builder {
     fn rule(&mut self, path: Option<Arc<str>>, sync: &Sync) {
-        let sources: Vec<usize> = sync.when.iter().map(|pattern| self.source(&path, pattern)).collect();
+        let sources: Vec<usize> =
+            sync.when.iter().map(|pattern| self.source(&path, pattern)).collect();
         let rule = self.place(Place::Rule(sync.name.clone()));
         for source in sources {
             self.link(source, rule, LinkKind::When, "");
@@ -68,7 +65,14 @@ impl Builder {
     }
 
     /// Calls are numbered where there is an order to tell.
-    fn sequence(&mut self, path: &Option<Arc<str>>, rule: usize, calls: &[Call], kind: LinkKind, word: &str) {
+    fn sequence(
+        &mut self,
+        path: &Option<Arc<str>>,
+        rule: usize,
+        calls: &[Call],
+        kind: LinkKind,
+        word: &str,
+    ) {
         for (number, call) in calls.iter().enumerate() {
             let target = self.target(path, call);
             let label = match calls.len() {
@@ -115,12 +119,7 @@ impl Builder {
         match self.graph.links.iter_mut().find(same) {
             Some(link) if link.label == label => {}
             Some(link) => link.label = format!("{},{label}", link.label),
-            None => self.graph.links.push(Link {
-                from,
-                to,
-                kind,
-                label: label.to_owned(),
-            }),
+            None => self.graph.links.push(Link { from, to, kind, label: label.to_owned() }),
         }
     }
 }

@@ -16,10 +16,7 @@ pub(super) fn render(graph: &Graph) -> String {
             Place::Rule(_) => "hexagon",
             Place::Query(..) => "cylinder",
         };
-        lines.push(format!(
-            "    n{number} [label={}, shape={shape}];",
-            quoted(&place.label())
-        ));
+        lines.push(format!("    n{number} [label={}, shape={shape}];", quoted(&place.label())));
     }
     for link in &graph.links {
         let style = match link.kind {

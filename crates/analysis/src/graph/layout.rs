@@ -1,11 +1,13 @@
 //! Where everything stands: a layered layout, from left to right.
 //!
-//! Our own, and not a crate's: `rust-sugiyama` tells where nodes are but not which way an edge takes around them, and `layout-rs` paints the picture itself, in
-//! colours that no dark page can change.
+//! Our own, and not a crate's:
+//! `rust-sugiyama` tells where nodes are but not which way an edge takes around them, and `layout-rs`
+//! paints the picture itself, in colours that no dark page can change.
 //!
-//! Nodes stand in columns, in the order in which they lead to each other ([`layers`]). An edge that passes a column has a place of its own there, a bend, like a node
-//! without a box; so no edge runs through a node. What stands in a column is ordered so that few edges cross ([`order`]), then moved up and down until edges are nearly
-//! straight ([`place`]). Parts that nothing connects are laid out each alone, one under the other.
+//! Nodes stand in columns, in the order in which they lead to each other
+//! ([`layers`]). An edge that passes a column has a place of its own there, a bend, like a node without a box; so no edge runs through a node. What stands in a column is ordered so that few edges cross ([`order`]),
+//! then moved up and down until edges are nearly straight ([`place`]). Parts that nothing connects
+//! are laid out each alone, one under the other.
 
 mod draw;
 mod layers;
@@ -20,7 +22,8 @@ use self::shapes::{Slot, at, set, walk};
 
 /// Between edges that leave one node: a label fits.
 const PORT: f64 = 15.0;
-/// How much of a node all the edges that leave it may take, if they have no labels: hundreds may leave an action.
+/// How much of a node all the edges that leave it may take, if they have no labels: hundreds may
+/// leave an action.
 const UNLABELLED_PORTS: f64 = 90.0;
 /// Between parts that nothing connects.
 const PART_GAP: f64 = 30.0;
@@ -65,27 +68,15 @@ fn slots(sizes: &[Size], lines: &[Line], layering: &Layering) -> (Vec<Slot>, Vec
     let mut slots: Vec<Slot> = sizes
         .iter()
         .zip(&layering.layer)
-        .map(|(size, layer)| Slot {
-            layer: *layer,
-            height: size.height,
-            ..Slot::default()
-        })
+        .map(|(size, layer)| Slot { layer: *layer, height: size.height, ..Slot::default() })
         .collect();
     let mut chains = Vec::new();
     for (line, reversed) in lines.iter().zip(&layering.reversed) {
-        let (first, last) = if *reversed {
-            (line.to, line.from)
-        } else {
-            (line.from, line.to)
-        };
+        let (first, last) = if *reversed { (line.to, line.from) } else { (line.from, line.to) };
         let mut chain = vec![first];
         for layer in at(&layering.layer, first) + 1..at(&layering.layer, last) {
             chain.push(slots.len());
-            slots.push(Slot {
-                layer,
-                is_bend: true,
-                ..Slot::default()
-            });
+            slots.push(Slot { layer, is_bend: true, ..Slot::default() });
         }
         chain.push(last);
         for (a, b) in chain.iter().zip(chain.iter().skip(1)) {
@@ -100,18 +91,11 @@ fn slots(sizes: &[Size], lines: &[Line], layering: &Layering) -> (Vec<Slot>, Vec
     }
     let mut has_labels = vec![false; sizes.len()];
     for (chain, _) in chains.iter().zip(lines).filter(|(_, line)| line.label > 0.0) {
-        chain
-            .first()
-            .into_iter()
-            .for_each(|first| set(&mut has_labels, *first, true));
+        chain.first().into_iter().for_each(|first| set(&mut has_labels, *first, true));
     }
     for (slot, has_labels) in slots.iter_mut().zip(has_labels) {
         let leaving = slot.after.len() as f64;
-        slot.port = if has_labels {
-            PORT
-        } else {
-            PORT.min(UNLABELLED_PORTS / leaving.max(1.0))
-        };
+        slot.port = if has_labels { PORT } else { PORT.min(UNLABELLED_PORTS / leaving.max(1.0)) };
         slot.height = slot.height.max(leaving * slot.port);
     }
     (slots, chains)

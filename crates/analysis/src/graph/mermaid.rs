@@ -25,7 +25,8 @@ pub(super) fn render(graph: &Graph) -> String {
         };
         lines.push(format!("    n{} {arrow}{label} n{}", link.from, link.to));
     }
-    // Mermaid has one kind of broken line: what is dashed and what is dotted must be told link by link.
+    // Mermaid has one kind of broken line: what is dashed and what is dotted must be told link by
+    // link.
     for (kind, dashes) in [(LinkKind::Else, "6 4"), (LinkKind::Asks, "1 4")] {
         let links = graph.links.iter().enumerate().filter(|(_, link)| link.kind == kind);
         let numbers: Vec<String> = links.map(|(number, _)| number.to_string()).collect();
@@ -41,7 +42,9 @@ fn quoted(label: &str) -> String {
     let mut text = String::from("\"");
     for c in label.chars() {
         match c {
-            '"' | '#' | '<' | '>' | '&' | '`' | ';' | '\\' => text.push_str(&format!("#{};", u32::from(c))),
+            '"' | '#' | '<' | '>' | '&' | '`' | ';' | '\\' => {
+                text.push_str(&format!("#{};", u32::from(c)))
+            }
             c => text.push(c),
         }
     }

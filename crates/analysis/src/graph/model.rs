@@ -24,7 +24,8 @@ pub enum Place {
     Request(Option<Arc<str>>),
     /// An action that a rule waits for or calls.
     Action(Name),
-    /// One of the two ways in which an action ends; there only for actions whose failure a rule waits for.
+    /// One of the two ways in which an action ends; there only for actions whose failure a rule
+    /// waits for.
     Outcome(Name, Outcome),
     /// A rule.
     Rule(Arc<str>),
@@ -85,26 +86,28 @@ impl Place {
 
     /// What the node is, to someone who does not see where it stands.
     pub fn description(&self) -> String {
-        let of_path =
-            |path: &Option<Arc<str>>| path.as_ref().map(|path| visible(path)).unwrap_or("any path".to_owned());
+        let of_path = |path: &Option<Arc<str>>| {
+            path.as_ref().map(|path| visible(path)).unwrap_or("any path".to_owned())
+        };
         match self {
-            Self::Request(path) => format!("a request of {} ({REQUESTING}.{REQUEST})", of_path(path)),
+            Self::Request(path) => {
+                format!("a request of {} ({REQUESTING}.{REQUEST})", of_path(path))
+            }
             Self::Action(name) => format!("the action {name}"),
             Self::Outcome(name, Outcome::Success) => format!("the success of {name}"),
             Self::Outcome(name, Outcome::Failure) => format!("the failure of {name}"),
             Self::Rule(name) => format!("the rule {name}"),
             Self::Query(path, name) => format!("the query {name}, asked for {}", of_path(path)),
-            Self::Answer(path) => format!("the answer to {} ({REQUESTING}.{RESPOND})", of_path(path)),
+            Self::Answer(path) => {
+                format!("the answer to {} ({REQUESTING}.{RESPOND})", of_path(path))
+            }
         }
     }
 }
 
 impl Name {
     pub(super) fn new(concept: &Arc<str>, name: &Arc<str>) -> Self {
-        Self {
-            concept: concept.clone(),
-            name: name.clone(),
-        }
+        Self { concept: concept.clone(), name: name.clone() }
     }
 
     pub(super) fn is(&self, concept: &str, name: &str) -> bool {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::model::Name;
 use concert_lang::program::{Pattern, Program, Sync};
 
-/// The rules that may fire in a flow that begins with a request of this path, in the order of their names.
+/// The rules that may fire in a flow that begins with a request of this path, in the order of their
+/// names.
 ///
 /// An action that is called may succeed and may fail: whether it does, only its concept knows.
 pub(super) fn reached(program: &Program, from: &str) -> Vec<Arc<Sync>> {

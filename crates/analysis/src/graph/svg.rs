@@ -1,4 +1,5 @@
-//! As a picture: no scripts, no fonts of its own, and the colours of the reader's light or dark mode.
+//! As a picture: no scripts, no fonts of its own, and the colours of the reader's light or dark
+//! mode.
 
 mod text;
 
@@ -57,7 +58,8 @@ const DESCRIPTION: &str = "From left to right: requests and actions lead to the 
     Numbers are the order of the calls. Dashed: calls of an else. Dotted: queries that a rule asks.";
 
 pub(super) fn render(graph: &Graph) -> String {
-    let labels: Vec<Vec<String>> = graph.places.iter().map(|place| wrapped(&place.label())).collect();
+    let labels: Vec<Vec<String>> =
+        graph.places.iter().map(|place| wrapped(&place.label())).collect();
     let sizes: Vec<Size> = labels.iter().map(|lines| size(lines)).collect();
     let lines: Vec<Line> = graph
         .links
@@ -90,10 +92,7 @@ pub(super) fn render(graph: &Graph) -> String {
         r#"<text class="title" x="{MARGIN}" y="{:.0}">{title}</text>"#,
         MARGIN + 12.0
     ));
-    out.push(format!(
-        r#"<g transform="translate({MARGIN},{:.0})">"#,
-        MARGIN + HEADING
-    ));
+    out.push(format!(r#"<g transform="translate({MARGIN},{:.0})">"#, MARGIN + HEADING));
     edges(graph, &layout, &mut out);
     for ((place, lines), frame) in graph.places.iter().zip(&labels).zip(&layout.frames) {
         node(place, lines, frame, &mut out);
@@ -163,16 +162,8 @@ fn node(place: &Place, lines: &[String], frame: &Frame, out: &mut Vec<String>) {
         Place::Rule(_) => ("rule", 8.0),
         Place::Query(..) => ("query", 3.0),
     };
-    let Frame {
-        left,
-        top,
-        width,
-        height,
-    } = *frame;
-    out.push(format!(
-        r#"<g class="{class}"><title>{}</title>"#,
-        escaped(&place.description())
-    ));
+    let Frame { left, top, width, height } = *frame;
+    out.push(format!(r#"<g class="{class}"><title>{}</title>"#, escaped(&place.description())));
     out.push(format!(
         r#"<rect class="box" x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" rx="{radius}"/>"#
     ));

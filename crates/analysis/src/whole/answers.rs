@@ -13,7 +13,8 @@ const MOST: usize = 16;
 
 type Place = (usize, Site);
 
-/// The runs of a path that show something. Of runs that go wrong alike, the one in which the least happens otherwise than it may.
+/// The runs of a path that show something. Of runs that go wrong alike, the one in which the least
+/// happens otherwise than it may.
 #[derive(Default)]
 pub(super) struct Answers {
     has_answer: bool,
@@ -41,11 +42,7 @@ impl Answers {
                 }
             }
             [first, second, ..] => {
-                let pair = if first <= second {
-                    (first, second)
-                } else {
-                    (second, first)
-                };
+                let pair = if first <= second { (first, second) } else { (second, first) };
                 let shown = self.twice.get(&pair);
                 if shown.is_none_or(|other| run.deviations.len() < other.deviations.len()) {
                     self.twice.insert(pair, run);
@@ -106,8 +103,11 @@ fn blame(run: &Run, scope: &Scope<'_>, places: &Places<'_>) -> (Span, String, St
         let asked = places.query(rules.copied(), query);
         asked.unwrap_or_else(|| places.path(&scope.path))
     };
-    let behind =
-        |what: &str| format!("write `else Requesting.respond (request, …)` behind the {what}, or a rule for this case");
+    let behind = |what: &str| {
+        format!(
+            "write `else Requesting.respond (request, …)` behind the {what}, or a rule for this case"
+        )
+    };
     match run.deviations.last() {
         Some(Moment::Ends { action, failed, .. }) => {
             let calls = run.moments.iter().filter_map(|moment| match moment {
@@ -116,7 +116,8 @@ fn blame(run: &Run, scope: &Scope<'_>, places: &Places<'_>) -> (Span, String, St
             });
             let mut called = calls.filter(|(rule, site)| scope.calls(*rule, *site, action));
             let called = called.next_back();
-            let span = called.map_or_else(|| places.path(&scope.path), |(rule, site)| places.call(rule, site));
+            let span = called
+                .map_or_else(|| places.path(&scope.path), |(rule, site)| places.call(rule, site));
             if *failed {
                 let help = format!(
                     "answer in a rule that waits for `{action} () : (error)`, or in `else (error)` behind the calls"
@@ -127,34 +128,31 @@ fn blame(run: &Run, scope: &Scope<'_>, places: &Places<'_>) -> (Span, String, St
                 (span, "nothing answers this outcome".to_owned(), help)
             }
         }
-        Some(Moment::Finds { query, rows: 0 }) => (
-            at_query(query),
-            "nothing answers when there is no row".to_owned(),
-            behind("query"),
-        ),
+        Some(Moment::Finds { query, rows: 0 }) => {
+            (at_query(query), "nothing answers when there is no row".to_owned(), behind("query"))
+        }
         Some(Moment::Finds { query, .. }) => {
             let help = "write a rule for the case that there are rows".to_owned();
             (at_query(query), "nothing answers when there are rows".to_owned(), help)
         }
-        Some(Moment::Fits { query, .. } | Moment::Says { query, .. }) => (
-            at_query(query),
-            "nothing answers when no row fits".to_owned(),
-            behind("query"),
-        ),
+        Some(Moment::Fits { query, .. } | Moment::Says { query, .. }) => {
+            (at_query(query), "nothing answers when no row fits".to_owned(), behind("query"))
+        }
         Some(Moment::Holds { rule, step, .. }) => {
             let label = "nothing answers when this does not hold".to_owned();
             (places.step(*rule, *step), label, behind("condition"))
         }
         Some(Moment::Lists { rule, step, .. }) => {
-            let help = "`collect` gathers what the elements lead to, and goes on with an empty list, too".to_owned();
+            let help =
+                "`collect` gathers what the elements lead to, and goes on with an empty list, too"
+                    .to_owned();
             let label = "nothing answers when the list is empty".to_owned();
             (places.step(*rule, *step), label, help)
         }
-        Some(Moment::Key {
-            name,
-            told: Told::Absent,
-        }) => {
-            let help = format!("write a rule for a request without `{name}`, or one that names it `{name}?`");
+        Some(Moment::Key { name, told: Told::Absent }) => {
+            let help = format!(
+                "write a rule for a request without `{name}`, or one that names it `{name}?`"
+            );
             let label = format!("nothing answers when there is no `{name}`");
             (places.path(&scope.path), label, help)
         }
@@ -164,7 +162,8 @@ fn blame(run: &Run, scope: &Scope<'_>, places: &Places<'_>) -> (Span, String, St
             (places.path(&scope.path), label, help)
         }
         Some(Moment::Calls { .. }) | None => {
-            let help = "some rule of this path must call `Requesting.respond (request, …)`".to_owned();
+            let help =
+                "some rule of this path must call `Requesting.respond (request, …)`".to_owned();
             let label = "nothing answers this".to_owned();
             (places.path(&scope.path), label, help)
         }

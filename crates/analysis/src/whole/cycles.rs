@@ -34,24 +34,25 @@ impl Cycles {
         for (number, sync) in rules.iter().filter_map(|number| Some((*number, rule(*number)?))) {
             for call in sync.calls() {
                 let patterns = waiting.get(&(&*call.concept, &*call.action)).into_iter().flatten();
-                let led = patterns
-                    .filter(|(_, pattern)| can_match(call, pattern))
-                    .map(|(led, _)| *led);
+                let led =
+                    patterns.filter(|(_, pattern)| can_match(call, pattern)).map(|(led, _)| *led);
                 next.entry(number).or_default().extend(led);
             }
         }
         for start in rules {
             let Some(cycle) = shortest(&next, *start) else { continue };
             let key = cycle.iter().copied().collect();
-            let known = self.found.entry(key).or_insert(Cycle {
-                rules: cycle,
-                is_cut: false,
-            });
+            let known = self.found.entry(key).or_insert(Cycle { rules: cycle, is_cut: false });
             known.is_cut |= is_cut;
         }
     }
 
-    pub(super) fn judge(&self, program: &Program, places: &Places<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    pub(super) fn judge(
+        &self,
+        program: &Program,
+        places: &Places<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         for cycle in self.found.values() {
             let Some(first) = cycle.rules.iter().copied().min() else {
                 continue;
@@ -62,12 +63,11 @@ impl Cycles {
             let mut rules = cycle.rules.clone();
             let at = rules.iter().position(|rule| *rule == first).unwrap_or(0);
             rules.rotate_left(at);
-            let syncs: Vec<&Sync> = rules
-                .iter()
-                .filter_map(|rule| Some(&**program.syncs.get(*rule)?))
-                .collect();
+            let syncs: Vec<&Sync> =
+                rules.iter().filter_map(|rule| Some(&**program.syncs.get(*rule)?)).collect();
             let pairs = syncs.iter().zip(syncs.iter().cycle().skip(1));
-            let links: Vec<(&Sync, String, Site)> = pairs.filter_map(|(from, to)| link(from, to)).collect();
+            let links: Vec<(&Sync, String, Site)> =
+                pairs.filter_map(|(from, to)| link(from, to)).collect();
             let Some((_, last, _)) = links.last() else { continue };
             let round = links.iter().fold(last.clone(), |round, (rule, action, _)| {
                 format!("{round} -> {} -> {action}", rule.name)

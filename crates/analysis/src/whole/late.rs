@@ -22,7 +22,8 @@ pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Ve
                 "the request is answered before `{}` is asked",
                 name(&call.concept, &call.action)
             );
-            let diagnostic = Diagnostic::warning(AFTER_ANSWER, places.call(rule, site(number)), message);
+            let diagnostic =
+                Diagnostic::warning(AFTER_ANSWER, places.call(rule, site(number)), message);
             let help = "if the answer tells of this call, it must come last; a failure here is told to nobody";
             let related = places.call(rule, site(answer));
             diagnostics.push(diagnostic.related(related, "the answer").help(help));

@@ -1,6 +1,7 @@
 //! Rules that fire in no run.
 //!
-//! Only a rule that waits for a request with a literal path is judged: any other may be started by an injected action.
+//! Only a rule that waits for a request with a literal path is judged: any other may be started by
+//! an injected action.
 
 use super::Explored;
 use super::places::Places;
@@ -15,7 +16,9 @@ pub(super) fn suspects<'a>(
 ) -> impl Iterator<Item = (usize, &'a Sync)> {
     let rules = program.syncs.iter().map(|sync| &**sync).enumerate();
     rules.filter(|(rule, sync)| {
-        sync.path() == Some(&explored.scope.path) && !explored.fired.contains(rule) && !waits_for_a_fault(program, sync)
+        sync.path() == Some(&explored.scope.path)
+            && !explored.fired.contains(rule)
+            && !waits_for_a_fault(program, sync)
     })
 }
 

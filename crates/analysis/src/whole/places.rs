@@ -15,20 +15,14 @@ pub(super) struct Places<'a> {
 }
 
 /// For what stands nowhere; a program has all of its parts from its text.
-const NOWHERE: Span = Span {
-    file: 0,
-    start: 0,
-    end: 0,
-};
+const NOWHERE: Span = Span { file: 0, start: 0, end: 0 };
 
 impl<'a> Places<'a> {
     pub(super) fn new(program: &'a Program, defs: &'a [SyncDef]) -> Self {
-        let by_name: HashMap<&str, &SyncDef> = defs.iter().map(|def| (def.name.text.as_str(), def)).collect();
+        let by_name: HashMap<&str, &SyncDef> =
+            defs.iter().map(|def| (def.name.text.as_str(), def)).collect();
         let defs = program.syncs.iter();
-        Self {
-            program,
-            defs: defs.map(|sync| by_name.get(&*sync.name).copied()).collect(),
-        }
+        Self { program, defs: defs.map(|sync| by_name.get(&*sync.name).copied()).collect() }
     }
 
     fn def(&self, rule: usize) -> Option<&'a SyncDef> {
@@ -38,9 +32,11 @@ impl<'a> Places<'a> {
     /// Whether the comment above a rule says that something is meant so: `// allow C0501: why`.
     pub(super) fn allows(&self, rule: usize, kind: Kind) -> bool {
         let lines = self.def(rule).into_iter().flat_map(|def| &def.doc);
-        lines
-            .filter_map(|line| line.trim().strip_prefix("allow ")?.split_once(':'))
-            .any(|(codes, why)| codes.split(',').any(|code| code.trim() == kind.code) && !why.trim().is_empty())
+        lines.filter_map(|line| line.trim().strip_prefix("allow ")?.split_once(':')).any(
+            |(codes, why)| {
+                codes.split(',').any(|code| code.trim() == kind.code) && !why.trim().is_empty()
+            },
+        )
     }
 
     /// As `allows`, said above any rule of a path.
@@ -63,8 +59,7 @@ impl<'a> Places<'a> {
 
     /// A call of a rule.
     pub(super) fn call(&self, rule: usize, site: Site) -> Span {
-        self.call_def(rule, site)
-            .map_or_else(|| self.name(rule), |call| call.span)
+        self.call_def(rule, site).map_or_else(|| self.name(rule), |call| call.span)
     }
 
     fn call_def(&self, rule: usize, site: Site) -> Option<&'a CallDef> {
@@ -72,7 +67,9 @@ impl<'a> Places<'a> {
         match site {
             Site::Then(number) => def.then.get(number),
             Site::Otherwise(number) => def.otherwise.as_ref()?.calls.get(number),
-            Site::Else(number) => def.steps.iter().filter_map(|step| step.otherwise.as_ref()).nth(number),
+            Site::Else(number) => {
+                def.steps.iter().filter_map(|step| step.otherwise.as_ref()).nth(number)
+            }
         }
     }
 
@@ -83,12 +80,20 @@ impl<'a> Places<'a> {
     }
 
     /// Where one of these rules asks a query.
-    pub(super) fn query(&self, rules: impl IntoIterator<Item = usize>, query: &str) -> Option<Span> {
+    pub(super) fn query(
+        &self,
+        rules: impl IntoIterator<Item = usize>,
+        query: &str,
+    ) -> Option<Span> {
         rules.into_iter().find_map(|rule| {
             let mut steps = self.def(rule)?.steps.iter();
             let step = steps.find(|step| match &step.kind {
-                StepKind::Query(asked) | StepKind::Optional(asked) | StepKind::Some(asked) | StepKind::No(asked) => {
-                    query.strip_prefix(&asked.concept.text) == Some(&format!(".{}", asked.query.text))
+                StepKind::Query(asked)
+                | StepKind::Optional(asked)
+                | StepKind::Some(asked)
+                | StepKind::No(asked) => {
+                    query.strip_prefix(&asked.concept.text)
+                        == Some(&format!(".{}", asked.query.text))
                 }
                 _ => false,
             });
@@ -98,7 +103,8 @@ impl<'a> Places<'a> {
 
     /// Where a rule waits for a request for a path.
     pub(super) fn path(&self, path: &str) -> Span {
-        let Some(rule) = self.program.syncs.iter().position(|sync| sync.path() == Some(path)) else {
+        let Some(rule) = self.program.syncs.iter().position(|sync| sync.path() == Some(path))
+        else {
             return NOWHERE;
         };
         let sync = self.program.syncs.get(rule);

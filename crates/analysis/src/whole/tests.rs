@@ -13,7 +13,9 @@ fn read(dir: &str, extension: &str) -> Vec<SourceFile> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .map(|path| SourceFile::new(path.display().to_string(), std::fs::read_to_string(&path).unwrap()))
+        .map(|path| {
+            SourceFile::new(path.display().to_string(), std::fs::read_to_string(&path).unwrap())
+        })
         .collect();
     files.sort_by(|a, b| a.name.cmp(&b.name));
     files
@@ -106,10 +108,7 @@ then
 fn a_login_whose_failing_session_nobody_answers_is_told() {
     let found = told(&format!("{LOGIN}{RESPOND_TO_FAILED_AUTHENTICATION}"));
     assert_eq!(found.matches("[C0").count(), 1, "{found}");
-    assert!(
-        found.contains("[C0501]") && found.contains("`Sessioning.create` fails"),
-        "{found}"
-    );
+    assert!(found.contains("[C0501]") && found.contains("`Sessioning.create` fails"), "{found}");
     let found = told(&format!(
         "{LOGIN}else (error)\n    Requesting.respond (request, error)\n{RESPOND_TO_FAILED_AUTHENTICATION}"
     ));
@@ -118,9 +117,7 @@ fn a_login_whose_failing_session_nobody_answers_is_told() {
 
 #[test]
 fn a_login_without_a_rule_for_a_wrong_password_is_told() {
-    let found = told(&format!(
-        "{LOGIN}else (error)\n    Requesting.respond (request, error)\n"
-    ));
+    let found = told(&format!("{LOGIN}else (error)\n    Requesting.respond (request, error)\n"));
     assert_eq!(found.matches("[C0").count(), 1, "{found}");
     assert!(found.contains("`Profile.authenticate` fails\n"), "{found}");
 }
@@ -150,10 +147,7 @@ then
 "#,
     );
     assert_eq!(found.matches("[C0").count(), 1, "{found}");
-    assert!(
-        found.contains("[C0502]") && found.contains("`Sessioning.delete` fails"),
-        "{found}"
-    );
+    assert!(found.contains("[C0502]") && found.contains("`Sessioning.delete` fails"), "{found}");
 }
 
 fn runs(program: &Program) -> (usize, usize) {
@@ -175,10 +169,7 @@ fn measure(name: &str, program: &Program) {
     judge(program, &[], &mut diagnostics);
     let took = start.elapsed();
     let (runs, actions) = runs(program);
-    println!(
-        "{name}: {} rules, {runs} runs, {actions} actions, {took:?}",
-        program.syncs.len()
-    );
+    println!("{name}: {} rules, {runs} runs, {actions} actions, {took:?}", program.syncs.len());
     assert_eq!(diagnostics, []);
 }
 

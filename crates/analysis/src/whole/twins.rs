@@ -1,4 +1,5 @@
-//! Rules that do the same: equal up to the names of variables, the order of patterns and the order of keys.
+//! Rules that do the same: equal up to the names of variables, the order of patterns and the order
+//! of keys.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -8,7 +9,9 @@ use concert_wire::value::canonical;
 use super::places::Places;
 use concert_lang::diagnostics::{Diagnostic, TWINS};
 use concert_lang::expr::Expr;
-use concert_lang::program::{Arg, Call, Gathered, Match, Out, Pattern, Program, Slot, Step, Sync, Test};
+use concert_lang::program::{
+    Arg, Call, Gathered, Match, Out, Pattern, Program, Slot, Step, Sync, Test,
+};
 
 pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut first: HashMap<String, usize> = HashMap::new();
@@ -18,11 +21,8 @@ pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Ve
             continue;
         };
         // The one that stands later in the text is the one too many.
-        let (twin, rule) = if places.name(twin) <= places.name(rule) {
-            (twin, rule)
-        } else {
-            (rule, twin)
-        };
+        let (twin, rule) =
+            if places.name(twin) <= places.name(rule) { (twin, rule) } else { (rule, twin) };
         if places.allows(rule, TWINS) {
             continue;
         }
@@ -46,17 +46,11 @@ struct Text {
 
 impl Text {
     fn of(sync: &Sync) -> String {
-        let mut all = Self {
-            text: String::new(),
-            slots: Vec::new(),
-        };
+        let mut all = Self { text: String::new(), slots: Vec::new() };
         let mut patterns: Vec<&Pattern> = sync.when.iter().collect();
         patterns.sort_by_cached_key(|pattern| shape(pattern));
         for pattern in patterns {
-            all.add(&format!(
-                "|{}.{} {:?} ",
-                pattern.concept, pattern.action, pattern.outcome
-            ));
+            all.add(&format!("|{}.{} {:?} ", pattern.concept, pattern.action, pattern.outcome));
             all.matches(&pattern.input);
             all.matches(&pattern.output);
         }
@@ -207,22 +201,22 @@ impl Text {
     }
 }
 
-/// A pattern without its variables; patterns of one shape keep the order in which they were written.
+/// A pattern without its variables; patterns of one shape keep the order in which they were
+/// written.
 fn shape(pattern: &Pattern) -> String {
     let keys = |matches: &[Match]| {
         let mut keys: Vec<String> = matches
             .iter()
             .map(|demand| match &demand.test {
                 Test::Variable(_) => format!("{}{}", demand.key, demand.optional),
-                Test::Literal(value) => format!("{}{}={}", demand.key, demand.optional, canonical(value)),
+                Test::Literal(value) => {
+                    format!("{}{}={}", demand.key, demand.optional, canonical(value))
+                }
             })
             .collect();
         keys.sort_unstable();
         keys.join(",")
     };
     let (input, output) = (keys(&pattern.input), keys(&pattern.output));
-    format!(
-        "{}.{}({input}):{:?}({output})",
-        pattern.concept, pattern.action, pattern.outcome
-    )
+    format!("{}.{}({input}):{:?}({output})", pattern.concept, pattern.action, pattern.outcome)
 }

@@ -55,14 +55,9 @@ fn balanced(line: &str) {
 
 /// The words of a line that are names of nodes.
 fn nodes(line: &str) -> Vec<String> {
-    let is_node = |word: &&str| {
-        word.strip_prefix('n')
-            .is_some_and(|number| number.parse::<usize>().is_ok())
-    };
-    line.split(|c: char| !c.is_alphanumeric())
-        .filter(is_node)
-        .map(str::to_owned)
-        .collect()
+    let is_node =
+        |word: &&str| word.strip_prefix('n').is_some_and(|number| number.parse::<usize>().is_ok());
+    line.split(|c: char| !c.is_alphanumeric()).filter(is_node).map(str::to_owned).collect()
 }
 
 fn check_declared(graph: &Graph, lines: &[String], arrow: &str) {
@@ -112,13 +107,9 @@ fn check_svg(graph: &Graph) {
     let document = Document::parse(&text).unwrap();
     let all = |name: &'static str, class: &'static str| {
         let of_class = move |node: &Node<'_, '_>| {
-            node.attribute("class")
-                .is_some_and(|found| found.split(' ').any(|word| word == class))
+            node.attribute("class").is_some_and(|found| found.split(' ').any(|word| word == class))
         };
-        document
-            .descendants()
-            .filter(move |node| node.has_tag_name(name))
-            .filter(of_class)
+        document.descendants().filter(move |node| node.has_tag_name(name)).filter(of_class)
     };
     let boxes: Vec<Area> = all("rect", "box")
         .map(|node| {
@@ -140,10 +131,8 @@ fn check_svg(graph: &Graph) {
             assert!(!overlap(a, b), "{a:?} and {b:?} overlap");
         }
     }
-    let (width, height) = (
-        number(document.root_element(), "width"),
-        number(document.root_element(), "height"),
-    );
+    let (width, height) =
+        (number(document.root_element(), "width"), number(document.root_element(), "height"));
     for found in &everything {
         assert!(
             found[0] >= 0.0 && found[1] >= 0.0 && found[2] <= width && found[3] <= height,
@@ -153,10 +142,8 @@ fn check_svg(graph: &Graph) {
     let edges: Vec<&str> = all("path", "edge").map(|node| node.attribute("d").unwrap()).collect();
     assert_eq!(edges.len(), graph.links.len());
     // A little within: edges end at the rim.
-    let within: Vec<Area> = boxes
-        .iter()
-        .map(|[a, b, c, d]| [a + 1.0, b + 0.5, c - 1.0, d - 0.5])
-        .collect();
+    let within: Vec<Area> =
+        boxes.iter().map(|[a, b, c, d]| [a + 1.0, b + 0.5, c - 1.0, d - 0.5]).collect();
     for edge in edges {
         for [x, y] in points(edge) {
             let hit = within.iter().find(|area| overlap(area, &[x, y, x, y]));
@@ -193,11 +180,7 @@ fn points(path: &str) -> Vec<[f64; 2]> {
             let t = f64::from(part) / 20.0;
             let rise = if kind == 'C' { t * t * (3.0 - 2.0 * t) } else { t };
             // Both control points lie at half of the way across.
-            let run = if kind == 'C' {
-                1.5 * t - 1.5 * t * t + t * t * t
-            } else {
-                t
-            };
+            let run = if kind == 'C' { 1.5 * t - 1.5 * t * t + t * t * t } else { t };
             if kind != 'M' {
                 points.push([
                     last[0] + (next[0] - last[0]) * run,

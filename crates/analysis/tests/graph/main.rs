@@ -1,4 +1,5 @@
-//! The graph of the rules: what is in it, and that each of its forms can be read. `CONCERT_BLESS=1` writes the expected files anew.
+//! The graph of the rules: what is in it, and that each of its forms can be read. `CONCERT_BLESS=1`
+//! writes the expected files anew.
 
 #![expect(
     clippy::unwrap_used,
@@ -125,10 +126,7 @@ fn outcomes_are_places_where_a_rule_waits_for_a_failure() {
 fn a_path_shows_only_what_its_requests_can_reach() {
     let rules = |path: &str| rules(&graph::of_path(&project(), path).unwrap());
     assert_eq!(rules("/auth/whoami"), ["WhoAmI"]);
-    assert_eq!(
-        rules("/auth/deleteAccount"),
-        ["DeleteAccount", "EndSessionsOfDeletedAccount"]
-    );
+    assert_eq!(rules("/auth/deleteAccount"), ["DeleteAccount", "EndSessionsOfDeletedAccount"]);
     assert_eq!(rules("/auth/logout"), ["HandleLogoutRequest", "RespondToFailedLogout"]);
 }
 
@@ -157,10 +155,7 @@ then
 "#,
     );
     let links = links(&graph::of_path(&program, "/login").unwrap());
-    assert!(
-        links.contains(&"Profile.authenticate -when-> Remember []".to_owned()),
-        "{links:?}"
-    );
+    assert!(links.contains(&"Profile.authenticate -when-> Remember []".to_owned()), "{links:?}");
     assert!(!links.iter().any(|link| link.contains("ther")), "{links:?}");
 }
 
@@ -172,10 +167,7 @@ fn an_unknown_path_is_refused_with_the_one_that_may_be_meant() {
         "no rule waits for a request of `/auth/logn`; did you mean `/auth/login`?"
     );
     let known = said("/");
-    assert!(
-        known.starts_with("no rule waits for a request of `/`; there are `/auth/"),
-        "{known}"
-    );
+    assert!(known.starts_with("no rule waits for a request of `/`; there are `/auth/"), "{known}");
     assert!(known.contains("`/auth/login`, `/auth/logout`"), "{known}");
 }
 
@@ -201,11 +193,7 @@ else (error)
         args: vec![],
         output: vec![],
     };
-    let ask = Step::Query {
-        join: concert_lang::program::Join::Rows,
-        query,
-        otherwise: Some(0),
-    };
+    let ask = Step::Query { join: concert_lang::program::Join::Rows, query, otherwise: Some(0) };
     sync.steps = vec![ask.clone(), ask];
     program.syncs[0] = sync.into();
     let graph = graph::of(&program);
@@ -256,13 +244,15 @@ fn two_hundred_rules_are_drawn_without_an_overlap() {
     let mut concepts = vec![requesting::source()];
     let mut work = "concept Work\npurpose\n    be called\nactions\n".to_owned();
     for action in actions {
-        work += &format!("    {action} (a: Any) : (b: Any)\n    {action} (a: Any) : (error: String)\n");
+        work +=
+            &format!("    {action} (a: Any) : (b: Any)\n    {action} (a: Any) : (error: String)\n");
     }
     concepts.push(SourceFile::new("Work.concept".to_owned(), work));
     let mut syncs = String::new();
     for number in 0..100 {
         let path = number % 30;
-        let (first, second, third) = (actions[number % 4], actions[number % 3], actions[number % 2]);
+        let (first, second, third) =
+            (actions[number % 4], actions[number % 3], actions[number % 2]);
         syncs += &format!(
             "
 sync Ask{number}
@@ -305,13 +295,11 @@ fn whatever_a_path_holds_is_escaped() {
     well_formed(&graph);
     let (mermaid, dot) = (graph.to_mermaid(), graph.to_dot());
     assert!(
-        mermaid.contains(r#"n0(["POST /a#34;b#60;c#62;#38;d'#96;#35;#59;#92;]})#92;n#92;u{0}|--%"])"#),
+        mermaid
+            .contains(r#"n0(["POST /a#34;b#60;c#62;#38;d'#96;#35;#59;#92;]})#92;n#92;u{0}|--%"])"#),
         "{mermaid}"
     );
-    assert!(
-        dot.contains(r#"[label="POST /a\"b<c>&d'`#;\\]})\\n\\u{0}|--%", "#),
-        "{dot}"
-    );
+    assert!(dot.contains(r#"[label="POST /a\"b<c>&d'`#;\\]})\\n\\u{0}|--%", "#), "{dot}");
 }
 
 #[test]

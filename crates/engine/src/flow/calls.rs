@@ -20,22 +20,22 @@ impl Flow {
     /// Tells what the completion `seq` brings about and is not done yet.
     pub(crate) fn invocations(&self, limits: &Limits, seq: u64, mut tell: impl FnMut(Invocation)) {
         let index = &*self.rules;
-        let Some((number, entry)) = self
-            .number(seq)
-            .and_then(|number| Some((number, self.log.get(number)?)))
+        let Some((number, entry)) =
+            self.number(seq).and_then(|number| Some((number, self.log.get(number)?)))
         else {
             return;
         };
         let mut tell = |found: Option<Invocation>| {
             let fits = |found: &Invocation| found.body.len() <= limits.body_bytes;
-            let too_large = || self.halt_response(index, number, &Halt::limit("a body reached its limit of size"));
-            let found = found.and_then(|found| {
-                if fits(&found) {
-                    Some(found)
-                } else {
-                    too_large().filter(fits)
-                }
-            });
+            let too_large = || {
+                self.halt_response(index, number, &Halt::limit("a body reached its limit of size"))
+            };
+            let found =
+                found.and_then(
+                    |found| {
+                        if fits(&found) { Some(found) } else { too_large().filter(fits) }
+                    },
+                );
             if let Some(found) = found.filter(|found| self.completion(found.id).is_none()) {
                 tell(found);
             }
@@ -102,8 +102,13 @@ impl Flow {
         bindings
     }
 
-    /// The successful calls of the sequence before the call at `site`, with their completions, the last one first.
-    fn calls_before<'a>(&'a self, sync: &'a Sync, site: &CallSite) -> SmallVec<[(&'a Call, &'a Entry); 4]> {
+    /// The successful calls of the sequence before the call at `site`, with their completions, the
+    /// last one first.
+    fn calls_before<'a>(
+        &'a self,
+        sync: &'a Sync,
+        site: &CallSite,
+    ) -> SmallVec<[(&'a Call, &'a Entry); 4]> {
         let mut found = SmallVec::new();
         let mut next = *site;
         while next.position > 0 {
@@ -130,7 +135,8 @@ impl Flow {
         Some(Fault::of(&entry.body.output).unwrap_or(Fault::Invalid))
     }
 
-    /// The fault that led to this call of an `else`, if it tells the error: a fault decided nothing, so no status that stands there for refusals is true of it.
+    /// The fault that led to this call of an `else`, if it tells the error: a fault decided
+    /// nothing, so no status that stands there for refusals is true of it.
     fn fault_told_by(&self, site: &CallSite, call: &Call) -> Option<Fault> {
         let failed = self.log.get(site.failed?)?;
         let is_respond = &*call.concept == REQUESTING && &*call.action == RESPOND;
@@ -149,7 +155,8 @@ impl Flow {
         }
     }
 
-    /// The router's own answer to a failure that no spec declares and no rule answers, so that nobody waits for nothing.
+    /// The router's own answer to a failure that no spec declares and no rule answers, so that
+    /// nobody waits for nothing.
     fn fault_response(&self, index: &Index, number: usize) -> Option<Invocation> {
         let fault = self.fault(index, number)?;
         let entry = self.log.get(number)?;
@@ -179,7 +186,8 @@ impl Flow {
         self.answered_at.is_some_and(|answered| answered <= number)
     }
 
-    /// A respond to the flow's request, if the flow began with one and nothing up to `number` has answered it.
+    /// A respond to the flow's request, if the flow began with one and nothing up to `number` has
+    /// answered it.
     fn answer(
         &self,
         index: &Index,

@@ -1,4 +1,5 @@
-//! The rules that ask queries: what they make of a completion, and the record that it is written down in.
+//! The rules that ask queries: what they make of a completion, and the record that it is written
+//! down in.
 
 use concert_wire::envelope::encode;
 
@@ -21,7 +22,8 @@ pub(crate) enum Decision {
 impl Flow {
     /// The number of the entry that a record is of, if its id says so, too.
     pub(super) fn recorded_cause(&self, record: &Logged) -> Option<usize> {
-        let cause = record::cause(&record.body).filter(|cause| cause.firing_record() == record.id)?;
+        let cause =
+            record::cause(&record.body).filter(|cause| cause.firing_record() == record.id)?;
         self.completion(cause)
     }
 

@@ -38,7 +38,8 @@ pub enum StoppedAt {
     },
     /// A step of `where` left no frame, counted from 0.
     Step(usize),
-    /// Every pattern has its completion, and the rule asks queries of which nothing came, or nothing yet.
+    /// Every pattern has its completion, and the rule asks queries of which nothing came, or
+    /// nothing yet.
     Asked,
     /// The flow was stopped before.
     Halted,
@@ -79,7 +80,9 @@ impl Mismatch {
     /// The key that it is about.
     pub fn key(&self) -> Option<&str> {
         match self {
-            Self::Missing(key) | Self::Literal { key, .. } | Self::Variable { key, .. } => Some(key),
+            Self::Missing(key) | Self::Literal { key, .. } | Self::Variable { key, .. } => {
+                Some(key)
+            }
             Self::Failed(_) | Self::Succeeded => Some(ERROR),
             Self::Fault(_) => Some(FAULT),
             Self::NotHappened | Self::Taken => None,
@@ -91,14 +94,8 @@ impl Folded {
     /// How far a rule came; it is taken as one that did not fire.
     pub(crate) fn stopped(&self, sync: &Sync) -> Stopped {
         let flow = self.flow();
-        let mut search = Search {
-            flow,
-            sync,
-            chosen: Vec::new(),
-            ways: WAYS,
-            furthest: None,
-            complete: None,
-        };
+        let mut search =
+            Search { flow, sync, chosen: Vec::new(), ways: WAYS, furthest: None, complete: None };
         search.extend(&smallvec![None; sync.variables.len()]);
         let Search { furthest, complete, .. } = search;
         if let Some(chosen) = complete {
@@ -113,11 +110,7 @@ impl Folded {
         let (chosen, action, why) = furthest.unwrap_or((Vec::new(), None, Mismatch::NotHappened));
         Stopped {
             matched: flow.ids(&chosen).collect(),
-            at: StoppedAt::Pattern {
-                pattern: chosen.len(),
-                action,
-                why,
-            },
+            at: StoppedAt::Pattern { pattern: chosen.len(), action, why },
         }
     }
 }
@@ -183,7 +176,12 @@ impl Flow {
 }
 
 /// The first reason for which a completion does not match; `None` if it does.
-fn mismatch(pattern: &Pattern, sync: &Sync, body: &Completion, bindings: &Bindings<'_>) -> Option<Mismatch> {
+fn mismatch(
+    pattern: &Pattern,
+    sync: &Sync,
+    body: &Completion,
+    bindings: &Bindings<'_>,
+) -> Option<Mismatch> {
     let error = || body.output.get(ERROR).and_then(Value::as_str).unwrap_or_default();
     // Which request it is says more than what came of it.
     if let Some(why) = demands(&pattern.input, &body.input, sync, bindings) {
@@ -201,25 +199,27 @@ fn mismatch(pattern: &Pattern, sync: &Sync, body: &Completion, bindings: &Bindin
     demands(&pattern.output, &body.output, sync, bindings)
 }
 
-fn demands(demands: &[Match], object: &Object, sync: &Sync, bindings: &Bindings<'_>) -> Option<Mismatch> {
+fn demands(
+    demands: &[Match],
+    object: &Object,
+    sync: &Sync,
+    bindings: &Bindings<'_>,
+) -> Option<Mismatch> {
     demands.iter().find_map(|demand| {
         let key = demand.key.to_string();
         let Some(value) = object.get(&*demand.key) else {
             return (!demand.optional).then_some(Mismatch::Missing(key));
         };
         match &demand.test {
-            Test::Literal(expected) if !equal(expected, value) => Some(Mismatch::Literal {
-                key,
-                expected: expected.clone(),
-            }),
+            Test::Literal(expected) if !equal(expected, value) => {
+                Some(Mismatch::Literal { key, expected: expected.clone() })
+            }
             Test::Literal(_) => None,
             Test::Variable(slot) => {
                 let bound = bindings.get(*slot).copied().flatten()?;
                 let variable = sync.variables.get(*slot).map(ToString::to_string);
-                (!equal(bound, value)).then(|| Mismatch::Variable {
-                    key,
-                    variable: variable.unwrap_or_default(),
-                })
+                (!equal(bound, value))
+                    .then(|| Mismatch::Variable { key, variable: variable.unwrap_or_default() })
             }
         }
     })

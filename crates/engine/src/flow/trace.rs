@@ -20,7 +20,8 @@ pub struct TracedFiring {
     pub id: FiringId,
     /// The rule.
     pub sync: Arc<str>,
-    /// The sequence of what it came of: the newest of its causes, or the record that it was written down in.
+    /// The sequence of what it came of: the newest of its causes, or the record that it was written
+    /// down in.
     pub seq: u64,
     /// The actions that the rule's patterns took, in their order.
     pub causes: Vec<ActionId>,
@@ -52,7 +53,8 @@ pub struct TracedCall {
     pub action: Arc<str>,
     /// The rule, or what the router did on its own: `Concert.fault`, `Concert.limit`.
     pub sync: Arc<str>,
-    /// The firing with the numbers of the frame and of the call; the router's own answers have none.
+    /// The firing with the numbers of the frame and of the call; the router's own answers have
+    /// none.
     pub site: Option<(FiringId, usize, usize)>,
     /// The sequence of the completion that made it due.
     pub cause_seq: u64,
@@ -173,14 +175,16 @@ impl Folded {
                 .or_else(|| firing.causes.iter().copied().max());
             let is_record = number.and_then(|number| flow.log.get(number));
             let recorded = is_record.is_some_and(|entry| flow.rules.is_record(entry.key));
-            let frames = frames
-                .into_iter()
-                .enumerate()
-                .map(|(frame, (bindings, ended_in_else))| {
+            let frames =
+                frames.into_iter().enumerate().map(|(frame, (bindings, ended_in_else))| {
                     let calls = (0..).map(|position| call_id(firing.id, frame, position));
-                    let is_due = |id: &ActionId| flow.actions.get(id).is_some_and(|action| action.site.is_some());
-                    // A failure skips what is left of `then`: the calls of `else (error)` come after it.
-                    let most = sync.then.len() + sync.otherwise.as_ref().map_or(0, |other| other.calls.len());
+                    let is_due = |id: &ActionId| {
+                        flow.actions.get(id).is_some_and(|action| action.site.is_some())
+                    };
+                    // A failure skips what is left of `then`: the calls of `else (error)` come
+                    // after it.
+                    let most = sync.then.len()
+                        + sync.otherwise.as_ref().map_or(0, |other| other.calls.len());
                     TracedFrame {
                         bindings,
                         ended_in_else,
@@ -263,11 +267,7 @@ impl Folded {
                 }
             };
             own(entry.id.fault_response(), "fault");
-            if flow
-                .halted
-                .as_ref()
-                .is_some_and(|(from, _)| self.seq(*from) <= entry.seq)
-            {
+            if flow.halted.as_ref().is_some_and(|(from, _)| self.seq(*from) <= entry.seq) {
                 own(flow.id.limit_response(), "limit");
             }
         }

@@ -1,4 +1,5 @@
-//! The engine against small programs, step by step, and against a world that delivers as badly as a queue may.
+//! The engine against small programs, step by step, and against a world that delivers as badly as a
+//! queue may.
 
 mod faults;
 mod memory;
@@ -94,10 +95,7 @@ impl Bench {
         self.seq += 1;
         let (concept, action) = name.split_once('.').unwrap();
         let object = |value: Value| value.as_object().unwrap().clone();
-        let body = Completion {
-            input: object(input),
-            output: object(output),
-        };
+        let body = Completion { input: object(input), output: object(output) };
         Logged {
             seq: self.seq,
             flow: self.flow,
@@ -122,7 +120,8 @@ impl Bench {
         self.deliver(logged)
     }
 
-    /// What a delivery brings about; the acknowledgement must come after all of it, and only then. Queries are answered, and a firing record is delivered as well.
+    /// What a delivery brings about; the acknowledgement must come after all of it, and only then.
+    /// Queries are answered, and a firing record is delivered as well.
     fn deliver(&mut self, logged: Logged) -> Vec<Invocation> {
         let seq = logged.seq;
         let mut found = Vec::new();
@@ -147,7 +146,8 @@ impl Bench {
                     records.push(record);
                 }
                 Effect::Ask { question, .. } => {
-                    let key = format!("{} {}", question.query, Value::Object(question.input.clone()));
+                    let key =
+                        format!("{} {}", question.query, Value::Object(question.input.clone()));
                     let rows = self.rows.get(&key).unwrap_or_else(|| panic!("no rows for {key}"));
                     let rows = serde_json::from_value(rows.clone()).unwrap();
                     self.asked.push(key);
@@ -181,7 +181,9 @@ fn body(invocation: &Invocation) -> Value {
 
 /// What is asked for, as `Concept.action {input}`, in any order.
 fn shown(invocations: &[Invocation], flow: FlowId) -> Vec<String> {
-    let show = |invocation: &Invocation| format!("{}.{} {}", invocation.concept, invocation.action, body(invocation));
+    let show = |invocation: &Invocation| {
+        format!("{}.{} {}", invocation.concept, invocation.action, body(invocation))
+    };
     let mut shown: Vec<String> = invocations
         .iter()
         .map(|invocation| show(invocation).replace(&flow.to_string(), "FLOW"))
@@ -203,11 +205,7 @@ fn the_calls_of_then_follow_one_another_and_bind_what_they_answer() {
     let sell = bench.complete(&price[0], json!({"cents": 250}));
     check(&bench, &sell, &[r#"Shop.sell {"item":"tea","cents":250}"#]);
     let respond = bench.complete(&sell[0], json!({"sale": "s1"}));
-    check(
-        &bench,
-        &respond,
-        &[r#"Requesting.respond {"request":"FLOW","sale":"s1","cents":250}"#],
-    );
+    check(&bench, &respond, &[r#"Requesting.respond {"request":"FLOW","sale":"s1","cents":250}"#]);
     let end = bench.complete(&respond[0], json!({}));
     check(&bench, &end, &[]);
 }
@@ -218,19 +216,12 @@ fn a_log_in_which_no_rules_are_in_force_keeps_its_flows_for_later() {
     bench.engine = Engine::without_rules(Limits::default());
     let root = bench.flow.root();
     let output = json!({ "request": bench.flow.to_string() });
-    let logged = bench.logged(
-        "Requesting.request",
-        root,
-        json!({"path": "/buy", "item": "tea"}),
-        output,
-    );
+    let logged =
+        bench.logged("Requesting.request", root, json!({"path": "/buy", "item": "tea"}), output);
     let seq = logged.seq;
     let effects = bench.engine.step(Event::Delivered(logged));
     assert_eq!(effects, [Effect::ReadRules { at_least: seq }]);
-    let nothing = Event::RulesRead {
-        through: seq,
-        history: vec![],
-    };
+    let nothing = Event::RulesRead { through: seq, history: vec![] };
     assert_eq!(bench.engine.step(nothing), [Effect::Retry { seq }]);
 }
 
@@ -318,19 +309,11 @@ then
 "#,
     );
     let prices = bench.request(json!({"path": "/two"}));
-    check(
-        &bench,
-        &prices,
-        &[r#"Shop.price {"item":"a"}"#, r#"Shop.price {"item":"b"}"#],
-    );
+    check(&bench, &prices, &[r#"Shop.price {"item":"a"}"#, r#"Shop.price {"item":"b"}"#]);
     let first = bench.complete(&prices[0], json!({"cents": 1}));
     check(&bench, &first, &[]);
     let pairs = bench.complete(&prices[1], json!({"cents": 1.0}));
-    check(
-        &bench,
-        &pairs,
-        &[r#"Shop.note {"text":"ab"}"#, r#"Shop.note {"text":"ba"}"#],
-    );
+    check(&bench, &pairs, &[r#"Shop.note {"text":"ab"}"#, r#"Shop.note {"text":"ba"}"#]);
 }
 
 #[test]
@@ -345,18 +328,10 @@ then
 "#,
     );
     let found = bench.request(json!({"path": "/maybe"}));
-    check(
-        &bench,
-        &found,
-        &[r#"Requesting.respond {"request":"FLOW","title":null}"#],
-    );
+    check(&bench, &found, &[r#"Requesting.respond {"request":"FLOW","title":null}"#]);
     bench.flow = ActionId::injected("S", 2, 2).as_root();
     let found = bench.request(json!({"path": "/maybe", "title": "x"}));
-    check(
-        &bench,
-        &found,
-        &[r#"Requesting.respond {"request":"FLOW","title":"x","kept":"x"}"#],
-    );
+    check(&bench, &found, &[r#"Requesting.respond {"request":"FLOW","title":"x","kept":"x"}"#]);
 }
 
 #[test]
@@ -374,7 +349,9 @@ then
     check(
         &bench,
         &answer,
-        &[r#"Requesting.respond {"request":"FLOW","status":504,"error":"The request was not finished in time."}"#],
+        &[
+            r#"Requesting.respond {"request":"FLOW","status":504,"error":"The request was not finished in time."}"#,
+        ],
     );
     let mut bench = Bench::new(ASK);
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
@@ -403,15 +380,14 @@ then
     check(
         &bench,
         &answer,
-        &[r#"Requesting.respond {"request":"FLOW","status":500,"error":"The action Shop.note failed."}"#],
+        &[
+            r#"Requesting.respond {"request":"FLOW","status":500,"error":"The action Shop.note failed."}"#,
+        ],
     );
     let mut bench = Bench::new(NOTE);
     let both = bench.request(json!({"path": "/note", "answer": true}));
-    let (respond, note) = if &*both[0].action == "respond" {
-        (&both[0], &both[1])
-    } else {
-        (&both[1], &both[0])
-    };
+    let (respond, note) =
+        if &*both[0].action == "respond" { (&both[0], &both[1]) } else { (&both[1], &both[0]) };
     bench.complete(respond, json!({}));
     let nothing = bench.complete(note, json!({"error": "burnt"}));
     check(&bench, &nothing, &[]);
@@ -431,7 +407,8 @@ then
     Shop.note (text: text + "x")
 "#;
 
-/// Runs a loop until the engine stops it; how many actions there were, and the last thing that was asked for.
+/// Runs a loop until the engine stops it; how many actions there were, and the last thing that was
+/// asked for.
 fn run_loop(limits: Limits) -> (u64, String) {
     let mut bench = Bench::with(LOOP, limits);
     let mut next = bench.request(json!({"path": "/loop"}));
@@ -449,20 +426,14 @@ fn run_loop(limits: Limits) -> (u64, String) {
 
 #[test]
 fn a_loop_is_stopped_at_each_limit_and_its_request_is_answered_once() {
-    let limits = Limits {
-        actions_per_flow: 10,
-        ..Limits::default()
-    };
+    let limits = Limits { actions_per_flow: 10, ..Limits::default() };
     let (actions, answer) = run_loop(limits);
     assert_eq!(actions, 11);
     assert_eq!(
         answer,
         r#"Requesting.respond {"request":"FLOW","status":508,"error":"The request was stopped: the flow reached its limit of actions."}"#
     );
-    let (actions, answer) = run_loop(Limits {
-        depth: 5,
-        ..Limits::default()
-    });
+    let (actions, answer) = run_loop(Limits { depth: 5, ..Limits::default() });
     assert_eq!(actions, 7);
     assert!(answer.contains("limit of depth"), "{answer}");
     let (_, answer) = run_loop(Limits {
@@ -485,10 +456,7 @@ fn an_invocation_that_cannot_be_stored_brings_the_completion_back() {
     assert!(matches!(first.as_slice(), [Effect::Invoke { .. }]));
     // A redelivery while the publish is under way changes nothing.
     assert_eq!(bench.engine.step(Event::Delivered(root.clone())), []);
-    assert_eq!(
-        bench.engine.step(Event::NotStored { seq: 1 }),
-        [Effect::Retry { seq: 1 }]
-    );
+    assert_eq!(bench.engine.step(Event::NotStored { seq: 1 }), [Effect::Retry { seq: 1 }]);
     assert_eq!(bench.engine.step(Event::Delivered(root)), first);
 }
 
@@ -499,14 +467,8 @@ fn a_flow_of_which_a_message_was_missed_is_read_again() {
     let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
     // Sequence 2 went elsewhere; nobody knows whether it was of this flow.
     let sold = Logged { seq: 3, ..sold };
-    let read = Effect::ReadFlow {
-        flow: bench.flow,
-        at_least: 3,
-    };
-    assert_eq!(
-        bench.engine.step(Event::Delivered(sold.clone())),
-        std::slice::from_ref(&read)
-    );
+    let read = Effect::ReadFlow { flow: bench.flow, at_least: 3 };
+    assert_eq!(bench.engine.step(Event::Delivered(sold.clone())), std::slice::from_ref(&read));
     let root = bench.logged(
         "Requesting.request",
         bench.flow.root(),
@@ -523,11 +485,8 @@ fn a_flow_of_which_a_message_was_missed_is_read_again() {
         }),
         [read]
     );
-    let effects = bench.engine.step(Event::FlowRead {
-        flow: bench.flow,
-        through: 3,
-        log: vec![sold, root],
-    });
+    let effects =
+        bench.engine.step(Event::FlowRead { flow: bench.flow, through: 3, log: vec![sold, root] });
     assert!(
         matches!(effects.as_slice(), [Effect::Invoke { seq: 3, invocation }] if &*invocation.action == "sell"),
         "{effects:?}"
@@ -546,18 +505,9 @@ fn a_completion_whose_root_is_gone_fires_nothing_and_is_a_dead_letter() {
     );
     assert_eq!(
         bench.engine.step(Event::Delivered(orphan.clone())),
-        [Effect::ReadFlow {
-            flow: bench.flow,
-            at_least: 10
-        }]
+        [Effect::ReadFlow { flow: bench.flow, at_least: 10 }]
     );
-    let effects = bench.engine.step(Event::FlowRead {
-        flow: bench.flow,
-        through: 10,
-        log: vec![orphan],
-    });
-    assert!(
-        matches!(effects.as_slice(), [Effect::DeadLetter { seq: 10, .. }]),
-        "{effects:?}"
-    );
+    let effects =
+        bench.engine.step(Event::FlowRead { flow: bench.flow, through: 10, log: vec![orphan] });
+    assert!(matches!(effects.as_slice(), [Effect::DeadLetter { seq: 10, .. }]), "{effects:?}");
 }

@@ -10,24 +10,40 @@ use concert_wire::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 use serde_json::Value;
 
 use super::near::near_misses;
-use super::types::{Action, By, Dead, Firing, Flow, Frame, Halt, Outcome, RootKind, Source, State, Summary, Undecided};
+use super::types::{
+    Action, By, Dead, Firing, Flow, Frame, Halt, Outcome, RootKind, Source, State, Summary,
+    Undecided,
+};
 use super::{DeadLetter, Rules, Stored};
 use crate::event::Logged;
 use crate::flow::{Folded, TracedCall};
 use concert_lang::program::{Program, queries};
 
-/// Longer work is not believed, where it would say when a flow began: a list is in the order of that.
+/// Longer work is not believed, where it would say when a flow began: a list is in the order of
+/// that.
 const LONGEST_WORK_US: u64 = 3_600_000_000;
 
-/// What happened in a flow under these rules and limits, as the log has it; the order of messages and letters, and doubles among them, do not matter.
+/// What happened in a flow under these rules and limits, as the log has it; the order of messages
+/// and letters, and doubles among them, do not matter.
 ///
 /// `None` if the flow's root is not among the messages.
-pub fn flow(id: FlowId, messages: &[Stored], rules: &Rules, dead: &[DeadLetter], source: Source) -> Option<Flow> {
+pub fn flow(
+    id: FlowId,
+    messages: &[Stored],
+    rules: &Rules,
+    dead: &[DeadLetter],
+    source: Source,
+) -> Option<Flow> {
     assemble(id, messages, rules, dead, source, true)
 }
 
 /// As [`flow()`], without the rules that nearly fired: less work, for whoever looks at every flow.
-pub fn outline(id: FlowId, messages: &[Stored], rules: &Rules, dead: &[DeadLetter]) -> Option<Flow> {
+pub fn outline(
+    id: FlowId,
+    messages: &[Stored],
+    rules: &Rules,
+    dead: &[DeadLetter],
+) -> Option<Flow> {
     assemble(id, messages, rules, dead, Source::Log, false)
 }
 
@@ -41,7 +57,8 @@ fn assemble(
 ) -> Option<Flow> {
     let program = &rules.program;
     let logged: Vec<Logged> = messages.iter().filter_map(|message| message.logged(id)).collect();
-    let stored: BTreeMap<u64, &Stored> = messages.iter().map(|message| (message.seq, message)).collect();
+    let stored: BTreeMap<u64, &Stored> =
+        messages.iter().map(|message| (message.seq, message)).collect();
     let root = logged
         .iter()
         .filter(|logged| logged.id == id.root())
@@ -50,8 +67,10 @@ fn assemble(
     let folded = Folded::new(&rules.ready, &rules.limits, id, logged.clone());
     let trace = folded.trace();
     let time = |seq: u64| stored.get(&seq).map_or(0, |message| message.time_us);
-    let calls: BTreeMap<ActionId, &TracedCall> = trace.calls.iter().map(|call| (call.id, call)).collect();
-    let letters: BTreeMap<ActionId, &DeadLetter> = dead.iter().map(|letter| (letter.action, letter)).collect();
+    let calls: BTreeMap<ActionId, &TracedCall> =
+        trace.calls.iter().map(|call| (call.id, call)).collect();
+    let letters: BTreeMap<ActionId, &DeadLetter> =
+        dead.iter().map(|letter| (letter.action, letter)).collect();
     let letter = |id: ActionId| {
         letters.get(&id).map(|letter| Dead {
             reason: letter.reason.clone(),
@@ -65,10 +84,7 @@ fn assemble(
             continue;
         }
         let dead = letter(call.id);
-        let input = call
-            .in_flight
-            .as_deref()
-            .and_then(|body| serde_json::from_slice(body).ok());
+        let input = call.in_flight.as_deref().and_then(|body| serde_json::from_slice(body).ok());
         actions.push(Action {
             id: call.id.to_string(),
             concept: call.concept.to_string(),
@@ -88,20 +104,15 @@ fn assemble(
     let path = text(&root.body, "path").filter(|_| is_request(&root));
     let answer = answer(&logged, &root);
     let status = answer.map(|answer| answer_status(&answer.body.input));
-    let answered_by = answer
-        .and_then(|answer| calls.get(&answer.id))
-        .map(|call| call.sync.to_string());
+    let answered_by =
+        answer.and_then(|answer| calls.get(&answer.id)).map(|call| call.sync.to_string());
     let is_request = is_request(&root);
     let of_root = messages.iter().find(|message| message.seq == root.seq);
     let traceparent = of_root.and_then(|message| message.traceparent.as_deref());
     Some(Flow {
         flow: id.to_string(),
         root: root.id.to_string(),
-        root_kind: if is_request {
-            RootKind::Request
-        } else {
-            RootKind::Injected
-        },
+        root_kind: if is_request { RootKind::Request } else { RootKind::Injected },
         began_us: began_us(&actions, &root).unwrap_or_else(|| time(root.seq)),
         ended_us: messages.iter().map(|message| message.time_us).max().unwrap_or_default(),
         outcome: outcome(&actions, is_request, status),
@@ -130,7 +141,8 @@ fn assemble(
                     .iter()
                     .map(|frame| Frame {
                         bindings: frame.bindings.clone(),
-                        ended: if frame.ended_in_else.is_some() { "else" } else { "then" }.to_owned(),
+                        ended: if frame.ended_in_else.is_some() { "else" } else { "then" }
+                            .to_owned(),
                         otherwise: frame.ended_in_else,
                         calls: frame.calls.iter().map(ToString::to_string).collect(),
                     })
@@ -146,15 +158,11 @@ fn assemble(
                 decided: question.decided,
             })
             .collect(),
-        near_misses: if near {
-            near_misses(program, &folded, &trace, &logged)
-        } else {
-            Vec::new()
-        },
-        halt: trace.halted.as_ref().map(|(_, status, why)| Halt {
-            status: *status,
-            why: why.to_string(),
-        }),
+        near_misses: if near { near_misses(program, &folded, &trace, &logged) } else { Vec::new() },
+        halt: trace
+            .halted
+            .as_ref()
+            .map(|(_, status, why)| Halt { status: *status, why: why.to_string() }),
         actions,
     })
 }
@@ -177,8 +185,10 @@ fn completed(
         let call = calls.get(&one.id);
         let work = work(stored, one.seq);
         // Nobody wrote down when it was asked for by hand; its worker tells how long it took.
-        let by_hand =
-            || time(one.seq).saturating_sub(work.as_ref().map_or(0, |work| work.took_us.min(LONGEST_WORK_US)));
+        let by_hand = || {
+            time(one.seq)
+                .saturating_sub(work.as_ref().map_or(0, |work| work.took_us.min(LONGEST_WORK_US)))
+        };
         Action {
             id: one.id.to_string(),
             concept: one.concept.to_string(),
@@ -203,7 +213,8 @@ fn work(stored: &BTreeMap<u64, &Stored>, seq: u64) -> Option<Work> {
     stored.get(&seq)?.work.as_deref()?.parse().ok()
 }
 
-/// Of what was asked for a record, which all rules that asked at a completion share, what this rule asks.
+/// Of what was asked for a record, which all rules that asked at a completion share, what this rule
+/// asks.
 fn asked(program: &Program, sync: &str, mut work: Work) -> Option<Work> {
     let sync = program.syncs.iter().find(|of| &*of.name == sync)?;
     let own = queries(&sync.steps);
@@ -275,7 +286,8 @@ fn outcome(actions: &[Action], is_request: bool, status: Option<u16>) -> Outcome
         Some(_) => Outcome::Succeeded,
         None if is_request => Outcome::Open,
         None => {
-            let ended = |word: &str| actions.iter().any(|action| action.outcome.as_deref() == Some(word));
+            let ended =
+                |word: &str| actions.iter().any(|action| action.outcome.as_deref() == Some(word));
             match (ended("fault"), ended("refusal")) {
                 (true, _) => Outcome::Fault,
                 (false, true) => Outcome::Failed,
@@ -299,8 +311,9 @@ impl Flow {
             let responds = action.concept == REQUESTING && action.action == RESPOND;
             responds && action.outcome.as_deref() == Some("success")
         });
-        let text =
-            |object: &Option<serde_json::Map<String, Value>>| object.as_ref()?.get(ERROR)?.as_str().map(str::to_owned);
+        let text = |object: &Option<serde_json::Map<String, Value>>| {
+            object.as_ref()?.get(ERROR)?.as_str().map(str::to_owned)
+        };
         let error = match answered {
             Some(answer) => text(&answer.input),
             None => root.and_then(|root| text(&root.output)),
@@ -309,9 +322,7 @@ impl Flow {
         Summary {
             flow: self.flow.clone(),
             path: self.path.clone(),
-            root: root
-                .map(|root| format!("{}.{}", root.concept, root.action))
-                .unwrap_or_default(),
+            root: root.map(|root| format!("{}.{}", root.concept, root.action)).unwrap_or_default(),
             began_us: self.began_us,
             took_us: until.saturating_sub(self.began_us),
             outcome: self.outcome,

@@ -23,12 +23,18 @@ pub struct UnknownSync {
 }
 
 /// The rules that matched in part. One that only another path keeps from the flow is not near.
-pub(super) fn near_misses(program: &Program, folded: &Folded, trace: &Trace, logged: &[Logged]) -> Vec<NearMiss> {
+pub(super) fn near_misses(
+    program: &Program,
+    folded: &Folded,
+    trace: &Trace,
+    logged: &[Logged],
+) -> Vec<NearMiss> {
     let fired = trace.firings.iter().map(|firing| &*firing.sync);
     let asked = trace.questions.iter().map(|question| &*question.sync);
     let matched: BTreeSet<&str> = fired.chain(asked).collect();
     let happened = |pattern: &Pattern| {
-        let is_of = |logged: &Logged| logged.concept == pattern.concept && logged.action == pattern.action;
+        let is_of =
+            |logged: &Logged| logged.concept == pattern.concept && logged.action == pattern.action;
         logged.iter().any(is_of)
     };
     let candidates = program.syncs.iter().filter(|sync| {
@@ -74,12 +80,7 @@ fn is_near(sync: &Sync, stopped: &Stopped) -> bool {
 
 fn matched_of(actions: &[ActionId]) -> Vec<Matched> {
     let numbered = actions.iter().enumerate();
-    numbered
-        .map(|(pattern, action)| Matched {
-            pattern,
-            action: action.to_string(),
-        })
-        .collect()
+    numbered.map(|(pattern, action)| Matched { pattern, action: action.to_string() }).collect()
 }
 
 fn failed(sync: &Sync, stopped: &Stopped, logged: &[Logged]) -> Failed {
@@ -96,7 +97,9 @@ fn failed(sync: &Sync, stopped: &Stopped, logged: &[Logged]) -> Failed {
             let waits = sync.when.get(*pattern);
             let key = match (why, waits) {
                 // What the pattern would have taken of a success.
-                (Mismatch::Failed(_) | Mismatch::Fault(_), Some(waits)) if waits.outcome == Outcome::Success => {
+                (Mismatch::Failed(_) | Mismatch::Fault(_), Some(waits))
+                    if waits.outcome == Outcome::Success =>
+                {
                     waits.output.first().map(|demand| demand.key.to_string())
                 }
                 _ => None,
@@ -106,9 +109,7 @@ fn failed(sync: &Sync, stopped: &Stopped, logged: &[Logged]) -> Failed {
                 text: waits.map(|waits| written(waits, sync)).unwrap_or_default(),
                 action: action.map(|action| action.to_string()),
                 key: key.or_else(|| why.key().map(str::to_owned)),
-                why: waits
-                    .map(|waits| sentence(waits, why, *action, logged))
-                    .unwrap_or_default(),
+                why: waits.map(|waits| sentence(waits, why, *action, logged)).unwrap_or_default(),
                 ..blank
             }
         }
@@ -118,17 +119,20 @@ fn failed(sync: &Sync, stopped: &Stopped, logged: &[Logged]) -> Failed {
             ..blank
         },
         StoppedAt::Asked => Failed {
-            why: "its queries found nothing that it goes on with, or are not answered yet".to_owned(),
+            why: "its queries found nothing that it goes on with, or are not answered yet"
+                .to_owned(),
             ..blank
         },
-        StoppedAt::Halted => Failed {
-            why: "the flow had been stopped before".to_owned(),
-            ..blank
-        },
+        StoppedAt::Halted => Failed { why: "the flow had been stopped before".to_owned(), ..blank },
     }
 }
 
-fn sentence(waits: &Pattern, why: &Mismatch, action: Option<ActionId>, logged: &[Logged]) -> String {
+fn sentence(
+    waits: &Pattern,
+    why: &Mismatch,
+    action: Option<ActionId>,
+    logged: &[Logged],
+) -> String {
     let name = format!("{}.{}", waits.concept, waits.action);
     let found = |key: &str| {
         let one = logged.iter().find(|one| Some(one.id) == action)?;
@@ -145,8 +149,12 @@ fn sentence(waits: &Pattern, why: &Mismatch, action: Option<ActionId>, logged: &
             let found = found(key).unwrap_or_default();
             format!("`{key}` of {name} is {found}, not {}", shown(expected))
         }
-        Mismatch::Variable { key, variable } => format!("`{key}` of {name} is another `{variable}` than before"),
-        Mismatch::Taken => format!("{name} has happened only as often as the patterns before took it"),
+        Mismatch::Variable { key, variable } => {
+            format!("`{key}` of {name} is another `{variable}` than before")
+        }
+        Mismatch::Taken => {
+            format!("{name} has happened only as often as the patterns before took it")
+        }
     }
 }
 
@@ -167,11 +175,7 @@ fn written(pattern: &Pattern, sync: &Sync) -> String {
         demands.join(", ")
     };
     let head = format!("{}.{} ({})", pattern.concept, pattern.action, list(&pattern.input));
-    if pattern.output.is_empty() {
-        head
-    } else {
-        format!("{head} : ({})", list(&pattern.output))
-    }
+    if pattern.output.is_empty() { head } else { format!("{head} : ({})", list(&pattern.output)) }
 }
 
 fn demanded(demand: &Match, sync: &Sync) -> String {
@@ -179,7 +183,9 @@ fn demanded(demand: &Match, sync: &Sync) -> String {
     let variable = |slot: usize| sync.variables.get(slot).map(|name| &**name).unwrap_or_default();
     match &demand.test {
         Test::Literal(value) => format!("{}{optional}: {value}", demand.key),
-        Test::Variable(slot) if variable(*slot) == &*demand.key => format!("{}{optional}", demand.key),
+        Test::Variable(slot) if variable(*slot) == &*demand.key => {
+            format!("{}{optional}", demand.key)
+        }
         Test::Variable(slot) => format!("{}{optional}: {}", demand.key, variable(*slot)),
     }
 }
@@ -188,7 +194,12 @@ fn demanded(demand: &Match, sync: &Sync) -> String {
 ///
 /// # Errors
 /// There is no such rule in this version.
-pub fn why_not(id: FlowId, messages: &[Stored], rules: &Rules, name: &str) -> Result<WhyNot, UnknownSync> {
+pub fn why_not(
+    id: FlowId,
+    messages: &[Stored],
+    rules: &Rules,
+    name: &str,
+) -> Result<WhyNot, UnknownSync> {
     let program = &rules.program;
     let Some(sync) = program.syncs.iter().find(|sync| &*sync.name == name) else {
         let names = program.syncs.iter().map(|sync| &*sync.name);
@@ -207,11 +218,8 @@ pub fn why_not(id: FlowId, messages: &[Stored], rules: &Rules, name: &str) -> Re
         .map(|firing| firing.id.to_string())
         .collect();
     if !firings.is_empty() {
-        let times = if firings.len() == 1 {
-            "once".to_owned()
-        } else {
-            format!("{} times", firings.len())
-        };
+        let times =
+            if firings.len() == 1 { "once".to_owned() } else { format!("{} times", firings.len()) };
         return Ok(WhyNot {
             sync: name.to_owned(),
             fired: true,
@@ -232,11 +240,7 @@ pub fn why_not(id: FlowId, messages: &[Stored], rules: &Rules, name: &str) -> Re
         (Some(_), text) => format!(" at `{text}`"),
         (None, _) => String::new(),
     };
-    let lead = if so_far.is_empty() {
-        " stopped".to_owned()
-    } else {
-        so_far
-    };
+    let lead = if so_far.is_empty() { " stopped".to_owned() } else { so_far };
     Ok(WhyNot {
         sync: name.to_owned(),
         fired: false,

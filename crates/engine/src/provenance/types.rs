@@ -1,4 +1,5 @@
-//! The form in which a flow is told, the same for commands, page and archive. Times are microseconds since 1970, as the log's server stamped them.
+//! The form in which a flow is told, the same for commands, page and archive. Times are
+//! microseconds since 1970, as the log's server stamped them.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// A request was answered below 400; an injected action succeeded, and nothing that followed failed.
+    /// A request was answered below 400; an injected action succeeded, and nothing that followed
+    /// failed.
     Succeeded,
     /// A request was answered with 4xx; an injected action was refused.
     Failed,
@@ -103,7 +105,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Leaves out what an action was given and gave, and what frames hold, so that the rest can be told.
+    /// Leaves out what an action was given and gave, and what frames hold, so that the rest can be
+    /// told.
     pub fn leave_bodies_out(&mut self) {
         self.truncated = true;
         for action in &mut self.actions {
@@ -135,7 +138,9 @@ pub struct Action {
     /// Its output, once it happened; secrets are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Map<String, Value>>,
-    /// When what asked for it was stored; a request's own time. What was asked for by hand was so no later than when its worker took it, which is told here if the worker says how long it took.
+    /// When what asked for it was stored; a request's own time. What was asked for by hand was so
+    /// no later than when its worker took it, which is told here if the worker says how long it
+    /// took.
     pub asked_us: u64,
     /// When its completion was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +148,9 @@ pub struct Action {
     /// The sequence of its completion in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// How long its worker took, and what of it was waiting for others, if the worker said so. The work ended about when the completion was stored; what was before it is the wait in the queue.
+    /// How long its worker took, and what of it was waiting for others, if the worker said so. The
+    /// work ended about when the completion was stored; what was before it is the wait in the
+    /// queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
     /// What asked for it; a root, and what was injected into the flow, have none.
@@ -207,7 +214,9 @@ pub struct Firing {
     /// Whether it is written down in the log, since its rule asks queries.
     #[serde(default)]
     pub recorded: bool,
-    /// How long the router asked queries for the completion that made it due, for all rules that asked then, up to when the record was stored. Its parts are the questions of this rule, `Sessioning._getUser`, and behind each what the worker that answered it waited for.
+    /// How long the router asked queries for the completion that made it due, for all rules that
+    /// asked then, up to when the record was stored. Its parts are the questions of this rule,
+    /// `Sessioning._getUser`, and behind each what the worker that answered it waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
     /// Its frames.
@@ -351,13 +360,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// What a row is searched for a text in, in small letters: its ids, path, root, status and error, and the rules that fired.
+    /// What a row is searched for a text in, in small letters: its ids, path, root, status and
+    /// error, and the rules that fired.
     pub fn searched(&self) -> String {
         let status = self.status.map(|status| status.to_string());
         let texts = [Some(&self.flow), self.path.as_ref(), Some(&self.root)];
-        let texts = texts
-            .into_iter()
-            .chain([status.as_ref(), self.error.as_ref(), self.trace.as_ref()]);
+        let texts =
+            texts.into_iter().chain([status.as_ref(), self.error.as_ref(), self.trace.as_ref()]);
         let texts: Vec<&str> = texts
             .flatten()
             .chain(&self.answered_by)

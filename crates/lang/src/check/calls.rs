@@ -8,11 +8,15 @@ use super::rule::Rule;
 use super::types::secret;
 use super::uses::Where;
 use super::variables::Origin;
-use crate::diagnostics::{Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED, WRONG_TYPE};
+use crate::diagnostics::{
+    Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED, WRONG_TYPE,
+};
 use crate::program::{Arg, Call, Otherwise, Out};
 use crate::source::Span;
 use crate::spec::{ActionSpec, Params};
-use crate::syntax::{ArgDef, CallDef, ExprKind, Ident, OtherwiseDef, OutDef, PatValue, StepKind, SyncDef};
+use crate::syntax::{
+    ArgDef, CallDef, ExprKind, Ident, OtherwiseDef, OutDef, PatValue, StepKind, SyncDef,
+};
 
 /// What arguments are passed to.
 pub(super) struct Target {
@@ -41,27 +45,32 @@ impl Rule<'_> {
     }
 
     /// The input of an action or query; `declared` is `None` when it is not known which.
-    pub(super) fn args(&mut self, defs: &[ArgDef], declared: Option<&Params>, target: &Target, span: Span) -> Vec<Arg> {
+    pub(super) fn args(
+        &mut self,
+        defs: &[ArgDef],
+        declared: Option<&Params>,
+        target: &Target,
+        span: Span,
+    ) -> Vec<Arg> {
         let args = defs.iter().filter_map(|arg| self.arg(arg, declared, target)).collect();
         let missing: Vec<String> = declared
             .into_iter()
             .flat_map(|declared| &declared.params)
-            .filter(|param| !param.optional && !defs.iter().any(|arg| *arg.param.text == *param.name))
+            .filter(|param| {
+                !param.optional && !defs.iter().any(|arg| *arg.param.text == *param.name)
+            })
             .map(|param| format!("`{}`", param.name))
             .collect();
         if !missing.is_empty() {
             let message = format!("`{}` needs {}", target.name, missing.join(" and "));
-            self.diagnostics
-                .push(Diagnostic::error(MISSING_ARGUMENT, span, message));
+            self.diagnostics.push(Diagnostic::error(MISSING_ARGUMENT, span, message));
         }
         args
     }
 
     fn arg(&mut self, def: &ArgDef, params: Option<&Params>, target: &Target) -> Option<Arg> {
         let name = &def.param.text;
-        let declared = params
-            .and_then(|params| params.get(name))
-            .map(|param| param.kind.clone());
+        let declared = params.and_then(|params| params.get(name)).map(|param| param.kind.clone());
         if let Some(params) = params.filter(|params| declared.is_none() && !params.open) {
             let action = target.name.rsplit('.').next().unwrap_or_default();
             let message = format!("`{action}` has no parameter `{name}`");
@@ -76,8 +85,7 @@ impl Rule<'_> {
             }
             Some(kind) if !can_be(&def.value, kind, def.omit_null) => {
                 let message = format!("`{name}` must be {}", kind.describe());
-                self.diagnostics
-                    .push(Diagnostic::error(WRONG_TYPE, def.value.span, message));
+                self.diagnostics.push(Diagnostic::error(WRONG_TYPE, def.value.span, message));
             }
             _ => {}
         }
@@ -87,44 +95,38 @@ impl Rule<'_> {
             Where::Param(declared)
         };
         let value = self.expr(&def.value, &place)?;
-        Some(Arg {
-            key: name.as_str().into(),
-            omit_null: def.omit_null,
-            value,
-        })
+        Some(Arg { key: name.as_str().into(), omit_null: def.omit_null, value })
     }
 
     fn out(&mut self, def: &OutDef, spec: Option<&ActionSpec>, call: &CallDef) -> Out {
         let name = &def.param.text;
         let success = spec.and_then(|spec| spec.success.as_ref());
-        let declared = success
-            .and_then(|success| success.get(name))
-            .map(|param| param.kind.clone());
+        let declared =
+            success.and_then(|success| success.get(name)).map(|param| param.kind.clone());
         if name == "error" {
             let diagnostic = Diagnostic::error(
                 UNKNOWN_OUTPUT,
                 def.param.span,
                 "a call binds what its success answers, and that has no `error`",
             );
-            self.diagnostics
-                .push(diagnostic.help("what follows a failure stands in `else (error)` after the calls"));
-        } else if spec.is_some() && declared.is_none() && !success.is_some_and(|success| success.open) {
+            self.diagnostics.push(
+                diagnostic.help("what follows a failure stands in `else (error)` after the calls"),
+            );
+        } else if spec.is_some()
+            && declared.is_none()
+            && !success.is_some_and(|success| success.open)
+        {
             let diagnostic = Diagnostic::error(
                 UNKNOWN_OUTPUT,
                 def.param.span,
                 format!("`{}` has no output `{name}`", call.action.text),
             );
             let known = success.into_iter().flat_map(|success| &success.params);
-            self.diagnostics
-                .push(diagnostic.suggest(name, known.map(|param| &*param.name)));
+            self.diagnostics.push(diagnostic.suggest(name, known.map(|param| &*param.name)));
         }
-        let slot = self
-            .variables
-            .bind_new(&def.variable, declared, Origin::Output, self.diagnostics);
-        Out {
-            key: name.as_str().into(),
-            slot,
-        }
+        let slot =
+            self.variables.bind_new(&def.variable, declared, Origin::Output, self.diagnostics);
+        Out { key: name.as_str().into(), slot }
     }
 
     /// `else`: nothing that a call of `then` binds is certain here.
@@ -140,37 +142,31 @@ impl Rule<'_> {
                     out.param.span,
                     format!("a failure has no output `{}`", out.param.text),
                 );
-                self.diagnostics
-                    .push(diagnostic.help("a failure has `error`, and nothing else"));
+                self.diagnostics.push(diagnostic.help("a failure has `error`, and nothing else"));
             }
-            let slot =
-                self.variables
-                    .bind_new(&out.variable, Some(ValueType::String), Origin::Output, self.diagnostics);
-            Out {
-                key: out.param.text.as_str().into(),
-                slot,
-            }
+            let slot = self.variables.bind_new(
+                &out.variable,
+                Some(ValueType::String),
+                Origin::Output,
+                self.diagnostics,
+            );
+            Out { key: out.param.text.as_str().into(), slot }
         });
         let outs = outs.collect();
         let calls = def.calls.iter().filter_map(|call| self.call(call)).collect();
         Otherwise { outs, calls }
     }
 
-    /// What is bound and never used is probably a mistake. A key that a pattern must have may be named for that alone.
+    /// What is bound and never used is probably a mistake. A key that a pattern must have may be
+    /// named for that alone.
     pub(super) fn warn_of_unused(&mut self, def: &SyncDef) {
         let otherwise = def.otherwise.iter();
-        let calls = def
-            .then
-            .iter()
-            .chain(otherwise.clone().flat_map(|otherwise| &otherwise.calls));
+        let calls = def.then.iter().chain(otherwise.clone().flat_map(|otherwise| &otherwise.calls));
         let outs = calls
             .chain(def.steps.iter().filter_map(|step| step.otherwise.as_ref()))
             .flat_map(|call| &call.outs)
             .chain(otherwise.flat_map(|otherwise| &otherwise.outs));
-        let pats = def
-            .when
-            .iter()
-            .flat_map(|pattern| pattern.input.iter().chain(&pattern.output));
+        let pats = def.when.iter().flat_map(|pattern| pattern.input.iter().chain(&pattern.output));
         let optional = pats.filter(|pat| pat.optional).filter_map(|pat| match &pat.value {
             PatValue::Variable(name) => Some(name),
             PatValue::Literal(..) => None,
@@ -180,10 +176,8 @@ impl Rule<'_> {
             let Some(slot) = self.variables.bound_at(name.span) else {
                 continue;
             };
-            let is_joined = self
-                .variables
-                .get(slot)
-                .is_some_and(|variable| variable.places.len() > 1);
+            let is_joined =
+                self.variables.get(slot).is_some_and(|variable| variable.places.len() > 1);
             if !is_joined && !self.uses.iter().any(|used| used.slot == slot) {
                 let message = format!("`{}` is bound and never used", name.text);
                 self.diagnostics.push(Diagnostic::warning(UNUSED, name.span, message));

@@ -13,11 +13,7 @@ impl Rule<'_> {
         Some(match &def.kind {
             ExprKind::Variable(name) => {
                 let slot = self.variables.used(name, def.span, self.diagnostics)?;
-                self.uses.push(Use {
-                    slot,
-                    place: place.clone(),
-                    span: def.span,
-                });
+                self.uses.push(Use { slot, place: place.clone(), span: def.span });
                 Expr::Variable(slot)
             }
             ExprKind::Literal(value) => Expr::Literal(value.clone()),
@@ -31,14 +27,18 @@ impl Rule<'_> {
             ExprKind::Object(members) => {
                 let members: Vec<_> = members
                     .iter()
-                    .map(|(key, value)| Some((key.clone(), self.expr(value, &Where::Within("put in an object"))?)))
+                    .map(|(key, value)| {
+                        Some((key.clone(), self.expr(value, &Where::Within("put in an object"))?))
+                    })
                     .collect();
                 Expr::Object(members.into_iter().collect::<Option<_>>()?)
             }
             ExprKind::Field(value, field) => {
                 Expr::Field(Box::new(self.expr(value, &Where::Within("read into"))?), field.clone())
             }
-            ExprKind::Not(value) => Expr::Not(Box::new(self.expr(value, &Where::Within("compared"))?)),
+            ExprKind::Not(value) => {
+                Expr::Not(Box::new(self.expr(value, &Where::Within("compared"))?))
+            }
             ExprKind::Binary(left, operator, right) => {
                 let place = Where::Within("compared or joined");
                 let (left, right) = (self.expr(left, &place), self.expr(right, &place));
@@ -48,7 +48,8 @@ impl Rule<'_> {
     }
 }
 
-/// Whether an expression can have a value of a type, from what it is; the types of variables are judged with their uses.
+/// Whether an expression can have a value of a type, from what it is; the types of variables are
+/// judged with their uses.
 pub(super) fn can_be(def: &ExprDef, kind: &ValueType, or_null: bool) -> bool {
     use ValueType::{Any, Boolean, Date, Id, Number, Seq, String};
     if *kind == Any {

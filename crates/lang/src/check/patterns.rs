@@ -14,7 +14,11 @@ use crate::spec::{ActionSpec, Params};
 use crate::syntax::{Ident, PatDef, PatValue, PatternDef};
 
 impl Rule<'_> {
-    pub(super) fn pattern(&mut self, def: &PatternDef, is_root: bool) -> Option<(Pattern, Option<RequestPattern>)> {
+    pub(super) fn pattern(
+        &mut self,
+        def: &PatternDef,
+        is_root: bool,
+    ) -> Option<(Pattern, Option<RequestPattern>)> {
         let Some(spec) = self.action(&def.concept, &def.action) else {
             // Bound all the same, so that one mistake is not reported at every use.
             for pat in def.input.iter().chain(&def.output) {
@@ -31,19 +35,12 @@ impl Rule<'_> {
             .iter()
             .map(|pat| self.input(pat, &spec.input, &def.action, is_request))
             .collect();
-        let failure = Params {
-            params: vec![],
-            open: true,
-        };
+        let failure = Params { params: vec![], open: true };
         let declared = match outcome {
             Outcome::Failure => &failure,
             Outcome::Success => spec.success.as_ref().unwrap_or(&failure),
         };
-        let output = def
-            .output
-            .iter()
-            .map(|pat| self.output(pat, declared, &def.action))
-            .collect();
+        let output = def.output.iter().map(|pat| self.output(pat, declared, &def.action)).collect();
         let request = is_request.then(|| self.request(&input, &def.input, is_root)).flatten();
         let pattern = Pattern {
             concept: def.concept.text.as_str().into(),
@@ -58,7 +55,10 @@ impl Rule<'_> {
     fn outcome(&mut self, def: &PatternDef, spec: &ActionSpec) -> Outcome {
         let Some(error) = def.output.iter().find(|pat| pat.param.text == "error") else {
             if spec.success.is_none() {
-                let message = format!("`{}` never succeeds, so this pattern can never match", def.action.text);
+                let message = format!(
+                    "`{}` never succeeds, so this pattern can never match",
+                    def.action.text
+                );
                 self.diagnostics.push(
                     Diagnostic::error(NEVER_MATCHES, def.span, message)
                         .help("a pattern with `: (error)` matches failures"),
@@ -67,28 +67,36 @@ impl Rule<'_> {
             return Outcome::Success;
         };
         if def.output.len() > 1 {
-            let message = "an output with `error` has no other key, so this pattern can never match";
+            let message =
+                "an output with `error` has no other key, so this pattern can never match";
             self.diagnostics.push(
                 Diagnostic::error(NEVER_MATCHES, error.param.span, message)
                     .help("write a rule for the success and another for the failure"),
             );
         } else if !spec.can_fail {
-            let message = format!("`{}` declares no failure, so this matches faults only", def.action.text);
-            self.diagnostics
-                .push(Diagnostic::warning(NEVER_MATCHES, error.param.span, message));
+            let message =
+                format!("`{}` declares no failure, so this matches faults only", def.action.text);
+            self.diagnostics.push(Diagnostic::warning(NEVER_MATCHES, error.param.span, message));
         }
         Outcome::Failure
     }
 
-    fn input(&mut self, pat: &PatDef, declared: &Params, action: &Ident, is_request: bool) -> Match {
+    fn input(
+        &mut self,
+        pat: &PatDef,
+        declared: &Params,
+        action: &Ident,
+        is_request: bool,
+    ) -> Match {
         let kind = self.declared(pat, declared, action, false);
         if let (true, "path", PatValue::Literal(Value::String(path), span)) =
             (is_request, pat.param.text.as_str(), &pat.value)
             && !path.starts_with('/')
         {
             let message = format!("the path `{path}` does not begin with `/`");
-            self.diagnostics
-                .push(Diagnostic::error(BAD_PATH, *span, message).help(format!("write `\"/{path}\"`")));
+            self.diagnostics.push(
+                Diagnostic::error(BAD_PATH, *span, message).help(format!("write `\"/{path}\"`")),
+            );
         }
         let origin = if is_request { Origin::Request } else { Origin::Input };
         self.demand(pat, kind, origin)
@@ -130,16 +138,27 @@ impl Rule<'_> {
         found
     }
 
-    pub(super) fn demand(&mut self, pat: &PatDef, kind: Option<ValueType>, origin: Origin) -> Match {
+    pub(super) fn demand(
+        &mut self,
+        pat: &PatDef,
+        kind: Option<ValueType>,
+        origin: Origin,
+    ) -> Match {
         let test = match &pat.value {
             PatValue::Variable(name) => {
                 Test::Variable(self.variables.bind_in_pattern(name, kind, origin, self.diagnostics))
             }
             PatValue::Literal(value, span) => {
                 match kind {
-                    Some(ValueType::Secret) => self.diagnostics.push(secret(*span, "a secret is never compared")),
+                    Some(ValueType::Secret) => {
+                        self.diagnostics.push(secret(*span, "a secret is never compared"))
+                    }
                     Some(kind) if !(kind.accepts(value) || pat.optional && value.is_null()) => {
-                        let message = format!("`{}` is {}, so this can never match", pat.param.text, kind.describe());
+                        let message = format!(
+                            "`{}` is {}, so this can never match",
+                            pat.param.text,
+                            kind.describe()
+                        );
                         self.diagnostics.push(Diagnostic::error(NEVER_MATCHES, *span, message));
                     }
                     _ => {}
@@ -147,11 +166,7 @@ impl Rule<'_> {
                 Test::Literal(value.clone())
             }
         };
-        Match {
-            key: pat.param.text.as_str().into(),
-            optional: pat.optional,
-            test,
-        }
+        Match { key: pat.param.text.as_str().into(), optional: pat.optional, test }
     }
 
     fn request(&self, input: &[Match], pats: &[PatDef], is_root: bool) -> Option<RequestPattern> {
@@ -169,10 +184,6 @@ impl Rule<'_> {
             },
             span: pat.param.span,
         });
-        Some(RequestPattern {
-            path,
-            is_root,
-            keys: keys.collect(),
-        })
+        Some(RequestPattern { path, is_root, keys: keys.collect() })
     }
 }

@@ -33,8 +33,7 @@ impl<'a> Rule<'a> {
         let spec = self.concept(concept)?;
         if is_query(&action.text) {
             let message = format!("`{}` is a query; queries are asked in `where`", action.text);
-            self.diagnostics
-                .push(Diagnostic::error(NOT_AN_ACTION, action.span, message));
+            self.diagnostics.push(Diagnostic::error(NOT_AN_ACTION, action.span, message));
             return None;
         }
         let found = spec.actions.iter().find(|spec| *spec.name == *action.text);
@@ -44,8 +43,9 @@ impl<'a> Rule<'a> {
                 action.span,
                 format!("the concept `{}` has no action `{}`", concept.text, action.text),
             );
-            self.diagnostics
-                .push(diagnostic.suggest(&action.text, spec.actions.iter().map(|spec| &*spec.name)));
+            self.diagnostics.push(
+                diagnostic.suggest(&action.text, spec.actions.iter().map(|spec| &*spec.name)),
+            );
         }
         found.cloned()
     }

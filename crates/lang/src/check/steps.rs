@@ -13,7 +13,9 @@ use crate::names::is_query;
 use crate::program::{Call, Gathered, Join, Match, Query, Slot, Step, Test};
 use crate::source::Span;
 use crate::spec::{Params, QuerySpec, Rows};
-use crate::syntax::{CallDef, ExprDef, ExprKind, Ident, PatDef, PatValue, QueryDef, StepDef, StepKind};
+use crate::syntax::{
+    CallDef, ExprDef, ExprKind, Ident, PatDef, PatValue, QueryDef, StepDef, StepKind,
+};
 
 /// The steps that run, and the calls of their `else`.
 #[derive(Default)]
@@ -35,7 +37,8 @@ struct Compiled {
 }
 
 impl Rule<'_> {
-    /// Checks the steps in their order. After a mistake the others are still looked at; nothing is run then.
+    /// Checks the steps in their order. After a mistake the others are still looked at; nothing is
+    /// run then.
     pub(super) fn steps(&mut self, defs: &[StepDef]) -> Steps {
         let mut compiled: Vec<Compiled> = Vec::new();
         let mut elses = Vec::new();
@@ -46,10 +49,7 @@ impl Rule<'_> {
             }
             compiled.push(next);
         }
-        Steps {
-            steps: compiled.into_iter().filter_map(|step| step.step).collect(),
-            elses,
-        }
+        Steps { steps: compiled.into_iter().filter_map(|step| step.step).collect(), elses }
     }
 
     fn step(&mut self, def: &StepDef, before: &mut Vec<Compiled>) -> Compiled {
@@ -83,14 +83,10 @@ impl Rule<'_> {
             StepKind::Filter(condition) => {
                 if !can_be(condition, &ValueType::Boolean, false) {
                     let message = "this is never `true`, so nothing passes";
-                    self.diagnostics
-                        .push(Diagnostic::error(WRONG_TYPE, condition.span, message));
+                    self.diagnostics.push(Diagnostic::error(WRONG_TYPE, condition.span, message));
                 }
                 let compiled = self.expr(condition, &Where::Param(Some(ValueType::Boolean)));
-                let filter = |condition| Step::Filter {
-                    condition,
-                    otherwise: None,
-                };
+                let filter = |condition| Step::Filter { condition, otherwise: None };
                 one(compiled.map(filter), vec![])
             }
         }
@@ -102,7 +98,8 @@ impl Rule<'_> {
             Some(ValueType::Seq(of)) if **of != ValueType::Any => Some((**of).clone()),
             None | Some(ValueType::Any | ValueType::Seq(_)) => None,
             Some(other) => {
-                let message = format!("`each` goes through a list, and this is {}", other.describe());
+                let message =
+                    format!("`each` goes through a list, and this is {}", other.describe());
                 self.diagnostics.push(Diagnostic::error(WRONG_TYPE, list.span, message));
                 None
             }
@@ -129,16 +126,10 @@ impl Rule<'_> {
         let span = def.concept.span.to(def.query.span);
         let args = self.args(&def.args, spec.as_ref().map(|spec| &spec.input), &target, span);
         let before = self.variables.count();
-        let anything = Params {
-            params: vec![],
-            open: true,
-        };
+        let anything = Params { params: vec![], open: true };
         let row = spec.as_ref().map_or(&anything, |spec| &spec.output);
-        let output: Vec<Match> = def
-            .output
-            .iter()
-            .map(|pat| self.row_demand(join, pat, row, &def.query))
-            .collect();
+        let output: Vec<Match> =
+            def.output.iter().map(|pat| self.row_demand(join, pat, row, &def.query)).collect();
         let binds = match join {
             Join::Rows | Join::Optional => (before..self.variables.count()).collect(),
             Join::Some | Join::No => {
@@ -154,11 +145,7 @@ impl Rule<'_> {
             args,
             output,
         };
-        let step = spec.map(|_| Step::Query {
-            join,
-            query,
-            otherwise: None,
-        });
+        let step = spec.map(|_| Step::Query { join, query, otherwise: None });
         Compiled {
             multiplies: many && matches!(join, Join::Rows | Join::Optional),
             ..one(step, binds)
@@ -169,11 +156,20 @@ impl Rule<'_> {
         let kind = self.declared(pat, row, query, true);
         match &pat.value {
             // What may be null is a new name, and compared with nothing.
-            PatValue::Variable(name) if join == Join::Optional && self.variables.is_known(&name.text) => Match {
-                key: pat.param.text.as_str().into(),
-                optional: pat.optional,
-                test: Test::Variable(self.variables.bind_new(name, kind, Origin::Step, self.diagnostics)),
-            },
+            PatValue::Variable(name)
+                if join == Join::Optional && self.variables.is_known(&name.text) =>
+            {
+                Match {
+                    key: pat.param.text.as_str().into(),
+                    optional: pat.optional,
+                    test: Test::Variable(self.variables.bind_new(
+                        name,
+                        kind,
+                        Origin::Step,
+                        self.diagnostics,
+                    )),
+                }
+            }
             _ => self.demand(pat, kind, Origin::Step),
         }
     }
@@ -197,15 +193,12 @@ impl Rule<'_> {
     /// A variable that `collect` names.
     fn collected(&mut self, name: &Ident) -> Option<Slot> {
         let slot = self.variables.used(&name.text, name.span, self.diagnostics)?;
-        self.uses.push(Use {
-            slot,
-            place: Where::Within("put in a list"),
-            span: name.span,
-        });
+        self.uses.push(Use { slot, place: Where::Within("put in a list"), span: name.span });
         Some(slot)
     }
 
-    /// A collect reaches back to the first step that binds one of its variables; what was bound from there on is out of scope behind it.
+    /// A collect reaches back to the first step that binds one of its variables; what was bound
+    /// from there on is out of scope behind it.
     fn collect(
         &mut self,
         gathered: Option<Gathered>,
@@ -215,21 +208,17 @@ impl Rule<'_> {
         span: Span,
         before: &mut Vec<Compiled>,
     ) -> Compiled {
-        let reach = before
-            .iter()
-            .position(|step| step.binds.iter().any(|slot| slots.contains(slot)));
+        let reach =
+            before.iter().position(|step| step.binds.iter().any(|slot| slots.contains(slot)));
         let known = gathered.is_some();
         let list = ValueType::Seq(Box::new(kind.unwrap_or(ValueType::Any)));
         let Some(reach) = reach else {
             if known {
                 let message = "no step of `where` binds what is collected here, so there is nothing to collect over";
                 let help = "`collect` gathers what the steps above it bind, frame by frame";
-                self.diagnostics
-                    .push(Diagnostic::error(COLLECT, span, message).help(help));
+                self.diagnostics.push(Diagnostic::error(COLLECT, span, message).help(help));
             }
-            let slot = self
-                .variables
-                .bind_new(into, Some(list), Origin::Step, self.diagnostics);
+            let slot = self.variables.bind_new(into, Some(list), Origin::Step, self.diagnostics);
             return one(None, vec![slot]);
         };
         let body: Vec<Compiled> = before.drain(reach..).collect();
@@ -242,24 +231,25 @@ impl Rule<'_> {
         for slot in body.iter().flat_map(|step| &step.binds) {
             self.variables.hide(*slot, help);
         }
-        let slot = self
-            .variables
-            .bind_new(into, Some(list), Origin::Step, self.diagnostics);
+        let slot = self.variables.bind_new(into, Some(list), Origin::Step, self.diagnostics);
         let body: Option<Vec<Step>> = body.into_iter().map(|step| step.step).collect();
-        let step = body.zip(gathered).map(|(body, gathered)| Step::Collect {
-            body,
-            gathered,
-            into: slot,
-        });
+        let step =
+            body.zip(gathered).map(|(body, gathered)| Step::Collect { body, gathered, into: slot });
         one(step, vec![slot])
     }
 
-    fn step_else(&mut self, def: &CallDef, next: &mut Compiled, before: &[Compiled], elses: &mut Vec<Call>) {
+    fn step_else(
+        &mut self,
+        def: &CallDef,
+        next: &mut Compiled,
+        before: &[Compiled],
+        elses: &mut Vec<Call>,
+    ) {
         if before.iter().any(|step| step.multiplies) {
-            let message = "a step above may give several frames, so this call could be made several times";
+            let message =
+                "a step above may give several frames, so this call could be made several times";
             let help = "collect what the steps above find, or ask with `some` or `no`";
-            self.diagnostics
-                .push(Diagnostic::error(MISPLACED_ELSE, def.span, message).help(help));
+            self.diagnostics.push(Diagnostic::error(MISPLACED_ELSE, def.span, message).help(help));
         }
         // In the frame for which the step leaves nothing, nothing is bound by it.
         let shown: Vec<Slot> = next.binds.clone();
@@ -269,8 +259,7 @@ impl Rule<'_> {
         }
         let before_call = self.variables.count();
         let call = self.call(def);
-        self.variables
-            .hide_from(before_call, "nothing follows the call of a step's `else`");
+        self.variables.hide_from(before_call, "nothing follows the call of a step's `else`");
         for slot in shown {
             self.variables.show(slot);
         }
@@ -301,7 +290,9 @@ impl Rule<'_> {
             ExprKind::Not(_) => Some(ValueType::Boolean),
             ExprKind::Binary(_, operator, _) => match operator {
                 Operator::Default | Operator::Add => Some(ValueType::Any),
-                Operator::Subtract | Operator::Multiply | Operator::Divide => Some(ValueType::Number),
+                Operator::Subtract | Operator::Multiply | Operator::Divide => {
+                    Some(ValueType::Number)
+                }
                 _ => Some(ValueType::Boolean),
             },
         }
@@ -309,10 +300,5 @@ impl Rule<'_> {
 }
 
 fn one(step: Option<Step>, binds: Vec<Slot>) -> Compiled {
-    Compiled {
-        step,
-        binds,
-        multiplies: false,
-        otherwise: None,
-    }
+    Compiled { step, binds, multiplies: false, otherwise: None }
 }

@@ -11,14 +11,17 @@ pub(super) fn secret(span: Span, message: &str) -> Diagnostic {
     Diagnostic::error(SECRET, span, message)
 }
 
-/// The type of a value that must be of both types; `None` when there is none. Identifiers are strings.
+/// The type of a value that must be of both types; `None` when there is none. Identifiers are
+/// strings.
 pub(crate) fn unify(a: &ValueType, b: &ValueType) -> Option<ValueType> {
     use ValueType::{Any, Date, Id, Secret, Seq, String};
     match (a, b) {
         (a, b) if a == b => Some(a.clone()),
         (Secret, _) | (_, Secret) => None,
         (Any, other) | (other, Any) => Some(other.clone()),
-        (String, narrow @ (Id(_) | Date)) | (narrow @ (Id(_) | Date), String) => Some(narrow.clone()),
+        (String, narrow @ (Id(_) | Date)) | (narrow @ (Id(_) | Date), String) => {
+            Some(narrow.clone())
+        }
         (Id(name), Id(_)) => Some(Id(name.clone())),
         (Seq(a), Seq(b)) => unify(a, b).map(|of| Seq(Box::new(of))),
         _ => None,

@@ -60,11 +60,15 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
         Where::Param(Some(ValueType::Secret)) => {
             format!("`{name}` is no secret, and only a secret can be passed here")
         }
-        Where::Param(_) if is_secret => format!("the secret `{name}` is passed to a parameter that is none"),
+        Where::Param(_) if is_secret => {
+            format!("the secret `{name}` is passed to a parameter that is none")
+        }
         Where::Answer if is_secret && variable.origin != Origin::Output => {
             format!("the secret `{name}` was not returned by an action, and is not answered")
         }
-        Where::Within(how) if is_secret => format!("the secret `{name}` is {how}, and a secret is only passed on"),
+        Where::Within(how) if is_secret => {
+            format!("the secret `{name}` is {how}, and a secret is only passed on")
+        }
         Where::Param(Some(expected)) => {
             let known = kind.filter(|known| unify(known, expected).is_none())?;
             let message = format!(

@@ -13,7 +13,8 @@ use crate::syntax::Ident;
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A key of a request. What its spec does not declare is sealed by the edge if a rule passes it on as a secret.
+    /// A key of a request. What its spec does not declare is sealed by the edge if a rule passes it
+    /// on as a secret.
     Request,
     /// The input of another action.
     Input,
@@ -95,9 +96,7 @@ impl Variables {
 
     /// The variable that is bound first at this place.
     pub(super) fn bound_at(&self, place: Span) -> Option<Slot> {
-        self.0
-            .iter()
-            .position(|variable| variable.places.first() == Some(&place))
+        self.0.iter().position(|variable| variable.places.first() == Some(&place))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Variable> {
@@ -142,7 +141,8 @@ impl Variables {
         let Some(slot) = self.find(&name.text) else {
             return self.add(name, kind, origin);
         };
-        let Some(variable) = self.0.get_mut(slot).filter(|variable| variable.hidden.is_none()) else {
+        let Some(variable) = self.0.get_mut(slot).filter(|variable| variable.hidden.is_none())
+        else {
             return self.bind_new(name, kind, origin, diagnostics);
         };
         variable.places.push(name.span);
@@ -185,7 +185,8 @@ impl Variables {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Slot {
         if let Some(slot) = self.find(&name.text) {
-            let message = format!("`{}` is bound already, and nothing rebinds a variable", name.text);
+            let message =
+                format!("`{}` is bound already, and nothing rebinds a variable", name.text);
             let mut diagnostic = Diagnostic::error(REBOUND, name.span, message);
             if let Some(first) = self.get(slot).and_then(|variable| variable.places.first()) {
                 diagnostic = diagnostic.related(*first, format!("`{}`", name.text));
@@ -202,11 +203,14 @@ impl Variables {
     }
 
     /// The slot of a variable that is used.
-    pub(super) fn used(&self, name: &str, span: Span, diagnostics: &mut Vec<Diagnostic>) -> Option<Slot> {
+    pub(super) fn used(
+        &self,
+        name: &str,
+        span: Span,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Slot> {
         let found = self.find(name);
-        let hidden = found
-            .and_then(|slot| self.get(slot))
-            .and_then(|variable| variable.hidden);
+        let hidden = found.and_then(|slot| self.get(slot)).and_then(|variable| variable.hidden);
         if let (Some(slot), None) = (found, hidden) {
             return Some(slot);
         }

@@ -12,17 +12,19 @@ use crate::source::SourceFile;
 use crate::syntax::Ident;
 
 /// The name, if there is one that a concept can have.
-pub(super) fn parse(line: &Line<'_>, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Option<Ident> {
+pub(super) fn parse(
+    line: &Line<'_>,
+    source: &SourceFile,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Ident> {
     let lexed = lex_part(line.code_span(), source, diagnostics);
     let mut cursor = Cursor::new(&lexed.tokens, diagnostics);
     cursor.skip_lines();
     cursor.advance();
     let name = cursor.word("the name of the concept").ok()?;
     if name.text == RESERVED_CONCEPT {
-        let message = format!(
-            "`{}` is reserved: it names the router's own records in the log",
-            name.text
-        );
+        let message =
+            format!("`{}` is reserved: it names the router's own records in the log", name.text);
         cursor.report(Diagnostic::error(RESERVED, name.span, message));
     }
     let is_name = is_upper(&name.text);

@@ -14,7 +14,11 @@ pub(super) struct Line<'a> {
     start: usize,
 }
 
-pub(super) fn lines<'a>(file: FileId, source: &'a SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Vec<Line<'a>> {
+pub(super) fn lines<'a>(
+    file: FileId,
+    source: &'a SourceFile,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Line<'a>> {
     let mut start = 0;
     let mut lines = Vec::new();
     for raw in source.text.split_inclusive('\n') {
@@ -32,13 +36,7 @@ pub(super) fn lines<'a>(file: FileId, source: &'a SourceFile, diagnostics: &mut 
         let text = line.trim();
         let code = text.split("//").next().unwrap_or_default().trim_end();
         if !code.is_empty() {
-            lines.push(Line {
-                indent,
-                text,
-                code,
-                file,
-                start: begin + indent,
-            });
+            lines.push(Line { indent, text, code, file, start: begin + indent });
         }
         start += raw.len();
     }
@@ -49,11 +47,7 @@ fn control_characters(file: FileId, begin: usize, line: &str, diagnostics: &mut 
     let found = line.char_indices().find(|(_, c)| c.is_control() && *c != '\t');
     if let Some((at, c)) = found {
         let start = begin + at;
-        let span = Span {
-            file,
-            start,
-            end: start + c.len_utf8(),
-        };
+        let span = Span { file, start, end: start + c.len_utf8() };
         let message = format!("the character U+{:04X} is no part of the language", u32::from(c));
         diagnostics.push(Diagnostic::error(CHARACTER, span, message));
     }
@@ -77,26 +71,21 @@ impl<'a> Line<'a> {
     }
 
     fn span(&self, length: usize) -> Span {
-        Span {
-            file: self.file,
-            start: self.start,
-            end: self.start + length,
-        }
+        Span { file: self.file, start: self.start, end: self.start + length }
     }
 
     /// How many brackets the line opens, less those that it closes.
     pub(super) fn open_brackets(&self) -> isize {
-        let count = |bracket: char| isize::try_from(self.code.matches(bracket).count()).unwrap_or(0);
+        let count =
+            |bracket: char| isize::try_from(self.code.matches(bracket).count()).unwrap_or(0);
         count('(') - count(')')
     }
 
-    /// Whether the line can be no part of a parameter list: one mistake with brackets must not hide the signatures that follow.
+    /// Whether the line can be no part of a parameter list: one mistake with brackets must not hide
+    /// the signatures that follow.
     pub(super) fn begins_anew(&self) -> bool {
         let word = self.first_word();
-        let name = self
-            .code
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(0);
+        let name = self.code.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);
         let behind_name = self.code.get(name..).unwrap_or_default().trim_start();
         (name > 0 && behind_name.starts_with('(')) || word == "requires" || word == "effects"
     }

@@ -3,7 +3,8 @@
 use super::lines::Line;
 use super::signature::{self, Outputs, Signature};
 use crate::diagnostics::{
-    BAD_FAILURE, BAD_SPEC, CASE, DIFFERENT_INPUT, Diagnostic, QUERY_NAME, REPEATED_SIGNATURE, distance,
+    BAD_FAILURE, BAD_SPEC, CASE, DIFFERENT_INPUT, Diagnostic, QUERY_NAME, REPEATED_SIGNATURE,
+    distance,
 };
 use crate::names::{is_lower, is_query};
 use crate::source::Span;
@@ -63,8 +64,14 @@ impl Parts {
         line.indent > indent && !line.code.starts_with(':')
     }
 
-    /// Takes a line of prose. What `effects` says decides whether an action may be left undone, so a misspelt one must not pass for prose.
-    pub(super) fn prose(&mut self, section: Section, line: &Line<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    /// Takes a line of prose. What `effects` says decides whether an action may be left undone, so
+    /// a misspelt one must not pass for prose.
+    pub(super) fn prose(
+        &mut self,
+        section: Section,
+        line: &Line<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         if section == Section::Queries {
             return;
         }
@@ -87,7 +94,12 @@ impl Parts {
     }
 
     /// Takes a signature; `None` is one that could not be read, whose prose belongs to no other.
-    pub(super) fn add(&mut self, section: Section, signature: Option<Signature>, diagnostics: &mut Vec<Diagnostic>) {
+    pub(super) fn add(
+        &mut self,
+        section: Section,
+        signature: Option<Signature>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         self.last = Last::default();
         let Some(signature) = signature else { return };
         let name = &signature.name;
@@ -112,12 +124,7 @@ impl Parts {
     }
 
     fn add_query(&mut self, signature: Signature, diagnostics: &mut Vec<Diagnostic>) {
-        let Signature {
-            name,
-            input,
-            output,
-            span,
-        } = signature;
+        let Signature { name, input, output, span } = signature;
         let Some(Outputs { params, rows }) = output else {
             diagnostics.push(
                 Diagnostic::error(
@@ -153,12 +160,7 @@ impl Parts {
     }
 
     fn add_action(&mut self, signature: Signature, diagnostics: &mut Vec<Diagnostic>) {
-        let Signature {
-            name,
-            input,
-            output,
-            span,
-        } = signature;
+        let Signature { name, input, output, span } = signature;
         let Outputs { params, rows } = output.unwrap_or_default();
         if rows != Rows::One {
             diagnostics.push(Diagnostic::error(
@@ -192,8 +194,10 @@ impl Parts {
         };
         if !is_same(&action.input, &input) {
             let message = format!("the signatures of `{}` differ in their input", name.text);
-            diagnostics
-                .push(Diagnostic::error(DIFFERENT_INPUT, name.span, message).related(*first, "the first signature"));
+            diagnostics.push(
+                Diagnostic::error(DIFFERENT_INPUT, name.span, message)
+                    .related(*first, "the first signature"),
+            );
         }
         let repeated = if is_failure {
             std::mem::replace(&mut action.can_fail, true)
@@ -203,8 +207,10 @@ impl Parts {
         if repeated {
             let which = if is_failure { "failure" } else { "success" };
             let message = format!("`{}` has two signatures for its {which}", name.text);
-            diagnostics
-                .push(Diagnostic::error(REPEATED_SIGNATURE, name.span, message).related(*first, "the first signature"));
+            diagnostics.push(
+                Diagnostic::error(REPEATED_SIGNATURE, name.span, message)
+                    .related(*first, "the first signature"),
+            );
         }
         self.last.action = Some(at);
     }

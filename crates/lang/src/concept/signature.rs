@@ -24,10 +24,7 @@ pub(super) struct Outputs {
 
 impl Default for Outputs {
     fn default() -> Self {
-        Self {
-            params: Params::default(),
-            rows: Rows::One,
-        }
+        Self { params: Params::default(), rows: Rows::One }
     }
 }
 
@@ -37,7 +34,11 @@ pub(super) const BUILT_IN: [&str; 6] = ["String", "Number", "Boolean", "Date", "
 /// How deeply `seq of` may be nested.
 const MAX_DEPTH: usize = 16;
 
-pub(super) fn parse(span: Span, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Option<Signature> {
+pub(super) fn parse(
+    span: Span,
+    source: &SourceFile,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Signature> {
     let lexed = lex_part(span, source, diagnostics);
     let mut cursor = Cursor::new(&lexed.tokens, diagnostics);
     signature(&mut cursor, span).ok()
@@ -69,12 +70,7 @@ fn signature(cursor: &mut Cursor<'_>, span: Span) -> Result<Signature, Failed> {
         cursor.unexpected("the end of the signature");
         return Err(Failed);
     }
-    Ok(Signature {
-        name,
-        input,
-        output,
-        span,
-    })
+    Ok(Signature { name, input, output, span })
 }
 
 fn params(cursor: &mut Cursor<'_>) -> Result<Params, Failed> {
@@ -113,11 +109,7 @@ fn param(cursor: &mut Cursor<'_>) -> Result<Param, Failed> {
     let optional = cursor.take_symbol("?");
     cursor.symbol(":", "`:` and a type")?;
     let kind = value_type(cursor, 0)?;
-    Ok(Param {
-        name: name.text.as_str().into(),
-        optional,
-        kind,
-    })
+    Ok(Param { name: name.text.as_str().into(), optional, kind })
 }
 
 fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed> {
@@ -165,11 +157,11 @@ fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed
     })
 }
 
-/// `Secrt` would be an identifier, which rests in clear. Short names are too often near to mean anything.
+/// `Secrt` would be an identifier, which rests in clear. Short names are too often near to mean
+/// anything.
 fn warn_if_near(cursor: &mut Cursor<'_>, word: &Ident) {
-    let near = BUILT_IN
-        .into_iter()
-        .find(|known| known.len() >= 6 && distance(&word.text, known) <= 1);
+    let near =
+        BUILT_IN.into_iter().find(|known| known.len() >= 6 && distance(&word.text, known) <= 1);
     if let Some(near) = near {
         let message = format!(
             "`{}` is taken for an identifier, since no built-in type has that name",

@@ -34,7 +34,12 @@ pub fn render_in(style: Style, diagnostics: &[Diagnostic], sources: &[SourceFile
     text
 }
 
-fn one(diagnostic: &Diagnostic, sources: &[SourceFile], style: Style, text: &mut String) -> fmt::Result {
+fn one(
+    diagnostic: &Diagnostic,
+    sources: &[SourceFile],
+    style: Style,
+    text: &mut String,
+) -> fmt::Result {
     let (severity, colour) = match diagnostic.severity {
         Severity::Error => ("error", "31"),
         Severity::Warning => ("warning", "33"),
@@ -60,11 +65,7 @@ fn one(diagnostic: &Diagnostic, sources: &[SourceFile], style: Style, text: &mut
         let label = diagnostic.label.as_deref().map(|label| format!(" {label}"));
         let arrow = paint("34", "-->");
         let bar = paint("34", "|");
-        writeln!(
-            text,
-            "{margin}{arrow} {}:{}:{}",
-            source.name, position.line, position.column
-        )?;
+        writeln!(text, "{margin}{arrow} {}:{}:{}", source.name, position.line, position.column)?;
         writeln!(text, "{margin} {bar}")?;
         let number = paint("34", &position.line.to_string());
         writeln!(text, "{number} {bar} {}", visible(line))?;
@@ -92,7 +93,8 @@ fn one(diagnostic: &Diagnostic, sources: &[SourceFile], style: Style, text: &mut
     writeln!(text)
 }
 
-/// A text as it may go to a terminal: a file must not be able to move the cursor, or to turn the direction of what is read.
+/// A text as it may go to a terminal: a file must not be able to move the cursor, or to turn the
+/// direction of what is read.
 fn visible(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -106,7 +108,8 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// Columns that a text takes on a terminal, near enough: East Asian wide characters and pictures take two, marks that join what is before them none.
+/// Columns that a text takes on a terminal, near enough: East Asian wide characters and pictures
+/// take two, marks that join what is before them none.
 fn width(text: &str) -> usize {
     text.chars()
         .map(|c| match u32::from(c) {
@@ -132,11 +135,7 @@ mod tests {
 
     fn check(text: &str, underlined: &str, expected: &str) {
         let start = text.find(underlined).unwrap();
-        let span = Span {
-            file: 0,
-            start,
-            end: start + underlined.len(),
-        };
+        let span = Span { file: 0, start, end: start + underlined.len() };
         let diagnostic = Diagnostic::error(SYNTAX, span, "no").help("write `good`");
         let sources = [SourceFile::new("a.sync", text)];
         assert_eq!(render(&[diagnostic], &sources), expected);
@@ -176,6 +175,8 @@ mod tests {
             render(std::slice::from_ref(&diagnostic), &sources),
             "warning[C0101]: no\n --> a.sync:1:3\n  |\n1 | a b\n  |   ^ here\n  = note: the first stands at a.sync:1:1\n\n"
         );
-        assert!(render_in(Style::Ansi, &[diagnostic], &sources).contains("\x1b[1;33m^ here\x1b[0m"));
+        assert!(
+            render_in(Style::Ansi, &[diagnostic], &sources).contains("\x1b[1;33m^ here\x1b[0m")
+        );
     }
 }

@@ -25,14 +25,13 @@ fn compiled(def: &ExprDef) -> Expr {
         ExprKind::Literal(value) => Expr::Literal(value.clone()),
         ExprKind::List(items) => Expr::List(items.iter().map(compiled).collect()),
         ExprKind::Object(members) => Expr::Object(
-            members
-                .iter()
-                .map(|(key, value)| (key.clone(), compiled(value)))
-                .collect(),
+            members.iter().map(|(key, value)| (key.clone(), compiled(value))).collect(),
         ),
         ExprKind::Field(value, field) => Expr::Field(boxed(value), field.clone()),
         ExprKind::Not(value) => Expr::Not(boxed(value)),
-        ExprKind::Binary(left, operator, right) => Expr::Binary(boxed(left), *operator, boxed(right)),
+        ExprKind::Binary(left, operator, right) => {
+            Expr::Binary(boxed(left), *operator, boxed(right))
+        }
     }
 }
 
@@ -41,9 +40,7 @@ fn check(text: &str, expected: &Value) {
     let mut diagnostics = Vec::new();
     let rules = parser::parse(0, &SourceFile::new("r.sync", rule), &mut diagnostics);
     assert_eq!(diagnostics, [], "{text}");
-    let StepKind::Let(_, def) = &rules[0].steps[0].kind else {
-        panic!("{text}")
-    };
+    let StepKind::Let(_, def) = &rules[0].steps[0].kind else { panic!("{text}") };
     let (compiled, frame) = (compiled(def), frame());
     let frame: Vec<Option<&Value>> = frame.iter().map(Option::as_ref).collect();
     let found = compiled.eval(&frame).into_owned();
@@ -181,10 +178,7 @@ fn only_true_is_true_and_only_null_has_a_default() {
 fn lists_and_objects_keep_the_order_written() {
     check_all(&[
         ("[n, t, none, ]", json!([2, "two", null])),
-        (
-            "{z: 1, \"y y\": t, n, null: none}",
-            json!({"z": 1, "y y": "two", "n": 2, "null": null}),
-        ),
+        ("{z: 1, \"y y\": t, n, null: none}", json!({"z": 1, "y y": "two", "n": 2, "null": null})),
         ("[]", json!([])),
         ("{}", json!({})),
     ]);

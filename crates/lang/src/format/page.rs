@@ -2,7 +2,8 @@
 
 use super::shape::{Bracket, Call, Link, Note, Shape};
 
-/// How long a line may be, in characters. Comments at its end do not count: they must not move what they are about.
+/// How long a line may be, in characters. Comments at its end do not count: they must not move what
+/// they are about.
 const WIDTH: usize = 100;
 /// How far what stands within something is moved to the right.
 pub(super) const INDENT: usize = 4;
@@ -104,7 +105,8 @@ impl Page {
 
     fn chain(&mut self, first: &Shape, links: &[Link], indent: usize, behind: usize) {
         let inner = indent + INDENT;
-        let space_before = |link: Option<&Link>| link.map_or(behind, |link| 1 + width(&link.operator));
+        let space_before =
+            |link: Option<&Link>| link.map_or(behind, |link| 1 + width(&link.operator));
         self.shape(first, indent, space_before(links.first()));
         for (number, link) in links.iter().enumerate() {
             self.write(" ");
@@ -117,7 +119,9 @@ impl Page {
 
     fn bracket(&mut self, bracket: &Bracket, indent: usize, behind: usize) {
         match bracket.flat() {
-            Some(flat) if bracket.is_empty() || self.fits(width(&flat) + behind) => self.write(&flat),
+            Some(flat) if bracket.is_empty() || self.fits(width(&flat) + behind) => {
+                self.write(&flat)
+            }
             _ => self.broken_bracket(bracket, indent),
         }
     }
@@ -142,7 +146,8 @@ impl Page {
         self.write(&bracket.close);
     }
 
-    /// A call that does not stand on one line: the wider of its brackets is broken, and the other one if that is not enough.
+    /// A call that does not stand on one line: the wider of its brackets is broken, and the other
+    /// one if that is not enough.
     fn call(&mut self, call: &Call, indent: usize, behind: usize) {
         self.write(&call.target);
         self.write(" ");

@@ -1,6 +1,8 @@
-//! From tokens to statements. The file is known to be correct, so that the first token of a thing tells what it is.
+//! From tokens to statements. The file is known to be correct, so that the first token of a thing
+//! tells what it is.
 //!
-//! INVARIANT: every token and comment that is taken comes into a shape, but for the commas at the ends of lists and the second name of `name: name`.
+//! INVARIANT: every token and comment that is taken comes into a shape, but for the commas at the
+//! ends of lists and the second name of `name: name`.
 
 use super::shape::{Bracket, Call, Item, Link, Note, Place, Shape, Statement};
 use crate::expr::{LEVELS, NOT_LEVEL};
@@ -9,12 +11,8 @@ use crate::names::{is_keyword, is_upper};
 
 /// The statements of a file, and the comments behind the last.
 pub(super) fn statements(text: &str, tokens: &Tokens) -> (Vec<Statement>, Vec<Note>) {
-    let mut reader = Reader {
-        text,
-        tokens: &tokens.tokens,
-        comments: &tokens.comments,
-        waiting: Vec::new(),
-    };
+    let mut reader =
+        Reader { text, tokens: &tokens.tokens, comments: &tokens.comments, waiting: Vec::new() };
     let mut statements: Vec<Statement> = Vec::new();
     loop {
         reader.skip_lines();
@@ -28,13 +26,7 @@ pub(super) fn statements(text: &str, tokens: &Tokens) -> (Vec<Statement>, Vec<No
             return (statements, above);
         };
         let (place, shape) = reader.statement();
-        statements.push(Statement {
-            above,
-            line,
-            place,
-            shape,
-            beside: None,
-        });
+        statements.push(Statement { above, line, place, shape, beside: None });
     }
 }
 
@@ -73,13 +65,7 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_lines(&mut self) {
-        while let Some((
-            Token {
-                kind: TokenKind::Line, ..
-            },
-            rest,
-        )) = self.tokens.split_first()
-        {
+        while let Some((Token { kind: TokenKind::Line, .. }, rest)) = self.tokens.split_first() {
             self.tokens = rest;
         }
     }
@@ -173,21 +159,11 @@ impl<'a> Reader<'a> {
         let target = format!("{}{}{}", self.take(), self.take(), self.take());
         let input = self.bracket(true);
         if !self.is(":") {
-            return Shape::Call(Call {
-                target,
-                input,
-                notes: Vec::new(),
-                output: None,
-            });
+            return Shape::Call(Call { target, input, notes: Vec::new(), output: None });
         }
         let notes = self.notes();
         self.take();
-        Shape::Call(Call {
-            target,
-            input,
-            notes,
-            output: Some(self.bracket(true)),
-        })
+        Shape::Call(Call { target, input, notes, output: Some(self.bracket(true)) })
     }
 
     fn bracket(&mut self, is_list: bool) -> Bracket {
@@ -199,18 +175,9 @@ impl<'a> Reader<'a> {
             if self.is(",") {
                 self.take();
             }
-            items.push(Item {
-                shape,
-                notes: self.notes(),
-            });
+            items.push(Item { shape, notes: self.notes() });
         }
-        Bracket {
-            open,
-            notes,
-            items,
-            close: self.take().to_owned(),
-            is_list,
-        }
+        Bracket { open, notes, items, close: self.take().to_owned(), is_list }
     }
 
     /// `name`, `name?`, `name: value` or a value.
@@ -244,10 +211,7 @@ impl<'a> Reader<'a> {
         }
         let first = self.level(level + 1);
         let mut links = Vec::new();
-        while operators
-            .iter()
-            .any(|(operator, _)| self.is(operator) || self.word() == *operator)
-        {
+        while operators.iter().any(|(operator, _)| self.is(operator) || self.word() == *operator) {
             links.push(Link {
                 operator: self.take().to_owned(),
                 notes: self.notes(),

@@ -1,4 +1,5 @@
-//! What was written, without its line breaks: what can be broken, and where a comment stands that must be kept.
+//! What was written, without its line breaks: what can be broken, and where a comment stands that
+//! must be kept.
 
 /// A comment as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

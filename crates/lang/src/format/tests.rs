@@ -26,10 +26,7 @@ fn check_call(call: &str, expected: &str) {
 #[track_caller]
 fn check_steps(steps: &str, expected: &str) {
     let head = "sync R\nwhen\n    A.b () : (v)\nwhere\n";
-    check(
-        &format!("{head}{steps}\n{AFTER}"),
-        &format!("{head}{}{AFTER}", indented(expected)),
-    );
+    check(&format!("{head}{steps}\n{AFTER}"), &format!("{head}{}{AFTER}", indented(expected)));
 }
 
 fn indented(lines: &str) -> String {
@@ -47,10 +44,7 @@ fn parts_stand_at_the_margin_and_what_they_hold_is_indented() {
 #[test]
 fn one_blank_line_stands_between_rules() {
     let rule = "sync R\nwhen\n    A.b ()\nthen\n    A.c ()\n";
-    check(
-        &format!("\n\n{rule}{rule}\n\n\n{rule}\n\n"),
-        &format!("{rule}\n{rule}\n{rule}"),
-    );
+    check(&format!("\n\n{rule}{rule}\n\n\n{rule}\n\n"), &format!("{rule}\n{rule}\n{rule}"));
 }
 
 #[test]
@@ -159,7 +153,9 @@ fn a_long_expression_is_broken_behind_its_loosest_operators() {
     );
     check_steps(
         &format!("let x = (\"{a}\" + \"{b}\" + v + \"{a}\") ?? null"),
-        &format!("let x = (\n    \"{a}\" +\n        \"{b}\" +\n        v +\n        \"{a}\"\n) ??\n    null"),
+        &format!(
+            "let x = (\n    \"{a}\" +\n        \"{b}\" +\n        v +\n        \"{a}\"\n) ??\n    null"
+        ),
     );
 }
 
@@ -240,10 +236,7 @@ fn a_comment_where_no_line_can_end_goes_to_the_next_end() {
 
 #[test]
 fn a_file_with_mistakes_is_refused() {
-    let report = format(&SourceFile::new(
-        "a.sync",
-        "sync R\nwhen\n    A.b (\nthen\n    A.c ()\n",
-    ))
-    .unwrap_err();
+    let report = format(&SourceFile::new("a.sync", "sync R\nwhen\n    A.b (\nthen\n    A.c ()\n"))
+        .unwrap_err();
     assert!(report.to_string().contains("a.sync:3:"), "{report}");
 }

@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::{Lexer, TokenKind};
 use crate::diagnostics::{Diagnostic, NUMBER, STRING};
 
-const ESCAPES: &str =
-    r#"the escapes are `\"` `\\` `\/` `\b` `\f` `\n` `\r` `\t` and `\u0000` with four hexadecimal digits"#;
+const ESCAPES: &str = r#"the escapes are `\"` `\\` `\/` `\b` `\f` `\n` `\r` `\t` and `\u0000` with four hexadecimal digits"#;
 
 impl Lexer<'_> {
     /// A JSON string; each mistake in it is reported at its own place.
@@ -39,8 +38,14 @@ impl Lexer<'_> {
                 '\r' if self.rest().starts_with('\n') => {}
                 c if c < ' ' => {
                     is_broken = true;
-                    let message = format!("the character U+{:04X} stands in a string only escaped", u32::from(c));
-                    let help = format!("write `{}`", Value::from(c.to_string()).to_string().trim_matches('"'));
+                    let message = format!(
+                        "the character U+{:04X} stands in a string only escaped",
+                        u32::from(c)
+                    );
+                    let help = format!(
+                        "write `{}`",
+                        Value::from(c.to_string()).to_string().trim_matches('"')
+                    );
                     self.diagnostics
                         .push(Diagnostic::error(STRING, self.span(at), message).help(help));
                 }
@@ -77,19 +82,19 @@ impl Lexer<'_> {
                 // A character beyond the first 65,536 is written as a pair.
                 self.at += self.rest().strip_prefix("\\u").map(|_| 2)?;
                 let second = self.hexadecimal()?;
-                char::decode_utf16([first, second].map(|half| u16::try_from(half).unwrap_or_default()))
-                    .next()?
-                    .ok()
+                char::decode_utf16(
+                    [first, second].map(|half| u16::try_from(half).unwrap_or_default()),
+                )
+                .next()?
+                .ok()
             }
             _ => None,
         }
     }
 
     fn hexadecimal(&mut self) -> Option<u32> {
-        let digits = self
-            .rest()
-            .get(..4)
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let digits =
+            self.rest().get(..4).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
         self.at += digits.len();
         u32::from_str_radix(digits, 16).ok()
     }
@@ -99,7 +104,9 @@ impl Lexer<'_> {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         self.take_while(is_word);
         let after_point = self.rest().strip_prefix('.').map(|rest| rest.chars().next());
-        if after_point.is_some_and(|next| !next.is_some_and(|c| c.is_alphabetic() || c == '_' || c == '.')) {
+        if after_point
+            .is_some_and(|next| !next.is_some_and(|c| c.is_alphabetic() || c == '_' || c == '.'))
+        {
             self.at += 1;
             self.take_while(is_word);
         }
@@ -113,7 +120,8 @@ impl Lexer<'_> {
             _ => None,
         };
         let is_exact = number.as_ref().is_some_and(|number| {
-            !literal.bytes().all(|b| b.is_ascii_digit()) || number.as_u64().is_some_and(|n| n <= MAX_SAFE_INTEGER)
+            !literal.bytes().all(|b| b.is_ascii_digit())
+                || number.as_u64().is_some_and(|n| n <= MAX_SAFE_INTEGER)
         });
         let mistake = if number.is_none() {
             Some((
@@ -128,8 +136,7 @@ impl Lexer<'_> {
         };
         let is_broken = mistake.is_some();
         if let Some((message, help)) = mistake {
-            self.diagnostics
-                .push(Diagnostic::error(NUMBER, self.span(start), message).help(help));
+            self.diagnostics.push(Diagnostic::error(NUMBER, self.span(start), message).help(help));
         }
         self.push(TokenKind::Number(number.unwrap_or_else(|| 0.into())), start, is_broken);
     }

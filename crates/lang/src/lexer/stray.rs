@@ -30,10 +30,12 @@ impl Lexer<'_> {
         if let Some((closing, message)) = quotes {
             return self.foreign_string(closing, message, start);
         }
-        if let Some((foreign, ours)) = FOREIGN.iter().find(|(foreign, _)| self.rest().starts_with(foreign)) {
+        if let Some((foreign, ours)) =
+            FOREIGN.iter().find(|(foreign, _)| self.rest().starts_with(foreign))
+        {
             self.at += foreign.len();
-            self.report(start, format!("`{foreign}` is no part of the language"))
-                .help = Some(format!("write `{ours}`"));
+            self.report(start, format!("`{foreign}` is no part of the language")).help =
+                Some(format!("write `{ours}`"));
             return self.push(TokenKind::Word((*ours).to_owned()), start, false);
         }
         self.at += c.len_utf8();
@@ -55,7 +57,9 @@ impl Lexer<'_> {
                 );
             }
             _ => {
-                self.take_while(|c| !c.is_ascii() && !c.is_alphanumeric() && !c.is_whitespace() && !is_quote(c));
+                self.take_while(|c| {
+                    !c.is_ascii() && !c.is_alphanumeric() && !c.is_whitespace() && !is_quote(c)
+                });
                 let shown: String = self.since(start).chars().take(8).collect();
                 self.report(start, format!("`{shown}` is no part of the language"));
                 if let Some(before) = self.out.tokens.last_mut() {
@@ -74,8 +78,7 @@ impl Lexer<'_> {
         if self.rest().starts_with([closing, '"']) {
             self.at += self.next_char().map_or(0, char::len_utf8);
         }
-        self.diagnostics
-            .push(Diagnostic::error(STRING, self.span(start), message));
+        self.diagnostics.push(Diagnostic::error(STRING, self.span(start), message));
         self.push(TokenKind::Text(text), start, true);
     }
 
@@ -89,7 +92,8 @@ impl Lexer<'_> {
         self.line_begins |= lines > 0;
     }
 
-    /// Reports control characters in what was read since; they are invisible, and nobody means them.
+    /// Reports control characters in what was read since; they are invisible, and nobody means
+    /// them.
     pub(super) fn control_characters(&mut self, start: usize) {
         let text = self.since(start);
         let text = text.strip_suffix('\r').unwrap_or(text);
@@ -97,7 +101,8 @@ impl Lexer<'_> {
         if let Some((at, c)) = found {
             let mut span = self.span(start + at);
             span.end = span.start + c.len_utf8();
-            let message = format!("the character U+{:04X} is no part of the language", u32::from(c));
+            let message =
+                format!("the character U+{:04X} is no part of the language", u32::from(c));
             self.diagnostics.push(Diagnostic::error(CHARACTER, span, message));
         }
     }
@@ -108,7 +113,8 @@ impl Lexer<'_> {
     }
 }
 
-const TYPOGRAPHIC: &str = "these are typographic quotes; a string stands in straight double quotes `\"`";
+const TYPOGRAPHIC: &str =
+    "these are typographic quotes; a string stands in straight double quotes `\"`";
 
 fn is_quote(c: char) -> bool {
     matches!(c, '“' | '”' | '„' | '‘' | '’')

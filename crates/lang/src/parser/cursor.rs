@@ -20,11 +20,7 @@ const END: TokenKind = TokenKind::End;
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(tokens: &'a [Token], diagnostics: &'a mut Vec<Diagnostic>) -> Self {
-        Self {
-            tokens,
-            at: 0,
-            diagnostics,
-        }
+        Self { tokens, at: 0, diagnostics }
     }
 
     pub(crate) fn kind(&self) -> &'a TokenKind {
@@ -59,14 +55,7 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn span(&self) -> Span {
         let token = self.tokens.get(self.at).or(self.tokens.last());
-        token.map_or(
-            Span {
-                file: 0,
-                start: 0,
-                end: 0,
-            },
-            |token| token.span,
-        )
+        token.map_or(Span { file: 0, start: 0, end: 0 }, |token| token.span)
     }
 
     pub(crate) fn last_span(&self) -> Span {
@@ -123,10 +112,7 @@ impl<'a> Cursor<'a> {
             self.unexpected(what);
             return Err(Failed);
         };
-        let ident = Ident {
-            text: word.clone(),
-            span: self.span(),
-        };
+        let ident = Ident { text: word.clone(), span: self.span() };
         self.advance();
         Ok(ident)
     }
@@ -196,7 +182,8 @@ impl<'a> Cursor<'a> {
             TokenKind::Line => "the end of the line".to_owned(),
             TokenKind::End => "the end of the file".to_owned(),
         };
-        let mut diagnostic = Diagnostic::error(SYNTAX, self.span(), format!("expected {what}, found {found}"));
+        let mut diagnostic =
+            Diagnostic::error(SYNTAX, self.span(), format!("expected {what}, found {found}"));
         diagnostic.help = help.map(ToOwned::to_owned);
         self.report(diagnostic);
     }

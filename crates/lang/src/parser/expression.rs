@@ -11,7 +11,8 @@ use crate::syntax::{ExprDef, ExprKind, Ident};
 
 /// How deeply brackets and `not` may be nested: the parser calls itself for each.
 const MAX_NESTING: usize = 64;
-/// How high the tree may be: whatever walks over it calls itself for each step. A long chain of operators is a high tree, too.
+/// How high the tree may be: whatever walks over it calls itself for each step. A long chain of
+/// operators is a high tree, too.
 const MAX_HEIGHT: usize = 128;
 
 /// An expression and the height of its tree.
@@ -29,14 +30,12 @@ impl Parser<'_> {
     fn grow(&mut self, kind: ExprKind, span: Span, below: usize) -> Parsed<Tree> {
         let height = below + 1;
         if height > MAX_HEIGHT {
-            let message =
-                format!("this expression has more than {MAX_HEIGHT} operators, fields and brackets within each other");
+            let message = format!(
+                "this expression has more than {MAX_HEIGHT} operators, fields and brackets within each other"
+            );
             return Err(self.error(Diagnostic::error(TOO_DEEP, span, message)));
         }
-        Ok(Tree {
-            def: ExprDef { kind, span },
-            height,
-        })
+        Ok(Tree { def: ExprDef { kind, span }, height })
     }
 
     fn level(&mut self, level: usize, depth: usize) -> Parsed<Tree> {
@@ -78,10 +77,7 @@ impl Parser<'_> {
             TokenKind::Word(word) => word.as_str(),
             _ => return None,
         };
-        operators
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, operator)| *operator)
+        operators.iter().find(|(word, _)| *word == text).map(|(_, operator)| *operator)
     }
 
     fn value(&mut self, depth: usize) -> Parsed<Tree> {
@@ -89,7 +85,8 @@ impl Parser<'_> {
         while self.cursor.take_symbol(".") {
             let field = self.cursor.word("the name of a field")?;
             let span = value.def.span.to(field.span);
-            value = self.grow(ExprKind::Field(Box::new(value.def), field.text), span, value.height)?;
+            value =
+                self.grow(ExprKind::Field(Box::new(value.def), field.text), span, value.height)?;
         }
         Ok(value)
     }
@@ -147,10 +144,7 @@ impl Parser<'_> {
     fn member(&mut self, depth: usize) -> Parsed<(Ident, Tree)> {
         let span = self.cursor.span();
         if let TokenKind::Text(text) = self.cursor.kind() {
-            let key = Ident {
-                text: text.clone(),
-                span,
-            };
+            let key = Ident { text: text.clone(), span };
             self.cursor.advance();
             self.cursor.symbol(":", "`:` and a value")?;
             return Ok((key, self.level(0, depth)?));
@@ -186,7 +180,13 @@ impl Parser<'_> {
                     .or_else(|| Number::from_f64(-number.as_f64()?));
                 match negated {
                     Some(negated) => Value::Number(negated),
-                    None => return Err(self.error(Diagnostic::error(NUMBER, start, "this number has no negative"))),
+                    None => {
+                        return Err(self.error(Diagnostic::error(
+                            NUMBER,
+                            start,
+                            "this number has no negative",
+                        )));
+                    }
                 }
             }
             TokenKind::Word(word) => match word.as_str() {

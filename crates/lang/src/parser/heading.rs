@@ -15,13 +15,8 @@ pub(super) enum Heading {
     Else,
 }
 
-const ALL: [Heading; 5] = [
-    Heading::Sync,
-    Heading::When,
-    Heading::Where,
-    Heading::Then,
-    Heading::Else,
-];
+const ALL: [Heading; 5] =
+    [Heading::Sync, Heading::When, Heading::Where, Heading::Then, Heading::Else];
 
 impl Heading {
     pub(super) fn word(self) -> &'static str {
@@ -54,7 +49,8 @@ pub(super) enum Lines {
 const QUERY_STEPS: [&str; 3] = ["optional", "some", "no"];
 
 impl Parser<'_> {
-    /// What begins here, also when it is misspelt: where no line can begin with a lower-case name, such a name is a misspelt heading if it is near one.
+    /// What begins here, also when it is misspelt: where no line can begin with a lower-case name,
+    /// such a name is a misspelt heading if it is near one.
     pub(super) fn heading(&self, lines: Lines) -> Option<Heading> {
         let TokenKind::Word(word) = self.cursor.kind() else {
             return None;
@@ -88,11 +84,14 @@ impl Parser<'_> {
         nearest(word, possible).and_then(Heading::of)
     }
 
-    /// A step may begin with a lower-case name. So a misspelt heading is only what no step begins with.
+    /// A step may begin with a lower-case name. So a misspelt heading is only what no step begins
+    /// with.
     fn heading_among_steps(&self, word: &str) -> Option<Heading> {
         let parts = [Heading::Then, Heading::When, Heading::Where].map(Heading::word);
         let near = match self.cursor.second() {
-            TokenKind::Word(next) if is_upper(next) && *self.cursor.nth(2) == TokenKind::Symbol(".") => {
+            TokenKind::Word(next)
+                if is_upper(next) && *self.cursor.nth(2) == TokenKind::Symbol(".") =>
+            {
                 nearest(word, parts.into_iter().chain(QUERY_STEPS))
             }
             TokenKind::Word(next) if is_upper(next) => nearest(word, [Heading::Sync.word()]),
@@ -123,7 +122,9 @@ impl Parser<'_> {
         }
         match self.cursor.second() {
             TokenKind::Word(next) if is_upper(next) => nearest(word, QUERY_STEPS),
-            TokenKind::Word(next) if !is_keyword(next) => nearest(word, ["let", "each", "collect", "not"]),
+            TokenKind::Word(next) if !is_keyword(next) => {
+                nearest(word, ["let", "each", "collect", "not"])
+            }
             TokenKind::Symbol("(") => nearest(word, ["collect", "not"]),
             _ => None,
         }
@@ -141,26 +142,26 @@ impl Parser<'_> {
             } else {
                 format!("did you mean `{}`?", heading.word())
             };
-            self.cursor
-                .report(Diagnostic::error(UNKNOWN_PART, span, message).help(help));
+            self.cursor.report(Diagnostic::error(UNKNOWN_PART, span, message).help(help));
         }
         self.cursor.advance();
     }
 
-    /// Reports a lower-case word that stands alone on its line, which nothing in `when` and `then` does.
+    /// Reports a lower-case word that stands alone on its line, which nothing in `when` and `then`
+    /// does.
     pub(super) fn unknown_part(&mut self) -> bool {
         let TokenKind::Word(word) = self.cursor.kind() else {
             return false;
         };
-        let is_alone = self.cursor.begins_line() && matches!(self.cursor.second(), TokenKind::Line | TokenKind::End);
+        let is_alone = self.cursor.begins_line()
+            && matches!(self.cursor.second(), TokenKind::Line | TokenKind::End);
         if !is_alone || !is_lower(word) {
             return false;
         }
         let message = format!("`{word}` begins no part of a rule");
         let help = "the parts of a rule are `when`, `where`, `then` and `else`";
         let span = self.cursor.span();
-        self.cursor
-            .report(Diagnostic::error(UNKNOWN_PART, span, message).help(help));
+        self.cursor.report(Diagnostic::error(UNKNOWN_PART, span, message).help(help));
         self.cursor.skip_line();
         true
     }
@@ -170,7 +171,9 @@ impl Parser<'_> {
         let last = seen.iter().max();
         let message = match last {
             _ if seen.contains(&part) => format!("a rule has one `{}`", part.word()),
-            Some(last) if *last > part => format!("`{}` stands before `{}`", part.word(), last.word()),
+            Some(last) if *last > part => {
+                format!("`{}` stands before `{}`", part.word(), last.word())
+            }
             _ if part == Heading::Else && last != Some(&Heading::Then) => {
                 "`else` with what it binds stands after the calls of `then`".to_owned()
             }

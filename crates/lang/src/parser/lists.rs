@@ -4,7 +4,9 @@ use super::{Parsed, Parser};
 use crate::diagnostics::{Diagnostic, REPEATED_KEY};
 use crate::lexer::TokenKind;
 use crate::names::{is_lower, is_query, is_upper};
-use crate::syntax::{ArgDef, CallDef, ExprDef, ExprKind, Ident, OutDef, PatDef, PatValue, PatternDef};
+use crate::syntax::{
+    ArgDef, CallDef, ExprDef, ExprKind, Ident, OutDef, PatDef, PatValue, PatternDef,
+};
 
 impl Parser<'_> {
     /// `Concept.name`.
@@ -15,14 +17,12 @@ impl Parser<'_> {
         }
         let concept = self.cursor.word("a concept")?;
         if !is_upper(&concept.text) {
-            self.cursor
-                .wrong_case(&concept, "a concept's name begins with an upper-case letter");
+            self.cursor.wrong_case(&concept, "a concept's name begins with an upper-case letter");
         }
         self.cursor.advance();
         let action = self.cursor.word("the name of an action")?;
         if !is_lower(&action.text) && !is_query(&action.text) {
-            self.cursor
-                .wrong_case(&action, "an action's name begins with a lower-case letter");
+            self.cursor.wrong_case(&action, "an action's name begins with a lower-case letter");
         }
         Ok((concept, action))
     }
@@ -31,36 +31,16 @@ impl Parser<'_> {
         let start = self.cursor.span();
         let (concept, action) = self.target()?;
         let input = self.pats()?;
-        let output = if self.cursor.take_symbol(":") {
-            self.pats()?
-        } else {
-            Vec::new()
-        };
-        Ok(PatternDef {
-            concept,
-            action,
-            input,
-            output,
-            span: start.to(self.cursor.last_span()),
-        })
+        let output = if self.cursor.take_symbol(":") { self.pats()? } else { Vec::new() };
+        Ok(PatternDef { concept, action, input, output, span: start.to(self.cursor.last_span()) })
     }
 
     pub(super) fn call(&mut self) -> Parsed<CallDef> {
         let start = self.cursor.span();
         let (concept, action) = self.target()?;
         let args = self.args()?;
-        let outs = if self.cursor.take_symbol(":") {
-            self.outs()?
-        } else {
-            Vec::new()
-        };
-        Ok(CallDef {
-            concept,
-            action,
-            args,
-            outs,
-            span: start.to(self.cursor.last_span()),
-        })
+        let outs = if self.cursor.take_symbol(":") { self.outs()? } else { Vec::new() };
+        Ok(CallDef { concept, action, args, outs, span: start.to(self.cursor.last_span()) })
     }
 
     pub(super) fn pats(&mut self) -> Parsed<Vec<PatDef>> {
@@ -89,16 +69,9 @@ impl Parser<'_> {
                 parser.expression()?
             } else {
                 let variable = parser.as_variable(&param)?;
-                ExprDef {
-                    kind: ExprKind::Variable(variable.text),
-                    span: variable.span,
-                }
+                ExprDef { kind: ExprKind::Variable(variable.text), span: variable.span }
             };
-            Ok(ArgDef {
-                param,
-                omit_null,
-                value,
-            })
+            Ok(ArgDef { param, omit_null, value })
         })?;
         self.no_repeats(args.iter().map(|arg| &arg.param));
         Ok(args)
@@ -133,8 +106,7 @@ impl Parser<'_> {
     pub(super) fn param(&mut self) -> Parsed<Ident> {
         let param = self.cursor.word("the name of a parameter")?;
         if !is_lower(&param.text) {
-            self.cursor
-                .wrong_case(&param, "a parameter's name begins with a lower-case letter");
+            self.cursor.wrong_case(&param, "a parameter's name begins with a lower-case letter");
         }
         Ok(param)
     }

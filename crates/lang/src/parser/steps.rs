@@ -11,11 +11,7 @@ impl Parser<'_> {
         let start = self.cursor.span();
         let kind = self.step_kind()?;
         let word = self.cursor.span();
-        let otherwise = if self.cursor.take_word("else") {
-            Some(self.call()?)
-        } else {
-            None
-        };
+        let otherwise = if self.cursor.take_word("else") { Some(self.call()?) } else { None };
         let always_leaves = !matches!(
             kind,
             StepKind::Query(_) | StepKind::Some(_) | StepKind::No(_) | StepKind::Filter(_)
@@ -25,11 +21,7 @@ impl Parser<'_> {
             let message = "`else` stands after a query, `some`, `no` or a condition only";
             self.cursor.report(Diagnostic::error(SYNTAX, word, message));
         }
-        Ok(StepDef {
-            kind,
-            otherwise,
-            span: start.to(self.cursor.last_span()),
-        })
+        Ok(StepDef { kind, otherwise, span: start.to(self.cursor.last_span()) })
     }
 
     fn step_kind(&mut self) -> Parsed<StepKind> {
@@ -84,21 +76,14 @@ impl Parser<'_> {
         let (concept, query) = self.target()?;
         if !is_query(&query.text) {
             let message = format!("`where` asks queries, and `{}` is an action", query.text);
-            self.cursor
-                .report(Diagnostic::error(QUERY_NAME, query.span, message).help("the names of queries begin with `_`"));
+            self.cursor.report(
+                Diagnostic::error(QUERY_NAME, query.span, message)
+                    .help("the names of queries begin with `_`"),
+            );
         }
         let args = self.args()?;
-        let output = if self.cursor.take_symbol(":") {
-            self.pats()?
-        } else {
-            Vec::new()
-        };
-        Ok(QueryDef {
-            concept,
-            query,
-            args,
-            output,
-        })
+        let output = if self.cursor.take_symbol(":") { self.pats()? } else { Vec::new() };
+        Ok(QueryDef { concept, query, args, output })
     }
 
     fn collect(&mut self) -> Parsed<StepKind> {

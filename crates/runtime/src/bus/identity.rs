@@ -8,12 +8,14 @@ use async_nats::{Auth, AuthError};
 
 use crate::seeds::{SeedError, Seeds};
 
-/// The key file of a process. It is read at each connection, so that a key that was changed is used from the next one on.
+/// The key file of a process. It is read at each connection, so that a key that was changed is used
+/// from the next one on.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     path: Arc<PathBuf>,
     keys: usize,
-    /// How often the server has refused us since it last did not. While keys are rotated it may know some of them only, so each is tried in its turn.
+    /// How often the server has refused us since it last did not. While keys are rotated it may
+    /// know some of them only, so each is tried in its turn.
     refused: Arc<AtomicUsize>,
 }
 

@@ -79,7 +79,11 @@ async fn stream(bus: &Bus) -> Result<Stream, LettersError> {
 ///
 /// # Errors
 /// The server does not answer, or there is no stream of dead letters.
-pub async fn each(bus: &Bus, filter: String, mut take: impl FnMut(Kept)) -> Result<(), LettersError> {
+pub async fn each(
+    bus: &Bus,
+    filter: String,
+    mut take: impl FnMut(Kept),
+) -> Result<(), LettersError> {
     let stream = stream(bus).await?;
     let config = pull::Config {
         filter_subject: filter,
@@ -98,7 +102,8 @@ pub async fn each(bus: &Bus, filter: String, mut take: impl FnMut(Kept)) -> Resu
         let info = message.info().map_err(unreadable)?;
         take(Kept {
             seq: info.stream_sequence,
-            stored_at_ms: u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
+            stored_at_ms: u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000)
+                .unwrap_or(0),
             subject: message.subject.to_string(),
             headers: message.headers.clone().unwrap_or_default(),
             body: message.payload.clone(),
@@ -117,7 +122,8 @@ pub async fn find(bus: &Bus, seq: u64) -> Result<Option<Kept>, LettersError> {
     match stream(bus).await?.get_raw_message(seq).await {
         Ok(message) => Ok(Some(Kept {
             seq: message.sequence,
-            stored_at_ms: u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
+            stored_at_ms: u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000)
+                .unwrap_or(0),
             subject: message.subject.to_string(),
             headers: message.headers,
             body: message.payload,
@@ -144,7 +150,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum NotRetried {
     /// It is no invocation.
-    #[error("it is no action that was asked for, but `{0}`; what happened cannot be made to happen again")]
+    #[error(
+        "it is no action that was asked for, but `{0}`; what happened cannot be made to happen again"
+    )]
     NoInvocation(String),
     /// The message did not say enough.
     #[error("its {0} is not known; ask for the action anew")]
@@ -182,9 +190,11 @@ pub enum Retried {
     UnderWay,
 }
 
-/// Asks for the action of a dead letter again, under its own id, so that it is done once whatever became of it; then waits for what comes of it.
+/// Asks for the action of a dead letter again, under its own id, so that it is done once whatever
+/// became of it; then waits for what comes of it.
 ///
-/// The letter is let go of as soon as the action's queue has it: it is a dead letter again if the action fails again. Nobody waits for the outcome any more, so the deadline is left out.
+/// The letter is let go of as soon as the action's queue has it: it is a dead letter again if the
+/// action fails again. Nobody waits for the outcome any more, so the deadline is left out.
 ///
 /// # Errors
 /// See [`NotRetried`]. After any of them the letter is kept, and trying it once more is safe.

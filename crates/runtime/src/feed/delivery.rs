@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use crate::bus::Bus;
 use crate::streams;
 
-/// How messages are asked for. The server counts the time that a message may take from when it sends it, so whoever carries out actions must not let one wait behind others.
+/// How messages are asked for. The server counts the time that a message may take from when it
+/// sends it, so whoever carries out actions must not let one wait behind others.
 pub(super) enum Delivery {
     /// The client asks ahead.
     Ahead(Box<pull::Stream>),
@@ -35,19 +36,18 @@ pub(super) enum Interruption {
 
 impl Delivery {
     pub(super) fn on_demand(bus: &Bus, consumer: PullConsumer) -> Self {
-        Self::OnDemand(Box::new(OnDemand {
-            consumer,
-            asked: None,
-            connections: bus.connections(),
-        }))
+        Self::OnDemand(Box::new(OnDemand { consumer, asked: None, connections: bus.connections() }))
     }
 
-    /// The next message, when there is room for so many that are not delivered yet. `None`: the source has ended. Nothing is lost when the call is dropped.
+    /// The next message, when there is room for so many that are not delivered yet. `None`: the
+    /// source has ended. Nothing is lost when the call is dropped.
     pub(super) async fn next(&mut self, room: usize) -> Option<Result<Message, Interruption>> {
         match self {
             Self::Ahead(messages) => match messages.next().await? {
                 Ok(message) => Some(Ok(message)),
-                Err(error) if error.kind() == MessagesErrorKind::MissingHeartbeat => Some(Err(Interruption::Silence)),
+                Err(error) if error.kind() == MessagesErrorKind::MissingHeartbeat => {
+                    Some(Err(Interruption::Silence))
+                }
                 Err(error) => Some(Err(Interruption::Ended(Box::new(error)))),
             },
             Self::OnDemand(on_demand) => Some(on_demand.next(room).await),

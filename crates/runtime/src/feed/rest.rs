@@ -1,8 +1,9 @@
 //! What is still delivered to a feed that asks for nothing more.
 //!
-//! The server goes on to deliver until the requests that are open expire, and what it delivers to a subscription that has ended comes again only after the wait for an
-//! acknowledgement: seconds that a caller would notice. The client's own stream of messages either asks for more or ends at once, so its place is taken by a subscription
-//! to every inbox of the connection.
+//! The server goes on to deliver until the requests that are open expire, and what it delivers to a
+//! subscription that has ended comes again only after the wait for an acknowledgement: seconds that
+//! a caller would notice. The client's own stream of messages either asks for more or ends at once,
+//! so its place is taken by a subscription to every inbox of the connection.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -19,7 +20,8 @@ use crate::streams::PULL_EXPIRES;
 /// What the subjects begin with at which messages of consumers are acknowledged.
 const ACK_SUBJECTS: &str = "$JS.ACK.";
 
-/// Waits until the server has answered for the subscription: what is heard comes behind everything that was sent before. Returns what came with it.
+/// Waits until the server has answered for the subscription: what is heard comes behind everything
+/// that was sent before. Returns what came with it.
 async fn echo(bus: &Bus, inboxes: &mut Subscriber) -> VecDeque<CoreMessage> {
     let mut early = VecDeque::new();
     let own = bus.client.new_inbox();
@@ -64,7 +66,8 @@ impl Rest {
             let heard = tokio::time::timeout(PULL_EXPIRES, echo(bus, inboxes));
             rest.early = heard.await.unwrap_or_default();
         }
-        // What was sent before the subscription is in the stream by now, and what is sent later is in the subscription.
+        // What was sent before the subscription is in the stream by now, and what is sent later is
+        // in the subscription.
         while let Some(message) = delivery.ready() {
             rest.seen.extend(message.reply.as_ref().map(ToString::to_string));
             rest.held.push_back(message);

@@ -13,21 +13,21 @@ use crate::process::Shutdown;
 /// How often a key file is looked at. `concert keys` waits for a while longer before it uses a key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often it is looked at out of turn at most, when a key is asked for that is not in force: anybody may write down an id that nobody has.
+/// How often it is looked at out of turn at most, when a key is asked for that is not in force:
+/// anybody may write down an id that nobody has.
 const LOOK_OUT_OF_TURN_EVERY: Duration = Duration::from_millis(10);
 
-/// Reads the keys of one purpose, and reads them again when they change, until shutdown is asked for, and when one is asked for that is not there, for as long as they are used. A broken file is told of, and the keys in force stay.
+/// Reads the keys of one purpose, and reads them again when they change, until shutdown is asked
+/// for, and when one is asked for that is not there, for as long as they are used. A broken file is
+/// told of, and the keys in force stay.
 ///
 /// # Errors
 /// The keys cannot be read now.
 pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKeyring, KeyError> {
-    let file = Arc::new(KeyFile {
-        dir: dir.to_owned(),
-        purpose,
-        looked: Mutex::default(),
-    });
+    let file = Arc::new(KeyFile { dir: dir.to_owned(), purpose, looked: Mutex::default() });
     let looked_into = file.clone();
-    let live = LiveKeyring::from(load(dir, &file.purpose)?).with_look(move |live| looked_into.look_out_of_turn(live));
+    let live = LiveKeyring::from(load(dir, &file.purpose)?)
+        .with_look(move |live| looked_into.look_out_of_turn(live));
     let (followed, ended) = (live.clone(), shutdown.clone());
     tokio::spawn(async move {
         let follow = async {
@@ -39,7 +39,8 @@ pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKe
         };
         tokio::select! {
             () = follow => {}
-            // What is under way when shutdown is asked for needs the keys still, and looks for itself.
+            // What is under way when shutdown is asked for needs the keys still, and looks for
+            // itself.
             () = ended.requested() => {}
         }
     });

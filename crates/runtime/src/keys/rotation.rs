@@ -1,4 +1,5 @@
-//! Changing keys while everything runs: a new one is added, then used, and the old one is dropped, each step when every process has seen the one before.
+//! Changing keys while everything runs: a new one is added, then used, and the old one is dropped,
+//! each step when every process has seen the one before.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -97,17 +98,11 @@ impl KeyFile {
         };
         let text = std::fs::read_to_string(&path)
             .map(Zeroizing::new)
-            .map_err(|source| KeyError::File {
-                path: path.clone(),
-                doing: "read",
-                source,
-            })?;
+            .map_err(|source| KeyError::File { path: path.clone(), doing: "read", source })?;
         let ids: Vec<String> = match subject {
             Subject::Ring(_) => {
-                let keys = Keyring::parse(&text).map_err(|source| KeyError::Content {
-                    path: path.clone(),
-                    source,
-                })?;
+                let keys = Keyring::parse(&text)
+                    .map_err(|source| KeyError::Content { path: path.clone(), source })?;
                 keys.keys().map(|key| key.id().to_owned()).collect()
             }
             Subject::Bus(_) => Seeds::parse(&path, &text)?.public_keys(),
@@ -120,11 +115,7 @@ impl KeyFile {
                 text: Zeroizing::new(text.to_owned()),
             }
         });
-        Ok(Self {
-            lines: lines.collect(),
-            path,
-            subject: subject.clone(),
-        })
+        Ok(Self { lines: lines.collect(), path, subject: subject.clone() })
     }
 
     fn ids(&self) -> impl Iterator<Item = &str> {
@@ -144,10 +135,8 @@ impl KeyFile {
                 (public.into_iter().next().unwrap_or_default(), seed)
             }
         };
-        self.lines.push(Line {
-            id: Some(id.clone()),
-            text: Zeroizing::new(text.trim_end().to_owned()),
-        });
+        self.lines
+            .push(Line { id: Some(id.clone()), text: Zeroizing::new(text.trim_end().to_owned()) });
         Ok(id)
     }
 
@@ -190,10 +179,8 @@ impl KeyFile {
 /// The file cannot be read.
 pub fn list(dir: &Path, subject: &Subject) -> Result<Vec<Listed>, KeyError> {
     let file = KeyFile::read(dir, subject)?;
-    let listed = file.ids().enumerate().map(|(at, id)| Listed {
-        id: id.to_owned(),
-        in_use: at == 0,
-    });
+    let listed =
+        file.ids().enumerate().map(|(at, id)| Listed { id: id.to_owned(), in_use: at == 0 });
     Ok(listed.collect())
 }
 
@@ -253,10 +240,7 @@ mod tests {
             assert_eq!(ids(), [&*old, &*new]);
             put_first(dir.path(), &subject, &new).unwrap();
             assert_eq!(ids(), [&*new, &*old]);
-            assert!(matches!(
-                drop_key(dir.path(), &subject, &new),
-                Err(NotChanged::InUse(_))
-            ));
+            assert!(matches!(drop_key(dir.path(), &subject, &new), Err(NotChanged::InUse(_))));
             drop_key(dir.path(), &subject, &old).unwrap();
             assert_eq!(ids(), [&*new]);
             let unknown = put_first(dir.path(), &subject, &old).unwrap_err();

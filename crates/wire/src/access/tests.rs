@@ -19,10 +19,9 @@ fn matches(pattern: &str, subject: &str) -> bool {
 /// Whether what a user says on a subject gets out of its account.
 fn may_say(user: &User, said: &str) -> bool {
     let access = access(&["Profile", "Sessioning", "Requesting"]).unwrap();
-    access
-        .imports(user)
-        .iter()
-        .any(|import| import.kind != Kind::Heard && matches(import.to.as_ref().unwrap_or(&import.subject), said))
+    access.imports(user).iter().any(|import| {
+        import.kind != Kind::Heard && matches(import.to.as_ref().unwrap_or(&import.subject), said)
+    })
 }
 
 fn profile() -> User {
@@ -128,7 +127,9 @@ fn a_user_with_two_keys_has_the_same_place_with_each() {
         other => vec![format!("U{}", other.name().to_uppercase())],
     });
     let router = config.split("  ROUTER {\n").nth(1).unwrap();
-    assert!(router.starts_with("    users: [\n      { nkey: UOLD } # router\n      { nkey: UNEW } # router\n    ]\n"));
+    assert!(router.starts_with(
+        "    users: [\n      { nkey: UOLD } # router\n      { nkey: UNEW } # router\n    ]\n"
+    ));
     for line in [
         "  CONCEPT_Profile {",
         r#"      { service: "done.*.Profile.*.*", accounts: [CONCEPT_Profile] }"#,
@@ -160,8 +161,5 @@ fn one_process_that_is_all_services_is_one_user_beside_the_operator_and_nobody_e
     assert_eq!(config.matches("nkey:").count(), 2);
     assert!(config.contains("nkey: USETUP }") && config.contains("nkey: UOPERATOR, permissions"));
     // What there is in one account needs no way to another.
-    assert!(
-        !config.contains("account:") && !config.contains("accounts: ["),
-        "{config}"
-    );
+    assert!(!config.contains("account:") && !config.contains("accounts: ["), "{config}");
 }

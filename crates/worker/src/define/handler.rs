@@ -155,7 +155,10 @@ fn object(output: &impl Serialize) -> Result<Object, String> {
         Ok(Value::Object(object)) => Ok(object),
         // `()`, for outputs without keys.
         Ok(Value::Null) => Ok(Object::new()),
-        Ok(_) => Err("the handler's output is not an object; return a struct with named fields".to_owned()),
+        Ok(_) => {
+            Err("the handler's output is not an object; return a struct with named fields"
+                .to_owned())
+        }
         Err(error) => Err(format!("the output cannot be serialized: {error}")),
     }
 }

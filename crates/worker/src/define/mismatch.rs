@@ -59,10 +59,7 @@ pub(super) struct Registered {
 
 impl Mismatch {
     pub(super) fn of_spec(concept: &str, why: String) -> Self {
-        Self {
-            concept: concept.to_owned(),
-            differences: vec![Difference::Spec(why)],
-        }
+        Self { concept: concept.to_owned(), differences: vec![Difference::Spec(why)] }
     }
 
     /// Compares a spec with what was registered.
@@ -96,7 +93,8 @@ impl Mismatch {
         let is_query = |name: &str| spec.queries.iter().any(|query| &*query.name == name);
         let unknown = registered.queries.iter().filter(|(name, _)| !is_query(name));
         differences.extend(unknown.map(|(name, _)| Difference::UnknownQuery(name.clone())));
-        for (names, mark) in [(&registered.closed, "closed"), (&registered.unaudited, "unaudited")] {
+        for (names, mark) in [(&registered.closed, "closed"), (&registered.unaudited, "unaudited")]
+        {
             let unknown = names.iter().filter(|name| !is_action(name));
             differences.extend(unknown.map(|name| Difference::UnknownMark(name.clone(), mark)));
         }
@@ -110,10 +108,7 @@ impl Mismatch {
         differences.extend(twice);
         match name {
             Ok(name) if differences.is_empty() => Ok(name),
-            _ => Err(Self {
-                concept: spec.name.to_string(),
-                differences,
-            }),
+            _ => Err(Self { concept: spec.name.to_string(), differences }),
         }
     }
 }

@@ -23,7 +23,8 @@ use crate::outcome::{self, Outcome};
 use crate::stopwatch::Stopwatch;
 use crate::worker::Worker;
 
-/// The server counts from when it sent; we count from when we received. The difference is taken off.
+/// The server counts from when it sent; we count from when we received. The difference is taken
+/// off.
 const MARGIN_MS: u64 = 1000;
 const ACK_WAIT_MS: u64 = ACK_WAIT.as_secs() * 1000;
 
@@ -40,7 +41,8 @@ struct Doing<'a> {
 }
 
 impl Worker {
-    /// Takes one message to its end. If the process ends in between, the message is delivered again.
+    /// Takes one message to its end. If the process ends in between, the message is delivered
+    /// again.
     pub(crate) async fn take(self: &Arc<Self>, message: Message) {
         let attempt = message.info().map_or(1, |info| info.delivered);
         let received = Instant::now();
@@ -68,7 +70,12 @@ impl Worker {
             }
         };
         let (delivery, effects) = Delivery::new(attempt, limits, 0);
-        let completion = subject::completion(asked.flow, self.concept.name.as_str(), asked.action.as_str(), asked.id);
+        let completion = subject::completion(
+            asked.flow,
+            self.concept.name.as_str(),
+            asked.action.as_str(),
+            asked.id,
+        );
         let doing = Doing {
             worker: self,
             message: &message,
@@ -173,7 +180,9 @@ impl Doing<'_> {
                 self.reply(&completion).await;
                 return None;
             }
-            Effect::StoreLetter(reason) => worker.store_letter(self.message, self.attempt, reason).await,
+            Effect::StoreLetter(reason) => {
+                worker.store_letter(self.message, self.attempt, reason).await
+            }
             Effect::End(end) => {
                 worker.end(self.message, self.attempt, end).await;
                 return None;
@@ -193,7 +202,9 @@ impl Doing<'_> {
             (Intake::Run(input), Some(spec)) => {
                 let Input { opened, recorded } = input;
                 match self.handle(opened, watch).await {
-                    Ok(outcome) => outcome::completion(spec, &worker.sealer, asked, recorded, outcome),
+                    Ok(outcome) => {
+                        outcome::completion(spec, &worker.sealer, asked, recorded, outcome)
+                    }
                     Err(handled) => return handled,
                 }
             }
@@ -216,16 +227,7 @@ impl Doing<'_> {
         let client = self.asked.client.clone();
         let handler = async move {
             match worker.concept.action(name.as_str()) {
-                Some((_, handler)) => {
-                    handler(Call {
-                        id,
-                        flow,
-                        client,
-                        input,
-                        lease,
-                    })
-                    .await
-                }
+                Some((_, handler)) => handler(Call { id, flow, client, input, lease }).await,
                 None => Ok(Outcome::Mismatch("no such action".to_owned())),
             }
         };
@@ -236,7 +238,9 @@ impl Doing<'_> {
             Ok(Err(Failure::Retry(why))) => Err(Handled::Failed(why)),
             Ok(Err(Failure::MayNotWrite(MayNotWrite::Completed))) => Err(Handled::Before),
             Ok(Err(Failure::MayNotWrite(why))) => Err(Handled::NoPermit(why.to_string())),
-            Err(panicked) => Err(Handled::Failed(format!("the handler ended in disorder: {panicked}"))),
+            Err(panicked) => {
+                Err(Handled::Failed(format!("the handler ended in disorder: {panicked}")))
+            }
         }
     }
 
@@ -269,7 +273,8 @@ impl Doing<'_> {
             headers.insert(header::WORK, watch.work().to_string());
         }
         let subject = self.lease.completion().to_owned();
-        match log::publish_once(&self.worker.bus, subject, headers, encode(completion).into()).await {
+        match log::publish_once(&self.worker.bus, subject, headers, encode(completion).into()).await
+        {
             Ok(log::Published::Stored) => Published::Stored,
             Ok(log::Published::AlreadyThere) => Published::AlreadyThere,
             Err(PublishError::TooLarge) => Published::TooLarge,

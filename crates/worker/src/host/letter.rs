@@ -40,10 +40,17 @@ pub(super) fn asked(message: &Message) -> Result<Asked, String> {
 
 impl Worker {
     /// Stores the dead letter of a message.
-    pub(super) async fn store_letter(&self, message: &Message, attempt: i64, reason: String) -> Event {
+    pub(super) async fn store_letter(
+        &self,
+        message: &Message,
+        attempt: i64,
+        reason: String,
+    ) -> Event {
         match self.dead_letter(message, attempt, reason).publish(&self.bus).await {
             Ok(()) => Event::LetterStored,
-            Err(error) => Event::LetterNotStored(format!("a dead letter could not be stored: {error}")),
+            Err(error) => {
+                Event::LetterNotStored(format!("a dead letter could not be stored: {error}"))
+            }
         }
     }
 
@@ -62,10 +69,12 @@ impl Worker {
         self.letter(&message.subject, &message.payload, known, headers, reason)
     }
 
-    /// A message whose headers cannot be read. Its flow is not known and not told, so its secrets are sealed for the flow that its own id would begin; without an id its body is not kept.
+    /// A message whose headers cannot be read. Its flow is not known and not told, so its secrets
+    /// are sealed for the flow that its own id would begin; without an id its body is not kept.
     pub(crate) fn unreadable(&self, message: &Unreadable) -> DeadLetter {
         let subject = InvocationSubject::parse(&message.subject).ok();
-        let known = subject.and_then(|subject| subject.id.map(|id| (subject.action, id, id.as_root())));
+        let known =
+            subject.and_then(|subject| subject.id.map(|id| (subject.action, id, id.as_root())));
         let reason = format!("its headers cannot be read: {}", message.why);
         self.letter(&message.subject, &message.body, known, HeaderMap::new(), reason)
     }
@@ -85,13 +94,7 @@ impl Worker {
             let (spec, _) = self.concept.action(action.as_str())?;
             let input = value::object(payload).ok()?;
             let is_root = *flow == id.as_root();
-            Some(encode(&sealing::record(
-                &self.sealer,
-                *flow,
-                is_root,
-                &spec.input,
-                &input,
-            )))
+            Some(encode(&sealing::record(&self.sealer, *flow, is_root, &spec.input, &input)))
         });
         DeadLetter {
             concept: self.concept.name.clone(),

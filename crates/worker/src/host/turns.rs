@@ -1,8 +1,10 @@
 //! Turns and notes of redelivered actions.
 //!
-//! A handler that ends its process takes every action with it that runs there, and all of them are redelivered together. Counting deliveries alone would dead-letter unrelated actions
-//! along with the one that ended the process. So an action whose attempts are used up runs once more in isolation from all other redelivered actions, and a note in the bucket says so:
-//! a later delivery that finds the note knows that this attempt ended the process.
+//! A handler that ends its process takes every action with it that runs there, and all of them are
+//! redelivered together. Counting deliveries alone would dead-letter unrelated actions along with
+//! the one that ended the process. So an action whose attempts are used up runs once more in
+//! isolation from all other redelivered actions, and a note in the bucket says so: a later delivery
+//! that finds the note knows that this attempt ended the process.
 
 use concert_runtime::bus::Bus;
 use concert_runtime::nats;
@@ -17,7 +19,9 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub(crate) struct Turns {
     alone: Mutex<()>,
-    /// Written to by an isolated attempt, read by other redelivered ones. Neither waits longer than [`ACK_WAIT`] for the other: a handler that never ends must not hold up what was delivered twice.
+    /// Written to by an isolated attempt, read by other redelivered ones. Neither waits longer than
+    /// [`ACK_WAIT`] for the other: a handler that never ends must not hold up what was delivered
+    /// twice.
     beside: RwLock<()>,
     concept: ConceptName,
     notes: Store,
@@ -37,12 +41,7 @@ fn key(id: ActionId) -> String {
 impl Turns {
     /// Of a concept whose notes are in this bucket.
     pub(crate) fn of(concept: &ConceptName, notes: Store) -> Self {
-        Self {
-            alone: Mutex::default(),
-            beside: RwLock::default(),
-            concept: concept.clone(),
-            notes,
-        }
+        Self { alone: Mutex::default(), beside: RwLock::default(), concept: concept.clone(), notes }
     }
 
     /// Waits for a turn.

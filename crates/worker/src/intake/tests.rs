@@ -36,7 +36,9 @@ fn taken(asked: &Asked, payload: &str) -> Intake {
 
 fn fault(intake: Intake) -> (Option<Fault>, Value) {
     match intake {
-        Intake::Fault(completion) => (Fault::of(&completion.output), Value::Object(completion.input)),
+        Intake::Fault(completion) => {
+            (Fault::of(&completion.output), Value::Object(completion.input))
+        }
         other => unreachable!("{other:?} is no fault"),
     }
 }
@@ -70,7 +72,8 @@ fn only_an_inbox_is_answered() {
 
 #[test]
 fn an_input_that_fits_the_spec_is_opened_and_recorded_sealed() {
-    let Intake::Run(input) = taken(&asked("open", None, None), r#"{"name":"ada","word":"friend"}"#) else {
+    let Intake::Run(input) = taken(&asked("open", None, None), r#"{"name":"ada","word":"friend"}"#)
+    else {
         unreachable!("it is not run");
     };
     assert_eq!(Value::Object(input.opened), json!({"name": "ada", "word": "friend"}));
@@ -95,9 +98,12 @@ fn what_cannot_be_attempted_is_a_fault_without_secrets() {
 fn an_unknown_key_is_waited_for_except_at_the_root_of_a_flow() {
     let other = "01890a5d-ac96-774b-bcce-b30209900000";
     let later = asked("open", Some(other), None);
-    let payload = |flow| json!({"name": "ada", "word": sealer("k2").seal(flow, "friend")}).to_string();
+    let payload =
+        |flow| json!({"name": "ada", "word": sealer("k2").seal(flow, "friend")}).to_string();
     let locked = taken(&later, &payload(later.flow));
-    assert!(matches!(&locked, Intake::Locked(why) if why.contains("a key that this process does not have")));
+    assert!(
+        matches!(&locked, Intake::Locked(why) if why.contains("a key that this process does not have"))
+    );
     let root = asked("open", None, None);
     assert_eq!(fault(taken(&root, &payload(root.flow))).0, Some(Fault::Invalid));
 }

@@ -3,11 +3,7 @@ use serde_json::Value;
 
 use super::*;
 
-const LIMITS: Limits = Limits {
-    attempts: 3,
-    ack_wait_ms: 100,
-    margin_ms: 10,
-};
+const LIMITS: Limits = Limits { attempts: 3, ack_wait_ms: 100, margin_ms: 10 };
 /// A time at which the message is this worker's, and one at which it may not be.
 const IN_TIME: u64 = 89;
 const TOO_LATE: u64 = 90;
@@ -60,10 +56,7 @@ fn published(published: Published) -> Event {
 }
 
 fn retried() -> Effect {
-    Effect::End(End::Nak {
-        wait: Wait::Backoff,
-        why: why(),
-    })
+    Effect::End(End::Nak { wait: Wait::Backoff, why: why() })
 }
 
 fn left(why: &str) -> Effect {
@@ -86,13 +79,7 @@ fn running_again() -> Way {
 }
 
 fn running_last() -> Way {
-    let events = [
-        nothing(),
-        Event::Turn,
-        nothing(),
-        Event::NoteTaken(false),
-        Event::NoteLeft,
-    ];
+    let events = [nothing(), Event::Turn, nothing(), Event::NoteTaken(false), Event::NoteLeft];
     (4, events.into())
 }
 
@@ -171,12 +158,7 @@ fn last_attempt_looks_again_in_its_turn_and_leaves_a_note() {
     let way = then(way, Event::NoteTaken(false));
     check(way.clone(), Event::NoteLeft, IN_TIME, &[Effect::Run]);
     check(way.clone(), Event::NoteFailed(why()), IN_TIME, &[Effect::ForgetNote]);
-    check(
-        then(way, Event::NoteFailed(why())),
-        Event::NoteForgotten,
-        IN_TIME,
-        &retried,
-    );
+    check(then(way, Event::NoteFailed(why())), Event::NoteForgotten, IN_TIME, &retried);
 }
 
 #[test]
@@ -273,34 +255,19 @@ fn stored_completion_is_audited_answered_and_acknowledged() {
     let told = [Effect::Audit(own()), Effect::Reply(own())];
     let ended = |ends: &[Effect]| [&told[..], ends].concat();
     let publishing = |way| then(way, handled());
-    check(
-        publishing(running()),
-        stored(),
-        TOO_LATE,
-        &ended(&[Effect::End(End::Ack)]),
-    );
+    check(publishing(running()), stored(), TOO_LATE, &ended(&[Effect::End(End::Ack)]));
     let ends = ended(&[Effect::ReleaseTurn, Effect::End(End::Ack)]);
     check(publishing(running_again()), stored(), 0, &ends);
     check(publishing(running_last()), stored(), 0, &ended(&[Effect::ForgetNote]));
     let way = then(publishing(running_last()), stored());
-    check(
-        way,
-        Event::NoteForgotten,
-        0,
-        &[Effect::ReleaseTurn, Effect::End(End::Ack)],
-    );
+    check(way, Event::NoteForgotten, 0, &[Effect::ReleaseTurn, Effect::End(End::Ack)]);
 }
 
 #[test]
 fn publish_that_fails_is_retried_or_dead() {
     let publishing = || then(running(), handled());
     check(publishing(), published(Published::Failed(why())), IN_TIME, &[retried()]);
-    check(
-        publishing(),
-        published(Published::Failed(why())),
-        TOO_LATE,
-        &[left("why")],
-    );
+    check(publishing(), published(Published::Failed(why())), TOO_LATE, &[left("why")]);
     let dead = [letter("the completion is larger than the server takes")];
     check(publishing(), published(Published::TooLarge), 0, &dead);
     // Attempts are used up by handlers alone.
@@ -325,10 +292,7 @@ fn refused_completion_without_a_write_is_answered_with_the_first() {
 #[test]
 fn refused_completion_with_a_write_is_compared_with_the_first() {
     let way = then(then(running(), handled()), published(Published::AlreadyThere));
-    let compare = Effect::Compare {
-        standing: standing(),
-        own: own(),
-    };
+    let compare = Effect::Compare { standing: standing(), own: own() };
     let mut delivery = written(way.clone());
     assert_eq!(delivery.on(found(), 0).as_slice(), [Effect::Reply(standing()), compare]);
     for (comparison, expected) in [
@@ -365,22 +329,14 @@ fn log_that_is_not_read_is_retried_and_a_malformed_completion_is_dead() {
 fn dead_letter_ends_the_message_only_when_stored_and_in_time() {
     let late = NoPermit::Late.to_string();
     let not_stored = || Event::LetterNotStored(why());
-    let put_off = Effect::End(End::Nak {
-        wait: Wait::Longest,
-        why: why(),
-    });
+    let put_off = Effect::End(End::Nak { wait: Wait::Longest, why: why() });
     for (event, now_ms, expected) in [
         (Event::LetterStored, IN_TIME, Effect::End(End::Term)),
         (Event::LetterStored, TOO_LATE, left(&late)),
         (not_stored(), IN_TIME, put_off),
         (not_stored(), TOO_LATE, left("why")),
     ] {
-        check(
-            (2, vec![malformed()]),
-            event.clone(),
-            now_ms,
-            std::slice::from_ref(&expected),
-        );
+        check((2, vec![malformed()]), event.clone(), now_ms, std::slice::from_ref(&expected));
         let mut unreadable = Delivery::dead(1, LIMITS, 0);
         assert_eq!(unreadable.on(event, now_ms).as_slice(), [expected]);
     }

@@ -12,10 +12,8 @@ actions
 ";
 
 fn sealer(ids: &[&str]) -> Sealer {
-    let lines: String = ids
-        .iter()
-        .map(|id| format!("{}\n", *Key::new(id, [7; 64]).to_line()))
-        .collect();
+    let lines: String =
+        ids.iter().map(|id| format!("{}\n", *Key::new(id, [7; 64]).to_line())).collect();
     Sealer::new(Keyring::parse(&lines).unwrap())
 }
 

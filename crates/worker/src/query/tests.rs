@@ -67,7 +67,8 @@ fn library() -> Concept {
         (
             "_key",
             handler(async |locked: Locked| {
-                let key = (locked.lock == "front door").then(|| object(json!({ "key": "under the mat" })));
+                let key = (locked.lock == "front door")
+                    .then(|| object(json!({ "key": "under the mat" })));
                 Ok(key.into_iter().collect())
             }),
         ),
@@ -76,10 +77,7 @@ fn library() -> Concept {
         ("_atMostOne", told()),
         ("_panics", handler(async |_: Nothing| panic!("no library"))),
         ("_waits", handler(async |_: Nothing| std::future::pending().await)),
-        (
-            "_away",
-            handler(async |_: Nothing| Err(Failure::Retry("the shelf is away".to_owned()))),
-        ),
+        ("_away", handler(async |_: Nothing| Err(Failure::Retry("the shelf is away".to_owned())))),
     ];
     Concept {
         name: "Library".parse().unwrap(),
@@ -105,16 +103,9 @@ fn object(value: Value) -> Object {
 async fn asked(name: &str, input: &Value) -> Result<Value, NoAnswer> {
     let within = Duration::from_secs(5);
     let input = input.to_string();
-    let rows = ask(
-        &library(),
-        &sealer(),
-        flow(1),
-        name,
-        input.as_bytes(),
-        within,
-        &Stopwatch::begin(),
-    )
-    .await?;
+    let rows =
+        ask(&library(), &sealer(), flow(1), name, input.as_bytes(), within, &Stopwatch::begin())
+            .await?;
     Ok(json!(rows))
 }
 
@@ -138,29 +129,10 @@ async fn a_secret_opens_in_its_flow_and_is_sealed_in_the_rows() {
 #[tokio::test]
 async fn any_string_may_stand_for_a_secret_but_a_seal_that_does_not_open() {
     let long = "x".repeat(1_000_000);
-    for bogus in [
-        "",
-        " ",
-        "\0",
-        "$ne",
-        "\u{1F511}",
-        long.as_str(),
-        "sealed",
-        "SEALED:k1:AAAA",
-    ] {
-        assert_eq!(
-            asked("_key", &json!({ "lock": bogus })).await,
-            Ok(json!([])),
-            "{:.20}",
-            bogus
-        );
+    for bogus in ["", " ", "\0", "$ne", "\u{1F511}", long.as_str(), "sealed", "SEALED:k1:AAAA"] {
+        assert_eq!(asked("_key", &json!({ "lock": bogus })).await, Ok(json!([])), "{:.20}", bogus);
         let sealed = sealer().seal(flow(1), bogus);
-        assert_eq!(
-            asked("_key", &json!({ "lock": sealed })).await,
-            Ok(json!([])),
-            "{:.20}",
-            bogus
-        );
+        assert_eq!(asked("_key", &json!({ "lock": sealed })).await, Ok(json!([])), "{:.20}", bogus);
     }
     // What a client types is sealed by the edge, seal or not, and is an ordinary text again here.
     let copied = sealer().seal(flow(1), &sealer().seal(flow(2), "front door"));
@@ -170,11 +142,7 @@ async fn any_string_may_stand_for_a_secret_but_a_seal_that_does_not_open() {
         ("sealed:k1:!!", "not a sealed value"),
         ("sealed:k1:AAAA", "not a sealed value"),
     ] {
-        assert_eq!(
-            asked("_key", &json!({ "lock": garbage })).await,
-            invalid(why),
-            "{garbage}"
-        );
+        assert_eq!(asked("_key", &json!({ "lock": garbage })).await, invalid(why), "{garbage}");
     }
     // Its key may come yet.
     let unknown = json!({ "lock": format!("sealed:k9:{}", "A".repeat(64)) });
@@ -200,37 +168,21 @@ async fn an_input_that_does_not_fit_the_spec_is_the_asker_s_mistake() {
 #[tokio::test]
 async fn rows_against_the_spec_are_the_worker_s_mistake() {
     let book = json!({ "title": "Emma" });
-    for (name, count) in [
-        ("_rows", 0),
-        ("_rows", 3),
-        ("_one", 1),
-        ("_atMostOne", 0),
-        ("_atMostOne", 1),
-    ] {
+    for (name, count) in
+        [("_rows", 0), ("_rows", 3), ("_one", 1), ("_atMostOne", 0), ("_atMostOne", 1)]
+    {
         let rows = json!(vec![&book; count]);
         assert_eq!(asked(name, &json!({ "rows": rows })).await, Ok(rows), "{name} {count}");
     }
     for (name, rows, why) in [
-        (
-            "_one",
-            json!([]),
-            "_one answered with 0 rows, which its spec does not allow",
-        ),
-        (
-            "_one",
-            json!([book, book]),
-            "_one answered with 2 rows, which its spec does not allow",
-        ),
+        ("_one", json!([]), "_one answered with 0 rows, which its spec does not allow"),
+        ("_one", json!([book, book]), "_one answered with 2 rows, which its spec does not allow"),
         (
             "_atMostOne",
             json!([book, book]),
             "_atMostOne answered with 2 rows, which its spec does not allow",
         ),
-        (
-            "_rows",
-            json!([book, {}]),
-            "a row of _rows does not fit its spec: `title` is missing",
-        ),
+        ("_rows", json!([book, {}]), "a row of _rows does not fit its spec: `title` is missing"),
         (
             "_rows",
             json!([{ "title": 5 }]),
@@ -260,9 +212,6 @@ async fn a_handler_that_panics_is_broken_and_one_that_is_away_or_too_slow_may_an
         "{panicked:?}"
     );
     for (name, why) in [("_away", "the shelf is away"), ("_waits", "_waits has no answer yet")] {
-        assert_eq!(
-            asked(name, &json!({})).await,
-            Err(NoAnswer::Unavailable(why.to_owned()))
-        );
+        assert_eq!(asked(name, &json!({})).await, Err(NoAnswer::Unavailable(why.to_owned())));
     }
 }

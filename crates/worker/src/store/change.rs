@@ -24,10 +24,7 @@ impl Change {
 
     /// Deletes the document.
     pub fn deletion() -> Self {
-        Self {
-            deletes: true,
-            ..Self::default()
-        }
+        Self { deletes: true, ..Self::default() }
     }
 
     /// Sets a further field.

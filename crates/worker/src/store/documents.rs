@@ -136,7 +136,10 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn many<'a>(&self, ids: impl IntoIterator<Item = &'a I::Ref>) -> Result<Vec<Found<T, I>>, Stop> {
+    pub async fn many<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a I::Ref>,
+    ) -> Result<Vec<Found<T, I>>, Stop> {
         let keys: Vec<Key> = ids.into_iter().map(I::key).collect();
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -149,7 +152,12 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn insert(&self, permit: WritePermit<'_>, id: &I::Ref, value: &T) -> Result<Inserted, Stop> {
+    pub async fn insert(
+        &self,
+        permit: WritePermit<'_>,
+        id: &I::Ref,
+        value: &T,
+    ) -> Result<Inserted, Stop> {
         let action = permit.action();
         let document = self.form.created(&I::key(id), value, action, now())?;
         let documents = self.collection.clone_with_type::<Document>();
@@ -168,7 +176,12 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     ///
     /// # Errors
     /// The database fails, or a condition of the change does not hold.
-    pub async fn update(&self, permit: WritePermit<'_>, id: &I::Ref, change: Change) -> Result<Changed, Stop> {
+    pub async fn update(
+        &self,
+        permit: WritePermit<'_>,
+        id: &I::Ref,
+        change: Change,
+    ) -> Result<Changed, Stop> {
         let action = permit.action();
         let mut filter = doc! { "_id": I::key(id).bson() };
         filter.extend(self.form.live());
@@ -179,7 +192,9 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
             Ok(updated) if updated.matched_count == 1 => Ok(Changed::Done),
             Ok(_) => match self.stored(id).await? {
                 Some(stored) if stored.is_done_by(action) => Ok(Changed::Done),
-                Some(stored) if stored.is_live() => Err(retry("the document was changed at the same time")),
+                Some(stored) if stored.is_live() => {
+                    Err(retry("the document was changed at the same time"))
+                }
                 Some(_) | None => Ok(Changed::NotThere),
             },
             Err(error) if is_duplicate(&error) => Ok(Changed::Taken(self.taken(&error))),
@@ -215,9 +230,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         drop(permit);
         let mut filter = doc! { "_id": I::key(id).bson(), field: { "$eq": from.into() } };
         filter.extend(self.form.live());
-        let update = self
-            .collection
-            .update_one(filter, doc! { "$set": { field: to.into() } });
+        let update = self.collection.update_one(filter, doc! { "$set": { field: to.into() } });
         Ok(run(UPDATE, update).await?.matched_count == 1)
     }
 
@@ -226,12 +239,15 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn raise(&self, id: &I::Ref, field: &str, value: impl Into<Bson>) -> Result<(), Stop> {
+    pub async fn raise(
+        &self,
+        id: &I::Ref,
+        field: &str,
+        value: impl Into<Bson>,
+    ) -> Result<(), Stop> {
         let mut filter = doc! { "_id": I::key(id).bson() };
         filter.extend(self.form.live());
-        let update = self
-            .collection
-            .update_one(filter, doc! { "$max": { field: value.into() } });
+        let update = self.collection.update_one(filter, doc! { "$max": { field: value.into() } });
         run(UPDATE, update).await.map(drop)
     }
 
@@ -240,7 +256,12 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn upsert(&self, permit: WritePermit<'_>, id: &I::Ref, stages: Vec<Document>) -> Result<(), Stop> {
+    pub async fn upsert(
+        &self,
+        permit: WritePermit<'_>,
+        id: &I::Ref,
+        stages: Vec<Document>,
+    ) -> Result<(), Stop> {
         drop(permit);
         let update = self.collection.update_one(doc! { "_id": I::key(id).bson() }, stages);
         run(UPDATE, update.upsert(true)).await.map(drop)
@@ -254,7 +275,12 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     /// # Errors
     /// The database fails, this delivery may not write, or there are more than
     /// [`MOST`](super::lists::MOST) documents.
-    pub async fn for_each<In>(&self, call: &Call<In>, page: &Page, change: &Change) -> Result<usize, Stop> {
+    pub async fn for_each<In>(
+        &self,
+        call: &Call<In>,
+        page: &Page,
+        change: &Change,
+    ) -> Result<usize, Stop> {
         let ids = match self.lists.of(call.id).await? {
             Some(ids) => ids,
             None => {

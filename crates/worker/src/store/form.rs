@@ -60,10 +60,8 @@ impl Form {
         now: DateTime,
     ) -> Result<Document, Stop> {
         let mut document = bson::serialize_to_document(value).map_err(|error| unfit(&error))?;
-        if let Some(expires) = self
-            .expires
-            .as_ref()
-            .and_then(|field| document.get_datetime(field).ok())
+        if let Some(expires) =
+            self.expires.as_ref().and_then(|field| document.get_datetime(field).ok())
         {
             document.insert("purge_at", self.retention.until(*expires));
         }
@@ -87,14 +85,18 @@ impl Form {
         let purge_at = self.retention.until(now);
         match &self.tombstone {
             Tombstone::Kept(field) => {
-                vec![doc! { "$set": { field: { "by": stamp(action), "at": now }, "purge_at": purge_at } }]
+                vec![
+                    doc! { "$set": { field: { "by": stamp(action), "at": now }, "purge_at": purge_at } },
+                ]
             }
             Tombstone::Emptied(left) => {
                 let mut rest = doc! { "_id": "$_id", "created_by": "$created_by", "created_at": "$created_at" };
                 rest.extend(self.stamped(action, now));
                 rest.insert(DELETED_BY, stamp(action));
                 rest.insert("purge_at", purge_at);
-                vec![doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": left.clone() }, rest] } }]
+                vec![
+                    doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": left.clone() }, rest] } },
+                ]
             }
         }
     }
@@ -109,11 +111,7 @@ impl Form {
     }
 
     pub(super) fn read<T, I>(&self, raw: RawDocumentBuf) -> Stored<'_, T, I> {
-        Stored {
-            form: self,
-            raw,
-            types: PhantomData,
-        }
+        Stored { form: self, raw, types: PhantomData }
     }
 }
 
@@ -134,7 +132,9 @@ impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
         let action = action.to_string();
         let is_it = |text: Option<&str>| text == Some(action.as_str());
         !self.form.forgets_stamps
-            && (is_it(self.text("created_by")) || is_it(self.deleted_by()) || self.changed_by(&action))
+            && (is_it(self.text("created_by"))
+                || is_it(self.deleted_by())
+                || self.changed_by(&action))
     }
 
     /// Whether this action created the document.
@@ -168,7 +168,8 @@ impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
         if !self.is_live() {
             return Ok(None);
         }
-        let value = bson::deserialize_from_slice(self.raw.as_bytes()).map_err(|error| unfit(&error))?;
+        let value =
+            bson::deserialize_from_slice(self.raw.as_bytes()).map_err(|error| unfit(&error))?;
         let id = self.raw.get("_id").ok().flatten().and_then(Key::of);
         let id = id.as_ref().and_then(I::read);
         let id = id.ok_or_else(|| unfit(&"the id is of another type"))?;

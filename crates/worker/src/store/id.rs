@@ -41,10 +41,9 @@ impl Key {
     pub(crate) fn bson(&self) -> Bson {
         match self {
             Self::Text(text) => Bson::String(text.clone()),
-            Self::Bytes(bytes) => Bson::Binary(Binary {
-                subtype: BinarySubtype::Generic,
-                bytes: bytes.clone(),
-            }),
+            Self::Bytes(bytes) => {
+                Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: bytes.clone() })
+            }
         }
     }
 }

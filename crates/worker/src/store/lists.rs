@@ -41,7 +41,12 @@ impl Lists {
     }
 
     /// Stores a list. If another delivery was first, its list counts.
-    pub(super) async fn store(&self, permit: WritePermit<'_>, page: &Page, ids: Vec<Bson>) -> Result<Vec<Bson>, Stop> {
+    pub(super) async fn store(
+        &self,
+        permit: WritePermit<'_>,
+        page: &Page,
+        ids: Vec<Bson>,
+    ) -> Result<Vec<Bson>, Stop> {
         if ids.len() > MOST {
             return Err(retry(format!("there are more than {MOST} documents to change")));
         }

@@ -1,7 +1,9 @@
 //! Documents by their ids, many with one operation.
 //!
-//! An operation costs a round trip and both sides some work, whatever it asks for; under load that is more than a quarter of what an action costs that only looks. So whoever asks while two looks are under way
-//! waits for the next, which looks for all that was asked meanwhile. Whoever asks alone waits for nobody (ADR 19).
+//! An operation costs a round trip and both sides some work, whatever it asks for; under load that
+//! is more than a quarter of what an action costs that only looks. So whoever asks while two looks
+//! are under way waits for the next, which looks for all that was asked meanwhile. Whoever asks
+//! alone waits for nobody (ADR 19).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +22,8 @@ use crate::call::{Stop, retry};
 const LOOKS: usize = 2;
 /// Ids in one look at most.
 const IDS: usize = 256;
-/// How long a look may take: longer than the driver looks for a server, so that it is told when there is none.
+/// How long a look may take: longer than the driver looks for a server, so that it is told when
+/// there is none.
 const TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Looks up documents of a collection by a field whose values are unique.
@@ -65,9 +68,7 @@ impl Lookups {
             timeout,
             queue: Mutex::default(),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// The document with this value, as it is at some moment between the call and its end.
@@ -84,11 +85,9 @@ impl Lookups {
             begins
         };
         if begins {
-            let look = Look {
-                shared: self.shared.clone(),
-                ended: false,
-            };
-            // On a task of its own, since whoever asked may give up, and others wait for the same look.
+            let look = Look { shared: self.shared.clone(), ended: false };
+            // On a task of its own, since whoever asked may give up, and others wait for the same
+            // look.
             tokio::spawn(look.go_on());
         }
         let ended = |_| retry(because("the look ended without an answer"));
@@ -146,15 +145,14 @@ impl Shared {
     async fn found(&self, asked: &[Asked]) -> Result<HashMap<Key, RawDocumentBuf>, Error> {
         let values = match asked {
             [one] => one.key.bson(),
-            several => Bson::from(doc! { "$in": several.iter().map(|asked| asked.key.bson()).collect::<Vec<_>>() }),
+            several => Bson::from(
+                doc! { "$in": several.iter().map(|asked| asked.key.bson()).collect::<Vec<_>>() },
+            ),
         };
         // All of them in the first answer.
         let size = u32::try_from(asked.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let mut cursor = self
-            .collection
-            .find(doc! { self.field.as_str(): values })
-            .batch_size(size)
-            .await?;
+        let mut cursor =
+            self.collection.find(doc! { self.field.as_str(): values }).batch_size(size).await?;
         let mut found = HashMap::with_capacity(asked.len());
         while cursor.advance().await? {
             let document = cursor.current();

@@ -103,9 +103,8 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
         let database = self.environment.database().await?;
         let form = self.form;
         let collection = database.collection(&form.collection);
-        let (name, ids) = self
-            .lists
-            .unwrap_or_else(|| (format!("{}_lists", form.collection), "ids".to_owned()));
+        let (name, ids) =
+            self.lists.unwrap_or_else(|| (format!("{}_lists", form.collection), "ids".to_owned()));
         let lists = Lists {
             collection: database.collection(&name),
             ids,
@@ -120,9 +119,8 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
             index(&collection, field, Index::Lookup).await?;
         }
         let by_field = form.unique.iter();
-        let by_field: HashMap<_, _> = by_field
-            .map(|field| (field.clone(), Lookups::new(&collection, field)))
-            .collect();
+        let by_field: HashMap<_, _> =
+            by_field.map(|field| (field.clone(), Lookups::new(&collection, field))).collect();
         Ok(Documents {
             by_id: Lookups::new(&collection, "_id"),
             by_field,

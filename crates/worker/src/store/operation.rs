@@ -11,7 +11,10 @@ pub(super) const INSERT: &str = "mongodb.insert";
 pub(super) const UPDATE: &str = "mongodb.update";
 
 /// Runs an operation, and notes its time under this name.
-pub(super) async fn run<T>(name: &'static str, doing: impl IntoFuture<Output = Result<T, Error>>) -> Result<T, Stop> {
+pub(super) async fn run<T>(
+    name: &'static str,
+    doing: impl IntoFuture<Output = Result<T, Error>>,
+) -> Result<T, Stop> {
     part(name, doing).await.map_err(unavailable)
 }
 

@@ -67,10 +67,7 @@ impl Page {
     /// Only these ids.
     pub(super) fn ids(keys: impl IntoIterator<Item = Key>) -> Self {
         let keys: Vec<Bson> = keys.into_iter().map(|key| key.bson()).collect();
-        Self {
-            conditions: vec![doc! { "_id": { "$in": keys } }],
-            ..Self::default()
-        }
+        Self { conditions: vec![doc! { "_id": { "$in": keys } }], ..Self::default() }
     }
 
     /// The filter, without deleted documents.

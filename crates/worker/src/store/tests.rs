@@ -12,22 +12,12 @@ struct Book {
 }
 
 fn book(title: &str, shelf: &str) -> Book {
-    Book {
-        title: title.to_owned(),
-        shelf: shelf.to_owned(),
-        lent: 0,
-    }
+    Book { title: title.to_owned(), shelf: shelf.to_owned(), lent: 0 }
 }
 
 async fn books() -> anyhow::Result<(Bench, Documents<Book>)> {
     let bench = Bench::of("Library").await?;
-    let books = bench
-        .start(())
-        .documents("books")
-        .unique("title")
-        .lookup("shelf")
-        .open()
-        .await?;
+    let books = bench.start(()).documents("books").unique("title").lookup("shelf").open().await?;
     Ok((bench, books))
 }
 
@@ -42,7 +32,8 @@ async fn insert(books: &Documents<Book>, title: &str, shelf: &str) -> Result<Str
 #[tokio::test]
 async fn concurrent_deliveries_of_one_action_all_have_its_result() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;
-    let (create, rename, delete) = (Call::direct(None, ()), Call::direct(None, ()), Call::direct(None, ()));
+    let (create, rename, delete) =
+        (Call::direct(None, ()), Call::direct(None, ()), Call::direct(None, ()));
     let id = create.new_id("book");
     let emma = book("Emma", "a");
     let both = async || {
@@ -71,17 +62,11 @@ async fn concurrent_deliveries_of_one_action_all_have_its_result() -> anyhow::Re
     // Whatever came since, each finds what it did.
     assert!(matches!(books.target(&rename, &id).await?, Target::Done));
     assert_eq!(both().await?, (Deleted::Done, Deleted::Done));
-    assert_eq!(
-        books.update(rename.permit().await?, &id, change()).await?,
-        Changed::Done
-    );
+    assert_eq!(books.update(rename.permit().await?, &id, change()).await?, Changed::Done);
     assert_eq!(books.insert(create.permit().await?, &id, &emma).await?, Inserted::Done);
     let later = Call::direct(None, ());
     assert_eq!(books.delete(later.permit().await?, &id).await?, Deleted::NotThere);
-    assert_eq!(
-        books.update(later.permit().await?, &id, change()).await?,
-        Changed::NotThere
-    );
+    assert_eq!(books.update(later.permit().await?, &id, change()).await?, Changed::NotThere);
     assert!(matches!(books.target(&later, &id).await?, Target::NotThere));
     assert_eq!(books.get(&id).await?.map(|found| found.id), None);
     Ok(())
@@ -95,10 +80,7 @@ async fn a_unique_value_and_a_condition_are_checked_by_the_write() -> anyhow::Re
     let call = Call::direct(None, ());
     let taken = Inserted::Taken("title".to_owned());
     let again = call.new_id("book");
-    assert_eq!(
-        books.insert(call.permit().await?, &again, &book("Emma", "b")).await?,
-        taken
-    );
+    assert_eq!(books.insert(call.permit().await?, &again, &book("Emma", "b")).await?, taken);
     let other = book("Sanditon", "b");
     let taken = Inserted::Taken("_id".to_owned());
     assert_eq!(books.insert(call.permit().await?, &emma, &other).await?, taken);
@@ -131,7 +113,8 @@ async fn writes_without_a_stamp_change_nothing_when_repeated() -> anyhow::Result
         let replaced = books.replace(call.permit().await?, &id, "lent", 3, 7).await?;
         assert_eq!((replaced, lent().await?), (expected, Some(7)));
     }
-    let shelf = doc! { "$set": { "title": "Sanditon", "shelf": "b", "lent": { "$max": ["$lent", 1] } } };
+    let shelf =
+        doc! { "$set": { "title": "Sanditon", "shelf": "b", "lent": { "$max": ["$lent", 1] } } };
     for _ in 0..2 {
         books.upsert(call.permit().await?, "new", vec![shelf.clone()]).await?;
     }
@@ -157,15 +140,12 @@ async fn pages_are_selected_ordered_and_continued() -> anyhow::Result<()> {
     ids.dedup();
     assert_eq!(ids.len(), 3);
     let newest = books.page(Page::all().newest_first()).await?;
-    assert!(newest.len() == 4 && newest.is_sorted_by(|newer, older| newer.created_at >= older.created_at));
-    let titles = books
-        .page(Page::all().greater("title", "1").except::<String>(&last))
-        .await?;
     assert!(
-        titles
-            .iter()
-            .all(|found| found.id != last && found.value.title.as_str() > "1")
+        newest.len() == 4
+            && newest.is_sorted_by(|newer, older| newer.created_at >= older.created_at)
     );
+    let titles = books.page(Page::all().greater("title", "1").except::<String>(&last)).await?;
+    assert!(titles.iter().all(|found| found.id != last && found.value.title.as_str() > "1"));
     Ok(())
 }
 

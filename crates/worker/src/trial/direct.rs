@@ -33,21 +33,14 @@ impl Bench {
     /// One does not start.
     pub async fn of(concept: &str) -> Result<Self, TrialError> {
         let servers = Throwaway::start(&FindOptions::of_user()?).await?;
-        Ok(Self {
-            concept: concept.parse().map_err(bus)?,
-            store: store_args(&servers),
-            servers,
-        })
+        Ok(Self { concept: concept.parse().map_err(bus)?, store: store_args(&servers), servers })
     }
 
     /// What a state is opened with.
     pub fn start<T>(&self, settings: T) -> Start<T> {
         let keys_dir = self.servers.dir().to_owned();
         let options = options(keys_dir, Some(self.store.clone()), Value::Null);
-        Start {
-            settings,
-            environment: Environment::new(self.concept.clone(), &[], &options),
-        }
+        Start { settings, environment: Environment::new(self.concept.clone(), &[], &options) }
     }
 
     /// The documents of the concept as MongoDB has them.
@@ -64,13 +57,7 @@ impl<I> Call<I> {
     /// An action that no log knows of; its permits are granted.
     pub fn direct(client: Option<ClientTag>, input: I) -> Self {
         let flow = FlowId::new(Uuid::now_v7());
-        Self {
-            id: flow.root(),
-            flow,
-            client,
-            input,
-            lease: Lease::by_hand(),
-        }
+        Self { id: flow.root(), flow, client, input, lease: Lease::by_hand() }
     }
 }
 

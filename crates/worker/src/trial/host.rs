@@ -14,7 +14,11 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) async fn start(worker: Worker, url: String, options: Options) -> Result<Self, TrialError> {
+    pub(super) async fn start(
+        worker: Worker,
+        url: String,
+        options: Options,
+    ) -> Result<Self, TrialError> {
         let gate = Gate::default();
         let of_threads = gate.clone();
         let runtime = Builder::new_multi_thread()

@@ -28,10 +28,7 @@ async fn a_redelivered_action_has_the_same_output_and_writes_once() -> Result<()
     }
     let labels = trial.collection("labels").await?;
     assert_eq!(labels.count_documents(doc! {}).await.unwrap(), 2);
-    let left = labels
-        .find_one(doc! { "created_by": created.flow.to_string() })
-        .await
-        .unwrap();
+    let left = labels.find_one(doc! { "created_by": created.flow.to_string() }).await.unwrap();
     let left = left.unwrap();
     assert!(!left.contains_key("name") && !left.contains_key("item"), "{left}");
     assert!(left.get_datetime("purge_at").unwrap() > &now());
@@ -52,10 +49,7 @@ async fn a_unique_name_belongs_to_one_label_until_it_is_free() -> Result<(), Tri
     assert_eq!(create(&trial, "red").await?, taken);
     let rename = json!({ "label": blue["label"], "name": "red" });
     assert_eq!(trial.act("rename", rename.clone()).await?.output, taken);
-    assert_eq!(
-        create(&trial, &"x".repeat(65)).await?,
-        json!({ "error": "The name is too long" })
-    );
+    assert_eq!(create(&trial, &"x".repeat(65)).await?, json!({ "error": "The name is too long" }));
 
     trial.act("delete", red.clone()).await?;
     let not_there = json!({ "error": "There is no such label" });
@@ -86,11 +80,9 @@ async fn an_action_on_many_documents_finishes_those_it_found_first() -> Result<(
 #[tokio::test]
 async fn an_action_survives_a_crash_at_each_point() -> Result<(), TrialError> {
     let mut trial = Trial::of(label::worker()).await?;
-    for (name, point) in [
-        ("red", Point::Received),
-        ("blue", Point::Written),
-        ("green", Point::BeforeAck),
-    ] {
+    for (name, point) in
+        [("red", Point::Received), ("blue", Point::Written), ("green", Point::BeforeAck)]
+    {
         let input = json!({ "name": name, "item": name });
         let invoked = trial.crash_at(point, "create", input).await?;
         trial.restart().await?;

@@ -6,12 +6,7 @@ const HERE: &str = "127.0.0.1:8000";
 const ANYWHERE: &str = "0.0.0.0:8000";
 
 fn args(at_home: bool, enabled: Option<bool>, token_file: Option<PathBuf>) -> PageArgs {
-    PageArgs {
-        enabled,
-        token_file,
-        at_home,
-        ..PageArgs::default()
-    }
+    PageArgs { enabled, token_file, at_home, ..PageArgs::default() }
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -22,9 +17,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
     let pairs = pairs.iter().cloned();
-    pairs
-        .map(|(name, value)| (name, HeaderValue::from_str(value).unwrap()))
-        .collect()
+    pairs.map(|(name, value)| (name, HeaderValue::from_str(value).unwrap())).collect()
 }
 
 #[test]
@@ -71,22 +64,13 @@ fn a_token_that_can_be_guessed_or_not_be_read_is_refused_at_start() {
         assert!(matches!(refused, Err(BadPage::Weak { .. })), "{text:?}");
     }
     let args = args(false, Some(true), Some("/there/is/no/such/file".into()));
-    assert!(matches!(
-        Viewers::new(&args, HERE.parse().unwrap()),
-        Err(BadPage::Unreadable { .. })
-    ));
+    assert!(matches!(Viewers::new(&args, HERE.parse().unwrap()), Err(BadPage::Unreadable { .. })));
 }
 
 #[test]
 fn a_name_that_leads_to_this_machine_is_not_a_name_of_this_machine() {
-    let ours = [
-        "127.0.0.1",
-        "127.0.0.1:8000",
-        "localhost:8000",
-        "LocalHost",
-        "[::1]:8000",
-        "127.3.2.1:1",
-    ];
+    let ours =
+        ["127.0.0.1", "127.0.0.1:8000", "localhost:8000", "LocalHost", "[::1]:8000", "127.3.2.1:1"];
     let others = [
         "evil.example",
         "evil.example:8000",
@@ -118,13 +102,7 @@ fn data_is_for_the_page_itself_and_for_no_other_site() {
         (vec![(header::ORIGIN, "http://127.0.0.1:3000")], false),
         (vec![(header::ORIGIN, "https://evil.example")], false),
         (vec![(header::ORIGIN, "null")], false),
-        (
-            vec![
-                (SEC_FETCH_SITE, "same-origin"),
-                (header::ORIGIN, "https://evil.example"),
-            ],
-            false,
-        ),
+        (vec![(SEC_FETCH_SITE, "same-origin"), (header::ORIGIN, "https://evil.example")], false),
     ] {
         let mut pairs = pairs;
         pairs.push(host.clone());

@@ -1,4 +1,5 @@
-//! What the archive keeps is the log, each message once, and it tells of each flow what became of it.
+//! What the archive keeps is the log, each message once, and it tells of each flow what became of
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,12 +28,10 @@ pub(super) async fn check(
         .collect();
     let mut whole = 0;
     for (flow, messages) in flows {
-        // What has no ids of ours is a dead letter, and messages about rules belong to no flow of anybody's.
-        let messages: Vec<&Message> = messages
-            .iter()
-            .copied()
-            .filter(|message| is_of_a_flow(message))
-            .collect();
+        // What has no ids of ours is a dead letter, and messages about rules belong to no flow of
+        // anybody's.
+        let messages: Vec<&Message> =
+            messages.iter().copied().filter(|message| is_of_a_flow(message)).collect();
         if messages.is_empty() {
             continue;
         }
@@ -72,9 +71,8 @@ fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Opt
         .collect();
     found.sort_by_key(|(seq, ..)| *seq);
     let told = found.iter().map(|(seq, subject, body)| (*seq, *subject, body));
-    let logged = messages
-        .iter()
-        .map(|message| (message.seq, message.subject.as_str(), &message.body));
+    let logged =
+        messages.iter().map(|message| (message.seq, message.subject.as_str(), &message.body));
     if !told.eq(logged) {
         let seqs: Vec<u64> = found.iter().map(|(seq, ..)| *seq).collect();
         let logged: Vec<u64> = messages.iter().map(|message| message.seq).collect();
@@ -98,9 +96,8 @@ fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Opt
 }
 
 fn of_request(messages: &[&Message]) -> &'static str {
-    let answer = messages
-        .iter()
-        .find(|message| is(message, "Requesting", "respond") && !message.failed());
+    let answer =
+        messages.iter().find(|message| is(message, "Requesting", "respond") && !message.failed());
     match answer.map(|answer| status_of(answer)) {
         None => "open",
         Some(..400) => "succeeded",
@@ -130,12 +127,7 @@ mod tests {
     const FLOW: &str = "0190d0d0-0000-7000-8000-000000000001";
 
     fn message(seq: u64, what: &str, body: Value) -> Message {
-        Message {
-            seq,
-            subject: format!("done.{FLOW}.{what}.{FLOW}"),
-            body,
-            dead: None,
-        }
+        Message { seq, subject: format!("done.{FLOW}.{what}.{FLOW}"), body, dead: None }
     }
 
     fn kept(messages: &[&Message], outcome: &str) -> Document {
@@ -154,16 +146,10 @@ mod tests {
 
     #[test]
     fn an_injected_action_is_called_what_it_came_to() {
-        let done = message(
-            3,
-            "Sessioning.create",
-            json!({ "input": {}, "output": { "session": "s" } }),
-        );
-        let refused = message(
-            3,
-            "Sessioning.delete",
-            json!({ "input": {}, "output": { "error": "no" } }),
-        );
+        let done =
+            message(3, "Sessioning.create", json!({ "input": {}, "output": { "session": "s" } }));
+        let refused =
+            message(3, "Sessioning.delete", json!({ "input": {}, "output": { "error": "no" } }));
         let fault = json!({ "input": {}, "output": { "error": "no", "fault": "invalid" } });
         let fault = message(3, "Sessioning.delete", fault);
         let outcomes = ["succeeded", "failed", "fault"];
@@ -184,16 +170,10 @@ mod tests {
             "Requesting.request",
             json!({ "input": { "path": "/auth/logout" }, "output": {} }),
         );
-        let answer = message(
-            9,
-            "Requesting.respond",
-            json!({ "input": { "status": 404 }, "output": {} }),
-        );
-        let other = message(
-            9,
-            "Requesting.respond",
-            json!({ "input": { "status": 401 }, "output": {} }),
-        );
+        let answer =
+            message(9, "Requesting.respond", json!({ "input": { "status": 404 }, "output": {} }));
+        let other =
+            message(9, "Requesting.respond", json!({ "input": { "status": 401 }, "output": {} }));
         let log = [&request, &answer];
         let check = |kept: Option<Document>| wrong(kept.as_ref(), &log, false);
         assert_eq!(check(Some(kept(&log, "failed"))), None);

@@ -36,9 +36,7 @@ impl Message {
 
     /// Whether the completion is a failure.
     pub fn failed(&self) -> bool {
-        self.body
-            .get("output")
-            .is_none_or(|output| output.get("error").is_some())
+        self.body.get("output").is_none_or(|output| output.get("error").is_some())
     }
 }
 
@@ -56,7 +54,11 @@ pub async fn read(jetstream: &jetstream::Context, stream: &str) -> anyhow::Resul
 ///
 /// # Errors
 /// The stream cannot be read.
-pub async fn read_tail(jetstream: &jetstream::Context, stream: &str, count: u64) -> anyhow::Result<Vec<Message>> {
+pub async fn read_tail(
+    jetstream: &jetstream::Context,
+    stream: &str,
+    count: u64,
+) -> anyhow::Result<Vec<Message>> {
     let last = jetstream.get_stream(stream).await?.cached_info().state.last_sequence;
     let start_sequence = last.saturating_sub(count).max(1);
     read_from(jetstream, stream, DeliverPolicy::ByStartSequence { start_sequence }).await
@@ -84,13 +86,10 @@ async fn read_from(
             .context("the stream ended")??;
         let seq = message.info().map_or(0, |info| info.stream_sequence);
         let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.to_string());
-        let dead = message.subject.starts_with("dead.").then(|| {
-            [
-                header("Concert-Reason"),
-                header("Concert-Flow"),
-                header("Concert-Action"),
-            ]
-        });
+        let dead = message
+            .subject
+            .starts_with("dead.")
+            .then(|| [header("Concert-Reason"), header("Concert-Flow"), header("Concert-Action")]);
         found.push(Message {
             seq,
             subject: message.subject.to_string(),

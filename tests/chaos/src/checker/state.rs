@@ -10,7 +10,8 @@ use super::log::Message;
 use crate::cluster::Cluster;
 use crate::history::History;
 
-/// The ids of the actions that the log calls done, by concept and action; and of those that it calls failed.
+/// The ids of the actions that the log calls done, by concept and action; and of those that it
+/// calls failed.
 struct Told<'a> {
     done: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
 }
@@ -31,34 +32,29 @@ impl<'a> Told<'a> {
     }
 }
 
-pub(super) async fn check(cluster: &Cluster, history: &History, log: &[Message]) -> anyhow::Result<()> {
+pub(super) async fn check(
+    cluster: &Cluster,
+    history: &History,
+    log: &[Message],
+) -> anyhow::Result<()> {
     let client = mongodb::Client::with_uri_str(&cluster.mongo_uri).await?;
     let told = Told::fold(log);
     let sessions = all(&client.database("concert_sessioning"), "sessions").await?;
     let users = all(&client.database("concert_profile"), "users").await?;
-    let same = |what: &str, stamps: Vec<&str>, told: &BTreeSet<&str>| each_once(history, what, stamps, told);
-    same(
-        "sessions made",
-        stamps(&sessions, "created_by"),
-        &told.of("Sessioning", "create"),
-    );
-    same(
-        "accounts made",
-        stamps(&users, "created_by"),
-        &told.of("Profile", "createAccount"),
-    );
-    same(
-        "accounts deleted",
-        stamps(&users, "deleted_by"),
-        &told.of("Profile", "deleteAccount"),
-    );
+    let same = |what: &str, stamps: Vec<&str>, told: &BTreeSet<&str>| {
+        each_once(history, what, stamps, told)
+    };
+    same("sessions made", stamps(&sessions, "created_by"), &told.of("Sessioning", "create"));
+    same("accounts made", stamps(&users, "created_by"), &told.of("Profile", "createAccount"));
+    same("accounts deleted", stamps(&users, "deleted_by"), &told.of("Profile", "deleteAccount"));
     let changes = users.iter().flat_map(|user| {
         user.get_array("changes")
             .into_iter()
             .flatten()
             .filter_map(|change| change.as_document()?.get_str("action").ok())
     });
-    let changed: BTreeSet<&str> = &told.of("Profile", "changePassword") | &told.of("Profile", "deleteAccount");
+    let changed: BTreeSet<&str> =
+        &told.of("Profile", "changePassword") | &told.of("Profile", "deleteAccount");
     same("accounts changed", changes.collect(), &changed);
     let ended: Vec<&str> = sessions
         .iter()
@@ -78,18 +74,12 @@ pub(super) async fn check(cluster: &Cluster, history: &History, log: &[Message])
 }
 
 pub(super) async fn all(database: &Database, collection: &str) -> anyhow::Result<Vec<Document>> {
-    let found = database
-        .collection::<Document>(collection)
-        .find(Document::new())
-        .await?;
+    let found = database.collection::<Document>(collection).find(Document::new()).await?;
     Ok(found.try_collect().await?)
 }
 
 fn stamps<'a>(documents: &'a [Document], key: &str) -> Vec<&'a str> {
-    documents
-        .iter()
-        .filter_map(|document| document.get(key).and_then(Bson::as_str))
-        .collect()
+    documents.iter().filter_map(|document| document.get(key).and_then(Bson::as_str)).collect()
 }
 
 /// Each stamp stands once, and stamps and successes are the same.

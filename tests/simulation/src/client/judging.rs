@@ -18,13 +18,15 @@ impl Client {
     }
 
     /// Takes an answer; the error is why it cannot be right.
-    pub(super) fn learns(&mut self, sent: &Sent, answer: &Object, state: &State) -> Result<Mark, String> {
+    pub(super) fn learns(
+        &mut self,
+        sent: &Sent,
+        answer: &Object,
+        state: &State,
+    ) -> Result<Mark, String> {
         let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
         let error = answer.contains_key(ERROR);
-        let status = answer
-            .get("status")
-            .and_then(Value::as_f64)
-            .map_or(0, |status| status as u64);
+        let status = answer.get("status").and_then(Value::as_f64).map_or(0, |status| status as u64);
         let late = error && (text(ERROR).contains("deadline") || status == 504);
         let is_stopped = error && status == 508;
         let fail = |what: &str| Err(what.to_owned());
@@ -37,7 +39,8 @@ impl Client {
             return Ok(Mark::Stopped);
         }
         // Who deletes an account ends its sessions, and its sessions are nobody's from then on.
-        let is_gone = |user: &str| state.users.by_id(user).is_some_and(|user| user.deleted_by.is_some());
+        let is_gone =
+            |user: &str| state.users.by_id(user).is_some_and(|user| user.deleted_by.is_some());
         match &sent.request {
             Request::Register { name } => {
                 if error {
@@ -51,7 +54,8 @@ impl Client {
                 if state.users.by_id(&user).is_none_or(|user| user.username != **name) {
                     return fail("an account that is not there");
                 }
-                let password = sent.body.get("password").and_then(Value::as_str).unwrap_or_default();
+                let password =
+                    sent.body.get("password").and_then(Value::as_str).unwrap_or_default();
                 self.accounts.push(Account {
                     name,
                     user,
@@ -74,12 +78,7 @@ impl Client {
                     return fail("the wrong password is taken");
                 }
                 let (token, user) = (text("session").to_owned(), text("user").to_owned());
-                if state
-                    .sessions
-                    .all
-                    .get(&token)
-                    .is_none_or(|session| session.user != user)
-                {
+                if state.sessions.all.get(&token).is_none_or(|session| session.user != user) {
                     return fail("a session that is not there");
                 }
                 let state = TokenState::Live;

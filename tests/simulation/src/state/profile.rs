@@ -1,4 +1,5 @@
-//! The users, as `workers/profile` keeps them. Passwords are kept as they are: hashing takes no part in what is looked at here.
+//! The users, as `workers/profile` keeps them. Passwords are kept as they are: hashing takes no
+//! part in what is looked at here.
 
 use concert_wire::id::ActionId;
 
@@ -68,7 +69,8 @@ impl Users {
             },
             "authenticate" => {
                 let user = self.by_name(call.text("username"));
-                let right = user.filter(|user| user.password.as_deref() == Some(call.text("password")));
+                let right =
+                    user.filter(|user| user.password.as_deref() == Some(call.text("password")));
                 Plan::Answer(match right {
                     Some(user) => Self::done(&user.id),
                     None => Outcome::refused("Invalid username or password."),

@@ -32,11 +32,7 @@ fn not_found() -> Outcome {
 
 impl Sessions {
     pub(super) fn new(stamps: bool) -> Self {
-        Self {
-            stamps,
-            all: BTreeMap::new(),
-            sweeps: BTreeSet::new(),
-        }
+        Self { stamps, all: BTreeMap::new(), sweeps: BTreeSet::new() }
     }
 
     pub(super) fn user(&self, token: &str) -> Option<String> {
@@ -59,14 +55,11 @@ impl Sessions {
     }
 
     fn ended(&self, call: Call<'_>, by: ActionId) -> Outcome {
-        if self.stamps && by == call.id {
-            Outcome::done([])
-        } else {
-            not_found()
-        }
+        if self.stamps && by == call.id { Outcome::done([]) } else { not_found() }
     }
 
-    /// What it ends is written down when it is first carried out, so that a later delivery ends nothing that came since. (The real one ends what it wrote down in several steps.)
+    /// What it ends is written down when it is first carried out, so that a later delivery ends
+    /// nothing that came since. (The real one ends what it wrote down in several steps.)
     fn end_all(&mut self, call: Call<'_>) -> Written {
         let done = Outcome::done([]);
         if !self.sweeps.insert(call.id) && self.stamps {
@@ -87,11 +80,8 @@ impl Sessions {
             if self.all.contains_key(&token) {
                 return Written::Before(done);
             }
-            let session = Session {
-                user: call.text("user").to_owned(),
-                created_by: call.id,
-                ended_by: None,
-            };
+            let session =
+                Session { user: call.text("user").to_owned(), created_by: call.id, ended_by: None };
             self.all.insert(token, session);
             return Written::Now(done);
         }

@@ -1,4 +1,5 @@
-//! A shop of the simulation's own: what can be had changes, so that an action that is carried out twice, or at another time, has another outcome.
+//! A shop of the simulation's own: what can be had changes, so that an action that is carried out
+//! twice, or at another time, has another outcome.
 
 use std::collections::BTreeMap;
 
@@ -30,10 +31,7 @@ pub(crate) fn sale(action: ActionId) -> String {
 
 impl Shop {
     pub(super) fn new(stamps: bool) -> Self {
-        let item = |stock| Item {
-            stock,
-            ..Item::default()
-        };
+        let item = |stock| Item { stock, ..Item::default() };
         let items = [("apple", item(0)), ("pear", item(1))];
         Self {
             stamps,
@@ -59,7 +57,9 @@ impl Shop {
             "count" => Plan::Answer(Outcome::done([("left", (call.number("left") - 1).into())])),
             "spin" => Plan::Answer(Outcome::done([])),
             "sell" => match self.items.get(call.text("item")) {
-                Some(item) if self.stamps && item.sold_by.contains(&call.id) => Plan::Answer(Self::sold(call)),
+                Some(item) if self.stamps && item.sold_by.contains(&call.id) => {
+                    Plan::Answer(Self::sold(call))
+                }
                 Some(item) if item.stock > 0 => write,
                 _ => Plan::Answer(Outcome::refused("sold out")),
             },

@@ -78,8 +78,9 @@ impl World<'_> {
 
     fn draft(&self, job: &Job, completion: &Completion) -> Draft {
         let asked = &job.delivery.asked;
-        let may_be_late =
-            job.is_lasting || self.has(Sabotage::LateCompletion) || self.has(Sabotage::CompletionAfterLease);
+        let may_be_late = job.is_lasting
+            || self.has(Sabotage::LateCompletion)
+            || self.has(Sabotage::CompletionAfterLease);
         Draft {
             flow: asked.flow,
             concept: asked.concept.clone(),
@@ -100,12 +101,7 @@ impl World<'_> {
             self.coverage.mark(Mark::SecondCompletionAgreed);
             Comparison::Same
         } else {
-            tell!(
-                self,
-                "diverged: {:?} here, {:?} in the log",
-                own.output,
-                standing.output
-            );
+            tell!(self, "diverged: {:?} here, {:?} in the log", own.output, standing.output);
             Comparison::Different
         }
     }
@@ -122,7 +118,9 @@ impl World<'_> {
                     Reply::Found(Some(logged)) => {
                         match asks {
                             Asks::Look => self.coverage.mark(Mark::LookFoundCompletion),
-                            Asks::LookBeforeWrite => self.coverage.mark(Mark::LookBeforeWriteFoundCompletion),
+                            Asks::LookBeforeWrite => {
+                                self.coverage.mark(Mark::LookBeforeWriteFoundCompletion)
+                            }
                             _ => self.coverage.mark(Mark::SecondCompletionFound),
                         }
                         Found::Completion(Arc::new(logged.body.clone()))
@@ -192,7 +190,10 @@ impl World<'_> {
                     ));
                 }
                 if !job.has_replied {
-                    self.breaks(format!("{} is acknowledged, and its caller has no answer", job.id()));
+                    self.breaks(format!(
+                        "{} is acknowledged, and its caller has no answer",
+                        job.id()
+                    ));
                 }
                 self.send_from(process, Op::AckQueue(delivery.queue, delivery.seq));
             }
@@ -201,17 +202,17 @@ impl World<'_> {
                     Wait::Backoff => 10 + self.chance.ticks(80),
                     Wait::Longest => 100 + self.chance.ticks(100),
                 };
-                // After its time the message is another's, and such a word would take it from that one.
-                let not_after = (!self.has(Sabotage::NakAfterLease)).then_some(job.order.ours_until_ms());
-                let op = Op::NakQueue {
-                    delivery,
-                    delay,
-                    not_after,
-                };
+                // After its time the message is another's, and such a word would take it from that
+                // one.
+                let not_after =
+                    (!self.has(Sabotage::NakAfterLease)).then_some(job.order.ours_until_ms());
+                let op = Op::NakQueue { delivery, delay, not_after };
                 self.send_from(process, op);
             }
             End::Term => self.send_from(process, Op::TermQueue(delivery.queue, delivery.seq)),
-            End::Leave(why) if why == OUT_OF_ORDER => self.breaks("the worker's order was told what it had not asked"),
+            End::Leave(why) if why == OUT_OF_ORDER => {
+                self.breaks("the worker's order was told what it had not asked")
+            }
             End::Leave(_) => self.coverage.mark(Mark::LeaseRunOut),
         }
     }

@@ -69,11 +69,7 @@ impl World<'_> {
             return job.fails("the database is silent");
         }
         let input = input(job);
-        let call = Call {
-            id: asked.id,
-            action: &asked.action,
-            input: &input,
-        };
+        let call = Call { id: asked.id, action: &asked.action, input: &input };
         match self.state.read(&asked.concept, call) {
             Plan::Answer(outcome) => job.completes(outcome.output(), false),
             Plan::Write { seen } => {
@@ -89,10 +85,12 @@ impl World<'_> {
     /// Whether a secret of the action is sealed under a key that this worker does not have yet.
     pub(super) fn is_locked(&self, number: usize, job: &Job) -> bool {
         let asked = &job.delivery.asked;
-        let is_sealed =
-            asked.flow.root() != asked.id && matches!(&*asked.action, "createAccount" | "authenticate" | "delete");
+        let is_sealed = asked.flow.root() != asked.id
+            && matches!(&*asked.action, "createAccount" | "authenticate" | "delete");
         let worker = self.workers.get(number);
-        is_sealed && self.faults.late_keys > 0 && worker.is_some_and(|worker| worker.keyless_until > self.now)
+        is_sealed
+            && self.faults.late_keys > 0
+            && worker.is_some_and(|worker| worker.keyless_until > self.now)
     }
 
     /// Whether the handler of this action ends its process, each time, until faults cease.
@@ -108,7 +106,9 @@ impl World<'_> {
         match permit {
             Permit::Granted => self.write(&mut job),
             Permit::Look => self.look_before_write(number, &mut job),
-            Permit::Refused(NoPermit::Completed) => job.todo = Todo::Hear(Event::Handled(Handled::Before)),
+            Permit::Refused(NoPermit::Completed) => {
+                job.todo = Todo::Hear(Event::Handled(Handled::Before))
+            }
             Permit::Refused(why) => {
                 if why == NoPermit::Late {
                     self.coverage.mark(Mark::WriteRefusedLate);
@@ -122,11 +122,7 @@ impl World<'_> {
     fn write(&mut self, job: &mut Job) {
         let asked = job.delivery.asked.clone();
         let input = input(job);
-        let call = Call {
-            id: asked.id,
-            action: &asked.action,
-            input: &input,
-        };
+        let call = Call { id: asked.id, action: &asked.action, input: &input };
         let written = self.state.write(&asked.concept, call, &job.seen);
         job.has_written = true;
         tell!(self, "write of {} {}: {written:?}", asked.action, asked.id);
@@ -140,7 +136,9 @@ impl World<'_> {
                     ("deleteAccount", _) => Some(Mark::AccountDeleted),
                     ("changePassword", _) => Some(Mark::PasswordChanged),
                     ("restock", _) => Some(Mark::Restocked),
-                    ("delete", _) if asked.flow.root() == asked.id => Some(Mark::SessionEndedByHand),
+                    ("delete", _) if asked.flow.root() == asked.id => {
+                        Some(Mark::SessionEndedByHand)
+                    }
                     _ => None,
                 };
                 if let Some(mark) = mark {
@@ -168,9 +166,8 @@ fn input(job: &Job) -> Object {
 
 /// The one action of Requesting: a rule answers its own flow's request only.
 fn respond(job: &Job) -> Object {
-    let request = input(job)
-        .get("request")
-        .and_then(|request| request.as_str()?.parse::<FlowId>().ok());
+    let request =
+        input(job).get("request").and_then(|request| request.as_str()?.parse::<FlowId>().ok());
     if request == Some(job.delivery.asked.flow) {
         Object::new()
     } else {

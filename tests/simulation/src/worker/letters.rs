@@ -25,7 +25,8 @@ impl World<'_> {
         }
     }
 
-    /// An action becomes a dead letter when its own attempts are used up, or when its own last attempt ended its process, and for nothing else.
+    /// An action becomes a dead letter when its own attempts are used up, or when its own last
+    /// attempt ended its process, and for nothing else.
     pub(super) fn judge_letter(&mut self, job: &Job, reason: &str) {
         let id = job.id();
         tell!(self, "{id} is given up: {reason}");

@@ -71,7 +71,8 @@ fn change(user: &str, from: &str, to: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_account_of_the_released_version_is_used_changed_and_deleted() -> Result<(), TrialError> {
+async fn an_account_of_the_released_version_is_used_changed_and_deleted() -> Result<(), TrialError>
+{
     let trial = trial().await?;
     let users = trial.collection("users").await?;
     let ada = released("u-1", "Ada").await;
@@ -82,10 +83,7 @@ async fn an_account_of_the_released_version_is_used_changed_and_deleted() -> Res
     // The hash was made anew at today's cost, without a stamp.
     let hashed = stored(&trial, &json!("u-1")).await?;
     assert!(hashed.password.unwrap().contains("m=64,t=1,p=1") && hashed.changes.is_empty());
-    assert_eq!(
-        trial.ask("_getUserByName", json!({ "username": "ADA" })).await?,
-        json!([user])
-    );
+    assert_eq!(trial.ask("_getUserByName", json!({ "username": "ADA" })).await?, json!([user]));
     let taken = trial.act("createAccount", login(NEW)).await?.output;
     assert_eq!(taken, json!({ "error": "Username 'ada' already exists." }));
 
@@ -123,10 +121,7 @@ async fn stamps_of_the_released_version_are_found_by_their_actions() -> Result<(
     }
     // As if the released version had written them, and ended before it could tell.
     let mut first = released("u-1", "Ada").await;
-    first.insert(
-        "changes",
-        [doc! { "action": changed.flow.to_string(), "at": now() }].to_vec(),
-    );
+    first.insert("changes", [doc! { "action": changed.flow.to_string(), "at": now() }].to_vec());
     let by = deleted.flow.to_string();
     let second = doc! {
         "_id": "u-2", "username": "", "created_by": ACTION, "created_at": now(), "deleted_by": &by,

@@ -30,26 +30,17 @@ fn settings() -> Settings {
 impl Bench {
     async fn start() -> Self {
         let servers = trial::Bench::of("Profile").await.unwrap();
-        Self {
-            profile: Profile::open(servers.start(settings())).await.unwrap(),
-            servers,
-        }
+        Self { profile: Profile::open(servers.start(settings())).await.unwrap(), servers }
     }
 
     async fn create(&self, name: &str, password: &str) -> Result<String, Stop> {
-        let input = Credentials {
-            username: name.to_owned(),
-            password: secret(password),
-        };
+        let input = Credentials { username: name.to_owned(), password: secret(password) };
         let made = self.profile.create_account(Call::direct(None, input)).await;
         made.map(|made| made.user)
     }
 
     async fn login(&self, from: usize, name: &str, password: &str) -> Result<String, Stop> {
-        let input = Credentials {
-            username: name.to_owned(),
-            password: secret(password),
-        };
+        let input = Credentials { username: name.to_owned(), password: secret(password) };
         let answer = self.profile.authenticate(Call::direct(client(from), input)).await;
         answer.map(|recognised| recognised.user)
     }
@@ -105,10 +96,7 @@ async fn a_name_that_nobody_has_costs_what_a_wrong_password_costs() {
     {
         bench.forget_failures().await;
         let before = bench.profile.pool.made();
-        assert_eq!(
-            bench.login(number, name, password).await,
-            refused(Refusal::Unrecognised)
-        );
+        assert_eq!(bench.login(number, name, password).await, refused(Refusal::Unrecognised));
         assert_eq!(bench.profile.pool.made() - before, 1, "one hash for {name:?}");
         assert_eq!(bench.counted().await, [(1, 0), (1, 0)], "the same writes for {name:?}");
     }
@@ -121,11 +109,7 @@ async fn a_throttled_attempt_costs_no_hash_and_is_the_same_for_everyone() {
     for name in ["ada", "bob"] {
         for number in 0..10 {
             // However the name is written.
-            let name = if number % 2 == 0 {
-                name.to_owned()
-            } else {
-                name.to_uppercase()
-            };
+            let name = if number % 2 == 0 { name.to_owned() } else { name.to_uppercase() };
             let failed = bench.login(number, &name, "wrong horse battery").await;
             assert_eq!(failed, refused(Refusal::Unrecognised));
         }
@@ -146,10 +130,7 @@ async fn an_old_password_is_guessed_no_further_than_a_login() {
         let guessed = bench.change(number, &id, "wrong horse battery", "a newer horse").await;
         assert_eq!(guessed, refused(Refusal::OldPasswordWrong));
     }
-    assert_eq!(
-        bench.change(99, &id, PASSWORD, "a newer horse").await,
-        refused(Refusal::Throttled)
-    );
+    assert_eq!(bench.change(99, &id, PASSWORD, "a newer horse").await, refused(Refusal::Throttled));
     assert_eq!(bench.login(99, "ada", PASSWORD).await, refused(Refusal::Throttled));
 }
 
@@ -164,14 +145,8 @@ async fn a_common_password_is_refused_for_a_new_account_and_for_an_old_one() {
         );
     }
     let id = bench.create("margaret", PASSWORD).await.unwrap();
-    assert_eq!(
-        bench.change(1, &id, PASSWORD, "iloveyou").await,
-        refused(Refusal::PasswordCommon)
-    );
-    assert_eq!(
-        bench.change(1, &id, PASSWORD, "Margaret!").await,
-        refused(Refusal::PasswordCommon)
-    );
+    assert_eq!(bench.change(1, &id, PASSWORD, "iloveyou").await, refused(Refusal::PasswordCommon));
+    assert_eq!(bench.change(1, &id, PASSWORD, "Margaret!").await, refused(Refusal::PasswordCommon));
     // No rules of composition, and room for long ones.
     for fine in ["aaaa aaaa b", &"long ".repeat(30)] {
         assert_eq!(

@@ -26,7 +26,8 @@ struct Failed {
     client: Option<String>,
 }
 
-/// A client, and when it was last written down that it logged in. Its failures until then are forgiven.
+/// A client, and when it was last written down that it logged in. Its failures until then are
+/// forgiven.
 #[derive(Debug, Serialize, Deserialize)]
 struct Known {
     client: String,
@@ -42,10 +43,7 @@ impl Counted {
     /// When this action failed before.
     pub(super) fn failed_at(&self, action: ActionId) -> Option<DateTime> {
         let action = action.to_string();
-        self.failures
-            .iter()
-            .find(|failed| failed.action == action)
-            .map(|failed| failed.at)
+        self.failures.iter().find(|failed| failed.action == action).map(|failed| failed.at)
     }
 
     fn since(&self, oldest: DateTime) -> impl Iterator<Item = &Failed> {
@@ -72,7 +70,12 @@ pub(super) struct Room {
 
 impl Room {
     /// Follows from the documents alone, so that whoever reads them comes to the same.
-    pub(super) fn of(limits: &Limits, attempt: &Attempt, counted: &[Counted], now: DateTime) -> Self {
+    pub(super) fn of(
+        limits: &Limits,
+        attempt: &Attempt,
+        counted: &[Counted],
+        now: DateTime,
+    ) -> Self {
         let client = attempt.client.as_ref().map(ClientTag::as_str);
         let account_id = attempt.account.document();
         let account = counted.iter().find(|counted| counted.id == account_id);
@@ -80,10 +83,7 @@ impl Room {
         let of_client = counted.iter().find(|counted| Some(&counted.id) == client_id.as_ref());
         let known = account.map(|account| account.known.iter()).into_iter().flatten();
         let known = known.filter(|known| known.at > before(now, limits.known));
-        let seen = known
-            .clone()
-            .find(|known| Some(&*known.client) == client)
-            .map(|known| known.at);
+        let seen = known.clone().find(|known| Some(&*known.client) == client).map(|known| known.at);
         let mut room = Self {
             account: usize::MAX,
             client: usize::MAX,
@@ -97,16 +97,17 @@ impl Room {
             };
             let lately = failed(before(now, limits.window)).count();
             let for_long = failed(before(now, limits.long_window)).count();
-            let own = failed(before(now, limits.long_window)).any(|failed| failed.client.as_deref() == client);
-            room.account = limit
-                .saturating_sub(lately)
-                .min(limits.account_long.saturating_sub(for_long));
+            let own = failed(before(now, limits.long_window))
+                .any(|failed| failed.client.as_deref() == client);
+            room.account =
+                limit.saturating_sub(lately).min(limits.account_long.saturating_sub(for_long));
             room.is_news |= client.is_some() && own;
         } else if let Some(limit) = limits.account {
             room.account = limit.min(limits.account_long);
         }
         if let (Some(limit), Some(_)) = (limits.client, client) {
-            let lately = of_client.map_or(0, |counted| counted.since(before(now, limits.window)).count());
+            let lately =
+                of_client.map_or(0, |counted| counted.since(before(now, limits.window)).count());
             room.client = limit.saturating_sub(lately);
         }
         room
@@ -117,9 +118,11 @@ impl Room {
         self.account == 0 || self.client == 0
     }
 
-    /// Whether what one client did at the account counts against another: those that are not known there are one, each that is known is by itself.
+    /// Whether what one client did at the account counts against another: those that are not known
+    /// there are one, each that is known is by itself.
     pub(super) fn counts_with(&self, one: Option<&str>, other: Option<&str>) -> bool {
-        let is_known = |client: Option<&str>| self.known.iter().any(|known| Some(&**known) == client);
+        let is_known =
+            |client: Option<&str>| self.known.iter().any(|known| Some(&**known) == client);
         one == other || !(is_known(one) || is_known(other))
     }
 }

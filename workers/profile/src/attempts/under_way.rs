@@ -47,7 +47,10 @@ impl Default for UnderWay {
 
 impl UnderWay {
     /// The turn to decide about an account.
-    pub(super) async fn turn(&self, account: &AccountKey) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+    pub(super) async fn turn(
+        &self,
+        account: &AccountKey,
+    ) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         let turn = account.0.first().map_or(0, |first| usize::from(*first) % TURNS);
         match self.turns.get(turn) {
             Some(turn) => Some(turn.lock().await),
@@ -65,14 +68,21 @@ impl UnderWay {
         self.lock().taken.clone()
     }
 
-    /// Takes an attempt in, if there is room for it beside those that are under way and those that were `seen` before the failures were read.
-    pub(super) fn admit(self: &Arc<Self>, mut seen: Taken, attempt: &Attempt, room: &Room) -> Option<Ticket> {
+    /// Takes an attempt in, if there is room for it beside those that are under way and those that
+    /// were `seen` before the failures were read.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        mut seen: Taken,
+        attempt: &Attempt,
+        room: &Room,
+    ) -> Option<Ticket> {
         let mut tickets = self.lock();
         seen.extend(tickets.taken.clone());
         let client = attempt.client.as_ref();
         let others = seen.values();
         let at_account = others.clone().filter(|(account, other)| {
-            let (one, other) = (client.map(ClientTag::as_str), other.as_ref().map(ClientTag::as_str));
+            let (one, other) =
+                (client.map(ClientTag::as_str), other.as_ref().map(ClientTag::as_str));
             *account == attempt.account && room.counts_with(one, other)
         });
         let of_client = others.filter(|(_, other)| client.is_some() && other.as_ref() == client);
@@ -81,13 +91,8 @@ impl UnderWay {
         }
         tickets.next += 1;
         let number = tickets.next;
-        tickets
-            .taken
-            .insert(number, (attempt.account.clone(), attempt.client.clone()));
-        Some(Ticket {
-            under_way: self.clone(),
-            number,
-        })
+        tickets.taken.insert(number, (attempt.account.clone(), attempt.client.clone()));
+        Some(Ticket { under_way: self.clone(), number })
     }
 
     fn lock(&self) -> MutexGuard<'_, Tickets> {

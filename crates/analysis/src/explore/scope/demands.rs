@@ -1,4 +1,5 @@
-//! What the rules of a path distinguish: literals, values that must be the same, keys that may be left out, fields.
+//! What the rules of a path distinguish: literals, values that must be the same, keys that may be
+//! left out, fields.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -10,11 +11,7 @@ use concert_lang::expr::Expr;
 use concert_lang::program::{Pattern, Slot, Step, Sync, Test, queries, walk};
 
 fn place(pattern: &Pattern, side: Side, key: &str) -> Place {
-    Place {
-        action: name(&pattern.concept, &pattern.action),
-        side,
-        key: key.to_owned(),
-    }
+    Place { action: name(&pattern.concept, &pattern.action), side, key: key.to_owned() }
 }
 
 pub(super) fn demands(syncs: &[&Sync]) -> HashMap<Place, Demand> {
@@ -24,11 +21,15 @@ pub(super) fn demands(syncs: &[&Sync]) -> HashMap<Place, Demand> {
         for pattern in &sync.when {
             let input = pattern.input.iter().map(|demand| (Side::Input, demand));
             // Of a failure there is nothing but `error`, which no success has.
-            for (side, demand) in input.chain(pattern.output.iter().map(|demand| (Side::Output, demand))) {
+            for (side, demand) in
+                input.chain(pattern.output.iter().map(|demand| (Side::Output, demand)))
+            {
                 let place = place(pattern, side, &demand.key);
                 let known = demands.entry(place.clone()).or_default();
                 match &demand.test {
-                    Test::Literal(value) if !known.literals.contains(value) => known.literals.push(value.clone()),
+                    Test::Literal(value) if !known.literals.contains(value) => {
+                        known.literals.push(value.clone())
+                    }
                     Test::Literal(_) => {}
                     Test::Variable(slot) => slots.push((*slot, place)),
                 }
@@ -72,39 +73,36 @@ fn queried(steps: &[Step], demands: &mut HashMap<Place, Demand>) {
     }
 }
 
-pub(super) fn keys(path: &str, routes: &RouteTable, syncs: &[&Sync], demands: &HashMap<Place, Demand>) -> Vec<Key> {
+pub(super) fn keys(
+    path: &str,
+    routes: &RouteTable,
+    syncs: &[&Sync],
+    demands: &HashMap<Place, Demand>,
+) -> Vec<Key> {
     let Some(route) = routes.routes.get(path) else {
         return Vec::new();
     };
     let request = name(REQUESTING, REQUEST);
     let mut keys = Vec::new();
     // In the order in which the rules name them.
-    let patterns = syncs
-        .iter()
-        .flat_map(|sync| &sync.when)
-        .filter(|pattern| pattern.is_request());
+    let patterns = syncs.iter().flat_map(|sync| &sync.when).filter(|pattern| pattern.is_request());
     let patterns = patterns.filter(|request| request.path().is_none_or(|found| found == path));
-    let mut names: Vec<&str> = patterns
-        .flat_map(|request| &request.input)
-        .map(|named| &*named.key)
-        .collect();
+    let mut names: Vec<&str> =
+        patterns.flat_map(|request| &request.input).map(|named| &*named.key).collect();
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(*name));
     for (name, key) in names.into_iter().filter_map(|name| route.keys.get_key_value(name)) {
-        let place = Place {
-            action: request.clone(),
-            side: Side::Input,
-            key: name.clone(),
-        };
+        let place = Place { action: request.clone(), side: Side::Input, key: name.clone() };
         let demand = demands.get(&place);
         let mut is_demanded = false;
-        let mut decides = demand.is_some_and(|demand| !demand.joins.is_empty() || !demand.literals.is_empty());
+        let mut decides =
+            demand.is_some_and(|demand| !demand.joins.is_empty() || !demand.literals.is_empty());
         for sync in syncs {
             let requests = sync.when.iter().filter(|pattern| pattern.is_request());
-            let requests = requests.filter(|request| request.path().is_none_or(|found| found == path));
-            for named in requests
-                .flat_map(|request| &request.input)
-                .filter(|named| *named.key == **name)
+            let requests =
+                requests.filter(|request| request.path().is_none_or(|found| found == path));
+            for named in
+                requests.flat_map(|request| &request.input).filter(|named| *named.key == **name)
             {
                 is_demanded |= !named.optional;
                 decides |= named.slot().is_some_and(|slot| reads(&sync.steps, slot));
@@ -142,9 +140,7 @@ pub(super) fn fields_of(sync: &Sync, fields: &mut BTreeSet<String>) -> usize {
     let mut deepest = 0;
     let mut look = |expr: &Expr| deepest = deepest.max(field_depth(expr, fields));
     expressions(&sync.steps, &mut look);
-    sync.calls()
-        .flat_map(|call| &call.args)
-        .for_each(|arg| look(&arg.value));
+    sync.calls().flat_map(|call| &call.args).for_each(|arg| look(&arg.value));
     let named = |step: &&Step| matches!(step, Step::Let(_, value) | Step::Each(_, value) if field_depth(value, &mut BTreeSet::new()) > 0);
     deepest + sync.steps.iter().filter(named).count()
 }

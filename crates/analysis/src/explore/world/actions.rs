@@ -11,7 +11,8 @@ use super::World;
 use concert_lang::spec::Param;
 
 impl World<'_> {
-    /// How an action ends: every way that its spec declares. An answer to the flow's request succeeds, any other does not.
+    /// How an action ends: every way that its spec declares. An answer to the flow's request
+    /// succeeds, any other does not.
     pub(in crate::explore) fn complete(
         &mut self,
         concept: &str,
@@ -33,11 +34,7 @@ impl World<'_> {
             fails
         };
         let at = self.moments.len();
-        self.moments.push(Moment::Ends {
-            action: full.clone(),
-            failed: fails_now,
-            told: None,
-        });
+        self.moments.push(Moment::Ends { action: full.clone(), failed: fails_now, told: None });
         let (output, told) = if fails_now {
             let (value, told) = self.output(&full, ERROR, &ValueType::String, input);
             (Object::from_iter([(ERROR.to_owned(), value)]), told)
@@ -54,7 +51,9 @@ impl World<'_> {
         if let Some(place) = self.moments.get_mut(at) {
             *place = moment.clone();
         }
-        if (fails_now && succeeds && fails && action != RESPOND) || told.is_some_and(|(_, deviates)| deviates) {
+        if (fails_now && succeeds && fails && action != RESPOND)
+            || told.is_some_and(|(_, deviates)| deviates)
+        {
             self.deviations.push(moment);
         }
         self.done(&full, input.clone(), output.clone());
@@ -105,11 +104,7 @@ impl World<'_> {
         demanded.sort_unstable();
         let open = demanded.iter().filter(|key| params.open && params.get(key).is_none());
         let open: Vec<Param> = open
-            .map(|key| Param {
-                name: (*key).into(),
-                optional: true,
-                kind: ValueType::Any,
-            })
+            .map(|key| Param { name: (*key).into(), optional: true, kind: ValueType::Any })
             .collect();
         for param in params.params.iter().chain(&open) {
             let is_demanded = demanded.contains(&&*param.name);
@@ -128,14 +123,23 @@ impl World<'_> {
         (output, all)
     }
 
-    /// The value of a key that some rule reads: one of those that rules distinguish, or another. With it what is told of it, and whether it deviates.
-    fn output(&mut self, action: &str, key: &str, kind: &ValueType, input: &Object) -> (Value, Option<(String, bool)>) {
+    /// The value of a key that some rule reads: one of those that rules distinguish, or another.
+    /// With it what is told of it, and whether it deviates.
+    fn output(
+        &mut self,
+        action: &str,
+        key: &str,
+        kind: &ValueType,
+        input: &Object,
+    ) -> (Value, Option<(String, bool)>) {
         let scope = self.scope;
         let demand = scope.demand(action, Side::Output, key);
-        let mut options: Vec<Value> = demand.map(|demand| demand.literals.clone()).unwrap_or_default();
+        let mut options: Vec<Value> =
+            demand.map(|demand| demand.literals.clone()).unwrap_or_default();
         for place in demand.into_iter().flat_map(|demand| &demand.joins) {
             let earlier = self.done.iter().filter(|done| done.action == place.action);
-            let own = (place.action == action && place.side == Side::Input).then(|| input.get(&place.key));
+            let own = (place.action == action && place.side == Side::Input)
+                .then(|| input.get(&place.key));
             for value in earlier.filter_map(|done| done.at(place)).chain(own.flatten()) {
                 if !options.contains(value) {
                     options.push(value.clone());

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::super::judge::Operand;
 use super::super::moments::Moment;
 use super::super::order::Possible;
-use super::super::questions::{Asked, ELEMENTS, Given, JOINED, JUDGE, LEFT, NUMBER, QUIET, RIGHT, VALUE};
+use super::super::questions::{
+    Asked, ELEMENTS, Given, JOINED, JUDGE, LEFT, NUMBER, QUIET, RIGHT, VALUE,
+};
 use super::super::scope::name;
 use super::{Answer, World};
 use concert_engine::Question;
@@ -30,9 +32,7 @@ impl World<'_> {
         match &*question.query {
             JUDGE => {
                 let right = self.operand(&asked.right, &question.input, RIGHT);
-                vec![row(Value::Bool(
-                    asked.is_quiet || self.comparison(asked, &left, &right),
-                ))]
+                vec![row(Value::Bool(asked.is_quiet || self.comparison(asked, &left, &right)))]
             }
             ELEMENTS => self.list(asked, &left.value).into_iter().map(row).collect(),
             VALUE => vec![row(left.value)],
@@ -58,17 +58,11 @@ impl World<'_> {
     fn operand(&mut self, given: &Given, input: &Object, (value, of): (&str, &str)) -> Operand {
         let at = |key: &str| input.get(key).cloned().unwrap_or(Value::Null);
         match given {
-            Given::Literal(value) => Operand {
-                value: value.clone(),
-                is_known: true,
-            },
+            Given::Literal(value) => Operand { value: value.clone(), is_known: true },
             Given::Variable => self.operand_of(&at(value)),
             Given::Made => {
                 let of = at(of);
-                Operand {
-                    value: self.made(at(value), &of),
-                    is_known: self.values.is_known(&of),
-                }
+                Operand { value: self.made(at(value), &of), is_known: self.values.is_known(&of) }
             }
         }
     }
@@ -109,16 +103,11 @@ impl World<'_> {
             return Vec::new();
         };
         let counts = self.counts(list);
-        let taken = if asked.is_quiet {
-            0
-        } else {
-            self.choices.choose(counts.len())
-        };
+        let taken = if asked.is_quiet { 0 } else { self.choices.choose(counts.len()) };
         let count_of = counts.get(taken).copied().unwrap_or(1);
         let element = format!("element of {}", asked.text);
-        let elements: Vec<Value> = (0..count_of)
-            .map(|_| self.values.fresh(&element, &kind, self.scope))
-            .collect();
+        let elements: Vec<Value> =
+            (0..count_of).map(|_| self.values.fresh(&element, &kind, self.scope)).collect();
         if !asked.is_quiet {
             self.elements.insert(canonical(list), elements.clone());
             let moment = Moment::Lists {
@@ -134,10 +123,8 @@ impl World<'_> {
 
     /// How many elements a list may have, by what was decided of it.
     fn counts(&mut self, list: &Value) -> &'static [usize] {
-        let (list, empty) = (
-            self.order.number(list, false),
-            self.order.number(&Value::Array(vec![]), true),
-        );
+        let (list, empty) =
+            (self.order.number(list, false), self.order.number(&Value::Array(vec![]), true));
         let possible = self.order.between(list, empty);
         if possible.and(Possible::EQUAL).is_none() {
             &[1, 2]
@@ -219,15 +206,14 @@ impl World<'_> {
                         Value::Bool(value)
                     }
                     ValueType::Boolean => Value::Bool(true),
-                    _ => self
-                        .values
-                        .fresh(&format!("{} of {query}", param.name), &param.kind, scope),
+                    _ => {
+                        self.values.fresh(&format!("{} of {query}", param.name), &param.kind, scope)
+                    }
                 };
                 row.insert(param.name.to_string(), value);
             }
-            for key in demanded
-                .iter()
-                .filter(|key| spec.output.open && spec.output.get(key).is_none())
+            for key in
+                demanded.iter().filter(|key| spec.output.open && spec.output.get(key).is_none())
             {
                 let value = self.values.fresh(&format!("{key} of {query}"), &ValueType::Any, scope);
                 row.insert((*key).to_owned(), value);
@@ -237,7 +223,8 @@ impl World<'_> {
         found
     }
 
-    /// Decides whether the key of a row is what a rule compares it with; then the row has that very value.
+    /// Decides whether the key of a row is what a rule compares it with; then the row has that very
+    /// value.
     fn join(&mut self, query: &str, row: &mut Object, key: &str, wanted: &Value, is_quiet: bool) {
         let Some(value) = row.get_mut(key) else { return };
         if is_quiet {
@@ -250,11 +237,8 @@ impl World<'_> {
             *value = wanted.value;
         }
         if verdict.is_chosen {
-            let moment = Moment::Fits {
-                query: query.to_owned(),
-                key: key.to_owned(),
-                fits: verdict.holds,
-            };
+            let moment =
+                Moment::Fits { query: query.to_owned(), key: key.to_owned(), fits: verdict.holds };
             self.note(moment, !verdict.holds);
         }
     }

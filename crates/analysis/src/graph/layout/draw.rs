@@ -28,7 +28,9 @@ struct Column {
 impl Drawing<'_> {
     pub(super) fn draw(&self, position: &[usize], height: f64) -> Layout {
         let columns = self.columns();
-        let right = |node: usize| at(self.sizes, node).width + at(&columns, at(&self.layering.layer, node)).left;
+        let right = |node: usize| {
+            at(self.sizes, node).width + at(&columns, at(&self.layering.layer, node)).left
+        };
         let frames: Vec<Frame> = self
             .sizes
             .iter()
@@ -48,32 +50,20 @@ impl Drawing<'_> {
                 let column = at(&columns, self.slots.get(*slot).map_or(0, |slot| slot.layer));
                 let y = at(self.middle, *slot);
                 if number > 0 {
-                    points.push(Point {
-                        x: column.left - STUB,
-                        y,
-                    });
+                    points.push(Point { x: column.left - STUB, y });
                 }
                 let ends = number + 1 == chain.len();
                 points.push(match number {
-                    0 => Point {
-                        x: right(*slot),
-                        y: port,
-                    },
+                    0 => Point { x: right(*slot), y: port },
                     _ if ends => Point { x: column.left, y },
                     _ => Point { x: column.curve, y },
                 });
                 if number == 0 {
-                    points.push(Point {
-                        x: column.curve,
-                        y: port,
-                    });
+                    points.push(Point { x: column.curve, y: port });
                 }
             }
             let first = points.first().copied().unwrap_or_default();
-            let label = Point {
-                x: first.x + LABEL_GAP,
-                y: first.y,
-            };
+            let label = Point { x: first.x + LABEL_GAP, y: first.y };
             ways.push(Way { points, label });
         }
         for (way, reversed) in ways.iter_mut().zip(&self.layering.reversed) {
@@ -83,12 +73,7 @@ impl Drawing<'_> {
             }
         }
         let width = frames.iter().map(|frame| frame.left + frame.width).fold(0.0, f64::max);
-        Layout {
-            frames,
-            ways,
-            width,
-            height,
-        }
+        Layout { frames, ways, width, height }
     }
 
     /// At which height each edge leaves its node: side by side, in the order of where they go.
@@ -102,11 +87,7 @@ impl Drawing<'_> {
         }
         for (node, mut edges) in leaving.into_iter().enumerate() {
             let next = |edge: &usize| {
-                self.chains
-                    .get(*edge)
-                    .and_then(|chain| chain.get(1))
-                    .copied()
-                    .unwrap_or(0)
+                self.chains.get(*edge).and_then(|chain| chain.get(1)).copied().unwrap_or(0)
             };
             edges.sort_by_key(|edge| (at(position, next(edge)), *edge));
             let port = self.slots.get(node).map_or(0.0, |slot| slot.port);
@@ -126,15 +107,13 @@ impl Drawing<'_> {
         for (slot, size) in self.slots.iter().zip(self.sizes) {
             change(&mut widest, slot.layer, |widest| widest.max(size.width));
         }
-        for (chain, (line, reversed)) in self.chains.iter().zip(self.lines.iter().zip(&self.layering.reversed)) {
+        for (chain, (line, reversed)) in
+            self.chains.iter().zip(self.lines.iter().zip(&self.layering.reversed))
+        {
             let Some(first) = chain.first() else { continue };
             let layer = at(&self.layering.layer, *first);
             let arrow = if *reversed { STUB } else { 0.0 };
-            let label = if line.label > 0.0 {
-                line.label + 2.0 * LABEL_GAP
-            } else {
-                0.0
-            };
+            let label = if line.label > 0.0 { line.label + 2.0 * LABEL_GAP } else { 0.0 };
             let reach = at(self.sizes, *first).width + (arrow + label).max(STUB);
             change(&mut end, layer, |end| end.max(reach));
             for (a, b) in chain.iter().zip(chain.iter().skip(1)) {

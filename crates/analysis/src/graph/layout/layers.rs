@@ -1,4 +1,5 @@
-//! Which column each node stands in: behind everything that leads to it. Where nodes lead to each other in a circle, one edge of it runs back.
+//! Which column each node stands in: behind everything that leads to it. Where nodes lead to each
+//! other in a circle, one edge of it runs back.
 
 use super::shapes::{at, change, set};
 
@@ -21,11 +22,8 @@ pub(super) fn assign(count: usize, edges: &[(usize, usize)]) -> Layering {
     // What nothing leads to need not stand at the far left.
     let led_to: Vec<usize> = forward.iter().map(|(_, to)| *to).collect();
     for node in (0..count).filter(|node| !led_to.contains(node)) {
-        let next = forward
-            .iter()
-            .filter(|(from, _)| *from == node)
-            .map(|(_, to)| at(&layer, *to))
-            .min();
+        let next =
+            forward.iter().filter(|(from, _)| *from == node).map(|(_, to)| at(&layer, *to)).min();
         if let Some(next) = next {
             set(&mut layer, node, next.saturating_sub(1));
         }
@@ -33,8 +31,8 @@ pub(super) fn assign(count: usize, edges: &[(usize, usize)]) -> Layering {
     Layering { layer, reversed }
 }
 
-/// The edges that lead back to where a walk along the edges came from. INVARIANT: none leads from a node to itself, since every link has a rule at just one end,
-/// or an outcome.
+/// The edges that lead back to where a walk along the edges came from. INVARIANT: none leads from a
+/// node to itself, since every link has a rule at just one end, or an outcome.
 fn back_edges(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     #[derive(Clone, Copy, Default, PartialEq)]
     enum Seen {
@@ -53,7 +51,8 @@ fn back_edges(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
             list.push((number, *to));
         }
     }
-    let (roots, others): (Vec<usize>, Vec<usize>) = (0..count).partition(|node| !at(&is_led_to, *node));
+    let (roots, others): (Vec<usize>, Vec<usize>) =
+        (0..count).partition(|node| !at(&is_led_to, *node));
     for start in roots.into_iter().chain(others) {
         if at(&seen, start) != Seen::No {
             continue;
@@ -82,7 +81,8 @@ fn back_edges(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     back
 }
 
-/// How many edges the longest way to each node has. INVARIANT: there is no circle, since back edges are turned round.
+/// How many edges the longest way to each node has. INVARIANT: there is no circle, since back edges
+/// are turned round.
 fn longest_paths(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     let mut layer = vec![0; count];
     let mut missing = vec![0_usize; count];

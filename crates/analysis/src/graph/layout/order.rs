@@ -1,5 +1,6 @@
-//! In which order things stand in their columns, so that few edges cross: each moves to the mean position of its neighbours, column after column, there
-//! and back, and those that still stand wrong one above the other swap places.
+//! In which order things stand in their columns, so that few edges cross: each moves to the mean
+//! position of its neighbours, column after column, there and back, and those that still stand
+//! wrong one above the other swap places.
 
 use super::shapes::{Slot, at, set, walk};
 
@@ -23,7 +24,8 @@ pub(super) fn order(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
         let mut dice = Dice(number);
         // Along the edges, so that a long edge is above or below another in all columns alike.
         let start = part.first().copied().unwrap_or(0);
-        let shuffled = walk(slots, start, &mut vec![false; slots.len()], |list| dice.shuffled(list));
+        let shuffled =
+            walk(slots, start, &mut vec![false; slots.len()], |list| dice.shuffled(list));
         let mut other = columns(slots, &shuffled);
         let crossings = improve(slots, &mut other);
         if crossings < fewest {
@@ -39,7 +41,8 @@ pub(super) fn order(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
     best
 }
 
-/// How many pairs of nodes of one column stand against the order of their numbers, and how many with it.
+/// How many pairs of nodes of one column stand against the order of their numbers, and how many
+/// with it.
 fn inversions(slots: &[Slot], columns: &[Vec<usize>]) -> (usize, usize) {
     let mut counts = (0, 0);
     for column in columns {
@@ -118,11 +121,7 @@ fn sweep(slots: &[Slot], columns: &mut [Vec<usize>], forward: bool) {
                 };
                 let neighbours = if forward { &known.before } else { &known.after };
                 let sum: f64 = neighbours.iter().map(|slot| at(&position, *slot) as f64).sum();
-                let mean = if neighbours.is_empty() {
-                    own
-                } else {
-                    sum / neighbours.len() as f64
-                };
+                let mean = if neighbours.is_empty() { own } else { sum / neighbours.len() as f64 };
                 (mean, *slot)
             })
             .collect();
@@ -140,7 +139,8 @@ fn sweep(slots: &[Slot], columns: &mut [Vec<usize>], forward: bool) {
     }
 }
 
-/// Swaps what stands one above the other wherever fewer edges cross then, until nowhere, or often enough.
+/// Swaps what stands one above the other wherever fewer edges cross then, until nowhere, or often
+/// enough.
 fn swap_neighbours(slots: &[Slot], columns: &mut [Vec<usize>]) {
     let mut position = positions(slots.len(), columns);
     for _ in 0..ROUNDS {
@@ -149,7 +149,8 @@ fn swap_neighbours(slots: &[Slot], columns: &mut [Vec<usize>]) {
             for place in 1..column.len() {
                 let pair = (column.get(place - 1).copied(), column.get(place).copied());
                 let (Some(above), Some(below)) = pair else { continue };
-                if between(slots, &position, below, above) < between(slots, &position, above, below) {
+                if between(slots, &position, below, above) < between(slots, &position, above, below)
+                {
                     column.swap(place - 1, place);
                     set(&mut position, below, place - 1);
                     set(&mut position, above, place);
@@ -170,10 +171,7 @@ fn between(slots: &[Slot], position: &[usize], above: usize, below: usize) -> us
     };
     let count = |upper: &[usize], lower: &[usize]| {
         let crossed = |end: &usize| {
-            lower
-                .iter()
-                .filter(|other| at(position, **other) < at(position, *end))
-                .count()
+            lower.iter().filter(|other| at(position, **other) < at(position, *end)).count()
         };
         upper.iter().map(crossed).sum::<usize>()
     };
@@ -195,7 +193,8 @@ fn crossings(slots: &[Slot], columns: &[Vec<usize>]) -> usize {
     let position = positions(slots.len(), columns);
     let mut crossings = 0;
     for column in columns {
-        // Ends of the edges above, sorted: those further down than this edge's end are crossed by it.
+        // Ends of the edges above, sorted: those further down than this edge's end are crossed by
+        // it.
         let mut above: Vec<usize> = Vec::new();
         for slot in column {
             let after = slots.get(*slot).map_or(&[][..], |slot| &slot.after);
@@ -218,23 +217,14 @@ mod tests {
     use super::*;
 
     fn slot(layer: usize, before: &[usize], after: &[usize]) -> Slot {
-        Slot {
-            layer,
-            before: before.to_vec(),
-            after: after.to_vec(),
-            ..Slot::default()
-        }
+        Slot { layer, before: before.to_vec(), after: after.to_vec(), ..Slot::default() }
     }
 
     #[test]
     fn edges_that_need_not_cross_do_not() {
         // 0 leads to 3, 1 to 2: they cross as they come.
-        let slots = [
-            slot(0, &[], &[3]),
-            slot(0, &[], &[2]),
-            slot(1, &[1], &[]),
-            slot(1, &[0], &[]),
-        ];
+        let slots =
+            [slot(0, &[], &[3]), slot(0, &[], &[2]), slot(1, &[1], &[]), slot(1, &[0], &[])];
         let crossed = vec![vec![0, 1], vec![2, 3]];
         assert_eq!(crossings(&slots, &crossed), 1);
         let ordered = order(&slots, &[0, 1, 2, 3]);

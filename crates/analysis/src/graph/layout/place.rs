@@ -1,4 +1,5 @@
-//! How high things stand in their columns: as near as may be to what they are connected to, in their order and with room between them.
+//! How high things stand in their columns: as near as may be to what they are connected to, in
+//! their order and with room between them.
 
 use super::shapes::{Slot, at, set};
 
@@ -39,7 +40,8 @@ pub(super) fn place(slots: &[Slot], columns: &[Vec<usize>]) -> Placed {
             _ => Side::After,
         };
         let mut visit = |column: &Vec<usize>| {
-            let wishes: Vec<(f64, f64)> = column.iter().map(|slot| wish(slots, *slot, side, &middle)).collect();
+            let wishes: Vec<(f64, f64)> =
+                column.iter().map(|slot| wish(slots, *slot, side, &middle)).collect();
             settle(slots, column, &wishes, &mut middle);
         };
         if round % 2 == 0 {
@@ -52,10 +54,7 @@ pub(super) fn place(slots: &[Slot], columns: &[Vec<usize>]) -> Placed {
         straighten(slots, columns, *first, &mut middle);
     }
     let extents = || {
-        columns
-            .iter()
-            .flatten()
-            .map(|slot| (*slot, at(&middle, *slot), height(slots, *slot) / 2.0))
+        columns.iter().flatten().map(|slot| (*slot, at(&middle, *slot), height(slots, *slot) / 2.0))
     };
     let top = extents().map(|(_, y, half)| y - half).fold(f64::INFINITY, f64::min);
     let bottom = extents().map(|(_, y, half)| y + half).fold(f64::NEG_INFINITY, f64::max);
@@ -69,7 +68,8 @@ fn height(slots: &[Slot], slot: usize) -> f64 {
     slots.get(slot).map_or(0.0, |slot| slot.height)
 }
 
-/// Where a slot would like to stand, and how much. Bends most of all: a long edge should be straight.
+/// Where a slot would like to stand, and how much. Bends most of all: a long edge should be
+/// straight.
 fn wish(slots: &[Slot], slot: usize, side: Side, middle: &[f64]) -> (f64, f64) {
     let here = at(middle, slot);
     let Some(known) = slots.get(slot) else {
@@ -89,14 +89,11 @@ fn wish(slots: &[Slot], slot: usize, side: Side, middle: &[f64]) -> (f64, f64) {
         sum += at(middle, *neighbour) * pull;
         weight += pull;
     }
-    if weight > 0.0 {
-        (sum / weight, weight)
-    } else {
-        (here, 0.1)
-    }
+    if weight > 0.0 { (sum / weight, weight) } else { (here, 0.1) }
 }
 
-/// Brings all bends of an edge to one height, if there is one that is free in all of their columns. Looks only at the first bend of an edge.
+/// Brings all bends of an edge to one height, if there is one that is free in all of their columns.
+/// Looks only at the first bend of an edge.
 fn straighten(slots: &[Slot], columns: &[Vec<usize>], first: usize, middle: &mut [f64]) {
     let is_bend = |slot: &usize| slots.get(*slot).is_some_and(|slot| slot.is_bend);
     let before = slots.get(first).and_then(|slot| slot.before.first());
@@ -104,11 +101,7 @@ fn straighten(slots: &[Slot], columns: &[Vec<usize>], first: usize, middle: &mut
         return;
     }
     let bends: Vec<usize> = std::iter::successors(Some(first), |bend| {
-        slots
-            .get(*bend)
-            .and_then(|slot| slot.after.first())
-            .copied()
-            .filter(is_bend)
+        slots.get(*bend).and_then(|slot| slot.after.first()).copied().filter(is_bend)
     })
     .collect();
     let (mut lowest, mut highest, mut sum) = (f64::NEG_INFINITY, f64::INFINITY, 0.0);
@@ -132,9 +125,11 @@ fn straighten(slots: &[Slot], columns: &[Vec<usize>], first: usize, middle: &mut
     }
 }
 
-/// Moves a column to where the squares of the distances from its wishes, each (place, weight), are smallest while order and gaps are kept.
+/// Moves a column to where the squares of the distances from its wishes, each (place, weight), are
+/// smallest while order and gaps are kept.
 ///
-/// With the gaps taken off, that is a regression under an order: neighbours that wish to pass each other are merged into a block at their mean, until none do.
+/// With the gaps taken off, that is a regression under an order: neighbours that wish to pass each
+/// other are merged into a block at their mean, until none do.
 fn settle(slots: &[Slot], column: &[usize], wishes: &[(f64, f64)], middle: &mut [f64]) {
     struct Block {
         sum: f64,
@@ -147,11 +142,7 @@ fn settle(slots: &[Slot], column: &[usize], wishes: &[(f64, f64)], middle: &mut 
     for (slot, (wish, weight)) in column.iter().zip(wishes) {
         let known = slots.get(*slot);
         if let (Some(above), Some(known)) = (above, known) {
-            let gap = if above.is_bend || known.is_bend {
-                BEND_GAP
-            } else {
-                BOX_GAP
-            };
+            let gap = if above.is_bend || known.is_bend { BEND_GAP } else { BOX_GAP };
             offset += above.height / 2.0 + gap + known.height / 2.0;
         }
         above = known;
@@ -160,7 +151,9 @@ fn settle(slots: &[Slot], column: &[usize], wishes: &[(f64, f64)], middle: &mut 
             weight: *weight,
             members: vec![(*slot, offset)],
         };
-        while let Some(last) = blocks.pop_if(|last| last.sum / last.weight > block.sum / block.weight) {
+        while let Some(last) =
+            blocks.pop_if(|last| last.sum / last.weight > block.sum / block.weight)
+        {
             block.sum += last.sum;
             block.weight += last.weight;
             block.members.splice(0..0, last.members);
@@ -179,13 +172,7 @@ mod tests {
     use super::*;
 
     fn settled(wishes: &[f64]) -> Vec<f64> {
-        let slots = vec![
-            Slot {
-                height: 10.0,
-                ..Slot::default()
-            };
-            wishes.len()
-        ];
+        let slots = vec![Slot { height: 10.0, ..Slot::default() }; wishes.len()];
         let column: Vec<usize> = (0..wishes.len()).collect();
         let wishes: Vec<(f64, f64)> = wishes.iter().map(|wish| (*wish, 1.0)).collect();
         let mut middle = vec![0.0; column.len()];

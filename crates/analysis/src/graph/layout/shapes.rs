@@ -32,7 +32,8 @@ pub(in crate::graph) struct Point {
     pub(in crate::graph) y: f64,
 }
 
-/// The way of an edge, in the direction in which it leads: straight from an even point to the odd one after it, curved from there to the next.
+/// The way of an edge, in the direction in which it leads: straight from an even point to the odd
+/// one after it, curved from there to the next.
 #[derive(Debug, Clone, Default)]
 pub(in crate::graph) struct Way {
     pub(in crate::graph) points: Vec<Point>,
@@ -63,7 +64,8 @@ pub(super) struct Slot {
     pub(super) after: Vec<usize>,
 }
 
-/// What hangs together with a slot and was not seen yet, along the edges: the last of the arranged neighbours first.
+/// What hangs together with a slot and was not seen yet, along the edges: the last of the arranged
+/// neighbours first.
 pub(super) fn walk(
     slots: &[Slot],
     start: usize,

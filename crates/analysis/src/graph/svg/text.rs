@@ -14,7 +14,8 @@ pub(super) fn columns(text: &str) -> usize {
     text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
 }
 
-/// Breaks a name before its words (`CreateSession`, `Concept.action`, `/a/path`), and anywhere where a word is too long.
+/// Breaks a name before its words (`CreateSession`, `Concept.action`, `/a/path`), and anywhere
+/// where a word is too long.
 pub(super) fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in words(text) {
@@ -40,7 +41,10 @@ fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';
     for c in text.chars() {
-        let begins = (c.is_uppercase() && !before.is_uppercase()) || c == '/' || before == '.' || before == ' ';
+        let begins = (c.is_uppercase() && !before.is_uppercase())
+            || c == '/'
+            || before == '.'
+            || before == ' ';
         match words.last_mut() {
             Some(word) if !begins && columns(word) + 2 <= LINE_COLUMNS => word.push(c),
             _ => words.push(c.to_string()),
@@ -52,10 +56,7 @@ fn words(text: &str) -> Vec<String> {
 
 /// The text within XML, in an attribute too.
 pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -69,10 +70,7 @@ mod tests {
     #[test]
     fn long_names_are_broken_at_their_words() {
         check("Profile.authenticate", &["Profile.authenticate"]);
-        check(
-            "TextSettings.createDocumentSettings",
-            &["TextSettings.create", "DocumentSettings"],
-        );
+        check("TextSettings.createDocumentSettings", &["TextSettings.create", "DocumentSettings"]);
         check(
             "CreateSessionOnSuccessfulAuthentication",
             &["CreateSessionOn", "SuccessfulAuthentication"],

@@ -34,7 +34,9 @@ then
     check(
         &bench,
         &late,
-        &[r#"Requesting.respond {"request":"FLOW","status":504,"error":"The request was not finished in time."}"#],
+        &[
+            r#"Requesting.respond {"request":"FLOW","status":504,"error":"The request was not finished in time."}"#,
+        ],
     );
     let mut bench = Bench::new(RULES);
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
@@ -75,10 +77,7 @@ fn an_else_tells_the_error_of_a_fault_with_the_fault_s_status() {
     };
     for (otherwise, of_refusal) in [
         ("(error)\n    Requesting.respond (request, error)", None),
-        (
-            "(error)\n    Requesting.respond (request, error, status: 404)",
-            Some(404),
-        ),
+        ("(error)\n    Requesting.respond (request, error, status: 404)", Some(404)),
     ] {
         check(otherwise, &late, Some(504));
         check(otherwise, &throttled, Some(429));
@@ -94,12 +93,8 @@ fn where_a_request_came_from_is_handed_down_from_the_root_alone() {
     let mut bench = Bench::new(ASK);
     let client = |digit: &str| Some(digit.repeat(22).parse().unwrap());
     let (id, output) = (bench.flow.root(), json!({ "request": bench.flow.to_string() }));
-    let mut root = bench.logged(
-        "Requesting.request",
-        id,
-        json!({"path": "/price", "item": "tea"}),
-        output,
-    );
+    let mut root =
+        bench.logged("Requesting.request", id, json!({"path": "/price", "item": "tea"}), output);
     root.context.client = client("1");
     let price = bench.deliver(root);
     assert_eq!(price[0].context.client, client("1"));

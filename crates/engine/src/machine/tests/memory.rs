@@ -59,24 +59,16 @@ then
     let (id, seq) = (bench.flow.root(), 1);
     let note = bench.logged("Shop.note", id, json!({"text": "tea"}), json!({}));
     let effects = bench.engine.step(Event::Delivered(note));
-    let [Effect::Ask { question, .. }] = &effects[..] else {
-        panic!("{effects:?}")
-    };
+    let [Effect::Ask { question, .. }] = &effects[..] else { panic!("{effects:?}") };
     let rows = vec![Object::from_iter([("count".to_owned(), json!(1))])];
     let question = question.clone();
     let effects = bench.engine.step(Event::Answered { seq, question, rows });
-    let [Effect::Record { record, .. }] = &effects[..] else {
-        panic!("{effects:?}")
-    };
+    let [Effect::Record { record, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(bench.engine.step(Event::Stored { seq }), [Effect::Ack { seq }]);
     assert_eq!(kept(&bench), 1);
     let body: Value = serde_json::from_slice(&record.body).unwrap();
-    let record = bench.logged(
-        "Concert.fired",
-        record.id,
-        body["input"].clone(),
-        body["output"].clone(),
-    );
+    let record =
+        bench.logged("Concert.fired", record.id, body["input"].clone(), body["output"].clone());
     let price = bench.deliver(record);
     check(&bench, &price, &[r#"Shop.price {"item":"tea"}"#]);
     assert_eq!(kept(&bench), 1);
@@ -95,10 +87,7 @@ fn what_comes_after_the_end_of_a_flow_makes_it_read_from_the_log() {
     let late = ActionId::injected("S", 9, 9);
     let late = bench.logged("Shop.note", late, json!({"text": "late"}), json!({}));
     let (flow, at_least) = (bench.flow, late.seq);
-    assert_eq!(
-        bench.engine.step(Event::Delivered(late)),
-        [Effect::ReadFlow { flow, at_least }]
-    );
+    assert_eq!(bench.engine.step(Event::Delivered(late)), [Effect::ReadFlow { flow, at_least }]);
 }
 
 #[test]
@@ -110,7 +99,8 @@ fn a_flow_in_the_memory_of_another_knows_nothing_of_it() {
         check(&bench, &price, &[&format!(r#"Shop.price {{"item":"{item}"}}"#)]);
         let sell = bench.complete(&price[0], json!({"cents": number}));
         let respond = bench.complete(&sell[0], json!({"sale": item}));
-        let expected = format!(r#"Requesting.respond {{"request":"FLOW","sale":"{item}","cents":{number}}}"#);
+        let expected =
+            format!(r#"Requesting.respond {{"request":"FLOW","sale":"{item}","cents":{number}}}"#);
         check(&bench, &respond, &[&expected]);
         assert_eq!(bench.complete(&respond[0], json!({})), []);
         assert_eq!(kept(&bench), 0);
@@ -118,7 +108,8 @@ fn a_flow_in_the_memory_of_another_knows_nothing_of_it() {
     }
 }
 
-/// A read shows the last message on a subject. The delivered first copy was looked for in every read and never found, so that it was never acknowledged.
+/// A read shows the last message on a subject. The delivered first copy was looked for in every
+/// read and never found, so that it was never acknowledged.
 #[test]
 fn a_completion_that_was_written_twice_before_it_was_read_counts_once() {
     let mut bench = Bench::new(BUY);
@@ -155,10 +146,7 @@ fn a_completion_that_was_written_twice_before_it_was_read_counts_once() {
         });
     }
     assert!(
-        matches!(
-            effects.as_slice(),
-            [Effect::Ack { seq: 4 }] | [Effect::Invoke { seq: 4, .. }]
-        ),
+        matches!(effects.as_slice(), [Effect::Ack { seq: 4 }] | [Effect::Invoke { seq: 4, .. }]),
         "{effects:?}"
     );
 }
@@ -173,10 +161,7 @@ fn what_belongs_to_a_flow_that_is_too_long_to_be_read_is_put_aside() {
         Event::Delivered(Logged { seq, ..logged })
     };
     let (first, second) = (done(&mut bench, 5, 1), done(&mut bench, 6, 2));
-    assert!(matches!(
-        bench.engine.step(first.clone()).as_slice(),
-        [Effect::ReadFlow { .. }]
-    ));
+    assert!(matches!(bench.engine.step(first.clone()).as_slice(), [Effect::ReadFlow { .. }]));
     assert_eq!(bench.engine.step(second), []);
     let flow = bench.flow;
     let effects = bench.engine.step(Event::FlowTooLong { flow });
@@ -193,27 +178,12 @@ fn what_belongs_to_a_flow_that_is_too_long_to_be_read_is_put_aside() {
 
 #[test]
 fn the_memory_is_bounded_and_what_was_forgotten_is_read_again() {
-    let in_flows = Limits {
-        cached_flows: NonZeroUsize::MIN,
-        ..Limits::default()
-    };
-    let in_actions = Limits {
-        cached_actions: 1,
-        ..Limits::default()
-    };
+    let in_flows = Limits { cached_flows: NonZeroUsize::MIN, ..Limits::default() };
+    let in_actions = Limits { cached_actions: 1, ..Limits::default() };
     // Each message of this test counts 100 bytes.
-    let in_bytes = Limits {
-        cached_bytes: 199,
-        ..Limits::default()
-    };
+    let in_bytes = Limits { cached_bytes: 199, ..Limits::default() };
     // A flow that grows takes the room of others, as a new one does.
-    let mut bench = Bench::with(
-        BUY,
-        Limits {
-            cached_bytes: 299,
-            ..Limits::default()
-        },
-    );
+    let mut bench = Bench::with(BUY, Limits { cached_bytes: 299, ..Limits::default() });
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     let growing = std::mem::replace(&mut bench.flow, ActionId::injected("S", 2, 2).as_root());
     bench.request(json!({"path": "/buy", "item": "milk"}));
@@ -231,13 +201,11 @@ fn the_memory_is_bounded_and_what_was_forgotten_is_read_again() {
         bench.request(json!({"path": "/buy", "item": "milk"}));
         assert_eq!(bench.engine.flows.len(), 1);
         bench.flow = first;
-        let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
+        let sold =
+            bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
         assert_eq!(
             bench.engine.step(Event::Delivered(sold)),
-            [Effect::ReadFlow {
-                flow: first,
-                at_least: 3
-            }]
+            [Effect::ReadFlow { flow: first, at_least: 3 }]
         );
     }
 }

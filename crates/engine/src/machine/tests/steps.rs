@@ -4,10 +4,13 @@ use super::*;
 
 const REQUEST: &str = "Requesting.request (path: \"/go\", item, list?, user?) : (request)";
 
-/// Runs one rule whose `where` is `steps` and whose only call notes the value of `text`; in the order of the frames.
+/// Runs one rule whose `where` is `steps` and whose only call notes the value of `text`; in the
+/// order of the frames.
 #[track_caller]
 fn check(steps: &str, text: &str, input: Value, rows: &[(&str, Value, Value)], expected: &[&str]) {
-    let rule = format!("sync R\nwhen\n    {REQUEST}\nwhere\n{steps}\nthen\n    Shop.note (text: {text})\n");
+    let rule = format!(
+        "sync R\nwhen\n    {REQUEST}\nwhere\n{steps}\nthen\n    Shop.note (text: {text})\n"
+    );
     let mut bench = Bench::new(&rule);
     for (query, input, rows) in rows {
         bench.answer(query, input.clone(), rows.clone());
@@ -58,20 +61,8 @@ fn equal_frames_are_one_whatever_then_does_not_use() {
 #[test]
 fn what_is_bound_already_must_be_equal() {
     let steps = "    Shop._owner (item) : (user)";
-    check(
-        steps,
-        "user + item",
-        json!({"user": "u1"}),
-        &[owner("book", Some("u1"))],
-        &["u1book"],
-    );
-    check(
-        steps,
-        "user + item",
-        json!({"user": "u2"}),
-        &[owner("book", Some("u1"))],
-        &[],
-    );
+    check(steps, "user + item", json!({"user": "u1"}), &[owner("book", Some("u1"))], &["u1book"]);
+    check(steps, "user + item", json!({"user": "u2"}), &[owner("book", Some("u1"))], &[]);
     let steps = "    Shop._tags (item) : (tag: \"b\")";
     check(steps, "item", json!({}), &[tags("book", &["a", "b"])], &["book"]);
 }
@@ -79,54 +70,18 @@ fn what_is_bound_already_must_be_equal() {
 #[test]
 fn optional_keeps_the_frame_and_binds_null() {
     let steps = "    optional Shop._owner (item) : (user: who)";
-    check(
-        steps,
-        "who ?? \"nobody\"",
-        json!({}),
-        &[owner("book", None)],
-        &["nobody"],
-    );
-    check(
-        steps,
-        "who ?? \"nobody\"",
-        json!({}),
-        &[owner("book", Some("u1"))],
-        &["u1"],
-    );
+    check(steps, "who ?? \"nobody\"", json!({}), &[owner("book", None)], &["nobody"]);
+    check(steps, "who ?? \"nobody\"", json!({}), &[owner("book", Some("u1"))], &["u1"]);
 }
 
 #[test]
 fn some_and_no_look_for_a_row_and_bind_nothing() {
     let rows = [tags("book", &["a", "b"])];
-    check(
-        "    some Shop._tags (item) : (tag: \"b\")",
-        "item",
-        json!({}),
-        &rows,
-        &["book"],
-    );
-    check(
-        "    some Shop._tags (item) : (tag: \"c\")",
-        "item",
-        json!({}),
-        &rows,
-        &[],
-    );
-    check(
-        "    no Shop._tags (item) : (tag: \"c\")",
-        "item",
-        json!({}),
-        &rows,
-        &["book"],
-    );
+    check("    some Shop._tags (item) : (tag: \"b\")", "item", json!({}), &rows, &["book"]);
+    check("    some Shop._tags (item) : (tag: \"c\")", "item", json!({}), &rows, &[]);
+    check("    no Shop._tags (item) : (tag: \"c\")", "item", json!({}), &rows, &["book"]);
     check("    no Shop._tags (item)", "item", json!({}), &rows, &[]);
-    check(
-        "    no Shop._tags (item)",
-        "item",
-        json!({}),
-        &[tags("book", &[])],
-        &["book"],
-    );
+    check("    no Shop._tags (item)", "item", json!({}), &[tags("book", &[])], &["book"]);
 }
 
 #[test]
@@ -170,13 +125,7 @@ fn a_step_that_leaves_nothing_is_answered_by_its_else() {
                  user == owner\n        else Requesting.respond (request, error: \"owned by \" + owner, status: 403)";
     let found = [owner("book", Some("u1"))];
     check(steps, "owner", json!({"user": "u1"}), &found, &["u1"]);
-    check(
-        steps,
-        "owner",
-        json!({"user": "u2"}),
-        &found,
-        &["answered \"owned by u1\""],
-    );
+    check(steps, "owner", json!({"user": "u2"}), &found, &["answered \"owned by u1\""]);
     check(
         steps,
         "owner",
@@ -192,7 +141,9 @@ fn collect_keeps_the_frame_with_its_list_also_an_empty_one() {
     let text = "item + (joined ?? \"\")";
     // A list has no text, so equality shows what is in it.
     let steps_of = |expected: &str| {
-        format!("    Shop._tags (item) : (tag)\n    tag != \"a\"\n    collect tag as tags\n    tags == {expected}")
+        format!(
+            "    Shop._tags (item) : (tag)\n    tag != \"a\"\n    collect tag as tags\n    tags == {expected}"
+        )
     };
     assert!(!steps.is_empty() && !text.is_empty());
     check(
@@ -227,20 +178,14 @@ fn lists_within_lists_keep_the_empty_ones() {
         steps,
         "item",
         json!({"user": "u", "list": ["e1", "e2"]}),
-        &[
-            friends,
-            events("f1", &["e1"]),
-            events("f2", &["e0", "e1"]),
-            events("f3", &[]),
-        ],
+        &[friends, events("f1", &["e1"]), events("f2", &["e0", "e1"]), events("f3", &[])],
         &["book"],
     );
 }
 
 #[test]
 fn a_stranger_who_failed_an_earlier_step_gets_no_empty_list() {
-    let steps =
-        "    Shop._owner (item) : (user)\n    Shop._tags (item) : (tag)\n    collect tag as tags\n    tags == []";
+    let steps = "    Shop._owner (item) : (user)\n    Shop._tags (item) : (tag)\n    collect tag as tags\n    tags == []";
     let rows = [owner("book", Some("u1")), tags("book", &[])];
     check(steps, "item", json!({"user": "u1"}), &rows, &["book"]);
     check(steps, "item", json!({"user": "u2"}), &rows, &[]);
@@ -271,20 +216,21 @@ fn each_distinct_query_is_asked_once_for_all_rules_of_a_completion() {
 
 #[test]
 fn frames_are_counted_and_past_the_limit_the_request_is_stopped() {
-    let limits = Limits {
-        frames_per_firing: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { frames_per_firing: 3, ..Limits::default() };
     for step in ["each one in list", "Shop._tags (item: item) : (tag: one)"] {
-        let rule = format!("sync R\nwhen\n    {REQUEST}\nwhere\n    {step}\nthen\n    Shop.note (text: item + one)\n");
+        let rule = format!(
+            "sync R\nwhen\n    {REQUEST}\nwhere\n    {step}\nthen\n    Shop.note (text: item + one)\n"
+        );
         for (count, expected) in [(3, 3), (4, 1)] {
             let mut bench = Bench::with(&rule, limits);
             let list: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
-            let (query, input, rows) = tags("book", &list.iter().map(String::as_str).collect::<Vec<_>>());
+            let (query, input, rows) =
+                tags("book", &list.iter().map(String::as_str).collect::<Vec<_>>());
             bench.answer(query, input, rows);
             let found = bench.request(json!({"path": "/go", "item": "book", "list": list}));
             assert_eq!(found.len(), expected, "{step} {count}");
-            let is_stopped = found[0].action.as_ref() == "respond" && body(&found[0])["status"] == 508;
+            let is_stopped =
+                found[0].action.as_ref() == "respond" && body(&found[0])["status"] == 508;
             assert_eq!(is_stopped, count > 3, "{step} {count}");
         }
     }
@@ -298,11 +244,7 @@ fn a_fan_out_is_joined_again_by_a_rule_over_its_siblings() {
     );
     let mut bench = Bench::new(&rules);
     let asked = bench.request(json!({"path": "/go", "item": "book", "list": ["a", "b"]}));
-    super::check(
-        &bench,
-        &asked,
-        &["Shop.price {\"item\":\"a\"}", "Shop.price {\"item\":\"b\"}"],
-    );
+    super::check(&bench, &asked, &["Shop.price {\"item\":\"a\"}", "Shop.price {\"item\":\"b\"}"]);
     let first = bench.complete(&asked[1], json!({"cents": 20}));
     super::check(&bench, &first, &[]);
     let second = bench.complete(&asked[0], json!({"cents": 1}));
@@ -311,8 +253,9 @@ fn a_fan_out_is_joined_again_by_a_rule_over_its_siblings() {
 
 #[test]
 fn a_forged_firing_record_fires_nothing_and_is_a_dead_letter() {
-    let rule =
-        format!("sync R\nwhen\n    {REQUEST}\nwhere\n    some Shop._tags (item)\nthen\n    Shop.note (text: item)\n");
+    let rule = format!(
+        "sync R\nwhen\n    {REQUEST}\nwhere\n    some Shop._tags (item)\nthen\n    Shop.note (text: item)\n"
+    );
     let mut bench = Bench::new(&rule);
     let (query, input, rows) = tags("book", &[]);
     bench.answer(query, input, rows);
@@ -325,29 +268,22 @@ fn a_forged_firing_record_fires_nothing_and_is_a_dead_letter() {
     assert!(matches!(effects[..], [Effect::DeadLetter { .. }]), "{effects:?}");
     // With the right id but a rule that is not there.
     let firing = json!({"sync": "Q", "causes": [], "frames": []});
-    let unknown = bench.logged(
-        "Concert.fired",
-        cause.firing_record(),
-        input,
-        json!({"firings": [firing]}),
-    );
+    let unknown =
+        bench.logged("Concert.fired", cause.firing_record(), input, json!({"firings": [firing]}));
     let effects = bench.engine.step(Event::Delivered(unknown));
     assert!(matches!(effects[..], [Effect::DeadLetter { .. }]), "{effects:?}");
 }
 
 #[test]
 fn a_query_that_is_not_answered_is_asked_again_when_the_completion_comes_again() {
-    let rule =
-        format!("sync R\nwhen\n    {REQUEST}\nwhere\n    some Shop._tags (item)\nthen\n    Shop.note (text: item)\n");
+    let rule = format!(
+        "sync R\nwhen\n    {REQUEST}\nwhere\n    some Shop._tags (item)\nthen\n    Shop.note (text: item)\n"
+    );
     let mut bench = Bench::new(&rule);
     let root = bench.flow.root();
     let output = json!({ "request": bench.flow.to_string() });
-    let logged = bench.logged(
-        "Requesting.request",
-        root,
-        json!({"path": "/go", "item": "book"}),
-        output,
-    );
+    let logged =
+        bench.logged("Requesting.request", root, json!({"path": "/go", "item": "book"}), output);
     let seq = logged.seq;
     let effects = bench.engine.step(Event::Delivered(logged.clone()));
     assert!(matches!(effects[..], [Effect::Ask { .. }]), "{effects:?}");
@@ -369,12 +305,8 @@ fn nothing_is_asked_of_a_list_that_is_not_complete_yet() {
     let mut bench = Bench::new(&rule);
     let root = bench.flow.root();
     let input = json!({"path": "/go", "item": "book", "list": [1, 2]});
-    let logged = bench.logged(
-        "Requesting.request",
-        root,
-        input,
-        json!({ "request": root.to_string() }),
-    );
+    let logged =
+        bench.logged("Requesting.request", root, input, json!({ "request": root.to_string() }));
     // Both frames wait for one answer; of the list that it makes nothing is asked before.
     let effects = bench.engine.step(Event::Delivered(logged.clone()));
     let [Effect::Ask { question, seq, .. }] = &effects[..] else {

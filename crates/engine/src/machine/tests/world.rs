@@ -1,6 +1,8 @@
-//! A world that delivers as badly as a queue may: late, twice, out of order, to one of two routers, with crashes, forgetful memories and failing publishes.
+//! A world that delivers as badly as a queue may: late, twice, out of order, to one of two routers,
+//! with crashes, forgetful memories and failing publishes.
 //!
-//! Whatever it does, the invocations that are stored in the end are those of a world that does everything in order.
+//! Whatever it does, the invocations that are stored in the end are those of a world that does
+//! everything in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +82,8 @@ then
     Shop.note (text: "owner? " + item)
 "#;
 
-/// Other rules, put in force between the roots: the actions that the first rule asks for are priced, and one more note is made.
+/// Other rules, put in force between the roots: the actions that the first rule asks for are
+/// priced, and one more note is made.
 fn newer_rules() -> String {
     format!(
         "{}\nsync Newer\nwhen\n    Shop.price (item) : (cents)\nthen\n    Shop.note (text: \"newer \" + item)\n",
@@ -88,13 +91,14 @@ fn newer_rules() -> String {
     )
 }
 
-/// What a query answers: rows that follow from the question, but for `_owner`, which answers otherwise each time.
+/// What a query answers: rows that follow from the question, but for `_owner`, which answers
+/// otherwise each time.
 fn rows(question: &Question, asked: usize) -> Vec<Object> {
     let item = question.input["item"].as_str().unwrap();
     let rows = match &*question.query {
-        "_tags" => (0..item.len() % 3)
-            .map(|number| json!({ "tag": format!("{item}{number}") }))
-            .collect(),
+        "_tags" => {
+            (0..item.len() % 3).map(|number| json!({ "tag": format!("{item}{number}") })).collect()
+        }
         "_stock" => vec![json!({ "count": item.len() })],
         "_owner" => vec![json!({ "user": "u" }); asked % 2],
         other => panic!("{other}"),
@@ -176,13 +180,18 @@ impl World {
         self.append(FlowId::of_rules(), "Concert", "inForce", id, input, json!({}));
     }
 
-    fn append(&mut self, flow: FlowId, concept: &str, action: &str, id: ActionId, input: Value, output: Value) {
+    fn append(
+        &mut self,
+        flow: FlowId,
+        concept: &str,
+        action: &str,
+        id: ActionId,
+        input: Value,
+        output: Value,
+    ) {
         let seq = self.log.len() as u64 + 1;
         let object = |value: Value| value.as_object().unwrap().clone();
-        let body = Completion {
-            input: object(input),
-            output: object(output),
-        };
+        let body = Completion { input: object(input), output: object(output) };
         self.log.push(Logged {
             seq,
             flow,
@@ -207,7 +216,9 @@ impl World {
                 Effect::Invoke { seq, .. }
                 | Effect::Record { seq, .. }
                 | Effect::Ask { seq, .. }
-                | Effect::Adopt { seq, .. } => *self.under_way.entry((router, *seq)).or_default() += 1,
+                | Effect::Adopt { seq, .. } => {
+                    *self.under_way.entry((router, *seq)).or_default() += 1
+                }
                 Effect::Ack { seq } | Effect::Retry { seq } => {
                     assert_eq!(
                         self.under_way.get(&(router, *seq)).copied().unwrap_or(0),
@@ -251,7 +262,9 @@ impl World {
             Effect::ReadRules { .. } if !well => self.step(router, Event::RulesUnreadable),
             Effect::ReadRules { .. } => {
                 let in_force = self.log.iter().filter(|logged| logged.flow == FlowId::of_rules());
-                let history = in_force.map(|logged| (logged.seq, logged.body.input["rules"].as_str().unwrap().into()));
+                let history = in_force.map(|logged| {
+                    (logged.seq, logged.body.input["rules"].as_str().unwrap().into())
+                });
                 let (history, through) = (history.collect(), self.log.len() as u64);
                 self.step(router, Event::RulesRead { through, history });
             }
@@ -265,11 +278,7 @@ impl World {
             }
             Effect::Adopt { seq, .. } => {
                 *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
-                let event = if well {
-                    Event::Stored { seq }
-                } else {
-                    Event::NotStored { seq }
-                };
+                let event = if well { Event::Stored { seq } } else { Event::NotStored { seq } };
                 self.step(router, event);
             }
             Effect::Ask { seq, question, .. } => {
@@ -324,8 +333,8 @@ impl World {
             // Seldom enough that something is finished in between.
             0 if which.is_multiple_of(16) => self.crash(router),
             0..=3 => {
-                if let Some(seq) =
-                    pick(self.unacknowledged.len()).and_then(|number| self.unacknowledged.iter().nth(number).copied())
+                if let Some(seq) = pick(self.unacknowledged.len())
+                    .and_then(|number| self.unacknowledged.iter().nth(number).copied())
                 {
                     self.deliver(router, seq);
                 }
@@ -385,7 +394,8 @@ fn in_order() -> World {
 fn the_world_in_order_does_something_of_every_kind() {
     let world = in_order();
     for kind in [
-        "price", "sell", "pack", "note", "respond", "then", "owner?", "also i1", "also i2", "newly i3", "newer i3",
+        "price", "sell", "pack", "note", "respond", "then", "owner?", "also i1", "also i2",
+        "newly i3", "newer i3",
     ] {
         assert!(
             world.stored.values().any(|text| text.contains(kind)),
@@ -418,7 +428,8 @@ proptest! {
         for (choice, which) in steps {
             world.disturb(choice, usize::from(which));
         }
-        // Whatever was under way in a router that nobody answers any more comes again after a restart.
+        // Whatever was under way in a router that nobody answers any more comes again after a
+        // restart.
         world.crash(0);
         world.crash(1);
         world.settle();

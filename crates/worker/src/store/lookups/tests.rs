@@ -31,9 +31,8 @@ async fn things() -> anyhow::Result<(Throwaway, Database, Arc<Lookups>)> {
     };
     let database = connect(&args, "Thing").await?;
     let things = database.collection::<Document>("things");
-    let even = (0..THINGS)
-        .step_by(2)
-        .map(|number| doc! { "_id": id(number).bson(), "number": number });
+    let even =
+        (0..THINGS).step_by(2).map(|number| doc! { "_id": id(number).bson(), "number": number });
     things.insert_many(even).await?;
     let lookups = Lookups::within(&things, "_id", PATIENCE);
     Ok((servers, database, Arc::new(lookups)))
@@ -42,15 +41,13 @@ async fn things() -> anyhow::Result<(Throwaway, Database, Arc<Lookups>)> {
 /// How many finds the server has carried out.
 async fn finds(database: &Database) -> anyhow::Result<i64> {
     let status = database.run_command(doc! { "serverStatus": 1, "repl": 0 }).await?;
-    let finds = status
-        .get_document("metrics")?
-        .get_document("commands")?
-        .get_document("find")?;
+    let finds = status.get_document("metrics")?.get_document("commands")?.get_document("find")?;
     Ok(finds.get_i64("total")?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_together() -> anyhow::Result<()> {
+async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_together()
+-> anyhow::Result<()> {
     let (_servers, database, lookups) = things().await?;
     let before = finds(&database).await?;
     let mut asking = JoinSet::new();
@@ -78,7 +75,8 @@ async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_toget
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_everybody() -> anyhow::Result<()> {
+async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_everybody()
+-> anyhow::Result<()> {
     let (mut servers, _database, lookups) = things().await?;
     for round in 0..20 {
         let mut asking = JoinSet::new();
@@ -87,9 +85,7 @@ async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_e
             asking.spawn(async move {
                 let find = lookups.find(id(number));
                 if number % 3 == 0 {
-                    tokio::time::timeout(Duration::from_micros(50 * round), find)
-                        .await
-                        .is_ok()
+                    tokio::time::timeout(Duration::from_micros(50 * round), find).await.is_ok()
                 } else {
                     find.await.is_ok_and(|found| found.is_some() == (number % 2 == 0))
                 }
@@ -122,7 +118,8 @@ async fn a_look_that_never_ends_keeps_no_place() -> anyhow::Result<()> {
         Duration::from_secs(1),
     ));
     assert!(lookups.find(id(2)).await.is_ok_and(|found| found.is_some()));
-    let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?).context("a process id")?;
+    let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?)
+        .context("a process id")?;
     rustix::process::kill_process(mongod, rustix::process::Signal::STOP)?;
     // All its threads stop a moment later.
     while lookups.find(id(2)).await.is_ok() {}
