@@ -23,7 +23,7 @@ const SCALE: [(&str, usize); 5] =
     [("profile", 3), ("sessioning", 3), ("edge", 2), ("router", 2), ("archive", 2)];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compose_brings_up_a_system_that_can_be_scaled_and_hurt() -> anyhow::Result<()> {
+async fn compose_system_scales_and_survives_killed_containers() -> anyhow::Result<()> {
     let images = stand_ins::images().await?;
     let mut stack = Stack::up(&images, &SCALE).await?;
     let outcome = whole(&stack).await;

@@ -46,7 +46,7 @@ fn copy(to: &Path) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_application_outside_the_repository_is_one_program() -> anyhow::Result<()> {
+async fn application_outside_the_repository_builds_and_runs() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     copy(dir.path())?;
     let programs = binaries::dir().await?;

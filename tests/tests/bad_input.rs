@@ -23,7 +23,7 @@ async fn check(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> {
+async fn bad_input_is_rejected_without_side_effects() -> anyhow::Result<()> {
     let system = System::start().await?;
     let login = "/api/auth/login";
     let long = "x".repeat(10_000);
@@ -207,7 +207,7 @@ async fn bad_input_is_refused_at_once_and_harms_nothing() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_requests_are_refused_at_once_and_a_late_answer_is_a_504() -> anyhow::Result<()> {
+async fn excess_requests_get_503_and_late_responses_get_504() -> anyhow::Result<()> {
     let mut system = System::with(&[
         ("CONCERT_HTTP__MAX_REQUESTS", "2"),
         ("CONCERT_HTTP__DEADLINE_MS", "6000"),
@@ -262,7 +262,7 @@ const FULL: [(&str, &str); 2] =
 const FILLING: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_log_refuses_requests() -> anyhow::Result<()> {
+async fn full_log_rejects_requests() -> anyhow::Result<()> {
     for bound in FULL {
         // All of it is young, so nothing may go.
         let settings =
@@ -286,7 +286,7 @@ async fn a_full_log_refuses_requests() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_log_that_may_forget_goes_on() -> anyhow::Result<()> {
+async fn full_log_that_may_be_trimmed_accepts_requests() -> anyhow::Result<()> {
     for bound in FULL {
         let system = System::with(&[bound, ("CONCERT_LOG__KEEP_SECONDS", "0")]).await?;
         let logout = json!({ "session": "nobody's" });

@@ -97,8 +97,7 @@ async fn streams(nats: &Client) -> anyhow::Result<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_without_a_key_and_one_with_a_key_that_nobody_has_are_refused()
--> anyhow::Result<()> {
+async fn clients_without_a_known_key_are_rejected() -> anyhow::Result<()> {
     let system = System::start().await?;
     let url = system.servers.nats.url();
     let unknown = nkeys::KeyPair::new_user().seed()?;
@@ -115,7 +114,7 @@ async fn a_client_without_a_key_and_one_with_a_key_that_nobody_has_are_refused()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_service_says_that_is_not_its_own_reaches_nobody() -> anyhow::Result<()> {
+async fn services_cannot_publish_on_foreign_subjects() -> anyhow::Result<()> {
     let system = System::start().await?;
     let nats = system.nats().await?;
     let before = streams(&nats).await?;
@@ -143,7 +142,7 @@ async fn what_a_service_says_that_is_not_its_own_reaches_nobody() -> anyhow::Res
 /// The server writes its answer to whatever subject a request names, whoever may publish there.
 /// That is the way out of permissions within one account; it must end at the account's own walls.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow::Result<()> {
+async fn server_replies_cannot_bypass_publish_permissions() -> anyhow::Result<()> {
     let system = System::start().await?;
     let nats = system.nats().await?;
     let routes = system.subjects("KV_concert", "$KV.concert.routes").await?.len();
@@ -237,7 +236,7 @@ async fn no_answer_of_the_server_goes_where_its_asker_may_not_speak() -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_hears_its_own_and_nothing_else() -> anyhow::Result<()> {
+async fn service_receives_only_its_own_messages() -> anyhow::Result<()> {
     let system = System::start().await?;
     let names = [("edge", "Requesting"), ("profile", "Profile"), ("sessioning", "Sessioning")];
     let mut spies = Vec::new();
@@ -273,7 +272,7 @@ async fn a_service_hears_its_own_and_nothing_else() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_confirms_more_time_to_a_worker_in_its_own_account() -> anyhow::Result<()> {
+async fn server_confirms_progress_acks_within_a_workers_account() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     // It would take the message.
     system.kill(Part::Profile).await?;
@@ -296,8 +295,7 @@ async fn server_confirms_more_time_to_a_worker_in_its_own_account() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -> anyhow::Result<()>
-{
+async fn operator_can_inject_query_and_watch_but_change_nothing_else() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -353,7 +351,7 @@ async fn an_operator_injects_asks_and_watches_and_changes_nothing_by_mistake() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn processes_without_a_key_of_the_bus_do_not_start_and_say_why() -> anyhow::Result<()> {
+async fn processes_without_a_bus_key_exit_with_a_reason() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.terminate(Part::Profile).await?;
     let refused = system.concert(&["worker", "Profile"]).env_remove("NATS_NKEY").output().await?;

@@ -42,7 +42,7 @@ async fn settings() -> anyhow::Result<BTreeMap<String, Setting>> {
 }
 
 #[tokio::test]
-async fn the_page_of_settings_is_what_the_program_prints() -> anyhow::Result<()> {
+async fn settings_page_matches_program_output() -> anyhow::Result<()> {
     let found = concert(&["config", "reference"]).await?;
     let file = root().join("docs/configuration.md");
     if std::env::var_os("CONCERT_BLESS").is_some() {
@@ -76,7 +76,7 @@ async fn effective_settings_are_shown_with_their_sources() -> anyhow::Result<()>
 }
 
 #[tokio::test]
-async fn a_process_that_cannot_start_says_why_in_the_form_of_its_log() -> anyhow::Result<()> {
+async fn failed_start_reports_its_reason_in_the_log_format() -> anyhow::Result<()> {
     let dir = binaries::dir().await?;
     let why = async |more: &[&str]| -> anyhow::Result<String> {
         let mut router = binaries::command(&dir.join("concert"));
@@ -150,7 +150,7 @@ fn in_unit_of(flag: &str, written: &str) -> anyhow::Result<u64> {
 }
 
 #[tokio::test]
-async fn the_limits_of_the_handbook_are_those_of_the_programs() -> anyhow::Result<()> {
+async fn limits_in_docs_match_program_defaults() -> anyhow::Result<()> {
     let settings = settings().await?;
     let mut seen = 0;
     for page in ["operations.md", "delivery.md", "rules.md"] {
@@ -173,7 +173,7 @@ async fn the_limits_of_the_handbook_are_those_of_the_programs() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn no_document_tells_of_a_setting_that_is_not_there() -> anyhow::Result<()> {
+async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
     let settings = settings().await?;
     let known = |name: &str| settings.values().any(|setting| setting.variable == name);
     // Of the tests, and of compose.yaml.

@@ -72,7 +72,7 @@ async fn hold(edge: SocketAddr, from: [u8; 4]) -> anyhow::Result<TcpStream> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyhow::Result<()> {
+async fn idle_connections_and_incomplete_requests_are_closed() -> anyhow::Result<()> {
     let edge = LoneEdge::start(&["--set", "http.idle_timeout_ms=2000"]).await?;
     for (sent, answers) in [(&b""[..], 0), (BEGUN, 0), (WHOLE, 1)] {
         let answer = http::raw(edge.address(), sent).await?;
@@ -96,8 +96,7 @@ async fn a_connection_that_asks_nothing_or_never_to_the_end_is_closed() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all_the_same()
--> anyhow::Result<()> {
+async fn connections_over_the_limit_get_503_except_health_checks() -> anyhow::Result<()> {
     const MOST: usize = 20;
     let edge = LoneEdge::start(&["--set", &format!("http.max_connections={MOST}")]).await?;
     let mut idle = Vec::new();
@@ -139,7 +138,7 @@ async fn past_the_bound_of_connections_it_is_said_at_once_and_health_is_told_all
 /// from them without more ado.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()> {
+async fn one_client_cannot_use_all_connections() -> anyhow::Result<()> {
     const MOST: usize = 5;
     // The one that the test asks from otherwise is none of them.
     let (one, other, proxy) = ([127, 0, 0, 4], [127, 0, 0, 2], [127, 0, 0, 3]);
@@ -168,7 +167,7 @@ async fn one_client_does_not_take_the_connections_of_all() -> anyhow::Result<()>
 /// A page that never reads is silent for TCP, too: only what it leaves unread tells.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_reads_nothing_of_what_it_asked_for_is_let_go() -> anyhow::Result<()> {
+async fn clients_that_do_not_read_are_disconnected() -> anyhow::Result<()> {
     let edge =
         LoneEdge::start(&["--set", "console.listeners=1", "--set", "http.unread_timeout_ms=1000"])
             .await?;

@@ -25,7 +25,7 @@ const POINTS: [(Part, &str); 10] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
+async fn login_survives_a_kill_at_every_step() -> anyhow::Result<()> {
     // Time enough for the server to deliver again what the dead process held.
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     for (number, (part, subject)) in POINTS.into_iter().enumerate() {
@@ -67,8 +67,7 @@ async fn a_login_survives_a_kill_at_every_station() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a_deadline()
--> anyhow::Result<()> {
+async fn flow_of_a_killed_edge_finishes_once() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     let user = system.account("ada", PASSWORD).await?;
     // The login is not answered before its edge is killed.
@@ -100,7 +99,7 @@ async fn an_edge_that_is_killed_leaves_no_second_session_and_no_account_behind_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<()> {
+async fn redelivered_invocation_takes_effect_once() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -136,7 +135,7 @@ async fn an_invocation_that_is_delivered_twice_happens_once() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
+async fn two_instances_of_each_process_share_work_and_one_may_stop() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     for part in [Part::Router, Part::Profile, Part::Sessioning] {
@@ -160,7 +159,7 @@ async fn two_of_each_share_the_work_and_one_may_go() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_refused_once_is_not_done_by_a_delivery_that_comes_late() -> anyhow::Result<()> {
+async fn refused_action_stays_refused_on_late_redelivery() -> anyhow::Result<()> {
     const ACTION: &str = "018f2f6e-7c1a-7000-8000-00000000a0da";
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;

@@ -40,8 +40,7 @@ async fn publish(system: &System, mood: &str, id: Uuid) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_or_panics_is_given_up_its_caller_hears_and_a_retry_completes_its_flow()
--> anyhow::Result<()> {
+async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = system(&dir).await?;
     let worker = Moody::keep(&system)?;
@@ -94,8 +93,7 @@ async fn what_fails_or_panics_is_given_up_its_caller_hears_and_a_retry_completes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_behind_it()
--> anyhow::Result<()> {
+async fn crashing_action_is_dead_lettered_alone_and_blocks_nothing() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = system(&dir).await?;
     // Its stream must be there.
@@ -133,8 +131,7 @@ async fn a_handler_that_ends_its_process_is_given_up_alone_and_nothing_waits_beh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once()
--> anyhow::Result<()> {
+async fn actions_queued_after_slow_ones_are_delivered_once() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
     let system = System::with(&[
@@ -159,8 +156,7 @@ async fn what_waits_behind_slow_actions_waits_in_the_queue_and_is_delivered_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_its_process_ended()
--> anyhow::Result<()> {
+async fn isolated_attempt_note_is_deleted_after_completion_despite_a_crash() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = system(&dir).await?;
     let id = Uuid::now_v7();
@@ -191,8 +187,7 @@ async fn the_note_of_a_last_attempt_goes_when_the_action_is_completed_although_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_that_left_the_log_is_not_tried_again_and_its_letter_can_be_dropped()
--> anyhow::Result<()> {
+async fn dead_letter_of_an_expired_flow_can_only_be_dropped() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", "correct horse battery").await?;
     let old = "01890a5d-ac96-774b-bcce-b302099a8057";

@@ -119,7 +119,7 @@ async fn traffic(caller: &mut Caller<'_>) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_answered_is_what_openapi_says() -> anyhow::Result<()> {
+async fn responses_match_the_openapi_document() -> anyhow::Result<()> {
     let system = System::start().await?;
     let document = document(&system, "openapi.json").await?;
     assert_eq!(document["servers"], json!([{ "url": "/api" }]));
@@ -179,7 +179,7 @@ impl Channels {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_on_the_bus_is_what_asyncapi_says() -> anyhow::Result<()> {
+async fn bus_messages_match_the_asyncapi_document() -> anyhow::Result<()> {
     let system = System::start().await?;
     let described = document(&system, "asyncapi.json").await?;
     let channels = Channels::of(&described)?;

@@ -21,8 +21,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_goes_over_tls_and_neither_plain_text_nor_another_authority_gets_anywhere()
--> anyhow::Result<()> {
+async fn login_works_over_tls_and_plain_text_or_foreign_ca_fails() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let certificate = certificates::of_loopback(dir.path(), "ours")?;
     let other = certificates::of_loopback(dir.path(), "another")?.ca;

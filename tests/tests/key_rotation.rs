@@ -69,7 +69,7 @@ async fn whose(system: &System, flow: &str, sealed: &str) -> anyhow::Result<Stri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_rotated_while_sessions_live_and_requests_go_on() -> anyhow::Result<()> {
+async fn keys_rotate_without_interrupting_sessions_or_requests() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("grace", PASSWORD).await?;
     let body = json!({ "username": "grace", "password": PASSWORD });
@@ -121,7 +121,7 @@ async fn keys_are_rotated_while_sessions_live_and_requests_go_on() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_used_before_everybody_has_it_is_looked_for() -> anyhow::Result<()> {
+async fn key_used_before_every_process_has_it_is_reloaded() -> anyhow::Result<()> {
     let system = System::start().await?;
     let mut load = load(&system).await?;
     for number in 2..8 {
@@ -134,7 +134,7 @@ async fn a_key_that_is_used_before_everybody_has_it_is_looked_for() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyhow::Result<()> {
+async fn action_whose_key_arrives_late_succeeds_on_retry() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_WORKERS__ATTEMPTS", "2")]).await?;
     // A worker with a copy of the keys, which nobody brings the new one.
     system.terminate(Part::Profile).await?;
@@ -169,7 +169,7 @@ async fn an_action_whose_key_comes_too_late_is_carried_out_by_a_retry() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_repeated_under_the_key_that_it_was_made_under() -> anyhow::Result<()> {
+async fn repeated_request_keeps_its_original_edge_key() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let body = json!({ "username": "ada", "password": PASSWORD });
@@ -189,7 +189,7 @@ async fn a_request_is_repeated_under_the_key_that_it_was_made_under() -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Result<()> {
+async fn bus_users_change_keys_without_a_restart() -> anyhow::Result<()> {
     let system = System::start().await?;
     let mut load = load(&system).await?;
     for user in ["edge", "router", "profile", "sessioning"] {
@@ -236,7 +236,7 @@ async fn a_user_of_the_bus_gets_another_key_without_a_restart() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_are_not_there_and_the_one_in_use_are_not_touched() -> anyhow::Result<()> {
+async fn unknown_keys_and_the_key_in_use_are_rejected() -> anyhow::Result<()> {
     let system = System::start().await?;
     for (args, why) in [
         (&["drop", "seal", "k1"][..], "`k1` is in use; use another one first"),

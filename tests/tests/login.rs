@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const PASSWORD: &str = "correct horse battery";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
+async fn login_and_logout_respond_as_the_rules_specify() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
@@ -69,7 +69,7 @@ async fn a_login_and_a_logout_answer_as_the_rules_say() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_outlive_every_process_and_both_servers() -> anyhow::Result<()> {
+async fn accounts_survive_restarts_of_all_processes_and_servers() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -88,7 +88,7 @@ async fn accounts_outlive_every_process_and_both_servers() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_registrations_of_one_name_make_one_account() -> anyhow::Result<()> {
+async fn fifty_concurrent_registrations_of_one_name_create_one_account() -> anyhow::Result<()> {
     let system = System::start().await?;
     let address = system.address();
     let mut registrations = tokio::task::JoinSet::new();
@@ -115,7 +115,7 @@ async fn fifty_registrations_of_one_name_make_one_account() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Result<()> {
+async fn repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Result<()> {
     let system = System::start().await?;
     let body = json!({ "username": "ada", "password": PASSWORD });
     let post = async |key: &str, body: &Value| {
@@ -144,7 +144,7 @@ async fn a_repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::Result<()> {
+async fn only_listed_actions_are_open_without_a_rule() -> anyhow::Result<()> {
     // By their old names, which are still read.
     let open = "Sessioning._getUser=the test asks;Sessioning.create=the test asks;Sessioning.delete=never mind";
     let system = System::with(&[
@@ -174,7 +174,7 @@ async fn an_action_is_open_without_a_rule_only_where_it_is_listed() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_open_without_a_rule_is_waited_for_until_the_deadline() -> anyhow::Result<()> {
+async fn passthrough_query_is_awaited_until_the_deadline() -> anyhow::Result<()> {
     let edge =
         LoneEdge::start(&["--set", "http.passthrough.Sessioning._getUser=the test asks"]).await?;
     let nats = edge.nats().await?;

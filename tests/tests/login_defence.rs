@@ -51,8 +51,7 @@ fn assert_throttled(answer: &Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guessing_ends_alike_for_every_name_and_every_password_and_not_with_a_restart()
--> anyhow::Result<()> {
+async fn throttling_is_equal_for_all_names_and_survives_restarts() -> anyhow::Result<()> {
     let mut system =
         System::with(&[BEHIND_A_PROXY, ("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     for name in ["ada", "bob"] {
@@ -101,7 +100,7 @@ async fn guessing_ends_alike_for_every_name_and_every_password_and_not_with_a_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_login_that_is_delivered_again_counts_once() -> anyhow::Result<()> {
+async fn redelivered_failed_login_counts_once() -> anyhow::Result<()> {
     let system = System::with(&[BEHIND_A_PROXY]).await?;
     system.account("ada", PASSWORD).await?;
     let answer = login(&system, &stranger(0), "ada", WRONG).await?;
@@ -139,7 +138,7 @@ async fn a_failed_login_that_is_delivered_again_counts_once() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixty_guesses_at_once_try_no_more_passwords_than_the_limit() -> anyhow::Result<()> {
+async fn sixty_concurrent_guesses_stay_within_the_limit() -> anyhow::Result<()> {
     let system = System::with(&[BEHIND_A_PROXY]).await?;
     system.account("ada", PASSWORD).await?;
     let address = system.address();
@@ -164,7 +163,7 @@ async fn sixty_guesses_at_once_try_no_more_passwords_than_the_limit() -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_ends_by_itself() -> anyhow::Result<()> {
+async fn throttling_ends_after_its_window() -> anyhow::Result<()> {
     let system = System::with(&[
         BEHIND_A_PROXY,
         ("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_ACCOUNT_FAILURES", "1"),
@@ -184,8 +183,8 @@ async fn a_window_ends_by_itself() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_is_bounded_over_all_accounts_and_says_itself_who_it_is_to_a_proxy_only()
--> anyhow::Result<()> {
+async fn client_limit_spans_accounts_and_ignores_untrusted_forwarding_headers() -> anyhow::Result<()>
+{
     // No proxy is trusted, so that all are the one client that they are.
     let system =
         System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "5")]).await?;
@@ -209,7 +208,7 @@ async fn one_client_is_bounded_over_all_accounts_and_says_itself_who_it_is_to_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_common_password_is_refused_in_words_that_help() -> anyhow::Result<()> {
+async fn common_password_is_refused_with_a_reason() -> anyhow::Result<()> {
     let system = System::start().await?;
     let refused = (400, r#"{"error":"This password is too common."}"#.to_owned());
     for common in ["password1", "Football", "ada lovelace1815"] {
@@ -238,7 +237,7 @@ fn audit_events(system: &System) -> anyhow::Result<Vec<Value>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_attempt_leaves_an_audit_event_and_no_secret_in_it() -> anyhow::Result<()> {
+async fn every_attempt_writes_an_audit_event_without_secrets() -> anyhow::Result<()> {
     let system = System::with(&[
         BEHIND_A_PROXY,
         ("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_ACCOUNT_FAILURES", "1"),

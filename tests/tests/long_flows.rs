@@ -29,7 +29,7 @@ async fn put_aside(system: &System) -> anyhow::Result<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_that_is_too_long_to_be_read_holds_nothing_up() -> anyhow::Result<()> {
+async fn oversized_flow_does_not_block_other_flows() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     let nats = system.nats().await?;
     // Without a root nothing can come of it.

@@ -75,8 +75,7 @@ async fn up(further: &[&str]) -> anyhow::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_application_without_the_built_in_concepts_starts_and_is_warned_of_its_own()
--> anyhow::Result<()> {
+async fn application_without_built_in_concepts_starts_with_a_warning() -> anyhow::Result<()> {
     for further in [&[][..], &["--isolate-parts"]] {
         let printed = up(further).await?;
         assert!(printed.contains("the rules use the concept `Greeting`"), "{printed}");

@@ -109,7 +109,7 @@ async fn run(system: &System, nats: &Client, words: &[String]) -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_recipe_does_what_it_says() -> anyhow::Result<()> {
+async fn every_recipe_works_as_documented() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.start_part(Part::Archive)?;
     let user = system.account("ada", "correct horse battery").await?;

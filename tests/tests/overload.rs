@@ -9,8 +9,7 @@ const PASSWORD: &str = "correct horse battery";
 const FLOOD: usize = 300;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_logins_is_refused_in_part_and_what_is_taken_is_answered() -> anyhow::Result<()>
-{
+async fn login_flood_is_partly_refused_and_the_rest_is_answered() -> anyhow::Result<()> {
     // Hashes that cost what they cost in earnest, and room for few.
     let system = System::with(&[
         ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "19456"),

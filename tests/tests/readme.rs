@@ -84,7 +84,7 @@ async fn concert(system: &System, words: &[String], text: &str) -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_readme_says_to_type_does_what_it_says() -> anyhow::Result<()> {
+async fn readme_commands_work_as_documented() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.start_part(Part::Archive)?;
     let lines = lines()?;

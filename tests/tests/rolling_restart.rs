@@ -63,8 +63,7 @@ async fn client(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_of_every_process_under_load_shows_no_client_an_error()
--> anyhow::Result<()> {
+async fn rolling_restart_under_load_causes_no_client_errors() -> anyhow::Result<()> {
     // Every client is here, and logs in with a wrong password in each round.
     let mut system =
         System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "0")]).await?;

@@ -81,8 +81,7 @@ fn records(flow: &[(String, Value)]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -> anyhow::Result<()>
-{
+async fn several_routers_run_frames_and_join_siblings() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut system = with_rules(dir.path(), SIDE_BY_SIDE).await?;
     with_second_router(&mut system).await?;
@@ -113,8 +112,7 @@ async fn frames_go_side_by_side_and_siblings_are_joined_with_several_routers() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly()
--> anyhow::Result<()> {
+async fn unanswered_query_is_repeated_and_never_answered_wrongly() -> anyhow::Result<()> {
     let mut system = System::with(&[
         ("CONCERT_HTTP__DEADLINE_MS", "40000"),
         ("CONCERT_ROUTER__QUERY_TIMEOUT_MS", "300"),
@@ -135,8 +133,7 @@ async fn a_query_that_nobody_answers_is_asked_again_and_never_answered_wrongly()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_is_killed_around_its_firing_record_leaves_one_answer() -> anyhow::Result<()>
-{
+async fn router_killed_around_its_firing_record_leaves_one_response() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -201,7 +198,7 @@ async fn in_force(system: &System, times: usize) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()> {
+async fn flow_finishes_under_the_rules_it_started_with() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut system = with_rules(dir.path(), &greeting("hello")).await?;
     with_second_router(&mut system).await?;
@@ -233,7 +230,7 @@ async fn a_flow_ends_under_the_rules_that_it_began_under() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_lacks_a_version_fetches_it() -> anyhow::Result<()> {
+async fn router_fetches_a_missing_rule_version() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut system = with_rules(dir.path(), &greeting("hello")).await?;
     system.account("ada", PASSWORD).await?;

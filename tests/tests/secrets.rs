@@ -24,7 +24,7 @@ fn files_with(dir: &Path, text: &str, looked_at: &mut usize) -> anyhow::Result<V
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_found_in_any_file() -> anyhow::Result<()> {
+async fn files_contain_no_secret() -> anyhow::Result<()> {
     // The most talkative logs.
     let mut system = System::with(&[
         ("CONCERT_TELEMETRY__LOG", "trace"),

@@ -49,7 +49,7 @@ fn credentials() -> Value {
 const ENDED: &str = "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_comes_and_goes_as_a_cookie_for_a_page_that_asks() -> anyhow::Result<()> {
+async fn session_cookie_is_set_and_cleared_on_request() -> anyhow::Result<()> {
     let system = start().await?;
     // Whoever does not ask has it in the body, as ever.
     let plain = post(&system, "/auth/login", credentials(), &[]).await?;
@@ -91,7 +91,7 @@ async fn a_session_comes_and_goes_as_a_cookie_for_a_page_that_asks() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_another_site_can_do_nothing_with_the_cookie() -> anyhow::Result<()> {
+async fn cross_site_pages_cannot_use_the_session_cookie() -> anyhow::Result<()> {
     let system = start().await?;
     let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME]).await?;
     let cookie = ("cookie", cookie_of(&login).split(';').next().unwrap_or_default());
@@ -148,8 +148,7 @@ async fn a_page_of_another_site_can_do_nothing_with_the_cookie() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cookie_is_off_unless_it_is_named_and_no_credentials_go_with_a_star() -> anyhow::Result<()>
-{
+async fn cookie_is_off_by_default_and_wildcard_origins_get_no_credentials() -> anyhow::Result<()> {
     let system = System::with(&[("CONCERT_HTTP__CORS_ORIGINS", "*")]).await?;
     system.account("ada", PASSWORD).await?;
     let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME, LISTED]).await?;

@@ -90,7 +90,7 @@ async fn documents(system: &System) -> anyhow::Result<Collection<Document>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_sessions_of_a_user_end_or_all_but_one() -> anyhow::Result<()> {
+async fn delete_all_and_delete_others_end_the_right_sessions() -> anyhow::Result<()> {
     let system = start().await?;
     let mut sessions = Vec::new();
     for user in ["ada", "ada", "ada", "bob"] {
@@ -128,7 +128,7 @@ async fn all_sessions_of_a_user_end_or_all_but_one() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_delivery_ends_no_session_that_was_made_since() -> anyhow::Result<()> {
+async fn late_redelivery_keeps_sessions_created_since() -> anyhow::Result<()> {
     let system = start().await?;
     let documents = documents(&system).await?;
     let (first, second) = (create(&system, "ada").await?, create(&system, "ada").await?);
@@ -183,8 +183,7 @@ async fn a_late_delivery_ends_no_session_that_was_made_since() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_killed_while_it_ends_sessions_ends_them_when_it_is_back()
--> anyhow::Result<()> {
+async fn killed_worker_finishes_ending_sessions_after_restart() -> anyhow::Result<()> {
     const MANY: u128 = 20_000;
     let mut system = start().await?;
     create(&system, "ada").await?;
@@ -232,7 +231,7 @@ async fn a_worker_that_is_killed_while_it_ends_sessions_ends_them_when_it_is_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_sessions_shows_the_live_ones_and_no_secret() -> anyhow::Result<()> {
+async fn session_list_shows_live_sessions_without_secrets() -> anyhow::Result<()> {
     let system = start().await?;
     let documents = documents(&system).await?;
     assert_eq!(listed(&system, "ada").await?, [] as [Value; 0]);
@@ -292,7 +291,7 @@ async fn a_list_of_sessions_shows_the_live_ones_and_no_secret() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_at_once_leave_no_session_that_nobody_kept() -> anyhow::Result<()> {
+async fn fifty_concurrent_deletions_leave_only_kept_sessions() -> anyhow::Result<()> {
     let system = start().await?;
     let together = async |user: &str, count: usize| -> anyhow::Result<Vec<String>> {
         futures_util::future::try_join_all((0..count).map(|_| create(&system, user))).await
@@ -327,8 +326,7 @@ async fn fifty_at_once_leave_no_session_that_nobody_kept() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_takes_the_flow_s_seals_and_any_other_text_is_nobody_s_session()
--> anyhow::Result<()> {
+async fn query_accepts_only_its_flows_seals_and_finds_no_session_otherwise() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -378,8 +376,7 @@ async fn a_query_takes_the_flow_s_seals_and_any_other_text_is_nobody_s_session()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_changes_once_for_each_action_and_its_name_is_found_as_people_read_it()
--> anyhow::Result<()> {
+async fn account_changes_once_per_action_and_names_match_normalised() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("Ada", PASSWORD).await?;
     let who = async |name: &str| {

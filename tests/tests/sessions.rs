@@ -31,7 +31,7 @@ async fn live(system: &System, user: &str) -> anyhow::Result<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_no_live_session_is_told_so_on_every_route() -> anyhow::Result<()> {
+async fn every_route_rejects_requests_without_a_live_session() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let ended = system.login("ada", PASSWORD).await?;
@@ -82,8 +82,7 @@ async fn sessions_are_listed_without_tokens_and_ended_everywhere() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_over_when_it_was_idle_for_too_long_and_when_it_is_too_old_however_much_it_is_used()
--> anyhow::Result<()> {
+async fn session_expires_when_idle_or_too_old() -> anyhow::Result<()> {
     const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
@@ -115,7 +114,7 @@ async fn a_session_is_over_when_it_was_idle_for_too_long_and_when_it_is_too_old_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_password_ends_the_other_sessions() -> anyhow::Result<()> {
+async fn new_password_ends_the_other_sessions() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let (own, other) = (system.login("ada", PASSWORD).await?, system.login("ada", PASSWORD).await?);
@@ -143,7 +142,7 @@ async fn a_new_password_ends_the_other_sessions() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_session_outlives_its_account() -> anyhow::Result<()> {
+async fn account_deletion_ends_all_its_sessions() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let (own, other) = (system.login("ada", PASSWORD).await?, system.login("ada", PASSWORD).await?);
@@ -162,8 +161,7 @@ async fn no_session_outlives_its_account() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_to_all_sessions_that_is_delivered_again_ends_none_that_was_made_since()
--> anyhow::Result<()> {
+async fn redelivered_logout_everywhere_keeps_sessions_created_since() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let before = system.login("ada", PASSWORD).await?;
@@ -190,7 +188,7 @@ async fn an_end_to_all_sessions_that_is_delivered_again_ends_none_that_was_made_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_name_is_a_conflict_however_many_ask_at_once() -> anyhow::Result<()> {
+async fn concurrent_requests_for_a_taken_name_get_409() -> anyhow::Result<()> {
     let system = System::start().await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
     let mut asked = tokio::task::JoinSet::new();

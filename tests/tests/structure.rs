@@ -81,7 +81,7 @@ fn is_part(folder: &str) -> bool {
 }
 
 #[test]
-fn the_pure_crates_know_no_io() {
+fn pure_crates_do_no_io() {
     let all = dependencies();
     for pure in PURE {
         let package = format!("concert-{pure}");
@@ -131,7 +131,7 @@ fn tree(arguments: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_pure_part_of_a_worker_knows_no_io_and_the_simulation_runs_it() {
+fn pure_part_of_the_worker_does_no_io_and_runs_in_simulation() {
     let pure = tree(&["--package", "concert-worker", "--no-default-features"]);
     let simulation = tree(&["--package", "concert-simulation"]);
     for needed in ["concert-wire", "concert-lang"] {
@@ -159,7 +159,7 @@ fn the_pure_part_of_a_worker_knows_no_io_and_the_simulation_runs_it() {
 }
 
 #[test]
-fn a_worker_depends_on_the_language_and_not_on_the_engine() {
+fn workers_depend_on_lang_but_not_on_engine() {
     let all = dependencies();
     let mut reached = BTreeSet::new();
     let mut waiting = vec!["concert-worker"];
@@ -175,7 +175,7 @@ fn a_worker_depends_on_the_language_and_not_on_the_engine() {
 }
 
 #[test]
-fn no_circle_of_imports_is_large() {
+fn import_cycles_stay_small() {
     let mut large = Vec::new();
     for package in packages() {
         let name = text(&package["name"]);
@@ -210,7 +210,7 @@ fn check_circles(files: &[(&str, &str)], expected: &[&[&str]]) {
 }
 
 #[test]
-fn a_circle_of_imports_is_found_however_the_import_is_written() {
+fn import_cycle_is_found_for_every_import_syntax() {
     let lib = ("lib.rs", "mod a; mod b; mod c;");
     let c = ("c.rs", "pub struct C;");
     let back = ("b.rs", "use crate::a;");
@@ -238,7 +238,7 @@ fn a_circle_of_imports_is_found_however_the_import_is_written() {
 }
 
 #[test]
-fn an_import_in_a_test_or_through_a_re_export_makes_no_circle() {
+fn test_imports_and_re_exports_make_no_cycle() {
     let lib = ("lib.rs", "mod a; mod b; mod c; pub use c::C;");
     let c = ("c.rs", "pub struct C;");
     let back = ("b.rs", "use crate::a;");
@@ -254,7 +254,7 @@ fn an_import_in_a_test_or_through_a_re_export_makes_no_circle() {
 }
 
 #[test]
-fn only_its_owner_uses_a_library() {
+fn libraries_are_used_only_by_their_owners() {
     let owners: [(&str, &[&str]); 6] = [
         ("async-nats", &["concert-runtime", "concert-tests", "concert-chaos"]),
         (
@@ -294,7 +294,7 @@ fn only_its_owner_uses_a_library() {
 }
 
 #[test]
-fn no_part_depends_on_another_part() {
+fn parts_do_not_depend_on_each_other() {
     let folders = folders();
     let is_part = |name: &String| {
         name == "concert" || folders.get(name).is_some_and(|folder| is_part(folder))
@@ -318,7 +318,7 @@ fn no_part_depends_on_another_part() {
 }
 
 #[test]
-fn a_concept_depends_on_the_sdk_alone_and_has_no_faults_in_it() {
+fn concepts_depend_only_on_the_sdk_without_fault_injection() {
     let folders = folders();
     let mut workers = 0;
     for (name, direct) in dependencies() {
@@ -339,7 +339,7 @@ fn a_concept_depends_on_the_sdk_alone_and_has_no_faults_in_it() {
 }
 
 #[test]
-fn the_edge_knows_no_route_of_the_application() {
+fn edge_contains_no_application_routes() {
     for file in sources("http-edge/src") {
         let text = std::fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
@@ -354,7 +354,7 @@ fn the_edge_knows_no_route_of_the_application() {
 }
 
 #[test]
-fn files_are_named_after_what_they_hold_and_stay_comfortable() {
+fn files_have_specific_names_and_stay_below_the_size_limit() {
     let mut count = 0;
     for file in sources(".") {
         count += 1;

@@ -80,7 +80,7 @@ fn tree(spans: &[Span]) -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Result<()> {
+async fn flow_is_one_trace_and_each_action_is_counted_once() -> anyhow::Result<()> {
     let (collector, url) = Collector::start().await?;
     let mut system = System::with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())]).await?;
     system.start_part(Part::Archive)?;
@@ -162,7 +162,7 @@ async fn a_flow_is_one_trace_and_every_action_is_counted_once() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> anyhow::Result<()> {
+async fn trace_contains_queries_and_their_database_calls() -> anyhow::Result<()> {
     let (collector, url) = Collector::start().await?;
     let mut system = System::with(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
@@ -207,7 +207,7 @@ async fn what_a_rule_asks_is_in_the_trace_with_what_its_workers_waited_for() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
+async fn metrics_count_events_exactly() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_TELEMETRY__METRICS_LISTEN", "localhost:0")]).await?;
     system.start_part(Part::Archive)?;
     let archive = system.figures_at(Part::Archive).await?;
@@ -333,7 +333,7 @@ async fn what_happened_is_counted_exactly() -> anyhow::Result<()> {
 }
 
 #[test]
-fn what_compose_mounts_is_there() -> anyhow::Result<()> {
+fn files_mounted_by_compose_exist() -> anyhow::Result<()> {
     let mut mounted = 0;
     for file in ["compose.yaml", "compose.observability.yaml"] {
         let text = std::fs::read_to_string(binaries::root().join(file))?;

@@ -83,7 +83,7 @@ impl Up {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn concert_up_drains_and_exits_well_when_its_terminal_closes() -> anyhow::Result<()> {
+async fn concert_up_drains_and_exits_0_when_its_terminal_closes() -> anyhow::Result<()> {
     let mut up = Up::start("trap : HUP").await?;
     ensure!(http::is_ready(up.address()?).await, "not ready");
     up.close_terminal().await?;
@@ -93,7 +93,7 @@ async fn concert_up_drains_and_exits_well_when_its_terminal_closes() -> anyhow::
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn concert_up_under_nohup_outlives_its_terminal() -> anyhow::Result<()> {
+async fn concert_up_under_nohup_survives_its_terminal() -> anyhow::Result<()> {
     let mut up = Up::start("trap '' HUP").await?;
     let nats = up.started["nats_pid"].as_i64().context("no server")?;
     // The guardian of the server is a child of the process.
@@ -128,7 +128,7 @@ async fn has_colours(shell: &str) -> anyhow::Result<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_lines_have_colours_only_on_a_terminal_that_wants_them() -> anyhow::Result<()> {
+async fn log_lines_have_colours_only_on_capable_terminals() -> anyhow::Result<()> {
     let router = binaries::dir().await?.join("concert");
     let router = format!("'{}' sync-router --syncs /nowhere", router.display());
     for format in ["text", "pretty"] {

@@ -87,7 +87,7 @@ async fn reason(system: &System, concept: &str, id: Uuid) -> anyhow::Result<Stri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_put_aside_and_holds_nothing_up() -> anyhow::Result<()> {
+async fn unreadable_messages_are_dead_lettered_without_blocking() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;
@@ -116,8 +116,7 @@ async fn what_cannot_be_read_is_put_aside_and_holds_nothing_up() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_start()
--> anyhow::Result<()> {
+async fn message_that_crashes_the_client_is_dead_lettered_after_restart() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;
@@ -140,8 +139,8 @@ async fn what_ends_the_client_ends_the_process_and_is_put_aside_at_its_next_star
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_that_cannot_be_read_are_put_aside_together_and_nothing_between_them_is_lost()
--> anyhow::Result<()> {
+async fn runs_of_unreadable_messages_are_dead_lettered_without_losing_others() -> anyhow::Result<()>
+{
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;
@@ -152,7 +151,7 @@ async fn many_that_cannot_be_read_are_put_aside_together_and_nothing_between_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_that_end_the_client_cost_each_process_one_start() -> anyhow::Result<()> {
+async fn many_crashing_messages_cost_each_process_one_restart() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;
@@ -170,8 +169,8 @@ async fn many_that_end_the_client_cost_each_process_one_start() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_block_without_its_end_is_put_aside_in_the_log_and_carried_out_in_a_queue()
--> anyhow::Result<()> {
+async fn unterminated_headers_are_dead_lettered_in_the_log_but_run_in_queues() -> anyhow::Result<()>
+{
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let mut nats = system.raw_nats().await?;

@@ -119,7 +119,7 @@ fn with_nats_server(dir: &Path, script: &str) -> anyhow::Result<std::ffi::OsStri
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_are_killed_are_restarted_and_logins_succeed_again() -> anyhow::Result<()> {
+async fn killed_servers_are_restarted_and_logins_succeed_again() -> anyhow::Result<()> {
     let mut up = Up::start(|_| {}).await?;
     let before = up.running().await?;
     assert_eq!(up.post(&before, "/auth/createAccount").await?, 200);
@@ -151,7 +151,7 @@ async fn servers_that_are_killed_are_restarted_and_logins_succeed_again() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_keeps_exiting_ends_up_with_the_end_of_its_log() -> anyhow::Result<()> {
+async fn server_that_keeps_exiting_stops_up_with_its_log_tail() -> anyhow::Result<()> {
     let real = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?.nats_server;
     let dir = tempfile::tempdir()?;
     let once = dir.path().join("once");
@@ -199,7 +199,7 @@ async fn up_can_be_started_again_immediately_after_it_was_killed() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupt_ends_a_start_that_waits_for_a_server() -> anyhow::Result<()> {
+async fn interrupt_stops_a_start_that_waits_for_a_server() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let waits = dir.path().join("waits");
     let path =
@@ -226,7 +226,7 @@ async fn an_interrupt_ends_a_start_that_waits_for_a_server() -> anyhow::Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_in_use_is_reported_before_any_server_is_started() -> anyhow::Result<()> {
+async fn address_in_use_is_reported_before_any_server_starts() -> anyhow::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0").await?;
     let address = taken.local_addr()?.to_string();
     let mut up = Up::start(|command| {

@@ -23,7 +23,7 @@ async fn ask(system: &System, subject: &str, body: &str) -> anyhow::Result<Value
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_action_typed_by_hand_is_the_root_of_a_flow() -> anyhow::Result<()> {
+async fn injected_action_is_the_root_of_a_flow() -> anyhow::Result<()> {
     let system = System::start().await?;
     let ack = system
         .publish("action.Sessioning.delete", HeaderMap::new(), r#"{"session":"nobody's"}"#)
@@ -59,7 +59,7 @@ async fn an_action_typed_by_hand_is_the_root_of_a_flow() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_to_a_concept_is_answered_with_the_output() -> anyhow::Result<()> {
+async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
@@ -142,7 +142,7 @@ async fn a_request_to_a_concept_is_answered_with_the_output() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_workers_show_up_as_micro_services() -> anyhow::Result<()> {
+async fn workers_are_listed_as_micro_services() -> anyhow::Result<()> {
     let system = System::start().await?;
     let nats = system.nats().await?;
     for (concept, endpoints) in [
@@ -189,8 +189,7 @@ async fn the_workers_show_up_as_micro_services() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter()
--> anyhow::Result<()> {
+async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyhow::Result<()> {
     let system = System::start().await?;
     let secret = "hunter22 is my password";
     for (subject, body) in [
@@ -262,7 +261,7 @@ async fn what_cannot_be_done_is_completed_with_an_error_or_becomes_a_dead_letter
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_in_any_language_is_a_few_lines() -> anyhow::Result<()> {
+async fn bare_nats_client_can_serve_as_a_worker() -> anyhow::Result<()> {
     use futures_util::StreamExt as _;
     let mut system = System::start().await?;
     system.kill(Part::Sessioning).await?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::asking::{answers, post, with_archive};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
+async fn subscriber_is_notified_of_new_flows() -> anyhow::Result<()> {
     let system = with_archive().await?;
     let operator = system.nats_as("operator").await?;
     let mut notices = hear(&operator, "notice.flows").await?;
@@ -31,7 +31,7 @@ async fn who_listens_hears_of_flows() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_listens_hears_of_a_slow_flow_before_it_is_answered() -> anyhow::Result<()> {
+async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
     // It is not written before it is answered.

@@ -48,7 +48,7 @@ async fn empty_the_log(system: &System) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_is_told_alike_from_the_log_and_from_the_archive() -> anyhow::Result<()> {
+async fn flow_reads_the_same_from_log_and_archive() -> anyhow::Result<()> {
     let system = with_archive().await?;
     system.account("ada", PASSWORD).await?;
     let good = json!({ "username": "ada", "password": PASSWORD });
@@ -112,7 +112,7 @@ async fn concert(system: &System, args: &[&str]) -> anyhow::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_tell_what_happened() -> anyhow::Result<()> {
+async fn commands_show_what_happened() -> anyhow::Result<()> {
     let mut system = with_archive().await?;
     system.account("ada", PASSWORD).await?;
     let bad = json!({ "username": "ada", "password": "wrong horse battery" });
@@ -158,7 +158,7 @@ async fn commands_tell_what_happened() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<()> {
+async fn flows_are_filtered_and_listed_in_pages() -> anyhow::Result<()> {
     let system = with_archive().await?;
     system.account("ada", PASSWORD).await?;
     let mut all = BTreeSet::new();
@@ -233,7 +233,7 @@ async fn flows_are_listed_by_what_they_are_and_page_by_page() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_that_a_limit_of_the_router_stopped_says_so() -> anyhow::Result<()> {
+async fn flow_stopped_by_a_router_limit_shows_the_limit() -> anyhow::Result<()> {
     // The archive is told nothing of it but by the router.
     let mut system = System::with(&[("CONCERT_ROUTER__FLOW_DEPTH", "1")]).await?;
     system.start_part(Part::Archive)?;
@@ -250,7 +250,7 @@ async fn a_flow_that_a_limit_of_the_router_stopped_says_so() -> anyhow::Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_given_up_is_shown_in_its_flow_and_among_what_is_wrong() -> anyhow::Result<()> {
+async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
     let mut system = System::with(&[
@@ -294,7 +294,7 @@ async fn what_was_given_up_is_shown_in_its_flow_and_among_what_is_wrong() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_flow_is_told_under_the_rules_that_it_ran_under() -> anyhow::Result<()> {
+async fn flow_is_shown_with_the_rules_it_ran_under() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
     std::fs::remove_file(dir.path().join("concepts/Moody.concept"))?;

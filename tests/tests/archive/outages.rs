@@ -12,8 +12,7 @@ use crate::asking::{answers, flow, flows, holds_exactly, logouts, with_archive};
 use crate::empty_the_log;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_that_is_killed_goes_on_where_it_was_and_two_write_no_flow_twice()
--> anyhow::Result<()> {
+async fn killed_archive_resumes_and_two_archives_write_each_flow_once() -> anyhow::Result<()> {
     let mut system = with_archive().await?;
     let mut expected = BTreeSet::new();
     for _ in 0..3 {
@@ -94,14 +93,13 @@ async fn waits_at_its_bound(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_mongodb_is_away_the_archive_waits_and_afterwards_lacks_nothing() -> anyhow::Result<()>
-{
+async fn archive_waits_for_mongodb_and_loses_nothing() -> anyhow::Result<()> {
     let bound = ("CONCERT_ARCHIVE__MESSAGES", 100.0);
     waits_at_its_bound(bound, "concert_archive_waiting_messages", 0.0, "nobody").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_mongodb_is_bounded_in_bytes_too() -> anyhow::Result<()> {
+async fn backlog_waiting_for_mongodb_is_limited_in_bytes() -> anyhow::Result<()> {
     let bound = ("CONCERT_ARCHIVE__BYTES", 1_048_576.0);
     // The message that reaches the bound may go beyond it: as it was delivered, and as it will be
     // written.

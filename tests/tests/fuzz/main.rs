@@ -85,7 +85,7 @@ async fn check_unharmed(system: &mut System, session: &str) -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn edge_takes_any_http_and_stays_well() -> anyhow::Result<()> {
+async fn edge_survives_arbitrary_http() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     let session = someone(&system).await?;
     let (edge, end, seed) = (system.address(), Instant::now() + duration(), seed());
@@ -122,7 +122,7 @@ async fn edge_takes_any_http_and_stays_well() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bus_carries_any_message_and_each_comes_to_an_end() -> anyhow::Result<()> {
+async fn bus_completes_or_dead_letters_every_message() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     let session = someone(&system).await?;
     let (end, mut rng) = (Instant::now() + duration(), Rng::with_seed(seed()));

@@ -3,7 +3,7 @@
 use concert_tests::binaries::root;
 
 #[test]
-fn the_image_is_built_with_the_pinned_compiler() {
+fn image_is_built_with_the_pinned_compiler() {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
     let pins = read("rust-toolchain.toml");
     let pinned = pins.lines().find_map(|line| line.strip_prefix("channel = "));
