@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_runtime::bus::Bus;
-use concert_runtime::dead::{self, Kept, Retried};
+use concert_runtime::dead::{self, Retried, StoredDeadLetter};
 use concert_wire::envelope::{ERROR, encode};
 
 use self::select::{Filter, Selection};
@@ -79,7 +79,7 @@ pub(crate) async fn run(args: DeadArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn retry(bus: &Bus, letters: &[Kept], wait: Duration) -> anyhow::Result<()> {
+async fn retry(bus: &Bus, letters: &[StoredDeadLetter], wait: Duration) -> anyhow::Result<()> {
     let mut left = 0;
     for letter in letters {
         let told = match dead::retry(bus, letter, wait).await {
@@ -108,7 +108,7 @@ async fn retry(bus: &Bus, letters: &[Kept], wait: Duration) -> anyhow::Result<()
     Ok(())
 }
 
-async fn drop_letters(bus: &Bus, letters: &[Kept], yes: bool) -> anyhow::Result<()> {
+async fn drop_letters(bus: &Bus, letters: &[StoredDeadLetter], yes: bool) -> anyhow::Result<()> {
     for letter in letters {
         if yes {
             let dropped = dead::remove(bus, letter.seq).await;

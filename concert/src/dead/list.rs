@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
-use concert_runtime::dead::Kept;
+use concert_runtime::dead::StoredDeadLetter;
 use serde_json::{Map, Value, json};
 
 use super::select::Filter;
@@ -56,7 +56,7 @@ pub(crate) async fn list(
 }
 
 /// Prints one whole.
-pub(crate) fn show(letter: &Kept, as_json: bool) -> anyhow::Result<()> {
+pub(crate) fn show(letter: &StoredDeadLetter, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return Ok(say::text(&format!("{}\n", to_json(letter)))?);
     }
@@ -80,7 +80,7 @@ pub(crate) fn show(letter: &Kept, as_json: bool) -> anyhow::Result<()> {
 }
 
 /// The headers in the order of their names, each once.
-fn headers(letter: &Kept) -> Vec<(String, String)> {
+fn headers(letter: &StoredDeadLetter) -> Vec<(String, String)> {
     let ours = letter.headers.iter().filter_map(|(name, values)| {
         let name = name.to_string();
         let value = values.first()?.to_string();
@@ -91,7 +91,7 @@ fn headers(letter: &Kept) -> Vec<(String, String)> {
     headers
 }
 
-fn to_json(letter: &Kept) -> Value {
+fn to_json(letter: &StoredDeadLetter) -> Value {
     let headers: Map<String, Value> =
         headers(letter).into_iter().map(|(name, value)| (name, Value::String(value))).collect();
     let body = serde_json::from_slice(&letter.body)
@@ -110,7 +110,7 @@ fn to_json(letter: &Kept) -> Value {
 }
 
 /// In two units at most, as `3m 12s`.
-fn age(now_ms: u64, letter: &Kept) -> String {
+fn age(now_ms: u64, letter: &StoredDeadLetter) -> String {
     let age = Duration::from_secs(now_ms.saturating_sub(letter.stored_at_ms) / 1000);
     let text = humantime::format_duration(age).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
-use concert_runtime::dead::{self, Kept};
+use concert_runtime::dead::{self, StoredDeadLetter};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::{ActionName, ConceptName};
 
@@ -44,7 +44,11 @@ pub(crate) struct Selection {
 
 impl Filter {
     /// Takes every letter that is meant, the oldest first.
-    pub(crate) async fn each(&self, bus: &Bus, mut take: impl FnMut(Kept)) -> anyhow::Result<()> {
+    pub(crate) async fn each(
+        &self,
+        bus: &Bus,
+        mut take: impl FnMut(StoredDeadLetter),
+    ) -> anyhow::Result<()> {
         let token = |name: Option<&str>| name.unwrap_or("*").to_owned();
         let concept = token(self.concept.as_ref().map(ConceptName::as_str));
         let action = token(self.action.as_ref().map(ActionName::as_str));
@@ -66,7 +70,7 @@ impl Filter {
 
 impl Selection {
     /// The letters that are meant.
-    pub(crate) async fn letters(&self, bus: &Bus) -> anyhow::Result<Vec<Kept>> {
+    pub(crate) async fn letters(&self, bus: &Bus) -> anyhow::Result<Vec<StoredDeadLetter>> {
         let mut found = Vec::new();
         if self.all {
             self.filter.each(bus, |letter| found.push(letter)).await?;
@@ -79,7 +83,7 @@ impl Selection {
 }
 
 /// The letter of this number, or the last one of the action with this id.
-pub(crate) async fn one(bus: &Bus, named: &str) -> anyhow::Result<Kept> {
+pub(crate) async fn one(bus: &Bus, named: &str) -> anyhow::Result<StoredDeadLetter> {
     let found = if let Ok(seq) = named.parse() {
         dead::find(bus, seq).await?
     } else if let Ok(id) = named.parse::<ActionId>() {

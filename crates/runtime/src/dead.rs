@@ -6,9 +6,11 @@ use concert_wire::name::{ActionName, BadName, ConceptName};
 use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::{RESERVED_CONCEPT, header};
 
-mod kept;
+mod stored;
 
-pub use self::kept::{Kept, LettersError, NotRetried, Retried, each, find, remove, retry};
+pub use self::stored::{
+    DeadLetterReadError, Retried, RetryError, StoredDeadLetter, each, find, remove, retry,
+};
 use crate::bus::Bus;
 use crate::log::{self, PublishError};
 use crate::nats::one_line;

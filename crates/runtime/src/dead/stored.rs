@@ -18,7 +18,7 @@ use crate::streams;
 
 /// A dead letter, and where it is kept.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StoredDeadLetter {
     /// Its number: the sequence in the stream `DEAD`.
     pub seq: u64,
     /// When it was stored, in milliseconds since 1970.
@@ -34,13 +34,13 @@ pub struct Kept {
 /// The dead letters cannot be read now.
 #[derive(Debug, thiserror::Error)]
 #[error("the dead letters cannot be read: {0}")]
-pub struct LettersError(String);
+pub struct DeadLetterReadError(String);
 
-fn unreadable(error: impl std::fmt::Display) -> LettersError {
-    LettersError(error.to_string())
+fn unreadable(error: impl std::fmt::Display) -> DeadLetterReadError {
+    DeadLetterReadError(error.to_string())
 }
 
-impl Kept {
+impl StoredDeadLetter {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.as_str())
     }
@@ -71,7 +71,7 @@ impl Kept {
     }
 }
 
-async fn stream(bus: &Bus) -> Result<Stream, LettersError> {
+async fn stream(bus: &Bus) -> Result<Stream, DeadLetterReadError> {
     bus.jetstream.get_stream(subject::DEAD).await.map_err(unreadable)
 }
 
@@ -82,8 +82,8 @@ async fn stream(bus: &Bus) -> Result<Stream, LettersError> {
 pub async fn each(
     bus: &Bus,
     filter: String,
-    mut take: impl FnMut(Kept),
-) -> Result<(), LettersError> {
+    mut take: impl FnMut(StoredDeadLetter),
+) -> Result<(), DeadLetterReadError> {
     let stream = stream(bus).await?;
     let config = pull::Config {
         filter_subject: filter,
@@ -100,7 +100,7 @@ pub async fn each(
         };
         let message = message.map_err(unreadable)?;
         let info = message.info().map_err(unreadable)?;
-        take(Kept {
+        take(StoredDeadLetter {
             seq: info.stream_sequence,
             stored_at_ms: u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000)
                 .unwrap_or(0),
@@ -118,9 +118,9 @@ pub async fn each(
 ///
 /// # Errors
 /// The server does not answer; that there is none is no error.
-pub async fn find(bus: &Bus, seq: u64) -> Result<Option<Kept>, LettersError> {
+pub async fn find(bus: &Bus, seq: u64) -> Result<Option<StoredDeadLetter>, DeadLetterReadError> {
     match stream(bus).await?.get_raw_message(seq).await {
-        Ok(message) => Ok(Some(Kept {
+        Ok(message) => Ok(Some(StoredDeadLetter {
             seq: message.sequence,
             stored_at_ms: u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000)
                 .unwrap_or(0),
@@ -137,7 +137,7 @@ pub async fn find(bus: &Bus, seq: u64) -> Result<Option<Kept>, LettersError> {
 ///
 /// # Errors
 /// The server refuses, or it is gone already.
-pub async fn remove(bus: &Bus, seq: u64) -> Result<(), LettersError> {
+pub async fn remove(bus: &Bus, seq: u64) -> Result<(), DeadLetterReadError> {
     streams::delete(bus, subject::DEAD, seq).await.map_err(unreadable)
 }
 
@@ -148,7 +148,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a dead letter is not tried again.
 #[derive(Debug, thiserror::Error)]
-pub enum NotRetried {
+pub enum RetryError {
     /// It is no invocation.
     #[error(
         "it is no action that was asked for, but `{0}`; what happened cannot be made to happen again"
@@ -170,7 +170,7 @@ pub enum NotRetried {
     Log(#[from] ReadError),
     /// The letters do not answer.
     #[error(transparent)]
-    Letters(#[from] LettersError),
+    Letters(#[from] DeadLetterReadError),
     /// The action's queue does not take it.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -197,24 +197,28 @@ pub enum Retried {
 /// action fails again. Nobody waits for the outcome any more, so the deadline is left out.
 ///
 /// # Errors
-/// See [`NotRetried`]. After any of them the letter is kept, and trying it once more is safe.
-pub async fn retry(bus: &Bus, kept: &Kept, wait: Duration) -> Result<Retried, NotRetried> {
+/// See [`RetryError`]. After any of them the letter is kept, and trying it once more is safe.
+pub async fn retry(
+    bus: &Bus,
+    kept: &StoredDeadLetter,
+    wait: Duration,
+) -> Result<Retried, RetryError> {
     let asked = InvocationSubject::parse(kept.original());
-    let asked = asked.map_err(|_| NotRetried::NoInvocation(kept.original().to_owned()))?;
-    let id = kept.action_id().ok_or(NotRetried::Unknown("id"))?;
-    let flow = kept.flow().ok_or(NotRetried::Unknown("flow"))?;
+    let asked = asked.map_err(|_| RetryError::NoInvocation(kept.original().to_owned()))?;
+    let id = kept.action_id().ok_or(RetryError::Unknown("id"))?;
+    let flow = kept.flow().ok_or(RetryError::Unknown("flow"))?;
     if value::object(&kept.body).is_err() {
-        return Err(NotRetried::Unknown("input"));
+        return Err(RetryError::Unknown("input"));
     }
     let (concept, action) = (asked.concept.as_str(), asked.action.as_str());
     let completion = subject::completion(flow, concept, action, id);
     if log::find(bus, &completion).await?.is_some() {
-        return Err(NotRetried::Completed);
+        return Err(RetryError::Completed);
     }
     if flow.root() != id {
         let (_, root) = log::read(bus, &subject::root(flow)).await?;
         if root.is_empty() {
-            return Err(NotRetried::FlowGone);
+            return Err(RetryError::FlowGone);
         }
     }
     let mut dead = bus.client.subscribe(Subject::from(kept.subject.as_str())).await?;
