@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use concert_http_edge::PassthroughArgs;
 use concert_lang::concept;
+use concert_runtime::atomic_file;
 use concert_runtime::keys::{self, Purpose};
-use concert_runtime::whole_file;
 use concert_sync_router::RulesArgs;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
@@ -85,7 +85,7 @@ pub(crate) fn write_accounts(
         keys.map(|(_, keys)| keys.clone()).unwrap_or_default()
     });
     let context = || format!("{} cannot be written", accounts.display());
-    whole_file::replace(accounts, &config).with_context(context)?;
+    atomic_file::replace(accounts, &config).with_context(context)?;
     // The server may run as another user; public keys are no secret.
     #[cfg(unix)]
     std::fs::set_permissions(accounts, std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -121,7 +121,7 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
             let text = std::fs::read_to_string(&from)
                 .with_context(|| format!("{} cannot be read", from.display()))?;
             if std::fs::read_to_string(&to).ok().as_ref() != Some(&text) {
-                whole_file::replace(&to, &text)
+                atomic_file::replace(&to, &text)
                     .with_context(|| format!("{} cannot be written", to.display()))?;
             }
         }

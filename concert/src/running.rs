@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow};
 use concert_local_servers::Program;
-use concert_runtime::whole_file;
+use concert_runtime::atomic_file;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,7 @@ impl Announcement {
         }
         let text = serde_json::to_string_pretty(&content.started)?;
         for file in &self.files {
-            whole_file::replace(file, &text)
+            atomic_file::replace(file, &text)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(())

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 pub use self::live::watch;
 pub use self::rotation::{Listed, NotChanged, Subject, add, drop_key, list, put_first};
+use crate::atomic_file;
 use crate::seeds::{self, SeedError, Seeds};
-use crate::whole_file;
 
 /// The purpose of a key file; each process reads only those that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +156,7 @@ fn make(path: &Path, text: impl FnOnce() -> Result<String, KeyError>) -> Result<
     if path.try_exists().map_err(failed)? {
         return Ok(());
     }
-    match whole_file::make(path, &text()?) {
+    match atomic_file::create_new(path, &text()?) {
         // Another process was faster.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made.map_err(failed),

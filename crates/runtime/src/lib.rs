@@ -6,6 +6,7 @@
 
 pub mod ack;
 pub mod address;
+pub mod atomic_file;
 pub mod bus;
 pub mod chaos;
 pub mod clock;
@@ -28,7 +29,6 @@ pub mod streams;
 pub mod telemetry;
 pub mod terminal;
 pub mod unreadable;
-pub mod whole_file;
 
 /// Of every process: a message is some dozens of small allocations, made on one thread and freed on
 /// another, which this allocator is made for (ADR 1).

@@ -8,8 +8,8 @@ use concert_wire::keyring::Keyring;
 use zeroize::Zeroizing;
 
 use super::{KeyError, Purpose, draw, seeds_file};
+use crate::atomic_file;
 use crate::seeds::{self, Seeds};
-use crate::whole_file;
 
 /// Whose keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl KeyFile {
             text.push_str(&line.text);
             text.push('\n');
         }
-        whole_file::replace(&self.path, &text).map_err(|source| KeyError::File {
+        atomic_file::replace(&self.path, &text).map_err(|source| KeyError::File {
             path: self.path,
             doing: "written",
             source,

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// It cannot be written, or is there already.
-pub fn make(path: &Path, text: &str) -> std::io::Result<()> {
-    let half = written_beside(path, text)?;
+pub fn create_new(path: &Path, text: &str) -> std::io::Result<()> {
+    let temporary = write_temporary(path, text)?;
     // A link, unlike a renaming, does not take the place of another's file.
-    let made = std::fs::hard_link(&half, path);
-    std::fs::remove_file(&half)?;
+    let made = std::fs::hard_link(&temporary, path);
+    std::fs::remove_file(&temporary)?;
     made?;
-    settle(path)
+    sync_dir(path)
 }
 
 /// Makes a file, or takes the place of one; whoever reads it meanwhile reads the old one or the new
@@ -23,27 +23,27 @@ pub fn make(path: &Path, text: &str) -> std::io::Result<()> {
 /// # Errors
 /// It cannot be written.
 pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::rename(written_beside(path, text)?, path)?;
-    settle(path)
+    std::fs::rename(write_temporary(path, text)?, path)?;
+    sync_dir(path)
 }
 
-fn written_beside(path: &Path, text: &str) -> std::io::Result<PathBuf> {
+fn write_temporary(path: &Path, text: &str) -> std::io::Result<PathBuf> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    let half = path.with_extension(format!("half-{}", std::process::id()));
+    let temporary = path.with_extension(format!("temporary-{}", std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&half)?;
+    let mut file = options.open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    Ok(half)
+    Ok(temporary)
 }
 
 /// The name of a file is in its directory, which reaches the disk by itself only in a while.
-fn settle(path: &Path) -> std::io::Result<()> {
+fn sync_dir(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
         _ => File::open(".")?.sync_all(),
@@ -58,8 +58,8 @@ mod tests {
     fn a_file_is_made_once_replaced_whole_and_its_owner_s_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a").join("b.key");
-        make(&path, "one").unwrap();
-        assert_eq!(make(&path, "two").unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+        create_new(&path, "one").unwrap();
+        assert_eq!(create_new(&path, "two").unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
         replace(&path, "three").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three");
