@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match runtime.and_then(|runtime| runtime.block_on(Box::pin(run(args)))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let why = concert_runtime::process::told(error.as_ref());
+            let why = concert_runtime::process::error_chain(error.as_ref());
             drop(writeln!(std::io::stderr(), "error: {why}"));
             ExitCode::FAILURE
         }

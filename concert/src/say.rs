@@ -28,5 +28,9 @@ pub(crate) fn warning(text: &str) {
 
 /// Says why a command failed, and what lay behind it.
 pub(crate) fn error(error: &anyhow::Error) {
-    drop(writeln!(std::io::stderr(), "error: {}", concert_runtime::process::told(error.as_ref())));
+    drop(writeln!(
+        std::io::stderr(),
+        "error: {}",
+        concert_runtime::process::error_chain(error.as_ref())
+    ));
 }

@@ -39,7 +39,7 @@ impl Service<'_> {
             let running = start(bus.clone(), shutdown.clone()).await?;
             anyhow::Ok((bus, running))
         });
-        let Some(running) = process::until_asked_to_stop(starting).await? else {
+        let Some(running) = process::until_shutdown(starting).await? else {
             return Ok(());
         };
         shutdown.begin();

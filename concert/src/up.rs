@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use concert_local_servers::Program;
-use concert_runtime::process::Stop;
+use concert_runtime::process::ShutdownSignal;
 use concert_runtime::telemetry;
 use concert_sync_router::Rules;
 use concert_wire::access::Access;
@@ -44,10 +44,10 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     }
     let keys_dir = settings.app.keys_dir();
     access::prepare(&access, workers, &keys_dir, &access::accounts_file(&keys_dir))?;
-    let mut stop = Stop::hear()?;
+    let mut stop = ShutdownSignal::listen()?;
     // Likewise an address in use.
     let listener = concert_http_edge::listen(&settings.http).await?;
-    let Some(servers) = stop.unless_asked(servers::start(settings)).await else {
+    let Some(servers) = stop.unless_received(servers::start(settings)).await else {
         return Ok(());
     };
     let mut servers = servers?;
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let ended =
         Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
     // The second Ctrl-C leaves them to their guardians.
-    stop.unless_asked(servers.stop()).await;
+    stop.unless_received(servers.stop()).await;
     ended
 }
 
@@ -73,7 +73,7 @@ async fn run_on(
     started_file: Option<PathBuf>,
     settings: &Settings,
     prepared: Prepared<'_>,
-    stop: &mut Stop,
+    stop: &mut ShutdownSignal,
 ) -> anyhow::Result<()> {
     let started = started(servers, settings, &prepared.listener)?;
     let addresses = servers.addresses().clone();
@@ -85,12 +85,12 @@ async fn run_on(
     let stack = tokio::select! {
         stack = Box::pin(stack::start(settings, prepared, &addresses)) => stack?,
         error = &mut supervised => return Err(error),
-        () = stop.asked() => return Ok(()),
+        () = stop.received() => return Ok(()),
     };
     announcement.publish()?;
     greeting::print(settings, &stack, &addresses, &program.routes);
     let cut_off = tokio::select! {
-        () = stop.asked() => None,
+        () = stop.received() => None,
         cut_off = stack.cut_off() => Some(cut_off),
         // Without a server nothing can be answered any more.
         error = &mut supervised => return Err(error),
@@ -98,7 +98,7 @@ async fn run_on(
     say::line("\nStopping: open requests are answered first. Ctrl-C again ends at once.");
     let drained = tokio::select! {
         () = stack.stop(Duration::from_millis(settings.http.limits.deadline_ms)) => true,
-        () = stop.asked() => false,
+        () = stop.received() => false,
         error = &mut supervised => return Err(error),
     };
     match cut_off {

@@ -60,29 +60,29 @@ where
     E: AsRef<dyn Error + Send + Sync>,
 {
     if let Err(error) = telemetry::start(log) {
-        say(&error.to_string());
+        print_error(&error.to_string());
         return ExitCode::FAILURE;
     }
     let Err(error) = course.await else {
         return ExitCode::SUCCESS;
     };
-    let why = told(error.as_ref());
+    let why = error_chain(error.as_ref());
     if tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!("{why}");
     } else {
-        say(&why);
+        print_error(&why);
     }
     ExitCode::FAILURE
 }
 
 /// To whoever reads standard error, if anybody does.
-fn say(why: &str) {
+fn print_error(why: &str) {
     drop(writeln!(std::io::stderr(), "error: {why}"));
 }
 
 /// An error with what lay behind it, each said once: some say what their cause is, and some leave
 /// that to it.
-pub fn told(error: &(dyn Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -97,7 +97,7 @@ pub fn told(error: &(dyn Error + 'static)) -> String {
 
 /// Waits for SIGINT, SIGTERM and SIGHUP, from when it is made: a process that starts is not torn
 /// out of what it has begun already.
-pub struct Stop {
+pub struct ShutdownSignal {
     #[cfg(unix)]
     terminate: unix::Signal,
     #[cfg(unix)]
@@ -107,12 +107,12 @@ pub struct Stop {
     hangup: Option<unix::Signal>,
 }
 
-impl Stop {
+impl ShutdownSignal {
     /// From now on none of these signals ends the process by itself.
     ///
     /// # Errors
     /// The signals cannot be watched.
-    pub fn hear() -> std::io::Result<Self> {
+    pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
             terminate: unix::signal(unix::SignalKind::terminate())?,
@@ -125,7 +125,7 @@ impl Stop {
 
     /// Ends at the next of these signals. SIGHUP counts once and only as the first: a terminal that
     /// closes may send it several times, and none of them may cut the drain short.
-    pub async fn asked(&mut self) {
+    pub async fn received(&mut self) {
         #[cfg(unix)]
         {
             let hangup = async {
@@ -149,10 +149,10 @@ impl Stop {
     }
 
     /// What `start` comes to; nothing if the process is asked to end before.
-    pub async fn unless_asked<T>(&mut self, start: impl Future<Output = T>) -> Option<T> {
+    pub async fn unless_received<T>(&mut self, start: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             started = start => Some(started),
-            () = self.asked() => None,
+            () = self.received() => None,
         }
     }
 }
@@ -163,19 +163,19 @@ impl Stop {
 ///
 /// # Errors
 /// It cannot be started, the signals cannot be watched, or the NATS client has ended.
-pub async fn until_asked_to_stop<T, E>(
+pub async fn until_shutdown<T, E>(
     start: impl Future<Output = Result<(Bus, T), E>>,
 ) -> Result<Option<T>, E>
 where
     E: From<std::io::Error> + From<ClientEnded>,
 {
-    let mut stop = Stop::hear()?;
-    let Some(started) = stop.unless_asked(start).await else {
+    let mut stop = ShutdownSignal::listen()?;
+    let Some(started) = stop.unless_received(start).await else {
         return Ok(None);
     };
     let (bus, started) = started?;
     tokio::select! {
-        () = stop.asked() => Ok(Some(started)),
+        () = stop.received() => Ok(Some(started)),
         ended = bus.ended() => Err(ended.into()),
     }
 }
@@ -223,8 +223,8 @@ mod tests {
             let source = source.map(Box::new);
             Some(Layer { text, source })
         });
-        let told = told(&error.unwrap());
-        assert_eq!(told, "it cannot start: keys cannot be read: no such file: (os error 2)");
+        let text = error_chain(&error.unwrap());
+        assert_eq!(text, "it cannot start: keys cannot be read: no such file: (os error 2)");
     }
 
     #[cfg(unix)]

@@ -87,7 +87,7 @@ async fn main() -> anyhow::Result<()> {
         let worker = worker().start(bus.clone(), options).await?;
         anyhow::Ok((bus, worker))
     });
-    let Some(worker) = process::until_asked_to_stop(start).await? else {
+    let Some(worker) = process::until_shutdown(start).await? else {
         return Ok(());
     };
     shutdown.drained(DRAIN_TIMEOUT).await;
