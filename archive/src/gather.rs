@@ -9,7 +9,7 @@ use concert_engine::provenance::Stored;
 use concert_runtime::feed::Feed;
 use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
-use concert_runtime::{ack, chaos_point, sabotaged};
+use concert_runtime::{ack, chaos_point, guard_disabled};
 use concert_wire::id::FlowId;
 use concert_wire::subject::CompletionSubject;
 use concert_wire::{REQUESTING, RESPOND};
@@ -202,7 +202,7 @@ async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u6
             if subject.flow == FlowId::of_rules() {
                 ack::sent(&message).await;
             } else {
-                if sabotaged!("archive-acks-first") {
+                if guard_disabled!("archive-acks-first") {
                     ack::sent(&message).await;
                 }
                 flows.take(&subject, stored, message);

@@ -15,7 +15,7 @@ use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
 use concert_runtime::setting::{BYTES_MAX, COUNT_MAX, DAY_MS, MESSAGE_BYTES_MAX};
 use concert_runtime::streams::{self, LogLimits, SetupError};
-use concert_runtime::{chaos_point, sabotaged};
+use concert_runtime::{chaos_point, guard_disabled};
 use concert_wire::name::BadName;
 use concert_wire::subject::ROUTERS;
 use futures_util::StreamExt as _;
@@ -209,7 +209,7 @@ impl Router {
                 () = shutdown.requested() => break,
                 message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY && self.held_bytes < self.most_bytes => {
                     chaos_point!("received");
-                    if sabotaged!("router-acks-first") {
+                    if guard_disabled!("router-acks-first") {
                         ack::sent(&message).await;
                     }
                     self.take(message);

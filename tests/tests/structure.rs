@@ -150,7 +150,7 @@ fn pure_part_of_the_worker_does_no_io_and_runs_in_simulation() {
             "async fn",
             ".await",
             "tokio",
-            "sabotaged!",
+            "guard_disabled!",
             "chaos_point!",
         ]) {
             assert!(!text.contains(banned), "{name} uses {banned}");
@@ -332,7 +332,7 @@ fn concepts_depend_only_on_the_sdk_without_fault_injection() {
     assert!(workers >= 2, "{workers}");
     for file in sources("workers") {
         let text = std::fs::read_to_string(&file).unwrap();
-        for fault in ["sabotaged!", "chaos_point!"] {
+        for fault in ["guard_disabled!", "chaos_point!"] {
             assert!(!text.contains(fault), "{} uses {fault}", file.display());
         }
     }

@@ -22,23 +22,23 @@ macro_rules! chaos_point {
 /// Whether a guard is taken away in this run.
 #[cfg(feature = "chaos")]
 #[macro_export]
-macro_rules! sabotaged {
+macro_rules! guard_disabled {
     ($guard:literal) => {
-        $crate::chaos::sabotaged($guard)
+        $crate::chaos::guard_disabled($guard)
     };
 }
 
 /// Whether a guard is taken away: never, in this build.
 #[cfg(not(feature = "chaos"))]
 #[macro_export]
-macro_rules! sabotaged {
+macro_rules! guard_disabled {
     ($guard:literal) => {
         false
     };
 }
 
 #[cfg(feature = "chaos")]
-pub use armed::{clock_offset_ms, sabotaged};
+pub use armed::{clock_offset_ms, guard_disabled};
 #[cfg(feature = "test-points")]
 pub use gate::Gate;
 
@@ -119,7 +119,7 @@ mod armed {
     }
 
     /// Whether a guard is taken away in this run.
-    pub fn sabotaged(guard: &str) -> bool {
+    pub fn guard_disabled(guard: &str) -> bool {
         settings().sabotage.as_ref().is_some_and(|sabotage| sabotage == guard)
     }
 }

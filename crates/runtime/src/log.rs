@@ -80,7 +80,7 @@ pub async fn publish_once(
     mut headers: HeaderMap,
     body: Bytes,
 ) -> Result<Published, PublishError> {
-    if !crate::sabotaged!("expected-sequence") {
+    if !crate::guard_disabled!("expected-sequence") {
         headers.insert(EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     }
     publish(bus, subject, headers, body).await

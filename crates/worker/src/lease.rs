@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use concert_runtime::bus::Bus;
+use concert_runtime::guard_disabled;
 use concert_runtime::log;
-use concert_runtime::sabotaged;
 use concert_wire::envelope::Completion;
 use tokio::time::Instant;
 
@@ -133,7 +133,7 @@ pub(crate) async fn find(bus: &Bus, completion: &str) -> Found {
 
 /// The same, before an action is begun or written.
 pub(crate) async fn look(bus: &Bus, completion: &str) -> Found {
-    if sabotaged!("look") {
+    if guard_disabled!("look") {
         return Found::Nothing;
     }
     find(bus, completion).await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use concert_runtime::log::{self, PublishError};
 use concert_runtime::nats::{HeaderMap, Message};
 use concert_runtime::streams::ACK_WAIT;
-use concert_runtime::{ack, chaos_point, clock, sabotaged};
+use concert_runtime::{ack, chaos_point, clock, guard_disabled};
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::{header, subject};
 use futures_util::future::{Fuse, FutureExt as _};
@@ -48,7 +48,7 @@ impl Worker {
         let received = Instant::now();
         let _under_way = self.figures.begin(attempt);
         chaos_point!("received");
-        if sabotaged!("worker-acks-first") {
+        if guard_disabled!("worker-acks-first") {
             ack::sent(&message).await;
         }
         let limits = Limits {
