@@ -108,7 +108,7 @@ impl Rulebook {
         }
         known.through = stored.seq;
         if flow == FlowId::of_rules()
-            && let Some(version) = log::version_in_force(&stored.body)
+            && let Some(version) = log::activated_version(&stored.body)
         {
             known.history.insert(stored.seq, version);
         }
@@ -117,7 +117,7 @@ impl Rulebook {
     /// Reads the whole history: what the bucket, the log and the archive have of it.
     async fn learn(&self) -> Result<(), NoRules> {
         // The log first: what has gone from it by now stands in the bucket.
-        let (through, of_log) = log::read_in_force(&self.bus).await.map_err(unavailable)?;
+        let (through, of_log) = log::read_rule_history(&self.bus).await.map_err(unavailable)?;
         let kept: Vec<InForceSince> =
             match self.bucket.get(IN_FORCE_KEY).await.map_err(unavailable)? {
                 Some(text) => serde_json::from_slice(&text).map_err(unavailable)?,

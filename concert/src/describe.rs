@@ -30,7 +30,7 @@ pub(crate) enum Described {
 /// Prints the description.
 pub(crate) fn run(args: &DescribeArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let settings = args.settings.load_aloud(workers)?;
-    let program = concert_sync_router::peruse(&settings.rules)?;
+    let program = concert_sync_router::load_unverified(&settings.rules)?;
     let document = match args.what {
         Described::Openapi => describe::openapi(&program, settings.http.base.trim_end_matches('/')),
         Described::Asyncapi => describe::asyncapi(&program),

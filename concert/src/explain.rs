@@ -21,7 +21,7 @@ pub(crate) struct ExplainArgs {
 /// Prints the story of a path.
 pub(crate) fn run(args: &ExplainArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let settings = args.settings.load_aloud(workers)?;
-    let program = concert_sync_router::peruse(&settings.rules)?;
+    let program = concert_sync_router::load_unverified(&settings.rules)?;
     let base = settings.http.base.trim_end_matches('/');
     let path = match args.path.strip_prefix(base) {
         // A rule may wait for a path that begins like the base.

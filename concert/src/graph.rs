@@ -35,7 +35,7 @@ pub(crate) enum Format {
 /// Prints the graph.
 pub(crate) fn run(args: &GraphArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let settings = args.settings.load_aloud(workers)?;
-    let program = concert_sync_router::peruse(&settings.rules)?;
+    let program = concert_sync_router::load_unverified(&settings.rules)?;
     let graph = match &args.path {
         None => graph::of(&program),
         Some(path) => graph::of_path(&program, path)?,

@@ -4,17 +4,17 @@
 //! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the
 //! others stand by.
 
+mod active_rules;
 mod asked;
 mod effects;
 mod figures;
 pub mod files;
-mod in_force;
 mod log_end;
 mod queries;
 mod reload;
 mod rules;
 mod run;
 
-pub use in_force::InForceError;
-pub use rules::{LoadError, Rules, RulesArgs, load, peruse, read, specs};
+pub use active_rules::ActiveRulesError;
+pub use rules::{LoadError, Rules, RulesArgs, load, load_unverified, read, specs};
 pub use run::{RouterLimits, Running, StartError, run};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use concert_lang::Texts;
 use concert_runtime::process::Shutdown;
 
-use crate::in_force::InForce;
+use crate::active_rules::ActiveRules;
 use crate::rules::{self, RulesArgs};
 
 /// Looks at the files until shutdown. What differs from `seen`, and stays the same from one look to
@@ -15,7 +15,7 @@ pub(crate) async fn watch(
     args: RulesArgs,
     every: Duration,
     seen: Texts,
-    in_force: InForce,
+    active_rules: ActiveRules,
     shutdown: Shutdown,
 ) {
     let mut seen = Seen::Texts(seen);
@@ -43,7 +43,7 @@ pub(crate) async fn watch(
             }
             Ok(rules) => {
                 let version = rules.program.version.clone();
-                match in_force.change(rules).await {
+                match active_rules.change(rules).await {
                     Ok(is_news) => {
                         seen = now;
                         if is_news {

@@ -95,7 +95,7 @@ pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn peruse(args: &RulesArgs) -> Result<Program, LoadError> {
+pub fn load_unverified(args: &RulesArgs) -> Result<Program, LoadError> {
     let texts = read(args)?;
     concert_lang::compile(&texts.concepts, &texts.syncs)
         .map(|(program, _)| program)
@@ -220,7 +220,7 @@ mod tests {
         let changed = requesting::SPEC.replace("status?: Number", "status?: String");
         let spec = SourceFile::new("concepts/Mine.concept", changed);
         let (_dir, args) = application(&[spec], &[SourceFile::new("syncs/greet.sync", GREET)]);
-        for error in [load(&args).unwrap_err(), peruse(&args).unwrap_err()] {
+        for error in [load(&args).unwrap_err(), load_unverified(&args).unwrap_err()] {
             let text = error.to_string();
             assert!(text.contains("error[C0409]") && text.contains("Mine.concept:2:9"), "{text}");
         }

@@ -25,8 +25,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use crate::active_rules::{ActiveRules, ActiveRulesError};
 use crate::asked::Asked;
-use crate::in_force::{InForce, InForceError};
 use crate::rules::Rules;
 use crate::{effects, figures, log_end, queries, reload};
 
@@ -103,7 +103,7 @@ pub enum StartError {
     Setup(#[from] SetupError),
     /// The rules cannot be put in force.
     #[error(transparent)]
-    InForce(#[from] InForceError),
+    ActiveRules(#[from] ActiveRulesError),
     /// A name that is fixed here is none.
     #[error(transparent)]
     Name(#[from] BadName),
@@ -152,9 +152,9 @@ pub async fn run(
     // They may have changed while NATS was waited for, and other routers may have put that in
     // force: what was before must not come back.
     let rules = Arc::new(rules.or_newer());
-    let in_force = InForce::new(bus.clone(), bucket, rules.clone());
-    in_force.keep_limits(&limits.engine()).await?;
-    in_force.put(&rules).await?;
+    let active_rules = ActiveRules::new(bus.clone(), bucket, rules.clone());
+    active_rules.keep_limits(&limits.engine()).await?;
+    active_rules.activate(&rules).await?;
     let program = &rules.program;
     tracing::info!(version = %program.version, rules = program.syncs.len(), routes = program.routes.routes.len(), "router started");
     let watched = bus.clone();
@@ -163,11 +163,11 @@ pub async fn run(
     if rules.args.poll_ms > 0 {
         let every = Duration::from_millis(rules.args.poll_ms);
         let (args, seen) = (rules.args.clone(), rules.texts.clone());
-        tokio::spawn(reload::watch(args, every, seen, in_force.clone(), shutdown.clone()));
+        tokio::spawn(reload::watch(args, every, seen, active_rules.clone(), shutdown.clone()));
     }
     let router = Router {
         bus,
-        in_force,
+        active_rules,
         engine,
         messages: HashMap::new(),
         held_bytes: 0,
@@ -185,7 +185,7 @@ pub async fn run(
 
 struct Router {
     bus: Bus,
-    in_force: InForce,
+    active_rules: ActiveRules,
     engine: Engine,
     /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the
     /// delivery before.
@@ -275,17 +275,18 @@ impl Router {
                 Some(effects::read_flow(&bus, flow, at_least).await)
             })),
             Effect::ReadRules { .. } => {
-                let in_force = self.in_force.clone();
-                self.under_way.push(Box::pin(async move { Some(in_force.read().await) }));
+                let active_rules = self.active_rules.clone();
+                self.under_way.push(Box::pin(async move { Some(active_rules.read().await) }));
             }
             Effect::FetchRules { version } => {
-                let in_force = self.in_force.clone();
-                self.under_way.push(Box::pin(async move { Some(in_force.fetch(&version).await) }));
+                let active_rules = self.active_rules.clone();
+                self.under_way
+                    .push(Box::pin(async move { Some(active_rules.fetch(&version).await) }));
             }
             Effect::Adopt { seq, version } => {
-                let in_force = self.in_force.clone();
+                let active_rules = self.active_rules.clone();
                 self.under_way.push(Box::pin(async move {
-                    Some(match in_force.adopt(seq, &version).await {
+                    Some(match active_rules.adopt(seq, &version).await {
                         Ok(()) => Event::Stored { seq },
                         Err(error) => {
                             tracing::warn!(%error, %version, "new rules are not kept in mind yet");

@@ -305,18 +305,18 @@ async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadErr
 ///
 /// # Errors
 /// The server does not answer.
-pub async fn read_in_force(bus: &Bus) -> Result<(u64, Vec<InForceSince>), ReadError> {
+pub async fn read_rule_history(bus: &Bus) -> Result<(u64, Vec<InForceSince>), ReadError> {
     let last = streams::log_state(bus).await.map_err(unreadable)?.last_sequence;
     let (through, messages) = read_flow(bus, FlowId::of_rules()).await?;
     let since = messages.iter().filter_map(|message| {
         let seq = message.seq;
-        version_in_force(&message.body).map(|version| InForceSince { seq, version })
+        activated_version(&message.body).map(|version| InForceSince { seq, version })
     });
     Ok((through.max(last), since.collect()))
 }
 
 /// The version that a message puts in force.
-pub fn version_in_force(body: &[u8]) -> Option<Arc<str>> {
+pub fn activated_version(body: &[u8]) -> Option<Arc<str>> {
     let body = Completion::decode(body).ok()?;
     body.input.get("rules")?.as_str().map(Arc::from)
 }

@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 10;
 
 /// Why the rules in force cannot be read or changed now.
 #[derive(Debug, thiserror::Error)]
-pub enum InForceError {
+pub enum ActiveRulesError {
     /// NATS does not do what it is asked.
     #[error("the rules in force cannot be read or changed: {0}")]
     Bus(String),
@@ -47,20 +47,20 @@ pub enum InForceError {
     },
 }
 
-fn bus_error(error: impl std::fmt::Display) -> InForceError {
-    InForceError::Bus(error.to_string())
+fn bus_error(error: impl std::fmt::Display) -> ActiveRulesError {
+    ActiveRulesError::Bus(error.to_string())
 }
 
 /// Reads and changes what is in force.
 #[derive(Clone)]
-pub(crate) struct InForce {
+pub(crate) struct ActiveRules {
     bus: Bus,
     bucket: kv::Store,
     /// The rules that this router has made of its files; what it has need not be fetched.
     own: Arc<Mutex<Arc<Rules>>>,
 }
 
-impl InForce {
+impl ActiveRules {
     pub(crate) fn new(bus: Bus, bucket: kv::Store, own: Arc<Rules>) -> Self {
         let own = Arc::new(Mutex::new(own));
         Self { bus, bucket, own }
@@ -73,17 +73,17 @@ impl InForce {
     }
 
     /// As [`put`](Self::put), of rules that are this router's own from now on.
-    pub(crate) async fn change(&self, rules: Rules) -> Result<bool, InForceError> {
+    pub(crate) async fn change(&self, rules: Rules) -> Result<bool, ActiveRulesError> {
         let rules = Arc::new(rules);
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = rules.clone();
-        self.put(&rules).await
+        self.activate(&rules).await
     }
 
     /// Which version came into force where, and the sequence up to which this is known.
-    async fn history(&self) -> Result<(u64, Vec<Since>), InForceError> {
+    async fn history(&self) -> Result<(u64, Vec<Since>), ActiveRulesError> {
         // The log first: what has gone from it by now was acknowledged, and so it stands in the
         // bucket.
-        let (through, of_log) = log::read_in_force(&self.bus).await.map_err(bus_error)?;
+        let (through, of_log) = log::read_rule_history(&self.bus).await.map_err(bus_error)?;
         let (_, mut history) = self.kept().await?;
         for Since { seq, version } in of_log {
             add(&mut history, seq, version);
@@ -92,7 +92,7 @@ impl InForce {
     }
 
     /// The history in the bucket, with the revision it has there.
-    async fn kept(&self) -> Result<(u64, Vec<Since>), InForceError> {
+    async fn kept(&self) -> Result<(u64, Vec<Since>), ActiveRulesError> {
         match self.bucket.entry(IN_FORCE_KEY).await.map_err(bus_error)? {
             Some(entry) => {
                 let history = serde_json::from_slice(&entry.value).map_err(bus_error)?;
@@ -117,7 +117,7 @@ impl InForce {
     }
 
     /// Puts rules in force, if others are or none; tells whether it did.
-    pub(crate) async fn put(&self, rules: &Rules) -> Result<bool, InForceError> {
+    pub(crate) async fn activate(&self, rules: &Rules) -> Result<bool, ActiveRulesError> {
         let version = rules.program.version.as_str();
         let (_, history) = self.history().await?;
         let latest = history.last();
@@ -148,16 +148,16 @@ impl InForce {
     }
 
     /// Keeps what bounds a flow, for who tells what happened in one.
-    pub(crate) async fn keep_limits(&self, limits: &Limits) -> Result<(), InForceError> {
+    pub(crate) async fn keep_limits(&self, limits: &Limits) -> Result<(), ActiveRulesError> {
         self.bucket.put(LIMITS_KEY, encode(limits).into()).await.map(|_| ()).map_err(bus_error)
     }
 
-    async fn keep_texts(&self, rules: &Rules) -> Result<(), InForceError> {
+    async fn keep_texts(&self, rules: &Rules) -> Result<(), ActiveRulesError> {
         let key = rules_key(&rules.program.version);
         self.bucket.put(key, encode(&rules.texts).into()).await.map(|_| ()).map_err(bus_error)
     }
 
-    async fn publish_routes(&self, program: &Program) -> Result<(), InForceError> {
+    async fn publish_routes(&self, program: &Program) -> Result<(), ActiveRulesError> {
         // Before the table, which edges hear of.
         for (key, document) in [
             (OPENAPI_KEY, describe::openapi(program, "")),
@@ -171,7 +171,7 @@ impl InForce {
 
     /// Keeps in mind that a version came into force at `seq`, forgets those that no flow of the log
     /// can need any more, and tells the edges the paths.
-    pub(crate) async fn adopt(&self, seq: u64, version: &Version) -> Result<(), InForceError> {
+    pub(crate) async fn adopt(&self, seq: u64, version: &Version) -> Result<(), ActiveRulesError> {
         if let Some(own) = self.own(version) {
             self.keep_texts(&own).await?;
         }
@@ -208,14 +208,14 @@ impl InForce {
         }
     }
 
-    async fn program(&self, version: &Version) -> Result<Arc<Program>, InForceError> {
+    async fn program(&self, version: &Version) -> Result<Arc<Program>, ActiveRulesError> {
         if let Some(own) = self.own(version) {
             return Ok(own.program.clone());
         }
         let texts = self.bucket.get(rules_key(version)).await.map_err(bus_error)?;
-        let texts = texts.ok_or_else(|| InForceError::Missing(version.clone()))?;
+        let texts = texts.ok_or_else(|| ActiveRulesError::Missing(version.clone()))?;
         let texts: Texts = serde_json::from_slice(&texts).map_err(bus_error)?;
-        let program = texts.compile().map_err(|report| InForceError::Broken {
+        let program = texts.compile().map_err(|report| ActiveRulesError::Broken {
             version: version.clone(),
             report: report.to_string(),
         })?;
