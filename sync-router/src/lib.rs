@@ -5,12 +5,12 @@
 //! others stand by.
 
 mod active_rules;
-mod asked;
 mod effects;
-mod figures;
 pub mod files;
-mod log_end;
+mod log_trimmer;
+mod metrics;
 mod queries;
+mod query_timing;
 mod reload;
 mod rules;
 mod run;

@@ -11,15 +11,15 @@ use concert_wire::value;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::asked::Asked;
+use crate::query_timing::QueryTimings;
 
 /// Asks, and waits for the rows. What is not an answer leaves the completion to be tried again: a
 /// query is never answered wrongly.
 pub(crate) async fn ask(
     bus: &Bus,
     room: &Semaphore,
-    patience: Duration,
-    asked: &Asked,
+    timeout: Duration,
+    timings: &QueryTimings,
     seq: u64,
     flow: FlowId,
     question: Question,
@@ -27,10 +27,10 @@ pub(crate) async fn ask(
     // The room is never closed.
     let _permit = room.acquire().await;
     let (of, began) = ((&*question.concept, &*question.query), Instant::now());
-    let answer = service::ask(bus, of, Some(flow), &question.input, patience).await;
+    let answer = service::ask(bus, of, Some(flow), &question.input, timeout).await;
     if let Ok(answer) = &answer {
         let name = format!("{}.{}", question.concept, question.query);
-        asked.answered(seq, name, began, answer.work.clone());
+        timings.answered(seq, name, began, answer.work.clone());
     }
     match answer.and_then(rows) {
         Ok(rows) => Event::Answered { seq, question, rows },

@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::active_rules::{ActiveRules, ActiveRulesError};
-use crate::asked::Asked;
+use crate::query_timing::QueryTimings;
 use crate::rules::Rules;
-use crate::{effects, figures, log_end, queries, reload};
+use crate::{effects, log_trimmer, metrics, queries, reload};
 
 /// The section `[router]`: limits of flows and of the router's memory.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -174,11 +174,11 @@ pub async fn run(
         most_bytes: limits.bytes(),
         under_way: FuturesUnordered::new(),
         backoff: Backoff::default(),
-        asked: Asked::default(),
+        timings: QueryTimings::default(),
         query_room: Arc::new(Semaphore::new(usize::from(limits.queries))),
-        query_patience: Duration::from_millis(limits.query_timeout_ms),
+        query_timeout: Duration::from_millis(limits.query_timeout_ms),
     };
-    tokio::spawn(log_end::watch(watched, log, shutdown.clone()));
+    tokio::spawn(log_trimmer::watch(watched, log, shutdown.clone()));
     let task = tokio::spawn(router.run(feed, shutdown));
     Ok(Running { task })
 }
@@ -194,10 +194,10 @@ struct Router {
     most_bytes: usize,
     under_way: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
     backoff: Backoff,
-    asked: Asked,
+    timings: QueryTimings,
     /// Room for queries that are asked at once.
     query_room: Arc<Semaphore>,
-    query_patience: Duration,
+    query_timeout: Duration,
 }
 
 impl Router {
@@ -244,7 +244,7 @@ impl Router {
     fn take(&mut self, message: Message) {
         let seq = match message.info() {
             Ok(info) => {
-                figures::delivered(info.delivered);
+                metrics::delivered(info.delivered);
                 info.stream_sequence
             }
             Err(error) => {
@@ -257,7 +257,7 @@ impl Router {
         if let Some(earlier) = self.messages.insert(seq, message) {
             self.held_bytes -= earlier.length;
         }
-        figures::unacknowledged(self.messages.len());
+        metrics::unacknowledged(self.messages.len());
         self.step(Some(event));
     }
 
@@ -299,15 +299,15 @@ impl Router {
                 .under_way
                 .push(Box::pin(async move { Some(effects::invoke(&bus, seq, invocation).await) })),
             Effect::Ask { seq, flow, question } => {
-                let (room, patience, asked) =
-                    (self.query_room.clone(), self.query_patience, self.asked.clone());
-                asked.begin(seq);
+                let (room, timeout, timings) =
+                    (self.query_room.clone(), self.query_timeout, self.timings.clone());
+                timings.begin(seq);
                 self.under_way.push(Box::pin(async move {
-                    Some(queries::ask(&bus, &room, patience, &asked, seq, flow, question).await)
+                    Some(queries::ask(&bus, &room, timeout, &timings, seq, flow, question).await)
                 }));
             }
             Effect::Record { seq, record } => {
-                let work = self.asked.work(seq);
+                let work = self.timings.work(seq);
                 self.under_way.push(Box::pin(async move {
                     Some(effects::record(&bus, seq, record, work).await)
                 }));
@@ -350,10 +350,10 @@ impl Router {
         seq: u64,
         act: impl FnOnce(Message) -> F,
     ) {
-        self.asked.forget(seq);
+        self.timings.forget(seq);
         if let Some(message) = self.messages.remove(&seq) {
             self.held_bytes -= message.length;
-            figures::unacknowledged(self.messages.len());
+            metrics::unacknowledged(self.messages.len());
             let acting = act(message);
             self.under_way.push(Box::pin(async move {
                 acting.await;

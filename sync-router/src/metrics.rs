@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use concert_runtime::metrics;
+use concert_runtime::metrics as runtime_metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,17 +13,17 @@ struct Delivery {
     redelivered: &'static str,
 }
 
-struct Figures {
+struct RouterMetrics {
     first: Counter,
     again: Counter,
     unacknowledged: Gauge,
 }
 
-static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
-    metrics::register(|registry| {
+static METRICS: LazyLock<RouterMetrics> = LazyLock::new(|| {
+    runtime_metrics::register(|registry| {
         let deliveries = Family::<Delivery, Counter>::default();
         let delivered = |redelivered| deliveries.get_or_create(&Delivery { redelivered }).clone();
-        let figures = Figures {
+        let metrics = RouterMetrics {
             first: delivered("false"),
             again: delivered("true"),
             unacknowledged: Gauge::default(),
@@ -36,19 +36,19 @@ static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
         registry.register(
             "concert_router_unacknowledged",
             "Messages of the log that a router has not brought to their end",
-            figures.unacknowledged.clone(),
+            metrics.unacknowledged.clone(),
         );
-        figures
+        metrics
     })
 });
 
 /// A message was delivered, for which time.
 pub(crate) fn delivered(times: i64) {
-    let counter = if times > 1 { &FIGURES.again } else { &FIGURES.first };
+    let counter = if times > 1 { &METRICS.again } else { &METRICS.first };
     counter.inc();
 }
 
 /// So many are not acknowledged now.
 pub(crate) fn unacknowledged(count: usize) {
-    FIGURES.unacknowledged.set(i64::try_from(count).unwrap_or(i64::MAX));
+    METRICS.unacknowledged.set(i64::try_from(count).unwrap_or(i64::MAX));
 }

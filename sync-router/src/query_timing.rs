@@ -9,16 +9,16 @@ use concert_wire::work::{MAX_PARTS, Part, Work, micros};
 
 /// What was asked, by the sequence of the completion that it was asked for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Asked(Arc<Mutex<HashMap<u64, Questions>>>);
+pub(crate) struct QueryTimings(Arc<Mutex<HashMap<u64, Queries>>>);
 
 #[derive(Debug)]
-struct Questions {
+struct Queries {
     began: Instant,
     parts: Vec<Part>,
 }
 
-impl Asked {
-    fn with<T>(&self, change: impl FnOnce(&mut HashMap<u64, Questions>) -> T) -> T {
+impl QueryTimings {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<u64, Queries>) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -27,35 +27,35 @@ impl Asked {
         self.with(|asked| {
             asked
                 .entry(seq)
-                .or_insert_with(|| Questions { began: Instant::now(), parts: Vec::new() });
+                .or_insert_with(|| Queries { began: Instant::now(), parts: Vec::new() });
         });
     }
 
     /// A question was answered just now, by a worker that told of its own work.
-    pub(crate) fn answered(&self, seq: u64, question: String, asked: Instant, work: Option<Work>) {
+    pub(crate) fn answered(&self, seq: u64, query: String, asked: Instant, work: Option<Work>) {
         self.with(|all| {
-            let Some(questions) = all.get_mut(&seq) else { return };
-            let (at, took) = (asked.saturating_duration_since(questions.began), asked.elapsed());
+            let Some(queries) = all.get_mut(&seq) else { return };
+            let (at, took) = (asked.saturating_duration_since(queries.began), asked.elapsed());
             let work = work.unwrap_or_default();
             // Half of what the worker did not do was the way to it.
             let on_the_way = micros(took).saturating_sub(work.took_us) / 2;
             let began_us = micros(at).saturating_add(on_the_way);
-            let own = Part { name: question, at_us: micros(at), took_us: micros(took) };
+            let own = Part { name: query, at_us: micros(at), took_us: micros(took) };
             let of_worker = work
                 .parts
                 .into_iter()
                 .map(|part| Part { at_us: part.at_us.saturating_add(began_us), ..part });
-            let room = MAX_PARTS.saturating_sub(questions.parts.len());
-            questions.parts.extend(std::iter::once(own).chain(of_worker).take(room));
+            let room = MAX_PARTS.saturating_sub(queries.parts.len());
+            queries.parts.extend(std::iter::once(own).chain(of_worker).take(room));
         });
     }
 
     /// What was asked until now.
     pub(crate) fn work(&self, seq: u64) -> Option<Work> {
         self.with(|asked| {
-            asked.get(&seq).map(|questions| Work {
-                took_us: micros(questions.began.elapsed()),
-                parts: questions.parts.clone(),
+            asked.get(&seq).map(|queries| Work {
+                took_us: micros(queries.began.elapsed()),
+                parts: queries.parts.clone(),
             })
         })
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_question_is_followed_by_what_its_worker_waited_for_within_it() {
-        let asked = Asked::default();
+        let asked = QueryTimings::default();
         assert_eq!(asked.work(7), None);
         asked.begin(7);
         let at = Instant::now();

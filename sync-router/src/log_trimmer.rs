@@ -15,25 +15,25 @@ use concert_runtime::streams::{
 };
 
 /// How often the log is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The soft mark, and how far the log is brought down from it, in hundredths of its bound.
-const SOFT_MARK: u64 = 80;
-const BROUGHT_DOWN_TO: u64 = 60;
+const TRIM_THRESHOLD: u64 = 80;
+const TRIM_TARGET: u64 = 60;
 
 /// Looks after the log until shutdown.
 pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.requested() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        if let Err(error) = look(&bus, &limits).await {
+        if let Err(error) = trim(&bus, &limits).await {
             tracing::debug!(%error, "the log cannot be looked after now");
         }
     }
 }
 
-async fn look(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
+async fn trim(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
     let state = log_state(bus).await?;
     let Some(mut before) = first_to_keep(&state, limits) else {
         return Ok(());
@@ -78,7 +78,7 @@ fn first_to_keep(state: &LogState, limits: &LogLimits) -> Option<u64> {
 fn excess(there: u64, max: i64) -> Option<u64> {
     let max = u64::try_from(max).ok().filter(|max| *max > 0)?;
     let hundredths = |part: u64| max / 100 * part + max % 100 * part / 100;
-    (there >= hundredths(SOFT_MARK)).then(|| there - hundredths(BROUGHT_DOWN_TO))
+    (there >= hundredths(TRIM_THRESHOLD)).then(|| there - hundredths(TRIM_TARGET))
 }
 
 #[cfg(test)]
