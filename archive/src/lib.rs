@@ -1,25 +1,25 @@
 //! The archive: what happened in any flow, also when the log has let it go.
 //!
 //! It reads the whole log behind the routers, keeps one document for each flow in MongoDB, and
-//! answers questions about flows as the micro service `Concert`. Nothing depends on it: without it
+//! answers queries about flows as the micro service `Concert`. Nothing depends on it: without it
 //! every flow runs as before, and when it comes back it goes on where it was, as long as the log
 //! reaches.
 
-mod courtesy;
+mod collector;
+mod dead_letters;
 mod firings;
-mod gather;
-mod kept;
-mod letters;
 mod messages;
 mod metrics;
 mod observers;
-mod questions;
-mod rulebook;
+mod problems;
+mod queries;
+mod read_throttle;
+mod repository;
+mod rule_cache;
+mod rule_rows;
 mod service;
-mod told_rules;
 mod traces;
 mod writer;
-mod wrong;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,11 +36,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::firings::Firings;
-use crate::kept::Archive;
 use crate::metrics::Metrics;
 use crate::observers::Observers;
-use crate::questions::Questions;
-use crate::rulebook::Rulebook;
+use crate::queries::Queries;
+use crate::repository::Archive;
+use crate::rule_cache::RuleCache;
 use crate::traces::Traces;
 pub use crate::traces::{BadEndpoint, Sampler, TraceArgs};
 use crate::writer::Writer;
@@ -103,7 +103,7 @@ pub enum StartError {
     /// Traces cannot be exported.
     #[error(transparent)]
     Traces(#[from] BadEndpoint),
-    /// The questions cannot be listened for.
+    /// The queries cannot be listened for.
     #[error("the service Concert cannot be offered: {0}")]
     Service(nats::Error),
 }
@@ -141,7 +141,7 @@ pub async fn run(
     let database = concert_runtime::mongodb::connect(store, NAME).await?;
     let keep = Duration::from_secs(u64::from(args.days) * 24 * 3600);
     let archive = Archive::open(&database, keep).await?;
-    let rulebook = Arc::new(Rulebook::new(bus.clone(), archive.clone()));
+    let rules = Arc::new(RuleCache::new(bus.clone(), archive.clone()));
     let letter = |message: &concert_runtime::unreadable::Unreadable| {
         let reason = format!("its headers cannot be read: {}", message.why);
         DeadLetter::of_completion(&message.subject, &message.body, reason).ok()
@@ -157,19 +157,17 @@ pub async fn run(
         traces: Traces::start(traces, metrics.clone(), &shutdown)?,
         metrics: metrics.clone(),
     });
-    let new_writer =
-        || Writer::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
-    let questions =
-        Questions::new(bus.clone(), archive.clone(), rulebook.clone(), observers.clone());
-    service::start(Arc::new(questions), args.questions, &shutdown)
+    let new_writer = || Writer::new(bus.clone(), archive.clone(), rules.clone(), observers.clone());
+    let queries = Queries::new(bus.clone(), archive.clone(), rules.clone(), observers.clone());
+    service::start(Arc::new(queries), args.questions, &shutdown)
         .await
         .map_err(StartError::Service)?;
     tracing::info!(days = args.days, "archive started");
     let gathering =
-        gather::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
+        collector::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
     let letters =
-        letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
-    let watching = metrics.clone().watch(bus, rulebook, shutdown);
+        dead_letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
+    let watching = metrics.clone().watch(bus, rules, shutdown);
     Ok(Running {
         tasks: vec![tokio::spawn(gathering), tokio::spawn(letters), tokio::spawn(watching)],
     })

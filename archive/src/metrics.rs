@@ -17,9 +17,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::kept::Row;
-use crate::rulebook::Rulebook;
-use crate::wrong;
+use crate::problems;
+use crate::repository::Row;
+use crate::rule_cache::RuleCache;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfFlow {
@@ -70,7 +70,7 @@ struct OfConsumer {
 }
 
 /// How often it is looked at what waits.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The archive's figures.
 #[derive(Clone)]
@@ -262,24 +262,24 @@ impl Metrics {
     }
 
     /// Looks at what waits, every so often, until shutdown.
-    pub(crate) async fn watch(self, bus: Bus, rulebook: Arc<Rulebook>, shutdown: Shutdown) {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
+    pub(crate) async fn watch(self, bus: Bus, rules: Arc<RuleCache>, shutdown: Shutdown) {
+        let mut tick = tokio::time::interval(POLL_INTERVAL);
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
                 _ = tick.tick() => {}
             }
-            let book = rulebook.latest().await.ok();
-            for (stream, consumer, lag) in wrong::lags(&bus, book.as_deref()).await {
+            let compiled = rules.latest().await.ok();
+            for (stream, consumer, lag) in problems::lags(&bus, compiled.as_deref()).await {
                 let of = OfConsumer { stream, consumer: consumer.to_owned() };
                 let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
                 self.pending.get_or_create(&of).set(number(lag.pending));
                 self.ack_pending.get_or_create(&of).set(number(lag.ack_pending as u64));
                 self.redelivered.get_or_create(&of).set(number(lag.redelivered as u64));
             }
-            if let Some(book) = book {
+            if let Some(compiled) = compiled {
                 // So that the first letter is an increase.
-                for spec in &book.rules.program().concepts {
+                for spec in &compiled.rules.program().concepts {
                     let concept = spec.name.to_string();
                     drop(self.letters.get_or_create(&OfConcept { concept }));
                 }

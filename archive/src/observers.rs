@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use concert_engine::provenance::Action;
 
 use crate::firings::Firings;
-use crate::kept::{Gathered, Row};
 use crate::metrics::Metrics;
+use crate::repository::{PartialFlow, Row};
 use crate::traces::Traces;
 
 /// Everybody who learns of flows.
@@ -22,7 +22,7 @@ pub(crate) struct Observers {
 
 impl Observers {
     /// Tells of a flow of which these messages are archived now for the first time.
-    pub(crate) fn archived(&self, row: &Row, new: &Gathered) {
+    pub(crate) fn archived(&self, row: &Row, new: &PartialFlow) {
         let seqs: BTreeSet<u64> = new.messages.iter().map(|message| message.seq).collect();
         let is_new = |action: &Action| action.seq.is_some_and(|seq| seqs.contains(&seq));
         let actions: Vec<&Action> =

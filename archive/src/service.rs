@@ -1,4 +1,4 @@
-//! The micro service `Concert`: questions about flows, as `docs/wire.md` describes questions to
+//! The micro service `Concert`: queries about flows, as `docs/wire.md` describes queries to
 //! concepts.
 
 use std::sync::Arc;
@@ -10,35 +10,33 @@ use concert_runtime::service::{self, Endpoint};
 use concert_wire::RESERVED_CONCEPT;
 use tokio::sync::Semaphore;
 
-use crate::questions::{Question, Questions};
+use crate::queries::{Queries, Query};
 
 /// Offers the endpoints.
 pub(crate) async fn start(
-    questions: Arc<Questions>,
+    queries: Arc<Queries>,
     at_once: u16,
     shutdown: &Shutdown,
 ) -> Result<(), nats::Error> {
     let room = Arc::new(Semaphore::new(usize::from(at_once)));
-    let endpoints = Question::ALL
-        .map(|question| Endpoint { name: question.name().to_owned(), room: room.clone() });
+    let endpoints =
+        Query::ALL.map(|query| Endpoint { name: query.name().to_owned(), room: room.clone() });
     let about = (RESERVED_CONCEPT, "what happened in any flow, and why", env!("CARGO_PKG_VERSION"));
-    let bus = questions.bus().clone();
+    let bus = queries.bus().clone();
     let answer = move |name: Arc<str>, request: Request| {
-        let questions = questions.clone();
+        let queries = queries.clone();
         async move {
             // Nothing else is offered.
-            if let Some(question) =
-                Question::ALL.into_iter().find(|question| question.name() == &*name)
-            {
-                answer(&questions, question, &request).await;
+            if let Some(query) = Query::ALL.into_iter().find(|query| query.name() == &*name) {
+                answer(&queries, query, &request).await;
             }
         }
     };
     service::offer(&bus, about, endpoints, shutdown, answer).await
 }
 
-async fn answer(questions: &Questions, question: Question, request: &Request) {
-    let sent = match questions.answer(question, &request.message.payload).await {
+async fn answer(queries: &Queries, query: Query, request: &Request) {
+    let sent = match queries.answer(query, &request.message.payload).await {
         Ok(body) => request.respond(Ok(body.into())).await,
         Err(refused) => {
             let error =
@@ -47,6 +45,6 @@ async fn answer(questions: &Questions, question: Question, request: &Request) {
         }
     };
     if let Err(error) = sent {
-        tracing::debug!(%error, name = question.name(), "a question could not be answered");
+        tracing::debug!(%error, name = query.name(), "a query could not be answered");
     }
 }

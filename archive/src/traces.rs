@@ -23,8 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::kept::Row;
 use crate::metrics::Metrics;
+use crate::repository::Row;
 
 /// Spans that wait to be exported at most; past it they are dropped, and counted.
 const QUEUE: usize = 20_000;

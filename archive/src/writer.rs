@@ -14,21 +14,21 @@ use concert_wire::subject::{ARCHIVES, CompletionSubject, FLOWS_NOTICE};
 use mongodb::error::Error;
 use serde_json::json;
 
-use crate::kept::{Archive, Gathered, Row};
 use crate::messages;
 use crate::observers::Observers;
-use crate::rulebook::{NoRules, Rulebook};
+use crate::repository::{Archive, PartialFlow, Row};
+use crate::rule_cache::{NoRules, RuleCache};
 
 /// Flows that one notice tells of at most.
 const TOLD: usize = 100;
 /// How often a summary is made anew because messages came meanwhile.
-const RETELLINGS: usize = 5;
+const SUMMARY_ATTEMPTS: usize = 5;
 
 /// Writes flows.
 pub(crate) struct Writer {
     bus: Bus,
     archive: Archive,
-    rulebook: Arc<Rulebook>,
+    rule_cache: Arc<RuleCache>,
     observers: Arc<Observers>,
 }
 
@@ -45,15 +45,15 @@ impl Writer {
     pub(crate) fn new(
         bus: Bus,
         archive: Archive,
-        rulebook: Arc<Rulebook>,
+        rule_cache: Arc<RuleCache>,
         observers: Arc<Observers>,
     ) -> Self {
-        Self { bus, archive, rulebook, observers }
+        Self { bus, archive, rule_cache, observers }
     }
 
     /// Learns from a message what is in force.
     pub(crate) fn received(&self, flow: FlowId, stored: &Stored) {
-        self.rulebook.received(flow, stored);
+        self.rule_cache.received(flow, stored);
     }
 
     /// Lets another archive take over at once.
@@ -64,7 +64,7 @@ impl Writer {
     }
 
     /// Writes flows; tries until it is done.
-    pub(crate) async fn write(&self, flows: Vec<Gathered>) {
+    pub(crate) async fn write(&self, flows: Vec<PartialFlow>) {
         let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
         let mut failures = 0;
         let mut flows = flows;
@@ -78,45 +78,45 @@ impl Writer {
     }
 
     /// Writes what is left of the flows, takes out what is written, and tells of it.
-    async fn try_to_write(&self, flows: &mut Vec<Gathered>) -> Result<(), NotWritten> {
+    async fn try_to_write(&self, flows: &mut Vec<PartialFlow>) -> Result<(), NotWritten> {
         let mut told = Vec::new();
         let mut parts = Vec::new();
         let mut new = Vec::new();
         let mut failed = None;
-        for gathered in std::mem::take(flows) {
-            match self.row(gathered.flow, &gathered.messages).await {
-                Ok(Some(row)) => new.push((gathered, row)),
-                Ok(None) => parts.push(gathered),
+        for partial in std::mem::take(flows) {
+            match self.row(partial.flow, &partial.messages).await {
+                Ok(Some(row)) => new.push((partial, row)),
+                Ok(None) => parts.push(partial),
                 Err(error) => {
                     failed = Some(error);
-                    flows.push(gathered);
+                    flows.push(partial);
                 }
             }
         }
         if !new.is_empty() {
             match self.archive.insert(&new).await {
                 Ok(there) => {
-                    for (number, (gathered, row)) in new.into_iter().enumerate() {
+                    for (number, (partial, row)) in new.into_iter().enumerate() {
                         if there.contains(&number) {
-                            parts.push(gathered);
+                            parts.push(partial);
                         } else {
-                            self.observers.archived(&row, &gathered);
+                            self.observers.archived(&row, &partial);
                             told.push(row.summary);
                         }
                     }
                 }
                 Err(error) => {
-                    flows.extend(new.into_iter().map(|(gathered, _)| gathered));
+                    flows.extend(new.into_iter().map(|(partial, _)| partial));
                     failed = Some(error.into());
                 }
             }
         }
-        for gathered in parts {
-            match self.add(&gathered).await {
+        for partial in parts {
+            match self.add(&partial).await {
                 Ok(summary) => told.extend(summary),
                 Err(error) => {
                     failed = Some(error);
-                    flows.push(gathered);
+                    flows.push(partial);
                 }
             }
         }
@@ -125,23 +125,23 @@ impl Writer {
     }
 
     /// Adds to a flow that is there already, or whose root is not at hand.
-    async fn add(&self, gathered: &Gathered) -> Result<Option<Summary>, NotWritten> {
-        self.archive.add(gathered).await?;
-        let row = self.retell(gathered.flow).await?;
+    async fn add(&self, partial: &PartialFlow) -> Result<Option<Summary>, NotWritten> {
+        self.archive.add(partial).await?;
+        let row = self.update_summary(partial.flow).await?;
         Ok(row.map(|row| {
-            self.observers.archived(&row, gathered);
+            self.observers.archived(&row, partial);
             row.summary
         }))
     }
 
     /// Makes the row of an archived flow anew.
-    async fn retell(&self, flow: FlowId) -> Result<Option<Row>, NotWritten> {
-        for _ in 0..RETELLINGS {
+    async fn update_summary(&self, flow: FlowId) -> Result<Option<Row>, NotWritten> {
+        for _ in 0..SUMMARY_ATTEMPTS {
             let messages = self.archive.flow(flow).await?;
             let Some(row) = self.row(flow, &messages).await? else {
                 return Ok(None);
             };
-            if self.archive.retell(flow, messages.len(), &row).await? {
+            if self.archive.update_summary(flow, messages.len(), &row).await? {
                 return Ok(Some(row));
             }
         }
@@ -153,19 +153,19 @@ impl Writer {
         let Some(root) = messages::root(flow, messages) else {
             return Ok(None);
         };
-        let book = match self.rulebook.at(root.seq).await {
-            Ok(book) => book,
+        let compiled = match self.rule_cache.at(root.seq).await {
+            Ok(compiled) => compiled,
             // It is kept without a row, and told when the rules are found.
             Err(NoRules::Gone) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(mut told) = outline(flow, messages, &book.rules, &[]) else {
+        let Some(mut told) = outline(flow, messages, &compiled.rules, &[]) else {
             return Ok(None);
         };
         if told.outcome == Outcome::Open {
             let letters = self.archive.letters(flow).await?;
             if !letters.is_empty()
-                && let Some(with_letters) = outline(flow, messages, &book.rules, &letters)
+                && let Some(with_letters) = outline(flow, messages, &compiled.rules, &letters)
             {
                 told = with_letters;
             }
@@ -180,14 +180,15 @@ impl Writer {
 
     /// Tells of flows that are under way, and waits for nothing to do so: without their rules at
     /// hand they are told when they are written.
-    pub(crate) async fn under_way(&self, flows: &[Gathered]) {
+    pub(crate) async fn under_way(&self, flows: &[PartialFlow]) {
         let mut told = Vec::new();
-        for Gathered { flow, messages } in flows {
+        for PartialFlow { flow, messages } in flows {
             let Some(root) = messages::root(*flow, messages) else {
                 continue;
             };
-            if let Some(book) = self.rulebook.at_hand(root.seq) {
-                let summary = outline(*flow, messages, &book.rules, &[]).map(|told| told.summary());
+            if let Some(compiled) = self.rule_cache.at_hand(root.seq) {
+                let summary =
+                    outline(*flow, messages, &compiled.rules, &[]).map(|told| told.summary());
                 // An injected action has no answer to wait for.
                 told.extend(summary.filter(|summary| summary.outcome == Outcome::Open));
             }
@@ -197,7 +198,7 @@ impl Writer {
 
     /// Tells anew of a flow whose action was given up.
     pub(crate) async fn died(&self, flow: FlowId) {
-        match self.retell(flow).await {
+        match self.update_summary(flow).await {
             Ok(row) => self.tell(&Vec::from_iter(row.map(|row| row.summary))).await,
             Err(error) => tracing::warn!(%flow, %error, "a flow is not told anew yet"),
         }

@@ -13,7 +13,7 @@ use opentelemetry::trace::{
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::{Place, Traces};
-use crate::kept::Row;
+use crate::repository::Row;
 
 impl Traces {
     pub(super) fn of_action(&self, place: &Place, row: &Row, action: &Action) -> Option<SpanData> {

@@ -8,26 +8,22 @@ use concert_runtime::streams::{self, Lag};
 use concert_wire::subject::{ARCHIVES, LOG, ROUTERS, WORKERS, actions_stream};
 use serde_json::{Value, json};
 
-use crate::kept::Archive;
-use crate::questions::{Refused, unavailable};
-use crate::rulebook::{Book, Rulebook};
+use crate::queries::{Refused, unavailable};
+use crate::repository::Archive;
+use crate::rule_cache::{RuleCache, RuleVersion};
 
 /// Dead letters that are shown.
 const SHOWN: usize = 50;
 const HOUR_US: u64 = 3_600_000_000;
 
 /// The row.
-pub(crate) async fn row(
-    bus: &Bus,
-    archive: &Archive,
-    rulebook: &Rulebook,
-) -> Result<Value, Refused> {
+pub(crate) async fn row(bus: &Bus, archive: &Archive, rules: &RuleCache) -> Result<Value, Refused> {
     let since = (clock::now_ms() * 1000).saturating_sub(HOUR_US);
     let (letters, dead_count) = letters(bus).await?;
     Ok(json!({
         "dead": letters,
         "dead_count": dead_count,
-        "lag": lag(bus, rulebook).await,
+        "lag": lag(bus, rules).await,
         "failed_last_hour": archive.count(Outcome::Failed, since).await.map_err(unavailable)?,
         "faults_last_hour": archive.count(Outcome::Fault, since).await.map_err(unavailable)?,
     }))
@@ -60,10 +56,13 @@ async fn letters(bus: &Bus) -> Result<(Vec<Value>, u64), Refused> {
 }
 
 /// What waits, at each consumer that can be seen.
-pub(crate) async fn lags(bus: &Bus, book: Option<&Book>) -> Vec<(String, &'static str, Lag)> {
+pub(crate) async fn lags(
+    bus: &Bus,
+    compiled: Option<&RuleVersion>,
+) -> Vec<(String, &'static str, Lag)> {
     let mut consumers = vec![(LOG.to_owned(), ROUTERS), (LOG.to_owned(), ARCHIVES)];
-    if let Some(book) = book {
-        let names = book.rules.program().concepts.iter();
+    if let Some(compiled) = compiled {
+        let names = compiled.rules.program().concepts.iter();
         let names = names.filter_map(|spec| spec.name.parse().ok());
         consumers.extend(names.map(|name| (actions_stream(&name), WORKERS)));
     }
@@ -77,9 +76,9 @@ pub(crate) async fn lags(bus: &Bus, book: Option<&Book>) -> Vec<(String, &'stati
     lags
 }
 
-async fn lag(bus: &Bus, rulebook: &Rulebook) -> Vec<Value> {
-    let book = rulebook.latest().await.ok();
-    let lags = lags(bus, book.as_deref()).await.into_iter();
+async fn lag(bus: &Bus, rules: &RuleCache) -> Vec<Value> {
+    let compiled = rules.latest().await.ok();
+    let lags = lags(bus, compiled.as_deref()).await.into_iter();
     let rows = lags.map(|(stream, consumer, lag)| {
         json!({
             "stream": stream,

@@ -29,7 +29,7 @@ const MAX_TIME_EXPIRED: i32 = 50;
 const MOST_BYTES: usize = 12 * 1024 * 1024;
 
 /// A flow, or as much of it as is at hand.
-pub(crate) struct Gathered {
+pub(crate) struct PartialFlow {
     pub(crate) flow: FlowId,
     pub(crate) messages: Vec<Stored>,
 }
@@ -121,10 +121,10 @@ impl Archive {
         DateTime::from_millis(millis).saturating_add_duration(self.keep)
     }
 
-    fn document(&self, gathered: &Gathered, row: &Row) -> Document {
+    fn document(&self, partial: &PartialFlow, row: &Row) -> Document {
         let mut document = self.row(row);
-        document.insert("_id", gathered.flow.to_string());
-        document.insert("messages", fitting(gathered));
+        document.insert("_id", partial.flow.to_string());
+        document.insert("messages", fitting(partial));
         document
     }
 
@@ -147,8 +147,8 @@ impl Archive {
     }
 
     /// Writes flows that are most likely new; the numbers of those that were there already.
-    pub(crate) async fn insert(&self, flows: &[(Gathered, Row)]) -> Result<Vec<usize>, Error> {
-        let documents = flows.iter().map(|(gathered, row)| self.document(gathered, row));
+    pub(crate) async fn insert(&self, flows: &[(PartialFlow, Row)]) -> Result<Vec<usize>, Error> {
+        let documents = flows.iter().map(|(partial, row)| self.document(partial, row));
         let written = self.flows.insert_many(documents.collect::<Vec<_>>()).ordered(false).await;
         let Err(error) = written else {
             return Ok(Vec::new());
@@ -166,17 +166,17 @@ impl Archive {
     }
 
     /// Adds messages to a flow; those that it has already stay one.
-    pub(crate) async fn add(&self, gathered: &Gathered) -> Result<(), Error> {
-        let messages = fitting(gathered);
-        let first_us = gathered.messages.iter().map(|message| message.time_us).min();
+    pub(crate) async fn add(&self, partial: &PartialFlow) -> Result<(), Error> {
+        let messages = fitting(partial);
+        let first_us = partial.messages.iter().map(|message| message.time_us).min();
         let change = doc! {
             "$addToSet": { "messages": { "$each": messages } },
             "$setOnInsert": { "expires": self.expires(first_us.unwrap_or_default()) },
         };
-        let id = doc! { "_id": gathered.flow.to_string() };
+        let id = doc! { "_id": partial.flow.to_string() };
         match self.flows.update_one(id, change).upsert(true).await {
             Err(error) if is_too_large(&error) => {
-                tracing::warn!(flow = %gathered.flow, "a flow is larger than one document; what comes later is not archived");
+                tracing::warn!(flow = %partial.flow, "a flow is larger than one document; what comes later is not archived");
                 Ok(())
             }
             changed => changed.map(drop),
@@ -192,7 +192,7 @@ impl Archive {
     }
 
     /// Tells anew what a flow is, if it still has as many messages.
-    pub(crate) async fn retell(
+    pub(crate) async fn update_summary(
         &self,
         flow: FlowId,
         messages: usize,
@@ -351,15 +351,15 @@ impl Archive {
 }
 
 /// A flow's messages as far as they fit one document.
-fn fitting(gathered: &Gathered) -> Vec<Document> {
+fn fitting(partial: &PartialFlow) -> Vec<Document> {
     let mut bytes = 0;
-    let fit = gathered.messages.iter().take_while(|message| {
+    let fit = partial.messages.iter().take_while(|message| {
         bytes += message.body.len() + message.subject.len();
         bytes <= MOST_BYTES
     });
     let fit: Vec<Document> = fit.map(messages::to_document).collect();
-    if fit.len() < gathered.messages.len() {
-        tracing::warn!(flow = %gathered.flow, "a flow is larger than one document; its end is not archived");
+    if fit.len() < partial.messages.len() {
+        tracing::warn!(flow = %partial.flow, "a flow is larger than one document; its end is not archived");
     }
     fit
 }

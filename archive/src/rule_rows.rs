@@ -7,15 +7,15 @@ use concert_wire::envelope::Object;
 use serde_json::{Value, json};
 
 use crate::firings::Firings;
-use crate::rulebook::Book;
+use crate::rule_cache::RuleVersion;
 
 /// Each rule: its patterns, the queries that it asks, the calls of
 /// `then` and those of every `else`, its text with its place, and its firings.
-pub(crate) fn syncs(book: &Book, firings: &Firings) -> Vec<Value> {
-    let told = book.rules.program().syncs.iter().map(|sync| {
+pub(crate) fn syncs(compiled: &RuleVersion, firings: &Firings) -> Vec<Value> {
+    let told = compiled.rules.program().syncs.iter().map(|sync| {
         let mut row = parts(sync);
         row.insert("firings".to_owned(), json!(firings.of(&sync.name)));
-        row.extend(place(&book.texts, &sync.name).into_iter().flatten());
+        row.extend(place(&compiled.texts, &sync.name).into_iter().flatten());
         json!(row)
     });
     told.collect()

@@ -16,9 +16,9 @@ use concert_wire::{REQUESTING, RESPOND};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::courtesy::Courtesy;
-use crate::kept::Gathered;
 use crate::metrics::Metrics;
+use crate::read_throttle::ReadThrottle;
+use crate::repository::PartialFlow;
 use crate::writer::Writer;
 use crate::{ArchiveArgs, messages};
 
@@ -89,7 +89,7 @@ impl Flows {
     }
 
     /// Flows that are slow, once each.
-    fn slow(&mut self) -> Vec<Gathered> {
+    fn slow(&mut self) -> Vec<PartialFlow> {
         let is_slow = |waiting: &Waiting| {
             let since = waiting.first.map_or(Duration::ZERO, |first| first.elapsed());
             !waiting.told && !waiting.answered && since >= SLOW
@@ -97,13 +97,13 @@ impl Flows {
         let slow = self.waiting.iter_mut().filter(|(_, waiting)| is_slow(waiting));
         let told = slow.take(SLOW_TOLD).map(|(flow, waiting)| {
             waiting.told = true;
-            Gathered { flow: *flow, messages: waiting.messages.clone() }
+            PartialFlow { flow: *flow, messages: waiting.messages.clone() }
         });
         told.collect()
     }
 
     /// The flows that are due; all of them when there is no room for more, or nothing more comes.
-    fn due(&mut self, quiet: Duration, all: bool) -> (Vec<Gathered>, Vec<Message>) {
+    fn due(&mut self, quiet: Duration, all: bool) -> (Vec<PartialFlow>, Vec<Message>) {
         let is_due = |waiting: &Waiting| {
             let silent = waiting.last.map_or(Duration::MAX, |last| last.elapsed());
             all || silent >= quiet || (waiting.answered && silent >= SETTLED)
@@ -114,7 +114,7 @@ impl Flows {
             self.messages -= waiting.messages.len();
             self.bytes -= waiting.bytes;
             deliveries.extend(waiting.deliveries.into_values());
-            flows.push(Gathered { flow, messages: waiting.messages });
+            flows.push(PartialFlow { flow, messages: waiting.messages });
         }
         (flows, deliveries)
     }
@@ -137,7 +137,7 @@ pub(crate) async fn run(
         },
         ..Flows::default()
     };
-    let mut courtesy = Courtesy::new(Duration::from_secs(args.yield_seconds));
+    let mut throttle = ReadThrottle::new(Duration::from_secs(args.yield_seconds));
     let mut writing: Option<JoinHandle<()>> = None;
     let mut telling: Option<JoinHandle<()>> = None;
     let mut tick = tokio::time::interval(EVERY);
@@ -146,13 +146,13 @@ pub(crate) async fn run(
         tokio::select! {
             () = shutdown.requested() => break,
             _ = tick.tick() => {
-                courtesy.turn();
+                throttle.next_turn();
                 metrics.waits(flows.messages, flows.bytes);
                 // What is told of a flow under way is told before it is written.
                 if telling.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
-                let slow = if courtesy.is_behind() { Vec::new() } else { flows.slow() };
+                let slow = if throttle.is_behind() { Vec::new() } else { flows.slow() };
                 if !slow.is_empty() {
                     telling = Some(tell(&writer, slow));
                     continue;
@@ -161,13 +161,13 @@ pub(crate) async fn run(
                     continue;
                 }
                 // A flow is not quiet because its end is not read yet.
-                let quiet = if courtesy.is_behind() { Duration::MAX } else { quiet };
+                let quiet = if throttle.is_behind() { Duration::MAX } else { quiet };
                 let (due, deliveries) = flows.due(quiet, flows.are_full());
                 writing = (!due.is_empty()).then(|| write(&writer, due, deliveries));
             }
-            message = feed.next(), if !flows.are_full() && courtesy.may_read() => {
+            message = feed.next(), if !flows.are_full() && throttle.may_read() => {
                 if let Some(stored_us) = take(&writer, &mut flows, message).await {
-                    courtesy.read(stored_us);
+                    throttle.on_read(stored_us);
                 }
             }
         }
@@ -219,7 +219,11 @@ async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u6
 }
 
 /// Writes flows, however often it takes, and acknowledges their messages; beside the reading.
-fn write(writer: &Arc<Writer>, flows: Vec<Gathered>, deliveries: Vec<Message>) -> JoinHandle<()> {
+fn write(
+    writer: &Arc<Writer>,
+    flows: Vec<PartialFlow>,
+    deliveries: Vec<Message>,
+) -> JoinHandle<()> {
     let writer = writer.clone();
     tokio::spawn(async move {
         writer.write(flows).await;
@@ -232,7 +236,7 @@ fn write(writer: &Arc<Writer>, flows: Vec<Gathered>, deliveries: Vec<Message>) -
 }
 
 /// Tells of flows as they are now; nothing is written.
-fn tell(writer: &Arc<Writer>, flows: Vec<Gathered>) -> JoinHandle<()> {
+fn tell(writer: &Arc<Writer>, flows: Vec<PartialFlow>) -> JoinHandle<()> {
     let writer = writer.clone();
     tokio::spawn(async move { writer.under_way(&flows).await })
 }

@@ -1,4 +1,4 @@
-//! Answers to questions about flows.
+//! Answers to queries about flows.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::kept::{self, Archive, Filter};
 use crate::observers::Observers;
-use crate::rulebook::{Book, NoRules, Rulebook};
-use crate::{messages, told_rules, wrong};
+use crate::repository::{self, Archive, Filter};
+use crate::rule_cache::{NoRules, RuleCache, RuleVersion};
+use crate::{messages, problems, rule_rows};
 
 /// Rows of a list, if nothing else is asked for.
 const ROWS: usize = 50;
@@ -25,7 +25,7 @@ const ROWS: usize = 50;
 const MOST_ROWS: usize = 500;
 /// The text that a list may be searched for, in bytes at most.
 const MOST_TEXT_BYTES: usize = 400;
-/// Searches for a text at once: each reads flow after flow, and other questions are to have room
+/// Searches for a text at once: each reads flow after flow, and other queries are to have room
 /// beside them.
 const SEARCHES: usize = 2;
 /// What the headers of an answer may take of the size that the server allows.
@@ -33,7 +33,7 @@ const HEADERS_BYTES: usize = 1024;
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum Query {
     Flow,
     Flows,
     WhyNot,
@@ -41,7 +41,7 @@ pub(crate) enum Question {
     Wrong,
 }
 
-impl Question {
+impl Query {
     pub(crate) const ALL: [Self; 5] =
         [Self::Flow, Self::Flows, Self::WhyNot, Self::Rules, Self::Wrong];
 
@@ -56,7 +56,7 @@ impl Question {
     }
 }
 
-/// Why a question has no answer.
+/// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("{0}")]
@@ -136,10 +136,10 @@ fn checked(filter: &Filter) -> Result<usize, Refused> {
 }
 
 /// Answers.
-pub(crate) struct Questions {
+pub(crate) struct Queries {
     bus: Bus,
     archive: Archive,
-    rulebook: Arc<Rulebook>,
+    rule_cache: Arc<RuleCache>,
     observers: Arc<Observers>,
     searches: Semaphore,
 }
@@ -148,17 +148,17 @@ pub(crate) struct Questions {
 struct Known {
     messages: Vec<Stored>,
     source: Source,
-    book: Arc<Book>,
+    compiled: Arc<RuleVersion>,
 }
 
-impl Questions {
+impl Queries {
     pub(crate) fn new(
         bus: Bus,
         archive: Archive,
-        rulebook: Arc<Rulebook>,
+        rule_cache: Arc<RuleCache>,
         observers: Arc<Observers>,
     ) -> Self {
-        Self { bus, archive, rulebook, observers, searches: Semaphore::new(SEARCHES) }
+        Self { bus, archive, rule_cache, observers, searches: Semaphore::new(SEARCHES) }
     }
 
     pub(crate) const fn bus(&self) -> &Bus {
@@ -166,15 +166,15 @@ impl Questions {
     }
 
     /// The body of the answer: `{"rows": […]}`.
-    pub(crate) async fn answer(&self, question: Question, body: &[u8]) -> Result<Vec<u8>, Refused> {
-        match question {
-            Question::Flow => self.flow(input(body)?).await,
-            Question::Flows => self.flows(input(body)?).await,
-            Question::WhyNot => self.why_not(input(body)?).await,
-            Question::Rules => self.rules(input(body)?).await,
-            Question::Wrong => {
+    pub(crate) async fn answer(&self, query: Query, body: &[u8]) -> Result<Vec<u8>, Refused> {
+        match query {
+            Query::Flow => self.flow(input(body)?).await,
+            Query::Flows => self.flows(input(body)?).await,
+            Query::WhyNot => self.why_not(input(body)?).await,
+            Query::Rules => self.rules(input(body)?).await,
+            Query::Wrong => {
                 let Nothing {} = input(body)?;
-                let row = wrong::row(&self.bus, &self.archive, &self.rulebook).await?;
+                let row = problems::row(&self.bus, &self.archive, &self.rule_cache).await?;
                 self.rows(&[row])
             }
         }
@@ -216,9 +216,9 @@ impl Questions {
         let Some(root) = messages::root(flow, &all) else {
             return Ok(None);
         };
-        let book = self.rulebook.at(root.seq).await?;
+        let compiled = self.rule_cache.at(root.seq).await?;
         all.sort_by_key(|message| message.seq);
-        Ok(Some(Known { messages: all, source, book }))
+        Ok(Some(Known { messages: all, source, compiled }))
     }
 
     async fn flow(&self, OfFlow { flow }: OfFlow) -> Result<Vec<u8>, Refused> {
@@ -227,7 +227,7 @@ impl Questions {
         };
         let letters = self.archive.letters(flow).await.map_err(unavailable)?;
         let told =
-            provenance::flow(flow, &known.messages, &known.book.rules, &letters, known.source);
+            provenance::flow(flow, &known.messages, &known.compiled.rules, &letters, known.source);
         let Some(mut told) = told else {
             return self.rows::<Flow>(&[]);
         };
@@ -247,7 +247,7 @@ impl Questions {
             Err(_) => return Err(unavailable("other searches are under way; try again later")),
         };
         let rows = self.archive.list(&filter, limit).await.map_err(|error| {
-            if is_search && kept::took_too_long(&error) {
+            if is_search && repository::took_too_long(&error) {
                 Refused::Invalid(
                     "that takes too long to find: say a path, an outcome or a time as well"
                         .to_owned(),
@@ -263,24 +263,24 @@ impl Questions {
         let Some(known) = self.known(flow).await? else {
             return self.rows::<Value>(&[]);
         };
-        let told = provenance::why_not(flow, &known.messages, &known.book.rules, &sync);
+        let told = provenance::why_not(flow, &known.messages, &known.compiled.rules, &sync);
         let told = told.map_err(|error| Refused::Invalid(error.to_string()))?;
         self.rows(&[told])
     }
 
     async fn rules(&self, OfVersion { version }: OfVersion) -> Result<Vec<u8>, Refused> {
-        let book = match version {
-            Some(version) => match self.rulebook.version(&version.into()).await {
-                Ok(book) => book,
+        let compiled = match version {
+            Some(version) => match self.rule_cache.version(&version.into()).await {
+                Ok(compiled) => compiled,
                 Err(NoRules::Gone) => return self.rows::<Value>(&[]),
                 Err(error) => return Err(error.into()),
             },
-            None => self.rulebook.latest().await?,
+            None => self.rule_cache.latest().await?,
         };
-        let program = book.rules.program();
+        let program = compiled.rules.program();
         let row = json!({
             "version": program.version,
-            "syncs": told_rules::syncs(&book, &self.observers.firings),
+            "syncs": rule_rows::syncs(&compiled, &self.observers.firings),
             "svg": graph::of(program).to_svg(),
             "since_us": self.observers.firings.since_us(),
         });

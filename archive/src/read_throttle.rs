@@ -9,12 +9,12 @@ use std::time::Duration;
 use concert_runtime::clock;
 use tokio::time::Instant;
 
-/// How often it is looked at the processors.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often it is polled at the processors.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// With a smaller share of the processors idle, the machine is busy.
 const IDLE_SHARE: f64 = 0.2;
 /// Messages that are read in each turn all the same, so that pages that are open see something.
-const LITTLE: usize = 20;
+const READS_WHEN_BUSY: usize = 20;
 
 /// Processor time since the machine started, in the kernel's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +24,10 @@ struct Times {
 }
 
 /// How much may be read.
-pub(crate) struct Courtesy {
+pub(crate) struct ReadThrottle {
     /// For how long it gives way at most: the age of what it has not read.
-    patience: Duration,
-    looked: Instant,
+    max_backlog: Duration,
+    polled: Instant,
     before: Option<Times>,
     busy: bool,
     /// When the last message that was read had been stored, in microseconds since 1970.
@@ -37,11 +37,11 @@ pub(crate) struct Courtesy {
     is_behind: bool,
 }
 
-impl Courtesy {
-    pub(crate) fn new(patience: Duration) -> Self {
+impl ReadThrottle {
+    pub(crate) fn new(max_backlog: Duration) -> Self {
         Self {
-            patience,
-            looked: Instant::now(),
+            max_backlog,
+            polled: Instant::now(),
             before: now(),
             busy: false,
             read_us: None,
@@ -62,23 +62,24 @@ impl Courtesy {
     }
 
     /// Takes note of a message that was read.
-    pub(crate) fn read(&mut self, stored_us: u64) {
+    pub(crate) fn on_read(&mut self, stored_us: u64) {
         self.read_us = Some(stored_us);
         self.left = self.left.saturating_sub(1);
     }
 
     /// Begins another turn.
-    pub(crate) fn turn(&mut self) {
+    pub(crate) fn next_turn(&mut self) {
         self.is_behind = !self.may_read();
-        if self.looked.elapsed() >= LOOK_EVERY {
+        if self.polled.elapsed() >= POLL_INTERVAL {
             let times = now();
             self.busy = is_busy(self.before, times);
-            (self.before, self.looked) = (times, Instant::now());
+            (self.before, self.polled) = (times, Instant::now());
         }
         let behind = self.read_us.map_or(Duration::ZERO, |read_us| {
             Duration::from_micros((clock::now_ms() * 1000).saturating_sub(read_us))
         });
-        self.left = if self.busy && behind < self.patience { LITTLE } else { usize::MAX };
+        self.left =
+            if self.busy && behind < self.max_backlog { READS_WHEN_BUSY } else { usize::MAX };
     }
 }
 
@@ -129,24 +130,24 @@ mod tests {
     // Time stands still, so that it does not look at this machine.
     #[tokio::test(start_paused = true)]
     async fn it_gives_way_until_what_it_has_not_read_is_old() {
-        let mut courtesy = Courtesy::new(Duration::from_secs(600));
-        courtesy.turn();
-        assert!(courtesy.may_read());
-        courtesy.busy = true;
-        courtesy.read(clock::now_ms() * 1000);
-        courtesy.turn();
-        for _ in 0..LITTLE {
-            assert!(courtesy.may_read());
-            courtesy.read(clock::now_ms() * 1000);
+        let mut throttle = ReadThrottle::new(Duration::from_secs(600));
+        throttle.next_turn();
+        assert!(throttle.may_read());
+        throttle.busy = true;
+        throttle.on_read(clock::now_ms() * 1000);
+        throttle.next_turn();
+        for _ in 0..READS_WHEN_BUSY {
+            assert!(throttle.may_read());
+            throttle.on_read(clock::now_ms() * 1000);
         }
-        assert!(!courtesy.may_read());
-        courtesy.turn();
-        assert!(courtesy.may_read(), "a little in each turn");
-        assert!(courtesy.is_behind());
-        courtesy.turn();
-        assert!(!courtesy.is_behind(), "less was there than may be read");
-        courtesy.read((clock::now_ms() - 601_000) * 1000);
-        courtesy.turn();
-        assert_eq!(courtesy.left, usize::MAX);
+        assert!(!throttle.may_read());
+        throttle.next_turn();
+        assert!(throttle.may_read(), "a little in each turn");
+        assert!(throttle.is_behind());
+        throttle.next_turn();
+        assert!(!throttle.is_behind(), "less was there than may be read");
+        throttle.on_read((clock::now_ms() - 601_000) * 1000);
+        throttle.next_turn();
+        assert_eq!(throttle.left, usize::MAX);
     }
 }

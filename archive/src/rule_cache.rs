@@ -14,7 +14,7 @@ use concert_runtime::route_table::Bucket;
 use concert_wire::id::FlowId;
 use concert_wire::routes::{IN_FORCE_KEY, InForceSince, LIMITS_KEY, rules_key};
 
-use crate::kept::Archive;
+use crate::repository::Archive;
 
 /// Versions that are kept ready.
 const READY: usize = 8;
@@ -22,7 +22,7 @@ const READY: usize = 8;
 const LIMITS_EVERY: Duration = Duration::from_secs(10);
 
 /// A version with what it was made of.
-pub(crate) struct Book {
+pub(crate) struct RuleVersion {
     pub(crate) rules: Rules,
     pub(crate) texts: Texts,
 }
@@ -42,7 +42,7 @@ fn unavailable(error: impl std::fmt::Display) -> NoRules {
     NoRules::Unavailable(error.to_string())
 }
 
-pub(crate) struct Rulebook {
+pub(crate) struct RuleCache {
     bus: Bus,
     bucket: Bucket,
     archive: Archive,
@@ -55,18 +55,18 @@ struct Known {
     history: BTreeMap<u64, Arc<str>>,
     /// The history is complete up to here.
     through: u64,
-    books: Vec<(Arc<str>, Arc<Book>)>,
-    /// What bounds a flow in these books, and when it was read.
+    compiled: Vec<(Arc<str>, Arc<RuleVersion>)>,
+    /// What bounds a flow in these compiled, and when it was read.
     limits: Option<(Limits, Instant)>,
 }
 
-impl Rulebook {
+impl RuleCache {
     pub(crate) fn new(bus: Bus, archive: Archive) -> Self {
         Self { bucket: Bucket::of(&bus), bus, archive, known: Mutex::default() }
     }
 
     /// The rules in force at a sequence of the log.
-    pub(crate) async fn at(&self, seq: u64) -> Result<Arc<Book>, NoRules> {
+    pub(crate) async fn at(&self, seq: u64) -> Result<Arc<RuleVersion>, NoRules> {
         let version = match self.known_at(seq) {
             Some(version) => version,
             None => {
@@ -80,12 +80,12 @@ impl Rulebook {
     }
 
     /// The rules in force at a sequence of the log, if they are at hand.
-    pub(crate) fn at_hand(&self, seq: u64) -> Option<Arc<Book>> {
+    pub(crate) fn at_hand(&self, seq: u64) -> Option<Arc<RuleVersion>> {
         self.ready(&self.known_at(seq)?)
     }
 
     /// The rules in force now.
-    pub(crate) async fn latest(&self) -> Result<Arc<Book>, NoRules> {
+    pub(crate) async fn latest(&self) -> Result<Arc<RuleVersion>, NoRules> {
         self.learn().await?;
         let version = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,10 +136,10 @@ impl Rulebook {
     }
 
     /// The rules of a version.
-    pub(crate) async fn version(&self, version: &Arc<str>) -> Result<Arc<Book>, NoRules> {
+    pub(crate) async fn version(&self, version: &Arc<str>) -> Result<Arc<RuleVersion>, NoRules> {
         let limits = self.limits().await?;
-        if let Some(book) = self.ready(version) {
-            return Ok(book);
+        if let Some(compiled) = self.ready(version) {
+            return Ok(compiled);
         }
         let texts: Texts = match self.bucket.get(&rules_key(version)).await.map_err(unavailable)? {
             Some(texts) => {
@@ -159,14 +159,14 @@ impl Rulebook {
             }
         };
         let rules = Rules::new(Arc::new(program), limits);
-        let book = Arc::new(Book { rules, texts });
+        let compiled = Arc::new(RuleVersion { rules, texts });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Others may have been read meanwhile.
         if known.limits.is_some_and(|(now, _)| now == limits) {
-            known.books.insert(0, (version.clone(), book.clone()));
-            known.books.truncate(READY);
+            known.compiled.insert(0, (version.clone(), compiled.clone()));
+            known.compiled.truncate(READY);
         }
-        Ok(book)
+        Ok(compiled)
     }
 
     /// What bounds a flow now. Books that were made with other limits are let go.
@@ -186,15 +186,15 @@ impl Rulebook {
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.limits.is_some_and(|(before, _)| before != limits) {
-            known.books.clear();
+            known.compiled.clear();
         }
         known.limits = Some((limits, Instant::now()));
         Ok(limits)
     }
 
-    fn ready(&self, version: &str) -> Option<Arc<Book>> {
+    fn ready(&self, version: &str) -> Option<Arc<RuleVersion>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.books.iter().find(|(known, _)| &**known == version);
-        found.map(|(_, book)| book.clone())
+        let found = known.compiled.iter().find(|(known, _)| &**known == version);
+        found.map(|(_, compiled)| compiled.clone())
     }
 }

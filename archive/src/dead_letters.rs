@@ -9,8 +9,8 @@ use concert_runtime::retry::Backoff;
 use concert_wire::header;
 use concert_wire::id::FlowId;
 
-use crate::kept::Archive;
 use crate::metrics::Metrics;
+use crate::repository::Archive;
 use crate::writer::Writer;
 
 /// Reads until shutdown.
