@@ -1,5 +1,5 @@
-//! From the log's messages to flows: a flow is written when it is answered, or has been quiet for a
-//! while.
+//! Groups log messages into flows. A flow is stored when it has a response, or after a quiet
+//! period.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,45 +22,44 @@ use crate::repository::PartialFlow;
 use crate::writer::Writer;
 use crate::{ArchiveArgs, messages};
 
-/// How often it is looked for flows that are to be written. Pages that are open hear of a flow so
-/// much later.
-const EVERY: Duration = Duration::from_millis(100);
-/// For how long a flow that is answered must be quiet: most end with the answer.
+/// Interval between checks for flows to store. It delays the updates of open console pages.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Quiet period of a flow with a response: most flows end with the response.
 const SETTLED: Duration = Duration::from_millis(100);
-/// After so long a request that is not answered yet is told of as it is, so that who waits for it
-/// sees how far it got.
+/// Age at which a request without a response is reported unfinished, so that its progress is
+/// visible.
 const SLOW: Duration = Duration::from_millis(300);
-/// Such flows that are told of at once at most; under a load that makes every flow slow nobody
-/// could read them.
-const SLOW_TOLD: usize = 20;
-/// How long what was read may take to be written once shutdown is asked for.
+/// Maximum number of unfinished flows per report; under a load that slows all flows, more would be
+/// unreadable.
+const MAX_SLOW: usize = 20;
+/// Timeout of the final writes after a shutdown request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Messages of a flow that are not written yet, with what acknowledges them.
+/// Messages of a flow that are not stored yet, and their deliveries.
 #[derive(Default)]
 struct Waiting {
     messages: Vec<Stored>,
-    /// By sequence: what is delivered again while it waits takes the place of the delivery before.
+    /// By sequence; a redelivery replaces the earlier delivery.
     deliveries: BTreeMap<u64, Message>,
     bytes: usize,
     answered: bool,
     first: Option<Instant>,
     last: Option<Instant>,
-    /// Whether it was told of before it was written.
-    told: bool,
+    /// `true` if the flow was reported unfinished.
+    reported: bool,
 }
 
-/// Flows that wait to be written.
+/// Flows that are not stored yet.
 #[derive(Default)]
 struct Flows {
     waiting: HashMap<FlowId, Waiting>,
     messages: usize,
     bytes: usize,
-    /// As many as may wait.
+    /// Maximum number and size of these messages.
     most: Room,
 }
 
-/// How much may wait.
+/// Limits of the messages in memory.
 #[derive(Default)]
 struct Room {
     messages: usize,
@@ -78,7 +77,7 @@ impl Flows {
             subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
         waiting.first.get_or_insert_with(Instant::now);
         waiting.last = Some(Instant::now());
-        // As it was delivered, and as it will be written.
+        // Memory of the delivery and of its copy.
         let bytes = delivery.length + stored.body.len() + stored.subject.len();
         if waiting.deliveries.insert(stored.seq, delivery).is_none() {
             waiting.messages.push(stored);
@@ -88,21 +87,21 @@ impl Flows {
         }
     }
 
-    /// Flows that are slow, once each.
+    /// Slow flows, each reported once.
     fn slow(&mut self) -> Vec<PartialFlow> {
         let is_slow = |waiting: &Waiting| {
             let since = waiting.first.map_or(Duration::ZERO, |first| first.elapsed());
-            !waiting.told && !waiting.answered && since >= SLOW
+            !waiting.reported && !waiting.answered && since >= SLOW
         };
         let slow = self.waiting.iter_mut().filter(|(_, waiting)| is_slow(waiting));
-        let told = slow.take(SLOW_TOLD).map(|(flow, waiting)| {
-            waiting.told = true;
+        let reported = slow.take(MAX_SLOW).map(|(flow, waiting)| {
+            waiting.reported = true;
             PartialFlow { flow: *flow, messages: waiting.messages.clone() }
         });
-        told.collect()
+        reported.collect()
     }
 
-    /// The flows that are due; all of them when there is no room for more, or nothing more comes.
+    /// Removes the flows that are due, or all flows, with the deliveries to acknowledge.
     fn due(&mut self, quiet: Duration, all: bool) -> (Vec<PartialFlow>, Vec<Message>) {
         let is_due = |waiting: &Waiting| {
             let silent = waiting.last.map_or(Duration::MAX, |last| last.elapsed());
@@ -120,7 +119,7 @@ impl Flows {
     }
 }
 
-/// Reads until shutdown.
+/// Collects and stores flows until shutdown.
 pub(crate) async fn run(
     mut feed: Feed,
     writer: Writer,
@@ -139,28 +138,28 @@ pub(crate) async fn run(
     };
     let mut throttle = ReadThrottle::new(Duration::from_secs(args.yield_seconds));
     let mut writing: Option<JoinHandle<()>> = None;
-    let mut telling: Option<JoinHandle<()>> = None;
-    let mut tick = tokio::time::interval(EVERY);
+    let mut reporting: Option<JoinHandle<()>> = None;
+    let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.requested() => break,
             _ = tick.tick() => {
                 throttle.next_turn();
-                metrics.waits(flows.messages, flows.bytes);
-                // What is told of a flow under way is told before it is written.
-                if telling.as_ref().is_some_and(|task| !task.is_finished()) {
+                metrics.set_waiting(flows.messages, flows.bytes);
+                // The report of an unfinished flow must precede its storage.
+                if reporting.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
                 let slow = if throttle.is_behind() { Vec::new() } else { flows.slow() };
                 if !slow.is_empty() {
-                    telling = Some(tell(&writer, slow));
+                    reporting = Some(report(&writer, slow));
                     continue;
                 }
                 if writing.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
-                // A flow is not quiet because its end is not read yet.
+                // A flow is not quiet if its end may be among the unread messages.
                 let quiet = if throttle.is_behind() { Duration::MAX } else { quiet };
                 let (due, deliveries) = flows.due(quiet, flows.are_full());
                 writing = (!due.is_empty()).then(|| write(&writer, due, deliveries));
@@ -180,20 +179,20 @@ pub(crate) async fn run(
         if let Some(task) = writing
             && let Err(error) = task.await
         {
-            tracing::error!(%error, "flows were not written");
+            tracing::error!(%error, "cannot store flows; the next archive stores them");
         }
         let (due, deliveries) = flows.due(quiet, true);
         if let Err(error) = write(&writer, due, deliveries).await {
-            tracing::error!(%error, "flows were not written");
+            tracing::error!(%error, "cannot store flows; the next archive stores them");
         }
         writer.hand_over().await;
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
-        tracing::warn!("some flows are left to the next archive");
+        tracing::warn!("shutdown timed out; the next archive stores the remaining flows");
     }
 }
 
-/// Takes a message; when it was stored.
+/// Adds a message to its flow. Returns its storage time in microseconds.
 async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u64> {
     match messages::delivered(&message) {
         Some((subject, stored)) => {
@@ -210,7 +209,7 @@ async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u6
             }
             Some(stored_us)
         }
-        // The router makes a dead letter of it.
+        // The router dead-letters it.
         None => {
             ack::sent(&message).await;
             None
@@ -218,7 +217,8 @@ async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u6
     }
 }
 
-/// Writes flows, however often it takes, and acknowledges their messages; beside the reading.
+/// Stores flows in a separate task, retrying until it succeeds, and then acknowledges their
+/// messages.
 fn write(
     writer: &Arc<Writer>,
     flows: Vec<PartialFlow>,
@@ -235,8 +235,8 @@ fn write(
     })
 }
 
-/// Tells of flows as they are now; nothing is written.
-fn tell(writer: &Arc<Writer>, flows: Vec<PartialFlow>) -> JoinHandle<()> {
+/// Reports unfinished flows without storing them.
+fn report(writer: &Arc<Writer>, flows: Vec<PartialFlow>) -> JoinHandle<()> {
     let writer = writer.clone();
-    tokio::spawn(async move { writer.under_way(&flows).await })
+    tokio::spawn(async move { writer.report_unfinished(&flows).await })
 }

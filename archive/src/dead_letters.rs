@@ -1,4 +1,4 @@
-//! Dead letters, by the flow that they are of.
+//! Archives dead letters with their flows.
 
 use concert_engine::provenance::DeadLetter;
 use concert_runtime::ack;
@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::repository::Archive;
 use crate::writer::Writer;
 
-/// Reads until shutdown.
+/// Archives dead letters until shutdown.
 pub(crate) async fn run(
     mut feed: Feed,
     writer: Writer,
@@ -45,13 +45,13 @@ pub(crate) async fn run(
     }
 }
 
-/// What a dead letter says; `None` if it does not know its flow.
+/// Parses a dead letter; `None` if it has no flow.
 fn letter(message: &Message) -> Option<(u64, FlowId, DeadLetter)> {
     let info = message.info().ok()?;
     let header = |name| Some(message.headers.as_ref()?.get(name)?.as_str());
     let letter = DeadLetter {
         action: header(header::ACTION)?.parse().ok()?,
-        reason: header(header::REASON).unwrap_or("no reason is told").to_owned(),
+        reason: header(header::REASON).unwrap_or("unknown reason").to_owned(),
         attempts: header(header::ATTEMPTS).and_then(|text| text.parse().ok()),
         at_us: u64::try_from(info.published.unix_timestamp_nanos() / 1000).ok()?,
     };

@@ -1,4 +1,4 @@
-//! How often each rule fired, in the flows that this archive has written since it started.
+//! Number of firings of each rule, in the flows that this archive has stored since it started.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,9 +1,8 @@
-//! The archive: what happened in any flow, also when the log has let it go.
+//! The archive: the history of all flows, including those that the log no longer has.
 //!
-//! It reads the whole log behind the routers, keeps one document for each flow in MongoDB, and
-//! answers queries about flows as the micro service `Concert`. Nothing depends on it: without it
-//! every flow runs as before, and when it comes back it goes on where it was, as long as the log
-//! reaches.
+//! It consumes the whole log, stores one document for each flow in MongoDB, and serves queries
+//! about flows as the micro service `Concert`. Nothing depends on it: without it flows run as
+//! before. After an outage it resumes where it stopped, if the log still has the messages.
 
 mod collector;
 mod dead_letters;
@@ -45,27 +44,26 @@ use crate::traces::Traces;
 pub use crate::traces::{BadEndpoint, Sampler, TraceArgs};
 use crate::writer::Writer;
 
-/// The name of the archive's database, as concepts have theirs.
+/// Name of the archive's database, in the place of a concept's name.
 pub const NAME: &str = "Archive";
 
 /// The section `[archive]`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveArgs {
-    /// Whether `concert up` starts an archive; without one, flows are not kept and cannot be
-    /// listed.
+    /// Start an archive with `concert up`; without one, flows are not stored and cannot be listed.
     pub enabled: bool,
-    /// Days that a flow is kept.
+    /// Retention of flows, in days.
     #[schemars(range(min = 1, max = 3650))]
     pub days: u32,
-    /// Maximum number of log messages in memory that wait for their flow to end or for the
-    /// database; the log keeps the others.
+    /// Maximum number of log messages in memory that are not stored yet, because their flow has no
+    /// response or the database is slow. At the limit, the archive stops reading.
     #[schemars(range(min = 100, max = 20_000))]
     pub messages: u32,
-    /// Maximum size of those messages, in bytes; the log keeps the others.
+    /// Maximum size of those messages, in bytes. At the limit, the archive stops reading.
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
-    /// Milliseconds without a message after which a flow that has no response is stored as it is.
+    /// Time without messages after which a flow without a response is stored, in milliseconds.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub quiet_ms: u64,
     /// Maximum age of the archive's backlog, in seconds, while it throttles itself on a busy
@@ -91,43 +89,43 @@ impl Default for ArchiveArgs {
     }
 }
 
-/// Why an archive does not start.
+/// Error at the start of an archive.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database cannot be used.
+    /// The database is not available.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A stream or consumer is missing.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// Traces cannot be exported.
+    /// The endpoint of the traces is invalid.
     #[error(transparent)]
     Traces(#[from] BadEndpoint),
-    /// The queries cannot be listened for.
-    #[error("the service Concert cannot be offered: {0}")]
+    /// The subscriptions of the queries fail.
+    #[error("cannot offer the NATS service Concert: {0}")]
     Service(nats::Error),
 }
 
-/// An archive that reads and answers; it goes on until shutdown.
+/// A running archive; it runs until shutdown.
 pub struct Running {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
-    /// Ends when what was read is written, or left to the next archive.
+    /// Returns when the messages in memory are stored, or left to the next archive.
     pub async fn ended(self) {
         for task in self.tasks {
             if let Err(error) = task.await {
-                tracing::error!(%error, "the archive ended in disorder");
+                tracing::error!(%error, "a task of the archive panicked");
             }
         }
     }
 }
 
-/// Messages asked for at once.
+/// Messages per fetch.
 const BATCH: usize = 1000;
 
-/// Starts an archive. When this returns, it answers.
+/// Starts an archive. It serves queries when this returns.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -142,13 +140,13 @@ pub async fn run(
     let keep = Duration::from_secs(u64::from(args.days) * 24 * 3600);
     let archive = Archive::open(&database, keep).await?;
     let rules = Arc::new(RuleCache::new(bus.clone(), archive.clone()));
-    let letter = |message: &concert_runtime::unreadable::Unreadable| {
-        let reason = format!("its headers cannot be read: {}", message.why);
+    let dead_letter = |message: &concert_runtime::unreadable::Unreadable| {
+        let reason = format!("its headers are invalid: {}", message.why);
         DeadLetter::of_completion(&message.subject, &message.body, reason).ok()
     };
-    let mut feed = Feed::new(bus.clone(), Source::Archive, log.clone(), BATCH, letter);
+    let mut feed = Feed::new(bus.clone(), Source::Archive, log.clone(), BATCH, dead_letter);
     feed.open().await?;
-    // What no client reads among the dead letters stays where it is.
+    // Unreadable dead letters stay in their stream.
     let mut dead = Feed::new(bus.clone(), Source::Dead, log, BATCH, |_| None);
     dead.open().await?;
     let metrics = Metrics::new();
@@ -163,12 +161,12 @@ pub async fn run(
         .await
         .map_err(StartError::Service)?;
     tracing::info!(days = args.days, "archive started");
-    let gathering =
+    let collecting =
         collector::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
     let letters =
         dead_letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
     let watching = metrics.clone().watch(bus, rules, shutdown);
     Ok(Running {
-        tasks: vec![tokio::spawn(gathering), tokio::spawn(letters), tokio::spawn(watching)],
+        tasks: vec![tokio::spawn(collecting), tokio::spawn(letters), tokio::spawn(watching)],
     })
 }

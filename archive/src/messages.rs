@@ -1,4 +1,4 @@
-//! Messages of the log, as they come and as they are kept.
+//! Conversions between delivered, stored and archived log messages.
 
 use concert_engine::provenance::Stored;
 use concert_runtime::log;
@@ -8,17 +8,17 @@ use concert_wire::id::FlowId;
 use concert_wire::subject::CompletionSubject;
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 
-fn said(headers: Option<&HeaderMap>, header: &str) -> Option<String> {
+fn header_value(headers: Option<&HeaderMap>, header: &str) -> Option<String> {
     Some(headers?.get(header)?.to_string())
 }
 
-/// The message that begins a flow, if it is among these.
+/// The root of a flow, if it is among these messages.
 pub(crate) fn root(flow: FlowId, messages: &[Stored]) -> Option<&Stored> {
     let id = flow.root().to_string();
     messages.iter().find(|message| message.subject.ends_with(&id))
 }
 
-/// The message that was delivered, with what its subject says; `None` for what is no completion.
+/// Converts a delivered message, and parses its subject; `None` if it is not a completion.
 pub(crate) fn delivered(message: &Message) -> Option<(CompletionSubject, Stored)> {
     let subject = CompletionSubject::parse(&message.subject).ok()?;
     let info = message.info().ok()?;
@@ -28,30 +28,31 @@ pub(crate) fn delivered(message: &Message) -> Option<(CompletionSubject, Stored)
         time_us,
         subject: message.subject.to_string(),
         body: message.payload.to_vec(),
-        traceparent: said(message.headers.as_ref(), header::TRACEPARENT),
-        work: said(message.headers.as_ref(), header::WORK),
+        traceparent: header_value(message.headers.as_ref(), header::TRACEPARENT),
+        work: header_value(message.headers.as_ref(), header::WORK),
     };
     Some((subject, stored))
 }
 
-/// A message that was read from the log.
+/// Converts a message that was read from the log.
 pub(crate) fn read(message: &log::Stored) -> Stored {
     Stored {
         seq: message.seq,
         time_us: message.time_us(),
         subject: message.subject.clone(),
         body: message.body.to_vec(),
-        traceparent: said(Some(&message.headers), header::TRACEPARENT),
-        work: said(Some(&message.headers), header::WORK),
+        traceparent: header_value(Some(&message.headers), header::TRACEPARENT),
+        work: header_value(Some(&message.headers), header::WORK),
     }
 }
 
-/// A number that MongoDB has no type for: none of ours is that large.
+/// Converts an unsigned number, for which MongoDB has no type. No number of Concert exceeds its
+/// maximum.
 pub(crate) fn number(value: u64) -> Bson {
     Bson::Int64(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// The message as it is kept in its flow's document: the same however often it is written.
+/// Converts a message for its flow's document. The result is the same for each redelivery.
 pub(crate) fn to_document(stored: &Stored) -> Document {
     let bytes = Binary { subtype: BinarySubtype::Generic, bytes: stored.body.clone() };
     let mut document = doc! {
@@ -68,7 +69,7 @@ pub(crate) fn to_document(stored: &Stored) -> Document {
     document
 }
 
-/// What [`to_document`] made.
+/// The inverse of [`to_document`].
 pub(crate) fn of_document(document: &Document) -> Option<Stored> {
     let number = |name| u64::try_from(document.get_i64(name).ok()?).ok();
     Some(Stored {

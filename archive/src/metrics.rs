@@ -1,5 +1,5 @@
-//! Metrics of what happened, in the text format of OpenMetrics. Labels are names of paths,
-//! concepts, actions and rules, and nothing that a client chooses.
+//! Metrics of archived flows, in the OpenMetrics text format. Labels are names of paths, concepts,
+//! actions and rules, and never values that a client chooses.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,10 +69,10 @@ struct OfConsumer {
     consumer: String,
 }
 
-/// How often it is looked at what waits.
+/// Interval between polls of the consumers' backlogs.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The archive's figures.
+/// The archive's metrics.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     flows: Family<OfFlow, Counter>,
@@ -119,63 +119,59 @@ impl Metrics {
         runtime_metrics::register(|registry| {
             registry.register(
                 "concert_flows",
-                "Flows archived, as they were then, by root, path and outcome",
+                "Archived flows, by root, path and outcome at that time",
                 m.flows.clone(),
             );
             registry.register(
                 "concert_actions",
-                "Actions that happened, by outcome",
+                "Completed actions, by outcome",
                 m.actions.clone(),
             );
             registry.register(
                 "concert_action_duration_seconds",
-                "From what asked for an action to its completion",
+                "Time from the cause of an action to its completion",
                 m.durations.clone(),
             );
             registry.register(
                 "concert_action_queue_seconds",
-                "From what asked for an action to when a worker took it up",
+                "Time from the cause of an action to its start in a worker",
                 m.queued.clone(),
             );
             registry.register(
                 "concert_action_work_seconds",
-                "From when a worker took an action up to its completion",
+                "Time from the start of an action in a worker to its completion",
                 m.worked.clone(),
             );
             registry.register(
                 "concert_action_part_seconds",
-                "What workers waited for others: password hashing, operations of the database",
+                "Time that workers spent on password hashing and database operations",
                 m.parts.clone(),
             );
             registry.register(
                 "concert_query_seconds",
-                "From when a router asked a query to its answer, for the firings that were made of it",
+                "Time from a router's query to its result, for queries that led to firings",
                 m.queries.clone(),
             );
             registry.register("concert_firings", "Firings, by rule", m.firings.clone());
             registry.register(
                 "concert_dead_letters",
-                "Actions that were given up, by concept",
+                "Dead-lettered actions, by concept",
                 m.letters.clone(),
             );
-            registry.register(
-                "concert_dead_letters_kept",
-                "Dead letters that wait for somebody",
-                m.dead.clone(),
-            );
+            registry.register("concert_dead_letters_kept", "Stored dead letters", m.dead.clone());
             registry.register(
                 "concert_consumer_pending",
-                "Messages that were not delivered yet",
+                "Messages not delivered yet",
                 m.pending.clone(),
             );
             registry.register(
                 "concert_consumer_ack_pending",
-                "Messages under way",
+                "Messages delivered and not acknowledged yet",
                 m.ack_pending.clone(),
             );
             registry.register(
                 "concert_consumer_redelivered",
-                "Messages under way that were delivered more than once",
+                "Unacknowledged messages that were delivered more than once",
                 m.redelivered.clone(),
             );
             registry.register(
@@ -185,12 +181,12 @@ impl Metrics {
             );
             registry.register(
                 "concert_archive_waiting_messages",
-                "Messages of the log that wait in memory to be archived",
+                "Log messages in memory that are not archived yet",
                 m.waiting_messages.clone(),
             );
             registry.register(
                 "concert_archive_waiting_bytes",
-                "What those messages take",
+                "Size of those messages, in bytes",
                 m.waiting_bytes.clone(),
             );
         });
@@ -234,10 +230,10 @@ impl Metrics {
             let of = OfRule { sync: firing.sync.clone() };
             self.firings.get_or_create(&of).inc();
         }
-        let told =
+        let measured =
             firings.iter().filter_map(|firing| Some((firing.at_us, &*firing.work.as_ref()?.parts)));
-        for part in asked(told) {
-            // What a worker waited for to answer it stands behind it.
+        for part in measured_queries(measured) {
+            // The worker's own parts follow its query.
             if let Some((concept, query)) = part.question() {
                 let of = OfQuery { concept: concept.to_owned(), query: query.to_owned() };
                 self.queries.get_or_create(&of).observe(seconds(part.took_us));
@@ -254,14 +250,14 @@ impl Metrics {
         self.dropped_spans.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    /// So much was read and is not written.
-    pub(crate) fn waits(&self, messages: usize, bytes: usize) {
+    /// Sets the number and size of messages that are read and not stored.
+    pub(crate) fn set_waiting(&self, messages: usize, bytes: usize) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.waiting_messages.set(number(messages));
         self.waiting_bytes.set(number(bytes));
     }
 
-    /// Looks at what waits, every so often, until shutdown.
+    /// Polls the consumers' backlogs until shutdown.
     pub(crate) async fn watch(self, bus: Bus, rules: Arc<RuleCache>, shutdown: Shutdown) {
         let mut tick = tokio::time::interval(POLL_INTERVAL);
         loop {
@@ -278,7 +274,8 @@ impl Metrics {
                 self.redelivered.get_or_create(&of).set(number(lag.redelivered as u64));
             }
             if let Some(compiled) = compiled {
-                // So that the first letter is an increase.
+                // A counter must exist before the first dead letter, so that this is visible as an
+                // increase.
                 for spec in &compiled.rules.program().concepts {
                     let concept = spec.name.to_string();
                     drop(self.letters.get_or_create(&OfConcept { concept }));
@@ -291,18 +288,19 @@ impl Metrics {
     }
 }
 
-/// What firings, each with its time, tell of what they waited for: what is told by several for all
-/// of them is told once, since rules that ask the same at the same completion ask once. A rule that
-/// asks of several rows asks as often, perhaps at the same moment.
-fn asked<'a>(firings: impl Iterator<Item = (u64, &'a [Part])>) -> Vec<&'a Part> {
-    let (mut asked, mut seen) = (Vec::new(), BTreeSet::new());
+/// Collects the measured parts of firings, each with the time of its firing. A part that several
+/// firings report is counted once, because rules with the same query at the same completion run it
+/// once. A rule that runs a query for several rows reports each run, even if they start at the same
+/// time.
+fn measured_queries<'a>(firings: impl Iterator<Item = (u64, &'a [Part])>) -> Vec<&'a Part> {
+    let (mut parts_once, mut seen) = (Vec::new(), BTreeSet::new());
     for (fired_us, parts) in firings {
         let own = parts.iter().filter(|part| !seen.contains(&(fired_us, part.at_us, &*part.name)));
         let own: Vec<&Part> = own.collect();
         seen.extend(own.iter().map(|part| (fired_us, part.at_us, &*part.name)));
-        asked.extend(own);
+        parts_once.extend(own);
     }
-    asked
+    parts_once
 }
 
 fn seconds(us: u64) -> f64 {
@@ -314,10 +312,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_rules_ask_together_counts_once_and_what_one_asks_of_each_row_as_often() {
+    fn shared_query_counts_once_and_query_per_row_counts_per_row() {
         let part = |name: &str, at_us| Part { name: name.to_owned(), at_us, took_us: 1 };
         let (two_rows, other) = ([part("A._q", 5), part("A._q", 5)], [part("A._q", 7)]);
-        let of = |firings: &[(u64, &[Part])]| asked(firings.iter().copied()).len();
+        let of = |firings: &[(u64, &[Part])]| measured_queries(firings.iter().copied()).len();
         assert_eq!(of(&[(1, &two_rows)]), 2);
         assert_eq!(of(&[(1, &two_rows), (1, &two_rows)]), 2);
         assert_eq!(of(&[(1, &two_rows), (1, &other)]), 3);

@@ -1,7 +1,7 @@
-//! Who learns of each flow once it is archived: the counts of the rules, the metrics, the traces.
+//! Observers of archived flows: firing counts, metrics and traces.
 //!
-//! All of it follows from the log, so that nothing on the way of a request is slowed by being
-//! looked at, and a redelivery is seen once.
+//! All of them read the archived log. Observation therefore does not slow requests, and a
+//! redelivery is counted once.
 
 use std::collections::BTreeSet;
 
@@ -12,16 +12,16 @@ use crate::metrics::Metrics;
 use crate::repository::{PartialFlow, Row};
 use crate::traces::Traces;
 
-/// Everybody who learns of flows.
+/// All observers.
 pub(crate) struct Observers {
     pub(crate) firings: Firings,
     pub(crate) metrics: Metrics,
-    /// `None` when nothing is exported.
+    /// `None` if traces are not exported.
     pub(crate) traces: Option<Traces>,
 }
 
 impl Observers {
-    /// Tells of a flow of which these messages are archived now for the first time.
+    /// Notifies the observers about the new messages of an archived flow.
     pub(crate) fn archived(&self, row: &Row, new: &PartialFlow) {
         let seqs: BTreeSet<u64> = new.messages.iter().map(|message| message.seq).collect();
         let is_new = |action: &Action| action.seq.is_some_and(|seq| seqs.contains(&seq));

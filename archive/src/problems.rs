@@ -1,4 +1,4 @@
-//! What is wrong now: dead letters, queues that wait, flows that failed lately.
+//! Current problems: dead letters, backlogs, and recently failed flows.
 
 use concert_engine::provenance::Outcome;
 use concert_runtime::bus::Bus;
@@ -12,11 +12,11 @@ use crate::queries::{Refused, unavailable};
 use crate::repository::Archive;
 use crate::rule_cache::{RuleCache, RuleVersion};
 
-/// Dead letters that are shown.
+/// Maximum number of dead letters in the row.
 const SHOWN: usize = 50;
 const HOUR_US: u64 = 3_600_000_000;
 
-/// The row.
+/// The row of the `_wrong` query.
 pub(crate) async fn row(bus: &Bus, archive: &Archive, rules: &RuleCache) -> Result<Value, Refused> {
     let since = (clock::now_ms() * 1000).saturating_sub(HOUR_US);
     let (letters, dead_count) = letters(bus).await?;
@@ -29,12 +29,12 @@ pub(crate) async fn row(bus: &Bus, archive: &Archive, rules: &RuleCache) -> Resu
     }))
 }
 
-/// The newest dead letters, and how many there are.
+/// The newest dead letters, and the total number.
 async fn letters(bus: &Bus) -> Result<(Vec<Value>, u64), Refused> {
     let (first, last, count) = streams::dead_state(bus).await.map_err(unavailable)?;
     let mut shown = Vec::new();
     let mut seq = last;
-    // Those that were dropped or tried again leave gaps.
+    // Dropped and retried dead letters leave gaps.
     while seq >= first && seq > 0 && shown.len() < SHOWN && last - seq < 10 * SHOWN as u64 {
         if let Some(letter) = dead::find(bus, seq).await.map_err(unavailable)? {
             let (concept, name) = letter.name().split_once('.').unwrap_or((letter.name(), "_"));
@@ -55,7 +55,7 @@ async fn letters(bus: &Bus) -> Result<(Vec<Value>, u64), Refused> {
     Ok((shown, count))
 }
 
-/// What waits, at each consumer that can be seen.
+/// Backlogs of all consumers that this process may read.
 pub(crate) async fn lags(
     bus: &Bus,
     compiled: Option<&RuleVersion>,
@@ -70,7 +70,7 @@ pub(crate) async fn lags(
     for (stream, consumer) in consumers {
         match streams::lag(bus, &stream, consumer).await {
             Ok(lag) => lags.push((stream, consumer, lag)),
-            Err(error) => tracing::debug!(%error, stream, "a queue cannot be looked at"),
+            Err(error) => tracing::debug!(%error, stream, "cannot read the backlog of a consumer"),
         }
     }
     lags

@@ -1,4 +1,4 @@
-//! Answers to queries about flows.
+//! Implements the queries about flows.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use crate::repository::{self, Archive, Filter};
 use crate::rule_cache::{NoRules, RuleCache, RuleVersion};
 use crate::{messages, problems, rule_rows};
 
-/// Rows of a list, if nothing else is asked for.
-const ROWS: usize = 50;
-/// Rows of a list at most.
-const MOST_ROWS: usize = 500;
-/// The text that a list may be searched for, in bytes at most.
-const MOST_TEXT_BYTES: usize = 400;
-/// Searches for a text at once: each reads flow after flow, and other queries are to have room
-/// beside them.
+/// Default number of rows of a list.
+const DEFAULT_ROWS: usize = 50;
+/// Maximum number of rows of a list.
+const MAX_ROWS: usize = 500;
+/// Maximum length of a search text, in bytes.
+const MAX_TEXT_BYTES: usize = 400;
+/// Maximum number of concurrent text searches. Each scans many flows, so the other queries need
+/// reserved capacity.
 const SEARCHES: usize = 2;
-/// What the headers of an answer may take of the size that the server allows.
+/// Reserve for the headers of a response, out of the server's maximum message size.
 const HEADERS_BYTES: usize = 1024;
 
-/// What can be asked.
+/// The queries of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Query {
     Flow,
@@ -56,7 +56,7 @@ impl Query {
     }
 }
 
-/// Why a query has no answer.
+/// Error of a query.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("{0}")]
@@ -68,7 +68,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// As HTTP has it.
+    /// HTTP-like error code.
     pub(crate) const fn code(&self) -> usize {
         match self {
             Self::Invalid(_) => 400,
@@ -118,24 +118,24 @@ fn input<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
         .map_err(|error| Refused::Invalid(error.to_string()))
 }
 
-/// How many rows a list asks for, if all of what it asks for can be.
+/// Validates a filter, and returns the number of rows of the list.
 fn checked(filter: &Filter) -> Result<usize, Refused> {
-    let limit = filter.limit.unwrap_or(ROWS);
-    if !(1..=MOST_ROWS).contains(&limit) {
-        return Err(Refused::Invalid(format!("`limit` must be from 1 to {MOST_ROWS}")));
+    let limit = filter.limit.unwrap_or(DEFAULT_ROWS);
+    if !(1..=MAX_ROWS).contains(&limit) {
+        return Err(Refused::Invalid(format!("`limit` must be from 1 to {MAX_ROWS}")));
     }
     if filter.before.as_deref().is_some_and(|before| !Filter::is_cursor(before)) {
         return Err(Refused::Invalid("`before` must be the `cursor` of a row".to_owned()));
     }
-    let is_searchable = |text: &str| text.len() <= MOST_TEXT_BYTES && !text.contains('\0');
+    let is_searchable = |text: &str| text.len() <= MAX_TEXT_BYTES && !text.contains('\0');
     if !filter.text.as_deref().is_none_or(is_searchable) {
-        let why = format!("`text` may have {MOST_TEXT_BYTES} bytes, none of them zero");
+        let why = format!("`text` must have at most {MAX_TEXT_BYTES} bytes, and no NUL byte");
         return Err(Refused::Invalid(why));
     }
     Ok(limit)
 }
 
-/// Answers.
+/// The state of the service.
 pub(crate) struct Queries {
     bus: Bus,
     archive: Archive,
@@ -144,8 +144,8 @@ pub(crate) struct Queries {
     searches: Semaphore,
 }
 
-/// What is known of a flow.
-struct Known {
+/// The messages of a flow, and its rules.
+struct FoundFlow {
     messages: Vec<Stored>,
     source: Source,
     compiled: Arc<RuleVersion>,
@@ -165,8 +165,8 @@ impl Queries {
         &self.bus
     }
 
-    /// The body of the answer: `{"rows": […]}`.
-    pub(crate) async fn answer(&self, query: Query, body: &[u8]) -> Result<Vec<u8>, Refused> {
+    /// Body of the response: `{"rows": […]}`.
+    pub(crate) async fn run(&self, query: Query, body: &[u8]) -> Result<Vec<u8>, Refused> {
         match query {
             Query::Flow => self.flow(input(body)?).await,
             Query::Flows => self.flows(input(body)?).await,
@@ -180,24 +180,27 @@ impl Queries {
         }
     }
 
-    fn most(&self) -> usize {
+    fn max_bytes(&self) -> usize {
         self.bus.client.max_payload().saturating_sub(HEADERS_BYTES)
     }
 
     fn rows<T: serde::Serialize>(&self, rows: &[T]) -> Result<Vec<u8>, Refused> {
         let body = encode(&json!({ "rows": rows }));
-        if body.len() > self.most() {
-            let why = format!("the answer has {} bytes, more than the server takes", body.len());
+        if body.len() > self.max_bytes() {
+            let why = format!(
+                "the response has {} bytes, which exceeds the server's message size; narrow the query",
+                body.len()
+            );
             return Err(Refused::Broken(why));
         }
         Ok(body)
     }
 
-    /// Everything of a flow: what the log has, and what only the archive has.
-    async fn known(&self, flow: FlowId) -> Result<Option<Known>, Refused> {
+    /// Reads all messages of a flow, from the log and from the archive.
+    async fn find(&self, flow: FlowId) -> Result<Option<FoundFlow>, Refused> {
         let hot = match log::read_flow(&self.bus, flow).await {
             Ok((_, hot)) => hot,
-            // What is too long for one read of the log is read from the archive.
+            // A flow that is too long for one read of the log is read from the archive.
             Err(ReadError::TooLong) => Vec::new(),
             Err(error) => return Err(unavailable(error)),
         };
@@ -218,39 +221,38 @@ impl Queries {
         };
         let compiled = self.rule_cache.at(root.seq).await?;
         all.sort_by_key(|message| message.seq);
-        Ok(Some(Known { messages: all, source, compiled }))
+        Ok(Some(FoundFlow { messages: all, source, compiled }))
     }
 
     async fn flow(&self, OfFlow { flow }: OfFlow) -> Result<Vec<u8>, Refused> {
-        let Some(known) = self.known(flow).await? else {
+        let Some(found) = self.find(flow).await? else {
             return self.rows::<Flow>(&[]);
         };
         let letters = self.archive.letters(flow).await.map_err(unavailable)?;
-        let told =
-            provenance::flow(flow, &known.messages, &known.compiled.rules, &letters, known.source);
-        let Some(mut told) = told else {
+        let flow =
+            provenance::flow(flow, &found.messages, &found.compiled.rules, &letters, found.source);
+        let Some(mut flow) = flow else {
             return self.rows::<Flow>(&[]);
         };
-        let body = encode(&json!({ "rows": [&told] }));
-        if body.len() <= self.most() {
+        let body = encode(&json!({ "rows": [&flow] }));
+        if body.len() <= self.max_bytes() {
             return Ok(body);
         }
-        told.leave_bodies_out();
-        self.rows(&[told])
+        flow.leave_bodies_out();
+        self.rows(&[flow])
     }
 
     async fn flows(&self, filter: Filter) -> Result<Vec<u8>, Refused> {
         let limit = checked(&filter)?;
         let is_search = filter.text.is_some();
-        let _place = match is_search.then(|| self.searches.try_acquire()).transpose() {
-            Ok(place) => place,
-            Err(_) => return Err(unavailable("other searches are under way; try again later")),
+        let _permit = match is_search.then(|| self.searches.try_acquire()).transpose() {
+            Ok(permit) => permit,
+            Err(_) => return Err(unavailable("too many concurrent searches; try again later")),
         };
         let rows = self.archive.list(&filter, limit).await.map_err(|error| {
             if is_search && repository::took_too_long(&error) {
                 Refused::Invalid(
-                    "that takes too long to find: say a path, an outcome or a time as well"
-                        .to_owned(),
+                    "the search takes too long; add a path, an outcome or a time range".to_owned(),
                 )
             } else {
                 unavailable(error)
@@ -260,12 +262,12 @@ impl Queries {
     }
 
     async fn why_not(&self, OfRule { flow, sync }: OfRule) -> Result<Vec<u8>, Refused> {
-        let Some(known) = self.known(flow).await? else {
+        let Some(found) = self.find(flow).await? else {
             return self.rows::<Value>(&[]);
         };
-        let told = provenance::why_not(flow, &known.messages, &known.compiled.rules, &sync);
-        let told = told.map_err(|error| Refused::Invalid(error.to_string()))?;
-        self.rows(&[told])
+        let reason = provenance::why_not(flow, &found.messages, &found.compiled.rules, &sync);
+        let reason = reason.map_err(|error| Refused::Invalid(error.to_string()))?;
+        self.rows(&[reason])
     }
 
     async fn rules(&self, OfVersion { version }: OfVersion) -> Result<Vec<u8>, Refused> {

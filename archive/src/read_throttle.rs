@@ -1,39 +1,39 @@
-//! Giving way: nobody waits for the archive, so that it leaves the processors to those for whom
-//! somebody does.
+//! Throttles archive reads while the CPU is busy. The archive is never on the request path, so it
+//! can fall behind safely.
 //!
-//! While its machine has no processor idle it reads little, and catches up when the load goes. The
-//! log holds what it has not read; when that gets old, it gives way no longer.
+//! While no CPU is idle, the archive reads little; it catches up when the load drops. The log keeps
+//! the unread messages. When they get too old, throttling stops.
 
 use std::time::Duration;
 
 use concert_runtime::clock;
 use tokio::time::Instant;
 
-/// How often it is polled at the processors.
+/// Interval between CPU measurements.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// With a smaller share of the processors idle, the machine is busy.
+/// The machine is busy if a smaller share of its CPU time is idle.
 const IDLE_SHARE: f64 = 0.2;
-/// Messages that are read in each turn all the same, so that pages that are open see something.
+/// Reads per turn on a busy machine, so that open console pages still get updates.
 const READS_WHEN_BUSY: usize = 20;
 
-/// Processor time since the machine started, in the kernel's units.
+/// CPU time since the machine started, in the kernel's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Times {
     idle: u64,
     all: u64,
 }
 
-/// How much may be read.
+/// Limits the number of reads per turn.
 pub(crate) struct ReadThrottle {
-    /// For how long it gives way at most: the age of what it has not read.
+    /// Maximum age of the backlog; throttling stops beyond it.
     max_backlog: Duration,
     polled: Instant,
     before: Option<Times>,
     busy: bool,
-    /// When the last message that was read had been stored, in microseconds since 1970.
+    /// Storage time of the last message that was read, in microseconds since 1970.
     read_us: Option<u64>,
     left: usize,
-    /// Whether more was there to be read in the last turn than it allowed itself.
+    /// `true` if the last turn used all its permitted reads.
     is_behind: bool,
 }
 
@@ -50,24 +50,23 @@ impl ReadThrottle {
         }
     }
 
-    /// Whether a message may be read in this turn.
+    /// Reports whether this turn permits another read.
     pub(crate) const fn may_read(&self) -> bool {
         self.left > 0
     }
 
-    /// Whether it leaves unread what is there. Then nothing can be said of a flow whose end was not
-    /// read.
+    /// Reports whether unread messages are left. Then the end of a flow may be among them.
     pub(crate) const fn is_behind(&self) -> bool {
         self.is_behind
     }
 
-    /// Takes note of a message that was read.
+    /// Counts a message that was read.
     pub(crate) fn on_read(&mut self, stored_us: u64) {
         self.read_us = Some(stored_us);
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Begins another turn.
+    /// Starts the next turn.
     pub(crate) fn next_turn(&mut self) {
         self.is_behind = !self.may_read();
         if self.polled.elapsed() >= POLL_INTERVAL {
@@ -83,7 +82,7 @@ impl ReadThrottle {
     }
 }
 
-/// What is not known is not busy.
+/// Without measurements, the machine counts as idle.
 fn is_busy(before: Option<Times>, now: Option<Times>) -> bool {
     let (Some(before), Some(now)) = (before, now) else {
         return false;
@@ -93,19 +92,20 @@ fn is_busy(before: Option<Times>, now: Option<Times>) -> bool {
     all > 0 && (idle as f64) < IDLE_SHARE * all as f64
 }
 
-/// `None` where the kernel does not tell, as it does on Linux.
+/// Reads the CPU times; `None` on systems without `/proc/stat`.
 fn now() -> Option<Times> {
     parse(&std::fs::read_to_string("/proc/stat").ok()?)
 }
 
-/// The first line of `/proc/stat`: user, nice, system, idle, iowait and others, since the start.
+/// Parses the first line of `/proc/stat`: user, nice, system, idle, iowait and others, since the
+/// start.
 fn parse(stat: &str) -> Option<Times> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?;
     let fields: Vec<u64> =
         fields.split_whitespace().map_while(|field| field.parse().ok()).collect();
-    // Waiting for a disk is idle, too.
+    // Time spent waiting for a disk is idle time.
     let idle = fields.get(3)? + fields.get(4)?;
-    // Guests are counted with user and nice already.
+    // The user and nice fields include the guest fields.
     let all = fields.iter().take(8).sum();
     Some(Times { idle, all })
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_busy_when_less_than_a_fifth_of_it_is_idle() {
+    fn machine_with_less_than_a_fifth_idle_is_busy() {
         let at = |busy: u64, idle: u64| {
             parse(&format!("cpu  {busy} 0 0 {idle} 0 0 0 0 99 0\ncpu0 1 2\n"))
         };
@@ -127,9 +127,9 @@ mod tests {
         assert_eq!(parse("intr 5"), None);
     }
 
-    // Time stands still, so that it does not look at this machine.
+    // The paused clock prevents measurements of this machine.
     #[tokio::test(start_paused = true)]
-    async fn it_gives_way_until_what_it_has_not_read_is_old() {
+    async fn throttle_limits_reads_until_the_backlog_is_old() {
         let mut throttle = ReadThrottle::new(Duration::from_secs(600));
         throttle.next_turn();
         assert!(throttle.may_read());
@@ -142,10 +142,10 @@ mod tests {
         }
         assert!(!throttle.may_read());
         throttle.next_turn();
-        assert!(throttle.may_read(), "a little in each turn");
+        assert!(throttle.may_read(), "each turn permits some reads");
         assert!(throttle.is_behind());
         throttle.next_turn();
-        assert!(!throttle.is_behind(), "less was there than may be read");
+        assert!(!throttle.is_behind(), "the turn read fewer messages than it permits");
         throttle.on_read((clock::now_ms() - 601_000) * 1000);
         throttle.next_turn();
         assert_eq!(throttle.left, usize::MAX);

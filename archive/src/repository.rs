@@ -1,4 +1,4 @@
-//! What is kept in MongoDB: flows, the rules that they ran under, dead letters.
+//! MongoDB reads and writes of the archive: flows, their rules, and dead letters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,48 +16,48 @@ use serde::Deserialize;
 
 use crate::messages::{self, number};
 
-/// The error code of a document that is there already.
+/// Error code for an existing document.
 const DUPLICATE_KEY: i32 = 11000;
-/// The error codes of a document that would be larger than the server takes.
+/// Error codes for a document that exceeds the size limit.
 const TOO_LARGE: [i32; 2] = [17419, 10334];
-/// How long the database may look for the rows of a list: less than a page waits
-/// (`--page-timeout-ms`), so that it hears why there are none.
+/// Timeout of a list query. It is shorter than the console's timeout (`--page-timeout-ms`), so that
+/// the console receives the reason.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
-/// The error code of what took longer than it may.
+/// Error code for an exceeded time limit.
 const MAX_TIME_EXPIRED: i32 = 50;
-/// What the messages of one flow may take: a document has at most 16 MiB.
-const MOST_BYTES: usize = 12 * 1024 * 1024;
+/// Maximum size of the messages of one flow; a document has at most 16 MiB.
+const MAX_FLOW_BYTES: usize = 12 * 1024 * 1024;
 
-/// A flow, or as much of it as is at hand.
+/// Messages of a flow that are collected so far.
 pub(crate) struct PartialFlow {
     pub(crate) flow: FlowId,
     pub(crate) messages: Vec<Stored>,
 }
 
-/// What a flow is in a list, and what it is found by.
+/// Summary of a flow in lists, and the fields by which it is found.
 pub(crate) struct Row {
     pub(crate) summary: Summary,
     pub(crate) actions: Vec<String>,
-    /// The whole, without what nearly fired.
+    /// The flow, without near misses.
     pub(crate) flow: Flow,
-    /// The trace context that it began with.
+    /// Trace context of the root.
     pub(crate) traceparent: Option<String>,
 }
 
-/// Which flows are asked for.
+/// Filter of a list of flows.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Filter {
     pub(crate) path: Option<String>,
     pub(crate) concept: Option<String>,
-    /// `Concept.action`, or the action alone.
+    /// `Concept.action`, or the action name only.
     pub(crate) action: Option<String>,
     pub(crate) outcome: Option<Outcomes>,
-    /// What stands somewhere in a row, whatever the case of its letters.
+    /// Text that occurs in the summary, ignoring case.
     pub(crate) text: Option<String>,
     pub(crate) since_us: Option<u64>,
     pub(crate) until_us: Option<u64>,
-    /// A row's cursor.
+    /// Cursor of a row.
     pub(crate) before: Option<String>,
     pub(crate) limit: Option<usize>,
 }
@@ -70,7 +70,7 @@ pub(crate) enum Outcomes {
     Any(Vec<Outcome>),
 }
 
-/// The collections.
+/// Collections of the archive.
 #[derive(Clone)]
 pub(crate) struct Archive {
     flows: Collection<Document>,
@@ -80,13 +80,13 @@ pub(crate) struct Archive {
     keep: Duration,
 }
 
-/// The word of an outcome in documents: the same as in JSON.
+/// Name of an outcome in documents, the same as in JSON.
 fn word(outcome: Outcome) -> Bson {
     bson::serialize_to_bson(&outcome).unwrap_or(Bson::Null)
 }
 
 impl Archive {
-    /// Opens the archive, and makes its indexes where they are missing.
+    /// Opens the archive, and creates missing indexes.
     pub(crate) async fn open(database: &Database, keep: Duration) -> Result<Self, StoreError> {
         let archive = Self {
             flows: database.collection("flows"),
@@ -98,7 +98,7 @@ impl Archive {
         index(&archive.flows, "expires", Index::Expiry).await?;
         index(&archive.letters, "expires", Index::Expiry).await?;
         index(&archive.letters, "flow", Index::Lookup).await?;
-        // Every list is in the order of time, within what it is of.
+        // Lists are sorted by time, for each filter.
         for field in ["", "path", "concepts", "actions", "outcome"] {
             let mut keys = Document::new();
             if !field.is_empty() {
@@ -133,11 +133,11 @@ impl Archive {
             "began": number(summary.began_us),
             "expires": self.expires(summary.began_us),
             "outcome": word(summary.outcome),
-            // Every request has Requesting's; an index of them would tell nothing.
+            // Every request has Requesting, so an index of it would be useless.
             "concepts": summary.concepts.iter().filter(|name| *name != REQUESTING).cloned().collect::<Vec<String>>(),
             "actions": actions,
             "searched": summary.searched(),
-            // As it is told; not searched.
+            // The summary as returned by lists; not searched.
             "row": serde_json::to_string(summary).unwrap_or_default(),
         };
         if let Some(path) = &summary.path {
@@ -146,7 +146,7 @@ impl Archive {
         document
     }
 
-    /// Writes flows that are most likely new; the numbers of those that were there already.
+    /// Inserts flows that are probably new. Returns the positions of those that exist already.
     pub(crate) async fn insert(&self, flows: &[(PartialFlow, Row)]) -> Result<Vec<usize>, Error> {
         let documents = flows.iter().map(|(partial, row)| self.document(partial, row));
         let written = self.flows.insert_many(documents.collect::<Vec<_>>()).ordered(false).await;
@@ -165,7 +165,7 @@ impl Archive {
         }
     }
 
-    /// Adds messages to a flow; those that it has already stay one.
+    /// Adds messages to a flow, without duplicates.
     pub(crate) async fn add(&self, partial: &PartialFlow) -> Result<(), Error> {
         let messages = fitting(partial);
         let first_us = partial.messages.iter().map(|message| message.time_us).min();
@@ -176,14 +176,14 @@ impl Archive {
         let id = doc! { "_id": partial.flow.to_string() };
         match self.flows.update_one(id, change).upsert(true).await {
             Err(error) if is_too_large(&error) => {
-                tracing::warn!(flow = %partial.flow, "a flow is larger than one document; what comes later is not archived");
+                tracing::warn!(flow = %partial.flow, "a flow exceeds the size of one document; its later messages are not archived");
                 Ok(())
             }
             changed => changed.map(drop),
         }
     }
 
-    /// Everything that is kept of a flow.
+    /// Reads the stored messages of a flow.
     pub(crate) async fn flow(&self, flow: FlowId) -> Result<Vec<Stored>, Error> {
         let found = self.flows.find_one(doc! { "_id": flow.to_string() }).await?;
         let messages = found.as_ref().and_then(|found| found.get_array("messages").ok());
@@ -191,7 +191,8 @@ impl Archive {
         Ok(messages.filter_map(messages::of_document).collect())
     }
 
-    /// Tells anew what a flow is, if it still has as many messages.
+    /// Replaces the summary row of a flow, if the flow still has this number of messages. Returns
+    /// whether it did.
     pub(crate) async fn update_summary(
         &self,
         flow: FlowId,
@@ -204,7 +205,7 @@ impl Archive {
         Ok(self.flows.update_one(id, change).await?.matched_count > 0)
     }
 
-    /// Flows in a list, newest first.
+    /// Lists flows, newest first.
     pub(crate) async fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Summary>, Error> {
         let mut wanted = doc! { "row": { "$exists": true } };
         if let Some(concept) = &filter.concept {
@@ -249,8 +250,8 @@ impl Archive {
         }
         if let Some((time, id)) = filter.before.as_deref().and_then(cursor) {
             let earlier = doc! { "began": { "$lt": number(time) } };
-            let beside = doc! { "began": number(time), "_id": { "$lt": id } };
-            wanted.insert("$or", vec![earlier, beside]);
+            let same_time = doc! { "began": number(time), "_id": { "$lt": id } };
+            wanted.insert("$or", vec![earlier, same_time]);
         }
         let found = self
             .flows
@@ -269,13 +270,13 @@ impl Archive {
         Ok(rows.collect())
     }
 
-    /// How many flows of these outcomes began since.
+    /// Counts the flows with an outcome that began since a time.
     pub(crate) async fn count(&self, outcome: Outcome, since_us: u64) -> Result<u64, Error> {
         let wanted = doc! { "outcome": word(outcome), "began": { "$gte": number(since_us) } };
         self.flows.count_documents(wanted).await
     }
 
-    /// Which version of the rules came into force where, as far as it was kept.
+    /// Stored activations of rule versions, by sequence.
     pub(crate) async fn history(&self) -> Result<BTreeMap<u64, Arc<str>>, Error> {
         let found: Vec<Document> = self.history.find(doc! {}).await?.try_collect().await?;
         let found = found.iter().filter_map(|since| {
@@ -297,7 +298,7 @@ impl Archive {
         Ok(())
     }
 
-    /// The texts of a version, as JSON.
+    /// Reads the texts of a version, as JSON.
     pub(crate) async fn texts(&self, version: &str) -> Result<Option<Vec<u8>>, Error> {
         let found = self.versions.find_one(doc! { "_id": version }).await?;
         Ok(found.and_then(|found| found.get_binary_generic("texts").ok().cloned()))
@@ -310,7 +311,7 @@ impl Archive {
         changed.upsert(true).await.map(drop)
     }
 
-    /// Keeps a dead letter of a flow, by its number.
+    /// Stores a dead letter of a flow, by its number.
     pub(crate) async fn keep_letter(
         &self,
         seq: u64,
@@ -332,7 +333,7 @@ impl Archive {
         changed.upsert(true).await.map(drop)
     }
 
-    /// The dead letters of a flow.
+    /// Reads the dead letters of a flow.
     pub(crate) async fn letters(&self, flow: FlowId) -> Result<Vec<DeadLetter>, Error> {
         let found = self.letters.find(doc! { "flow": flow.to_string() }).await?;
         let found: Vec<Document> = found.try_collect().await?;
@@ -350,16 +351,16 @@ impl Archive {
     }
 }
 
-/// A flow's messages as far as they fit one document.
+/// The messages of a flow that fit into one document.
 fn fitting(partial: &PartialFlow) -> Vec<Document> {
     let mut bytes = 0;
     let fit = partial.messages.iter().take_while(|message| {
         bytes += message.body.len() + message.subject.len();
-        bytes <= MOST_BYTES
+        bytes <= MAX_FLOW_BYTES
     });
     let fit: Vec<Document> = fit.map(messages::to_document).collect();
     if fit.len() < partial.messages.len() {
-        tracing::warn!(flow = %partial.flow, "a flow is larger than one document; its end is not archived");
+        tracing::warn!(flow = %partial.flow, "a flow exceeds the size of one document; its end is not archived");
     }
     fit
 }
@@ -373,7 +374,7 @@ fn is_too_large(error: &Error) -> bool {
     TOO_LARGE.contains(&code)
 }
 
-/// A regular expression of exactly this text.
+/// Regular expression that matches exactly this text.
 fn regex_of(text: &str) -> String {
     let escaped = |letter: char| {
         let is_special = letter.is_ascii_punctuation();
@@ -382,13 +383,13 @@ fn regex_of(text: &str) -> String {
     text.chars().flat_map(escaped).collect()
 }
 
-/// Whether the database gave up, since a list took it longer than it may.
+/// Reports whether a list query exceeded its time limit.
 pub(crate) fn took_too_long(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::Command(error) if error.code == MAX_TIME_EXPIRED)
 }
 
 impl Filter {
-    /// Whether a text may be a row's cursor.
+    /// Reports whether a text is a valid cursor.
     pub(crate) fn is_cursor(text: &str) -> bool {
         cursor(text).is_some()
     }

@@ -1,5 +1,5 @@
-//! The rules that flows ran under, by version: from the bucket while it has them, from the archive
-//! afterwards.
+//! Compiled rules of flows, by version. The texts come from the KV bucket, or from the archive if
+//! the bucket no longer has them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,25 +16,25 @@ use concert_wire::routes::{IN_FORCE_KEY, InForceSince, LIMITS_KEY, rules_key};
 
 use crate::repository::Archive;
 
-/// Versions that are kept ready.
-const READY: usize = 8;
-/// How often what bounds a flow is read: a router that starts may have other limits.
-const LIMITS_EVERY: Duration = Duration::from_secs(10);
+/// Number of cached versions.
+const CACHED_VERSIONS: usize = 8;
+/// Interval between reads of the flow limits: a router that starts may have other limits.
+const LIMITS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A version with what it was made of.
+/// A compiled version and its texts.
 pub(crate) struct RuleVersion {
     pub(crate) rules: Rules,
     pub(crate) texts: Texts,
 }
 
-/// The rules of a flow are not to be had.
+/// Error: the rules of a flow are not available.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum NoRules {
-    /// Now; later they may be.
-    #[error("the rules cannot be read now: {0}")]
+    /// The read failed; a retry may succeed.
+    #[error("cannot read the rules: {0}; try again later")]
     Unavailable(String),
-    /// They are nowhere.
-    #[error("the rules that this flow ran under are no longer there")]
+    /// Neither the bucket nor the archive has them.
+    #[error("the rules of this flow are no longer stored")]
     Gone,
 }
 
@@ -51,12 +51,12 @@ pub(crate) struct RuleCache {
 
 #[derive(Default)]
 struct Known {
-    /// From which sequence on which version is in force.
+    /// Versions by the sequence at which each became active.
     history: BTreeMap<u64, Arc<str>>,
-    /// The history is complete up to here.
+    /// Sequence up to which the history is complete.
     through: u64,
     compiled: Vec<(Arc<str>, Arc<RuleVersion>)>,
-    /// What bounds a flow in these compiled, and when it was read.
+    /// Flow limits of the cached versions, and the time when they were read.
     limits: Option<(Limits, Instant)>,
 }
 
@@ -65,12 +65,12 @@ impl RuleCache {
         Self { bucket: Bucket::of(&bus), bus, archive, known: Mutex::default() }
     }
 
-    /// The rules in force at a sequence of the log.
+    /// The rules that are active at a sequence of the log.
     pub(crate) async fn at(&self, seq: u64) -> Result<Arc<RuleVersion>, NoRules> {
-        let version = match self.known_at(seq) {
+        let version = match self.version_at(seq) {
             Some(version) => version,
             None => {
-                self.learn().await?;
+                self.read_history().await?;
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 let before = known.history.range(..=seq).next_back();
                 before.map(|(_, version)| version.clone()).ok_or(NoRules::Gone)?
@@ -79,14 +79,14 @@ impl RuleCache {
         self.version(&version).await
     }
 
-    /// The rules in force at a sequence of the log, if they are at hand.
-    pub(crate) fn at_hand(&self, seq: u64) -> Option<Arc<RuleVersion>> {
-        self.ready(&self.known_at(seq)?)
+    /// The rules that are active at a sequence of the log, if they are cached.
+    pub(crate) fn cached_at(&self, seq: u64) -> Option<Arc<RuleVersion>> {
+        self.cached(&self.version_at(seq)?)
     }
 
-    /// The rules in force now.
+    /// The rules that are active now.
     pub(crate) async fn latest(&self) -> Result<Arc<RuleVersion>, NoRules> {
-        self.learn().await?;
+        self.read_history().await?;
         let version = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.history.last_key_value().map(|(_, version)| version.clone())
@@ -94,13 +94,13 @@ impl RuleCache {
         self.version(&version.ok_or(NoRules::Gone)?).await
     }
 
-    fn known_at(&self, seq: u64) -> Option<Arc<str>> {
+    fn version_at(&self, seq: u64) -> Option<Arc<str>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.history.range(..=seq).next_back();
         before.filter(|_| seq <= known.through).map(|(_, version)| version.clone())
     }
 
-    /// Takes from the log's own messages that the history is known up to a sequence.
+    /// Extends the known history by a log message.
     pub(crate) fn received(&self, flow: FlowId, stored: &Stored) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if stored.seq != known.through + 1 {
@@ -114,9 +114,9 @@ impl RuleCache {
         }
     }
 
-    /// Reads the whole history: what the bucket, the log and the archive have of it.
-    async fn learn(&self) -> Result<(), NoRules> {
-        // The log first: what has gone from it by now stands in the bucket.
+    /// Reads the whole history from the bucket, the log and the archive.
+    async fn read_history(&self) -> Result<(), NoRules> {
+        // Read the log first: an activation that it has lost by then is in the bucket.
         let (through, of_log) = log::read_rule_history(&self.bus).await.map_err(unavailable)?;
         let kept: Vec<InForceSince> =
             match self.bucket.get(IN_FORCE_KEY).await.map_err(unavailable)? {
@@ -124,11 +124,11 @@ impl RuleCache {
                 None => Vec::new(),
             };
         let archived = self.archive.history().await.map_err(unavailable)?;
-        let told = kept.into_iter().chain(of_log).map(|since| (since.seq, since.version));
+        let read = kept.into_iter().chain(of_log).map(|since| (since.seq, since.version));
         let of_archive = archived.iter().map(|(seq, version)| (*seq, version.clone()));
-        let found: BTreeMap<u64, Arc<str>> = of_archive.chain(told).collect();
-        let news = found.iter().filter(|(seq, _)| !archived.contains_key(seq));
-        self.archive.keep_history(news).await.map_err(unavailable)?;
+        let found: BTreeMap<u64, Arc<str>> = of_archive.chain(read).collect();
+        let new = found.iter().filter(|(seq, _)| !archived.contains_key(seq));
+        self.archive.keep_history(new).await.map_err(unavailable)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.history = found;
         known.through = known.through.max(through);
@@ -138,7 +138,7 @@ impl RuleCache {
     /// The rules of a version.
     pub(crate) async fn version(&self, version: &Arc<str>) -> Result<Arc<RuleVersion>, NoRules> {
         let limits = self.limits().await?;
-        if let Some(compiled) = self.ready(version) {
+        if let Some(compiled) = self.cached(version) {
             return Ok(compiled);
         }
         let texts: Texts = match self.bucket.get(&rules_key(version)).await.map_err(unavailable)? {
@@ -154,29 +154,29 @@ impl RuleCache {
         let program = match texts.compile() {
             Ok(program) => program,
             Err(report) => {
-                tracing::error!(%version, %report, "rules that some router took are not understood here");
+                tracing::error!(%version, %report, "this version of Concert cannot compile these stored rules; update it to the version of the routers");
                 return Err(NoRules::Gone);
             }
         };
         let rules = Rules::new(Arc::new(program), limits);
         let compiled = Arc::new(RuleVersion { rules, texts });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Others may have been read meanwhile.
+        // Other limits may have been read in the meantime.
         if known.limits.is_some_and(|(now, _)| now == limits) {
             known.compiled.insert(0, (version.clone(), compiled.clone()));
-            known.compiled.truncate(READY);
+            known.compiled.truncate(CACHED_VERSIONS);
         }
         Ok(compiled)
     }
 
-    /// What bounds a flow now. Books that were made with other limits are let go.
+    /// Current flow limits. Versions that were compiled with other limits are evicted.
     async fn limits(&self) -> Result<Limits, NoRules> {
         let known = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.limits
         };
         if let Some((limits, read)) = known
-            && read.elapsed() < LIMITS_EVERY
+            && read.elapsed() < LIMITS_INTERVAL
         {
             return Ok(limits);
         }
@@ -192,7 +192,7 @@ impl RuleCache {
         Ok(limits)
     }
 
-    fn ready(&self, version: &str) -> Option<Arc<RuleVersion>> {
+    fn cached(&self, version: &str) -> Option<Arc<RuleVersion>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.compiled.iter().find(|(known, _)| &**known == version);
         found.map(|(_, compiled)| compiled.clone())

@@ -1,4 +1,4 @@
-//! The rules as they are told: of what each is made, where it stands, and how often it fired.
+//! Rows of the `_rules` query: the parts, the source location and the firings of each rule.
 
 use concert_lang::Texts;
 use concert_lang::program::{Call, Sync, queries};
@@ -9,23 +9,23 @@ use serde_json::{Value, json};
 use crate::firings::Firings;
 use crate::rule_cache::RuleVersion;
 
-/// Each rule: its patterns, the queries that it asks, the calls of
-/// `then` and those of every `else`, its text with its place, and its firings.
+/// One row for each rule: its patterns, its queries, the calls of `then` and of every `else`, its
+/// text and location, and its firings.
 pub(crate) fn syncs(compiled: &RuleVersion, firings: &Firings) -> Vec<Value> {
-    let told = compiled.rules.program().syncs.iter().map(|sync| {
+    let rows = compiled.rules.program().syncs.iter().map(|sync| {
         let mut row = parts(sync);
         row.insert("firings".to_owned(), json!(firings.of(&sync.name)));
-        row.extend(place(&compiled.texts, &sync.name).into_iter().flatten());
+        row.extend(location(&compiled.texts, &sync.name).into_iter().flatten());
         json!(row)
     });
-    told.collect()
+    rows.collect()
 }
 
 fn parts(sync: &Sync) -> Object {
     let when = sync.when.iter();
     let when = when.map(|pattern| format!("{}.{}", pattern.concept, pattern.action));
-    let asked = queries(&sync.steps).into_iter();
-    let asked = asked.map(|query| format!("{}.{}", query.concept, query.name));
+    let called = queries(&sync.steps).into_iter();
+    let called = called.map(|query| format!("{}.{}", query.concept, query.name));
     let names = |calls: &mut dyn Iterator<Item = &Call>| -> Vec<String> {
         calls.map(|call| format!("{}.{}", call.concept, call.action)).collect()
     };
@@ -33,14 +33,14 @@ fn parts(sync: &Sync) -> Object {
     Object::from_iter([
         ("name".to_owned(), json!(&*sync.name)),
         ("when".to_owned(), json!(when.collect::<Vec<_>>())),
-        ("where".to_owned(), json!(asked.collect::<Vec<_>>())),
+        ("where".to_owned(), json!(called.collect::<Vec<_>>())),
         ("then".to_owned(), json!(names(&mut sync.then.iter()))),
         ("else".to_owned(), json!(names(&mut sync.elses.iter().chain(after_failure)))),
     ])
 }
 
-/// Where a rule stands, and its text with the comment before it.
-fn place(texts: &Texts, name: &str) -> Option<Object> {
+/// Location of a rule, and its text with the comment above it.
+fn location(texts: &Texts, name: &str) -> Option<Object> {
     let heading = |line: &str| line.split_whitespace().eq(["sync", name]);
     texts.syncs.iter().find_map(|file| {
         let lines: Vec<&str> = file.text.lines().collect();
@@ -53,7 +53,7 @@ fn place(texts: &Texts, name: &str) -> Option<Object> {
     })
 }
 
-/// The last line of the rule whose heading stands at `at`.
+/// Last line of the rule whose heading is on line `at`.
 fn end(lines: &[&str], at: usize) -> usize {
     let next = lines.iter().skip(at + 1).position(|line| line.starts_with("sync "));
     let until = next.map_or(lines.len(), |next| at + 1 + next);
@@ -78,17 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_shown_with_its_comment_and_without_the_next_rule_s() {
+    fn rule_text_has_its_own_comment_and_not_the_next_one() {
         let text = "// File.\n\n// One.\nsync One\nwhen\n    A.b ()\n\nthen\n    C.d ()\n\n// Two.\nsync Two\nwhen\n    A.b ()\nthen\n    C.d ()\n";
         let texts = Texts {
             concepts: Vec::new(),
             syncs: vec![SourceFile::new("x.sync".to_owned(), text.to_owned())],
         };
-        let found = place(&texts, "One").unwrap();
+        let found = location(&texts, "One").unwrap();
         assert_eq!((found.get("line"), found.get("end_line")), (Some(&json!(3)), Some(&json!(9))));
         let shown = found.get("text").and_then(Value::as_str).unwrap();
         assert_eq!(shown, "// One.\nsync One\nwhen\n    A.b ()\n\nthen\n    C.d ()");
-        assert_eq!(place(&texts, "Two").unwrap().get("end_line"), Some(&json!(16)));
-        assert_eq!(place(&texts, "Tw"), None);
+        assert_eq!(location(&texts, "Two").unwrap().get("end_line"), Some(&json!(16)));
+        assert_eq!(location(&texts, "Tw"), None);
     }
 }

@@ -1,5 +1,4 @@
-//! The micro service `Concert`: queries about flows, as `docs/wire.md` describes queries to
-//! concepts.
+//! The micro service `Concert`, which serves queries about flows (`docs/wire.md`).
 
 use std::sync::Arc;
 
@@ -15,18 +14,19 @@ use crate::queries::{Queries, Query};
 /// Offers the endpoints.
 pub(crate) async fn start(
     queries: Arc<Queries>,
-    at_once: u16,
+    max_concurrent: u16,
     shutdown: &Shutdown,
 ) -> Result<(), nats::Error> {
-    let room = Arc::new(Semaphore::new(usize::from(at_once)));
+    let room = Arc::new(Semaphore::new(usize::from(max_concurrent)));
     let endpoints =
         Query::ALL.map(|query| Endpoint { name: query.name().to_owned(), room: room.clone() });
-    let about = (RESERVED_CONCEPT, "what happened in any flow, and why", env!("CARGO_PKG_VERSION"));
+    let about =
+        (RESERVED_CONCEPT, "history and provenance of all flows", env!("CARGO_PKG_VERSION"));
     let bus = queries.bus().clone();
     let answer = move |name: Arc<str>, request: Request| {
         let queries = queries.clone();
         async move {
-            // Nothing else is offered.
+            // There are no other endpoints.
             if let Some(query) = Query::ALL.into_iter().find(|query| query.name() == &*name) {
                 answer(&queries, query, &request).await;
             }
@@ -36,7 +36,7 @@ pub(crate) async fn start(
 }
 
 async fn answer(queries: &Queries, query: Query, request: &Request) {
-    let sent = match queries.answer(query, &request.message.payload).await {
+    let sent = match queries.run(query, &request.message.payload).await {
         Ok(body) => request.respond(Ok(body.into())).await,
         Err(refused) => {
             let error =
@@ -45,6 +45,6 @@ async fn answer(queries: &Queries, query: Query, request: &Request) {
         }
     };
     if let Err(error) = sent {
-        tracing::debug!(%error, name = query.name(), "a query could not be answered");
+        tracing::debug!(%error, name = query.name(), "cannot send the response to a query");
     }
 }

@@ -1,10 +1,10 @@
-//! One trace for each flow, made of its log: what the router, the workers and the edge did, as
-//! spans of OpenTelemetry.
+//! One OpenTelemetry trace for each flow, derived from its log, with spans of the edge, the router
+//! and the workers.
 //!
-//! Ids follow from the flow's own, so that whoever has a flow has its trace, and a span that is
-//! told twice is the same span: the trace is the caller's, if the request carried a sampled
-//! `traceparent`, else the flow's id; a span is the two halves of the id of its action or firing in
-//! one. No value of an input or output is in any span.
+//! Ids are derived from the flow, so that a flow's trace can be found, and a repeated export sends
+//! the same span. The trace id is the caller's, if the request has a `traceparent`, or else the
+//! flow's id. A span id is the XOR of both halves of the id of the action or firing. Spans contain
+//! no input or output values.
 
 mod spans;
 
@@ -26,29 +26,30 @@ use tokio::sync::mpsc;
 use crate::metrics::Metrics;
 use crate::repository::Row;
 
-/// Spans that wait to be exported at most; past it they are dropped, and counted.
+/// Maximum number of queued spans; excess spans are dropped and counted.
 const QUEUE: usize = 20_000;
-/// Spans that are exported at once.
+/// Maximum number of spans per export.
 const BATCH: usize = 512;
-/// How long a span waits for others.
+/// Maximum wait for a full batch.
 const WAIT: Duration = Duration::from_secs(1);
-/// How long the last export may take at shutdown.
+/// Timeout of the last export at shutdown.
 const LAST: Duration = Duration::from_secs(3);
 
-/// Where traces go, and how many of them: a part of the section
-/// `[telemetry]`. The exporter reads the other standard variables itself: `OTEL_EXPORTER_OTLP_HEADERS`,
-/// `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`.
+/// Destination and sampling of traces: a part of the section `[telemetry]`. The exporter also reads
+/// the standard variables `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT`,
+/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TraceArgs {
-    /// Whether traces are sent, if there is an endpoint.
+    /// Send traces, if there is an endpoint.
     pub traces: bool,
-    /// URL that traces are sent to by OTLP over HTTP, such as http://localhost:4318; without it
-    /// none are sent.
+    /// OTLP/HTTP endpoint for traces, such as http://localhost:4318; without one, no traces are
+    /// sent.
     pub otlp_endpoint: Option<String>,
-    /// Flows that are sent. `parentbased_…` follows the caller's `traceparent` first.
+    /// Selects the flows to send. `parentbased_…` follows the caller's `traceparent`, if there is
+    /// one.
     pub sampler: Sampler,
-    /// Share of the flows that a ratio sampler sends.
+    /// Share of the flows that a ratio sampler sends, from 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sampler_arg: f64,
 }
@@ -64,33 +65,33 @@ impl Default for TraceArgs {
     }
 }
 
-/// Which flows are sent, by the standard's names.
+/// Samplers, by their names in the OpenTelemetry standard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
-    /// All.
+    /// All flows.
     AlwaysOn,
-    /// None.
+    /// No flows.
     AlwaysOff,
-    /// A share, by the trace's id.
+    /// A share of the flows, by trace id.
     Traceidratio,
-    /// As the caller says; all of the others.
+    /// The caller's decision; all flows without one.
     ParentbasedAlwaysOn,
-    /// As the caller says; none of the others.
+    /// The caller's decision; no flows without one.
     ParentbasedAlwaysOff,
-    /// As the caller says; a share of the others.
+    /// The caller's decision; a share of the flows without one.
     ParentbasedTraceidratio,
 }
 
-/// Traces cannot be exported.
+/// Error for an endpoint to which traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
-#[error("traces cannot be sent to {endpoint}: {source}")]
+#[error("cannot send traces to {endpoint}: {source}; check telemetry.otlp_endpoint")]
 pub struct BadEndpoint {
     endpoint: String,
     source: opentelemetry_otlp::ExporterBuildError,
 }
 
-/// Makes spans.
+/// Builds and queues spans.
 pub(crate) struct Traces {
     args: TraceArgs,
     scope: InstrumentationScope,
@@ -98,15 +99,15 @@ pub(crate) struct Traces {
     metrics: Metrics,
 }
 
-/// Where a flow's spans belong.
-struct Place {
+/// Trace and parent of a flow's spans.
+struct TraceContext {
     trace: TraceId,
     /// The caller's span.
     parent: Option<SpanId>,
 }
 
 impl Traces {
-    /// Begins to export, until shutdown; `None` if nothing is to be.
+    /// Starts the export, which runs until shutdown; `None` if traces are disabled.
     pub(crate) fn start(
         args: &TraceArgs,
         metrics: Metrics,
@@ -133,19 +134,19 @@ impl Traces {
         Ok(Some(Self { args: args.clone(), scope: scope.build(), queue, metrics }))
     }
 
-    /// Exports what is new in a flow.
+    /// Exports the new actions and firings of a flow.
     pub(crate) fn archived(&self, row: &Row, actions: &[&Action], firings: &[&Firing]) {
-        let Some(place) = place(&self.args, row) else { return };
+        let Some(context) = context_of(&self.args, row) else { return };
         for action in actions {
-            if let Some(span) = self.of_action(&place, row, action) {
+            if let Some(span) = self.of_action(&context, row, action) {
                 self.send(span);
             }
-            for span in self.of_work(&place, action) {
+            for span in self.of_work(&context, action) {
                 self.send(span);
             }
         }
         for firing in firings {
-            for span in self.of_firing(&place, row, firing).into_iter().flatten() {
+            for span in self.of_firing(&context, row, firing).into_iter().flatten() {
                 self.send(span);
             }
         }
@@ -159,15 +160,15 @@ impl Traces {
 }
 
 /// `None` for a flow that is not sampled.
-fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
+fn context_of(args: &TraceArgs, row: &Row) -> Option<TraceContext> {
     let of_flow = TraceId::from_bytes(row.flow.flow.parse::<FlowId>().ok()?.uuid().into_bytes());
     let caller = row.traceparent.as_deref().and_then(|text| text.parse::<Traceparent>().ok());
     let by_ratio = |trace: TraceId| {
-        // As the standard has it: by the last bytes of the id.
+        // The standard uses the last bytes of the id.
         let last =
             u64::from_be_bytes(trace.to_bytes().last_chunk::<8>().copied().unwrap_or_default())
                 >> 1;
-        // Exact enough for a share.
+        // This is precise enough for a share.
         (last as f64) < args.sampler_arg * (u64::MAX >> 1) as f64
     };
     let trace = caller.map_or(of_flow, |caller| TraceId::from_bytes(caller.trace));
@@ -180,7 +181,10 @@ fn place(args: &TraceArgs, row: &Row) -> Option<Place> {
         Sampler::ParentbasedAlwaysOff => parent_says.unwrap_or(false),
         Sampler::ParentbasedTraceidratio => parent_says.unwrap_or_else(|| by_ratio(trace)),
     };
-    sampled.then_some(Place { trace, parent: caller.map(|caller| SpanId::from_bytes(caller.span)) })
+    sampled.then_some(TraceContext {
+        trace,
+        parent: caller.map(|caller| SpanId::from_bytes(caller.span)),
+    })
 }
 
 /// Exports spans in batches.
@@ -215,7 +219,7 @@ async fn export(
                 Err(error) => {
                     metrics.dropped_spans(count);
                     if !failing {
-                        tracing::warn!(%error, "spans are not exported");
+                        tracing::warn!(%error, "cannot export spans; dropping them");
                     }
                     failing = true;
                 }

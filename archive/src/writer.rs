@@ -1,4 +1,4 @@
-//! Writing flows, and telling who listens.
+//! Stores flows, and publishes notices about them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::observers::Observers;
 use crate::repository::{Archive, PartialFlow, Row};
 use crate::rule_cache::{NoRules, RuleCache};
 
-/// Flows that one notice tells of at most.
-const TOLD: usize = 100;
-/// How often a summary is made anew because messages came meanwhile.
+/// Maximum number of flows in one notice.
+const MAX_IN_NOTICE: usize = 100;
+/// Maximum number of attempts to update a summary while new messages arrive.
 const SUMMARY_ATTEMPTS: usize = 5;
 
-/// Writes flows.
+/// Stores flows.
 pub(crate) struct Writer {
     bus: Bus,
     archive: Archive,
@@ -32,7 +32,7 @@ pub(crate) struct Writer {
     observers: Arc<Observers>,
 }
 
-/// Why flows are not written now.
+/// Error of an attempt to store flows.
 #[derive(Debug, thiserror::Error)]
 enum NotWritten {
     #[error("MongoDB: {0}")]
@@ -51,19 +51,19 @@ impl Writer {
         Self { bus, archive, rule_cache, observers }
     }
 
-    /// Learns from a message what is in force.
+    /// Records the rule version that a message activates.
     pub(crate) fn received(&self, flow: FlowId, stored: &Stored) {
         self.rule_cache.received(flow, stored);
     }
 
-    /// Lets another archive take over at once.
+    /// Lets a standby archive take over immediately.
     pub(crate) async fn hand_over(&self) {
         if let Err(error) = streams::unpin(&self.bus, ARCHIVES).await {
-            tracing::debug!(%error, "a standby archive takes over only after a while");
+            tracing::debug!(%error, "cannot hand over; a standby archive takes over after a timeout");
         }
     }
 
-    /// Writes flows; tries until it is done.
+    /// Stores flows, and retries until it succeeds.
     pub(crate) async fn write(&self, flows: Vec<PartialFlow>) {
         let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
         let mut failures = 0;
@@ -71,15 +71,15 @@ impl Writer {
         while !flows.is_empty() {
             if let Err(error) = self.try_to_write(&mut flows).await {
                 failures += 1;
-                tracing::warn!(%error, flows = flows.len(), "flows are not archived yet");
+                tracing::warn!(%error, flows = flows.len(), "cannot archive flows; retrying");
                 tokio::time::sleep(backoff.delay(failures)).await;
             }
         }
     }
 
-    /// Writes what is left of the flows, takes out what is written, and tells of it.
+    /// Stores the flows, removes the stored ones from the list, and publishes a notice about them.
     async fn try_to_write(&self, flows: &mut Vec<PartialFlow>) -> Result<(), NotWritten> {
-        let mut told = Vec::new();
+        let mut summaries = Vec::new();
         let mut parts = Vec::new();
         let mut new = Vec::new();
         let mut failed = None;
@@ -101,7 +101,7 @@ impl Writer {
                             parts.push(partial);
                         } else {
                             self.observers.archived(&row, &partial);
-                            told.push(row.summary);
+                            summaries.push(row.summary);
                         }
                     }
                 }
@@ -113,18 +113,18 @@ impl Writer {
         }
         for partial in parts {
             match self.add(&partial).await {
-                Ok(summary) => told.extend(summary),
+                Ok(summary) => summaries.extend(summary),
                 Err(error) => {
                     failed = Some(error);
                     flows.push(partial);
                 }
             }
         }
-        self.tell(&told).await;
+        self.notify(&summaries).await;
         failed.map_or(Ok(()), Err)
     }
 
-    /// Adds to a flow that is there already, or whose root is not at hand.
+    /// Adds messages to a stored flow, or stores a flow whose root is missing here.
     async fn add(&self, partial: &PartialFlow) -> Result<Option<Summary>, NotWritten> {
         self.archive.add(partial).await?;
         let row = self.update_summary(partial.flow).await?;
@@ -134,7 +134,7 @@ impl Writer {
         }))
     }
 
-    /// Makes the row of an archived flow anew.
+    /// Recomputes the summary row of a stored flow.
     async fn update_summary(&self, flow: FlowId) -> Result<Option<Row>, NotWritten> {
         for _ in 0..SUMMARY_ATTEMPTS {
             let messages = self.archive.flow(flow).await?;
@@ -148,76 +148,78 @@ impl Writer {
         Ok(None)
     }
 
-    /// `None` without the root.
+    /// Computes a summary row; `None` without the root.
     async fn row(&self, flow: FlowId, messages: &[Stored]) -> Result<Option<Row>, NotWritten> {
         let Some(root) = messages::root(flow, messages) else {
             return Ok(None);
         };
         let compiled = match self.rule_cache.at(root.seq).await {
             Ok(compiled) => compiled,
-            // It is kept without a row, and told when the rules are found.
+            // The flow is stored without a row, until its rules are found.
             Err(NoRules::Gone) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(mut told) = outline(flow, messages, &compiled.rules, &[]) else {
+        let Some(mut outlined) = outline(flow, messages, &compiled.rules, &[]) else {
             return Ok(None);
         };
-        if told.outcome == Outcome::Open {
+        if outlined.outcome == Outcome::Open {
             let letters = self.archive.letters(flow).await?;
             if !letters.is_empty()
                 && let Some(with_letters) = outline(flow, messages, &compiled.rules, &letters)
             {
-                told = with_letters;
+                outlined = with_letters;
             }
         }
         Ok(Some(Row {
-            summary: told.summary(),
+            summary: outlined.summary(),
             actions: actions_of(messages),
             traceparent: root.traceparent.clone(),
-            flow: told,
+            flow: outlined,
         }))
     }
 
-    /// Tells of flows that are under way, and waits for nothing to do so: without their rules at
-    /// hand they are told when they are written.
-    pub(crate) async fn under_way(&self, flows: &[PartialFlow]) {
-        let mut told = Vec::new();
+    /// Publishes a notice about unfinished flows. Skips flows whose rules are not cached; their
+    /// notice follows when they are stored.
+    pub(crate) async fn report_unfinished(&self, flows: &[PartialFlow]) {
+        let mut summaries = Vec::new();
         for PartialFlow { flow, messages } in flows {
             let Some(root) = messages::root(*flow, messages) else {
                 continue;
             };
-            if let Some(compiled) = self.rule_cache.at_hand(root.seq) {
+            if let Some(compiled) = self.rule_cache.cached_at(root.seq) {
                 let summary =
-                    outline(*flow, messages, &compiled.rules, &[]).map(|told| told.summary());
-                // An injected action has no answer to wait for.
-                told.extend(summary.filter(|summary| summary.outcome == Outcome::Open));
+                    outline(*flow, messages, &compiled.rules, &[]).map(|flow| flow.summary());
+                // An injected action has no response to wait for.
+                summaries.extend(summary.filter(|summary| summary.outcome == Outcome::Open));
             }
         }
-        self.tell(&told).await;
+        self.notify(&summaries).await;
     }
 
-    /// Tells anew of a flow whose action was given up.
+    /// Updates and reports a flow after the dead letter of an action.
     pub(crate) async fn died(&self, flow: FlowId) {
         match self.update_summary(flow).await {
-            Ok(row) => self.tell(&Vec::from_iter(row.map(|row| row.summary))).await,
-            Err(error) => tracing::warn!(%flow, %error, "a flow is not told anew yet"),
+            Ok(row) => self.notify(&Vec::from_iter(row.map(|row| row.summary))).await,
+            Err(error) => {
+                tracing::warn!(%flow, %error, "cannot update the summary of a flow with a dead letter")
+            }
         }
     }
 
-    async fn tell(&self, flows: &[Summary]) {
+    async fn notify(&self, flows: &[Summary]) {
         if flows.is_empty() {
             return;
         }
-        let shown: Vec<&Summary> = flows.iter().rev().take(TOLD).collect();
+        let shown: Vec<&Summary> = flows.iter().rev().take(MAX_IN_NOTICE).collect();
         let notice = json!({ "flows": shown, "left_out": flows.len() - shown.len() }).to_string();
         if let Err(error) = self.bus.client.publish(FLOWS_NOTICE, notice.into()).await {
-            tracing::debug!(%error, "nobody is told of flows");
+            tracing::debug!(%error, "cannot publish a notice about flows");
         }
     }
 }
 
-/// `Concept.action`, and the action alone, of everything that happened but the requests and their
-/// answers, which every list would have.
+/// Names of all completed actions, as `Concept.action` and as the action name only. Requests and
+/// responses are left out, because every flow has them.
 fn actions_of(messages: &[Stored]) -> Vec<String> {
     let mut names = BTreeSet::new();
     for message in messages {

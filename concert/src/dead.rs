@@ -90,7 +90,7 @@ async fn retry(bus: &Bus, letters: &[StoredDeadLetter], wait: Duration) -> anyho
                     false => format!("completed: {output}"),
                 }
             }
-            Ok(Retried::UnderWay) => {
+            Ok(Retried::InProgress) => {
                 "under way; `concert dead list` tells if it is given up again".to_owned()
             }
             Ok(Retried::DeadAgain(reason)) => {

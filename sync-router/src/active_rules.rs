@@ -1,7 +1,6 @@
-//! The rules in force. Putting them in force is a message in the log; what it says is kept in the
-//! KV bucket, too, for when it has gone from the log: the key
-//! `in-force` holds which version came into force where, and `rules.<version>` the texts of a
-//! version, from which any router can make it. `limits` holds what bounds a flow.
+//! The active rules. An activation is a message in the log. The KV bucket keeps a copy for when the
+//! log no longer has it. The key `in-force` holds the version history, `rules.<version>` the texts
+//! of a version, and `limits` the flow limits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,24 +24,26 @@ use serde_json::Value;
 
 use crate::rules::Rules;
 
-/// How often a change of the history is tried against others'.
+/// Maximum number of attempts to change the history concurrently with other routers.
 const ATTEMPTS: usize = 10;
 
-/// Why the rules in force cannot be read or changed now.
+/// Error of reading or changing the active rules.
 #[derive(Debug, thiserror::Error)]
 pub enum ActiveRulesError {
-    /// NATS does not do what it is asked.
-    #[error("the rules in force cannot be read or changed: {0}")]
+    /// A NATS request fails.
+    #[error("cannot read or change the active rules: {0}")]
     Bus(String),
-    /// The texts of a version are not there.
-    #[error("the rules of version {0} are not in the bucket")]
+    /// The bucket has no texts of this version.
+    #[error("the bucket has no rules of version {0}; restart a router that has their files")]
     Missing(Version),
-    /// The texts of a version, which some router took, are broken for this one.
-    #[error("the rules of version {version} are not understood here:\n{report}")]
+    /// This router cannot compile the stored texts of a version.
+    #[error(
+        "this router cannot compile the stored rules of version {version}; update it:\n{report}"
+    )]
     Broken {
-        /// The version.
+        /// Version of the rules.
         version: Version,
-        /// Every mistake at its place.
+        /// Report of all errors.
         report: String,
     },
 }
@@ -51,12 +52,12 @@ fn bus_error(error: impl std::fmt::Display) -> ActiveRulesError {
     ActiveRulesError::Bus(error.to_string())
 }
 
-/// Reads and changes what is in force.
+/// Reads and changes the active rules.
 #[derive(Clone)]
 pub(crate) struct ActiveRules {
     bus: Bus,
     bucket: kv::Store,
-    /// The rules that this router has made of its files; what it has need not be fetched.
+    /// The rules from this router's own files, which need not be fetched.
     own: Arc<Mutex<Arc<Rules>>>,
 }
 
@@ -66,23 +67,23 @@ impl ActiveRules {
         Self { bus, bucket, own }
     }
 
-    /// This router's own rules, if they are of this version.
+    /// This router's own rules, if they have this version.
     fn own(&self, version: &str) -> Option<Arc<Rules>> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         Some(own.clone()).filter(|own| own.program.version == version)
     }
 
-    /// As [`put`](Self::put), of rules that are this router's own from now on.
+    /// Like [`activate`](Self::activate), with new own rules.
     pub(crate) async fn change(&self, rules: Rules) -> Result<bool, ActiveRulesError> {
         let rules = Arc::new(rules);
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = rules.clone();
         self.activate(&rules).await
     }
 
-    /// Which version came into force where, and the sequence up to which this is known.
+    /// Activations of rule versions, and the sequence up to which they are complete.
     async fn history(&self) -> Result<(u64, Vec<Since>), ActiveRulesError> {
-        // The log first: what has gone from it by now was acknowledged, and so it stands in the
-        // bucket.
+        // Read the log first: an activation that it has lost by then was acknowledged, so it is in
+        // the bucket.
         let (through, of_log) = log::read_rule_history(&self.bus).await.map_err(bus_error)?;
         let (_, mut history) = self.kept().await?;
         for Since { seq, version } in of_log {
@@ -91,7 +92,7 @@ impl ActiveRules {
         Ok((through, history))
     }
 
-    /// The history in the bucket, with the revision it has there.
+    /// History in the bucket, and its revision.
     async fn kept(&self) -> Result<(u64, Vec<Since>), ActiveRulesError> {
         match self.bucket.entry(IN_FORCE_KEY).await.map_err(bus_error)? {
             Some(entry) => {
@@ -110,20 +111,20 @@ impl ActiveRules {
                 history: history.into_iter().map(|since| (since.seq, since.version)).collect(),
             },
             Err(error) => {
-                tracing::warn!(%error, "which rules are in force is not known now");
+                tracing::warn!(%error, "cannot read the version history; retrying");
                 Event::RulesUnreadable
             }
         }
     }
 
-    /// Puts rules in force, if others are or none; tells whether it did.
+    /// Activates rules, unless they are active already. Returns whether it did.
     pub(crate) async fn activate(&self, rules: &Rules) -> Result<bool, ActiveRulesError> {
         let version = rules.program.version.as_str();
         let (_, history) = self.history().await?;
         let latest = history.last();
-        let is_news = latest.is_none_or(|latest| &*latest.version != version);
+        let is_new = latest.is_none_or(|latest| &*latest.version != version);
         self.keep_texts(rules).await?;
-        if is_news {
+        if is_new {
             let id = ActionId::in_force(latest.map_or(0, |latest| latest.seq), version);
             let body = Completion {
                 input: Object::from_iter([("rules".to_owned(), Value::from(version))]),
@@ -136,18 +137,18 @@ impl ActiveRules {
                     .map_err(bus_error)?;
             match published {
                 Published::Stored => {
-                    tracing::info!(version, rules = rules.program.syncs.len(), "rules put in force")
+                    tracing::info!(version, rules = rules.program.syncs.len(), "rules activated")
                 }
                 Published::AlreadyThere => {
-                    tracing::debug!(version, "another router put these rules in force")
+                    tracing::debug!(version, "another router activated these rules")
                 }
             }
         }
         self.publish_routes(&rules.program).await?;
-        Ok(is_news)
+        Ok(is_new)
     }
 
-    /// Keeps what bounds a flow, for who tells what happened in one.
+    /// Stores the flow limits for the archive.
     pub(crate) async fn keep_limits(&self, limits: &Limits) -> Result<(), ActiveRulesError> {
         self.bucket.put(LIMITS_KEY, encode(limits).into()).await.map(|_| ()).map_err(bus_error)
     }
@@ -158,7 +159,7 @@ impl ActiveRules {
     }
 
     async fn publish_routes(&self, program: &Program) -> Result<(), ActiveRulesError> {
-        // Before the table, which edges hear of.
+        // Publish the documents before the table, because edges reload when the table changes.
         for (key, document) in [
             (OPENAPI_KEY, describe::openapi(program, "")),
             (ASYNCAPI_KEY, describe::asyncapi(program)),
@@ -169,8 +170,8 @@ impl ActiveRules {
         self.bucket.put(ROUTES_KEY, table).await.map(|_| ()).map_err(bus_error)
     }
 
-    /// Keeps in mind that a version came into force at `seq`, forgets those that no flow of the log
-    /// can need any more, and tells the edges the paths.
+    /// Stores in the bucket that a version became active at `seq`, deletes versions that no flow in
+    /// the log can need, and publishes the routes.
     pub(crate) async fn adopt(&self, seq: u64, version: &Version) -> Result<(), ActiveRulesError> {
         if let Some(own) = self.own(version) {
             self.keep_texts(&own).await?;
@@ -180,7 +181,7 @@ impl ActiveRules {
             let (revision, mut history) = self.kept().await?;
             add(&mut history, seq, version.clone());
             let gone = forget(&mut history, first);
-            // Revision 0 is that of a key that is not there.
+            // A missing key has revision 0.
             let changed = self.bucket.update(IN_FORCE_KEY, encode(&history).into(), revision).await;
             if let Err(error) = changed {
                 tracing::debug!(%error, "another router changed the history; it is read again");
@@ -194,15 +195,15 @@ impl ActiveRules {
             }
             return Ok(());
         }
-        Err(bus_error("the history changes all the time"))
+        Err(bus_error("other routers keep changing the history"))
     }
 
-    /// The rules of a version, for the engine.
+    /// Fetches the rules of a version for the engine.
     pub(crate) async fn fetch(&self, version: &Version) -> Event {
         match self.program(version).await {
             Ok(program) => Event::RulesFetched(program),
             Err(error) => {
-                tracing::error!(%error, "flows wait for their rules");
+                tracing::error!(%error, "cannot fetch rules; their flows wait");
                 Event::RulesUnavailable
             }
         }
@@ -230,8 +231,8 @@ fn add(history: &mut Vec<Since>, seq: u64, version: Version) {
     }
 }
 
-/// Takes out what was no longer in force at `first`, the log's first message; the versions that are
-/// not named any more.
+/// Removes versions that were inactive at `first`, the log's first message. Returns the versions
+/// that no longer occur.
 fn forget(history: &mut Vec<Since>, first: u64) -> Vec<Version> {
     let needed_from = history.partition_point(|since| since.seq < first).saturating_sub(1);
     let gone: Vec<Since> = history.drain(..needed_from).collect();
@@ -244,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_forgotten_when_no_message_of_the_log_is_older_than_its_successor() {
+    fn version_is_forgotten_when_its_successor_precedes_the_log() {
         let check = |first: u64, left: &[u64], gone: &[&str]| {
             let mut history = Vec::new();
             for (seq, version) in [(50, "a"), (10, "a"), (30, "b"), (40, "c"), (30, "b")] {

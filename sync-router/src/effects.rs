@@ -1,4 +1,4 @@
-//! Between the engine and NATS: messages become events, effects become publishes.
+//! Converts between the engine and NATS: messages become events, effects become publishes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::work::Work;
 use concert_wire::{FIRED, RESERVED_CONCEPT, header};
 
-/// A delivered message as the engine takes it.
+/// Converts a delivered message to an event.
 pub(crate) fn delivered(seq: u64, message: &Message) -> Event {
     match logged(seq, &message.subject, message.headers.as_ref(), &message.payload) {
         Ok(logged) => Event::Delivered(logged),
@@ -47,12 +47,12 @@ fn logged(
     })
 }
 
-/// Reads a flow from the log. What cannot be decoded becomes a dead letter when it is delivered,
-/// and counts for nothing here.
+/// Reads a flow from the log. Skips messages that cannot be decoded; they are dead-lettered on
+/// delivery.
 pub(crate) async fn read_flow(bus: &Bus, flow: FlowId, at_least: u64) -> Event {
     let read = match log::read_flow(bus, flow).await {
-        // The leader has all that was ever delivered. What it has of later messages is complete up
-        // to the last of them.
+        // The leader has every message that was ever delivered. Later messages are complete up to
+        // the last one that it returns.
         Err(ReadError::TooLong) => log::read_long_flow(bus, flow).await.map(|stored| {
             let last = stored.last().map_or(0, |last| last.seq);
             (last.max(at_least), stored)
@@ -67,22 +67,22 @@ pub(crate) async fn read_flow(bus: &Bus, flow: FlowId, at_least: u64) -> Event {
             Event::FlowRead { flow, through, log: stored.iter().filter_map(decode).collect() }
         }
         Err(error @ ReadError::TooLong) => {
-            tracing::error!(%flow, %error, "what comes of a flow is put aside");
+            tracing::error!(%flow, %error, "the flow is too long; its messages are dead-lettered");
             Event::FlowTooLong { flow }
         }
         Err(error) => {
-            tracing::warn!(%flow, %error, "a flow cannot be read now");
+            tracing::warn!(%flow, %error, "cannot read a flow; retrying");
             Event::FlowUnreadable { flow }
         }
     }
 }
 
-/// Publishes a firing record, with how long it was asked for it, and waits until it, or one that
-/// was faster, is stored.
+/// Publishes a firing record with the timing of its queries. Waits until it, or an earlier record
+/// of another router, is stored.
 pub(crate) async fn record(bus: &Bus, seq: u64, record: Record, work: Option<Work>) -> Event {
     let Record { flow, id, body, context } = record;
     let subject = subject::completion(flow, RESERVED_CONCEPT, FIRED, id);
-    let mut headers = handed_down(flow, &context);
+    let mut headers = flow_headers(flow, &context);
     if let Some(work) = work {
         headers.insert(header::WORK, work.to_string());
     }
@@ -90,14 +90,14 @@ pub(crate) async fn record(bus: &Bus, seq: u64, record: Record, work: Option<Wor
     match log::publish_once(bus, subject, headers, body.into()).await {
         Ok(_) => Event::Stored { seq },
         Err(error) => {
-            tracing::warn!(%flow, action = %id, %error, "a firing record is not stored");
+            tracing::warn!(%flow, action = %id, %error, "cannot store a firing record; retrying");
             Event::NotStored { seq }
         }
     }
 }
 
-/// The headers that every message of a flow carries.
-fn handed_down(flow: FlowId, context: &Context) -> HeaderMap {
+/// Headers that every message of a flow has.
+fn flow_headers(flow: FlowId, context: &Context) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::FLOW, flow.to_string());
     if let Some(deadline_ms) = context.deadline_ms {
@@ -112,11 +112,11 @@ fn handed_down(flow: FlowId, context: &Context) -> HeaderMap {
     headers
 }
 
-/// Publishes an invocation and waits until it is stored. One that was stored before counts as
-/// stored now.
+/// Publishes an invocation and waits until it is stored. An invocation that was stored earlier
+/// counts as stored.
 pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event {
     let Invocation { flow, concept, action, id, body, sync, rules, causes, context } = invocation;
-    let mut headers = handed_down(flow, &context);
+    let mut headers = flow_headers(flow, &context);
     headers.insert(header::SYNC, &*sync);
     headers.insert(header::RULES, &*rules);
     headers.insert(
@@ -134,10 +134,10 @@ pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event
         Err(error) => {
             match error {
                 PublishError::NotConfirmed(_) => {
-                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is not confirmed")
+                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is not confirmed; retrying")
                 }
                 _ => {
-                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is refused")
+                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is rejected; retrying")
                 }
             }
             Event::NotStored { seq }

@@ -1,5 +1,4 @@
-//! The one walk over directories of specs and rules: what it finds is loaded, checked, formatted
-//! and watched.
+//! Finds and reads spec and rule files, for loading, checking, formatting and watching.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use concert_lang::source::SourceFile;
 
-/// Concept specs: `*.concept` in one directory. There may be none.
+/// Concept specs: `*.concept` in one directory. None is required.
 pub const SPECS: FileKind = FileKind { extension: "concept", nested: false, required: false };
 
-/// Rules: `*.sync` in a directory and its subdirectories. There must be one.
+/// Rules: `*.sync` in a directory and its subdirectories. At least one is required.
 pub const RULES: FileKind = FileKind { extension: "sync", nested: true, required: true };
 
-/// A kind of file, and where its files may be.
+/// A kind of file, and its possible locations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileKind {
     /// Extension of the files, without the dot.
@@ -22,23 +21,23 @@ pub struct FileKind {
     required: bool,
 }
 
-/// Why files cannot be read.
+/// Error of finding or reading files.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A directory or file cannot be read.
-    #[error("{path} cannot be read: {source}", path = .path.display())]
+    /// A directory or file is unreadable.
+    #[error("cannot read {path}: {source}", path = .path.display())]
     File {
-        /// What cannot be read.
+        /// Path of the directory or file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// A directory holds no file of its kind.
-    #[error("{path} holds no file that ends with .{extension}", path = .path.display())]
+    /// A directory has no file of its kind.
+    #[error("{path} has no file that ends with .{extension}; add one, or choose another directory", path = .path.display())]
     Empty {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// The extension.
+        /// Extension of the files.
         extension: &'static str,
     },
 }
@@ -62,7 +61,7 @@ impl FileKind {
     /// A directory cannot be read, or a required file is missing.
     pub fn find(self, dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
         let mut found = BTreeSet::new();
-        // Links to directories are followed, each directory once: links may form a loop.
+        // Links to directories are followed, each directory once, because links may form a loop.
         let mut visited = BTreeSet::new();
         let mut pending = vec![dir.to_owned()];
         while let Some(dir) = pending.pop() {
@@ -82,7 +81,8 @@ impl FileKind {
                     found.insert(path);
                 }
             }
-            // Directories have no order, and of two links to one directory the same must win.
+            // Directory entries have no defined order. Sorting makes the result the same when two
+            // links point to one directory.
             pending.sort_unstable_by(|a, b| b.cmp(a));
         }
         if self.required && found.is_empty() {
@@ -98,7 +98,7 @@ impl FileKind {
     pub fn read(self, dir: &Path) -> Result<Vec<SourceFile>, ReadError> {
         let read = |path: PathBuf| {
             let bytes = std::fs::read(&path).map_err(ReadError::at(&path))?;
-            // The parser reports the place of bytes that are not UTF-8.
+            // The parser reports the position of bytes that are not UTF-8.
             let text = String::from_utf8_lossy(&bytes).into_owned();
             Ok(SourceFile::new(path.display().to_string(), text))
         };
@@ -117,7 +117,7 @@ fn is_hidden(name: &OsStr) -> bool {
 mod tests {
     use super::*;
 
-    /// Makes empty files, and names those that are found, relative to their directory.
+    /// Creates empty files, and returns the relative names of those that are found.
     fn found(kind: FileKind, files: &[&str]) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         for file in files {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_whose_own_path_begins_with_a_dot_is_read() {
+    fn directory_with_a_dot_in_its_own_path_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let hidden = dir.path().join(".rules");
         std::fs::create_dir(&hidden).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_rules_is_an_error_and_one_without_specs_is_not() {
+    fn missing_rules_are_an_error_and_missing_specs_are_not() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(names(SPECS, dir.path()), Vec::<String>::new());
         std::fs::write(dir.path().join(".a.sync"), "").unwrap();
@@ -186,13 +186,13 @@ mod tests {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
         let syncs = dir.path().join("syncs");
-        // As Kubernetes mounts a ConfigMap: `..data` holds the files, and each is linked.
+        // Kubernetes mounts a ConfigMap this way: `..data` has the files, and each file is a link.
         std::fs::create_dir_all(syncs.join("..data")).unwrap();
         std::fs::create_dir(dir.path().join("shared")).unwrap();
         std::fs::write(syncs.join("..data/a.sync"), "").unwrap();
         std::fs::write(dir.path().join("shared/b.sync"), "").unwrap();
         symlink("..data/a.sync", syncs.join("a.sync")).unwrap();
-        // As Emacs locks a file that is being edited.
+        // Emacs locks an open file this way.
         symlink("user@host.42:1", syncs.join(".#a.sync")).unwrap();
         symlink("../shared", syncs.join("shared")).unwrap();
         symlink("../shared", syncs.join("again")).unwrap();

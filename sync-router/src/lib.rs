@@ -1,8 +1,8 @@
-//! The sync-router: reads the log, asks the engine what follows from each completion, and publishes
-//! the invocations.
+//! The sync-router: consumes the log, computes the effects of each completion with the engine, and
+//! publishes the invocations.
 //!
-//! It owns no state that cannot be rebuilt from the log. Any number may run; one is active, the
-//! others stand by.
+//! It has no state that cannot be rebuilt from the log. Any number of routers may run; one is
+//! active, the others are on standby.
 
 mod active_rules;
 mod effects;

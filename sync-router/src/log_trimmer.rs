@@ -1,9 +1,8 @@
-//! The log's end: before the log is full, its oldest flows are let go, so that new requests are
-//! taken.
+//! Trims the log: deletes its oldest flows before it is full, so that it accepts new requests.
 //!
-//! Only what the routers have acknowledged goes, and only what is old enough that its flow has
-//! ended. When that is not enough the log becomes full and refuses: edges answer 503, and nothing
-//! is lost in silence.
+//! It deletes only acknowledged messages that are old enough for their flows to have finished. If
+//! that is not enough, the log becomes full and rejects messages. Edges then respond with 503, and
+//! nothing is lost silently.
 
 use std::time::Duration;
 
@@ -14,13 +13,14 @@ use concert_runtime::streams::{
     LogLimits, LogState, SetupError, log_state, log_time_ms, purge_log,
 };
 
-/// How often the log is looked at.
+/// Interval between checks of the log.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// The soft mark, and how far the log is brought down from it, in hundredths of its bound.
+/// Trimming starts at the threshold and continues down to the target, both in percent of the log's
+/// limit.
 const TRIM_THRESHOLD: u64 = 80;
 const TRIM_TARGET: u64 = 60;
 
-/// Looks after the log until shutdown.
+/// Trims the log until shutdown.
 pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
     loop {
         tokio::select! {
@@ -28,7 +28,7 @@ pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
         if let Err(error) = trim(&bus, &limits).await {
-            tracing::debug!(%error, "the log cannot be looked after now");
+            tracing::debug!(%error, "cannot check the size of the log; retrying");
         }
     }
 }
@@ -40,7 +40,7 @@ async fn trim(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
     };
     let first = state.first_sequence;
     let newest_ms = clock::now_ms().saturating_sub(limits.log_keep_seconds * 1000);
-    // Where the messages are too young, fewer go.
+    // If a message is too recent, delete fewer.
     while before > first {
         match log_time_ms(bus, before).await? {
             Some(time_ms) if time_ms > newest_ms => before = first + (before - first) / 2,
@@ -49,23 +49,24 @@ async fn trim(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
                 tracing::info!(
                     from = first,
                     to = before - 1,
-                    "the log is nearly full; its oldest flows are let go"
+                    "the log is nearly full; deleted its oldest flows"
                 );
                 return Ok(());
             }
         }
     }
     tracing::warn!(
-        "the log is nearly full, and all of it is young; past its bound requests are answered with 503"
+        "the log is nearly full, and all its messages are recent; when it is full, requests get 503; \
+         raise log.max_messages or log.max_bytes, or lower log.keep_seconds"
     );
     Ok(())
 }
 
-/// The first sequence that stays, if the log is past its soft mark, in number or in size.
+/// First sequence to keep, if the log exceeds its threshold in number or in size.
 fn first_to_keep(state: &LogState, limits: &LogLimits) -> Option<u64> {
     let excess = excess(state.messages, limits.log_max_messages)
-        // As many as take the bytes that are too many, as if all were of one size; the next look
-        // sees what is left.
+        // The number of messages of average size that have the excess bytes; the next check
+        // corrects the estimate.
         .max(
             excess(state.bytes, limits.log_max_bytes)
                 .map(|bytes| bytes / (state.bytes / state.messages.max(1)).max(1)),
@@ -73,12 +74,12 @@ fn first_to_keep(state: &LogState, limits: &LogLimits) -> Option<u64> {
     Some((state.first_sequence + excess).min(state.acknowledged + 1))
 }
 
-/// By how much something is above what it is brought down to, if it is past its soft mark; no bound
-/// has none.
-fn excess(there: u64, max: i64) -> Option<u64> {
+/// Excess of a value over its target, if it exceeds its threshold. Without a limit there is no
+/// excess.
+fn excess(value: u64, max: i64) -> Option<u64> {
     let max = u64::try_from(max).ok().filter(|max| *max > 0)?;
-    let hundredths = |part: u64| max / 100 * part + max % 100 * part / 100;
-    (there >= hundredths(TRIM_THRESHOLD)).then(|| there - hundredths(TRIM_TARGET))
+    let percent = |part: u64| max / 100 * part + max % 100 * part / 100;
+    (value >= percent(TRIM_THRESHOLD)).then(|| value - percent(TRIM_TARGET))
 }
 
 #[cfg(test)]
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_log_past_its_soft_mark_lets_go_and_only_of_what_is_acknowledged() {
+    fn log_above_its_threshold_drops_only_acknowledged_messages() {
         let state = |messages, acknowledged| LogState {
             first_sequence: 1001,
             last_sequence: 9000,
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(first_to_keep(&state(1000, 5000), &number), Some(1401));
         assert_eq!(first_to_keep(&state(1000, 1100), &number), Some(1101));
         assert_eq!(first_to_keep(&state(1000, 5000), &limits(-1, 0)), None);
-        // 1,000 of 50 bytes each.
+        // 1,000 messages of 50 bytes each.
         let size = limits(-1, 50_000);
         assert_eq!(first_to_keep(&state(799, 5000), &size), None);
         assert_eq!(first_to_keep(&state(800, 5000), &size), Some(1201));

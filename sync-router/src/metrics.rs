@@ -1,4 +1,4 @@
-//! What the router of this process did and does.
+//! Metrics of this process's router.
 
 use std::sync::LazyLock;
 
@@ -30,25 +30,25 @@ static METRICS: LazyLock<RouterMetrics> = LazyLock::new(|| {
         };
         registry.register(
             "concert_router_deliveries",
-            "Messages of the log delivered to a router, for the first time or again",
+            "Log messages delivered to the router, by first delivery or redelivery",
             deliveries,
         );
         registry.register(
             "concert_router_unacknowledged",
-            "Messages of the log that a router has not brought to their end",
+            "Log messages that the router has not acknowledged yet",
             metrics.unacknowledged.clone(),
         );
         metrics
     })
 });
 
-/// A message was delivered, for which time.
+/// Counts a delivery, given its delivery count.
 pub(crate) fn delivered(times: i64) {
     let counter = if times > 1 { &METRICS.again } else { &METRICS.first };
     counter.inc();
 }
 
-/// So many are not acknowledged now.
+/// Sets the number of unacknowledged messages.
 pub(crate) fn unacknowledged(count: usize) {
     METRICS.unacknowledged.set(i64::try_from(count).unwrap_or(i64::MAX));
 }

@@ -1,4 +1,4 @@
-//! Queries, asked of the workers over request and reply.
+//! Calls the workers' queries by request and reply.
 
 use std::time::{Duration, Instant};
 
@@ -13,35 +13,35 @@ use tokio::sync::Semaphore;
 
 use crate::query_timing::QueryTimings;
 
-/// Asks, and waits for the rows. What is not an answer leaves the completion to be tried again: a
-/// query is never answered wrongly.
+/// Runs a query and waits for its rows. After an error the completion is retried, because a wrong
+/// result is never acceptable.
 pub(crate) async fn ask(
     bus: &Bus,
-    room: &Semaphore,
+    permits: &Semaphore,
     timeout: Duration,
     timings: &QueryTimings,
     seq: u64,
     flow: FlowId,
     question: Question,
 ) -> Event {
-    // The room is never closed.
-    let _permit = room.acquire().await;
+    // The semaphore is never closed.
+    let _permit = permits.acquire().await;
     let (of, began) = ((&*question.concept, &*question.query), Instant::now());
-    let answer = service::ask(bus, of, Some(flow), &question.input, timeout).await;
-    if let Ok(answer) = &answer {
+    let result = service::ask(bus, of, Some(flow), &question.input, timeout).await;
+    if let Ok(answer) = &result {
         let name = format!("{}.{}", question.concept, question.query);
         timings.answered(seq, name, began, answer.work.clone());
     }
-    match answer.and_then(rows) {
+    match result.and_then(rows) {
         Ok(rows) => Event::Answered { seq, question, rows },
-        // The question does not fit the spec, or the answer did not: asking again would not help.
+        // The query or its result does not match the spec, so a retry would not help.
         Err(NoAnswer::Refused { code, why }) if code == "400" || code == "500" => {
-            tracing::error!(%flow, concept = %question.concept, query = %question.query, why, "a query is refused");
+            tracing::error!(%flow, concept = %question.concept, query = %question.query, why, "a worker rejects a query");
             let why = format!("{}.{} cannot be answered", question.concept, question.query);
             Event::Refused { seq, why }
         }
         Err(error) => {
-            tracing::warn!(%flow, concept = %question.concept, query = %question.query, %error, "a query has no answer now");
+            tracing::warn!(%flow, concept = %question.concept, query = %question.query, %error, "a query has no result; retrying");
             Event::Unanswered { seq }
         }
     }
@@ -50,7 +50,7 @@ pub(crate) async fn ask(
 fn rows(answer: Answer) -> Result<Vec<Object>, NoAnswer> {
     let mut body = answer.body;
     let Some(Value::Array(rows)) = body.swap_remove("rows") else {
-        return Err(NoAnswer::Unreadable("there is no `rows`".to_owned()));
+        return Err(NoAnswer::Unreadable("`rows` is missing".to_owned()));
     };
     let rows = rows.into_iter().map(|row| match row {
         Value::Object(row) => Ok(row),

@@ -1,5 +1,5 @@
-//! How long the router asked queries for a completion, and what of it their workers waited for. It
-//! goes into the log with the firing record, so that a trace can tell it.
+//! Measures the queries for each completion, and the parts that their workers report. The firing
+//! record contains the measurements, for traces.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use concert_wire::work::{MAX_PARTS, Part, Work, micros};
 
-/// What was asked, by the sequence of the completion that it was asked for.
+/// Measured queries by the sequence of the completion.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct QueryTimings(Arc<Mutex<HashMap<u64, Queries>>>);
 
@@ -22,7 +22,7 @@ impl QueryTimings {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The first question, or a further one, is asked now.
+    /// Starts the measurement at the first query for a completion.
     pub(crate) fn begin(&self, seq: u64) {
         self.with(|asked| {
             asked
@@ -31,13 +31,13 @@ impl QueryTimings {
         });
     }
 
-    /// A question was answered just now, by a worker that told of its own work.
+    /// Records a query that has finished, with the work that the worker reports.
     pub(crate) fn answered(&self, seq: u64, query: String, asked: Instant, work: Option<Work>) {
         self.with(|all| {
             let Some(queries) = all.get_mut(&seq) else { return };
             let (at, took) = (asked.saturating_duration_since(queries.began), asked.elapsed());
             let work = work.unwrap_or_default();
-            // Half of what the worker did not do was the way to it.
+            // Assume that each direction took half of the time that the worker does not report.
             let on_the_way = micros(took).saturating_sub(work.took_us) / 2;
             let began_us = micros(at).saturating_add(on_the_way);
             let own = Part { name: query, at_us: micros(at), took_us: micros(took) };
@@ -50,7 +50,7 @@ impl QueryTimings {
         });
     }
 
-    /// What was asked until now.
+    /// The measurements so far.
     pub(crate) fn work(&self, seq: u64) -> Option<Work> {
         self.with(|asked| {
             asked.get(&seq).map(|queries| Work {
@@ -60,7 +60,7 @@ impl QueryTimings {
         })
     }
 
-    /// The completion is done with, for now or for good.
+    /// Discards the measurements of a completion.
     pub(crate) fn forget(&self, seq: u64) {
         self.with(|asked| drop(asked.remove(&seq)));
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_followed_by_what_its_worker_waited_for_within_it() {
+    fn query_part_is_followed_by_its_workers_parts() {
         let asked = QueryTimings::default();
         assert_eq!(asked.work(7), None);
         asked.begin(7);

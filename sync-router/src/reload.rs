@@ -1,5 +1,5 @@
-//! Changed rule files are picked up while the router runs. Broken ones are told of, and the rules
-//! stay as they are.
+//! Activates changed rule files while the router runs. Invalid files are logged, and the active
+//! rules stay.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use concert_runtime::process::Shutdown;
 use crate::active_rules::ActiveRules;
 use crate::rules::{self, RulesArgs};
 
-/// Looks at the files until shutdown. What differs from `seen`, and stays the same from one look to
-/// the next (an editor may be writing), is put in force.
+/// Polls the files until shutdown. Activates files that differ from `seen` and are the same in two
+/// consecutive polls, because an editor may be writing.
 pub(crate) async fn watch(
     args: RulesArgs,
     every: Duration,
@@ -28,10 +28,10 @@ pub(crate) async fn watch(
         let read = rules::read(&args);
         let now = match &read {
             Ok(texts) => Seen::Texts(texts.clone()),
-            Err(error) => Seen::Nothing(error.to_string()),
+            Err(error) => Seen::Unreadable(error.to_string()),
         };
-        let is_steady = std::mem::replace(&mut before, now.clone()) == now;
-        if !is_steady || now == seen {
+        let is_stable = std::mem::replace(&mut before, now.clone()) == now;
+        if !is_stable || now == seen {
             continue;
         }
         match read.and_then(|texts| rules::verify(texts, &args)) {
@@ -44,24 +44,24 @@ pub(crate) async fn watch(
             Ok(rules) => {
                 let version = rules.program.version.clone();
                 match active_rules.change(rules).await {
-                    Ok(is_news) => {
+                    Ok(is_new) => {
                         seen = now;
-                        if is_news {
-                            tracing::info!(version, "changed rules are in force");
+                        if is_new {
+                            tracing::info!(version, "changed rules are active");
                         }
                     }
-                    // It is tried again at the next look.
-                    Err(error) => tracing::warn!(%error, "changed rules are not in force yet"),
+                    // The next poll retries.
+                    Err(error) => tracing::warn!(%error, "cannot activate changed rules; retrying"),
                 }
             }
         }
     }
 }
 
-/// What a look at the files shows.
+/// Result of a poll of the files.
 #[derive(Clone, PartialEq, Eq)]
 enum Seen {
     Texts(Texts),
-    /// They cannot be read, and why: that is told once.
-    Nothing(String),
+    /// The files are unreadable; the error is logged once.
+    Unreadable(String),
 }

@@ -1,4 +1,4 @@
-//! The rules and specs, from their files.
+//! Loads the rules and specs from their files.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -43,13 +43,13 @@ impl Default for RulesArgs {
     }
 }
 
-/// Why there are no rules to run.
+/// Error of loading the rules.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The files cannot be read.
+    /// The files are unreadable.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The specs or rules have errors; the text shows each at its place.
+    /// The specs or rules have errors; the text shows each one at its location.
     #[error("the specs or rules have errors\n{0}")]
     Broken(String),
 }
@@ -61,19 +61,19 @@ impl LoadError {
     }
 }
 
-/// Rules that can be put in force, with the texts that they come from.
+/// Valid rules, with their texts.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// What runs.
+    /// The compiled rules.
     pub program: Arc<Program>,
-    /// What it was made of.
+    /// Texts that it was compiled from.
     pub texts: Texts,
-    /// Where that was read.
+    /// Locations of the files.
     pub args: RulesArgs,
 }
 
 impl Rules {
-    /// What the files say by now, if that is something else and not broken.
+    /// Reloads changed files, unless they have errors.
     pub(crate) fn or_newer(self) -> Self {
         match read(&self.args) {
             Ok(texts) if texts != self.texts => verify(texts, &self.args).unwrap_or(self),
@@ -85,13 +85,13 @@ impl Rules {
 /// Reads and checks all rules and specs.
 ///
 /// # Errors
-/// See [`LoadError`]; every mistake in every file is told at once.
+/// See [`LoadError`]; it contains all errors of all files.
 pub fn load(args: &RulesArgs) -> Result<Rules, LoadError> {
     verify(read(args)?, args)
 }
 
-/// Reads rules in order to look at them: requests that may stay unanswered are no hindrance, as
-/// they are to running them.
+/// Reads rules for inspection. Accepts rules that may leave a request without a response, which
+/// [`load`] rejects.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -102,10 +102,10 @@ pub fn load_unverified(args: &RulesArgs) -> Result<Program, LoadError> {
         .map_err(LoadError::broken)
 }
 
-/// Reads the specs of the application, and adds those of the program's workers that its rules use.
+/// Reads the specs of the application, and adds the specs of built-in workers that its rules use.
 ///
 /// # Errors
-/// A directory or file cannot be read. There may be no rules.
+/// A directory or file is unreadable. Missing rules are not an error.
 pub fn specs(args: &RulesArgs) -> Result<Vec<SourceFile>, ReadError> {
     let concepts = SPECS.read(&args.concepts)?;
     let syncs = match RULES.read(&args.syncs) {
@@ -126,7 +126,7 @@ fn with_shipped(
     joined(args, concepts, needed)
 }
 
-/// Adds specs as if they were files of the directory, so that the stored texts are those of an
+/// Adds specs as if they were files of the directory, so that the stored texts equal those of an
 /// application that has copies.
 fn joined(
     args: &RulesArgs,
@@ -142,10 +142,10 @@ fn joined(
     concepts
 }
 
-/// Reads the files and adds the specs that come with the program, but checks nothing.
+/// Reads the files and adds the specs that come with the program, without checks.
 ///
 /// # Errors
-/// A directory or file cannot be read, or there are no rules.
+/// A directory or file is unreadable, or there are no rules.
 pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
     let concepts = SPECS.read(&args.concepts)?;
     let syncs = RULES.read(&args.syncs)?;
@@ -155,7 +155,7 @@ pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
     Ok(Texts { concepts, syncs })
 }
 
-/// Checks what was read.
+/// Checks and compiles texts.
 pub(crate) fn verify(texts: Texts, args: &RulesArgs) -> Result<Rules, LoadError> {
     let (program, warnings) =
         concert_analysis::verify(&texts.concepts, &texts.syncs).map_err(LoadError::broken)?;
@@ -195,7 +195,7 @@ mod tests {
     const GREET: &str = "sync Greet\nwhen\n    Requesting.request (path: \"/a\") : (request)\nthen\n    Requesting.respond (request)\n";
 
     #[test]
-    fn the_built_in_spec_leaves_released_texts_and_their_version_unchanged() {
+    fn built_in_spec_keeps_released_texts_and_version_unchanged() {
         let released: Texts = serde_json::from_str(include_str!(
             "../../crates/lang/tests/stored/rules.a93df77d26455ada.json"
         ))
@@ -208,7 +208,7 @@ mod tests {
             let (dir, args) = application(concepts, &released.syncs);
             let rules = load(&args).unwrap();
             assert_eq!(rules.program.version, "a93df77d26455ada");
-            // Processes of the release run in the directory.
+            // Processes of the release run in the application's directory.
             let prefix = format!("{}/", dir.path().display());
             let stored = serde_json::to_string(&rules.texts).unwrap().replace(&prefix, "");
             assert_eq!(stored, serde_json::to_string(&released).unwrap());
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_built_in_concept_with_another_spec_is_rejected() {
+    fn built_in_concept_with_another_spec_is_rejected() {
         let changed = requesting::SPEC.replace("status?: Number", "status?: String");
         let spec = SourceFile::new("concepts/Mine.concept", changed);
         let (_dir, args) = application(&[spec], &[SourceFile::new("syncs/greet.sync", GREET)]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_without_specs_has_the_built_in_one() {
+    fn application_without_specs_has_the_built_in_one() {
         let (_dir, args) = application(&[], &[SourceFile::new("syncs/greet.sync", GREET)]);
         let names: Vec<Arc<str>> =
             load(&args).unwrap().program.concepts.iter().map(|spec| spec.name.clone()).collect();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_were_changed_since_they_were_read_are_read_again_unless_they_are_broken() {
+    fn changed_rules_are_reloaded_unless_invalid() {
         let dir = tempfile::tempdir().unwrap();
         let args = RulesArgs {
             concepts: Path::new(env!("CARGO_MANIFEST_DIR")).join("../concepts"),

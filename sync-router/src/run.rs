@@ -1,4 +1,4 @@
-//! The router's loop: one task that owns the engine, and many publishes and reads under way.
+//! The router's loop: one task that owns the engine, with many concurrent publishes and reads.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -37,13 +37,13 @@ pub struct RouterLimits {
     /// Maximum number of actions per flow; a flow that exceeds it stops, and its request gets 508.
     #[schemars(range(min = 1, max = 1000))]
     pub flow_actions: u64,
-    /// Maximum length of a chain of actions that follow from one another in a flow.
+    /// Maximum length of a chain of actions in a flow, each caused by the previous one.
     #[schemars(range(min = 1, max = 1000))]
     pub flow_depth: u32,
     /// Maximum size of an action's input, in bytes.
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub action_bytes: usize,
-    /// Maximum number of flows in memory; others are read from the log again when they continue.
+    /// Maximum number of cached flows; an evicted flow is reread from the log when it continues.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub flows: NonZeroUsize,
     /// Memory limit in bytes, applied separately to unacknowledged messages (the router stops
@@ -77,7 +77,7 @@ impl Default for RouterLimits {
 }
 
 impl RouterLimits {
-    /// The limits as the engine takes them.
+    /// Limits in the form that the engine uses.
     pub fn engine(&self) -> Limits {
         Limits {
             actions_per_flow: usize::try_from(self.flow_actions).unwrap_or(usize::MAX),
@@ -95,44 +95,45 @@ impl RouterLimits {
     }
 }
 
-/// Why a router does not start.
+/// Error at the start of a router.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A stream, consumer or bucket is missing.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The rules cannot be put in force.
+    /// The rules cannot be activated.
     #[error(transparent)]
     ActiveRules(#[from] ActiveRulesError),
-    /// A name that is fixed here is none.
+    /// A built-in name is invalid, which does not happen.
     #[error(transparent)]
     Name(#[from] BadName),
 }
 
-/// A router that takes messages; it goes on until shutdown.
+/// A running router; it runs until shutdown.
 #[derive(Debug)]
 pub struct Running {
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
-    /// Ends when the router takes no more messages and has finished those that it took.
+    /// Returns when the router has stopped consuming and has finished the messages that it
+    /// received.
     pub async fn ended(self) {
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "the router ended in disorder");
+            tracing::error!(%error, "the router panicked");
         }
     }
 }
 
-/// Messages asked for at once.
+/// Messages per fetch.
 const BATCH: usize = 512;
-/// Publishes and reads under way at most; then no further message is taken.
-const MAX_UNDER_WAY: usize = 2048;
-/// How long what was begun may take once shutdown is asked for.
+/// Maximum number of concurrent publishes and reads. At the limit, the router stops consuming.
+const MAX_IN_FLIGHT: usize = 2048;
+/// Timeout of the drain after a shutdown request.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts a router. When this returns, the log is there, the rules are in force and the route table
-/// is published.
+/// Starts a router. When this returns, the log exists, the rules are active and the route table is
+/// published.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -144,13 +145,13 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH, |message| {
-        let reason = format!("its headers cannot be read: {}", message.why);
+        let reason = format!("its headers are invalid: {}", message.why);
         DeadLetter::of_completion(&message.subject, &message.body, reason).ok()
     });
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;
-    // They may have changed while NATS was waited for, and other routers may have put that in
-    // force: what was before must not come back.
+    // The files may have changed while the router waited for NATS, and other routers may have
+    // activated the change. The earlier rules must not become active again.
     let rules = Arc::new(rules.or_newer());
     let active_rules = ActiveRules::new(bus.clone(), bucket, rules.clone());
     active_rules.keep_limits(&limits.engine()).await?;
@@ -171,11 +172,11 @@ pub async fn run(
         engine,
         messages: HashMap::new(),
         held_bytes: 0,
-        most_bytes: limits.bytes(),
-        under_way: FuturesUnordered::new(),
+        max_bytes: limits.bytes(),
+        in_flight: FuturesUnordered::new(),
         backoff: Backoff::default(),
         timings: QueryTimings::default(),
-        query_room: Arc::new(Semaphore::new(usize::from(limits.queries))),
+        query_permits: Arc::new(Semaphore::new(usize::from(limits.queries))),
         query_timeout: Duration::from_millis(limits.query_timeout_ms),
     };
     tokio::spawn(log_trimmer::watch(watched, log, shutdown.clone()));
@@ -187,16 +188,15 @@ struct Router {
     bus: Bus,
     active_rules: ActiveRules,
     engine: Engine,
-    /// The messages that are not acknowledged yet, by sequence; a redelivery takes the place of the
-    /// delivery before.
+    /// Unacknowledged messages by sequence; a redelivery replaces the earlier delivery.
     messages: HashMap<u64, Message>,
     held_bytes: usize,
-    most_bytes: usize,
-    under_way: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
+    max_bytes: usize,
+    in_flight: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
     backoff: Backoff,
     timings: QueryTimings,
-    /// Room for queries that are asked at once.
-    query_room: Arc<Semaphore>,
+    /// Permits for concurrent queries.
+    query_permits: Arc<Semaphore>,
     query_timeout: Duration,
 }
 
@@ -205,9 +205,9 @@ impl Router {
         loop {
             tokio::select! {
                 biased;
-                Some(event) = self.under_way.next() => self.step(event),
+                Some(event) = self.in_flight.next() => self.step(event),
                 () = shutdown.requested() => break,
-                message = feed.next(), if self.under_way.len() < MAX_UNDER_WAY && self.held_bytes < self.most_bytes => {
+                message = feed.next(), if self.in_flight.len() < MAX_IN_FLIGHT && self.held_bytes < self.max_bytes => {
                     chaos_point!("received");
                     if guard_disabled!("router-acks-first") {
                         ack::sent(&message).await;
@@ -218,14 +218,15 @@ impl Router {
         }
         let bus = self.bus.clone();
         let mut rest = feed.close().await;
-        // What was begun here is finished beside the next router, which it does not disturb.
+        // Finish the remaining work. The next router may run concurrently, because repeated work
+        // has no effect.
         unpin(&bus).await;
         let finish = async {
             let mut more = true;
-            while more || !self.under_way.is_empty() {
+            while more || !self.in_flight.is_empty() {
                 tokio::select! {
                     biased;
-                    Some(event) = self.under_way.next() => self.step(event),
+                    Some(event) = self.in_flight.next() => self.step(event),
                     message = rest.next(), if more => match message {
                         Some(message) => self.take(message),
                         None => more = false,
@@ -234,9 +235,9 @@ impl Router {
             }
         };
         if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
-            tracing::warn!("what was begun is left to the next router");
+            tracing::warn!("the drain timed out; the next router continues the unfinished work");
         }
-        // A request of ours that was still open may have been chosen again.
+        // The server may have pinned this process again because of an open fetch request.
         unpin(&bus).await;
         bus.flushed().await;
     }
@@ -248,7 +249,7 @@ impl Router {
                 info.stream_sequence
             }
             Err(error) => {
-                tracing::error!(%error, "a message of the log does not say where it stands");
+                tracing::error!(%error, "a log message has no sequence");
                 return;
             }
         };
@@ -271,44 +272,44 @@ impl Router {
     fn perform(&mut self, effect: Effect) {
         let bus = self.bus.clone();
         match effect {
-            Effect::ReadFlow { flow, at_least } => self.under_way.push(Box::pin(async move {
+            Effect::ReadFlow { flow, at_least } => self.in_flight.push(Box::pin(async move {
                 Some(effects::read_flow(&bus, flow, at_least).await)
             })),
             Effect::ReadRules { .. } => {
                 let active_rules = self.active_rules.clone();
-                self.under_way.push(Box::pin(async move { Some(active_rules.read().await) }));
+                self.in_flight.push(Box::pin(async move { Some(active_rules.read().await) }));
             }
             Effect::FetchRules { version } => {
                 let active_rules = self.active_rules.clone();
-                self.under_way
+                self.in_flight
                     .push(Box::pin(async move { Some(active_rules.fetch(&version).await) }));
             }
             Effect::Adopt { seq, version } => {
                 let active_rules = self.active_rules.clone();
-                self.under_way.push(Box::pin(async move {
+                self.in_flight.push(Box::pin(async move {
                     Some(match active_rules.adopt(seq, &version).await {
                         Ok(()) => Event::Stored { seq },
                         Err(error) => {
-                            tracing::warn!(%error, %version, "new rules are not kept in mind yet");
+                            tracing::warn!(%error, %version, "cannot store a rule activation; retrying");
                             Event::NotStored { seq }
                         }
                     })
                 }));
             }
             Effect::Invoke { seq, invocation } => self
-                .under_way
+                .in_flight
                 .push(Box::pin(async move { Some(effects::invoke(&bus, seq, invocation).await) })),
             Effect::Ask { seq, flow, question } => {
-                let (room, timeout, timings) =
-                    (self.query_room.clone(), self.query_timeout, self.timings.clone());
+                let (permits, timeout, timings) =
+                    (self.query_permits.clone(), self.query_timeout, self.timings.clone());
                 timings.begin(seq);
-                self.under_way.push(Box::pin(async move {
-                    Some(queries::ask(&bus, &room, timeout, &timings, seq, flow, question).await)
+                self.in_flight.push(Box::pin(async move {
+                    Some(queries::ask(&bus, &permits, timeout, &timings, seq, flow, question).await)
                 }));
             }
             Effect::Record { seq, record } => {
                 let work = self.timings.work(seq);
-                self.under_way.push(Box::pin(async move {
+                self.in_flight.push(Box::pin(async move {
                     Some(effects::record(&bus, seq, record, work).await)
                 }));
             }
@@ -334,11 +335,13 @@ impl Router {
                         Ok(letter) => match letter.publish(&bus).await {
                             Ok(()) => ack::never_again(&message).await,
                             Err(error) => {
-                                tracing::warn!(%error, "a dead letter could not be stored");
+                                tracing::warn!(%error, "cannot store a dead letter; retrying");
                                 ack::later(&message, most).await;
                             }
                         },
-                        Err(error) => tracing::error!(%error, "a dead letter has no name"),
+                        Err(error) => {
+                            tracing::error!(%error, "cannot derive a dead-letter subject")
+                        }
                     }
                 });
             }
@@ -355,7 +358,7 @@ impl Router {
             self.held_bytes -= message.length;
             metrics::unacknowledged(self.messages.len());
             let acting = act(message);
-            self.under_way.push(Box::pin(async move {
+            self.in_flight.push(Box::pin(async move {
                 acting.await;
                 None
             }));
@@ -365,6 +368,6 @@ impl Router {
 
 async fn unpin(bus: &Bus) {
     if let Err(error) = streams::unpin(bus, ROUTERS).await {
-        tracing::debug!(%error, "a standby router takes over only after a while");
+        tracing::debug!(%error, "cannot hand over; a standby router takes over after a timeout");
     }
 }

@@ -361,7 +361,7 @@ async fn processes_without_a_bus_key_exit_with_a_reason() -> anyhow::Result<()> 
         system.concert(&["worker", "Profile"]).env("NATS_NKEY", "/nowhere.nk").output().await?;
     let said = String::from_utf8_lossy(&missing.stderr).into_owned();
     assert!(
-        !missing.status.success() && said.contains("the NATS key file /nowhere.nk cannot be read"),
+        !missing.status.success() && said.contains("cannot read the NATS key file /nowhere.nk"),
         "{said}"
     );
     Ok(())

@@ -1,5 +1,4 @@
-//! The spans of a flow: of its actions, of the work on them, of its firings and of what these
-//! asked.
+//! Builds the spans of a flow: actions, the work on them, firings and their queries.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,11 +11,16 @@ use opentelemetry::trace::{
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use super::{Place, Traces};
+use super::{TraceContext, Traces};
 use crate::repository::Row;
 
 impl Traces {
-    pub(super) fn of_action(&self, place: &Place, row: &Row, action: &Action) -> Option<SpanData> {
+    pub(super) fn of_action(
+        &self,
+        place: &TraceContext,
+        row: &Row,
+        action: &Action,
+    ) -> Option<SpanData> {
         let flow = &row.flow;
         let mut attributes = vec![
             KeyValue::new("concert.flow", flow.flow.clone()),
@@ -65,7 +69,7 @@ impl Traces {
                         .and_then(|other| span_id(&other.id)),
                 }
             }
-            // What was injected: the caller's, if that is the flow's root.
+            // An injected action has the caller's span as parent if it is the root.
             None if action.id == flow.root => place.parent,
             None => span_id(&flow.root),
         };
@@ -74,9 +78,9 @@ impl Traces {
         Some(finished(span, attributes, is_fault))
     }
 
-    /// The work on an action within its span, which begins with the wait in the queue; and within
-    /// that what others did for it.
-    pub(super) fn of_work(&self, place: &Place, action: &Action) -> Vec<SpanData> {
+    /// Spans of the work on an action and of its parts. The action's own span begins with the wait
+    /// in the queue.
+    pub(super) fn of_work(&self, place: &TraceContext, action: &Action) -> Vec<SpanData> {
         let (Some(work), Some(waited_us), Some(ended_us)) =
             (&action.work, action.waited_us(), action.completed_us)
         else {
@@ -85,7 +89,7 @@ impl Traces {
         let (Some(of_action), Some(of_work)) = (span_id(&action.id), part_id(&action.id, 0)) else {
             return Vec::new();
         };
-        // The clocks of workers are not compared: the work ends when its completion is stored.
+        // Clocks of workers are not compared: the work ends when the completion is stored.
         let began_us = action.asked_us + waited_us;
         let name = format!("{}.{} work", action.concept, action.action);
         let span = self.span(
@@ -101,11 +105,11 @@ impl Traces {
             .collect()
     }
 
-    /// What others did within some work, of an action or a firing. What follows a question was
-    /// waited for by the worker that answered it.
+    /// Spans of the parts of an action or a firing. The parts after a query belong to the worker
+    /// that executed it.
     fn of_parts(
         &self,
-        place: &Place,
+        place: &TraceContext,
         id: &str,
         within: SpanId,
         work: &Work,
@@ -148,10 +152,10 @@ impl Traces {
         parts.collect()
     }
 
-    /// A firing, from when it was asked for its rows, and the questions.
+    /// Spans of a firing, from its first query on, and of its queries.
     pub(super) fn of_firing(
         &self,
-        place: &Place,
+        place: &TraceContext,
         row: &Row,
         firing: &Firing,
     ) -> Option<Vec<SpanData>> {
@@ -185,7 +189,7 @@ impl Traces {
 
     fn span(
         &self,
-        place: &Place,
+        place: &TraceContext,
         id: SpanId,
         parent: Option<SpanId>,
         kind: SpanKind,
@@ -223,28 +227,29 @@ pub(super) fn time(us: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(us)
 }
 
-/// The two halves of an id.
+/// Both halves of an id.
 fn halves(id: &str) -> Option<([u8; 8], [u8; 8])> {
     let (first, second) = id.parse::<ActionId>().ok()?.uuid().as_u64_pair();
     Some((first.to_be_bytes(), second.to_be_bytes()))
 }
 
-/// Both halves in one: of requests that came within one millisecond the first is nearly the same.
+/// Span id: the XOR of both halves of the id. The first half alone is similar in requests of the
+/// same millisecond.
 pub(super) fn span_id(id: &str) -> Option<SpanId> {
     let (first, second) = halves(id)?;
     let mixed = u64::from_be_bytes(first) ^ u64::from_be_bytes(second);
     Some(SpanId::from_bytes(mixed.to_be_bytes()))
 }
 
-/// The id of a span within that of an action or a firing: the other half of its id, and which it
-/// is.
+/// Id of a child span of an action or a firing: the other half of its id, XOR the number of the
+/// child.
 pub(super) fn part_id(id: &str, number: u8) -> Option<SpanId> {
     let (_, [rest @ .., last]) = halves(id)?;
     let [a, b, c, d, e, f, g] = rest;
     Some(SpanId::from_bytes([a, b, c, d, e, f, g, last ^ number]))
 }
 
-/// The database that did a part, and what it did.
+/// Database and operation of a part.
 fn system(part: &Part) -> Option<(&str, &str)> {
     part.name.split_once('.').filter(|(system, _)| *system == "mongodb")
 }

@@ -1,4 +1,4 @@
-//! Addresses to listen on and to connect to, as people write them.
+//! Addresses to listen on and to connect to, in the notations that users write.
 
 use std::fmt;
 use std::io;
@@ -23,14 +23,14 @@ enum Host {
     Name(String),
 }
 
-/// A text is not an address.
+/// Error for a text that is not an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// There is no port.
+    /// The port is missing.
     #[error("the port is missing, as in `localhost:8000`")]
     NoPort,
-    /// The port is not a number that a port can have.
-    #[error("a port is a number from 0 to 65535")]
+    /// The port is not a number from 0 to 65535.
+    #[error("the port is not a number from 0 to 65535")]
     Port,
     /// The host is neither an IP address nor a host name.
     #[error(
@@ -40,7 +40,8 @@ pub enum AddressError {
 }
 
 impl ListenAddress {
-    /// Resolves the host name. IPv4 comes first, so that `localhost` is where most clients look.
+    /// Resolves the host name. IPv4 addresses come first, because most clients connect to
+    /// `localhost` over IPv4.
     ///
     /// # Errors
     /// The name cannot be resolved.
@@ -54,10 +55,10 @@ impl ListenAddress {
         Ok(found)
     }
 
-    /// Binds the first resolved address that can be bound.
+    /// Binds the first resolved address that is available.
     ///
     /// # Errors
-    /// None can be bound, or the name cannot be resolved.
+    /// No address can be bound, or the name cannot be resolved.
     pub async fn bind(&self) -> io::Result<TcpListener> {
         TcpListener::bind(self.resolve().await?.as_slice()).await
     }
@@ -65,7 +66,7 @@ impl ListenAddress {
     /// Connects to the first resolved address that accepts.
     ///
     /// # Errors
-    /// None accepts, or the name cannot be resolved.
+    /// No address accepts, or the name cannot be resolved.
     pub async fn connect(&self) -> io::Result<TcpStream> {
         TcpStream::connect(self.resolve().await?.as_slice()).await
     }
@@ -99,12 +100,13 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// `u16::from_str` accepts a sign as well.
+/// Checks for digits only: `u16::from_str` accepts a sign as well.
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Letters, digits, hyphens and dots. A last label of digits only is a mistyped IPv4 address.
+/// Checks for letters, digits, hyphens and dots. A last label of digits only is a mistyped IPv4
+/// address.
 fn is_host_name(text: &str) -> bool {
     let has_letters =
         text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -132,7 +134,7 @@ impl<'de> Deserialize<'de> for ListenAddress {
     }
 }
 
-/// A text, or a port as a number: files and variables have `8000` as one.
+/// Reads a text, or a port as a number: files and variables may contain `8000` as a number.
 struct Written;
 
 impl Visitor<'_> for Written {
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_be_written_in_several_ways() {
+    fn address_parses_from_each_notation() {
         for (text, expected) in [
             ("127.0.0.1:8000", "127.0.0.1:8000"),
             ("0.0.0.0:0", "0.0.0.0:0"),
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_address_is_refused_with_the_reason() {
+    fn invalid_address_is_rejected_with_the_reason() {
         for (text, expected) in [
             ("", AddressError::NoPort),
             ("localhost", AddressError::NoPort),
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_read_from_a_text_or_a_number() {
+    fn address_deserializes_from_text_or_number() {
         let read = |value| serde_json::from_value::<ListenAddress>(value);
         for (value, expected) in
             [(json!(8000), "127.0.0.1:8000"), (json!("localhost:1"), "localhost:1")]
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_resolved_when_it_is_used() {
+    async fn host_name_is_resolved_on_use() {
         let any: ListenAddress = "localhost:0".parse().unwrap();
         let listener = any.bind().await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,27 +1,27 @@
-//! Files that are there whole or not at all, readable by their owner alone.
+//! Atomic creation and replacement of files that only their owner can read.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Makes a file, and the directories above it.
+/// Creates a file and its parent directories.
 ///
 /// # Errors
-/// It cannot be written, or is there already.
+/// The file cannot be written, or exists already.
 pub fn create_new(path: &Path, text: &str) -> std::io::Result<()> {
     let temporary = write_temporary(path, text)?;
-    // A link, unlike a renaming, does not take the place of another's file.
+    // A hard link, unlike a rename, does not replace an existing file.
     let made = std::fs::hard_link(&temporary, path);
     std::fs::remove_file(&temporary)?;
     made?;
     sync_dir(path)
 }
 
-/// Makes a file, or takes the place of one; whoever reads it meanwhile reads the old one or the new
-/// one. On the disk when this returns.
+/// Creates or replaces a file. A concurrent reader sees the old or the new content. The file is
+/// fsynced when this returns.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::rename(write_temporary(path, text)?, path)?;
     sync_dir(path)
@@ -42,7 +42,7 @@ fn write_temporary(path: &Path, text: &str) -> std::io::Result<PathBuf> {
     Ok(temporary)
 }
 
-/// The name of a file is in its directory, which reaches the disk by itself only in a while.
+/// Fsyncs the directory, which contains the file's name.
 fn sync_dir(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_made_once_replaced_whole_and_its_owner_s_alone() {
+    fn file_is_created_once_replaced_atomically_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a").join("b.key");
         create_new(&path, "one").unwrap();

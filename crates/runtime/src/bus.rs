@@ -13,27 +13,27 @@ mod identity;
 use self::identity::Identity;
 use crate::seeds::SeedError;
 
-/// Where the bus is, and who we are there.
+/// Address of the NATS servers, and the credentials for them.
 #[derive(Debug, Clone)]
 pub struct BusArgs {
-    /// The NATS server, or several separated by commas.
+    /// URL of the NATS server, or several URLs separated by commas.
     pub nats_url: String,
-    /// A NATS credentials file; without one, the URL may contain user and password.
+    /// NATS credentials file; without one, the URL may contain user and password.
     pub nats_creds: Option<PathBuf>,
-    /// A file with the seed of this process's NATS key, as `concert setup` makes it. It is read at
-    /// each connection, so that the key can be changed while the process runs.
+    /// File with the seed of this process's NATS key, as created by `concert setup`. Each
+    /// connection rereads it, so the key can be changed while the process runs.
     pub nats_nkey: Option<PathBuf>,
-    /// A file with the CA certificates that must have signed the NATS server's; the connection is
-    /// encrypted then.
+    /// File with the CA certificates, one of which must have signed the NATS server's certificate;
+    /// enables TLS.
     pub nats_ca: Option<PathBuf>,
-    /// A file with the client certificate.
+    /// File with the client certificate.
     pub nats_cert: Option<PathBuf>,
-    /// A file with the private key of that certificate.
+    /// File with the private key of that certificate.
     pub nats_key: Option<PathBuf>,
 }
 
 impl BusArgs {
-    /// A server that asks nobody who he is.
+    /// A server without authentication.
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             nats_url: url.into(),
@@ -46,83 +46,86 @@ impl BusArgs {
     }
 }
 
-/// Whether a service may do on the bus what only it needs, or more.
+/// NATS account of a connection, which determines its permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// In the account of the streams, or on a server without accounts. What is missing is made.
+    /// The account of the streams, or a server without accounts. Missing streams are created.
     Streams,
-    /// In an account of its own, which has what it needs and no more. Streams and consumers are
-    /// looked up.
+    /// The account of one service, with only the permissions that it needs. Streams and consumers
+    /// must exist.
     Own,
 }
 
-/// A connection, and JetStream on it.
+/// A connection to NATS, with its JetStream context.
 #[derive(Debug, Clone)]
 pub struct Bus {
     /// Core NATS.
     pub client: async_nats::Client,
     /// JetStream.
     pub jetstream: jetstream::Context,
-    /// How often the connection was made.
+    /// Number of connections made so far.
     connections: watch::Sender<u64>,
-    /// What every inbox of this connection begins with.
+    /// Prefix of every inbox of this connection.
     inboxes: String,
     place: Place,
 }
 
-/// Why there is no connection.
+/// Error while connecting.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server cannot be reached or refuses us.
-    #[error("NATS at {url} cannot be reached: {source}")]
+    /// The server is unreachable or rejects the connection.
+    #[error(
+        "cannot connect to NATS at {url}: {source}; check that the server runs and that the credentials are right"
+    )]
     Server {
-        /// Where it was looked for, without credentials.
+        /// URL without credentials.
         url: String,
-        /// Why not.
+        /// Cause.
         source: async_nats::ConnectError,
     },
-    /// A file that the connection needs cannot be read.
-    #[error("the {what} {path} cannot be read: {source}", path = .path.display())]
+    /// A file that the connection needs is unreadable.
+    #[error("cannot read the {what} {path}: {source}", path = .path.display())]
     File {
-        /// What it is.
+        /// Kind of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The key file cannot be used.
+    /// The key file is invalid.
     #[error(transparent)]
     Seeds(#[from] SeedError),
-    /// The URL cannot be read.
+    /// The URL is invalid.
     #[error("`{0}` is not a NATS URL such as nats://127.0.0.1:4222")]
     Url(String),
 }
 
-/// The client of a connection has ended.
+/// The NATS client has stopped.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the NATS client has ended by itself, as it does at a message that it cannot read; the next start puts such a message aside"
+    "the NATS client has stopped, probably on a message that it cannot parse; restart the process: \
+     at the start it moves such messages to the dead-letter stream"
 )]
 pub struct ClientEnded;
 
-/// How often it is looked at whether the client lives.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Publishes under way at once on one connection; more wait.
+/// Interval between checks that the client runs.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of concurrent publishes on one connection; further publishes wait.
 const MAX_ACKS_IN_FLIGHT: usize = 4096;
-/// How long a publish or an API request may take before it counts as failed.
+/// Timeout of a publish or an API request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long what was sent may take to reach the server.
+/// Timeout of a flush.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the first connection is tried, since servers and processes start together.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of the first connection. Servers and processes start at the same time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Bus {
-    /// Connects a service; a server that is not there yet is waited for. Later interruptions are
-    /// mended by the client.
+    /// Connects a service. Waits for a server that is starting. The client reconnects automatically
+    /// after later interruptions.
     ///
-    /// With a key of its own it stands in an account of its own (`concert_wire::access`), and finds
-    /// streams and consumers made.
+    /// With its own key, the service is in its own account (`concert_wire::access`), and its
+    /// streams and consumers must exist.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -131,8 +134,7 @@ impl Bus {
         Self::connect_at(args, name, place).await
     }
 
-    /// Connects whoever makes the streams or looks at all of them: `concert setup`, and the
-    /// commands of an operator.
+    /// Connects with access to all streams, for `concert setup` and for operator commands.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -150,7 +152,7 @@ impl Bus {
         let inboxes = format!("{}{}.{}", header::INBOX_PREFIX, name, uuid::Uuid::now_v7().simple());
         check_files(args)?;
         let identity = args.nats_nkey.as_deref().map(Identity::open).transpose()?;
-        let mut chances = identity.as_ref().map_or(1, Identity::keys);
+        let mut attempts_left = identity.as_ref().map_or(1, Identity::keys);
         loop {
             let error = match options(args, name, identity.as_ref(), connections.clone())
                 .await?
@@ -169,75 +171,75 @@ impl Bus {
                 }
                 Err(error) => error,
             };
-            // A certificate is no better a second time; a key file may hold another key.
-            chances -= match error.kind() {
+            // A rejected certificate stays rejected on a retry; a key file may contain another key.
+            attempts_left -= match error.kind() {
                 ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => 1,
-                ConnectErrorKind::Tls => chances,
+                ConnectErrorKind::Tls => attempts_left,
                 _ => 0,
             };
-            if chances == 0 || started.elapsed() > CONNECT_PATIENCE {
+            if attempts_left == 0 || started.elapsed() > CONNECT_TIMEOUT {
                 return Err(ConnectError::Server {
                     url: without_credentials(&args.nats_url),
                     source: error,
                 });
             }
-            tracing::debug!(%error, "NATS is not there yet");
+            tracing::debug!(%error, "NATS is not available yet");
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 }
 
 impl Bus {
-    /// Whether the connection stands now.
+    /// Reports whether the client is connected.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Waits for the connection if it is lost; whether it is there within this time.
+    /// Waits for a lost connection. Returns whether the client is connected within this time.
     pub async fn connected_within(&self, timeout: Duration) -> bool {
-        // Subscribed before the check, so that a connection made in between is not missed.
+        // Subscribes before the check, so that a connection made in between is not missed.
         let mut connections = self.connections();
         self.is_connected()
             || matches!(tokio::time::timeout(timeout, connections.changed()).await, Ok(Ok(())))
     }
 
-    /// The subject of a request of the JetStream API.
+    /// Subject of a JetStream API request.
     pub(crate) fn api(&self, request: &str) -> String {
         format!("{}.{request}", api_prefix(self.place))
     }
 
-    /// Whether streams and consumers that are missing are to be made; otherwise that is for
-    /// `concert setup`.
+    /// Reports whether to create missing streams and consumers. Otherwise `concert setup` creates
+    /// them.
     pub(crate) fn makes_streams(&self) -> bool {
         self.place == Place::Streams
     }
 
-    /// Everything that is sent to an inbox of this connection.
+    /// Wildcard subject of all inboxes of this connection.
     pub(crate) fn inboxes(&self) -> String {
         format!("{}.>", self.inboxes)
     }
 
-    /// Tells whenever a connection was made anew.
+    /// Notifies about each new connection.
     pub(crate) fn connections(&self) -> watch::Receiver<u64> {
         self.connections.subscribe()
     }
 
-    /// Waits until what was sent has reached the server; for a process that is about to end. Not
-    /// for long: what did not reach it comes again.
+    /// Waits until the server has received all sent messages; for a process that is about to exit.
+    /// The wait has a timeout, because lost messages are redelivered.
     pub async fn flushed(&self) {
         if !matches!(tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await, Ok(Ok(()))) {
-            tracing::warn!("what was sent last may not have reached NATS");
+            tracing::warn!("the last messages may not have reached NATS; they will be redelivered");
         }
     }
 
-    /// Ends when the client has ended by itself, which no reconnection mends: the process must be
-    /// started again.
+    /// Returns when the client has stopped, which no reconnection repairs: the process must be
+    /// restarted.
     pub async fn ended(&self) -> ClientEnded {
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        let mut interval = tokio::time::interval(CHECK_INTERVAL);
         loop {
-            look.tick().await;
-            // While the connection is away a flush waits.
-            let flushed = tokio::time::timeout(LOOK_INTERVAL, self.client.flush()).await;
+            interval.tick().await;
+            // While the client is disconnected, a flush waits.
+            let flushed = tokio::time::timeout(CHECK_INTERVAL, self.client.flush()).await;
             if flushed
                 .is_ok_and(|flushed| flushed.is_err_and(|e| e.kind() == FlushErrorKind::SendError))
             {
@@ -254,7 +256,8 @@ const fn api_prefix(place: Place) -> &'static str {
     }
 }
 
-/// So that a file that is not there is told as such, and not as a server that cannot be reached.
+/// Checks that the files are readable, so that a missing file is not reported as an unreachable
+/// server.
 fn check_files(args: &BusArgs) -> Result<(), ConnectError> {
     let files = [
         ("file of NATS certificates", &args.nats_ca),
@@ -314,22 +317,22 @@ async fn options(
                     identity.accepted();
                 }
             }
-            async move { tell(&event) }
+            async move { log_event(&event) }
         }))
 }
 
-fn tell(event: &async_nats::Event) {
+fn log_event(event: &async_nats::Event) {
     match event {
         async_nats::Event::Connected => tracing::info!("connected to NATS"),
         async_nats::Event::Disconnected => {
-            tracing::warn!("the connection to NATS is lost; trying to connect again")
+            tracing::warn!("the connection to NATS is lost; reconnecting")
         }
         async_nats::Event::Closed => tracing::debug!("the connection to NATS is closed"),
         other => tracing::warn!(event = %other, "NATS"),
     }
 }
 
-/// A URL as it may be shown.
+/// URLs without credentials, for messages.
 pub fn without_credentials(urls: &str) -> String {
     let show = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
@@ -344,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_password_is_shown_with_a_url() {
+    fn shown_url_has_no_password() {
         assert_eq!(
             without_credentials("nats://bob:hunter22@a:4222,nats://b:4222"),
             "nats://a:4222,nats://b:4222"

@@ -1,9 +1,9 @@
-//! For builds with the feature `chaos` only: points at which a process can be told to end, a clock
-//! that can be set, and guards that can be taken away, to show that their absence is noticed.
+//! Chaos testing, only in builds with the feature `chaos`: points at which a process can be killed,
+//! an adjustable clock, and safety checks that can be disabled to show that tests notice it.
 //!
-//! In all other builds both macros come to nothing, and a test looks into the programs for it.
+//! In all other builds both macros do nothing. A test verifies this in the compiled programs.
 
-/// A point at which the chaos harness may end or stop this process, and a test may hold a task.
+/// A point at which the chaos harness may kill or stop this process, and a test may hold a task.
 #[cfg(any(feature = "chaos", feature = "test-points"))]
 #[macro_export]
 macro_rules! chaos_point {
@@ -12,14 +12,14 @@ macro_rules! chaos_point {
     };
 }
 
-/// A point at which the chaos harness may end or stop this process: nothing, in this build.
+/// A point at which the chaos harness may kill or stop this process; does nothing in this build.
 #[cfg(not(any(feature = "chaos", feature = "test-points")))]
 #[macro_export]
 macro_rules! chaos_point {
     ($name:literal) => {};
 }
 
-/// Whether a guard is taken away in this run.
+/// Reports whether a safety check is disabled in this run.
 #[cfg(feature = "chaos")]
 #[macro_export]
 macro_rules! guard_disabled {
@@ -28,7 +28,7 @@ macro_rules! guard_disabled {
     };
 }
 
-/// Whether a guard is taken away: never, in this build.
+/// Reports whether a safety check is disabled; always `false` in this build.
 #[cfg(not(feature = "chaos"))]
 #[macro_export]
 macro_rules! guard_disabled {
@@ -42,7 +42,7 @@ pub use armed::{clock_offset_ms, guard_disabled};
 #[cfg(feature = "test-points")]
 pub use gate::Gate;
 
-/// Passes a named point.
+/// Executes a named point.
 #[cfg(any(feature = "chaos", feature = "test-points"))]
 pub async fn point(name: &str) {
     #[cfg(feature = "chaos")]
@@ -64,12 +64,12 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
 
     struct Settings {
-        /// Where points are armed, one file each, `<role>.<point>`; and where `clock.<process>`
-        /// says by how many milliseconds its clock is wrong.
+        /// Directory with one file `<role>.<point>` for each armed point. A file `clock.<process>`
+        /// holds a process's clock offset in milliseconds.
         dir: Option<PathBuf>,
         role: String,
         process: String,
-        sabotage: Option<OsString>,
+        disabled: Option<OsString>,
     }
 
     fn settings() -> &'static Settings {
@@ -78,7 +78,7 @@ mod armed {
             dir: std::env::var_os("CONCERT_CHAOS_DIR").map(PathBuf::from),
             role: named("CONCERT_CHAOS_ROLE"),
             process: named("CONCERT_CHAOS_PROCESS"),
-            sabotage: std::env::var_os("CONCERT_SABOTAGE"),
+            disabled: std::env::var_os("CONCERT_SABOTAGE"),
         })
     }
 
@@ -88,19 +88,19 @@ mod armed {
             .unwrap_or_default()
     }
 
-    /// By how many milliseconds this process's clock is wrong now.
+    /// Current offset of this process's clock, in milliseconds.
     pub fn clock_offset_ms() -> i64 {
         let settings = settings();
         let Some(dir) = &settings.dir else { return 0 };
-        let told = std::fs::read_to_string(dir.join(format!("clock.{}", settings.process)));
-        told.ok().and_then(|told| told.trim().parse().ok()).unwrap_or(0)
+        let text = std::fs::read_to_string(dir.join(format!("clock.{}", settings.process)));
+        text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// What was handed to the NATS client before the point is on its way after this time.
-    const ON_ITS_WAY: Duration = Duration::from_millis(20);
+    /// Time after which messages that the NATS client accepted before the point have been sent.
+    const SEND_TIME: Duration = Duration::from_millis(20);
 
-    /// Ends this process as `kill -9` does when the point is armed. Who takes the file away has the
-    /// point to itself.
+    /// Kills this process like `kill -9` if the point is armed. The process that renames the file
+    /// has claimed the point.
     pub(super) async fn point(name: &str) {
         let Some(dir) = &settings().dir else { return };
         let point = format!("{}.{name}", settings().role);
@@ -112,14 +112,14 @@ mod armed {
         {
             return;
         }
-        tokio::time::sleep(ON_ITS_WAY).await;
+        tokio::time::sleep(SEND_TIME).await;
         if let Err(error) = kill_process(getpid(), Signal::KILL) {
-            tracing::error!(%error, point, "this process cannot end itself");
+            tracing::error!(%error, point, "cannot kill this process");
         }
     }
 
-    /// Whether a guard is taken away in this run.
+    /// Reports whether a safety check is disabled in this run.
     pub fn guard_disabled(guard: &str) -> bool {
-        settings().sabotage.as_ref().is_some_and(|sabotage| sabotage == guard)
+        settings().disabled.as_ref().is_some_and(|disabled| disabled == guard)
     }
 }

@@ -1,13 +1,12 @@
-//! The clock and fresh ids. The pure crates have neither: what they need of them comes from here as
-//! a value.
+//! The clock, and new ids. The pure crates have neither; they receive times and ids as arguments.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concert_wire::id::FlowId;
 use uuid::Uuid;
 
-/// Milliseconds since 1970 (UTC). Every wall clock is read here, so that the chaos harness can set
-/// it.
+/// Milliseconds since 1970 (UTC). Every wall-clock time comes from here, so that the chaos harness
+/// can change it.
 #[expect(clippy::disallowed_methods, reason = "the one place where the clock is read")]
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -17,10 +16,10 @@ pub fn now_ms() -> u64 {
     now_ms
 }
 
-/// The id of a new flow: a UUIDv7, so that it tells when the flow was born.
+/// Id of a new flow: a UUIDv7, which contains the creation time.
 pub fn new_flow() -> FlowId {
     let id = Uuid::now_v7();
-    // Its first 48 bits are the time.
+    // The first 48 bits are the time.
     #[cfg(feature = "chaos")]
     let id = Uuid::from_u128(u128::from(now_ms()) << 80 | id.as_u128() & ((1 << 80) - 1));
     FlowId::new(id)

@@ -1,5 +1,5 @@
-//! Dead letters: messages that no retry will fix. They are kept for people to look at, with the
-//! reason.
+//! Dead letters: messages that no retry will fix. They are stored with the reason, for an operator
+//! to inspect.
 
 use async_nats::HeaderMap;
 use concert_wire::name::{ActionName, BadName, ConceptName};
@@ -15,28 +15,28 @@ use crate::bus::Bus;
 use crate::log::{self, PublishError};
 use crate::nats::one_line;
 
-/// What is known of a message that is given up.
+/// The known parts of a dead-lettered message.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
-    /// Whose it was, as far as the subject tells.
+    /// Concept of the message, if the subject names it.
     pub concept: ConceptName,
-    /// Which action it was, as far as the subject tells.
+    /// Action of the message, if the subject names it.
     pub action: Option<ActionName>,
-    /// The subject that it came on.
+    /// Original subject.
     pub subject: String,
-    /// Why no retry will help.
+    /// Reason why no retry will help.
     pub reason: String,
-    /// Further headers: the flow and the id, where they are known.
+    /// Further headers: the flow and the id, if they are known.
     pub headers: HeaderMap,
-    /// The body, with its secrets sealed; empty where that could not be done.
+    /// Body with encrypted (sealed) secrets; empty if the secrets cannot be encrypted.
     pub body: Vec<u8>,
 }
 
 impl DeadLetter {
-    /// What is known of a message of the log that nothing can be made of.
+    /// Builds the dead letter of a log message that cannot be processed.
     ///
     /// # Errors
-    /// The reserved name is none, which does not happen.
+    /// The reserved concept name is invalid, which does not happen.
     pub fn of_completion(subject: &str, body: &[u8], reason: String) -> Result<Self, BadName> {
         let completion = CompletionSubject::parse(subject).ok();
         let mut headers = HeaderMap::new();
@@ -57,10 +57,10 @@ impl DeadLetter {
         })
     }
 
-    /// Stores it.
+    /// Publishes it to the dead-letter stream.
     ///
     /// # Errors
-    /// It could not be stored; the message must not be given up yet.
+    /// It could not be stored; the caller must keep the message.
     pub async fn publish(self, bus: &Bus) -> Result<(), PublishError> {
         let mut headers = self.headers;
         headers.insert(header::REASON, one_line(&self.reason));

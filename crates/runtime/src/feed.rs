@@ -1,4 +1,4 @@
-//! The messages of a consumer, for as long as the process lives.
+//! Messages of a consumer, for the lifetime of the process.
 
 mod delivery;
 mod rest;
@@ -19,12 +19,12 @@ use crate::bus::Bus;
 use crate::dead::DeadLetter;
 use crate::retry::Backoff;
 use crate::streams::{self, LogLimits, SetupError};
-use crate::unreadable::{Letter, Lookout, Unreadable, When};
+use crate::unreadable::{Letter, Unreadable, UnreadableScanner, When};
 
-/// Whose messages.
+/// Source of the messages.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// The invocations of a concept, shared by its workers.
+    /// Invocations of a concept, shared by its workers.
     Invocations(ConceptName),
     /// The log, for the active router.
     Log,
@@ -34,14 +34,14 @@ pub enum Source {
     Dead,
 }
 
-/// How often it is looked for messages that cannot be read while the connection stands: some of
-/// them the client passes over in silence.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// How long after a look that failed the next one begins.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Interval between scans for unreadable messages while the client is connected. The client skips
+/// some of them silently.
+const SCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// Delay between a failed scan and the next one.
+const SCAN_RETRY: Duration = Duration::from_secs(1);
 
-/// Opens its source, and opens it again whenever the server, the consumer or the connection went
-/// away.
+/// Receives messages from its source. Reopens the source when the server, the consumer or the
+/// connection was lost.
 pub struct Feed {
     bus: Bus,
     source: Source,
@@ -54,25 +54,25 @@ pub struct Feed {
 
 struct Open {
     delivery: Delivery,
-    /// Kept for as long as the delivery.
-    _looking: Looking,
+    /// Runs as long as the delivery exists.
+    _scanning: Scanning,
 }
 
-/// The task that looks for unreadable messages; it ends when this is dropped. It goes by itself:
-/// whoever waits for a message may give up at any time, or take none for a while because all that
-/// it has under way waits for answers that went with a connection.
-struct Looking(JoinHandle<()>);
+/// Task that scans for unreadable messages; dropping this stops it. It is a separate task because
+/// the receiver of messages may be cancelled at any time, or may pause while it waits for responses
+/// that were lost with a connection.
+struct Scanning(JoinHandle<()>);
 
-impl Drop for Looking {
+impl Drop for Scanning {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 impl Feed {
-    /// A feed that asks for up to
-    /// `batch` messages at once, where nothing else is said. The stream and the consumer are made where they are missing. A message that cannot be read becomes the dead letter that `letter`
-    /// makes of it.
+    /// Creates a feed that fetches up to `batch` messages at a time. The stream and the consumer
+    /// are created if they are missing. An unreadable message becomes the dead letter that `letter`
+    /// builds from it.
     pub fn new(
         bus: Bus,
         source: Source,
@@ -83,10 +83,10 @@ impl Feed {
         Self { letter: Arc::new(letter), bus, source, limits, batch, open: None, failures: 0 }
     }
 
-    /// Opens the source now, so that a mistake in the set-up is told at the start.
+    /// Opens the source now, so that the start reports an error in the setup.
     ///
     /// # Errors
-    /// The stream or the consumer cannot be had.
+    /// The stream or the consumer is not available.
     pub async fn open(&mut self) -> Result<(), SetupError> {
         let consumer = match &self.source {
             Source::Invocations(concept) => {
@@ -107,11 +107,13 @@ impl Feed {
             }
         };
         let mut connections = self.bus.connections();
-        let mut lookout = Lookout::new(self.bus.clone(), consumer.clone(), self.letter.clone());
-        // Before the first message, since it may be one that ended this process's last run.
-        let looked = Box::pin(lookout.put_aside(When::Always)).await;
-        if let Err(error) = &looked {
-            tell(&**error);
+        let mut scanner =
+            UnreadableScanner::new(self.bus.clone(), consumer.clone(), self.letter.clone());
+        // Scan before the first message: it may be the one that stopped the previous run of this
+        // process.
+        let scanned = Box::pin(scanner.quarantine(When::Always)).await;
+        if let Err(error) = &scanned {
+            log_failed_scan(&**error);
             connections.mark_changed();
         }
         let ahead = async |name| streams::active_messages(&consumer, name, self.batch).await;
@@ -120,19 +122,19 @@ impl Feed {
             Source::Log => Delivery::Ahead(Box::new(ahead(ROUTERS).await?)),
             Source::Archive | Source::Dead => Delivery::Ahead(Box::new(ahead(ARCHIVES).await?)),
         };
-        let looking = Looking(tokio::spawn(keep_looking(lookout, connections)));
-        self.open = Some(Open { delivery, _looking: looking });
+        let scanning = Scanning(tokio::spawn(keep_scanning(scanner, connections)));
+        self.open = Some(Open { delivery, _scanning: scanning });
         Ok(())
     }
 
-    /// The next message; waits until there is one. Nothing is lost when the call is dropped.
+    /// Waits for the next message. Cancellation loses no message.
     pub async fn next(&mut self) -> Message {
         self.next_of(self.batch).await
     }
 
-    /// The next message, for whoever can take so many at once and no more: of
-    /// [`Source::Invocations`] no message is delivered that would have to wait in this process,
-    /// where its time would run out.
+    /// Waits for the next message of a receiver that can process `room` messages.
+    /// [`Source::Invocations`] delivers no more than that, because a message that waits in this
+    /// process uses up its ack deadline.
     pub async fn next_of(&mut self, room: usize) -> Message {
         loop {
             let Some(open) = &mut self.open else {
@@ -158,8 +160,8 @@ impl Feed {
         }
     }
 
-    /// Asks for no more messages. What is delivered all the same must be taken: nobody else gets it
-    /// for some time.
+    /// Stops fetching. The messages that the server still delivers must be processed, because no
+    /// other process receives them before their ack deadline.
     pub async fn close(self) -> Rest {
         Rest::of(&self.bus, self.open.map(|open| open.delivery)).await
     }
@@ -168,14 +170,14 @@ impl Feed {
         self.failures += 1;
         let delay = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) }
             .delay(self.failures);
-        tracing::warn!(source = ?self.source, error = %error, "no messages for now");
+        tracing::warn!(source = ?self.source, error = %error, "cannot receive messages; retrying");
         tokio::time::sleep(delay).await;
     }
 }
 
-/// Looks for unreadable messages whenever a connection was made, and every so often.
-async fn keep_looking(mut lookout: Lookout, mut connections: watch::Receiver<u64>) {
-    let mut tick = tokio::time::interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
+/// Scans for unreadable messages after each connection and at regular intervals.
+async fn keep_scanning(mut scanner: UnreadableScanner, mut connections: watch::Receiver<u64>) {
+    let mut tick = tokio::time::interval_at(Instant::now() + SCAN_INTERVAL, SCAN_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let when = tokio::select! {
@@ -185,14 +187,14 @@ async fn keep_looking(mut lookout: Lookout, mut connections: watch::Receiver<u64
             },
             _ = tick.tick() => When::IfRedelivered,
         };
-        if let Err(error) = lookout.put_aside(when).await {
-            tell(&*error);
-            tokio::time::sleep(LOOK_AGAIN).await;
+        if let Err(error) = scanner.quarantine(when).await {
+            log_failed_scan(&*error);
+            tokio::time::sleep(SCAN_RETRY).await;
             connections.mark_changed();
         }
     }
 }
 
-fn tell(error: &(dyn std::error::Error + Send + Sync)) {
-    tracing::warn!(%error, "it was not looked for messages that cannot be read; again soon");
+fn log_failed_scan(error: &(dyn std::error::Error + Send + Sync)) {
+    tracing::warn!(%error, "cannot scan for unreadable messages; retrying");
 }

@@ -1,4 +1,4 @@
-//! Key files: where they are, how they are read, and how they are made on a machine that has none.
+//! Key files: their paths, reading them, and creating missing ones.
 
 mod live;
 mod rotation;
@@ -20,14 +20,14 @@ use crate::seeds::{self, SeedError, Seeds};
 pub enum Purpose {
     /// Encrypts secrets between the edge and the workers.
     Seal,
-    /// A key of a concept's own, by its name; only the worker of that concept reads it.
+    /// A concept's own key, by name; only the worker of that concept reads it.
     Concept(String),
-    /// Derives the flow of a repeatable request; only the edge reads it.
+    /// Derives the flow of a request with an idempotency key; only the edge reads it.
     Edge,
 }
 
 impl Purpose {
-    /// The name of the keys.
+    /// Name of the keys.
     pub fn name(&self) -> &str {
         match self {
             Self::Seal => "seal",
@@ -36,12 +36,12 @@ impl Purpose {
         }
     }
 
-    /// The name of the file within the directory of keys.
+    /// File name in the directory of keys.
     pub fn file_name(&self) -> String {
         format!("{}.key", self.name())
     }
 
-    /// The purpose of this name.
+    /// Purpose with this name.
     pub(crate) fn named(name: &str) -> Self {
         [Self::Seal, Self::Edge]
             .into_iter()
@@ -49,38 +49,38 @@ impl Purpose {
             .unwrap_or_else(|| Self::Concept(name.to_owned()))
     }
 
-    /// All purposes of an application whose concepts have these keys of their own.
+    /// All purposes of an application, given those of its concepts' own keys.
     pub fn all(own: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let own = own.into_iter();
         [Self::Seal].into_iter().chain(own).chain([Self::Edge]).collect()
     }
 }
 
-/// Why keys cannot be had.
+/// Error of reading or creating keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read or written.
-    #[error("the key file {path} cannot be {doing}: {source}", path = .path.display())]
+    #[error("the key file {path} cannot be {doing}: {source}; check that it exists and belongs to this user", path = .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// Failed operation.
         doing: &'static str,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The file is no key file.
-    #[error("the key file {path} cannot be used: {source}", path = .path.display())]
+    /// The file is not a key file.
+    #[error("the key file {path} is invalid: {source}; restore it from a backup", path = .path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: BadKeyring,
     },
-    /// The system has no randomness.
-    #[error("no key can be drawn: {0}")]
+    /// The system has no source of randomness.
+    #[error("cannot generate a key: {0}")]
     Random(getrandom::Error),
-    /// A file of seeds cannot be used.
+    /// A file of seeds is invalid.
     #[error(transparent)]
     Seeds(#[from] SeedError),
 }
@@ -97,7 +97,7 @@ pub fn load(dir: &Path, purpose: &Purpose) -> Result<Keyring, KeyError> {
     }
 }
 
-/// The file of a user's seeds within the directory of keys.
+/// Path of a user's seeds in the directory of keys.
 pub fn seeds_path(dir: &Path, user: &User) -> PathBuf {
     seeds_file(dir, &user.name())
 }
@@ -106,7 +106,7 @@ fn seeds_file(dir: &Path, user: &str) -> PathBuf {
     dir.join("nats").join(format!("{user}.nk"))
 }
 
-/// The public keys of a user; none if it has no file.
+/// Public keys of a user; empty if it has no file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -121,43 +121,48 @@ pub fn public_keys(dir: &Path, user: &User) -> Result<Vec<String>, KeyError> {
     }
 }
 
-/// Creates missing key files, readable by their owner only, among them those of concepts' own.
-/// Existing ones stay.
+/// Creates missing key files, including those of concepts' own keys, readable only by their owner.
+/// Existing files stay unchanged.
 ///
 /// # Errors
 /// See [`KeyError`].
 pub fn make_missing(dir: &Path, own: &[Purpose]) -> Result<(), KeyError> {
     for purpose in Purpose::all(own.iter().cloned()) {
-        make(&dir.join(purpose.file_name()), || Ok(draw("k1")?.to_line().to_string()))?;
+        create_if_missing(&dir.join(purpose.file_name()), || {
+            Ok(generate("k1")?.to_line().to_string())
+        })?;
     }
     Ok(())
 }
 
-/// Makes the files of seeds that are missing, as [`make_missing`] does.
+/// Creates missing files of seeds, as [`make_missing`] does.
 ///
 /// # Errors
 /// See [`KeyError`].
 pub fn make_missing_seeds(dir: &Path, users: &[User]) -> Result<(), KeyError> {
     for user in users {
         let path = seeds_path(dir, user);
-        make(&path, || Ok(seeds::draw(&path)?))?;
+        create_if_missing(&path, || Ok(seeds::generate(&path)?))?;
     }
     Ok(())
 }
 
-fn draw(id: &str) -> Result<Key, KeyError> {
+fn generate(id: &str) -> Result<Key, KeyError> {
     let mut bytes = [0_u8; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
     Ok(Key::new(id, bytes))
 }
 
-fn make(path: &Path, text: impl FnOnce() -> Result<String, KeyError>) -> Result<(), KeyError> {
+fn create_if_missing(
+    path: &Path,
+    text: impl FnOnce() -> Result<String, KeyError>,
+) -> Result<(), KeyError> {
     let failed = |source| KeyError::File { path: path.to_owned(), doing: "written", source };
     if path.try_exists().map_err(failed)? {
         return Ok(());
     }
     match atomic_file::create_new(path, &text()?) {
-        // Another process was faster.
+        // Another process created it first.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made.map_err(failed),
     }
@@ -168,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_made_once_and_differ_by_purpose() {
+    fn make_missing_creates_each_key_once_with_different_bytes() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(load(dir.path(), &Purpose::Seal), Err(KeyError::File { .. })));
         let own = [Purpose::Concept("session".to_owned())];

@@ -1,8 +1,7 @@
-//! What every process needs and no process should write twice: the bus, the log, keys, telemetry,
-//! shutdown, retries and the clock.
+//! Code that several processes share: the bus, the log, keys, telemetry, shutdown, retries and the
+//! clock.
 //!
-//! All I/O with NATS that more than one process does is here; what is said over it is fixed by
-//! `concert-wire`.
+//! All NATS I/O that more than one process uses is here; `concert-wire` defines the messages.
 
 pub mod ack;
 pub mod address;
@@ -30,7 +29,7 @@ pub mod telemetry;
 pub mod terminal;
 pub mod unreadable;
 
-/// Of every process: a message is some dozens of small allocations, made on one thread and freed on
-/// another, which this allocator is made for (ADR 1).
+/// Allocator of every process. A message is dozens of small allocations, created on one thread and
+/// freed on another, which is the case that mimalloc optimises (ADR 1).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,4 +1,4 @@
-//! Publishing once, and reading the log.
+//! Publishing exactly once per subject, and reading the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,61 +16,62 @@ use tokio::time::Instant;
 use crate::bus::Bus;
 use crate::{raw, streams};
 
-/// The header that makes the server refuse a second message on a subject: every subject of Concert
-/// is used once.
+/// Header that makes the server reject a second message on a subject: every subject of Concert is
+/// used once.
 const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
-/// Completions that one read of a flow answers with at most (a limit of the server).
+/// Maximum number of messages that one read of a flow returns (a limit of the server).
 const READ_BATCH: usize = 1024;
-/// How long a read may take.
+/// Timeout of a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages of a flow that are read at most. A flow has 1,000 actions, after which nothing fires;
-/// each may have a record, and what had been asked for by then is completed all the same.
+/// Maximum number of messages that are read of a flow. Rules stop firing after 1,000 actions. Each
+/// action may have a firing record, and actions invoked before the limit still complete.
 const LONGEST_FLOW: usize = 4000;
-/// How long the read of a long flow may take.
+/// Timeout of the read of a long flow.
 const LONG_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For how long a stream that was there may be away: it is nobody's for a moment while the server
-/// reads its configuration again.
-const STREAM_PATIENCE: Duration = Duration::from_secs(1);
-/// After which time a publish is tried again.
+/// Time to wait for an existing stream: while the server reloads its configuration, no stream
+/// responds.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(1);
+/// Delay between attempts to publish.
 const STREAM_RETRY: Duration = Duration::from_millis(50);
 
-/// What became of a publish.
+/// Result of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
-    /// It is stored now.
+    /// The message is stored.
     Stored,
-    /// A message stood on this subject before.
+    /// The subject already had a message.
     AlreadyThere,
 }
 
-/// Why a publish was not stored. Whether it was is not always known: `NotConfirmed` may have been.
+/// Error of a publish. After `NotConfirmed` the message may be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The stream is at its bound, or the server is short of something; the message was not stored.
-    #[error("the stream refuses: {0}")]
+    /// The stream is full, or the server lacks a resource; the message was not stored.
+    #[error("the stream rejects the message: {0}")]
     Refused(String),
-    /// No stream takes this subject; the message was not stored.
+    /// No stream has this subject; the message was not stored.
     #[error(
-        "no stream takes `{0}`: either its worker has never run, or the server is reading its configuration again"
+        "no stream has the subject `{0}`: its worker has never run, or the server is reloading its \
+         configuration; start the worker, or run `concert setup`"
     )]
     NoStream(String),
-    /// The message is larger than the server takes.
-    #[error("the message is larger than the server takes")]
+    /// The message exceeds the server's size limit.
+    #[error("the message exceeds the server's size limit (max_payload)")]
     TooLarge,
-    /// No answer came.
+    /// The server did not confirm in time.
     #[error("no confirmation: {0}")]
     NotConfirmed(String),
 }
 
 impl PublishError {
-    /// Whether the server said that it did not store the message.
+    /// Reports whether the server stated that it did not store the message.
     pub const fn is_refusal(&self) -> bool {
         !matches!(self, Self::NotConfirmed(_))
     }
 }
 
-/// Publishes on a subject that must be free, and waits until the server has stored it.
+/// Publishes on an unused subject, and waits until the server has stored the message.
 ///
 /// # Errors
 /// See [`PublishError`].
@@ -86,14 +87,13 @@ pub async fn publish_once(
     publish(bus, subject, headers, body).await
 }
 
-/// Publishes on a subject that must be free and that nobody else publishes on, again and again
-/// until the server has said that it stored the message: at once when the connection was made anew,
-/// since what was sent on the one before may be lost with it, and after a while when the server
-/// said nothing. A message that was stored the first time is told as [`Published::AlreadyThere`].
+/// Publishes on an unused subject that has no other publisher, and retries until the server
+/// confirms the message. Retries immediately after a reconnection, because messages sent before may
+/// be lost, and after a delay when the server did not respond. A message that the first attempt
+/// stored is reported as [`Published::AlreadyThere`].
 ///
 /// # Errors
-/// See [`PublishError`]. [`PublishError::NoStream`] is told only of a stream that is away for
-/// longer than a moment.
+/// See [`PublishError`]. [`PublishError::NoStream`] is returned only after `STREAM_TIMEOUT`.
 pub async fn publish_until(
     bus: &Bus,
     subject: String,
@@ -102,7 +102,7 @@ pub async fn publish_until(
     deadline: Instant,
 ) -> Result<Published, PublishError> {
     let mut connections = bus.connections();
-    let away_after = Instant::now() + STREAM_PATIENCE;
+    let missing_after = Instant::now() + STREAM_TIMEOUT;
     let again = async {
         loop {
             let published = tokio::select! {
@@ -110,7 +110,7 @@ pub async fn publish_until(
                 Ok(()) = connections.changed() => continue,
             };
             match &published {
-                Err(PublishError::NoStream(_)) if Instant::now() < away_after => {}
+                Err(PublishError::NoStream(_)) if Instant::now() < missing_after => {}
                 Err(PublishError::NotConfirmed(_)) => {}
                 _ => return published,
             }
@@ -121,7 +121,7 @@ pub async fn publish_until(
     tokio::time::timeout_at(deadline, again).await.map_err(late)?
 }
 
-/// Publishes and waits until the server has stored it.
+/// Publishes and waits until the server has stored the message.
 ///
 /// # Errors
 /// See [`PublishError`].
@@ -173,7 +173,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// When the server stored it, in microseconds since 1970, as it says in its own header.
+    /// Time of storage in microseconds since 1970, from the server's header.
     pub fn time_us(&self) -> u64 {
         let time = self.headers.get("Nats-Time-Stamp");
         let time = time.and_then(|time| humantime::parse_rfc3339(time.as_str()).ok());
@@ -182,15 +182,14 @@ impl Stored {
     }
 }
 
-/// Why the log is not read.
+/// Error of a read of the log.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be now.
-    #[error("the log cannot be read: {0}")]
+    /// The read failed; a retry may succeed.
+    #[error("cannot read the log: {0}")]
     Now(String),
-    /// A flow has more messages than are read of one, or is so long that one read does not tell it,
-    /// and has no root.
-    #[error("the flow has more messages than can be read")]
+    /// The flow has more messages than the limit, or it needs several reads and has no root.
+    #[error("the flow has more messages than the limit of one flow")]
     TooLong,
 }
 
@@ -198,10 +197,10 @@ fn unreadable(error: impl std::fmt::Display) -> ReadError {
     ReadError::Now(error.to_string())
 }
 
-/// The message on one subject of the log.
+/// Reads the message on one subject of the log.
 ///
 /// # Errors
-/// The server does not answer; that a message is not there is no error.
+/// The server does not respond. A missing message is not an error.
 pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError> {
     let api = bus.api(&format!("DIRECT.GET.{}.{subject}", subject::LOG));
     let message = bus.client.request(api, Bytes::new()).await.map_err(unreadable)?;
@@ -212,29 +211,30 @@ pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError>
     }
 }
 
-/// Everything that the log has of a flow, and the sequence up to which it was read.
+/// Reads all messages of a flow. Returns the sequence up to which the read is complete, and the
+/// messages.
 ///
 /// # Errors
-/// The server does not answer in time, or the flow has more messages than one read answers with
+/// The server does not respond in time, or the flow has more messages than one read returns
 /// (1,024).
 pub async fn read_flow(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
     read(bus, &subject::flow(flow)).await
 }
 
-/// Everything that the log has on these subjects (a `*` stands for any one part), and the sequence
-/// up to which it was read.
+/// Reads all messages on these subjects (`*` matches one token). Returns the sequence up to which
+/// the read is complete, and the messages.
 ///
 /// # Errors
 /// As [`read_flow`].
 pub async fn read(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>), ReadError> {
     tokio::time::timeout(READ_TIMEOUT, read_to_the_end(bus, subjects))
         .await
-        .map_err(|_| unreadable("no answer in time"))?
+        .map_err(|_| unreadable("no response in time"))?
 }
 
 async fn read_to_the_end(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>), ReadError> {
     let inbox = bus.client.new_inbox();
-    let mut answers = bus.client.subscribe(inbox.clone()).await.map_err(unreadable)?;
+    let mut responses = bus.client.subscribe(inbox.clone()).await.map_err(unreadable)?;
     let request = serde_json::json!({ "multi_last": [subjects], "batch": READ_BATCH });
     let api = bus.api(&format!("DIRECT.GET.{}", subject::LOG));
     bus.client
@@ -242,14 +242,14 @@ async fn read_to_the_end(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>)
         .await
         .map_err(unreadable)?;
     let mut found = Vec::new();
-    while let Some(message) = answers.next().await {
+    while let Some(message) = responses.next().await {
         match message.status {
             None => found.push(stored(message)?),
             Some(StatusCode::NOT_FOUND) => return Ok((0, found)),
-            // The end of the batch.
+            // End of the batch.
             Some(status) if status.as_u16() == 204 => {
                 let through = number(message.headers.as_ref(), "Nats-UpTo-Sequence")
-                    .ok_or_else(|| unreadable("no end of the read"))?;
+                    .ok_or_else(|| unreadable("the response has no `Nats-UpTo-Sequence`"))?;
                 return Ok((through, found));
             }
             // Too many results.
@@ -262,26 +262,25 @@ async fn read_to_the_end(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>)
             }
         }
     }
-    Err(unreadable("the connection ended"))
+    Err(unreadable("the connection closed"))
 }
 
-/// As [`read_flow`], of a flow that is too long for it: message by message, from the stream's
-/// leader.
+/// Like [`read_flow`], for a longer flow: reads message by message from the stream's leader.
 ///
 /// # Errors
-/// The server does not answer in time, or the flow has more messages than rules can have made, or
-/// does not begin with its root, so that nothing can come of it.
+/// The server does not respond in time, the flow has more messages than rules can cause, or its
+/// first message is not its root.
 pub async fn read_long_flow(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadError> {
     tokio::time::timeout(LONG_READ_TIMEOUT, read_one_by_one(bus, flow))
         .await
-        .map_err(|_| unreadable("no answer in time"))?
+        .map_err(|_| unreadable("no response in time"))?
 }
 
 async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadError> {
     let (of_flow, root) = (subject::flow(flow), format!(".{}", flow.root()));
     let mut found: Vec<Stored> = Vec::new();
     let mut next = 1;
-    // What the client cannot read as it is stored may be among them, and counts all the same.
+    // Messages with headers that the client cannot parse are included.
     while let Some(message) =
         raw::next(bus, subject::LOG, next, &of_flow).await.map_err(unreadable)?
     {
@@ -300,8 +299,8 @@ async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadErr
     Ok(found)
 }
 
-/// Which rules came into force where, as the log says, and the sequence up to which that is all of
-/// it. What had gone from the log by then stands in the bucket, which is to be read afterwards.
+/// Reads the activations of rule versions from the log, and the sequence up to which they are
+/// complete. Activations that the log no longer has are in the bucket; read the bucket afterwards.
 ///
 /// # Errors
 /// The server does not answer.
@@ -315,7 +314,7 @@ pub async fn read_rule_history(bus: &Bus) -> Result<(u64, Vec<InForceSince>), Re
     Ok((through.max(last), since.collect()))
 }
 
-/// The version that a message puts in force.
+/// Rule version that a message activates.
 pub fn activated_version(body: &[u8]) -> Option<Arc<str>> {
     let body = Completion::decode(body).ok()?;
     body.input.get("rules")?.as_str().map(Arc::from)
@@ -323,8 +322,12 @@ pub fn activated_version(body: &[u8]) -> Option<Arc<str>> {
 
 fn stored(message: async_nats::Message) -> Result<Stored, ReadError> {
     let headers = message.headers.unwrap_or_default();
-    let seq = number(Some(&headers), "Nats-Sequence").ok_or_else(|| unreadable("no sequence"))?;
-    let subject = headers.get("Nats-Subject").ok_or_else(|| unreadable("no subject"))?.to_string();
+    let seq = number(Some(&headers), "Nats-Sequence")
+        .ok_or_else(|| unreadable("the response has no `Nats-Sequence`"))?;
+    let subject = headers
+        .get("Nats-Subject")
+        .ok_or_else(|| unreadable("the response has no `Nats-Subject`"))?
+        .to_string();
     Ok(Stored { seq, subject, headers, body: message.payload })
 }
 

@@ -1,7 +1,7 @@
-//! The figures of this process, in the text format of OpenMetrics, and where they are served.
+//! Metrics of this process in the OpenMetrics text format, and the listener that serves them.
 //!
-//! Each part registers its own once, whatever else runs in the process; figures that belong
-//! together to a concept have it as a label. No label is what a client chooses.
+//! Each component registers its metrics once, no matter what else the process runs. Metrics of a
+//! concept have its name as a label. No label has a value that a client chooses.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -13,12 +13,12 @@ use prometheus_client::registry::Registry;
 
 use crate::address::ListenAddress;
 
-/// The media type of the text.
+/// Media type of the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 
-/// The address cannot be listened on.
+/// Error for an address that is not available.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen on {address}: {source}; choose another address with telemetry.metrics_listen"
@@ -28,21 +28,21 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// Makes figures of this process; to be called once for each of them.
-pub fn register<T>(figures: impl FnOnce(&mut Registry) -> T) -> T {
-    figures(&mut REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
+/// Registers metrics of this process. Call it once for each metric.
+pub fn register<T>(metrics: impl FnOnce(&mut Registry) -> T) -> T {
+    metrics(&mut REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Everything that was registered.
+/// Text of all registered metrics.
 pub fn text() -> String {
     let mut text = String::new();
-    // A string takes everything.
+    // Writing to a string does not fail.
     match encode(&mut text, &REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)) {
         Ok(()) | Err(_) => text,
     }
 }
 
-/// Serves the figures of this process for as long as it lives.
+/// Serves the metrics of this process for its lifetime.
 ///
 /// # Errors
 /// See [`ListenError`].
@@ -53,9 +53,9 @@ pub async fn serve(listen: Option<&ListenAddress>) -> Result<(), ListenError> {
     let failed = |source| ListenError { address: address.clone(), source };
     let listener = address.bind().await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(%address, "figures are served at /metrics");
-    let answer = async || ([(header::CONTENT_TYPE, CONTENT_TYPE)], text());
-    let app = Router::new().route("/metrics", get(answer));
+    tracing::info!(%address, "serving metrics at /metrics");
+    let respond = async || ([(header::CONTENT_TYPE, CONTENT_TYPE)], text());
+    let app = Router::new().route("/metrics", get(respond));
     tokio::spawn(axum::serve(listener, app).into_future());
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The connection to MongoDB that the archive and each concept have, each to its own database.
+//! Connection to MongoDB. The archive and each concept have their own connection and database.
 //!
-//! Every write waits for a majority and the journal.
+//! Every write waits for a majority of the members and for the journal.
 
 use std::time::Duration;
 
@@ -11,41 +11,43 @@ use mongodb::{Client, Collection, Database, IndexModel};
 
 use crate::clock;
 
-/// Where the state is.
+/// Address of the MongoDB replica set, and settings of the connection.
 #[derive(Debug, Clone)]
 pub struct StoreArgs {
-    /// The MongoDB replica set (one member is enough).
+    /// URI of the MongoDB replica set (one member is enough).
     pub mongodb_uri: String,
-    /// The prefix of each concept's database; `_` and the concept's name in lower case follow.
+    /// Prefix of each concept's database; `_` and the concept's name in lower case follow.
     pub database_prefix: String,
     /// Maximum number of connections of each worker.
     pub database_connections: u32,
 }
 
-/// The database cannot be used.
+/// Error of the connection or of an index.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URI cannot be read. It is not repeated, since it may hold a password.
-    #[error("MONGODB_URI cannot be read: {0}")]
+    /// The URI is invalid. The message does not contain it, because it may contain a password.
+    #[error("the MongoDB URI (mongodb.uri, MONGODB_URI) is invalid: {0}")]
     Uri(Error),
-    /// The server does not answer.
-    #[error("MongoDB cannot be reached: {0}")]
+    /// The server does not respond.
+    #[error(
+        "cannot connect to MongoDB: {0}; check that the replica set runs and that the URI is right"
+    )]
     Unreachable(Error),
-    /// An index cannot be made.
-    #[error("the index {name} cannot be made: {source}")]
+    /// An index cannot be created.
+    #[error("cannot create the index {name}: {source}")]
     Index {
         /// The index.
         name: String,
-        /// Why not.
+        /// Cause.
         source: Error,
     },
 }
 
-/// How long an operation looks for a server.
+/// Timeout of the server selection of an operation.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the first connection is tried, since servers and processes start together.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-/// Connects to the database of a concept and waits until its server answers.
+/// Timeout of the first connection. Servers and processes start at the same time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connects to the database of a concept, and waits until the server responds.
 ///
 /// # Errors
 /// See [`StoreError`].
@@ -57,41 +59,41 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
     options.read_concern = Some(ReadConcern::majority());
     options.write_concern =
         Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
-    // Every write here is made to be repeated, by the message that asked for it; the driver's own
-    // retries would cost the server a record of each.
+    // The redelivered message repeats a failed write; the driver's own retries would cost the
+    // server a record of each write.
     options.retry_writes = Some(false);
     let client = Client::with_options(options).map_err(StoreError::Uri)?;
     let database = client.database(&format!("{}_{}", args.database_prefix, concept.to_lowercase()));
     let started = tokio::time::Instant::now();
     while let Err(error) = database.run_command(doc! { "ping": 1 }).await {
-        if started.elapsed() > CONNECT_PATIENCE {
+        if started.elapsed() > CONNECT_TIMEOUT {
             return Err(StoreError::Unreachable(error));
         }
-        tracing::debug!(%error, "MongoDB is not there yet");
+        tracing::debug!(%error, "MongoDB is not available yet");
     }
     Ok(database)
 }
 
-/// The time, as it stands in documents.
+/// Current time, as a BSON date.
 pub fn now() -> DateTime {
     DateTime::from_millis(i64::try_from(clock::now_ms()).unwrap_or(i64::MAX))
 }
 
-/// What an index is for.
+/// Kind of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Index {
-    /// At most one document has a value; documents without the field do not count.
+    /// Each value occurs in at most one document; documents without the field do not count.
     Unique,
-    /// Documents are looked for by a value.
+    /// Finds documents by a value.
     Lookup,
-    /// Documents go when the date in the field has passed.
+    /// Deletes documents after the date in the field.
     Expiry,
 }
 
-/// Makes an index on one field where it is missing.
+/// Creates an index on one field if it is missing.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn index<T: Send + Sync>(
     collection: &Collection<T>,
     field: &str,
@@ -109,7 +111,7 @@ pub async fn index<T: Send + Sync>(
     })
 }
 
-/// Whether a write was refused because a unique value is taken.
+/// Reports whether a write was rejected because a unique value already exists.
 pub fn is_duplicate(error: &Error) -> bool {
     const DUPLICATE_KEY: i32 = 11000;
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)

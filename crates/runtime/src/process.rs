@@ -1,4 +1,4 @@
-//! The life of a process: it runs until it is asked to stop, and then it drains.
+//! Lifecycle of a process: it runs until a shutdown signal, and then drains.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::bus::{Bus, ClientEnded};
 use crate::telemetry::{self, LogArgs};
 
-/// Asks the parts of a process to stop, and waits for them.
+/// Requests the shutdown of all components of a process, and waits for them.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     token: CancellationToken,
@@ -21,32 +21,32 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// One that nobody has asked for yet.
+    /// Creates a shutdown that is not requested yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks every part to stop taking new work.
+    /// Requests that all components stop accepting new work.
     pub fn begin(&self) {
         self.token.cancel();
     }
 
-    /// Whether it has been asked for.
+    /// Reports whether the shutdown was requested.
     pub fn begun(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Ends when it is asked for.
+    /// Returns when the shutdown is requested.
     pub async fn requested(&self) {
         self.token.cancelled().await;
     }
 
-    /// The work that must be finished before the process ends.
+    /// Tasks that must finish before the process exits.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// Waits until the work is done, at most `within`; whether it was.
+    /// Waits up to `within` until these tasks are done. Returns whether they are.
     pub async fn drained(&self, within: Duration) -> bool {
         self.begin();
         self.tasks.close();
@@ -54,8 +54,8 @@ impl Shutdown {
     }
 }
 
-/// Runs a process whose log this starts, and says there why it fails, if it does.
-pub async fn run<E>(log: &LogArgs, course: impl Future<Output = Result<(), E>>) -> ExitCode
+/// Starts logging and runs a process. Logs its error, if it fails.
+pub async fn run<E>(log: &LogArgs, main: impl Future<Output = Result<(), E>>) -> ExitCode
 where
     E: AsRef<dyn Error + Send + Sync>,
 {
@@ -63,7 +63,7 @@ where
         print_error(&error.to_string());
         return ExitCode::FAILURE;
     }
-    let Err(error) = course.await else {
+    let Err(error) = main.await else {
         return ExitCode::SUCCESS;
     };
     let why = error_chain(error.as_ref());
@@ -75,13 +75,12 @@ where
     ExitCode::FAILURE
 }
 
-/// To whoever reads standard error, if anybody does.
+/// Prints an error to standard error. Ignores write errors, such as a closed terminal.
 fn print_error(why: &str) {
     drop(writeln!(std::io::stderr(), "error: {why}"));
 }
 
-/// An error with what lay behind it, each said once: some say what their cause is, and some leave
-/// that to it.
+/// Formats an error with its causes. Skips a cause that the text already contains.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -95,23 +94,23 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Waits for SIGINT, SIGTERM and SIGHUP, from when it is made: a process that starts is not torn
-/// out of what it has begun already.
+/// Receives SIGINT, SIGTERM and SIGHUP from its creation on, so that these signals do not kill a
+/// process that is starting.
 pub struct ShutdownSignal {
     #[cfg(unix)]
     terminate: unix::Signal,
     #[cfg(unix)]
     interrupt: unix::Signal,
-    /// None if it does not stop the process.
+    /// `None` if SIGHUP does not stop the process.
     #[cfg(unix)]
     hangup: Option<unix::Signal>,
 }
 
 impl ShutdownSignal {
-    /// From now on none of these signals ends the process by itself.
+    /// Installs the signal handlers. From now on none of these signals kills the process.
     ///
     /// # Errors
-    /// The signals cannot be watched.
+    /// The signal handlers cannot be installed.
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
@@ -123,8 +122,8 @@ impl ShutdownSignal {
         })
     }
 
-    /// Ends at the next of these signals. SIGHUP counts once and only as the first: a terminal that
-    /// closes may send it several times, and none of them may cut the drain short.
+    /// Returns at the next of these signals. SIGHUP counts only as the first signal: a closing
+    /// terminal may send it several times, and must not cut the drain short.
     pub async fn received(&mut self) {
         #[cfg(unix)]
         {
@@ -139,7 +138,7 @@ impl ShutdownSignal {
                 _ = self.interrupt.recv() => {}
                 _ = hangup => {}
             }
-            // The handler stays, so further ones have no effect.
+            // The handler stays installed, so further SIGHUPs have no effect.
             self.hangup = None;
         }
         #[cfg(not(unix))]
@@ -148,7 +147,7 @@ impl ShutdownSignal {
         }
     }
 
-    /// What `start` comes to; nothing if the process is asked to end before.
+    /// Runs `start`. Returns its result, or `None` if a signal arrives first.
     pub async fn unless_received<T>(&mut self, start: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             started = start => Some(started),
@@ -157,12 +156,11 @@ impl ShutdownSignal {
     }
 }
 
-/// Starts a process, and ends when it is asked to end (from its start on) or when its connection to
-/// NATS cannot be mended. What was started is left to be drained; nothing, if the process was asked
-/// to end before.
+/// Starts a process and runs it until a signal arrives or the NATS client stops. Returns the
+/// started components, which the caller drains, or `None` if a signal arrived during the start.
 ///
 /// # Errors
-/// It cannot be started, the signals cannot be watched, or the NATS client has ended.
+/// The start fails, the signal handlers cannot be installed, or the NATS client has stopped.
 pub async fn until_shutdown<T, E>(
     start: impl Future<Output = Result<(Bus, T), E>>,
 ) -> Result<Option<T>, E>
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn error_chain_contains_each_cause_once() {
         let layers = [
             "it cannot start",
             "keys cannot be read: no such file",
@@ -229,7 +227,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn an_ignored_hangup_is_recognised() {
+    fn ignored_hangup_is_detected() {
         assert!(ignores_hangup("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
         assert!(!ignores_hangup("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n"));
         assert!(!ignores_hangup(""));

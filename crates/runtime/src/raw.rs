@@ -1,5 +1,5 @@
-//! Messages as they are stored, in a form whose headers the NATS client does not touch. The
-//! stream's leader tells them.
+//! Stored messages in a form whose headers the NATS client does not parse. The stream's leader
+//! returns them.
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::Bus;
 
-/// The error code of a message that is not there.
+/// Error code for a missing message.
 const NOT_FOUND: u64 = 10037;
 
 #[derive(Serialize)]
@@ -23,7 +23,7 @@ struct Got {
     error: Option<ApiError>,
 }
 
-/// What the server says instead of a message.
+/// Error that the server returns instead of a message.
 #[derive(Debug, Deserialize, thiserror::Error)]
 #[error("{description} ({err_code})")]
 pub(crate) struct ApiError {
@@ -32,25 +32,25 @@ pub(crate) struct ApiError {
     description: String,
 }
 
-/// A message.
+/// A stored message.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Raw {
-    /// Where it stands in its stream.
+    /// Sequence in its stream.
     pub(crate) seq: u64,
     /// Its subject.
     pub(crate) subject: String,
-    /// Its block of headers, in base64.
+    /// Header block, in base64.
     #[serde(default)]
     pub(crate) hdrs: String,
-    /// Its body, in base64.
+    /// Body, in base64.
     #[serde(default)]
     pub(crate) data: String,
-    /// When it was stored, in the server's words.
+    /// Time of storage, in the server's format.
     #[serde(default)]
     pub(crate) time: String,
 }
 
-/// Why no message is told.
+/// Error of a read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RawError {
     #[error(transparent)]
@@ -59,16 +59,16 @@ pub(crate) enum RawError {
     Refused(#[from] ApiError),
 }
 
-/// The first message of a stream, on a subject that may have wildcards, from a sequence on; `None`
-/// when there is none.
+/// Reads the first message of a stream from a sequence on, on a subject that may have wildcards;
+/// `None` if there is no such message.
 pub(crate) async fn next(
     bus: &Bus,
     stream: &str,
     seq: u64,
     subject: &str,
 ) -> Result<Option<Raw>, RawError> {
-    let question = Get { seq, next_by_subj: subject };
-    let got: Got = bus.jetstream.request(format!("STREAM.MSG.GET.{stream}"), &question).await?;
+    let request = Get { seq, next_by_subj: subject };
+    let got: Got = bus.jetstream.request(format!("STREAM.MSG.GET.{stream}"), &request).await?;
     match got.error {
         Some(error) if error.err_code != NOT_FOUND => Err(error.into()),
         _ => Ok(got.message),
@@ -81,12 +81,12 @@ impl Raw {
         STANDARD.decode(&self.data)
     }
 
-    /// The block of headers, whatever it is.
+    /// Header block, unparsed.
     pub(crate) fn header_block(&self) -> Result<Vec<u8>, base64::DecodeError> {
         STANDARD.decode(&self.hdrs)
     }
 
-    /// The headers that can be read, of which there may be none.
+    /// The valid headers; there may be none.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let block = self.header_block().unwrap_or_default();
@@ -108,8 +108,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_any_block_the_headers_are_told_that_can_be_read() {
-        let told = |block: &[u8]| {
+    fn headers_returns_the_valid_headers_of_any_block() {
+        let parse = |block: &[u8]| {
             let raw = Raw {
                 seq: 1,
                 subject: "s".to_owned(),
@@ -122,13 +122,13 @@ mod tests {
             (headers.len(), deadline)
         };
         let good = b"NATS/1.0\r\nConcert-Deadline: 17\r\nA:b\r\n\r\n";
-        assert_eq!(told(good), (2, Some("17".to_owned())));
+        assert_eq!(parse(good), (2, Some("17".to_owned())));
         assert_eq!(
-            told(b"XX\r\nConcert-Deadline: 17\r\nno header\r\nA b: c\r\n"),
+            parse(b"XX\r\nConcert-Deadline: 17\r\nno header\r\nA b: c\r\n"),
             (1, Some("17".to_owned()))
         );
         for none in [&b""[..], b"N", b"NATS/1.0\r\n\r\n", b"\xff\xff"] {
-            assert_eq!(told(none), (0, None));
+            assert_eq!(parse(none), (0, None));
         }
     }
 }

@@ -1,14 +1,14 @@
-//! How long to wait before the next attempt.
+//! Delay before the next attempt.
 
 use std::time::Duration;
 
-/// Doubles from `first` at each attempt up to `most`, and takes a random part of that between a
-/// half and the whole, so that those who failed together do not come back together.
+/// Exponential backoff: doubles from `first` at each attempt up to `most`, with jitter between half
+/// and all of it, so that clients that failed together do not retry together.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
-    /// The wait after the first failure.
+    /// Delay after the first failure.
     pub first: Duration,
-    /// The longest wait.
+    /// Maximum delay.
     pub most: Duration,
 }
 
@@ -19,7 +19,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after `attempts` failures (1 and more).
+    /// Delay after `attempts` failures (at least 1).
     pub fn delay(&self, attempts: u32) -> Duration {
         let doubled =
             self.first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(self.most);
@@ -28,7 +28,7 @@ impl Backoff {
 }
 
 fn random_fraction() -> f64 {
-    // Without randomness the jitter is gone, and nothing else.
+    // Without randomness there is no jitter.
     f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_grows_and_stays_within_its_bounds() {
+    fn delay_grows_and_stays_within_its_limits() {
         let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
         for (attempts, whole_ms) in [(1, 100), (2, 200), (4, 800), (6, 2000), (1000, 2000)] {
             let delay_ms = backoff.delay(attempts).as_millis();

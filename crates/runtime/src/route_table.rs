@@ -1,5 +1,5 @@
-//! The route table, watched: without a consumer of the bucket, since whoever may make consumers may
-//! have them write anywhere (ADR 12).
+//! Watches the route table without a consumer of the bucket: a user that may create consumers could
+//! direct their messages to any subject (ADR 12).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::bus::Bus;
 
-/// How often the table is read in any case: what is heard of a change may be lost with a
-/// connection.
-const READ_EVERY: Duration = Duration::from_secs(2);
+/// Interval of regular reads: a change notice may be lost with a connection.
+const READ_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The table as it stands in the bucket, again and again: at the start, at each change, after each
-/// connection, and every two seconds.
+/// Yields the table of the bucket: at the start, at each change, after each connection, and every
+/// two seconds.
 pub struct Watched {
     bucket: Bucket,
     changes: async_nats::Subscriber,
@@ -27,21 +26,21 @@ pub struct Watched {
     again: tokio::time::Interval,
 }
 
-/// The table cannot be read now.
+/// Error of a read of the bucket.
 #[derive(Debug, thiserror::Error)]
-#[error("the route table cannot be read: {0}")]
+#[error("cannot read the bucket of the route table: {0}")]
 pub struct TableError(String);
 
 fn unreadable(error: impl std::fmt::Display) -> TableError {
     TableError(error.to_string())
 }
 
-/// Begins to watch.
+/// Starts watching.
 ///
 /// # Errors
-/// The changes cannot be listened for.
+/// The subscription to changes fails.
 pub async fn watch(bus: &Bus) -> Result<Watched, TableError> {
-    let mut again = tokio::time::interval(READ_EVERY);
+    let mut again = tokio::time::interval(READ_INTERVAL);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Ok(Watched {
         changes: bus.client.subscribe(subject::ROUTES_NOTICE).await.map_err(unreadable)?,
@@ -52,10 +51,10 @@ pub async fn watch(bus: &Bus) -> Result<Watched, TableError> {
 }
 
 impl Watched {
-    /// The table, when it may have changed; `None` while no router has published one.
+    /// Waits until the table may have changed, and reads it; `None` if no router has published one.
     ///
     /// # Errors
-    /// The bucket is not there, or does not answer.
+    /// The bucket does not exist, or the server does not respond.
     pub async fn next(&mut self) -> Result<Option<Bytes>, TableError> {
         tokio::select! {
             _ = self.again.tick() => {}
@@ -66,24 +65,24 @@ impl Watched {
     }
 }
 
-/// What the routers keep for the edges, by key.
+/// KV bucket in which the routers store data for the edges and the archive.
 #[derive(Clone)]
 pub struct Bucket {
     bus: Bus,
-    /// Looked up once it is there.
+    /// Looked up on the first use.
     store: Arc<OnceCell<kv::Store>>,
 }
 
 impl Bucket {
-    /// The bucket, which need not be there yet.
+    /// Creates a handle; the bucket may be missing.
     pub fn of(bus: &Bus) -> Self {
         Self { bus: bus.clone(), store: Arc::default() }
     }
 
-    /// What stands at a key; `None` while nothing does.
+    /// Reads the value of a key; `None` if the key is missing.
     ///
     /// # Errors
-    /// The bucket is not there, or does not answer.
+    /// The bucket does not exist, or the server does not respond.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, TableError> {
         let look_up = || self.bus.jetstream.get_key_value(subject::BUCKET);
         let store = self.store.get_or_try_init(look_up).await.map_err(unreadable)?;

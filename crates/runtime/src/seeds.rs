@@ -1,53 +1,55 @@
-//! Files with the seeds of NATS keys (nkeys). The server's configuration has the public keys only.
+//! Files with the seeds of NATS keys (nkeys). The server's configuration contains only the public
+//! keys.
 //!
-//! A line is a seed; the first is used, the others may be, while keys are rotated. The `nats`
-//! command line reads such a file as well, and uses its first line.
+//! Each line is a seed. The first one is used, the others may be used during a key rotation. The
+//! `nats` command reads such a file as well, and uses its first line.
 
 use std::path::{Path, PathBuf};
 
 use nkeys::{KeyPair, KeyPairType};
 
-/// The seeds of one file; there is at least one.
+/// Seeds of one file; at least one.
 pub struct Seeds {
     path: PathBuf,
     pairs: Vec<KeyPair>,
 }
 
-/// Why a file of seeds cannot be used. What it holds is not told.
+/// Error of a file of seeds. The message does not contain the content.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
-    /// It cannot be read.
-    #[error("the NATS key file {path} cannot be read: {source}", path = .path.display())]
+    /// The file is unreadable.
+    #[error("cannot read the NATS key file {path}: {source}", path = .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// A line is no seed.
-    #[error("line {line} of the NATS key file {path} is not the seed of a user's key, as `concert setup` and `nk -gen user` make it", path = .path.display())]
+    /// A line is not a seed.
+    #[error("line {line} of the NATS key file {path} is not the seed of a user key; create one with \
+         `concert setup` or `nk -gen user`", path = .path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// There is no seed in it.
-    #[error("the NATS key file {path} holds no seed", path = .path.display())]
+    /// The file has no seed.
+    #[error("the NATS key file {path} has no seed; create one with `concert setup` or `nk -gen user`", path = .path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// A key does not sign.
-    #[error("the key of {path} cannot be used: {source}", path = .path.display())]
+    /// A key cannot sign.
+    #[error("cannot use the key of {path}: {source}", path = .path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: nkeys::error::Error,
     },
-    /// The system has no randomness.
-    #[error("no key can be drawn: {0}")]
+    /// The system has no source of randomness.
+    #[error("cannot generate a key: {0}")]
     Random(getrandom::Error),
 }
 
@@ -68,10 +70,10 @@ impl Seeds {
         Self::parse(path, &text)
     }
 
-    /// Reads the text of a file. Empty lines and lines that begin with `#` do not count.
+    /// Parses the text of a file. Ignores empty lines and lines that begin with `#`.
     ///
     /// # Errors
-    /// A line is no seed, or none is there.
+    /// A line is not a seed, or there is no seed.
     pub fn parse(path: &Path, text: &str) -> Result<Self, SeedError> {
         let mut pairs = Vec::new();
         for (line, seed) in (1..).zip(text.lines()) {
@@ -88,16 +90,16 @@ impl Seeds {
         Ok(Self { path: path.to_owned(), pairs })
     }
 
-    /// The public keys, in the order of the file.
+    /// Public keys, in the order of the file.
     pub fn public_keys(&self) -> Vec<String> {
         self.pairs.iter().map(KeyPair::public_key).collect()
     }
 
-    /// Signs with the key whose turn it is, counted from 0 and round again; its public key, and the
-    /// signature.
+    /// Signs with the key number `turn`, counted from 0 and modulo the number of keys. Returns its
+    /// public key and the signature.
     ///
     /// # Errors
-    /// The key does not sign.
+    /// The key cannot sign.
     pub fn sign(&self, turn: usize, text: &[u8]) -> Result<(String, Vec<u8>), SeedError> {
         let pair = self.pairs.iter().cycle().nth(turn % self.pairs.len().max(1));
         let pair = pair.ok_or_else(|| SeedError::Empty { path: self.path.clone() })?;
@@ -107,11 +109,11 @@ impl Seeds {
     }
 }
 
-/// Draws a key; its seed as a line of a file.
+/// Generates a key. Returns its seed as a line of a file.
 ///
 /// # Errors
-/// The system has no randomness.
-pub fn draw(path: &Path) -> Result<String, SeedError> {
+/// The system has no source of randomness.
+pub fn generate(path: &Path) -> Result<String, SeedError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(SeedError::Random)?;
     let seed = KeyPair::new_from_raw(KeyPairType::User, bytes).and_then(|pair| pair.seed());
@@ -124,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_of_a_file_signs_in_its_turn() {
+    fn keys_of_a_file_sign_in_turn() {
         let path = Path::new("edge.nk");
-        let text = format!("# new\n{}\n{}", draw(path).unwrap(), draw(path).unwrap());
+        let text = format!("# new\n{}\n{}", generate(path).unwrap(), generate(path).unwrap());
         let seeds = Seeds::parse(path, &text).unwrap();
         let keys = seeds.public_keys();
         assert!(
@@ -140,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_key_file_is_refused_by_line_and_not_repeated() {
+    fn invalid_line_is_rejected_by_number_without_its_text() {
         let path = Path::new("edge.nk");
-        let public = Seeds::parse(path, &draw(path).unwrap()).unwrap().public_keys().remove(0);
+        let public = Seeds::parse(path, &generate(path).unwrap()).unwrap().public_keys().remove(0);
         for (text, line) in [("hunter22", 1), (&*format!("\n{public}"), 2)] {
             let error = Seeds::parse(path, text).unwrap_err();
             assert!(

@@ -1,5 +1,5 @@
-//! Micro services: offering one, and asking a concept over its own, a query or an action that is
-//! carried out durably.
+//! NATS micro services: offering one, and calling a concept's own service for a query or a durable
+//! action.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,41 +16,42 @@ use tokio::sync::Semaphore;
 use crate::bus::Bus;
 use crate::process::Shutdown;
 
-/// What a concept answers.
+/// Response of a concept.
 #[derive(Debug)]
 pub struct Answer {
-    /// The flow that secrets in the body are sealed for, if the concept names one.
+    /// Flow for which secrets in the body are encrypted (sealed), if the response names one.
     pub flow: Option<FlowId>,
-    /// The output of an action, or the rows of a query.
+    /// Output of an action, or rows of a query.
     pub body: Object,
-    /// How long the worker took, if it says so.
+    /// Processing time of the worker, if it reports it.
     pub work: Option<Work>,
 }
 
-/// Why there is no answer.
+/// Error of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// None came in time.
-    #[error("no answer within {} ms", .0.as_millis())]
+    /// No response in time.
+    #[error("no response within {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// Nobody could be asked.
-    #[error("no answer: {0}")]
+    /// The request could not be sent, or no worker is subscribed.
+    #[error("no response: {0}; check that the worker runs")]
     Unreachable(String),
-    /// The worker says why not, with a code as HTTP has it.
-    #[error("the worker says: {why}")]
+    /// The worker returned an error, with an HTTP-like code.
+    #[error("the worker returned the error {code}: {why}")]
     Refused {
-        /// `400`: the input is wrong. `500`: the worker is at fault. `503`: not now. `504`: no
-        /// outcome yet.
+        /// `400`: invalid input. `500`: error in the worker. `503`: temporarily unavailable. `504`:
+        /// no outcome yet.
         code: String,
-        /// In words.
+        /// Message.
         why: String,
     },
-    /// The answer is no JSON object.
-    #[error("the answer cannot be read: {0}")]
+    /// The response is not a JSON object.
+    #[error("the response is invalid: {0}")]
     Unreadable(String),
 }
 
-/// Asks a concept, and waits for its answer. Secrets in the input may be sealed for `flow`.
+/// Calls a concept, and waits for the response. Secrets in the input may be encrypted (sealed) for
+/// `flow`.
 ///
 /// # Errors
 /// See [`NoAnswer`].
@@ -61,7 +62,7 @@ pub async fn ask(
     input: &Object,
     within: Duration,
 ) -> Result<Answer, NoAnswer> {
-    // How long is the caller's to say, and not the client's, which gives up sooner.
+    // The caller sets the timeout; the client's own timeout is shorter.
     let mut request = Request::new().payload(encode(input).into()).timeout(None);
     if let Some(flow) = flow {
         let mut headers = HeaderMap::new();
@@ -88,19 +89,19 @@ pub async fn ask(
     })
 }
 
-/// Something that a micro service is asked.
+/// An endpoint of a micro service.
 pub struct Endpoint {
-    /// Its name: `concept.<service>.<name>` is where it is asked.
+    /// Its name; its subject is `concept.<service>.<name>`.
     pub name: String,
-    /// Room for requests that are answered at once; further ones wait. Endpoints may share it.
+    /// Permits for concurrent requests; further requests wait. Endpoints may share them.
     pub room: Arc<Semaphore>,
 }
 
-/// Offers a micro service until shutdown; every request is answered on a task of its own, which
-/// shutdown waits for.
+/// Offers a micro service until shutdown. Each request runs in its own task, and shutdown waits for
+/// these tasks.
 ///
 /// # Errors
-/// The endpoints cannot be listened for.
+/// The subscriptions of the endpoints fail.
 pub async fn offer<F, A>(
     bus: &Bus,
     (name, description, version): (&str, &str, &str),
@@ -137,12 +138,12 @@ where
             }
         });
     }
-    // The service lives as long as one of its handles does.
+    // The service runs as long as one of its handles exists.
     let stop = shutdown.clone();
     tokio::spawn(async move {
         stop.requested().await;
         if let Err(error) = service.stop().await {
-            tracing::debug!(%error, "the endpoints could not be taken back");
+            tracing::debug!(%error, "cannot unsubscribe the endpoints");
         }
     });
     Ok(())

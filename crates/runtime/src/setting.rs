@@ -1,22 +1,21 @@
-//! Numbers that a process is told, each within bounds: what would overflow, or stop everything, is
-//! refused at the start.
+//! Numeric settings with ranges: a value that would overflow or stop the process is rejected at the
+//! start.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// The longest wait that can be asked for, in milliseconds: a day.
+/// Maximum duration of a setting, in milliseconds: one day.
 pub const DAY_MS: u64 = 24 * 3600 * 1000;
-/// The most of anything that is counted in a process.
+/// Maximum of a count.
 pub const COUNT_MAX: usize = 1_000_000;
-/// The largest message that a NATS server can be told to take, in bytes.
+/// Maximum message size that a NATS server supports, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The most memory that can be asked for one thing, in bytes.
+/// Maximum size of a memory limit, in bytes.
 pub const BYTES_MAX: u64 = 1 << 40;
 
-/// Reads a number that must be within a range, and says which if it is not. The range is of the
-/// setting's own type: of bare literals it would be `i32`, and whoever reads the setting would find
-/// another.
+/// Parses a number within a range, and names the range in the error. The range has the setting's
+/// own type: bare literals would be `i32`.
 pub fn within<T>(
     range: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -36,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_out_of_its_range_is_refused_with_the_range() {
+    fn number_out_of_range_is_rejected_with_the_range() {
         let few = within(1..=9_usize);
         assert_eq!(few("9"), Ok(9));
         for bad in ["0", "10", "-1", "x", "", "18446744073709551616"] {

@@ -1,4 +1,4 @@
-//! The streams, the consumers on them and the KV bucket, as `docs/wire.md` describes them.
+//! Streams, consumers and KV buckets, as specified in `docs/wire.md`.
 
 use std::time::Duration;
 
@@ -67,34 +67,34 @@ impl Default for LogLimits {
 
 /// Ten years.
 const HOURS_MAX: u64 = 10 * 366 * 24;
-/// The most replicas that NATS makes.
+/// Maximum number of replicas that NATS supports.
 pub const REPLICAS_MAX: usize = 5;
 
-/// Dead letters that are kept at most; past it workers wait rather than lose one.
+/// Maximum number of stored dead letters. When full, workers block instead of dropping one.
 const DEAD_MAX_MESSAGES: i64 = 1_000_000;
-/// How long dead letters are kept.
+/// Retention of dead letters.
 const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a delivered message may take before it is delivered again.
+/// Ack deadline: after this, the server redelivers a message.
 pub const ACK_WAIT: Duration = Duration::from_secs(8);
-/// The same for an archive, which takes its time: a message that was not written is not lost, and
-/// nobody waits for it.
+/// Ack deadline of the archive. It is longer because the archive is slower and no request waits for
+/// it.
 const ARCHIVE_ACK_WAIT: Duration = Duration::from_secs(30);
-/// How long a request for messages is open; so long, too, messages come to a process that ends.
+/// Lifetime of a fetch request. After a shutdown begins, the server still delivers for this time.
 pub(crate) const PULL_EXPIRES: Duration = Duration::from_secs(1);
-/// How often the server gives a sign of life while such a request is open: without it a restart of
-/// the server would stall the stream in silence.
+/// Heartbeat interval of an open fetch request: without a heartbeat, a restart of the server would
+/// stall the stream silently.
 const PULL_HEARTBEAT: Duration = Duration::from_millis(450);
-/// Bytes that one such request asks for at most: more than a batch of ordinary messages, and few
-/// enough that a batch of the largest fills no memory.
+/// Maximum size of one fetch, in bytes: more than a batch of ordinary messages, but a batch of the
+/// largest messages still fits in memory.
 const PULL_BYTES: usize = 16 * 1024 * 1024;
-/// Unacknowledged messages of one consumer at most.
+/// Maximum number of unacknowledged messages of one consumer.
 const MAX_ACK_PENDING: i64 = 20_000;
-/// After this without a sign, a standby router takes over from the active one.
+/// Time without activity after which a standby process replaces the active one.
 const PIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A stream, consumer or bucket cannot be had.
+/// Error of a stream, a consumer or a bucket.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} cannot be set up: {source}")]
+#[error("cannot set up {what}: {source}; if it is missing, run `concert setup`")]
 pub struct SetupError {
     what: String,
     source: async_nats::Error,
@@ -105,11 +105,11 @@ fn failed<E: Into<async_nats::Error>>(what: impl Into<String>) -> impl FnOnce(E)
     move |source| SetupError { what, source: source.into() }
 }
 
-/// Makes the log and the dead letters, or brings them to these bounds. A service in an account of
-/// its own finds them made.
+/// Creates the streams of the log and of the dead letters, or updates their limits. A service in
+/// its own account only looks them up.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
     if !bus.makes_streams() {
         return existing_log(bus).await;
@@ -128,7 +128,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         ..stream_config(limits)
     };
     bus.jetstream.create_or_update_stream(dead).await.map_err(failed("the stream DEAD"))?;
-    // The expected sequence of each publish and this stand one behind the other.
+    // A second safeguard in addition to the expected sequence of each publish.
     let one_on_a_subject = !crate::guard_disabled!("expected-sequence");
     let log = Config {
         name: subject::LOG.to_owned(),
@@ -137,8 +137,8 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
         max_messages: limits.log_max_messages,
         max_bytes: limits.log_max_bytes,
-        // One subject, one message, also for whoever leaves the expected sequence out: a second
-        // root behind what followed from the first would change what follows.
+        // One message per subject, even from a publisher that omits the expected sequence: a second
+        // root after the effects of the first would change those effects.
         max_messages_per_subject: if one_on_a_subject { 1 } else { -1 },
         discard_new_per_subject: one_on_a_subject,
         ..stream_config(limits)
@@ -147,18 +147,18 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
     existing_log(bus).await
 }
 
-/// The log, made by a router; workers and edges that come first wait for it.
+/// Looks up the log. A router creates it; workers and edges that start earlier wait for it.
 ///
 /// # Errors
-/// It is not there.
+/// The stream does not exist.
 pub async fn existing_log(bus: &Bus) -> Result<Stream, SetupError> {
     bus.jetstream.get_stream(subject::LOG).await.map_err(failed("the stream COMPLETIONS"))
 }
 
-/// Makes a concept's stream of invocations, or finds it made, as [`log`] does.
+/// Creates a concept's stream of invocations or looks it up, as [`log`] does.
 ///
 /// # Errors
-/// The server refuses, or it is not there.
+/// The server rejects the request, or the stream does not exist.
 pub async fn actions(
     bus: &Bus,
     concept: &ConceptName,
@@ -193,10 +193,10 @@ async fn make_actions(
         .map_err(failed(format!("the stream {name}")))
 }
 
-/// Makes everything that the parts of an application find on the bus, or brings it to these bounds.
+/// Creates all streams, consumers and buckets of an application, or updates their limits.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn make_all(
     bus: &Bus,
     concepts: &[ConceptName],
@@ -218,7 +218,8 @@ pub async fn make_all(
 fn stream_config(limits: &LogLimits) -> Config {
     Config {
         storage: StorageType::File,
-        // A full stream refuses, and the publisher knows; it never drops what it has accepted.
+        // A full stream rejects new messages, so that the publisher notices. It never drops
+        // accepted messages.
         discard: DiscardPolicy::New,
         allow_direct: true,
         num_replicas: limits.stream_replicas,
@@ -226,10 +227,10 @@ fn stream_config(limits: &LogLimits) -> Config {
     }
 }
 
-/// Takes one message out of a stream.
+/// Deletes one message of a stream.
 ///
 /// # Errors
-/// It is not there, or the server does not answer.
+/// The message does not exist, or the server does not respond.
 pub(crate) async fn delete(bus: &Bus, stream: &str, seq: u64) -> Result<(), SetupError> {
     let what = format!("the message {seq} of {stream}");
     let stream = bus.jetstream.get_stream_no_info(stream).await.map_err(failed(&what))?;
@@ -237,10 +238,10 @@ pub(crate) async fn delete(bus: &Bus, stream: &str, seq: u64) -> Result<(), Setu
     Ok(())
 }
 
-/// Takes a note out of a concept's bucket with all its revisions, and leaves no marker of that.
+/// Deletes a note of a concept's bucket with all its revisions, without a delete marker.
 ///
 /// # Errors
-/// The server does not answer.
+/// The server does not respond.
 pub async fn forget_note(bus: &Bus, concept: &ConceptName, key: &str) -> Result<(), SetupError> {
     let bucket = subject::notes_bucket(concept.as_str());
     let what = format!("the key {key} of the bucket {bucket}");
@@ -252,7 +253,7 @@ pub async fn forget_note(bus: &Bus, concept: &ConceptName, key: &str) -> Result<
 /// The consumer that a concept's workers share.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn workers_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer, SetupError> {
     if !bus.makes_streams() {
         return stream.get_consumer(WORKERS).await.map_err(failed("the workers' consumer"));
@@ -261,7 +262,7 @@ pub async fn workers_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer
         durable_name: Some(WORKERS.to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        // Past a maximum, delivery would stop without a word; the worker host counts instead.
+        // With a maximum, delivery would stop silently; the worker host counts deliveries instead.
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
         ..pull::Config::default()
@@ -269,11 +270,11 @@ pub async fn workers_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer
     stream.create_consumer(config).await.map_err(failed("the workers' consumer"))
 }
 
-/// The consumer that the routers share: one is active, the others stand by. It has no filter, since
-/// the router must know every sequence that it received.
+/// The consumer that the routers share: one router is active, the others are on standby. It has no
+/// filter, because the router must know every sequence that it received.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn routers_consumer(bus: &Bus, log: &Stream) -> Result<PullConsumer, SetupError> {
     if !bus.makes_streams() {
         return log.get_consumer(ROUTERS).await.map_err(failed("the routers' consumer"));
@@ -283,8 +284,8 @@ pub async fn routers_consumer(bus: &Bus, log: &Stream) -> Result<PullConsumer, S
         .map_err(failed("the routers' consumer"))
 }
 
-/// A consumer of a whole stream that several processes share, of which one is active and the others
-/// stand by.
+/// Configuration of a consumer of a whole stream that several processes share: one is active, the
+/// others are on standby.
 fn one_active(name: &str, ack_wait: Duration) -> pull::Config {
     pull::Config {
         durable_name: Some(name.to_owned()),
@@ -300,10 +301,10 @@ fn one_active(name: &str, ack_wait: Duration) -> pull::Config {
     }
 }
 
-/// The consumer that the archives share, of the log or of the dead letters.
+/// The consumer that the archives share, on the log or on the dead-letter stream.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn archives_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer, SetupError> {
     let what = || format!("the archives' consumer of {}", stream.cached_info().config.name);
     if !bus.makes_streams() {
@@ -312,32 +313,32 @@ pub async fn archives_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsume
     stream.create_consumer(one_active(ARCHIVES, ARCHIVE_ACK_WAIT)).await.map_err(failed(what()))
 }
 
-/// The dead letters, made by a router.
+/// Looks up the dead-letter stream, which a router creates.
 ///
 /// # Errors
-/// They are not there.
+/// The stream does not exist.
 pub async fn existing_dead(bus: &Bus) -> Result<Stream, SetupError> {
     bus.jetstream.get_stream(subject::DEAD).await.map_err(failed("the stream DEAD"))
 }
 
-/// As many messages of a workers' consumer as are named, or what comes of them within
-/// [`PULL_EXPIRES`].
+/// Fetches `count` messages of a workers' consumer, or those that arrive within [`PULL_EXPIRES`].
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub(crate) async fn worker_messages(
     consumer: &PullConsumer,
     count: usize,
 ) -> Result<pull::Batch, SetupError> {
-    // Without signs of life, which the client's batches do not take; the request is as short.
+    // Without heartbeats, which the client's batches do not support; the request is equally short.
     let batch = consumer.batch().max_messages(count.max(1)).expires(PULL_EXPIRES);
     batch.messages().await.map_err(failed("the workers' messages"))
 }
 
-/// The messages of a consumer of which one process is active; its group has the consumer's name.
+/// Streams the messages of a consumer with one active process; its priority group has the
+/// consumer's name.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn active_messages(
     consumer: &PullConsumer,
     name: &str,
@@ -355,10 +356,10 @@ pub async fn active_messages(
         .map_err(failed(format!("the messages of the {name}")))
 }
 
-/// The KV bucket `concert`, made where it is missing.
+/// The KV bucket `concert`, created if it is missing.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn bucket(bus: &Bus, limits: &LogLimits) -> Result<kv::Store, SetupError> {
     let routes = Republish {
         source: format!("$KV.{}.{ROUTES_KEY}", subject::BUCKET),
@@ -375,10 +376,10 @@ pub async fn bucket(bus: &Bus, limits: &LogLimits) -> Result<kv::Store, SetupErr
     bucket_of(bus, config).await
 }
 
-/// The KV bucket of a concept's notes, made where it is missing.
+/// The KV bucket of a concept's notes, created if it is missing.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn notes(
     bus: &Bus,
     concept: &ConceptName,
@@ -401,11 +402,11 @@ async fn bucket_of(bus: &Bus, config: kv::Config) -> Result<kv::Store, SetupErro
     bus.jetstream.create_key_value(config).await.map_err(failed(format!("the KV bucket {bucket}")))
 }
 
-/// Lets a standby process take over a consumer of the log at once, instead of after
+/// Lets a standby process take over a consumer of the log immediately instead of after
 /// [`PIN_TIMEOUT`].
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn unpin(bus: &Bus, name: &str) -> Result<(), SetupError> {
     existing_log(bus)
         .await?
@@ -414,25 +415,25 @@ pub async fn unpin(bus: &Bus, name: &str) -> Result<(), SetupError> {
         .map_err(failed(format!("the consumer {name}")))
 }
 
-/// What the log holds, and how far the routers are.
+/// State of the log and progress of the routers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogState {
-    /// The sequence of its first message.
+    /// Sequence of the first message.
     pub first_sequence: u64,
-    /// The sequence of its last message, also when that is gone.
+    /// Sequence of the last message, even if that was deleted.
     pub last_sequence: u64,
-    /// How many messages it holds.
+    /// Number of messages.
     pub messages: u64,
-    /// What they take, in bytes.
+    /// Size of the messages, in bytes.
     pub bytes: u64,
-    /// Everything up to this sequence has been acknowledged by a router.
+    /// Sequence up to which the routers have acknowledged all messages.
     pub acknowledged: u64,
 }
 
-/// Looks at the log.
+/// Reads the state of the log.
 ///
 /// # Errors
-/// The server does not answer.
+/// The server does not respond.
 pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
     let log = existing_log(bus).await?;
     let routers: PullConsumer =
@@ -447,21 +448,21 @@ pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
     })
 }
 
-/// What waits at a consumer.
+/// Pending and unacknowledged messages of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lag {
-    /// Messages that were not delivered yet.
+    /// Messages not delivered yet.
     pub pending: u64,
-    /// Messages that were delivered and not acknowledged.
+    /// Messages delivered and not acknowledged.
     pub ack_pending: usize,
-    /// Of those, messages that were delivered more than once.
+    /// Number of those that were delivered more than once.
     pub redelivered: usize,
 }
 
-/// Looks at a consumer.
+/// Reads the backlog of a consumer.
 ///
 /// # Errors
-/// The server does not answer, or does not say.
+/// The server does not respond, or the consumer does not exist.
 pub async fn lag(bus: &Bus, stream: &str, consumer: &str) -> Result<Lag, SetupError> {
     let what = || format!("the consumer {consumer} of {stream}");
     let stream = bus.jetstream.get_stream_no_info(stream).await.map_err(failed(what()))?;
@@ -473,20 +474,21 @@ pub async fn lag(bus: &Bus, stream: &str, consumer: &str) -> Result<Lag, SetupEr
     })
 }
 
-/// The first and the last sequence of the dead letters, and how many there are.
+/// Returns the first and the last sequence of the dead-letter stream, and the number of dead
+/// letters.
 ///
 /// # Errors
-/// The server does not answer.
+/// The server does not respond.
 pub async fn dead_state(bus: &Bus) -> Result<(u64, u64, u64), SetupError> {
     let dead = existing_dead(bus).await?;
     let state = &dead.cached_info().state;
     Ok((state.first_sequence, state.last_sequence, state.messages))
 }
 
-/// When a message of the log was stored, in milliseconds since 1970; `None` when it is not there.
+/// Storage time of a log message, in milliseconds since 1970; `None` if the message does not exist.
 ///
 /// # Errors
-/// The server does not answer.
+/// The server does not respond.
 pub async fn log_time_ms(bus: &Bus, sequence: u64) -> Result<Option<u64>, SetupError> {
     use async_nats::jetstream::stream::DirectGetErrorKind;
     let log = existing_log(bus).await?;
@@ -497,10 +499,10 @@ pub async fn log_time_ms(bus: &Bus, sequence: u64) -> Result<Option<u64>, SetupE
     }
 }
 
-/// Lets go of everything before a sequence.
+/// Deletes all messages of the log before a sequence.
 ///
 /// # Errors
-/// The server refuses.
+/// The server rejects the request.
 pub async fn purge_log(bus: &Bus, before: u64) -> Result<(), SetupError> {
     let log = existing_log(bus).await?;
     log.purge().sequence(before).await.map(|_| ()).map_err(failed("the stream COMPLETIONS"))

@@ -1,5 +1,4 @@
-//! Logging. Lines go to standard error, so that standard output stays free for what a command
-//! prints.
+//! Logging. Lines go to standard error, so that standard output contains only a command's result.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,31 +10,32 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::terminal;
 
-/// How and what to log.
+/// Filter and format of the log.
 #[derive(Debug, Clone)]
 pub struct LogArgs {
-    /// What to log: a level, or directives such as `info,concert_sync_router=debug`.
+    /// Filter: a level, or directives such as `info,concert_sync_router=debug`.
     pub filter: String,
-    /// The form of a log line.
+    /// Format of a log line.
     pub log_format: LogFormat,
 }
 
-/// The form of a log line.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people: one line each.
+    /// One human-readable line per event.
     Text,
-    /// For people who look closely: several lines each, with every field and where in the code it
-    /// comes from.
+    /// Several human-readable lines per event, with all fields and the source location.
     Pretty,
-    /// One JSON object a line, for machines.
+    /// One JSON object per line, for machines.
     Json,
 }
 
-/// The filter cannot be read.
+/// The filter is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("the log filter `{filter}` cannot be read: {source}")]
+#[error(
+    "the log filter `{filter}` is invalid: {source}; use a level such as `info`, or directives such as `info,concert_sync_router=debug`"
+)]
 pub struct BadFilter {
     filter: String,
     source: tracing_subscriber::filter::ParseError,
@@ -44,7 +44,7 @@ pub struct BadFilter {
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// The filter cannot be read.
+/// The filter is invalid.
 pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
     let filter = EnvFilter::try_new(&args.filter)
         .map_err(|source| BadFilter { filter: args.filter.clone(), source })?;
@@ -56,7 +56,7 @@ pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
         LogFormat::Pretty => lines.pretty().boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    // A second start in one process (tests) keeps the first.
+    // A second start in one process (in tests) keeps the first subscriber.
     let _already = tracing_subscriber::registry()
         .with(filter)
         .with(filter_fn(shows_no_messages))
@@ -65,8 +65,8 @@ pub fn start(args: &LogArgs) -> Result<(), BadFilter> {
     Ok(())
 }
 
-/// Whatever the filter says: below `info` the NATS client logs whole messages, and those typed by
-/// hand hold secrets in clear.
+/// Suppresses the NATS client's events below `info` regardless of the filter: they contain whole
+/// messages, and manually published messages contain secrets in clear text.
 fn shows_no_messages(line: &Metadata<'_>) -> bool {
     !line.target().starts_with("async_nats") || *line.level() <= Level::INFO
 }

@@ -1,4 +1,4 @@
-//! What a terminal can show.
+//! Terminal capabilities.
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};

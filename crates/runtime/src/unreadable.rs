@@ -1,20 +1,20 @@
-//! Messages that the NATS client cannot read.
+//! Messages that the NATS client cannot parse.
 //!
-//! The server takes any bytes as headers. The client reads them strictly: a block that it does not
-//! understand ends its connection, a bare carriage return in a value ends the client (nats.rs, pull
-//! request 1612), and a status in the first line is taken for the server's own word. Such a message
-//! would come again after each reconnection, for ever, and with it nothing else. So whoever takes
-//! messages looks, whenever a connection began, for what was delivered and not acknowledged, in a
-//! form whose headers the client does not touch, and puts aside what it could not read. Where one
-//! is, others are often behind it, each of which would end the connection once more; so the look
-//! goes on into what is not delivered yet, as long as it finds any.
+//! The server accepts any bytes as headers. The client parses them strictly. A block that it cannot
+//! parse closes the connection, and a bare carriage return in a value stops the client (nats.rs,
+//! pull request 1612). A status in the first line is taken for a message of the server. Such a
+//! message would be redelivered after each reconnection, forever, and block all others.
 //!
-//! What counts is the block as it is delivered. Into what a pinned consumer delivers the server
-//! puts a header of its own, in the place of the last two bytes, whatever those are: a block that
-//! lacks its last line end is readable where it is stored, and not where it arrives.
+//! A feed therefore scans after each connection for delivered, unacknowledged messages, through an
+//! API whose responses contain the headers as data. It dead-letters the unreadable ones. They often
+//! come in runs, so a scan that finds one continues into messages that are not delivered yet.
 //!
-//! It must come to its end while the connection that it uses is ended again and again: it asks anew
-//! whenever that happened, and puts each message aside as soon as it is found.
+//! The check uses the header block as delivered. When a pinned consumer delivers a message, the
+//! server writes its own header over the last two bytes, no matter what they are. A block without
+//! its last line end is therefore valid in the stream and invalid on delivery.
+//!
+//! The scan must finish although its connection keeps closing. It repeats a request after each
+//! reconnection, and dead-letters each message as soon as it finds it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,63 +29,64 @@ use crate::dead::DeadLetter;
 use crate::raw::{self, Raw};
 use crate::streams;
 
-/// A message whose headers cannot be read.
+/// A message with invalid headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Where it stands in its stream.
+    /// Sequence in its stream.
     pub seq: u64,
-    /// Its subject.
+    /// Subject.
     pub subject: String,
-    /// Its body.
+    /// Body.
     pub body: Vec<u8>,
-    /// What is wrong with its headers.
+    /// Error in its headers.
     pub why: &'static str,
 }
 
-/// Makes a dead letter of a message that cannot be read; `None` where it has no name for it.
+/// Builds the dead letter of an unreadable message; `None` if its subject cannot be derived.
 pub(crate) type Letter = Arc<dyn Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync>;
 
-/// When it is worth a look.
+/// When to scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
     Always,
-    /// If something that was delivered again waits still, as what nobody reads does.
+    /// Only if a redelivered message is unacknowledged, as an unreadable one is.
     IfRedelivered,
 }
 
-/// Messages that are looked at side by side.
+/// Number of parallel scans.
 const LANES: u64 = 16;
-/// How far it is looked ahead at once into what is not delivered yet.
-const AHEAD: u64 = 4096;
-/// How often a question is asked anew because the connection that it was asked on has ended.
-const CONNECTIONS: u32 = 20;
-/// The header by which the server takes a message once, within a time that is long enough for two
-/// processes that find the same.
+/// Size of one scan of undelivered messages.
+const SCAN_AHEAD: u64 = 4096;
+/// Maximum number of repetitions of a request whose connection closed.
+const MAX_REPEATS: u32 = 20;
+/// Header by which the server deduplicates messages, for long enough that two processes may find
+/// the same message.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
-/// Looks for unreadable messages of one consumer.
+/// Scans a consumer for messages that the client cannot parse.
 #[derive(Clone)]
-pub(crate) struct Lookout {
+pub(crate) struct UnreadableScanner {
     bus: Bus,
     consumer: PullConsumer,
     letter: Letter,
-    /// Everything up to here was looked at and is readable, or gone.
+    /// All messages up to this sequence are readable or deleted.
     seen: u64,
 }
 
-impl Lookout {
+impl UnreadableScanner {
     pub(crate) const fn new(bus: Bus, consumer: PullConsumer, letter: Letter) -> Self {
         Self { bus, consumer, letter, seen: 0 }
     }
 
-    /// Puts aside what the consumer has delivered, nobody has acknowledged, and nobody ever will;
-    /// and, where there was any, what is about to be delivered. How many there were.
+    /// Dead-letters all unreadable messages that the consumer has delivered without an
+    /// acknowledgement. If there are any, continues with undelivered messages. Returns the number
+    /// of dead letters.
     ///
     /// # Errors
-    /// The server does not answer, or a dead letter cannot be stored.
-    pub(crate) async fn put_aside(&mut self, when: When) -> Result<usize, async_nats::Error> {
+    /// The server does not respond, or a dead letter cannot be stored.
+    pub(crate) async fn quarantine(&mut self, when: When) -> Result<usize, async_nats::Error> {
         let info = self
-            .ask(|| async { self.consumer.get_info().await.map_err(async_nats::Error::from) })
+            .request(|| async { self.consumer.get_info().await.map_err(async_nats::Error::from) })
             .await?;
         let idle = info.num_ack_pending == 0;
         if idle || (when == When::IfRedelivered && info.num_redelivered == 0) {
@@ -93,35 +94,35 @@ impl Lookout {
         }
         let (first, last) =
             (info.ack_floor.stream_sequence.max(self.seen) + 1, info.delivered.stream_sequence);
-        let mut found = self.walk(first, last).await?;
+        let mut found = self.scan(first, last).await?;
         self.seen = self.seen.max(last);
         let (mut next, mut more) = (last + 1, found > 0);
         while more {
-            let ahead = self.walk(next, next + AHEAD - 1).await?;
-            (found, next, more) = (found + ahead, next + AHEAD, ahead > 0);
+            let ahead = self.scan(next, next + SCAN_AHEAD - 1).await?;
+            (found, next, more) = (found + ahead, next + SCAN_AHEAD, ahead > 0);
         }
         if found > 0 {
-            tracing::warn!(found, stream = %info.stream_name, "messages that cannot be read were put aside");
+            tracing::warn!(found, stream = %info.stream_name, "unreadable messages were dead-lettered");
         }
         Ok(found)
     }
 
-    /// Looks at every message from `first` to `last`.
-    async fn walk(&self, first: u64, last: u64) -> Result<usize, async_nats::Error> {
+    /// Checks all messages from `first` to `last`.
+    async fn scan(&self, first: u64, last: u64) -> Result<usize, async_nats::Error> {
         let found = AtomicUsize::new(0);
         let width = (last + 1).saturating_sub(first).div_ceil(LANES).max(1);
         let mut lanes: FuturesUnordered<_> = (first..=last)
             .step_by(usize::try_from(width)?)
             .map(|from| self.lane(from, last.min(from + width - 1), &found))
             .collect();
-        while let Some(walked) = lanes.next().await {
-            walked?;
+        while let Some(scanned) = lanes.next().await {
+            scanned?;
         }
         drop(lanes);
         Ok(found.into_inner())
     }
 
-    /// Looks at every message from `seq` to `last`, one after the other.
+    /// Checks all messages from `seq` to `last`, one after the other.
     async fn lane(
         &self,
         mut seq: u64,
@@ -137,14 +138,14 @@ impl Lookout {
             }
             seq = raw.seq + 1;
             if let Err(why) = check(&self.delivered(raw.header_block()?)) {
-                self.bury(raw, why).await?;
+                self.dead_letter(raw, why).await?;
                 found.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(())
     }
 
-    /// A block of headers as the consumer delivers it.
+    /// Header block as the consumer delivers it.
     fn delivered(&self, block: Vec<u8>) -> Vec<u8> {
         match self.consumer.cached_info().config.priority_policy {
             PriorityPolicy::PinnedClient => with_pin(block),
@@ -152,65 +153,65 @@ impl Lookout {
         }
     }
 
-    /// The first message from a sequence on.
+    /// Reads the first message from a sequence on.
     async fn from(&self, seq: u64) -> Result<Option<Raw>, async_nats::Error> {
         let (bus, stream) = (&self.bus, &self.consumer.cached_info().stream_name);
-        self.ask(|| async move {
+        self.request(|| async move {
             raw::next(bus, stream, seq, ">").await.map_err(async_nats::Error::from)
         })
         .await
     }
 
-    /// Makes a dead letter of a message, and takes it out of its stream.
-    async fn bury(&self, raw: Raw, why: &'static str) -> Result<(), async_nats::Error> {
+    /// Publishes the dead letter of a message, and deletes the message from its stream.
+    async fn dead_letter(&self, raw: Raw, why: &'static str) -> Result<(), async_nats::Error> {
         let stream = &self.consumer.cached_info().stream_name;
-        // Whoever finds the same message makes the same of it, and so does this process when it
-        // missed the server's word.
+        // The id is the same in every process that finds the message, and after a lost
+        // confirmation.
         let id = format!("{stream}.{}.{}", raw.seq, raw.time);
         let body = raw.body()?;
         let message = Unreadable { seq: raw.seq, subject: raw.subject, body, why };
         let Some(mut letter) = (self.letter)(&message) else {
-            tracing::error!(subject = %message.subject, "a dead letter has no name");
+            tracing::error!(subject = %message.subject, "cannot derive a dead-letter subject; the message stays in its stream");
             return Ok(());
         };
         letter.headers.insert(MESSAGE_ID, id);
         let (bus, letter, seq) = (&self.bus, &letter, message.seq);
-        self.ask(
-            || async move { letter.clone().publish(bus).await.map_err(async_nats::Error::from) },
-        )
+        self.request(|| async move {
+            letter.clone().publish(bus).await.map_err(async_nats::Error::from)
+        })
         .await?;
-        // Another process may have been faster.
+        // Another process may have deleted it first.
         let deleted = self
-            .ask(|| async move {
+            .request(|| async move {
                 let deleted = streams::delete(bus, stream, seq).await;
                 deleted.map_err(async_nats::Error::from)
             })
             .await;
         if let Err(error) = deleted {
-            tracing::debug!(subject = %message.subject, %error, "a message that cannot be read was not taken out");
+            tracing::debug!(subject = %message.subject, %error, "cannot delete an unreadable message");
         }
         Ok(())
     }
 
-    /// Asks; and asks anew when the connection has ended meanwhile, since the answer went with it.
-    async fn ask<T, F>(&self, question: impl Fn() -> F) -> Result<T, async_nats::Error>
+    /// Sends a request; repeats it after a reconnection, because the response was lost.
+    async fn request<T, F>(&self, send: impl Fn() -> F) -> Result<T, async_nats::Error>
     where
         F: Future<Output = Result<T, async_nats::Error>>,
     {
         let mut connections = self.bus.connections();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..MAX_REPEATS {
             tokio::select! {
                 biased;
-                answer = question() => return answer,
+                response = send() => return response,
                 Ok(()) = connections.changed() => {}
             }
         }
-        question().await
+        send().await
     }
 }
 
-/// A block of headers with that of the server, which overwrites the last two bytes and writes a
-/// block anew that has no more than those.
+/// Header block with the server's own header. It overwrites the last two bytes; the server rebuilds
+/// a block that has no more than two.
 fn with_pin(mut block: Vec<u8>) -> Vec<u8> {
     match block.len() {
         0..=2 => block = b"NATS/1.0\r\n".to_vec(),
@@ -220,33 +221,33 @@ fn with_pin(mut block: Vec<u8>) -> Vec<u8> {
     block
 }
 
-/// Whether the client reads a block of headers, and finds nothing but headers in it. It follows
-/// what the client does, and must not be stricter: what was read by one must not be put aside by
-/// another.
+/// Checks that the client can parse a header block, and that the block contains only headers. It
+/// must not be stricter than the client: a message that one process can read must not be
+/// dead-lettered by another.
 fn check(block: &[u8]) -> Result<(), &'static str> {
     if block.is_empty() {
         return Ok(());
     }
-    let text = std::str::from_utf8(block).map_err(|_| "they are not UTF-8")?;
+    let text = std::str::from_utf8(block).map_err(|_| "the header block is not UTF-8")?;
     let mut lines = text.lines().peekable();
     let version = lines.next().and_then(|line| line.strip_prefix("NATS/1.0"));
     match version.map(str::trim) {
         Some("") => {}
-        Some(_) => return Err("they claim to be a status of the server"),
-        None => return Err("they do not begin with NATS/1.0"),
+        Some(_) => return Err("the header block has a status, which only the server may send"),
+        None => return Err("the header block does not begin with NATS/1.0"),
     }
     while let Some(line) = lines.next() {
         if line.is_empty() {
             continue;
         }
-        let (name, value) = line.split_once(':').ok_or("a line is no header")?;
-        name.parse::<HeaderName>().map_err(|_| "the name of a header is malformed")?;
+        let (name, value) = line.split_once(':').ok_or("a line is not a header")?;
+        name.parse::<HeaderName>().map_err(|_| "a header name is malformed")?;
         let mut value = value.trim_start().to_owned();
         while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
             value.push_str(more);
         }
         let value = value.trim_end().parse::<HeaderValue>();
-        value.map_err(|_| "the value of a header holds a carriage return")?;
+        value.map_err(|_| "a header value has a carriage return")?;
     }
     Ok(())
 }
@@ -256,7 +257,7 @@ mod tests {
     use super::{check, with_pin};
 
     #[test]
-    fn a_block_counts_as_it_is_delivered_with_a_header_of_the_server() {
+    fn block_is_checked_with_the_servers_own_header() {
         for good in [
             &b""[..],
             b"N",
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_told_from_what_the_client_cannot_read() {
+    fn check_accepts_what_the_client_parses_and_rejects_the_rest() {
         for good in [
             "",
             "NATS/1.0\r\n\r\n",

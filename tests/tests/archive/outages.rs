@@ -66,7 +66,7 @@ async fn waits_at_its_bound(
     system
         .until("a write is stuck", async |system: &System| {
             let log = system.log(Part::Archive)?;
-            Ok(log.contains("flows are not archived yet").then_some(()))
+            Ok(log.contains("cannot archive flows").then_some(()))
         })
         .await?;
     // More than the archive has room for: the log keeps the rest.

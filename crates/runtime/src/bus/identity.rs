@@ -1,4 +1,4 @@
-//! The key that a connection is known by.
+//! Authentication of a connection by an NATS key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use async_nats::{Auth, AuthError};
 
 use crate::seeds::{SeedError, Seeds};
 
-/// The key file of a process. It is read at each connection, so that a key that was changed is used
-/// from the next one on.
+/// Key file of a process. Each connection rereads it, so that a changed key is used from the next
+/// connection on.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     path: Arc<PathBuf>,
     keys: usize,
-    /// How often the server has refused us since it last did not. While keys are rotated it may
-    /// know some of them only, so each is tried in its turn.
+    /// Number of rejections since the last accepted connection. During a key rotation the server
+    /// may know only some of the keys, so each is tried in turn.
     refused: Arc<AtomicUsize>,
 }
 
 impl Identity {
-    /// Reads the file once, so that a mistake in it is told at the start.
+    /// Reads the file once, so that the start reports an invalid file.
     pub(super) fn open(path: &Path) -> Result<Self, SeedError> {
         let seeds = Seeds::read(path)?;
         Ok(Self {
@@ -30,12 +30,12 @@ impl Identity {
         })
     }
 
-    /// How many keys the file held at the start.
+    /// Number of keys in the file at the start.
     pub(super) const fn keys(&self) -> usize {
         self.keys
     }
 
-    /// What proves to the server who we are.
+    /// Signs the server's nonce with the next key.
     pub(super) fn sign(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
         let turn = self.refused.fetch_add(1, Ordering::Relaxed);
         let seeds = Seeds::read(&self.path).map_err(AuthError::new)?;
@@ -46,7 +46,7 @@ impl Identity {
         Ok(auth)
     }
 
-    /// The server has taken the key.
+    /// Records that the server accepted the key.
     pub(super) fn accepted(&self) {
         self.refused.store(0, Ordering::Relaxed);
     }

@@ -26,7 +26,7 @@ impl Gate {
         GATE.with_borrow_mut(|gate| *gate = Some(self.clone()));
     }
 
-    /// Holds the next task that comes to this point.
+    /// Holds the next task that reaches this point.
     pub fn arm(&self, point: &'static str) {
         *self.0.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(point);
     }

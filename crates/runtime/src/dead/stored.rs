@@ -1,4 +1,4 @@
-//! Dead letters as they are kept: read, tried again, dropped.
+//! Stored dead letters: reading, retrying and deleting them.
 
 use std::time::Duration;
 
@@ -16,24 +16,24 @@ use crate::bus::Bus;
 use crate::log::{self, PublishError, ReadError};
 use crate::streams;
 
-/// A dead letter, and where it is kept.
+/// A dead letter with its stream sequence.
 #[derive(Debug, Clone)]
 pub struct StoredDeadLetter {
-    /// Its number: the sequence in the stream `DEAD`.
+    /// Its number, which is its sequence in the stream `DEAD`.
     pub seq: u64,
-    /// When it was stored, in milliseconds since 1970.
+    /// Time of storage, in milliseconds since 1970.
     pub stored_at_ms: u64,
     /// `dead.<Concept>.<action>`.
     pub subject: String,
-    /// What is known of the message; see `concert_wire::header`.
+    /// Known properties of the message; see `concert_wire::header`.
     pub headers: HeaderMap,
-    /// The body, with its secrets sealed; empty where that could not be done.
+    /// Body with encrypted (sealed) secrets; empty if the secrets could not be encrypted.
     pub body: Bytes,
 }
 
-/// The dead letters cannot be read now.
+/// Error for a failed read of the dead-letter stream.
 #[derive(Debug, thiserror::Error)]
-#[error("the dead letters cannot be read: {0}")]
+#[error("cannot read the dead letters: {0}")]
 pub struct DeadLetterReadError(String);
 
 fn unreadable(error: impl std::fmt::Display) -> DeadLetterReadError {
@@ -45,27 +45,27 @@ impl StoredDeadLetter {
         self.headers.get(name).map(|value| value.as_str())
     }
 
-    /// Concept and action; `_` for what is not known.
+    /// Concept and action; `_` stands for an unknown part.
     pub fn name(&self) -> &str {
         self.subject.strip_prefix("dead.").unwrap_or(&self.subject)
     }
 
-    /// Why it is one.
+    /// Reason why it was dead-lettered.
     pub fn reason(&self) -> &str {
-        self.header(header::REASON).unwrap_or("no reason is told")
+        self.header(header::REASON).unwrap_or("unknown reason")
     }
 
-    /// The subject that the message came on.
+    /// Subject of the original message.
     pub fn original(&self) -> &str {
         self.header(header::SUBJECT).unwrap_or_default()
     }
 
-    /// The action, where its id is known.
+    /// Id of the action, if it is known.
     pub fn action_id(&self) -> Option<ActionId> {
         self.header(header::ACTION)?.parse().ok()
     }
 
-    /// The flow, where it is known.
+    /// Flow, if it is known.
     pub fn flow(&self) -> Option<FlowId> {
         self.header(header::FLOW)?.parse().ok()
     }
@@ -75,10 +75,11 @@ async fn stream(bus: &Bus) -> Result<Stream, DeadLetterReadError> {
     bus.jetstream.get_stream(subject::DEAD).await.map_err(unreadable)
 }
 
-/// Takes each dead letter on a subject, oldest first, up to the last one that is there now.
+/// Calls `take` with each dead letter on a subject, oldest first, up to the last one stored at the
+/// time of the call.
 ///
 /// # Errors
-/// The server does not answer, or there is no stream of dead letters.
+/// The server does not respond, or the stream of dead letters does not exist.
 pub async fn each(
     bus: &Bus,
     filter: String,
@@ -94,8 +95,8 @@ pub async fn each(
     let pending = consumer.cached_info().num_pending;
     let mut messages = consumer.messages().await.map_err(unreadable)?;
     for _ in 0..pending {
-        let next = tokio::time::timeout(PATIENCE, messages.next());
-        let Some(message) = next.await.map_err(|_| unreadable("no answer in time"))? else {
+        let next = tokio::time::timeout(READ_TIMEOUT, messages.next());
+        let Some(message) = next.await.map_err(|_| unreadable("no response in time"))? else {
             break;
         };
         let message = message.map_err(unreadable)?;
@@ -114,10 +115,10 @@ pub async fn each(
     stream.delete_consumer(name).await.map(drop).map_err(unreadable)
 }
 
-/// One dead letter by its number.
+/// Reads one dead letter by its number.
 ///
 /// # Errors
-/// The server does not answer; that there is none is no error.
+/// The server does not respond. A missing dead letter is not an error.
 pub async fn find(bus: &Bus, seq: u64) -> Result<Option<StoredDeadLetter>, DeadLetterReadError> {
     match stream(bus).await?.get_raw_message(seq).await {
         Ok(message) => Ok(Some(StoredDeadLetter {
@@ -133,84 +134,89 @@ pub async fn find(bus: &Bus, seq: u64) -> Result<Option<StoredDeadLetter>, DeadL
     }
 }
 
-/// Lets go of a dead letter.
+/// Deletes a dead letter.
 ///
 /// # Errors
-/// The server refuses, or it is gone already.
+/// The server rejects the request, or the dead letter no longer exists.
 pub async fn remove(bus: &Bus, seq: u64) -> Result<(), DeadLetterReadError> {
     streams::delete(bus, subject::DEAD, seq).await.map_err(unreadable)
 }
 
-/// How long the server may take for a letter.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked for a completion.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Timeout of a read of one dead letter.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval between polls for a completion.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why a dead letter is not tried again.
+/// Error of a retry of a dead letter.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// It is no invocation.
+    /// The dead letter is not an invocation.
     #[error(
-        "it is no action that was asked for, but `{0}`; what happened cannot be made to happen again"
+        "only invocations can be retried, and this dead letter is `{0}`; drop it with `concert dead drop`"
     )]
     NoInvocation(String),
-    /// The message did not say enough.
-    #[error("its {0} is not known; ask for the action anew")]
+    /// The dead letter lacks a property.
+    #[error("its {0} is unknown; request the action again and drop this dead letter")]
     Unknown(&'static str),
-    /// Nothing is left to do.
-    #[error("the action has been completed meanwhile; the letter can be dropped")]
-    Completed,
-    /// The rules could not go on from it.
+    /// The action is already completed.
     #[error(
-        "its flow has left the log, so nobody can tell whether the action was done, and nothing would follow from it"
+        "the action has been completed in the meantime; drop the dead letter with `concert dead drop`"
+    )]
+    Completed,
+    /// The flow's root is no longer in the log.
+    #[error(
+        "its flow has left the log, so it is unknown whether the action was executed, and no rule \
+         would fire on it; drop the dead letter with `concert dead drop`"
     )]
     FlowGone,
-    /// The log does not answer.
+    /// The log is unreadable.
     #[error(transparent)]
     Log(#[from] ReadError),
-    /// The letters do not answer.
+    /// The dead-letter stream is unreadable.
     #[error(transparent)]
     Letters(#[from] DeadLetterReadError),
-    /// The action's queue does not take it.
+    /// The action's queue rejects the invocation.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// NATS does not listen.
-    #[error("what comes of it cannot be heard: {0}")]
+    /// The subscription for the outcome failed.
+    #[error("cannot subscribe to the outcome of the action: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
 }
 
-/// What came of an action that was tried again.
+/// Outcome of a retried action.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Retried {
-    /// It has been completed.
+    /// The action is completed.
     Completed(Completion),
-    /// It is a dead letter again, for this reason.
+    /// The action is dead-lettered again, for this reason.
     DeadAgain(String),
-    /// It waits, or is under way.
-    UnderWay,
+    /// The action is queued or in progress.
+    InProgress,
 }
 
-/// Asks for the action of a dead letter again, under its own id, so that it is done once whatever
-/// became of it; then waits for what comes of it.
+/// Publishes the action of a dead letter again under its own id, so that it takes effect once even
+/// if it was executed before. Then waits for the outcome.
 ///
-/// The letter is let go of as soon as the action's queue has it: it is a dead letter again if the
-/// action fails again. Nobody waits for the outcome any more, so the deadline is left out.
+/// The dead letter is deleted as soon as the action's queue has the invocation. If the action fails
+/// again, it is dead-lettered again. The deadline header is left out, because no client waits for
+/// the outcome.
 ///
 /// # Errors
-/// See [`RetryError`]. After any of them the letter is kept, and trying it once more is safe.
+/// See [`RetryError`]. After any of these errors the dead letter is still stored, and another retry
+/// is safe.
 pub async fn retry(
     bus: &Bus,
     kept: &StoredDeadLetter,
     wait: Duration,
 ) -> Result<Retried, RetryError> {
-    let asked = InvocationSubject::parse(kept.original());
-    let asked = asked.map_err(|_| RetryError::NoInvocation(kept.original().to_owned()))?;
+    let invoked = InvocationSubject::parse(kept.original());
+    let invoked = invoked.map_err(|_| RetryError::NoInvocation(kept.original().to_owned()))?;
     let id = kept.action_id().ok_or(RetryError::Unknown("id"))?;
     let flow = kept.flow().ok_or(RetryError::Unknown("flow"))?;
     if value::object(&kept.body).is_err() {
         return Err(RetryError::Unknown("input"));
     }
-    let (concept, action) = (asked.concept.as_str(), asked.action.as_str());
+    let (concept, action) = (invoked.concept.as_str(), invoked.action.as_str());
     let completion = subject::completion(flow, concept, action, id);
     if log::find(bus, &completion).await?.is_some() {
         return Err(RetryError::Completed);
@@ -254,12 +260,12 @@ pub async fn retry(
             if let Some(completion) = body.and_then(|body| Completion::decode(&body).ok()) {
                 return completion;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     Ok(tokio::select! {
         completion = completed => Retried::Completed(completion),
         reason = dead_again => Retried::DeadAgain(reason),
-        () = tokio::time::sleep(wait) => Retried::UnderWay,
+        () = tokio::time::sleep(wait) => Retried::InProgress,
     })
 }

@@ -1,4 +1,4 @@
-//! What a consumer delivers: as it comes, or no more than there is room for.
+//! Delivery of a consumer's messages: prefetched, or limited to the free capacity of the receiver.
 
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -9,38 +9,38 @@ use tokio::sync::watch;
 use crate::bus::Bus;
 use crate::streams;
 
-/// How messages are asked for. The server counts the time that a message may take from when it
-/// sends it, so whoever carries out actions must not let one wait behind others.
+/// How messages are fetched. The ack deadline starts when the server sends a message, so a worker
+/// host must not queue messages behind others.
 pub(super) enum Delivery {
-    /// The client asks ahead.
+    /// The client prefetches.
     Ahead(Box<pull::Stream>),
-    /// As many as there is room for, again and again.
+    /// Fetches as many messages as the receiver has room for, repeatedly.
     OnDemand(Box<OnDemand>),
 }
 
 pub(super) struct OnDemand {
     consumer: PullConsumer,
-    /// What was asked for and is to come.
-    asked: Option<pull::Batch>,
-    /// Requests are lost with their connection.
+    /// The open request, whose messages are not all delivered yet.
+    batch: Option<pull::Batch>,
+    /// Notifies about new connections: a request is lost with its connection.
     connections: watch::Receiver<u64>,
 }
 
-/// Why nothing is delivered.
+/// Reason why no message is delivered.
 pub(super) enum Interruption {
-    /// The server gave no sign of life; it is asked again by itself.
+    /// The heartbeat is missing; the client requests messages again automatically.
     Silence,
-    /// The consumer or the stream is gone, or the server refuses.
+    /// The consumer or the stream was deleted, or the server rejects the request.
     Ended(async_nats::Error),
 }
 
 impl Delivery {
     pub(super) fn on_demand(bus: &Bus, consumer: PullConsumer) -> Self {
-        Self::OnDemand(Box::new(OnDemand { consumer, asked: None, connections: bus.connections() }))
+        Self::OnDemand(Box::new(OnDemand { consumer, batch: None, connections: bus.connections() }))
     }
 
-    /// The next message, when there is room for so many that are not delivered yet. `None`: the
-    /// source has ended. Nothing is lost when the call is dropped.
+    /// Waits for the next message of a receiver with room for `room` more. `None`: the source has
+    /// closed. Cancellation loses no message.
     pub(super) async fn next(&mut self, room: usize) -> Option<Result<Message, Interruption>> {
         match self {
             Self::Ahead(messages) => match messages.next().await? {
@@ -54,11 +54,11 @@ impl Delivery {
         }
     }
 
-    /// What is delivered already, if anything is.
+    /// A message that is already delivered, if there is one.
     pub(super) fn ready(&mut self) -> Option<Message> {
         match self {
             Self::Ahead(messages) => messages.next().now_or_never()??.ok(),
-            Self::OnDemand(on_demand) => on_demand.asked.as_mut()?.next().now_or_never()??.ok(),
+            Self::OnDemand(on_demand) => on_demand.batch.as_mut()?.next().now_or_never()??.ok(),
         }
     }
 }
@@ -66,24 +66,24 @@ impl Delivery {
 impl OnDemand {
     async fn next(&mut self, room: usize) -> Result<Message, Interruption> {
         loop {
-            let Some(messages) = &mut self.asked else {
+            let Some(messages) = &mut self.batch else {
                 self.connections.mark_unchanged();
-                let asked = streams::worker_messages(&self.consumer, room).await;
-                self.asked = Some(asked.map_err(|error| Interruption::Ended(Box::new(error)))?);
+                let batch = streams::worker_messages(&self.consumer, room).await;
+                self.batch = Some(batch.map_err(|error| Interruption::Ended(Box::new(error)))?);
                 continue;
             };
             let next = tokio::select! {
-                // What is delivered is taken before the connection is looked at.
+                // Take delivered messages before checking the connection.
                 biased;
                 next = messages.next() => next,
                 Ok(()) = self.connections.changed() => None,
             };
             match next {
                 Some(Ok(message)) => return Ok(message),
-                // All of it was delivered, or nothing came for a while.
-                None => self.asked = None,
+                // The request is fulfilled or has expired.
+                None => self.batch = None,
                 Some(Err(error)) => {
-                    self.asked = None;
+                    self.batch = None;
                     return Err(Interruption::Ended(error));
                 }
             }

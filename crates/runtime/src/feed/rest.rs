@@ -1,9 +1,9 @@
-//! What is still delivered to a feed that asks for nothing more.
+//! The last messages of a feed that has stopped fetching.
 //!
-//! The server goes on to deliver until the requests that are open expire, and what it delivers to a
-//! subscription that has ended comes again only after the wait for an acknowledgement: seconds that
-//! a caller would notice. The client's own stream of messages either asks for more or ends at once,
-//! so its place is taken by a subscription to every inbox of the connection.
+//! The server delivers until the open requests expire. If the subscription has closed by then,
+//! these messages are redelivered only after their ack deadline, a delay of seconds for callers.
+//! The client's message stream either fetches more or closes immediately, so a subscription to all
+//! inboxes of the connection replaces it.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -17,11 +17,11 @@ use super::delivery::Delivery;
 use crate::bus::Bus;
 use crate::streams::PULL_EXPIRES;
 
-/// What the subjects begin with at which messages of consumers are acknowledged.
+/// Prefix of the reply subjects on which consumer messages are acknowledged.
 const ACK_SUBJECTS: &str = "$JS.ACK.";
 
-/// Waits until the server has answered for the subscription: what is heard comes behind everything
-/// that was sent before. Returns what came with it.
+/// Waits until the server has processed the subscription, by sending itself a message. Returns the
+/// messages that arrived before that one.
 async fn echo(bus: &Bus, inboxes: &mut Subscriber) -> VecDeque<CoreMessage> {
     let mut early = VecDeque::new();
     let own = bus.client.new_inbox();
@@ -40,12 +40,12 @@ async fn echo(bus: &Bus, inboxes: &mut Subscriber) -> VecDeque<CoreMessage> {
 /// The last messages of a feed.
 pub struct Rest {
     bus: Bus,
-    /// What was delivered before the subscription.
+    /// Messages delivered before the subscription.
     held: VecDeque<Message>,
-    /// What was delivered to both the stream and the subscription.
+    /// Reply subjects of messages that both the stream and the subscription received.
     seen: HashSet<String>,
     inboxes: Option<Subscriber>,
-    /// What the subscription heard first.
+    /// First messages of the subscription.
     early: VecDeque<CoreMessage>,
     until: Instant,
 }
@@ -63,22 +63,22 @@ impl Rest {
         let Some(mut delivery) = delivery else { return rest };
         rest.inboxes = bus.client.subscribe(bus.inboxes()).await.ok();
         if let Some(inboxes) = &mut rest.inboxes {
-            let heard = tokio::time::timeout(PULL_EXPIRES, echo(bus, inboxes));
-            rest.early = heard.await.unwrap_or_default();
+            let received = tokio::time::timeout(PULL_EXPIRES, echo(bus, inboxes));
+            rest.early = received.await.unwrap_or_default();
         }
-        // What was sent before the subscription is in the stream by now, and what is sent later is
-        // in the subscription.
+        // Messages sent before the subscription are in the stream by now; later ones go to the
+        // subscription.
         while let Some(message) = delivery.ready() {
             rest.seen.extend(message.reply.as_ref().map(ToString::to_string));
             rest.held.push_back(message);
         }
         drop(delivery);
-        // Reading may have asked once more.
+        // Reading may have sent one more request.
         rest.until = Instant::now() + PULL_EXPIRES * 11 / 10;
         rest
     }
 
-    /// The next of them; `None` when the server delivers no more.
+    /// Waits for the next message; `None` when the server delivers no more.
     pub async fn next(&mut self) -> Option<Message> {
         if let Some(message) = self.held.pop_front() {
             return Some(message);

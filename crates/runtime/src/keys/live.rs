@@ -1,4 +1,4 @@
-//! Key files that change while a process runs.
+//! Keys that are reread from their file while a process runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,37 +10,36 @@ use tokio::time::Instant;
 use super::{KeyError, Purpose, load};
 use crate::process::Shutdown;
 
-/// How often a key file is looked at. `concert keys` waits for a while longer before it uses a key.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval between reads of a key file. `concert keys` waits longer before it uses a new key.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is looked at out of turn at most, when a key is asked for that is not in force:
-/// anybody may write down an id that nobody has.
-const LOOK_OUT_OF_TURN_EVERY: Duration = Duration::from_millis(10);
+/// Minimum time before an extra read, which an unknown key id causes. A limit is necessary because
+/// anyone can send unknown ids.
+const MIN_EXTRA_READ_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Reads the keys of one purpose, and reads them again when they change, until shutdown is asked
-/// for, and when one is asked for that is not there, for as long as they are used. A broken file is
-/// told of, and the keys in force stay.
+/// Reads the keys of one purpose, and rereads the file at a fixed interval until shutdown, and on
+/// each lookup of an unknown key. An invalid file is logged, and the current keys stay active.
 ///
 /// # Errors
-/// The keys cannot be read now.
+/// The keys cannot be read.
 pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKeyring, KeyError> {
-    let file = Arc::new(KeyFile { dir: dir.to_owned(), purpose, looked: Mutex::default() });
-    let looked_into = file.clone();
-    let live = LiveKeyring::from(load(dir, &file.purpose)?)
-        .with_look(move |live| looked_into.look_out_of_turn(live));
+    let file = Arc::new(KeyFile { dir: dir.to_owned(), purpose, last_read: Mutex::default() });
+    let shared = file.clone();
+    let live =
+        LiveKeyring::from(load(dir, &file.purpose)?).with_look(move |live| shared.extra_read(live));
     let (followed, ended) = (live.clone(), shutdown.clone());
     tokio::spawn(async move {
         let follow = async {
             loop {
-                tokio::time::sleep(LOOK_EVERY).await;
-                let mut looked = file.looked.lock().unwrap_or_else(PoisonError::into_inner);
-                file.look(&mut looked, &followed);
+                tokio::time::sleep(READ_INTERVAL).await;
+                let mut last_read = file.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+                file.read(&mut last_read, &followed);
             }
         };
         tokio::select! {
             () = follow => {}
-            // What is under way when shutdown is asked for needs the keys still, and looks for
-            // itself.
+            // Requests that are in progress at shutdown still use the keys; their lookups reread
+            // the file.
             () = ended.requested() => {}
         }
     });
@@ -54,45 +53,48 @@ fn ids(keys: &Keyring) -> Vec<&str> {
 struct KeyFile {
     dir: PathBuf,
     purpose: Purpose,
-    looked: Mutex<Looked>,
+    last_read: Mutex<LastRead>,
 }
 
-/// What came of the last look.
+/// Result of the last read.
 #[derive(Default)]
-struct Looked {
+struct LastRead {
     at: Option<Instant>,
-    /// What was told of a broken file.
-    told: Option<String>,
+    /// Last logged error about the file.
+    logged: Option<String>,
 }
 
 impl KeyFile {
-    fn look_out_of_turn(&self, live: &LiveKeyring) {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who waited for another's look has what that one found.
-        if looked.at.is_none_or(|at| at.elapsed() > LOOK_OUT_OF_TURN_EVERY) {
-            self.look(&mut looked, live);
+    fn extra_read(&self, live: &LiveKeyring) {
+        let mut last_read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread that waited for another thread's read uses its result.
+        if last_read.at.is_none_or(|at| at.elapsed() > MIN_EXTRA_READ_INTERVAL) {
+            self.read(&mut last_read, live);
         }
     }
 
-    /// One look at a time: whoever has read last puts it in force last.
-    fn look(&self, looked: &mut Looked, live: &LiveKeyring) {
+    /// The lock allows one read at a time, so the last read determines the active keys.
+    fn read(&self, last_read: &mut LastRead, live: &LiveKeyring) {
         match load(&self.dir, &self.purpose) {
             Ok(keys) => {
-                looked.told = None;
+                last_read.logged = None;
                 if !same(&live.now(), &keys) {
-                    tracing::info!(file = self.purpose.file_name(), keys = ?ids(&keys), "the keys have changed; the first is used for what is new");
+                    tracing::info!(file = self.purpose.file_name(), keys = ?ids(&keys), "the keys have changed; the first one encrypts new values");
                     live.replace(keys);
                 }
             }
             Err(error) => {
                 let error = error.to_string();
-                if looked.told.as_ref() != Some(&error) {
-                    tracing::error!(error, "changed keys cannot be used, and those in force stay");
+                if last_read.logged.as_ref() != Some(&error) {
+                    tracing::error!(
+                        error,
+                        "the changed key file is invalid; the current keys stay active"
+                    );
                 }
-                looked.told = Some(error);
+                last_read.logged = Some(error);
             }
         }
-        looked.at = Some(Instant::now());
+        last_read.at = Some(Instant::now());
     }
 }
 
@@ -107,7 +109,7 @@ mod tests {
     use crate::keys;
 
     #[tokio::test(start_paused = true)]
-    async fn a_changed_file_comes_into_force_and_a_broken_one_does_not() {
+    async fn changed_file_is_activated_and_invalid_file_is_not() {
         let dir = tempfile::tempdir().unwrap();
         keys::make_missing(dir.path(), &[]).unwrap();
         let live = watch(dir.path(), Purpose::Seal, &Shutdown::new()).unwrap();
@@ -115,20 +117,20 @@ mod tests {
         assert_eq!(of_now(), "k1");
         let seal = keys::Subject::Ring(Purpose::Seal);
         assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k2");
-        tokio::time::sleep(LOOK_EVERY * 5 / 2).await;
+        tokio::time::sleep(READ_INTERVAL * 5 / 2).await;
         assert_eq!(of_now(), "k1 k2");
-        // Who asks for a key need not wait for the next look.
+        // A lookup of an unknown key does not wait for the next read.
         assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k3");
-        tokio::time::advance(LOOK_OUT_OF_TURN_EVERY * 2).await;
+        tokio::time::advance(MIN_EXTRA_READ_INTERVAL * 2).await;
         assert_eq!(of_now(), "k1 k2");
         assert!(live.get("k4").is_none());
         assert_eq!(of_now(), "k1 k2 k3");
         assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k4");
-        assert!(live.get("k4").is_none(), "it looks as often as it is asked");
-        tokio::time::advance(LOOK_OUT_OF_TURN_EVERY * 2).await;
+        assert!(live.get("k4").is_none(), "an extra read happens after each lookup");
+        tokio::time::advance(MIN_EXTRA_READ_INTERVAL * 2).await;
         assert!(live.get("k4").is_some());
         std::fs::write(dir.path().join("seal.key"), "broken").unwrap();
-        tokio::time::sleep(LOOK_EVERY * 2).await;
+        tokio::time::sleep(READ_INTERVAL * 2).await;
         assert_eq!(of_now(), "k1 k2 k3 k4");
     }
 }

@@ -1,5 +1,5 @@
-//! Changing keys while everything runs: a new one is added, then used, and the old one is dropped,
-//! each step when every process has seen the one before.
+//! Key rotation without downtime: a new key is added, then used, and the old one is dropped. Each
+//! step requires that every process has read the previous one.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -7,16 +7,16 @@ use std::str::FromStr;
 use concert_wire::keyring::Keyring;
 use zeroize::Zeroizing;
 
-use super::{KeyError, Purpose, draw, seeds_file};
+use super::{KeyError, Purpose, generate, seeds_file};
 use crate::atomic_file;
 use crate::seeds::{self, Seeds};
 
-/// Whose keys.
+/// Owner of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A keyring.
     Ring(Purpose),
-    /// A user of the bus, by name.
+    /// A NATS user, by name.
     Bus(String),
 }
 
@@ -32,7 +32,7 @@ impl FromStr for Subject {
             Some(user) if is_plain(user) => Ok(Self::Bus(user.to_owned())),
             None if is_plain(text) => Ok(Self::Ring(Purpose::named(text))),
             _ => Err(
-                "keys have a name such as `seal` or `edge`, or that of a user of the bus such as `nats/profile`"
+                "not a name of keys; use a name such as `seal` or `edge`, or a NATS user such as `nats/profile`"
                     .to_owned(),
             ),
         }
@@ -48,37 +48,37 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// Why keys stay as they are.
+/// Error of a key rotation.
 #[derive(Debug, thiserror::Error)]
 pub enum NotChanged {
     /// The file cannot be read or written.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// There is no such key.
+    /// The key does not exist.
     #[error("{subject} has no key `{id}`; it has {has}")]
     Unknown {
-        /// Whose keys.
+        /// Owner of the keys.
         subject: String,
-        /// What was asked for.
+        /// Requested id.
         id: String,
-        /// What there is.
+        /// Existing ids.
         has: String,
     },
     /// The first key is in use.
-    #[error("`{0}` is in use; use another one first")]
+    #[error("the key `{0}` is in use; use another key first")]
     InUse(String),
 }
 
 /// A key, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its id; of a user of the bus, the public key.
+    /// Its id; for a NATS user, the public key.
     pub id: String,
-    /// Whether it is used for what is new.
+    /// `true` for the key that encrypts or signs new values.
     pub in_use: bool,
 }
 
-/// The lines of a key file, those without a key as they stand.
+/// Lines of a key file; those without a key are kept unchanged.
 struct KeyFile {
     path: PathBuf,
     subject: Subject,
@@ -126,11 +126,11 @@ impl KeyFile {
         let (id, text) = match &self.subject {
             Subject::Ring(_) => {
                 let numbers = self.ids().filter_map(|id| id.strip_prefix('k')?.parse::<u64>().ok());
-                let key = draw(&format!("k{}", numbers.max().unwrap_or(0) + 1))?;
+                let key = generate(&format!("k{}", numbers.max().unwrap_or(0) + 1))?;
                 (key.id().to_owned(), key.to_line())
             }
             Subject::Bus(_) => {
-                let seed = Zeroizing::new(seeds::draw(&self.path)?);
+                let seed = Zeroizing::new(seeds::generate(&self.path)?);
                 let public = Seeds::parse(&self.path, &seed)?.public_keys();
                 (public.into_iter().next().unwrap_or_default(), seed)
             }
@@ -173,7 +173,7 @@ impl KeyFile {
     }
 }
 
-/// The keys of a file, the one in use first.
+/// Lists the keys of a file, the one in use first.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -184,7 +184,7 @@ pub fn list(dir: &Path, subject: &Subject) -> Result<Vec<Listed>, KeyError> {
     Ok(listed.collect())
 }
 
-/// Adds a new key, which nobody uses yet; its id.
+/// Adds a new key, which is not used yet. Returns its id.
 ///
 /// # Errors
 /// The file cannot be read or written.
@@ -195,7 +195,7 @@ pub fn add(dir: &Path, subject: &Subject) -> Result<String, KeyError> {
     Ok(id)
 }
 
-/// Uses a key for what is new.
+/// Makes a key the one in use.
 ///
 /// # Errors
 /// See [`NotChanged`].
@@ -205,7 +205,7 @@ pub fn put_first(dir: &Path, subject: &Subject, id: &str) -> Result<(), NotChang
     Ok(file.write()?)
 }
 
-/// Takes a key away for good; what was made with it opens no more.
+/// Deletes a key permanently; values that it encrypted cannot be decrypted any more.
 ///
 /// # Errors
 /// See [`NotChanged`].
@@ -224,7 +224,7 @@ mod tests {
     use crate::keys;
 
     #[test]
-    fn a_key_is_added_used_and_dropped_and_the_one_in_use_stays() {
+    fn key_is_added_used_and_dropped_unless_in_use() {
         let dir = tempfile::tempdir().unwrap();
         keys::make_missing(dir.path(), &[]).unwrap();
         keys::make_missing_seeds(dir.path(), &[concert_wire::access::User::Edge]).unwrap();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_has_keys() {
+    fn invalid_owner_of_keys_is_rejected() {
         for wrong in ["", "nats/", "nats/../seal", "nats/Edge", "../seal", "Seal"] {
             assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
         }
