@@ -1,16 +1,16 @@
-# One image with one program; compose.yaml says which subcommand a container runs. Its rules, specs and settings are mounted.
-# The tag names the compiler that rust-toolchain.toml pins.
+# One image with one program; compose.yaml chooses the subcommand of each container. Rules, specs
+# and settings are mounted. The tag is the compiler version in rust-toolchain.toml.
 FROM rust:1.95.0-bookworm AS chef
 RUN cargo install cargo-chef --locked --version 0.1.78
 WORKDIR /src
 
-# The recipe has the manifests only, so a changed source file leaves it as it is.
+# The recipe contains only the manifests, so a changed source file does not change it.
 FROM chef AS plan
 COPY . .
 RUN cargo chef prepare --recipe-path recipe.json
 
 FROM chef AS build
-# The layer of the dependencies.
+# Layer of the compiled dependencies.
 COPY --from=plan /src/recipe.json recipe.json
 RUN cargo chef cook --release --locked --package concert --recipe-path recipe.json
 COPY . .
@@ -19,7 +19,7 @@ RUN cargo build --release --locked --package concert
 FROM debian:bookworm-slim
 WORKDIR /app
 COPY --from=build /src/target/release/concert /usr/local/bin/
-# Kubernetes recognises a non-root user by its number only.
+# Kubernetes recognizes a non-root user only by its number.
 USER 10001:10001
 ENTRYPOINT ["concert"]
 CMD ["--help"]

@@ -234,7 +234,7 @@ impl Metrics {
             firings.iter().filter_map(|firing| Some((firing.at_us, &*firing.work.as_ref()?.parts)));
         for part in measured_queries(measured) {
             // The worker's own parts follow its query.
-            if let Some((concept, query)) = part.question() {
+            if let Some((concept, query)) = part.query() {
                 let of = OfQuery { concept: concept.to_owned(), query: query.to_owned() };
                 self.queries.get_or_create(&of).observe(seconds(part.took_us));
             }

@@ -12,7 +12,7 @@ use concert_runtime::bus::Bus;
 use concert_runtime::log;
 use concert_runtime::route_table::Bucket;
 use concert_wire::id::FlowId;
-use concert_wire::routes::{IN_FORCE_KEY, InForceSince, LIMITS_KEY, rules_key};
+use concert_wire::routes::{ActiveSince, IN_FORCE_KEY, LIMITS_KEY, rules_key};
 
 use crate::repository::Archive;
 
@@ -118,7 +118,7 @@ impl RuleCache {
     async fn read_history(&self) -> Result<(), NoRules> {
         // Read the log first: an activation that it has lost by then is in the bucket.
         let (through, of_log) = log::read_rule_history(&self.bus).await.map_err(unavailable)?;
-        let kept: Vec<InForceSince> =
+        let kept: Vec<ActiveSince> =
             match self.bucket.get(IN_FORCE_KEY).await.map_err(unavailable)? {
                 Some(text) => serde_json::from_slice(&text).map_err(unavailable)?,
                 None => Vec::new(),

@@ -1,4 +1,4 @@
-//! Who is on the bus: key files, and the accounts of the NATS server that follow from the concepts.
+//! Key files, and the accounts of the NATS server, derived from the concepts.
 
 use std::path::{Path, PathBuf};
 
@@ -16,48 +16,49 @@ use concert_worker::Worker;
 use crate::config::Settings;
 use crate::workers;
 
-/// Arguments of the commands that know who is on the bus.
+/// Arguments of the commands that create keys and accounts.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AccessArgs {
     /// File for the accounts of the NATS server, to include in its configuration; if not given,
-    /// `nats/accounts.conf` in the directory of the keys.
+    /// `nats/accounts.conf` in the key directory
     #[arg(long, env = "CONCERT_NATS_ACCOUNTS", value_name = "FILE")]
     pub(crate) nats_accounts: Option<PathBuf>,
-    /// Directory in which each service gets a directory with a copy of the keys that it reads, and
-    /// of no others.
+    /// Directory in which each service gets its own directory with copies of the keys that it
+    /// reads, and no others
     #[arg(long, env = "CONCERT_HAND_OUT", value_name = "DIR")]
     pub(crate) hand_out: Option<PathBuf>,
 }
 
-/// The directory of the keys, if none is named.
+/// Default key directory.
 pub(crate) const KEYS_DIR: &str = "keys";
 
-/// Where the accounts are written, if nothing else is said.
+/// Default path of the accounts file.
 pub(crate) fn accounts_file(keys_dir: &Path) -> PathBuf {
     keys_dir.join("nats").join("accounts.conf")
 }
 
-/// The users of the bus: one for each concept of the application. Reports all errors of the specs.
+/// NATS users: one for each concept of the application, and those of the services. Reports all
+/// errors in the specs.
 pub(crate) fn of(rules: &RulesArgs, passthrough: &PassthroughArgs) -> anyhow::Result<Access> {
     let mut names = Vec::new();
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     for file in concert_sync_router::specs(rules)? {
         match concept::parse_one(&file.name, &file.text) {
             Ok(spec) => names.push(spec.name.parse::<ConceptName>()?),
-            Err(error) => mistakes.push(error),
+            Err(error) => errors.push(error),
         }
     }
     let access = Access::new(names, passthrough.open());
     if let Err(taken) = &access {
-        mistakes.extend(taken.iter().map(ToString::to_string));
+        errors.extend(taken.iter().map(ToString::to_string));
     }
     match access {
-        Ok(access) if mistakes.is_empty() => Ok(access),
-        _ => bail!("the specs have errors\n{}", mistakes.join("\n").trim_end()),
+        Ok(access) if errors.is_empty() => Ok(access),
+        _ => bail!("the specs have errors\n{}", errors.join("\n").trim_end()),
     }
 }
 
-/// Makes the keys that are missing, and writes the accounts that follow from all of them.
+/// Creates missing keys, and writes the accounts file for all keys.
 pub(crate) fn prepare(
     access: &Access,
     workers: &[Worker],
@@ -69,7 +70,7 @@ pub(crate) fn prepare(
     write_accounts(access, keys_dir, accounts)
 }
 
-/// Writes the accounts for the keys that there are.
+/// Writes the accounts file for the existing keys.
 pub(crate) fn write_accounts(
     access: &Access,
     keys_dir: &Path,
@@ -84,26 +85,26 @@ pub(crate) fn write_accounts(
         let keys = known.iter().find(|(known, _)| known == user);
         keys.map(|(_, keys)| keys.clone()).unwrap_or_default()
     });
-    let context = || format!("{} cannot be written", accounts.display());
+    let context = || format!("cannot write {}", accounts.display());
     atomic_file::replace(accounts, &config).with_context(context)?;
-    // The server may run as another user; public keys are no secret.
+    // The server may run as another user. Public keys are not secret.
     #[cfg(unix)]
     std::fs::set_permissions(accounts, std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .with_context(context)?;
     Ok(())
 }
 
-/// Whether the accounts that stand there are those of a `concert up` whose parts are one user.
-fn stands_for_one_process(accounts: &Path) -> anyhow::Result<bool> {
+/// Reports whether the accounts file is one of `concert up`, with one user for all services.
+fn is_for_one_process(accounts: &Path) -> anyhow::Result<bool> {
     match std::fs::read_to_string(accounts) {
         Ok(config) => Ok(Access::is_of_one_process(&config)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be read", accounts.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", accounts.display())),
     }
 }
 
-/// Copies what each service reads, and nothing else, to a directory of its own; what stands there
-/// already stays.
+/// Copies the keys that each service reads, and no others, to its own directory. Other files in it
+/// are kept.
 fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
     for user in access.users() {
         let purposes = match &user {
@@ -119,10 +120,10 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
         let seeds = (keys::seeds_path(keys_dir, &user), keys::seeds_path(&own, &user));
         for (from, to) in rings.chain([seeds]) {
             let text = std::fs::read_to_string(&from)
-                .with_context(|| format!("{} cannot be read", from.display()))?;
+                .with_context(|| format!("cannot read {}", from.display()))?;
             if std::fs::read_to_string(&to).ok().as_ref() != Some(&text) {
                 atomic_file::replace(&to, &text)
-                    .with_context(|| format!("{} cannot be written", to.display()))?;
+                    .with_context(|| format!("cannot write {}", to.display()))?;
             }
         }
     }
@@ -130,20 +131,19 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
 }
 
 impl AccessArgs {
-    /// Makes the keys that are missing, if it is asked to, and whatever follows from all of them:
-    /// accounts, and what is handed out. One user for all services, or one for each: that stays as
-    /// the accounts have it.
-    pub(crate) fn settle(
+    /// Writes the accounts file and the copies for the services; creates missing keys if requested.
+    /// Keeps the mode of the accounts file: one user for all services, or one for each.
+    pub(crate) fn apply(
         &self,
         settings: &Settings,
         workers: &[Worker],
         make_missing: bool,
     ) -> anyhow::Result<Access> {
-        let access = self.standing(settings)?;
+        let access = self.current(settings)?;
         if make_missing {
             ensure!(
                 self.hand_out.is_none() || !access.is_in_one_process(),
-                "there are no keys to hand out: {accounts} has one user for all services, as `concert up` writes it; \
+                "cannot copy keys for each service: {accounts} has one user for all services, as `concert up` writes it; \
                  remove that file to give each service its own user",
                 accounts = self.accounts_file(settings).display()
             );
@@ -157,18 +157,17 @@ impl AccessArgs {
         Ok(access)
     }
 
-    /// Who is on the bus, as the accounts that stand there have it: each service, or one process
-    /// that is all of them.
-    pub(crate) fn standing(&self, settings: &Settings) -> anyhow::Result<Access> {
+    /// NATS users in the mode of the existing accounts file: one for each service, or one for all.
+    pub(crate) fn current(&self, settings: &Settings) -> anyhow::Result<Access> {
         let access = of(&settings.rules, &settings.http.passthrough)?;
-        Ok(if stands_for_one_process(&self.accounts_file(settings))? {
+        Ok(if is_for_one_process(&self.accounts_file(settings))? {
             access.in_one_process()
         } else {
             access
         })
     }
 
-    /// Where the accounts are written.
+    /// Path of the accounts file.
     pub(crate) fn accounts_file(&self, settings: &Settings) -> PathBuf {
         self.nats_accounts.clone().unwrap_or_else(|| accounts_file(&settings.app.keys_dir()))
     }
@@ -180,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_service_is_handed_what_it_reads_and_nothing_else() {
+    fn each_service_gets_only_the_keys_it_reads() {
         let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let concepts = ["Profile", "Sessioning", "Requesting"].map(|name| name.parse().unwrap());
         let access = Access::new(concepts, Vec::new()).unwrap();
@@ -237,23 +236,23 @@ mod tests {
         let access = in_one_process(&settings);
         prepare(&access, &[], keys.path(), &accounts).unwrap();
         let before = std::fs::read_to_string(&accounts).unwrap();
-        let again = args(None).settle(&settings, &crate::built_in::workers(), true).unwrap();
+        let again = args(None).apply(&settings, &crate::built_in::workers(), true).unwrap();
         assert!(again.is_in_one_process());
         assert_eq!(std::fs::read_to_string(&accounts).unwrap(), before);
     }
 
     #[test]
-    fn setup_hands_out_nothing_where_all_services_are_one_user() {
+    fn setup_copies_no_keys_if_all_services_are_one_user() {
         let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (args, settings) = (args(Some(to.path())), settings(keys.path()));
         let access = in_one_process(&settings);
         prepare(&access, &[], keys.path(), &accounts_file(keys.path())).unwrap();
         let refused =
-            args.settle(&settings, &crate::built_in::workers(), true).unwrap_err().to_string();
+            args.apply(&settings, &crate::built_in::workers(), true).unwrap_err().to_string();
         assert!(refused.contains("accounts.conf") && refused.contains("remove"), "{refused}");
         std::fs::remove_file(accounts_file(keys.path())).unwrap();
         assert!(
-            !args.settle(&settings, &crate::built_in::workers(), true).unwrap().is_in_one_process()
+            !args.apply(&settings, &crate::built_in::workers(), true).unwrap().is_in_one_process()
         );
         assert!(to.path().join("edge/edge.key").exists());
     }

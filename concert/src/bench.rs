@@ -1,4 +1,4 @@
-//! `concert bench`, which says where the benchmark has moved to. For one version only.
+//! `concert bench`: prints the command that replaces it. For one version only.
 
 use anyhow::bail;
 use clap::Args;
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         .into_iter()
         .chain(args.args.iter().map(String::as_str));
     bail!(
-        "the benchmark is a program of its own; in the repository run `{}`",
+        "the benchmark is a separate program; in the repository, run `{}`",
         command.collect::<Vec<_>>().join(" ")
     )
 }

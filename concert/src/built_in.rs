@@ -3,7 +3,7 @@
 use concert_worker::Worker;
 pub use {concert_profile as profile, concert_sessioning as sessioning};
 
-/// All of them. A new one is a line here.
+/// All built-in workers.
 pub fn workers() -> [Worker; 2] {
     [profile::worker(), sessioning::worker()]
 }

@@ -1,4 +1,4 @@
-//! `concert check`: every mistake in specs and rules, before they run.
+//! `concert check`: checks specs and rules, and reports all errors.
 
 mod github;
 mod json;
@@ -15,56 +15,55 @@ use concert_runtime::terminal;
 use concert_sync_router::RulesArgs;
 use concert_worker::Worker;
 
-use crate::say;
+use crate::output;
 use crate::workers;
 
 /// Arguments of `concert check`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckArgs {
-    /// The directory that holds `concepts` and `syncs`.
+    /// Application directory, with `concepts` and `syncs`
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// The directory of the concept specs, if it is another.
+    /// Directory of the concept specs, if it is elsewhere
     #[arg(long, value_name = "DIR")]
     pub(crate) concepts: Option<PathBuf>,
-    /// The directory of the rules, if it is another.
+    /// Directory of the rules, if it is elsewhere
     #[arg(long, value_name = "DIR")]
     pub(crate) syncs: Option<PathBuf>,
-    /// How mistakes are told.
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Human, value_name = "FORMAT")]
     pub(crate) format: Format,
-    /// Whether to colour what is told to people; by itself only on a terminal, and not where
-    /// `NO_COLOR` is set.
+    /// Colour the output; `auto` does so on a terminal, unless `NO_COLOR` is set
     #[arg(long, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
     pub(crate) color: Colour,
-    /// Ends with 1 for warnings, too.
+    /// Exit 1 on warnings, too
     #[arg(long)]
     pub(crate) deny_warnings: bool,
 }
 
-/// How mistakes are told.
+/// Output format of `concert check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// With the line of each, underlined.
+    /// Human-readable, with the source lines
     Human,
-    /// One JSON document.
+    /// One JSON document
     Json,
-    /// Annotations of GitHub's checks.
+    /// Annotations for GitHub Actions
     Github,
 }
 
-/// Whether to colour.
+/// Use of colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Colour {
-    /// On a terminal.
+    /// On a terminal
     Auto,
-    /// In any case.
+    /// Always
     Always,
-    /// In no case.
+    /// Never
     Never,
 }
 
-/// What was checked and what was found.
+/// The checked sources and their diagnostics.
 pub(crate) struct Checked {
     sources: Vec<SourceFile>,
     diagnostics: Vec<Diagnostic>,
@@ -106,7 +105,7 @@ impl Checked {
         found.filter(|diagnostic| diagnostic.severity == severity).count()
     }
 
-    /// The last line for people.
+    /// Last line of the human-readable output.
     fn summary(&self) -> String {
         let plural = |count: usize, word: &str| match count {
             1 => format!("1 {word}"),
@@ -123,7 +122,7 @@ impl Checked {
                     plural(paths, "path")
                 );
                 match errors + warnings {
-                    0 => format!("no mistakes: {checked}"),
+                    0 => format!("no errors: {checked}"),
                     _ => format!("{found}: {checked}"),
                 }
             }
@@ -132,7 +131,7 @@ impl Checked {
     }
 }
 
-/// Checks and tells; an error when there is a mistake.
+/// Checks and prints the diagnostics. Fails if there are errors.
 pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let of = |given: &Option<PathBuf>, name: &str| {
         given.clone().unwrap_or_else(|| below(&args.dir, name))
@@ -153,22 +152,22 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
         Format::Json => json::write(&checked)?,
         Format::Github => github::write(&checked),
     };
-    say::text(&text).context("what was found cannot be told")?;
+    output::print_text(&text).context("cannot print the diagnostics")?;
     if let Some(program) = &checked.program {
         workers::check_specs(workers, program, |_| false)?;
         workers::warn_of_missing(workers, program, |_| false);
     }
     let (errors, warnings) = (checked.count(Severity::Error), checked.count(Severity::Warning));
     if errors > 0 {
-        bail!("the rules cannot be run");
+        bail!("the rules have errors");
     }
     if args.deny_warnings && warnings > 0 {
-        bail!("there are warnings, and they are denied");
+        bail!("there are warnings, and --deny-warnings is set");
     }
     Ok(())
 }
 
-/// As people write it: `syncs`, and not `./syncs`.
+/// Without a leading `./`.
 fn below(dir: &Path, name: &str) -> PathBuf {
     if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) }
 }

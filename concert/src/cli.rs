@@ -19,7 +19,7 @@ use crate::services::worker::WorkerServiceArgs;
 use crate::setup::SetupArgs;
 use crate::up::UpArgs;
 
-/// Runs concepts in concert: independent services, declarative rules, durable flows.
+/// Runtime for concepts and synchronization rules on NATS JetStream and MongoDB
 #[derive(Debug, Parser)]
 #[command(name = "concert", version)]
 pub(crate) struct Cli {
@@ -29,59 +29,56 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Starts everything: NATS, MongoDB, the edge, the router and the workers. This is what
-    /// `concert` alone does.
+    /// Start NATS, MongoDB, the edge, the router and the workers (the default command)
     Up(Box<UpArgs>),
-    /// Runs the edge: HTTP requests in, responses out.
+    /// Run the HTTP edge
     HttpEdge(Box<SettingFlags<of::HttpEdge>>),
-    /// Runs the router: it applies the rules to completed actions.
+    /// Run the router, which evaluates the rules
     SyncRouter(Box<SettingFlags<of::SyncRouter>>),
-    /// Runs the worker of one concept.
+    /// Run the worker of one concept
     Worker(Box<WorkerServiceArgs>),
-    /// Runs the archive: it stores flows and answers queries about them.
+    /// Run the archive, which stores flows and answers queries about them
     Archive(Box<SettingFlags<of::Archive>>),
-    /// Says where the benchmark has moved to.
+    /// Print the command that replaces `concert bench`
     #[command(hide = true)]
     Bench(BenchArgs),
     /// Show the configuration and where it comes from
     Config(Box<ConfigArgs>),
-    /// Tells what happens to a request of a path, outcome by outcome.
+    /// Explain how a request to a path is handled, outcome by outcome
     Explain(ExplainArgs),
-    /// Describes the paths as OpenAPI, or the bus as AsyncAPI, on standard output.
+    /// Print the HTTP API as OpenAPI, or the message bus as AsyncAPI
     Describe(DescribeArgs),
-    /// Draws which action leads to which through which rule, on standard output.
+    /// Print the graph of actions and rules
     Graph(GraphArgs),
-    /// Tells every mistake in specs and rules, before they run.
+    /// Check specs and rules, and report all errors
     Check(CheckArgs),
-    /// Makes what is missing: keys, the accounts of the NATS server, its streams, the replica set.
-    /// For whoever does not use `concert up`.
+    /// Create missing keys, NATS accounts and streams, and the MongoDB replica set; not needed with
+    /// `concert up`
     Setup(SetupArgs),
-    /// Lists and changes keys while everything runs.
+    /// List and rotate keys without downtime
     Keys(KeysArgs),
-    /// Ends with 0 when a worker, and an edge, answer. For health checks.
+    /// Exit 0 if a worker (and optionally an edge) is ready; for health checks
     Ready(ReadyArgs),
-    /// Lists, shows, tries again and drops dead letters: messages that were given up.
+    /// List, show, retry and delete dead letters
     Dead(DeadArgs),
-    /// Tells a flow as a tree: what happened, which rule caused it, how long it took, and which
-    /// rules nearly fired.
+    /// Show a flow as a tree: actions, rules, timings and near misses
     Flow(FlowArgs),
-    /// Lists flows, the newest last.
+    /// List flows, newest last
     Flows(FlowsArgs),
-    /// Lists flows as they happen.
+    /// Stream flows as they happen
     Tail(TailArgs),
-    /// Tells the first thing that kept a rule from firing in a flow.
+    /// Show why a rule did not fire in a flow
     WhyNot(WhyNotArgs),
-    /// Prints completions for a shell.
+    /// Generate shell completions
     Completions(CompletionsArgs),
-    /// Lays out files of rules (`*.sync`). Specs (`*.concept`) are left alone.
+    /// Format rule files (`*.sync`); leaves specs (`*.concept`) unchanged
     Fmt(FmtArgs),
 }
 
-/// The arguments with `up` added where they name no command: `concert --listen …` is `concert up
-/// --listen …`.
+/// Adds `up` to arguments that name no command: `concert --listen …` is `concert up --listen …`.
 ///
-/// `up` is not flattened into [`Cli`]: its variables would then be read for every command, and a
-/// bad one would stop all.
+/// `up` is not flattened into [`Cli`]: every command would then read its variables, and an invalid
+/// one would make all of them fail.
 pub(crate) fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let is_up = args.get(1).is_none_or(|first| {
@@ -97,7 +94,7 @@ pub(crate) fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsSt
 /// Arguments of `concert completions`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct CompletionsArgs {
-    /// The shell.
+    /// Shell to generate completions for
     #[arg(value_enum, value_name = "SHELL")]
     pub(crate) shell: clap_complete::Shell,
 }
@@ -106,7 +103,7 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "concert", &mut text);
-    Ok(crate::say::text(&String::from_utf8(text)?)?)
+    Ok(crate::output::print_text(&String::from_utf8(text)?)?)
 }
 
 #[cfg(test)]
@@ -114,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn up_is_the_command_where_none_is_named() {
+    fn up_is_the_default_command() {
         for (typed, run) in [
             ("concert", "concert up"),
             ("concert --listen :8000", "concert up --listen :8000"),
@@ -129,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 }

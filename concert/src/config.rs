@@ -1,8 +1,7 @@
 //! The configuration: `concert.toml`, the environment and the flags, merged, checked and typed.
 //!
-//! A flag wins over a variable, that over the file, that over a default. Everything that is wrong
-//! is reported at once. A command does not judge the values that it does not use; an unknown key is
-//! an error for all of them.
+//! Precedence: flag, environment variable, file, default. All errors are reported together. A
+//! command does not check values that it does not use; an unknown key is an error for all commands.
 
 mod catalogue;
 mod command;
@@ -35,28 +34,28 @@ pub use self::flags::{SettingFlags, Uses};
 pub use self::problem::{Problem, Problems};
 pub use self::sections::Settings;
 pub(crate) use self::show::{ConfigArgs, run};
-pub use self::text::Old;
+pub use self::text::DeprecatedName;
 
-use crate::{say, workers};
+use crate::{output, workers};
 
 use self::source::{Given, Merged, Origin};
 use self::text::Flag;
 use self::typed::typed;
 
-/// Everything that sets a key.
+/// All sources of settings.
 struct Inputs<'a> {
-    /// The name and the text of the file.
+    /// Name and text of the file.
     file: Option<(String, String)>,
     variables: Vec<(OsString, OsString)>,
     flags: &'a [Flag],
 }
 
-/// A configuration, and what made it.
+/// A configuration, and its sources.
 pub struct Loaded {
     /// Every setting.
     pub settings: Settings,
-    /// Old names that are in use.
-    pub warnings: Vec<Old>,
+    /// Deprecated names in use.
+    pub warnings: Vec<DeprecatedName>,
     merged: Merged,
 }
 
@@ -64,27 +63,27 @@ impl<C: Uses> SettingFlags<C> {
     /// Reads the configuration of this command from all sources.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of the configuration.
     pub fn load(&self, workers: &[Worker]) -> Result<Loaded, Problems> {
         self.load_for(C::COMMAND, workers)
     }
 
-    /// The same for a command that has no log: old names are reported on standard error.
+    /// As [`load`](Self::load), for a command without a log: prints deprecation warnings to stderr.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
-    pub(crate) fn load_aloud(&self, workers: &[Worker]) -> Result<Settings, Problems> {
-        Ok(self.loaded_aloud(workers)?.settings)
+    /// All problems of the configuration.
+    pub(crate) fn load_and_warn(&self, workers: &[Worker]) -> Result<Settings, Problems> {
+        Ok(self.load_all_and_warn(workers)?.settings)
     }
 
-    /// The same, with the sources.
+    /// As [`load_and_warn`](Self::load_and_warn), with the sources.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
-    pub(crate) fn loaded_aloud(&self, workers: &[Worker]) -> Result<Loaded, Problems> {
+    /// All problems of the configuration.
+    pub(crate) fn load_all_and_warn(&self, workers: &[Worker]) -> Result<Loaded, Problems> {
         let loaded = self.load(workers)?;
         for warning in &loaded.warnings {
-            say::warning(&warning.to_string());
+            output::print_warning(&warning.to_string());
         }
         Ok(loaded)
     }
@@ -100,12 +99,12 @@ impl<C: Uses> SettingFlags<C> {
 }
 
 impl Loaded {
-    /// Whether something but a default sets a key.
+    /// Reports whether a key is set by anything other than a default.
     pub(crate) fn is_set(&self, path: &[&str]) -> bool {
         self.merged.origin(path) != source::DEFAULT
     }
 
-    /// Logs the old names; to be called once logging has started.
+    /// Logs deprecation warnings. Call it after logging has started.
     pub fn warn(&self) {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
@@ -113,7 +112,7 @@ impl Loaded {
     }
 }
 
-/// A file that is named must exist; the one of the current directory may be missing.
+/// A file given with `--config` must exist. `concert.toml` is optional.
 fn read_file(named: Option<&Path>) -> Result<Option<(String, String)>, Problem> {
     let path = named.unwrap_or(Path::new(file::NAME));
     match std::fs::read_to_string(path) {
@@ -133,8 +132,8 @@ fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loa
         workers.iter().map(|worker| worker.concept().to_owned()).chain(named).collect();
     given.extend(text::environment(&inputs.variables, &concepts, &mut problems, &mut warnings));
     given.extend(text::flags(inputs.flags, &mut problems, &mut warnings));
-    warnings.retain(|old: &Old| command.uses(old.key));
-    // What this command does not use is not judged.
+    warnings.retain(|old: &DeprecatedName| command.uses(old.key));
+    // Values that this command does not use are not checked.
     let uses = |path: &[String]| command.uses(&path.join("."));
     problems.retain(|problem| match problem {
         Problem::BadValue { key, .. } => command.uses(key),
@@ -153,7 +152,7 @@ fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loa
         .filter_map(|given| Some((text::concept(&given.path)?.clone(), given.origin.clone())));
     let named: BTreeMap<String, Origin> = named.rev().collect();
     let merged = Merged::new(defaults(command).into_iter().chain(given));
-    let merged = merged.map_err(|error| Problems(vec![Problem::Together(error.to_string())]))?;
+    let merged = merged.map_err(|error| Problems(vec![Problem::Conflict(error.to_string())]))?;
     let mut settings = typed((command, workers), &merged, &named, &mut problems);
     settings.rules.shipped = workers::specs(workers);
     if problems.is_empty() {
@@ -163,7 +162,7 @@ fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loa
     }
 }
 
-/// Whether a value of the file is of the kind of its key; others were read as that.
+/// Checks the kind of a value from the file. Values from other sources are read as that kind.
 fn checked(given: &Given) -> Result<(), Problem> {
     match catalogue::find(&given.path) {
         catalogue::Found::Key(key) if key.path.split('.').count() == given.path.len() => {

@@ -1,4 +1,4 @@
-//! `concert dead`: what was given up, and what to do about it.
+//! `concert dead`: lists, shows, retries and deletes dead letters.
 
 mod list;
 mod select;
@@ -12,7 +12,7 @@ use concert_wire::envelope::{ERROR, encode};
 
 use self::select::{Filter, Selection};
 use crate::operator::OperatorArgs;
-use crate::say;
+use crate::output;
 
 /// Arguments of `concert dead`.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,46 +25,46 @@ pub(crate) struct DeadArgs {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum DeadCommand {
-    /// Lists dead letters, the newest last.
+    /// List dead letters, newest last
     List {
         #[command(flatten)]
         filter: Filter,
-        /// So many at most.
+        /// Maximum number of dead letters
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: usize,
-        /// Prints JSON, one letter on a line.
+        /// Print JSON, one dead letter per line
         #[arg(long)]
         json: bool,
     },
-    /// Shows one dead letter whole. Secrets stay sealed.
+    /// Show one dead letter in full; secrets stay encrypted
     Show {
-        /// Its number, or the id of its action.
+        /// Number of the dead letter, or ID of its action
         #[arg(value_name = "LETTER")]
         letter: String,
-        /// Prints JSON.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Asks for actions again under their own ids: each is done once, whatever became of it before,
-    /// and its flow goes on.
+    /// Retry actions under their own IDs. Each is executed at most once, even if an earlier attempt
+    /// completed it, and its flow continues
     Retry {
         #[command(flatten)]
         selection: Selection,
-        /// How long to wait for what comes of each, such as 10s; 0s is not at all.
+        /// Maximum time to wait for each result, such as 10s; 0s does not wait
         #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
         wait: Duration,
     },
-    /// Lets go of dead letters for good.
+    /// Delete dead letters permanently
     Drop {
         #[command(flatten)]
         selection: Selection,
-        /// Does it; without this it is only said what would go.
+        /// Delete; without this flag, only list what would be deleted
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Does what it is told.
+/// Runs `concert dead`.
 pub(crate) async fn run(args: DeadArgs) -> anyhow::Result<()> {
     let bus = args.operator.connect("concert-dead").await?;
     match args.command {
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: DeadArgs) -> anyhow::Result<()> {
 async fn retry(bus: &Bus, letters: &[StoredDeadLetter], wait: Duration) -> anyhow::Result<()> {
     let mut left = 0;
     for letter in letters {
-        let told = match dead::retry(bus, letter, wait).await {
+        let result = match dead::retry(bus, letter, wait).await {
             Ok(Retried::Completed(completion)) => {
                 let output = String::from_utf8_lossy(&encode(&completion.output)).into_owned();
                 match completion.output.contains_key(ERROR) {
@@ -91,18 +91,18 @@ async fn retry(bus: &Bus, letters: &[StoredDeadLetter], wait: Duration) -> anyho
                 }
             }
             Ok(Retried::InProgress) => {
-                "under way; `concert dead list` tells if it is given up again".to_owned()
+                "in progress; `concert dead list` shows it if it is dead-lettered again".to_owned()
             }
             Ok(Retried::DeadAgain(reason)) => {
                 left += 1;
-                format!("given up again: {reason}")
+                format!("dead-lettered again: {reason}")
             }
             Err(error) => {
                 left += 1;
-                format!("not tried again: {error}")
+                format!("not retried: {error}")
             }
         };
-        say::line(format_args!("{:>6}  {}  {told}", letter.seq, letter.name()));
+        output::print_line(format_args!("{:>6}  {}  {result}", letter.seq, letter.name()));
     }
     ensure!(left == 0, "{left} of {} are still dead letters", letters.len());
     Ok(())
@@ -112,13 +112,18 @@ async fn drop_letters(bus: &Bus, letters: &[StoredDeadLetter], yes: bool) -> any
     for letter in letters {
         if yes {
             let dropped = dead::remove(bus, letter.seq).await;
-            dropped.with_context(|| format!("letter {} is kept", letter.seq))?;
+            dropped.with_context(|| format!("cannot delete the dead letter {}", letter.seq))?;
         }
-        say::line(format_args!("{:>6}  {}  {}", letter.seq, letter.name(), letter.reason()));
+        output::print_line(format_args!(
+            "{:>6}  {}  {}",
+            letter.seq,
+            letter.name(),
+            letter.reason()
+        ));
     }
     ensure!(
         yes || letters.is_empty(),
-        "nothing was dropped; with --yes these {} are, for good",
+        "nothing was deleted; add --yes to delete these {} dead letters permanently",
         letters.len()
     );
     Ok(())

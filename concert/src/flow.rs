@@ -1,4 +1,4 @@
-//! `concert flow`, `flows`, `tail` and `why-not`: what happened, asked of the archive.
+//! `concert flow`, `flows`, `tail` and `why-not`: queries about flows, answered by the archive.
 
 mod lines;
 mod tree;
@@ -21,17 +21,17 @@ use serde_json::{Value, json};
 
 use self::lines::Paint;
 use crate::operator::OperatorArgs;
-use crate::say;
+use crate::output;
 
-/// How long the archive may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of a query.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whom to ask, and how to tell.
+/// Arguments of all commands that query the archive.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct AskArgs {
+pub(crate) struct QueryArgs {
     #[command(flatten)]
     operator: OperatorArgs,
-    /// Prints JSON, one row on a line, as `docs/provenance.md` has it.
+    /// Print JSON, one row per line, as described in `docs/provenance.md`
     #[arg(long)]
     json: bool,
 }
@@ -39,30 +39,30 @@ pub(crate) struct AskArgs {
 /// Arguments of `concert flow`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct FlowArgs {
-    /// The flow, as the header `Concert-Flow` of an answer names it.
+    /// ID of the flow, as in the response header `Concert-Flow`
     #[arg(value_name = "FLOW")]
     flow: FlowId,
     #[command(flatten)]
-    ask: AskArgs,
+    query: QueryArgs,
 }
 
 /// Arguments of `concert why-not`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct WhyNotArgs {
-    /// The flow.
+    /// ID of the flow
     #[arg(value_name = "FLOW")]
     flow: FlowId,
-    /// The rule.
+    /// Name of the rule
     #[arg(value_name = "SYNC")]
     sync: String,
     #[command(flatten)]
-    ask: AskArgs,
+    query: QueryArgs,
 }
 
-/// Which flows.
+/// Filters for flows.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Which {
-    /// Only requests of this path.
+pub(crate) struct FlowFilter {
+    /// Only requests to this path
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
     /// Only flows with an action of this concept.
@@ -71,14 +71,14 @@ pub(crate) struct Which {
     /// Only flows with this action: `delete`, or `Sessioning.delete`.
     #[arg(long, value_name = "NAME")]
     action: Option<String>,
-    /// Only flows of these outcomes: succeeded, failed, fault, open, dead.
+    /// Only flows with these outcomes: succeeded, failed, fault, open, dead
     #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = outcome, conflicts_with = "failed")]
     outcome: Vec<Outcome>,
-    /// Only flows that failed, ended in a fault or were given up.
+    /// Only flows that failed, ended in a fault, or have dead-lettered actions
     #[arg(long)]
     failed: bool,
-    /// Only flows with this somewhere in their id, path, root, status, error or trace, or in a rule
-    /// that fired; large letters or small.
+    /// Only flows that contain this text in their ID, path, root, status, error or trace, or in a
+    /// rule that fired; upper and lower case are equal
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
 }
@@ -87,27 +87,27 @@ pub(crate) struct Which {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct FlowsArgs {
     #[command(flatten)]
-    which: Which,
-    /// Only flows that began within this time, such as 10m or 2days.
+    filter: FlowFilter,
+    /// Only flows that started within this time, such as 10m or 2days
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     since: Option<Duration>,
-    /// Only flows that began before this time ago.
+    /// Only flows that started more than this time ago
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     until: Option<Duration>,
-    /// So many at most.
+    /// Maximum number of flows
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     limit: u16,
     #[command(flatten)]
-    ask: AskArgs,
+    query: QueryArgs,
 }
 
 /// Arguments of `concert tail`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TailArgs {
     #[command(flatten)]
-    which: Which,
+    filter: FlowFilter,
     #[command(flatten)]
-    ask: AskArgs,
+    query: QueryArgs,
 }
 
 fn outcome(word: &str) -> Result<Outcome, String> {
@@ -115,7 +115,7 @@ fn outcome(word: &str) -> Result<Outcome, String> {
         .map_err(|_| "one of succeeded, failed, fault, open, dead".to_owned())
 }
 
-impl Which {
+impl FlowFilter {
     fn outcomes(&self) -> Vec<Outcome> {
         if self.failed {
             vec![Outcome::Failed, Outcome::Fault, Outcome::Dead]
@@ -144,8 +144,9 @@ impl Which {
         filter
     }
 
-    /// Whether a row is meant, as far as a row tells: it does not name its actions.
-    fn means(&self, row: &Summary) -> bool {
+    /// Reports whether a row matches the filters. The action is not checked: rows do not contain
+    /// actions.
+    fn matches(&self, row: &Summary) -> bool {
         let outcomes = self.outcomes();
         self.path.as_ref().is_none_or(|path| row.path.as_ref() == Some(path))
             && self.concept.as_ref().is_none_or(|concept| row.concepts.contains(concept))
@@ -154,7 +155,7 @@ impl Which {
     }
 }
 
-impl AskArgs {
+impl QueryArgs {
     async fn connect(&self) -> anyhow::Result<Bus> {
         self.operator.connect("concert-flow").await
     }
@@ -169,63 +170,64 @@ impl AskArgs {
             rows: Vec<T>,
         }
         let bus = self.connect().await?;
-        let answer = service::ask(&bus, (RESERVED_CONCEPT, query), None, input, PATIENCE).await;
+        let answer = service::ask(&bus, (RESERVED_CONCEPT, query), None, input, TIMEOUT).await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(NoAnswer::Refused { why, .. }) => bail!("{why}"),
             Err(error @ (NoAnswer::Unreachable(_) | NoAnswer::TimedOut(_))) => {
-                return Err(error)
-                    .context("no archive answers; `concert up` starts one, and so does `archive`");
+                return Err(error).context(
+                    "no archive is running; `concert up` starts one, and so does `concert archive`",
+                );
             }
             Err(error) => return Err(error.into()),
         };
         let rows: Rows<T> = serde_json::from_value(Value::Object(answer.body))
-            .context("the archive is of another version")?;
+            .context("the archive runs another version of concert")?;
         Ok(rows.rows)
     }
 
     fn print<T: serde::Serialize>(
         &self,
         rows: &[T],
-        told: impl FnOnce(Paint) -> String,
+        text: impl FnOnce(Paint) -> String,
     ) -> anyhow::Result<()> {
         if !self.json {
             let paint = Paint(terminal::shows_colours(&std::io::stdout()));
-            return Ok(say::text(&told(paint))?);
+            return Ok(output::print_text(&text(paint))?);
         }
         for row in rows {
-            say::text(&format!("{}\n", serde_json::to_string(row)?))?;
+            output::print_text(&format!("{}\n", serde_json::to_string(row)?))?;
         }
         Ok(())
     }
 }
 
-/// Tells a flow as a tree.
+/// Prints a flow as a tree.
 pub(crate) async fn flow(args: FlowArgs) -> anyhow::Result<()> {
     let input = Object::from_iter([("flow".to_owned(), Value::from(args.flow.to_string()))]);
-    let rows: Vec<Flow> = args.ask.rows("_flow", &input).await?;
+    let rows: Vec<Flow> = args.query.rows("_flow", &input).await?;
     let Some(flow) = rows.first() else {
-        bail!("there is no flow {}: neither the log nor the archive has its root", args.flow);
+        bail!("flow {} not found: neither the log nor the archive contains its root", args.flow);
     };
-    args.ask.print(&rows, |paint| tree::of(flow, paint))
+    args.query.print(&rows, |paint| tree::of(flow, paint))
 }
 
-/// Tells why a rule did not fire.
+/// Prints why a rule did not fire.
 pub(crate) async fn why_not(args: WhyNotArgs) -> anyhow::Result<()> {
     let input = Object::from_iter([
         ("flow".to_owned(), Value::from(args.flow.to_string())),
         ("sync".to_owned(), Value::from(args.sync.as_str())),
     ]);
-    let rows: Vec<WhyNot> = args.ask.rows("_whyNot", &input).await?;
-    let Some(told) = rows.first() else {
-        bail!("there is no flow {}: neither the log nor the archive has its root", args.flow);
+    let rows: Vec<WhyNot> = args.query.rows("_whyNot", &input).await?;
+    let Some(row) = rows.first() else {
+        bail!("flow {} not found: neither the log nor the archive contains its root", args.flow);
     };
-    args.ask.print(&rows, |_| format!("{}\n", lines::clean(&told.text)))
+    args.query.print(&rows, |_| format!("{}\n", lines::clean(&row.text)))
 }
 
 /// Lists flows.
 pub(crate) async fn flows(args: FlowsArgs) -> anyhow::Result<()> {
-    let mut input = args.which.filter();
+    let mut input = args.filter.filter();
     let ago = |time: Duration| {
         (clock::now_ms() * 1000).saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
     };
@@ -235,8 +237,8 @@ pub(crate) async fn flows(args: FlowsArgs) -> anyhow::Result<()> {
         }
     }
     input.insert("limit".to_owned(), Value::from(args.limit));
-    let rows: Vec<Summary> = args.ask.rows("_flows", &input).await?;
-    args.ask.print(&rows, |paint| {
+    let rows: Vec<Summary> = args.query.rows("_flows", &input).await?;
+    args.query.print(&rows, |paint| {
         if rows.is_empty() {
             "no flows\n".to_owned()
         } else {
@@ -246,30 +248,28 @@ pub(crate) async fn flows(args: FlowsArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Lists flows as they happen, until it is stopped.
+/// Prints flows as they happen, until it is stopped.
 pub(crate) async fn tail(args: TailArgs) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Notice {
         flows: Vec<Summary>,
         left_out: usize,
     }
-    if args.which.action.is_some() {
-        bail!(
-            "`concert tail` hears of flows, not of their actions; `concert flows --action` finds those"
-        );
+    if args.filter.action.is_some() {
+        bail!("`concert tail` cannot filter by action; use `concert flows --action`");
     }
-    let bus = args.ask.connect().await?;
+    let bus = args.query.connect().await?;
     let mut notices = bus.client.subscribe(concert_wire::subject::FLOWS_NOTICE).await?;
-    args.ask.print::<Summary>(&[], |_| lines::HEADING.to_owned())?;
+    args.query.print::<Summary>(&[], |_| lines::HEADING.to_owned())?;
     while let Some(notice) = notices.next().await {
-        let notice: Notice =
-            serde_json::from_slice(&notice.payload).context("the archive is of another version")?;
+        let notice: Notice = serde_json::from_slice(&notice.payload)
+            .context("the archive runs another version of concert")?;
         if notice.left_out > 0 {
-            say::progress(&format!("{} flows are not shown", notice.left_out));
+            output::print_progress(&format!("{} flows are not shown", notice.left_out));
         }
-        for row in notice.flows.iter().rev().filter(|row| args.which.means(row)) {
-            args.ask.print(std::slice::from_ref(row), |paint| lines::row(row, paint))?;
+        for row in notice.flows.iter().rev().filter(|row| args.filter.matches(row)) {
+            args.query.print(std::slice::from_ref(row), |paint| lines::row(row, paint))?;
         }
     }
-    bail!("the connection ended")
+    bail!("the connection to NATS was closed")
 }

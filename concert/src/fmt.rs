@@ -1,4 +1,4 @@
-//! `concert fmt`: files of rules as every such file is laid out.
+//! `concert fmt`: formats rule files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,30 +10,31 @@ use clap::Args;
 use concert_lang::source::SourceFile;
 use concert_sync_router::files::RULES;
 
-use crate::say;
+use crate::output;
 
 /// Arguments of `concert fmt`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FmtArgs {
-    /// Files, and directories to search for `*.sync`; `-` reads standard input and writes standard
-    /// output. What `.` hides is not searched.
+    /// Rule files, or directories to search for `*.sync`; `-` formats standard input to standard
+    /// output. Hidden files are skipped
     #[arg(default_value = "syncs", value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
-    /// Changes nothing: tells where files are laid out otherwise, and then ends with 1.
+    /// Change nothing; print the first difference of each file, and exit 1 if there are any
     #[arg(long)]
     pub(crate) check: bool,
 }
 
-/// Stands for standard input and output.
+/// Path that denotes standard input and output.
 const STANDARD: &str = "-";
 
-/// Lays out everything that can be; what cannot is told, and is an error in the end.
+/// Formats all files. Reports each file that cannot be formatted, and fails at the end if there was
+/// one.
 pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<()> {
     let mut files = BTreeSet::new();
     let mut failed = 0_usize;
     for path in &args.paths {
         if let Err(error) = search(path, &mut files) {
-            say::error(&error);
+            output::print_error(&error);
             failed += 1;
         }
     }
@@ -42,30 +43,30 @@ pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<()> {
         match one(file, args.check) {
             Ok(is_different) => different += usize::from(is_different),
             Err(error) => {
-                say::error(&error);
+                output::print_error(&error);
                 failed += 1;
             }
         }
     }
-    ensure!(failed == 0, "not everything could be laid out");
-    ensure!(!args.check || different == 0, "not everything is laid out; `concert fmt` does it");
+    ensure!(failed == 0, "some files could not be formatted");
+    ensure!(!args.check || different == 0, "some files are not formatted; run `concert fmt`");
     Ok(())
 }
 
-/// The files that a path names.
+/// Collects the rule files of a path.
 fn search(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
     if path == Path::new(STANDARD) {
         files.insert(path.to_owned());
         return Ok(());
     }
-    let cannot = || format!("{} cannot be read", path.display());
+    let cannot = || format!("cannot read {}", path.display());
     if fs::metadata(path).with_context(cannot)?.is_dir() {
         files.extend(RULES.find(path)?);
         return Ok(());
     }
     ensure!(
         RULES.matches(path),
-        "{} is no file of rules: only .{} files are laid out",
+        "{} is not a rule file: only .{} files can be formatted",
         path.display(),
         RULES.extension
     );
@@ -73,7 +74,8 @@ fn search(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lays out a file, or only tells where it is laid out otherwise; whether it is.
+/// Formats a file, or prints the first difference with `is_check`. Returns whether the file
+/// differs.
 fn one(path: &Path, is_check: bool) -> anyhow::Result<bool> {
     let is_standard = path == Path::new(STANDARD);
     let name = if is_standard { "standard input".to_owned() } else { path.display().to_string() };
@@ -83,28 +85,27 @@ fn one(path: &Path, is_check: bool) -> anyhow::Result<bool> {
     } else {
         fs::read(path)
     };
-    let bytes = bytes.with_context(|| format!("{name} cannot be read"))?;
+    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?;
     let source = SourceFile::new(name, text);
     let formatted = concert_lang::format(&source).map_err(|report| {
-        anyhow!("{} has mistakes\n{}", source.name, report.to_string().trim_end())
+        anyhow!("{} has errors\n{}", source.name, report.to_string().trim_end())
     })?;
     let is_different = formatted != source.text;
     if is_check {
         if is_different {
-            say::line(hint(&source, &formatted));
+            output::print_line(hint(&source, &formatted));
         }
     } else if is_standard {
-        say::text(&formatted).context("standard output cannot be written")?;
+        output::print_text(&formatted).context("cannot write to standard output")?;
     } else if is_different {
-        fs::write(path, &formatted)
-            .with_context(|| format!("{} cannot be written", source.name))?;
-        say::line(&source.name);
+        fs::write(path, &formatted).with_context(|| format!("cannot write {}", source.name))?;
+        output::print_line(&source.name);
     }
     Ok(is_different)
 }
 
-/// Where two texts begin to differ, and how.
+/// The first lines that differ, with their number.
 fn hint(source: &SourceFile, formatted: &str) -> String {
     let mut old = source.text.split_inclusive('\n');
     let mut new = formatted.split_inclusive('\n');
@@ -112,7 +113,7 @@ fn hint(source: &SourceFile, formatted: &str) -> String {
     loop {
         let (old, new) = (old.next(), new.next());
         if old != new || old.is_none() {
-            // Blanks at the end and marks that are not seen are shown, too.
+            // Trailing blanks and invisible characters are shown, too.
             let shown = |sign: char, line: Option<&str>| {
                 line.map(|line| format!("\n  {sign} {}", visible(line)))
             };
@@ -124,7 +125,7 @@ fn hint(source: &SourceFile, formatted: &str) -> String {
     }
 }
 
-/// A line whose only visible difference could be its end.
+/// Makes trailing blanks, tabs, byte order marks and a missing line end visible.
 fn visible(line: &str) -> String {
     let end = line.strip_suffix('\n');
     let line = end.unwrap_or(line);
@@ -144,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_differs_is_shown() {
+    fn first_different_line_is_shown() {
         check("a\nb\nc\n", "a\n  b\nc\n", "a.sync:2\n  - b\n  +   b");
         check("a\n\n", "a\n", "a.sync:2\n  - ");
     }
 
     #[test]
-    fn what_cannot_be_seen_is_shown() {
+    fn invisible_differences_are_made_visible() {
         check("a \r\n", "a\n", "a.sync:1\n  - a \\r\n  + a");
         check("\u{feff}\ta", "a\n", "a.sync:1\n  - \\u{feff}\\ta (no line end)\n  + a");
     }
@@ -158,8 +159,8 @@ mod tests {
     const ROUGH: &str = "sync R\nwhen A.b ()\nthen A.c ()";
     const SMOOTH: &str = "sync R\nwhen\n    A.b ()\nthen\n    A.c ()\n";
 
-    /// Whether all went well, and what is in the files then.
-    fn laid_out(files: &[(&str, &str)], extra: Option<&str>, check: bool) -> (bool, Vec<String>) {
+    /// Formats files; returns success and the resulting texts.
+    fn formatted(files: &[(&str, &str)], extra: Option<&str>, check: bool) -> (bool, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
         for (path, (_, text)) in paths.iter().zip(files) {
@@ -174,37 +175,37 @@ mod tests {
     }
 
     #[test]
-    fn rules_below_a_directory_are_laid_out_and_nothing_else() {
+    fn only_rule_files_of_a_directory_are_formatted() {
         let files =
             [("a.sync", ROUGH), ("b/c.sync", ROUGH), ("d.concept", ROUGH), (".e/f.sync", ROUGH)];
-        let (is_well, texts) = laid_out(&files, None, false);
-        assert!(is_well);
+        let (is_ok, texts) = formatted(&files, None, false);
+        assert!(is_ok);
         assert_eq!(texts, [SMOOTH, SMOOTH, ROUGH, ROUGH]);
     }
 
     #[test]
-    fn what_fails_keeps_nothing_else_from_being_laid_out() {
+    fn invalid_file_does_not_prevent_formatting_of_others() {
         let files = [("a.sync", "sync"), ("b.sync", ROUGH), ("d.concept", "")];
-        let (is_well, texts) = laid_out(&files, None, false);
-        assert!(!is_well);
+        let (is_ok, texts) = formatted(&files, None, false);
+        assert!(!is_ok);
         assert_eq!(texts, ["sync", SMOOTH, ""]);
         for extra in ["missing", "d.concept"] {
-            let (is_well, texts) = laid_out(&files[1..], Some(extra), false);
-            assert!(!is_well);
+            let (is_ok, texts) = formatted(&files[1..], Some(extra), false);
+            assert!(!is_ok);
             assert_eq!(texts, [SMOOTH, ""]);
         }
     }
 
     #[test]
-    fn a_check_changes_nothing_and_fails_where_something_differs() {
+    fn check_changes_nothing_and_fails_on_differences() {
         for (text, expected) in [(ROUGH, false), (SMOOTH, true)] {
-            let (is_well, texts) = laid_out(&[("a.sync", text)], None, true);
-            assert_eq!((is_well, texts), (expected, vec![text.to_owned()]));
+            let (is_ok, texts) = formatted(&[("a.sync", text)], None, true);
+            assert_eq!((is_ok, texts), (expected, vec![text.to_owned()]));
         }
     }
 
     #[test]
-    fn a_directory_without_rules_is_an_error() {
-        assert!(!laid_out(&[("d.concept", "")], None, false).0);
+    fn directory_without_rules_is_an_error() {
+        assert!(!formatted(&[("d.concept", "")], None, false).0);
     }
 }

@@ -1,4 +1,4 @@
-//! `concert graph`: which action leads to which, through which rule.
+//! `concert graph`: prints the graph of actions and rules.
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -6,35 +6,35 @@ use concert_analysis::graph;
 use concert_worker::Worker;
 
 use crate::config::{SettingFlags, of};
-use crate::say;
+use crate::output;
 
 /// Arguments of `concert graph`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GraphArgs {
-    /// Only what a request of this path can lead to.
+    /// Only the part that a request to this path can reach
     #[arg(long, value_name = "PATH")]
     pub(crate) path: Option<String>,
-    /// What to write it as.
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Mermaid, value_name = "FORMAT")]
     pub(crate) format: Format,
     #[command(flatten)]
     settings: SettingFlags<of::Rules>,
 }
 
-/// What the graph is written as.
+/// Output format of the graph.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Format {
-    /// A flowchart for Markdown pages.
+    /// Mermaid flowchart, for Markdown pages
     Mermaid,
-    /// The language of Graphviz.
+    /// Graphviz DOT
     Dot,
-    /// A picture.
+    /// SVG image
     Svg,
 }
 
 /// Prints the graph.
 pub(crate) fn run(args: &GraphArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let settings = args.settings.load_aloud(workers)?;
+    let settings = args.settings.load_and_warn(workers)?;
     let program = concert_sync_router::load_unverified(&settings.rules)?;
     let graph = match &args.path {
         None => graph::of(&program),
@@ -45,5 +45,5 @@ pub(crate) fn run(args: &GraphArgs, workers: &[Worker]) -> anyhow::Result<()> {
         Format::Dot => graph.to_dot(),
         Format::Svg => graph.to_svg(),
     };
-    say::text(&text).context("the graph cannot be printed")
+    output::print_text(&text).context("cannot print the graph")
 }

@@ -1,4 +1,4 @@
-//! `concert keys`: which keys there are, and changing them while everything runs.
+//! `concert keys`: lists and rotates keys while the services run.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::access::{AccessArgs, KEYS_DIR};
 use crate::config::{Loaded, SettingFlags, Settings, of};
 use crate::running::{self, Started};
-use crate::{say, workers};
+use crate::{output, workers};
 
 /// Arguments of `concert keys`.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,17 +29,17 @@ pub(crate) struct KeysArgs {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum KeysCommand {
-    /// Lists the keys, without their secrets.
+    /// List the keys, without their secrets
     List,
-    /// Adds a new key, which nothing uses yet.
+    /// Add a new key; nothing uses it yet
     Add {
-        /// `seal`, `edge`, a key of a worker such as `session`, or a user of the bus such as
-        /// `nats/profile`.
+        /// Key file: `seal`, `edge`, a worker's key such as `session`, or a NATS user such as
+        /// `nats/profile`
         #[arg(value_name = "KEYS")]
         keys: Subject,
     },
-    /// Uses a key for what is new. Only when every process has the key: a few seconds after it was
-    /// added.
+    /// Make a key the current one. Do this only when every process has read the key, a few seconds
+    /// after `add`
     Use {
         /// As with `add`.
         #[arg(value_name = "KEYS")]
@@ -48,8 +48,8 @@ enum KeysCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Takes a key away for good. What was made with it opens no more; a process that knows no
-    /// other key is cut off.
+    /// Delete a key permanently. Values encrypted with it become unreadable; a process that has no
+    /// other key is disconnected
     Drop {
         /// As with `add`.
         #[arg(value_name = "KEYS")]
@@ -60,9 +60,9 @@ enum KeysCommand {
     },
 }
 
-/// Does what it is told.
+/// Runs `concert keys`.
 pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let loaded = args.settings.loaded_aloud(workers)?;
+    let loaded = args.settings.load_all_and_warn(workers)?;
     let running = running_of(&loaded)?;
     let mut settings = loaded.settings;
     let dir = match &running {
@@ -75,7 +75,7 @@ pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
         KeysCommand::List => return list(&args.access, &settings, workers),
         KeysCommand::Add { keys } => {
             let id = keys::add(dir, known(keys, workers)?)?;
-            say::line(format_args!("{keys} {id}"));
+            output::print_line(format_args!("{keys} {id}"));
             keys
         }
         KeysCommand::Use { keys, id } => {
@@ -87,22 +87,22 @@ pub(crate) fn run(args: KeysArgs, workers: &[Worker]) -> anyhow::Result<()> {
             keys
         }
     };
-    args.access.settle(&settings, workers, false)?;
+    args.access.apply(&settings, workers, false)?;
     if matches!(changed, Subject::Bus(_)) {
         match (&args.nats_pid_file, running.and_then(|running| running.nats_pid)) {
             (Some(file), _) => reload(file)?,
             (None, Some(pid)) => {
-                hang_up(pid).context("the NATS server cannot be told to read its accounts again")?
+                hang_up(pid).context("cannot notify the NATS server of changed accounts")?
             }
             (None, None) => {
-                say::progress("the NATS server must read its accounts again: send it SIGHUP")
+                output::print_progress("the NATS server must reload its accounts: send it SIGHUP")
             }
         }
     }
     Ok(())
 }
 
-/// The running system whose keys are meant; nothing if a directory of keys is.
+/// The running system whose keys are changed; `None` if a key directory is given.
 fn running_of(loaded: &Loaded) -> anyhow::Result<Option<Started>> {
     let app = &loaded.settings.app;
     match (&app.keys_dir, loaded.is_set(&["app", "data_dir"])) {
@@ -110,12 +110,12 @@ fn running_of(loaded: &Loaded) -> anyhow::Result<Option<Started>> {
         (None, true) => running::find(&app.data_dir).map(Some),
         (None, false) if Path::new(KEYS_DIR).is_dir() => Ok(None),
         (None, false) => running::find(&app.data_dir).map(Some).with_context(|| {
-            format!("there is no directory `{KEYS_DIR}`, and --keys names no other")
+            format!("the directory `{KEYS_DIR}` does not exist; name another one with --keys")
         }),
     }
 }
 
-/// The keys, if this program has a worker that reads them.
+/// Checks that a worker of this program reads these keys.
 fn known<'a>(keys: &'a Subject, workers: &[Worker]) -> anyhow::Result<&'a Subject> {
     let all = Purpose::all(workers::own_keys(workers));
     if let Subject::Ring(purpose) = keys
@@ -124,7 +124,7 @@ fn known<'a>(keys: &'a Subject, workers: &[Worker]) -> anyhow::Result<&'a Subjec
         let names: Vec<String> =
             all.iter().map(|purpose| format!("`{}`", purpose.name())).collect();
         bail!(
-            "there are no keys `{keys}`; keys are {}, or those of a user of the bus such as `nats/profile`",
+            "unknown keys `{keys}`; known are {}, and NATS users such as `nats/profile`",
             names.join(", ")
         );
     }
@@ -132,27 +132,26 @@ fn known<'a>(keys: &'a Subject, workers: &[Worker]) -> anyhow::Result<&'a Subjec
 }
 
 fn list(access: &AccessArgs, settings: &Settings, workers: &[Worker]) -> anyhow::Result<()> {
-    let access = access.standing(settings)?;
+    let access = access.current(settings)?;
     let rings = Purpose::all(workers::own_keys(workers)).into_iter().map(Subject::Ring);
     let users = access.users().into_iter().map(|user| Subject::Bus(user.name()));
     for keys in rings.chain(users) {
         for key in keys::list(&settings.app.keys_dir(), &keys)? {
             let used = if key.in_use { "in use" } else { "" };
-            say::line(format_args!("{keys:<16} {:<58} {used}", key.id));
+            output::print_line(format_args!("{keys:<16} {:<58} {used}", key.id));
         }
     }
     Ok(())
 }
 
 fn reload(file: &Path) -> anyhow::Result<()> {
-    let context = || {
-        format!("the NATS server of {} cannot be told to read its accounts again", file.display())
-    };
+    let context =
+        || format!("cannot notify the NATS server of {} of changed accounts", file.display());
     let pid = std::fs::read_to_string(file).with_context(context)?;
     hang_up(pid.trim().parse().with_context(context)?).with_context(context)
 }
 
 fn hang_up(pid: u32) -> anyhow::Result<()> {
-    let pid = Pid::from_raw(i32::try_from(pid)?).context("it is not the id of a process")?;
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("not a process id")?;
     Ok(kill_process(pid, Signal::HUP)?)
 }

@@ -16,9 +16,9 @@ mod fmt;
 mod graph;
 mod keys;
 mod operator;
+mod output;
 mod ready;
 mod running;
-mod say;
 mod services;
 mod setup;
 mod up;
@@ -38,7 +38,7 @@ pub use crate::running::Started;
 
 /// Runs the command that the process arguments name, with these workers compiled in.
 ///
-/// A worker whose handlers do not fit its spec is an error of every command.
+/// If the handlers of a worker do not match its spec, every command fails.
 pub fn main(workers: impl IntoIterator<Item = Worker>) -> ExitCode {
     let workers: Vec<Worker> = workers.into_iter().collect();
     let cli = Cli::parse_from(cli::with_command(std::env::args_os()));
@@ -46,13 +46,13 @@ pub fn main(workers: impl IntoIterator<Item = Worker>) -> ExitCode {
     match started {
         Ok(runtime) => {
             let code = runtime.block_on(run(cli.command, &workers));
-            // What is to be finished was awaited; a name that is still being looked up must not
-            // hold the process.
+            // All work that must finish has finished. A DNS lookup in progress must not keep the
+            // process alive.
             runtime.shutdown_background();
             code
         }
         Err(error) => {
-            say::error(&error);
+            output::print_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -95,13 +95,13 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say::error(&error);
+            output::print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs a service, which reports why it fails in its log.
+/// Runs a service. The service logs the reason if it fails.
 async fn service<C: Uses, F: Future<Output = anyhow::Result<()>>>(
     flags: &SettingFlags<C>,
     workers: &[Worker],
@@ -117,7 +117,7 @@ async fn service<C: Uses, F: Future<Output = anyhow::Result<()>>>(
             process::run(&lines, course).await
         }
         Err(problems) => {
-            say::error(&problems.into());
+            output::print_error(&problems.into());
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! How the commands of an operator reach the running system.
+//! Connection of the operator commands to the running system.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use concert_wire::access::User;
 use crate::config::{SettingFlags, Settings, of};
 use crate::running;
 
-/// How long a command waits for NATS.
+/// Timeout of a connection to NATS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Arguments of the commands that talk to a running system.
+/// Arguments of the commands that connect to a running system.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OperatorArgs {
     #[command(flatten)]
@@ -21,19 +21,20 @@ pub(crate) struct OperatorArgs {
 }
 
 impl OperatorArgs {
-    /// Connects to the NATS server that was named, or to that of the running system.
+    /// Connects to the configured NATS server, or to that of the running system.
     ///
     /// # Errors
-    /// None was named and no system runs, or the server does not answer within [`CONNECT_TIMEOUT`].
+    /// No server is configured and no system runs, or the server does not answer within
+    /// [`CONNECT_TIMEOUT`].
     pub(crate) async fn connect(&self, name: &str) -> anyhow::Result<Bus> {
-        let settings = self.settings.load_aloud(&[])?;
+        let settings = self.settings.load_and_warn(&[])?;
         let args = bus(&settings)?;
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, Bus::connect_to_streams(&args, name));
         let connected = connect.await.map_or_else(
             |_| {
                 let (url, seconds) =
                     (bus::without_credentials(&args.nats_url), CONNECT_TIMEOUT.as_secs());
-                Err(anyhow!("no connection to NATS at {url} within {seconds} s"))
+                Err(anyhow!("cannot connect to NATS at {url} within {seconds} s"))
             },
             |connected| Ok(connected?),
         );

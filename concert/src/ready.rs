@@ -1,4 +1,4 @@
-//! `concert ready`: whether a worker, and an edge, answer.
+//! `concert ready`: checks whether a worker, and optionally an edge, is ready.
 
 use std::time::Duration;
 
@@ -23,23 +23,25 @@ pub(crate) struct ReadyArgs {
     pub(crate) edge: Option<ListenAddress>,
 }
 
-/// How long an answer may take.
+/// Timeout of the whole check.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Ends well when they do.
+/// Succeeds if they are ready.
 pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
-    tokio::time::timeout(TIMEOUT, ask(&args)).await.context("no answer in time")?
+    tokio::time::timeout(TIMEOUT, check(&args)).await.context("timed out waiting for an answer")?
 }
 
-async fn ask(args: &ReadyArgs) -> anyhow::Result<()> {
+async fn check(args: &ReadyArgs) -> anyhow::Result<()> {
     let bus = args.operator.connect("concert-ready").await?;
     bus.client
         .request(format!("$SRV.PING.{}", args.concept), "".into())
         .await
-        .with_context(|| format!("no worker of {} answers", args.concept))?;
+        .with_context(|| format!("no worker of {} is running", args.concept))?;
     if let Some(address) = &args.edge {
-        let mut stream =
-            address.connect().await.with_context(|| format!("no edge listens at {address}"))?;
+        let mut stream = address
+            .connect()
+            .await
+            .with_context(|| format!("no edge is listening on {address}"))?;
         stream
             .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             .await?;

@@ -1,4 +1,5 @@
-//! What `concert up` has started, in a file of its data directory, so that other commands find it.
+//! Connection details of a running `concert up`, in a file of its data directory, for other
+//! commands.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,36 +13,37 @@ use concert_runtime::atomic_file;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-/// The file within the data directory. Only its owner can read it, since the URLs may contain
+/// Name of the file in the data directory. Only its owner can read it, because URLs can contain
 /// passwords.
 const FILE: &str = "running.json";
 
-/// What was started.
+/// A running `concert up` and its servers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Started {
-    /// The process of `concert up`.
+    /// Process id of `concert up`.
     pub pid: u32,
-    /// Where the edge listens.
+    /// Address of the edge.
     pub http: SocketAddr,
-    /// Where NATS is.
+    /// URL of the NATS server.
     pub nats_url: String,
-    /// The process of the NATS server, if it was started here.
+    /// Process id of the NATS server, if it was started here.
     pub nats_pid: Option<u32>,
-    /// The program of the NATS server, if it was started here.
+    /// Path of the NATS server binary, if it was started here.
     pub nats_server: PathBuf,
-    /// The credentials file for a NATS server that was not started here.
+    /// Credentials file of an existing NATS server.
     pub nats_creds: Option<PathBuf>,
-    /// The CA certificates for a NATS server that was not started here.
+    /// CA certificates of an existing NATS server.
     pub nats_ca: Option<PathBuf>,
-    /// Where MongoDB is.
+    /// URI of the MongoDB server.
     pub mongodb_uri: String,
-    /// The process of the MongoDB server, if it was started here.
+    /// Process id of the MongoDB server, if it was started here.
     pub mongod_pid: Option<u32>,
-    /// The directory of the keys.
+    /// Directory of the key files.
     pub keys_dir: PathBuf,
 }
 
-/// The files that announce a running system, from [`Announcement::publish`] until this is dropped.
+/// The files that describe a running system. They exist from [`Announcement::publish`] until this
+/// is dropped.
 pub(crate) struct Announcement {
     content: Mutex<Content>,
     files: Vec<PathBuf>,
@@ -53,7 +55,7 @@ struct Content {
 }
 
 impl Announcement {
-    /// An announcement in the data directory, and in another file if a script asks for it.
+    /// Announces the system in the data directory, and optionally in another file for scripts.
     pub(crate) fn new(started: Started, data_dir: &Path, further: Option<PathBuf>) -> Self {
         Self {
             content: Mutex::new(Content { started, is_published: false }),
@@ -61,12 +63,12 @@ impl Announcement {
         }
     }
 
-    /// Writes the files, now that requests are answered.
+    /// Writes the files. Call it when requests are answered.
     pub(crate) fn publish(&self) -> anyhow::Result<()> {
         self.change(|content| content.is_published = true)
     }
 
-    /// Replaces the process id of a server that was restarted.
+    /// Updates the process id of a restarted server.
     pub(crate) fn restarted(&self, program: Program, pid: u32) -> anyhow::Result<()> {
         self.change(|content| match program {
             Program::NatsServer => content.started.nats_pid = Some(pid),
@@ -100,13 +102,13 @@ impl Drop for Announcement {
         }
         for file in &self.files {
             if let Err(error) = fs::remove_file(file) {
-                tracing::debug!(%error, file = %file.display(), "the file is removed already");
+                tracing::debug!(%error, file = %file.display(), "the file no longer exists");
             }
         }
     }
 }
 
-/// What the `concert up` of a data directory has started.
+/// Connection details of the `concert up` that runs in a data directory.
 pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
     let path = data_dir.join(FILE);
     let text = match fs::read_to_string(&path) {
@@ -116,11 +118,11 @@ pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
     };
     let started: Started = serde_json::from_str(&text)
         .with_context(|| format!("{} was written by another version of concert", path.display()))?;
-    // One that was killed has left its file.
+    // A killed process leaves its file.
     if is_alive(started.pid) { Ok(started) } else { Err(not_running(data_dir)) }
 }
 
-/// The answer of a command that needs a running system.
+/// The error of a command that needs a running system.
 pub(crate) fn not_running(data_dir: &Path) -> anyhow::Error {
     anyhow!(
         "no running system in {}: is `concert up` running in this directory? If it runs elsewhere, name its data \
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_system_is_found_until_it_ends() {
+    fn running_system_is_found_until_it_stops() {
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join("copy.json");
         let announcement =
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_killed_process_is_recognized() {
+    fn file_of_a_killed_process_is_ignored() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let left = Announcement::new(started(child.id()), dir.path(), None);
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_reported() {
+    fn unreadable_file_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("running.json"), "{}").unwrap();
         let error = find(dir.path()).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The services as processes: what each one starts, and the frame that all of them share.
+//! The services as processes: the start of each, and the code that all of them share.
 
 pub(crate) mod archive;
 pub(crate) mod http_edge;
@@ -12,15 +12,15 @@ use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::metrics;
 use concert_runtime::process::{self, Shutdown};
 
-/// How long the router and the archive may take to finish what they have begun.
+/// Time for the router and the archive to finish messages in progress at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a service needs in order to run as a process.
+/// Parameters of a service that runs as a process.
 struct Service<'a> {
     /// Its name on the NATS connection.
     name: &'a str,
     bus: BusArgs,
-    /// Where it serves `/metrics`; the edge serves them on its own listener.
+    /// Address of `/metrics`; the edge serves them on its own listener.
     metrics: Option<ListenAddress>,
 }
 

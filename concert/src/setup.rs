@@ -1,4 +1,4 @@
-//! `concert setup`: what must be there once before the processes start.
+//! `concert setup`: creates everything that must exist before the processes start.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,7 +11,7 @@ use concert_worker::Worker;
 
 use crate::access::AccessArgs;
 use crate::config::{SettingFlags, of};
-use crate::say;
+use crate::output;
 
 /// Arguments of `concert setup`.
 #[derive(Debug, Clone, Args)]
@@ -29,28 +29,27 @@ pub(crate) struct SetupArgs {
     pub(crate) replica_host: Option<String>,
 }
 
-/// Makes the keys and accounts; the replica set if a host for it is given, and the streams if they
-/// are asked for.
+/// Creates keys and accounts, and optionally the replica set and the streams.
 pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let settings = args.settings.load_aloud(workers)?;
+    let settings = args.settings.load_and_warn(workers)?;
     let (keys_dir, accounts) = (settings.app.keys_dir(), args.access.accounts_file(&settings));
-    let access = args.access.settle(&settings, workers, true)?;
-    say::line(format_args!("keys: {}", keys_dir.display()));
+    let access = args.access.apply(&settings, workers, true)?;
+    output::print_line(format_args!("keys: {}", keys_dir.display()));
     let users = match access.is_in_one_process() {
         true => {
             ", one user for all services as `concert up` wrote them; remove the file to give each its own"
         }
         false => "",
     };
-    say::line(format_args!("accounts of the NATS server: {}{users}", accounts.display()));
+    output::print_line(format_args!("accounts of the NATS server: {}{users}", accounts.display()));
     if let Some(host) = &args.replica_host {
         concert_local_servers::initiate_replica_set(
             host,
             &uri_options(&settings.mongodb.store().mongodb_uri),
         )
         .await
-        .with_context(|| format!("{host} does not become a replica set"))?;
-        say::line(format_args!("replica set: {host}"));
+        .with_context(|| format!("cannot initiate a replica set at {host}"))?;
+        output::print_line(format_args!("replica set: {host}"));
     }
     if args.streams {
         let mut bus = settings.nats.bus();
@@ -58,19 +57,19 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
             bus.nats_nkey = Some(keys::seeds_path(&keys_dir, &User::Setup));
         }
         make_streams(&bus, &access, &settings.log).await?;
-        say::line(format_args!("streams: {}", access.concepts().len() + 1));
+        output::print_line(format_args!("streams: {}", access.concepts().len() + 1));
     }
     Ok(())
 }
 
-/// The options of a MongoDB URI that tell how to encrypt, for a host that it may not name.
+/// The TLS options of a MongoDB URI, for a connection to another host.
 fn uri_options(uri: &str) -> String {
     let options = uri.split_once('?').map_or("", |(_, options)| options);
     let tls = options.split('&').filter(|option| option.starts_with("tls"));
     tls.collect::<Vec<_>>().join("&")
 }
 
-/// Makes everything that the parts find on the bus.
+/// Creates the streams, consumers and buckets of the application.
 pub(crate) async fn make_streams(
     bus: &BusArgs,
     access: &Access,
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_set_is_made_over_the_encryption_that_the_uri_tells() {
+    fn replica_set_is_initiated_with_the_tls_options_of_the_uri() {
         let uri = "mongodb://mongo:27017/?replicaSet=concert&tls=true&tlsCAFile=/keys/tls/ca.pem";
         assert_eq!(uri_options(uri), "tls=true&tlsCAFile=/keys/tls/ca.pem");
         assert_eq!(uri_options("mongodb://mongo:27017"), "");

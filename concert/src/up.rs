@@ -1,5 +1,5 @@
-//! `concert up`: everything in one process, beside the two servers; the parts talk through NATS all
-//! the same.
+//! `concert up`: all services in one process, and the two servers as child processes. The services
+//! communicate through NATS, as they do in separate processes.
 
 mod args;
 mod greeting;
@@ -22,20 +22,22 @@ pub(crate) use self::args::UpArgs;
 use self::supervisor::Event;
 use crate::config::Settings;
 use crate::running::{Announcement, Started};
-use crate::{access, say, workers};
+use crate::{access, output, workers};
 
-/// Starts, says what to try, runs until it is asked to stop, drains.
+/// Starts everything, prints the addresses, runs until a signal stops it, then drains.
 pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let loaded = args.settings.load(workers)?;
     let settings = &loaded.settings;
     telemetry::start(&settings.telemetry.lines())?;
     loaded.warn();
-    // The rules first: a mistake in them is told at once, before anything is fetched or started.
+    // Rules are compiled first, so that an error is reported before anything is downloaded or
+    // started.
     let rules = concert_sync_router::load(&settings.rules)?;
     workers::check_specs(workers, &rules.program, |concept| settings.is_external(concept))?;
     workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));
     let mut access = access::of(&settings.rules, &settings.http.passthrough)?;
-    // A worker whose concept the application does not have has neither a user nor a queue.
+    // A worker is skipped if the application does not have its concept: no NATS user and no queue
+    // exist for it.
     let is_used =
         |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
     let used: Vec<&Worker> = workers.iter().filter(is_used).collect();
@@ -45,7 +47,7 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let keys_dir = settings.app.keys_dir();
     access::prepare(&access, workers, &keys_dir, &access::accounts_file(&keys_dir))?;
     let mut stop = ShutdownSignal::listen()?;
-    // Likewise an address in use.
+    // An address in use is reported before the servers start.
     let listener = concert_http_edge::listen(&settings.http).await?;
     let Some(servers) = stop.unless_received(servers::start(settings)).await else {
         return Ok(());
@@ -54,12 +56,12 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let prepared = Prepared { workers: used, rules, access, listener };
     let ended =
         Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
-    // The second Ctrl-C leaves them to their guardians.
+    // After a second Ctrl-C, the guardians stop the servers.
     stop.unless_received(servers.stop()).await;
     ended
 }
 
-/// What is ready before the servers are.
+/// Everything that is prepared before the servers start.
 struct Prepared<'a> {
     workers: Vec<&'a Worker>,
     rules: Rules,
@@ -67,7 +69,7 @@ struct Prepared<'a> {
     listener: TcpListener,
 }
 
-/// Runs everything on the servers, which are restarted when they exit, until it is asked to stop.
+/// Runs everything on the servers until a signal stops it. Restarts a server that exits.
 async fn run_on(
     servers: &mut servers::Servers,
     started_file: Option<PathBuf>,
@@ -79,7 +81,7 @@ async fn run_on(
     let addresses = servers.addresses().clone();
     let announcement = Announcement::new(started, &settings.app.data_dir, started_file);
     let report = |program, event: Event<'_>| report(&announcement, program, event);
-    // One future for the whole time, since a restart must not be dropped half-way.
+    // One future for the whole run: a restart must not be dropped in the middle.
     let mut supervised = std::pin::pin!(servers.supervised(&report));
     let program = prepared.rules.program.clone();
     let stack = tokio::select! {
@@ -92,10 +94,12 @@ async fn run_on(
     let cut_off = tokio::select! {
         () = stop.received() => None,
         cut_off = stack.cut_off() => Some(cut_off),
-        // Without a server nothing can be answered any more.
+        // Without a server, requests cannot be answered.
         error = &mut supervised => return Err(error),
     };
-    say::line("\nStopping: open requests are answered first. Ctrl-C again ends at once.");
+    output::print_line(
+        "\nStopping after open requests are answered. Press Ctrl-C again to stop immediately.",
+    );
     let drained = tokio::select! {
         () = stack.stop(Duration::from_millis(settings.http.limits.deadline_ms)) => true,
         () = stop.received() => false,
@@ -104,7 +108,7 @@ async fn run_on(
     match cut_off {
         Some(cut_off) => Err(cut_off),
         None if drained => Ok(()),
-        None => Err(anyhow::anyhow!("ended before everything was answered")),
+        None => Err(anyhow::anyhow!("stopped before all open requests were answered")),
     }
 }
 
@@ -116,7 +120,7 @@ fn started(
     let addresses = servers.addresses();
     let (nats_pid, nats_server) =
         servers.nats_process().map(|(pid, path)| (pid, path.to_owned())).unzip();
-    // Absolute, for a command that is run elsewhere with --data-dir.
+    // Absolute paths, for commands that run in another directory with --data-dir.
     let absolute = |path: &PathBuf| std::path::absolute(path);
     Ok(Started {
         pid: std::process::id(),
@@ -136,12 +140,15 @@ fn report(announcement: &Announcement, program: Program, event: Event<'_>) {
     match event {
         Event::Exited(error) => {
             let error = error.to_string();
-            say::line(format_args!("{}; restarting it", error.lines().next().unwrap_or_default()));
+            output::print_line(format_args!(
+                "{}; restarting it",
+                error.lines().next().unwrap_or_default()
+            ));
         }
         Event::Restarted(pid) => {
-            say::line(format_args!("{program} is running again"));
+            output::print_line(format_args!("{program} is running again"));
             if let Err(error) = announcement.restarted(program, pid) {
-                tracing::warn!(%error, "the new process id is not announced");
+                tracing::warn!(%error, "cannot write the new process id to running.json");
             }
         }
     }

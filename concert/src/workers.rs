@@ -14,9 +14,9 @@ use concert_worker::store::StoreArgs;
 use concert_worker::{Options, Worker};
 
 use crate::config::Settings;
-use crate::say;
+use crate::output;
 
-/// What a worker is started with.
+/// Start options of a worker.
 pub(crate) fn options(
     worker: &Worker,
     settings: &Settings,
@@ -33,15 +33,15 @@ pub(crate) fn options(
     }
 }
 
-/// The program has no worker of this concept.
+/// The program does not contain a worker of this concept.
 #[derive(Debug, thiserror::Error)]
-#[error("this program has no worker of `{asked}`; it has {}", .known.join(", "))]
+#[error("this program has no worker of `{requested}`; it has {}", .known.join(", "))]
 pub(crate) struct UnknownWorker {
-    asked: String,
+    requested: String,
     known: Vec<String>,
 }
 
-/// Checks that every worker fits its spec, and that no concept has two.
+/// Checks that every worker matches its spec, and that no concept has two workers.
 pub(crate) fn check(workers: &[Worker]) -> anyhow::Result<()> {
     let mismatches = workers.iter().filter_map(|worker| worker.check().err());
     let mismatches: Vec<String> = mismatches.map(|mismatch| mismatch.to_string()).collect();
@@ -49,21 +49,25 @@ pub(crate) fn check(workers: &[Worker]) -> anyhow::Result<()> {
     for (number, worker) in workers.iter().enumerate() {
         let has_other =
             workers.iter().skip(number + 1).any(|other| other.concept() == worker.concept());
-        ensure!(!has_other, "{} has two workers in this program", worker.concept());
+        ensure!(
+            !has_other,
+            "the concept {} has two workers in this program; remove one",
+            worker.concept()
+        );
     }
     Ok(())
 }
 
-/// The worker of a concept, whose name may be written in any case.
+/// The worker of a concept; upper and lower case are equal.
 pub(crate) fn named<'a>(workers: &'a [Worker], concept: &str) -> Result<&'a Worker, UnknownWorker> {
     let found = workers.iter().find(|worker| worker.concept().eq_ignore_ascii_case(concept));
     found.ok_or_else(|| UnknownWorker {
-        asked: concept.to_owned(),
+        requested: concept.to_owned(),
         known: workers.iter().map(|worker| worker.concept().to_owned()).collect(),
     })
 }
 
-/// Checks that the application has no other spec of a concept than the worker in this program.
+/// Checks that the application's spec of a concept equals that of the compiled-in worker.
 pub(crate) fn check_specs(
     workers: &[Worker],
     program: &Program,
@@ -92,14 +96,14 @@ pub(crate) fn specs(workers: &[Worker]) -> Vec<SourceFile> {
     workers.iter().map(file).collect()
 }
 
-/// The keys of the workers' own.
+/// The names of the workers' own keys.
 pub(crate) fn own_keys(workers: &[Worker]) -> Vec<Purpose> {
     let keys = workers.iter().flat_map(Worker::keys);
     keys.map(|name| Purpose::Concept((*name).to_owned())).collect()
 }
 
-/// The keys that the worker of a concept reads. A worker that is another program reads those that
-/// decrypt secrets.
+/// The keys that the worker of a concept reads. A worker in another program reads only the keys
+/// that decrypt secrets.
 pub(crate) fn keys_of(workers: &[Worker], concept: &str) -> Vec<Purpose> {
     let own = workers.iter().filter(|worker| worker.concept() == concept).cloned();
     let own: Vec<Worker> = own.collect();
@@ -119,14 +123,14 @@ pub(crate) fn missing<'a>(workers: &[Worker], program: &'a Program) -> BTreeSet<
     .collect()
 }
 
-/// Warns of each concept that has no worker in this program, and none that `is_external`.
+/// Warns of each used concept that has no worker in this program and is not `is_external`.
 pub(crate) fn warn_of_missing(
     workers: &[Worker],
     program: &Program,
     is_external: impl Fn(&str) -> bool,
 ) {
     for concept in missing(workers, program).into_iter().filter(|concept| !is_external(concept)) {
-        say::warning(&format!(
+        output::print_warning(&format!(
             "the rules use the concept `{concept}`, and this program has no worker for it; \
              requests that need it get 504 unless another process runs one (then set `workers.{concept}.external = true`)"
         ));

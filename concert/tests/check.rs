@@ -1,4 +1,4 @@
-//! `concert check`, as it is called.
+//! Runs `concert check` as a process.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot run the program has failed")]
 
@@ -14,11 +14,11 @@ fn check(args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The project's specs, and these rules.
+/// A directory with these rules, to be checked with the project's specs.
 fn rules(text: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("syncs")).unwrap();
@@ -36,39 +36,39 @@ const BROKEN: &str =
 const DOUBTFUL: &str = "sync Doubtful\nwhen\n    Requesting.request (path: \"/a\", b?) : (request)\nthen\n    Requesting.respond (request)\n";
 
 #[test]
-fn the_project_s_rules_have_no_mistakes() {
+fn rules_of_the_project_have_no_errors() {
     let output = check(&[]);
     assert!(output.status.success(), "{output:?}");
-    assert!(said(&output).starts_with("no mistakes: "), "{output:?}");
+    assert!(stdout(&output).starts_with("no errors: "), "{output:?}");
 }
 
 #[test]
-fn every_mistake_is_told_at_once_without_colours_in_a_pipe() {
+fn all_errors_are_reported_without_colours_in_a_pipe() {
     let dir = rules(BROKEN);
     let output = check_rules(dir.path(), &[]);
     assert_eq!(output.status.code(), Some(1));
-    let text = said(&output);
+    let text = stdout(&output);
     for part in
         ["C0201", "did you mean `Profile`?", "C0203", "C0204", "a.sync:3:5", "errors, 0 warnings"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains('\x1b'));
-    assert!(said(&check_rules(dir.path(), &["--color", "always"])).contains("\x1b["));
+    assert!(stdout(&check_rules(dir.path(), &["--color", "always"])).contains("\x1b["));
 }
 
 #[test]
-fn warnings_are_denied_only_when_asked() {
+fn deny_warnings_turns_warnings_into_failure() {
     let dir = rules(DOUBTFUL);
     let output = check_rules(dir.path(), &[]);
     assert!(output.status.success(), "{output:?}");
-    assert!(said(&output).contains("0 errors, 1 warning: 1 rule"), "{output:?}");
+    assert!(stdout(&output).contains("0 errors, 1 warning: 1 rule"), "{output:?}");
     let denied = check_rules(dir.path(), &["--deny-warnings"]);
     assert_eq!(denied.status.code(), Some(1));
 }
 
 #[test]
-fn programs_get_json() {
+fn json_format_contains_code_position_and_page() {
     let dir = rules(BROKEN);
     let output = check_rules(dir.path(), &["--format", "json"]);
     assert_eq!(output.status.code(), Some(1));
@@ -84,10 +84,10 @@ fn programs_get_json() {
 }
 
 #[test]
-fn github_gets_annotations() {
+fn github_format_is_annotations() {
     let dir = rules(BROKEN);
     let output = check_rules(dir.path(), &["--format", "github"]);
-    let text = said(&output);
+    let text = stdout(&output);
     let first = text.lines().next().unwrap();
     assert!(first.starts_with("::error file="), "{first}");
     assert!(
@@ -97,7 +97,7 @@ fn github_gets_annotations() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_or_empty_is_an_error() {
+fn missing_or_empty_directory_is_an_error() {
     let missing = check(&["/nowhere"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("cannot read /nowhere/concepts"));
@@ -109,7 +109,7 @@ fn a_directory_that_is_not_there_or_empty_is_an_error() {
 }
 
 #[test]
-fn rules_in_subdirectories_are_checked_and_hidden_files_are_not() {
+fn subdirectories_are_checked_and_hidden_files_skipped() {
     let dir = rules(DOUBTFUL);
     let syncs = dir.path().join("syncs");
     std::fs::write(syncs.join(".#a.sync"), BROKEN).unwrap();
@@ -119,11 +119,11 @@ fn rules_in_subdirectories_are_checked_and_hidden_files_are_not() {
     std::fs::write(syncs.join("admin/b.sync"), BROKEN).unwrap();
     let output = check_rules(dir.path(), &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("syncs/admin/b.sync:3:5"), "{output:?}");
+    assert!(stdout(&output).contains("syncs/admin/b.sync:3:5"), "{output:?}");
 }
 
 #[test]
-fn a_concept_without_a_worker_is_named_in_a_warning() {
+fn concept_without_a_worker_causes_a_warning() {
     let dir = rules(
         "sync Greets\nwhen\n    Requesting.request (path: \"/greet\", x) : (request)\nthen\n    Greeting.greet (x)\n    Requesting.respond (request)\n",
     );

@@ -18,7 +18,7 @@ fn error(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Kubernetes sets this for a service named `concert-nats`.
+/// Kubernetes sets this variable for a service named `concert-nats`.
 const OF_KUBERNETES: [(&str, &str); 1] = [("CONCERT_NATS_PORT", "tcp://10.0.0.1:4222")];
 
 #[test]
@@ -32,7 +32,7 @@ fn variables_of_kubernetes_are_ignored() {
 }
 
 #[test]
-fn a_bad_variable_of_up_stops_no_other_command() {
+fn invalid_variable_of_up_does_not_affect_other_commands() {
     let bad = [("CONCERT_MONGODB__PORT", "none")];
     let described = concert(&["describe", "openapi"], &bad);
     assert!(described.status.success(), "{}", error(&described));
@@ -59,7 +59,7 @@ fn flags_without_a_command_are_flags_of_up() {
 }
 
 #[test]
-fn a_worker_that_is_not_compiled_in_is_an_error_that_lists_those_that_are() {
+fn unknown_worker_is_an_error_that_lists_the_known_ones() {
     let refused = concert(&["worker", "Profil"], &[]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(

@@ -1,4 +1,4 @@
-//! How the commands report errors in specs and rules.
+//! Reports of errors in specs and rules, by all commands.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot run the program has failed")]
 
@@ -26,7 +26,7 @@ fn concert(dir: &Path, args: &[&str]) -> Output {
     command.args(args).current_dir(dir).output().unwrap()
 }
 
-/// Every command reports the error once, after a line of its own that says what failed.
+/// Every command reports the error once, after its own line that says which step failed.
 #[track_caller]
 fn check(files: &[(&str, &str)], commands: &[&[&str]], report: &str) {
     let dir = application(files);
@@ -40,7 +40,7 @@ fn check(files: &[(&str, &str)], commands: &[&[&str]], report: &str) {
 }
 
 #[test]
-fn an_error_in_a_rule_has_one_prefix() {
+fn error_in_a_rule_has_one_prefix() {
     let files = [("concepts/A.concept", SPEC), ("syncs/a.sync", BROKEN_RULE)];
     let commands: &[&[&str]] =
         &[&["up"], &["check"], &["graph"], &["explain", "/a"], &["describe", "openapi"]];
@@ -48,7 +48,7 @@ fn an_error_in_a_rule_has_one_prefix() {
 }
 
 #[test]
-fn an_error_in_a_spec_has_one_prefix() {
+fn error_in_a_spec_has_one_prefix() {
     let files = [("concepts/A.concept", "concept"), ("syncs/a.sync", BROKEN_RULE)];
     let commands: &[&[&str]] =
         &[&["up"], &["check"], &["graph"], &["setup"], &["keys", "--keys", "own", "list"]];
@@ -56,6 +56,6 @@ fn an_error_in_a_spec_has_one_prefix() {
 }
 
 #[test]
-fn an_error_in_the_layout_of_a_rule_has_one_prefix() {
+fn syntax_error_in_fmt_has_one_prefix() {
     check(&[("syncs/a.sync", "sync")], &[&["fmt"], &["fmt", "--check"]], "error[C0");
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use concert_wire::envelope::{Object, STATUS, answer_status, encode};
+use concert_wire::envelope::{Object, STATUS, encode, response_status};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub(crate) fn response(
 ) -> Result<Response<Body>, EdgeError> {
     answer.shift_remove("request");
     let status =
-        StatusCode::from_u16(answer_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        StatusCode::from_u16(response_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.shift_remove(STATUS);
     let moved = match cookie {
         Some((cookies, using)) => cookies.move_out(using, sealer, flow, &mut answer)?,

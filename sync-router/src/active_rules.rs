@@ -16,7 +16,7 @@ use concert_runtime::streams;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::routes::{
-    ASYNCAPI_KEY, IN_FORCE_KEY, InForceSince as Since, LIMITS_KEY, OPENAPI_KEY, ROUTES_KEY,
+    ASYNCAPI_KEY, ActiveSince as Since, IN_FORCE_KEY, LIMITS_KEY, OPENAPI_KEY, ROUTES_KEY,
     rules_key,
 };
 use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
@@ -125,7 +125,7 @@ impl ActiveRules {
         let is_new = latest.is_none_or(|latest| &*latest.version != version);
         self.keep_texts(rules).await?;
         if is_new {
-            let id = ActionId::in_force(latest.map_or(0, |latest| latest.seq), version);
+            let id = ActionId::activation(latest.map_or(0, |latest| latest.seq), version);
             let body = Completion {
                 input: Object::from_iter([("rules".to_owned(), Value::from(version))]),
                 output: Object::new(),

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use concert_local_servers::{Certificate, FindOptions, Port, Throwaway};
+use concert_local_servers::{Certificate, FindOptions, Port, TestServers};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -65,7 +65,7 @@ pub const PARTS: [Part; 4] = [Part::Router, Part::Profile, Part::Sessioning, Par
 /// Real servers, and the system on them. Everything ends when this is dropped.
 pub struct System {
     /// NATS and MongoDB.
-    pub servers: Throwaway,
+    pub servers: TestServers,
     /// Where the edges listen. The ports are kept, so that they are there for a restart.
     ports: Vec<Port>,
     binaries: PathBuf,
@@ -134,7 +134,7 @@ impl System {
         // The keys first: the server must know the users when it starts.
         binaries::finished(command(&programs, "concert", &all).arg("setup")).await?;
         let accounts = keys.join("nats").join("accounts.conf");
-        let servers = Throwaway::start_in(&FindOptions::of_user()?, dir, |nats, mongo| {
+        let servers = TestServers::start_in(&FindOptions::of_user()?, dir, |nats, mongo| {
             nats.accounts = Some(accounts);
             if let Some(certificate) = certificate {
                 nats.tls = Some(certificate.clone());

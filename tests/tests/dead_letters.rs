@@ -70,7 +70,7 @@ async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> any
     assert!(good && shown.contains("\"mood\": \"fail\""), "{shown}");
 
     let (good, said) = dead(&system, &["retry", id]).await?;
-    assert!(!good && said.contains("given up again"), "{said}");
+    assert!(!good && said.contains("dead-lettered again"), "{said}");
     worker.cure()?;
     let (good, said) = dead(&system, &["retry", "--all", "--concept", "Moody"]).await?;
     assert!(good, "{said}");
@@ -204,7 +204,7 @@ async fn dead_letter_of_an_expired_flow_can_only_be_dropped() -> anyhow::Result<
     let (good, said) = dead(&system, &["retry", &id]).await?;
     assert!(!good && said.contains("its flow has left the log"), "{said}");
     let (good, said) = dead(&system, &["drop", &id]).await?;
-    assert!(!good && said.contains("nothing was dropped"), "{said}");
+    assert!(!good && said.contains("nothing was deleted"), "{said}");
     assert_eq!(system.subjects("DEAD", "dead.>").await?.len(), 1);
     let (good, said) = dead(&system, &["drop", &id, "--yes"]).await?;
     assert!(good, "{said}");

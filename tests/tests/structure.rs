@@ -27,7 +27,7 @@ const PURE: [&str; 4] = ["wire", "lang", "engine", "analysis"];
 const MAX_CIRCLE: usize = 5;
 
 /// Crates with larger circles, which are to be opened.
-const WITH_LARGER_CIRCLES: &[&str] = &["concert-chaos", "concert-local-servers"];
+const WITH_LARGER_CIRCLES: &[&str] = &["concert-chaos"];
 
 fn packages() -> Vec<Value> {
     let output = cargo()

@@ -93,7 +93,7 @@ async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
             r#"{"session":{"$ne":null}}"#,
             "`session` must be a string",
         ),
-        ("concept.Sessioning.delete", "[]", "a JSON object is expected, this is a list"),
+        ("concept.Sessioning.delete", "[]", "expected a JSON object, found a list"),
         ("concept.Sessioning.delete", r#"{"session":"x","more":1}"#, "`more` is not a parameter"),
     ] {
         assert_eq!(

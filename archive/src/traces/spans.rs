@@ -121,7 +121,7 @@ impl Traces {
             let from_us = after(began_us, part.at_us);
             let times = (from_us, after(from_us, part.took_us));
             let own = part_id(id, number)?;
-            let (question, database) = (part.question(), system(part));
+            let (question, database) = (part.query(), system(part));
             let kind = if question.is_some() || database.is_some() {
                 SpanKind::Client
             } else {

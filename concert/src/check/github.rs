@@ -1,5 +1,5 @@
-//! What `concert check` found, as commands that GitHub's checks turn into annotations:
-//! `::error file=…,line=…::message`.
+//! Diagnostics as workflow commands of GitHub Actions, which show them as annotations: `::error
+//! file=…,line=…::message`.
 
 use concert_lang::diagnostics::Severity;
 
@@ -32,12 +32,12 @@ pub(super) fn write(checked: &Checked) -> String {
     text
 }
 
-/// A command ends with its line, and `%` begins an escape.
+/// Escapes line ends, which end a command, and `%`, which starts an escape.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// A property ends at a comma or a colon as well.
+/// Escapes commas and colons as well, which end a property.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_end_a_command_or_a_property_is_escaped() {
+    fn delimiters_in_commands_and_properties_are_escaped() {
         assert_eq!(data("50 %\r\nor: more, or less"), "50 %25%0D%0Aor: more, or less");
         assert_eq!(property("a,b:c%\n"), "a%2Cb%3Ac%25%0A");
     }

@@ -1,4 +1,4 @@
-//! What `concert check` found, for programs. Keys are added here, and never renamed.
+//! Diagnostics as JSON. Keys are added, never renamed.
 
 use concert_lang::diagnostics::{Diagnostic, Severity, title_of};
 use concert_lang::source::SourceFile;
@@ -21,7 +21,7 @@ struct Found<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<&'a str>,
-    /// The run that shows it, sentence by sentence.
+    /// Steps of an example run that shows the problem.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     run: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,8 +33,7 @@ struct Found<'a> {
     page: String,
 }
 
-/// Lines and columns count from 1, columns in characters; the end is the place behind the last
-/// character.
+/// Lines and columns start at 1; columns are in characters. The end is exclusive.
 #[derive(Serialize)]
 struct Place<'a> {
     file: &'a str,

@@ -1,4 +1,4 @@
-//! Every key that there is: its type, range, default and meaning, as the sections declare them.
+//! All keys with type, range, default and meaning, as the sections declare them.
 
 use std::sync::LazyLock;
 
@@ -15,34 +15,34 @@ use serde_json::{Map, Value};
 use super::sections::{App, Concept, Mongodb, Nats, Telemetry};
 use super::value::Kind;
 
-/// The name that stands for every concept in [`Key::path`].
+/// Placeholder for the name of a concept in [`Key::path`].
 pub(super) const ANY: &str = "<Concept>";
 
 /// A key of the configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    /// With its section, such as `http.listen` or `workers.<Concept>.external`.
+    /// The path with its section, such as `http.listen` or `workers.<Concept>.external`.
     pub(crate) path: String,
-    /// What values it takes.
+    /// Allowed values.
     pub(crate) kind: Kind,
-    /// What it means.
+    /// Description.
     pub(crate) meaning: String,
-    /// The default of all commands that have none of their own; `null` is no value.
+    /// Default of all commands that do not have their own; `null` is no value.
     pub(crate) default: Value,
 }
 
-/// What a path leads to.
+/// Result of looking up a path.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Found<'a> {
-    /// A key, or something within the table that it holds.
+    /// A key, or an entry of the table that is its value.
     Key(&'a Key),
     /// A table of keys.
     Section,
-    /// Nothing.
+    /// Neither a key nor a section.
     Unknown,
 }
 
-/// Every key.
+/// All keys.
 pub(crate) fn keys() -> &'static [Key] {
     static KEYS: LazyLock<Vec<Key>> = LazyLock::new(read);
     &KEYS
@@ -63,7 +63,7 @@ fn read() -> Vec<Key> {
     section::<HostLimits>("workers", &mut keys);
     let of_concept = format!("workers.{ANY}");
     section::<Concept>(&of_concept, &mut keys);
-    // What holds for all workers can be set for one.
+    // Keys for all workers can be set for one concept.
     let from = keys.len();
     section::<HostLimits>(&of_concept, &mut keys);
     for key in keys.iter_mut().skip(from) {
@@ -75,8 +75,7 @@ fn read() -> Vec<Key> {
 fn section<T: JsonSchema + Serialize + Default>(name: &str, keys: &mut Vec<Key>) {
     let settings = SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
     let schema = settings.into_generator().into_root_schema_for::<T>();
-    // A section serialises into an object; a mistake would leave its defaults out, which a test
-    // would find.
+    // A section always serializes to an object. A test would detect missing defaults.
     let defaults = serde_json::to_value(T::default()).unwrap_or_default();
     add(name, schema.as_value(), &defaults, keys);
 }
@@ -101,8 +100,7 @@ fn add(path: &str, schema: &Value, default: &Value, keys: &mut Vec<Key>) {
     });
 }
 
-/// A schema without the possibility of `null`, which a file cannot write: the key is left out
-/// instead.
+/// Removes `null` from a schema: a file cannot contain it; the key is omitted instead.
 fn not_null(schema: &Value) -> Value {
     let Some(variants) = schema.get("anyOf").and_then(Value::as_array) else {
         return schema.clone();
@@ -120,7 +118,7 @@ fn not_null(schema: &Value) -> Value {
     Value::Object(merged)
 }
 
-/// Whether a name is one of a concept: those begin with a capital, and keys do not.
+/// Reports whether a name is that of a concept. Concepts begin with a capital letter, keys do not.
 pub(super) fn is_concept(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_uppercase())
 }
@@ -137,7 +135,7 @@ fn general(path: &[String]) -> Vec<&str> {
     general
 }
 
-/// Looks a path up.
+/// Looks up a path.
 pub(super) fn find(path: &[String]) -> Found<'static> {
     let general = general(path);
     for key in keys() {
@@ -154,10 +152,10 @@ pub(super) fn find(path: &[String]) -> Found<'static> {
     Found::Unknown
 }
 
-/// How alike two names must be for one to be suggested for the other.
+/// Minimum similarity of a suggestion.
 pub(super) const LIKENESS: f64 = 0.8;
 
-/// The key, or the section, that was probably meant.
+/// The most similar key or section.
 pub(super) fn nearest(path: &[String]) -> Option<String> {
     let wrong = general(path);
     let mut candidates: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! Which settings a command uses, and the defaults that only it has.
+//! Settings that each command uses, and defaults that only one command has.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::access::KEYS_DIR;
 
 use super::sections::{MONGODB_URI, NATS_URL};
 
-/// A command, or several that use the same settings.
+/// A command, or a group of commands with the same settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Command {
     /// `concert up`
@@ -32,7 +32,7 @@ pub enum Command {
     Rules,
 }
 
-/// How to reach NATS.
+/// Connection to NATS.
 const BUS: &[&str] = &["nats.url", "nats.creds", "nats.nkey", "nats.ca", "nats.cert", "nats.key"];
 const STREAMS: &[&str] = &["log", "nats.replicas"];
 const LINES: &[&str] = &["telemetry.log", "telemetry.log_format"];
@@ -41,7 +41,7 @@ const STORE: &[&str] = &["mongodb.uri", "mongodb.prefix", "mongodb.connections"]
 const KEYS: &[&str] = &["app.data_dir", "app.keys_dir"];
 const ACCESS: &[&str] = &["rules.concepts", "http.passthrough", "http.passthrough_except"];
 
-/// The limits of all workers; the edge is the worker of Requesting.
+/// Limits of all workers. The edge is the worker of Requesting.
 const HOST: &[&str] = &[
     "workers.concurrency",
     "workers.attempts",
@@ -49,7 +49,7 @@ const HOST: &[&str] = &[
     "workers.request_timeout_ms",
 ];
 
-/// What `concert up` logs, on a terminal that somebody reads.
+/// Log filter of `concert up`, for an interactive terminal.
 const UP_LOG: &str = "warn,concert_sync_router::reload=info";
 
 macro_rules! users {
@@ -66,13 +66,13 @@ macro_rules! users {
     };
 }
 
-/// A type for each command, which says whose flags [`SettingFlags`](super::SettingFlags) are.
+/// A type for each command, as the parameter of [`SettingFlags`](super::SettingFlags).
 pub mod of {
     users!(Up, HttpEdge, SyncRouter, Worker, Archive, Setup, Keys, Operator, Rules);
 }
 
 impl Command {
-    /// Whether it uses a key.
+    /// Reports whether the command uses a key.
     pub(super) fn uses(self, key: &str) -> bool {
         let lists: &[&[&str]] = match self {
             Self::Up => return true,
@@ -113,7 +113,7 @@ impl Command {
                 Vec::new()
             }
         };
-        // A running system that was not named is looked for (`Operator`), or started (`Up`).
+        // If no server is given, `Operator` commands find the running system, and `Up` starts one.
         if !matches!(self, Self::Up | Self::Operator) {
             defaults.extend([("nats.url", json!(NATS_URL)), ("mongodb.uri", json!(MONGODB_URI))]);
         }

@@ -1,4 +1,4 @@
-//! `concert.toml`.
+//! Reads `concert.toml`.
 
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -9,11 +9,11 @@ use super::problem::Problem;
 use super::source::{Given, Origin};
 use super::{text, value};
 
-/// The name under which it is looked for.
+/// Name of the configuration file.
 pub(super) const NAME: &str = "concert.toml";
 
-/// Reads every value of a file, and reports everything that is wrong with it. `Problem::BadValue`
-/// is left to those that know whether the key is used: it is told beside the value.
+/// Reads all values of a file, and reports all problems. The caller checks the values: it knows
+/// which keys are used.
 pub(super) fn read(path: &str, text: &str, problems: &mut Vec<Problem>) -> Vec<Given> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { path, text, problems, given: Vec::new() };
@@ -65,7 +65,7 @@ impl Reader<'_> {
                 key: path.join("."),
             }),
             (Found::Section, DeValue::Table(table)) => {
-                // A concept is named even if nothing is set for it.
+                // A concept counts as configured even if its section is empty.
                 if text::concept(&path).is_some() {
                     self.given.push(Given {
                         path: path.clone(),
@@ -75,7 +75,7 @@ impl Reader<'_> {
                 }
                 self.table(&path, table);
             }
-            // Each entry of a table that belongs to somebody else has a line of its own.
+            // Each entry of a table with free keys has its own line.
             (Found::Key(key), DeValue::Table(table))
                 if key.path.split('.').count() == path.len() =>
             {
@@ -84,7 +84,7 @@ impl Reader<'_> {
             (Found::Section, _) => self.problems.push(Problem::BadValue {
                 at: at.to_string(),
                 key: path.join("."),
-                message: "this is a section, and no value".to_owned(),
+                message: "this is a section, not a value".to_owned(),
             }),
             (Found::Key(_), value) => match value::of_toml(value) {
                 Some(value) => self.given.push(Given { path, value, origin: at }),

@@ -1,4 +1,4 @@
-//! The flags of settings, for clap.
+//! Defines the flags of settings for clap.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use super::catalogue::{self, Key};
 use super::command::Command;
-use super::names::{Form, NAMES, Name, Stays};
+use super::names::{Form, NAMES, Name, Support};
 use super::text::Flag;
 
 /// A command whose flags are settings.
 pub trait Uses: Clone + fmt::Debug + Send + Sync + 'static {
-    /// Which.
+    /// The command.
     const COMMAND: Command;
 }
 
-/// The flags of a command: `--config`, `--set`, some settings, and the old names of others.
+/// The flags of a command: `--config`, `--set`, some settings, and deprecated names of others.
 #[derive(Debug, Clone)]
 pub struct SettingFlags<C> {
     pub(super) config: Option<PathBuf>,
@@ -57,16 +57,17 @@ impl<C: Uses> Args for SettingFlags<C> {
     }
 }
 
-/// What clap calls a flag; not as the flag, which may be the name of an argument of the command.
+/// Clap's ID of a flag. It differs from the flag, because a command may have an argument of that
+/// name.
 fn id(name: &Name) -> &'static str {
     if name.variable.is_empty() { name.key } else { name.variable }
 }
 
 fn flag(name: &'static Name, command: Command) -> Arg {
-    let shown = match name.stays {
-        Stays::No => false,
-        Stays::Everywhere => true,
-        Stays::InServices => command != Command::Up,
+    let shown = match name.support {
+        Support::Deprecated => false,
+        Support::Everywhere => true,
+        Support::InServices => command != Command::Up,
     };
     let arg = Arg::new(id(name))
         .long(name.flag)
@@ -86,7 +87,7 @@ fn flag(name: &'static Name, command: Command) -> Arg {
     }
 }
 
-/// What the value of a key is called in help.
+/// Placeholder of a value in help texts.
 fn value_name(key: &str) -> &'static str {
     match key.rsplit(['.', '_']).next().unwrap_or_default() {
         "dir" | "concepts" | "syncs" => "DIR",

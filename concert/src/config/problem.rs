@@ -1,11 +1,11 @@
-//! What is wrong with a configuration.
+//! Problems of a configuration.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::source::Origin;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The file cannot be read.
@@ -13,52 +13,52 @@ pub enum Problem {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file is not TOML.
     #[error("{at}: {message}")]
     Syntax {
-        /// The line.
+        /// Position of the error.
         at: Origin,
-        /// What the parser expects.
+        /// Message of the parser.
         message: String,
     },
-    /// There is no such key.
+    /// The key does not exist.
     #[error("{at}: unknown key `{key}`{}", suggested(.suggestion.as_deref()))]
     UnknownKey {
-        /// Where it is set.
+        /// Source of the value.
         at: Origin,
         /// The key.
         key: String,
-        /// What was probably meant.
+        /// The most similar name.
         suggestion: Option<String>,
     },
-    /// The value does not fit.
+    /// The value has the wrong type or is out of range.
     #[error("{at}: {key}: {message}")]
     BadValue {
-        /// Where it is set.
+        /// Source of the value.
         at: String,
         /// The key.
         key: String,
-        /// What is expected.
+        /// Expected value.
         message: String,
     },
-    /// Keys do not fit together.
+    /// The values of several keys contradict each other.
     #[error("{0}")]
-    Together(String),
+    Conflict(String),
     /// The concept has no worker.
     #[error(
-        "{at}: no worker for the concept {concept} is compiled into this program{}; set `external = true` if it is started by \
-         someone else",
+        "{at}: no worker for the concept {concept} is compiled into this program{}; set `external = true` if another \
+         process runs it",
         suggested(.suggestion.as_deref())
     )]
     NoWorker {
-        /// Where it is named.
+        /// Source that names the concept.
         at: Origin,
         /// The concept.
         concept: String,
-        /// What was probably meant.
+        /// The most similar name.
         suggestion: Option<String>,
     },
 }
@@ -67,13 +67,13 @@ fn suggested(suggestion: Option<&str>) -> String {
     suggestion.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
-/// Everything that is wrong, each on a line.
+/// All problems, one per line.
 #[derive(Debug)]
 pub struct Problems(pub(super) Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration is wrong:")?;
+        f.write_str("the configuration has errors:")?;
         self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }

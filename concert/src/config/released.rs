@@ -1,4 +1,4 @@
-//! What version 0.1.0 had: every flag, its variable and its default still mean the same.
+//! Flags of version 0.1.0: each flag, variable and default still has the same meaning.
 
 use clap::ValueEnum as _;
 use serde_json::{Map, Value, json};
@@ -7,19 +7,19 @@ use super::names::{Form, NAMES};
 use super::*;
 use crate::built_in;
 
-/// `command flag variable default` of each flag, from its page of settings. The delay of draining
-/// is added, which was hidden in the code, the name of a log target is today's, and `concert keys`
+/// `command flag variable default` of each flag, from the settings page of 0.1.0. Additions: the
+/// drain delay, which was hard-coded. Changes: the current name of a log target, and `concert keys`
 /// finds the keys of a running system.
 const RELEASED: &str = include_str!("released.txt");
 
-/// Flags that are no settings.
+/// Flags that are not settings.
 const OWN: [&str; 6] =
     ["started-file", "nats-accounts", "hand-out", "streams", "replica-host", "nats-pid-file"];
 
 struct Flag {
     command: Command,
     name: &'static names::Name,
-    /// As text; nothing for none.
+    /// As text; empty if there is none.
     default: &'static str,
 }
 
@@ -35,7 +35,7 @@ fn released() -> Vec<Flag> {
         let name = NAMES
             .iter()
             .find(|name| name.flag == flag)
-            .unwrap_or_else(|| panic!("--{flag} is lost"));
+            .unwrap_or_else(|| panic!("--{flag} is missing"));
         assert_eq!(name.variable, variable, "--{flag}");
         assert!(command.uses(name.key), "--{flag} of {command:?}");
         flags.push(Flag { command, name, default: if default == "-" { "" } else { default } });
@@ -74,7 +74,7 @@ fn settings_of(concept: &str, settings: &Value) -> Value {
 }
 
 #[test]
-fn defaults_are_those_of_the_released_version() {
+fn defaults_equal_those_of_the_released_version() {
     let mut own: Map<String, Value> = Map::new();
     for Flag { command, name, default } in released() {
         if let Some(setting) =
@@ -105,7 +105,7 @@ fn defaults_are_those_of_the_released_version() {
 }
 
 #[test]
-fn the_page_has_the_defaults_of_the_built_in_workers() {
+fn page_contains_the_defaults_of_built_in_workers() {
     let mut rows = 0;
     for line in super::show::BUILT_IN.lines() {
         let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
@@ -128,7 +128,7 @@ fn keys_of_concert_up_are_in_its_data_directory() {
 }
 
 #[test]
-fn only_concert_up_shows_the_console_without_being_asked() {
+fn only_concert_up_enables_the_console_by_default() {
     let is_shown = |command| {
         let console = load_bare(command).settings.console;
         (console.enabled, console.at_home)

@@ -1,4 +1,5 @@
-//! The sections of `concert.toml`. Those of the services are theirs; what several share is here.
+//! The sections of `concert.toml` that several services share. Each service defines its own
+//! section.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -67,7 +68,7 @@ impl Default for App {
 }
 
 impl App {
-    /// Where the keys are.
+    /// Directory of the key files.
     pub fn keys_dir(&self) -> PathBuf {
         self.keys_dir.clone().unwrap_or_else(|| self.data_dir.join("keys"))
     }
@@ -82,8 +83,8 @@ pub struct Nats {
     pub url: Option<String>,
     /// NATS credentials file; without one, the URL may contain user and password.
     pub creds: Option<PathBuf>,
-    /// File with the seed of this process's NATS key, as `concert setup` makes it. It is read at
-    /// each connection, so that the key can be changed while the process runs.
+    /// File with the seed of this process's NATS key, as `concert setup` creates it. It is read at
+    /// each connection, so the key can be rotated while the process runs.
     pub nkey: Option<PathBuf>,
     /// File with the CA certificates that must have signed the NATS server's certificate; enables
     /// TLS.
@@ -124,7 +125,7 @@ impl Default for Nats {
 }
 
 impl Nats {
-    /// How to reach the server.
+    /// Connection parameters of the NATS server.
     pub fn bus(&self) -> BusArgs {
         BusArgs {
             nats_url: self.url.clone().unwrap_or_else(|| NATS_URL.to_owned()),
@@ -136,7 +137,7 @@ impl Nats {
         }
     }
 
-    /// What no single key shows.
+    /// Checks combinations of keys.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         if self.nkey.is_some() && self.creds.is_some() {
             return Err("nats.nkey and nats.creds exclude each other; remove one of them");
@@ -148,9 +149,9 @@ impl Nats {
     }
 }
 
-/// The NATS server of every command but `concert up`, if none is given.
+/// Default NATS URL of all commands except `concert up`.
 pub(super) const NATS_URL: &str = "nats://127.0.0.1:4222";
-/// The same for MongoDB.
+/// Default MongoDB URI of all commands except `concert up`.
 pub(super) const MONGODB_URI: &str = "mongodb://127.0.0.1:27017/?directConnection=true";
 
 /// The section `[mongodb]`.
@@ -176,7 +177,7 @@ impl Default for Mongodb {
 }
 
 impl Mongodb {
-    /// How to reach the server.
+    /// Connection parameters of the MongoDB server.
     pub fn store(&self) -> StoreArgs {
         StoreArgs {
             mongodb_uri: self.uri.clone().unwrap_or_else(|| MONGODB_URI.to_owned()),
@@ -186,12 +187,12 @@ impl Mongodb {
     }
 }
 
-/// The section
-/// `[telemetry]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
+/// The section `[telemetry]`. The configuration reader rejects unknown keys, because serde cannot
+/// combine that with `flatten`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Telemetry {
-    /// What to log: a level, or directives such as `info,concert_sync_router=debug`.
+    /// Log filter: a level, or directives such as `info,concert_sync_router=debug`.
     pub log: String,
     /// Format of log lines.
     pub log_format: LogFormat,
@@ -199,7 +200,7 @@ pub struct Telemetry {
     /// it on its own address.
     #[schemars(with = "Option<String>", extend("format" = "address"))]
     pub metrics_listen: Option<ListenAddress>,
-    /// Traces.
+    /// Settings for traces.
     #[serde(flatten)]
     pub traces: TraceArgs,
 }
@@ -216,7 +217,7 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// What to log, and how.
+    /// Filter and format of log lines.
     pub fn lines(&self) -> LogArgs {
         LogArgs { filter: self.log.clone(), log_format: self.log_format }
     }
@@ -228,9 +229,9 @@ impl Telemetry {
 pub struct Concept {
     /// The worker's own settings.
     pub settings: Map<String, Value>,
-    /// Command that runs the worker as a program of its own. Not supported yet.
+    /// Command that runs the worker as a separate program. Not supported yet.
     pub command: Vec<String>,
-    /// Whether the worker is started by someone else; `concert up` then starts none.
+    /// Whether another process runs the worker; then `concert up` does not start it.
     pub external: bool,
     /// Files whose changes restart the command. Not supported yet.
     pub watch: Vec<PathBuf>,
@@ -252,7 +253,7 @@ impl Settings {
         Value::Object(own.map(|own| own.settings.clone()).unwrap_or_default())
     }
 
-    /// Whether a concept's worker is started by someone else.
+    /// Reports whether another process runs the worker of a concept.
     pub fn is_external(&self, concept: &str) -> bool {
         self.concepts.get(concept).is_some_and(|own| own.external)
     }

@@ -1,5 +1,4 @@
-//! What sets a key, and how the sources are merged: a flag wins over a variable, that over the
-//! file, that over a default.
+//! Sources of values, and their merge. Precedence: flag, variable, file, default.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,19 +6,19 @@ use std::fmt;
 use ::config::{ConfigError, Map, Source, ValueKind};
 use serde_json::Value;
 
-/// Where a value comes from.
+/// Source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// No source sets it.
     Default,
-    /// A line of the file, or the whole of it.
+    /// A line of the file.
     File {
-        /// Its name.
+        /// Name of the file.
         path: String,
-        /// The line.
+        /// Line number, starting at 1.
         line: usize,
     },
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
     /// A flag, with its dashes.
     Flag(String),
@@ -36,17 +35,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// How the origin of a default is written.
+/// Displayed origin of a default.
 pub(super) const DEFAULT: &str = "default";
 
 /// A value for a key.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Given {
-    /// The key, part by part.
+    /// The key, as a list of its parts.
     pub(super) path: Vec<String>,
-    /// Its value.
+    /// The value.
     pub(super) value: Value,
-    /// Who set it.
+    /// Source of the value.
     pub(super) origin: Origin,
 }
 
@@ -95,7 +94,7 @@ fn to_config(value: &Value, origin: &String) -> ::config::Value {
 pub(super) struct Merged(::config::Value);
 
 impl Merged {
-    /// Merges; what comes later wins, and tables are merged key by key.
+    /// Merges values. Later values win; tables are merged key by key.
     pub(super) fn new(given: impl IntoIterator<Item = Given>) -> Result<Self, ConfigError> {
         let builder = given
             .into_iter()
@@ -115,7 +114,7 @@ impl Merged {
         self.at(path).map(to_json).unwrap_or_default()
     }
 
-    /// Who set the values at a path; a default only if nothing else did.
+    /// Sources of the values at a path. The default is listed only if there is no other source.
     pub(super) fn origin(&self, path: &[&str]) -> String {
         let mut origins = BTreeSet::new();
         if let Some(value) = self.at(path) {
@@ -144,7 +143,7 @@ fn to_json(value: &::config::Value) -> Value {
         ValueKind::Boolean(truth) => Value::Bool(*truth),
         ValueKind::I64(number) => Value::from(*number),
         ValueKind::U64(number) => Value::from(*number),
-        // No source makes such numbers.
+        // No source creates such numbers.
         ValueKind::I128(number) => Value::String(number.to_string()),
         ValueKind::U128(number) => Value::String(number.to_string()),
         ValueKind::Float(number) => Value::from(*number),

@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::{built_in, workers};
 
-/// Sources, without files or an environment.
+/// Test sources.
 #[derive(Default)]
 struct Given {
     file: &'static str,
@@ -41,7 +41,7 @@ fn problems(command: Command, given: &Given) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
-/// The value of a key, and its source, as `concert config show` prints them.
+/// Value and source of a key, as `concert config show` prints them.
 fn shown(command: Command, given: &Given, key: &str) -> (Value, String) {
     let rows = show::rows(command, &load_with(command, given).unwrap());
     let row = rows.into_iter().find(|row| row.key == key).unwrap();
@@ -49,7 +49,7 @@ fn shown(command: Command, given: &Given, key: &str) -> (Value, String) {
 }
 
 #[test]
-fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
+fn precedence_is_flag_variable_file_default() {
     let mut given = Given::default();
     let check = |given: &Given, value: u64, source: &str| {
         assert_eq!(
@@ -71,7 +71,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
 }
 
 #[test]
-fn standard_variables_are_below_those_of_concert() {
+fn concert_variables_win_over_standard_variables() {
     let given = variables(&[
         ("NATS_URL", "nats://standard:4222"),
         ("OTEL_SDK_DISABLED", "true"),
@@ -84,7 +84,7 @@ fn standard_variables_are_below_those_of_concert() {
 }
 
 #[test]
-fn variables_that_kubernetes_injects_are_no_settings() {
+fn variables_injected_by_kubernetes_are_ignored() {
     let given = variables(&[
         ("CONCERT_NATS_PORT", "tcp://10.96.0.1:4222"),
         ("CONCERT_MONGO_PORT", "tcp://10.96.0.2:27017"),
@@ -107,7 +107,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn unknown_keys_are_errors_with_place_and_suggestion() {
+fn unknown_keys_are_errors_with_source_and_suggestion() {
     let given = Given {
         file: "[htp]\nlisten = \"[::1]:1\"\n[http]\nlistn = 1\nmetrics_listen = \"x\"\n[workers.Profile]\nsetings = 1\n",
         variables: vec![("CONCERT_HTTP__DEADLINE", "1"), ("CONCERT_HTTP_DEADLINE", "not ours")],
@@ -122,12 +122,12 @@ fn unknown_keys_are_errors_with_place_and_suggestion() {
         "flag --set: unknown key `ruels.syncs`; did you mean `rules.syncs`?",
     ];
     assert_eq!(problems(Command::Up, &given), expected);
-    // For every command, whatever it uses.
+    // Unknown keys are errors for every command.
     assert_eq!(problems(Command::Operator, &given), expected);
 }
 
 #[test]
-fn every_wrong_value_is_reported_with_key_and_range() {
+fn all_invalid_values_are_reported_with_key_and_range() {
     let given = Given {
         file: "[http]\ndeadline_ms = 0\nlisten = \"nowhere\"\nbase = \"api/\"\ncors_origins = \"x\"\n\
                passthrough = { \"Profile.authenticate\" = \"\" }\nsession_cookie = { name = \"session\", key = \"s\" }\n\
@@ -140,7 +140,7 @@ fn every_wrong_value_is_reported_with_key_and_range() {
         "variable CONCERT_NATS__ISOLATE: nats.isolate: true or false is expected, not `maybe`",
         "flag --set: telemetry.log_format: one of text, pretty, json is expected, not \"yaml\"",
         "file concert.toml:2: http.deadline_ms: a number from 1 to 86400000 is expected, not 0",
-        "file concert.toml:5: http.cors_origins: a list of texts is expected, not \"x\"",
+        "file concert.toml:5: http.cors_origins: a list of strings is expected, not \"x\"",
         "file concert.toml:4: http.base: a base begins with `/` and does not end with it, such as /api",
         "file concert.toml:3: http.listen: `nowhere` is not an address: the port is missing, as in `localhost:8000`",
         "file concert.toml:6: http.passthrough: an open action needs a reason: `\"Concept.action\" = \"reason\"`",
@@ -162,7 +162,7 @@ fn a_command_ignores_values_that_it_does_not_use() {
 }
 
 #[test]
-fn mistakes_in_the_syntax_are_reported_with_their_lines() {
+fn syntax_errors_are_reported_with_line_numbers() {
     let problems = problems(Command::Up, &file("[http\nlisten = 1\n\nbase =\n"));
     let lines: Vec<&str> =
         problems.iter().filter_map(|problem| problem.split(": ").next()).collect();
@@ -171,7 +171,7 @@ fn mistakes_in_the_syntax_are_reported_with_their_lines() {
 }
 
 #[test]
-fn workers_have_settings_of_their_own_and_limits_of_all() {
+fn worker_has_its_own_settings_and_inherits_limits() {
     let given = Given {
         file: "[workers]\nattempts = 3\nconcurrency = 7\n[workers.Profile]\nconcurrency = 9\n\
                settings = { password_words = [\"reader\"] }\n[workers.Annotation]\nexternal = true\n",
@@ -196,18 +196,18 @@ fn workers_have_settings_of_their_own_and_limits_of_all() {
 }
 
 #[test]
-fn a_worker_that_cannot_be_started_is_an_error_of_concert_up() {
+fn worker_that_cannot_be_started_is_an_error_of_up() {
     let given = file(
         "[workers.Profil]\nsettings = {}\n[workers.Sessioning]\nsettings = { colour = 1 }\n\
          [workers.Text]\ncommand = [\"npx\", \"tsx\"]\n[workers.Other]\nwatch = [\"a.ts\"]\n",
     );
     let problems = problems(Command::Up, &given);
     let starts = [
-        "file concert.toml:8: workers.Other.watch: only a worker with a `command` is watched",
+        "file concert.toml:8: workers.Other.watch: `watch` needs a `command`",
         "file concert.toml:7: no worker for the concept Other is compiled into this program; set",
         "file concert.toml:1: no worker for the concept Profil is compiled into this program; did you mean `Profile`?",
         "file concert.toml:4: workers.Sessioning.settings: `colour`: unknown field `colour`, expected `idle_minutes` or `max_minutes`",
-        "file concert.toml:6: workers.Text.command: workers that are programs of their own are not supported yet",
+        "file concert.toml:6: workers.Text.command: workers as separate programs are not supported yet",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:?}");
     for (problem, start) in problems.iter().zip(starts) {
@@ -216,7 +216,7 @@ fn a_worker_that_cannot_be_started_is_an_error_of_concert_up() {
 }
 
 #[test]
-fn a_service_ignores_the_workers_that_it_does_not_start() {
+fn service_ignores_workers_that_it_does_not_start() {
     let given = Given {
         file: "[workers.Sessioning]\nsettings = { colour = 1 }\n[workers.Text]\ncommand = [\"npx\"]\n",
         variables: vec![("CONCERT_WORKERS__ANNOTATION__SETTINGS__COLOUR", "red")],
@@ -236,7 +236,7 @@ fn a_service_ignores_the_workers_that_it_does_not_start() {
 }
 
 #[test]
-fn old_names_set_what_they_did_and_warn_once() {
+fn deprecated_names_still_work_and_warn_once() {
     let given = Given {
         variables: vec![
             ("CONCERT_LISTEN", "127.0.0.1:1"),
@@ -275,7 +275,7 @@ fn old_names_set_what_they_did_and_warn_once() {
     assert_eq!(once.map(of), [1; 5], "{warnings:?}");
     assert_eq!(of("--data-dir"), 0);
     assert!(warnings.iter().any(|warning| warning.contains("CONCERT_HTTP__LISTEN")));
-    // A command that does not use the setting says nothing of it.
+    // A command that does not use the setting prints no warning.
     assert_eq!(
         load_with(Command::Operator, &variables(&[("CONCERT_LISTEN", "x")])).unwrap().warnings,
         []
@@ -283,7 +283,7 @@ fn old_names_set_what_they_did_and_warn_once() {
 }
 
 #[test]
-fn set_reaches_every_key() {
+fn set_flag_can_set_every_key() {
     let given = set(&[
         "http.passthrough.Profile.authenticate=why",
         "workers.Profile.settings.hash_threads=2",
@@ -299,7 +299,7 @@ fn set_reaches_every_key() {
 }
 
 #[test]
-fn every_old_name_leads_to_a_key() {
+fn every_deprecated_name_has_a_key() {
     for name in names::NAMES {
         let found = catalogue::find(&text::path(name.key));
         let is_table =
@@ -309,7 +309,7 @@ fn every_old_name_leads_to_a_key() {
 }
 
 #[test]
-fn every_key_has_a_meaning_and_a_default_of_its_kind() {
+fn every_key_has_a_description_and_a_valid_default() {
     for key in catalogue::keys() {
         assert!(
             key.meaning.ends_with('.') || key.meaning.ends_with('`'),
@@ -325,7 +325,7 @@ fn every_key_has_a_meaning_and_a_default_of_its_kind() {
 }
 
 #[test]
-fn no_number_is_accepted_that_would_wrap_around() {
+fn numbers_beyond_64_bits_are_rejected() {
     let mut numbers = 0;
     for key in catalogue::keys() {
         if matches!(key.kind, value::Kind::Integer { .. }) {

@@ -1,4 +1,4 @@
-//! Values that are texts: variables and flags.
+//! Values from text: variables and flags.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,19 +11,19 @@ use super::problem::Problem;
 use super::source::{Given, Origin};
 use super::value::{self, Kind};
 
-/// An old name that is in use.
+/// A deprecated name in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Old {
+pub struct DeprecatedName {
     pub(super) key: &'static str,
     name: String,
     instead: String,
 }
 
-impl fmt::Display for Old {
+impl fmt::Display for DeprecatedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} is an old name, which the next version will not read; use {} or {} in concert.toml",
+            "{} is deprecated and will be removed in the next version; use {} or {} in concert.toml",
             self.name, self.instead, self.key
         )
     }
@@ -36,11 +36,11 @@ pub(super) fn read(
     form: Form,
     origin: Origin,
 ) -> Result<Given, Problem> {
-    // The only name whose key is a table of keys.
+    // The cookie is the only name whose key is a table of keys.
     if form == Form::Cookie {
         return match cookie(text) {
             Ok(value) => Ok(Given { path, value, origin }),
-            Err(message) => Err(bad(&origin, &path, message)),
+            Err(message) => Err(bad_value(&origin, &path, message)),
         };
     }
     let Found::Key(key) = catalogue::find(&path) else {
@@ -63,16 +63,15 @@ pub(super) fn read(
     };
     match value {
         Ok(value) => Ok(Given { path, value, origin }),
-        Err(message) => Err(bad(&origin, &path, message)),
+        Err(message) => Err(bad_value(&origin, &path, message)),
     }
 }
 
-fn bad(origin: &Origin, path: &[String], message: String) -> Problem {
+fn bad_value(origin: &Origin, path: &[String], message: String) -> Problem {
     Problem::BadValue { at: origin.to_string(), key: path.join("."), message }
 }
 
-/// A path from its written form. What a table holds for somebody else has names with dots:
-/// `http.passthrough.Profile.authenticate`.
+/// Parses a path. Free keys may contain dots: `http.passthrough.Profile.authenticate`.
 pub(super) fn path(written: &str) -> Vec<String> {
     let parts: Vec<String> = written.split('.').map(str::to_owned).collect();
     let Found::Key(key) = catalogue::find(&parts) else {
@@ -90,12 +89,12 @@ pub(super) fn path(written: &str) -> Vec<String> {
     }
 }
 
-/// What the environment sets, in the order of precedence, and the old names among it.
+/// Values of environment variables, in order of precedence, and the deprecated names among them.
 pub(super) fn environment(
     variables: &[(OsString, OsString)],
     concepts: &[String],
     problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Old>,
+    warnings: &mut Vec<DeprecatedName>,
 ) -> Vec<Given> {
     let mut read_one = |path, name: &str, text: &OsString, form| {
         let origin = Origin::Variable(name.to_owned());
@@ -126,7 +125,7 @@ pub(super) fn environment(
             continue;
         }
         if !name.has_standard_variable() {
-            warnings.push(Old {
+            warnings.push(DeprecatedName {
                 key: name.key,
                 name: name.variable.to_owned(),
                 instead: variable(name.key),
@@ -134,7 +133,7 @@ pub(super) fn environment(
         }
         given.extend(read_one(path(name.key), name.variable, text, name.form));
     }
-    // Last, so that it wins over the names above.
+    // These come last, so that they win over the names above.
     for (name, text) in set {
         let Some(key) = name.strip_prefix(PREFIX).filter(|key| key.contains(SEPARATOR)) else {
             continue;
@@ -144,7 +143,8 @@ pub(super) fn environment(
     given
 }
 
-/// The path of `HTTP__LISTEN`. The name of a concept is written in any case.
+/// The path of a variable such as `HTTP__LISTEN`. Upper and lower case of a concept's name are
+/// equal.
 fn of_variable(key: &str, concepts: &[String]) -> Vec<String> {
     let mut path: Vec<String> = key.split(SEPARATOR).map(str::to_ascii_lowercase).collect();
     let is_below = path.len() > 2;
@@ -154,8 +154,8 @@ fn of_variable(key: &str, concepts: &[String]) -> Vec<String> {
         let known = concepts.iter().find(|known| known.eq_ignore_ascii_case(concept));
         match known {
             Some(known) => known.clone_into(concept),
-            // A key of all workers has nothing below it. Another concept's worker may be in another
-            // program.
+            // Keys of `[workers]` have no parts below them, so this is a concept. Its worker may be
+            // in another program.
             None if is_below => {
                 concept.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase)
             }
@@ -165,7 +165,7 @@ fn of_variable(key: &str, concepts: &[String]) -> Vec<String> {
     path
 }
 
-/// A flag with its text, as it was given.
+/// A flag and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Flag {
     /// One of [`NAMES`].
@@ -174,11 +174,11 @@ pub(super) enum Flag {
     Set(String),
 }
 
-/// What the flags set, and the old names among them.
+/// Values of flags, and the deprecated names among them.
 pub(super) fn flags(
     flags: &[Flag],
     problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Old>,
+    warnings: &mut Vec<DeprecatedName>,
 ) -> Vec<Given> {
     let mut given: Vec<Given> = Vec::new();
     for flag in flags {
@@ -187,8 +187,8 @@ pub(super) fn flags(
                 let Some(name) = NAMES.iter().find(|name| name.flag == *flag) else {
                     continue;
                 };
-                if name.stays == super::names::Stays::No {
-                    let warning = old_flag(name);
+                if name.support == super::names::Support::Deprecated {
+                    let warning = deprecated_flag(name);
                     if !warnings.contains(&warning) {
                         warnings.push(warning);
                     }
@@ -208,7 +208,7 @@ pub(super) fn flags(
             }
         };
         match read {
-            // A flag that is repeated adds to its list.
+            // A repeated flag adds to its list.
             Ok(read) => match given
                 .iter_mut()
                 .find(|before| before.path == read.path && before.origin == read.origin)
@@ -230,15 +230,15 @@ fn add(before: &mut Value, more: Value) {
     }
 }
 
-fn old_flag(name: &Name) -> Old {
-    Old {
+fn deprecated_flag(name: &Name) -> DeprecatedName {
+    DeprecatedName {
         key: name.key,
         name: format!("--{}", name.flag),
         instead: format!("--set {}=…", name.key),
     }
 }
 
-/// Whether a path names a concept.
+/// The concept of a path, if it has one.
 pub(super) fn concept(path: &[String]) -> Option<&String> {
     match path {
         [section, concept, ..] if section == "workers" && is_concept(concept) => Some(concept),

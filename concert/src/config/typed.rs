@@ -1,4 +1,4 @@
-//! Typed settings, from merged values.
+//! Converts merged values to typed settings.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::sections::{Concept, Settings};
 use super::source::{Merged, Origin};
 
-/// Makes the settings of the merged values.
+/// Converts merged values to typed settings.
 pub(super) fn typed(
     (command, workers): (Command, &[Worker]),
     merged: &Merged,
@@ -37,14 +37,14 @@ pub(super) fn typed(
     settings.log.stream_replicas = settings.nats.replicas;
     settings.console.at_home = command == Command::Up;
     let together = settings.nats.check().err().map(str::to_owned);
-    problems.extend(together.map(Problem::Together));
+    problems.extend(together.map(Problem::Conflict));
     let (concepts, general) = split(merged.value(&["workers"]));
     settings.workers = read(&general).unwrap_or_default();
     for (name, own) in concepts {
         let concept = concept(&name, &own, &general, merged, problems);
         if command.uses("workers") {
             let worker = workers.iter().find(|worker| worker.concept() == name);
-            judge(command, (&name, &concept), worker, merged, problems);
+            check_worker(command, (&name, &concept), worker, merged, problems);
             let is_started = worker.is_some() || concept.external || !concept.command.is_empty();
             if command == Command::Up && !is_started {
                 problems.push(no_worker(&name, workers, named.get(&name)));
@@ -55,7 +55,7 @@ pub(super) fn typed(
     settings
 }
 
-/// Reads a section. What is wrong with it is found key by key, so that all of it is reported.
+/// Reads a section. On failure, each key is read separately, so that all errors are reported.
 fn section<T: DeserializeOwned + Serialize + Default>(
     name: &str,
     merged: &Merged,
@@ -79,7 +79,7 @@ fn section<T: DeserializeOwned + Serialize + Default>(
         }
     }
     if problems.len() == before {
-        problems.push(Problem::Together(format!("[{name}]: {error}")));
+        problems.push(Problem::Conflict(format!("[{name}]: {error}")));
     }
     T::default()
 }
@@ -88,7 +88,7 @@ fn read<T: DeserializeOwned>(entries: &Map<String, Value>) -> Result<T, serde_js
     T::deserialize(&Value::Object(entries.clone()))
 }
 
-/// The sections of concepts, and what holds for all workers.
+/// Splits `[workers]` into the sections of concepts and the keys for all workers.
 fn split(workers: Value) -> (BTreeMap<String, Map<String, Value>>, Map<String, Value>) {
     let (mut concepts, mut general) = (BTreeMap::new(), Map::new());
     let Value::Object(entries) = workers else {
@@ -128,8 +128,8 @@ fn concept(
     Concept { limits: limits.unwrap_or_default(), ..concept.unwrap_or_default() }
 }
 
-/// What a worker says of its settings, and what cannot be started.
-fn judge(
+/// Checks the settings of a worker, and keys that are not supported yet.
+fn check_worker(
     command: Command,
     (name, concept): (&str, &Concept),
     worker: Option<&Worker>,
@@ -148,15 +148,15 @@ fn judge(
     {
         bad("settings", why);
     }
-    // A worker alone does not start the others.
+    // `concert worker` does not start other workers.
     if command != Command::Up {
         return;
     }
     if !concept.command.is_empty() {
-        let message = "workers that are programs of their own are not supported yet; start it yourself and set `external = true`";
+        let message = "workers as separate programs are not supported yet; start the program yourself and set `external = true`";
         bad("command", message.to_owned());
     } else if !concept.watch.is_empty() {
-        let message = "only a worker with a `command` is watched, and those are not supported yet";
+        let message = "`watch` needs a `command`, which is not supported yet";
         bad("watch", message.to_owned());
     }
 }

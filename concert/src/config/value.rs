@@ -1,43 +1,43 @@
-//! Values: what a key takes, and how it is read from the text of a variable or flag and from TOML.
+//! Kinds of values, and how they are read from text and TOML.
 
 use std::fmt;
 
 use serde_json::{Map, Number, Value};
 use toml::de::{DeInteger, DeTable, DeValue};
 
-/// What values a key takes.
+/// Allowed values of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
     /// `true` or `false`.
     Bool,
     /// A whole number.
     Integer {
-        /// The least.
+        /// Minimum.
         min: i128,
-        /// The greatest.
+        /// Maximum.
         max: i128,
     },
     /// A number.
     Float {
-        /// The least.
+        /// Minimum.
         min: f64,
-        /// The greatest.
+        /// Maximum.
         max: f64,
     },
-    /// Any text.
+    /// Any string.
     Text,
     /// An address to listen on, or a port.
     Address,
-    /// One of several texts.
+    /// One of several strings.
     Choice(Vec<String>),
-    /// Several texts.
+    /// A list of strings.
     List,
-    /// Keys that are not ours to know.
+    /// A table with free keys.
     Table,
 }
 
 impl Kind {
-    /// The kind that a schema describes.
+    /// Derives the kind from a schema.
     pub(super) fn of(schema: &Value) -> Self {
         if let Some(choices) = choices(schema) {
             return Self::Choice(choices);
@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// Reads the text of a variable or a flag. A text for a table is one in TOML.
+    /// Reads the text of a variable or a flag. The text of a table is TOML.
     pub(super) fn read(&self, text: &str, separator: char) -> Result<Value, String> {
         let wrong = || format!("{self} is expected, not `{text}`");
         let value = match self {
@@ -87,13 +87,13 @@ impl Kind {
         Ok(value)
     }
 
-    /// Whether a value is of this kind, and within its range.
+    /// Checks the kind and range of a value.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         let is_right = match (self, value) {
             (Self::Bool, Value::Bool(_))
             | (Self::Text, Value::String(_))
             | (Self::Table, Value::Object(_)) => true,
-            // What the text is of is for the address to say.
+            // The syntax of an address is checked when it is parsed.
             (Self::Address, value) => {
                 value.is_string() || value.as_u64().is_some_and(|port| port <= 65_535)
             }
@@ -117,16 +117,16 @@ impl fmt::Display for Kind {
             Self::Bool => f.write_str("true or false"),
             Self::Integer { min, max } => write!(f, "a number from {min} to {max}"),
             Self::Float { min, max } => write!(f, "a number from {min} to {max}"),
-            Self::Text => f.write_str("a text"),
+            Self::Text => f.write_str("a string"),
             Self::Address => f.write_str("an address or a port"),
             Self::Choice(choices) => write!(f, "one of {}", choices.join(", ")),
-            Self::List => f.write_str("a list of texts"),
+            Self::List => f.write_str("a list of strings"),
             Self::Table => f.write_str("a table"),
         }
     }
 }
 
-/// The texts of an enumeration; with a description each, it is one of several constants.
+/// The constants of an enumeration. With descriptions, the schema has one variant per constant.
 fn choices(schema: &Value) -> Option<Vec<String>> {
     let of = |variant: &Value| -> Option<Vec<String>> {
         let constant =
@@ -152,7 +152,7 @@ fn of_integer(number: i128) -> Option<Value> {
     signed.or_else(|| u64::try_from(number).ok().map(Value::from))
 }
 
-/// Reads a truth value in any of the usual forms.
+/// Reads a boolean in any of the usual forms.
 fn boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
@@ -161,7 +161,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The text of a variable for a key whose type is not known: what TOML reads, else the text itself.
+/// Reads the text of a key whose type is unknown: as TOML, or else as a string.
 pub(super) fn guess(text: &str) -> Value {
     literal(text).unwrap_or_else(|| Value::String(text.to_owned()))
 }
@@ -170,7 +170,7 @@ fn literal(text: &str) -> Option<Value> {
     of_toml(DeValue::parse(text).ok()?.get_ref())
 }
 
-/// A value of TOML; `None` for one that JSON does not have: dates, and numbers too large.
+/// Converts a TOML value; `None` for dates and numbers that JSON cannot represent.
 pub(super) fn of_toml(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => Value::String(text.to_string()),

@@ -1,4 +1,4 @@
-//! Dead letters on the terminal and as JSON.
+//! Prints dead letters as a table or as JSON.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -10,9 +10,9 @@ use concert_runtime::dead::StoredDeadLetter;
 use serde_json::{Map, Value, json};
 
 use super::select::Filter;
-use crate::say;
+use crate::output;
 
-/// Prints the last of them.
+/// Prints the newest dead letters.
 pub(crate) async fn list(
     bus: &Bus,
     filter: &Filter,
@@ -35,10 +35,10 @@ pub(crate) async fn list(
         for letter in &shown {
             writeln!(text, "{}", to_json(letter))?;
         }
-        return Ok(say::text(&text)?);
+        return Ok(output::print_text(&text)?);
     }
     if shown.is_empty() {
-        say::line("no dead letters");
+        output::print_line("no dead letters");
         return Ok(());
     }
     let name_width = shown.iter().map(|letter| letter.name().len()).max().unwrap_or(0);
@@ -48,17 +48,19 @@ pub(crate) async fn list(
         let (seq, age, name) = (letter.seq, age(now_ms, letter), letter.name());
         writeln!(text, "{seq:>6}  {age:>9}  {name:name_width$}  {}", letter.reason())?;
     }
-    say::text(&text)?;
+    output::print_text(&text)?;
     if older > 0 {
-        say::progress(&format!("{older} older ones are not shown; see --limit"));
+        output::print_progress(&format!(
+            "{older} older dead letters are not shown; increase --limit to see them"
+        ));
     }
     Ok(())
 }
 
-/// Prints one whole.
+/// Prints one dead letter in full.
 pub(crate) fn show(letter: &StoredDeadLetter, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        return Ok(say::text(&format!("{}\n", to_json(letter)))?);
+        return Ok(output::print_text(&format!("{}\n", to_json(letter)))?);
     }
     let mut text = String::new();
     writeln!(text, "letter   {} ({} ago)", letter.seq, age(clock::now_ms(), letter))?;
@@ -72,14 +74,14 @@ pub(crate) fn show(letter: &StoredDeadLetter, as_json: bool) -> anyhow::Result<(
     match serde_json::from_slice::<Value>(&letter.body) {
         Ok(body) => writeln!(text, "{body:#}")?,
         Err(_) if letter.body.is_empty() => {
-            writeln!(text, "The body was not kept: its secrets could not be sealed.")?
+            writeln!(text, "The body was not stored: its secrets could not be encrypted.")?
         }
         Err(_) => writeln!(text, "{}", letter.body.escape_ascii())?,
     }
-    Ok(say::text(&text)?)
+    Ok(output::print_text(&text)?)
 }
 
-/// The headers in the order of their names, each once.
+/// The headers without those of NATS, sorted by name, each once.
 fn headers(letter: &StoredDeadLetter) -> Vec<(String, String)> {
     let ours = letter.headers.iter().filter_map(|(name, values)| {
         let name = name.to_string();
@@ -109,7 +111,7 @@ fn to_json(letter: &StoredDeadLetter) -> Value {
     })
 }
 
-/// In two units at most, as `3m 12s`.
+/// The age in at most two units, such as `3m 12s`.
 fn age(now_ms: u64, letter: &StoredDeadLetter) -> String {
     let age = Duration::from_secs(now_ms.saturating_sub(letter.stored_at_ms) / 1000);
     let text = humantime::format_duration(age).to_string();

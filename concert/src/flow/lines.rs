@@ -1,4 +1,4 @@
-//! Times, values and rows as a person reads them in a terminal.
+//! Formats times, values and rows for the terminal.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,13 +6,13 @@ use concert_engine::provenance::{Action, Firing, Outcome, Summary};
 use concert_wire::work::Part;
 use serde_json::{Map, Value};
 
-/// Above a list of rows.
-pub(super) const HEADING: &str = "BEGAN                     TOOK         STATUS  OUTCOME    WHAT                     FLOW                                  ANSWERED BY\n";
+/// Heading of a list of rows.
+pub(super) const HEADING: &str = "STARTED                   DURATION     STATUS  OUTCOME    ROOT                     FLOW                                  RESPONSE BY\n";
 
-/// Longer texts are cut.
+/// Maximum length of a value, in characters; longer values are truncated.
 const LONGEST: usize = 48;
 
-/// Colours, if they are wanted.
+/// Colours, if enabled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint(pub(super) bool);
 
@@ -65,12 +65,12 @@ pub(super) const fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// A text without what a terminal would obey.
+/// Replaces control characters, which a terminal would interpret.
 pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// `1.2 ms`, always as wide as any other below a minute.
+/// Formats a duration such as `1.2 ms`. The width is constant below a minute.
 pub(super) fn took(us: u64) -> String {
     if us < 10_000_000 {
         format!("{:>7}.{} ms", us / 1000, us % 1000 / 100)
@@ -95,7 +95,7 @@ fn value(value: &Value) -> String {
     }
 }
 
-/// `user "u1", session sealed`, without some keys.
+/// Formats an object without some keys: `user "u1", session sealed`.
 pub(super) fn object(object: &Map<String, Value>, but: &[&str]) -> String {
     let shown = object.iter().filter(|(key, _)| !but.contains(&key.as_str()));
     let shown: Vec<String> =
@@ -103,8 +103,8 @@ pub(super) fn object(object: &Map<String, Value>, but: &[&str]) -> String {
     shown.join(", ")
 }
 
-/// `  (waited 0.4 ms; argon2id 16.8 ms)`: how long an action was in its queue, and what its worker
-/// waited for; nothing where the worker did not say.
+/// `  (waited 0.4 ms; argon2id 16.8 ms)`: the time of an action in its queue, and the operations
+/// that its worker waited for. Empty if the worker did not report them.
 pub(super) fn work(action: &Action) -> String {
     let (Some(work), Some(waited_us)) = (&action.work, action.waited_us()) else {
         return String::new();
@@ -114,15 +114,15 @@ pub(super) fn work(action: &Action) -> String {
     format!("  (waited {}{parts})", ms(waited_us))
 }
 
-/// `  (asked Sessioning._getUser 1.2 ms)`: which queries a firing asked, and how long each took;
-/// nothing where it asked none, or the router did not say.
-pub(super) fn asked(firing: &Firing) -> String {
+/// `  (queried Sessioning._getUser 1.2 ms)`: the queries of a firing and their durations. Empty if
+/// there are none, or the router did not report them.
+pub(super) fn queries(firing: &Firing) -> String {
     let parts = firing.work.iter().flat_map(|work| &work.parts);
-    let questions = summed(parts.filter(|part| part.question().is_some()));
-    if questions.is_empty() { questions } else { format!("  (asked {questions})") }
+    let text = summed(parts.filter(|part| part.query().is_some()));
+    if text.is_empty() { text } else { format!("  (queried {text})") }
 }
 
-/// The parts with the times of those of one name together, in the order of the first of each.
+/// Parts with equal names are added up. The order is that of their first occurrence.
 fn summed<'a>(parts: impl Iterator<Item = &'a Part>) -> String {
     let mut sums: Vec<(&str, u64)> = Vec::new();
     for part in parts {

@@ -1,5 +1,5 @@
-//! A flow as a tree: each action below the rule that asked for it, each rule below the action that
-//! made it fire.
+//! Prints a flow as a tree: each action is below the rule that called it, each rule below the
+//! action that made it fire.
 
 use concert_engine::provenance::{Action, Firing, Flow, RootKind, Source, State};
 
@@ -18,13 +18,13 @@ pub(super) fn of(flow: &Flow, paint: Paint) -> String {
         text += &format!("\n{} {}\n", paint.bad("Stopped:"), clean(&halt.why));
     }
     if !flow.undecided.is_empty() {
-        text += "\nMatched, and its queries found nothing or are not answered yet:\n";
+        text += "\nMatched, but its queries returned no rows or have not been answered yet:\n";
         for undecided in &flow.undecided {
             text += &format!("  {}\n", paint.rule(&undecided.sync));
         }
     }
     if !flow.near_misses.is_empty() {
-        text += "\nNearly:\n";
+        text += "\nNear misses:\n";
         for miss in &flow.near_misses {
             let at = if miss.failed.text.is_empty() {
                 String::new()
@@ -53,15 +53,15 @@ fn heading(flow: &Flow, paint: Paint) -> String {
         lines::took(summary.took_us).trim()
     );
     if let Some(sync) = &flow.answered_by {
-        text += &format!(", answered by {}", paint.rule(sync));
+        text += &format!(", response by {}", paint.rule(sync));
     }
     let source = match flow.source {
         Source::Log => "the log",
         Source::Archive => "the archive",
     };
-    text += &paint.faint(&format!("\nfrom {source}, under the rules {}", flow.rules));
+    text += &paint.faint(&format!("\nfrom {source}, rule version {}", flow.rules));
     if flow.truncated {
-        text += &paint.faint("; values are left out, since the whole is larger than one message");
+        text += &paint.faint("; values are omitted, because the flow is larger than one message");
     }
     text + "\n\n"
 }
@@ -71,10 +71,10 @@ struct Tree<'a> {
     paint: Paint,
 }
 
-/// What stands below an action.
+/// Children of an action.
 enum Below<'a> {
     Firing(&'a Firing),
-    /// An answer of the router itself.
+    /// A response of the router.
     Own(&'a Action),
 }
 
@@ -94,7 +94,7 @@ impl Tree<'_> {
             took,
             self.paint.faint(branch),
             self.paint.bold(&name),
-            self.came_of(action),
+            self.outcome(action),
             self.paint.faint(&lines::work(action))
         );
         let children: Vec<Below<'_>> = self.below(action);
@@ -126,7 +126,7 @@ impl Tree<'_> {
         let all_else = !firing.frames.is_empty() && (0..firing.frames.len()).all(ended);
         let note = match (all_else, firing.frames.len()) {
             (true, _) => "  in the `else` of a step".to_owned(),
-            (false, 0) => "  left nothing to do".to_owned(),
+            (false, 0) => "  no frames left".to_owned(),
             (false, 1) => String::new(),
             (false, frames) => format!("  in {frames} frames"),
         };
@@ -135,7 +135,7 @@ impl Tree<'_> {
             "{blank}  {}{name}{}{}\n",
             self.paint.faint(branch),
             self.paint.faint(&note),
-            self.paint.faint(&lines::asked(firing))
+            self.paint.faint(&lines::queries(firing))
         );
         let calls: Vec<&Action> = firing
             .frames
@@ -151,8 +151,8 @@ impl Tree<'_> {
         }
     }
 
-    /// What came of an action, in few words.
-    fn came_of(&self, action: &Action) -> String {
+    /// The outcome of an action, in a few words.
+    fn outcome(&self, action: &Action) -> String {
         let shown = |object: &Option<serde_json::Map<String, serde_json::Value>>, but: &[&str]| {
             object.as_ref().map(|object| lines::object(object, but)).unwrap_or_default()
         };
@@ -161,7 +161,7 @@ impl Tree<'_> {
             (State::Dead, _) => {
                 let reason =
                     action.dead.as_ref().map(|dead| clean(&dead.reason)).unwrap_or_default();
-                self.paint.bad(&format!("given up: {reason}"))
+                self.paint.bad(&format!("dead-lettered: {reason}"))
             }
             (State::InFlight, _) => self.paint.waits("in flight"),
             (State::Completed, Some("success")) if responds => {
@@ -181,8 +181,8 @@ impl Tree<'_> {
         }
     }
 
-    /// What follows from an action: the firings whose newest cause it is, and what the router
-    /// answered to it.
+    /// The children of an action: firings whose newest cause it is, and the router's own response
+    /// to it.
     fn below(&self, action: &Action) -> Vec<Below<'_>> {
         let Some(seq) = action.seq else { return Vec::new() };
         let seq_of = |id: &String| self.flow.actions.iter().find(|other| other.id == *id)?.seq;

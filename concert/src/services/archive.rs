@@ -3,7 +3,7 @@
 use super::{DRAIN_TIMEOUT, Service};
 use crate::config::Settings;
 
-/// Runs the archive until it is asked to stop.
+/// Runs the archive until a signal stops it.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let service = Service {
         name: "archive",

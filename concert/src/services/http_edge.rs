@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Service;
 use crate::config::Settings;
 
-/// Runs the edge until it is asked to stop.
+/// Runs the edge until a signal stops it.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let service = Service { name: "http-edge", bus: settings.nats.bus(), metrics: None };
     let listener = concert_http_edge::listen(&settings.http).await?;

@@ -3,7 +3,7 @@
 use super::{DRAIN_TIMEOUT, Service};
 use crate::config::Settings;
 
-/// Runs the router until it is asked to stop.
+/// Runs the router until a signal stops it.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     // Errors in the rules are reported even if NATS cannot be reached.
     let rules = concert_sync_router::load(&settings.rules)?;

@@ -13,17 +13,17 @@ use crate::workers;
 /// Arguments of `concert worker`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WorkerServiceArgs {
-    /// The concept, in any case.
+    /// Name of the concept; upper and lower case are equal
     #[arg(value_name = "CONCEPT")]
     pub(crate) concept: String,
     #[command(flatten)]
     pub(crate) settings: SettingFlags<of::Worker>,
 }
 
-/// How long actions that have started may take to finish.
+/// Time for actions in progress to finish at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs the worker of one concept until it is asked to stop.
+/// Runs the worker of one concept until a signal stops it.
 pub(crate) async fn run(worker: &Worker, settings: Settings) -> anyhow::Result<()> {
     let service = Service {
         name: worker.concept(),
@@ -36,7 +36,9 @@ pub(crate) async fn run(worker: &Worker, settings: Settings) -> anyhow::Result<(
     };
     let drain = async |worker: Running, shutdown: Shutdown| {
         if !shutdown.drained(DRAIN_TIMEOUT).await {
-            tracing::warn!("what was begun is left to another worker");
+            tracing::warn!(
+                "shutdown timed out with actions in progress; another worker will process them"
+            );
         }
         worker.ended().await;
         Ok(())

@@ -1,4 +1,4 @@
-//! What `concert up` prints once requests are answered.
+//! The output of `concert up` when the application is ready.
 
 use concert_runtime::keys;
 use concert_wire::access::User;
@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::servers::Addresses;
 use super::stack::Stack;
 use crate::config::Settings;
-use crate::say;
+use crate::output;
 
-/// Where the `nats` command line looks for a server.
+/// Default port of the `nats` command line tool.
 const DEFAULT_NATS_PORT: u16 = 4222;
 /// Maximum number of paths that are printed.
 const PATHS_MAX: usize = 12;
@@ -26,7 +26,7 @@ pub(super) fn print(settings: &Settings, stack: &Stack, servers: &Addresses, rou
         Some(name) => format!("  App      {name}\n"),
         None => String::new(),
     };
-    say::line(format_args!(
+    output::print_line(format_args!(
         "\nConcert is running.\n\n{app}{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are loaded while it runs)\n{paths}{operator}\n\nCtrl-C stops it.",
         nats = servers.nats_url,
         mongo = servers.mongodb_uri,
@@ -58,13 +58,13 @@ fn paths(api: &str, routes: &RouteTable) -> String {
     )
 }
 
-/// Whether somebody without an id or a session can make the request.
+/// Reports whether a client without an id or a session can make this request.
 fn takes_texts(route: &Route) -> bool {
     let has_plain = route.keys.values().any(|key| key.kind == ValueType::String);
     has_plain && route.keys.values().all(|key| !matches!(key.kind, ValueType::Id(_)))
 }
 
-/// A body with a value for each key that is required.
+/// An example body: a value for each required key.
 fn example(route: &Route) -> Value {
     let required = route.keys.iter().filter(|(_, key)| key.required);
     let value = |(name, key): (&String, &concert_wire::routes::RouteKey)| {
@@ -81,9 +81,8 @@ fn example(route: &Route) -> Value {
     Value::Object(required.map(value).collect::<Map<_, _>>())
 }
 
-/// The key that makes the
-/// `nats` command line an operator. Where it finds the server without one, no URL is printed: the next `concert
-/// up` would take it for an existing server.
+/// Prints how to use the `nats` command line tool as the operator. The URL is omitted if the tool
+/// finds the server by default: `NATS_URL` would make the next `concert up` use that server.
 fn operator(settings: &Settings, servers: &Addresses) -> String {
     if !servers.has_own_nats {
         return String::new();
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_to_try_is_one_of_the_application() {
+    fn example_request_uses_a_path_of_the_application() {
         let rule = |name: &str, path: &str, keys: &str, action: &str| {
             format!(
                 "sync {name}\nwhen\n    Requesting.request (path: \"{path}\", {keys}) : (request)\nthen\n    Greeting.{action} ({keys})\n    Requesting.respond (request)\n"
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_past_the_maximum_are_counted() {
+    fn paths_beyond_the_maximum_are_counted() {
         let rule = |number: usize| {
             format!(
                 "sync R{number}\nwhen\n    Requesting.request (path: \"/p{number}\") : (request)\nthen\n    Requesting.respond (request)\n"

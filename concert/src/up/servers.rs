@@ -1,4 +1,4 @@
-//! The two servers: those that are there already, or such as are found or fetched and started here.
+//! The two servers: existing ones, or servers that are found or downloaded and started here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,20 +13,20 @@ use concert_wire::access::BUS;
 
 use super::supervisor::{Event, Server, supervise};
 use crate::config::Settings;
-use crate::{access, say};
+use crate::{access, output};
 
-/// Where the servers are.
+/// Addresses of the servers.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
-    /// Where NATS is.
+    /// URL of the NATS server.
     pub(crate) nats_url: String,
-    /// Where MongoDB is.
+    /// URI of the MongoDB server.
     pub(crate) mongodb_uri: String,
-    /// Whether the NATS server was started here, and knows the users that it was started for.
+    /// Whether `concert up` started the NATS server, so that it knows the configured users.
     pub(crate) has_own_nats: bool,
 }
 
-/// Both servers.
+/// The NATS and MongoDB servers.
 pub(crate) struct Servers {
     addresses: Addresses,
     nats: Option<NatsServer>,
@@ -34,12 +34,12 @@ pub(crate) struct Servers {
     nats_server: Option<PathBuf>,
 }
 
-/// Finds or starts both.
+/// Finds or starts both servers.
 pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
     let logs = settings.app.data_dir.join("logs");
     std::fs::create_dir_all(&logs).with_context(|| {
         format!(
-            "the data directory {} cannot be written; choose another with --data-dir",
+            "cannot write the data directory {}; choose another with --data-dir",
             settings.app.data_dir.display()
         )
     })?;
@@ -62,7 +62,7 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
             _ => None,
         })
     };
-    // Both are awaited to their end, so that one which did start is stopped when the other did not.
+    // Waits for both results: if one server fails to start, the other one is stopped.
     let (nats, mongo): (anyhow::Result<_>, anyhow::Result<_>) = tokio::join!(nats, mongo);
     let (nats, mongo) = match (nats, mongo) {
         (Ok(nats), Ok(mongo)) => (nats, mongo),
@@ -97,13 +97,13 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
     })
 }
 
-/// Streams of a time when the server had no accounts are found in the account that they are in now.
+/// Moves streams of releases without NATS accounts to the account that has them now.
 fn adopt_streams(nats: &Path) -> anyhow::Result<()> {
     let streams = nats.join("jetstream");
     let (before, now) = (streams.join("$G"), streams.join(BUS));
     if before.exists() && !now.exists() {
         std::fs::rename(&before, &now)
-            .with_context(|| format!("{} cannot become {}", before.display(), now.display()))?;
+            .with_context(|| format!("cannot rename {} to {}", before.display(), now.display()))?;
     }
     Ok(())
 }
@@ -136,30 +136,33 @@ async fn find(settings: &Settings) -> anyhow::Result<Binaries> {
         None => FindOptions::of_user()?,
     };
     let shown = Mutex::new(0);
-    Ok(find_or_fetch(&options, &|progress| tell(&progress, &shown)).await?)
+    Ok(find_or_fetch(&options, &|progress| print_progress(&progress, &shown)).await?)
 }
 
-/// How much more must have come before it is told again.
-const TELL_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes between two progress messages.
+const PROGRESS_BYTES: u64 = 8 * 1024 * 1024;
 
-fn tell(progress: &Progress, shown: &Mutex<u64>) {
+fn print_progress(progress: &Progress, shown: &Mutex<u64>) {
     let mut shown = shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match progress {
-        Progress::TooOld { path, found, needed } => say::progress(&format!(
-            "{} is {found}, and {needed} or newer is needed",
+        Progress::TooOld { path, found, needed } => output::print_progress(&format!(
+            "{} is version {found}; version {needed} or newer is needed",
             path.display()
         )),
         Progress::Fetching { package, version, bytes: 0 } => {
             *shown = 0;
-            say::progress(&format!("fetching {package} {version}, once for this user"));
+            output::print_progress(&format!("downloading {package} {version} (once per user)"));
         }
-        Progress::Fetching { package, version, bytes } if *bytes >= *shown + TELL_BYTES => {
+        Progress::Fetching { package, version, bytes } if *bytes >= *shown + PROGRESS_BYTES => {
             *shown = *bytes;
-            say::progress(&format!("fetching {package} {version}: {} MB", bytes / 1024 / 1024));
+            output::print_progress(&format!(
+                "downloading {package} {version}: {} MB",
+                bytes / 1024 / 1024
+            ));
         }
         Progress::Fetching { .. } => {}
-        Progress::Fetched { package, version, took } => say::progress(&format!(
-            "{package} {version} is there after {:.0} s",
+        Progress::Fetched { package, version, took } => output::print_progress(&format!(
+            "downloaded {package} {version} in {:.0} s",
             took.as_secs_f64()
         )),
     }
@@ -176,22 +179,23 @@ async fn supervised<S: Server>(
 }
 
 impl Servers {
-    /// Where they are.
+    /// Addresses of both servers.
     pub(crate) fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// The process id of the NATS server, and its program, if it was started here.
+    /// Process id and path of the NATS server, if it was started here.
     pub(crate) fn nats_process(&self) -> Option<(u32, &Path)> {
         Some((self.nats.as_ref()?.pid(), self.nats_server.as_deref()?))
     }
 
-    /// The process id of the MongoDB server, if it was started here.
+    /// Process id of the MongoDB server, if it was started here.
     pub(crate) fn mongod_pid(&self) -> Option<u32> {
         self.mongo.as_ref().map(MongoServer::pid)
     }
 
-    /// Keeps what was started here running. Ends when a server keeps exiting, with the reason.
+    /// Restarts servers that were started here when they exit. Returns the reason when a server
+    /// keeps exiting.
     pub(crate) async fn supervised(
         &mut self,
         report: &dyn Fn(Program, Event<'_>),
@@ -202,7 +206,7 @@ impl Servers {
         }
     }
 
-    /// Stops what was started here.
+    /// Stops the servers that were started here.
     pub(crate) async fn stop(self) {
         let stop_nats = async {
             if let Some(mut nats) = self.nats {
@@ -218,7 +222,7 @@ impl Servers {
             tokio::join!(stop_nats, stop_mongo)
         });
         if within.await.is_err() {
-            tracing::warn!("the servers did not end in time");
+            tracing::warn!("the servers did not stop in time");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Edge, router and workers, each with a connection of its own.
+//! Edge, router and workers, each with its own NATS connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,8 +18,7 @@ use crate::config::Settings;
 use crate::setup;
 use crate::workers;
 
-/// What runs, in the order in which it must stop: first the edge, while the others still answer its
-/// requests.
+/// The running services. The edge stops first, while the others still process its requests.
 pub(crate) struct Stack {
     edge: concert_http_edge::Running,
     edge_shutdown: Shutdown,
@@ -27,14 +26,14 @@ pub(crate) struct Stack {
     workers: Vec<concert_worker::Running>,
     archive: Option<concert_archive::Running>,
     shutdown: Shutdown,
-    /// Each part's connection.
+    /// The connections of all services.
     buses: Vec<Bus>,
 }
 
-/// How long what was begun may take once the edge has answered.
+/// Time for actions in progress to finish after the edge has stopped.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts everything; when this returns, requests are answered.
+/// Starts everything. Requests are answered when this returns.
 pub(super) async fn start(
     settings: &Settings,
     prepared: Prepared<'_>,
@@ -79,7 +78,7 @@ pub(super) async fn start(
     };
     let (workers, edge) = tokio::try_join!(try_join_all(workers), edge)?;
     edge.ready().await;
-    // Behind everything else: nothing waits for it.
+    // The archive starts last: nothing waits for it.
     let archive = start_archive(settings, servers, shutdown.clone()).await?;
     let (archive, archive_bus) = archive.unzip();
     let (workers, worker_buses): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
@@ -88,8 +87,8 @@ pub(super) async fn start(
     Ok(Stack { edge, edge_shutdown, router, workers, archive, shutdown, buses })
 }
 
-/// How a user gets to the bus. A server that was there already knows nothing of our users, and lets
-/// everybody do what its credentials say.
+/// Connection parameters of a user. An existing server does not know our users: its credentials
+/// determine the rights.
 fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
     if !servers.has_own_nats {
         return settings.nats.bus();
@@ -113,7 +112,7 @@ async fn connect(
     } else {
         Bus::connect_to_streams(&bus, name).await
     };
-    connected.with_context(|| format!("{name} cannot start"))
+    connected.with_context(|| format!("cannot start {name}"))
 }
 
 fn store_args(settings: &Settings, servers: &Addresses) -> StoreArgs {
@@ -132,7 +131,7 @@ async fn start_archive(
     let store = store_args(settings, servers);
     let args = (&settings.archive, &settings.telemetry.traces);
     let running = concert_archive::run(bus.clone(), &store, args, settings.log.clone(), shutdown);
-    let running = running.await.context("the archive cannot start")?;
+    let running = running.await.context("cannot start the archive")?;
     Ok(Some((running, bus)))
 }
 
@@ -146,33 +145,35 @@ async fn start_worker(
     let bus = connect(settings, servers, &User::Worker(concept.parse()?), concept).await?;
     let options = workers::options(worker, settings, store_args(settings, servers), shutdown);
     let running = worker.start(bus.clone(), options).await;
-    let running = running.with_context(|| format!("the worker of {concept} cannot start"))?;
+    let running = running.with_context(|| format!("cannot start the worker of {concept}"))?;
     Ok((running, bus))
 }
 
 impl Stack {
-    /// Where the edge listens.
+    /// Address of the edge.
     pub(crate) fn address(&self) -> SocketAddr {
         self.edge.address()
     }
 
-    /// Whether the edge serves the page.
+    /// Whether the edge serves the console.
     pub(crate) fn has_page(&self) -> bool {
         self.edge.has_page()
     }
 
-    /// Ends when a part is cut off from NATS for good.
+    /// Returns when a service has lost its NATS connection permanently.
     pub(crate) async fn cut_off(&self) -> anyhow::Error {
         let ended = self.buses.iter().map(|bus| Box::pin(bus.ended()));
         select_all(ended).await.0.into()
     }
 
-    /// Answers what is open, finishes what was begun, ends.
+    /// Answers open requests, finishes actions in progress, and stops.
     pub(crate) async fn stop(self, deadline: Duration) {
         self.edge_shutdown.begin();
         self.edge.ended(deadline).await;
         if !self.shutdown.drained(DRAIN_TIMEOUT).await {
-            tracing::warn!("some actions are left to the next start");
+            tracing::warn!(
+                "shutdown timed out with actions in progress; the next start will process them"
+            );
         }
         self.router.ended().await;
         for worker in self.workers {

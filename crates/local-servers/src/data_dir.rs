@@ -1,8 +1,7 @@
-//! The data directory of a server, which one process at a time holds.
+//! The data directory of a server. A lock file allows one process at a time to use it.
 //!
-//! A process that was killed leaves its server running for a moment, until the guardian stops it.
-//! The next process that takes the directory ends that server first, so that port and data are
-//! free.
+//! After a process is killed, its server keeps running until the guardian stops it. The next
+//! process first stops that server, so that port and data are free.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -12,21 +11,22 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::Instant;
 
-use crate::binaries::Program;
 use crate::error::StartError;
+use crate::program::Program;
 
-/// The lock, with the process id of its holder. The system releases it when that process ends.
+/// Name of the lock file, which contains the process id of the holder. The system releases the lock
+/// when that process exits.
 const LOCK_FILE: &str = "concert.lock";
-/// How long a lock may outlast a process that was just killed.
+/// Time to wait for the lock of a process that was just killed.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a server that was left running may take to stop before it is killed.
+/// Time for a leftover server to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
-/// How long a killed process may take to end.
+/// Time for a killed process to exit.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval between two checks of a lock or a process.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A data directory that this process holds.
+/// A data directory that this process has locked.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -35,8 +35,7 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Takes the directory, makes it if it is missing, and ends a server that was left running in
-    /// it.
+    /// Locks the directory, creates it if it is missing, and stops a leftover server in it.
     pub(crate) async fn take(path: &Path, program: Program) -> Result<Self, StartError> {
         let failed = |source| StartError::DataDir { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(failed)?;
@@ -64,24 +63,24 @@ impl DataDir {
         lock.set_len(0).map_err(failed)?;
         lock.write_all(std::process::id().to_string().as_bytes()).map_err(failed)?;
         let dir = Self { path: path.to_owned(), program, _lock: lock };
-        // Without a lock of before, the owner may be an older version of this program, and alive.
+        // Without an earlier lock file, the owner may be a live process of an older version.
         dir.end(had_lock).await?;
         Ok(dir)
     }
 
-    /// Where the server writes its process id.
+    /// Path of the file with the server's process id.
     pub(crate) fn pid_file(&self) -> PathBuf {
         self.path.join(format!("{}.pid", self.program.name()))
     }
 
-    /// Ends a server that still runs here although its guardian has ended.
+    /// Stops a server that still runs here after its guardian has exited.
     pub(crate) async fn end_leftover(&self) -> Result<(), StartError> {
         self.end(true).await
     }
 
     async fn end(&self, is_ours: bool) -> Result<(), StartError> {
         let Some(pid) = self.leftover() else { return Ok(()) };
-        tracing::warn!(program = %self.program, pid = pid.as_raw_nonzero(), "waiting for the server of the last run to end");
+        tracing::warn!(program = %self.program, pid = pid.as_raw_nonzero(), "waiting for the server of the previous run to stop");
         if is_ours {
             signal(pid, Signal::TERM);
         }
@@ -89,7 +88,7 @@ impl DataDir {
             return Ok(());
         }
         if is_ours {
-            tracing::warn!(program = %self.program, "the server of the last run did not end in time and is killed");
+            tracing::warn!(program = %self.program, "the server of the previous run did not stop in time; killing it");
             signal(pid, Signal::KILL);
             if self.ended_within(KILL_TIMEOUT).await {
                 return Ok(());
@@ -112,12 +111,12 @@ impl DataDir {
         true
     }
 
-    /// The live process that the pid file names, if it is the program, running in this directory.
+    /// The live process in the pid file, if it is this program running in this directory.
     fn leftover(&self) -> Option<Pid> {
         let text = std::fs::read_to_string(self.pid_file()).ok()?;
         let pid = Pid::from_raw(text.trim().parse().ok()?)?;
         test_kill_process(pid).ok()?;
-        // The number may be another program's by now.
+        // The system may have reused the process id.
         let command = command_line(pid)?;
         let dir = std::path::absolute(&self.path).ok()?;
         let here =
@@ -128,18 +127,18 @@ impl DataDir {
 
 fn signal(pid: Pid, signal: Signal) {
     if let Err(error) = kill_process(pid, signal) {
-        tracing::debug!(%error, "the server has ended already");
+        tracing::debug!(%error, "the server has already exited");
     }
 }
 
-/// The command line of a process; `None` if it has ended. A process that is ending may still have
-/// its port but no command line, and is known by its name only.
+/// Command line of a process; `None` if it has exited. An exiting process may still hold its port
+/// but have no command line; then only its name is known.
 #[cfg(target_os = "linux")]
 fn command_line(pid: Pid) -> Option<String> {
     let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     let stat = std::fs::read_to_string(proc.join("stat")).ok()?;
     let (name, state) = stat.split_once('(')?.1.rsplit_once(')')?;
-    // One whose first thread has ended is a zombie, too, while others still run.
+    // A process whose main thread has exited is also a zombie, even if other threads still run.
     if state.trim_start().starts_with('Z')
         && std::fs::read_dir(proc.join("task")).ok()?.count() <= 1
     {

@@ -1,15 +1,15 @@
-//! Why a server does not start.
+//! Errors of starting a server.
 
 use std::path::PathBuf;
 
-use crate::binaries::Program;
+use crate::program::Program;
 
-/// Why a server does not start.
+/// Errors of starting a server.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Something listens on the port already.
+    /// Another process listens on the port.
     #[error(
-        "port {port} is taken, so {program} cannot listen there; choose another with {flag} (0 is any free one)"
+        "{program} cannot listen on port {port}: another process uses it; choose another port with {flag} (0 picks a free port)"
     )]
     PortTaken {
         /// The program.
@@ -20,49 +20,49 @@ pub enum StartError {
         flag: &'static str,
     },
     /// The data directory cannot be used.
-    #[error("the data directory {path} cannot be written: {source}", path = .path.display())]
+    #[error("cannot write the data directory {path}: {source}", path = .path.display())]
     DataDir {
         /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// Another process uses the data directory.
-    #[error("the data directory {path} is in use by the process {pid}; stop that one, or choose another directory with --data-dir", path = .path.display())]
+    #[error("the data directory {path} is in use by process {pid}; stop that process, or choose another directory with --data-dir", path = .path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
-        /// The server that uses it.
+        /// The process that uses it.
         pid: u32,
     },
-    /// The program cannot be run.
-    #[error("{program} cannot be run: {source}")]
+    /// The program cannot be executed.
+    #[error("cannot run {program}: {source}")]
     Spawn {
         /// The program.
         program: Program,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The program ended at its start.
-    #[error("{program} ended at its start ({status}); the end of its log {log_file}:\n{tail}", log_file = .log_file.display())]
+    /// The program exited during its start.
+    #[error("{program} failed to start ({status}); last lines of its log {log_file}:\n{tail}", log_file = .log_file.display())]
     Ended {
         /// The program.
         program: Program,
-        /// How.
+        /// Exit status.
         status: String,
         /// Its log.
         log_file: PathBuf,
         /// The last lines of the log.
         tail: String,
     },
-    /// The program runs but does not serve.
-    #[error("{program} is not ready after {seconds} s: {why}; its log is {log_file}", log_file = .log_file.display())]
+    /// The program runs but is not ready.
+    #[error("{program} is not ready after {seconds} s: {why}; see its log {log_file}", log_file = .log_file.display())]
     NotReady {
         /// The program.
         program: Program,
-        /// How long it was waited for.
+        /// Timeout in seconds.
         seconds: u64,
-        /// What it answered last.
+        /// Its last answer.
         why: String,
         /// Its log.
         log_file: PathBuf,

@@ -1,9 +1,10 @@
-//! A server with a guardian: a shell that ends the server when the process that started it has
-//! gone, by whatever cause, `kill -9` included.
+//! Runs a server under a guardian: a shell that stops the server when the process that started it
+//! exits for any reason, including `kill -9`.
 //!
-//! The guardian holds the reading end of a pipe whose writing end is ours. When we end, the pipe
-//! does, and the guardian terminates the server. It stands in a process group of its own, so that
-//! Ctrl-C at the terminal reaches us, and the servers only after we have drained.
+//! The guardian holds the read end of a pipe; this process holds the write end. When this process
+//! exits, the pipe closes, and the guardian terminates the server. The guardian has its own process
+//! group, so Ctrl-C in the terminal reaches only this process, and the servers stop after the
+//! drain.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -13,11 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::binaries::Program;
 use crate::error::StartError;
+use crate::program::Program;
 
-/// The server's log is the first argument, the server and its arguments follow. Says the server's
-/// process id; ends with the server's status.
+/// Arguments: the log file, the server, and the server's arguments. Prints the process id of the
+/// server. Exits with the server's status.
 const SCRIPT: &str = r#"
 log=$1; shift
 exec 3<&0
@@ -34,18 +35,18 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// How long a server may take to end when it is asked to.
+/// Time for a server to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Lines of a log that are shown when a server ends without being asked to.
+/// Number of log lines in the error when a server exits unexpectedly.
 const SHOWN_LINES: usize = 15;
 
-/// A server ended without being asked to.
+/// A server exited unexpectedly.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} exited unexpectedly ({status})\nThe end of its log {log_file}:\n{tail}", log_file = .log_file.display())]
+#[error("{program} exited unexpectedly ({status})\nLast lines of its log {log_file}:\n{tail}", log_file = .log_file.display())]
 pub struct Exited {
     /// The program.
     pub program: Program,
-    /// How it ended.
+    /// Exit status.
     pub status: ExitStatus,
     /// Its log.
     pub log_file: PathBuf,
@@ -59,15 +60,15 @@ pub(crate) struct Guarded {
     program: Program,
     log_file: PathBuf,
     guardian: Child,
-    /// Held as long as the server is to live.
+    /// Kept open while the server should run.
     _pipe: Option<ChildStdin>,
     server: Pid,
 }
 
 impl Guarded {
-    /// Sends the signal at which a server reads its configuration again.
+    /// Sends SIGHUP, on which the server reloads its configuration.
     pub(crate) fn hang_up(&self) {
-        // One that has ended reads it when it is started again.
+        // A server that has exited reads it at its next start.
         kill_process(self.server, Signal::HUP).unwrap_or_default();
     }
 
@@ -94,7 +95,7 @@ impl Guarded {
             .parse()
             .ok()
             .and_then(Pid::from_raw)
-            .ok_or_else(|| failed(std::io::Error::other("its process id is not known")))?;
+            .ok_or_else(|| failed(std::io::Error::other("its process id is unknown")))?;
         Ok(Self { program, log_file: log_file.to_owned(), guardian, _pipe: pipe, server })
     }
 
@@ -102,12 +103,12 @@ impl Guarded {
         self.server.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Whether it has ended by now, and how.
+    /// The exit status, if the server has exited.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.guardian.try_wait().ok().flatten()
     }
 
-    /// Ends when the server does.
+    /// Returns when the server exits.
     pub(crate) async fn exited(&mut self) -> Exited {
         let status = self.guardian.wait().await.unwrap_or_default();
         Exited {
@@ -118,7 +119,7 @@ impl Guarded {
         }
     }
 
-    /// What to say when it ended at its start.
+    /// The error if the server exited during its start.
     pub(crate) fn ended_at_start(&self, status: ExitStatus) -> StartError {
         StartError::Ended {
             program: self.program,
@@ -143,24 +144,24 @@ impl Guarded {
 
     pub(crate) fn signal(&self, signal: Signal) {
         if let Err(error) = kill_process(self.server, signal) {
-            tracing::debug!(%error, program = %self.program, "the server has ended already");
+            tracing::debug!(%error, program = %self.program, "the server has already exited");
         }
     }
 
-    /// Asks it to end, and ends it by force when it does not.
+    /// Stops the server; kills it if it does not stop in time.
     pub(crate) async fn stop(&mut self) {
-        // Its process id may be another program's by now.
+        // The system may have reused its process id.
         if self.ended().is_some() {
             return;
         }
         self.signal(Signal::TERM);
         if tokio::time::timeout(STOP_TIMEOUT, self.guardian.wait()).await.is_err() {
-            tracing::warn!(program = %self.program, "the server did not end in time and is killed");
+            tracing::warn!(program = %self.program, "the server did not stop in time; killing it");
             self.kill().await;
         }
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the server immediately, as in a crash.
     pub(crate) async fn kill(&mut self) {
         self.signal(Signal::KILL);
         drop(self.guardian.wait().await);

@@ -1,7 +1,7 @@
 //! Finds, fetches, starts and stops `nats-server` and `mongod`, for `concert up` and for the tests.
 //!
-//! What is started here ends with the process that started it, however that ends, and is stopped by
-//! its process id.
+//! Servers stop when the process that started them exits for any reason. They are stopped by
+//! process id.
 
 mod binaries;
 mod certificate;
@@ -12,9 +12,10 @@ mod mongo;
 mod nats;
 mod packages;
 mod port;
-mod throwaway;
+mod program;
+mod test_servers;
 
-pub use binaries::{Binaries, FindError, FindOptions, Program, find_or_fetch};
+pub use binaries::{Binaries, FindError, FindOptions, find_or_fetch};
 pub use certificate::Certificate;
 pub use error::StartError;
 pub use guardian::Exited;
@@ -22,4 +23,5 @@ pub use mongo::{MongoOptions, MongoServer, initiate_replica_set};
 pub use nats::{NatsOptions, NatsServer, include};
 pub use packages::{FetchError, Progress};
 pub use port::Port;
-pub use throwaway::{Throwaway, ThrowawayError};
+pub use program::Program;
+pub use test_servers::{TestServers, TestServersError};

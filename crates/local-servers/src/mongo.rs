@@ -1,5 +1,4 @@
-//! `mongod` on loopback, as a replica set of one: without a replica set there are no majority
-//! writes.
+//! Runs `mongod` on loopback as a replica set of one: majority writes need a replica set.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,30 +8,30 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
-use crate::binaries::Program;
 use crate::certificate::Certificate;
 use crate::data_dir::DataDir;
 use crate::error::StartError;
 use crate::guardian::{Exited, Guarded};
 use crate::port::Port;
+use crate::program::Program;
 
-/// How a MongoDB server is started.
+/// Start options of a MongoDB server.
 #[derive(Debug, Clone)]
 pub struct MongoOptions {
-    /// Where it keeps its data.
+    /// Data directory.
     pub data_dir: PathBuf,
-    /// Its log.
+    /// Log file.
     pub log_file: PathBuf,
-    /// Its port; 0 is any free one.
+    /// Port; 0 picks a free port.
     pub port: u16,
-    /// The memory of its cache, in gigabytes.
+    /// Cache size, in gigabytes.
     pub cache_gb: f32,
-    /// Encrypted connections, and no others.
+    /// If set, only TLS connections are accepted.
     pub tls: Option<Certificate>,
 }
 
 impl MongoOptions {
-    /// Any free port, and everything below one directory.
+    /// A free port, and all files below one directory.
     pub fn new(dir: &Path) -> Self {
         Self {
             data_dir: dir.join("mongo"),
@@ -49,27 +48,27 @@ impl MongoOptions {
 pub struct MongoServer {
     binary: PathBuf,
     options: MongoOptions,
-    /// Kept, so that it is there for a restart.
+    /// Reserves the port for restarts.
     _port: Port,
     guarded: Guarded,
-    /// Released last, when the server has been told to stop.
+    /// Released last, after the server has received the stop signal.
     data_dir: DataDir,
 }
 
 const PROGRAM: Program = Program::Mongod;
-/// The name of the replica set.
+/// Name of the replica set.
 const REPLICA_SET: &str = "concert";
-/// How long the server may take to be ready; after a crash it goes through its journal.
+/// Timeout of the start. After a crash, the server replays its journal.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl MongoServer {
-    /// Starts it, makes it a replica set, and waits until it takes writes.
+    /// Starts the server, initiates the replica set, and waits until it accepts writes.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(binary: &Path, options: &MongoOptions) -> Result<Self, StartError> {
         let mut options = options.clone();
-        // The directory first: a server that was left running in it may have the port.
+        // The directory is locked first: a leftover server in it may use the port.
         let data_dir = DataDir::take(&options.data_dir, PROGRAM).await?;
         let port = Port::choose(PROGRAM, options.port, "--mongo-port")?;
         options.port = port.number();
@@ -77,32 +76,32 @@ impl MongoServer {
         Ok(Self { binary: binary.to_owned(), options, _port: port, guarded, data_dir })
     }
 
-    /// Where it listens. The connection is a direct one: the only member needs not be searched for.
+    /// URI of the server, for a direct connection.
     pub fn uri(&self) -> String {
         uri(&host(self.options.port), self.options.tls.as_ref())
     }
 
-    /// Its process id.
+    /// Process id of the server.
     pub fn pid(&self) -> u32 {
         self.guarded.pid()
     }
 
-    /// Ends when the server does.
+    /// Returns when the server exits.
     pub async fn exited(&mut self) -> Exited {
         self.guarded.exited().await
     }
 
-    /// Stops it.
+    /// Stops the server.
     pub async fn stop(&mut self) {
         self.guarded.stop().await;
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the server immediately, as in a crash.
     pub async fn kill(&mut self) {
         self.guarded.kill().await;
     }
 
-    /// Starts it again when it has ended, on the same port and data.
+    /// Restarts the server after it has exited, on the same port and data.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -122,13 +121,13 @@ fn uri(host: &str, tls: Option<&Certificate>) -> String {
     format!("mongodb://{host}/?directConnection=true{}", tls.unwrap_or_default())
 }
 
-/// Makes the server at `host` (name and port, as the other processes reach it) a replica set of
-/// one, and waits until it takes writes.
+/// Makes the server at `host` (name and port, as other processes connect to it) a replica set of
+/// one, and waits until it accepts writes.
 ///
-/// `options` are further ones of the connection's URI, such as `tls=true&tlsCAFile=ca.pem`.
+/// `options` are added to the connection URI, such as `tls=true&tlsCAFile=ca.pem`.
 ///
 /// # Errors
-/// It does not within a minute and a half.
+/// The server is not the primary within 90 seconds.
 pub async fn initiate_replica_set(host: &str, options: &str) -> Result<(), Error> {
     let separator = if options.is_empty() { "" } else { "&" };
     let admin = admin(&format!("{}{separator}{options}", uri(host, None))).await?;
@@ -144,7 +143,7 @@ pub async fn initiate_replica_set(host: &str, options: &str) -> Result<(), Error
 }
 
 fn not_primary() -> Error {
-    Error::custom("it is not yet the primary of its replica set")
+    Error::custom("the server is not yet the primary of its replica set")
 }
 
 async fn launch(
@@ -153,8 +152,8 @@ async fn launch(
     pid_file: &Path,
 ) -> Result<Guarded, StartError> {
     let failed = |source| StartError::DataDir { path: options.data_dir.clone(), source };
-    // Written now, so that what cannot be written is told before the server says it in its own
-    // words.
+    // Written first, so that a directory without write access causes our error message, not one of
+    // the server.
     std::fs::write(pid_file, "").map_err(failed)?;
     let args = [
         "--replSet",
@@ -226,7 +225,8 @@ async fn admin(uri: &str) -> Result<Database, Error> {
     Ok(Client::with_options(options)?.database("admin"))
 }
 
-/// Makes the server the primary of a set that has it as its only member; whether it is by now.
+/// Initiates or corrects a replica set of which the server is the only member. Returns whether it
+/// is the primary.
 async fn make_writable(admin: &Database, host: &str) -> Result<bool, Error> {
     let hello = admin.run_command(doc! { "hello": 1 }).await?;
     let member = doc! { "_id": 0, "host": host };
@@ -240,7 +240,7 @@ async fn make_writable(admin: &Database, host: &str) -> Result<bool, Error> {
         }
         Ok(found) => {
             let mut config = found.get_document("config").cloned().map_err(Error::custom)?;
-            // The port is not that of the last time.
+            // The port has changed since the last start.
             if config.get_array("members").is_ok_and(|members| {
                 members.iter().any(|old| {
                     old.as_document().and_then(|old| old.get_str("host").ok())

@@ -1,4 +1,4 @@
-//! `nats-server` on loopback, with JetStream.
+//! Runs `nats-server` on loopback, with JetStream.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -8,32 +8,33 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::binaries::Program;
 use crate::certificate::Certificate;
 use crate::data_dir::DataDir;
 use crate::error::StartError;
 use crate::guardian::{Exited, Guarded};
 use crate::port::Port;
+use crate::program::Program;
 
-/// How a NATS server is started.
+/// Start options of a NATS server.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
-    /// Where it keeps its streams.
+    /// Data directory of the streams.
     pub data_dir: PathBuf,
-    /// Its log.
+    /// Log file.
     pub log_file: PathBuf,
-    /// Its port; 0 is any free one.
+    /// Port; 0 picks a free port.
     pub port: u16,
-    /// How often it brings its files to the disk: `always`, or an interval.
+    /// fsync interval: `always`, or an interval such as `1s`.
     pub sync_interval: String,
-    /// A file with the block `accounts` of its configuration; without it anybody may do anything.
+    /// File with the block `accounts` of the configuration. Without it, every client has all
+    /// rights.
     pub accounts: Option<PathBuf>,
-    /// Encrypted connections, and no others.
+    /// If set, only TLS connections are accepted.
     pub tls: Option<Certificate>,
 }
 
 impl NatsOptions {
-    /// Any free port, and everything below one directory.
+    /// A free port, and all files below one directory.
     pub fn new(dir: &Path) -> Self {
         Self {
             data_dir: dir.join("nats"),
@@ -51,27 +52,27 @@ impl NatsOptions {
 pub struct NatsServer {
     binary: PathBuf,
     options: NatsOptions,
-    /// Kept, so that it is there for a restart.
+    /// Reserves the port for restarts.
     _port: Port,
     guarded: Guarded,
-    /// Released last, when the server has been told to stop.
+    /// Released last, after the server has received the stop signal.
     data_dir: DataDir,
 }
 
 const PROGRAM: Program = Program::NatsServer;
-/// How long the server may take to be ready; a large store is read at the start.
+/// Timeout of the start. The server reads its store first, which may be large.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The largest message, in bytes.
+/// Maximum size of a message, in bytes.
 const MAX_PAYLOAD: usize = 2 * 1024 * 1024;
 
 impl NatsServer {
-    /// Starts it, and waits until JetStream answers.
+    /// Starts the server, and waits until JetStream is ready.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(binary: &Path, options: &NatsOptions) -> Result<Self, StartError> {
         let mut options = options.clone();
-        // The directory first: a server that was left running in it may have the port.
+        // The directory is locked first: a leftover server in it may use the port.
         let data_dir = DataDir::take(&options.data_dir, PROGRAM).await?;
         let port = Port::choose(PROGRAM, options.port, "--nats-port")?;
         options.port = port.number();
@@ -79,38 +80,38 @@ impl NatsServer {
         Ok(Self { binary: binary.to_owned(), options, _port: port, guarded, data_dir })
     }
 
-    /// Where it listens.
+    /// URL of the server.
     pub fn url(&self) -> String {
         let scheme = if self.options.tls.is_some() { "tls" } else { "nats" };
         format!("{scheme}://127.0.0.1:{}", self.options.port)
     }
 
-    /// Its process id.
+    /// Process id of the server.
     pub fn pid(&self) -> u32 {
         self.guarded.pid()
     }
 
-    /// Makes it read its configuration again; connections of users that are there still go on.
+    /// Makes the server reload its configuration. Connections of unchanged users stay open.
     pub fn reload(&self) {
         self.guarded.hang_up();
     }
 
-    /// Ends when the server does.
+    /// Returns when the server exits.
     pub async fn exited(&mut self) -> Exited {
         self.guarded.exited().await
     }
 
-    /// Stops it.
+    /// Stops the server.
     pub async fn stop(&mut self) {
         self.guarded.stop().await;
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the server immediately, as in a crash.
     pub async fn kill(&mut self) {
         self.guarded.kill().await;
     }
 
-    /// Starts it again when it has ended, on the same port and data.
+    /// Restarts the server after it has exited, on the same port and data.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -128,7 +129,7 @@ async fn launch(
 ) -> Result<Guarded, StartError> {
     let failed = |source| StartError::DataDir { path: options.data_dir.clone(), source };
     let config_file = options.data_dir.join("nats-server.conf");
-    // What it includes is found from where it stands.
+    // Included files are relative to the configuration file, so its path must be absolute.
     let config_file = std::path::absolute(config_file).map_err(failed)?;
     let config = config(options, pid_file, &config_file).map_err(failed)?;
     std::fs::write(&config_file, config).map_err(failed)?;
@@ -156,19 +157,19 @@ async fn launch(
     }
 }
 
-/// Quoted as the configuration language wants it.
+/// Quotes a path for the configuration file.
 fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The line of a NATS server's configuration that has it read another file, wherever the two stand.
+/// The configuration line that includes `file` in `config_file`, for any locations of the two.
 ///
 /// # Errors
-/// The current directory is gone, which relative paths start at.
+/// The current directory does not exist, so relative paths cannot be resolved.
 pub fn include(file: &Path, config_file: &Path) -> std::io::Result<String> {
     let (file, config_file) = (std::path::absolute(file)?, std::path::absolute(config_file)?);
-    // The server takes every path for one below the directory of its configuration, so the way goes
-    // up to the root first.
+    // The server resolves every path from the directory of its configuration, so the path first
+    // leads up to the root.
     let up = "../".repeat(config_file.components().count().saturating_sub(2));
     let down = file.strip_prefix("/").unwrap_or(&file);
     Ok(format!("include {}\n", quoted(&Path::new(&up).join(down))))
@@ -194,8 +195,8 @@ fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io
     Ok(config)
 }
 
-/// Asks JetStream for its state, in the client protocol. A closed server answers nobody; it greets
-/// when its streams are there, and says that it has JetStream.
+/// Checks that JetStream is ready, with the client protocol. With accounts or TLS, only the
+/// greeting is available; the server sends it after it has loaded its streams.
 async fn is_ready(port: u16, is_closed: bool) -> std::io::Result<()> {
     let ask = async {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
@@ -206,7 +207,7 @@ async fn is_ready(port: u16, is_closed: bool) -> std::io::Result<()> {
             return if hello.starts_with("INFO ") && hello.contains("\"jetstream\":true") {
                 Ok(())
             } else {
-                Err(std::io::Error::other("it does not say that it has JetStream"))
+                Err(std::io::Error::other("the server does not report JetStream"))
             };
         }
         stream.write_all(b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB ready 1\r\nPUB $JS.API.INFO ready 0\r\n\r\n").await?;
@@ -214,17 +215,17 @@ async fn is_ready(port: u16, is_closed: bool) -> std::io::Result<()> {
         loop {
             line.clear();
             if stream.read_line(&mut line).await? == 0 {
-                return Err(std::io::Error::other("it closed the connection"));
+                return Err(std::io::Error::other("the server closed the connection"));
             }
             if line.starts_with("MSG ready") {
                 return Ok(());
             }
             if line.starts_with("HMSG") || line.starts_with("-ERR") {
-                return Err(std::io::Error::other("JetStream does not answer"));
+                return Err(std::io::Error::other("JetStream is not ready"));
             }
         }
     };
     tokio::time::timeout(Duration::from_secs(2), ask)
         .await
-        .unwrap_or_else(|_| Err(std::io::Error::other("no answer in time")))
+        .unwrap_or_else(|_| Err(std::io::Error::other("timed out waiting for an answer")))
 }

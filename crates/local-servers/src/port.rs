@@ -1,33 +1,32 @@
-//! Ports on loopback.
+//! Chooses ports on loopback.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
-use crate::binaries::Program;
 use crate::error::StartError;
+use crate::program::Program;
 
-/// Where a free port is looked for, unless systems hand these out to outgoing connections: such a
-/// connection could take the port between our look and the server's start, or while a server that
-/// was killed is started again.
+/// Range of free ports, unless the system uses it for outgoing connections: such a connection could
+/// use the port before the server starts, or while a killed server is restarted.
 const FREE: Range<u16> = 15_000..32_000;
-/// The first port that anybody may listen at.
+/// First unprivileged port.
 const UNPRIVILEGED: u16 = 1024;
-/// Where Linux tells the range that it hands out.
+/// File in which Linux reports its range of outgoing ports.
 const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// How many ports are looked at.
-const LOOKS: u16 = 1_000;
+/// Maximum number of ports to try.
+const MAX_TRIES: u16 = 1_000;
 
-/// A port on loopback that is this process's to give to a server.
+/// A loopback port that this process has reserved for a server.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// Kept for as long as the server may be started on it.
+    /// Held while the server may be started on the port.
     _claim: Option<Claim>,
 }
 
 impl Port {
-    /// The port that was asked for, if it is free, or with 0 any free one.
+    /// The requested port, if it is free; 0 picks a free port.
     pub(crate) fn choose(
         program: Program,
         wanted: u16,
@@ -41,29 +40,29 @@ impl Port {
         Self::free().ok_or(taken)
     }
 
-    /// A port where nothing listens, and that no other process is given as long as this value
+    /// A port on which nothing listens, reserved against other Concert processes while this value
     /// lives. `None` if there is none.
     pub fn free() -> Option<Self> {
         let free = free_range(&std::fs::read_to_string(OUTGOING).unwrap_or_default());
         let span = free.end - free.start;
         let first = (RandomState::new().hash_one(std::process::id()) % u64::from(span)) as u16;
-        (0..LOOKS).map(|step| free.start + (first + step) % span).find_map(Self::claim)
+        (0..MAX_TRIES).map(|step| free.start + (first + step) % span).find_map(Self::claim)
     }
 
-    /// Its number.
+    /// Port number.
     pub fn number(&self) -> u16 {
         self.number
     }
 
-    /// The port, if nothing listens there and no other process of Concert has it.
+    /// Reserves the port, if nothing listens there and no other Concert process has reserved it.
     fn claim(number: u16) -> Option<Self> {
         let claim = Claim::new(number)?;
         is_free(number).then_some(Self { number, _claim: Some(claim) })
     }
 }
 
-/// The part of [`FREE`] that is not handed out, or of what lies above or below where hardly any of
-/// it is left; as Linux tells what it hands out.
+/// The part of [`FREE`] that the system does not use for outgoing connections. If that part is too
+/// small, a range below or above. `outgoing` is in the format of Linux.
 fn free_range(outgoing: &str) -> Range<u16> {
     let mut bounds = outgoing.split_whitespace().map(str::parse::<u16>);
     let (Some(Ok(first)), Some(Ok(last))) = (bounds.next(), bounds.next()) else {
@@ -75,7 +74,7 @@ fn free_range(outgoing: &str) -> Range<u16> {
         last.saturating_add(1)..u16::MAX,
         UNPRIVILEGED..first,
     ];
-    let roomy = |range: &Range<u16>| range.len() >= usize::from(LOOKS);
+    let roomy = |range: &Range<u16>| range.len() >= usize::from(MAX_TRIES);
     candidates.into_iter().find(roomy).unwrap_or(FREE)
 }
 
@@ -83,8 +82,8 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// The word of one process to the others that it uses a port: a socket whose name only one process
-/// can have, that leaves no file and ends with the process.
+/// Reserves a port among Concert processes: an abstract socket, whose name only one process can
+/// bind. It leaves no file and closes with the process.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
 struct Claim {
@@ -102,8 +101,8 @@ impl Claim {
     }
 }
 
-/// Other systems have no such socket; there two processes that choose at the same moment may choose
-/// the same.
+/// Other systems have no abstract sockets. There, two processes that choose concurrently may choose
+/// the same port.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 struct Claim;
@@ -118,11 +117,11 @@ impl Claim {
 #[cfg(test)]
 mod tests {
     use super::{FREE, OUTGOING, Port, free_range, is_free};
-    use crate::binaries::Program;
     use crate::error::StartError;
+    use crate::program::Program;
 
     #[test]
-    fn a_port_is_chosen_once_until_it_is_given_back() {
+    fn port_is_chosen_once_until_it_is_released() {
         let chosen: Vec<Port> =
             (0..200).map(|_| Port::choose(Program::Mongod, 0, "--mongo-port").unwrap()).collect();
         let mut numbers: Vec<u16> = chosen.iter().map(Port::number).collect();
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_hands_out_is_left_to_it() {
+    fn outgoing_port_range_is_avoided() {
         for (outgoing, free) in [
             ("32768\t60999\n", FREE),
             ("", FREE),
@@ -142,7 +141,7 @@ mod tests {
             ("10000 20000", 20_001..32_000),
             ("10000 40000", 40_001..u16::MAX),
             ("10000 65535", 1024..10_000),
-            // Everything is.
+            // Everything is used for outgoing connections.
             ("1024 65535", FREE),
         ] {
             assert_eq!(free_range(outgoing), free, "{outgoing}");
@@ -150,11 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_in_use_is_refused() {
+    fn port_in_use_is_rejected() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(!is_free(port));
         let refused = Port::choose(Program::Mongod, port, "--mongo-port").unwrap_err();
-        assert!(matches!(refused, StartError::PortTaken { port: told, .. } if told == port));
+        assert!(
+            matches!(refused, StartError::PortTaken { port: rejected, .. } if rejected == port)
+        );
     }
 }

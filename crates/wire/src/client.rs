@@ -1,24 +1,24 @@
-//! Where a request came from, told so that it can be recognised and not read.
+//! Identifies the client of a request without revealing its address.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The length of a tag, in characters.
+/// Length of a tag, in characters.
 const LENGTH: usize = 22;
 
-/// A keyed tag of a client's address: 128 bits as base64url. The same address has the same tag, and
-/// nobody without the edge's key finds the address of a tag.
+/// A keyed hash of a client's address: 128 bits as base64url. Equal addresses have equal tags. The
+/// address cannot be derived without the edge's key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientTag(Arc<str>);
 
-/// A string that is no tag.
+/// The string is not a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a client's tag is {LENGTH} characters of base64url")]
 pub struct BadClientTag;
 
 impl ClientTag {
-    /// The tag.
+    /// The tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_a_tag_and_no_address() {
+    fn only_tags_are_accepted() {
         assert_eq!(
             "0123456789abcdefghi-_Z".parse::<ClientTag>().unwrap().to_string(),
             "0123456789abcdefghi-_Z"

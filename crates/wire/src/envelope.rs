@@ -12,19 +12,19 @@ pub type Object = Map<String, Value>;
 /// The body of a completion.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Completion {
-    /// What the action was asked to do.
+    /// Input of the action.
     pub input: Object,
-    /// What came of it; the key `error` makes it a failure.
+    /// Output of the action; the key `error` makes it a failure.
     pub output: Object,
 }
 
-/// Why bytes are not a completion's body.
+/// Errors of decoding the body of a completion.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCompletion {
     /// Not an object.
     #[error(transparent)]
     Value(#[from] BadValue),
-    /// `input` or `output` is missing or no object, or there is another key.
+    /// `input` or `output` is missing or not an object, or there is another key.
     #[error("the body of a completion is {{\"input\": {{…}}, \"output\": {{…}}}}")]
     Shape,
 }
@@ -44,18 +44,18 @@ impl Completion {
         if body.is_empty() { Ok(Self { input, output }) } else { Err(BadCompletion::Shape) }
     }
 
-    /// Whether the action failed.
+    /// Reports whether the action failed.
     pub fn is_failure(&self) -> bool {
         self.output.contains_key(ERROR)
     }
 }
 
-/// The input key of a respond that is its HTTP status.
+/// Input key of `respond` for the HTTP status.
 pub const STATUS: &str = "status";
 
-/// The HTTP status that a respond asks for: what its rule said; without a word an error is 400.
-/// What is no status of a final response is a mistake of the rule, and 500.
-pub fn answer_status(respond: &Object) -> u16 {
+/// The HTTP status of a `respond`: the status in its input; by default 400 with an error and 200
+/// without. An invalid status is an error in the rule and becomes 500.
+pub fn response_status(respond: &Object) -> u16 {
     match respond.get(STATUS) {
         None | Some(Value::Null) if respond.contains_key(ERROR) => 400,
         None | Some(Value::Null) => 200,
@@ -63,34 +63,33 @@ pub fn answer_status(respond: &Object) -> u16 {
             let number = said
                 .as_f64()
                 .filter(|number| number.fract() == 0.0 && (200.0..=599.0).contains(number));
-            // In range and whole, so the text is the number's.
+            // The number is whole and in range, so its text can be parsed.
             number.and_then(|number| format!("{number:.0}").parse().ok()).unwrap_or(500)
         }
     }
 }
 
-/// The output key that makes a completion a failure.
+/// Output key that makes a completion a failure.
 pub const ERROR: &str = "error";
-/// The output key beside `error` that tells a fault from a refusal; its value is a [`Fault`].
+/// Output key that distinguishes a fault from a refusal; its value is a [`Fault`].
 pub const FAULT: &str = "fault";
 
-/// Failures that no spec declares. Where no rule answers one, the router does, with the status that
-/// stands beside it.
+/// Failures that no spec declares. If no rule responds to one, the router responds with the status
+/// given here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The deadline passed before the action was begun: 504.
+    /// The deadline passed before the action started: 504.
     Deadline,
-    /// The worker cannot do it now: 503.
+    /// The worker cannot execute the action now: 503.
     Unavailable,
-    /// The action was not tried, since too many like it have failed lately: 429.
+    /// The action was not tried, because too many similar ones failed recently: 429.
     Throttled,
-    /// The input does not fit the spec, there is no such action, or the output does not fit the
-    /// spec: 500.
+    /// Input or output does not match the spec, or the action does not exist: 500.
     Invalid,
 }
 
 impl Fault {
-    /// The word in the completion.
+    /// The value in the completion.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Deadline => "deadline",
@@ -100,7 +99,7 @@ impl Fault {
         }
     }
 
-    /// The HTTP status that the router answers with.
+    /// The HTTP status of the router's response.
     pub const fn status(self) -> u16 {
         match self {
             Self::Deadline => 504,
@@ -110,7 +109,7 @@ impl Fault {
         }
     }
 
-    /// The fault that an output names; any word that is not known here is [`Fault::Invalid`].
+    /// The fault in an output. Unknown values are [`Fault::Invalid`].
     pub fn of(output: &Object) -> Option<Self> {
         match output.get(FAULT)?.as_str() {
             Some("deadline") => Some(Self::Deadline),
@@ -129,10 +128,9 @@ impl Fault {
     }
 }
 
-/// The bytes of a JSON object.
+/// Serializes a JSON object.
 pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
-    // Maps with string keys and finite numbers, which is all that a body can hold, always
-    // serialize.
+    // Maps with string keys and finite numbers always serialize, and bodies contain only those.
     serde_json::to_vec(body).unwrap_or_default()
 }
 
@@ -143,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_is_the_rule_s_and_an_error_without_one_is_400() {
+    fn status_comes_from_the_rule_or_is_400_for_errors() {
         for (said, is_error, expected) in [
             (None, false, 200),
             (None, true, 400),
@@ -157,12 +155,12 @@ mod tests {
             let error = is_error.then(|| (ERROR.to_owned(), json!("no")));
             let status = said.clone().map(|said| ("status".to_owned(), said));
             let respond = Object::from_iter(error.into_iter().chain(status));
-            assert_eq!(answer_status(&respond), expected, "{said:?}");
+            assert_eq!(response_status(&respond), expected, "{said:?}");
         }
     }
 
     #[test]
-    fn a_completion_is_an_input_and_an_output_and_nothing_else() {
+    fn completion_contains_only_input_and_output() {
         let body = Completion::decode(br#"{"output":{"error":"no"},"input":{"a":1}}"#).unwrap();
         assert!(body.is_failure());
         assert_eq!(body.input.get("a"), Some(&json!(1)));
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_told_by_its_word_and_an_unknown_one_is_an_internal_one() {
+    fn unknown_fault_is_invalid() {
         for fault in [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Invalid] {
             assert_eq!(Fault::of(&fault.output("why")), Some(fault));
         }

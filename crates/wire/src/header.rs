@@ -1,39 +1,37 @@
-//! The names of the message headers. No header is needed to read a completion; an invocation
-//! without [`FLOW`] is the root of a flow of its own.
+//! Names of message headers. A completion can be read without headers; an invocation without
+//! [`FLOW`] is the root of a new flow.
 
-/// The flow that an invocation belongs to.
+/// Flow of an invocation.
 pub const FLOW: &str = "Concert-Flow";
-/// The inbox at which a synchronous caller waits for the output; only subjects below `_INBOX.` are
-/// honoured.
+/// Inbox on which a synchronous caller waits for the output. Only subjects below `_INBOX.` are
+/// accepted.
 pub const REPLY: &str = "Concert-Reply";
-/// The time by which the outcome is wanted, in milliseconds since 1970 (UTC).
+/// Deadline of the outcome, in milliseconds since 1970 (UTC).
 pub const DEADLINE: &str = "Concert-Deadline";
-/// Where the request that a flow began with came from: a `ClientTag`. An action that was injected
-/// has none.
+/// Client of the flow's HTTP request: a `ClientTag`. Missing for injected actions.
 pub const CLIENT: &str = "Concert-Client";
-/// For people, on a completion: how long its worker took, a `Work`.
+/// Informational, on a completion: processing time of the worker, a `Work`.
 pub const WORK: &str = "Concert-Work";
-/// For people: the ids of the actions that the firing matched, separated by commas.
+/// Informational: ids of the actions that the firing matched, separated by commas.
 pub const CAUSE: &str = "Concert-Cause";
-/// For people: the rule that asked for the action.
+/// Informational: the rule that called the action.
 pub const SYNC: &str = "Concert-Sync";
-/// For people: the version of the rules that asked for the action.
+/// Informational: the version of the rules that called the action.
 pub const RULES: &str = "Concert-Rules";
-/// On a dead letter: why no retry will help.
+/// On a dead letter: the reason.
 pub const REASON: &str = "Concert-Reason";
-/// On a dead letter: the action id of the message, where it had a valid one.
+/// On a dead letter: action id of the message, if it is valid.
 pub const ACTION: &str = "Concert-Action";
-/// On a dead letter: how often it was tried.
+/// On a dead letter: number of attempts.
 pub const ATTEMPTS: &str = "Concert-Attempts";
-/// On a dead letter: the subject that the message came on.
+/// On a dead letter: original subject of the message.
 pub const SUBJECT: &str = "Concert-Subject";
-/// On the answer of a NATS micro service: why there is none.
+/// On the response of a NATS micro service: the error message.
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
-/// On the answer of a NATS micro service: the kind of error, as HTTP has it.
+/// On the response of a NATS micro service: the error code, as in HTTP.
 pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The prefix that a [`REPLY`] subject must have, so that no header makes a worker publish into a
-/// stream.
+/// Required prefix of a [`REPLY`] subject, so that no header can make a worker publish to a stream.
 pub const INBOX_PREFIX: &str = "_INBOX.";

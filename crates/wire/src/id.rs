@@ -1,5 +1,5 @@
-//! Ids. All of them are UUIDs, and those of a flow follow from its root and its log alone, so that
-//! whoever computes them again gets the same.
+//! Ids. All are UUIDs. The ids of a flow are derived from its root and its log, so every process
+//! computes the same ones.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +12,10 @@ use uuid::{Builder, Uuid, Variant};
 
 const MS_PER_DAY: u64 = 86_400_000;
 
-/// A UUIDv8 of this meaning alone.
+/// A UUIDv8 reserved for this purpose.
 const RULES_FLOW: u128 = 0x636f_6e63_6572_8000_8000_0000_7275_6c65;
 
-/// A string that is not a UUID in its hyphenated form.
+/// The string is not a hyphenated UUID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a UUID")]
 pub struct NotAnId;
@@ -28,7 +28,7 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Takes a UUID as this kind of id.
+            /// Wraps a UUID as this kind of id.
             pub const fn new(uuid: Uuid) -> Self {
                 Self(uuid)
             }
@@ -48,7 +48,7 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = NotAnId;
 
-            /// Accepts the hyphenated form only: the other spellings of a UUID would be other
+            /// Accepts only the hyphenated form: other spellings of a UUID would be different
             /// subjects for the same id.
             fn from_str(text: &str) -> Result<Self, NotAnId> {
                 if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -61,20 +61,20 @@ macro_rules! id {
 }
 
 id! {
-    /// All actions that descend from one root carry its flow id.
+    /// Id of a flow: all actions that descend from one root.
     FlowId
 }
 id! {
-    /// One invocation and its completion.
+    /// Id of an invocation and its completion.
     ActionId
 }
 id! {
-    /// One rule, one matched set of completions.
+    /// Id of a firing: one rule and one matched set of completions.
     FiringId
 }
 
 impl FlowId {
-    /// The flow of the messages that put rules in force. It has no root.
+    /// The flow of the messages that activate rule versions. It has no root.
     pub fn of_rules() -> Self {
         Self(Uuid::from_u128(RULES_FLOW))
     }
@@ -91,9 +91,9 @@ impl FlowId {
         Self(timestamped(day_start_ms, digest, Builder::from_custom_bytes))
     }
 
-    /// The latest time at which the flow can have been born, in milliseconds since 1970; `None`
-    /// where the id does not tell.
-    pub fn born_before_ms(self) -> Option<u64> {
+    /// Latest possible creation time of the flow, in milliseconds since 1970; `None` if the id does
+    /// not contain it.
+    pub fn created_before_ms(self) -> Option<u64> {
         let bytes = self.0.as_bytes();
         if self.0.get_variant() != Variant::RFC4122 {
             return None;
@@ -106,21 +106,20 @@ impl FlowId {
         }
     }
 
-    /// The id of the one answer that a flow gets when a limit was reached; it follows from the flow
-    /// alone.
+    /// Id of the single response of a flow that reached a limit. It is derived from the flow only.
     pub fn limit_response(self) -> ActionId {
         ActionId(uuid_v5(&self.0, b"limit"))
     }
 }
 
 impl ActionId {
-    /// The flow that this action is the root of.
+    /// The flow whose root is this action.
     pub const fn as_root(self) -> FlowId {
         FlowId(self.0)
     }
 
-    /// The id of an action that was injected without one: it follows from where the message stands
-    /// in its stream, so that a redelivery has the same.
+    /// Id of an action that was injected without one. It is derived from the position of the
+    /// message in its stream, so a redelivery has the same id.
     ///
     /// `timestamp_ns` is the stream's timestamp of the message, in nanoseconds since 1970.
     pub fn injected(stream: &str, sequence: u64, timestamp_ns: u64) -> Self {
@@ -135,7 +134,7 @@ impl ActionId {
         }))
     }
 
-    /// The id of the call at `position` of the frame `frame` of a firing.
+    /// Id of the call at `position` of the frame `frame` of a firing.
     pub fn of_call(firing: FiringId, frame: u32, position: u32) -> Self {
         let mut name = [0_u8; 8];
         for (to, from) in
@@ -146,29 +145,29 @@ impl ActionId {
         Self(uuid_v5(&firing.0, &name))
     }
 
-    /// The id of the message that puts a version of the rules in force after the one at `previous`
-    /// in the log: routers that see the same and want the same say it once.
-    pub fn in_force(previous: u64, version: &str) -> Self {
+    /// Id of the message that activates a rule version after the one at `previous` in the log.
+    /// Routers that activate the same version after the same message publish it once.
+    pub fn activation(previous: u64, version: &str) -> Self {
         let name = format!("{previous} {version}");
         Self(uuid_v5(&FlowId::of_rules().0, name.as_bytes()))
     }
 
-    /// The id of the firing record of this completion: what the rules that asked queries made of
-    /// it.
+    /// Id of the firing record of this completion: the results of rules with queries.
     pub fn firing_record(self) -> Self {
         Self(uuid_v5(&self.0, b"fired"))
     }
 
-    /// The id of the router's own answer to this action's failure, which no rule answered.
+    /// Id of the router's own response to this action's failure, if no rule responds.
     pub fn fault_response(self) -> Self {
         Self(uuid_v5(&self.0, b"fault"))
     }
 }
 
 impl FiringId {
-    /// The id of a firing: the rule's name and its causes *in the order of the rule's patterns*.
+    /// Id of a firing: derived from the rule's name and its causes *in the order of the rule's
+    /// patterns*.
     pub fn of(flow: FlowId, sync: &str, causes: impl IntoIterator<Item = ActionId>) -> Self {
-        // On the stack as rules go.
+        // On the stack for typical rules.
         let mut name: SmallVec<[u8; 256]> = SmallVec::from_slice(sync.as_bytes());
         name.push(0);
         for cause in causes {
@@ -178,8 +177,8 @@ impl FiringId {
     }
 }
 
-/// The UUIDv5 of a name within a namespace (RFC 9562, section 5.5). Several are made for each
-/// completion, so SHA-1 is that of a crate that uses the processor's instructions for it.
+/// The UUIDv5 of a name in a namespace (RFC 9562, section 5.5). Several are computed for each
+/// completion, so SHA-1 comes from a crate that uses the CPU's instructions for it.
 pub fn uuid_v5(namespace: &Uuid, name: &[u8]) -> Uuid {
     let digest: [u8; 20] =
         Sha1::new().chain_update(namespace.as_bytes()).chain_update(name).finalize().into();
@@ -190,7 +189,7 @@ pub fn uuid_v5(namespace: &Uuid, name: &[u8]) -> Uuid {
     Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
-/// 48 bits of time, then the digest, in the layout that UUIDv7 and this crate's UUIDv8 share.
+/// 48 bits of time, then the digest: the common layout of UUIDv7 and this crate's UUIDv8.
 fn timestamped(unix_ms: u64, digest: &[u8; 32], build: impl Fn([u8; 16]) -> Builder) -> Uuid {
     let mut bytes = [0_u8; 16];
     let time = unix_ms.to_be_bytes().into_iter().skip(2);
@@ -207,7 +206,7 @@ mod tests {
     const FLOW: &str = "0199f0a0-0000-7000-8000-000000000001";
 
     #[test]
-    fn only_the_hyphenated_lower_case_form_is_an_id() {
+    fn only_the_hyphenated_lower_case_form_is_accepted() {
         assert!(FLOW.parse::<FlowId>().is_ok());
         for wrong in [
             "",
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_a_name_is_that_of_the_standard() {
+    fn uuid_v5_equals_the_example_of_the_rfc() {
         // RFC 9562, appendix A.4.
         let dns = Uuid::NAMESPACE_DNS;
         let expected = "2ed6657d-e927-568b-95e1-2665a8aea6a2";
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_causes_and_the_name_of_the_rule_matter() {
+    fn firing_id_depends_on_rule_name_and_order_of_causes() {
         let flow: FlowId = FLOW.parse().unwrap();
         let (a, b) = (ActionId::injected("S", 1, 1), ActionId::injected("S", 2, 1));
         let id = FiringId::of(flow, "Rule", [a, b]);
@@ -241,22 +240,22 @@ mod tests {
     }
 
     #[test]
-    fn an_injected_id_is_a_uuid_v7_of_the_message_s_own_time() {
+    fn injected_id_is_a_uuid_v7_of_the_message_time() {
         let id = ActionId::injected("ACTIONS_Sessioning", 7, 1_700_000_000_123_456_789);
         assert_eq!(id.uuid().get_version_num(), 7);
-        assert_eq!(id.as_root().born_before_ms(), Some(1_700_000_000_123));
+        assert_eq!(id.as_root().created_before_ms(), Some(1_700_000_000_123));
         assert_eq!(id, ActionId::injected("ACTIONS_Sessioning", 7, 1_700_000_000_123_456_789));
         assert_ne!(id, ActionId::injected("ACTIONS_Sessioning", 8, 1_700_000_000_123_456_789));
     }
 
     #[test]
-    fn a_repeatable_flow_is_one_flow_for_a_day() {
+    fn idempotent_flow_is_the_same_for_one_day() {
         let morning = 20_000 * MS_PER_DAY + 1;
         let flow = FlowId::of_day(morning, &[7; 32]);
         assert_eq!(flow.uuid().get_version_num(), 8);
         assert_eq!(flow, FlowId::of_day(morning + 3_600_000, &[7; 32]));
         assert_ne!(flow, FlowId::of_day(morning + MS_PER_DAY, &[7; 32]));
         assert_ne!(flow, FlowId::of_day(morning, &[8; 32]));
-        assert_eq!(flow.born_before_ms(), Some(20_001 * MS_PER_DAY));
+        assert_eq!(flow.created_before_ms(), Some(20_001 * MS_PER_DAY));
     }
 }

@@ -1,5 +1,4 @@
-//! Keys with ids, so that they can be rotated: the first of a file is used for what is new, the
-//! others still open what is old.
+//! Keys with ids, for rotation: the first key of a file encrypts, all keys decrypt.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -7,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-/// The length of a key, in bytes.
+/// Length of a key, in bytes.
 pub const KEY_BYTES: usize = 64;
 
 /// One key.
@@ -17,41 +16,41 @@ pub struct Key {
     bytes: Zeroizing<[u8; KEY_BYTES]>,
 }
 
-/// The keys of one purpose; there is at least one.
+/// The keys of one purpose; at least one.
 #[derive(Clone)]
 pub struct Keyring {
     current: Key,
     others: Vec<Key>,
 }
 
-/// Why a key file was refused. No message repeats what the file holds.
+/// Errors in a key file. No message contains text of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadKeyring {
-    /// No line holds a key.
-    #[error("the file holds no key")]
+    /// The file contains no key.
+    #[error("the file contains no key")]
     Empty,
     /// A line is not `<id> <base64url>`.
     #[error(
         "line {0} is not `<id> <{KEY_BYTES} bytes as base64url without padding>`, with an id of lower-case letters and digits"
     )]
     Line(usize),
-    /// An id stands twice.
+    /// An id occurs twice.
     #[error("line {0} repeats a key id")]
     Repeated(usize),
 }
 
 impl Key {
-    /// Makes a key of bytes that the caller drew at random.
+    /// Creates a key from random bytes of the caller.
     pub fn new(id: &str, bytes: [u8; KEY_BYTES]) -> Self {
         Self { id: id.to_owned(), bytes: Zeroizing::new(bytes) }
     }
 
-    /// The id that stands beside what was made with this key.
+    /// Id of the key, which is stored with all values encrypted with it.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The key itself.
+    /// Bytes of the key.
     pub fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.bytes
     }
@@ -75,8 +74,8 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// Reads a key file: a key a line, the current one first; empty lines and lines that begin with
-    /// `#` do not count.
+    /// Reads a key file: one key per line, the current one first. Empty lines and lines that begin
+    /// with `#` are ignored.
     ///
     /// # Errors
     /// See [`BadKeyring`].
@@ -98,12 +97,12 @@ impl Keyring {
         Ok(Self { current, others: keys.collect() })
     }
 
-    /// The key for what is new.
+    /// The key for new values.
     pub fn current(&self) -> &Key {
         &self.current
     }
 
-    /// The keys that are not used for what is new: no longer, or not yet.
+    /// The keys that only decrypt: earlier ones, and those to be used later.
     pub fn others(&self) -> &[Key] {
         &self.others
     }
@@ -119,57 +118,57 @@ impl Keyring {
     }
 }
 
-/// The keys in force in a process, which may be replaced while it runs. What is made of one look at
-/// them is made of one keyring.
+/// The current keys of a process, which can be replaced while it runs. [`now`](Self::now) returns
+/// one consistent keyring.
 #[derive(Debug, Clone)]
 pub struct LiveKeyring {
-    in_force: Arc<RwLock<Arc<Keyring>>>,
-    look: Option<Look>,
+    current: Arc<RwLock<Arc<Keyring>>>,
+    reload: Option<Reload>,
 }
 
-/// Looks where the keys come from, and puts in force what is there.
+/// Reloads the keys from their source.
 #[derive(Clone)]
-struct Look(Arc<dyn Fn(&LiveKeyring) + Send + Sync>);
+struct Reload(Arc<dyn Fn(&LiveKeyring) + Send + Sync>);
 
-impl std::fmt::Debug for Look {
+impl std::fmt::Debug for Reload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Look")
+        f.write_str("Reload")
     }
 }
 
 impl From<Keyring> for LiveKeyring {
     fn from(keys: Keyring) -> Self {
-        Self { in_force: Arc::new(RwLock::new(Arc::new(keys))), look: None }
+        Self { current: Arc::new(RwLock::new(Arc::new(keys))), reload: None }
     }
 }
 
 impl LiveKeyring {
-    /// The same keys, with a way to look for newer ones: it is taken by [`get`](Self::get), may
-    /// take no time to speak of, and says itself how often it looks.
+    /// The same keys, with a function that reloads them. [`get`](Self::get) calls it for an unknown
+    /// id, so it must be fast and limit how often it reads the source.
     #[must_use]
-    pub fn with_look(self, look: impl Fn(&Self) + Send + Sync + 'static) -> Self {
-        Self { look: Some(Look(Arc::new(look))), ..self }
+    pub fn with_reload(self, reload: impl Fn(&Self) + Send + Sync + 'static) -> Self {
+        Self { reload: Some(Reload(Arc::new(reload))), ..self }
     }
 
-    /// The keys in force now.
+    /// The current keys.
     pub fn now(&self) -> Arc<Keyring> {
-        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The key with this id. One that is not in force is looked for: whoever used it may have heard
-    /// of it first.
+    /// The key with this id. If it is unknown, the keys are reloaded first: another process may
+    /// have read it earlier.
     pub fn get(&self, id: &str) -> Option<Key> {
         let known = || self.now().get(id).cloned();
         known().or_else(|| {
-            let Look(look) = self.look.as_ref()?;
-            look(self);
+            let Reload(reload) = self.reload.as_ref()?;
+            reload(self);
             known()
         })
     }
 
-    /// Puts others in force, everywhere in the process.
+    /// Replaces the keys in the whole process.
     pub fn replace(&self, keys: Keyring) {
-        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 }
 
@@ -180,7 +179,7 @@ fn parse_line(line: &str) -> Option<Key> {
     is_key_id(id).then(|| Key::new(id, bytes))
 }
 
-/// Whether a key can be called so.
+/// Reports whether a text is a valid key id.
 pub(crate) fn is_key_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= 16
@@ -192,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_key_is_the_current_one_and_the_others_still_open() {
+    fn first_key_is_current_and_others_still_decrypt() {
         let text = format!(
             "# rotated\n{}\n{}",
             *Key::new("k2", [2; 64]).to_line(),
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_refused_by_line_and_not_repeated() {
+    fn error_in_a_key_file_names_the_line_without_its_text() {
         assert_eq!(Keyring::parse("\n# x\n").unwrap_err(), BadKeyring::Empty);
         assert_eq!(Keyring::parse("k1 c2hvcnQ").unwrap_err(), BadKeyring::Line(1));
         let line = Key::new("k1", [1; 64]).to_line();

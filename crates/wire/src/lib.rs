@@ -1,8 +1,8 @@
-//! What the parts of Concert say to each other: ids, names, values, envelopes, subjects, headers,
-//! sealed secrets and the route table.
+//! The protocol between the components of Concert: ids, names, values, envelopes, subjects,
+//! headers, sealed (encrypted) secrets and the route table.
 //!
-//! The crate is pure: no I/O, no clock, no randomness, no NATS. Time and fresh ids come in as
-//! arguments. What it fixes is described for people in `docs/wire.md`.
+//! The crate is pure: no I/O, no clock, no randomness, no NATS. Time and fresh ids are arguments.
+//! `docs/wire.md` describes the protocol.
 
 pub mod access;
 pub mod client;
@@ -19,17 +19,17 @@ pub mod traceparent;
 pub mod value;
 pub mod work;
 
-/// The concept whose names are Concert's own: firing records are its completions, and no
-/// application may define it.
+/// The concept reserved for Concert: firing records are its completions, and no application may
+/// define it.
 pub const RESERVED_CONCEPT: &str = "Concert";
-/// The action of [`RESERVED_CONCEPT`] that puts a version of the rules in force.
+/// The action of [`RESERVED_CONCEPT`] that activates a version of the rules.
 pub const IN_FORCE: &str = "inForce";
-/// The action of [`RESERVED_CONCEPT`] that a firing record is the completion of.
+/// The action of [`RESERVED_CONCEPT`] whose completions are the firing records.
 pub const FIRED: &str = "fired";
 
 /// The concept whose worker is the HTTP edge.
 pub const REQUESTING: &str = "Requesting";
-/// The action that an HTTP request is.
+/// The action of an HTTP request.
 pub const REQUEST: &str = "request";
-/// The action that an HTTP response is.
+/// The action of an HTTP response.
 pub const RESPOND: &str = "respond";

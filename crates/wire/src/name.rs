@@ -1,11 +1,11 @@
-//! Names of concepts, actions and queries: ASCII, and free of everything that NATS reads in a
-//! subject.
+//! Names of concepts, actions and queries: ASCII, without characters that are special in NATS
+//! subjects.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 pub const NAME_MAX_BYTES: usize = 128;
 
 /// A string that is not a name of its kind.
@@ -13,12 +13,12 @@ pub const NAME_MAX_BYTES: usize = 128;
 pub enum BadName {
     /// Not a concept's name.
     #[error(
-        "a concept's name begins with an upper-case letter and goes on with letters, digits and `_`"
+        "a concept's name begins with an upper-case letter, followed by letters, digits and `_`"
     )]
     Concept,
     /// Not an action's or query's name.
     #[error(
-        "a name of an action begins with a lower-case letter, that of a query with `_`, and both go on with letters, digits and `_`"
+        "an action's name begins with a lower-case letter, a query's name with `_`, followed by letters, digits and `_`"
     )]
     Action,
 }
@@ -57,7 +57,7 @@ impl FromStr for ActionName {
 }
 
 impl ActionName {
-    /// Whether this is the name of a query.
+    /// Reports whether this is the name of a query.
     pub fn is_query(&self) -> bool {
         self.0.starts_with('_')
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_cannot_hold_what_a_subject_reads() {
+    fn names_exclude_special_characters_of_subjects() {
         for wrong in ["", "profile", "Pro.file", "Pro file", "P*", "P>", "Prófil", "1P"] {
             assert!(wrong.parse::<ConceptName>().is_err(), "{wrong}");
         }

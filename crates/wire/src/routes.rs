@@ -1,7 +1,7 @@
-//! The route table: which paths the rules answer, and what each expects in its body.
+//! The route table: the paths that rules handle, and the expected keys of each request body.
 //!
-//! The router derives it from the rules and the specs and puts it into the KV bucket `concert`;
-//! every edge watches it. It is the only thing that the edge knows about the application.
+//! The router derives the table from rules and specs and writes it to the KV bucket `concert`;
+//! every edge watches it. The edge knows nothing else about the application.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,60 +9,58 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The key of the table in the KV bucket `concert`.
+/// Key of the table in the KV bucket `concert`.
 pub const ROUTES_KEY: &str = "routes";
-/// The key, in the same bucket, of the OpenAPI document of the rules in force, without the edge's
-/// base.
+/// Key, in the same bucket, of the OpenAPI document of the active rules, without the edge's base.
 pub const OPENAPI_KEY: &str = "openapi";
-/// The key, in the same bucket, of the AsyncAPI document of the specs in force.
+/// Key, in the same bucket, of the AsyncAPI document of the active specs.
 pub const ASYNCAPI_KEY: &str = "asyncapi";
 
-/// The key, in the same bucket, of which version of the rules came into force where: a list of
-/// [`InForceSince`].
+/// Key, in the same bucket, of the history of active rule versions: a list of [`ActiveSince`].
 pub const IN_FORCE_KEY: &str = "in-force";
 
-/// The key, in the same bucket, of what bounds a flow, as the router that started last has it.
+/// Key, in the same bucket, of the limits of a flow, as configured for the router that started
+/// last.
 pub const LIMITS_KEY: &str = "limits";
 
-/// The key, in the same bucket, of the texts of a version of the rules.
+/// Key, in the same bucket, of the source texts of a rule version.
 pub fn rules_key(version: &str) -> String {
     format!("rules.{version}")
 }
 
-/// From which sequence of the log on a version of the rules is in force.
+/// Sequence of the log from which a rule version is active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InForceSince {
-    /// The sequence of the message that put it in force.
+pub struct ActiveSince {
+    /// Sequence of the message that activated it.
     pub seq: u64,
     /// The version.
     pub version: Arc<str>,
 }
 
-/// Every path that some rule starts from, by its literal path (`/auth/login`, without the edge's
-/// base).
+/// All paths that rules handle, by literal path (`/auth/login`, without the edge's base).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTable {
-    /// The version of the rules that this table was derived from.
+    /// Rule version that this table was derived from.
     pub version: String,
     /// The routes, by path.
     pub routes: BTreeMap<String, Route>,
 }
 
-/// What one path expects.
+/// Expected body of one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// The keys that the path's rules name; every other key is dropped at the edge.
+    /// Keys that the path's rules use; the edge drops all others.
     pub keys: BTreeMap<String, RouteKey>,
 }
 
 /// One key of a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteKey {
-    /// A request without the key is refused with 400.
+    /// Whether a request without the key gets 400.
     pub required: bool,
-    /// The value is sealed before it is published.
+    /// Whether the value is sealed before it is published.
     pub secret: bool,
-    /// The type that the value must have.
+    /// Required type of the value.
     #[serde(rename = "type")]
     pub kind: ValueType,
 }
@@ -71,7 +69,7 @@ pub struct RouteKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ValueType {
-    /// Any JSON value, null too.
+    /// Any JSON value, including null.
     Any,
     /// A JSON string.
     String,
@@ -81,7 +79,7 @@ pub enum ValueType {
     Boolean,
     /// A string that holds an RFC 3339 date, or date and time.
     Date,
-    /// A string that never rests in clear.
+    /// A string that is never stored in plain text.
     Secret,
     /// A name of the concept's own (`User`): a non-empty string.
     Id(String),
@@ -90,7 +88,7 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    /// Whether a value is of this type.
+    /// Reports whether a value has this type.
     pub fn accepts(&self, value: &Value) -> bool {
         match self {
             Self::Any => true,
@@ -105,7 +103,7 @@ impl ValueType {
         }
     }
 
-    /// What a value of this type is, for messages: "must be …".
+    /// Description of a value of this type, for messages: "must be …".
     pub fn describe(&self) -> String {
         match self {
             Self::Any => "a value".to_owned(),
@@ -114,7 +112,7 @@ impl ValueType {
             Self::Boolean => "true or false".to_owned(),
             Self::Date => "a date such as 2026-01-31 or 2026-01-31T12:00:00Z".to_owned(),
             Self::Id(name) => format!("a non-empty string (a {name})"),
-            Self::Seq(of) => format!("a list, each of it {}", of.describe()),
+            Self::Seq(of) => format!("a list; each item must be {}", of.describe()),
         }
     }
 }
@@ -195,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_one_that_exists() {
+    fn only_existing_dates_are_accepted() {
         for right in [
             "2024-02-29",
             "2026-01-31T23:59:60Z",
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_passes_for_a_string_but_a_string() {
+    fn string_types_accept_only_strings() {
         for kind in [ValueType::String, ValueType::Secret, ValueType::Id("User".into())] {
             for wrong in [json!(null), json!(1), json!({"$ne": null}), json!(["x"]), json!(true)] {
                 assert!(!kind.accepts(&wrong), "{kind:?} {wrong}");

@@ -1,9 +1,10 @@
-//! Sealed secrets: what a spec types `Secret` travels and rests only in this form.
+//! Sealed (encrypted) secrets: values of type `Secret` are transmitted and stored only in this
+//! form.
 //!
-//! A sealed value is the string `sealed:<key id>:<base64url>`. The sealing is AES-256-SIV with the
-//! flow id as associated data: within a flow equal secrets have equal seals, so that rules can join
-//! on them; in another flow the same seal opens to nothing, so that a value copied from the log is
-//! no credential.
+//! A sealed value is the string `sealed:<key id>:<base64url>`. The encryption is AES-256-SIV with
+//! the flow id as associated data. Within a flow, equal secrets have equal seals, so rules can join
+//! on them. A seal cannot be opened in another flow, so a value copied from the log is not a
+//! credential.
 
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
@@ -17,36 +18,36 @@ use crate::keyring::{Key, LiveKeyring, is_key_id};
 use crate::secret::Secret;
 
 const PREFIX: &str = "sealed:";
-/// Plaintexts are padded to a multiple of this, so that a seal does not tell the length of a
+/// Plaintexts are padded to a multiple of this, so that a seal does not reveal the length of a
 /// password.
 const BLOCK_BYTES: usize = 32;
-/// What the sealing adds (RFC 5297: the synthetic initialization vector).
+/// Length of the synthetic initialization vector, in bytes (RFC 5297).
 const TAG_BYTES: usize = 16;
-/// Where the padding begins (ISO 7816-4).
+/// First byte of the padding (ISO 7816-4).
 const PAD: u8 = 0x80;
 
-/// Why a sealed value does not open.
+/// Errors of opening a sealed value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// Not of the form of a sealed value.
+    /// The text does not have the form of a sealed value.
     #[error("not a sealed value")]
     Form,
-    /// Sealed under a key that is not in the keyring.
-    #[error("sealed under a key that this process does not have")]
+    /// The key is not in the keyring.
+    #[error("sealed with a key that this process does not have")]
     UnknownKey,
-    /// Sealed for another flow, or tampered with.
+    /// The value was sealed for another flow, or altered.
     #[error("sealed for another flow, or altered")]
     Broken,
 }
 
-/// Seals and opens with one keyring.
+/// Seals and opens secrets with one keyring.
 #[derive(Debug, Clone)]
 pub struct Sealer {
     keys: LiveKeyring,
 }
 
 impl Sealer {
-    /// A sealer that seals with the current key and opens with all.
+    /// Creates a sealer that seals with the current key and opens with all keys.
     pub fn new(keys: impl Into<LiveKeyring>) -> Self {
         Self { keys: keys.into() }
     }
@@ -60,7 +61,7 @@ impl Sealer {
         padded.push(PAD);
         let length = padded.len().next_multiple_of(BLOCK_BYTES);
         padded.resize(length, 0);
-        // Encryption fails only for more associated data than AES-SIV takes; there is one.
+        // Encryption fails only for more associated data than AES-SIV allows; there is one item.
         let sealed = cipher(key).encrypt([flow.uuid().as_bytes()], &padded).unwrap_or_default();
         format!("{PREFIX}{}:{}", key.id(), URL_SAFE_NO_PAD.encode(sealed))
     }
@@ -83,19 +84,19 @@ impl Sealer {
     }
 }
 
-/// Whether a text is what a seal may be, to its last letter: no text that people write is.
+/// Reports whether a text has exactly the form of a seal, including key id, encoding and length.
 pub fn is_seal(text: &str) -> bool {
     parts(text).is_some()
 }
 
-/// The key's id and the sealed bytes.
+/// Key id and sealed bytes.
 fn parts(sealed: &str) -> Option<(&str, Vec<u8>)> {
     let (id, encoded) = sealed.strip_prefix(PREFIX)?.split_once(':')?;
     let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
     (is_key_id(id) && bytes.len() >= TAG_BYTES + BLOCK_BYTES).then_some((id, bytes))
 }
 
-/// Whether a value has the form of a sealed one. Only [`Sealer::open`] tells whether it is.
+/// Reports whether a value has the prefix of a seal. Only [`Sealer::open`] verifies it.
 pub fn looks_sealed(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with(PREFIX))
 }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_opens_in_its_flow_only() {
+    fn seal_opens_only_in_its_flow() {
         let sealer = sealer(&["k1"]);
         let sealed = sealer.seal(flow(1), "correct horse");
         assert_eq!(sealed, sealer.seal(flow(1), "correct horse"));
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_does_not_tell_the_length() {
+    fn seal_does_not_reveal_the_length() {
         let sealer = sealer(&["k1"]);
         assert_eq!(sealer.seal(flow(1), "").len(), sealer.seal(flow(1), &"x".repeat(31)).len());
         for text in
@@ -143,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn an_older_key_still_opens_and_an_unknown_one_is_named_as_such() {
+    fn older_key_opens_and_unknown_key_is_its_own_error() {
         let sealed = sealer(&["k1"]).seal(flow(1), "x");
         assert!(sealer(&["k2", "k1"]).open(flow(1), &sealed).is_ok());
         assert_eq!(sealer(&["k2"]).open(flow(1), &sealed), Err(SealError::UnknownKey));
     }
 
     #[test]
-    fn a_key_that_came_later_is_looked_for() {
+    fn unknown_key_is_reloaded() {
         let sealed = sealer(&["k2"]).seal(flow(1), "x");
         let ring = |ids: &[&str]| -> Keyring {
             let lines =
@@ -159,12 +160,12 @@ mod tests {
         };
         let (both, one) = (ring(&["k1", "k2"]), ring(&["k1"]));
         let looking =
-            Sealer::new(LiveKeyring::from(one).with_look(move |live| live.replace(both.clone())));
+            Sealer::new(LiveKeyring::from(one).with_reload(move |live| live.replace(both.clone())));
         assert_eq!(looking.open(flow(1), &sealed).unwrap().expose(), "x");
     }
 
     #[test]
-    fn only_what_may_be_a_seal_is_taken_for_one() {
+    fn is_seal_accepts_only_the_exact_form() {
         assert!(is_seal(&sealer(&["k1"]).seal(flow(1), "")));
         let long = "A".repeat(64);
         assert!(is_seal(&format!("sealed:k9:{long}")));
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_altered_does_not_open() {
+    fn altered_seal_does_not_open() {
         let sealer = sealer(&["k1"]);
         for wrong in ["", "sealed:", "sealed:k1", "plain", "sealed:k1:!!", "sealed:k1:AAAA"] {
             assert_eq!(sealer.open(flow(1), wrong), Err(SealError::Form), "{wrong}");

@@ -1,20 +1,20 @@
-//! Text that must not be shown.
+//! Secret text.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A secret in clear: it prints nothing, is not serialized, and is wiped when dropped.
+/// A secret in plain text. It is not printed or serialized, and is wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes a text as a secret.
+    /// Wraps a text as a secret.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself. Whoever calls this answers for where it goes.
+    /// The text itself. The caller must not print or store it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_does_not_print() {
+    fn debug_output_hides_the_secret() {
         assert_eq!(format!("{:?}", Secret::new("hunter22".into())), "Secret(…)");
     }
 }

@@ -3,53 +3,52 @@
 use crate::id::{ActionId, FlowId};
 use crate::name::{ActionName, ConceptName};
 
-/// The stream of all completions: the log.
+/// Stream of all completions: the log.
 pub const LOG: &str = "COMPLETIONS";
-/// What the log holds.
+/// Subjects of the log.
 pub const LOG_SUBJECTS: &str = "done.>";
-/// The stream of dead letters.
+/// Stream of dead letters.
 pub const DEAD: &str = "DEAD";
-/// What the stream of dead letters holds.
+/// Subjects of the stream of dead letters.
 pub const DEAD_SUBJECTS: &str = "dead.>";
-/// Where the headers of each dead letter are told of when it is stored: to edges, whose callers
-/// wait.
+/// Subjects on which the headers of each stored dead letter are published, for edges with waiting
+/// requests.
 pub const DEAD_NOTICES: &str = "notice.dead.>";
-/// Where a new route table is told of: to edges.
+/// Subject on which a new route table is announced to edges.
 pub const ROUTES_NOTICE: &str = "notice.routes";
-/// What the archive tells pages that are open: flows that have changed, for whoever listens and for
-/// nobody's correctness.
+/// Subject on which the archive publishes changed flows for open consoles. Informational only.
 pub const FLOWS_NOTICE: &str = "notice.flows";
 /// The KV bucket with the route table.
 pub const BUCKET: &str = "concert";
-/// The consumer of a concept's workers.
+/// Consumer of a concept's workers.
 pub const WORKERS: &str = "workers";
-/// The consumers of the archives, of the log and of the dead letters, and their priority group.
+/// Consumers of the archives for the log and for dead letters, and their priority group.
 pub const ARCHIVES: &str = "archives";
-/// The consumer of the routers, and their priority group.
+/// Consumer of the routers, and its priority group.
 pub const ROUTERS: &str = "routers";
 
-/// The stream of a concept's invocations.
+/// Stream of a concept's invocations.
 pub fn actions_stream(concept: &ConceptName) -> String {
     format!("ACTIONS_{concept}")
 }
 
-/// What a concept's stream of invocations holds.
+/// Subjects of a concept's stream of invocations.
 pub fn actions_subjects(concept: &ConceptName) -> String {
     format!("action.{concept}.>")
 }
 
-/// The KV bucket of the notes that a concept's workers leave each other. It is not [`BUCKET`]:
-/// whoever may write one key of a bucket can empty it.
+/// KV bucket for notes among the workers of a concept. It is separate from [`BUCKET`]: a client
+/// that may write one key of a bucket can delete all of them.
 pub fn notes_bucket(concept: &str) -> String {
     format!("{BUCKET}_{concept}")
 }
 
-/// The subject of an invocation.
+/// Subject of an invocation.
 pub fn invocation(concept: &str, action: &str, id: ActionId) -> String {
     format!("action.{concept}.{action}.{id}")
 }
 
-/// The subject of a completion.
+/// Subject of a completion.
 pub fn completion(flow: FlowId, concept: &str, action: &str, id: ActionId) -> String {
     format!("done.{flow}.{concept}.{action}.{id}")
 }
@@ -59,30 +58,30 @@ pub fn flow(flow: FlowId) -> String {
     format!("done.{flow}.>")
 }
 
-/// All completions of one of a flow's actions, by name.
+/// Completions of an action in a flow, by action name.
 pub fn completions_of(flow: FlowId, concept: &str, action: &str) -> String {
     format!("done.{flow}.{concept}.{action}.*")
 }
 
-/// What completes the action that a flow began with, whatever action that was.
+/// Completion of a flow's root, for any action.
 pub fn root(flow: FlowId) -> String {
     format!("done.{flow}.*.*.{}", flow.root())
 }
 
-/// The subject of a dead letter; what is no name stands as `_`.
+/// Subject of a dead letter; an invalid name is replaced by `_`.
 pub fn dead(concept: &ConceptName, action: Option<&ActionName>) -> String {
     format!("dead.{concept}.{}", action.map_or("_", ActionName::as_str))
 }
 
-/// The subject of a query, or of the synchronous injection of an action.
+/// Subject of a query, or of a synchronous call of an action.
 pub fn service(concept: &str, name: &str) -> String {
     format!("concept.{concept}.{name}")
 }
 
-/// Why a subject is not one of an invocation or completion.
+/// Errors of parsing a subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSubject {
-    /// The number of tokens, or a token that is no name, is wrong.
+    /// The number of tokens is wrong, or a token is not a valid name.
     #[error("the subject is not of the form {0}")]
     Form(&'static str),
     /// A token that must be a UUID is not.
@@ -90,23 +89,23 @@ pub enum BadSubject {
     Id(&'static str),
 }
 
-/// The parts of an invocation's subject.
+/// Parts of an invocation's subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvocationSubject {
-    /// Who is asked.
+    /// The concept.
     pub concept: ConceptName,
-    /// What is asked for.
+    /// The action.
     pub action: ActionName,
-    /// The id; an action injected by hand may have none.
+    /// The action id; may be missing for an injected action.
     pub id: Option<ActionId>,
 }
 
-/// The parts of a completion's subject.
+/// Parts of a completion's subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletionSubject {
     /// The flow.
     pub flow: FlowId,
-    /// Whose action it was.
+    /// The concept.
     pub concept: ConceptName,
     /// The action.
     pub action: ActionName,
@@ -170,7 +169,7 @@ mod tests {
     const ID: &str = "0199f0a0-0000-7000-8000-000000000001";
 
     #[test]
-    fn an_invocation_may_come_without_an_id() {
+    fn invocation_may_lack_an_id() {
         let parsed = InvocationSubject::parse("action.Sessioning.delete").unwrap();
         assert_eq!((parsed.action.as_str(), parsed.id), ("delete", None));
         let parsed = InvocationSubject::parse(&format!("action.Sessioning.delete.{ID}")).unwrap();
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn wild_tokens_are_refused() {
+    fn wildcards_and_malformed_subjects_are_rejected() {
         for wrong in [
             "action.Sessioning",
             "action.sessioning.delete",
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_that_is_built_can_be_read() {
+    fn built_subject_can_be_parsed() {
         let subject =
             completion(ID.parse().unwrap(), "Profile", "authenticate", ID.parse().unwrap());
         let parsed = CompletionSubject::parse(&subject).unwrap();

@@ -1,9 +1,8 @@
-//! The header `traceparent` of W3C Trace Context: which trace a request belongs to, and which span
-//! asked for it.
+//! The header `traceparent` of W3C Trace Context: trace and parent span of a request.
 
 use std::str::FromStr;
 
-/// What a `traceparent` says: `<version>-<trace>-<span>-<flags>`, in lower-case hexadecimal digits.
+/// A parsed `traceparent`: `<version>-<trace>-<span>-<flags>`, in lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traceparent {
     /// The trace; not all zeros.
@@ -14,7 +13,7 @@ pub struct Traceparent {
     pub sampled: bool,
 }
 
-/// The text is no `traceparent`.
+/// The text is not a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a traceparent is `00-<32 hexadecimal digits>-<16 hexadecimal digits>-<2 hexadecimal digits>`"
@@ -24,7 +23,7 @@ pub struct BadTraceparent;
 impl FromStr for Traceparent {
     type Err = BadTraceparent;
 
-    /// A version that is not known may have more behind the flags.
+    /// Unknown versions may have more fields after the flags.
     fn from_str(text: &str) -> Result<Self, BadTraceparent> {
         let parts: Vec<&str> = text.split('-').collect();
         let [version, trace, span, flags, rest @ ..] = parts.as_slice() else {
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_is_read_or_it_is_none() {
+    fn only_valid_traceparents_are_accepted() {
         let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
         let read = format!("00-{trace}-{span}-01").parse::<Traceparent>().unwrap();
         assert_eq!(read.trace.first_chunk(), Some(&[0x0a, 0xf7]));

@@ -1,33 +1,33 @@
-//! JSON values as Concert reads them: one meaning for each text.
+//! Reads JSON values so that each text has exactly one meaning.
 //!
-//! `serde_json` takes the last of two equal keys and says that `1` is not `1.0`. Here a repeated
-//! key and an integer that no double can hold are refused, and numbers are equal by value (RFC
-//! 8785).
+//! `serde_json` takes the last of two equal keys, and treats `1` and `1.0` as different. Here,
+//! duplicate keys and integers that a double cannot represent are errors, and numbers are equal by
+//! value (RFC 8785).
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The largest integer up to which every integer is a double.
+/// Largest integer up to which every integer is exactly representable as a double.
 pub const MAX_SAFE_INTEGER: u64 = 1 << 53;
 
-/// Why a text is not a value that Concert takes.
+/// Errors of reading a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadValue {
-    /// Not JSON, a repeated key, or an integer out of range; with the place.
+    /// Not JSON, a duplicate key, or an integer out of range; with the position.
     #[error("malformed JSON: {0}")]
     Malformed(String),
     /// JSON, but not an object.
-    #[error("a JSON object is expected, this is {0}")]
+    #[error("expected a JSON object, found {0}")]
     NotAnObject(&'static str),
 }
 
 /// Reads a JSON object.
 ///
 /// # Errors
-/// The text is not UTF-8 or not JSON, is no object, repeats a key within an object, or holds an
-/// integer beyond 2^53.
+/// The text is not UTF-8 or not JSON, is not an object, has a duplicate key, or contains an integer
+/// beyond 2^53.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, BadValue> {
     match value(bytes)? {
         Value::Object(map) => Ok(map),
@@ -35,10 +35,10 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, BadValue> {
     }
 }
 
-/// Reads any JSON value; see [`object`] for what is refused.
+/// Reads any JSON value; see [`object`] for the restrictions.
 ///
 /// # Errors
-/// As [`object`], without the demand for an object.
+/// As for [`object`], except that any value is accepted.
 pub fn value(bytes: &[u8]) -> Result<Value, BadValue> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     Strict
@@ -47,7 +47,7 @@ pub fn value(bytes: &[u8]) -> Result<Value, BadValue> {
         .map_err(|error| BadValue::Malformed(error.to_string()))
 }
 
-/// What a value is, for messages.
+/// Type of a value, for messages.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -59,7 +59,7 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Whether two values are the same: deep, keys unordered, numbers by value.
+/// Reports whether two values are equal: deep, ignoring key order, with numbers by value.
 pub fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
@@ -73,7 +73,8 @@ pub fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// A text that equal values share and no others: keys sorted, numbers by value, no white space.
+/// The canonical text of a value, which only equal values share: keys sorted, numbers by value, no
+/// white space.
 pub fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);
@@ -116,7 +117,7 @@ fn write_canonical(value: &Value, text: &mut String) {
     }
 }
 
-/// Whole numbers without a fraction, whichever way they came, and no negative zero.
+/// Whole numbers have no fraction, regardless of their original form; there is no negative zero.
 fn canonical_number(number: &Number) -> String {
     match number.as_f64() {
         Some(0.0) => "0".to_owned(),
@@ -189,7 +190,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(key) = access.next_key::<String>()? {
             let value = access.next_value_seed(Strict)?;
             if map.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key stands twice in one object"));
+                return Err(A::Error::custom("duplicate key in an object"));
             }
         }
         Ok(Value::Object(map))
@@ -202,10 +203,10 @@ mod tests {
 
     use super::*;
 
-    /// Found by fuzzing: a reader that is off by the last bit makes another number of what it wrote
+    /// Found by fuzzing: a parser that is inexact in the last bit changes a number that it wrote
     /// itself.
     #[test]
-    fn a_number_is_read_as_the_nearest_double_and_written_so_that_it_is_read_again() {
+    fn number_survives_a_round_trip_exactly() {
         for text in [
             "1.177777777777778e76",
             "1.1777777777777781e+76",
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_two_meanings_is_refused() {
+    fn ambiguous_and_invalid_json_is_rejected() {
         for wrong in [
             r#"{"a":1,"a":2}"#,
             r#"{"a":{"b":1,"b":1}}"#,
@@ -242,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_text_is_refused_and_does_not_overflow() {
+    fn deeply_nested_json_is_rejected_without_overflow() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(value(deep.as_bytes()).is_err());
     }
 
     #[test]
-    fn equal_values_have_one_text() {
+    fn equal_values_have_one_canonical_text() {
         let (a, b) = (
             json!({"b": [1, {"d": null, "c": "\""}], "a": 2.0}),
             json!({"a": 2, "b": [1.0, {"c": "\"", "d": null}]}),
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_equal_by_value_and_keys_have_no_order() {
+    fn equality_compares_numbers_by_value_and_ignores_key_order() {
         assert!(equal(&json!({"a": 1, "b": [1.0, null]}), &json!({"b": [1, null], "a": 1.0})));
         assert!(equal(&json!(-0.0), &json!(0)));
         for (a, b) in [

@@ -1,5 +1,5 @@
-//! How long an action took at its worker, and what of it: the header `Concert-Work` of a
-//! completion. It is for people; nothing depends on it.
+//! The header `Concert-Work` of a completion: how long the worker took, and for which operations.
+//! It is informational only.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -7,52 +7,53 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The work on an action, from when its worker took it up to when it told the outcome.
+/// Processing time of an action, from receipt by the worker to publication of its outcome.
 ///
 /// As text `<µs>`, and for each part ` <name>@<µs since the work began>+<µs>`: `17340
 /// argon2id@210+16800`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Work {
-    /// All of it, in microseconds.
+    /// Total time, in microseconds.
     pub took_us: u64,
-    /// What somebody else did meanwhile, in the order of their ends.
+    /// Operations that the worker waited for, in order of their ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
 }
 
-/// A part of the work that was waited for: a question to a concept, an operation of the database, a
-/// hash.
+/// An operation that the worker waited for: a query, a database operation, a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Who did it and, behind a dot, what: `mongodb.find`.
+    /// Name of the component and, after a dot, of the operation: `mongodb.find`.
     pub name: String,
-    /// When it began, in microseconds since the work did.
+    /// Start, in microseconds since the work began.
     pub at_us: u64,
-    /// How long it took, in microseconds.
+    /// Duration, in microseconds.
     pub took_us: u64,
 }
 
 impl Part {
-    /// The concept that was asked and the query, `("Sessioning", "_getUser")`, where the part is a
-    /// question. What stands behind it is what the worker that answered it waited for.
-    pub fn question(&self) -> Option<(&str, &str)> {
+    /// Concept and query, such as `("Sessioning", "_getUser")`, if the part is a query. The parts
+    /// after it are the operations of the worker that answered it.
+    pub fn query(&self) -> Option<(&str, &str)> {
         self.name.split_once('.').filter(|(_, query)| query.starts_with('_'))
     }
 }
 
-/// A time as it is told: in microseconds.
+/// A duration in microseconds.
 pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Parts that are told at most; the first are.
+/// Maximum number of reported parts; further ones are omitted.
 pub const MAX_PARTS: usize = 16;
-/// The longest name of a part, in bytes: that of a concept and that of a query, with a dot between.
+/// Maximum length of a part's name, in bytes: a concept, a dot and a query.
 const NAME_MAX_BYTES: usize = 2 * crate::name::NAME_MAX_BYTES + 1;
 
-/// The text is no [`Work`].
+/// The text is not a [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the work on an action is told as `17340 mongodb.find@210+1680`, in microseconds")]
+#[error(
+    "the processing time of an action has the form `17340 mongodb.find@210+1680`, in microseconds"
+)]
 pub struct BadWork;
 
 impl Display for Work {
@@ -94,7 +95,7 @@ impl FromStr for Part {
     }
 }
 
-/// Digits only: the numbers of Rust may have a sign.
+/// Digits only: Rust's parser would accept a sign.
 fn number(text: &str) -> Result<u64, BadWork> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or(BadWork)
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_nothing_else() {
+    fn only_the_written_form_is_parsed() {
         let part = |name: &str, at_us, took_us| Part { name: name.to_owned(), at_us, took_us };
         let work = Work {
             took_us: 17340,

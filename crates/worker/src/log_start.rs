@@ -56,7 +56,7 @@ impl LogStart {
     /// Whether the flow was certainly born before the log's first message.
     pub(crate) fn is_after(&self, flow: FlowId) -> bool {
         let skew_ms = u64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(0);
-        flow.born_before_ms()
+        flow.created_before_ms()
             .is_some_and(|born_ms| born_ms + skew_ms < self.0.load(Ordering::Relaxed))
     }
 }

@@ -6,7 +6,7 @@ mod host;
 
 use std::time::Duration;
 
-use concert_local_servers::{FindError, FindOptions, Throwaway, ThrowawayError};
+use concert_local_servers::{FindError, FindOptions, TestServers, TestServersError};
 use concert_runtime::bus::{Bus, BusArgs, ConnectError};
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::log::{self, PublishError};
@@ -86,7 +86,7 @@ enum Why {
     #[error(transparent)]
     Find(#[from] FindError),
     #[error(transparent)]
-    Servers(#[from] ThrowawayError),
+    Servers(#[from] TestServersError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
@@ -136,7 +136,7 @@ pub struct Trial {
     options: Options,
     bus: Bus,
     sealer: Sealer,
-    servers: Throwaway,
+    servers: TestServers,
 }
 
 impl Trial {
@@ -154,7 +154,7 @@ impl Trial {
     /// One does not start.
     pub async fn with(worker: Worker, settings: Value) -> Result<Self, TrialError> {
         worker.check().map_err(StartError::from)?;
-        let servers = Throwaway::start(&FindOptions::of_user()?).await?;
+        let servers = TestServers::start(&FindOptions::of_user()?).await?;
         let keys_dir = servers.dir().join("keys");
         let own: Vec<Purpose> =
             worker.keys().iter().map(|name| Purpose::Concept((*name).to_owned())).collect();
@@ -403,7 +403,7 @@ impl Drop for Trial {
     }
 }
 
-fn store_args(servers: &Throwaway) -> StoreArgs {
+fn store_args(servers: &TestServers) -> StoreArgs {
     StoreArgs {
         mongodb_uri: servers.mongo.uri(),
         database_prefix: "trial".to_owned(),

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_local_servers::Throwaway;
+use concert_local_servers::TestServers;
 use tokio::time::Instant;
 
 /// Room for the streams.
@@ -135,7 +135,7 @@ impl Disks {
     ///
     /// # Errors
     /// It is not allowed to mount, or a server does not start there.
-    pub async fn under(servers: &mut Throwaway) -> anyhow::Result<Self> {
+    pub async fn under(servers: &mut TestServers) -> anyhow::Result<Self> {
         servers.nats.stop().await;
         servers.mongo.stop().await;
         let made = Self::make(servers.dir());

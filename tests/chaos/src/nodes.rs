@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use concert_local_servers::{Certificate, FindOptions, Port, Throwaway, find_or_fetch, include};
+use concert_local_servers::{Certificate, FindOptions, Port, TestServers, find_or_fetch, include};
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ pub struct Single {
     /// The disks that they have to themselves, or why they have none. They go before the servers'
     /// directory.
     disks: Result<Disks, String>,
-    both: Throwaway,
+    both: TestServers,
 }
 
 impl Single {
@@ -45,7 +45,7 @@ impl Single {
         certificate: Option<&Certificate>,
     ) -> anyhow::Result<Self> {
         let mut both =
-            Throwaway::start_in(&FindOptions::of_user()?, tempfile::tempdir()?, |nats, mongo| {
+            TestServers::start_in(&FindOptions::of_user()?, tempfile::tempdir()?, |nats, mongo| {
                 nats.accounts = Some(bus::accounts(keys));
                 nats.tls = certificate.cloned();
                 mongo.tls = certificate.cloned();

@@ -180,7 +180,7 @@ impl World<'_> {
             flow: FlowId::of_rules(),
             concept: RESERVED_CONCEPT.into(),
             action: IN_FORCE.into(),
-            id: ActionId::in_force(history.last().map_or(0, |(seq, _)| *seq), &version),
+            id: ActionId::activation(history.last().map_or(0, |(seq, _)| *seq), &version),
             body: Completion {
                 input: Object::from_iter([("rules".to_owned(), Value::from(version))]),
                 output: Object::new(),

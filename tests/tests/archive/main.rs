@@ -121,7 +121,7 @@ async fn commands_show_what_happened() -> anyhow::Result<()> {
     let tree = concert(&system, &["flow", &failed]).await?;
     for part in [
         "failed 401",
-        "answered by RespondToFailedAuthentication",
+        "response by RespondToFailedAuthentication",
         "└─ Profile.authenticate  refused: Invalid username or password.",
         "CreateSessionOnSuccessfulAuthentication stopped at Profile.authenticate () : (user)",
     ] {
@@ -147,7 +147,7 @@ async fn commands_show_what_happened() -> anyhow::Result<()> {
         wrong.is_err_and(|said| said.to_string().contains("did you mean `RespondToFailedLogout`?"))
     );
     let nobody = concert(&system, &["flow", "01890a5d-ac96-774b-bcce-b302099a8057"]).await;
-    assert!(nobody.is_err_and(|said| said.to_string().contains("there is no flow")));
+    assert!(nobody.is_err_and(|said| said.to_string().contains("not found")));
     system.terminate(Part::Archive).await?;
     let silent = concert(&system, &["flows"]).await;
     assert!(silent.is_err_and(|said| said.to_string().contains("no archive answers")));

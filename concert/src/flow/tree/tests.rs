@@ -50,10 +50,10 @@ fn failed_login() -> Flow {
 }
 
 #[test]
-fn a_failed_login_is_a_tree_with_what_nearly_fired_below() {
+fn failed_login_is_a_tree_followed_by_near_misses() {
     let expected = r#"flow f  request of /auth/login
-1970-01-01T00:00:01.000Z  failed 401 in 7.5 ms, answered by RespondToFailedAuthentication
-from the log, under the rules v
+1970-01-01T00:00:01.000Z  failed 401 in 7.5 ms, response by RespondToFailedAuthentication
+from the log, rule version v
 
     +0.0 ms               Requesting.request  path "/auth/login", username "a\u001b[31mda", password sealed
                           └─ HandleLoginRequest
@@ -61,24 +61,24 @@ from the log, under the rules v
                                 └─ RespondToFailedAuthentication
     +0.0 ms       7.5 ms           └─ Requesting.respond  status 401, error "no"
 
-Nearly:
+Near misses:
   CreateSessionOnSuccessfulAuthentication stopped at Profile.authenticate () : (user): Profile.authenticate failed: `Invalid username or password.`
 "#;
     assert_eq!(of(&failed_login(), Paint(false)), expected);
 }
 
 #[test]
-fn a_rule_that_asked_says_what_and_how_long_each_took() {
+fn firing_shows_its_queries_with_durations() {
     let mut flow = failed_login();
     let work = "2900 Sessioning._getUser@0+1200 mongodb.find@300+600 Profile._getUserDetails@1200+900 Profile._getUserDetails@2100+800";
     flow.firings[1].work = work.parse().ok();
     let text = of(&flow, Paint(false));
-    let asked = "RespondToFailedAuthentication  (asked Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms)\n";
-    assert!(text.contains(asked), "{text}");
+    let queries = "RespondToFailedAuthentication  (queried Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms)\n";
+    assert!(text.contains(queries), "{text}");
 }
 
 #[test]
-fn colours_are_there_when_they_are_asked_for_and_only_then() {
+fn colours_appear_only_if_enabled() {
     let plain = of(&failed_login(), Paint(false));
     assert!(!plain.contains('\u{1b}'), "{plain}");
     let coloured = of(&failed_login(), Paint(true));
@@ -89,7 +89,7 @@ fn colours_are_there_when_they_are_asked_for_and_only_then() {
 }
 
 #[test]
-fn what_is_in_flight_and_what_was_given_up_stand_where_they_were_asked_for() {
+fn in_flight_and_dead_actions_appear_under_their_caller() {
     let mut flow = failed_login();
     let respond = flow.actions.last_mut().unwrap();
     (respond.state, respond.seq, respond.completed_us, respond.outcome) =
@@ -103,6 +103,7 @@ fn what_is_in_flight_and_what_was_given_up_stand_where_they_were_asked_for() {
         at_us: 0,
     });
     assert!(
-        of(&flow, Paint(false)).contains("Requesting.respond  given up: given up after 3 attempts")
+        of(&flow, Paint(false))
+            .contains("Requesting.respond  dead-lettered: given up after 3 attempts")
     );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use concert_wire::envelope::{Completion, ERROR, FAULT, answer_status};
+use concert_wire::envelope::{Completion, ERROR, FAULT, response_status};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::traceparent::Traceparent;
 use concert_wire::work::Work;
@@ -103,7 +103,7 @@ fn assemble(
     }
     let path = text(&root.body, "path").filter(|_| is_request(&root));
     let answer = answer(&logged, &root);
-    let status = answer.map(|answer| answer_status(&answer.body.input));
+    let status = answer.map(|answer| response_status(&answer.body.input));
     let answered_by =
         answer.and_then(|answer| calls.get(&answer.id)).map(|call| call.sync.to_string());
     let is_request = is_request(&root);
@@ -221,7 +221,7 @@ fn asked(program: &Program, sync: &str, mut work: Work) -> Option<Work> {
     // What stands behind a question was waited for to answer it.
     let mut is_own = false;
     work.parts.retain(|part| {
-        if let Some(question) = part.question() {
+        if let Some(question) = part.query() {
             is_own = own.iter().any(|query| (&*query.concept, &*query.name) == question);
         }
         is_own

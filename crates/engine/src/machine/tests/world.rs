@@ -175,7 +175,7 @@ impl World {
 
     fn put_in_force(&mut self, version: usize) {
         let version = self.versions[version].version.clone();
-        let id = ActionId::in_force(self.log.len() as u64, &version);
+        let id = ActionId::activation(self.log.len() as u64, &version);
         let input = json!({ "rules": version });
         self.append(FlowId::of_rules(), "Concert", "inForce", id, input, json!({}));
     }

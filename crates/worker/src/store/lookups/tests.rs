@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_local_servers::{FindOptions, Throwaway};
+use concert_local_servers::{FindOptions, TestServers};
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
 use tokio::task::JoinSet;
@@ -22,8 +22,8 @@ fn number(found: Option<RawDocumentBuf>) -> Option<i32> {
 }
 
 /// A database in which every even number is a thing.
-async fn things() -> anyhow::Result<(Throwaway, Database, Arc<Lookups>)> {
-    let servers = Throwaway::start(&FindOptions::of_user()?).await?;
+async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
+    let servers = TestServers::start(&FindOptions::of_user()?).await?;
     let args = StoreArgs {
         mongodb_uri: servers.mongo.uri(),
         database_prefix: "lookups".to_owned(),

@@ -1,4 +1,4 @@
-//! Both servers for a test: free ports, a directory that goes afterwards.
+//! Temporary servers for tests, with free ports and a temporary directory.
 
 use std::path::Path;
 
@@ -9,49 +9,49 @@ use crate::error::StartError;
 use crate::mongo::{MongoOptions, MongoServer};
 use crate::nats::{NatsOptions, NatsServer};
 
-/// Both servers; they end when this is dropped.
+/// Temporary NATS and MongoDB servers. They stop when this is dropped.
 #[derive(Debug)]
-pub struct Throwaway {
-    /// NATS.
+pub struct TestServers {
+    /// The NATS server.
     pub nats: NatsServer,
-    /// MongoDB.
+    /// The MongoDB server.
     pub mongo: MongoServer,
     dir: TempDir,
 }
 
-/// Why they are not there.
+/// Errors of starting test servers.
 #[derive(Debug, thiserror::Error)]
-pub enum ThrowawayError {
-    /// A program is missing.
+pub enum TestServersError {
+    /// A binary is missing.
     #[error(transparent)]
     Find(#[from] FindError),
     /// A server does not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// There is no directory for them.
-    #[error("no temporary directory can be made: {0}")]
+    /// The temporary directory cannot be created.
+    #[error("cannot create a temporary directory: {0}")]
     Dir(std::io::Error),
 }
 
-impl Throwaway {
-    /// Starts both.
+impl TestServers {
+    /// Starts both servers.
     ///
     /// # Errors
-    /// See [`ThrowawayError`]. A server that is missing is an error, never a reason to skip a test.
-    pub async fn start(options: &FindOptions) -> Result<Self, ThrowawayError> {
-        let dir = tempfile::tempdir().map_err(ThrowawayError::Dir)?;
+    /// See [`TestServersError`]. A missing server is an error, never a reason to skip a test.
+    pub async fn start(options: &FindOptions) -> Result<Self, TestServersError> {
+        let dir = tempfile::tempdir().map_err(TestServersError::Dir)?;
         Self::start_in(options, dir, |_, _| {}).await
     }
 
-    /// Starts both with their files in a directory, and with further options.
+    /// Starts both servers with their files in a directory, and with changed options.
     ///
     /// # Errors
-    /// See [`ThrowawayError`].
+    /// See [`TestServersError`].
     pub async fn start_in(
         options: &FindOptions,
         dir: TempDir,
         change: impl FnOnce(&mut NatsOptions, &mut MongoOptions),
-    ) -> Result<Self, ThrowawayError> {
+    ) -> Result<Self, TestServersError> {
         let Binaries { nats_server, mongod } = find_or_fetch(options, &|_| {}).await?;
         let (mut nats_options, mut mongo_options) =
             (NatsOptions::new(dir.path()), MongoOptions::new(dir.path()));
@@ -63,7 +63,7 @@ impl Throwaway {
         Ok(Self { nats, mongo, dir })
     }
 
-    /// Where everything is kept.
+    /// Directory of all files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
