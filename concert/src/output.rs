@@ -28,5 +28,9 @@ pub(crate) fn print_warning(text: &str) {
 
 /// Prints an error with its causes to stderr.
 pub(crate) fn print_error(error: &anyhow::Error) {
-    drop(writeln!(std::io::stderr(), "error: {}", concert_runtime::process::error_chain(error.as_ref())));
+    drop(writeln!(
+        std::io::stderr(),
+        "error: {}",
+        concert_runtime::process::error_chain(error.as_ref())
+    ));
 }

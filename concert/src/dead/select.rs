@@ -44,7 +44,11 @@ pub(crate) struct Selection {
 
 impl Filter {
     /// Passes every matching dead letter to `take`, oldest first.
-    pub(crate) async fn each(&self, bus: &Bus, mut take: impl FnMut(StoredDeadLetter)) -> anyhow::Result<()> {
+    pub(crate) async fn each(
+        &self,
+        bus: &Bus,
+        mut take: impl FnMut(StoredDeadLetter),
+    ) -> anyhow::Result<()> {
         let token = |name: Option<&str>| name.unwrap_or("*").to_owned();
         let concept = token(self.concept.as_ref().map(ConceptName::as_str));
         let action = token(self.action.as_ref().map(ActionName::as_str));

@@ -25,8 +25,8 @@ const MIN_EXTRA_READ_INTERVAL: Duration = Duration::from_millis(10);
 pub fn watch(dir: &Path, purpose: Purpose, shutdown: &Shutdown) -> Result<LiveKeyring, KeyError> {
     let file = Arc::new(KeyFile { dir: dir.to_owned(), purpose, last_read: Mutex::default() });
     let shared = file.clone();
-    let live =
-        LiveKeyring::from(load(dir, &file.purpose)?).with_reload(move |live| shared.extra_read(live));
+    let live = LiveKeyring::from(load(dir, &file.purpose)?)
+        .with_reload(move |live| shared.extra_read(live));
     let (followed, ended) = (live.clone(), shutdown.clone());
     tokio::spawn(async move {
         let follow = async {
