@@ -1,4 +1,4 @@
-//! The bus, as the network of the project reaches it.
+//! The NATS server as seen from the network of the compose project.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,15 +10,16 @@ use serde_json::Value;
 use crate::SCALE;
 use crate::stack::Stack;
 
-/// How long after the last answer nobody else answers.
+/// Silence after which no further response is expected.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Nobody without a key gets in, the operator does, and every container of a worker answers.
+/// A client without a key is rejected, the operator is accepted, and every worker container
+/// answers.
 pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result<()> {
     let nats = stack.one("nats").await?;
     let url = format!("nats://{}:4222", nats.ip);
     let stranger = async_nats::connect(&url).await;
-    ensure!(stranger.is_err(), "a stranger is let in");
+    ensure!(stranger.is_err(), "NATS accepts a client without a key");
     let seed = stack.run("cat", &["/keys/nats/operator.nk"]).await?;
     let operator = async_nats::ConnectOptions::with_nkey(seed.trim().to_owned());
     let operator = operator.connect(&url).await?;
@@ -41,7 +42,7 @@ pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result
         ("archive", "Concert"),
     ] {
         let found = found.get(name).copied().unwrap_or_default();
-        ensure!(found == of(service), "{found} of {name} answer");
+        ensure!(found == of(service), "{found} instances of {name} answer");
     }
     let answer =
         operator.request("concept.Profile._getUserByName", r#"{"username":"ada"}"#.into()).await?;

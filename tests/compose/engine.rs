@@ -1,4 +1,4 @@
-//! The engine's commands.
+//! Commands of the container engine.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,24 +6,27 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-/// No command of the engine takes longer, but for the building of an image.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// How long an image may take.
+/// Timeout of every engine command except an image build.
+const TIMEOUT: Duration = Duration::from_secs(180);
+/// Timeout of an image build.
 pub(crate) const BUILDING: Duration = Duration::from_secs(3600);
 
-/// Carries out a command; what it said on standard output.
-pub(crate) async fn said(command: &mut Command) -> anyhow::Result<String> {
-    said_within(PATIENCE, command).await
+/// Runs a command and returns its standard output.
+pub(crate) async fn output_of(command: &mut Command) -> anyhow::Result<String> {
+    output_within(TIMEOUT, command).await
 }
 
-/// Carries out a command that may take so long; what it said on standard output.
-pub(crate) async fn said_within(within: Duration, command: &mut Command) -> anyhow::Result<String> {
+/// Runs a command with a timeout and returns its standard output.
+pub(crate) async fn output_within(
+    within: Duration,
+    command: &mut Command,
+) -> anyhow::Result<String> {
     let shown = format!("{:?}", command.as_std());
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(within, output)
         .await
-        .with_context(|| format!("not done after {within:?}: {shown}"))?
-        .with_context(|| format!("cannot be carried out: {shown}"))?;
+        .with_context(|| format!("not finished after {within:?}: {shown}"))?
+        .with_context(|| format!("cannot run: {shown}"))?;
     let [out, err] =
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     ensure!(output.status.success(), "{shown}: {}\n{out}{err}", output.status);
@@ -37,9 +40,9 @@ pub(crate) fn docker(args: &[&str]) -> Command {
     command
 }
 
-/// The plugin of the engine, or the program of its own of before.
+/// The compose plugin of the engine, or the older standalone program.
 pub(crate) async fn compose() -> Command {
-    if said(&mut docker(&["compose", "version"])).await.is_ok() {
+    if output_of(&mut docker(&["compose", "version"])).await.is_ok() {
         docker(&["compose"])
     } else {
         Command::new("docker-compose")

@@ -1,4 +1,4 @@
-//! Containers are killed while people log in and out.
+//! Containers are killed while clients log in and out.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::scenarios::PASSWORD;
 use crate::stack::Stack;
 
-/// What is killed, in this order.
+/// The services to kill, in this order.
 const VICTIMS: [&str; 7] = ["router", "profile", "sessioning", "edge", "archive", "nats", "mongo"];
 const CLIENTS: usize = 4;
-/// How long one request may take, with everything that is sent again.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Timeout of one request, including its repetitions.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 struct Client {
     edges: Vec<SocketAddr>,
@@ -24,7 +24,8 @@ struct Client {
 }
 
 impl Client {
-    /// Asks one edge after the other, under one key, until there is an answer of the rules.
+    /// Sends the request to one edge after the other under one idempotency key, until the rules
+    /// respond.
     async fn ask(&mut self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         self.asked += 1;
         let key = format!("{}-{}", self.number, self.asked);
@@ -39,13 +40,13 @@ impl Client {
                     &headers,
                 )
                 .await;
-                // 503 and 504 are what an edge says by itself; no answer is what a killed one says.
+                // An edge itself responds with 503 and 504; a killed edge does not respond.
                 if let Ok(answer) = asked
                     && ![503, 504].contains(&answer.status)
                 {
                     return Ok(answer);
                 }
-                ensure!(began.elapsed() < PATIENCE, "no answer to {path}");
+                ensure!(began.elapsed() < TIMEOUT, "no response to {path}");
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -53,14 +54,14 @@ impl Client {
 
     async fn is(&mut self, path: &str, body: &Value, status: u16) -> anyhow::Result<Answer> {
         let answer = self.ask(path, body).await?;
-        ensure!(answer.status == status, "{path}: {answer:?} and not {status}");
+        ensure!(answer.status == status, "{path}: expected {status}, got {answer:?}");
         Ok(answer)
     }
 
     async fn live(mut self, rounds: Rounds) -> anyhow::Result<()> {
         let who = json!({ "username": format!("client{}", self.number), "password": PASSWORD });
         self.is("/auth/createAccount", &who, 200).await?;
-        while rounds.go_on() {
+        while rounds.continues() {
             let login = self.is("/auth/login", &who, 200).await?;
             let session = json!({ "session": login.text("session")? });
             self.is("/auth/whoami", &session, 200).await?;
@@ -79,8 +80,8 @@ impl Client {
     }
 }
 
-/// Kills one container of each service under load. Everybody is answered, by the edge that is left
-/// or when it is back, and afterwards nothing is lost, dead or left over.
+/// Kills one container of each service under load. The other edge responds to every request, or the
+/// killed one does after its restart; afterwards nothing is lost, dead or left over.
 pub(crate) async fn are_survived(stack: &Stack) -> anyhow::Result<()> {
     let edges = stack.edges().await?;
     let mut load = Load::begin(CLIENTS, |number, rounds| {
@@ -95,14 +96,16 @@ pub(crate) async fn are_survived(stack: &Stack) -> anyhow::Result<()> {
 }
 
 async fn kill_each(stack: &Stack, load: &mut Load) -> anyhow::Result<()> {
-    load.goes_on(2 * PATIENCE).await?;
+    load.wait_for_progress(2 * TIMEOUT).await?;
     for service in VICTIMS {
         let victim = stack.one(service).await?;
         let took = stack.kill(service, &victim).await?;
         let well = Instant::now();
-        load.goes_on(2 * PATIENCE).await.with_context(|| format!("after {service} was killed"))?;
+        load.wait_for_progress(2 * TIMEOUT)
+            .await
+            .with_context(|| format!("after {service} was killed"))?;
         eprintln!(
-            "{service}: well again after {took:.1?}, everybody through {:.1?} later",
+            "{service}: healthy again after {took:.1?}, all clients progressed {:.1?} later",
             well.elapsed()
         );
     }

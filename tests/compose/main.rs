@@ -1,9 +1,9 @@
-//! `compose.yaml` on a real engine: built, scaled, used, hurt, measured and taken down.
+//! `compose.yaml` on a real engine: builds, scales, uses, damages, measures and removes the system.
 //!
-//! `cargo test -p concert-tests --features compose --test compose`, as root on Linux: a process in
-//! a container is killed from outside it. An engine must run, with `docker compose` or
-//! `docker-compose`; without one the test fails. Where no image can be pulled, `CONCERT_COMPOSE_IMAGES=stand-ins`
-//! makes them first (`stand_ins.rs`).
+//! `cargo test -p concert-tests --features compose --test compose`, as root on Linux, because a
+//! process in a container is killed from outside it. It needs an engine with `docker compose` or
+//! `docker-compose`; without one the test fails. Where no image can be pulled,
+//! `CONCERT_COMPOSE_IMAGES=stand-ins` builds them first (`stand_ins.rs`).
 
 mod bus;
 mod confinement;
@@ -18,7 +18,7 @@ use anyhow::Context as _;
 
 use crate::stack::Stack;
 
-/// How many containers of each service run.
+/// Number of containers of each service.
 const SCALE: [(&str, usize); 5] =
     [("profile", 3), ("sessioning", 3), ("edge", 2), ("router", 2), ("archive", 2)];
 
@@ -37,11 +37,11 @@ async fn compose_system_scales_and_survives_killed_containers() -> anyhow::Resul
 async fn whole(stack: &Stack) -> anyhow::Result<()> {
     for (service, count) in SCALE {
         let found = stack.containers(service).await?.len();
-        anyhow::ensure!(found == count, "{found} of {service}");
+        anyhow::ensure!(found == count, "{found} containers of {service}");
     }
     confinement::holds(stack).await.context("the confinement")?;
     let done = scenarios::run(stack).await.context("the scenarios")?;
-    metrics::tell(stack, &done).await.context("the metrics")?;
+    metrics::are_exact(stack, &done).await.context("the metrics")?;
     bus::is_closed_and_served_by_all(stack).await.context("the bus")?;
     faults::are_survived(stack).await.context("the faults")
 }

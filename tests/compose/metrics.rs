@@ -1,4 +1,4 @@
-//! What the containers tell of themselves, read by hand and by Prometheus.
+//! Metrics of the containers, read directly and by Prometheus.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::SCALE;
 use crate::scenarios::Done;
 use crate::stack::Stack;
 
-/// How long it may take until what happened is told.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout until an event appears in the metrics.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The sum of the samples of a metric that have these labels, over the containers of a service.
 async fn sum(
@@ -26,37 +26,36 @@ async fn sum(
     };
     let mut sum = 0.0;
     for container in stack.containers(service).await? {
-        let figures = http::figures(&format!("{}:{port}", container.ip)).await?;
+        let figures = http::metrics(&format!("{}:{port}", container.ip)).await?;
         let values = figures.iter().filter(|(sample, _)| is_it(sample));
         sum += values.map(|(_, value)| value).sum::<f64>();
     }
     Ok(sum)
 }
 
-/// The edges count what they answered, the archive what happened; and Prometheus finds all of them.
-pub(crate) async fn tell(stack: &Stack, done: &Done) -> anyhow::Result<()> {
+/// The edges count their responses, the archive counts actions, and Prometheus scrapes all of them.
+pub(crate) async fn are_exact(stack: &Stack, done: &Done) -> anyhow::Result<()> {
     for ((path, status), count) in done {
         let labels = [format!("path=\"{path}\""), format!("status=\"{status}\"")];
-        let told = sum(stack, ("edge", 8000), "concert_http_requests_total", &labels).await?;
-        ensure!(told == f64::from(*count), "{told} and not {count} of {path} {status}");
+        let counted = sum(stack, ("edge", 8000), "concert_http_requests_total", &labels).await?;
+        ensure!(counted == f64::from(*count), "expected {count} of {path} {status}, got {counted}");
     }
-    // What was refused at the edge is no flow.
+    // A request that the edge rejects creates no flow.
     let of = |path: &str, statuses: &[u16]| -> u32 {
-        let counted = statuses.iter().filter_map(|status| done.get(&(path.to_owned(), *status)));
-        counted.sum()
+        statuses.iter().filter_map(|status| done.get(&(path.to_owned(), *status))).sum()
     };
     let labels = ["concept=\"Sessioning\"", "action=\"delete\""].map(str::to_owned);
     let logouts = of("/auth/logout", &[200, 404]);
-    let mut told = 0.0;
-    let all = until("that the archive has all", PATIENCE, async || {
-        told = sum(stack, ("archive", 9100), "concert_actions_total", &labels).await?;
-        Ok((told == f64::from(logouts)).then_some(()))
+    let mut counted = 0.0;
+    let all = until("the archive counts all logouts", TIMEOUT, async || {
+        counted = sum(stack, ("archive", 9100), "concert_actions_total", &labels).await?;
+        Ok((counted == f64::from(logouts)).then_some(()))
     });
-    all.await.with_context(|| format!("{told} and not {logouts} logouts"))?;
+    all.await.with_context(|| format!("expected {logouts} logouts, got {counted}"))?;
     scraped(stack, of("/auth/login", &[200])).await
 }
 
-/// Prometheus, with the configuration that is shipped.
+/// Prometheus with the shipped configuration.
 async fn scraped(stack: &Stack, logins: u32) -> anyhow::Result<()> {
     let prometheus = stack.one("prometheus").await?;
     let port = prometheus.port.context("no port")?;
@@ -71,12 +70,12 @@ async fn scraped(stack: &Stack, logins: u32) -> anyhow::Result<()> {
     ] {
         let url = reqwest::Url::parse_with_params(&url, [("query", query)])?;
         let mut answer = Value::Null;
-        let scraped = until("that Prometheus has it", PATIENCE, async || {
+        let scraped = until("Prometheus has the values", TIMEOUT, async || {
             answer = serde_json::from_slice(&http::get(url.clone()).await?.bytes().await?)?;
             let value = answer.pointer("/data/result/0/value/1").and_then(Value::as_str);
             Ok((value == Some(&wanted)).then_some(()))
         });
-        scraped.await.with_context(|| format!("{query}: {answer} and not {wanted}"))?;
+        scraped.await.with_context(|| format!("{query}: expected {wanted}, got {answer}"))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What people do, at two edges in turn.
+//! User scenarios, alternating between two edges.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::stack::Stack;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
-/// Parallel registrations of one name.
+/// Number of concurrent registrations of one name.
 const RIVALS: usize = 50;
 
-/// How many requests were answered how: path, status.
+/// Number of responses by path and status.
 pub(crate) type Done = BTreeMap<(String, u16), u32>;
 
 struct People {
@@ -26,7 +26,7 @@ impl People {
         *self.done.entry((path.to_owned(), answer.status)).or_default() += 1;
     }
 
-    /// Asks the edge that was not asked before.
+    /// Sends a request to the edge that the previous one did not use.
     async fn ask(&mut self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         self.ask_with(path, body, &[]).await
     }
@@ -56,12 +56,12 @@ impl People {
     ) -> anyhow::Result<Answer> {
         let answer = self.ask(path, &body).await?;
         let is = answer.status == status && answer.body.to_string().contains(contains);
-        ensure!(is, "{path} {body}: {answer:?} and not {status} {contains}");
+        ensure!(is, "{path} {body}: expected {status} with {contains}, got {answer:?}");
         Ok(answer)
     }
 }
 
-/// Does everything once; how it was answered.
+/// Runs every scenario once and returns the response counts.
 pub(crate) async fn run(stack: &Stack) -> anyhow::Result<Done> {
     let edges = stack.edges().await?;
     stack.ready(&edges).await?;
@@ -69,7 +69,7 @@ pub(crate) async fn run(stack: &Stack) -> anyhow::Result<Done> {
         People { edges: edges.try_into().ok().context("not two edges")?, done: Done::new() };
     log_in_and_out(&mut people).await?;
     repeat(&mut people).await?;
-    register_at_once(&mut people).await?;
+    register_concurrently(&mut people).await?;
     send_nonsense(&mut people).await?;
     look_back(&mut people, stack).await?;
     Ok(people.done)
@@ -94,7 +94,7 @@ async fn log_in_and_out(people: &mut People) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A request that is repeated at another edge is the same request.
+/// A request repeated at another edge is the same request.
 async fn repeat(people: &mut People) -> anyhow::Result<()> {
     let ada = json!({ "username": "ada", "password": PASSWORD });
     let key = [("idempotency-key", "once")];
@@ -105,7 +105,7 @@ async fn repeat(people: &mut People) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn register_at_once(people: &mut People) -> anyhow::Result<()> {
+async fn register_concurrently(people: &mut People) -> anyhow::Result<()> {
     let body = json!({ "username": "eve", "password": PASSWORD });
     let path = "/auth/createAccount";
     let ask = |number: usize| {
@@ -122,7 +122,7 @@ async fn register_at_once(people: &mut People) -> anyhow::Result<()> {
         made += usize::from(answer.status == 200);
         people.counted(path, &answer);
     }
-    ensure!(made == 1, "{made} accounts of one name");
+    ensure!(made == 1, "{made} accounts with one name");
     Ok(())
 }
 
@@ -136,7 +136,7 @@ async fn send_nonsense(people: &mut People) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What happened can be read by an operator, in a container beside.
+/// An operator can inspect a flow from a separate container.
 async fn look_back(people: &mut People, stack: &Stack) -> anyhow::Result<()> {
     let body = json!({ "username": "ada", "password": "another horse battery" });
     let failed = people.ask("/auth/login", &body).await?;

@@ -8,25 +8,25 @@ use concert_tests::{binaries, http, until};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::engine::{BUILDING, compose, docker, said, said_within};
+use crate::engine::{BUILDING, compose, docker, output_of, output_within};
 use crate::stand_ins::Images;
 
-/// How long containers may take to be well.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// The ports of this machine that edges are reached at.
+/// Timeout until containers are healthy.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Ports of this machine that are published for the edges.
 const PORTS: &str = "18000-18009";
 
-/// A container that runs.
+/// A running container.
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
     pub(crate) id: String,
-    /// Its first process, as this machine counts.
+    /// PID of its first process in the PID namespace of this machine.
     pub(crate) pid: u64,
     /// Its address in the network of the project.
     pub(crate) ip: IpAddr,
-    /// Where this machine reaches it, if anywhere.
+    /// Published port on this machine, if any.
     pub(crate) port: Option<u16>,
-    /// What its healthcheck says, if it has one.
+    /// Status of its health check, if it has one.
     health: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Container {
         })
     }
 
-    fn is_well(&self) -> bool {
+    fn is_healthy(&self) -> bool {
         self.health.as_deref().is_none_or(|health| health == "healthy")
     }
 }
@@ -64,20 +64,20 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Brings it up, with so many containers of these services, and waits until all are well.
+    /// Starts the stack with these numbers of containers, and waits until all are healthy.
     pub(crate) async fn up(images: &Images, scale: &[(&str, usize)]) -> anyhow::Result<Self> {
         let stack = Self { project: format!("concert-test-{}", std::process::id()), is_up: true };
         let mut up = stack.compose().await;
         up.args(["up", "-d", "--no-color"]);
-        up.arg(if images.are_there { "--no-build" } else { "--build" });
+        up.arg(if images.exist { "--no-build" } else { "--build" });
         for (service, count) in scale {
             up.args(["--scale", &format!("{service}={count}")]);
         }
-        // What it is looked at with, as far as there are images.
+        // The observability services, if they have images.
         up.args(scale.iter().map(|(service, _)| service)).args(&images.observers);
-        said_within(BUILDING, &mut up).await?;
+        output_within(BUILDING, &mut up).await?;
         for (service, count) in scale {
-            stack.well(service, *count).await?;
+            stack.healthy(service, *count).await?;
         }
         Ok(stack)
     }
@@ -91,65 +91,70 @@ impl Stack {
         compose
     }
 
-    /// Takes it down, with everything that it has kept, and looks whether something is left.
+    /// Removes the stack with its volumes, and checks that nothing is left.
     pub(crate) async fn down(&mut self) -> anyhow::Result<()> {
         let mut down = self.compose().await;
-        said(down.args(["down", "-v", "-t", "10", "--remove-orphans"])).await?;
+        output_of(down.args(["down", "-v", "-t", "10", "--remove-orphans"])).await?;
         self.is_up = false;
         let filter = format!("label=com.docker.compose.project={}", self.project);
         for list in [&["ps", "-aq"][..], &["volume", "ls", "-q"], &["network", "ls", "-q"]] {
-            let left = said(docker(list).args(["--filter", &filter])).await?;
+            let left = output_of(docker(list).args(["--filter", &filter])).await?;
             ensure!(left.is_empty(), "left behind: {list:?} {left}");
         }
         Ok(())
     }
 
-    /// The containers of a service that run.
+    /// The running containers of a service.
     pub(crate) async fn containers(&self, service: &str) -> anyhow::Result<Vec<Container>> {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let service = format!("label=com.docker.compose.service={service}");
-        let ids =
-            said(&mut docker(&["ps", "-q", "--filter", &project, "--filter", &service])).await?;
+        let ids = output_of(&mut docker(&["ps", "-q", "--filter", &project, "--filter", &service]))
+            .await?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // One may have gone since.
-        let Ok(inspected) = said(docker(&["inspect"]).args(ids.split_whitespace())).await else {
+        // A container may have exited since.
+        let Ok(inspected) = output_of(docker(&["inspect"]).args(ids.split_whitespace())).await
+        else {
             return Ok(Vec::new());
         };
         let inspected: Vec<Value> = serde_json::from_str(&inspected)?;
         Ok(inspected.iter().filter_map(Container::of).collect())
     }
 
-    /// Waits until so many containers of a service are well; those.
-    pub(crate) async fn well(&self, service: &str, count: usize) -> anyhow::Result<Vec<Container>> {
+    /// Waits until this many containers of a service are healthy, and returns them.
+    pub(crate) async fn healthy(
+        &self,
+        service: &str,
+        count: usize,
+    ) -> anyhow::Result<Vec<Container>> {
         let mut found = Vec::new();
-        let well = until("that a service is well", PATIENCE, async || {
+        let well = until("a service is healthy", TIMEOUT, async || {
             found = self.containers(service).await?;
-            let well = found.len() == count && found.iter().all(Container::is_well);
+            let well = found.len() == count && found.iter().all(Container::is_healthy);
             Ok(well.then_some(()))
         });
         well.await.with_context(|| format!("{service}: {found:?}"))?;
         Ok(found)
     }
 
-    /// A container of a service.
+    /// One container of a service.
     pub(crate) async fn one(&self, service: &str) -> anyhow::Result<Container> {
         let found = self.containers(service).await?;
         found.into_iter().next().with_context(|| format!("no {service} runs"))
     }
 
-    /// Where this machine reaches the edges.
+    /// Addresses of the edges on this machine.
     pub(crate) async fn edges(&self) -> anyhow::Result<Vec<SocketAddr>> {
         let edges = self.containers("edge").await?;
         let ports = edges.iter().filter_map(|edge| edge.port);
         Ok(ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect())
     }
 
-    /// Waits until the edges at these addresses take requests.
+    /// Waits until the edges at these addresses are ready.
     pub(crate) async fn ready(&self, edges: &[SocketAddr]) -> anyhow::Result<()> {
         for edge in edges {
-            let ready = until("that an edge is ready", PATIENCE, async || {
+            let ready = until("an edge is ready", TIMEOUT, async || {
                 Ok(http::is_ready(*edge).await.then_some(()))
             });
             ready.await?;
@@ -157,17 +162,17 @@ impl Stack {
         Ok(())
     }
 
-    /// Runs `concert` in a new container that has every key.
+    /// Runs `concert` in a new container with all keys.
     pub(crate) async fn concert(&self, args: &[&str]) -> anyhow::Result<String> {
         self.run("concert", args).await
     }
 
-    /// Runs a program in a new container that has every key.
+    /// Runs a program in a new container with all keys.
     pub(crate) async fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         self.run_with(&["-e", "NATS_NKEY=/keys/nats/operator.nk"], program, args).await
     }
 
-    /// Runs a program in a new container that has every key, with flags of `compose run`.
+    /// Runs a program in a new container with all keys and with flags of `compose run`.
     pub(crate) async fn run_with(
         &self,
         flags: &[&str],
@@ -177,11 +182,11 @@ impl Stack {
         let mut run = self.compose().await;
         run.args(["run", "--rm", "-T"]).args(flags);
         run.args(["--entrypoint", program, "keys"]);
-        said(run.args(args)).await
+        output_of(run.args(args)).await
     }
 
-    /// Kills the first process of a container, and waits until the engine has started it again; how
-    /// long that took.
+    /// Kills the first process of a container, waits until the engine has restarted it, and returns
+    /// the time that took.
     pub(crate) async fn kill(
         &self,
         service: &str,
@@ -192,19 +197,19 @@ impl Stack {
         let pid = pid.context("no process")?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         let began = Instant::now();
-        until("that a killed container is started again", PATIENCE, async || {
-            let found = self.well(service, count).await?;
+        until("a killed container is restarted", TIMEOUT, async || {
+            let found = self.healthy(service, count).await?;
             let now = found.iter().find(|found| found.id == container.id);
-            let now = now.with_context(|| format!("another container of {service}"))?;
+            let now = now.with_context(|| format!("{service} runs in another container"))?;
             Ok((now.pid != container.pid).then(|| began.elapsed()))
         })
         .await
     }
 
-    /// Shows what everybody said last; for a test that failed.
+    /// Prints the end of all logs, for a failed test.
     pub(crate) async fn show_logs(&self) {
         let mut logs = self.compose().await;
-        match said(logs.args(["logs", "--no-color", "--tail", "40"])).await {
+        match output_of(logs.args(["logs", "--no-color", "--tail", "40"])).await {
             Ok(logs) => eprintln!("{logs}"),
             Err(error) => eprintln!("no logs: {error:#}"),
         }
@@ -212,7 +217,7 @@ impl Stack {
 }
 
 impl Drop for Stack {
-    /// For a test that failed half-way.
+    /// Removes the stack if the test failed halfway.
     fn drop(&mut self) {
         if !self.is_up {
             return;

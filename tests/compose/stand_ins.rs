@@ -1,6 +1,6 @@
-//! Images under the names in compose.yaml, for a machine that cannot pull any: a Debian base by
-//! debootstrap, the servers that `concert up` runs, Debian's Prometheus, and the last stage of the
-//! Dockerfile with the program that cargo builds here.
+//! Substitutes for the images in compose.yaml, for a machine that cannot pull any: a Debian base
+//! made by debootstrap, the servers that `concert up` runs, Debian's Prometheus, and the last stage
+//! of the Dockerfile with the program that cargo builds here.
 
 use std::path::{Path, PathBuf};
 
@@ -9,40 +9,43 @@ use concert_local_servers::{FindOptions, find_or_fetch};
 use concert_tests::binaries;
 use tokio::process::Command;
 
-use crate::engine::{BUILDING, docker, said, said_within};
+use crate::engine::{BUILDING, docker, output_of, output_within};
 
 const BASE: &str = "debian:bookworm-slim";
-/// What is installed on the base: what the servers need, what compose's healthchecks call, and
-/// where one looks from.
+/// Packages installed on the base: dependencies of the servers, programs that compose's health
+/// checks call, and a shell for inspection.
 const PACKAGES: &str = "--include=bash,ca-certificates,libcurl4,libssl3,wget";
 const NATS: &str =
     "FROM debian:bookworm-slim\nCOPY nats-server /usr/bin/\nENTRYPOINT [\"nats-server\"]\n";
-const MONGO: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/\nRUN mkdir -p /data/db\nENTRYPOINT [\"mongod\", \"--dbpath\", \"/data/db\"]\n";
-const PROMETHEUS: &str = "FROM debian:bookworm-slim\nCOPY prometheus /usr/bin/\nRUN mkdir /prometheus\n\
-    ENTRYPOINT [\"prometheus\", \"--config.file=/etc/prometheus/prometheus.yml\", \"--storage.tsdb.path=/prometheus\"]\n";
+const MONGO: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/\nRUN mkdir -p /data/db\n\
+    ENTRYPOINT [\"mongod\", \"--dbpath\", \"/data/db\"]\n";
+const PROMETHEUS: &str = "FROM debian:bookworm-slim\nCOPY prometheus /usr/bin/\n\
+    RUN mkdir /prometheus\n\
+    ENTRYPOINT [\"prometheus\", \"--config.file=/etc/prometheus/prometheus.yml\", \
+    \"--storage.tsdb.path=/prometheus\"]\n";
 
-/// How the last stage of the Dockerfile takes the program.
+/// The line of the Dockerfile's last stage that copies the program.
 const BUILT: &str = "COPY --from=build /src/target/release/concert ";
 
-/// What compose has to work with.
+/// Images available to compose.
 pub(crate) struct Images {
-    /// Whether that of Concert is made already.
-    pub(crate) are_there: bool,
-    /// The services of compose.observability.yaml that there are images for.
+    /// Whether the image of Concert is already built.
+    pub(crate) exist: bool,
+    /// The services of compose.observability.yaml that have images.
     pub(crate) observers: Vec<&'static str>,
 }
 
-/// Sees to the images, as `CONCERT_COMPOSE_IMAGES` says.
+/// Provides the images as `CONCERT_COMPOSE_IMAGES` specifies.
 pub(crate) async fn images() -> anyhow::Result<Images> {
     let wanted = std::env::var_os("CONCERT_COMPOSE_IMAGES").unwrap_or_else(|| "build".into());
     match &*wanted.to_string_lossy() {
         "build" => Ok(Images {
-            are_there: false,
+            exist: false,
             observers: vec!["otel-collector", "jaeger", "prometheus", "grafana"],
         }),
         "stand-ins" => {
-            make().await.context("making stand-ins")?;
-            Ok(Images { are_there: true, observers: vec!["prometheus"] })
+            make().await.context("building stand-in images")?;
+            Ok(Images { exist: true, observers: vec!["prometheus"] })
         }
         other => bail!("CONCERT_COMPOSE_IMAGES is `build` or `stand-ins`, not `{other}`"),
     }
@@ -51,7 +54,7 @@ pub(crate) async fn images() -> anyhow::Result<Images> {
 async fn make() -> anyhow::Result<()> {
     let servers = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?;
     let built = binaries::dir().await?;
-    if said(&mut docker(&["image", "inspect", BASE])).await.is_err() {
+    if output_of(&mut docker(&["image", "inspect", BASE])).await.is_err() {
         base().await?;
     }
     let file = |path: PathBuf, name: &str| (path, name.to_owned());
@@ -60,10 +63,10 @@ async fn make() -> anyhow::Result<()> {
 
     let fetched = tempfile::tempdir()?;
     let mut download = Command::new("apt-get");
-    said(download.current_dir(fetched.path()).args(["download", "-q", "prometheus"])).await?;
+    output_of(download.current_dir(fetched.path()).args(["download", "-q", "prometheus"])).await?;
     let package = std::fs::read_dir(fetched.path())?.next().context("no package")??;
     let mut unpack = Command::new("dpkg-deb");
-    said(unpack.arg("-x").arg(package.path()).arg(fetched.path().join("unpacked"))).await?;
+    output_of(unpack.arg("-x").arg(package.path()).arg(fetched.path().join("unpacked"))).await?;
     let prometheus = file(fetched.path().join("unpacked/usr/bin/prometheus"), "prometheus");
     image("prom/prometheus:v3.13.3", PROMETHEUS, &[prometheus]).await?;
 
@@ -79,23 +82,23 @@ async fn base() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut debootstrap = Command::new("debootstrap");
     debootstrap.args(["--variant=minbase", PACKAGES, "bookworm"]).arg(dir.path());
-    said_within(BUILDING, &mut debootstrap).await?;
+    output_within(BUILDING, &mut debootstrap).await?;
     let archive = tempfile::NamedTempFile::new()?;
     let mut tar = Command::new("tar");
-    said(tar.arg("-cf").arg(archive.path()).arg("-C").arg(dir.path()).arg(".")).await?;
-    said(docker(&["import"]).arg(archive.path()).arg(BASE)).await?;
+    output_of(tar.arg("-cf").arg(archive.path()).arg("-C").arg(dir.path()).arg(".")).await?;
+    output_of(docker(&["import"]).arg(archive.path()).arg(BASE)).await?;
     Ok(())
 }
 
-/// Builds an image of files and directories, each with its name there.
+/// Builds an image from a Dockerfile and named files and directories.
 async fn image(name: &str, dockerfile: &str, files: &[(PathBuf, String)]) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let to = |name: &str| -> PathBuf { Path::new(dir.path()).join(name) };
     for (path, name) in files {
         let mut copy = Command::new("cp");
-        said(copy.arg("-rL").arg(path).arg(to(name))).await?;
+        output_of(copy.arg("-rL").arg(path).arg(to(name))).await?;
     }
     std::fs::write(to("Dockerfile"), dockerfile)?;
-    said_within(BUILDING, docker(&["build", "-q", "-t", name]).arg(dir.path())).await?;
+    output_within(BUILDING, docker(&["build", "-q", "-t", name]).arg(dir.path())).await?;
     Ok(())
 }

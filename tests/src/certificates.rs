@@ -1,4 +1,4 @@
-//! Certificates for a test: an authority of its own, and servers on loopback that it vouches for.
+//! Certificates for a test: a separate authority, and a server certificate for loopback.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// Makes an authority in a directory, and a certificate of it for servers on loopback.
+/// Creates a certificate authority in a directory, and a certificate signed by it for servers on
+/// loopback.
 ///
 /// # Errors
 /// The files cannot be written.

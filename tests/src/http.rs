@@ -1,4 +1,4 @@
-//! The edge, as a frontend sees it.
+//! HTTP client for the edge.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,25 +10,25 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What came back.
+/// A response with a JSON body.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body; every answer's is JSON.
+    /// The body; every response of the edge is JSON.
     pub body: Value,
 }
 
-/// No request of a test takes longer: the edge's own deadline is shorter.
+/// Timeout of a request; the edge's own deadline is shorter.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Answer {
     /// A string of the body.
     ///
     /// # Errors
-    /// There is none of this key.
+    /// The body has no string with this key.
     pub fn text(&self, key: &str) -> anyhow::Result<&str> {
         self.body
             .get(key)
@@ -36,24 +36,24 @@ impl Answer {
             .with_context(|| format!("no `{key}` in {:?}", self.body))
     }
 
-    /// The status and the body, for comparing.
+    /// The status and the body, for comparisons.
     pub fn brief(&self) -> (u16, String) {
         (self.status, self.body.to_string())
     }
 }
 
-/// A client that goes to this machine whatever proxies the environment names.
+/// A client that ignores the proxies in the environment.
 ///
 /// # Errors
-/// It cannot be made.
+/// The client cannot be created.
 pub fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()
 }
 
-/// Gets what is at a URL of this machine.
+/// Sends a GET request.
 ///
 /// # Errors
-/// No answer.
+/// The request fails.
 pub async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::Response> {
     client()?.get(url).send().await
 }
@@ -61,7 +61,7 @@ pub async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::Respons
 /// Posts JSON.
 ///
 /// # Errors
-/// No answer, or one that is not JSON.
+/// The request fails, or the response is not JSON.
 pub async fn post(address: SocketAddr, path: &str, body: &Value) -> anyhow::Result<Answer> {
     post_with(address, path, body.to_string().into_bytes(), &[("content-type", "application/json")])
         .await
@@ -70,7 +70,7 @@ pub async fn post(address: SocketAddr, path: &str, body: &Value) -> anyhow::Resu
 /// Posts any bytes with any headers.
 ///
 /// # Errors
-/// No answer, or one that is not JSON.
+/// The request fails, or the response is not JSON.
 pub async fn post_with(
     address: SocketAddr,
     path: &str,
@@ -80,10 +80,10 @@ pub async fn post_with(
     request("POST", address, path, body, headers).await
 }
 
-/// Sends a request of any method.
+/// Sends a request with any method.
 ///
 /// # Errors
-/// No answer, or one that is not JSON.
+/// The request fails, or the response is not JSON.
 pub async fn request(
     method: &str,
     address: SocketAddr,
@@ -107,7 +107,7 @@ pub async fn request(
     Ok(Answer { status, headers, body })
 }
 
-/// Whether an edge says that it takes requests.
+/// Whether an edge reports that it is ready.
 pub async fn is_ready(address: SocketAddr) -> bool {
     let asked = get(format!("http://{address}/readyz")).await;
     asked.is_ok_and(|response| response.status().is_success())
@@ -116,8 +116,8 @@ pub async fn is_ready(address: SocketAddr) -> bool {
 /// The samples at `/metrics` of a process, by name and labels.
 ///
 /// # Errors
-/// No answer, or one that is not in the text format of OpenMetrics.
-pub async fn figures(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
+/// The request fails, or the response is not in the text format of OpenMetrics.
+pub async fn metrics(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
     let text = get(format!("http://{address}/metrics")).await?.error_for_status()?.text().await?;
     let ends_once = text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1;
     ensure!(ends_once, "{text}");
@@ -130,10 +130,10 @@ pub async fn figures(address: &str) -> anyhow::Result<BTreeMap<String, f64>> {
         .collect()
 }
 
-/// Sends bytes as they are and reads what comes until the edge closes the connection.
+/// Sends raw bytes and reads until the edge closes the connection.
 ///
 /// # Errors
-/// The connection fails, or is not closed in time.
+/// The connection fails, or it is not closed in time.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(bytes).await?;

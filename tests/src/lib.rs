@@ -1,11 +1,11 @@
-//! The whole system for tests: real servers, each part a process of its own, spoken to over HTTP
-//! and NATS as anyone would. No code of Concert is on the asking side.
+//! The whole system for tests: real servers, and each part as a separate process. Tests use it over
+//! HTTP and NATS without any client code of Concert.
 
 pub mod binaries;
 pub mod certificates;
+pub mod edge_with_stub_archive;
 pub mod http;
 pub mod load;
-pub mod lone_edge;
 pub mod moody;
 pub mod nats;
 pub mod raw_nats;
@@ -13,9 +13,9 @@ pub mod shell;
 pub mod system;
 pub mod until;
 
+pub use edge_with_stub_archive::EdgeWithStubArchive;
 pub use http::Answer;
 pub use load::Load;
-pub use lone_edge::LoneEdge;
 pub use raw_nats::RawNats;
-pub use system::{PARTS, Part, System, refusal};
+pub use system::{PARTS, Part, System, service_error};
 pub use until::until;

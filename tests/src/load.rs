@@ -1,4 +1,4 @@
-//! People who do the same again and again while something happens to the system.
+//! Clients that repeat a task while something happens to the system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,34 +9,34 @@ use tokio::task::JoinHandle;
 
 use crate::until;
 
-/// All of them. They end when they are told to, or with the first error of their own.
+/// Running clients. Each stops on request, or at its first error.
 pub struct Load {
     end: Arc<AtomicBool>,
-    /// How often each has come through.
+    /// Number of finished rounds of each client.
     rounds: Vec<Arc<AtomicUsize>>,
     clients: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
-/// The rounds of one of them.
+/// The rounds of one client.
 pub struct Rounds {
     end: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
 }
 
 impl Rounds {
-    /// Whether there is to be another one.
-    pub fn go_on(&self) -> bool {
+    /// Whether the client should start another round.
+    pub fn continues(&self) -> bool {
         !self.end.load(Ordering::Relaxed)
     }
 
-    /// One is done.
+    /// Counts a finished round.
     pub fn done(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Load {
-    /// So many begin, each with its number.
+    /// Starts `count` clients, each with its number.
     pub fn begin<F>(count: usize, live: impl Fn(usize, Rounds) -> F) -> Self
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -50,30 +50,30 @@ impl Load {
         load
     }
 
-    /// Waits until everybody has come through once more: what a server drops with a connection is
-    /// delivered again after a while, and no request is to meet that twice.
+    /// Waits until every client has finished another round. The server redelivers messages of a
+    /// lost connection only after a while, and no request should encounter that twice.
     ///
     /// # Errors
-    /// Somebody's, or they do not come through in time.
-    pub async fn goes_on(&mut self, within: Duration) -> anyhow::Result<()> {
+    /// A client fails, or a client does not progress in time.
+    pub async fn wait_for_progress(&mut self, within: Duration) -> anyhow::Result<()> {
         let Self { rounds, clients, .. } = self;
         let now = || rounds.iter().map(|rounds| rounds.load(Ordering::Relaxed));
-        // The round that is under way may have begun before.
+        // The current round may have started earlier.
         let wanted: Vec<usize> = now().map(|rounds| rounds + 2).collect();
-        until("that everybody comes through", within, async || {
+        until("all clients progress", within, async || {
             if let Some(ended) = clients.iter().position(JoinHandle::is_finished) {
                 clients.remove(ended).await??;
-                bail!("somebody ended before he was told to");
+                bail!("a client stopped too early");
             }
             Ok(now().zip(&wanted).all(|(rounds, wanted)| rounds >= *wanted).then_some(()))
         })
         .await
     }
 
-    /// Tells everybody to end.
+    /// Stops all clients.
     ///
     /// # Errors
-    /// Somebody's.
+    /// A client failed.
     pub async fn end(self) -> anyhow::Result<()> {
         self.end.store(true, Ordering::Relaxed);
         for client in self.clients {

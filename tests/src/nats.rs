@@ -1,33 +1,31 @@
-//! What the server has taken of what a client told it. A client's `flush` says only that it has
-//! been sent.
+//! Round trips to the server. A client's `flush` confirms only that data was sent, not that the
+//! server has processed it.
 
 use anyhow::Context as _;
 use async_nats::{Client, Subscriber};
 use futures_util::StreamExt as _;
 
-use crate::system::PATIENCE;
+use crate::system::TIMEOUT;
 
-/// Hears what comes on a subject from now on, whoever sends it: the server knows of the
-/// subscription.
+/// Subscribes to a subject. On return, the server has registered the subscription.
 ///
 /// # Errors
-/// The connection has ended.
-pub async fn hear(client: &Client, subject: &str) -> anyhow::Result<Subscriber> {
-    let heard = client.subscribe(subject.to_owned()).await?;
-    settled(client).await?;
-    Ok(heard)
+/// The connection is closed.
+pub async fn subscribe(client: &Client, subject: &str) -> anyhow::Result<Subscriber> {
+    let subscription = client.subscribe(subject.to_owned()).await?;
+    round_trip(client).await?;
+    Ok(subscription)
 }
 
-/// Waits until the server has taken all that a client has told it so far: it takes that in its
-/// order.
+/// Waits until the server has processed all that the client sent before, by a message to itself.
 ///
 /// # Errors
-/// The connection has ended, or this user hears nothing of what it says.
-pub async fn settled(client: &Client) -> anyhow::Result<()> {
+/// The connection is closed, or the user receives none of its own messages.
+pub async fn round_trip(client: &Client) -> anyhow::Result<()> {
     let inbox = client.new_inbox();
     let mut echo = client.subscribe(inbox.clone()).await?;
     client.publish(inbox, "".into()).await?;
-    let heard = tokio::time::timeout(PATIENCE, echo.next()).await?;
-    heard.context("the connection has ended")?;
+    let received = tokio::time::timeout(TIMEOUT, echo.next()).await?;
+    received.context("the connection is closed")?;
     Ok(())
 }

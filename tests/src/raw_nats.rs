@@ -1,4 +1,4 @@
-//! The bus in the NATS protocol itself, for messages that no client library would send.
+//! A client of the NATS protocol for messages that no client library would send.
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// A client that writes what it likes.
+/// A connection that publishes arbitrary bytes.
 pub struct RawNats {
     from: BufReader<OwnedReadHalf>,
     to: OwnedWriteHalf,
@@ -18,9 +18,9 @@ impl RawNats {
     /// Connects to `nats://host:port` with the seed of a user's key.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn connect(url: &str, seed: &str) -> anyhow::Result<Self> {
-        let address = url.strip_prefix("nats://").context("no NATS URL")?;
+        let address = url.strip_prefix("nats://").context("not a NATS URL")?;
         let (from, to) = TcpStream::connect(address).await?.into_split();
         let mut client = Self { from: BufReader::new(from), to };
         let mut greeting = String::new();
@@ -37,15 +37,15 @@ impl RawNats {
         });
         let hello = format!("CONNECT {hello}\r\n");
         client.to.write_all(hello.as_bytes()).await?;
-        client.settled().await?;
+        client.round_trip().await?;
         Ok(client)
     }
 
-    /// Waits until the server has taken everything.
+    /// Waits until the server has processed everything sent so far.
     ///
     /// # Errors
-    /// The server refuses something, other than for want of a permission.
-    pub async fn settled(&mut self) -> anyhow::Result<()> {
+    /// The server reports an error other than a missing permission.
+    pub async fn round_trip(&mut self) -> anyhow::Result<()> {
         self.to.write_all(b"PING\r\n").await?;
         let mut line = String::new();
         loop {
@@ -56,7 +56,7 @@ impl RawNats {
             match line.trim_end() {
                 "PONG" => return Ok(()),
                 "PING" => self.to.write_all(b"PONG\r\n").await?,
-                // A subject that nobody may publish on is the server's to refuse.
+                // A missing permission is a valid outcome.
                 other if other.starts_with("-ERR") && !other.contains("Permissions") => {
                     bail!("{other}")
                 }
@@ -68,7 +68,7 @@ impl RawNats {
     /// Publishes; the headers are a block of bytes that should begin with `NATS/1.0`.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is closed.
     pub async fn publish(
         &mut self,
         subject: &str,

@@ -1,19 +1,18 @@
-//! Command lines of the documentation, as a shell reads them.
+//! Command lines of the documentation, split as a shell does.
 
 use anyhow::{Context as _, ensure};
 
-/// The words of a line, as a shell splits them, up to a comment; `$NAME` in double quotes is
-/// replaced.
+/// Splits a line into words, up to a comment, and replaces `$NAME` in double quotes.
 ///
 /// # Errors
-/// A quote is open, or a name unknown.
+/// A quote is unclosed, or a name is unknown.
 pub fn words(line: &str, names: &[(&str, &str)]) -> anyhow::Result<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = line.trim();
     while !rest.is_empty() && !rest.starts_with('#') {
         let (word, left) = match rest.chars().next() {
             Some('\'') => {
-                let end = rest[1..].find('\'').context("an open quote")? + 1;
+                let end = rest[1..].find('\'').context("an unclosed quote")? + 1;
                 (rest[1..end].to_owned(), &rest[end + 1..])
             }
             Some('"') => {
@@ -21,7 +20,7 @@ pub fn words(line: &str, names: &[(&str, &str)]) -> anyhow::Result<Vec<String>> 
                     .char_indices()
                     .skip(1)
                     .find(|(at, c)| *c == '"' && !rest[..*at].ends_with('\\'))
-                    .context("an open quote")?
+                    .context("an unclosed quote")?
                     .0;
                 let mut word = rest[1..end].replace("\\\"", "\"");
                 for (name, value) in names {

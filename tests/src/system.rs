@@ -1,4 +1,4 @@
-//! A running system, and what a test may do to it.
+//! A running system and the operations of a test on it.
 
 mod bus;
 
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::http::{self, Answer};
 use crate::{binaries, until};
 
-pub use self::bus::refusal;
+pub use self::bus::service_error;
 
 /// A process of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +32,7 @@ pub enum Part {
     Profile,
     /// `concert worker Sessioning`
     Sessioning,
-    /// `concert archive`; only tests of it have one.
+    /// `concert archive`; only started by tests of the archive.
     Archive,
 }
 
@@ -48,8 +48,8 @@ impl Part {
         }
     }
 
-    /// The line in its log when it takes what comes; of an archive none, since it answers by then.
-    const fn says_when_it_has_started(self) -> Option<&'static str> {
+    /// The log line of a finished start. An archive has none, since it answers queries by then.
+    const fn start_message(self) -> Option<&'static str> {
         match self {
             Self::Edge => Some("edge started"),
             Self::Router => Some("router started"),
@@ -59,21 +59,20 @@ impl Part {
     }
 }
 
-/// The processes that answer requests, in the order in which they are started.
+/// The processes that answer requests, in their start order.
 pub const PARTS: [Part; 4] = [Part::Router, Part::Profile, Part::Sessioning, Part::Edge];
 
-/// Real servers, and the system on them. Everything ends when this is dropped.
+/// Real servers and the system on them. Everything stops when this is dropped.
 pub struct System {
     /// NATS and MongoDB.
     pub servers: TestServers,
-    /// Where the edges listen. The ports are kept, so that they are there for a restart.
+    /// Ports of the edges, reserved for restarts.
     ports: Vec<Port>,
     binaries: PathBuf,
     keys: PathBuf,
     settings: Vec<(&'static str, String)>,
     running: BTreeMap<(Part, usize), Running>,
-    /// What every process that was started writes on its standard error, in the order of their
-    /// starts.
+    /// Log files of all started processes, in start order.
     logs: Vec<(Part, PathBuf)>,
 }
 
@@ -88,16 +87,17 @@ fn command(binaries: &Path, program: &str, settings: &[(&'static str, String)]) 
     command
 }
 
-/// How long anything may take to come about.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines in which a process says why it ends, with what all that it had under way says about that.
+/// Timeout of every wait.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+/// Number of last log lines that hold the reason of an exit, including the messages of interrupted
+/// work.
 const END_OF_LOG: usize = 500;
 
 impl System {
-    /// Starts everything, with hashes that cost little.
+    /// Starts everything, with cheap password hashes.
     ///
     /// # Errors
-    /// Something is missing or does not start.
+    /// A program is missing or does not start.
     pub async fn start() -> anyhow::Result<Self> {
         Self::with(&[]).await
     }
@@ -105,16 +105,15 @@ impl System {
     /// Starts everything with further settings in the environment.
     ///
     /// # Errors
-    /// Something is missing or does not start.
+    /// A program is missing or does not start.
     pub async fn with(settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
         Self::encrypted(settings, None).await
     }
 
-    /// Starts everything with further settings, on servers that encrypt if they have a certificate
-    /// to show.
+    /// Starts everything with further settings. The servers use TLS if a certificate is given.
     ///
     /// # Errors
-    /// Something is missing or does not start.
+    /// A program is missing or does not start.
     pub async fn encrypted(
         settings: &[(&'static str, &str)],
         certificate: Option<&Certificate>,
@@ -131,7 +130,7 @@ impl System {
             ("CONCERT_TELEMETRY__LOG", "info".to_owned()),
         ];
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        // The keys first: the server must know the users when it starts.
+        // The keys come first: the NATS server reads its users when it starts.
         binaries::finished(command(&programs, "concert", &all).arg("setup")).await?;
         let accounts = keys.join("nats").join("accounts.conf");
         let servers = TestServers::start_in(&FindOptions::of_user()?, dir, |nats, mongo| {
@@ -168,12 +167,12 @@ impl System {
         command
     }
 
-    /// A program of the project, with the system's settings.
+    /// A program of the project with the system's settings.
     pub fn command(&self, program: &str) -> Command {
         command(&self.binaries, program, &self.settings)
     }
 
-    /// The file with the seed of a user of the bus.
+    /// File with the key seed of a NATS user.
     pub fn seeds(&self, user: &str) -> PathBuf {
         self.keys.join("nats").join(format!("{user}.nk"))
     }
@@ -181,16 +180,15 @@ impl System {
     /// Starts one process.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The process cannot be started.
     pub fn start_part(&mut self, part: Part) -> anyhow::Result<()> {
         self.start_one(part, 0)
     }
 
-    /// Starts one of several processes of a kind; those of a test without further ones have number
-    /// 0.
+    /// Starts one of several processes of a kind. Tests with only one of each use number 0.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The process cannot be started.
     pub fn start_one(&mut self, part: Part, number: usize) -> anyhow::Result<()> {
         let mut command = self.concert(part.args());
         command.env("NATS_NKEY", self.seeds(&format!("{part:?}").to_lowercase()));
@@ -208,10 +206,10 @@ impl System {
         Ok(())
     }
 
-    /// Where one of several edges listens.
+    /// Address of one of several edges.
     ///
     /// # Errors
-    /// It was never started.
+    /// The edge was never started.
     pub fn edge(&self, number: usize) -> anyhow::Result<SocketAddr> {
         let port = self.ports.get(number).context("no such edge")?;
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))
@@ -222,32 +220,32 @@ impl System {
         taken.with_context(|| format!("{part:?} does not run"))
     }
 
-    /// Ends one process as a crash would.
+    /// Kills one process with SIGKILL.
     ///
     /// # Errors
-    /// It does not run.
+    /// The process does not run.
     pub async fn kill(&mut self, part: Part) -> anyhow::Result<()> {
         self.take(part, 0)?.child.kill().await?;
         Ok(())
     }
 
-    /// Waits until one process ends by itself, badly; what it wrote on its standard error.
+    /// Waits until one process exits with an error on its own, and returns its log.
     ///
     /// # Errors
-    /// It does not, or it ends well.
-    pub async fn falls(&mut self, part: Part) -> anyhow::Result<String> {
+    /// The process keeps running, or it exits with status 0.
+    pub async fn wait_for_crash(&mut self, part: Part) -> anyhow::Result<String> {
         let Running { mut child, log } = self.take(part, 0)?;
-        let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
-        ensure!(!status.success(), "{part:?} ended with {status}");
+        let status = tokio::time::timeout(TIMEOUT, child.wait()).await??;
+        ensure!(!status.success(), "{part:?} exited with {status}");
         Ok(std::fs::read_to_string(log)?)
     }
 
-    /// Starts again what has ended because its NATS client did, at a message that it cannot read;
-    /// how many processes those were.
+    /// Restarts the processes that exited because their NATS client failed at an unreadable
+    /// message, and returns their number.
     ///
     /// # Errors
-    /// One has ended for another reason.
-    pub fn revive(&mut self) -> anyhow::Result<usize> {
+    /// A process has exited for another reason.
+    pub fn restart_crashed(&mut self) -> anyhow::Result<usize> {
         let mut ended = Vec::new();
         for ((part, number), Running { child, log }) in &mut self.running {
             if let Some(status) = child.try_wait()? {
@@ -259,33 +257,33 @@ impl System {
             let last: Vec<&str> = log.lines().rev().take(END_OF_LOG).collect();
             ensure!(
                 last.iter().any(|line| line.contains("the NATS client has ended by itself")),
-                "{part:?} ended with {status}:\n{log}"
+                "{part:?} exited with {status}:\n{log}"
             );
             self.start_one(*part, *number)?;
         }
         Ok(ended.len())
     }
 
-    /// Asks one process to end, and waits until it has; its status must be good.
+    /// Sends SIGTERM to one process and waits until it exits with status 0.
     ///
     /// # Errors
-    /// It does not end well.
+    /// The process exits with an error.
     pub async fn terminate(&mut self, part: Part) -> anyhow::Result<()> {
         self.terminate_one(part, 0).await
     }
 
-    /// As [`terminate`](Self::terminate), of one of several.
+    /// As [`terminate`](Self::terminate), for one of several processes.
     ///
     /// # Errors
-    /// It does not end well.
+    /// The process exits with an error.
     pub async fn terminate_one(&mut self, part: Part, number: usize) -> anyhow::Result<()> {
         self.signal(part, number, Signal::TERM).await
     }
 
-    /// As [`terminate`](Self::terminate), by the signal that a terminal sends when it closes.
+    /// As [`terminate`](Self::terminate), with the signal that a closing terminal sends.
     ///
     /// # Errors
-    /// It does not end well.
+    /// The process exits with an error.
     pub async fn hang_up(&mut self, part: Part) -> anyhow::Result<()> {
         self.signal(part, 0, Signal::HUP).await
     }
@@ -298,16 +296,16 @@ impl System {
             .and_then(Pid::from_raw)
             .context("no process id")?;
         kill_process(pid, signal)?;
-        let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
-        ensure!(status.success(), "{part:?} ended with {status}");
+        let status = tokio::time::timeout(TIMEOUT, child.wait()).await??;
+        ensure!(status.success(), "{part:?} exited with {status}");
         Ok(())
     }
 
-    /// Waits until every process has started (an archive may go on waiting for its database) and
-    /// every concept answers.
+    /// Waits until every process has started and every concept answers. An archive may still wait
+    /// for its database.
     ///
     /// # Errors
-    /// One does not.
+    /// A process exits, or does not start in time.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
@@ -322,10 +320,10 @@ impl System {
             for ((part, number), process) in &mut self.running {
                 let log = std::fs::read_to_string(&process.log)?;
                 if let Some(status) = process.child.try_wait()? {
-                    bail!("{part:?} ended with {status}:\n{log}");
+                    bail!("{part:?} exited with {status}:\n{log}");
                 }
-                // Somebody else may answer in its place.
-                if part.says_when_it_has_started().is_some_and(|line| !log.contains(line)) {
+                // Another instance may answer in its place.
+                if part.start_message().is_some_and(|line| !log.contains(line)) {
                     starting.push((*part, *number));
                 }
             }
@@ -337,26 +335,26 @@ impl System {
                 return Ok(());
             }
             ensure!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < TIMEOUT,
                 "not ready: {waiting:?}, {starting:?}, edges: {edges}"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// What all processes of a kind have written on their standard error, one after the other.
+    /// The concatenated logs of all processes of a kind.
     ///
     /// # Errors
-    /// It is no text.
+    /// A log is not UTF-8.
     pub fn log(&self, part: Part) -> anyhow::Result<String> {
         let logs = self.logs.iter().filter(|(of, _)| *of == part);
         logs.map(|(_, log)| Ok(std::fs::read_to_string(log)?)).collect()
     }
 
-    /// The memory that a process holds, in KiB.
+    /// Resident memory of a process, in KiB.
     ///
     /// # Errors
-    /// It does not run, or the system does not tell.
+    /// The process does not run, or the kernel reports no value.
     pub fn resident_kib(&self, part: Part) -> anyhow::Result<u64> {
         let pid = self.running.get(&(part, 0)).and_then(|process| process.child.id());
         let pid = pid.with_context(|| format!("{part:?} does not run"))?;
@@ -366,18 +364,18 @@ impl System {
         Ok(kib.parse()?)
     }
 
-    /// Where the edge listens.
+    /// Address that the edge listens on.
     pub fn address(&self) -> SocketAddr {
-        // The first is there from the start.
+        // The first edge exists from the start.
         self.edge(0).unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// Where a process says that its figures are served.
+    /// Address of a process's metrics, as it logs it.
     ///
     /// # Errors
-    /// It does not say so in time.
-    pub async fn figures_at(&self, part: Part) -> anyhow::Result<String> {
-        self.until("the figures are served", async |system: &System| {
+    /// The process does not log it in time.
+    pub async fn metrics_address(&self, part: Part) -> anyhow::Result<String> {
+        self.until("the metrics are served", async |system: &System| {
             let log = system.log(part).unwrap_or_default();
             let line = log.lines().find(|line| line.contains("figures are served"));
             let address =
@@ -387,10 +385,10 @@ impl System {
         .await
     }
 
-    /// A bare MongoDB client's view of a concept's database.
+    /// The database of a concept, through a bare MongoDB client.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn database(&self, concept: &str) -> anyhow::Result<mongodb::Database> {
         let client = mongodb::Client::with_uri_str(self.servers.mongo.uri()).await?;
         Ok(client.database(&format!("concert_{concept}")))
@@ -399,15 +397,15 @@ impl System {
     /// Posts JSON to a path below the base.
     ///
     /// # Errors
-    /// No answer, or one that is not JSON.
+    /// The request fails, or the response is not JSON.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         http::post(self.address(), &format!("/api{path}"), body).await
     }
 
-    /// Makes an account; its user id.
+    /// Creates an account and returns its user ID.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is refused.
     pub async fn account(&self, username: &str, password: &str) -> anyhow::Result<String> {
         let answer = self
             .post("/auth/createAccount", &json!({ "username": username, "password": password }))
@@ -416,10 +414,10 @@ impl System {
         Ok(answer.text("user")?.to_owned())
     }
 
-    /// Logs in; the session.
+    /// Logs in and returns the session.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is refused.
     pub async fn login(&self, username: &str, password: &str) -> anyhow::Result<String> {
         let answer = self
             .post("/auth/login", &json!({ "username": username, "password": password }))
@@ -428,14 +426,14 @@ impl System {
         Ok(answer.text("session")?.to_owned())
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     ///
     /// # Errors
-    /// It does not in time.
+    /// The condition does not hold in time.
     pub async fn until<F, T>(&self, what: &str, mut ask: F) -> anyhow::Result<T>
     where
         F: AsyncFnMut(&Self) -> anyhow::Result<Option<T>>,
     {
-        until(what, PATIENCE, async || ask(self).await).await
+        until(what, TIMEOUT, async || ask(self).await).await
     }
 }

@@ -1,16 +1,16 @@
-//! Waiting for something to come about, never for a time to pass.
+//! Waits for a condition instead of a fixed time.
 
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-/// How long after a look the next one begins.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Interval between polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Asks again and again until there is something.
+/// Polls until the condition yields a value.
 ///
 /// # Errors
-/// Asking fails, or nothing comes about in time.
+/// The poll fails, or yields no value in time.
 pub async fn until<T>(
     what: &str,
     within: Duration,
@@ -21,7 +21,7 @@ pub async fn until<T>(
         if let Some(found) = ask().await? {
             return Ok(found);
         }
-        ensure!(began.elapsed() < within, "{what} does not come about");
-        tokio::time::sleep(LOOK_AGAIN).await;
+        ensure!(began.elapsed() < within, "timed out waiting until {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

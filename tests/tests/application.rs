@@ -1,4 +1,4 @@
-//! An application outside the repository: its own program, with a concept of its own.
+//! An application outside the repository: a separate program with its own concept.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -13,8 +13,7 @@ use tokio::process::Command;
 const START: Duration = Duration::from_secs(90);
 const STOP: Duration = Duration::from_secs(60);
 
-/// Copies the example to a directory that knows nothing of the repository but paths in
-/// `Cargo.toml`.
+/// Copies the example to a directory whose only link to the repository is paths in `Cargo.toml`.
 fn copy(to: &Path) -> anyhow::Result<()> {
     let example = binaries::root().join("examples/labels");
     let files = [
@@ -34,7 +33,7 @@ fn copy(to: &Path) -> anyhow::Result<()> {
     let root = binaries::root().canonicalize()?;
     let manifest = std::fs::read_to_string(example.join("Cargo.toml"))?;
     let manifest = manifest.replace("../..", &root.display().to_string());
-    // The same profiles and versions, so that compiled dependencies are used again.
+    // The same profiles and versions, so that cargo reuses compiled dependencies.
     let workspace = std::fs::read_to_string(root.join("Cargo.toml"))?;
     let profiles = workspace.find("[profile.").context("profiles")?;
     let (_, profiles) = workspace.split_at(profiles);

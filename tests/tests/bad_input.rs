@@ -1,12 +1,11 @@
-//! What is wrong with a request is told at once, and harms nothing.
+//! Invalid requests are rejected immediately and have no effect.
 
 use concert_tests::{System, http};
 use serde_json::{Value, json};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Everything here must be answered by the edge or by a rule, with this status, and with an
-/// `error`.
+/// Posts a request. The edge or a rule must respond with this status and an `error`.
 async fn check(
     system: &System,
     path: &str,
@@ -112,8 +111,7 @@ async fn bad_input_is_rejected_without_side_effects() -> anyhow::Result<()> {
     ] {
         check(&system, path, b"{}", &[JSON], 404).await?;
     }
-    // Names that nobody can have are unknown at a login, and refused with their reason at a
-    // registration.
+    // Names that no account can have: unknown at login, refused with a reason at registration.
     for name in ["a\u{0}b", "a\nb", "\u{7f}", "", " ada", &long] {
         check(
             &system,
@@ -179,23 +177,29 @@ async fn bad_input_is_rejected_without_side_effects() -> anyhow::Result<()> {
         )
         .await?;
     }
-    // What is no HTTP at all ends the connection, and nothing else.
+    // Bytes that are not HTTP only close the connection.
     for bytes in [
         b"\x16\x03\x01\x00\x00 hello\r\n\r\n".as_slice(),
         b"POST /api/auth/login HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
     ] {
         assert!(!http::raw(system.address(), bytes).await?.contains("200 OK"));
     }
-    // After all that it serves, an extra key does no harm, and no user was made or found.
+    // The system still works, an unknown key has no effect, and the requests above created and
+    // found no user.
     let users = system.database("profile").await?.collection::<mongodb::bson::Document>("users");
     assert_eq!(users.count_documents(mongodb::bson::doc! {}).await?, 0);
-    let extra = json!({ "username": "ada", "password": "correct horse", "role": "admin", "path": "/auth/logout" });
+    let extra = json!({
+        "username": "ada",
+        "password": "correct horse",
+        "role": "admin",
+        "path": "/auth/logout",
+    });
     assert_eq!(system.post("/auth/createAccount", &extra).await?.status, 200);
     system.login("ada", "correct horse").await?;
     let requests = system.stream_messages("COMPLETIONS", "done.*.Requesting.request.*").await?;
     assert!(
         requests.iter().all(|(_, body)| body.pointer("/input/role").is_none()),
-        "a key that no rule names rests in the log"
+        "the log contains a key that no rule uses"
     );
     assert!(
         requests
@@ -219,9 +223,9 @@ async fn excess_requests_get_503_and_late_responses_get_504() -> anyhow::Result<
     let body = json!({ "username": "ada", "password": "correct horse" });
     let (one, two) = (system.post("/auth/login", &body), system.post("/auth/login", &body));
     let third = async {
-        // The first two must be under way.
+        // The first two must be in progress.
         system
-            .until("two requests under way", async |system: &System| {
+            .until("two requests are in progress", async |system: &System| {
                 let metrics =
                     http::get(format!("http://{}/metrics", system.address())).await?.text().await?;
                 Ok(metrics.contains("concert_http_requests_in_flight 2").then_some(()))
@@ -237,7 +241,7 @@ async fn excess_requests_get_503_and_late_responses_get_504() -> anyhow::Result<
         third.headers.get("concert-answered-by").and_then(|by| by.to_str().ok()),
         Some("edge")
     );
-    // The worker comes back and finds the deadline passed; nothing is done for nobody.
+    // The restarted worker finds the deadline exceeded and does nothing.
     system.start_part(concert_tests::Part::Profile)?;
     system.ready().await?;
     let late = system
@@ -255,18 +259,18 @@ async fn excess_requests_get_503_and_late_responses_get_504() -> anyhow::Result<
     Ok(())
 }
 
-/// Bounds of some dozens of messages, by their number and by their size.
+/// Limits of a few dozen messages, by number and by size.
 const FULL: [(&str, &str); 2] =
     [("CONCERT_LOG__MAX_MESSAGES", "60"), ("CONCERT_LOG__MAX_BYTES", "40000")];
-/// Requests that fill it in any case.
+/// Number of requests that exceeds both limits.
 const FILLING: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_log_rejects_requests() -> anyhow::Result<()> {
-    for bound in FULL {
-        // All of it is young, so nothing may go.
+    for limit in FULL {
+        // No message is old enough to be trimmed.
         let settings =
-            [bound, ("CONCERT_LOG__KEEP_SECONDS", "3600"), ("CONCERT_HTTP__DEADLINE_MS", "5000")];
+            [limit, ("CONCERT_LOG__KEEP_SECONDS", "3600"), ("CONCERT_HTTP__DEADLINE_MS", "5000")];
         let system = System::with(&settings).await?;
         let logout = json!({ "session": "nobody's" });
         let mut last = system.post("/auth/logout", &logout).await?;
@@ -276,10 +280,10 @@ async fn full_log_rejects_requests() -> anyhow::Result<()> {
             }
             last = system.post("/auth/logout", &logout).await?;
         }
-        // The request that fills it may wait in vain; the next one is refused at once.
+        // The request that fills the log may time out; the next one is rejected immediately.
         let refused = system.post("/auth/logout", &logout).await?;
-        assert!([503, 504].contains(&last.status), "{bound:?}: {last:?}");
-        assert_eq!(refused.status, 503, "{bound:?}: {refused:?}");
+        assert!([503, 504].contains(&last.status), "{limit:?}: {last:?}");
+        assert_eq!(refused.status, 503, "{limit:?}: {refused:?}");
         assert!(refused.headers.contains_key("retry-after"));
     }
     Ok(())
@@ -287,17 +291,17 @@ async fn full_log_rejects_requests() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_log_that_may_be_trimmed_accepts_requests() -> anyhow::Result<()> {
-    for bound in FULL {
-        let system = System::with(&[bound, ("CONCERT_LOG__KEEP_SECONDS", "0")]).await?;
+    for limit in FULL {
+        let system = System::with(&[limit, ("CONCERT_LOG__KEEP_SECONDS", "0")]).await?;
         let logout = json!({ "session": "nobody's" });
         let mut answered = 0;
         while answered < FILLING {
             let answer = system.post("/auth/logout", &logout).await?;
             match answer.status {
                 404 => answered += 1,
-                // Faster than the log is looked at.
+                // Requests arrive faster than the router checks the log.
                 503 | 504 => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
-                _ => panic!("{bound:?}: {answer:?}"),
+                _ => panic!("{limit:?}: {answer:?}"),
             }
         }
     }

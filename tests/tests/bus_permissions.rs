@@ -1,5 +1,4 @@
-//! What each user of the bus may do, and what none of them can, tried with a bare client under each
-//! one's key against the real server.
+//! Permissions of every NATS user, tried with a bare client under each user's key on a real server.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use anyhow::Context as _;
 use async_nats::HeaderMap;
 use async_nats::client::{Client, RequestErrorKind};
 use async_nats::jetstream;
-use concert_tests::nats::{hear, settled};
+use concert_tests::nats::{round_trip, subscribe};
 use concert_tests::{Part, System};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ use uuid::Uuid;
 const PASSWORD: &str = "correct horse battery";
 const SERVICES: [&str; 4] = ["edge", "router", "profile", "sessioning"];
 
-/// Subjects that a service may publish on.
+/// A subject that a service may publish on.
 fn own(user: &str) -> String {
     let id = Uuid::now_v7();
     match user {
@@ -41,7 +40,7 @@ fn foreign(user: &str) -> Vec<String> {
             continue;
         }
         subjects.push(format!("done.{id}.{concept}.{action}.{id}"));
-        // Actions are the router's to ask for, and so are queries.
+        // Only the router may publish actions and queries.
         if user != "router" && owner != "router" {
             subjects.push(format!("action.{concept}.{action}.{id}"));
             subjects.push(format!("concept.{concept}.{action}"));
@@ -128,7 +127,7 @@ async fn services_cannot_publish_on_foreign_subjects() -> anyhow::Result<()> {
             let kind = answer.map_err(|error| error.kind());
             assert_eq!(kind.err(), Some(RequestErrorKind::NoResponders), "{user} on {subject}");
         }
-        // The API that the server itself has in every account answers that there is nothing.
+        // The JetStream API that the server provides in every account reports that nothing exists.
         for api in ["STREAM.NAMES", "STREAM.INFO.COMPLETIONS", "STREAM.CREATE.X", "INFO"] {
             let answer = client.request(format!("$JS.API.{api}"), "{}".into()).await?;
             let answer: Value = serde_json::from_slice(&answer.payload)?;
@@ -139,8 +138,8 @@ async fn services_cannot_publish_on_foreign_subjects() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The server writes its answer to whatever subject a request names, whoever may publish there.
-/// That is the way out of permissions within one account; it must end at the account's own walls.
+/// The server writes its reply to any subject that a request names, without a permission check.
+/// This bypasses permissions within one account; it must not cross the borders of an account.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_replies_cannot_bypass_publish_permissions() -> anyhow::Result<()> {
     let system = System::start().await?;
@@ -148,13 +147,13 @@ async fn server_replies_cannot_bypass_publish_permissions() -> anyhow::Result<()
     let routes = system.subjects("KV_concert", "$KV.concert.routes").await?.len();
     let before = streams(&nats).await?;
     let evil = |name: &str| json!({ "name": name, "subjects": [format!("{name}.>")] }).to_string();
-    // So that it is known to work: whoever is in the account of the streams can do it.
+    // Control: in the account of the streams, the attack works.
     let control = format!("done.{0}.Profile.deleteAccount.{0}", Uuid::now_v7());
     nats.request(control.clone(), evil("CONTROL").into()).await?;
     let get = format!("$JS.API.DIRECT.GET.COMPLETIONS.{control}");
     nats.publish_with_reply(get, "$JS.API.STREAM.CREATE.CONTROL", "".into()).await?;
     system
-        .until("the control shows that the attack is one", async |system: &System| {
+        .until("the attack works in the control", async |system: &System| {
             let names = streams(&system.nats().await?).await?;
             Ok(names.contains(&"CONTROL".to_owned()).then_some(()))
         })
@@ -177,8 +176,8 @@ async fn server_replies_cannot_bypass_publish_permissions() -> anyhow::Result<()
             let concept = if user == "profile" { "Profile" } else { "Sessioning" };
             requests.push((
                 format!("bus.API.CONSUMER.MSG.NEXT.ACTIONS_{concept}.workers"),
-                // One that waits would take the worker's next message to nowhere, as it may with
-                // its own.
+                // A waiting request would lose the worker's next message, which the worker may do
+                // to its own messages anyway.
                 r#"{"batch":1,"no_wait":true}"#.to_owned(),
             ));
         }
@@ -194,7 +193,7 @@ async fn server_replies_cannot_bypass_publish_permissions() -> anyhow::Result<()
             "$JS.API.STREAM.PURGE.COMPLETIONS".to_owned(),
             "bus.API.STREAM.CREATE.EVIL".to_owned(),
         ] {
-            // What it may say itself it may have said.
+            // A subject that the user may publish on anyway.
             let is_own = answered_at.contains(".Profile.") && user == "profile"
                 || answered_at.contains(".Sessioning.") && user == "sessioning"
                 || answered_at.contains(".Requesting.") && user == "edge"
@@ -208,14 +207,14 @@ async fn server_replies_cannot_bypass_publish_permissions() -> anyhow::Result<()
                     .await?;
             }
         }
-        settled(&client).await?;
+        round_trip(&client).await?;
     }
-    settled(&nats).await?;
+    round_trip(&nats).await?;
     let mut expected = before;
     expected.push("CONTROL".to_owned());
     expected.sort();
     assert_eq!(streams(&nats).await?, expected);
-    // What had got into a queue would have been carried out or given up by now.
+    // A message in a queue would be executed or dead-lettered by now.
     for concept in ["Profile", "Sessioning"] {
         system.idle(concept).await?;
     }
@@ -245,17 +244,17 @@ async fn service_receives_only_its_own_messages() -> anyhow::Result<()> {
         spies.push((own, client.subscribe(">").await?, client));
     }
     for (_, _, client) in &spies {
-        settled(client).await?;
+        round_trip(client).await?;
     }
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     system.post("/auth/whoami", &json!({ "session": session })).await?;
     system.post("/auth/logout", &json!({ "session": session })).await?;
     system.routed().await?;
-    for (own, mut heard, client) in spies {
-        settled(&client).await?;
+    for (own, mut received, client) in spies {
+        round_trip(&client).await?;
         let mut subjects = Vec::new();
-        while let Some(Some(message)) = heard.next().now_or_never() {
+        while let Some(Some(message)) = received.next().now_or_never() {
             subjects.push(message.subject.to_string());
         }
         assert!(
@@ -265,7 +264,7 @@ async fn service_receives_only_its_own_messages() -> anyhow::Result<()> {
         for (_, other) in names.into_iter().filter(|(_, other)| *other != own) {
             let others: Vec<_> =
                 subjects.iter().filter(|subject| subject.contains(&format!(".{other}."))).collect();
-            assert!(others.is_empty(), "{own} hears {others:?}");
+            assert!(others.is_empty(), "{own} receives {others:?}");
         }
     }
     Ok(())
@@ -274,7 +273,7 @@ async fn service_receives_only_its_own_messages() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn server_confirms_progress_acks_within_a_workers_account() -> anyhow::Result<()> {
     let mut system = System::start().await?;
-    // It would take the message.
+    // The worker would fetch the message.
     system.kill(Part::Profile).await?;
     let subject = format!("action.Profile.deleteAccount.{}", Uuid::now_v7());
     let body = json!({ "user": "nobody" }).to_string();
@@ -283,13 +282,13 @@ async fn server_confirms_progress_acks_within_a_workers_account() -> anyhow::Res
     let inbox = worker.new_inbox();
     let mut delivered = worker.subscribe(inbox.clone()).await?;
     let next = "bus.API.CONSUMER.MSG.NEXT.ACTIONS_Profile.workers";
-    // The request of the killed worker may be answered first: that delivery ends after 8 s.
+    // The request of the killed worker may be served first; that delivery expires after 8 s.
     let request = json!({ "batch": 1, "expires": 20_000_000_000_u64 }).to_string();
     worker.publish_with_reply(next, inbox, request.into()).await?;
     let message = tokio::time::timeout(Duration::from_secs(30), delivered.next()).await?;
-    let message = message.context("nothing is delivered")?;
+    let message = message.context("no message is delivered")?;
     assert_eq!(message.subject.as_str(), subject);
-    let reply = message.reply.context("it cannot be acknowledged")?;
+    let reply = message.reply.context("the message cannot be acknowledged")?;
     worker.request(reply, "+WPI".into()).await?;
     Ok(())
 }
@@ -300,7 +299,7 @@ async fn operator_can_inject_query_and_watch_but_change_nothing_else() -> anyhow
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     let operator = system.nats_as("operator").await?;
-    let mut watched = hear(&operator, "done.>").await?;
+    let mut watched = subscribe(&operator, "done.>").await?;
     let pinged = operator.request("$SRV.PING.Profile", "".into()).await?;
     assert_eq!(serde_json::from_slice::<Value>(&pinged.payload)?["name"], "Profile");
     let asked = json!({ "session": session }).to_string();
@@ -342,10 +341,10 @@ async fn operator_can_inject_query_and_watch_but_change_nothing_else() -> anyhow
     ] {
         operator.publish(subject.to_owned(), "{}".into()).await?;
     }
-    settled(&operator).await?;
+    round_trip(&operator).await?;
     assert_eq!(streams(&nats).await?, before);
     assert!(system.subjects("COMPLETIONS", &forged).await?.is_empty());
-    // The routers' consumer is there.
+    // The routers' consumer still exists.
     system.routed().await?;
     Ok(())
 }

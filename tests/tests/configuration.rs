@@ -1,6 +1,6 @@
-//! The documents and the program agree on settings: `docs/configuration.md` is what `concert config
-//! reference` prints (`CONCERT_BLESS=1` updates it), and the limits of the other pages have the
-//! same defaults.
+//! The documents and the program agree on settings. `docs/configuration.md` is the output of
+//! `concert config reference` (`CONCERT_BLESS=1` updates it). The limits on the other pages have
+//! the same defaults.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,13 +14,13 @@ use anyhow::{Context as _, ensure};
 use concert_tests::binaries::{self, root};
 use serde_json::json;
 
-/// What `concert` prints.
+/// The output of `concert`.
 async fn concert(args: &[&str]) -> anyhow::Result<String> {
     let dir = binaries::dir().await?;
     binaries::finished(binaries::command(&dir.join("concert")).args(args)).await
 }
 
-/// A row of the page of settings.
+/// A row of the settings page.
 struct Setting {
     variable: String,
     default: String,
@@ -84,18 +84,18 @@ async fn failed_start_reports_its_reason_in_the_log_format() -> anyhow::Result<(
         ensure!(ended.status.code() == Some(1), "{ended:?}");
         Ok(String::from_utf8(ended.stderr)?)
     };
-    let told = why(&["--log-format", "json"]).await?;
-    let line: serde_json::Value = serde_json::from_str(told.trim())?;
+    let printed = why(&["--log-format", "json"]).await?;
+    let line: serde_json::Value = serde_json::from_str(printed.trim())?;
     ensure!(line["level"] == "ERROR", "{line}");
     let message = line["message"].as_str().context("no message")?;
     ensure!(message.starts_with("/nowhere cannot be read: "), "{message}");
     ensure!(message.matches("No such file").count() == 1, "{message}");
-    // A log that is off leaves nobody without a word.
+    // With the log switched off, the error is still printed.
     ensure!(why(&["--log", "off"]).await? == format!("error: {message}\n"));
     Ok(())
 }
 
-/// A table's row of limits: what is written as default, and the settings that it names.
+/// A row of a table of limits: its default and the settings it names.
 struct Limit {
     line: String,
     default: String,
@@ -122,7 +122,7 @@ fn limits(text: &str) -> Vec<Limit> {
     limits
 }
 
-/// A default as people write it, in the unit of its setting.
+/// Parses a human-readable default in the unit of its setting.
 fn in_unit_of(flag: &str, written: &str) -> anyhow::Result<u64> {
     let mut words = written.split([' ', ';']);
     let number: u64 = words.next().unwrap().replace(',', "").trim_end_matches(',').parse()?;
@@ -144,7 +144,7 @@ fn in_unit_of(flag: &str, written: &str) -> anyhow::Result<u64> {
         (unit, of_flag) => match (ms(unit), ms(of_flag)) {
             (Some(unit), Some(of_flag)) => number * unit / of_flag,
             (None, None) => number,
-            _ => anyhow::bail!("{written} is in no unit of {flag}"),
+            _ => anyhow::bail!("{written} is not in a unit of {flag}"),
         },
     })
 }
@@ -162,7 +162,7 @@ async fn limits_in_docs_match_program_defaults() -> anyhow::Result<()> {
             let real: u64 = setting.default.parse().with_context(|| line.clone())?;
             let written = match default.starts_with(|c: char| c.is_ascii_digit()) {
                 true => in_unit_of(name, &default).with_context(|| line.clone())?,
-                // Told in words, such as what the server holds.
+                // A default described in words, such as a server limit.
                 false => 0,
             };
             ensure!(written == real, "the default is {real}: {line}");
@@ -176,7 +176,7 @@ async fn limits_in_docs_match_program_defaults() -> anyhow::Result<()> {
 async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
     let settings = settings().await?;
     let known = |name: &str| settings.values().any(|setting| setting.variable == name);
-    // Of the tests, and of compose.yaml.
+    // Variables of the tests and of compose.yaml.
     let others = [
         "CONCERT_BLESS",
         "CONCERT_COMPOSE_IMAGES",
@@ -202,7 +202,7 @@ async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
         for word in
             text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
         {
-            // The page of settings names old variables as well, and the form of all.
+            // The settings page also names old variables and the pattern of all variables.
             if word.starts_with("CONCERT_") && !file.ends_with("configuration.md") {
                 seen += 1;
                 ensure!(known(word) || others.contains(&word), "{}: {word}", file.display());

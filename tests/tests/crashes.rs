@@ -1,5 +1,5 @@
-//! Processes that are killed in the middle of a login: the client gets its answer, and there is one
-//! session at most.
+//! Processes killed in the middle of a login: the client gets its response, and at most one session
+//! exists.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 const PASSWORD: &str = "correct horse battery";
 
-/// Whom to kill at the first message on which subject: every station of a login.
+/// The processes to kill, each at the first message on a subject: every step of a login.
 const POINTS: [(Part, &str); 10] = [
     (Part::Router, "done.*.Requesting.request.*"),
     (Part::Router, "action.Profile.authenticate.*"),
@@ -26,12 +26,12 @@ const POINTS: [(Part, &str); 10] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn login_survives_a_kill_at_every_step() -> anyhow::Result<()> {
-    // Time enough for the server to deliver again what the dead process held.
+    // Leaves time for the server to redeliver what the killed process held.
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     for (number, (part, subject)) in POINTS.into_iter().enumerate() {
         let username = format!("ada{number}");
         let user = system.account(&username, PASSWORD).await?;
-        let mut seen = system.hear(subject).await?;
+        let mut seen = system.subscribe(subject).await?;
         let credentials = json!({ "username": username, "password": PASSWORD });
         let address = system.address();
         let login = tokio::spawn(async move {
@@ -70,9 +70,9 @@ async fn login_survives_a_kill_at_every_step() -> anyhow::Result<()> {
 async fn flow_of_a_killed_edge_finishes_once() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;
     let user = system.account("ada", PASSWORD).await?;
-    // The login is not answered before its edge is killed.
+    // Without the Profile worker, the login gets no response before its edge is killed.
     system.kill(Part::Profile).await?;
-    let mut seen = system.hear("done.*.Requesting.request.*").await?;
+    let mut seen = system.subscribe("done.*.Requesting.request.*").await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
     let address = system.address();
     let login = tokio::spawn(async move {
@@ -80,14 +80,14 @@ async fn flow_of_a_killed_edge_finishes_once() -> anyhow::Result<()> {
     });
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
     system.kill(Part::Edge).await?;
-    assert!(login.await?.is_err(), "the connection is gone with its edge");
+    assert!(login.await?.is_err(), "the connection closes with its edge");
     for part in [Part::Profile, Part::Edge] {
         system.start_part(part)?;
     }
     system.ready().await?;
-    // The flow goes on without its client, once.
+    // The flow continues without its client, once.
     system
-        .until("the flow ends", async |system: &System| {
+        .until("the flow is finished", async |system: &System| {
             Ok((system.stream_messages("COMPLETIONS", "done.*.Requesting.respond.*").await?.len()
                 == 2)
                 .then_some(()))
@@ -103,8 +103,8 @@ async fn redelivered_invocation_takes_effect_once() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
-    // Every invocation so far, published again by hand under its own id, as a forgetful queue
-    // would.
+    // Publishes every invocation so far again under its ID, as a queue that lost its deduplication
+    // state would.
     let done = system.stream_messages("COMPLETIONS", "done.>").await?;
     for (subject, body) in &done {
         let tokens: Vec<&str> = subject.split('.').collect();
@@ -128,7 +128,7 @@ async fn redelivered_invocation_takes_effect_once() -> anyhow::Result<()> {
     assert!(system.stream_messages("DEAD", ">").await?.is_empty());
     let sessions = system.database("sessioning").await?.collection::<Document>("sessions");
     assert_eq!(sessions.count_documents(doc! { "user": &user }).await?, 1);
-    // A logout whose delivery is repeated is one logout, and stays a success for its own flow.
+    // A redelivered logout is one logout, and remains a success for its flow.
     assert_eq!(system.post("/auth/logout", &json!({ "session": session })).await?.status, 200);
     assert_eq!(system.post("/auth/logout", &json!({ "session": session })).await?.status, 404);
     Ok(())
@@ -171,8 +171,8 @@ async fn refused_action_stays_refused_on_late_redelivery() -> anyhow::Result<()>
     let refused = system.flow(ACTION).await?;
     assert_eq!(refused.len(), 1, "{refused:?}");
     assert_eq!(refused[0].1["output"]["error"], "Username 'ada' already exists.");
-    // Now the name is free, and a router that stood still publishes the invocation again: the queue
-    // has let go of the first.
+    // Now the name is free, and a paused router publishes the invocation again: the queue no longer
+    // holds the first one.
     let deleted = system.post("/auth/deleteAccount", &json!({ "session": session })).await?;
     assert_eq!(deleted.status, 200, "{deleted:?}");
     system.publish(&subject, async_nats::HeaderMap::new(), &account).await?;

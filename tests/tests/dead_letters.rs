@@ -1,4 +1,4 @@
-//! What is given up, who hears of it, and what `concert dead` does about it.
+//! Dead letters: their reasons, their effect on the caller, and the command `concert dead`.
 
 use anyhow::Context as _;
 use async_nats::jetstream::AckKind;
@@ -19,7 +19,7 @@ async fn system(dir: &tempfile::TempDir) -> anyhow::Result<System> {
     .await
 }
 
-/// What `concert dead …` prints, and whether it ended well.
+/// The output of `concert dead …`, and whether it exited with 0.
 async fn dead(system: &System, args: &[&str]) -> anyhow::Result<(bool, String)> {
     let done = system.concert(&["dead"]).args(args).output().await?;
     let text = [done.stdout, done.stderr].concat();
@@ -52,17 +52,17 @@ async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> any
         assert_eq!(completions(&system.flow(&flow).await?, "Moody.act"), 0);
         flows.push(flow);
     }
-    assert_eq!(worker.starts(), 1, "a panic ends nothing else");
+    assert_eq!(worker.starts(), 1, "a panic does not end the process");
     system.idle("Moody").await?;
     let (good, listed) = dead(&system, &["list", "--json", "--concept", "Moody"]).await?;
     assert!(good, "{listed}");
     let listed: Vec<Value> = listed.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     assert_eq!(listed.len(), 2, "{listed:?}");
-    for (letter, flow) in listed.iter().zip(&flows) {
-        assert_eq!(letter["flow"], flow.as_str());
-        assert_eq!(letter["headers"]["Concert-Sync"], "ActMoody");
-        assert_eq!(letter["headers"]["Concert-Attempts"], "3");
-        let reason = letter["reason"].as_str().unwrap_or_default();
+    for (dead_letter, flow) in listed.iter().zip(&flows) {
+        assert_eq!(dead_letter["flow"], flow.as_str());
+        assert_eq!(dead_letter["headers"]["Concert-Sync"], "ActMoody");
+        assert_eq!(dead_letter["headers"]["Concert-Attempts"], "3");
+        let reason = dead_letter["reason"].as_str().unwrap_or_default();
         assert!(reason.starts_with("given up after 3 attempts: "), "{reason}");
     }
     let id = listed[0]["action"].as_str().unwrap_or_default();
@@ -78,7 +78,7 @@ async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> any
     system.routed().await?;
     for flow in &flows {
         system
-            .until("the flow goes on", async |system: &System| {
+            .until("the flow continues", async |system: &System| {
                 let log = system.flow(flow).await?;
                 Ok((completions(&log, "Requesting.respond") == 1).then_some(()))
             })
@@ -88,7 +88,7 @@ async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> any
     let (good, said) = dead(&system, &["list"]).await?;
     assert!(good && said.contains("no dead letters"), "{said}");
     let (good, said) = dead(&system, &["retry", id]).await?;
-    assert!(!good && said.contains("there is no dead letter"), "{said}");
+    assert!(!good && said.contains("there is no dead dead_letter"), "{said}");
     Ok(())
 }
 
@@ -96,7 +96,7 @@ async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> any
 async fn crashing_action_is_dead_lettered_alone_and_blocks_nothing() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = system(&dir).await?;
-    // Its stream must be there.
+    // The stream must exist.
     let first = Moody::keep(&system)?;
     let well = Uuid::now_v7();
     system
@@ -108,19 +108,19 @@ async fn crashing_action_is_dead_lettered_alone_and_blocks_nothing() -> anyhow::
     first.stop().await;
     let poison = Uuid::now_v7();
     publish(&system, "abort", poison).await?;
-    let innocent: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
-    for id in &innocent {
+    let unrelated: Vec<Uuid> = (0..200).map(|_| Uuid::now_v7()).collect();
+    for id in &unrelated {
         publish(&system, "well", *id).await?;
     }
     let worker = Moody::keep(&system)?;
     system.idle("Moody").await?;
-    // It was tried among others (once at least: the server may have sent one delivery to the worker
-    // that had just ended), and by itself.
+    // The action was attempted at least once next to others, because the server may have sent one
+    // delivery to the worker that had just exited, and once in isolation.
     assert!(worker.starts() >= 3, "{} starts", worker.starts());
     let done = system.subjects("COMPLETIONS", "done.*.Moody.act.>").await?;
-    assert_eq!(done.len(), 1 + innocent.len());
-    let given_up = system.header_values("DEAD", "dead.>", "Concert-Action").await?;
-    assert_eq!(given_up, [poison.to_string()]);
+    assert_eq!(done.len(), 1 + unrelated.len());
+    let dead_lettered = system.header_values("DEAD", "dead.>", "Concert-Action").await?;
+    assert_eq!(dead_lettered, [poison.to_string()]);
     let notes = system.subjects("KV_concert_Moody", "$KV.concert_Moody.>").await?;
     assert!(notes.is_empty(), "{notes:?}");
 
@@ -140,8 +140,8 @@ async fn actions_queued_after_slow_ones_are_delivered_once() -> anyhow::Result<(
         ("CONCERT_WORKERS__CONCURRENCY", "2"),
     ])
     .await?;
-    // Longer together than a delivery may take: whatever a worker held back would be delivered
-    // again.
+    // Together longer than the ack deadline: the server would redeliver an action that a worker had
+    // buffered.
     for _ in 0..4 {
         publish(&system, "slower", Uuid::now_v7()).await?;
     }
@@ -167,10 +167,11 @@ async fn isolated_attempt_note_is_deleted_after_completion_despite_a_crash() -> 
         )
         .await?;
     publish(&system, "well", id).await?;
-    // So far a worker got that ended between the completion of a last attempt and its end.
+    // The state left by a worker that exited between the completion of an isolated attempt and its
+    // cleanup.
     for _ in 0..3 {
         let mut delivered = queue.fetch().max_messages(1).messages().await?;
-        let message = delivered.next().await.context("nothing is delivered")?;
+        let message = delivered.next().await.context("no message is delivered")?;
         let message = message.map_err(anyhow::Error::from_boxed)?;
         message.double_ack_with(AckKind::Nak(None)).await.map_err(anyhow::Error::from_boxed)?;
     }
@@ -210,6 +211,6 @@ async fn dead_letter_of_an_expired_flow_can_only_be_dropped() -> anyhow::Result<
     assert!(good, "{said}");
     assert!(system.subjects("DEAD", "dead.>").await?.is_empty());
     let log = system.log(Part::Sessioning)?;
-    assert!(log.contains("dead letter"), "{log}");
+    assert!(log.contains("dead dead_letter"), "{log}");
     Ok(())
 }

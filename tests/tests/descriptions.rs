@@ -1,5 +1,5 @@
-//! The OpenAPI and AsyncAPI documents that an edge serves, held against what the system answers and
-//! says.
+//! The OpenAPI and AsyncAPI documents that an edge serves match the responses and messages of the
+//! system.
 
 #![expect(clippy::indexing_slicing, reason = "a document without these members fails the test")]
 
@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_tests::nats::hear;
+use concert_tests::nats::subscribe;
 use concert_tests::{System, http};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-/// Asks, and holds the answer to what the document says of this path and status.
+/// Sends requests and checks each response against the document's schema for its path and status.
 struct Caller<'a> {
     system: &'a System,
     document: Value,
     seen: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// A schema of a document, with what its references lead to.
+/// A validator of a schema, with the document's components for its references.
 fn validator(document: &Value, schema: &Value) -> anyhow::Result<jsonschema::Validator> {
     let whole = json!({ "allOf": [schema], "components": document["components"] });
     Ok(jsonschema::draft202012::new(&whole)?)
@@ -34,11 +34,10 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> anyhow::Result<&'a Val
     }
 }
 
-fn fits(document: &Value, schema: &Value, body: &Value, whose: &str) -> anyhow::Result<()> {
+fn check_schema(document: &Value, schema: &Value, body: &Value, name: &str) -> anyhow::Result<()> {
     let validator = validator(document, schema)?;
-    let mistakes: Vec<String> =
-        validator.iter_errors(body).map(|error| error.to_string()).collect();
-    anyhow::ensure!(mistakes.is_empty(), "{whose}: {body} is not as described: {mistakes:?}");
+    let errors: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
+    anyhow::ensure!(errors.is_empty(), "{name}: {body} does not match its schema: {errors:?}");
     Ok(())
 }
 
@@ -48,14 +47,14 @@ impl Caller<'_> {
         anyhow::ensure!(answer.status == status, "{path} {body}: {answer:?}");
         let post = &self.document["paths"][path]["post"];
         let takes = &post["requestBody"]["content"]["application/json"]["schema"];
-        let is_taken = fits(&self.document, takes, body, path);
+        let is_taken = check_schema(&self.document, takes, body, path);
         let refused_by_edge = answer.headers["concert-answered-by"] == "edge";
         anyhow::ensure!(is_taken.is_err() == refused_by_edge, "{path} {body}: {is_taken:?}");
         let response = &post["responses"][status.to_string()];
-        anyhow::ensure!(!response.is_null(), "{path} does not say that it answers {status}");
+        anyhow::ensure!(!response.is_null(), "{path} does not document the status {status}");
         let response = resolved(&self.document, response)?;
         let schema = &response["content"]["application/json"]["schema"];
-        fits(&self.document, schema, &answer.body, path)?;
+        check_schema(&self.document, schema, &answer.body, path)?;
         let seen = self.seen.entry(path.to_owned()).or_default();
         if !refused_by_edge {
             seen.insert(status.to_string());
@@ -63,12 +62,12 @@ impl Caller<'_> {
         Ok(answer.body)
     }
 
-    /// The statuses that the document says rules answer with at a path.
+    /// The statuses with which rules respond on a path, according to the document.
     fn of_rules(&self, path: &str) -> BTreeSet<String> {
         let responses = self.document["paths"][path]["post"]["responses"].as_object();
         let of_rules = responses.into_iter().flatten().filter(|(_, response)| {
-            let told = response["description"].as_str();
-            told.is_some_and(|told| told.starts_with("answered by"))
+            let description = response["description"].as_str();
+            description.is_some_and(|text| text.starts_with("answered by"))
         });
         of_rules.map(|(status, _)| status.clone()).collect()
     }
@@ -79,8 +78,7 @@ async fn document(system: &System, name: &str) -> anyhow::Result<Value> {
     Ok(http::get(url).await?.error_for_status()?.json().await?)
 }
 
-/// Everything that can be had by asking: each path, each status of its rules, and what the edge
-/// refuses.
+/// Requests that cover each path, each status of its rules, and the rejections of the edge.
 async fn traffic(caller: &mut Caller<'_>) -> anyhow::Result<()> {
     let long = "correct horse battery";
     let new = json!({ "username": "ada", "password": long });
@@ -130,7 +128,7 @@ async fn responses_match_the_openapi_document() -> anyhow::Result<()> {
     for path in paths {
         let mut described = caller.of_rules(&path);
         if path == "/auth/deleteAccount" {
-            // Only if another request deletes the account meanwhile.
+            // Only if another request deletes the account at the same time.
             assert!(described.remove("404"));
         }
         assert_eq!(caller.seen.get(&path), Some(&described), "{path}");
@@ -138,7 +136,7 @@ async fn responses_match_the_openapi_document() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a document says of subjects: a channel's address, and the schema of what is said there.
+/// The channels of a document: the tokens of the address, and the schema of its messages.
 struct Channels(Vec<(Vec<String>, Value)>);
 
 impl Channels {
@@ -150,14 +148,14 @@ impl Channels {
                 continue;
             };
             let messages = channel["messages"].as_object().context("messages")?;
-            let message = messages.values().next().context("a channel of nothing")?;
+            let message = messages.values().next().context("a channel without a message")?;
             let payload = &resolved(document, message)?["payload"];
             found.push((address.split('.').map(str::to_owned).collect(), payload.clone()));
         }
         Ok(Self(found))
     }
 
-    /// The schema of the channel that a subject belongs to; it must be one alone.
+    /// The schema of the only channel that matches a subject.
     fn schema(&self, subject: &str) -> anyhow::Result<&Value> {
         let tokens: Vec<&str> = subject.split('.').collect();
         let is_of = |address: &[String]| {
@@ -184,7 +182,7 @@ async fn bus_messages_match_the_asyncapi_document() -> anyhow::Result<()> {
     let described = document(&system, "asyncapi.json").await?;
     let channels = Channels::of(&described)?;
     let nats = system.nats().await?;
-    let mut asked = hear(&nats, "action.>").await?;
+    let mut asked = subscribe(&nats, "action.>").await?;
     let openapi = document(&system, "openapi.json").await?;
     let mut caller = Caller { system: &system, document: openapi, seen: BTreeMap::new() };
     traffic(&mut caller).await?;
@@ -192,10 +190,10 @@ async fn bus_messages_match_the_asyncapi_document() -> anyhow::Result<()> {
     let log = system.stream_messages("COMPLETIONS", ">").await?;
     let mut kinds = BTreeSet::new();
     for (subject, body) in &log {
-        fits(&described, channels.schema(subject)?, body, subject)?;
+        check_schema(&described, channels.schema(subject)?, body, subject)?;
         kinds.extend(subject.split('.').nth(3).map(str::to_owned));
     }
-    // Each action of the traffic, and both kinds of record.
+    // Every action that the requests cause, and both kinds of record.
     for kind in [
         "inForce",
         "fired",
@@ -209,7 +207,8 @@ async fn bus_messages_match_the_asyncapi_document() -> anyhow::Result<()> {
     ] {
         assert!(kinds.contains(kind), "{kind} is not in the log: {kinds:?}");
     }
-    // A request is the one completion that nobody asked for; records are the routers' own.
+    // A request is the only completion without an invocation; records are published by the routers
+    // themselves.
     let invocations = log.iter().filter(|(subject, _)| {
         let mut parts = subject.split('.').skip(2);
         !matches!(
@@ -219,9 +218,9 @@ async fn bus_messages_match_the_asyncapi_document() -> anyhow::Result<()> {
     });
     for _ in invocations {
         let message = tokio::time::timeout(Duration::from_secs(60), asked.next()).await?;
-        let message = message.context("the connection ended")?;
+        let message = message.context("the connection is closed")?;
         let body = serde_json::from_slice(&message.payload)?;
-        fits(&described, channels.schema(&message.subject)?, &body, &message.subject)?;
+        check_schema(&described, channels.schema(&message.subject)?, &body, &message.subject)?;
     }
     let operator = system.nats_as("operator").await?;
     for (name, input, expected) in [
@@ -234,13 +233,13 @@ async fn bus_messages_match_the_asyncapi_document() -> anyhow::Result<()> {
         ),
     ] {
         let subject = format!("concept.{name}");
-        fits(&described, channels.schema(&subject)?, &input, &subject)?;
+        check_schema(&described, channels.schema(&subject)?, &input, &subject)?;
         let answer = operator.request(subject.clone(), input.to_string().into()).await?;
         let answer: Value = serde_json::from_slice(&answer.payload)?;
         assert_eq!(answer, expected, "{name}");
         let key = format!("answer_{}", name.replace('.', "_"));
         let schema = &described["components"]["messages"][&key]["payload"];
-        fits(&described, schema, &answer, &subject)?;
+        check_schema(&described, schema, &answer, &subject)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Everything over TLS: the servers refuse who does not encrypt, and the clients a server that
-//! their authority does not vouch for.
+//! TLS on all connections: the servers reject plain text, and the clients reject a server whose
+//! certificate another CA signed.
 
 use std::process::Output;
 
@@ -16,7 +16,7 @@ async fn ping(uri: &str) -> Result<(), mongodb::error::Error> {
     client.database("admin").run_command(doc! { "ping": 1 }).await.map(drop)
 }
 
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -33,7 +33,6 @@ async fn login_works_over_tls_and_plain_text_or_foreign_ca_fails() -> anyhow::Re
     assert_eq!((answer.status, answer.text("user")?), (200, &*user));
     assert_eq!(system.post("/auth/logout", &session).await?.status, 200);
 
-    // NATS.
     let url = system.servers.nats.url();
     let seed = std::fs::read_to_string(system.seeds("profile"))?;
     let plain = url.replace("tls://", "nats://");
@@ -43,14 +42,13 @@ async fn login_works_over_tls_and_plain_text_or_foreign_ca_fails() -> anyhow::Re
     assert!(refused.is_err_and(|error| error.kind() != ConnectErrorKind::AuthorizationViolation));
     system.nats_as("profile").await?;
 
-    // MongoDB.
     let uri = system.servers.mongo.uri();
     ping(&uri).await?;
     let (plain, _) = uri.split_once("&tls=").unwrap_or_default();
     assert!(ping(plain).await.is_err(), "MongoDB takes plain text");
     assert!(ping(&uri.replace(&ca, &other.display().to_string())).await.is_err());
 
-    // A process with the wrong authority does not start, and says why.
+    // A process with the wrong CA does not start and reports the reason.
     system.terminate(Part::Profile).await?;
     let worker = system
         .concert(&["worker", "Profile"])
@@ -59,12 +57,12 @@ async fn login_works_over_tls_and_plain_text_or_foreign_ca_fails() -> anyhow::Re
         .output()
         .await?;
     assert!(
-        !worker.status.success() && said(&worker).contains("cannot be reached"),
+        !worker.status.success() && output_of(&worker).contains("cannot be reached"),
         "{}",
-        said(&worker)
+        output_of(&worker)
     );
     let worker =
         system.concert(&["worker", "Profile"]).env("NATS_CA", "/nowhere.pem").output().await?;
-    assert!(said(&worker).contains("/nowhere.pem cannot be read"), "{}", said(&worker));
+    assert!(output_of(&worker).contains("/nowhere.pem cannot be read"), "{}", output_of(&worker));
     Ok(())
 }

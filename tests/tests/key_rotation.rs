@@ -1,4 +1,4 @@
-//! Keys are added, used and dropped while people log in and out, and nobody notices.
+//! Keys are added, used and dropped while clients log in and out without errors.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::HeaderMap;
-use concert_tests::{Load, Part, System, binaries, http, refusal};
+use concert_tests::{Load, Part, System, binaries, http, service_error};
 use serde_json::json;
 
 const PASSWORD: &str = "correct horse battery";
 const CLIENTS: usize = 3;
 
-/// How long everybody may take to log in and out once more.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout until every client has logged in and out once more.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// People log in and out until they are told to end.
+/// Clients that log in and out until they are stopped.
 async fn load(system: &System) -> anyhow::Result<Load> {
     for number in 0..CLIENTS {
         system.account(&format!("ada{number}"), PASSWORD).await?;
     }
     let edge = system.address();
     Ok(Load::begin(CLIENTS, |number, rounds| async move {
-        while rounds.go_on() {
+        while rounds.continues() {
             let body = json!({ "username": format!("ada{number}"), "password": PASSWORD });
             let answer = http::post(edge, "/api/auth/login", &body).await?;
             ensure!(answer.status == 200, "a login: {answer:?}");
@@ -35,12 +35,12 @@ async fn load(system: &System) -> anyhow::Result<Load> {
     }))
 }
 
-/// Carries out `concert keys …`; what it says.
+/// Runs `concert keys …` and returns its output.
 async fn keys(system: &System, args: &[&str]) -> anyhow::Result<String> {
     binaries::finished(system.concert(&["keys"]).args(args)).await
 }
 
-/// Waits until processes have said that they have these keys, the first in use.
+/// Waits until processes have logged that they have these keys, the used one first.
 async fn seen(system: &System, parts: &[Part], ids: &str) -> anyhow::Result<()> {
     system
         .until("every process has the keys", async |system: &System| {
@@ -54,15 +54,15 @@ async fn seen(system: &System, parts: &[Part], ids: &str) -> anyhow::Result<()> 
         .await
 }
 
-/// Asks whose a session is, which is sealed for a flow.
-async fn whose(system: &System, flow: &str, sealed: &str) -> anyhow::Result<String> {
+/// Queries the user of a session that is sealed for a flow.
+async fn user_of(system: &System, flow: &str, sealed: &str) -> anyhow::Result<String> {
     let mut headers = HeaderMap::new();
     headers.insert("Concert-Flow", flow);
     let asked = json!({ "session": sealed }).to_string();
     let nats = system.nats_as("operator").await?;
     let answer =
         nats.request_with_headers("concept.Sessioning._getUser", headers, asked.into()).await?;
-    Ok(match refusal(&answer) {
+    Ok(match service_error(&answer) {
         Some((code, _)) => code.to_owned(),
         None => String::from_utf8_lossy(&answer.payload).into_owned(),
     })
@@ -82,7 +82,7 @@ async fn keys_rotate_without_interrupting_sessions_or_requests() -> anyhow::Resu
         .context("no session")?
         .to_owned();
     assert!(sealed.starts_with("sealed:k1:"));
-    assert!(whose(&system, &flow, &sealed).await?.contains("user"));
+    assert!(user_of(&system, &flow, &sealed).await?.contains("user"));
 
     let mut load = load(&system).await?;
     for (purpose, parts) in [
@@ -93,13 +93,13 @@ async fn keys_rotate_without_interrupting_sessions_or_requests() -> anyhow::Resu
         let file = format!("{purpose}.key");
         assert_eq!(keys(&system, &["add", purpose]).await?.trim(), format!("{purpose} k2"));
         seen(&system, parts, &format!(r#"file="{file}" keys=["k1", "k2"]"#)).await?;
-        load.goes_on(PATIENCE).await?;
+        load.wait_for_progress(TIMEOUT).await?;
         keys(&system, &["use", purpose, "k2"]).await?;
         seen(&system, parts, &format!(r#"file="{file}" keys=["k2", "k1"]"#)).await?;
-        load.goes_on(PATIENCE).await?;
+        load.wait_for_progress(TIMEOUT).await?;
     }
-    // The keys of before still open and know what they made.
-    assert!(whose(&system, &flow, &sealed).await?.contains("user"));
+    // The old keys still open seals and recognise sessions.
+    assert!(user_of(&system, &flow, &sealed).await?.contains("user"));
     for (purpose, parts) in [
         ("seal", &[Part::Edge, Part::Profile, Part::Sessioning][..]),
         ("session", &[Part::Sessioning]),
@@ -107,11 +107,11 @@ async fn keys_rotate_without_interrupting_sessions_or_requests() -> anyhow::Resu
         keys(&system, &["drop", purpose, "k1"]).await?;
         seen(&system, parts, &format!(r#"file="{purpose}.key" keys=["k2"]"#)).await?;
     }
-    load.goes_on(PATIENCE).await?;
-    // It may come yet, as far as the worker knows.
-    assert_eq!(whose(&system, &flow, &sealed).await?, "503");
+    load.wait_for_progress(TIMEOUT).await?;
+    // The worker cannot exclude that the key arrives later.
+    assert_eq!(user_of(&system, &flow, &sealed).await?, "503");
     load.end().await?;
-    // A session outlives the key that it was made with.
+    // A session stays valid after its key is dropped.
     let session = json!({ "session": before.text("session")? });
     assert_eq!(system.post("/auth/whoami", &session).await?.status, 200);
     assert_eq!(system.post("/auth/logout", &session).await?.status, 200);
@@ -128,7 +128,7 @@ async fn key_used_before_every_process_has_it_is_reloaded() -> anyhow::Result<()
         let id = format!("k{number}");
         assert_eq!(keys(&system, &["add", "seal"]).await?.trim(), format!("seal {id}"));
         keys(&system, &["use", "seal", &id]).await?;
-        load.goes_on(PATIENCE).await?;
+        load.wait_for_progress(TIMEOUT).await?;
     }
     load.end().await
 }
@@ -136,16 +136,16 @@ async fn key_used_before_every_process_has_it_is_reloaded() -> anyhow::Result<()
 #[tokio::test(flavor = "multi_thread")]
 async fn action_whose_key_arrives_late_succeeds_on_retry() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_WORKERS__ATTEMPTS", "2")]).await?;
-    // A worker with a copy of the keys, which nobody brings the new one.
+    // A worker with its own copy of the keys, which does not get the new key.
     system.terminate(Part::Profile).await?;
     let copies = tempfile::tempdir()?;
-    let bring = || {
+    let copy_key = || {
         let from =
             system.seeds("x").parent().and_then(Path::parent).context("no keys")?.join("seal.key");
         std::fs::copy(from, copies.path().join("seal.key"))?;
         anyhow::Ok(())
     };
-    bring()?;
+    copy_key()?;
     let mut worker = system.concert(&["worker", "profile"]);
     worker.env("CONCERT_APP__KEYS_DIR", copies.path());
     let seeds = system.seeds("profile");
@@ -156,12 +156,12 @@ async fn action_whose_key_arrives_late_succeeds_on_retry() -> anyhow::Result<()>
 
     let body = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(system.post("/auth/createAccount", &body).await?.status, 500);
-    let letters = system.stream_messages("DEAD", "dead.>").await?;
-    let [(subject, letter)] = &letters[..] else { anyhow::bail!("{letters:?}") };
+    let dead_letters = system.stream_messages("DEAD", "dead.>").await?;
+    let [(subject, dead_letter)] = &dead_letters[..] else { anyhow::bail!("{dead_letters:?}") };
     assert!(subject.starts_with("dead.Profile.createAccount"), "{subject}");
-    assert!(letter.to_string().contains("sealed:k2:"), "{letter}");
+    assert!(dead_letter.to_string().contains("sealed:k2:"), "{dead_letter}");
 
-    bring()?;
+    copy_key()?;
     binaries::finished(&mut system.concert(&["dead", "retry", "--all"])).await?;
     // The password is what was typed, and not its seal.
     system.login("ada", PASSWORD).await?;
@@ -199,7 +199,7 @@ async fn bus_users_change_keys_without_a_restart() -> anyhow::Result<()> {
         let added = keys(&system, &["add", &name]).await?;
         let new_key = added.split_whitespace().last().context("no key")?.to_owned();
         system.servers.nats.reload();
-        // Both are known.
+        // Both keys are accepted.
         let options = |seed: &str| async_nats::ConnectOptions::with_nkey(seed.trim().to_owned());
         let new = std::fs::read_to_string(system.seeds(user))?;
         let new = new.lines().nth(1).context("no seed")?.to_owned();
@@ -208,16 +208,16 @@ async fn bus_users_change_keys_without_a_restart() -> anyhow::Result<()> {
                 Ok(options(&new).connect(system.servers.nats.url()).await.ok())
             })
             .await?;
-        load.goes_on(PATIENCE).await?;
+        load.wait_for_progress(TIMEOUT).await?;
         keys(&system, &["use", &name, &new_key]).await?;
         keys(&system, &["drop", &name, &old_key]).await?;
         system.servers.nats.reload();
         system
-            .until("the server has forgotten the old key", async |system: &System| {
+            .until("the server rejects the old key", async |system: &System| {
                 Ok(options(&old).connect(system.servers.nats.url()).await.err())
             })
             .await?;
-        load.goes_on(PATIENCE).await?;
+        load.wait_for_progress(TIMEOUT).await?;
     }
     load.end().await?;
     let listed = keys(&system, &["list"]).await?;
@@ -229,7 +229,7 @@ async fn bus_users_change_keys_without_a_restart() -> anyhow::Result<()> {
     for part in [Part::Edge, Part::Router, Part::Profile, Part::Sessioning] {
         let log = system.log(part)?;
         let connected = log.matches("connected to NATS").count();
-        // A connection that was lost on the way is another one.
+        // A connection lost in between counts as another one.
         ensure!(connected >= 2, "{part:?} connected {connected} times");
     }
     Ok(())

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_tests::nats::hear;
-use concert_tests::{LoneEdge, Part, System, http};
+use concert_tests::nats::subscribe;
+use concert_tests::{EdgeWithStubArchive, Part, System, http};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn login_and_logout_respond_as_the_rules_specify() -> anyhow::Result<()> {
         json!({ "user": user, "session": session, "message": "Login successful" })
     );
     assert_eq!(session.len(), 43);
-    assert_ne!(session, system.login("ada", PASSWORD).await?, "each login has a token of its own");
+    assert_ne!(session, system.login("ada", PASSWORD).await?, "each login has its own token");
 
     let wrong = system
         .post("/auth/login", &json!({ "username": "ada", "password": "wrong horse battery" }))
@@ -50,7 +50,7 @@ async fn login_and_logout_respond_as_the_rules_specify() -> anyhow::Result<()> {
         (400, r#"{"error":"Password must be at least 8 characters long."}"#.to_owned())
     );
 
-    // One answer each, and each action once, whatever was delivered how often.
+    // One response each, and each action once, regardless of redeliveries.
     let flow = login.headers.get("concert-flow").unwrap().to_str()?.to_owned();
     let log = system.flow(&flow).await?;
     let actions: Vec<String> = log
@@ -93,7 +93,7 @@ async fn fifty_concurrent_registrations_of_one_name_create_one_account() -> anyh
     let address = system.address();
     let mut registrations = tokio::task::JoinSet::new();
     for number in 0..50 {
-        // The same name in the eyes of people.
+        // Both spellings are the same name.
         let name = if number % 2 == 0 { "Ada" } else { "ada" };
         let body = json!({ "username": name, "password": format!("{PASSWORD} {number}") });
         registrations
@@ -132,21 +132,30 @@ async fn repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Resul
     assert_eq!(first.status, 200);
     assert_eq!(first.brief(), again.brief());
     assert_eq!(first.headers.get("concert-flow"), again.headers.get("concert-flow"));
-    assert_eq!(post("one", &body).await?.brief(), first.brief(), "it is read from the log");
+    assert_eq!(
+        post("one", &body).await?.brief(),
+        first.brief(),
+        "the response is read from the log"
+    );
     assert_eq!(
         post("two", &body).await?.status,
         409,
-        "another key is another request, and the name is taken"
+        "another key is another request, and the name exists"
     );
     let guessed = json!({ "username": "ada", "password": "another password" });
-    assert_eq!(post("one", &guessed).await?.status, 409, "the key alone opens nobody's answer");
+    assert_eq!(
+        post("one", &guessed).await?.status,
+        409,
+        "the key alone does not reveal the response"
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_listed_actions_are_open_without_a_rule() -> anyhow::Result<()> {
-    // By their old names, which are still read.
-    let open = "Sessioning._getUser=the test asks;Sessioning.create=the test asks;Sessioning.delete=never mind";
+    // The old names of the settings still work.
+    let open = "Sessioning._getUser=used by the test;Sessioning.create=used by the test;\
+                Sessioning.delete=not used";
     let system = System::with(&[
         ("CONCERT_PASSTHROUGH", open),
         ("CONCERT_PASSTHROUGH_EXCEPT", "Sessioning.delete"),
@@ -155,7 +164,7 @@ async fn only_listed_actions_are_open_without_a_rule() -> anyhow::Result<()> {
     let created = system.post("/Sessioning/create", &json!({ "user": "u1" })).await?;
     assert_eq!(created.status, 200, "{created:?}");
     let session = created.text("session")?.to_owned();
-    assert_eq!(session.len(), 43, "the edge opens what the concept sealed");
+    assert_eq!(session.len(), 43, "the edge opens the concept's seal");
     let asked = system.post("/Sessioning/_getUser", &json!({ "session": session })).await?;
     assert_eq!(asked.brief(), (200, r#"{"rows":[{"user":"u1"}]}"#.to_owned()));
     let wrong = system.post("/Sessioning/create", &json!({ "user": 5 })).await?;
@@ -175,15 +184,18 @@ async fn only_listed_actions_are_open_without_a_rule() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passthrough_query_is_awaited_until_the_deadline() -> anyhow::Result<()> {
-    let edge =
-        LoneEdge::start(&["--set", "http.passthrough.Sessioning._getUser=the test asks"]).await?;
+    let edge = EdgeWithStubArchive::start(&[
+        "--set",
+        "http.passthrough.Sessioning._getUser=used by the test",
+    ])
+    .await?;
     let nats = edge.nats().await?;
-    let mut asked = hear(&nats, "concept.Sessioning._getUser").await?;
+    let mut asked = subscribe(&nats, "concept.Sessioning._getUser").await?;
     let answer = async {
         let asked = asked.next().await.context("a query")?;
-        // Longer than a NATS client waits by itself.
+        // Longer than the default timeout of a NATS client.
         tokio::time::sleep(Duration::from_secs(6)).await;
-        let reply = asked.reply.context("who asks")?;
+        let reply = asked.reply.context("a reply subject")?;
         nats.publish(reply, r#"{"rows":[]}"#.into()).await?;
         anyhow::Ok(())
     };

@@ -1,4 +1,4 @@
-//! Guessing ends early, and nobody is locked out for good.
+//! Password guessing is throttled without locking out accounts permanently.
 
 use concert_tests::http::{self, Answer};
 use concert_tests::{PARTS, Part, System};
@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 
 const PASSWORD: &str = "correct horse battery";
 const WRONG: &str = "wrong horse battery";
-/// Where she usually logs in.
+/// The address of the account's usual client.
 const HOME: &str = "203.0.113.1";
-/// What `--login-account-failures` is without a word of anyone.
+/// The default of `login_account_failures`.
 const LIMIT: usize = 10;
-/// The tests stand before the edge as a proxy would.
+/// The tests act as a trusted proxy.
 const BEHIND_A_PROXY: (&str, &str) = ("CONCERT_HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
 
-/// An address that nobody has logged in from.
+/// An address without earlier logins.
 fn stranger(number: usize) -> String {
     format!("198.51.100.{number}")
 }
@@ -32,7 +32,7 @@ async fn login(
         .await
 }
 
-/// Guesses up to the limit, each from another place.
+/// Fails up to the limit, each time from another address.
 async fn guess(system: &System, username: &str) -> anyhow::Result<()> {
     for number in 0..LIMIT {
         let answer = login(system, &stranger(number), username, WRONG).await?;
@@ -70,13 +70,13 @@ async fn throttling_is_equal_for_all_names_and_survives_restarts() -> anyhow::Re
         anyhow::Ok(())
     };
     refused(&system).await?;
-    // By hand as well.
+    // Injected requests are throttled, too.
     let nats = system.nats().await?;
-    let by_hand = json!({ "username": "ada", "password": PASSWORD }).to_string();
-    let answer = nats.request("concept.Profile.authenticate", by_hand.into()).await?;
+    let injected = json!({ "username": "ada", "password": PASSWORD }).to_string();
+    let answer = nats.request("concept.Profile.authenticate", injected.into()).await?;
     let answer: Value = serde_json::from_slice(&answer.payload)?;
     assert_eq!(answer["fault"], "throttled", "{answer}");
-    // Where she usually logs in she still does, and nobody else notices.
+    // The usual client can still log in, and other accounts are not affected.
     assert_eq!(login(&system, HOME, "ada", WRONG).await?.status, 401);
     assert_eq!(login(&system, HOME, "ada", PASSWORD).await?.status, 200);
     assert_eq!(login(&system, &stranger(100), "bob", PASSWORD).await?.status, 200);
@@ -113,11 +113,11 @@ async fn redelivered_failed_login_counts_once() -> anyhow::Result<()> {
     let client = system.header_values("COMPLETIONS", &roots, "Concert-Client").await?;
     let attempts = system.database("profile").await?.collection::<Document>("attempts");
     let counted = attempts.find_one(doc! { "_id": format!("client:{}", client[0]) }).await?;
-    assert!(counted.is_some(), "the tag of the root comes to the worker: {client:?}");
+    assert!(counted.is_some(), "the worker receives the root's client tag: {client:?}");
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
     for _ in 0..3 {
-        // As if the worker had ended before it told what it did.
+        // The state after a worker exits before it publishes its completion.
         log.purge().filter(&done[0].0).await?;
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Concert-Flow", flow.as_str());
@@ -173,7 +173,7 @@ async fn throttling_ends_after_its_window() -> anyhow::Result<()> {
     system.account("ada", PASSWORD).await?;
     assert_eq!(login(&system, &stranger(1), "ada", WRONG).await?.status, 401);
     assert_throttled(&login(&system, &stranger(2), "ada", PASSWORD).await?);
-    // Trying meanwhile does not put it off.
+    // Attempts during the window do not extend it.
     system
         .until("the window ends", async |system: &System| {
             let answer = login(system, &stranger(2), "ada", PASSWORD).await?;
@@ -183,9 +183,8 @@ async fn throttling_ends_after_its_window() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_limit_spans_accounts_and_ignores_untrusted_forwarding_headers() -> anyhow::Result<()>
-{
-    // No proxy is trusted, so that all are the one client that they are.
+async fn client_limit_spans_accounts_and_ignores_untrusted_headers() -> anyhow::Result<()> {
+    // No proxy is trusted, so that all requests come from one client.
     let system =
         System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "5")]).await?;
     system.account("ada", PASSWORD).await?;
@@ -195,10 +194,11 @@ async fn client_limit_spans_accounts_and_ignores_untrusted_forwarding_headers() 
         assert_eq!(answer.status, 401);
     }
     assert_throttled(&login(&system, HOME, "ada", PASSWORD).await?);
-    // A session is no way to guess on; the rule's `else` tells it.
-    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": "another battery horse" });
+    // A session does not bypass the limit; the rule's `else` branch responds.
+    let new = "another battery horse";
+    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": new });
     assert_throttled(&system.post("/auth/changePassword", &body).await?);
-    // The address itself is in no message.
+    // No message contains the address itself.
     let tags = system
         .header_values("COMPLETIONS", "done.*.Requesting.request.*", "Concert-Client")
         .await?;
@@ -222,7 +222,7 @@ async fn common_password_is_refused_with_a_reason() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What all processes have written for whoever audits; the last line of a log may not be whole yet.
+/// The audit events of all processes. The last line of a log may be incomplete.
 fn audit_events(system: &System) -> anyhow::Result<Vec<Value>> {
     let mut events = Vec::new();
     for part in PARTS {
@@ -252,9 +252,9 @@ async fn every_attempt_writes_an_audit_event_without_secrets() -> anyhow::Result
     assert_eq!((wrong.status, late.status), (401, 429));
     system.post("/auth/logout", &json!({ "session": session })).await?;
 
-    // A worker tells what it has done after whoever waits for it may have heard of it.
+    // A worker writes its audit event after it replies to the client.
     let events = system
-        .until("the logout is told", async |system: &System| {
+        .until("the logout is logged", async |system: &System| {
             let events = audit_events(system)?;
             let is_last =
                 |event: &Value| event["concept"] == "Sessioning" && event["name"] == "delete";
@@ -264,7 +264,7 @@ async fn every_attempt_writes_an_audit_event_without_secrets() -> anyhow::Result
     for part in PARTS {
         let text = system.log(part)?;
         for secret in [PASSWORD, WRONG, &session, "grace", "198.51.100"] {
-            assert!(!text.contains(secret), "{part:?} tells {secret}");
+            assert!(!text.contains(secret), "{part:?} logs {secret}");
         }
     }
     let of = |concept: &str, name: &str| -> Vec<&Value> {
@@ -280,7 +280,7 @@ async fn every_attempt_writes_an_audit_event_without_secrets() -> anyhow::Result
         assert_eq!(event["client"].as_str().map(str::len), Some(22), "{event}");
     }
     assert_eq!(authenticate[0]["user"], user.as_str());
-    assert_eq!(authenticate[1]["user"], "-", "whoever fails is nobody");
+    assert_eq!(authenticate[1]["user"], "-", "a failed login has no user");
     assert_eq!(authenticate[1]["client"], authenticate[2]["client"]);
     assert_ne!(authenticate[0]["client"], authenticate[1]["client"]);
     assert_eq!(of("Sessioning", "create")[0]["user"], user.as_str());

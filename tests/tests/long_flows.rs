@@ -1,5 +1,5 @@
-//! Flows with more messages than one read of the log answers with. A firing with many frames may
-//! make one, and whoever may publish can.
+//! Flows with more messages than one read of the log returns. A firing with many frames can create
+//! one, and so can any client that may publish.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use concert_tests::{Part, System};
 use serde_json::json;
 use uuid::Uuid;
 
-/// A read of a flow answers with 1,024 messages at most.
+/// More than the 1,024 messages that one read of a flow returns.
 const MESSAGES: usize = 1100;
 
-/// Completions of a flow, as a worker would write them.
+/// Publishes completions of a flow as a worker would.
 async fn complete(nats: &Client, flow: Uuid, count: usize) -> anyhow::Result<()> {
     for _ in 0..count {
         let subject = format!("done.{flow}.Sessioning.deleteAll.{}", Uuid::now_v7());
@@ -22,8 +22,8 @@ async fn complete(nats: &Client, flow: Uuid, count: usize) -> anyhow::Result<()>
     Ok(())
 }
 
-/// How many messages have dead letters.
-async fn put_aside(system: &System) -> anyhow::Result<usize> {
+/// Number of messages with dead letters.
+async fn dead_lettered(system: &System) -> anyhow::Result<usize> {
     let subjects = system.header_values("DEAD", "dead.>", "Concert-Subject").await?;
     Ok(subjects.into_iter().collect::<BTreeSet<String>>().len())
 }
@@ -32,27 +32,27 @@ async fn put_aside(system: &System) -> anyhow::Result<usize> {
 async fn oversized_flow_does_not_block_other_flows() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     let nats = system.nats().await?;
-    // Without a root nothing can come of it.
+    // A flow without a root cannot continue.
     complete(&nats, Uuid::now_v7(), MESSAGES).await?;
     system.routed().await?;
-    assert_eq!(put_aside(&system).await?, MESSAGES);
-    // Behind a root that the router knows, and that one which has nothing in memory reads.
+    assert_eq!(dead_lettered(&system).await?, MESSAGES);
+    // The flow of a root that the router knows, which a restarted router has to read.
     let answer = system.post("/auth/logout", &json!({ "session": "nobody's" })).await?;
     assert_eq!(answer.status, 404);
     let flow: Uuid = answer.headers["concert-flow"].to_str()?.parse()?;
     complete(&nats, flow, MESSAGES).await?;
-    // Its headers can be read as a router gets them, with the server's own in the place of their
-    // last two bytes, and not as they are stored.
+    // Headers that are valid as a router gets them, with the server's header in place of the last
+    // two bytes, but not as stored.
     let odd = format!("done.{flow}.Sessioning.deleteAll.{}", Uuid::now_v7());
     let mut raw = system.raw_nats().await?;
     raw.publish(&odd, Some(b"N"), br#"{"input":{},"output":{}}"#).await?;
-    raw.settled().await?;
+    raw.round_trip().await?;
     system.routed().await?;
     system.kill(Part::Router).await?;
     complete(&nats, flow, 3).await?;
     system.start_part(Part::Router)?;
     system.routed().await?;
-    assert_eq!(put_aside(&system).await?, MESSAGES);
+    assert_eq!(dead_lettered(&system).await?, MESSAGES);
     let after = system.post("/auth/logout", &json!({ "session": "nobody's" })).await?;
     assert_eq!(after.status, 404);
     Ok(())

@@ -1,4 +1,4 @@
-//! `concert up` of an application that has other concepts than the program has workers.
+//! `concert up` of an application with other concepts than the program has workers.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use concert_tests::{binaries, http, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 const GREETING: &str =
     "concept Greeting\npurpose to greet\nactions\n    greet (name: String) : (name: String)\n";
@@ -29,7 +29,8 @@ then
     Requesting.respond (request, name)
 "#;
 
-/// A concept without a worker, and no concept of the workers in the program.
+/// Writes an application with a concept that has no worker, and without the concepts of the
+/// program's workers.
 fn application(dir: &Path) -> anyhow::Result<()> {
     let (concepts, syncs) = (dir.join("concepts"), dir.join("syncs"));
     std::fs::create_dir(&concepts)?;
@@ -39,7 +40,8 @@ fn application(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the application, calls what needs no worker, and stops it; its standard error.
+/// Starts the application, sends a request that needs no worker, stops it, and returns its standard
+/// error.
 async fn up(further: &[&str]) -> anyhow::Result<String> {
     let programs = binaries::dir().await?;
     let dir = tempfile::tempdir()?;
@@ -55,7 +57,7 @@ async fn up(further: &[&str]) -> anyhow::Result<String> {
     let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
     let file = dir.path().join("started");
     let exits = tokio::spawn(child.wait_with_output());
-    let started = until("concert up starts or exits", PATIENCE, async || {
+    let started = until("concert up starts or exits", TIMEOUT, async || {
         let started = std::fs::read(&file).ok();
         Ok((exits.is_finished() || started.is_some()).then_some(started))
     })

@@ -1,5 +1,4 @@
-//! Every line of `docs/nats.md`, sent as the `nats` command line sends it, by the operator of a
-//! closed bus.
+//! Every line of `docs/nats.md`, sent as the `nats` command line sends it, by the operator.
 
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
@@ -7,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::Client;
-use concert_tests::nats::hear;
+use concert_tests::nats::subscribe;
 use concert_tests::shell::words;
-use concert_tests::{Part, System, binaries, refusal};
+use concert_tests::{Part, System, binaries, service_error};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-/// The command lines of the page's code blocks.
+/// The command lines in the code blocks of the page.
 fn recipes() -> anyhow::Result<Vec<String>> {
     let page = std::fs::read_to_string(binaries::root().join("docs/nats.md"))?;
     let lines = page.lines().filter(|line| line.starts_with("nats "));
@@ -22,7 +21,7 @@ fn recipes() -> anyhow::Result<Vec<String>> {
 
 async fn request(nats: &Client, subject: &str, body: &str) -> anyhow::Result<Value> {
     let answer = nats.request(subject.to_owned(), body.to_owned().into()).await?;
-    if let Some((_, error)) = refusal(&answer) {
+    if let Some((_, error)) = service_error(&answer) {
         bail!("{subject}: {error}");
     }
     let answer: Value = serde_json::from_slice(&answer.payload)?;
@@ -33,21 +32,21 @@ async fn request(nats: &Client, subject: &str, body: &str) -> anyhow::Result<Val
     Ok(answer)
 }
 
-/// The first message after `doing`.
-async fn hears(system: &System, nats: &Client, subject: &str) -> anyhow::Result<Value> {
-    let mut heard = hear(nats, subject).await?;
+/// The first message on a subject during some requests.
+async fn first_message(system: &System, nats: &Client, subject: &str) -> anyhow::Result<Value> {
+    let mut received = subscribe(nats, subject).await?;
     // An action of each kind that the page watches.
     let login = json!({ "username": "ada", "password": "wrong horse battery" });
     system.post("/auth/login", &login).await?;
     system.post("/auth/logout", &json!({ "session": "nobody's" })).await?;
-    let message = tokio::time::timeout(Duration::from_secs(60), heard.next()).await;
+    let message = tokio::time::timeout(Duration::from_secs(60), received.next()).await;
     let message = message
-        .with_context(|| format!("nothing is heard on {subject}"))?
-        .context("the connection ended")?;
+        .with_context(|| format!("no message on {subject}"))?
+        .context("the connection is closed")?;
     Ok(serde_json::from_slice(&message.payload)?)
 }
 
-/// Everybody who answers a request to many.
+/// All responses to a request with many responders.
 async fn all(nats: &Client, subject: &str) -> anyhow::Result<Vec<Value>> {
     let inbox = nats.new_inbox();
     let mut answers = nats.subscribe(inbox.clone()).await?;
@@ -55,28 +54,28 @@ async fn all(nats: &Client, subject: &str) -> anyhow::Result<Vec<Value>> {
     let mut found = Vec::new();
     while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(2), answers.next()).await
     {
-        ensure!(answer.status.is_none(), "{subject}: nobody answers");
+        ensure!(answer.status.is_none(), "{subject}: no responders");
         found.push(serde_json::from_slice(&answer.payload)?);
     }
-    ensure!(!found.is_empty(), "{subject}: nobody answers");
+    ensure!(!found.is_empty(), "{subject}: no responders");
     Ok(found)
 }
 
-/// Does what the line says; what comes of it.
+/// Executes a command line and returns its result.
 async fn run(system: &System, nats: &Client, words: &[String]) -> anyhow::Result<Value> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[1..] {
         ["sub", subject] if subject.starts_with("done.0") => {
-            // What the flow did is over.
+            // The flow has finished before the subscription.
             let (_, rest) = subject.split_once('.').context("a subject")?;
             ensure!(rest.ends_with(".>"), "{subject}");
             drop(nats.subscribe(subject.to_owned()).await?);
             Ok(Value::Null)
         }
-        ["sub", subject] => hears(system, nats, subject).await,
+        ["sub", subject] => first_message(system, nats, subject).await,
         ["req", subject, body] => request(nats, subject, body).await,
         ["pub", "--jetstream", subject, body] => {
-            // The second of two that are the same is refused, which the command line says.
+            // The server rejects a duplicate, and the command line reports it.
             let answer = nats.request(subject.to_owned(), body.to_owned().into()).await?;
             Ok(serde_json::from_slice(&answer.payload)?)
         }
@@ -104,7 +103,7 @@ async fn run(system: &System, nats: &Client, words: &[String]) -> anyhow::Result
             let verb = verb.to_uppercase();
             Ok(json!(all(nats, &format!("$SRV.{verb}.{service}")).await?))
         }
-        _ => bail!("the test does not know what this sends: {words:?}"),
+        _ => bail!("the test does not support this command: {words:?}"),
     }
 }
 
@@ -130,10 +129,10 @@ async fn every_recipe_works_as_documented() -> anyhow::Result<()> {
     assert!(recipes.len() > 30, "{}", recipes.len());
     let mut last = Value::Null;
     for line in &recipes {
-        let came =
+        let result =
             run(&system, &operator, &words(line, &names)?).await.with_context(|| line.clone())?;
         let has = |pointer: &str, expected: Value| {
-            assert_eq!(came.pointer(pointer), Some(&expected), "{line}: {came}");
+            assert_eq!(result.pointer(pointer), Some(&expected), "{line}: {result}");
         };
         match line.as_str() {
             line if line.contains("_flow ") => {
@@ -143,28 +142,28 @@ async fn every_recipe_works_as_documented() -> anyhow::Result<()> {
             line if line.contains("_flows") => has("/rows/0/path", json!("/auth/logout")),
             line if line.contains("_getUserByName") => has("/rows/0/user", json!(user)),
             line if line.contains("_getUser ") => has("/rows/0/user", json!(user)),
-            line if line.contains("Sessioning.delete ") => assert_eq!(came, json!({})),
+            line if line.contains("Sessioning.delete ") => assert_eq!(result, json!({})),
             line if line.contains("01890a5d") && last.get("seq").is_none() => {
-                assert!(came.get("seq").is_some(), "{came}")
+                assert!(result.get("seq").is_some(), "{result}")
             }
-            // It may have been done, and taken out of the queue: then it is stored once more, and
-            // found to be done.
+            // The action may be completed and removed from the queue. Then it is stored again, and
+            // its worker finds it completed.
             line if line.contains("pub --jetstream") => {
                 assert!(
-                    came.get("seq").is_some()
-                        || came.pointer("/error/err_code") == Some(&json!(10071)),
-                    "{came}"
+                    result.get("seq").is_some()
+                        || result.pointer("/error/err_code") == Some(&json!(10071)),
+                    "{result}"
                 );
             }
             line if line.contains("stream subjects") => {
                 assert_eq!(
-                    came["state"]["subjects"].as_object().map(serde_json::Map::len),
+                    result["state"]["subjects"].as_object().map(serde_json::Map::len),
                     Some(3),
-                    "{came}"
+                    "{result}"
                 );
             }
             line if line.contains("stream ls") => {
-                let names = came["streams"].as_array().into_iter().flatten();
+                let names = result["streams"].as_array().into_iter().flatten();
                 let names: Vec<&str> =
                     names.filter_map(|stream| stream["config"]["name"].as_str()).collect();
                 for stream in ["COMPLETIONS", "DEAD", "ACTIONS_Profile", "ACTIONS_Requesting"] {
@@ -172,7 +171,7 @@ async fn every_recipe_works_as_documented() -> anyhow::Result<()> {
                 }
             }
             line if line.contains("micro ls") => {
-                let names: Vec<&str> = came
+                let names: Vec<&str> = result
                     .as_array()
                     .into_iter()
                     .flatten()
@@ -183,14 +182,14 @@ async fn every_recipe_works_as_documented() -> anyhow::Result<()> {
                 }
             }
             line if line.contains("micro stats") => {
-                assert!(came[0]["endpoints"].is_array(), "{came}")
+                assert!(result[0]["endpoints"].is_array(), "{result}")
             }
             line if line.contains("consumer info") => {
-                assert!(came.get("num_pending").is_some(), "{came}")
+                assert!(result.get("num_pending").is_some(), "{result}")
             }
             _ => {}
         }
-        last = came;
+        last = result;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What clients get while a server is down, and afterwards.
+//! Responses to clients while a server is down, and afterwards.
 
 use concert_tests::{Part, System};
 use serde_json::json;
@@ -7,7 +7,7 @@ const PASSWORD: &str = "correct horse battery";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_get_503_while_nats_is_down_and_succeed_afterwards() -> anyhow::Result<()> {
-    // Far more than the test takes: an edge that waits for its deadline fails it.
+    // Much longer than the test: an edge that waits for its deadline fails it.
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "600000")]).await?;
     system.account("ada", PASSWORD).await?;
     let credentials = json!({ "username": "ada", "password": PASSWORD });
@@ -27,7 +27,7 @@ async fn requests_get_503_while_nats_is_down_and_succeed_afterwards() -> anyhow:
             Ok((system.post("/auth/login", &credentials).await?.status == 200).then_some(()))
         })
         .await?;
-    // What was refused has left no flow.
+    // Rejected requests have no flow.
     assert_eq!(
         system.stream_messages("COMPLETIONS", "done.*.Profile.authenticate.*").await?.len(),
         1

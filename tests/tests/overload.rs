@@ -1,16 +1,16 @@
-//! More logins than the processors can hash: some are refused at once, the others are answered in
-//! time, and nobody else notices.
+//! More logins than the CPU can hash: some are rejected immediately, the others are answered in
+//! time, and other paths are not affected.
 
 use concert_tests::{System, http};
 use serde_json::json;
 
 const PASSWORD: &str = "correct horse battery";
-/// Far more than are taken.
+/// Many more than are accepted.
 const FLOOD: usize = 300;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn login_flood_is_partly_refused_and_the_rest_is_answered() -> anyhow::Result<()> {
-    // Hashes that cost what they cost in earnest, and room for few.
+    // Password hashes at their production cost, and few request slots.
     let system = System::with(&[
         ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "19456"),
         ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_PASSES", "2"),
@@ -27,7 +27,7 @@ async fn login_flood_is_partly_refused_and_the_rest_is_answered() -> anyhow::Res
             tokio::spawn(async move { http::post(address, "/api/auth/login", &login).await })
         })
         .collect();
-    // A path that is not flooded has its own places.
+    // Another path has its own request slots.
     for number in 0..20 {
         let answer = system
             .post("/auth/logout", &json!({ "session": format!("nobody's {number}") }))
@@ -43,18 +43,21 @@ async fn login_flood_is_partly_refused_and_the_rest_is_answered() -> anyhow::Res
                 refused += 1;
                 assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
                 assert_eq!(answer.headers["concert-answered-by"], "edge");
-                assert!(!answer.headers.contains_key("concert-flow"), "nothing was begun");
+                assert!(
+                    !answer.headers.contains_key("concert-flow"),
+                    "a rejected request has a flow"
+                );
             }
             _ => panic!("{answer:?}"),
         }
     }
     assert!(answered >= 8 && refused > 0, "{answered} answered, {refused} refused");
-    // Only what was taken has left a trace.
+    // Only accepted requests are in the log.
     system.routed().await?;
     let requests = system.stream_messages("COMPLETIONS", "done.*.Requesting.request.*").await?;
     let logins = requests.iter().filter(|(_, body)| body["input"]["path"] == "/auth/login").count();
     assert_eq!(logins, answered);
-    // The flood is over, and so is its effect.
+    // The flood has ended, and the system accepts logins again.
     system.login("ada", PASSWORD).await?;
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use concert_tests::lone_edge::{LoneEdge, TOKEN};
-use concert_tests::nats::hear;
+use concert_tests::edge_with_stub_archive::{EdgeWithStubArchive, TOKEN};
+use concert_tests::nats::subscribe;
 use concert_tests::{Part, System, http};
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 const FLOW: &str = "0198c5d2-7d11-7c3a-9d38-9b1f0a6d1c11";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn get(edge: &LoneEdge, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
+async fn get(
+    edge: &EdgeWithStubArchive,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<Response> {
     let client = http::client()?;
     let mut request = client.get(format!("http://{}{path}", edge.address()));
     for (name, value) in headers {
@@ -24,15 +28,15 @@ fn bearer() -> String {
     format!("Bearer {TOKEN}")
 }
 
-async fn ask(edge: &LoneEdge, path: &str) -> anyhow::Result<(u16, Value)> {
+async fn ask(edge: &EdgeWithStubArchive, path: &str) -> anyhow::Result<(u16, Value)> {
     let answer = get(edge, path, &[("authorization", &bearer())]).await?;
     Ok((answer.status().as_u16(), answer.json().await?))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&[]).await?;
-    edge.stand_in(Box::new(|_, _| Ok(vec![json!({ "flow": FLOW })]))).await?;
+    let edge = EdgeWithStubArchive::start(&[]).await?;
+    edge.stub_archive(Box::new(|_, _| Ok(vec![json!({ "flow": FLOW })]))).await?;
     // The page itself holds nothing of anybody's.
     assert_eq!(get(&edge, "/", &[]).await?.status(), 200);
     for path in ["/_concert/api/flows", "/_concert/api/rules", "/_concert/live"] {
@@ -49,7 +53,7 @@ async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> 
         let other_site = [("authorization", &*bearer()), ("sec-fetch-site", "cross-site")];
         assert_eq!(get(&edge, path, &other_site).await?.status(), 403, "{path}");
     }
-    assert_eq!(edge.asked(), []);
+    assert_eq!(edge.take_queries(), []);
     assert_eq!(
         ask(&edge, "/_concert/api/flows").await?,
         (200, json!({ "rows": [{ "flow": FLOW }] }))
@@ -62,13 +66,13 @@ async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_answer()
 -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&[]).await?;
+    let edge = EdgeWithStubArchive::start(&[]).await?;
     let (status, body) = ask(&edge, "/_concert/api/flows").await?;
     assert_eq!(
         (status, body["error"].as_str()),
         (503, Some("no archive answers; it may not have been started"))
     );
-    edge.stand_in(Box::new(|name, _| match name {
+    edge.stub_archive(Box::new(|name, _| match name {
         "_wrong" => Err((503, "the log is out of reach".to_owned())),
         "_rules" => Err((500, "rows against the spec".to_owned())),
         "_whyNot" => Err((400, "there is no rule of this name".to_owned())),
@@ -80,7 +84,7 @@ async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_
     assert_eq!(answer.headers()["cache-control"], "no-store");
     assert_eq!(answer.text().await?, r#"{"rows":[{"began_us":1764046798123456,"b":1,"a":2}]}"#);
     let input = json!({ "path": "/auth/login", "outcome": "failed", "limit": 7, "before": "x=" });
-    assert_eq!(edge.asked(), [("_flows".to_owned(), input)]);
+    assert_eq!(edge.take_queries(), [("_flows".to_owned(), input)]);
 
     for (path, status) in [
         ("/_concert/api/wrong", 503),
@@ -99,10 +103,10 @@ async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--set", "console.timeout_ms=100"]).await?;
+    let edge = EdgeWithStubArchive::start(&["--set", "console.timeout_ms=100"]).await?;
     // Somebody hears the question and says nothing.
     let nats = edge.nats().await?;
-    let _silent = hear(&nats, "concept.Concert.*").await?;
+    let _silent = subscribe(&nats, "concept.Concert.*").await?;
     let (status, body) = ask(&edge, "/_concert/api/wrong").await?;
     assert_eq!(status, 504, "{body}");
     Ok(())
@@ -111,9 +115,13 @@ async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_ends()
 -> anyhow::Result<()> {
-    let mut edge =
-        LoneEdge::start(&["--set", "console.listeners=2", "--set", "http.drain_delay_ms=0"])
-            .await?;
+    let mut edge = EdgeWithStubArchive::start(&[
+        "--set",
+        "console.listeners=2",
+        "--set",
+        "http.drain_delay_ms=0",
+    ])
+    .await?;
     let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
     let (first, second) = (listen().await?, listen().await?);
     assert_eq!(first.headers()["content-type"], "text/event-stream");
@@ -159,7 +167,7 @@ const NOTICE_BYTES: usize = 20_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_reads_too_slowly_is_let_go_and_keeps_nobody_else_back() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&["--set", "console.listeners=2"]).await?;
+    let edge = EdgeWithStubArchive::start(&["--set", "console.listeners=2"]).await?;
     let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
     let (mut slow, mut quick) = (listen().await?, listen().await?);
     let nats = edge.nats().await?;

@@ -1,4 +1,4 @@
-//! The lines that the README tells a newcomer to type, typed, and what it says comes of them.
+//! Runs the commands of the README and compares their results with the page.
 
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
@@ -6,16 +6,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use concert_tests::nats::hear;
+use concert_tests::nats::subscribe;
 use concert_tests::shell::words;
-use concert_tests::{Part, System, binaries, http, refusal};
+use concert_tests::{Part, System, binaries, http, service_error};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-/// What stands in the page for a value that is another each time: its end is cut off.
+/// Marks a value that differs each time; the page shows only its beginning.
 const CUT: char = '…';
 
-/// The lines of the page's code blocks; those that a backslash continues are one.
+/// The lines of the page's code blocks, with continued lines joined.
 fn lines() -> anyhow::Result<Vec<String>> {
     let page = std::fs::read_to_string(binaries::root().join("README.md"))?;
     let blocks = page.split("```").skip(1).step_by(2);
@@ -23,8 +23,7 @@ fn lines() -> anyhow::Result<Vec<String>> {
     Ok(joined.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect())
 }
 
-/// Whether an answer is as the page shows it: the same keys, and the same values but for those that
-/// are cut off.
+/// Whether a response matches the page: the same keys, and the same values except abbreviated ones.
 fn is_as_shown(shown: &Value, answer: &Value) -> bool {
     let (Some(shown), Some(answer)) = (shown.as_object(), answer.as_object()) else {
         return false;
@@ -36,41 +35,41 @@ fn is_as_shown(shown: &Value, answer: &Value) -> bool {
     shown.len() == answer.len() && shown.iter().all(is_alike)
 }
 
-/// Sends what `curl` would; the answer.
+/// Sends the request of a `curl` command and returns the response.
 async fn curl(system: &System, words: &[String]) -> anyhow::Result<Value> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ["curl", "-s", url, "-H", content_type, "-d", body] = words[..] else {
-        bail!("the test does not know what this sends: {words:?}");
+        bail!("the test does not support this command: {words:?}");
     };
-    let path = url.strip_prefix("http://127.0.0.1:8000").context("another place")?;
+    let path = url.strip_prefix("http://127.0.0.1:8000").context("another address")?;
     ensure!(content_type == "content-type: application/json", "{content_type}");
     Ok(http::post(system.address(), path, &serde_json::from_str(body)?).await?.body)
 }
 
-/// Does what `nats` would, as the operator.
+/// Sends the message of a `nats` command as the operator.
 async fn nats(system: &System, words: &[String]) -> anyhow::Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let operator = system.nats_as("operator").await?;
     let (subject, body) = match words[1..] {
         ["sub", subject] => {
-            hear(&operator, subject).await?;
+            subscribe(&operator, subject).await?;
             return Ok(());
         }
         ["req", subject, body] | ["pub", "--jetstream", subject, body] => (subject, body),
         ["micro", "ls"] => ("$SRV.PING", ""),
-        _ => bail!("the test does not know what this does: {words:?}"),
+        _ => bail!("the test does not support this command: {words:?}"),
     };
     let answer = operator.request(subject.to_owned(), body.to_owned().into()).await?;
-    let refused = refusal(&answer);
+    let refused = service_error(&answer);
     ensure!(refused.is_none(), "{refused:?}");
     let answer: Value = serde_json::from_slice(&answer.payload)?;
-    // A session that is gone already is a refusal of the concept's, and an answer.
+    // An ended session is a refusal by the concept, and a valid response.
     let is_stored = answer.get("seq").is_some();
     ensure!(is_stored || words[1] != "pub", "{answer}");
     Ok(())
 }
 
-/// Runs a command of ours until a line that holds a text; whether there was one.
+/// Runs a `concert` command until it prints a line with a text; whether there was one.
 async fn concert(system: &System, words: &[String], text: &str) -> anyhow::Result<bool> {
     let mut command = system.command("concert");
     let mut child = command.args(&words[1..]).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
@@ -90,7 +89,7 @@ async fn readme_commands_work_as_documented() -> anyhow::Result<()> {
     let lines = lines()?;
     let (mut session, mut counts) = (String::new(), [0; 3]);
     for (number, line) in lines.iter().enumerate() {
-        // A session and a flow are shown with their first characters.
+        // A session and a flow are abbreviated.
         let line = line.replace("p2Jx…", &session);
         let words = words(&line, &[])?;
         match words.first().map(String::as_str) {
@@ -102,8 +101,8 @@ async fn readme_commands_work_as_documented() -> anyhow::Result<()> {
                     is_as_shown(&serde_json::from_str(shown)?, &answer),
                     "{line}\n{shown}\n{answer}"
                 );
-                if let Some(told) = answer["session"].as_str() {
-                    told.clone_into(&mut session);
+                if let Some(given) = answer["session"].as_str() {
+                    given.clone_into(&mut session);
                 }
             }
             Some("nats") => {
@@ -117,33 +116,33 @@ async fn readme_commands_work_as_documented() -> anyhow::Result<()> {
                 let flow = login().await?.headers["concert-flow"].to_str()?.to_owned();
                 let words: Vec<String> =
                     words.iter().map(|word| word.replace("019a…", &flow)).collect();
-                let told = match words[1].as_str() {
+                let expected = match words[1].as_str() {
                     "flow" => flow.as_str(),
                     "why-not" => "CreateSessionOnSuccessfulAuthentication",
                     _ => "/auth/login",
                 };
-                // Somebody logs in while it listens.
+                // Logins happen while the command runs.
                 let busy = async {
                     while login().await.is_ok() {
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                 };
-                let come = system.until("it is told", async |system: &System| {
+                let come = system.until("the command prints the text", async |system: &System| {
                     let seen = tokio::time::timeout(
                         Duration::from_secs(20),
-                        concert(system, &words, told),
+                        concert(system, &words, expected),
                     )
                     .await;
                     Ok((seen.ok().transpose()? == Some(true)).then_some(()))
                 });
                 tokio::select! {
                     come = come => come.with_context(|| line.clone())?,
-                    () = busy => bail!("nobody can log in"),
+                    () = busy => bail!("no login succeeds"),
                 }
             }
             _ => {}
         }
     }
-    assert_eq!(counts, [3, 5, 4], "a line was not read");
+    assert_eq!(counts, [3, 5, 4], "a line was skipped");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Every process is restarted, one after the other, while people log in and out.
+//! Every process is restarted in turn while clients log in and out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const PASSWORD: &str = "correct horse battery";
 const CLIENTS: usize = 8;
 
-/// What stands before the edges: sends each request to one that says that it takes requests.
+/// Acts as a load balancer: sends each request to an edge that is ready.
 async fn post(
     edges: [SocketAddr; 2],
     first: usize,
@@ -28,7 +28,7 @@ async fn post(
     anyhow::bail!("no edge is ready")
 }
 
-/// Logs in and out until the end; how often, and how long the slowest answer took.
+/// Logs in and out until the end; returns the number of rounds and the longest response time.
 async fn client(
     edges: [SocketAddr; 2],
     number: usize,
@@ -64,7 +64,7 @@ async fn client(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_restart_under_load_causes_no_client_errors() -> anyhow::Result<()> {
-    // Every client is here, and logs in with a wrong password in each round.
+    // All clients have one address, and each logs in with a wrong password in every round.
     let mut system =
         System::with(&[("CONCERT_WORKERS__PROFILE__SETTINGS__LOGIN_CLIENT_FAILURES", "0")]).await?;
     for part in PARTS {
@@ -82,7 +82,7 @@ async fn rolling_restart_under_load_causes_no_client_errors() -> anyhow::Result<
     for part in [Part::Router, Part::Profile, Part::Sessioning, Part::Edge] {
         for number in [0, 1] {
             system.terminate_one(part, number).await?;
-            // For a while there is one only.
+            // For a while only one instance runs.
             tokio::time::sleep(Duration::from_millis(500)).await;
             system.start_one(part, number)?;
             system.ready().await?;
@@ -92,14 +92,14 @@ async fn rolling_restart_under_load_causes_no_client_errors() -> anyhow::Result<
     let mut rounds = 0;
     for client in clients {
         let (done, slowest) = client.await??;
-        // What a process that ends has been given and does not finish would come again after eight
+        // The server would redeliver an unfinished message of an exited process after eight
         // seconds.
-        ensure!(slowest < Duration::from_secs(7), "an answer after {slowest:?}");
+        ensure!(slowest < Duration::from_secs(7), "a response after {slowest:?}");
         rounds += done;
     }
     ensure!(rounds > CLIENTS, "{rounds} rounds");
 
-    // Nothing is doubled, nothing is left.
+    // Nothing is duplicated or left over.
     system.routed().await?;
     let done = |name: &str| format!("done.*.{name}.*");
     let created = system.subjects("COMPLETIONS", &done("Sessioning.create")).await?.len();
@@ -113,7 +113,7 @@ async fn rolling_restart_under_load_causes_no_client_errors() -> anyhow::Result<
         let asked = json!({ "user": user }).to_string();
         let rows = nats.request("concept.Sessioning._getSessions", asked.into()).await?;
         let rows: Value = serde_json::from_slice(&rows.payload)?;
-        assert_eq!(rows["rows"], json!([]), "a session that nobody has the token of");
+        assert_eq!(rows["rows"], json!([]), "a session without a known token");
     }
     Ok(())
 }

@@ -1,18 +1,18 @@
-//! Rules with `where`, and rules that change, on the whole system.
+//! Rules with `where`, and rule changes, on the whole system.
 
 use std::path::Path;
 use std::time::Duration;
 
-use concert_tests::nats::hear;
+use concert_tests::nats::subscribe;
 use concert_tests::{Part, System, http};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery";
 
-/// One call for each user of a list, and a rule over each two that were made.
+/// One call for each user of a list, and a rule that joins two of the sessions.
 const SIDE_BY_SIDE: &str = r#"
-// allow C0501, C0502: there are two siblings in this test, and each of them comes through
+// allow C0501, C0502: this test has two siblings, and each of them succeeds
 sync OpenForAll
 when
     Requesting.request (path: "/openForAll", users) : (request)
@@ -22,7 +22,7 @@ where
 then
     Sessioning.create (user)
 
-sync TellOfTwo
+sync RespondWithTwoSessions
 when
     Requesting.request (path: "/openForAll", first, second) : (request)
     Sessioning.create (user: first) : (session: one)
@@ -30,7 +30,7 @@ when
 then
     Requesting.respond (request, one, other)
 
-// Lists within lists; the inner one is empty for who is not there.
+// Nested lists; the inner list of an unknown user is empty.
 sync NamesOf
 when
     Requesting.request (path: "/namesOf", users) : (request)
@@ -43,19 +43,19 @@ then
     Requesting.respond (request, people)
 "#;
 
-/// Rules beside the project's own, in the directory of both.
-fn further(dir: &Path, rules: &str) -> std::io::Result<()> {
+/// Replaces the rules that are added to the project's own rules in the same directory.
+fn write_rules(dir: &Path, rules: &str) -> std::io::Result<()> {
     std::fs::write(dir.join("more.sync"), rules)
 }
 
-/// The whole system on the project's rules and further ones, which can be changed in `dir`.
+/// The whole system with the project's rules and write_rules ones, which can be changed in `dir`.
 async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../syncs");
     for file in std::fs::read_dir(own)? {
         let file = file?;
         std::fs::copy(file.path(), dir.join(file.file_name()))?;
     }
-    further(dir, more)?;
+    write_rules(dir, more)?;
     let syncs = dir.display().to_string();
     System::with(&[
         ("CONCERT_RULES__SYNCS", &syncs),
@@ -65,8 +65,8 @@ async fn with_rules(dir: &Path, more: &str) -> anyhow::Result<System> {
     .await
 }
 
-/// Starts a second router, and waits until it runs: while it starts, it would put in force again
-/// what it read before a change.
+/// Starts a second router and waits until it runs: a starting router activates the rules it has
+/// read, even if they have changed since.
 async fn with_second_router(system: &mut System) -> anyhow::Result<()> {
     system.start_one(Part::Router, 1)?;
     system.ready().await
@@ -99,7 +99,7 @@ async fn several_routers_run_frames_and_join_siblings() -> anyhow::Result<()> {
         assert_eq!(whoami(&system, other).await?.text("username")?, "bob");
         let flow = opened.headers.get("concert-flow").unwrap().to_str()?.to_owned();
         let log = system.flow(&flow).await?;
-        // A call for each frame, and of equal frames one.
+        // One call for each frame; equal frames count as one.
         let created = log.iter().filter(|(subject, _)| subject.contains(".Sessioning.create."));
         assert_eq!((created.count(), records(&log)), (2, 1), "{log:#?}");
     }
@@ -121,7 +121,7 @@ async fn unanswered_query_is_repeated_and_never_answered_wrongly() -> anyhow::Re
     system.account("ada", PASSWORD).await?;
     let session = system.login("ada", PASSWORD).await?;
     system.kill(Part::Sessioning).await?;
-    let mut asked = system.hear("done.*.Requesting.request.*").await?;
+    let mut asked = system.subscribe("done.*.Requesting.request.*").await?;
     let body = json!({ "session": session });
     let address = system.address();
     let waiting = tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });
@@ -145,19 +145,19 @@ async fn router_killed_around_its_firing_record_leaves_one_response() -> anyhow:
         "action.Requesting.respond.*",
         "done.*.Requesting.respond.*",
     ] {
-        // What a concept is asked is heard in its own account alone.
+        // Queries are visible only in the concept's own account.
         let asked = subject.strip_prefix("concept.").and_then(|rest| rest.split('.').next());
         let nats = match asked {
             Some(concept) => system.nats_as(&concept.to_lowercase()).await?,
             None => system.nats().await?,
         };
-        let mut seen = hear(&nats, subject).await?;
+        let mut seen = subscribe(&nats, subject).await?;
         let body = json!({ "session": session });
         let address = system.address();
         let waiting =
             tokio::spawn(async move { http::post(address, "/api/auth/whoami", &body).await });
         let seen = tokio::time::timeout(Duration::from_secs(30), seen.next()).await;
-        assert!(matches!(seen, Ok(Some(_))), "{subject} is not seen");
+        assert!(matches!(seen, Ok(Some(_))), "no message on {subject}");
         system.kill(Part::Router).await?;
         system.start_part(Part::Router)?;
         let answer = waiting.await??;
@@ -186,10 +186,10 @@ else (error)
     )
 }
 
-/// Waits until rules were put in force so often.
-async fn in_force(system: &System, times: usize) -> anyhow::Result<()> {
+/// Waits until rules were activated this often.
+async fn activated(system: &System, times: usize) -> anyhow::Result<()> {
     system
-        .until("the rules are in force", async |system: &System| {
+        .until("the rules are active", async |system: &System| {
             let found = system.stream_messages("COMPLETIONS", "done.*.Concert.inForce.*").await?;
             anyhow::ensure!(found.len() <= times, "more than {times} times: {found:#?}");
             Ok((found.len() == times).then_some(()))
@@ -206,25 +206,25 @@ async fn flow_finishes_under_the_rules_it_started_with() -> anyhow::Result<()> {
     let body = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "hello");
 
-    // A flow that cannot go on until its rules have changed.
+    // A flow that cannot continue until its rules have changed.
     system.kill(Part::Profile).await?;
-    let mut seen = system.hear("action.Profile.authenticate.*").await?;
+    let mut seen = system.subscribe("action.Profile.authenticate.*").await?;
     let (address, again) = (system.address(), body.clone());
     let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
-    further(dir.path(), &greeting("good day"))?;
-    in_force(&system, 2).await?;
-    // Broken rules change nothing.
-    further(dir.path(), "sync Broken\n")?;
+    write_rules(dir.path(), &greeting("good day"))?;
+    activated(&system, 2).await?;
+    // Invalid rules change nothing.
+    write_rules(dir.path(), "sync Broken\n")?;
     system.start_part(Part::Profile)?;
     let answer = waiting.await??;
     assert_eq!(answer.text("greeting")?, "hello");
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good day");
 
-    // The routers that know the old rules go; one that starts with the newest ones finishes what
-    // began under others.
-    further(dir.path(), &greeting("good evening"))?;
-    in_force(&system, 3).await?;
+    // The routers that know the old rules stop. A router that starts with the newest rules finishes
+    // flows of older ones.
+    write_rules(dir.path(), &greeting("good evening"))?;
+    activated(&system, 3).await?;
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good evening");
     Ok(())
 }
@@ -235,13 +235,13 @@ async fn router_fetches_a_missing_rule_version() -> anyhow::Result<()> {
     let mut system = with_rules(dir.path(), &greeting("hello")).await?;
     system.account("ada", PASSWORD).await?;
     system.kill(Part::Profile).await?;
-    let mut seen = system.hear("action.Profile.authenticate.*").await?;
+    let mut seen = system.subscribe("action.Profile.authenticate.*").await?;
     let body = json!({ "username": "ada", "password": PASSWORD });
     let (address, again) = (system.address(), body.clone());
     let waiting = tokio::spawn(async move { http::post(address, "/api/greet", &again).await });
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
     system.kill(Part::Router).await?;
-    further(dir.path(), &greeting("good day"))?;
+    write_rules(dir.path(), &greeting("good day"))?;
     system.start_part(Part::Router)?;
     system.start_part(Part::Profile)?;
     assert_eq!(waiting.await??.text("greeting")?, "hello");

@@ -1,20 +1,20 @@
-//! No password and no session token rests in clear, in any file.
+//! No file contains a password or a session token in clear text.
 
 use std::path::Path;
 
 use concert_tests::{PARTS, Part, System};
 use serde_json::json;
 
-/// Files below a directory that hold a text.
-fn files_with(dir: &Path, text: &str, looked_at: &mut usize) -> anyhow::Result<Vec<String>> {
+/// Files below a directory that contain a text.
+fn files_with(dir: &Path, text: &str, searched: &mut usize) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
-            found.extend(files_with(&path, text, looked_at)?);
+            found.extend(files_with(&path, text, searched)?);
             continue;
         }
-        *looked_at += 1;
+        *searched += 1;
         let bytes = std::fs::read(&path)?;
         if bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
             found.push(path.display().to_string());
@@ -25,7 +25,7 @@ fn files_with(dir: &Path, text: &str, looked_at: &mut usize) -> anyhow::Result<V
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_contain_no_secret() -> anyhow::Result<()> {
-    // The most talkative logs.
+    // The most verbose logs.
     let mut system = System::with(&[
         ("CONCERT_TELEMETRY__LOG", "trace"),
         ("CONCERT_HTTP__DEADLINE_MS", "40000"),
@@ -66,7 +66,7 @@ async fn files_contain_no_secret() -> anyhow::Result<()> {
     system.ready().await?;
     system.login(username, password).await?;
     system
-        .until("the archive has written what it read", async |system: &System| {
+        .until("the archive has stored all messages", async |system: &System| {
             let jetstream = async_nats::jetstream::new(system.nats().await?);
             let log = jetstream.get_stream("COMPLETIONS").await?;
             let archives = log.consumer_info("archives").await?;
@@ -78,12 +78,12 @@ async fn files_contain_no_secret() -> anyhow::Result<()> {
     }
     system.servers.nats.stop().await;
     system.servers.mongo.stop().await;
-    let mut looked_at = 0;
+    let mut searched = 0;
     for secret in [password, wrong, &session, &kept] {
-        assert_eq!(files_with(system.servers.dir(), secret, &mut looked_at)?, Vec::<String>::new());
+        assert_eq!(files_with(system.servers.dir(), secret, &mut searched)?, Vec::<String>::new());
     }
-    // The search itself works: what is no secret is found, and there were files to look at.
-    assert!(!files_with(system.servers.dir(), username, &mut looked_at)?.is_empty());
-    assert!(looked_at > 50, "{looked_at}");
+    // Control: the search finds other texts, and there were files to search.
+    assert!(!files_with(system.servers.dir(), username, &mut searched)?.is_empty());
+    assert!(searched > 50, "{searched}");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! The session in a cookie: for pages of ours, and for nobody else.
+//! The session in a cookie, usable only by pages of allowed origins.
 
 use concert_tests::{System, http};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery";
 const JSON: (&str, &str) = ("content-type", "application/json");
-const ASKS: (&str, &str) = ("concert-session", "cookie");
+const USE_COOKIE: (&str, &str) = ("concert-session", "cookie");
 const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 const LISTED: (&str, &str) = ("origin", "https://app.example");
 
@@ -51,12 +51,12 @@ const ENDED: &str = "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Strict;
 #[tokio::test(flavor = "multi_thread")]
 async fn session_cookie_is_set_and_cleared_on_request() -> anyhow::Result<()> {
     let system = start().await?;
-    // Whoever does not ask has it in the body, as ever.
+    // Without the header, the session is in the body.
     let plain = post(&system, "/auth/login", credentials(), &[]).await?;
     assert_eq!((plain.status, cookie_of(&plain)), (200, ""));
     let token = plain.text("session")?.to_owned();
 
-    let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME]).await?;
+    let login = post(&system, "/auth/login", credentials(), &[USE_COOKIE, SAME]).await?;
     assert_eq!(login.status, 200, "{login:?}");
     assert!(login.body.get("session").is_none(), "{login:?}");
     assert_eq!(login.body["message"], "Login successful");
@@ -64,27 +64,28 @@ async fn session_cookie_is_set_and_cleared_on_request() -> anyhow::Result<()> {
     let (pair, attributes) = line.split_once("; ").unwrap_or_default();
     assert_eq!(attributes, "Path=/; Secure; HttpOnly; SameSite=Strict");
     let value = pair.strip_prefix("__Host-session=").unwrap_or_default();
-    assert!(value.len() == 43 && value != token, "each login has a token of its own");
+    assert!(value.len() == 43 && value != token, "each login has its own token");
     let cookie = ("cookie", pair);
 
-    let who = post(&system, "/auth/whoami", json!({}), &[cookie, ASKS, SAME]).await?;
+    let who = post(&system, "/auth/whoami", json!({}), &[cookie, USE_COOKIE, SAME]).await?;
     assert_eq!((who.status, &who.body["username"]), (200, &json!("ada")), "{who:?}");
     assert_eq!(cookie_of(&who), "");
-    // The token beside it works as it did, and the body is heard first.
-    let beside = post(&system, "/auth/whoami", json!({ "session": token }), &[]).await?;
-    assert_eq!(beside.status, 200);
+    // A token in the body also works, and takes precedence over the cookie.
+    let with_token = post(&system, "/auth/whoami", json!({ "session": token }), &[]).await?;
+    assert_eq!(with_token.status, 200);
     let body_first =
-        post(&system, "/auth/whoami", json!({ "session": "x" }), &[cookie, ASKS, SAME]).await?;
+        post(&system, "/auth/whoami", json!({ "session": "x" }), &[cookie, USE_COOKIE, SAME])
+            .await?;
     assert_eq!((body_first.status, cookie_of(&body_first)), (401, ""));
 
-    let logout = post(&system, "/auth/logout", json!({}), &[cookie, ASKS, SAME]).await?;
+    let logout = post(&system, "/auth/logout", json!({}), &[cookie, USE_COOKIE, SAME]).await?;
     assert_eq!((logout.status, cookie_of(&logout)), (200, ENDED));
-    let after = post(&system, "/auth/whoami", json!({}), &[cookie, ASKS, SAME]).await?;
+    let after = post(&system, "/auth/whoami", json!({}), &[cookie, USE_COOKIE, SAME]).await?;
     assert_eq!((after.status, cookie_of(&after)), (401, ENDED));
     // Without a cookie the key is missing.
-    let none = post(&system, "/auth/whoami", json!({}), &[ASKS, SAME]).await?;
+    let none = post(&system, "/auth/whoami", json!({}), &[USE_COOKIE, SAME]).await?;
     assert_eq!(none.brief(), (400, r#"{"error":"`session` is missing"}"#.to_owned()));
-    // What came in the cookie rests nowhere in clear.
+    // The log does not contain the cookie's value in clear text.
     let log = system.stream_messages("COMPLETIONS", "done.>").await?;
     assert!(log.len() > 10 && log.iter().all(|(_, body)| !body.to_string().contains(value)));
     Ok(())
@@ -93,16 +94,16 @@ async fn session_cookie_is_set_and_cleared_on_request() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn cross_site_pages_cannot_use_the_session_cookie() -> anyhow::Result<()> {
     let system = start().await?;
-    let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME]).await?;
+    let login = post(&system, "/auth/login", credentials(), &[USE_COOKIE, SAME]).await?;
     let cookie = ("cookie", cookie_of(&login).split(';').next().unwrap_or_default());
     let evil = ("origin", "https://evil.example");
     let cross = ("sec-fetch-site", "cross-site");
     let forged: [&[(&str, &str)]; 5] = [
         &[cookie, SAME],
-        &[cookie, ASKS],
-        &[cookie, ASKS, cross],
-        &[cookie, ASKS, evil],
-        &[cookie, ASKS, cross, evil],
+        &[cookie, USE_COOKIE],
+        &[cookie, USE_COOKIE, cross],
+        &[cookie, USE_COOKIE, evil],
+        &[cookie, USE_COOKIE, cross, evil],
     ];
     for headers in forged {
         let answer = post(&system, "/auth/deleteAccount", json!({}), headers).await?;
@@ -115,16 +116,16 @@ async fn cross_site_pages_cannot_use_the_session_cookie() -> anyhow::Result<()> 
                 .is_none_or(|origin| origin == LISTED.1)
         );
     }
-    // Nor may it log somebody in as somebody else.
-    let login = post(&system, "/auth/login", credentials(), &[ASKS, cross, evil]).await?;
+    // Nor can it log a user in to another account.
+    let login = post(&system, "/auth/login", credentials(), &[USE_COOKIE, cross, evil]).await?;
     assert_eq!((login.status, cookie_of(&login)), (403, ""));
 
-    // A page of a listed origin may, and is told so beforehand.
+    // A page of a listed origin can use it; the preflight response allows it.
     let who = post(
         &system,
         "/auth/whoami",
         json!({}),
-        &[cookie, ASKS, LISTED, ("sec-fetch-site", "same-site")],
+        &[cookie, USE_COOKIE, LISTED, ("sec-fetch-site", "same-site")],
     )
     .await?;
     assert_eq!(who.status, 200, "{who:?}");
@@ -151,11 +152,12 @@ async fn cross_site_pages_cannot_use_the_session_cookie() -> anyhow::Result<()> 
 async fn cookie_is_off_by_default_and_wildcard_origins_get_no_credentials() -> anyhow::Result<()> {
     let system = System::with(&[("CONCERT_HTTP__CORS_ORIGINS", "*")]).await?;
     system.account("ada", PASSWORD).await?;
-    let login = post(&system, "/auth/login", credentials(), &[ASKS, SAME, LISTED]).await?;
+    let login = post(&system, "/auth/login", credentials(), &[USE_COOKIE, SAME, LISTED]).await?;
     assert_eq!((login.status, cookie_of(&login)), (200, ""));
     assert!(!login.headers.contains_key("access-control-allow-credentials"));
     let cookie = format!("__Host-session={}", login.text("session")?);
-    let who = post(&system, "/auth/whoami", json!({}), &[("cookie", &cookie), ASKS, SAME]).await?;
+    let who =
+        post(&system, "/auth/whoami", json!({}), &[("cookie", &cookie), USE_COOKIE, SAME]).await?;
     assert_eq!(who.status, 400);
     let refused = system
         .concert(&[
@@ -167,7 +169,7 @@ async fn cookie_is_off_by_default_and_wildcard_origins_get_no_credentials() -> a
         ])
         .output()
         .await?;
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && told.contains("__Host-"), "{told}");
+    let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && printed.contains("__Host-"), "{printed}");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Ending many sessions at once, listing them, and asking for them as a router does.
+//! Sessioning: ending many sessions, listing them, and queries as a router sends them.
 
 #![expect(clippy::disallowed_methods, reason = "a test has the clock of the machine")]
 
 use std::collections::BTreeSet;
 
 use async_nats::HeaderMap;
-use concert_tests::{Part, System, refusal};
+use concert_tests::{Part, System, service_error};
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use serde_json::{Value, json};
@@ -13,10 +13,13 @@ use uuid::Uuid;
 
 const PASSWORD: &str = "correct horse battery";
 
-/// A system whose edge makes sessions for anybody.
+/// A system whose edge exposes the creation of sessions.
 async fn start() -> anyhow::Result<System> {
-    System::with(&[("CONCERT_HTTP__PASSTHROUGH", r#"{ "Sessioning.create" = "the test asks" }"#)])
-        .await
+    System::with(&[(
+        "CONCERT_HTTP__PASSTHROUGH",
+        r#"{ "Sessioning.create" = "used by the test" }"#,
+    )])
+    .await
 }
 
 async fn create(system: &System, user: &str) -> anyhow::Result<String> {
@@ -24,9 +27,9 @@ async fn create(system: &System, user: &str) -> anyhow::Result<String> {
     Ok(made.text("session")?.to_owned())
 }
 
-/// A request to a concept, as part of a flow or by hand: its answer, or code and text of the
-/// service's error.
-async fn ask_in(
+/// Sends a request to a concept, within a flow or without one, and returns the response, or the
+/// code and text of the service error.
+async fn request_in(
     system: &System,
     flow: Option<&str>,
     name: &str,
@@ -40,21 +43,21 @@ async fn ask_in(
     let answer = nats
         .request_with_headers(format!("concept.{name}"), headers, body.to_string().into())
         .await?;
-    if let Some((code, why)) = refusal(&answer) {
+    if let Some((code, why)) = service_error(&answer) {
         return Ok(json!([code, why]));
     }
     Ok(serde_json::from_slice(&answer.payload)?)
 }
 
-async fn ask(system: &System, name: &str, body: Value) -> anyhow::Result<Value> {
-    ask_in(system, None, name, &body).await
+async fn request(system: &System, name: &str, body: Value) -> anyhow::Result<Value> {
+    request_in(system, None, name, &body).await
 }
 
-/// Which of the sessions are live, by their place.
+/// Indexes of the live sessions.
 async fn live(system: &System, sessions: &[&str]) -> anyhow::Result<Vec<usize>> {
     let mut live = Vec::new();
     for (place, session) in sessions.iter().enumerate() {
-        let answer = ask(system, "Sessioning._getUser", json!({ "session": session })).await?;
+        let answer = request(system, "Sessioning._getUser", json!({ "session": session })).await?;
         if answer != json!({ "rows": [] }) {
             assert!(answer.pointer("/rows/0/user").is_some(), "{answer}");
             live.push(place);
@@ -64,14 +67,14 @@ async fn live(system: &System, sessions: &[&str]) -> anyhow::Result<Vec<usize>> 
 }
 
 async fn listed(system: &System, user: &str) -> anyhow::Result<Vec<Value>> {
-    let answer = ask(system, "Sessioning._getSessions", json!({ "user": user })).await?;
+    let answer = request(system, "Sessioning._getSessions", json!({ "user": user })).await?;
     let rows = answer.get("rows").and_then(Value::as_array);
     Ok(rows.cloned().unwrap_or_default())
 }
 
-/// Delivers an action under this id and waits for its completion; its output. What the log had of
-/// the id is taken out of it before, as when the worker was killed after its writes and before it
-/// could tell of them.
+/// Publishes an action under this ID, waits for its completion and returns its output. An earlier
+/// completion is purged first, as if the worker had been killed after its writes and before it
+/// published it.
 async fn deliver(system: &System, name: &str, id: Uuid, body: &Value) -> anyhow::Result<Value> {
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
@@ -100,27 +103,30 @@ async fn delete_all_and_delete_others_end_the_right_sessions() -> anyhow::Result
     let not_found = json!({ "error": "Session not found" });
 
     let keep = json!({ "user": "ada", "session": sessions[1] });
-    assert_eq!(ask(&system, "Sessioning.deleteOthers", keep.clone()).await?, json!({}));
+    assert_eq!(request(&system, "Sessioning.deleteOthers", keep.clone()).await?, json!({}));
     assert_eq!(live(&system, &sessions).await?, [1, 3]);
-    assert_eq!(ask(&system, "Sessioning.deleteOthers", keep.clone()).await?, json!({}));
+    assert_eq!(request(&system, "Sessioning.deleteOthers", keep.clone()).await?, json!({}));
     assert_eq!(live(&system, &sessions).await?, [1, 3]);
     assert_eq!(
-        ask(&system, "Sessioning.delete", json!({ "session": sessions[0] })).await?,
+        request(&system, "Sessioning.delete", json!({ "session": sessions[0] })).await?,
         not_found
     );
 
     for _ in 0..2 {
         assert_eq!(
-            ask(&system, "Sessioning.deleteAll", json!({ "user": "ada" })).await?,
+            request(&system, "Sessioning.deleteAll", json!({ "user": "ada" })).await?,
             json!({})
         );
         assert_eq!(live(&system, &sessions).await?, [3]);
     }
-    assert_eq!(ask(&system, "Sessioning.deleteAll", json!({ "user": "nobody" })).await?, json!({}));
-    // Whoever names a session that is not this user's keeps none, and ends nobody else's.
+    assert_eq!(
+        request(&system, "Sessioning.deleteAll", json!({ "user": "nobody" })).await?,
+        json!({})
+    );
+    // A session of another user is neither kept nor ended.
     let theirs = json!({ "user": "ada", "session": sessions[3] });
     let last = create(&system, "ada").await?;
-    assert_eq!(ask(&system, "Sessioning.deleteOthers", theirs).await?, json!({}));
+    assert_eq!(request(&system, "Sessioning.deleteOthers", theirs).await?, json!({}));
     assert_eq!(live(&system, &[&last, sessions[3]]).await?, [1]);
     let again = create(&system, "ada").await?;
     assert_eq!(live(&system, &[&again, sessions[3]]).await?, [0, 1]);
@@ -132,7 +138,7 @@ async fn late_redelivery_keeps_sessions_created_since() -> anyhow::Result<()> {
     let system = start().await?;
     let documents = documents(&system).await?;
     let (first, second) = (create(&system, "ada").await?, create(&system, "ada").await?);
-    // The second was made by a worker whose clock is far ahead.
+    // The second session was created by a worker whose clock is far ahead.
     let ahead = DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000);
     let newest = doc! { "user": "ada" };
     documents
@@ -147,8 +153,8 @@ async fn late_redelivery_keeps_sessions_created_since() -> anyhow::Result<()> {
     assert_eq!(deliver(&system, "Sessioning.deleteAll", all.0, &all.1).await?, json!({}));
     assert_eq!(live(&system, &[&first, &second, &third]).await?, [2]);
 
-    // As if the first delivery had been killed between two sessions: the rest ends, the new one
-    // stays, and no stamp is overwritten.
+    // The state after a first delivery that was killed between two sessions: the rest ends, the new
+    // session stays, and no stamp is overwritten.
     let by_all = doc! { "ended.by": all.0.to_string() };
     assert_eq!(documents.count_documents(by_all.clone()).await?, 2);
     documents.update_one(by_all.clone(), doc! { "$unset": { "ended": "" } }).await?;
@@ -159,17 +165,17 @@ async fn late_redelivery_keeps_sessions_created_since() -> anyhow::Result<()> {
     let id = stamped.as_ref().and_then(|stamped| stamped.get("_id"));
     assert_eq!(documents.find_one(doc! { "_id": id }).await?, stamped);
 
-    // The same with all but one, also when that one has ended since.
+    // The same for `deleteOthers`, also if the kept session has ended since.
     let fourth = create(&system, "ada").await?;
     let others = (Uuid::now_v7(), json!({ "user": "ada", "session": fourth }));
     assert_eq!(deliver(&system, "Sessioning.deleteOthers", others.0, &others.1).await?, json!({}));
     assert_eq!(live(&system, &[&third, &fourth]).await?, [1]);
-    ask(&system, "Sessioning.delete", json!({ "session": fourth })).await?;
+    request(&system, "Sessioning.delete", json!({ "session": fourth })).await?;
     let fifth = create(&system, "ada").await?;
     assert_eq!(deliver(&system, "Sessioning.deleteOthers", others.0, &others.1).await?, json!({}));
     assert_eq!(live(&system, &[&third, &fourth, &fifth]).await?, [2]);
 
-    // For a user without sessions there is nothing to end, at no delivery.
+    // A user without sessions has nothing to end, at any delivery.
     let none = (Uuid::now_v7(), json!({ "user": "eve" }));
     assert_eq!(deliver(&system, "Sessioning.deleteAll", none.0, &none.1).await?, json!({}));
     let sixth = create(&system, "eve").await?;
@@ -252,7 +258,7 @@ async fn session_list_shows_live_sessions_without_secrets() -> anyhow::Result<()
     let made: Vec<&str> = rows.iter().filter_map(|row| row["createdAt"].as_str()).collect();
     assert!(made.is_sorted_by(|newer, older| newer >= older), "{made:?}");
 
-    // Neither token, nor hash, nor the action that made it.
+    // Neither the token, nor its hash, nor the creating action.
     let shown = json!(rows).to_string();
     let mut stored = documents.find(doc! { "user": "ada" }).await?;
     while stored.advance().await? {
@@ -268,13 +274,13 @@ async fn session_list_shows_live_sessions_without_secrets() -> anyhow::Result<()
     for session in &sessions {
         assert!(!shown.contains(session.as_str()), "{shown}");
     }
-    // An id is no session.
+    // An ID does not work as a session.
     assert_eq!(live(&system, &ids.into_iter().collect::<Vec<_>>()).await?, [] as [usize; 0]);
 
-    // The list stays the same when a session is used, and loses what has ended or expired.
+    // The list does not change when a session is used, and loses ended and expired sessions.
     assert_eq!(live(&system, &[&sessions[0]]).await?, [0]);
     assert_eq!(listed(&system, "ada").await?, rows);
-    ask(&system, "Sessioning.delete", json!({ "session": sessions[3] })).await?;
+    request(&system, "Sessioning.delete", json!({ "session": sessions[3] })).await?;
     assert_eq!(listed(&system, "ada").await?, rows[1..]);
     for (left, expiry, order) in [(2, "idle_expires_at", 1), (1, "expires_at", -1)] {
         let of_ada = doc! { "user": "ada", "ended": { "$exists": false } };
@@ -284,7 +290,7 @@ async fn session_list_shows_live_sessions_without_secrets() -> anyhow::Result<()
             .await?;
         assert_eq!(listed(&system, "ada").await?.len(), left, "{expiry}");
     }
-    ask(&system, "Sessioning.deleteAll", json!({ "user": "ada" })).await?;
+    request(&system, "Sessioning.deleteAll", json!({ "user": "ada" })).await?;
     assert_eq!(listed(&system, "ada").await?, [] as [Value; 0]);
     assert_eq!(listed(&system, "bob").await?.len(), 1);
     Ok(())
@@ -298,27 +304,27 @@ async fn fifty_concurrent_deletions_leave_only_kept_sessions() -> anyhow::Result
     };
     let sessions = together("ada", 50).await?;
     assert_eq!(listed(&system, "ada").await?.len(), 50);
-    // Each keeps its own; the first to be carried out leaves at most that one.
+    // Each deletion keeps its own session; the first to be executed leaves at most that one.
     let kept = futures_util::future::try_join_all(sessions.iter().map(|session| {
         let input = json!({ "user": "ada", "session": session });
-        ask(&system, "Sessioning.deleteOthers", input)
+        request(&system, "Sessioning.deleteOthers", input)
     }))
     .await?;
     assert!(kept.contains(&json!({})), "{kept:?}");
     assert!(listed(&system, "ada").await?.len() <= 1);
 
-    // Made and ended at the same time, each may go either way; what was there before goes.
+    // Sessions created during the deletions may end or stay; earlier ones end.
     let before = together("ada", 5).await?;
     let before: Vec<&str> = before.iter().map(String::as_str).collect();
     let end = futures_util::future::try_join_all((0..25).map(|_| {
         let input = json!({ "user": "ada" });
-        ask(&system, "Sessioning.deleteAll", input)
+        request(&system, "Sessioning.deleteAll", input)
     }));
-    let (meanwhile, ended) = futures_util::future::try_join(together("ada", 25), end).await?;
-    assert_eq!((meanwhile.len(), ended), (25, vec![json!({}); 25]));
+    let (created, ended) = futures_util::future::try_join(together("ada", 25), end).await?;
+    assert_eq!((created.len(), ended), (25, vec![json!({}); 25]));
     assert_eq!(live(&system, &before).await?, [] as [usize; 0]);
     let after = create(&system, "ada").await?;
-    ask(&system, "Sessioning.deleteOthers", json!({ "user": "ada", "session": after })).await?;
+    request(&system, "Sessioning.deleteOthers", json!({ "user": "ada", "session": after })).await?;
     assert_eq!(listed(&system, "ada").await?.len(), 1);
     assert_eq!(live(&system, &[&after]).await?, [0]);
     assert!(system.stream_messages("DEAD", ">").await?.is_empty());
@@ -353,7 +359,7 @@ async fn query_accepts_only_its_flows_seals_and_finds_no_session_otherwise() -> 
         (Some("5"), &session, &json!(["400", "the header Concert-Flow is not a UUID"])),
     ] {
         let input = json!({ "session": session });
-        let answer = ask_in(&system, flow, "Sessioning._getUser", &input).await?;
+        let answer = request_in(&system, flow, "Sessioning._getUser", &input).await?;
         assert_eq!(answer, *expected, "{flow:?} {session:.20}");
     }
     for (input, why) in [
@@ -361,10 +367,9 @@ async fn query_accepts_only_its_flows_seals_and_finds_no_session_otherwise() -> 
         (json!({ "session": session, "a\r\nb": 1 }), "`a  b` is not a parameter"),
         (json!({ "session": session, "user": "x" }), "`user` is not a parameter"),
     ] {
-        assert_eq!(ask(&system, "Sessioning._getUser", input).await?, json!(["400", why]));
+        assert_eq!(request(&system, "Sessioning._getUser", input).await?, json!(["400", why]));
     }
-    // What the edge lets through comes to the same: a bogus session is nobody's, and what is no
-    // string is refused before.
+    // The edge accepts any string: an unknown session finds no user, and other types are rejected.
     for (session, status) in
         [(json!(""), 404), (json!(sealed), 404), (json!(5), 400), (json!(long), 413)]
     {
@@ -380,7 +385,7 @@ async fn account_changes_once_per_action_and_names_match_normalised() -> anyhow:
     let system = System::start().await?;
     let user = system.account("Ada", PASSWORD).await?;
     let who = async |name: &str| {
-        ask(&system, "Profile._getUserByName", json!({ "username": name })).await
+        request(&system, "Profile._getUserByName", json!({ "username": name })).await
     };
     for name in ["Ada", "ada", "ＡＤＡ"] {
         assert_eq!(who(name).await?, json!({ "rows": [{ "user": user }] }), "{name}");
@@ -389,7 +394,7 @@ async fn account_changes_once_per_action_and_names_match_normalised() -> anyhow:
         assert_eq!(who(name).await?, json!({ "rows": [] }), "{name:.20}");
     }
 
-    // An old change that is delivered again does not bring the old password back.
+    // A redelivered change does not restore the old password.
     let change =
         |old: &str, new: &str| json!({ "user": user, "oldPassword": old, "newPassword": new });
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
@@ -401,8 +406,7 @@ async fn account_changes_once_per_action_and_names_match_normalised() -> anyhow:
     assert_eq!(deliver(&system, "Profile.changePassword", first, &to_second).await?, done);
     system.login("ada", "a third password").await?;
 
-    // A deletion that is delivered again succeeds again, and does not touch who has the name by
-    // then.
+    // A redelivered deletion succeeds again, and does not touch a new account with the name.
     let delete = (Uuid::now_v7(), json!({ "user": user }));
     assert_eq!(deliver(&system, "Profile.deleteAccount", delete.0, &delete.1).await?, json!({}));
     assert_eq!(who("ada").await?, json!({ "rows": [] }));
@@ -412,13 +416,13 @@ async fn account_changes_once_per_action_and_names_match_normalised() -> anyhow:
     assert_eq!(
         deliver(&system, "Profile.changePassword", second, &to_third).await?,
         done,
-        "what happened to an account that is deleted has happened"
+        "a change before the deletion keeps its outcome"
     );
     let users = system.database("profile").await?.collection::<Document>("users");
     let gone = users.find_one(doc! { "_id": &user }).await?.unwrap();
     assert!(!gone.to_string().contains("Ada") && !gone.contains_key("password"), "{gone}");
     assert_eq!(
-        ask(&system, "Profile.changePassword", change(PASSWORD, "a fourth password")).await?,
+        request(&system, "Profile.changePassword", change(PASSWORD, "a fourth password")).await?,
         json!({ "error": format!("User '{user}' not found.") })
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! The routes for those who are logged in, and for those who are not.
+//! The routes for users with and without a session.
 
 #![expect(clippy::disallowed_methods, reason = "a test has the clock of the machine")]
 
@@ -16,7 +16,8 @@ const ROUTES: [&str; 5] = [
 ];
 
 async fn with(system: &System, path: &str, session: &Value) -> anyhow::Result<http::Answer> {
-    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": "a newer horse battery" });
+    let new = "a newer horse battery";
+    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": new });
     system.post(path, &body).await
 }
 
@@ -65,19 +66,19 @@ async fn sessions_are_listed_without_tokens_and_ended_everywhere() -> anyhow::Re
     let sessions = listed.body["sessions"].as_array().unwrap();
     assert_eq!(sessions.len(), 3, "{listed:?}");
     let current: Vec<bool> = sessions.iter().map(|one| one["current"] == true).collect();
-    assert_eq!(current, [false, true, false], "the newest first");
+    assert_eq!(current, [false, true, false], "newest first");
     for token in &tokens {
         assert!(!listed.body.to_string().contains(token), "{listed:?}");
     }
     for id in sessions.iter().map(|one| one["id"].as_str().unwrap()) {
-        assert_eq!(status(&system, "/auth/whoami", id).await?, 401, "what is listed opens nothing");
+        assert_eq!(status(&system, "/auth/whoami", id).await?, 401, "a listed ID is not a token");
     }
     assert_eq!(status(&system, "/auth/logoutEverywhere", &tokens[0]).await?, 200);
     for token in &tokens {
         assert_eq!(status(&system, "/auth/whoami", token).await?, 401);
     }
     assert_eq!(live(&system, &user).await?, 0);
-    assert_eq!(status(&system, "/auth/whoami", &bob).await?, 200, "others stay");
+    assert_eq!(status(&system, "/auth/whoami", &bob).await?, 200, "sessions of other users stay");
     Ok(())
 }
 
@@ -91,7 +92,8 @@ async fn session_expires_when_idle_or_too_old() -> anyhow::Result<()> {
     for expiry in ["idle_expires_at", "expires_at"] {
         sessions.delete_many(live.clone()).await?;
         let token = system.login("ada", PASSWORD).await?;
-        // Nearly over, and used: the one is put off by a week, the other by nothing.
+        // Almost expired, then used: use extends the idle timeout by a week and the lifetime by
+        // nothing.
         let soon = DateTime::from_millis(DateTime::now().timestamp_millis() + 600_000);
         let set = doc! { "$set": { "idle_expires_at": soon, "expires_at": soon } };
         sessions.update_one(live.clone(), set).await?;
@@ -101,14 +103,18 @@ async fn session_expires_when_idle_or_too_old() -> anyhow::Result<()> {
             used.get_datetime("idle_expires_at")?.timestamp_millis() - soon.timestamp_millis();
         assert!(put_off_ms > WEEK_MS - 1_200_000, "{used}");
         assert_eq!(used.get_datetime("expires_at")?, &soon);
-        // Over, although no sweep has come by.
+        // Expired, although no sweep has run.
         let over = doc! { "$set": { expiry: DateTime::now() } };
         sessions.update_one(live.clone(), over).await?;
         for route in ROUTES {
             assert_eq!(status(&system, route, &token).await?, 401, "{route} {expiry}");
         }
         assert_eq!(status(&system, "/auth/logout", &token).await?, 404, "{expiry}");
-        assert_eq!(sessions.count_documents(live.clone()).await?, 1, "it was left as it is");
+        assert_eq!(
+            sessions.count_documents(live.clone()).await?,
+            1,
+            "the expired session is unchanged"
+        );
     }
     Ok(())
 }
@@ -155,7 +161,7 @@ async fn account_deletion_ends_all_its_sessions() -> anyhow::Result<()> {
     system.idle("Sessioning").await?;
     assert_eq!(live(&system, &user).await?, 0);
     assert!(system.login("ada", PASSWORD).await.is_err());
-    // The name is free again, for another account.
+    // The name is free again.
     assert_ne!(system.account("ada", PASSWORD).await?, user);
     Ok(())
 }
@@ -169,8 +175,8 @@ async fn redelivered_logout_everywhere_keeps_sessions_created_since() -> anyhow:
     let since = system.login("ada", PASSWORD).await?;
     let done = system.stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*").await?;
     let tokens: Vec<&str> = done[0].0.split('.').collect();
-    // As a log that has lost the completion and a queue that has not would have it: the action
-    // comes again and is carried out again.
+    // The state of a log that lost the completion while the queue kept the action: it is delivered
+    // and executed again.
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
     log.purge().filter(&done[0].0).await?;
@@ -180,7 +186,7 @@ async fn redelivered_logout_everywhere_keeps_sessions_created_since() -> anyhow:
     system.publish(&subject, headers, &done[0].1["input"].to_string()).await?;
     system.idle("Sessioning").await?;
     let again = system.stream_messages("COMPLETIONS", "done.*.Sessioning.deleteAll.*").await?;
-    assert_eq!(again, done, "it was carried out again, to the same outcome");
+    assert_eq!(again, done, "the action ran again with the same outcome");
     assert_eq!(status(&system, "/auth/whoami", &since).await?, 200);
     assert_eq!(status(&system, "/auth/whoami", &before).await?, 401);
     assert_eq!(live(&system, &user).await?, 1);

@@ -1,4 +1,4 @@
-//! What must not exist, as ARCHITECTURE.md says.
+//! The structural rules of ARCHITECTURE.md.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,11 +23,11 @@ use serde_json::Value;
 /// The crates in `crates/` without I/O, clock and randomness.
 const PURE: [&str; 4] = ["wire", "lang", "engine", "analysis"];
 
-/// Files of the largest circle of imports that a crate may have.
-const MAX_CIRCLE: usize = 5;
+/// Maximum number of files in an import cycle of a crate.
+const MAX_CYCLE: usize = 5;
 
-/// Crates with larger circles, which are to be opened.
-const WITH_LARGER_CIRCLES: &[&str] = &["concert-chaos"];
+/// Crates with larger cycles that are to be broken up.
+const WITH_LARGER_CYCLES: &[&str] = &["concert-chaos"];
 
 fn packages() -> Vec<Value> {
     let output = cargo()
@@ -43,7 +43,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// Each package of the project with what it depends on directly, outside tests.
+/// The direct dependencies of each package of the project, without those of tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     packages()
         .iter()
@@ -58,7 +58,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// The folder of each package, from the root of the project.
+/// The folder of each package, relative to the root of the project.
 fn folders() -> BTreeMap<String, String> {
     let project = root().canonicalize().unwrap();
     let folder = |package: &Value| {
@@ -70,12 +70,12 @@ fn folders() -> BTreeMap<String, String> {
     packages.iter().map(|package| (text(&package["name"]), folder(package))).collect()
 }
 
-/// Whether a folder holds the worker of a concept.
+/// Whether a folder contains the worker of a concept.
 fn is_worker(folder: &str) -> bool {
     folder.starts_with("workers/")
 }
 
-/// Whether a folder holds a part of the system, which knows others only through messages.
+/// Whether a folder contains a part of the system, which uses the others only through messages.
 fn is_part(folder: &str) -> bool {
     is_worker(folder) || ["archive", "http-edge", "sync-router"].contains(&folder)
 }
@@ -113,11 +113,11 @@ fn pure_crates_do_no_io() {
     }
 }
 
-/// Calls that make a source file depend on its surroundings.
+/// Calls that make a source file depend on its environment.
 const SURROUNDINGS: [&str; 7] =
     ["SystemTime", "Instant::now", "std::fs", "std::net", "std::env", "now_v7", "new_v4"];
 
-/// Everything that a package needs to run, with what that needs.
+/// All transitive runtime dependencies of a package.
 fn tree(arguments: &[&str]) -> Vec<String> {
     let output = cargo()
         .into_std()
@@ -182,30 +182,30 @@ fn import_cycles_stay_small() {
         for target in package["targets"].as_array().unwrap() {
             let kinds = target["kind"].as_array().unwrap();
             if kinds.iter().any(|kind| kind == "lib" || kind == "bin") {
-                let circles = imports::circles(Path::new(&text(&target["src_path"])));
-                let circles = circles.into_iter().filter(|circle| circle.len() > MAX_CIRCLE);
-                large.extend(circles.map(|circle| (name.clone(), circle)));
+                let cycles = imports::cycles(Path::new(&text(&target["src_path"])));
+                let cycles = cycles.into_iter().filter(|cycle| cycle.len() > MAX_CYCLE);
+                large.extend(cycles.map(|cycle| (name.clone(), cycle)));
             }
         }
     }
-    large.retain(|(name, _)| !WITH_LARGER_CIRCLES.contains(&name.as_str()));
+    large.retain(|(name, _)| !WITH_LARGER_CYCLES.contains(&name.as_str()));
     assert!(large.is_empty(), "{large:#?}");
 }
 
-/// Checks which files of a crate of these files import each other in circles.
+/// Checks the import cycles of a crate with these files.
 #[track_caller]
-fn check_circles(files: &[(&str, &str)], expected: &[&[&str]]) {
+fn check_cycles(files: &[(&str, &str)], expected: &[&[&str]]) {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
         let path = dir.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    let found = imports::circles(&dir.path().join("lib.rs"));
+    let found = imports::cycles(&dir.path().join("lib.rs"));
     let name =
         |path: &PathBuf| path.strip_prefix(dir.path()).unwrap().to_string_lossy().into_owned();
     let found: Vec<Vec<String>> =
-        found.iter().map(|circle| circle.iter().map(name).collect()).collect();
+        found.iter().map(|cycle| cycle.iter().map(name).collect()).collect();
     assert_eq!(found, expected);
 }
 
@@ -214,7 +214,7 @@ fn import_cycle_is_found_for_every_import_syntax() {
     let lib = ("lib.rs", "mod a; mod b; mod c;");
     let c = ("c.rs", "pub struct C;");
     let back = ("b.rs", "use crate::a;");
-    let circle: &[&[&str]] = &[&["a.rs", "b.rs"]];
+    let cycle: &[&[&str]] = &[&["a.rs", "b.rs"]];
     for a in [
         "use crate::b;",
         "use super::{c::C, b::B as D};",
@@ -225,9 +225,9 @@ fn import_cycle_is_found_for_every_import_syntax() {
         "fn f() { assert!(1 == 1, \"{}\", crate::b::g()) }",
         "mod inner { fn f() { super::super::b::g() } }",
     ] {
-        check_circles(&[lib, ("a.rs", a), back, c], circle);
+        check_cycles(&[lib, ("a.rs", a), back, c], cycle);
     }
-    check_circles(
+    check_cycles(
         &[
             ("lib.rs", "mod a; pub use a::f;"),
             ("a.rs", "mod b; pub fn f() { b::g() }"),
@@ -249,7 +249,7 @@ fn test_imports_and_re_exports_make_no_cycle() {
         "use crate::C;",
         "/// See [`crate::b`].\npub struct A;",
     ] {
-        check_circles(&[lib, ("a.rs", a), back, c], &[]);
+        check_cycles(&[lib, ("a.rs", a), back, c], &[]);
     }
 }
 
@@ -302,9 +302,9 @@ fn parts_do_not_depend_on_each_other() {
     let mut parts = 0;
     for (name, direct) in dependencies() {
         parts += usize::from(is_part(&name));
-        // The benchmark starts the whole program, and measures a hash and a token by themselves;
-        // chaos starts it with other workers, and the worker for tests reads its configuration. An
-        // application is built on the program.
+        // The benchmark starts the whole program and measures single hashes and tokens. Chaos
+        // starts it with other workers, the test worker reads its configuration, and an application
+        // is built on it.
         let is_application =
             folders.get(&name).is_some_and(|folder| folder.starts_with("examples"));
         let of_the_project = ["concert", "concert-benchmarks", "concert-chaos", "concert-moody"];

@@ -1,5 +1,5 @@
-//! Traces and metrics of a real system: one trace for each flow, exact counts, and nothing of
-//! anybody in either.
+//! Traces and metrics of a real system: one trace for each flow, exact counts, and no personal
+//! data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 const PASSWORD: &str = "correct horse battery";
-/// No hexadecimal digits.
+/// Not hexadecimal, so that it cannot occur in an ID.
 const NAME: &str = "lovelace";
 
-/// Takes what is exported by OTLP over HTTP.
+/// An OTLP receiver over HTTP.
 #[derive(Clone, Default)]
 struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
@@ -39,7 +39,7 @@ impl Collector {
         Ok((collector, url))
     }
 
-    /// One export, as protobuf.
+    /// Receives one export in protobuf.
     async fn take(State(taking): State<Self>, body: Bytes) -> StatusCode {
         taking.raw.lock().unwrap_or_else(PoisonError::into_inner).extend(&body);
         let Ok(request) = ExportTraceServiceRequest::decode(body) else {
@@ -54,7 +54,7 @@ impl Collector {
         StatusCode::OK
     }
 
-    /// The spans of a trace once there are so many.
+    /// Waits for this many spans of a trace and returns them.
     async fn trace(&self, system: &System, trace: &str, count: usize) -> anyhow::Result<Vec<Span>> {
         system
             .until("the spans are exported", async |_| {
@@ -71,7 +71,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Each span below its parent, by name.
+/// Pairs of parent and child span names.
 fn tree(spans: &[Span]) -> BTreeSet<(String, String)> {
     let names: BTreeMap<&[u8], &str> =
         spans.iter().map(|span| (span.span_id.as_slice(), span.name.as_str())).collect();
@@ -124,8 +124,8 @@ async fn flow_is_one_trace_and_each_action_is_counted_once() -> anyhow::Result<(
         assert!(span.end_time_unix_nano <= root.end_time_unix_nano, "{span:?}");
     }
 
-    // Without a caller the trace has the flow's id; one that is not sampled is not sent; what is
-    // none is ignored.
+    // Without a valid parent, the trace ID is the flow ID. An unsampled trace is not exported, and
+    // an invalid parent is ignored.
     let failed = ask("wrong horse battery", Some("00-nonsense")).send().await?;
     let flow = failed.headers()["concert-flow"].to_str()?.replace('-', "");
     let unsampled = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -135,8 +135,7 @@ async fn flow_is_one_trace_and_each_action_is_counted_once() -> anyhow::Result<(
     let last = logout.headers["concert-flow"].to_str()?.replace('-', "");
     assert_eq!(collector.trace(&system, &flow, 13).await?.len(), 13);
     collector.trace(&system, &last, 8).await?;
-    // A killed archive reads again what it had not acknowledged; a span that comes twice is the
-    // same span.
+    // A killed archive rereads unacknowledged messages; a span that is exported twice is identical.
     system.kill(Part::Archive).await?;
     system.start_part(Part::Archive)?;
     let again = system.post("/auth/logout", &nobody).await?;
@@ -170,7 +169,7 @@ async fn trace_contains_queries_and_their_database_calls() -> anyhow::Result<()>
     ])
     .await?;
     system.start_part(Part::Archive)?;
-    let archive = system.figures_at(Part::Archive).await?;
+    let archive = system.metrics_address(Part::Archive).await?;
     system.account(NAME, PASSWORD).await?;
     let session = system.login(NAME, PASSWORD).await?;
     let who = system.post("/auth/whoami", &json!({ "session": session })).await?;
@@ -193,16 +192,16 @@ async fn trace_contains_queries_and_their_database_calls() -> anyhow::Result<()>
     for span in &spans {
         let parent = spans.iter().find(|other| other.span_id == span.parent_span_id);
         let Some(parent) = parent else { continue };
-        // The wire is no part of the worker's time; a question lies within its firing, and the work
-        // on it within the question.
+        // The network time is not part of the worker's time. A query lies within its firing, and
+        // its work within the query.
         assert!(span.start_time_unix_nano >= parent.start_time_unix_nano, "{span:?} {parent:?}");
         if span.name.contains("._") || span.name.starts_with("mongodb") {
             assert!(span.end_time_unix_nano <= parent.end_time_unix_nano, "{span:?} {parent:?}");
         }
     }
-    let figures = http::figures(&archive).await?;
+    let metrics = http::metrics(&archive).await?;
     let asked = r#"concert_query_seconds_count{concept="Sessioning",query="_getUser"}"#;
-    assert_eq!(figures.get(asked), Some(&1.0), "{figures:?}");
+    assert_eq!(metrics.get(asked), Some(&1.0), "{metrics:?}");
     Ok(())
 }
 
@@ -210,7 +209,7 @@ async fn trace_contains_queries_and_their_database_calls() -> anyhow::Result<()>
 async fn metrics_count_events_exactly() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_TELEMETRY__METRICS_LISTEN", "localhost:0")]).await?;
     system.start_part(Part::Archive)?;
-    let archive = system.figures_at(Part::Archive).await?;
+    let archive = system.metrics_address(Part::Archive).await?;
     system.account("ada", PASSWORD).await?;
     for password in ["wrong horse battery", "another horse battery", PASSWORD] {
         system.post("/auth/login", &json!({ "username": "ada", "password": password })).await?;
@@ -220,12 +219,12 @@ async fn metrics_count_events_exactly() -> anyhow::Result<()> {
     }
     let logouts =
         r#"concert_actions_total{concept="Sessioning",action="delete",outcome="refusal"}"#;
-    let figures = system
-        .until("all is counted", async |_| {
-            let figures = http::figures(&archive).await.unwrap_or_default();
-            let logins = figures
+    let metrics = system
+        .until("all events are counted", async |_| {
+            let metrics = http::metrics(&archive).await.unwrap_or_default();
+            let logins = metrics
                 .get(r#"concert_firings_total{sync="CreateSessionOnSuccessfulAuthentication"}"#);
-            Ok((figures.get(logouts) == Some(&7.0) && logins.is_some()).then_some(figures))
+            Ok((metrics.get(logouts) == Some(&7.0) && logins.is_some()).then_some(metrics))
         })
         .await?;
     for (name, expected) in [
@@ -262,9 +261,9 @@ async fn metrics_count_events_exactly() -> anyhow::Result<()> {
         ("concert_dead_letters_kept", 0.0),
         ("concert_spans_dropped_total", 0.0),
     ] {
-        assert_eq!(figures.get(name), Some(&expected), "{name}: {figures:#?}");
+        assert_eq!(metrics.get(name), Some(&expected), "{name}: {metrics:#?}");
     }
-    let edge = http::figures(&system.address().to_string()).await?;
+    let edge = http::metrics(&system.address().to_string()).await?;
     for (name, expected) in [
         (r#"concert_http_requests_total{path="/auth/login",status="401"}"#, 2.0),
         (r#"concert_http_requests_total{path="/auth/logout",status="404"}"#, 7.0),
@@ -273,21 +272,21 @@ async fn metrics_count_events_exactly() -> anyhow::Result<()> {
     ] {
         assert_eq!(edge.get(name), Some(&expected), "{name}: {edge:#?}");
     }
-    let figures = system
-        .until("it was looked at what waits", async |_| {
-            let figures = http::figures(&archive).await?;
+    let metrics = system
+        .until("the backlog is measured", async |_| {
+            let metrics = http::metrics(&archive).await?;
             let lag =
-                figures.get(r#"concert_consumer_pending{stream="COMPLETIONS",consumer="routers"}"#);
-            let letters = figures.get(r#"concert_dead_letters_total{concept="Profile"}"#);
-            Ok((lag == Some(&0.0) && letters == Some(&0.0)).then_some(figures))
+                metrics.get(r#"concert_consumer_pending{stream="COMPLETIONS",consumer="routers"}"#);
+            let dead_letters = metrics.get(r#"concert_dead_letters_total{concept="Profile"}"#);
+            Ok((lag == Some(&0.0) && dead_letters == Some(&0.0)).then_some(metrics))
         })
         .await?;
-    let profile = http::figures(&system.figures_at(Part::Profile).await?).await?;
+    let profile = http::metrics(&system.metrics_address(Part::Profile).await?).await?;
     for (name, expected) in [
         (r#"concert_worker_deliveries_total{concept="Profile",redelivered="false"}"#, 4.0),
         (r#"concert_worker_attempts_total{concept="Profile",end="completed"}"#, 4.0),
         (r#"concert_worker_under_way{concept="Profile"}"#, 0.0),
-        // With the one that stands for nobody's password.
+        // Includes the placeholder hash for unknown names.
         ("concert_hashes_total", 5.0),
         ("concert_hash_threads_busy", 0.0),
         ("concert_hash_queue", 0.0),
@@ -295,13 +294,13 @@ async fn metrics_count_events_exactly() -> anyhow::Result<()> {
         assert_eq!(profile.get(name), Some(&expected), "{name}: {profile:#?}");
     }
     assert!(profile.get("concert_hash_threads").is_some_and(|threads| *threads >= 1.0));
-    let router = http::figures(&system.figures_at(Part::Router).await?).await?;
+    let router = http::metrics(&system.metrics_address(Part::Router).await?).await?;
     assert_eq!(router.get("concert_router_unacknowledged"), Some(&0.0), "{router:#?}");
-    // Eleven requests, what they led to, what two rules wrote down, and the rules themselves.
+    // Eleven requests, their effects, the records of two rules, and the rules themselves.
     let delivered = router.get(r#"concert_router_deliveries_total{redelivered="false"}"#);
     assert!(delivered.is_some_and(|count| *count > 33.0), "{router:#?}");
-    // The dashboard shows what there is, and the page tells of all that there is.
-    let all: BTreeSet<String> = figures
+    // The dashboard uses only existing metrics, and the page documents all of them.
+    let all: BTreeSet<String> = metrics
         .keys()
         .chain(edge.keys())
         .chain(profile.keys())
@@ -323,11 +322,11 @@ async fn metrics_count_events_exactly() -> anyhow::Result<()> {
     assert_eq!(
         shown.difference(&all).collect::<Vec<_>>(),
         Vec::<&String>::new(),
-        "shown and not exported"
+        "shown but not exported"
     );
     let page = std::fs::read_to_string(binaries::root().join("docs/operations.md"))?;
     for name in &all {
-        assert!(page.contains(&format!("`{name}")), "docs/operations.md does not tell of {name}");
+        assert!(page.contains(&format!("`{name}")), "docs/operations.md does not mention {name}");
     }
     Ok(())
 }
@@ -341,7 +340,7 @@ fn files_mounted_by_compose_exist() -> anyhow::Result<()> {
             let path = line.split(':').next().unwrap_or_default();
             anyhow::ensure!(
                 binaries::root().join(path).exists(),
-                "{file} mounts {path}, which is not there"
+                "{file} mounts {path}, which does not exist"
             );
             mounted += 1;
         }
@@ -350,7 +349,7 @@ fn files_mounted_by_compose_exist() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The name of a metric without its labels and what its kind adds.
+/// The name of a metric without its labels and the suffix of its kind.
 fn family(name: &str) -> String {
     let name = name.split('{').next().unwrap_or(name);
     let kinds = ["_total", "_bucket", "_count", "_sum"];

@@ -1,4 +1,4 @@
-//! Processes on a terminal that closes, and what they write to one. `script` of util-linux makes
+//! Processes on a terminal that closes, and their output on one. `script` of util-linux provides
 //! the terminal.
 
 use std::path::Path;
@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Runs a shell script on a terminal of its own, which closes when this process is killed.
+/// Runs a shell script on a separate terminal, which closes when this process is killed.
 fn on_terminal(shell: &str) -> Command {
     let mut command = binaries::command(Path::new("script"));
     command.args(["--quiet", "--return", "--command", shell, "/dev/null"]).env("SHELL", "/bin/sh");
@@ -40,12 +40,13 @@ struct Up {
 }
 
 impl Up {
-    /// Starts it in a shell that handles SIGHUP as `trap` says.
+    /// Starts `concert up` in a shell that handles SIGHUP as `trap` specifies.
     async fn start(trap: &str) -> anyhow::Result<Self> {
         let programs = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
         let run = format!(
-            "{trap}; cd '{}'; '{}' up --listen :0 --nats-port 0 --mongo-port 0 --data-dir data --started-file started \
+            "{trap}; cd '{}'; '{}' up --listen :0 --nats-port 0 --mongo-port 0 --data-dir data \
+             --started-file started \
              --concepts '{root}/concepts' --syncs '{root}/syncs'; echo $? > status",
             dir.path().display(),
             programs.join("concert").display(),
@@ -53,13 +54,14 @@ impl Up {
         );
         let script = dir.path().join("run");
         std::fs::write(&script, run)?;
-        // The kernel sends SIGHUP to the outer shell, and to everything in front when that exits.
+        // The kernel sends SIGHUP to the outer shell, and to the foreground processes when that
+        // exits.
         let terminal = on_terminal(&format!("sh '{}'; true", script.display()))
             .stdout(Stdio::null())
             .spawn()?;
         let file = dir.path().join("started");
         let started =
-            until("concert up starts", PATIENCE, async || Ok(std::fs::read(&file).ok())).await?;
+            until("concert up starts", TIMEOUT, async || Ok(std::fs::read(&file).ok())).await?;
         Ok(Self { dir, terminal, started: serde_json::from_slice(&started)? })
     }
 
@@ -67,10 +69,10 @@ impl Up {
         Ok(self.terminal.kill().await?)
     }
 
-    /// Waits until it exits; its exit status.
+    /// Waits until it exits, and returns its exit status.
     async fn status(&self) -> anyhow::Result<String> {
         let file = self.dir.path().join("status");
-        until("concert up exits", PATIENCE, async || {
+        until("concert up exits", TIMEOUT, async || {
             let status = std::fs::read_to_string(&file).unwrap_or_default();
             Ok(status.strip_suffix('\n').map(str::to_owned))
         })
@@ -96,7 +98,7 @@ async fn concert_up_drains_and_exits_0_when_its_terminal_closes() -> anyhow::Res
 async fn concert_up_under_nohup_survives_its_terminal() -> anyhow::Result<()> {
     let mut up = Up::start("trap '' HUP").await?;
     let nats = up.started["nats_pid"].as_i64().context("no server")?;
-    // The guardian of the server is a child of the process.
+    // The server's guardian is a child of the process.
     let parent = |pid: i64| -> anyhow::Result<i32> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let fields = stat.rsplit(')').next().context("no fields")?;
@@ -105,13 +107,13 @@ async fn concert_up_under_nohup_survives_its_terminal() -> anyhow::Result<()> {
     let concert = Pid::from_raw(parent(parent(nats)?.into())?).context("no process")?;
     up.close_terminal().await?;
     kill_process(concert, Signal::HUP)?;
-    ensure!(http::is_ready(up.address()?).await, "it does not answer");
+    ensure!(http::is_ready(up.address()?).await, "not ready");
     kill_process(concert, Signal::TERM)?;
     assert_eq!(up.status().await?, "0");
     Ok(())
 }
 
-/// Reports whether a log line has escape codes, written on a terminal or into a file.
+/// Whether a log line has escape codes, written to a terminal or to a file.
 async fn has_colours(shell: &str) -> anyhow::Result<bool> {
     let output = on_terminal(shell)
         .env_remove("NO_COLOR")

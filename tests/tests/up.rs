@@ -1,5 +1,4 @@
-//! `concert up` as a process: servers that are killed, starts that are interrupted, and commands
-//! that find it.
+//! `concert up` as a process: killed servers, interrupted starts, and commands that find it.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
@@ -14,12 +13,12 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
-const PATIENCE: Duration = Duration::from_secs(90);
-/// Less than any wait of a start takes by itself.
+const TIMEOUT: Duration = Duration::from_secs(90);
+/// Shorter than any timeout during a start.
 const PROMPT: Duration = Duration::from_secs(20);
 const ADA: &str = r#"{"username":"ada","password":"correct horse battery"}"#;
 
-/// A `concert up` of a test, on free ports unless it says otherwise.
+/// A `concert up` of a test, on free ports by default.
 struct Up {
     child: Child,
     dir: TempDir,
@@ -37,7 +36,7 @@ impl Up {
     async fn start_in(dir: TempDir, change: impl FnOnce(&mut Command)) -> anyhow::Result<Self> {
         let output = |name| std::fs::File::create(dir.path().join(name));
         let mut command = concert().await?;
-        // Variables, so that a test can replace them.
+        // Variables, which a test can replace.
         command.arg("up").arg("--data-dir").arg(dir.path().join("data")).envs([
             ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
             ("CONCERT_NATS__PORT", "0"),
@@ -59,16 +58,16 @@ impl Up {
         Ok(std::fs::read_to_string(self.dir.path().join(name))?)
     }
 
-    /// What it announces once it answers requests.
+    /// Waits until it answers requests and returns the connection details.
     async fn running(&mut self) -> anyhow::Result<Value> {
         let file = self.data_dir().join("running.json");
-        until("it runs", PATIENCE, async || {
+        until("concert up runs", TIMEOUT, async || {
             ensure!(self.child.try_wait()?.is_none(), "{}", self.printed("stderr")?);
             let Ok(text) = std::fs::read(&file) else {
                 return Ok(None);
             };
             let running: Value = serde_json::from_slice(&text)?;
-            // That of a process before it may still be there.
+            // The file of an earlier process may still exist.
             let pid = running.get("pid").and_then(Value::as_u64);
             Ok((pid == self.child.id().map(u64::from)).then_some(running))
         })
@@ -82,14 +81,14 @@ impl Up {
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        kill(self.child.id().context("it has ended")?.into(), signal)
+        kill(self.child.id().context("the process has exited")?.into(), signal)
     }
 
     async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         Ok(tokio::time::timeout(within, self.child.wait()).await??)
     }
 
-    /// A command for its data directory, run to its end.
+    /// Runs a command for its data directory.
     async fn command(&self, args: &[&str]) -> anyhow::Result<Output> {
         let mut command = concert().await?;
         command.args(args).arg("--data-dir").arg(self.data_dir());
@@ -102,8 +101,7 @@ fn kill(pid: u64, signal: Signal) -> anyhow::Result<()> {
     Ok(kill_process(pid, signal)?)
 }
 
-/// A directory with a `nats-server` that runs this shell script once it is not asked for its
-/// version.
+/// A directory with a `nats-server` that answers `--version` and otherwise runs this shell script.
 fn with_nats_server(dir: &Path, script: &str) -> anyhow::Result<std::ffi::OsString> {
     let made = std::process::Command::new("sh")
         .args(["-c", r#"printf '%s\n' "$1" > "$0" && chmod 755 "$0""#])
@@ -126,14 +124,14 @@ async fn killed_servers_are_restarted_and_logins_succeed_again() -> anyhow::Resu
     for (pid, program) in [("nats_pid", "nats-server"), ("mongod_pid", "mongod")] {
         let old = before[pid].as_u64().context("a process id")?;
         kill(old, Signal::KILL)?;
-        let again = until("the server is restarted", PATIENCE, async || {
+        let again = until("the server is restarted", TIMEOUT, async || {
             let running = up.running().await?;
             Ok((running[pid].as_u64() != Some(old)).then_some(running))
         })
         .await?;
         assert_eq!(again["nats_url"], before["nats_url"]);
         assert_eq!(again["mongodb_uri"], before["mongodb_uri"]);
-        until("a login succeeds", PATIENCE, async || {
+        until("a login succeeds", TIMEOUT, async || {
             Ok((up.post(&before, "/auth/login").await? == 200).then_some(()))
         })
         .await?;
@@ -146,7 +144,7 @@ async fn killed_servers_are_restarted_and_logins_succeed_again() -> anyhow::Resu
         }
     }
     up.signal(Signal::TERM)?;
-    assert!(up.ended(PATIENCE).await?.success());
+    assert!(up.ended(TIMEOUT).await?.success());
     Ok(())
 }
 
@@ -156,7 +154,8 @@ async fn server_that_keeps_exiting_stops_up_with_its_log_tail() -> anyhow::Resul
     let dir = tempfile::tempdir()?;
     let once = dir.path().join("once");
     let script = format!(
-        "[ -e {once} ] && {{ echo the disk is on fire; exit 3; }}\ntouch {once}\nexec {real} \"$@\"",
+        "[ -e {once} ] && {{ echo the disk is on fire; exit 3; }}\n\
+         touch {once}\nexec {real} \"$@\"",
         once = once.display(),
         real = real.display()
     );
@@ -167,7 +166,7 @@ async fn server_that_keeps_exiting_stops_up_with_its_log_tail() -> anyhow::Resul
     .await?;
     let running = up.running().await?;
     kill(running["nats_pid"].as_u64().context("a process id")?, Signal::KILL)?;
-    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    assert_eq!(up.ended(TIMEOUT).await?.code(), Some(1));
     let errors = up.printed("stderr")?;
     assert!(
         errors.contains("nats-server was restarted 5 times within 120 s")
@@ -208,18 +207,18 @@ async fn interrupt_stops_a_start_that_waits_for_a_server() -> anyhow::Result<()>
         command.env("PATH", path);
     })
     .await?;
-    until("the server was started", PATIENCE, async || Ok(waits.exists().then_some(()))).await?;
+    until("the server was started", TIMEOUT, async || Ok(waits.exists().then_some(()))).await?;
     up.signal(Signal::INT)?;
     assert!(up.ended(PROMPT).await?.success());
 
-    // A server that accepts connections and does not speak.
+    // A server that accepts connections and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("nats://{}", silent.local_addr()?);
     let mut up = Up::start(|command| {
         command.env("NATS_URL", url);
     })
     .await?;
-    let _connection = tokio::time::timeout(PATIENCE, silent.accept()).await??;
+    let _connection = tokio::time::timeout(TIMEOUT, silent.accept()).await??;
     up.signal(Signal::INT)?;
     assert!(up.ended(PROMPT).await?.success());
     Ok(())
@@ -233,7 +232,7 @@ async fn address_in_use_is_reported_before_any_server_starts() -> anyhow::Result
         command.env("CONCERT_HTTP__LISTEN", &address);
     })
     .await?;
-    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    assert_eq!(up.ended(TIMEOUT).await?.code(), Some(1));
     let errors = up.printed("stderr")?;
     assert!(errors.contains(&address), "{errors}");
     assert!(!up.data_dir().join("nats").exists() && !up.data_dir().join("mongo").exists());
@@ -248,7 +247,7 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
     .await?;
     let running = up.running().await?;
     assert_eq!(up.post(&running, "/auth/createAccount").await?, 200);
-    until("the archive has the flow", PATIENCE, async || {
+    until("the archive has the flow", TIMEOUT, async || {
         let output = up.command(&["flows"]).await?;
         ensure!(output.status.success(), "{output:?}");
         let flows = String::from_utf8_lossy(&output.stdout);
@@ -260,7 +259,7 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
         assert!(output.status.success(), "{args:?}: {output:?}");
     }
     up.signal(Signal::TERM)?;
-    assert!(up.ended(PATIENCE).await?.success());
+    assert!(up.ended(TIMEOUT).await?.success());
     assert!(!up.data_dir().join("running.json").exists());
     for args in [
         &["flows"][..],
@@ -277,7 +276,7 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
             "{args:?}: {errors}"
         );
     }
-    // A server that is named explicitly is not waited for longer than that either.
+    // A server that is named explicitly has the same timeout.
     let closed = Port::free().context("no free port")?;
     let url = format!("nats://127.0.0.1:{}", closed.number());
     let output = up.command(&["flows", "--nats-url", &url]).await?;

@@ -1,8 +1,7 @@
-//! The bus as a bare NATS client finds it: injection by hand, queries, hand-written completions,
-//! what is no message.
+//! The bus through a bare NATS client: injection, queries, manual completions and invalid messages.
 
 use async_nats::HeaderMap;
-use concert_tests::{Part, System, refusal};
+use concert_tests::{Part, System, service_error};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,9 +13,9 @@ fn once() -> HeaderMap {
     headers
 }
 
-async fn ask(system: &System, subject: &str, body: &str) -> anyhow::Result<Value> {
+async fn request(system: &System, subject: &str, body: &str) -> anyhow::Result<Value> {
     let answer = system.nats().await?.request(subject.to_owned(), body.to_owned().into()).await?;
-    if let Some((_, error)) = refusal(&answer) {
+    if let Some((_, error)) = service_error(&answer) {
         return Ok(json!({ "service error": error }));
     }
     Ok(serde_json::from_slice(&answer.payload)?)
@@ -41,12 +40,12 @@ async fn injected_action_is_the_root_of_a_flow() -> anyhow::Result<()> {
     let sealed = done.1.pointer("/input/session").and_then(Value::as_str).unwrap();
     assert!(sealed.starts_with("sealed:") && !sealed.contains("nobody"), "{sealed}");
 
-    // With an id, and again: the second is refused, or done already.
+    // With an ID, and again: the second is rejected, or already done.
     let id = Uuid::now_v7();
     let subject = format!("action.Sessioning.create.{id}");
     system.publish(&subject, once(), r#"{"user":"u1"}"#).await?;
     system
-        .until("the session is made", async |system: &System| {
+        .until("the session is created", async |system: &System| {
             Ok((system.flow(&id.to_string()).await?.len() == 1).then_some(()))
         })
         .await?;
@@ -65,25 +64,25 @@ async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
     let session = system.login("ada", PASSWORD).await?;
     let of_session = json!({ "session": session }).to_string();
     assert_eq!(
-        ask(&system, "concept.Sessioning._getUser", &of_session).await?,
+        request(&system, "concept.Sessioning._getUser", &of_session).await?,
         json!({ "rows": [{ "user": user }] })
     );
     assert_eq!(
-        ask(&system, "concept.Profile._getUserDetails", &json!({ "user": user }).to_string())
+        request(&system, "concept.Profile._getUserDetails", &json!({ "user": user }).to_string())
             .await?,
         json!({ "rows": [{ "username": "ada" }] })
     );
     assert_eq!(
-        ask(&system, "concept.Profile._getAllUsers", "{}").await?,
+        request(&system, "concept.Profile._getAllUsers", "{}").await?,
         json!({ "rows": [{ "id": user, "username": "ada" }] })
     );
-    assert_eq!(ask(&system, "concept.Sessioning.delete", &of_session).await?, json!({}));
+    assert_eq!(request(&system, "concept.Sessioning.delete", &of_session).await?, json!({}));
     assert_eq!(
-        ask(&system, "concept.Sessioning.delete", &of_session).await?,
+        request(&system, "concept.Sessioning.delete", &of_session).await?,
         json!({ "error": "Session not found" })
     );
     assert_eq!(
-        ask(&system, "concept.Sessioning._getUser", &of_session).await?,
+        request(&system, "concept.Sessioning._getUser", &of_session).await?,
         json!({ "rows": [] })
     );
     for (subject, body, expected) in [
@@ -97,13 +96,13 @@ async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
         ("concept.Sessioning.delete", r#"{"session":"x","more":1}"#, "`more` is not a parameter"),
     ] {
         assert_eq!(
-            ask(&system, subject, body).await?,
+            request(&system, subject, body).await?,
             json!({ "service error": expected }),
             "{subject} {body}"
         );
     }
 
-    // The account's other actions, in the words of the application.
+    // The account's other actions, with the application's messages.
     let change = |old: &str, new: &str| {
         json!({ "user": user, "oldPassword": old, "newPassword": new }).to_string()
     };
@@ -118,7 +117,7 @@ async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
         (PASSWORD, "another password", json!({ "user": user })),
     ] {
         assert_eq!(
-            ask(&system, "concept.Profile.changePassword", &change(old, new)).await?,
+            request(&system, "concept.Profile.changePassword", &change(old, new)).await?,
             expected
         );
     }
@@ -131,12 +130,15 @@ async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
     );
     system.login("ada", "another password").await?;
     let of_user = json!({ "user": user }).to_string();
-    assert_eq!(ask(&system, "concept.Profile.deleteAccount", &of_user).await?, json!({}));
+    assert_eq!(request(&system, "concept.Profile.deleteAccount", &of_user).await?, json!({}));
     assert_eq!(
-        ask(&system, "concept.Profile.deleteAccount", &of_user).await?,
+        request(&system, "concept.Profile.deleteAccount", &of_user).await?,
         json!({ "error": format!("User '{user}' not found.") })
     );
-    assert_eq!(ask(&system, "concept.Profile._getAllUsers", "{}").await?, json!({ "rows": [] }));
+    assert_eq!(
+        request(&system, "concept.Profile._getAllUsers", "{}").await?,
+        json!({ "rows": [] })
+    );
     assert_ne!(system.account("ada", PASSWORD).await?, user, "the name is free again");
     Ok(())
 }
@@ -213,7 +215,7 @@ async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyh
     let done = system
         .until("all are completed", async |system: &System| {
             let mut found = system.stream_messages("COMPLETIONS", "done.>").await?;
-            // What the router itself says stands in the log, too.
+            // The log also contains the router's records.
             found.retain(|(subject, _)| !subject.contains(".Concert."));
             Ok((found.len() == 5).then_some(found))
         })
@@ -252,10 +254,10 @@ async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyh
         dead.iter().filter(|(subject, _)| subject.starts_with("dead.Profile.")).collect();
     assert_eq!(of_workers.len(), 4, "{dead:?}");
     assert!(of_workers.iter().all(|(_, body)| !body.to_string().contains("hunter22")), "{dead:?}");
-    // A JetStream publish to a concept that nobody has is refused.
+    // A JetStream publish to an unknown concept is rejected.
     let unknown = system.publish("action.Nobody.does", HeaderMap::new(), "{}").await;
     assert!(unknown.is_err(), "{unknown:?}");
-    // Nothing of this stands in the way.
+    // The system still works.
     system.account("ada", PASSWORD).await?;
     Ok(())
 }
@@ -265,7 +267,7 @@ async fn bare_nats_client_can_serve_as_a_worker() -> anyhow::Result<()> {
     use futures_util::StreamExt as _;
     let mut system = System::start().await?;
     system.kill(Part::Sessioning).await?;
-    // A bare client takes the place of Sessioning: take, publish, acknowledge.
+    // A bare client replaces Sessioning: fetch, publish, acknowledge.
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let stream = jetstream.get_stream("ACTIONS_Sessioning").await?;
     let consumer: async_nats::jetstream::consumer::PullConsumer =

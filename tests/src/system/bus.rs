@@ -1,33 +1,33 @@
-//! What a test sees and does on the bus of a system, as a bare client.
+//! Access to the bus of a system through a bare client.
 
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use serde_json::Value;
 
-use super::{PATIENCE, System};
+use super::{System, TIMEOUT};
 use crate::{RawNats, nats};
 
-/// What a micro service refused a question with: code and text.
-pub fn refusal(answer: &async_nats::Message) -> Option<(&str, &str)> {
+/// The code and text of a service error.
+pub fn service_error(answer: &async_nats::Message) -> Option<(&str, &str)> {
     let headers = answer.headers.as_ref()?;
     let header = |name| headers.get(name).map(async_nats::HeaderValue::as_str);
     Some((header("Nats-Service-Error-Code")?, header("Nats-Service-Error").unwrap_or_default()))
 }
 
 impl System {
-    /// What comes on a subject from now on.
+    /// Subscribes to a subject.
     ///
     /// # Errors
-    /// No connection.
-    pub async fn hear(&self, subject: &str) -> anyhow::Result<async_nats::Subscriber> {
-        nats::hear(&self.nats().await?, subject).await
+    /// The connection fails.
+    pub async fn subscribe(&self, subject: &str) -> anyhow::Result<async_nats::Subscriber> {
+        nats::subscribe(&self.nats().await?, subject).await
     }
 
-    /// A bare NATS client that may do anything, forge included: it has the key of who makes the
-    /// streams.
+    /// A bare NATS client without restrictions, under the key that creates the streams; it can also
+    /// forge messages.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn nats(&self) -> anyhow::Result<async_nats::Client> {
         self.nats_as("setup").await
     }
@@ -35,7 +35,7 @@ impl System {
     /// A bare NATS client with the key of a user.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn nats_as(&self, user: &str) -> anyhow::Result<async_nats::Client> {
         let seed = std::fs::read_to_string(self.seeds(user))?;
         let mut options = async_nats::ConnectOptions::with_nkey(
@@ -47,16 +47,16 @@ impl System {
         Ok(options.connect(self.servers.nats.url()).await?)
     }
 
-    /// As [`nats`](Self::nats), in the protocol itself.
+    /// As [`nats`](Self::nats), in the NATS protocol itself.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn raw_nats(&self) -> anyhow::Result<RawNats> {
         let seed = std::fs::read_to_string(self.seeds("setup"))?;
         RawNats::connect(&self.servers.nats.url(), &seed).await
     }
 
-    /// Everything that the log has of a flow: subject and body, in order.
+    /// All messages of a flow in the log: subject and body, in order.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -88,7 +88,7 @@ impl System {
         self.read_stream(stream, filter, true, |message| message.subject.to_string()).await
     }
 
-    /// What a header says in the messages of a stream that have it, in order.
+    /// The values of a header in a stream's messages, in order.
     ///
     /// # Errors
     /// The stream cannot be read.
@@ -126,21 +126,21 @@ impl System {
         let mut messages = consumer.messages().await?;
         let mut found = Vec::new();
         for _ in 0..pending {
-            let message = tokio::time::timeout(PATIENCE, messages.next())
+            let message = tokio::time::timeout(TIMEOUT, messages.next())
                 .await?
                 .context("the stream ended")??;
             found.push(read(&message.message));
         }
-        // A test that asks again and again would leave more of them than the server keeps.
+        // Deletes the consumer, because repeated calls would exceed the server's consumer limit.
         drop(messages);
         stream.delete_consumer(&consumer.cached_info().name).await?;
         Ok(found)
     }
 
-    /// Waits until no invocation of a concept waits or is under way.
+    /// Waits until no invocation of a concept is pending or in progress.
     ///
     /// # Errors
-    /// It does not come about in time.
+    /// The queue does not become empty in time.
     pub async fn idle(&self, concept: &str) -> anyhow::Result<()> {
         self.until("the queue is empty", async |system: &Self| {
             let jetstream = async_nats::jetstream::new(system.nats().await?);
@@ -150,10 +150,10 @@ impl System {
         .await
     }
 
-    /// Waits until the routers have taken everything in the log to its end.
+    /// Waits until the routers have processed the whole log.
     ///
     /// # Errors
-    /// It does not come about in time.
+    /// The queue does not become empty in time.
     pub async fn routed(&self) -> anyhow::Result<()> {
         self.until("the log is routed", async |system: &Self| {
             let jetstream = async_nats::jetstream::new(system.nats().await?);
@@ -164,10 +164,10 @@ impl System {
         .await
     }
 
-    /// Sends a JetStream publish as a bare client would, and returns the server's word.
+    /// Sends a JetStream publish as a bare client would, and returns the server's acknowledgement.
     ///
     /// # Errors
-    /// No answer.
+    /// The server does not reply.
     pub async fn publish(
         &self,
         subject: &str,

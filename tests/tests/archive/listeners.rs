@@ -1,23 +1,23 @@
-//! Who listens hears of flows.
+//! Notifications of flows to subscribers.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use concert_tests::moody::{self, Moody};
-use concert_tests::nats::hear;
+use concert_tests::nats::subscribe;
 use concert_tests::{Part, System};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::asking::{answers, post, with_archive};
+use crate::queries::{answers, post, with_archive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriber_is_notified_of_new_flows() -> anyhow::Result<()> {
     let system = with_archive().await?;
     let operator = system.nats_as("operator").await?;
-    let mut notices = hear(&operator, "notice.flows").await?;
+    let mut notices = subscribe(&operator, "notice.flows").await?;
     let id = post(&system, "/auth/logout", 404, &json!({ "session": "nobody's" })).await?;
-    let heard = async {
+    let received = async {
         while let Some(notice) = notices.next().await {
             let notice: Value = serde_json::from_slice(&notice.payload)?;
             let flows = notice["flows"].as_array().context("flows")?;
@@ -25,16 +25,16 @@ async fn subscriber_is_notified_of_new_flows() -> anyhow::Result<()> {
                 return Ok(());
             }
         }
-        anyhow::bail!("the connection ended")
+        anyhow::bail!("the connection is closed")
     };
-    tokio::time::timeout(Duration::from_secs(60), heard).await?
+    tokio::time::timeout(Duration::from_secs(60), received).await?
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let [concepts, syncs] = moody::rules(dir.path())?;
-    // It is not written before it is answered.
+    // The flow is not archived before its response.
     let mut system = System::with(&[
         ("CONCERT_RULES__CONCEPTS", &concepts),
         ("CONCERT_RULES__SYNCS", &syncs),
@@ -46,8 +46,8 @@ async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::
     let _worker = Moody::keep(&system)?;
     let first = json!(post(&system, "/moody", 200, &json!({ "mood": "good" })).await?);
     let operator = system.nats_as("operator").await?;
-    let mut notices = hear(&operator, "notice.flows").await?;
-    let heard = async {
+    let mut notices = subscribe(&operator, "notice.flows").await?;
+    let received = async {
         let mut outcomes = Vec::new();
         while let Some(notice) = notices.next().await {
             let notice: Value = serde_json::from_slice(&notice.payload)?;
@@ -59,14 +59,14 @@ async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::
                 return Ok(outcomes);
             }
         }
-        anyhow::bail!("the connection ended")
+        anyhow::bail!("the connection is closed")
     };
     let slow = json!({ "mood": "slower" });
-    let (heard, id) = tokio::join!(
-        tokio::time::timeout(Duration::from_secs(60), heard),
+    let (received, id) = tokio::join!(
+        tokio::time::timeout(Duration::from_secs(60), received),
         post(&system, "/moody", 200, &slow)
     );
     let id = json!(id?);
-    assert_eq!(heard??, [(id.clone(), json!("open")), (id, json!("succeeded"))]);
+    assert_eq!(received??, [(id.clone(), json!("open")), (id, json!("succeeded"))]);
     Ok(())
 }

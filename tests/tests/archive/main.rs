@@ -1,11 +1,11 @@
-//! What the archive keeps and answers: hot flows, flows that have gone from the log, and whatever
-//! happens to it meanwhile.
+//! Contents and queries of the archive: recent flows, flows that the log no longer holds, and
+//! outages in between.
 
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
-mod asking;
 mod listeners;
 mod outages;
+mod queries;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use concert_tests::moody::{self, Moody};
 use concert_tests::{Part, System};
 use serde_json::{Value, json};
 
-use self::asking::{answers, ask, flow, flows, post, with_archive};
+use self::queries::{answers, ask, flow, flows, post, with_archive};
 
 const PASSWORD: &str = "correct horse battery";
 
-/// Lets the log go by its age, as it does in the night.
-async fn let_the_log_age(system: &System) -> anyhow::Result<()> {
+/// Expires the log by age.
+async fn expire_log(system: &System) -> anyhow::Result<()> {
     system.routed().await?;
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
@@ -30,7 +30,7 @@ async fn let_the_log_age(system: &System) -> anyhow::Result<()> {
     (short.max_age, short.duplicate_window) = (Duration::from_secs(2), Duration::from_secs(2));
     jetstream.update_stream(short).await?;
     system
-        .until("the log has let everything go", async |_: &System| {
+        .until("the log is empty", async |_: &System| {
             let log = jetstream.get_stream("COMPLETIONS").await?;
             Ok((log.cached_info().state.messages == 0).then_some(()))
         })
@@ -39,8 +39,8 @@ async fn let_the_log_age(system: &System) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets the log go at once.
-async fn empty_the_log(system: &System) -> anyhow::Result<()> {
+/// Purges the log.
+async fn purge_log(system: &System) -> anyhow::Result<()> {
     system.routed().await?;
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     jetstream.get_stream("COMPLETIONS").await?.purge().await?;
@@ -67,9 +67,9 @@ async fn flow_reads_the_same_from_log_and_archive() -> anyhow::Result<()> {
     );
     assert_eq!(rows[0]["error"], "Invalid username or password.");
     let hot = [flow(&system, &well).await?, flow(&system, &failed).await?];
-    for told in &hot {
-        assert_eq!(told["source"], "log");
-        let text = told.to_string();
+    for shown in &hot {
+        assert_eq!(shown["source"], "log");
+        let text = shown.to_string();
         assert!(text.contains("sealed:") && !text.contains("horse"), "{text}");
     }
     let why = json!({ "flow": failed, "sync": "CreateSessionOnSuccessfulAuthentication" });
@@ -77,7 +77,7 @@ async fn flow_reads_the_same_from_log_and_archive() -> anyhow::Result<()> {
     assert_eq!(hot_why[0]["failed"]["key"], "user");
     assert_eq!(hot[1]["near_misses"][0]["sync"], "CreateSessionOnSuccessfulAuthentication");
 
-    let_the_log_age(&system).await?;
+    expire_log(&system).await?;
     assert!(system.flow(&well).await?.is_empty());
     for (id, mut hot) in [&well, &failed].into_iter().zip(hot) {
         hot["source"] = json!("archive");
@@ -103,7 +103,7 @@ async fn flow_reads_the_same_from_log_and_archive() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a command prints, or why it fails.
+/// The output of a command, or its error.
 async fn concert(system: &System, args: &[&str]) -> anyhow::Result<String> {
     let done = system.concert(args).output().await?;
     let said = String::from_utf8([done.stdout, done.stderr].concat())?;
@@ -128,8 +128,9 @@ async fn commands_show_what_happened() -> anyhow::Result<()> {
         assert!(tree.contains(part), "{part}\n{tree}");
     }
     assert!(!tree.contains('\u{1b}') && !tree.contains("horse"), "{tree}");
-    let told: Value = serde_json::from_str(&concert(&system, &["flow", &failed, "--json"]).await?)?;
-    assert_eq!(told, flow(&system, &failed).await?);
+    let shown: Value =
+        serde_json::from_str(&concert(&system, &["flow", &failed, "--json"]).await?)?;
+    assert_eq!(shown, flow(&system, &failed).await?);
     let list = concert(&system, &["flows", "--failed", "--since", "10m", "--json"]).await?;
     let rows: Vec<Value> = list.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     assert_eq!((rows.len(), &rows[0]["flow"]), (1, &json!(failed)));
@@ -181,7 +182,7 @@ async fn flows_are_filtered_and_listed_in_pages() -> anyhow::Result<()> {
         before = last["cursor"].clone();
         paged.extend(page);
     }
-    assert_eq!(paged, logouts, "no row twice and none left out");
+    assert_eq!(paged, logouts, "each row appears once");
     let ids: BTreeSet<String> =
         paged.iter().filter_map(|row| Some(row["flow"].as_str()?.to_owned())).collect();
     assert_eq!(ids, all);
@@ -190,7 +191,7 @@ async fn flows_are_filtered_and_listed_in_pages() -> anyhow::Result<()> {
         (&injected[0]["root"], &injected[0]["outcome"]),
         (&json!("Sessioning.deleteAll"), &json!("succeeded"))
     );
-    // Nothing in the log was before its completion; its worker says how long it took.
+    // The log has no message before its completion; the worker records how long it took.
     assert!(injected[0]["took_us"].as_u64() > Some(0), "{}", injected[0]);
     for (filter, count) in [
         (json!({ "concept": "Profile" }), 1),
@@ -234,17 +235,17 @@ async fn flows_are_filtered_and_listed_in_pages() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flow_stopped_by_a_router_limit_shows_the_limit() -> anyhow::Result<()> {
-    // The archive is told nothing of it but by the router.
+    // Only the router reports this to the archive.
     let mut system = System::with(&[("CONCERT_ROUTER__FLOW_DEPTH", "1")]).await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
     let stopped = post(&system, "/auth/logout", 508, &json!({ "session": "nobody's" })).await?;
     let rows = flows(&system, &json!({ "path": "/auth/logout" }), 1).await?;
-    let told = flow(&system, &stopped).await?;
+    let shown = flow(&system, &stopped).await?;
     assert_eq!(
-        (&rows[0]["answered_by"], &told["halt"]["status"]),
+        (&rows[0]["answered_by"], &shown["halt"]["status"]),
         (&json!("Concert.limit"), &json!(508)),
-        "{told}"
+        "{shown}"
     );
     Ok(())
 }
@@ -266,9 +267,9 @@ async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Res
     let id = post(&system, "/moody", 500, &json!({ "mood": "fail" })).await?;
     let rows = flows(&system, &json!({ "outcome": "dead" }), 1).await?;
     assert_eq!(rows[0]["flow"], id.as_str());
-    let told = flow(&system, &id).await?;
+    let shown = flow(&system, &id).await?;
     let dead =
-        told["actions"].as_array().and_then(|actions| actions.last()).context("an action")?;
+        shown["actions"].as_array().and_then(|actions| actions.last()).context("an action")?;
     assert_eq!((&dead["state"], &dead["dead"]["attempts"]), (&json!("dead"), &json!(3)));
     let wrong = ask(&system, "_wrong", &json!({})).await?;
     assert_eq!((&wrong[0]["dead_count"], &wrong[0]["dead"][0]["flow"]), (&json!(1), &json!(id)));
@@ -281,12 +282,12 @@ async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Res
     for stream in ["COMPLETIONS", "ACTIONS_Moody", "ACTIONS_Profile", "ACTIONS_Requesting"] {
         assert!(streams.contains(stream), "{streams:?}");
     }
-    // A retry completes the action, and the flow is told as it went on.
+    // A retry completes the action, and the archived flow is updated.
     worker.cure()?;
     let retried = system.concert(&["dead", "retry", "--all"]).output().await?;
     assert!(retried.status.success(), "{retried:?}");
     system
-        .until("the flow is told anew", async |system: &System| {
+        .until("the archived flow is updated", async |system: &System| {
             let rows = ask(system, "_flows", &json!({ "path": "/moody" })).await?;
             Ok((rows[0]["outcome"] == "succeeded").then_some(()))
         })
@@ -313,7 +314,7 @@ async fn flow_is_shown_with_the_rules_it_ran_under() -> anyhow::Result<()> {
         .replace("(request, error, status: 404)", "(request, error, status: 410)");
     std::fs::write(&file, changed)?;
     let after = system
-        .until("the rules are in force", async |system: &System| {
+        .until("the rules are active", async |system: &System| {
             Ok(post(system, "/auth/logout", 410, &nobody).await.ok())
         })
         .await?;
@@ -324,8 +325,8 @@ async fn flow_is_shown_with_the_rules_it_ran_under() -> anyhow::Result<()> {
             Ok((has(&before) && has(&after)).then_some(()))
         })
         .await?;
-    empty_the_log(&system).await?;
-    // A new process has nothing in memory.
+    purge_log(&system).await?;
+    // A new process has an empty cache.
     system.kill(Part::Archive).await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;

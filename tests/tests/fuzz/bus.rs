@@ -1,5 +1,5 @@
-//! The workers' and the router's message input: messages as only a broken or hostile client would
-//! write them, straight in the NATS protocol.
+//! Messages for workers and routers as only a broken or hostile client would send them, in the NATS
+//! protocol itself.
 
 use concert_tests::RawNats;
 use fastrand::Rng;
@@ -8,16 +8,16 @@ use uuid::Uuid;
 use crate::http::CANARY;
 use crate::input::{mutate, object, one_of, value};
 
-/// A message of any kind.
+/// A message on any subject.
 pub(crate) struct Message {
     subject: String,
     headers: Option<Vec<u8>>,
     body: Vec<u8>,
-    /// Of an invocation that will be stored, and must come to an end: its id.
+    /// The ID of an invocation that will be stored and must complete or be dead-lettered.
     pub(crate) id: Option<Uuid>,
 }
 
-/// A concept, its action or query, and the keys of that.
+/// A concept, its action or query, and its keys.
 type Known = (&'static str, &'static str, Vec<(&'static str, String)>);
 
 fn known() -> Vec<Known> {
@@ -46,12 +46,12 @@ fn known() -> Vec<Known> {
 }
 
 impl Message {
-    /// Sends it.
+    /// Publishes the message.
     pub(crate) async fn publish(&self, client: &mut RawNats) -> anyhow::Result<()> {
         client.publish(&self.subject, self.headers.as_deref(), &self.body).await
     }
 
-    /// Any message, to whomever, also with headers that no client reads.
+    /// A random message on a random subject, possibly with headers that the client cannot parse.
     pub(crate) fn any(rng: &mut Rng) -> Self {
         let known = known();
         let (concept, action, keys) = one_of(rng, &known);
@@ -79,8 +79,7 @@ impl Message {
             }
         };
         let headers = (rng.u8(..3) != 0).then(|| headers(rng));
-        // The server reads its own headers, and a block that it cannot read may make it refuse the
-        // message.
+        // The server parses its own headers, and may reject a message with a malformed block.
         let id = id.filter(|_| headers.is_none());
         Self { subject, headers, body, id }
     }
@@ -97,8 +96,8 @@ fn token(rng: &mut Rng) -> String {
     }
 }
 
-/// One block of so many ends the client that reads it, and the process with it.
-const ENDS_A_PROCESS: u16 = 500;
+/// One in this many blocks crashes the client that reads it, and its process.
+const CRASH_ONE_IN: u16 = 500;
 
 fn headers(rng: &mut Rng) -> Vec<u8> {
     let mut block = String::from("NATS/1.0\r\n");
@@ -139,7 +138,7 @@ fn headers(rng: &mut Rng) -> Vec<u8> {
             }
         }
     }
-    if rng.u16(..ENDS_A_PROCESS) == 0 {
+    if rng.u16(..CRASH_ONE_IN) == 0 {
         bytes = b"NATS/1.0\r\nConcert-Sync: a\rb\r\n\r\n".to_vec();
     }
     bytes

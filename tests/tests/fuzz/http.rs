@@ -1,5 +1,5 @@
-//! The edge's HTTP input: requests with odd bodies and headers, and bytes that are hardly HTTP,
-//! over connections of their own.
+//! Requests with odd bodies and headers, and bytes that are barely HTTP, each on a separate
+//! connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,20 +11,19 @@ use tokio::net::TcpStream;
 
 use crate::input::{mutate, object, one_of, value};
 
-/// A password that stands in requests, and must stand in no file afterwards.
+/// A password that requests contain and no file may contain afterwards.
 pub(crate) const CANARY: &str = "Canary-Of-The-Fuzzer-7741";
 
 /// Longer than the edge's own deadline.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long bytes that are hardly HTTP are given for an answer.
+/// Time before the client half-closes a connection with bytes that are barely HTTP.
 const HALF_CLOSE: Duration = Duration::from_millis(200);
 
-/// What the edge may answer with. A 500 would be a mistake of ours, a 504 a request that nobody
-/// answered, a 508 rules that run in circles.
+/// Allowed statuses. A 500 would be a bug, a 504 an unanswered request, a 508 a cycle in the rules.
 const ALLOWED: [u16; 14] = [200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 431, 503];
 
-/// The application's paths, with the keys that they take.
+/// The application's paths and their keys.
 fn routes(session: &str) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
     let name = || ("username", "fuzz".to_owned());
     let password = || ("password", CANARY.to_owned());
@@ -44,14 +43,14 @@ fn routes(session: &str) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
     ]
 }
 
-/// A request, and whether it is HTTP enough that it must be answered.
+/// A request, and whether it is valid enough that the edge must respond.
 pub(crate) struct Request {
     bytes: Vec<u8>,
     is_http: bool,
 }
 
 impl Request {
-    /// Any request.
+    /// A random request.
     pub(crate) fn any(rng: &mut Rng) -> Self {
         let routes = routes("nobody's session");
         let (path, keys) = one_of(rng, &routes);
@@ -108,26 +107,26 @@ impl Request {
         Self { bytes, is_http }
     }
 
-    /// Sends it and judges the answer; the status, if there is one.
+    /// Sends the request, checks the response, and returns the status if there is one.
     pub(crate) async fn send(&self, edge: SocketAddr) -> anyhow::Result<Option<u16>> {
-        let told = || {
+        let shown = || {
             let start = self.bytes.get(..self.bytes.len().min(600)).unwrap_or_default();
             format!("of {} bytes: {}", self.bytes.len(), start.escape_ascii())
         };
-        let answer = tokio::time::timeout(PATIENCE, exchange(edge, &self.bytes, self.is_http))
+        let answer = tokio::time::timeout(TIMEOUT, exchange(edge, &self.bytes, self.is_http))
             .await
-            .with_context(|| format!("no answer and no end of the connection {}", told()))??;
-        // Before the real one there may be an interim response.
+            .with_context(|| format!("no response and no close {}", shown()))??;
+        // An interim response may come first.
         let answer = answer.strip_prefix(INTERIM).unwrap_or(&answer);
         if answer.is_empty() {
-            ensure!(!self.is_http, "closed without an answer {}", told());
+            ensure!(!self.is_http, "closed without a response {}", shown());
             return Ok(None);
         }
-        judge(answer, self.bytes.starts_with(b"HEAD ")).with_context(told).map(Some)
+        judge(answer, self.bytes.starts_with(b"HEAD ")).with_context(shown).map(Some)
     }
 }
 
-/// A header that may stand in a request, with any value that HTTP allows.
+/// A random header with any value that HTTP allows.
 fn header(rng: &mut Rng) -> String {
     let name = one_of(
         rng,
@@ -156,18 +155,17 @@ fn header(rng: &mut Rng) -> String {
 
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Sends bytes; what was answered until the connection's end.
+/// Sends bytes and returns the response until the connection is closed.
 async fn exchange(edge: SocketAddr, bytes: &[u8], is_http: bool) -> anyhow::Result<Vec<u8>> {
     let (mut from, mut to) = TcpStream::connect(edge).await?.into_split();
     let mut answer = Vec::new();
-    // An edge that refuses a body early does not read it to its end; what it answered counts.
+    // An edge that rejects a body early does not read all of it; its response counts.
     let send = async {
         let sent = to.write_all(bytes).await;
         if is_http {
             return sent;
         }
-        // It may wait for more, which does not come. A client that says so at once is taken for one
-        // that has gone.
+        // The edge may wait for more bytes. It takes an immediate half-close for a disconnect.
         tokio::time::sleep(HALF_CLOSE).await;
         sent.and(to.shutdown().await)
     };
@@ -182,31 +180,31 @@ async fn exchange(edge: SocketAddr, bytes: &[u8], is_http: bool) -> anyhow::Resu
 
 fn judge(answer: &[u8], is_to_head: bool) -> anyhow::Result<u16> {
     let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n").context("half an answer")?;
+    let (head, body) = text.split_once("\r\n\r\n").context("an incomplete response")?;
     let status: u16 = head
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok())
         .with_context(|| format!("no status in {head}"))?;
-    ensure!(ALLOWED.contains(&status), "answered {text}");
-    ensure!(!text.contains(CANARY), "the password comes back in {text}");
+    ensure!(ALLOWED.contains(&status), "unexpected status: {text}");
+    ensure!(!text.contains(CANARY), "the response contains the password: {text}");
     let head = head.to_ascii_lowercase();
-    // Of a connection that stays open there may be a second answer, to what was left of the bytes.
+    // An open connection may carry a second response, to the remaining bytes.
     let length =
         head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
     let body = match length {
-        // It tells the length of a body that it leaves out.
+        // A response to HEAD has the length of the omitted body.
         _ if is_to_head => "",
         Some(length) => body.get(..length).unwrap_or(body),
         None => body,
     };
     if status >= 400 && head.contains("content-type: application/json") && !body.is_empty() {
         let body: serde_json::Value =
-            serde_json::from_str(body).with_context(|| format!("no JSON: {body}"))?;
+            serde_json::from_str(body).with_context(|| format!("invalid JSON: {body}"))?;
         let Some(error) = body.get("error").and_then(serde_json::Value::as_str) else {
-            bail!("an error without a word: {body}");
+            bail!("an error without a text: {body}");
         };
-        ensure!(!error.is_empty(), "an error without a word: {body}");
+        ensure!(!error.is_empty(), "an error without a text: {body}");
     }
     Ok(status)
 }

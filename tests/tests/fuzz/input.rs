@@ -1,10 +1,10 @@
-//! Input that nobody meant: JSON of every kind, and bytes that were something once.
+//! Random input: JSON of every kind, and mutated bytes.
 
-#![expect(clippy::indexing_slicing, reason = "a place within the bounds is drawn")]
+#![expect(clippy::indexing_slicing, reason = "random positions are within the bounds")]
 
 use fastrand::Rng;
 
-/// Texts that code trips over.
+/// Texts that often break parsers.
 const TEXTS: &[&str] = &[
     "",
     " ",
@@ -27,7 +27,7 @@ const TEXTS: &[&str] = &[
     "${jndi:ldap://127.0.0.1/a}",
 ];
 
-/// Numbers at the edges of what a double or an integer holds.
+/// Numbers at the limits of doubles and integers.
 const NUMBERS: &[&str] = &[
     "0",
     "-0",
@@ -48,12 +48,12 @@ const NUMBERS: &[&str] = &[
     "Infinity",
 ];
 
-/// One of several.
+/// One of several items.
 pub(crate) fn one_of<'a, T>(rng: &mut Rng, all: &'a [T]) -> &'a T {
     &all[rng.usize(..all.len())]
 }
 
-/// The JSON text of any string.
+/// The JSON text of a random string.
 fn text(rng: &mut Rng) -> String {
     let text = match rng.u8(..8) {
         0 => "x".repeat(rng.usize(..9_000)),
@@ -64,7 +64,7 @@ fn text(rng: &mut Rng) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The text of any JSON value, and of some that are none.
+/// The text of a random JSON value; a few are invalid.
 pub(crate) fn value(rng: &mut Rng, depth: u32) -> String {
     let kinds = if depth == 0 { 5 } else { 9 };
     match rng.u8(..kinds) {
@@ -89,7 +89,7 @@ pub(crate) fn value(rng: &mut Rng, depth: u32) -> String {
     }
 }
 
-/// An object with these keys: as they should be, of other kinds, missing, twice, among others.
+/// An object with these keys: valid, of other types, missing, duplicated, or with additional keys.
 pub(crate) fn object(rng: &mut Rng, keys: &[(&str, String)]) -> Vec<u8> {
     let mut fields = Vec::new();
     for (key, usual) in keys {

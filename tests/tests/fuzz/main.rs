@@ -1,8 +1,8 @@
-//! Hostile input against real processes: nothing panics, nothing hangs, nothing leaks, and what is
-//! asked afterwards is answered.
+//! Hostile input against real processes: nothing panics, hangs or leaks, and later requests
+//! succeed.
 //!
 //! `CONCERT_FUZZ_SECONDS=1800 cargo test -p concert-tests --test fuzz -- --nocapture edge` (or
-//! `bus`) runs it for long; `CONCERT_FUZZ_SEED` repeats the input of a run.
+//! `bus`) runs longer; `CONCERT_FUZZ_SEED` repeats the input of a run.
 
 mod bus;
 mod http;
@@ -25,19 +25,19 @@ use uuid::Uuid;
 use crate::http::CANARY;
 
 const CONCEPTS: [&str; 3] = ["Profile", "Sessioning", "Requesting"];
-/// How long each goes on in the ordinary test run.
+/// Duration of each test in an ordinary run.
 const SECONDS: u64 = 15;
-/// Requests at once.
+/// Number of concurrent clients.
 const CLIENTS: u64 = 8;
-/// How long the queues may take to get short, with processes that are started again.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Messages between two looks at the queues.
+/// Timeout until the queues are short, including restarts of processes.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Messages between two checks of the queues.
 const BATCH: usize = 64;
-/// Messages that may wait in a queue, and in the log, before the next batch.
+/// Maximum pending messages in a queue and in the log before the next batch.
 const BACKLOG: u64 = 256;
-/// Invocations of which it is looked up what became of them.
+/// Number of invocations whose outcome is checked.
 const SAMPLES: usize = 200;
-/// What a process may hold in memory at the end, in KiB; each is below 40 MiB when it starts.
+/// Maximum resident memory of a process at the end, in KiB; each starts below 40 MiB.
 const RESIDENT_KIB: u64 = 200 * 1024;
 
 #[expect(clippy::disallowed_methods, reason = "a test has no other configuration")]
@@ -56,23 +56,24 @@ fn seed() -> u64 {
     seed
 }
 
-/// Someone who is logged in before it begins, and still is at the end.
+/// Logs in a user whose session must survive the run.
 async fn someone(system: &System) -> anyhow::Result<String> {
     system.account("somebody", "Correct-Horse-Battery-9").await?;
     system.login("somebody", "Correct-Horse-Battery-9").await
 }
 
-/// Nothing fell, nothing keeps what it was sent, and the application works.
+/// Checks that no process panicked, leaked a password or holds too much memory, and that the
+/// application works.
 async fn check_unharmed(system: &mut System, session: &str) -> anyhow::Result<()> {
     system.ready().await?;
     for part in PARTS {
         let log = system.log(part)?;
-        // The NATS client panics at a bare carriage return, and its process is started again.
+        // The NATS client panics at a bare carriage return; its process is restarted.
         let panicked =
             log.lines().find(|line| line.contains("panicked at") && !line.contains("/async-nats-"));
         ensure!(panicked.is_none(), "{part:?}: {panicked:?}");
-        let told = log.lines().find(|line| line.contains(CANARY));
-        ensure!(told.is_none(), "{part:?} logs a password: {told:?}");
+        let leaked = log.lines().find(|line| line.contains(CANARY));
+        ensure!(leaked.is_none(), "{part:?} logs a password: {leaked:?}");
         let resident = system.resident_kib(part)?;
         eprintln!("{part:?} holds {} MiB", resident / 1024);
         ensure!(resident < RESIDENT_KIB, "{part:?} holds {resident} KiB");
@@ -99,9 +100,9 @@ async fn edge_survives_arbitrary_http() -> anyhow::Result<()> {
         let seen = seen.clone();
         clients.spawn(async move {
             let mut rng = Rng::with_seed(seed.wrapping_add(client));
-            // A slow machine goes on until each has been there.
+            // A slow machine continues until it has seen each status.
             while Instant::now() < end
-                || (missing(&*seen.lock().await).is_some() && Instant::now() < end + PATIENCE)
+                || (missing(&*seen.lock().await).is_some() && Instant::now() < end + TIMEOUT)
             {
                 let status = http::Request::any(&mut rng).send(edge).await?;
                 *seen.lock().await.entry(status).or_default() += 1;
@@ -134,7 +135,7 @@ async fn bus_completes_or_dead_letters_every_message() -> anyhow::Result<()> {
             message.publish(&mut client).await?;
             published += 1;
             if let Some(id) = message.id {
-                // Each as likely to be kept as any other.
+                // Reservoir sampling: each invocation is kept with the same probability.
                 if samples.len() < SAMPLES {
                     samples.push(id);
                 } else if let Some(sample) =
@@ -144,9 +145,9 @@ async fn bus_completes_or_dead_letters_every_message() -> anyhow::Result<()> {
                 }
             }
         }
-        client.settled().await?;
+        client.round_trip().await?;
         started += until(&mut system, "the queues are short", async |system| {
-            Ok(waiting(system).await? < BACKLOG && to_route(system).await? < BACKLOG)
+            Ok(waiting(system).await? < BACKLOG && unrouted(system).await? < BACKLOG)
         })
         .await?;
     }
@@ -154,18 +155,22 @@ async fn bus_completes_or_dead_letters_every_message() -> anyhow::Result<()> {
         until(&mut system, "the queues are empty", async |system| Ok(waiting(system).await? == 0))
             .await?;
     started +=
-        until(&mut system, "the log is routed", async |system| Ok(to_route(system).await? == 0))
+        until(&mut system, "the log is routed", async |system| Ok(unrouted(system).await? == 0))
             .await?;
     eprintln!("{published} messages, {started} processes started again");
     ensure!(samples.len() >= SAMPLES.min(usize::try_from(published / 50)?), "too few messages");
     let ended = ended(&system).await?;
     for id in &samples {
-        ensure!(ended.contains(&id.to_string()), "{id} was stored and came to no end");
+        ensure!(
+            ended.contains(&id.to_string()),
+            "{id} was stored but neither completed nor dead-lettered"
+        );
     }
     check_unharmed(&mut system, &session).await
 }
 
-/// Waits until something holds, and starts again what was ended by a message; how many those were.
+/// Waits until a condition holds, restarts processes that a message crashed, and returns their
+/// number.
 async fn until(
     system: &mut System,
     what: &str,
@@ -173,14 +178,15 @@ async fn until(
 ) -> anyhow::Result<usize> {
     let (began, mut started) = (Instant::now(), 0);
     loop {
-        started += system.revive()?;
+        started += system.restart_crashed()?;
         if holds(system).await? {
             return Ok(started);
         }
-        if began.elapsed() > PATIENCE {
-            let (waiting, to_route) = (waiting(system).await?, to_route(system).await?);
+        if began.elapsed() > TIMEOUT {
+            let (waiting, unrouted) = (waiting(system).await?, unrouted(system).await?);
             bail!(
-                "{what}: it does not come about; {waiting} invocations wait, {to_route} messages of the log are to be routed; {}",
+                "{what}: timed out; {waiting} invocations are pending, {unrouted} messages of the log \
+                 are unrouted; {}",
                 held_up(system).await?
             );
         }
@@ -188,8 +194,7 @@ async fn until(
     }
 }
 
-/// Where the routers are, and the first message that they have not taken to its end, as it is
-/// stored.
+/// The position of the routers and the first message that they have not processed, as stored.
 async fn held_up(system: &System) -> anyhow::Result<String> {
     let nats = system.nats().await?;
     let jetstream = async_nats::jetstream::new(nats.clone());
@@ -200,7 +205,8 @@ async fn held_up(system: &System) -> anyhow::Result<String> {
     let log = system.log(Part::Router)?;
     let last: Vec<&str> = log.lines().rev().take(20).collect();
     Ok(format!(
-        "delivered {:?}, acknowledged {:?}, pending {}, unacknowledged {}, redelivered {}\nthe first: {}\nthe router, last line first: {last:#?}",
+        "delivered {:?}, acknowledged {:?}, pending {}, unacknowledged {}, redelivered {}\n\
+         the first: {}\nthe router, last line first: {last:#?}",
         routers.delivered,
         routers.ack_floor,
         routers.num_pending,
@@ -210,15 +216,15 @@ async fn held_up(system: &System) -> anyhow::Result<String> {
     ))
 }
 
-/// Messages of the log that no router has taken to its end.
-async fn to_route(system: &System) -> anyhow::Result<u64> {
+/// Number of messages in the log that the routers have not processed.
+async fn unrouted(system: &System) -> anyhow::Result<u64> {
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let log = jetstream.get_stream("COMPLETIONS").await?;
     let routers = log.consumer_info("routers").await?;
     Ok(routers.num_pending + u64::try_from(routers.num_ack_pending)?)
 }
 
-/// How many invocations wait in the longest queue.
+/// Number of pending invocations in the longest queue.
 async fn waiting(system: &System) -> anyhow::Result<u64> {
     let jetstream = async_nats::jetstream::new(system.nats().await?);
     let mut most = 0;
@@ -229,19 +235,19 @@ async fn waiting(system: &System) -> anyhow::Result<u64> {
     Ok(most)
 }
 
-/// The ids of all actions that were completed or became dead letters.
+/// The IDs of all actions that completed or became dead letters.
 async fn ended(system: &System) -> anyhow::Result<BTreeSet<String>> {
-    // Not by reading the messages: of some the headers are readable with the server's own header in
-    // the place of their last two bytes, as routers get them, and not as they are stored.
+    // The messages themselves cannot be read: some have headers that are valid as routers get them,
+    // with the server's header in place of the last two bytes, but not as stored.
     let log = async_nats::jetstream::new(system.nats().await?).get_stream("COMPLETIONS").await?;
     let mut subjects = log.info_with_subjects("done.>").await?;
     let mut ended = BTreeSet::new();
     while let Some(subject) = subjects.next().await {
         ended.extend(subject?.0.rsplit('.').next().map(str::to_owned));
     }
-    // What has no name of an action is known by its subject alone.
+    // Without an action name, only the subject identifies a message.
     let dead = system.header_values("DEAD", "dead.>", "Concert-Subject").await?;
     ended.extend(dead.iter().filter_map(|subject| subject.rsplit('.').next()).map(str::to_owned));
-    ensure!(ended.iter().any(|id| Uuid::parse_str(id).is_ok()), "nothing ended");
+    ensure!(ended.iter().any(|id| Uuid::parse_str(id).is_ok()), "no action ended");
     Ok(ended)
 }

@@ -1,7 +1,7 @@
 //! Ten thousand flows in the list.
 
-use concert_tests::LoneEdge;
-use concert_tests::lone_edge::TOKEN;
+use concert_tests::EdgeWithStubArchive;
+use concert_tests::edge_with_stub_archive::TOKEN;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, DOWN, END, ENTER, HOME};
@@ -38,9 +38,9 @@ fn flows(input: &Value) -> Vec<Value> {
 }
 
 /// An edge with so many flows, and a page that is let in.
-async fn opened() -> anyhow::Result<(LoneEdge, Browser)> {
-    let edge = LoneEdge::start(&[]).await?;
-    edge.stand_in(Box::new(|name, input| {
+async fn opened() -> anyhow::Result<(EdgeWithStubArchive, Browser)> {
+    let edge = EdgeWithStubArchive::start(&[]).await?;
+    edge.stub_archive(Box::new(|name, input| {
         Ok(match name {
             "_flows" => flows(input),
             _ => Vec::new(),
@@ -119,10 +119,10 @@ async fn of_ten_thousand_flows_only_those_in_sight_are_in_the_document() -> anyh
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_ask_the_archive_and_new_flows_come_in_at_the_top() -> anyhow::Result<()> {
     let (edge, browser) = opened().await?;
-    edge.asked();
+    edge.take_queries();
     browser.run("const select = document.querySelector('#filter-outcome'); select.value = 'failed'; select.dispatchEvent(new Event('change'))").await?;
     browser.shows("#flow-1", "Rule3").await?;
-    let asked = edge.asked();
+    let asked = edge.take_queries();
     assert!(
         asked.iter().any(|(name, input)| name == "_flows" && input["outcome"] == "failed"),
         "{asked:?}"

@@ -1,7 +1,7 @@
 //! The view of dead letters, backlog and recent failures.
 
-use concert_tests::LoneEdge;
-use concert_tests::lone_edge::TOKEN;
+use concert_tests::EdgeWithStubArchive;
+use concert_tests::edge_with_stub_archive::TOKEN;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, Scheme};
@@ -25,8 +25,8 @@ fn problems() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_appear_as_table_rows_with_links() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&[]).await?;
-    edge.stand_in(Box::new(|name, _| {
+    let edge = EdgeWithStubArchive::start(&[]).await?;
+    edge.stub_archive(Box::new(|name, _| {
         let rows = matches!(name, "_wrong").then(problems);
         Ok(rows.into_iter().collect())
     }))

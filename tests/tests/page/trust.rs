@@ -1,7 +1,7 @@
 //! What the page trusts: its own origin, and no text.
 
-use concert_tests::LoneEdge;
-use concert_tests::lone_edge::TOKEN;
+use concert_tests::EdgeWithStubArchive;
+use concert_tests::edge_with_stub_archive::TOKEN;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
@@ -41,9 +41,9 @@ fn hostile_rules() -> Value {
     ]})
 }
 
-async fn edge() -> anyhow::Result<LoneEdge> {
-    let edge = LoneEdge::start(&[]).await?;
-    edge.stand_in(Box::new(|name, _| {
+async fn edge() -> anyhow::Result<EdgeWithStubArchive> {
+    let edge = EdgeWithStubArchive::start(&[]).await?;
+    edge.stub_archive(Box::new(|name, _| {
         Ok(match name {
             "_flow" => vec![hostile_flow()],
             "_flows" => vec![json!({ "flow": flow_id(1), "path": HOSTILE, "began_us": 1, "took_us": 1, "outcome": HOSTILE, "answered_by": HOSTILE, "error": HOSTILE, "cursor": "1" })],
@@ -130,7 +130,7 @@ async fn where_a_token_is_wanted_nothing_is_seen_without_it() -> anyhow::Result<
     browser.write("#token", "0123456789abcdef0123456789abcdef").await?;
     browser.click("form.locked button").await?;
     browser.shows("form.locked .notice", "that is not the operator's token").await?;
-    assert_eq!(edge.asked(), []);
+    assert_eq!(edge.take_queries(), []);
     assert_eq!(browser.run("return document.querySelector('#flow-list')").await?, Value::Null);
     browser.picture("token").await?;
     let_in(&browser).await?;

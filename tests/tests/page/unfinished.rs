@@ -1,7 +1,7 @@
 //! Flows that did not come to a good end: still under way, given up, answered by the router itself.
 
-use concert_tests::LoneEdge;
-use concert_tests::lone_edge::TOKEN;
+use concert_tests::EdgeWithStubArchive;
+use concert_tests::edge_with_stub_archive::TOKEN;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
@@ -57,8 +57,8 @@ fn told(id: &str) -> Option<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_that_came_to_no_good_end_says_how_far_it_got() -> anyhow::Result<()> {
-    let edge = LoneEdge::start(&[]).await?;
-    edge.stand_in(Box::new(|name, input| {
+    let edge = EdgeWithStubArchive::start(&[]).await?;
+    edge.stub_archive(Box::new(|name, input| {
         Ok(match name {
             "_flow" => input["flow"].as_str().and_then(told).into_iter().collect(),
             "_rules" => vec![json!({ "version": "v", "syncs": [], "svg": "" })],

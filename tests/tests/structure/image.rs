@@ -1,4 +1,4 @@
-//! What the image and the project agree on.
+//! Agreement between the image and the project.
 
 use concert_tests::binaries::root;
 

@@ -1,17 +1,16 @@
-//! Which file of a crate imports which: from `use` and from paths within the code, tests left out.
+//! Import graph of a crate's files, built from `use` and from paths within the code, without tests.
 //!
-//! A re-export is followed to the file that defines the name, so a name through
-//! `lib.rs` is no import of `lib.rs`.
+//! A re-export counts as an import of the file that defines the name, not of `lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::source::{Name, Source};
 
-/// Re-exports of re-exports that are followed.
+/// Maximum depth of nested re-exports.
 const MAX_DEPTH: usize = 16;
 
-/// A module: a file of its own, or inline in the file of its parent.
+/// A module in a separate file, or inline in the file of its parent.
 struct Module {
     parent: Option<usize>,
     file: PathBuf,
@@ -20,30 +19,30 @@ struct Module {
     /// Imported names, each with its path.
     imports: BTreeMap<String, Name>,
     globs: Vec<Name>,
-    /// All paths, those of `use` included.
+    /// All paths, including those of `use`.
     paths: Vec<Name>,
 }
 
 /// The modules of a crate; the first is its root.
 struct Crate(Vec<Module>);
 
-/// Where a path leads.
+/// The target of a path.
 enum Target {
     Module(usize),
     /// An item that this module defines.
     Item(usize),
 }
 
-/// The circles of imports in the crate with this root file, each as a sorted list of files; the
-/// largest first.
-pub(crate) fn circles(root: &Path) -> Vec<Vec<PathBuf>> {
+/// The import cycles of the crate with this root file, largest first, each as a sorted list of
+/// files.
+pub(crate) fn cycles(root: &Path) -> Vec<Vec<PathBuf>> {
     let mut all = Crate(Vec::new());
     let source = Source::read(root);
     all.add(None, root.to_owned(), root.parent().unwrap(), source);
     let imports = all.file_imports();
     let reached: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> =
         imports.keys().map(|file| (file, reachable(&imports, file))).collect();
-    let mut circles: BTreeSet<Vec<PathBuf>> = BTreeSet::new();
+    let mut cycles: BTreeSet<Vec<PathBuf>> = BTreeSet::new();
     for (file, others) in &reached {
         let circle: Vec<PathBuf> = others
             .iter()
@@ -51,12 +50,12 @@ pub(crate) fn circles(root: &Path) -> Vec<Vec<PathBuf>> {
             .map(|other| (*other).clone())
             .collect();
         if circle.len() > 1 {
-            circles.insert(circle);
+            cycles.insert(circle);
         }
     }
-    let mut circles: Vec<_> = circles.into_iter().collect();
-    circles.sort_by_key(|circle| std::cmp::Reverse(circle.len()));
-    circles
+    let mut cycles: Vec<_> = cycles.into_iter().collect();
+    cycles.sort_by_key(|circle| std::cmp::Reverse(circle.len()));
+    cycles
 }
 
 fn reachable<'a>(
@@ -74,7 +73,7 @@ fn reachable<'a>(
 }
 
 impl Crate {
-    /// Adds a module with all below it. `dir` is the directory of the files of its children.
+    /// Adds a module and its descendants. `dir` is the directory of its child files.
     fn add(&mut self, parent: Option<usize>, file: PathBuf, dir: &Path, source: Source) -> usize {
         let number = self.0.len();
         self.0.push(Module {
@@ -116,7 +115,7 @@ impl Crate {
         imports
     }
 
-    /// Where a path leads, as seen from a module; `None` if out of the crate.
+    /// The target of a path as seen from a module; `None` if it is outside the crate.
     fn resolve(&self, from: usize, path: &[String], depth: usize) -> Option<Target> {
         let (first, rest) = path.split_first()?;
         let start = match first.as_str() {
@@ -126,17 +125,16 @@ impl Crate {
             name => self.member(from, name, depth)?,
         };
         rest.iter().try_fold(start, |at, name| match at {
-            // What follows an item is its variant or associated function.
+            // The rest of the path is a variant or an associated function.
             Target::Item(_) => Some(at),
             Target::Module(at) if name == "super" => Some(Target::Module(self.0[at].parent?)),
             Target::Module(at) if name == "self" => Some(Target::Module(at)),
-            // A name that is not found (made by a macro, or of another crate) is at least reached
-            // through the module.
+            // An unknown name (from a macro or another crate) at least uses the module.
             Target::Module(at) => Some(self.member(at, name, depth).unwrap_or(Target::Item(at))),
         })
     }
 
-    /// What a name means in a module.
+    /// The meaning of a name in a module.
     fn member(&self, of: usize, name: &str, depth: usize) -> Option<Target> {
         let module = &self.0[of];
         if let Some(child) = module.children.get(name) {
@@ -149,7 +147,7 @@ impl Crate {
             return None;
         }
         if let Some(path) = module.imports.get(name) {
-            // `use name::…` of another crate must not find itself.
+            // `use name::…` of another crate must not resolve to itself.
             let is_itself = path.first().is_some_and(|first| first == name);
             return if is_itself { None } else { self.resolve(of, path, depth + 1) };
         }

@@ -1,29 +1,29 @@
-//! What the text of a module imports, names and defines.
+//! Imports, names and definitions in the text of a module.
 //!
-//! Read by hand: `syn` as a dependency of a test would share crates with the derive macros, and
-//! Cargo would compile nearly everything twice, once for this package and once for all others.
+//! Uses its own parser: `syn` as a dependency of a test would share crates with the derive macros,
+//! and cargo would compile nearly everything twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::path::Path;
 use std::str::Chars;
 
-/// A path in the code, segment by segment.
+/// A path in the code, by segment.
 pub(crate) type Name = Vec<String>;
 
-/// Keywords that a name which the module defines follows.
+/// Keywords before a name that the module defines.
 const DEFINE: [&str; 8] = ["fn", "struct", "enum", "const", "static", "trait", "type", "union"];
 
 /// One module, without its tests.
 #[derive(Default)]
 pub(crate) struct Source {
-    /// Child modules; `None` for one with a file of its own.
+    /// Child modules; `None` for one in a separate file.
     pub(crate) modules: Vec<(String, Option<Self>)>,
     pub(crate) defined: BTreeSet<String>,
     /// Imported names, each with its path.
     pub(crate) imports: BTreeMap<String, Name>,
     pub(crate) globs: Vec<Name>,
-    /// All paths, those of `use` included.
+    /// All paths, including those of `use`.
     pub(crate) paths: Vec<Name>,
 }
 
@@ -53,7 +53,7 @@ impl Source {
                 Token::Other('{') => depth += 1,
                 Token::Other('}') => depth -= 1,
                 Token::Other(_) => {}
-                // The rest of a path whose beginning is no module, as in `<T as Trait>::Item`.
+                // The rest of a path that does not begin with a module, as in `<T as Trait>::Item`.
                 Token::Colons => tokens = path(rest).1,
                 Token::Word(word) => match (word.as_str(), rest) {
                     // `pub(in crate::a)` names a module and imports nothing.
@@ -77,7 +77,7 @@ impl Source {
                     }
                     _ => {
                         let (path, after) = path(all);
-                        // One segment is a name of this module.
+                        // One segment is a name in this module.
                         if path.len() > 1 {
                             found.paths.push(path);
                         }
@@ -89,7 +89,7 @@ impl Source {
         found
     }
 
-    /// One tree of a `use`, and what follows it.
+    /// Parses one tree of a `use` and returns the remaining tokens.
     fn uses<'a>(&mut self, before: &[String], tokens: &'a [Token]) -> &'a [Token] {
         let (mut name, rest) = path(tokens);
         name.splice(0..0, before.iter().cloned());
@@ -125,7 +125,7 @@ impl Source {
     }
 }
 
-/// A path, and what follows it and its last `::`.
+/// Parses a path; returns it and the tokens after it and its last `::`.
 fn path(tokens: &[Token]) -> (Name, &[Token]) {
     match tokens {
         [Token::Word(word), Token::Colons, rest @ ..] => {
@@ -138,7 +138,7 @@ fn path(tokens: &[Token]) -> (Name, &[Token]) {
     }
 }
 
-/// What stands in the brackets that begin here, and what follows them.
+/// Splits at the end of the bracket that begins here.
 fn split_group(tokens: &[Token]) -> (&[Token], &[Token]) {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
@@ -151,11 +151,10 @@ fn split_group(tokens: &[Token]) -> (&[Token], &[Token]) {
             return (&tokens[1..at], &tokens[at + 1..]);
         }
     }
-    panic!("a bracket is not closed: {tokens:?}")
+    panic!("unclosed bracket: {tokens:?}")
 }
 
-/// What follows an attribute, whose `#` was read; after the item that it is on, if that exists in
-/// tests only.
+/// Skips an attribute after its `#`, and the attributed item if it exists only in tests.
 fn attribute(tokens: &[Token]) -> &[Token] {
     let tokens = match tokens {
         [Token::Other('!'), rest @ ..] => rest,
@@ -246,7 +245,7 @@ fn skip_text(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// A character, or a lifetime.
+/// Skips a character literal or a lifetime.
 fn skip_quoted(rest: &mut Peekable<Chars<'_>>) {
     match rest.next() {
         Some('\\') => {
@@ -258,7 +257,7 @@ fn skip_quoted(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// The text after `r`, or a raw identifier.
+/// Skips a raw string after `r`, or a raw identifier.
 fn skip_raw(rest: &mut Peekable<Chars<'_>>) {
     let mut hashes = 0;
     while rest.next_if_eq(&'#').is_some() {

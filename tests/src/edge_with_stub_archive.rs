@@ -1,5 +1,4 @@
-//! An edge that serves the page with nothing behind it but a bus, and somebody who answers in the
-//! archive's place.
+//! An edge that serves the console, connected only to a bus, with a stub in place of the archive.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -17,29 +16,29 @@ use tokio::process::Child;
 use tokio::time::Instant;
 
 use crate::binaries;
-use crate::nats::hear;
-use crate::system::PATIENCE;
+use crate::nats::subscribe;
+use crate::system::TIMEOUT;
 
-/// What somebody makes of a query: its name and its input to its rows, or to a code and why not.
-pub type Answering = dyn Fn(&str, &Value) -> Result<Vec<Value>, (u16, String)> + Send + Sync;
+/// Maps a query's name and input to its rows, or to an error code and its reason.
+pub type QueryHandler = dyn Fn(&str, &Value) -> Result<Vec<Value>, (u16, String)> + Send + Sync;
 
-/// The edge and its bus. Both end when this is dropped.
-pub struct LoneEdge {
+/// The edge and its bus. Both stop when this is dropped.
+pub struct EdgeWithStubArchive {
     nats: NatsServer,
     edge: Option<Child>,
     port: Port,
     dir: TempDir,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    queries_seen: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
-/// What opens the page.
+/// The operator's token for the console.
 pub const TOKEN: &str = "an-operators-token-of-forty-characters-xx";
 
-impl LoneEdge {
+impl EdgeWithStubArchive {
     /// Starts an edge with `--console`, the token and further arguments.
     ///
     /// # Errors
-    /// Something is missing or does not start.
+    /// A program is missing or does not start.
     pub async fn start(args: &[&str]) -> anyhow::Result<Self> {
         let programs = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
@@ -64,7 +63,7 @@ impl LoneEdge {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        let mut lone = Self { nats, edge: Some(edge), port, dir, asked: Arc::default() };
+        let mut lone = Self { nats, edge: Some(edge), port, dir, queries_seen: Arc::default() };
         lone.listens().await?;
         Ok(lone)
     }
@@ -74,66 +73,66 @@ impl LoneEdge {
         let url = format!("http://{}/healthz", self.address());
         while crate::http::get(&url).await.is_err() {
             let ended = self.edge.as_mut().and_then(|edge| edge.try_wait().transpose());
-            ensure!(ended.is_none(), "the edge ended:\n{}", std::fs::read_to_string(self.log())?);
-            ensure!(began.elapsed() < PATIENCE, "the edge does not listen");
+            ensure!(ended.is_none(), "the edge exited:\n{}", std::fs::read_to_string(self.log())?);
+            ensure!(began.elapsed() < TIMEOUT, "the edge does not listen");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    /// Where it listens.
+    /// Address that the edge listens on.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number()))
     }
 
-    /// What it says on its standard error.
+    /// File with the standard error of the edge.
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("edge.log")
     }
 
-    /// Asks it to end, and waits until it has; its status must be good.
+    /// Sends SIGTERM and waits until the edge exits with status 0.
     ///
     /// # Errors
-    /// It does not end well.
+    /// The edge exits with an error.
     pub async fn terminate(&mut self) -> anyhow::Result<()> {
-        let mut edge = self.edge.take().context("it does not run")?;
+        let mut edge = self.edge.take().context("the edge does not run")?;
         let pid = edge
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
             .and_then(rustix::process::Pid::from_raw)
             .context("no process id")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = tokio::time::timeout(PATIENCE, edge.wait()).await??;
-        ensure!(status.success(), "the edge ended with {status}");
+        let status = tokio::time::timeout(TIMEOUT, edge.wait()).await??;
+        ensure!(status.success(), "the edge exited with {status}");
         Ok(())
     }
 
     /// A bare NATS client.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn nats(&self) -> anyhow::Result<async_nats::Client> {
         Ok(async_nats::connect(self.nats.url()).await?)
     }
 
-    /// Answers queries in the archive's place, until the bus ends.
+    /// Answers queries in place of the archive, until the bus stops.
     ///
     /// # Errors
-    /// No connection.
-    pub async fn stand_in(&self, answer: Box<Answering>) -> anyhow::Result<()> {
+    /// The connection fails.
+    pub async fn stub_archive(&self, answer: Box<QueryHandler>) -> anyhow::Result<()> {
         let nats = self.nats().await?;
-        answer_queries(nats, self.asked.clone(), answer).await
+        answer_queries(nats, self.queries_seen.clone(), answer).await
     }
 
-    /// What was asked since this was last looked at.
-    pub fn asked(&self) -> Vec<(String, Value)> {
-        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The queries since the last call.
+    pub fn take_queries(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut *self.queries_seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells that flows have changed.
+    /// Publishes a notification of changed flows.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn notify(&self, flows: &[Value]) -> anyhow::Result<()> {
         let nats = self.nats().await?;
         let body = json!({ "flows": flows, "left_out": 0 }).to_string();
@@ -145,10 +144,10 @@ impl LoneEdge {
 
 async fn answer_queries(
     nats: async_nats::Client,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
-    answer: Box<Answering>,
+    queries_seen: Arc<Mutex<Vec<(String, Value)>>>,
+    answer: Box<QueryHandler>,
 ) -> anyhow::Result<()> {
-    let mut queries = hear(&nats, "concept.Concert.*").await?;
+    let mut queries = subscribe(&nats, "concept.Concert.*").await?;
     tokio::spawn(async move {
         while let Some(query) = queries.next().await {
             let (Some(reply), Some(name)) = (query.reply, query.subject.rsplit('.').next()) else {
@@ -156,7 +155,10 @@ async fn answer_queries(
             };
             let input: Value = serde_json::from_slice(&query.payload).unwrap_or_default();
             let answered = answer(name, &input);
-            asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), input));
+            queries_seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((name.to_owned(), input));
             let sent = match answered {
                 Ok(rows) => nats.publish(reply, json!({ "rows": rows }).to_string().into()).await,
                 Err((code, why)) => {

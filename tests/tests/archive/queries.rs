@@ -1,17 +1,17 @@
-//! What the tests of the archive ask it, and wait for.
+//! Queries to the archive and waits on it.
 
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use concert_tests::{Part, System, refusal};
+use concert_tests::{Part, System, service_error};
 use serde_json::{Value, json};
 
-/// Asks the archive, as the operator.
+/// Queries the archive as the operator.
 pub(crate) async fn ask(system: &System, query: &str, input: &Value) -> anyhow::Result<Vec<Value>> {
     let operator = system.nats_as("operator").await?;
     let subject = format!("concept.Concert.{query}");
     let answer = operator.request(subject, input.to_string().into()).await?;
-    if let Some((_, error)) = refusal(&answer) {
+    if let Some((_, error)) = service_error(&answer) {
         anyhow::bail!("{query}: {error}");
     }
     let answer: Value = serde_json::from_slice(&answer.payload)?;
@@ -19,10 +19,10 @@ pub(crate) async fn ask(system: &System, query: &str, input: &Value) -> anyhow::
 }
 
 pub(crate) async fn flow(system: &System, flow: &str) -> anyhow::Result<Value> {
-    ask(system, "_flow", &json!({ "flow": flow })).await?.pop().context("there is no such flow")
+    ask(system, "_flow", &json!({ "flow": flow })).await?.pop().context("flow not found")
 }
 
-/// Waits until so many flows fit a filter; the rows.
+/// Waits until this many flows match a filter, and returns their rows.
 pub(crate) async fn flows(
     system: &System,
     filter: &Value,
@@ -30,7 +30,7 @@ pub(crate) async fn flows(
 ) -> anyhow::Result<Vec<Value>> {
     system
         .until("the flows are archived", async |system: &System| {
-            // An archive, or its database, may be about to start.
+            // The archive or its database may be starting.
             let rows = ask(system, "_flows", filter).await.ok();
             Ok(rows.filter(|rows| rows.len() >= count))
         })
@@ -53,7 +53,7 @@ pub(crate) async fn answers(system: &System) -> anyhow::Result<()> {
         .await
 }
 
-/// The flow of a request.
+/// Posts a request and returns the ID of its flow.
 pub(crate) async fn post(
     system: &System,
     path: &str,
@@ -65,7 +65,7 @@ pub(crate) async fn post(
     Ok(answer.headers["concert-flow"].to_str()?.to_owned())
 }
 
-/// Logouts of nobody, one after another, until told to stop; their flows.
+/// Logs out `count` times with an unknown session and returns the flows.
 pub(crate) async fn logouts(system: &System, count: usize) -> anyhow::Result<BTreeSet<String>> {
     let nobody = json!({ "session": "nobody's" });
     let mut flows = BTreeSet::new();
@@ -83,9 +83,9 @@ pub(crate) async fn holds_exactly(
     let rows = flows(system, &filter, expected.len()).await?;
     let ids: Vec<String> =
         rows.iter().filter_map(|row| Some(row["flow"].as_str()?.to_owned())).collect();
-    assert_eq!(ids.len(), expected.len(), "none twice");
+    assert_eq!(ids.len(), expected.len(), "no flow is listed twice");
     assert_eq!(&ids.into_iter().collect::<BTreeSet<_>>(), expected);
-    // Each whole, and answered.
+    // Each flow is complete and has a response.
     for row in &rows {
         assert_eq!((&row["status"], &row["actions"]), (&json!(404), &json!(3)), "{row}");
     }
