@@ -219,7 +219,7 @@ then
         assert_eq!(keys_of(&workers, "Profile"), [Purpose::Seal]);
         let session = Purpose::Concept("session".to_owned());
         assert_eq!(keys_of(&workers, "Sessioning"), [Purpose::Seal, session]);
-        assert_eq!(keys_of(&workers, "Moody"), [Purpose::Seal]);
+        assert_eq!(keys_of(&workers, "Faulty"), [Purpose::Seal]);
     }
 
     struct Empty;

@@ -34,11 +34,11 @@ pub(crate) async fn holds(stack: &Stack) -> anyhow::Result<()> {
 
 /// `concert setup` can write the keys of a concept that no container runs.
 async fn concepts_need_no_container(stack: &Stack) -> anyhow::Result<()> {
-    let mount = format!("{}:/concepts:ro", binaries::root().join("tests/moody").display());
+    let mount = format!("{}:/concepts:ro", binaries::root().join("tests/faulty").display());
     let flags = ["-v", &mount, "-e", "CONCERT_RULES__CONCEPTS=/concepts"];
     // The accounts of the running system stay unchanged.
     let flags = [&flags[..], &["-e", "CONCERT_NATS_ACCOUNTS=/hand-out/accounts.conf"]].concat();
-    let script = "concert setup; test -s /hand-out/moody/nats/moody.nk";
+    let script = "concert setup; test -s /hand-out/faulty/nats/faulty.nk";
     stack.run_with(&flags, "sh", &["-ec", script]).await?;
     Ok(())
 }

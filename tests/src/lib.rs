@@ -4,9 +4,9 @@
 pub mod binaries;
 pub mod certificates;
 pub mod edge_with_stub_archive;
+pub mod faulty;
 pub mod http;
 pub mod load;
-pub mod moody;
 pub mod nats;
 pub mod raw_nats;
 pub mod shell;

@@ -276,7 +276,7 @@ fn libraries_are_used_only_by_their_owners() {
                 "concert-profile",
                 "concert-sessioning",
                 "concert-chaos",
-                "concert-moody",
+                "concert-faulty",
                 "concert-benchmarks",
             ],
         ),
@@ -307,7 +307,7 @@ fn parts_do_not_depend_on_each_other() {
         // is built on it.
         let is_application =
             folders.get(&name).is_some_and(|folder| folder.starts_with("examples"));
-        let of_the_project = ["concert", "concert-benchmarks", "concert-chaos", "concert-moody"];
+        let of_the_project = ["concert", "concert-benchmarks", "concert-chaos", "concert-faulty"];
         if is_application || of_the_project.contains(&name.as_str()) {
             continue;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert_tests::moody::{self, Moody};
+use concert_tests::faulty::{self, Faulty};
 use concert_tests::nats::subscribe;
 use concert_tests::{Part, System};
 use futures_util::StreamExt as _;
@@ -33,7 +33,7 @@ async fn subscriber_is_notified_of_new_flows() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let [concepts, syncs] = moody::rules(dir.path())?;
+    let [concepts, syncs] = faulty::rules(dir.path())?;
     // The flow is not archived before its response.
     let mut system = System::with(&[
         ("CONCERT_RULES__CONCEPTS", &concepts),
@@ -43,8 +43,8 @@ async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::
     .await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
-    let _worker = Moody::keep(&system)?;
-    let first = json!(post(&system, "/moody", 200, &json!({ "mood": "good" })).await?);
+    let _worker = Faulty::run(&system)?;
+    let first = json!(post(&system, "/faulty", 200, &json!({ "failure_mode": "good" })).await?);
     let operator = system.nats_as("operator").await?;
     let mut notices = subscribe(&operator, "notice.flows").await?;
     let received = async {
@@ -53,7 +53,7 @@ async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::
             let notice: Value = serde_json::from_slice(&notice.payload)?;
             let flows = notice["flows"].as_array().context("flows")?;
             let of_slow =
-                flows.iter().filter(|row| row["path"] == "/moody" && row["flow"] != first);
+                flows.iter().filter(|row| row["path"] == "/faulty" && row["flow"] != first);
             outcomes.extend(of_slow.map(|row| (row["flow"].clone(), row["outcome"].clone())));
             if outcomes.last().is_some_and(|(_, outcome)| outcome != "open") {
                 return Ok(outcomes);
@@ -61,10 +61,10 @@ async fn subscriber_is_notified_of_a_slow_flow_before_its_response() -> anyhow::
         }
         anyhow::bail!("the connection is closed")
     };
-    let slow = json!({ "mood": "slower" });
+    let slow = json!({ "failure_mode": "slower" });
     let (received, id) = tokio::join!(
         tokio::time::timeout(Duration::from_secs(60), received),
-        post(&system, "/moody", 200, &slow)
+        post(&system, "/faulty", 200, &slow)
     );
     let id = json!(id?);
     assert_eq!(received??, [(id.clone(), json!("open")), (id, json!("succeeded"))]);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::HeaderMap;
-use concert_tests::moody::{self, Moody};
+use concert_tests::faulty::{self, Faulty};
 use concert_tests::{Part, System};
 use serde_json::{Value, json};
 
@@ -253,7 +253,7 @@ async fn flow_stopped_by_a_router_limit_shows_the_limit() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let [concepts, syncs] = moody::rules(dir.path())?;
+    let [concepts, syncs] = faulty::rules(dir.path())?;
     let mut system = System::with(&[
         ("CONCERT_RULES__CONCEPTS", &concepts),
         ("CONCERT_RULES__SYNCS", &syncs),
@@ -263,8 +263,8 @@ async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Res
     .await?;
     system.start_part(Part::Archive)?;
     answers(&system).await?;
-    let worker = Moody::keep(&system)?;
-    let id = post(&system, "/moody", 500, &json!({ "mood": "fail" })).await?;
+    let worker = Faulty::run(&system)?;
+    let id = post(&system, "/faulty", 500, &json!({ "failure_mode": "fail" })).await?;
     let rows = flows(&system, &json!({ "outcome": "dead" }), 1).await?;
     assert_eq!(rows[0]["flow"], id.as_str());
     let shown = flow(&system, &id).await?;
@@ -279,16 +279,16 @@ async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Res
         .flatten()
         .filter_map(|lag| lag["stream"].as_str())
         .collect();
-    for stream in ["COMPLETIONS", "ACTIONS_Moody", "ACTIONS_Profile", "ACTIONS_Requesting"] {
+    for stream in ["COMPLETIONS", "ACTIONS_Faulty", "ACTIONS_Profile", "ACTIONS_Requesting"] {
         assert!(streams.contains(stream), "{streams:?}");
     }
     // A retry completes the action, and the archived flow is updated.
-    worker.cure()?;
+    worker.heal()?;
     let retried = system.concert(&["dead", "retry", "--all"]).output().await?;
     assert!(retried.status.success(), "{retried:?}");
     system
         .until("the archived flow is updated", async |system: &System| {
-            let rows = ask(system, "_flows", &json!({ "path": "/moody" })).await?;
+            let rows = ask(system, "_flows", &json!({ "path": "/faulty" })).await?;
             Ok((rows[0]["outcome"] == "succeeded").then_some(()))
         })
         .await
@@ -297,9 +297,9 @@ async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Res
 #[tokio::test(flavor = "multi_thread")]
 async fn flow_is_shown_with_the_rules_it_ran_under() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let [concepts, syncs] = moody::rules(dir.path())?;
-    std::fs::remove_file(dir.path().join("concepts/Moody.concept"))?;
-    std::fs::remove_file(dir.path().join("syncs/moody.sync"))?;
+    let [concepts, syncs] = faulty::rules(dir.path())?;
+    std::fs::remove_file(dir.path().join("concepts/Faulty.concept"))?;
+    std::fs::remove_file(dir.path().join("syncs/faulty.sync"))?;
     let mut system =
         System::with(&[("CONCERT_RULES__CONCEPTS", &concepts), ("CONCERT_RULES__SYNCS", &syncs)])
             .await?;

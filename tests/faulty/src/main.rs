@@ -1,4 +1,4 @@
-//! `moody-worker`: a worker whose handler fails in every way that a handler can. For tests.
+//! `faulty-worker`: a test worker whose handler fails on demand, in every way that a handler can.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,46 +12,47 @@ use concert_worker::{Call, Options, Start, StartError, Stop, Worker, concept, re
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Carries out the actions of Moody, each in its mood.
+/// Runs the worker of the concept Faulty.
 #[derive(Debug, Parser)]
 struct Args {
-    /// While this file is there, every mood is a good one.
+    /// While this file exists, actions succeed in every failure mode.
     #[arg(long)]
-    cure: PathBuf,
+    healed_file: PathBuf,
     #[command(flatten)]
     settings: SettingFlags<of::Worker>,
 }
 
 #[derive(Deserialize)]
 struct Settings {
-    cure: PathBuf,
+    healed_file: PathBuf,
 }
 
-struct Moody {
-    cure: PathBuf,
+struct Faulty {
+    healed_file: PathBuf,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Act {
-    mood: String,
+    failure_mode: String,
 }
 
-/// How long a good mood takes: long enough to be under way when another action ends the process.
+/// Duration of a successful action: long enough to be in progress when another action crashes the
+/// process.
 const WORK: Duration = Duration::from_millis(100);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Moody {
+impl Faulty {
     async fn open(start: Start<Settings>) -> Result<Self, StartError> {
-        Ok(Self { cure: start.settings.cure })
+        Ok(Self { healed_file: start.settings.healed_file })
     }
 
     #[expect(clippy::panic, reason = "a handler that panics is what is tested")]
     async fn act(&self, call: Call<Act>) -> Result<Act, Stop> {
-        let cured = self.cure.exists();
-        match call.input.mood.as_str() {
-            "abort" if !cured => std::process::abort(),
-            "panic" if !cured => panic!("a bad mood"),
-            "fail" if !cured => return Err(retry("a bad mood")),
+        let is_healed = self.healed_file.exists();
+        match call.input.failure_mode.as_str() {
+            "abort" if !is_healed => std::process::abort(),
+            "panic" if !is_healed => panic!("failing on demand"),
+            "fail" if !is_healed => return Err(retry("failing on demand")),
             "slow" => tokio::time::sleep(WORK * 10).await,
             "slower" => tokio::time::sleep(WORK * 60).await,
             _ => tokio::time::sleep(WORK).await,
@@ -61,10 +62,10 @@ impl Moody {
 }
 
 fn worker() -> Worker {
-    concept(include_str!("../Moody.concept"))
+    concept(include_str!("../Faulty.concept"))
         .settings::<Settings>()
-        .open(Moody::open)
-        .action("act", Moody::act)
+        .open(Faulty::open)
+        .action("act", Faulty::act)
         .build()
 }
 
@@ -75,13 +76,13 @@ async fn main() -> anyhow::Result<()> {
     telemetry::start(&settings.telemetry.lines())?;
     let shutdown = Shutdown::new();
     let start = Box::pin(async {
-        let bus = Bus::connect(&settings.nats.bus(), "Moody").await?;
+        let bus = Bus::connect(&settings.nats.bus(), "Faulty").await?;
         let options = Options {
             store: None,
             keys_dir: settings.app.keys_dir(),
             host: settings.workers.clone(),
             log: settings.log.clone(),
-            settings: json!({ "cure": args.cure }),
+            settings: json!({ "healed_file": args.healed_file }),
             shutdown: shutdown.clone(),
         };
         let worker = worker().start(bus.clone(), options).await?;
