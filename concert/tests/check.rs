@@ -91,7 +91,7 @@ fn github_format_is_annotations() {
     let first = text.lines().next().unwrap();
     assert!(first.starts_with("::error file="), "{first}");
     assert!(
-        first.ends_with(",line=3,col=5,endLine=3,endColumn=11,title=C0201::no spec declares the concept `Profle`%0Ahelp: did you mean `Profile`?"),
+        first.ends_with(",line=3,col=5,endLine=3,endColumn=11,title=C0201::unknown concept `Profle`%0Ahelp: did you mean `Profile`?"),
         "{first}"
     );
 }

@@ -67,7 +67,7 @@ impl Caller<'_> {
         let responses = self.document["paths"][path]["post"]["responses"].as_object();
         let of_rules = responses.into_iter().flatten().filter(|(_, response)| {
             let description = response["description"].as_str();
-            description.is_some_and(|text| text.starts_with("answered by"))
+            description.is_some_and(|text| text.starts_with("response of"))
         });
         of_rules.map(|(status, _)| status.clone()).collect()
     }

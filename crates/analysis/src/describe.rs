@@ -1,8 +1,8 @@
-//! The application as tools read it: [OpenAPI](openapi()) for the paths, [AsyncAPI](asyncapi()) for
-//! the bus.
+//! Machine-readable descriptions of an application: [OpenAPI](openapi()) of the paths, and
+//! [AsyncAPI](asyncapi()) of the bus.
 //!
-//! Both follow from rules and specs alone. What a server adds of its own (where it listens, where
-//! its paths begin) stands in [`openapi()`]'s argument.
+//! Both are derived only from rules and specs. The deployment-specific URL prefix is an argument of
+//! [`openapi()`].
 
 mod asyncapi;
 mod openapi;

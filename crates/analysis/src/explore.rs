@@ -1,15 +1,15 @@
-//! Every run of a path: the engine itself, with values that stand for many, in a world that does
-//! everything its specs allow.
+//! Exploration of all runs of a path: the real engine with symbolic values, in a world that does
+//! everything the specs allow.
 //!
-//! A run is a function of choices: how each action ends, how many rows each query has, what each
-//! comparison comes to, which keys a request has. All vectors of choices are gone through, each
-//! with a flow of its own. The same question has the same answer throughout a run, until an action
-//! with effects of that concept came in between; what follows from earlier decisions is no choice.
-//! What decides nothing but the content of an answer (what a `collect` gathers for it) is not
-//! varied.
+//! A run is determined by choices: the outcome of each action, the number of rows of each query,
+//! the result of each comparison, the keys of the request. The explorer tries all choice vectors,
+//! each in a separate flow. A query with the same input returns the same rows throughout a run,
+//! until an action with effects of that concept completes. A decision that earlier ones imply is
+//! not a choice. Choices that only affect the body of a response, such as the contents of a
+//! `collect`, are not varied.
 //!
-//! Not explored: faults, which the router answers; queries whose answers change because of other
-//! flows; values that only arithmetic could tell apart.
+//! Not explored: faults, to which the router responds; changes by other flows; values that only
+//! arithmetic distinguishes.
 
 mod choices;
 mod explain;
@@ -26,21 +26,22 @@ mod world;
 
 use self::choices::Choices;
 pub use self::explain::explain;
-pub(crate) use self::moments::{Moment, Told};
+pub(crate) use self::moments::{KeyValue, Moment};
 pub(crate) use self::questions::Site;
 use self::run::Runner;
 pub(crate) use self::run::{Run, Schedule};
 pub(crate) use self::scope::{Rules, Scope, can_match, ends, name};
 pub(crate) use self::words::{is_answer, story};
 
-/// Runs of one path; past that it is not explored any further.
+/// Maximum number of runs per path; further runs are skipped.
 pub(crate) const RUNS_PER_PATH: usize = 4096;
-/// Actions of one path, over all of its runs.
+/// Maximum number of actions per path, over all runs.
 const ACTIONS_PER_PATH: usize = 16_384;
 
-/// Makes every run of a path; `false` when there are too many to make them all, or one was cut.
+/// Visits every run of a path. Returns `false` if some were skipped or cut at a limit.
 ///
-/// Of too many, those are made for certain in which but one or two things go otherwise than well.
+/// If there are too many, runs with at most two deviations from the first options are visited in
+/// any case.
 pub(crate) fn explore(scope: &Scope<'_>, schedule: Schedule, mut visit: impl FnMut(Run)) -> bool {
     let mut runner = Runner::new(scope, schedule);
     let mut is_complete = true;
@@ -63,7 +64,8 @@ pub(crate) fn explore(scope: &Scope<'_>, schedule: Schedule, mut visit: impl FnM
     if go(Choices::all(), 1) {
         return is_complete;
     }
-    // Depth first comes late to what is decided first.
+    // A depth-first search varies the earliest decisions last, so visit runs with few deviations,
+    // too.
     for deviations in 1..=2 {
         go(Choices::with_at_most(deviations), 4);
     }

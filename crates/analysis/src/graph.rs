@@ -1,9 +1,8 @@
-//! The rules as a graph: which action leads to which, through which rule.
+//! Graph of the rules: which action leads to which other one, through which rule.
 //!
-//! A rule is a node of its own, since it joins several patterns and leads to several calls.
-//! Requests and answers stand once for each path, and so do queries: if all rules met in one
-//! `Requesting.respond`, nobody could follow a line. The same program gives the same graph, byte
-//! for byte.
+//! A rule is a node, because it joins several patterns and makes several calls. Requests, responses
+//! and queries have one node per path: if all rules met in one `Requesting.respond`, edges would be
+//! impossible to follow. The same program gives the same graph, byte for byte.
 
 mod build;
 mod dot;
@@ -17,20 +16,20 @@ pub use self::model::{Graph, Link, LinkKind, Name, Place};
 use crate::paths::{UnknownPath, unknown};
 use concert_lang::program::Program;
 
-/// All rules.
+/// The graph of all rules.
 pub fn of(program: &Program) -> Graph {
     build::build("All rules".to_owned(), &program.syncs, None)
 }
 
-/// What a request of this path can lead to.
+/// The graph of the rules that a request to this path can reach.
 ///
 /// # Errors
-/// No rule names the path; the error says which path may be meant.
+/// No rule handles the path; the error suggests a similar path.
 pub fn of_path(program: &Program, path: &str) -> Result<Graph, UnknownPath> {
     if !program.routes.routes.contains_key(path) {
         return Err(unknown(program, path));
     }
-    let title = format!("What {} leads to", Place::Request(Some(path.into())).label());
+    let title = format!("Rules after {}", Place::Request(Some(path.into())).label());
     Ok(build::build(title, &reach::reached(program, path), Some(path)))
 }
 
@@ -40,12 +39,12 @@ impl Graph {
         mermaid::render(self)
     }
 
-    /// In the language of Graphviz.
+    /// In the DOT language of Graphviz.
     pub fn to_dot(&self) -> String {
         dot::render(self)
     }
 
-    /// As a picture, which needs nothing else to be seen.
+    /// As a self-contained SVG image.
     pub fn to_svg(&self) -> String {
         svg::render(self)
     }

@@ -1,9 +1,8 @@
-//! Analysis of a whole program: every run of every path
-//! ([`explore`]), errors and warnings found in those runs ([`verify`]), the graph of rules
-//! ([`graph`]) and descriptions for tools ([`describe`]).
+//! Analysis of a whole program: exploration of every run of every path ([`explore`]), errors and
+//! warnings about those runs ([`verify`]), the graph of rules ([`graph`]) and descriptions for
+//! tools ([`describe`]).
 //!
-//! The crate is pure: texts and programs come in, and nothing here reads a file, a clock or a
-//! random number.
+//! The crate is pure: it reads no file, clock or random number.
 
 pub mod describe;
 pub mod explore;

@@ -1,19 +1,19 @@
-//! The error for a path that no rule names.
+//! The error for a path that no rule handles.
 
 use concert_lang::diagnostics::nearest;
 use concert_lang::program::Program;
 
-/// No rule waits for a request of a path.
+/// No rule handles a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no rule waits for a request of `{path}`; {hint}")]
+#[error("no rule handles the path `{path}`; {hint}")]
 pub struct UnknownPath {
     /// The path.
     pub path: String,
-    /// Which path may be meant, or which there are.
+    /// A similar path, or the known paths.
     pub hint: String,
 }
 
-/// How many paths are named to someone who asked for one that is not there.
+/// Maximum number of paths in the hint.
 const NAMED_PATHS: usize = 12;
 
 pub(crate) fn unknown(program: &Program, path: &str) -> UnknownPath {
@@ -21,7 +21,7 @@ pub(crate) fn unknown(program: &Program, path: &str) -> UnknownPath {
     let near = nearest(path, known.iter().copied());
     let hint = match (near, known.len()) {
         (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, 0) => "no rule names a path".to_owned(),
+        (None, 0) => "no rule has a path".to_owned(),
         (None, count) => {
             let named: Vec<String> =
                 known.iter().take(NAMED_PATHS).map(|known| format!("`{known}`")).collect();
@@ -29,7 +29,7 @@ pub(crate) fn unknown(program: &Program, path: &str) -> UnknownPath {
                 0 => String::new(),
                 more => format!(", and {more} more"),
             };
-            format!("there are {}{more}", named.join(", "))
+            format!("known paths: {}{more}", named.join(", "))
         }
     };
     let path = path.to_owned();

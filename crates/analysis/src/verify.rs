@@ -6,12 +6,12 @@ use concert_lang::source::SourceFile;
 
 use crate::whole;
 
-/// As
-/// [`concert_lang::compile`], and with the third stage: the whole program, every path of which is run in every way ([`crate::explore`]).
+/// Compiles specs and rules like [`concert_lang::compile`], and checks the whole program by
+/// exploring every path ([`crate::explore`]).
 ///
 /// # Errors
-/// Every mistake of the first stage that has one. In the third: requests that may stay unanswered,
-/// or be answered twice.
+/// All errors of the first stage that has any. The stage of the whole program reports requests that
+/// may get no response, or two.
 pub fn verify(
     concepts: &[SourceFile],
     syncs: &[SourceFile],

@@ -1,15 +1,15 @@
-//! The third stage: the whole program. Every path is run in every way, and what is wrong is told
-//! with the run that shows it.
+//! The third stage checks the whole program: it explores every run of every path, and shows each
+//! error with a run that causes it.
 //!
-//! What is found may be meant so: `// allow C0501: why` in the comment above a rule of the path, or
-//! above the rule, silences a code there, and wants a reason.
+//! A comment `// allow C0501: reason` above a rule of the path, or above the rule itself,
+//! suppresses a code there. The reason is required.
 
 mod answers;
+mod call_after_response;
 mod cycles;
-mod late;
-mod never;
+mod duplicate_rules;
 mod places;
-mod twins;
+mod unreachable_rules;
 
 use std::collections::BTreeSet;
 
@@ -20,21 +20,21 @@ use concert_lang::diagnostics::{Diagnostic, TOO_MANY_RUNS};
 use concert_lang::program::Program;
 use concert_lang::syntax::SyncDef;
 
-/// What all runs of a path came to.
+/// Results of all runs of a path.
 struct Explored<'a> {
     scope: Scope<'a>,
     answers: Answers,
-    /// The rules that called something in some run.
+    /// Rules that made a call in some run.
     fired: BTreeSet<usize>,
-    /// The actions that ended in some run, and whether they failed.
+    /// Actions that completed in some run, and whether they failed.
     ended: BTreeSet<(String, bool)>,
-    /// Whether every run was made, to its end.
+    /// Whether every run was visited to its end.
     is_complete: bool,
-    /// Whether some run did not come to its end.
+    /// Whether some run was cut.
     is_cut: bool,
 }
 
-/// Judges the rules of a program whose syntax, names and types are right.
+/// Checks a program without errors in syntax, names and types.
 pub(crate) fn judge(program: &Program, defs: &[SyncDef], diagnostics: &mut Vec<Diagnostic>) {
     let places = Places::new(program, defs);
     let rules = Rules::new(program);
@@ -45,20 +45,20 @@ pub(crate) fn judge(program: &Program, defs: &[SyncDef], diagnostics: &mut Vec<D
         cycles.look(program, &explored.scope.rules, explored.is_cut);
         if !explored.is_complete {
             too_many(&explored, &places, diagnostics);
-        } else if never::suspects(program, &explored).next().is_some() {
-            // A rule may be there for what other flows do meanwhile.
+        } else if unreachable_rules::suspects(program, &explored).next().is_some() {
+            // The rule may react to changes by other flows.
             let among_others = run(&rules, path, program, Schedule::AmongOthers);
             explored.fired.extend(among_others.fired);
             explored.ended.extend(among_others.ended);
             if among_others.is_complete {
-                never::judge(program, &explored, &places, diagnostics);
+                unreachable_rules::judge(program, &explored, &places, diagnostics);
             }
         }
     }
     cycles.look(program, rules.pathless(), false);
     cycles.judge(program, &places, diagnostics);
-    late::judge(program, &places, diagnostics);
-    twins::judge(program, &places, diagnostics);
+    call_after_response::judge(program, &places, diagnostics);
+    duplicate_rules::judge(program, &places, diagnostics);
 }
 
 fn run<'a>(
@@ -85,13 +85,13 @@ fn too_many(explored: &Explored<'_>, places: &Places<'_>, diagnostics: &mut Vec<
         return;
     }
     let message = if explored.is_cut {
-        format!("some runs of `{path}` do not come to an end, so they were not looked at to theirs")
+        format!("some runs of `{path}` do not end, so they were checked only up to a limit")
     } else {
         format!(
-            "`{path}` has more than {RUNS_PER_PATH} runs, or too long ones, and not all were looked at"
+            "`{path}` has more than {RUNS_PER_PATH} runs, or too long ones, so not all were checked"
         )
     };
-    let help = "what was found is right, but that nothing else was found proves nothing";
+    let help = "reported errors are correct, but there may be others";
     diagnostics.push(Diagnostic::warning(TOO_MANY_RUNS, places.path(path), message).help(help));
 }
 

@@ -1,5 +1,4 @@
-//! Whatever text comes, the parsers report and go on; they never panic, and every place that they
-//! name is one.
+//! The parsers accept any text without a panic, continue after errors, and report valid locations.
 
 use concert_analysis::verify;
 use concert_lang::format;
@@ -103,17 +102,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_read_or_reported(text in "\\PC{0,200}") {
+    fn any_text_is_parsed_or_reported(text in "\\PC{0,200}") {
         check(&text);
     }
 
     #[test]
-    fn any_pieces_of_the_language_are_read_or_reported(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..80)) {
+    fn any_tokens_are_parsed_or_reported(
+        pieces in prop::collection::vec(prop::sample::select(PIECES), 0..80),
+    ) {
         check(&pieces.concat());
     }
 
     #[test]
-    fn any_part_of_a_real_file_is_read_or_reported(from in 0_usize..2000, to in 0_usize..2000) {
+    fn any_part_of_a_real_file_is_parsed_or_reported(from in 0_usize..2000, to in 0_usize..2000) {
         let text = include_str!("../../../syncs/auth.sync");
         if let Some(part) = text.get(from.min(to)..from.max(to)) {
             check(part);
@@ -122,7 +123,7 @@ proptest! {
 }
 
 #[test]
-fn deep_nesting_is_reported_and_does_not_overflow() {
+fn deep_nesting_is_reported_without_overflow() {
     for open in ["(", "[", "{a: ", "not ", "a.", "1 + ", "-"] {
         check(&format!(
             "sync Case\nwhen\n    Requesting.request (path: \"/x\") : (request)\nthen\n    Requesting.respond (request, v: {}",

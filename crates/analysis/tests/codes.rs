@@ -1,7 +1,7 @@
-//! `docs/codes`: a page for each kind of mistake, whose wrong example raises it and whose right one
-//! raises nothing.
+//! Tests of `docs/codes`: each kind of diagnostic has a page, whose wrong example raises it and
+//! whose right one raises nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its files fails")]
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
@@ -21,7 +21,7 @@ fn page(code: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_default()
 }
 
-/// What the checker says of an example: rules beside the project's specs, a spec alone.
+/// Diagnostics of an example: rules with the project's specs, or only a spec.
 fn found(language: &str, text: &str) -> Vec<Diagnostic> {
     let source = SourceFile::new(format!("example.{language}"), text);
     let compiled = match language {
@@ -41,13 +41,13 @@ fn examples(page: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn every_kind_of_mistake_has_a_page_and_examples_that_show_it() {
+fn every_code_has_a_page_with_examples() {
     for kind in KINDS {
         let page = page(kind.code);
         let title = page.lines().next().unwrap();
         assert_eq!(title, format!("# {}: {}", kind.code, kind.title));
         if kind.code == "C0402" {
-            two_specs_of_one_concept_are_found();
+            duplicate_specs_are_reported();
             continue;
         }
         let examples = examples(&page);
@@ -61,8 +61,8 @@ fn every_kind_of_mistake_has_a_page_and_examples_that_show_it() {
     }
 }
 
-/// It takes two files to have two specs of one concept, so the page shows none.
-fn two_specs_of_one_concept_are_found() {
+/// The page has no example, because this takes two files.
+fn duplicate_specs_are_reported() {
     let specs = ["a", "b"].map(|name| SourceFile::new(name, "concept A\npurpose\n    none\n"));
     let report = compile(&specs, &[]).unwrap_err();
     let codes: Vec<&str> = report.diagnostics.iter().map(|found| found.code).collect();
@@ -70,7 +70,7 @@ fn two_specs_of_one_concept_are_found() {
 }
 
 #[test]
-fn there_is_no_page_of_a_code_that_is_not_there_and_the_index_has_them_all() {
+fn every_page_has_a_code_and_the_index_is_complete() {
     let index = page("README");
     for file in std::fs::read_dir(root().join("docs/codes")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();

@@ -1,10 +1,6 @@
-//! The descriptions of the project as they stand in `docs/`. `CONCERT_BLESS=1` writes them anew.
+//! Tests of the descriptions in `docs/`. `CONCERT_BLESS=1` rewrites them.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot read its files has failed"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot read its files fails")]
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
@@ -42,19 +38,19 @@ fn check(file: &str, found: &Value) {
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(
         found == kept,
-        "{} is not what rules and specs say; with CONCERT_BLESS=1 it is written anew",
+        "{} differs from rules and specs; run the test with CONCERT_BLESS=1 to rewrite it",
         file.display()
     );
 }
 
 #[test]
-fn the_documents_are_what_rules_and_specs_say() {
+fn documents_are_up_to_date() {
     let program = compiled(&files("syncs", "sync"));
     check("openapi.json", &describe::openapi(&program, "/api"));
     check("asyncapi.json", &describe::asyncapi(&program));
 }
 
-/// Every `$ref` of a document leads somewhere within it.
+/// Checks that every `$ref` exists in the document.
 fn follow(document: &Value, at: &Value, seen: &mut usize) {
     match at {
         Value::Object(map) => {
@@ -71,7 +67,7 @@ fn follow(document: &Value, at: &Value, seen: &mut usize) {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_exists() {
     let program = compiled(&files("syncs", "sync"));
     for document in [describe::openapi(&program, "/api"), describe::asyncapi(&program)] {
         let mut seen = 0;
@@ -81,7 +77,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn what_a_rule_answers_has_the_types_of_the_specs() {
+fn response_body_has_types_from_the_specs() {
     let document = of_rule(
         r#"
 sync Sessions
@@ -122,7 +118,7 @@ then
 }
 
 #[test]
-fn a_status_that_a_rule_computes_is_any() {
+fn computed_status_is_the_default_response() {
     let document = of_rule(
         r#"
 sync Computed

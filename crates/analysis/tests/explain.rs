@@ -1,11 +1,6 @@
-//! The stories of the project's paths, and of a shop's. `CONCERT_BLESS=1` writes the expected files
-//! anew.
+//! Tests of the explanations of paths. `CONCERT_BLESS=1` rewrites the expected files.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot read its files has failed"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot read its files fails")]
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
@@ -28,7 +23,7 @@ fn compiled(syncs: &[SourceFile]) -> Program {
     compiled.unwrap_or_else(|report| panic!("{report}")).0
 }
 
-fn told(program: &Program) -> String {
+fn explained(program: &Program) -> String {
     let paths = program.routes.routes.keys();
     let stories: Vec<String> = paths.map(|path| explain(program, path, "/api").unwrap()).collect();
     stories.join("\n")
@@ -44,31 +39,31 @@ fn check(file: &str, found: &str) {
 }
 
 #[test]
-fn the_project_s_paths_are_told() {
-    check("project.txt", &told(&compiled(&files("syncs", "sync"))));
+fn project_paths_are_explained() {
+    check("project.txt", &explained(&compiled(&files("syncs", "sync"))));
 }
 
 #[test]
-fn every_correct_program_is_told() {
+fn correct_programs_are_explained() {
     let cases = files("crates/analysis/tests/golden/correct", "sync");
     let stories: Vec<String> =
-        cases.iter().map(|case| told(&compiled(std::slice::from_ref(case)))).collect();
+        cases.iter().map(|case| explained(&compiled(std::slice::from_ref(case)))).collect();
     check("correct.txt", &stories.join("\n"));
 }
 
 #[test]
-fn what_is_wrong_with_a_program_is_told_as_well() {
+fn programs_with_errors_are_explained() {
     let wrong = ["twice-logout-answered-beside", "unanswered-range-with-a-hole", "too-many-runs"];
     let cases = files("crates/analysis/tests/golden/program", "sync");
     let cases = cases.iter().filter(|case| wrong.iter().any(|wrong| case.name.contains(wrong)));
     let stories: Vec<String> =
-        cases.map(|case| told(&compiled(std::slice::from_ref(case)))).collect();
+        cases.map(|case| explained(&compiled(std::slice::from_ref(case)))).collect();
     check("wrong.txt", &stories.join("\n"));
 }
 
 #[test]
-fn an_unknown_path_is_refused_with_the_one_that_may_be_meant() {
+fn unknown_path_is_rejected_with_a_suggestion() {
     let program = compiled(&files("syncs", "sync"));
-    let said = explain(&program, "/auth/logn", "/api").unwrap_err().to_string();
-    assert_eq!(said, "no rule waits for a request of `/auth/logn`; did you mean `/auth/login`?");
+    let error = explain(&program, "/auth/logn", "/api").unwrap_err().to_string();
+    assert_eq!(error, "no rule handles the path `/auth/logn`; did you mean `/auth/login`?");
 }

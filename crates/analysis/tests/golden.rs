@@ -1,12 +1,11 @@
-//! Broken rules and specs, one file pair a case: what is wrong must be found, at its place, in
-//! these words. `CONCERT_BLESS=1` writes the expected files anew.
+//! Rules and specs with errors, one pair of files per case: input and expected diagnostics.
+//! `CONCERT_BLESS=1` rewrites the expected files.
 //!
-//! A case is a `.sync` file, checked against the project's specs, or a `.concept` file, checked
-//! alone. In
-//! `golden/program` there are whole programs that do not do what they should, and in `golden/correct`
-//! such that do; both know the concept `Shop`, too.
+//! A case is a `.sync` file, checked with the project's specs, or a `.concept` file, checked alone.
+//! `golden/program` has programs with errors of the whole program, and `golden/correct` has correct
+//! ones; both also use the concept `Shop`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its files fails")]
 
 #[path = "../../lang/tests/files/project.rs"]
 mod project;
@@ -28,8 +27,8 @@ const GOLDEN: &str = "crates/analysis/tests/golden";
 const PROGRAMS: &str = "crates/analysis/tests/golden/program";
 const CORRECT: &str = "crates/analysis/tests/golden/correct";
 
-/// Everything that is said about a case.
-fn said(case: &Path, specs: Vec<SourceFile>) -> String {
+/// All diagnostics of a case, as text.
+fn rendered(case: &Path, specs: Vec<SourceFile>) -> String {
     let (concepts, syncs) = match case.extension().and_then(|extension| extension.to_str()) {
         Some("concept") => (vec![read(case)], vec![]),
         _ => (specs, vec![read(case)]),
@@ -49,31 +48,31 @@ fn specs_with_a_shop() -> Vec<SourceFile> {
 }
 
 #[test]
-fn every_broken_file_is_found_wrong_at_its_place() {
+fn broken_files_are_reported_as_expected() {
     let cases = [paths(GOLDEN, "sync"), paths(GOLDEN, "concept")].concat();
     assert!(cases.len() >= 45, "{}", cases.len());
     check_all(cases, &specs());
 }
 
 #[test]
-fn every_program_that_does_not_answer_once_is_found_with_the_run_that_shows_it() {
+fn broken_programs_are_reported_with_a_run() {
     let cases = paths(PROGRAMS, "sync");
     assert!(cases.len() >= 25, "{}", cases.len());
     check_all(cases, &specs_with_a_shop());
 }
 
 #[test]
-fn programs_that_do_what_they_should_raise_nothing() {
+fn correct_programs_raise_nothing() {
     let cases = paths(CORRECT, "sync");
     assert!(cases.len() >= 15, "{}", cases.len());
-    let said: Vec<String> = cases.iter().map(|case| said(case, specs_with_a_shop())).collect();
-    assert_eq!(said.concat(), "");
+    let found: Vec<String> = cases.iter().map(|case| rendered(case, specs_with_a_shop())).collect();
+    assert_eq!(found.concat(), "");
 }
 
 fn check_all(cases: Vec<PathBuf>, specs: &[SourceFile]) {
     let mut different = Vec::new();
     for case in cases {
-        let found = said(&case, specs.to_vec());
+        let found = rendered(&case, specs.to_vec());
         assert!(!found.is_empty(), "{} raises nothing", case.display());
         let expected_file = case
             .with_extension(format!("{}.expected", case.extension().unwrap().to_string_lossy()));
@@ -89,7 +88,7 @@ fn check_all(cases: Vec<PathBuf>, specs: &[SourceFile]) {
 }
 
 #[test]
-fn the_project_s_own_rules_and_specs_raise_nothing() {
+fn project_rules_raise_nothing() {
     let syncs: Vec<SourceFile> = files("syncs", "sync");
     let (program, warnings) = verify(&specs(), &syncs).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(warnings, []);
@@ -142,7 +141,7 @@ fn the_project_s_own_rules_and_specs_raise_nothing() {
 }
 
 #[test]
-fn the_version_depends_on_the_texts_and_not_on_their_order() {
+fn version_depends_on_texts_but_not_on_their_order() {
     let mut specs = specs();
     let rule = |path: &str| {
         SourceFile::new(
@@ -161,7 +160,7 @@ fn the_version_depends_on_the_texts_and_not_on_their_order() {
     assert_ne!(version(&specs, "/b"), before);
 }
 
-/// The code blocks of a language in a document.
+/// Code blocks of a language in a document.
 fn examples(document: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(document)).unwrap();
     let opening = format!("```{language}\n");
@@ -169,7 +168,7 @@ fn examples(document: &str, language: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_example_of_the_documents_is_correct() {
+fn documented_examples_are_correct() {
     let rules = examples("docs/rules.md", "sync");
     assert!(rules.len() >= 6);
     let own = examples("docs/rules.md", "concept").into_iter();
@@ -189,7 +188,7 @@ fn every_example_of_the_documents_is_correct() {
             parsed.actions.iter().map(|action| (&*action.name, action.has_effects)).collect();
         assert_eq!(effects, [("shelve", true), ("count", false)]);
     }
-    // The rule that the README shows is the project's own.
+    // The rule in the README is the project's own.
     let shown =
         examples("README.md", "").into_iter().find(|block| block.starts_with("sync ")).unwrap();
     let own = std::fs::read_to_string(root().join("syncs/auth.sync")).unwrap();

@@ -1,7 +1,6 @@
-//! What it costs to check many rules: `cargo bench -p concert-lang --bench check`. A benchmark, not
-//! a test: nothing here fails for being slow.
+//! Benchmark of the checker: `cargo bench -p concert-lang --bench check`. It has no time limit.
 
-#![expect(clippy::panic, reason = "a benchmark whose rules are wrong is wrong")]
+#![expect(clippy::panic, reason = "invalid rules are an error in the benchmark")]
 
 use std::fmt::Write as _;
 
@@ -14,8 +13,8 @@ fn main() {
     divan::main();
 }
 
-/// Rules of a large application: for each path a request, an answer and a refusal; twenty rules for
-/// each concept, a file for each twenty.
+/// Rules of a large application: for each path a request, a response and a failure; twenty rules
+/// per concept and per file.
 fn application(rules: usize) -> (Vec<SourceFile>, Vec<SourceFile>) {
     let mut specs = vec![requesting::source()];
     let mut files: Vec<SourceFile> = Vec::new();
@@ -41,7 +40,7 @@ where
 then
     Shelf{concept}.put (owner, title, pages?: pages)
 
-sync Tell{number}
+sync Respond{number}
 when
     Requesting.request (path: "/put/{number}") : (request)
     Shelf{concept}.put () : (text)
@@ -71,7 +70,7 @@ then
     (specs, files)
 }
 
-/// So many rules, from text to a program that runs.
+/// Compiles this many rules.
 #[divan::bench(args = [100, 1000, 5000], sample_count = 10)]
 fn rules(bencher: Bencher<'_, '_>, rules: usize) {
     let (specs, files) = application(rules);

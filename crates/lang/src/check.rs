@@ -1,4 +1,4 @@
-//! Names, types, bindings and secrets: from the syntax tree of a rule to the rule that runs.
+//! Checks names, types, bindings and secrets, and compiles the syntax tree of a rule.
 
 mod calls;
 pub(crate) mod checked;
@@ -31,10 +31,10 @@ pub(crate) fn check(
     let mut names: HashMap<&str, Span> = HashMap::new();
     for sync in syncs {
         if let Some(first) = names.get(sync.name.text.as_str()) {
-            let message = format!("there is another rule of the name `{}`", sync.name.text);
+            let message = format!("duplicate rule name `{}`", sync.name.text);
             diagnostics.push(
                 Diagnostic::error(REPEATED_RULE, sync.name.span, message)
-                    .related(*first, "the first"),
+                    .related(*first, "the first rule"),
             );
         } else {
             names.insert(&sync.name.text, sync.name.span);

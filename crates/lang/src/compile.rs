@@ -1,5 +1,5 @@
-//! From files to a program, stage by stage; a later stage sees only what is clean in the earlier
-//! ones.
+//! Compilation of files to a program in stages. A stage runs only if the earlier ones reported no
+//! errors.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::spec::ConceptSpec;
 use crate::syntax::{Ident, SyncDef};
 use crate::{concept, parser, requesting, routes};
 
-/// The texts of specs and rules, as they are kept.
+/// Texts of specs and rules, in their stored form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Texts {
     /// The specs.
@@ -25,22 +25,21 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Makes rules of them that may run: without a look at whether they answer every request.
-    /// Unlike [`compile`], accepts any spec of a built-in concept: another release may have stored
-    /// it.
+    /// Compiles the texts without checking that every request gets a response. Unlike [`compile`],
+    /// accepts any spec of a built-in concept, because another release may have stored it.
     ///
     /// # Errors
-    /// Every mistake at its place.
+    /// All errors of the first stage that has any.
     pub fn compile(&self) -> Result<Program, Report> {
         let compiled = Parsed::of(&self.concepts, &self.syncs).check()?;
         compiled.judged(|_, _, _| ()).map(|(program, _)| program)
     }
 }
 
-/// Compiles specs and rules. With the program come warnings, which do not keep it from running.
+/// Compiles specs and rules. Returns the program and warnings.
 ///
 /// # Errors
-/// Every mistake of the first stage that has one.
+/// All errors of the first stage that has any.
 pub fn compile(
     concepts: &[SourceFile],
     syncs: &[SourceFile],
@@ -48,7 +47,7 @@ pub fn compile(
     staged(concepts, syncs)?.judged(|_, _, _| ())
 }
 
-/// A program that compiles, and may be judged as a whole.
+/// A compiled program, before the checks of the whole program.
 pub struct Compiled {
     program: Program,
     defs: Vec<SyncDef>,
@@ -56,11 +55,10 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The program and all warnings, after one more stage that looks at the program and its syntax
-    /// tree.
+    /// Runs `judge` on the program and its syntax trees, and returns the program with all warnings.
     ///
     /// # Errors
-    /// The errors that this stage finds.
+    /// The errors that `judge` reports.
     pub fn judged(
         mut self,
         judge: impl FnOnce(&Program, &[SyncDef], &mut Vec<Diagnostic>),
@@ -71,17 +69,17 @@ impl Compiled {
     }
 }
 
-/// As [`compile`], for a caller that judges the program as a whole before it gives it out.
+/// Like [`compile`], for a caller that checks the whole program as well.
 ///
 /// # Errors
-/// Every mistake of the first stage that has one.
+/// All errors of the first stage that has any.
 pub fn staged(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<Compiled, Report> {
     let mut parsed = Parsed::of(concepts, syncs);
     requesting::judge(&parsed.specs, &mut parsed.stage.diagnostics);
     parsed.check()
 }
 
-/// The syntax trees, with the errors of the first stage.
+/// Syntax trees and diagnostics of the first stage.
 struct Parsed {
     specs: Vec<(Ident, ConceptSpec)>,
     defs: Vec<SyncDef>,
@@ -98,9 +96,9 @@ impl Parsed {
                 continue;
             };
             if let Some((other, _)) = specs.iter().find(|(other, _)| other.text == name.text) {
-                let message = format!("there is another spec of the concept `{}`", name.text);
+                let message = format!("duplicate spec of the concept `{}`", name.text);
                 let diagnostic = Diagnostic::error(REPEATED_CONCEPT, name.span, message);
-                stage.diagnostics.push(diagnostic.related(other.span, "the first"));
+                stage.diagnostics.push(diagnostic.related(other.span, "the first spec"));
             }
             specs.push((name, spec));
         }
@@ -111,7 +109,7 @@ impl Parsed {
         Self { specs, defs, stage }
     }
 
-    /// The second stage.
+    /// Runs the second stage.
     fn check(self) -> Result<Compiled, Report> {
         let Self { specs, defs, mut stage } = self;
         stage.finish()?;
@@ -150,7 +148,7 @@ impl Stage {
     }
 }
 
-/// The same texts are the same version, wherever the files are and in whatever order.
+/// The version, a digest of the texts; independent of file names and order.
 fn version(sources: &[SourceFile]) -> String {
     let mut texts: Vec<&str> = sources.iter().map(|source| source.text.as_str()).collect();
     texts.sort_unstable();

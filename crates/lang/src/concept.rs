@@ -1,10 +1,9 @@
-//! Concept specs. The literature's form: prose for people, and signatures, which are what the
-//! machine reads.
+//! Parser of concept specs: prose for readers, and signatures for the machine.
 //!
-//! `concept Name [Generic]`, then sections that begin at the margin: `purpose`, `principle`,
-//! `state`, `actions`,
-//! `queries`. In the last two a line at the first one's indentation is a signature; what is indented further is prose about it, in which `effects`
-//! says that the action changes something.
+//! A spec is `concept Name [Generic]` and sections that begin at the margin: `purpose`,
+//! `principle`, `state`, `actions`, `queries`. In `actions` and `queries`, a line with the
+//! indentation of the first one is a signature. Lines that are indented further are prose about it;
+//! `effects` there declares that the action changes something.
 
 mod header;
 mod lines;
@@ -21,10 +20,10 @@ use crate::source::{FileId, SourceFile, Span};
 use crate::spec::ConceptSpec;
 use crate::syntax::Ident;
 
-/// Reads the spec of one concept, for the worker that embeds it.
+/// Parses the spec of one concept, for the worker that embeds it.
 ///
 /// # Errors
-/// Every mistake, shown at its place.
+/// All errors, as text with their source lines.
 pub fn parse_one(file_name: &str, text: &str) -> Result<ConceptSpec, String> {
     let source = SourceFile::new(file_name, text);
     let mut diagnostics = Vec::new();
@@ -46,7 +45,7 @@ const SECTIONS: [(&str, Section); 5] = [
     ("queries", Section::Queries),
 ];
 
-/// Reads one spec; with the place of its name. `None` when it has none.
+/// Parses one spec. Returns it with its name, or `None` if it has no name.
 pub(crate) fn parse(
     file: FileId,
     source: &SourceFile,
@@ -109,7 +108,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The name of a section, at the margin; prose may follow on its line where prose stands.
+    /// Parses the name of a section, at the margin. Text may follow on the line in sections of
+    /// prose.
     fn heading(&mut self, line: &Line<'_>, seen: &mut Vec<&'a str>) -> Section {
         self.parts.begin_section();
         let word = line.first_word();
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
         let near =
             nearest(word, names).and_then(|near| SECTIONS.iter().find(|(name, _)| *name == near));
         if exact.is_none() {
-            let message = format!("expected a section at the margin, found `{word}`");
+            let message = format!("expected a section, found `{word}`");
             let help = match near {
                 Some((name, _)) => format!("did you mean `{name}`?"),
                 None => {
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
             return Section::Unknown;
         };
         if seen.contains(name) {
-            let message = format!("the section `{name}` stands twice");
+            let message = format!("duplicate section `{name}`");
             self.diagnostics.push(Diagnostic::error(BAD_SPEC, line.word_span(), message));
         }
         seen.push(name);
@@ -149,12 +149,12 @@ impl<'a> Reader<'a> {
         *section
     }
 
-    /// A signature, or prose about the last one.
+    /// Parses a signature, or prose about the last one.
     fn line(&mut self, section: Section, line: &Line<'_>) {
         if self.parts.is_prose(line) {
             return self.parts.prose(section, line, self.diagnostics);
         }
-        // A signature goes on while brackets are open, and in a line that begins with `:`.
+        // A signature continues while brackets are open, and on a line that begins with `:`.
         let mut span = line.code_span();
         let mut open = line.open_brackets();
         while let Some(next) = self.lines.peek() {

@@ -1,5 +1,4 @@
-//! What is wrong with rules and specs: every mistake, each with its code, its place, and what to
-//! do.
+//! Diagnostics: errors and warnings about rules and specs, each with a code, a location and a hint.
 
 mod render;
 
@@ -9,21 +8,21 @@ use std::fmt;
 pub use self::render::{Style, render, render_in};
 use crate::source::{SourceFile, Span};
 
-/// How bad it is.
+/// Severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The rules cannot be run.
     Error,
-    /// The rules can be run, and may not do what was meant.
+    /// The rules can be run, but may not do what their author intends.
     Warning,
 }
 
-/// Every kind of mistake: code and title. A kind keeps its code for ever.
+/// A kind of diagnostic: code and title. A code never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// Such as `C0101`.
+    /// Code, such as `C0101`.
     pub code: &'static str,
-    /// What it is about.
+    /// Title of the documentation page.
     pub title: &'static str,
 }
 
@@ -36,80 +35,80 @@ macro_rules! kinds {
 }
 
 kinds! {
-    SYNTAX "C0101" "something else is expected here"
-    CHARACTER "C0102" "a character that the language does not have"
-    STRING "C0103" "a string that is not one"
-    NUMBER "C0104" "a number that is not one of JSON, or that no double can hold"
-    KEYWORD "C0105" "a keyword where a name must stand"
-    CASE "C0106" "a name that begins with the wrong case"
-    REPEATED_KEY "C0107" "a key stands twice in one list"
-    MISSING_PART "C0108" "a rule lacks a part"
-    TOO_DEEP "C0109" "an expression is nested too deeply"
-    BAD_PATH "C0110" "a path does not begin with `/`"
-    UNKNOWN_PART "C0111" "a word that begins no part of a rule"
-    UNKNOWN_CONCEPT "C0201" "no spec declares this concept"
-    UNKNOWN_ACTION "C0202" "the concept has no such action"
-    UNKNOWN_PARAMETER "C0203" "the action has no such parameter"
-    MISSING_ARGUMENT "C0204" "a required argument is missing"
-    REPEATED_RULE "C0205" "two rules have one name"
-    NOT_AN_ACTION "C0206" "a query stands where an action must stand"
-    UNKNOWN_OUTPUT "C0207" "the action has no such output"
-    UNKNOWN_QUERY "C0208" "the concept has no such query"
-    UNBOUND "C0301" "a variable is used before it is bound"
-    REBOUND "C0302" "a variable is bound twice"
-    NEVER_MATCHES "C0303" "a pattern can never match"
-    WRONG_TYPE "C0304" "a value has the wrong type"
-    SECRET "C0305" "a secret goes where it must not"
-    UNUSED "C0306" "a variable is never used"
-    CONFLICT "C0308" "a key of a path is used as two types"
-    COLLECT "C0309" "there is nothing to collect over"
-    MISPLACED_ELSE "C0310" "an `else` of a step where it cannot be told how often it is called"
-    BAD_SPEC "C0401" "a spec is malformed"
-    REPEATED_CONCEPT "C0402" "two specs have one name"
-    REPEATED_SIGNATURE "C0403" "an action has two outcomes of one kind"
-    DIFFERENT_INPUT "C0404" "the signatures of an action differ in their input"
-    BAD_FAILURE "C0405" "a failure is not `(error: String)`"
-    QUERY_NAME "C0406" "a query's name does not begin with `_`, or an action's does"
-    RESERVED "C0407" "the concept's name is reserved"
-    NEAR_TYPE "C0408" "the name of an identifier is nearly that of a built-in type"
-    BUILT_IN "C0409" "a built-in concept has another spec"
-    UNANSWERED "C0501" "a request may stay unanswered"
-    ANSWERED_TWICE "C0502" "a request may be answered twice"
-    NEVER_FIRES "C0503" "a rule never fires"
-    TWINS "C0504" "two rules do the same"
-    CYCLE "C0505" "rules lead back to where they began"
-    AFTER_ANSWER "C0506" "a call behind the answer"
-    TOO_MANY_RUNS "C0507" "a path has too many runs to look at them all"
+    SYNTAX "C0101" "syntax error"
+    CHARACTER "C0102" "invalid character"
+    STRING "C0103" "invalid string literal"
+    NUMBER "C0104" "invalid or out-of-range number"
+    KEYWORD "C0105" "keyword used as a name"
+    CASE "C0106" "wrong capitalization"
+    REPEATED_KEY "C0107" "duplicate key"
+    MISSING_PART "C0108" "missing section in a rule"
+    TOO_DEEP "C0109" "expression nested too deeply"
+    BAD_PATH "C0110" "path does not begin with `/`"
+    UNKNOWN_PART "C0111" "unknown section"
+    UNKNOWN_CONCEPT "C0201" "unknown concept"
+    UNKNOWN_ACTION "C0202" "unknown action"
+    UNKNOWN_PARAMETER "C0203" "unknown parameter"
+    MISSING_ARGUMENT "C0204" "missing argument"
+    REPEATED_RULE "C0205" "duplicate rule name"
+    NOT_AN_ACTION "C0206" "expected an action, found a query"
+    UNKNOWN_OUTPUT "C0207" "unknown output"
+    UNKNOWN_QUERY "C0208" "unknown query"
+    UNBOUND "C0301" "unbound variable"
+    REBOUND "C0302" "variable bound twice"
+    NEVER_MATCHES "C0303" "pattern can never match"
+    WRONG_TYPE "C0304" "wrong type"
+    SECRET "C0305" "secret used in a non-secret position"
+    UNUSED "C0306" "unused variable"
+    CONFLICT "C0308" "conflicting types of a request key"
+    COLLECT "C0309" "`collect` needs a variable bound by an earlier `where` step"
+    MISPLACED_ELSE "C0310" "`else` not allowed here"
+    BAD_SPEC "C0401" "malformed spec"
+    REPEATED_CONCEPT "C0402" "duplicate concept"
+    REPEATED_SIGNATURE "C0403" "duplicate signature"
+    DIFFERENT_INPUT "C0404" "signatures of an action differ in their input"
+    BAD_FAILURE "C0405" "failure is not `(error: String)`"
+    QUERY_NAME "C0406" "only query names begin with `_`"
+    RESERVED "C0407" "reserved concept name"
+    NEAR_TYPE "C0408" "type name similar to a built-in type"
+    BUILT_IN "C0409" "spec differs from the built-in one"
+    UNANSWERED "C0501" "request may not get a response"
+    ANSWERED_TWICE "C0502" "request may get two responses"
+    NEVER_FIRES "C0503" "rule never fires"
+    TWINS "C0504" "duplicate rule"
+    CYCLE "C0505" "rule cycle"
+    AFTER_ANSWER "C0506" "call after the response"
+    TOO_MANY_RUNS "C0507" "too many runs to check them all"
 }
 
-/// What a code is about.
+/// The title of a code.
 pub fn title_of(code: &str) -> Option<&'static str> {
     KINDS.iter().find(|kind| kind.code == code).map(|kind| kind.title)
 }
 
-/// One mistake.
+/// One error or warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Such as `C0101`.
+    /// Code, such as `C0101`.
     pub code: &'static str,
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// Where.
+    /// Location.
     pub span: Span,
-    /// What is wrong; lower case, no final stop, what the user wrote in backticks.
+    /// The message: lower case, no full stop, user text in backticks.
     pub message: String,
-    /// A few words beside the underlined text.
+    /// Short text after the underlined source text.
     pub label: Option<String>,
-    /// Another place that has to do with it, and why.
+    /// A related location and its role, such as "the first rule".
     pub related: Option<(Span, String)>,
-    /// How it comes to that, sentence by sentence.
+    /// Steps of the run that shows the problem.
     pub story: Vec<String>,
-    /// What to do.
+    /// How to fix it.
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// A mistake.
+    /// Creates an error.
     pub fn error(kind: Kind, span: Span, message: impl Into<String>) -> Self {
         Self {
             code: kind.code,
@@ -123,40 +122,41 @@ impl Diagnostic {
         }
     }
 
-    /// Something doubtful.
+    /// Creates a warning.
     pub fn warning(kind: Kind, span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(kind, span, message) }
     }
 
-    /// Says what to do.
+    /// Adds a hint how to fix it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Says a few words beside the underlined text.
+    /// Adds a label after the underlined text.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// Says where else to look: `the first` becomes "the first stands at file:line:column".
+    /// Adds a related location: `the first rule` is shown as "the first rule is at
+    /// file:line:column".
     #[must_use]
     pub fn related(mut self, span: Span, what: impl Into<String>) -> Self {
         self.related = Some((span, what.into()));
         self
     }
 
-    /// Tells how it comes to that.
+    /// Adds the steps of the run that shows the problem.
     #[must_use]
     pub fn story(mut self, story: Vec<String>) -> Self {
         self.story = story;
         self
     }
 
-    /// Says which of the known names may have been meant, if one is near.
+    /// Suggests the most similar known name, if one is similar enough.
     #[must_use]
     pub fn suggest<'a>(self, wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         match nearest(wrong, known) {
@@ -166,13 +166,13 @@ impl Diagnostic {
     }
 }
 
-/// The known name that a wrong one is probably meant to be.
+/// The known name that is most similar to `wrong`, if one is similar enough.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near =
         known.into_iter().map(|name| (distance(wrong, name), name)).filter(|(distance, name)| {
             *distance <= name.len().max(wrong.len()) / 3 + 1 && *distance < name.len()
         });
-    // Of names that are equally near, the one that begins alike for longer: `wher` is `where`.
+    // A longer common prefix wins among equal distances: `wher` means `where`.
     near.min_by_key(|(distance, name)| (*distance, Reverse(common_prefix(wrong, name)), *name))
         .map(|(_, name)| name)
 }
@@ -182,17 +182,17 @@ fn common_prefix(a: &str, b: &str) -> usize {
     pairs.take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()
 }
 
-/// Everything that is wrong, with the files it is wrong in.
+/// Diagnostics with the source files that they refer to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The mistakes, in the order of their places.
+    /// The diagnostics, ordered by location.
     pub diagnostics: Vec<Diagnostic>,
-    /// The files.
+    /// The source files.
     pub sources: Vec<SourceFile>,
 }
 
 impl Report {
-    /// Shows each mistake at its place.
+    /// Formats each diagnostic with its source line.
     pub fn render(&self, style: Style) -> String {
         render_in(style, &self.diagnostics, &self.sources)
     }
@@ -206,7 +206,7 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// Edits between two names (Levenshtein), letters of the other case counting as equal.
+/// Levenshtein distance of two names, ignoring case.
 pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.to_lowercase(), b.to_lowercase());
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_are_counted() {
+    fn distance_counts_edits() {
         for (a, b, expected) in [
             ("", "", 0),
             ("abc", "abc", 0),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_near_name_is_suggested() {
+    fn only_similar_names_are_suggested() {
         for (wrong, expected) in [
             ("Profle", Some("Profile")),
             ("sessioning", Some("Sessioning")),

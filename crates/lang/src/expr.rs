@@ -1,5 +1,5 @@
-//! Expressions as they are run. Every expression has a value for every input: what makes no sense
-//! is null, or false.
+//! Compiled expressions and their evaluation. Evaluation never fails: an operation on unsuitable
+//! values gives null or false.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use serde_json::{Map, Number, Value};
 
 const NULL: &Value = &Value::Null;
 
-/// The number of a variable within its rule: an index into a frame.
+/// Number of a variable within its rule: an index into a frame.
 pub type Slot = usize;
 
-/// What stands between two values.
+/// A binary operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
     /// `or`
@@ -44,7 +44,7 @@ pub enum Operator {
     Divide,
 }
 
-/// The operators, from the loosest to the tightest; comparisons do not chain.
+/// The operators by precedence, lowest first, each level with whether it chains.
 pub const LEVELS: &[(&[(&str, Operator)], bool)] = &[
     (&[("or", Operator::Or)], true),
     (&[("and", Operator::And)], true),
@@ -64,7 +64,7 @@ pub const LEVELS: &[(&[(&str, Operator)], bool)] = &[
     (&[("+", Operator::Add), ("-", Operator::Subtract)], true),
     (&[("*", Operator::Multiply), ("/", Operator::Divide)], true),
 ];
-/// `not` stands between `and` and the comparisons.
+/// Level of `not`: between `and` and the comparisons.
 pub const NOT_LEVEL: usize = 2;
 
 /// An expression; variables are slots of the frame.
@@ -82,13 +82,13 @@ pub enum Expr {
     Field(Box<Expr>, String),
     /// `not value`
     Not(Box<Expr>),
-    /// Two values and what stands between them.
+    /// Left operand, operator and right operand.
     Binary(Box<Expr>, Operator, Box<Expr>),
 }
 
 impl Expr {
-    /// The value in a frame; a variable that is not bound is null. What stands in the frame or in
-    /// the rule is not copied.
+    /// Evaluates the expression in a frame. An unbound variable is null. Values of the frame and
+    /// literals are borrowed.
     pub fn eval<'a>(&'a self, frame: &[Option<&'a Value>]) -> Cow<'a, Value> {
         match self {
             Self::Variable(slot) => {
@@ -167,7 +167,7 @@ fn binary<'a>(left: &Value, operator: Operator, right: impl FnOnce() -> Cow<'a, 
     }
 }
 
-/// Numbers by value, strings by code point; anything else has no order.
+/// Compares numbers by value and strings by code point; other values have no order.
 fn order(left: &Value, right: &Value, holds: impl Fn(std::cmp::Ordering) -> bool) -> Value {
     let order = match (left, right) {
         (Value::Number(left), Value::Number(right)) => {
@@ -179,7 +179,7 @@ fn order(left: &Value, right: &Value, holds: impl Fn(std::cmp::Ordering) -> bool
     Value::Bool(order.is_some_and(holds))
 }
 
-/// Null for what is no number, and for a result that is none.
+/// Returns null if an operand is not a number or the result is not finite.
 fn arithmetic(left: &Value, right: &Value, apply: impl Fn(f64, f64) -> f64) -> Value {
     let Some((left, right)) = left.as_f64().zip(right.as_f64()) else {
         return Value::Null;
@@ -187,7 +187,7 @@ fn arithmetic(left: &Value, right: &Value, apply: impl Fn(f64, f64) -> f64) -> V
     number(apply(left, right))
 }
 
-/// A whole number is written without a fraction.
+/// Converts to JSON; a whole number has no fraction.
 fn number(value: f64) -> Value {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= EXACT {

@@ -1,5 +1,5 @@
-//! The one layout that files of rules have. Nothing but blanks, line ends and what means the same
-//! changes, and every comment stays where it is.
+//! Formatter of rule files. It changes only white space, line breaks and redundant syntax, and
+//! keeps every comment.
 
 mod page;
 mod read;
@@ -14,10 +14,10 @@ use crate::lexer::lex;
 use crate::parser::parse_tokens;
 use crate::source::SourceFile;
 
-/// Lays out a file of rules. What is laid out already comes back as it is.
+/// Formats a file of rules. Formatting is idempotent.
 ///
 /// # Errors
-/// Every mistake in how it is written; a file that cannot be read must not be changed.
+/// All syntax errors; a file with errors is not formatted.
 pub fn format(source: &SourceFile) -> Result<String, Report> {
     let mut diagnostics = Vec::new();
     let tokens = lex(0, source, &mut diagnostics);
@@ -50,24 +50,23 @@ impl Statement {
             doc.iter().for_each(|note| page.note(note, 0));
         } else {
             for note in &self.above {
-                // Before a part only its place tells whether a comment is about that part or about
-                // what was before it.
+                // Before a section, only the indentation shows whether a comment belongs to that
+                // section or to the text before it.
                 let is_item = self.place == Place::Part && note.is_indented;
                 page.note(note, if is_item { INDENT } else { indent });
             }
         }
-        page.statement(&self.shape, indent, self.beside.as_ref());
+        page.statement(&self.shape, indent, self.trailing.as_ref());
     }
 
-    /// How many of the comments above stand right above: they belong to the rule, and no blank line
-    /// may come between or go.
+    /// Number of comments directly above the rule. They belong to it and stay attached.
     fn doc_length(&self) -> usize {
         let notes = self.above.iter().rev().zip((0..self.line).rev());
         notes.take_while(|(note, line)| note.line == *line).count()
     }
 }
 
-/// Comments between rules keep their blocks. What is indented behind a rule is still a part of that
+/// Writes the comments between rules, block by block. Indented comments after a rule belong to that
 /// rule.
 fn between_rules(page: &mut Page, notes: &[Note], mut is_in_rule: bool) {
     for block in notes.chunk_by(|above, below| above.line + 1 == below.line) {

@@ -1,5 +1,4 @@
-//! From text to tokens. Lines matter: a line's end is a token where it ends a pattern, a step or a
-//! call.
+//! Lexer. Line ends matter: one that ends a pattern, a step or a call is a token.
 
 mod literal;
 mod stray;
@@ -9,7 +8,7 @@ use serde_json::Number;
 use crate::diagnostics::Diagnostic;
 use crate::source::{BYTE_ORDER_MARK, FileId, SourceFile, Span};
 
-/// What a token is.
+/// Kind of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenKind {
     /// A name or a keyword.
@@ -20,7 +19,7 @@ pub enum TokenKind {
     Number(Number),
     /// Punctuation and operators.
     Symbol(&'static str),
-    /// The end of a line that ends something.
+    /// A line end that ends a pattern, a step or a call.
     Line,
     /// The end of the file.
     End,
@@ -29,14 +28,14 @@ pub enum TokenKind {
 /// One token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
-    /// What it is.
+    /// Kind.
     pub kind: TokenKind,
-    /// Where it is.
+    /// Location.
     pub span: Span,
-    /// The line it stands on, counted from where reading began.
+    /// Line, counted from the start of the lexed part.
     pub line: usize,
-    /// Whether a mistake in it, or right behind it, has been reported: what follows from that is
-    /// not told again.
+    /// Whether an error in it, or directly after it, was reported, so that consequential errors are
+    /// suppressed.
     pub is_broken: bool,
 }
 
@@ -45,41 +44,41 @@ pub struct Token {
 pub struct Comment {
     /// The text.
     pub text: String,
-    /// Where it is.
+    /// Location.
     pub span: Span,
-    /// The line it stands on, counted from where reading began.
+    /// Line, counted from the start of the lexed part.
     pub line: usize,
-    /// Whether nothing stands before it on its line.
+    /// Whether it is the only text on its line.
     pub is_alone: bool,
 }
 
-/// What a file falls into.
+/// Tokens and comments of a file.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
     /// The tokens; the last is the end.
     pub tokens: Vec<Token>,
-    /// The comments, for people and for a formatter.
+    /// The comments, for documentation and for the formatter.
     pub comments: Vec<Comment>,
 }
 
-/// The longest first, so that `==` is not read as two.
+/// Longest first, because `==` must not be read as two symbols.
 const SYMBOLS: &[&str] = &[
     "...", "==", "!=", "<=", ">=", "??", "(", ")", "[", "]", "{", "}", ",", ":", ".", "?", "<",
     ">", "+", "-", "*", "/", "=",
 ];
-/// After these a line goes on.
+/// A line that ends with one of these continues on the next line.
 const BINARY: &[&str] = &["==", "!=", "<=", ">=", "??", "<", ">", "+", "-", "*", "/"];
 const BINARY_WORDS: &[&str] = &["and", "or", "in"];
-/// No line within brackets begins with one of these, unless it is the name of a parameter.
+/// Words that cannot begin a line within brackets, except as the name of a parameter.
 const BEGINNINGS: &[&str] =
     &["sync", "when", "where", "then", "else", "optional", "some", "no", "each", "let", "collect"];
 
-/// Reads a file. Every mistake is reported, and reading goes on behind it.
+/// Lexes a file. Continues after errors and reports all of them.
 pub fn lex(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Tokens {
     lex_part(Span { file, start: 0, end: source.text.len() }, source, diagnostics)
 }
 
-/// Reads a piece of a file.
+/// Lexes a part of a file.
 pub fn lex_part(part: Span, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Tokens {
     let text = source.text.get(..part.end).unwrap_or(&source.text);
     let mut lexer = Lexer {
@@ -101,7 +100,7 @@ struct Lexer<'a> {
     text: &'a str,
     at: usize,
     line: usize,
-    /// Open brackets.
+    /// Number of open brackets.
     depth: usize,
     line_begins: bool,
     out: Tokens,
@@ -121,7 +120,7 @@ impl<'a> Lexer<'a> {
         Span { file: self.file, start, end: self.at }
     }
 
-    /// What was read since.
+    /// Text from `start` to the current position.
     fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
@@ -138,7 +137,7 @@ impl<'a> Lexer<'a> {
         self.out.tokens.push(token);
     }
 
-    /// Decides whether the line before has ended something.
+    /// Adds a line end before the first token of a line, unless the line continues the one before.
     fn begin_line(&mut self, first: &TokenKind) {
         self.line_begins = false;
         let breaks_out = self.depth > 0 && self.breaks_out(first);
@@ -147,10 +146,10 @@ impl<'a> Lexer<'a> {
         }
         let goes_on = match first {
             TokenKind::Symbol(":") => true,
-            // Behind a bracket that was left open, `else (` is the part of a rule, and any other
-            // the end of a step.
+            // After an unclosed bracket, `else (` begins a section; any other `else` belongs to a
+            // step.
             TokenKind::Word(word) => {
-                word == "else" && !(breaks_out && self.behind_blanks().starts_with('('))
+                word == "else" && !(breaks_out && self.after_blanks().starts_with('('))
             }
             _ => false,
         };
@@ -179,18 +178,18 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether this cannot begin a line within brackets, so that one of them was left open: one
-    /// mistake must not hide those in the rest of the rule.
+    /// Whether this word cannot begin a line within brackets, so a bracket is unclosed. One error
+    /// must not hide those in the rest of the rule.
     fn breaks_out(&self, first: &TokenKind) -> bool {
         let TokenKind::Word(word) = first else { return false };
-        let next = self.behind_blanks();
+        let next = self.after_blanks();
         if word.starts_with(|c: char| c.is_ascii_uppercase()) {
             return next.starts_with('.') && !next.starts_with("...");
         }
         BEGINNINGS.contains(&word.as_str()) && !next.starts_with([':', '?'])
     }
 
-    fn behind_blanks(&self) -> &'a str {
+    fn after_blanks(&self) -> &'a str {
         self.rest().trim_start_matches([' ', '\t'])
     }
 
@@ -241,7 +240,7 @@ impl<'a> Lexer<'a> {
             return self.stray(c, start);
         };
         self.at += symbol.len();
-        // The line is begun before the bracket counts.
+        // Push the token first: a bracket at the start of a line does not count as open yet.
         self.push(TokenKind::Symbol(symbol), start, false);
         match *symbol {
             "(" | "[" | "{" => self.depth += 1,

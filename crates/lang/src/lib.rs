@@ -1,11 +1,11 @@
-//! The rule language: from text to a checked program.
+//! The rule language: compiles text to a checked program.
 //!
-//! Text becomes tokens ([`lexer`]), tokens a syntax tree ([`parser`]), a tree with the concept
-//! specs ([`concept`]) a checked [`program`], which
-//! `concert-engine` runs. A later stage looks only at what is clean in the earlier ones, and each reports every mistake at once ([`diagnostics`]).
-//! [`format()`] needs the first two only: it lays out a file anew.
+//! The lexer ([`lexer`]) makes tokens, the parser ([`parser`]) a syntax tree. The checker combines
+//! it with the concept specs ([`concept`]) to a [`program`], which `concert-engine` runs. Each
+//! stage reports all its errors ([`diagnostics`]) and runs only if the earlier ones reported none.
+//! [`format()`] needs only the first two stages.
 //!
-//! The crate is pure: texts come in, and nothing here reads a file, a clock or a random number.
+//! The crate is pure: it reads no file, clock or random number.
 
 mod check;
 mod compile;

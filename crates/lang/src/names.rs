@@ -1,7 +1,6 @@
-//! What may be a name of which kind.
+//! Keywords, and the forms of names.
 
-/// Words with a meaning of their own; they may be parameters before a colon and fields after a dot,
-/// never variables.
+/// Keywords. They can be parameter names before a colon and fields after a dot, but not variables.
 pub const KEYWORDS: &[&str] = &[
     "sync", "when", "where", "then", "optional", "some", "no", "each", "let", "collect", "as",
     "else", "in", "and", "or", "not", "true", "false", "null",

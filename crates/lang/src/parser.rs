@@ -1,5 +1,4 @@
-//! From tokens to the syntax tree of rules. After a mistake it goes on at the next line, so that
-//! all mistakes are found at once.
+//! Parser of rules. After an error it continues at the next line, so that it reports all errors.
 
 mod cursor;
 mod expression;
@@ -16,13 +15,13 @@ use crate::names::{is_keyword, is_upper};
 use crate::source::{FileId, SourceFile};
 use crate::syntax::{Ident, OtherwiseDef, SyncDef};
 
-/// Reads one file of rules.
+/// Parses one file of rules.
 pub fn parse(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
     let tokens = lex(file, source, diagnostics);
     parse_tokens(&tokens, diagnostics)
 }
 
-/// Reads the tokens of a file of rules.
+/// Parses the tokens of a file of rules.
 pub(crate) fn parse_tokens(tokens: &Tokens, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
     let mut parser =
         Parser { cursor: Cursor::new(&tokens.tokens, diagnostics), comments: &tokens.comments };
@@ -48,8 +47,8 @@ impl Parser<'_> {
                 syncs.extend(self.sync());
                 continue;
             }
-            self.cursor.unexpected("`sync` and the name of a rule");
-            // In text that is no rule only the word itself begins one.
+            self.cursor.unexpected("`sync` and a rule name");
+            // Outside of a rule, only the exact keyword begins one.
             while !self.cursor.at_end() && self.heading(Lines::Text) != Some(Heading::Sync) {
                 self.cursor.skip_line();
                 self.cursor.skip_lines();
@@ -60,10 +59,10 @@ impl Parser<'_> {
     fn sync(&mut self) -> Option<SyncDef> {
         let doc = self.doc_above(self.cursor.line());
         self.take_heading(Heading::Sync);
-        let name = self.cursor.word("the name of the rule");
+        let name = self.cursor.word("a rule name");
         match &name {
             Ok(name) if !is_upper(&name.text) => {
-                self.cursor.wrong_case(name, "the name of a rule begins with an upper-case letter")
+                self.cursor.wrong_case(name, "a rule's name begins with an upper-case letter")
             }
             Ok(_) => {}
             Err(Failed) => self.cursor.skip_line(),
@@ -108,20 +107,21 @@ impl Parser<'_> {
                 Heading::Else | Heading::Sync => (self.otherwise(sync), "call"),
             };
             if is_empty {
-                let message = format!("there is no {what} after `{}`", part.word());
+                let message = format!("missing {what} after `{}`", part.word());
                 self.cursor.report(Diagnostic::error(MISSING_PART, word, message));
             }
             seen.push(part);
         }
         for part in [Heading::When, Heading::Then] {
             if !seen.contains(&part) {
-                let message = format!("the rule `{}` has no `{}`", sync.name.text, part.word());
+                let message =
+                    format!("missing section `{1}` in rule `{0}`", sync.name.text, part.word());
                 self.cursor.report(Diagnostic::error(MISSING_PART, sync.name.span, message));
             }
         }
     }
 
-    /// Text between the name of a rule and its parts.
+    /// Reports and skips text between the name of a rule and its sections.
     fn no_part(&mut self) {
         if !self.unknown_part() {
             self.cursor.unexpected("`when`");
@@ -132,12 +132,12 @@ impl Parser<'_> {
         }
     }
 
-    /// `else (outs)` and its calls; tells whether there are none.
+    /// Parses `else (outs)` and its calls; returns whether there are no calls.
     fn otherwise(&mut self, sync: &mut SyncDef) -> bool {
         let outs = if self.cursor.at_symbol("(") {
             self.outs()
         } else {
-            let help = "after `then`, `else (error)` binds what failed, and the calls follow on lines of their own";
+            let help = "write `else (error)` to bind the failure, and the calls on the next lines";
             self.cursor.unexpected_with("`(`", Some(help));
             Err(Failed)
         };
@@ -152,7 +152,7 @@ impl Parser<'_> {
         is_empty && is_read
     }
 
-    /// The comment lines right above a rule belong to it.
+    /// The comment lines directly above a rule.
     fn doc_above(&self, line: usize) -> Vec<String> {
         let above = self.comments.partition_point(|comment| comment.line < line);
         let mut doc = Vec::new();
@@ -167,7 +167,7 @@ impl Parser<'_> {
         doc
     }
 
-    /// Items, one a line, up to the next part of the rule; tells whether none were written.
+    /// Parses items, one per line, up to the next section; returns whether there are none.
     fn lines<T>(
         &mut self,
         lines: Lines,
@@ -207,7 +207,7 @@ impl Parser<'_> {
         };
         let help = meant.map(|word| format!("did you mean `{word}`?"));
         self.cursor.unexpected_with("the end of the line", help.as_deref());
-        // A part that begins on this line is read all the same.
+        // Stop at a section that begins on this line.
         while !matches!(self.cursor.kind(), TokenKind::Line | TokenKind::End)
             && self.heading(Lines::Text).is_none()
         {

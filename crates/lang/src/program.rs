@@ -1,8 +1,6 @@
-//! The compiled form of rules and specs: what the engine runs and what the router derives the route
-//! table from.
+//! The compiled form of rules and specs, which the engine runs.
 //!
-//! Names are resolved, variables are numbered slots, and nothing here knows about text or
-//! positions.
+//! Names are resolved, variables are numbered slots, and source locations are gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,77 +14,76 @@ pub use crate::expr::Slot;
 use crate::expr::Expr;
 use crate::spec::ConceptSpec;
 
-/// A checked set of rules with the specs they were checked against.
+/// A checked set of rules with the specs that they were checked against.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
-    /// A digest of the sources; it names this version of the rules.
+    /// Digest of the sources; the version of the rules.
     pub version: String,
-    /// The rules, in the order of their names (order has no meaning).
+    /// The rules, ordered by name; the order has no meaning.
     pub syncs: Vec<Arc<Sync>>,
-    /// The specs, in the order of their names.
+    /// The specs, ordered by name.
     pub concepts: Vec<ConceptSpec>,
-    /// What the edge must know.
+    /// The route table for the edge.
     pub routes: RouteTable,
 }
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sync {
-    /// Unique over all files.
+    /// Name, unique over all files.
     pub name: Arc<str>,
-    /// The names of the variables, by slot.
+    /// Names of the variables, by slot.
     pub variables: Vec<Arc<str>>,
-    /// The patterns; each takes a completion of its own.
+    /// The patterns; each matches a different completion.
     pub when: Vec<Pattern>,
-    /// The steps of `where`, from top to bottom.
+    /// The steps of `where`, in order.
     pub steps: Vec<Step>,
-    /// The calls of the steps' `else`, which steps name by their number here.
+    /// Calls of the steps' `else`; a step refers to its call by index.
     pub elses: Vec<Call>,
-    /// The variables of a frame that `then` and `else (error)` use: frames that are equal in them
-    /// are one.
+    /// Variables that `then` and `else (error)` use. Frames that are equal in these are merged.
     pub kept: Vec<Slot>,
-    /// The calls, one after another.
+    /// The calls, in order.
     pub then: Vec<Call>,
-    /// `else (error)`: what follows when a call of `then` failed.
+    /// `else (error)`: the calls after a failed call of `then`.
     pub otherwise: Option<Otherwise>,
 }
 
-/// One step of `where`: from a list of frames to another.
+/// One step of `where`, which maps a list of frames to another.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Asks a query in each frame.
+    /// Runs a query in each frame.
     Query {
-        /// What is made of the rows.
+        /// Effect of the rows on the frame.
         join: Join,
-        /// What is asked.
+        /// The query.
         query: Query,
-        /// The call for a frame that the step leaves nothing of, as a number in [`Sync::elses`].
+        /// Call for a frame without a result, as an index into [`Sync::elses`].
         otherwise: Option<usize>,
     },
     /// Binds a value.
     Let(Slot, Expr),
-    /// A frame per element of a list; none for an empty one, and for what is no list.
+    /// Makes one frame per element of a list; none if the list is empty or the value is not a list.
     Each(Slot, Expr),
-    /// Only `true` passes.
+    /// Keeps the frame if the condition is `true`.
     Filter {
         /// The condition.
         condition: Expr,
-        /// The call for a frame that does not pass, as a number in [`Sync::elses`].
+        /// Call for a frame that is not kept, as an index into [`Sync::elses`].
         otherwise: Option<usize>,
     },
-    /// Runs `body` on each frame, and keeps the frame with the list of what its body's frames hold.
+    /// Runs `body` on each frame and binds the list of the collected values.
     Collect {
-        /// From the first step that binds one of the collected variables to the `collect` itself.
+        /// The steps from the first one that binds a collected variable to the `collect` itself.
         body: Vec<Step>,
-        /// What is gathered of each frame.
+        /// Values that are collected from each frame.
         gathered: Gathered,
-        /// The variable that is bound to the list.
+        /// Variable for the list.
         into: Slot,
     },
 }
 
 impl Step {
-    /// Calls `visit` with every expression that the step evaluates itself.
+    /// Calls `visit` with every expression that the step itself evaluates.
     pub fn expressions(&self, visit: &mut impl FnMut(&Expr)) {
         match self {
             Self::Query { query, .. } => query.args.iter().for_each(|arg| visit(&arg.value)),
@@ -97,20 +94,20 @@ impl Step {
     }
 }
 
-/// What a query's rows do to a frame.
+/// Effect of a query's rows on a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
-    /// A frame per row that fits.
+    /// One frame per matching row.
     Rows,
-    /// A frame per row that fits; without one, the frame stays and the outputs are null.
+    /// One frame per matching row; without one, the frame is kept with null outputs.
     Optional,
-    /// The frame stays if a row fits.
+    /// Keeps the frame if a row matches.
     Some,
-    /// The frame stays if no row fits.
+    /// Keeps the frame if no row matches.
     No,
 }
 
-/// A query as it is asked in `where`.
+/// A query in `where`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
     /// The concept's name.
@@ -119,39 +116,39 @@ pub struct Query {
     pub name: Arc<str>,
     /// The input, in the order written.
     pub args: Vec<Arg>,
-    /// What it demands of a row, and binds.
+    /// Keys of a row that it matches and binds.
     pub output: Vec<Match>,
 }
 
-/// What `collect` gathers of each frame.
+/// Values that `collect` collects from each frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gathered {
-    /// The values of a variable.
+    /// Values of a variable.
     Values(Slot),
-    /// Records: keys and the variables whose values they take, in the order written.
+    /// Records: keys and variables, in the order written.
     Records(Vec<(Arc<str>, Slot)>),
 }
 
 impl Sync {
-    /// Whether it asks a query, so that its firings are written down.
+    /// Whether it runs a query, so that its firings are recorded in the log.
     pub fn asks(&self) -> bool {
         !queries(&self.steps).is_empty()
     }
 
-    /// The literal path of the request that it waits for. Without one it waits for no request, or
-    /// for any.
+    /// The literal path of the request in its patterns. `None` if it has no request pattern, or one
+    /// without a literal path.
     pub fn path(&self) -> Option<&str> {
         self.when.iter().find_map(Pattern::path)
     }
 
-    /// Every call: those of the steps' `else`, of `then`, and of `else (error)`.
+    /// All calls: of the steps' `else`, of `then` and of `else (error)`.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
         let otherwise = self.otherwise.iter().flat_map(|otherwise| &otherwise.calls);
         self.elses.iter().chain(&self.then).chain(otherwise)
     }
 }
 
-/// Calls `visit` with every step, and with those that a `collect` runs; from top to bottom.
+/// Calls `visit` with every step in order, including the steps inside `collect`.
 pub fn walk<'a>(steps: &'a [Step], visit: &mut impl FnMut(&'a Step)) {
     for step in steps {
         visit(step);
@@ -161,7 +158,7 @@ pub fn walk<'a>(steps: &'a [Step], visit: &mut impl FnMut(&'a Step)) {
     }
 }
 
-/// The queries that steps ask, also those of a `collect`, from top to bottom.
+/// The queries of the steps in order, including those inside `collect`.
 pub fn queries(steps: &[Step]) -> Vec<&Query> {
     let mut found = Vec::new();
     walk(steps, &mut |step| {
@@ -186,9 +183,9 @@ pub fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Vec<Slot> {
 /// `else (outs)` and its calls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Otherwise {
-    /// Which keys of the failed output are bound to which variables.
+    /// Keys of the failed output, with their variables.
     pub outs: Vec<Out>,
-    /// The calls, one after another.
+    /// The calls, in order.
     pub calls: Vec<Call>,
 }
 
@@ -199,21 +196,21 @@ pub struct Pattern {
     pub concept: Arc<str>,
     /// The action's name.
     pub action: Arc<str>,
-    /// Which completions it can match at all.
+    /// Outcome of the completions that it matches.
     pub outcome: Outcome,
-    /// What it demands of the input.
+    /// Demands on the input.
     pub input: Vec<Match>,
-    /// What it demands of the output.
+    /// Demands on the output.
     pub output: Vec<Match>,
 }
 
 impl Pattern {
-    /// Whether it waits for a request.
+    /// Whether it matches a request.
     pub fn is_request(&self) -> bool {
         &*self.concept == REQUESTING && &*self.action == REQUEST
     }
 
-    /// The literal path, if it waits for a request of one.
+    /// The literal path, if it matches a request with one.
     pub fn path(&self) -> Option<&str> {
         let mut input = self.input.iter().filter(|_| self.is_request());
         input.find_map(|demand| match &demand.test {
@@ -232,14 +229,14 @@ pub enum Outcome {
     Failure,
 }
 
-/// What a pattern demands of one key.
+/// Demand of a pattern on one key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Match {
     /// The parameter.
     pub key: Arc<str>,
     /// `name?`: an absent key matches too and counts as null.
     pub optional: bool,
-    /// What the value must be.
+    /// Test of the value.
     pub test: Test,
 }
 
@@ -253,12 +250,12 @@ impl Match {
     }
 }
 
-/// What the value of a key must be.
+/// Test of the value of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
-    /// Binds the variable, or must equal it when it is bound already.
+    /// Binds the variable; if it is bound, the value must equal it.
     Variable(Slot),
-    /// Must equal this value.
+    /// The value must equal this one.
     Literal(Value),
 }
 
@@ -271,7 +268,7 @@ pub struct Call {
     pub action: Arc<str>,
     /// The input, in the order written.
     pub args: Vec<Arg>,
-    /// What a success binds for the later calls.
+    /// Outputs that a success binds for later calls.
     pub outs: Vec<Out>,
 }
 

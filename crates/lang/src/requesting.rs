@@ -1,4 +1,4 @@
-//! Requesting, the concept that is built in: its worker is the HTTP edge.
+//! Requesting, the built-in concept whose worker is the HTTP edge.
 
 use crate::concept;
 use crate::diagnostics::{BUILT_IN, Diagnostic};
@@ -10,7 +10,7 @@ use crate::syntax::Ident;
 /// File name of the spec.
 pub const FILE_NAME: &str = "Requesting.concept";
 
-/// Text of the spec. It is part of the stored texts of rules, so a change of it is a new version of
+/// Text of the spec. It is part of the stored texts of rules, so a change makes a new version of
 /// every application's rules.
 pub const SPEC: &str = include_str!("../requesting.concept");
 
@@ -19,13 +19,13 @@ pub fn source() -> SourceFile {
     SourceFile::new(FILE_NAME, SPEC)
 }
 
-/// Reports whether one of these files declares the concept itself.
+/// Reports whether one of these files declares Requesting.
 pub fn is_declared_in(concepts: &[SourceFile]) -> bool {
     shipped::declared_in(concepts).contains(concert_wire::REQUESTING)
 }
 
-/// Rejects a spec of this concept that differs from the built-in one. Prose may differ, since only
-/// signatures have an effect.
+/// Rejects a spec of this concept that differs from the built-in one. Prose may differ, because
+/// only signatures have an effect.
 pub(crate) fn judge(specs: &[(Ident, ConceptSpec)], diagnostics: &mut Vec<Diagnostic>) {
     let Some((_, built_in)) = concept::parse(0, &source(), &mut Vec::new()) else {
         return;
@@ -33,9 +33,8 @@ pub(crate) fn judge(specs: &[(Ident, ConceptSpec)], diagnostics: &mut Vec<Diagno
     for (name, spec) in specs {
         let differs = spec.actions != built_in.actions || spec.queries != built_in.queries;
         if spec.name == built_in.name && differs {
-            let message =
-                format!("`{}` is built in, and this spec differs from the built-in one", spec.name);
-            let help = "remove this file; an application does not need it";
+            let message = format!("spec of `{}` differs from the built-in one", spec.name);
+            let help = "remove this file; the concept is built in";
             diagnostics.push(Diagnostic::error(BUILT_IN, name.span, message).help(help));
         }
     }
@@ -63,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_may_differ_in_layout_and_prose() {
+    fn copy_with_other_layout_and_prose_is_accepted() {
         assert_eq!(codes(SPEC), Vec::<&str>::new());
         let laid_out = SPEC
             .replace("    ", "  ")
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_with_other_signatures_is_rejected() {
+    fn copy_with_other_signatures_is_rejected() {
         for (from, to) in [
             ("status?: Number", "status?: String"),
             ("(path: String, ...)", "(path: String)"),

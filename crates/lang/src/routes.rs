@@ -1,4 +1,4 @@
-//! The route table, from the requests that rules wait for and the places that their keys flow to.
+//! Derives the route table from request patterns and from the uses of their keys.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,7 @@ use crate::check::checked::{Checked, KeyBound, RequestKey, RequestPattern};
 use crate::check::types::unify;
 use crate::diagnostics::{CONFLICT, Diagnostic, SECRET};
 
-/// Derives the table, and tells every rule of a path what the others know of its keys: what is a
-/// secret in one is a secret in all.
+/// Derives the table. Marks a key as secret in all rules of a path if it is secret in one.
 pub(crate) fn derive(
     version: &str,
     rules: &mut [Checked],
@@ -29,7 +28,7 @@ pub(crate) fn derive(
                     Some(both) => drop(kinds.insert(name, both)),
                     None => {
                         let message = format!(
-                            "`{}` of the path `{}` is {} here and {} in another rule",
+                            "key `{}` of path `{}` is {} here, but {} in another rule",
                             key.name,
                             request.path,
                             kind.describe(),
@@ -55,7 +54,7 @@ pub(crate) fn derive(
                     }
                     (KeyBound::Literal(_), Some(ValueType::Secret)) => {
                         let message = format!(
-                            "`{}` is a secret in a rule of this path, and a secret is never compared",
+                            "`{}` is a secret in another rule of this path and cannot be compared",
                             key.name
                         );
                         diagnostics.push(Diagnostic::error(SECRET, key.span, message));
@@ -86,8 +85,8 @@ fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
     }
 }
 
-/// A key is required when every rule that starts from the path alone needs it: without it nothing
-/// would happen.
+/// Adds the keys of a path. A key is required if every rule that has only the request pattern needs
+/// it: without the key, no rule would fire.
 fn fill(
     path: &str,
     route: &mut Route,

@@ -1,4 +1,4 @@
-//! Specs that come with the workers of a program, for applications without a copy of their own.
+//! Specs that are shipped with the workers of a program, for applications without their own copy.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub fn needed<'a>(
     let named_specs = shipped.iter().filter_map(|source| Some((declared(source)?, source)));
     let lacking: Vec<(String, &SourceFile)> =
         named_specs.filter(|(name, _)| !own.contains(name)).collect();
-    // A router does this twice a second, and an application with copies of all specs lacks none.
+    // A router polls this. An application with copies of all specs needs no further work.
     if lacking.is_empty() {
         return Vec::new();
     }
@@ -36,7 +36,7 @@ fn declared(source: &SourceFile) -> Option<String> {
     concept::parse(0, source, &mut Vec::new()).map(|(name, _)| name.text)
 }
 
-/// The names before a dot, which are those of concepts. Rules with errors have names, too.
+/// Names before a dot, which are concept names. Rules with errors have them, too.
 fn named(source: &SourceFile) -> Vec<String> {
     let tokens = lex(0, source, &mut Vec::new()).tokens;
     let pairs = tokens.iter().zip(tokens.iter().skip(1));
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn only_concepts_that_the_rules_name_and_the_application_lacks_are_needed() {
+    fn only_undeclared_concepts_that_the_rules_name_are_needed() {
         let shipped = [spec("Profile"), spec("Sessioning"), spec("Library")];
         let rules = "sync A\nwhen\n    Requesting.request () : (request)\nthen\n    Profile.act ()\n    Library.act () // Sessioning.act\n";
         let rules = [SourceFile::new("a.sync", rules)];

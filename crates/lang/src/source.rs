@@ -1,34 +1,34 @@
-//! Source files and places in them.
+//! Source files and locations in them.
 
 use serde::{Deserialize, Serialize};
 
-/// Some editors put it before the text.
+/// Mark that some editors write before the text.
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// One file of rules or specs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
-    /// Its name, as it is shown.
+    /// Displayed name.
     pub name: String,
-    /// What it holds.
+    /// Contents.
     pub text: String,
 }
 
-/// The number of a file among those that are compiled together.
+/// Index of a file among those that are compiled together.
 pub type FileId = usize;
 
-/// A piece of a file, in bytes.
+/// Range of bytes in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// The file.
     pub file: FileId,
-    /// Where it begins.
+    /// First byte.
     pub start: usize,
-    /// Where it ends; what stands here belongs to it no more.
+    /// End, exclusive.
     pub end: usize,
 }
 
-/// A place as people count: from 1, columns in characters.
+/// Line and column, counted from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The line.
@@ -38,12 +38,12 @@ pub struct Position {
 }
 
 impl SourceFile {
-    /// A file.
+    /// Creates a source file.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into() }
     }
 
-    /// Where the line with this offset begins; a byte order mark is no part of the first.
+    /// Offset of the start of the line, without a byte order mark.
     fn line_start(&self, offset: usize) -> usize {
         let mark =
             if self.text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
@@ -62,7 +62,7 @@ impl SourceFile {
         Position { line, column }
     }
 
-    /// The text of the line with this offset, without its end.
+    /// Text of the line with this offset, without its line end.
     pub fn line(&self, offset: usize) -> &str {
         let rest = self.text.get(self.line_start(offset)..).unwrap_or_default();
         rest.split('\n').next().unwrap_or_default().trim_end_matches('\r')
@@ -70,13 +70,13 @@ impl SourceFile {
 }
 
 impl Span {
-    /// From the beginning of this piece to the end of another.
+    /// Range from the start of this one to the end of `end`.
     #[must_use]
     pub fn to(self, end: Self) -> Self {
         Self { end: end.end.max(self.end), ..self }
     }
 
-    /// The place just behind this piece.
+    /// Empty range directly after this one.
     #[must_use]
     pub fn after(self) -> Self {
         Self { start: self.end, ..self }

@@ -1,4 +1,4 @@
-//! What a concept is: its actions and queries with their parameters, outcomes and types.
+//! Concept specs: actions and queries with their parameters, outcomes and types.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,19 +19,18 @@ pub struct ConceptSpec {
     pub queries: Vec<QuerySpec>,
 }
 
-/// One action with all of its outcomes.
+/// An action with its outcomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionSpec {
     /// The action's name.
     pub name: Arc<str>,
-    /// The input; every signature of an action has the same.
+    /// The input, equal in all signatures of an action.
     pub input: Params,
-    /// The outputs of the success outcome, if there is one.
+    /// Outputs of the success, if there is one.
     pub success: Option<Params>,
     /// Whether a failure `: (error: String)` is declared.
     pub can_fail: bool,
-    /// Whether the spec says `effects`: only an action without may be left undone when its deadline
-    /// has passed.
+    /// Whether the spec has `effects`. An action without effects may be skipped after its deadline.
     pub has_effects: bool,
 }
 
@@ -44,11 +43,11 @@ pub struct QuerySpec {
     pub input: Params,
     /// The keys of a row.
     pub output: Params,
-    /// How many rows there may be.
+    /// Number of rows.
     pub rows: Rows,
 }
 
-/// How many rows a query may answer with.
+/// Number of rows that a query may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
     /// `(…)`: exactly one.
@@ -64,7 +63,7 @@ pub enum Rows {
 pub struct Params {
     /// The declared parameters, in the order written.
     pub params: Vec<Param>,
-    /// `...`: further keys are admitted.
+    /// `...`: further keys are allowed.
     pub open: bool,
 }
 
@@ -79,21 +78,21 @@ pub struct Param {
     pub kind: ValueType,
 }
 
-/// One thing that is wrong with a value. No value is repeated: it may be a secret.
+/// A violation of a parameter list. Contains no values, because they may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mistake {
-    /// A required key is not there.
+    /// A required key is missing.
     #[error("`{0}` is missing")]
     Missing(Arc<str>),
-    /// A key is there that the spec does not name.
+    /// A key is not declared.
     #[error("`{0}` is not a parameter")]
     Unknown(String),
-    /// A value is of another type.
+    /// A value has the wrong type.
     #[error("`{0}` must be {1}")]
     IllTyped(Arc<str>, String),
 }
 
-/// Everything that is wrong with an object; shown as one line.
+/// All violations of an object, shown as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 
@@ -116,10 +115,10 @@ impl Params {
     }
 }
 
-/// Holds an object to a parameter list: an action's input, or an output.
+/// Checks an object (an action's input or output) against a parameter list.
 ///
 /// # Errors
-/// Every mistake at once.
+/// All violations.
 pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Mistakes> {
     let mut mistakes = Vec::new();
     for param in &params.params {
@@ -142,10 +141,10 @@ pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Mi
     if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
 }
 
-/// Holds the rows of a query to what the spec says of them.
+/// Checks the rows of a query against its spec.
 ///
 /// # Errors
-/// There are too few or too many rows, or one has the wrong keys; as a sentence.
+/// The number of rows is wrong, or a row violates the spec; as text.
 pub fn check_rows(query: &QuerySpec, rows: &[Map<String, Value>]) -> Result<(), String> {
     let count_ok = match query.rows {
         Rows::One => rows.len() == 1,
@@ -154,14 +153,14 @@ pub fn check_rows(query: &QuerySpec, rows: &[Map<String, Value>]) -> Result<(), 
     };
     if !count_ok {
         return Err(format!(
-            "{} answered with {} rows, which its spec does not allow",
+            "{} returned {} rows, which its spec does not allow",
             query.name,
             rows.len()
         ));
     }
     for row in rows {
         check_input(&query.output, row).map_err(|mistakes| {
-            format!("a row of {} does not fit its spec: {mistakes}", query.name)
+            format!("a row of {} does not match its spec: {mistakes}", query.name)
         })?;
     }
     Ok(())
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_and_no_value_is() {
+    fn check_input_reports_all_violations_without_values() {
         check(false, &json!({"name": "a", "secret": "s"}), "");
         check(false, &json!({"name": "a", "secret": "s", "note": "n"}), "");
         check(
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_counted_and_looked_at() {
+    fn check_rows_checks_number_and_types() {
         let output = Params {
             params: vec![Param {
                 name: "user".into(),

@@ -1,24 +1,24 @@
-//! The syntax tree: what was written, with its places, before any name is looked up.
+//! The syntax tree with source locations, before names are resolved.
 
 use serde_json::Value;
 
 use crate::source::Span;
 
-/// A name and where it stands.
+/// A name and its location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ident {
     /// The name.
     pub text: String,
-    /// Where.
+    /// Location.
     pub span: Span,
 }
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncDef {
-    /// Its name.
+    /// Name.
     pub name: Ident,
-    /// The comment block right above it.
+    /// Comment block directly above it.
     pub doc: Vec<String>,
     /// The patterns.
     pub when: Vec<PatternDef>,
@@ -33,7 +33,7 @@ pub struct SyncDef {
 /// `else (outs)` after `then`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OtherwiseDef {
-    /// What is bound of the failed output.
+    /// Keys of the failed output that are bound.
     pub outs: Vec<OutDef>,
     /// The calls.
     pub calls: Vec<CallDef>,
@@ -46,11 +46,11 @@ pub struct PatternDef {
     pub concept: Ident,
     /// The action.
     pub action: Ident,
-    /// What it demands of the input.
+    /// Demands on the input.
     pub input: Vec<PatDef>,
-    /// What it demands of the output.
+    /// Demands on the output.
     pub output: Vec<PatDef>,
-    /// The whole of it.
+    /// Location of the whole.
     pub span: Span,
 }
 
@@ -61,14 +61,14 @@ pub struct PatDef {
     pub param: Ident,
     /// `name?`.
     pub optional: bool,
-    /// What it must be.
+    /// Demanded value.
     pub value: PatValue,
 }
 
-/// What a key must be.
+/// Demand on a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PatValue {
-    /// A variable; the same name as the parameter's where only that is written.
+    /// A variable; named like the parameter in the short form.
     Variable(Ident),
     /// A literal.
     Literal(Value, Span),
@@ -83,9 +83,9 @@ pub struct CallDef {
     pub action: Ident,
     /// The input.
     pub args: Vec<ArgDef>,
-    /// What is bound of the output.
+    /// Outputs that are bound.
     pub outs: Vec<OutDef>,
-    /// The whole of it.
+    /// Location of the whole.
     pub span: Span,
 }
 
@@ -94,13 +94,13 @@ pub struct CallDef {
 pub struct ArgDef {
     /// The parameter.
     pub param: Ident,
-    /// `name?`: left out when null.
+    /// `name?`: omitted if null.
     pub omit_null: bool,
     /// The value.
     pub value: ExprDef,
 }
 
-/// One output that is bound.
+/// An output that is bound.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutDef {
     /// The output.
@@ -109,7 +109,7 @@ pub struct OutDef {
     pub variable: Ident,
 }
 
-/// A query as a step of `where`: its inputs are arguments.
+/// A query in a step of `where`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryDef {
     /// The concept.
@@ -118,54 +118,54 @@ pub struct QueryDef {
     pub query: Ident,
     /// The input.
     pub args: Vec<ArgDef>,
-    /// What each row must be, and binds.
+    /// Demands on each row, and its bindings.
     pub output: Vec<PatDef>,
 }
 
 /// A step of `where`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepDef {
-    /// What it does.
+    /// Kind.
     pub kind: StepKind,
     /// `else call`.
     pub otherwise: Option<CallDef>,
-    /// The whole of it.
+    /// Location of the whole.
     pub span: Span,
 }
 
-/// What a step does.
+/// Kind of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepKind {
-    /// A frame per row.
+    /// One frame per row.
     Query(QueryDef),
-    /// A frame per row, or one with nulls.
+    /// One frame per row, or one with nulls.
     Optional(QueryDef),
     /// Keeps the frame if there is a row.
     Some(QueryDef),
-    /// Keeps the frame if there is none.
+    /// Keeps the frame if there is no row.
     No(QueryDef),
     /// Binds a value.
     Let(Ident, ExprDef),
-    /// A frame per element.
+    /// One frame per element.
     Each(Ident, ExprDef),
-    /// Gathers one variable.
+    /// Collects the values of a variable.
     CollectValues(Ident, Ident),
-    /// Gathers records: key and variable.
+    /// Collects records: key and variable.
     CollectRecords(Vec<(Ident, Ident)>, Ident),
-    /// Only `true` passes.
+    /// Keeps the frame if the condition is `true`.
     Filter(ExprDef),
 }
 
 /// An expression.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExprDef {
-    /// What it is.
+    /// Kind.
     pub kind: ExprKind,
-    /// Where.
+    /// Location.
     pub span: Span,
 }
 
-/// What an expression is.
+/// Kind of an expression.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExprKind {
     /// A variable.
@@ -180,6 +180,6 @@ pub enum ExprKind {
     Field(Box<ExprDef>, String),
     /// `not value`.
     Not(Box<ExprDef>),
-    /// Two values and what stands between them.
+    /// Left operand, operator and right operand.
     Binary(Box<ExprDef>, crate::expr::Operator, Box<ExprDef>),
 }

@@ -1,9 +1,9 @@
-//! The grammars for editors know the language as it is.
+//! Tests of the editor grammars against the language.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test that cannot read its files has failed"
+    reason = "a test that cannot read its files fails"
 )]
 
 use std::path::Path;
@@ -54,8 +54,8 @@ impl Grammar {
         Self(rules)
     }
 
-    /// What the first match in a line is, as editors find it: the name of the rule, or of its first
-    /// group.
+    /// Scope of the first match in a line, as an editor finds it: the name of the rule or of its
+    /// first group.
     fn scope(&self, line: &str) -> &str {
         let mut best: Option<(usize, &str)> = None;
         for (pattern, rule) in &self.0 {
@@ -81,7 +81,7 @@ fn check(grammar: &Grammar, line: &str, expected: &str) {
 }
 
 #[test]
-fn every_expression_of_a_grammar_is_one_and_every_reference_leads_somewhere() {
+fn grammars_have_valid_expressions_and_references() {
     for (file, scope, extension) in GRAMMARS {
         let grammar = read(file);
         assert_eq!(grammar["scopeName"], scope);
@@ -110,7 +110,7 @@ fn every_expression_of_a_grammar_is_one_and_every_reference_leads_somewhere() {
 }
 
 #[test]
-fn every_keyword_is_one_in_the_grammar_too() {
+fn grammar_knows_every_keyword() {
     let grammar = Grammar::read("concert.tmLanguage.json");
     for keyword in KEYWORDS {
         let expected = match *keyword {
@@ -119,7 +119,7 @@ fn every_keyword_is_one_in_the_grammar_too() {
         };
         check(&grammar, keyword, expected);
         check(&grammar, &format!("    {keyword} x"), expected);
-        // They are names before a colon and behind a dot, and in longer words.
+        // Keywords are names before a colon, after a dot and in longer words.
         check(&grammar, &format!("{keyword}: x"), "variable.parameter");
         check(&grammar, &format!(".{keyword}"), "punctuation.accessor");
         check(&grammar, &format!("{keyword}s"), "variable.other");
@@ -127,7 +127,7 @@ fn every_keyword_is_one_in_the_grammar_too() {
 }
 
 #[test]
-fn what_stands_in_rules_has_its_scope() {
+fn rule_syntax_gets_its_scopes() {
     let grammar = Grammar::read("concert.tmLanguage.json");
     for (line, expected) in [
         ("// when", "comment.line"),
@@ -145,7 +145,7 @@ fn what_stands_in_rules_has_its_scope() {
 }
 
 #[test]
-fn what_stands_in_specs_has_its_scope() {
+fn spec_syntax_gets_its_scopes() {
     let grammar = Grammar::read("concept.tmLanguage.json");
     for section in ["purpose", "principle", "state", "actions", "queries"] {
         check(&grammar, section, "keyword.control.section");
@@ -170,7 +170,7 @@ fn what_stands_in_specs_has_its_scope() {
 }
 
 #[test]
-fn the_extension_names_the_grammars() {
+fn extension_contributes_the_grammars() {
     let package = read("vscode/package.json");
     assert!(read("vscode/language-configuration.json").is_object());
     let contributed = package["contributes"]["grammars"].as_array().unwrap();

@@ -1,7 +1,7 @@
-//! Whatever is laid out anew means what it meant, keeps its comments, and does not change a second
-//! time. `CONCERT_BLESS=1` writes the expected file anew.
+//! Tests of the formatter: it keeps meaning and comments, and is idempotent. `CONCERT_BLESS=1`
+//! rewrites the expected file.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its files fails")]
 
 #[path = "files/project.rs"]
 mod project;
@@ -15,14 +15,14 @@ use proptest::prelude::*;
 
 use crate::project::{files, root};
 
-/// Long lines, brackets in brackets and comments in every place where one can stand.
+/// Long lines, nested brackets, and comments in every possible position.
 const HARD: &str = include_str!("format/hard.sync");
 
 fn source(text: &str) -> SourceFile {
     SourceFile::new("a.sync", text)
 }
 
-/// The tree without its places.
+/// The syntax tree without locations.
 fn tree(text: &str) -> Result<String, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let tree = format!("{:?}", parse(0, &source(text), &mut diagnostics));
@@ -42,7 +42,7 @@ fn comments(text: &str) -> Vec<String> {
     lexed.comments.into_iter().map(|comment| comment.text).collect()
 }
 
-/// Everything that must hold of a correct file; gives what it becomes.
+/// Checks the invariants of formatting a correct file; returns the formatted text.
 fn check(text: &str) -> String {
     let formatted = format(&source(text)).map_err(|report| report.to_string()).unwrap();
     let context = || format!("from:\n{text}\nto:\n{formatted}");
@@ -61,12 +61,12 @@ fn check(text: &str) -> String {
     formatted
 }
 
-/// The texts of the rules in a directory.
+/// Texts of the rule files in a directory.
 fn rules(dir: &str) -> Vec<String> {
     files(dir, "sync").into_iter().map(|file| file.text).collect()
 }
 
-/// The rules that the documents show.
+/// Rules in the documentation.
 fn shown() -> Vec<String> {
     let texts = ["README.md", "docs/rules.md"]
         .map(|name| std::fs::read_to_string(root().join(name)).unwrap());
@@ -78,7 +78,7 @@ fn shown() -> Vec<String> {
         .collect()
 }
 
-/// All correct rules that there are.
+/// All correct rules of the project.
 fn corpus() -> Vec<String> {
     let golden = rules("crates/analysis/tests/golden");
     let correct = golden.into_iter().filter(|text| tree(text).is_ok());
@@ -89,14 +89,14 @@ fn corpus() -> Vec<String> {
 }
 
 #[test]
-fn every_correct_file_keeps_its_meaning_and_its_comments() {
+fn correct_files_keep_meaning_and_comments() {
     for text in corpus() {
         check(&text);
     }
 }
 
 #[test]
-fn a_file_with_a_mistake_in_its_syntax_is_refused() {
+fn files_with_syntax_errors_are_rejected() {
     let mut refused = 0;
     for text in rules("crates/analysis/tests/golden") {
         let result = format(&source(&text));
@@ -107,7 +107,7 @@ fn a_file_with_a_mistake_in_its_syntax_is_refused() {
 }
 
 #[test]
-fn the_project_s_rules_and_what_the_documents_show_are_laid_out() {
+fn project_rules_and_documented_rules_are_formatted() {
     let texts = [rules("syncs"), shown()].concat();
     assert!(texts.len() >= 5, "{}", texts.len());
     for text in texts {
@@ -116,7 +116,7 @@ fn the_project_s_rules_and_what_the_documents_show_are_laid_out() {
 }
 
 #[test]
-fn a_hard_file_is_laid_out_as_it_was() {
+fn hard_file_is_formatted_as_expected() {
     let expected = root().join("crates/lang/tests/format/hard.sync.expected");
     let formatted = check(HARD);
     if std::env::var_os("CONCERT_BLESS").is_some() {
@@ -125,14 +125,14 @@ fn a_hard_file_is_laid_out_as_it_was() {
     assert_eq!(std::fs::read_to_string(&expected).unwrap(), formatted);
 }
 
-/// What may stand between two tokens without changing what they mean.
+/// White space that may separate two tokens without changing the meaning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gap {
-    /// Blanks.
+    /// Spaces and tabs.
     Blanks,
-    /// Line ends, too.
+    /// Also line ends.
     Any,
-    /// A line end at least.
+    /// At least one line end.
     Line,
 }
 
@@ -149,10 +149,10 @@ const BREAKS: &[&str] = &[
     "\n    // d\n\n// e\n",
     " // f\n// g\n\n    // h\n    ",
 ];
-/// The breaks before this one hold no comment.
+/// The breaks before this index contain no comment.
 const FIRST_COMMENT: usize = 5;
 
-/// The same tokens with other blanks, line ends and comments between them; the choices say which.
+/// Replaces the white space and comments between the tokens, as selected by `choices`.
 fn scrambled(text: &str, choices: &[u8], breaks: &[&str]) -> String {
     let file = source(text);
     let lexed = lex(0, &file, &mut Vec::new());
@@ -175,7 +175,7 @@ fn scrambled(text: &str, choices: &[u8], breaks: &[&str]) -> String {
         let choice = choices.next().unwrap();
         let pick = |from: &[&'static str]| *from.get(choice / 4 % from.len()).unwrap();
         if out.ends_with('/') {
-            // A comment right behind a division would be another one.
+            // A comment directly after a division would change its meaning.
             out.push(' ');
         }
         out.push_str(match gap {
@@ -203,7 +203,7 @@ fn is_word(kind: &TokenKind, word: &str) -> bool {
 
 fn gap(before: [Option<&TokenKind>; 2], next: &TokenKind, depth: usize) -> Gap {
     if depth > 0 && KEYWORDS.iter().any(|keyword| is_word(next, keyword)) {
-        // At the beginning of a line it could be taken for the next part of the rule.
+        // At the start of a line it could be read as the next section of the rule.
         return Gap::Blanks;
     }
     let goes_on = match (before, next) {
@@ -224,17 +224,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_stands_between_the_tokens_meaning_and_comments_stay(
+    fn any_white_space_keeps_meaning_and_comments(
         text in prop::sample::select(corpus()),
         choices in prop::collection::vec(any::<u8>(), 1..300),
     ) {
         let scrambled = scrambled(&text, &choices, BREAKS);
-        prop_assert!(tree(&scrambled).is_ok(), "the test itself broke it:\n{}", scrambled);
+        prop_assert!(tree(&scrambled).is_ok(), "the test broke the file:\n{}", scrambled);
         check(&scrambled);
     }
 
     #[test]
-    fn without_comments_there_is_one_layout(
+    fn layout_without_comments_is_unique(
         text in prop::sample::select(corpus()),
         choices in prop::collection::vec(any::<u8>(), 1..300),
     ) {

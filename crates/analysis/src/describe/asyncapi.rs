@@ -1,5 +1,4 @@
-//! AsyncAPI: what is said on the bus, as `docs/wire.md` has it, for each action and query of the
-//! specs.
+//! AsyncAPI description of the bus, for each action and query of the specs; see `docs/wire.md`.
 
 use concert_wire::envelope::{ERROR, FAULT, Fault};
 use concert_wire::id::FlowId;
@@ -10,7 +9,7 @@ use super::schema::{Secrets, any_of, is_request, object, of_params};
 use concert_lang::program::Program;
 use concert_lang::spec::{ActionSpec, ConceptSpec, QuerySpec, Rows};
 
-/// The document.
+/// Creates the document.
 pub fn asyncapi(program: &Program) -> Value {
     let mut document = Document::default();
     for concept in &program.concepts {
@@ -28,7 +27,12 @@ pub fn asyncapi(program: &Program) -> Value {
         "info": {
             "title": "Concert",
             "version": program.version,
-            "description": "What is said on the bus. Derived from the specs; the version is that of rules and specs. `receive` is what others may send: an action that is asked for, or a question. `send` is what is told of what happened.",
+            "description": concat!(
+                "Messages on the bus, derived from the specs. ",
+                "The version is the version of rules and specs. ",
+                "`receive` is a message that clients can send: an invocation or a query. ",
+                "`send` is an event that the system publishes.",
+            ),
         },
         "defaultContentType": "application/json",
         "channels": channels,
@@ -44,12 +48,12 @@ struct Document {
     messages: Map<String, Value>,
 }
 
-/// A part of a subject that stands for many.
+/// Parameters of a subject.
 fn parameters(names: &[&str]) -> Value {
-    let all = [("flow", "the flow"), ("id", "the action's id; a UUID")];
+    let all = [("flow", "the flow id"), ("id", "the action id, a UUID")];
     let named = all.iter().filter(|(name, _)| names.contains(name));
     named
-        .map(|(name, told)| ((*name).to_owned(), json!({ "description": told })))
+        .map(|(name, text)| ((*name).to_owned(), json!({ "description": text })))
         .collect::<Map<_, _>>()
         .into()
 }
@@ -94,7 +98,7 @@ impl Document {
         let completed = key("completed");
         self.message(
             &completed,
-            format!("{whole} happened, with this input and this output."),
+            format!("{whole} completed with this input and output."),
             completion(action),
             (!is_request(of, name)).then_some("CompletionHeaders"),
         );
@@ -104,14 +108,14 @@ impl Document {
             &["flow", "id"],
             &[&completed],
         );
-        self.operation(&key("tell"), "send", &completed, format!("{whole} happened."));
+        self.operation(&key("tell"), "send", &completed, format!("{whole} completed."));
         if is_request(of, name) {
             return;
         }
         let asked = key("asked");
         self.message(
             &asked,
-            format!("{whole} is asked for."),
+            format!("Invocation of {whole}."),
             of_params(&action.input, Secrets::Open),
             Some("InvocationHeaders"),
         );
@@ -121,23 +125,26 @@ impl Document {
             "receive",
             &asked,
             format!(
-                "Asks for {whole}, durably. Without a fourth token, or without the header {}, it begins a flow.",
+                "Invokes {whole} durably. Without an id token or the header {}, it starts a flow.",
                 header::FLOW
             ),
         );
         let dead = key("dead");
         self.message(
             &dead,
-            format!("An invocation of {whole} that was given up. Its body is kept only as far as its secrets could be sealed."),
+            format!(
+                "A dead-lettered invocation of {whole}. \
+                 The body is stored only if its secrets could be encrypted."
+            ),
             json!({ "type": "object" }),
             Some("DeadLetterHeaders"),
         );
         self.channel(&dead, &format!("dead.{of}.{name}"), &[], &[&dead]);
-        self.operation(&key("giveUp"), "send", &dead, format!("{whole} was given up."));
+        self.operation(&key("giveUp"), "send", &dead, format!("{whole} was dead-lettered."));
         let outcome = action.success.as_ref().map(|params| of_params(params, Secrets::Open));
         let failed = json!({ "$ref": "#/components/schemas/Failure" });
-        let answer = any_of(outcome.into_iter().chain([failed]).collect());
-        self.service(concept, name, of_params(&action.input, Secrets::Open), answer);
+        let reply = any_of(outcome.into_iter().chain([failed]).collect());
+        self.service(concept, name, of_params(&action.input, Secrets::Open), reply);
     }
 
     fn query(&mut self, concept: &ConceptSpec, query: &QuerySpec) {
@@ -152,28 +159,23 @@ impl Document {
             rows.extend(bounds.0.map(|least| ("minItems".to_owned(), json!(least))));
             rows.extend(bounds.1.map(|most| ("maxItems".to_owned(), json!(most))));
         }
-        let answer =
+        let reply =
             object(Map::from_iter([("rows".to_owned(), rows)]), vec!["rows".to_owned()], false);
-        self.service(concept, &query.name, of_params(&query.input, Secrets::Open), answer);
+        self.service(concept, &query.name, of_params(&query.input, Secrets::Open), reply);
     }
 
-    /// `concept.<Concept>.<name>`: a request with one answer.
-    fn service(&mut self, concept: &ConceptSpec, name: &str, input: Value, answer: Value) {
+    /// Adds `concept.<Concept>.<name>`, a request with a reply.
+    fn service(&mut self, concept: &ConceptSpec, name: &str, input: Value, reply: Value) {
         let of = &concept.name;
         let key = |what: &str| format!("{what}_{of}_{name}");
         let (request, answered, inbox) = (key("request"), key("answer"), key("inbox"));
         self.message(
             &request,
-            format!("Asks {of}.{name} and waits."),
+            format!("Calls {of}.{name} and waits for the reply."),
             input,
             Some("RequestHeaders"),
         );
-        self.message(
-            &answered,
-            format!("What {of}.{name} answers."),
-            answer,
-            Some("AnswerHeaders"),
-        );
+        self.message(&answered, format!("Reply of {of}.{name}."), reply, Some("AnswerHeaders"));
         self.channel(&request, &format!("concept.{of}.{name}"), &[], &[&request]);
         let messages =
             json!({ &answered: { "$ref": format!("#/components/messages/{answered}") } });
@@ -184,13 +186,16 @@ impl Document {
             json!({
                 "action": "receive",
                 "channel": of_channel(&request),
-                "summary": format!("Answers {of}.{name}."),
-                "reply": { "channel": of_channel(&inbox), "address": { "location": "$message.header#/reply" } },
+                "summary": format!("Serves {of}.{name}."),
+                "reply": {
+                    "channel": of_channel(&inbox),
+                    "address": { "location": "$message.header#/reply" },
+                },
             }),
         );
     }
 
-    /// What the routers write down themselves.
+    /// Adds the router's own records.
     fn records(&mut self) {
         let uuid = || json!({ "type": "string", "format": "uuid" });
         let text = || json!({ "type": "string" });
@@ -201,7 +206,10 @@ impl Document {
                 "causes": { "type": "array", "items": uuid() },
                 "frames": { "type": "array", "items": {
                     "type": "object",
-                    "properties": { "frame": { "type": "object" }, "else": { "type": "integer", "minimum": 0 } },
+                    "properties": {
+                        "frame": { "type": "object" },
+                        "else": { "type": "integer", "minimum": 0 },
+                    },
                     "required": ["frame"],
                     "additionalProperties": false,
                 } },
@@ -221,34 +229,34 @@ impl Document {
         let input = members([("cause", uuid()), ("rules", text())]);
         self.message(
             FIRED,
-            "What the rules that ask queries made of a completion.".to_owned(),
+            "Firings of rules with queries for one completion.".to_owned(),
             members([("input", input), ("output", output)]),
             Some("CompletionHeaders"),
         );
         let address = format!("done.{{flow}}.{RESERVED_CONCEPT}.{FIRED}.{{id}}");
         self.channel(FIRED, &address, &["flow", "id"], &[FIRED]);
-        self.operation("record", "send", FIRED, "Rules that ask queries have fired.".to_owned());
+        self.operation("record", "send", FIRED, "Rules with queries fired.".to_owned());
         self.message(
             IN_FORCE,
-            "Rules come into force.".to_owned(),
+            "A rule version was activated.".to_owned(),
             members([("input", members([("rules", text())])), ("output", members([]))]),
             None,
         );
         let address = format!("done.{}.{RESERVED_CONCEPT}.{IN_FORCE}.{{id}}", FlowId::of_rules());
         self.channel(IN_FORCE, &address, &["id"], &[IN_FORCE]);
-        self.operation("putInForce", "send", IN_FORCE, "Rules come into force.".to_owned());
+        self.operation("putInForce", "send", IN_FORCE, "A rule version was activated.".to_owned());
     }
 }
 
-/// An object with exactly these keys.
+/// Schema of an object with exactly these keys.
 fn members<const N: usize>(members: [(&str, Value); N]) -> Value {
     let required = members.iter().map(|(name, _)| (*name).to_owned()).collect();
     let properties = members.into_iter().map(|(name, schema)| (name.to_owned(), schema));
     object(properties.collect(), required, false)
 }
 
-/// Everything that a completion of an action may be: a success, a refusal where the spec declares
-/// one, or a fault, which may be of an input that is none.
+/// Schema of a completion: a success, a refusal if the spec declares one, or a fault, whose input
+/// may be invalid.
 fn completion(action: &ActionSpec) -> Value {
     let input = of_params(&action.input, Secrets::Sealed);
     let of = |output: Value| members([("input", input.clone()), ("output", output)]);
@@ -268,8 +276,10 @@ fn completion(action: &ActionSpec) -> Value {
 }
 
 fn schemas() -> Value {
-    let text = |told: &str| json!({ "type": "string", "description": told });
-    let uuid = |told: &str| json!({ "type": "string", "format": "uuid", "description": told });
+    let text = |about: &str| json!({ "type": "string", "description": about });
+    let uuid = |about: &str| json!({ "type": "string", "format": "uuid", "description": about });
+
+    let work = || text("for humans: processing time in microseconds, and its parts");
     let headers = |properties: Vec<(&str, Value)>, required: &[&str]| {
         let properties = properties.into_iter().map(|(name, schema)| (name.to_owned(), schema));
         let required = required.iter().map(|name| (*name).to_owned()).collect();
@@ -277,23 +287,23 @@ fn schemas() -> Value {
     };
     let invocation = || {
         vec![
-            (header::FLOW, uuid("the flow; without it the invocation begins one")),
-            (header::DEADLINE, text("by when the answer is wanted, in milliseconds since 1970")),
-            (header::CLIENT, text("a keyed tag of where the HTTP request came from")),
-            (header::CAUSE, text("for people: the ids of the causes, separated by commas")),
-            (header::SYNC, text("for people: the rule")),
-            (header::RULES, text("for people: the version of the rules")),
+            (header::FLOW, uuid("the flow; if missing, the invocation starts one")),
+            (header::DEADLINE, text("deadline of the response, in milliseconds since 1970")),
+            (header::CLIENT, text("keyed hash of the HTTP client's address")),
+            (header::CAUSE, text("for humans: ids of the causes, separated by commas")),
+            (header::SYNC, text("for humans: the rule")),
+            (header::RULES, text("for humans: the version of the rules")),
             (header::TRACEPARENT, text("W3C trace context")),
         ]
     };
     let mut asked = invocation();
-    asked.push((header::REPLY, text("an inbox that gets the output")));
+    asked.push((header::REPLY, text("inbox for the output")));
     let mut dead = invocation();
     dead.extend([
-        (header::REASON, text("why no retry will help")),
-        (header::SUBJECT, text("where the message came on")),
-        (header::ACTION, uuid("the action's id, where it had a valid one")),
-        (header::ATTEMPTS, text("how often it was delivered")),
+        (header::REASON, text("reason why the message was dead-lettered")),
+        (header::SUBJECT, text("subject of the original message")),
+        (header::ACTION, uuid("the action id, if it was valid")),
+        (header::ATTEMPTS, text("number of deliveries")),
     ]);
     json!({
         "Failure": {
@@ -303,15 +313,18 @@ fn schemas() -> Value {
             "additionalProperties": false,
         },
         "InvocationHeaders": headers(asked, &[]),
-        "CompletionHeaders": headers(vec![(header::WORK, text("for people: how long the worker took, or the router asked, in microseconds, and what of it"))], &[]),
+        "CompletionHeaders": headers(vec![(header::WORK, work())], &[]),
         "DeadLetterHeaders": headers(dead, &[header::REASON, header::SUBJECT]),
-        "RequestHeaders": headers(vec![(header::FLOW, uuid("the flow that sealed secrets of the question belong to"))], &[]),
+        "RequestHeaders": headers(
+            vec![(header::FLOW, uuid("the flow of encrypted secrets in the query"))],
+            &[],
+        ),
         "AnswerHeaders": headers(
             vec![
-                (header::FLOW, uuid("the flow that sealed secrets of the answer belong to")),
-                (header::WORK, text("for people: how long the worker took, in microseconds, and what of it")),
-                (header::SERVICE_ERROR, text("why there is no answer")),
-                (header::SERVICE_ERROR_CODE, text("the kind of error, as HTTP has it")),
+                (header::FLOW, uuid("the flow of encrypted secrets in the reply")),
+                (header::WORK, work()),
+                (header::SERVICE_ERROR, text("reason why there is no reply")),
+                (header::SERVICE_ERROR_CODE, text("error kind, as an HTTP status")),
             ],
             &[],
         ),

@@ -1,4 +1,4 @@
-//! OpenAPI: every path that the rules answer, what it takes, and every status with its body.
+//! OpenAPI description: every path of the rules with its request body and its responses by status.
 
 use std::collections::BTreeMap;
 
@@ -10,47 +10,48 @@ use crate::explore::{Rules, Schedule, Site, explain, explore, is_answer};
 use concert_lang::expr::Expr;
 use concert_lang::program::{Arg, Call, Program, Sync};
 
-/// The text of the status of an answer that a rule computes.
+/// Key of responses whose status a rule computes.
 const COMPUTED: &str = "default";
 
-/// What the edge, or the router, may answer at any path: name in the document, status, what it
-/// says, whether `Retry-After` says when to come back.
+/// Responses of the edge and the router at any path: component name, status, description, and
+/// whether there is a `Retry-After` header.
 const OF_THE_EDGE: &[(&str, u16, &str, bool)] = &[
     (
         "BadRequest",
         400,
-        "the body is no JSON object, a key is missing, or a value is of another type",
+        "the body is not a JSON object, a key is missing, or a value has the wrong type",
         false,
     ),
     (
         "CrossSite",
         403,
-        "only where sessions are kept in cookies: the request comes from another site's page, or relies on the cookie without saying so",
+        concat!(
+            "only with session cookies: the request comes from another site, ",
+            "or uses the cookie without the required header",
+        ),
         false,
     ),
-    ("SlowBody", 408, "the body did not arrive in time", false),
-    ("TooLarge", 413, "the body is larger than the edge takes", false),
+    ("SlowBody", 408, "timed out reading the request body", false),
+    ("TooLarge", 413, "the body is too large", false),
     ("ContentType", 415, "the content type is not application/json", false),
-    (
-        "Throttled",
-        429,
-        "too many attempts like this one have failed lately; it was not tried",
-        true,
-    ),
-    ("Failed", 500, "the request could not be carried out; the action may have happened", false),
+    ("Throttled", 429, "too many failed attempts; this one was not processed", true),
+    ("Failed", 500, "the request failed; an action may have completed", false),
     (
         "Unavailable",
         503,
-        "too many requests are under way, or a part is not there; or the action has happened, and its answer cannot be read yet",
+        concat!(
+            "too many concurrent requests, or a component is unavailable; ",
+            "or the action completed, but its response cannot be decrypted yet",
+        ),
         true,
     ),
-    ("Deadline", 504, "no answer in time; the action may still happen", false),
-    ("Stopped", 508, "the flow reached a limit", false),
+    ("Deadline", 504, "timed out; an action may still complete", false),
+    ("Stopped", 508, "the flow exceeded a limit", false),
 ];
 
-/// The document; `base` stands before every path.
+/// Creates the document; `base` is the URL prefix of all paths.
 ///
-/// A status that a rule computes stands under `default`.
+/// Responses whose status a rule computes are under `default`.
 pub fn openapi(program: &Program, base: &str) -> Value {
     let rules = Rules::new(program);
     let mut paths = Map::new();
@@ -77,7 +78,12 @@ pub fn openapi(program: &Program, base: &str) -> Value {
         "info": {
             "title": "Concert",
             "version": program.version,
-            "description": "What the rules in force answer. Derived from rules and specs; the version is theirs. `Concert-Answered-By` tells an answer of the rules from one of the edge, which never says that an action did not happen when it may have.",
+            "description": concat!(
+                "Paths and responses of the active rules, derived from rules and specs. ",
+                "The version is the version of the rules. `Concert-Answered-By` shows ",
+                "whether rules or the edge created a response. ",
+                "The edge never reports an action as not done if it may have completed.",
+            ),
         },
         "servers": [{ "url": if base.is_empty() { "/" } else { base } }],
         "paths": paths,
@@ -98,19 +104,17 @@ fn tag(path: &str) -> &str {
 }
 
 fn summary(program: &Program, path: &str) -> String {
-    let mut begins = program.syncs.iter().filter(|sync| {
-        let alone = sync.when.len() == 1;
-        alone && sync.path() == Some(path)
-    });
+    let mut begins =
+        program.syncs.iter().filter(|sync| sync.when.len() == 1 && sync.path() == Some(path));
     match (begins.next(), begins.next()) {
-        (Some(only), None) => format!("Begins with {}", only.name),
-        (Some(first), Some(second)) => format!("Begins with {}, {} …", first.name, second.name),
-        (None, _) => format!("A request of {path}"),
+        (Some(only), None) => format!("Starts with {}", only.name),
+        (Some(first), Some(second)) => format!("Starts with {}, {} …", first.name, second.name),
+        (None, _) => format!("Request to {path}"),
     }
 }
 
-/// The calls that answer a request of the path: those of all of its runs, or where there are too
-/// many, those of all of its rules.
+/// The calls that respond to a request of the path: those in its runs, or if there are too many
+/// runs, those of all its rules.
 fn answers<'a>(program: &'a Program, rules: &Rules<'_>, path: &str) -> Vec<(&'a Sync, &'a Call)> {
     let scope = rules.scope(path, &program.routes);
     let mut sites: Vec<(usize, Site)> = Vec::new();
@@ -150,26 +154,26 @@ fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
     }
     let mut responses = Map::new();
     for (status, (names, mut bodies)) in by_status {
-        let mut told = format!("answered by {}", names.join(", "));
+        let mut text = format!("response of {}", names.join(", "));
         let of_edge = OF_THE_EDGE.iter().find(|(_, code, ..)| code.to_string() == status);
         if let Some((_, _, says, _)) = of_edge {
-            told = format!("{told}; or {says}");
+            text = format!("{text}; or {says}");
             bodies.push(json!({ "$ref": "#/components/schemas/Error" }));
         }
-        responses.insert(status, response(&told, &any_of(bodies), of_edge.is_some_and(|it| it.3)));
+        responses.insert(status, response(&text, &any_of(bodies), of_edge.is_some_and(|it| it.3)));
     }
     for (name, status, ..) in OF_THE_EDGE {
         let reference = json!({ "$ref": format!("#/components/responses/{name}") });
         responses.entry(status.to_string()).or_insert(reference);
     }
-    // Numbers first, as a person would look for them.
+    // Numeric statuses first.
     let computed = responses.shift_remove(COMPUTED);
     responses.sort_keys();
     responses.extend(computed.map(|response| (COMPUTED.to_owned(), response)));
     Value::Object(responses)
 }
 
-/// The statuses that an answer may have, as the edge makes them.
+/// Statuses that a response can have.
 fn statuses(args: &[Arg]) -> Vec<String> {
     let arg = |key: &str| args.iter().find(|arg| &*arg.key == key);
     if let Some(status) = arg("status") {
@@ -185,7 +189,7 @@ fn statuses(args: &[Arg]) -> Vec<String> {
     }
 }
 
-fn response(told: &str, schema: &Value, retries: bool) -> Value {
+fn response(about: &str, schema: &Value, retries: bool) -> Value {
     let mut headers = json!({
         "Concert-Flow": { "$ref": "#/components/headers/Concert-Flow" },
         "Concert-Answered-By": { "$ref": "#/components/headers/Concert-Answered-By" },
@@ -197,7 +201,7 @@ fn response(told: &str, schema: &Value, retries: bool) -> Value {
         );
     }
     json!({
-        "description": told,
+        "description": about,
         "headers": headers,
         "content": { "application/json": { "schema": schema } },
     })
@@ -210,13 +214,13 @@ fn components() -> Value {
         .map(|(name, status, says, retries)| {
             let of_router = [Fault::Throttled, Fault::Unavailable, Fault::Deadline, Fault::Invalid];
             let fault = of_router.into_iter().find(|fault| fault.status() == *status);
-            let told = match fault {
+            let text = match fault {
                 Some(fault) => {
-                    format!("{says} (a fault `{}` that no rule answers ends so, too)", fault.word())
+                    format!("{says} (also for a fault `{}` without a rule)", fault.word())
                 }
                 None => (*says).to_owned(),
             };
-            ((*name).to_owned(), response(&told, &error, *retries))
+            ((*name).to_owned(), response(&text, &error, *retries))
         })
         .collect();
     json!({
@@ -233,7 +237,10 @@ fn components() -> Value {
             "IdempotencyKey": {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "description": "a second request with the same key, path and body is the first one: it gets the first one's answer, for a UTC day and while the log has it",
+                "description": concat!(
+                    "a request with the same key, path and body as an earlier one gets the ",
+                    "earlier response, during one UTC day and while the log has it",
+                ),
                 "schema": { "type": "string" },
             },
             "traceparent": {
@@ -245,15 +252,15 @@ fn components() -> Value {
         },
         "headers": {
             "Concert-Flow": {
-                "description": "the flow of the request, where it got one",
+                "description": "the flow of the request, if it started one",
                 "schema": { "type": "string", "format": "uuid" },
             },
             "Concert-Answered-By": {
-                "description": "whether rules answered, or the edge by itself",
+                "description": "whether rules or the edge created the response",
                 "schema": { "type": "string", "enum": ["rules", "edge"] },
             },
             "Retry-After": {
-                "description": "when to try again, in seconds",
+                "description": "seconds until the next attempt",
                 "schema": { "type": "integer", "minimum": 1 },
             },
         },

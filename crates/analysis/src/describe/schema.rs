@@ -1,4 +1,4 @@
-//! JSON Schemas of what specs declare and of what rules make.
+//! JSON Schemas of declared types and of the values that rules compute.
 
 use concert_wire::envelope::ERROR;
 use concert_wire::routes::{Route, ValueType};
@@ -9,12 +9,12 @@ use concert_lang::expr::{Expr, Operator};
 use concert_lang::program::{Arg, Gathered, Join, Match, Out, Program, Slot, Step, Sync, walk};
 use concert_lang::spec::{ActionSpec, Params};
 
-/// How a secret stands where the value is.
+/// Form of secret values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Secrets {
-    /// As a caller sends it, and gets it.
+    /// In clear text, for callers.
     Open,
-    /// Sealed, as it rests in the log.
+    /// Encrypted, in the log.
     Sealed,
 }
 
@@ -52,13 +52,13 @@ pub(super) fn of_params(params: &Params, secrets: Secrets) -> Value {
     )
 }
 
-/// The schema of what a route takes.
+/// The schema of a request body.
 pub(super) fn of_route(route: &Route) -> Value {
     let properties = route.keys.iter();
     let properties =
         properties.map(|(name, key)| (name.clone(), of_type(&key.kind, Secrets::Open)));
     let required = route.keys.iter().filter(|(_, key)| key.required);
-    // Further keys are dropped, not refused.
+    // The edge drops further keys; it does not reject them.
     object(properties.collect(), required.map(|(name, _)| name.clone()).collect(), true)
 }
 
@@ -75,7 +75,7 @@ pub(super) fn object(properties: Map<String, Value>, required: Vec<String>, open
     schema
 }
 
-/// A schema for what may be any of these.
+/// A schema that accepts values of any of these.
 pub(super) fn any_of(mut schemas: Vec<Value>) -> Value {
     let mut different: Vec<Value> = Vec::new();
     for schema in schemas.drain(..) {
@@ -93,7 +93,7 @@ fn or_null(schema: Value) -> Value {
     any_of(vec![schema, json!({ "type": "null" })])
 }
 
-/// What the values of a rule's variables are.
+/// Schemas of the variables and expressions of a rule.
 pub(super) struct Typing<'a> {
     program: &'a Program,
     sync: &'a Sync,
@@ -104,12 +104,12 @@ impl<'a> Typing<'a> {
         Self { program, sync }
     }
 
-    /// The body that the arguments of an answer make.
+    /// The schema of the response body for these arguments.
     pub(super) fn body(&self, args: &[Arg]) -> Value {
-        let told = args.iter().filter(|arg| !matches!(&*arg.key, "request" | "status"));
-        let required = told.clone().filter(|arg| !arg.omit_null);
+        let keys = args.iter().filter(|arg| !matches!(&*arg.key, "request" | "status"));
+        let required = keys.clone().filter(|arg| !arg.omit_null);
         object(
-            told.map(|arg| (arg.key.to_string(), self.expr(&arg.value))).collect(),
+            keys.map(|arg| (arg.key.to_string(), self.expr(&arg.value))).collect(),
             required.map(|arg| arg.key.to_string()).collect(),
             false,
         )
@@ -133,7 +133,7 @@ impl<'a> Typing<'a> {
             Expr::Binary(left, Operator::Default, right) => {
                 any_of(vec![self.expr(left), self.expr(right)])
             }
-            // What cannot be computed is null.
+            // The result is null for other operands.
             Expr::Binary(left, Operator::Add, right) => {
                 let is_text = |side: &Expr| match self.expr(side) {
                     Value::Object(schema) => {
@@ -246,7 +246,7 @@ impl<'a> Typing<'a> {
     }
 }
 
-/// What a key of an outcome is.
+/// The schema of an output key.
 fn output(spec: &ActionSpec, key: &str) -> Value {
     let declared = spec.success.as_ref().and_then(|params| params.get(key));
     match declared {
@@ -262,7 +262,7 @@ fn matched(demands: &[Match], slot: Slot, of: impl Fn(&str) -> Value) -> Option<
     Some(if demand.optional { or_null(schema) } else { schema })
 }
 
-/// Whether an action stands for requests over HTTP, which nobody may ask for.
+/// Whether an action is `Requesting.request`, which only the edge completes.
 pub(super) fn is_request(concept: &str, action: &str) -> bool {
     concept == REQUESTING && action == REQUEST
 }

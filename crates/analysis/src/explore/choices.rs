@@ -1,19 +1,18 @@
-//! The choices that make a run: a run is a function of them, so that every run can be made, and
-//! made again.
+//! Choice vectors, which determine runs.
 
-/// A run's choices, and how to come to the next run: depth first, the first option of everything
+/// Choices of a run, and the iteration over all runs: depth first, the first option of everything
 /// first.
 #[derive(Debug)]
 pub(super) struct Choices {
-    /// What was taken, and of how many options.
+    /// Chosen option and number of options, in order.
     taken: Vec<(usize, usize)>,
     at: usize,
-    /// How often something else than the first option is taken in one run.
+    /// Maximum number of choices other than the first option in one run.
     most: usize,
 }
 
 impl Choices {
-    /// All runs in which something else than the first option is taken at most so often.
+    /// All runs with at most this many choices other than the first option.
     pub(super) const fn with_at_most(most: usize) -> Self {
         Self { taken: Vec::new(), at: 0, most }
     }
@@ -23,7 +22,7 @@ impl Choices {
         Self::with_at_most(usize::MAX)
     }
 
-    /// Takes one of so many options.
+    /// Chooses one of this many options.
     pub(super) fn choose(&mut self, options: usize) -> usize {
         if options < 2 {
             return 0;
@@ -39,7 +38,7 @@ impl Choices {
         taken
     }
 
-    /// Goes on to the next run; `false` when there is none.
+    /// Advances to the next run; `false` if there is none.
     pub(super) fn next_run(&mut self) -> bool {
         self.at = 0;
         while let Some((taken, options)) = self.taken.pop() {
@@ -57,7 +56,7 @@ impl Choices {
 mod tests {
     use super::*;
 
-    /// The second choice is there only where the first took its first option.
+    /// The second choice exists only if the first one took its first option.
     fn seen(mut choices: Choices) -> Vec<(usize, usize, usize)> {
         let mut seen = Vec::new();
         loop {
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn every_vector_of_choices_comes_once() {
+    fn every_choice_vector_is_visited_once() {
         let all = [
             (0, 0, 0),
             (0, 0, 1),
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn few_deviations_are_few_runs() {
+    fn runs_with_few_deviations_are_visited() {
         let few = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 2, 0), (1, 0, 0)];
         assert_eq!(seen(Choices::with_at_most(1)), few);
     }

@@ -1,21 +1,20 @@
-//! What happens to a request, outcome by outcome, in sentences: all runs of its path, told as one
-//! tree.
+//! Explanation of a path: all its runs as one tree of sentences.
 
 use std::collections::BTreeSet;
 
 use concert_wire::routes::Route;
 
-use super::moments::{Moment, Told};
+use super::moments::{KeyValue, Moment};
 use super::run::{Run, Schedule};
 use super::scope::{Rules, name};
 use super::words::{answer_keys, is_answer, list, status};
 use crate::paths::{UnknownPath, unknown};
 use concert_lang::program::Program;
 
-/// What happens to a request of this path; `base` stands before the path in what is told.
+/// Explains how a request to this path is handled; `base` is the URL prefix.
 ///
 /// # Errors
-/// No rule waits for the path; the error says which path may be meant.
+/// No rule handles the path; the error suggests a similar path.
 pub fn explain(program: &Program, path: &str, base: &str) -> Result<String, UnknownPath> {
     let Some(route) = program.routes.routes.get(path) else {
         return Err(unknown(program, path));
@@ -29,45 +28,47 @@ pub fn explain(program: &Program, path: &str, base: &str) -> Result<String, Unkn
         tree.add(run);
     });
     let names: Vec<&str> = scope.keys.iter().map(|key| key.name.as_str()).collect();
-    let mut text = format!("POST {base}{path} takes {}.\n\n", takes(route, &names));
-    tree.tell(&Telling { program }, None).write(0, &mut text);
+    let mut text = format!("POST {base}{path} accepts {}.\n\n", accepted_keys(route, &names));
+    tree.describe(&Wording { program }, None).write(0, &mut text);
     let rules = program.syncs.iter().enumerate();
     let others = rules.filter(|(rule, sync)| sync.path() == Some(path) && !fired.contains(rule));
     let others: Vec<String> = others.map(|(_, sync)| sync.name.to_string()).collect();
     if is_complete && !others.is_empty() {
         let others = list(&others);
-        text.push_str(&format!("\nOnly if something else happens meanwhile, if ever: {others}.\n"));
+        text.push_str(&format!(
+            "\nOnly if another flow changes something in the meantime, or never: {others}.\n"
+        ));
     }
     if !is_complete {
-        text.push_str("\nThere are more runs than can be told.\n");
+        text.push_str("\nThis list is incomplete: there are too many runs.\n");
     }
     Ok(text)
 }
 
-fn takes(route: &Route, names: &[&str]) -> String {
+fn accepted_keys(route: &Route, names: &[&str]) -> String {
     let keys = names.iter().filter_map(|name| Some((name, route.keys.get(*name)?)));
     let keys: Vec<String> = keys
         .map(|(name, key)| match (key.secret, key.required) {
             (false, true) => (*name).to_owned(),
             (true, true) => format!("{name} (secret)"),
-            (false, false) => format!("{name} (may be left out)"),
-            (true, false) => format!("{name} (secret, may be left out)"),
+            (false, false) => format!("{name} (optional)"),
+            (true, false) => format!("{name} (secret, optional)"),
         })
         .collect();
     if keys.is_empty() { "nothing".to_owned() } else { list(&keys) }
 }
 
-/// Runs by their common beginnings.
+/// Runs as a tree by their common beginnings.
 #[derive(Debug, Default)]
 struct Tree {
     next: Vec<(Moment, Tree)>,
-    /// How often the request was answered in the run that ends here.
+    /// Number of responses in the run that ends here.
     answers: Option<usize>,
 }
 
 impl Tree {
     fn add(&mut self, run: Run) {
-        // Two stand for many, and what follows is told once.
+        // Runs with several rows or elements repeat those with one, so they are not described.
         let is_many = |moment: &Moment| {
             matches!(moment, Moment::Finds { rows: 2, .. } | Moment::Lists { count: 2, .. })
         };
@@ -89,21 +90,21 @@ impl Tree {
         at.answers = Some(run.answers.len());
     }
 
-    /// Tells what follows; `before` is what happened last.
-    fn tell(&self, telling: &Telling<'_>, before: Option<&Moment>) -> Part {
+    /// Describes the subtree; `before` is the previous moment.
+    fn describe(&self, wording: &Wording<'_>, before: Option<&Moment>) -> Part {
         let mut sentences = Sentences::default();
         let (mut at, mut last) = (self, before);
         while let [(moment, next)] = at.next.as_slice() {
-            sentences.add(telling, moment);
+            sentences.add(wording, moment);
             (at, last) = (next, Some(moment));
         }
         match at.answers {
-            Some(0) => sentences.end(NOBODY),
+            Some(0) => sentences.end(NO_RESPONSE),
             Some(1) | None => {}
-            Some(_) => sentences.end("So the request is answered more than once."),
+            Some(_) => sentences.end("The request gets more than one response."),
         }
-        let mut branches = at.branches(telling, last);
-        // What makes no difference is not told.
+        let mut branches = at.branches(wording, last);
+        // Skip a condition without effect.
         if let [_] = branches.as_slice()
             && let Some((_, only)) = branches.pop()
         {
@@ -112,19 +113,19 @@ impl Tree {
         Part { text: sentences.finished(), branches }
     }
 
-    /// What may happen next, each with its condition; what leads to the same is one.
-    fn branches(&self, telling: &Telling<'_>, before: Option<&Moment>) -> Vec<(String, Part)> {
+    /// The next steps with their conditions; steps with equal consequences are merged.
+    fn branches(&self, wording: &Wording<'_>, before: Option<&Moment>) -> Vec<(String, Part)> {
         let mut branches: Vec<(Vec<&Moment>, Part)> = Vec::new();
         for (moment, next) in &self.next {
-            let told = next.tell(telling, Some(moment));
-            match branches.iter_mut().find(|(_, other)| *other == told) {
+            let part = next.describe(wording, Some(moment));
+            match branches.iter_mut().find(|(_, other)| *other == part) {
                 Some((moments, _)) => moments.push(moment),
-                None => branches.push((vec![moment], told)),
+                None => branches.push((vec![moment], part)),
             }
         }
         let condition = |moments: &[&Moment], in_detail| {
             let mut all: Vec<String> =
-                moments.iter().map(|moment| telling.condition(moment, before, in_detail)).collect();
+                moments.iter().map(|moment| wording.condition(moment, before, in_detail)).collect();
             all.dedup();
             all.join(", or ")
         };
@@ -134,15 +135,15 @@ impl Tree {
         let in_detail = short.windows(2).any(|pair| matches!(pair, [a, b] if a == b));
         let named = branches.into_iter();
         let mut named: Vec<_> =
-            named.map(|(moments, told)| (condition(&moments, in_detail), told)).collect();
+            named.map(|(moments, part)| (condition(&moments, in_detail), part)).collect();
         named.sort_by_key(|(condition, _)| condition.starts_with("not "));
         named
     }
 }
 
-const NOBODY: &str = "No rule answers.";
+const NO_RESPONSE: &str = "No rule responds.";
 
-/// A part of the story: sentences, and what may follow.
+/// Sentences, and the conditions that follow.
 #[derive(Debug, PartialEq)]
 struct Part {
     text: Vec<String>,
@@ -155,7 +156,7 @@ impl Part {
             text.push_str(&self.text.join(" "));
             text.push('\n');
         }
-        // One hurdle after another is told as such, and not each within the one before.
+        // Write successive checks as a flat list, not nested.
         let (mut part, mut lead) = (self, "If");
         while let [(_, passed), (hurdle, end)] = part.branches.as_slice() {
             let goes_on = passed.text.is_empty() && !passed.branches.is_empty();
@@ -172,8 +173,8 @@ impl Part {
         if lead != "If" {
             return part.write_branch(depth, "Otherwise", text);
         }
-        for (condition, told) in &self.branches {
-            told.write_branch(depth, &format!("If {condition}"), text);
+        for (condition, part) in &self.branches {
+            part.write_branch(depth, &format!("If {condition}"), text);
         }
     }
 
@@ -181,7 +182,9 @@ impl Part {
         text.push_str(&format!("{}- {lead}:", "  ".repeat(depth)));
         match self.text.as_slice() {
             [] if self.branches.is_empty() => text.push_str(" nothing more happens.\n"),
-            [only] if only == NOBODY => text.push_str(&format!(" {}\n", NOBODY.to_lowercase())),
+            [only] if only == NO_RESPONSE => {
+                text.push_str(&format!(" {}\n", NO_RESPONSE.to_lowercase()))
+            }
             [] => {
                 text.push('\n');
                 self.write(depth + 1, text);
@@ -194,21 +197,21 @@ impl Part {
     }
 }
 
-/// Sentences, of which one rule's calls in a row are one.
+/// Sentences; consecutive calls of one rule form one sentence.
 #[derive(Debug, Default)]
 struct Sentences {
     done: Vec<String>,
     rule: Option<usize>,
-    /// What this rule does.
+    /// Actions of this rule.
     does: Vec<(String, usize)>,
     subject: String,
 }
 
 impl Sentences {
-    fn add(&mut self, telling: &Telling<'_>, moment: &Moment) {
+    fn add(&mut self, wording: &Wording<'_>, moment: &Moment) {
         match moment {
             Moment::Calls { rule, site } => {
-                let Some(sync) = telling.program.syncs.get(*rule) else {
+                let Some(sync) = wording.program.syncs.get(*rule) else {
                     return;
                 };
                 let Some(call) = site.call(sync) else { return };
@@ -225,11 +228,11 @@ impl Sentences {
                         format!(" with {}", list(&keys))
                     };
                     match status(call) {
-                        Some(status) => format!("answers {status}{with}"),
-                        None => format!("answers{with}"),
+                        Some(status) => format!("responds {status}{with}"),
+                        None => format!("responds{with}"),
                     }
                 } else {
-                    format!("asks {}", name(&call.concept, &call.action))
+                    format!("calls {}", name(&call.concept, &call.action))
                 };
                 match self.does.last_mut() {
                     Some((last, times)) if *last == does => *times += 1,
@@ -255,7 +258,7 @@ impl Sentences {
         let text = match does.as_slice() {
             [] => return,
             [one] => format!("{} {one}.", self.subject),
-            // A comma before `and`, since an answer is a list already.
+            // A comma before `and`, because a response is itself a list.
             [first @ .., last] => format!("{} {}, and {last}.", self.subject, first.join(", ")),
         };
         self.done.push(text);
@@ -278,46 +281,48 @@ impl Sentences {
     }
 }
 
-struct Telling<'a> {
+struct Wording<'a> {
     program: &'a Program,
 }
 
-impl Telling<'_> {
-    /// What makes the difference, to stand behind "If".
+impl Wording<'_> {
+    /// The condition, for use after "If".
     fn condition(&self, moment: &Moment, before: Option<&Moment>, in_detail: bool) -> String {
         match moment {
-            Moment::Key { name, told } => match told {
-                Told::Something => format!("the request has {name}"),
-                Told::This(value) => format!("{name} is {value}"),
-                Told::Other => format!("{name} is anything else"),
-                Told::Absent => format!("the request has no {name}"),
+            Moment::Key { name, value } => match value {
+                KeyValue::Something => format!("the request has {name}"),
+                KeyValue::This(value) => format!("{name} is {value}"),
+                KeyValue::Other => format!("{name} is anything else"),
+                KeyValue::Absent => format!("the request has no {name}"),
             },
             Moment::Calls { rule, .. } => {
                 let sync = self.program.syncs.get(*rule);
-                format!("{} goes first", sync.map_or("?", |sync| &sync.name))
+                format!("{} runs first", sync.map_or("?", |sync| &sync.name))
             }
-            Moment::Ends { action, failed, told } => {
+            Moment::Ends { action, failed, detail } => {
                 let subject = if self.calls(before, action) { "it" } else { action };
                 let ends = if *failed { "fails" } else { "succeeds" };
-                let told = told.as_ref().map(|told| format!(" ({})", told.replace('`', "")));
-                format!("{subject} {ends}{}", told.unwrap_or_default())
+                let detail = detail.as_ref().map(|text| format!(" ({})", text.replace('`', "")));
+                format!("{subject} {ends}{}", detail.unwrap_or_default())
             }
             Moment::Has { action, key, value, has } => {
                 let not = if *has { "" } else { "not " };
                 match value {
                     Some(value) => format!("the {key} of {action} is {not}{value}"),
-                    None => format!("the {key} of {action} is {not}the one that a rule looks for"),
+                    None => format!("the {key} of {action} is {not}the one that a rule matches"),
                 }
             }
             Moment::Finds { query, rows: 0 } => format!("{query} finds nothing"),
             Moment::Finds { query, .. } => format!("{query} finds something"),
             Moment::Fits { query, key, fits: true } => {
-                format!("the {key} that {query} finds is the right one")
+                format!("the {key} that {query} finds matches")
             }
             Moment::Fits { query, key, fits: false } => {
-                format!("the {key} that {query} finds is another")
+                format!("the {key} that {query} finds does not match")
             }
-            Moment::Says { query, key, value } => format!("{query} finds that {key} is {value}"),
+            Moment::Says { query, key, value } => {
+                format!("the {key} that {query} finds is {value}")
+            }
             Moment::Holds { text, holds: true, which: Some(which), .. } if in_detail => {
                 format!("`{text}`, being {which}")
             }
@@ -328,7 +333,7 @@ impl Telling<'_> {
         }
     }
 
-    /// Whether this is a call of an action.
+    /// Whether the moment is a call of this action.
     fn calls(&self, moment: Option<&Moment>, action: &str) -> bool {
         let Some(Moment::Calls { rule, site }) = moment else {
             return false;

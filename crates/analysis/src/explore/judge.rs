@@ -1,4 +1,4 @@
-//! Comparisons: decided where the values decide them, and both ways where they do not.
+//! Comparisons: computed if the values are known, otherwise chosen both ways.
 
 use concert_wire::value::{canonical, equal};
 use serde_json::Value;
@@ -8,19 +8,19 @@ use super::values::Shape;
 use super::world::World;
 use concert_lang::expr::{Expr, Operator};
 
-/// One side of a comparison.
+/// Operand of a comparison.
 pub(super) struct Operand {
     pub(super) value: Value,
     pub(super) is_known: bool,
 }
 
-/// What was found of a comparison.
+/// Result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Verdict {
     pub(super) holds: bool,
-    /// Whether it could have been otherwise.
+    /// Whether the result was chosen, not implied.
     pub(super) is_chosen: bool,
-    /// Which element of a list it is.
+    /// The list element that is equal.
     pub(super) which: Option<Value>,
 }
 
@@ -79,7 +79,7 @@ impl World<'_> {
         self.decide(left, right, Possible::LESS, Possible::ALL.without(Possible::LESS))
     }
 
-    /// Complementary to `less` where there is an order at all; without one both are false.
+    /// Complement of `less` for values with an order; without an order both are false.
     fn at_most(&mut self, left: &Operand, right: &Operand) -> Verdict {
         if left.is_known && right.is_known {
             let less = self.less(left, right);
@@ -126,7 +126,7 @@ impl World<'_> {
         Verdict { is_chosen, ..certain(false) }
     }
 
-    /// The elements of a list, where they are decided.
+    /// The elements of a list, if they are decided.
     fn elements_of(&self, list: &Value) -> Option<Vec<Value>> {
         match list {
             Value::Array(items) => Some(items.clone()),

@@ -1,42 +1,42 @@
-//! What happens in a run, moment by moment.
+//! Events of a run.
 
 use serde_json::Value;
 
 use super::questions::Site;
 
-/// What a request has under a key.
+/// Value of a request key.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Told {
-    /// Some value.
+pub(crate) enum KeyValue {
+    /// Any value.
     Something,
-    /// A value that some rule waits for.
+    /// A value that some rule matches.
     This(Value),
-    /// A value that no rule waits for.
+    /// A value that no rule matches.
     Other,
-    /// Nothing.
+    /// The key is absent.
     Absent,
 }
 
-/// One thing that happens.
+/// One event of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Moment {
     /// The request has this key.
-    Key { name: String, told: Told },
+    Key { name: String, value: KeyValue },
     /// A rule calls an action.
     Calls { rule: usize, site: Site },
-    /// An action ends.
-    Ends { action: String, failed: bool, told: Option<String> },
-    /// An action is called with a value that a rule waits for (the same as elsewhere where there is
-    /// none), or with another.
+    /// An action completes.
+    Ends { action: String, failed: bool, detail: Option<String> },
+    /// An action is called with a value that a rule matches, or with another one. `value` is `None`
+    /// if the rule compares it with a symbolic value.
     Has { action: String, key: String, value: Option<Value>, has: bool },
-    /// A query has so many rows.
+    /// A query returns this many rows.
     Finds { query: String, rows: usize },
-    /// A key of a row is what it is compared with, or another.
+    /// A key of a row equals the value that it is compared with, or not.
     Fits { query: String, key: String, fits: bool },
-    /// A key of a row is true, or false.
+    /// A key of a row is true or false.
     Says { query: String, key: String, value: bool },
-    /// A comparison holds, or does not; `which` element of a list it is.
+    /// A comparison holds or not; `which` is the list element that is equal.
     Holds { rule: usize, step: usize, text: String, holds: bool, which: Option<Value> },
-    /// A list has so many elements.
+    /// A list has this many elements.
     Lists { rule: usize, step: usize, text: String, count: usize },
 }

@@ -1,9 +1,9 @@
-//! What a run has decided about its values: which are equal, which less. A decision that follows
-//! from earlier ones is no choice.
+//! Decisions of a run about its values: which are equal, and which are less. A decision that
+//! earlier ones imply is not a choice.
 //!
-//! Between two values everything that is possible is kept as a set of *less*, *equal* and
-//! *greater*; a decision makes a set smaller, and what follows for others is drawn from it (the
-//! point algebra of temporal reasoning).
+//! The possible relations of two values are a set of *less*, *equal* and *greater*. A decision
+//! reduces a set, and the consequences for other pairs are derived (the point algebra of temporal
+//! reasoning).
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use concert_wire::value::{canonical, equal};
 use serde_json::Value;
 
-/// What is possible between two values.
+/// Possible relations of two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Possible(u8);
 
@@ -19,7 +19,7 @@ impl Possible {
     pub(super) const LESS: Self = Self(1);
     pub(super) const EQUAL: Self = Self(2);
     pub(super) const GREATER: Self = Self(4);
-    /// Not equal, with whatever order, or none.
+    /// Not equal, ordered or not.
     pub(super) const DIFFERENT: Self = Self(5);
     pub(super) const ALL: Self = Self(7);
 
@@ -39,8 +39,8 @@ impl Possible {
         Self((self.0 & 2) | ((self.0 & 1) << 2) | ((self.0 & 4) >> 2))
     }
 
-    /// What is possible between *a* and *c* when this is between *a* and *b*, and `next` between
-    /// *b* and *c*.
+    /// Possible relations of *a* and *c*, if this is between *a* and *b*, and `next` between *b*
+    /// and *c*.
     fn then(self, next: Self) -> Self {
         let mut all = 0;
         for (first, second, both) in [
@@ -61,7 +61,7 @@ impl Possible {
         Self(all)
     }
 
-    /// What is so between two known values.
+    /// The relation of two known values.
     fn between(a: &Value, b: &Value) -> Self {
         let order = match (a, b) {
             _ if equal(a, b) => Some(Ordering::Equal),
@@ -78,18 +78,17 @@ impl Possible {
     }
 }
 
-/// See the module's text.
+/// Relations of all values of a run.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     numbers: HashMap<String, usize>,
-    /// The values, where they are known.
+    /// The known values; `None` for symbolic ones.
     known: Vec<Option<Value>>,
     possible: HashMap<(usize, usize), Possible>,
 }
 
 impl Order {
-    /// The number of a value; `is_known` when it is this very value, and not one that stands for
-    /// many.
+    /// The number of a value; `is_known` means that it is not symbolic.
     pub(super) fn number(&mut self, value: &Value, is_known: bool) -> usize {
         let name = canonical(value);
         if let Some(number) = self.numbers.get(&name) {
@@ -112,7 +111,7 @@ impl Order {
         number
     }
 
-    /// What is possible between two values.
+    /// Possible relations of two values.
     pub(super) fn between(&self, a: usize, b: usize) -> Possible {
         if a == b {
             return Possible::EQUAL;
@@ -120,8 +119,7 @@ impl Order {
         self.possible.get(&(a, b)).copied().unwrap_or(Possible::ALL)
     }
 
-    /// Decides that nothing else is possible between two values than what is possible already and
-    /// this; draws what follows.
+    /// Restricts the possible relations of two values, and derives the consequences.
     pub(super) fn narrow(&mut self, a: usize, b: usize, to: Possible) {
         let mut open = vec![(a, b, to)];
         while let Some((a, b, to)) = open.pop() {
@@ -147,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_is_decided() {
+    fn consequences_are_decided() {
         let mut order = Order::default();
         let x = order.number(&json!("⟨x⟩"), false);
         let five = order.number(&json!(5), true);
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_equal_to_a_known_value_is_no_other() {
+    fn value_equal_to_a_known_one_differs_from_others() {
         let mut order = Order::default();
         let x = order.number(&json!("⟨x⟩"), false);
         let a = order.number(&json!("a"), true);

@@ -1,11 +1,10 @@
-//! Rules as they are explored: what an expression decides becomes a question, so that the explorer
-//! can answer it both ways and the engine stays as it is.
+//! Rewrites rules for exploration: each decision of an expression becomes a query to the explorer,
+//! which can answer it both ways. The engine is unchanged.
 //!
 //! `pages > 300` becomes the step `Concert._judge (…) : (is)` before the condition, which then
-//! reads what it binds. In the same way `each` asks for the elements of its list, and a `let` for
-//! the result of arithmetic. A query is told, beside its input, what its rows will be compared
-//! with. Each call carries its place in the rule. None of these keys can be written in a rule,
-//! since they begin with `#`.
+//! reads `is`. In the same way, `each` queries the elements of its list, and `let` the result of
+//! arithmetic. A query also receives the values that its rows are compared with, and each call its
+//! site in the rule. These keys begin with `#`, which a rule cannot write.
 
 use std::sync::Arc;
 
@@ -18,26 +17,26 @@ use concert_lang::program::{
     Arg, Call, Gathered, Join, Match, Otherwise, Query, Slot, Step, Sync, Test, walk,
 };
 
-/// Whether a comparison holds.
+/// Query: whether a comparison holds.
 pub(super) const JUDGE: &str = "_judge";
-/// The elements of a list.
+/// Query: elements of a list.
 pub(super) const ELEMENTS: &str = "_elements";
-/// The result of arithmetic.
+/// Query: result of arithmetic.
 pub(super) const VALUE: &str = "_value";
-/// The number of a question in what [`rewrite`] adds to.
+/// Key: number of the question, an index into the list that [`rewrite`] extends.
 pub(super) const NUMBER: &str = "#";
-/// The values that a question is about, and those that they were made of.
+/// Keys: left operand, and the values that it was computed from.
 pub(super) const LEFT: (&str, &str) = ("#l", "#lo");
-/// See [`LEFT`].
+/// Keys: right operand, and the values that it was computed from.
 pub(super) const RIGHT: (&str, &str) = ("#r", "#ro");
-/// Where a call stands in its rule.
+/// Key: site of a call.
 pub(super) const SITE: &str = "#site";
-/// What the keys of a row are compared with.
+/// Key: values that the keys of a row are compared with.
 pub(super) const JOINED: &str = "#joined";
-/// Nothing depends on the answer but what is told to the client.
+/// Key: the answer affects only the body of a response.
 pub(super) const QUIET: &str = "#quiet";
 
-/// Where a call stands in its rule.
+/// Position of a call in its rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Site {
     /// In `then`.
@@ -68,7 +67,7 @@ impl Site {
         })
     }
 
-    /// The places of all calls of a rule, with the calls.
+    /// All calls of a rule with their sites.
     pub(crate) fn all(sync: &Sync) -> impl Iterator<Item = (Self, &Call)> {
         let (elses, then) = (sync.elses.len(), sync.then.len());
         sync.calls().enumerate().map(move |(number, call)| {
@@ -81,7 +80,7 @@ impl Site {
         })
     }
 
-    /// The call that stands there.
+    /// The call at this site.
     pub(crate) fn call(self, sync: &Sync) -> Option<&Call> {
         match self {
             Self::Then(number) => sync.then.get(number),
@@ -91,33 +90,33 @@ impl Site {
     }
 }
 
-/// A question that a rule asks only as it is explored. What is the same each time stands here, so
-/// that the question itself is small.
+/// A question that exists only during exploration. Its constant parts are stored here to keep the
+/// query itself small.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) operator: &'static str,
     pub(super) left: Given,
     pub(super) right: Given,
-    /// As it is written.
+    /// Source text.
     pub(super) text: String,
     pub(super) rule: usize,
-    /// The number of the step, in the order written.
+    /// Number of the step, in source order.
     pub(super) step: usize,
     pub(super) is_quiet: bool,
 }
 
-/// How a question comes to a value.
+/// Origin of an operand.
 #[derive(Debug)]
 pub(super) enum Given {
-    /// It stands in the rule.
+    /// A literal in the rule.
     Literal(Value),
-    /// It is that of a variable.
+    /// A variable.
     Variable,
-    /// It is made of other values.
+    /// Computed from other values.
     Made,
 }
 
-/// The rule as it is explored; what it asks is added to `asked`.
+/// Rewrites a rule; appends its questions to `asked`.
 pub(super) fn rewrite(number: usize, sync: &Sync, asked: &mut Vec<Asked>) -> Sync {
     let matches = sync.when.iter().flat_map(|pattern| pattern.input.iter().chain(&pattern.output));
     let mut rewriter = Rewriter {
@@ -252,7 +251,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// An expression of which only the truth counts.
+    /// Rewrites an expression of which only the truth value matters.
     fn condition(&mut self, expr: &Expr, is_quiet: bool, before: &mut Vec<Step>) -> Expr {
         match expr {
             Expr::Literal(_) => expr.clone(),
@@ -373,7 +372,7 @@ const fn compares(operator: Operator) -> bool {
     matches!(operator, Equal | Unequal | Less | LessOrEqual | Greater | GreaterOrEqual | In)
 }
 
-/// Whether the value of an expression comes of arithmetic.
+/// Whether an expression does arithmetic.
 fn computes(expr: &Expr) -> bool {
     match expr {
         Expr::Binary(left, operator, right) => match operator {
@@ -396,7 +395,7 @@ fn leaves(expr: &Expr) -> Expr {
     Expr::List(slots.into_iter().map(Expr::Variable).collect())
 }
 
-/// Whether any step reads a variable, so that how many frames there are may depend on it.
+/// Whether any step reads a variable, so that the number of frames may depend on it.
 fn decides(steps: &[Step], slot: Slot) -> bool {
     let reads = |expr: &Expr| {
         let mut found = false;

@@ -1,4 +1,4 @@
-//! One run: the engine, fed by a world until nothing is left to do.
+//! One run: the engine, driven by a world until no calls are left.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -15,41 +15,42 @@ use super::scope::{Scope, name};
 use super::world::World;
 use concert_engine::{Context, Effect, Engine, Event, Invocation, Limits, Logged, Record};
 
-/// Completions in one run; a run that needs more is cut.
+/// Maximum number of completions per run; a longer run is cut.
 pub(crate) const ACTIONS_PER_RUN: usize = 64;
 
-/// In which order actions end, and what happens meanwhile.
+/// Order in which actions complete, and whether other flows interfere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Schedule {
-    /// As they were called.
+    /// In the order of the calls.
     FirstInFirstOut,
-    /// As they were called; between two of them other flows may change what queries answer.
+    /// In the order of the calls; between two actions, other flows may change the results of
+    /// queries.
     AmongOthers,
-    /// The last that was called first.
+    /// In reverse order of the calls.
     #[cfg(test)]
     LastInFirstOut,
 }
 
-/// What came of a run.
+/// Result of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
-    /// What happened.
+    /// All events.
     pub(crate) moments: Vec<Moment>,
-    /// Where something else happened than the first that may.
+    /// Events where another option than the first one was chosen.
     pub(crate) deviations: Vec<Moment>,
-    /// The calls that answered the request.
+    /// The calls that responded to the request.
     pub(crate) answers: Vec<(usize, Site)>,
-    /// The rules that called something.
+    /// Rules that made a call.
     pub(crate) fired: BTreeSet<usize>,
-    /// The actions that ended, and whether they failed.
+    /// Completed actions, and whether they failed.
     pub(crate) ended: BTreeSet<(String, bool)>,
-    /// How many actions ended.
+    /// Number of completed actions.
     pub(crate) actions: usize,
     /// Whether it was cut at a limit.
     pub(crate) is_cut: bool,
 }
 
-/// The engine of a path. Flows are independent of one another, so that one engine serves all runs.
+/// Engine for the runs of a path. Flows are independent, so one engine serves all runs.
 pub(super) struct Runner<'a> {
     scope: &'a Scope<'a>,
     engine: Engine,
@@ -69,7 +70,7 @@ impl<'a> Runner<'a> {
     pub(super) fn new(scope: &'a Scope<'a>, schedule: Schedule) -> Self {
         let limits = Limits {
             cached_flows: NonZeroUsize::MIN,
-            // The runs have a limit of their own, which comes earlier and is told.
+            // Runs have a lower limit of their own, which is reported.
             depth: u32::MAX,
             ..Limits::default()
         };
@@ -148,7 +149,7 @@ impl<'a> Runner<'a> {
         self.deliver(current, logged);
     }
 
-    /// Delivers a completion; what it brings about is queued.
+    /// Delivers a completion and queues the resulting calls.
     fn deliver(&mut self, current: &mut Current<'_>, logged: Logged) {
         let seq = logged.seq;
         let mut records = Vec::new();
@@ -185,7 +186,7 @@ impl<'a> Runner<'a> {
                 current.world.note(Moment::Calls { rule, site }, false);
                 current.calls.push_back(call);
             }
-            // The engine itself answers when a limit is reached.
+            // The engine responds itself if a limit is reached.
             _ => current.run.is_cut = true,
         }
     }

@@ -1,4 +1,4 @@
-//! What one path concerns: the rules that its request can reach, and what they distinguish.
+//! Scope of one path: the rules that its request can reach, and the values that they distinguish.
 
 mod demands;
 
@@ -30,27 +30,27 @@ pub(super) struct Place {
     pub(super) key: String,
 }
 
-/// What the rules of a path demand of a key.
+/// Demands of a path's rules on a key.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
-    /// Some rule compares it with these.
+    /// Literals that rules compare it with.
     pub(super) literals: Vec<Value>,
-    /// Some rule demands that it be equal to what stands there.
+    /// Keys that some rule requires to be equal to it.
     pub(super) joins: Vec<Place>,
 }
 
-/// A key of the path's request.
+/// A request key of the path.
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) kind: ValueType,
     pub(super) can_be_absent: bool,
-    /// Whether the rules do different things for different values.
+    /// Whether the value affects which rules fire.
     pub(super) decides: bool,
     pub(super) literals: Vec<Value>,
 }
 
-/// All rules, as they are written and as they are explored, with the specs by name.
+/// All rules, original and rewritten, with the specs by name.
 pub(crate) struct Rules<'a> {
     pub(crate) program: &'a Program,
     rewritten: Vec<Arc<Sync>>,
@@ -58,22 +58,22 @@ pub(crate) struct Rules<'a> {
     actions: HashMap<String, &'a ActionSpec>,
     queries: HashMap<String, &'a QuerySpec>,
     by_path: BTreeMap<String, Vec<usize>>,
-    /// The rules that wait for no request with a literal path.
+    /// Rules without a literal request path.
     pathless: Vec<usize>,
 }
 
 /// One path.
 pub(crate) struct Scope<'a> {
     pub(crate) path: String,
-    /// The rules that the request can reach, by their number in the program.
+    /// Rules that the request can reach, by their index in the program.
     pub(crate) rules: Vec<usize>,
     pub(super) program: Program,
     pub(super) keys: Vec<Key>,
     pub(super) demands: HashMap<Place, Demand>,
-    /// The fields that the rules read of values, and how deep.
+    /// Fields that the rules read, and the depth of field access.
     pub(super) fields: BTreeSet<String>,
     pub(super) depth: usize,
-    /// What the rules ask only as they are explored.
+    /// Questions of the rewritten rules.
     pub(super) asked: &'a [Asked],
     actions: &'a HashMap<String, &'a ActionSpec>,
     queries: &'a HashMap<String, &'a QuerySpec>,
@@ -115,12 +115,12 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The paths that some rule waits for.
+    /// All paths that rules handle.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         self.by_path.keys().map(String::as_str)
     }
 
-    /// The rules that wait for no request with a literal path.
+    /// Rules without a literal request path.
     pub(crate) fn pathless(&self) -> &[usize] {
         &self.pathless
     }
@@ -132,7 +132,7 @@ impl<'a> Rules<'a> {
         let demands = demands(&syncs);
         let mut fields = BTreeSet::new();
         let depth = syncs.iter().map(|sync| fields_of(sync, &mut fields)).max().unwrap_or(0);
-        // An object of objects grows fast, and nobody reads that deep.
+        // Nested objects grow fast, so limit the depth.
         let depth = if fields.len().pow(2) > 100 { depth.min(1) } else { depth.min(2) };
         Scope {
             path: path.to_owned(),
@@ -148,8 +148,8 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The rules that can fire after a request for a path: all of whose actions are the request or
-    /// called by a rule that can fire.
+    /// The rules that can fire after a request to a path: each of their patterns is a request, or
+    /// an action that a reachable rule calls.
     fn reached(&self, path: &str) -> Vec<usize> {
         let mut open: Vec<usize> = self.by_path.get(path).into_iter().flatten().copied().collect();
         open.extend(&self.pathless);
@@ -177,7 +177,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The program of these rules alone, with no more of the specs than they name.
+    /// The program with only these rules and the parts of specs that they use.
     fn restricted(&self, rules: &[usize], syncs: &[&Sync]) -> Program {
         let patterns = syncs.iter().flat_map(|sync| &sync.when);
         let mut named: HashSet<(&str, &str)> =
@@ -206,13 +206,13 @@ impl<'a> Rules<'a> {
 }
 
 impl Scope<'_> {
-    /// The number of a rule in the whole program.
+    /// The index of a rule in the whole program.
     pub(super) fn rule(&self, name: &str) -> Option<usize> {
         let at = self.program.syncs.iter().position(|sync| &*sync.name == name)?;
         self.rules.get(at).copied()
     }
 
-    /// Whether a call of a rule calls this action.
+    /// Whether the call at this site calls the action.
     pub(crate) fn calls(&self, rule: usize, site: Site, action: &str) -> bool {
         let at = self.rules.iter().position(|known| *known == rule);
         let sync = at.and_then(|at| self.program.syncs.get(at));
@@ -232,7 +232,7 @@ impl Scope<'_> {
         self.demands.get(&Place { action: action.to_owned(), side, key: key.to_owned() })
     }
 
-    /// The keys that some rule demands of an output.
+    /// Output keys of an action that some rule uses.
     pub(super) fn demanded<'b>(&'b self, action: &'b str) -> impl Iterator<Item = &'b str> {
         let places = self.demands.keys();
         let places =
@@ -241,8 +241,7 @@ impl Scope<'_> {
     }
 }
 
-/// Whether a call can lead to what a pattern waits for: no literal of the one contradicts one of
-/// the other.
+/// Whether a call can match a pattern: no literals contradict each other.
 pub(crate) fn can_match(call: &Call, pattern: &Pattern) -> bool {
     call.concept == pattern.concept
         && call.action == pattern.action
@@ -258,7 +257,7 @@ pub(crate) fn can_match(call: &Call, pattern: &Pattern) -> bool {
         })
 }
 
-/// Failures and successes, as words.
+/// The verb for an outcome.
 pub(crate) const fn ends(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "succeeds",

@@ -1,21 +1,21 @@
-//! Expressions as they are written.
+//! Expressions as source text.
 
 use std::fmt;
 use std::sync::Arc;
 
 use concert_lang::expr::{Expr, LEVELS, Operator};
 
-/// An expression, with the names of its variables.
+/// An expression and the names of its variables.
 pub(super) struct Shown<'a>(pub(super) &'a Expr, pub(super) &'a [Arc<str>]);
 
-/// As it is written.
+/// Source text of an operator.
 pub(super) fn operator(operator: Operator) -> &'static str {
     let mut all = LEVELS.iter().flat_map(|(operators, _)| *operators);
     let found = all.find(|(_, known)| *known == operator);
     found.map_or("?", |(text, _)| text)
 }
 
-/// What binds tighter has the higher number, as in the grammar.
+/// Precedence as in the grammar; higher binds tighter.
 const fn binding(expr: &Expr) -> u8 {
     match expr {
         Expr::Binary(_, operator, _) => match operator {
@@ -32,7 +32,7 @@ const fn binding(expr: &Expr) -> u8 {
 }
 
 impl Shown<'_> {
-    /// A part, in brackets unless it binds at least so tightly.
+    /// Writes an operand, in brackets if its precedence is below `least`.
     fn part(&self, f: &mut fmt::Formatter<'_>, part: &Expr, least: u8) -> fmt::Result {
         let shown = Shown(part, self.1);
         if binding(part) < least { write!(f, "({shown})") } else { write!(f, "{shown}") }
@@ -71,7 +71,7 @@ impl fmt::Display for Shown<'_> {
             }
             Expr::Binary(left, between, right) => {
                 let own = binding(expr);
-                // Comparisons do not follow one another.
+                // Comparisons cannot be chained.
                 let left_least = if own == 4 { 5 } else { own };
                 self.part(f, left, left_least)?;
                 write!(f, " {} ", operator(*between))?;
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brackets_stand_where_they_are_needed() {
+    fn brackets_are_written_only_where_needed() {
         let names: Vec<Arc<str>> = vec!["a".into(), "b".into()];
         let a = || Box::new(Expr::Variable(0));
         let b = || Box::new(Expr::Variable(1));

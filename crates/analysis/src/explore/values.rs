@@ -1,5 +1,5 @@
-//! Values that stand for many: `⟨user of Profile.authenticate⟩`. They are real JSON values, so that
-//! the engine can carry them; what is decided about them is kept beside.
+//! Symbolic values, such as `⟨user of Profile.authenticate⟩`. They are JSON values that the engine
+//! can carry; decisions about them are stored separately.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use super::scope::Scope;
 
-/// In every text that stands for many.
+/// Marks a symbolic string.
 const MARK: char = '⟨';
 
-/// What is known of the kind of a value.
+/// Kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Null,
@@ -21,11 +21,11 @@ pub(super) enum Shape {
     String,
     List,
     Object,
-    /// It may be anything.
+    /// Unknown kind.
     Any,
 }
 
-/// The values that a run has made.
+/// Symbolic values of a run.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     kinds: HashMap<String, ValueType>,
@@ -34,7 +34,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// A new value; a Boolean is chosen by the caller.
+    /// Creates a new symbolic value; the caller chooses Booleans.
     pub(super) fn fresh(&mut self, name: &str, kind: &ValueType, scope: &Scope<'_>) -> Value {
         let count = self.names.entry(name.to_owned()).or_default();
         *count += 1;
@@ -42,17 +42,17 @@ impl Values {
         let value = match kind {
             ValueType::Number | ValueType::Boolean => {
                 self.numbers += 1;
-                // No rule writes such a number.
+                // A number that is unlikely in a rule.
                 Value::from(f64::from(self.numbers) + 100_000.007_812_5)
             }
             ValueType::Any => return self.anything(&name, scope, scope.depth),
             _ => Value::String(format!("⟨{name}⟩")),
         };
-        self.stands_for(&value, kind.clone());
+        self.mark_symbolic(&value, kind.clone());
         value
     }
 
-    /// What may be anything has every field that the rules read.
+    /// Creates a value of unknown type, with every field that the rules read.
     fn anything(&mut self, name: &str, scope: &Scope<'_>, depth: usize) -> Value {
         let value = if depth == 0 || scope.fields.is_empty() {
             Value::String(format!("⟨{name}⟩"))
@@ -63,16 +63,16 @@ impl Values {
             });
             Value::Object(fields.collect::<Map<_, _>>())
         };
-        self.stands_for(&value, ValueType::Any);
+        self.mark_symbolic(&value, ValueType::Any);
         value
     }
 
-    /// Notes that a value stands for all of a kind.
-    pub(super) fn stands_for(&mut self, value: &Value, kind: ValueType) {
+    /// Marks a value as symbolic with this type.
+    pub(super) fn mark_symbolic(&mut self, value: &Value, kind: ValueType) {
         self.kinds.insert(canonical(value), kind);
     }
 
-    /// Whether a value is this very value.
+    /// Whether a value is concrete, not symbolic.
     pub(super) fn is_known(&self, value: &Value) -> bool {
         match value {
             Value::Null | Value::Bool(_) => true,
@@ -83,7 +83,7 @@ impl Values {
         }
     }
 
-    /// The kind of a list's elements, if it is a list that stands for many.
+    /// The type of the elements, if the value is a symbolic list.
     pub(super) fn elements(&self, list: &Value) -> Option<ValueType> {
         match self.kinds.get(&canonical(list))? {
             ValueType::Seq(of) => Some((**of).clone()),

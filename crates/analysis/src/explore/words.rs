@@ -1,8 +1,8 @@
-//! Runs in sentences.
+//! Descriptions of runs in sentences.
 
 use serde_json::Value;
 
-use super::moments::{Moment, Told};
+use super::moments::{KeyValue, Moment};
 use super::questions::Site;
 use super::scope::name;
 use super::text::Shown;
@@ -10,9 +10,9 @@ use concert_lang::expr::Expr;
 use concert_lang::program::{Call, Program, Sync};
 use concert_wire::{REQUESTING, RESPOND};
 
-/// What happens in a run, sentence by sentence.
+/// Describes the events of a run.
 pub(crate) fn story(program: &Program, path: &str, moments: &[Moment]) -> Vec<String> {
-    let mut sentences = vec![format!("someone asks for `{path}`{}", request(moments))];
+    let mut sentences = vec![format!("a client requests `{path}`{}", request(moments))];
     sentences.extend(moments.iter().filter_map(|moment| sentence(program, moment)));
     sentences
 }
@@ -26,17 +26,17 @@ pub(crate) fn list(items: &[String]) -> String {
     }
 }
 
-/// What a request has and has not, to stand behind its path.
+/// Describes the keys of a request, for use after its path.
 fn request(moments: &[Moment]) -> String {
     let mut with = Vec::new();
     let mut without = Vec::new();
     for moment in moments {
-        if let Moment::Key { name, told } = moment {
-            match told {
-                Told::Something => with.push(format!("`{name}`")),
-                Told::This(value) => with.push(format!("`{name}` {value}")),
-                Told::Other => with.push(format!("another `{name}`")),
-                Told::Absent => without.push(format!("`{name}`")),
+        if let Moment::Key { name, value } = moment {
+            match value {
+                KeyValue::Something => with.push(format!("`{name}`")),
+                KeyValue::This(value) => with.push(format!("`{name}` {value}")),
+                KeyValue::Other => with.push(format!("another `{name}`")),
+                KeyValue::Absent => without.push(format!("`{name}`")),
             }
         }
     }
@@ -51,7 +51,7 @@ fn request(moments: &[Moment]) -> String {
     text
 }
 
-/// Whether a call answers a request.
+/// Whether a call is `Requesting.respond`.
 pub(crate) fn is_answer(call: &Call) -> bool {
     &*call.concept == REQUESTING && &*call.action == RESPOND
 }
@@ -64,7 +64,7 @@ fn literal<'a>(call: &'a Call, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// The status of an answer, unless the rule computes it. An error without one is 400.
+/// The status of a response, unless the rule computes it. An error without a status gets 400.
 pub(crate) fn status(call: &Call) -> Option<String> {
     if call.args.iter().any(|arg| &*arg.key == "status") {
         return literal(call, "status").map(ToString::to_string);
@@ -78,7 +78,7 @@ fn call(program: &Program, rule: usize, site: Site) -> Option<(&str, &Call)> {
     Some((&sync.name, site.call(sync)?))
 }
 
-/// How many there are.
+/// A count with its noun.
 pub(crate) fn many(count: usize, one: &str, several: &str) -> String {
     match count {
         0 => format!("no {one}"),
@@ -94,37 +94,39 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
         Moment::Calls { rule, site } => {
             let (rule, call) = call(program, *rule, *site)?;
             if !is_answer(call) {
-                format!("{rule} asks `{}`", name(&call.concept, &call.action))
+                format!("{rule} calls `{}`", name(&call.concept, &call.action))
             } else if let Some(status) = status(call) {
-                format!("{rule} answers with {status}")
+                format!("{rule} responds with {status}")
             } else {
-                format!("{rule} answers")
+                format!("{rule} responds")
             }
         }
         Moment::Ends { action, failed: false, .. } if *action == name(REQUESTING, RESPOND) => {
             return None;
         }
-        Moment::Ends { action, failed, told } => {
+        Moment::Ends { action, failed, detail } => {
             let ends = if *failed { "fails" } else { "succeeds" };
-            let told = told.as_ref().map(|told| match told.strip_prefix("without ") {
-                Some(_) => format!(", {told}"),
-                None => format!(", with {told}"),
+            let detail = detail.as_ref().map(|text| match text.strip_prefix("without ") {
+                Some(_) => format!(", {text}"),
+                None => format!(", with {text}"),
             });
-            format!("`{action}` {ends}{}", told.unwrap_or_default())
+            format!("`{action}` {ends}{}", detail.unwrap_or_default())
         }
         Moment::Has { action, key, value, has } => {
             let what = match (value, has) {
                 (Some(value), true) => value.to_string(),
                 (Some(value), false) => format!("not {value}"),
-                (None, true) => "the same as elsewhere".to_owned(),
-                (None, false) => "another than elsewhere".to_owned(),
+                (None, true) => "equal to the value elsewhere in the rule".to_owned(),
+                (None, false) => "different from the value elsewhere in the rule".to_owned(),
             };
             format!("the `{key}` of `{action}` is {what}")
         }
-        Moment::Finds { query, rows: 1 } => format!("`{query}` has a row"),
-        Moment::Finds { query, rows } => format!("`{query}` has {}", many(*rows, "row", "rows")),
+        Moment::Finds { query, rows: 1 } => format!("`{query}` returns a row"),
+        Moment::Finds { query, rows } => {
+            format!("`{query}` returns {}", many(*rows, "row", "rows"))
+        }
         Moment::Fits { query, key, fits } => {
-            let which = if *fits { "the one that is looked for" } else { "another" };
+            let which = if *fits { "the one that the rule compares" } else { "a different one" };
             format!("the `{key}` of `{query}` is {which}")
         }
         Moment::Says { query, key, value } => format!("the `{key}` of `{query}` is {value}"),
@@ -138,7 +140,7 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
     Some(text)
 }
 
-/// What an answer tells: its keys, with their values where they are literals.
+/// Keys of a response, with literal values.
 pub(crate) fn answer_keys(sync: &Sync, call: &Call) -> Vec<String> {
     let args = call.args.iter();
     let args =

@@ -1,4 +1,4 @@
-//! The world around the engine: it chooses how actions end and what queries answer.
+//! The world around the engine, which chooses outcomes of actions and rows of queries.
 
 mod actions;
 mod queries;
@@ -12,18 +12,18 @@ use serde_json::Value;
 
 use super::choices::Choices;
 use super::judge::Operand;
-use super::moments::{Moment, Told};
+use super::moments::{KeyValue, Moment};
 use super::order::{Order, Possible};
 use super::scope::{Place, Scope, Side, name};
 use super::values::Values;
 
-/// What a query answered, and how many effects its concept had had by then.
+/// Rows of a query, and the number of effects of its concept at that time.
 struct Answer {
     effects: usize,
     rows: Vec<Object>,
 }
 
-/// An action that has ended.
+/// A completed action.
 struct Done {
     action: String,
     input: Object,
@@ -39,10 +39,10 @@ impl Done {
     }
 }
 
-/// See the module's text. It is made anew for each run.
+/// The world of one run.
 pub(super) struct World<'a> {
     scope: &'a Scope<'a>,
-    /// Other flows change what queries answer.
+    /// Whether other flows may change the results of queries.
     among_others: bool,
     pub(super) choices: &'a mut Choices,
     pub(super) order: Order,
@@ -53,7 +53,7 @@ pub(super) struct World<'a> {
     effects: HashMap<String, usize>,
     done: Vec<Done>,
     pub(super) moments: Vec<Moment>,
-    /// The moments at which something else was chosen than the first option.
+    /// Events where another option than the first one was chosen.
     pub(super) deviations: Vec<Moment>,
 }
 
@@ -82,17 +82,18 @@ impl<'a> World<'a> {
         self.moments.push(moment);
     }
 
-    /// The input of a request for the path.
+    /// Chooses the input of a request to the path.
     pub(super) fn request(&mut self, output: Object) -> Object {
         let scope = self.scope;
         let mut input = Object::from_iter([("path".to_owned(), Value::from(scope.path.as_str()))]);
         for key in &scope.keys {
             let options = key.literals.len() + 1 + usize::from(key.can_be_absent);
             let taken = self.choices.choose(options);
-            let (told, value) = match key.literals.get(taken) {
-                Some(literal) => (Told::This(literal.clone()), Some(literal.clone())),
+            let (shown, value) = match key.literals.get(taken) {
+                Some(literal) => (KeyValue::This(literal.clone()), Some(literal.clone())),
                 None if taken == key.literals.len() => {
-                    let told = if key.literals.is_empty() { Told::Something } else { Told::Other };
+                    let shown =
+                        if key.literals.is_empty() { KeyValue::Something } else { KeyValue::Other };
                     let value = match key.kind {
                         ValueType::Boolean => self.boolean(&key.literals, key.decides),
                         _ => self.values.fresh(
@@ -102,24 +103,24 @@ impl<'a> World<'a> {
                         ),
                     };
                     self.is_none_of(&value, &key.literals);
-                    (told, Some(value))
+                    (shown, Some(value))
                 }
-                None => (Told::Absent, None),
+                None => (KeyValue::Absent, None),
             };
-            let told = match &value {
-                Some(value @ Value::Bool(_)) => Told::This(value.clone()),
-                _ => told,
+            let shown = match &value {
+                Some(value @ Value::Bool(_)) => KeyValue::This(value.clone()),
+                _ => shown,
             };
             let name = key.name.clone();
             let deviates = taken > 0 || value == Some(Value::Bool(false));
-            self.note(Moment::Key { name, told }, deviates);
+            self.note(Moment::Key { name, value: shown }, deviates);
             input.extend(value.map(|value| (key.name.clone(), value)));
         }
         self.done(&name(REQUESTING, REQUEST), input.clone(), output);
         input
     }
 
-    /// Decides that a value is another than these.
+    /// Decides that a value differs from all of these.
     fn is_none_of(&mut self, value: &Value, others: &[Value]) {
         if self.values.is_known(value) {
             return;
@@ -131,7 +132,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What is known of a value.
+    /// Makes an operand of a value.
     pub(super) fn operand_of(&self, value: &Value) -> Operand {
         Operand { value: value.clone(), is_known: self.values.is_known(value) }
     }

@@ -1,4 +1,4 @@
-//! From rules to places and links.
+//! Conversion of rules to places and links.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use concert_wire::{REQUESTING, RESPOND};
 use super::model::{Graph, Link, LinkKind, Name, Place};
 use concert_lang::program::{Call, Outcome, Pattern, Step, Sync, queries};
 
-/// The graph of these rules. With `only`, every request is one of that path.
+/// Builds the graph of these rules. With `only`, every request is to that path.
 pub(super) fn build(title: String, syncs: &[Arc<Sync>], only: Option<&str>) -> Graph {
     let mut builder = Builder {
         graph: Graph { title, places: Vec::new(), links: Vec::new() },
-        told_apart: BTreeSet::new(),
+        distinguished: BTreeSet::new(),
         answers_lead_on: false,
     };
     for pattern in syncs.iter().flat_map(|sync| &sync.when) {
         let name = Name::new(&pattern.concept, &pattern.action);
         builder.answers_lead_on |= name.is(REQUESTING, RESPOND);
         if pattern.outcome == Outcome::Failure {
-            builder.told_apart.insert(name);
+            builder.distinguished.insert(name);
         }
     }
-    // Path by path, so that what belongs together stands together in the texts.
+    // Sort by path to keep related nodes together in the output.
     let mut scoped: Vec<(Option<Arc<str>>, &Arc<Sync>)> = syncs
         .iter()
         .map(|sync| (only.map(Arc::from).or_else(|| sync.path().map(Arc::from)), sync))
@@ -36,9 +36,9 @@ pub(super) fn build(title: String, syncs: &[Arc<Sync>], only: Option<&str>) -> G
 
 struct Builder {
     graph: Graph,
-    /// The actions whose failure some rule waits for: their outcomes are places of their own.
-    told_apart: BTreeSet<Name>,
-    /// Some rule waits for an answer, so all answers must meet in one place.
+    /// Actions whose failure some rule matches: their outcomes are separate places.
+    distinguished: BTreeSet<Name>,
+    /// Whether some rule matches a response, so that all responses share one place.
     answers_lead_on: bool,
 }
 
@@ -64,7 +64,7 @@ impl Builder {
         }
     }
 
-    /// Calls are numbered where there is an order to tell.
+    /// Adds calls, numbered if there are several.
     fn sequence(
         &mut self,
         path: &Option<Arc<str>>,
@@ -89,7 +89,7 @@ impl Builder {
             return self.place(Place::Request(path.clone()));
         }
         let action = self.place(Place::Action(name.clone()));
-        if !self.told_apart.contains(&name) {
+        if !self.distinguished.contains(&name) {
             return action;
         }
         let outcome = self.place(Place::Outcome(name, pattern.outcome));
@@ -113,7 +113,7 @@ impl Builder {
         })
     }
 
-    /// A second link of the kind between the same places only adds to the label of the first.
+    /// Adds a link, or extends the label of an existing link of the same kind.
     fn link(&mut self, from: usize, to: usize, kind: LinkKind, label: &str) {
         let same = |link: &&mut Link| (link.from, link.to, link.kind) == (from, to, kind);
         match self.graph.links.iter_mut().find(same) {
@@ -124,7 +124,7 @@ impl Builder {
     }
 }
 
-/// The queries of the steps, each once, in the order in which they are asked first.
+/// The distinct queries of the steps, in order.
 fn names_of_queries(steps: &[Step]) -> Vec<Name> {
     let mut found: Vec<Name> = Vec::new();
     for query in queries(steps) {

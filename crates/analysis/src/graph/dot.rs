@@ -1,4 +1,4 @@
-//! In the language of Graphviz. Colours are left to whoever draws it.
+//! DOT output for Graphviz, without colours.
 
 use super::model::{Graph, LinkKind, Place};
 

@@ -1,13 +1,12 @@
-//! Where everything stands: a layered layout, from left to right.
+//! Layered graph layout, from left to right.
 //!
-//! Our own, and not a crate's:
-//! `rust-sugiyama` tells where nodes are but not which way an edge takes around them, and `layout-rs`
-//! paints the picture itself, in colours that no dark page can change.
+//! A crate does not serve here: `rust-sugiyama` does not route edges around nodes, and `layout-rs`
+//! draws the picture itself with fixed colours.
 //!
-//! Nodes stand in columns, in the order in which they lead to each other
-//! ([`layers`]). An edge that passes a column has a place of its own there, a bend, like a node without a box; so no edge runs through a node. What stands in a column is ordered so that few edges cross ([`order`]),
-//! then moved up and down until edges are nearly straight ([`place`]). Parts that nothing connects
-//! are laid out each alone, one under the other.
+//! Nodes are in columns, in the order of the edges ([`layers`]). An edge that passes a column has a
+//! slot there, called a bend, so that no edge runs through a node. The slots of a column are
+//! ordered to reduce crossings ([`order`]), and then moved vertically to straighten edges
+//! ([`place`]). Unconnected parts are laid out separately, one below the other.
 
 mod draw;
 mod layers;
@@ -20,15 +19,14 @@ use self::layers::Layering;
 pub(super) use self::shapes::{Frame, Layout, Line, Point, Size, Way};
 use self::shapes::{Slot, at, set, walk};
 
-/// Between edges that leave one node: a label fits.
+/// Distance between edges that leave one node; fits a label.
 const PORT: f64 = 15.0;
-/// How much of a node all the edges that leave it may take, if they have no labels: hundreds may
-/// leave an action.
+/// Maximum height for all unlabelled edges that leave a node, because there can be hundreds.
 const UNLABELLED_PORTS: f64 = 90.0;
-/// Between parts that nothing connects.
+/// Distance between unconnected parts.
 const PART_GAP: f64 = 30.0;
 
-/// Lays out nodes and edges.
+/// Computes the layout of nodes and edges.
 pub(super) fn layout(sizes: &[Size], lines: &[Line]) -> Layout {
     let ends: Vec<(usize, usize)> = lines.iter().map(|line| (line.from, line.to)).collect();
     let layering = layers::assign(sizes.len(), &ends);
@@ -63,7 +61,7 @@ pub(super) fn layout(sizes: &[Size], lines: &[Line]) -> Layout {
     drawing.draw(&position, height)
 }
 
-/// Each edge as a chain of slots, from column to column; the nodes are the first slots.
+/// Converts each edge to a chain of slots, one per column; the nodes are the first slots.
 fn slots(sizes: &[Size], lines: &[Line], layering: &Layering) -> (Vec<Slot>, Vec<Vec<usize>>) {
     let mut slots: Vec<Slot> = sizes
         .iter()
@@ -101,7 +99,7 @@ fn slots(sizes: &[Size], lines: &[Line], layering: &Layering) -> (Vec<Slot>, Vec
     (slots, chains)
 }
 
-/// What hangs together, part by part, in the order of the first node of each.
+/// Connected parts, ordered by their first nodes.
 fn parts(slots: &[Slot]) -> Vec<Vec<usize>> {
     let mut seen = vec![false; slots.len()];
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! As a Mermaid flowchart. Colours are left to its theme.
+//! Mermaid output, with the colours of its theme.
 
 use super::model::{Graph, LinkKind, Place};
 
@@ -25,8 +25,7 @@ pub(super) fn render(graph: &Graph) -> String {
         };
         lines.push(format!("    n{} {arrow}{label} n{}", link.from, link.to));
     }
-    // Mermaid has one kind of broken line: what is dashed and what is dotted must be told link by
-    // link.
+    // Mermaid has only one dashed line style, so the dashes are set per link.
     for (kind, dashes) in [(LinkKind::Else, "6 4"), (LinkKind::Asks, "1 4")] {
         let links = graph.links.iter().enumerate().filter(|(_, link)| link.kind == kind);
         let numbers: Vec<String> = links.map(|(number, _)| number.to_string()).collect();

@@ -6,32 +6,31 @@ use concert_wire::{REQUEST, REQUESTING, RESPOND};
 
 use concert_lang::program::Outcome;
 
-/// What leads to what. Its places are drawn as nodes, its links as arrows.
+/// A graph of rules. Places are drawn as nodes, links as arrows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graph {
-    /// What is shown, in a few words.
+    /// Title.
     pub title: String,
-    /// The nodes; links name them by their number here.
+    /// The nodes; links refer to them by index.
     pub places: Vec<Place>,
-    /// The edges. Between two places there is at most one of a kind.
+    /// The edges; at most one of each kind between two places.
     pub links: Vec<Link>,
 }
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// A request of this path, or of any.
+    /// A request to this path, or to any.
     Request(Option<Arc<str>>),
-    /// An action that a rule waits for or calls.
+    /// An action that a rule matches or calls.
     Action(Name),
-    /// One of the two ways in which an action ends; there only for actions whose failure a rule
-    /// waits for.
+    /// An outcome of an action; exists only if a rule matches the failure.
     Outcome(Name, Outcome),
     /// A rule.
     Rule(Arc<str>),
-    /// A query, as the rules of this path ask it.
+    /// A query of the rules of this path.
     Query(Option<Arc<str>>, Name),
-    /// The answer to requests of this path.
+    /// The response to requests to this path.
     Answer(Option<Arc<str>>),
 }
 
@@ -47,31 +46,31 @@ pub struct Name {
 /// An edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The number of the place that it leaves.
+    /// Index of its source.
     pub from: usize,
-    /// The number of the place that it leads to.
+    /// Index of its destination.
     pub to: usize,
-    /// What it means.
+    /// Kind.
     pub kind: LinkKind,
     /// The number of the call in its sequence, `else`, or nothing.
     pub label: String,
 }
 
-/// What an edge means.
+/// Kind of an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
-    /// A rule waits for this, or an action ends so.
+    /// A rule matches this, or an action has this outcome.
     When,
     /// A rule calls this.
     Then,
-    /// A rule calls this when a step leaves nothing, or when a call has failed.
+    /// A rule calls this if a step has no result or a call fails.
     Else,
-    /// A rule asks this.
+    /// A rule runs this query.
     Asks,
 }
 
 impl Place {
-    /// What stands in the node. No control characters do: a path may hold them.
+    /// Text in the node, with control characters escaped.
     pub fn label(&self) -> String {
         match self {
             Self::Request(Some(path)) => format!("POST {}", visible(path)),
@@ -84,22 +83,22 @@ impl Place {
         }
     }
 
-    /// What the node is, to someone who does not see where it stands.
+    /// Description of the node, for its tooltip.
     pub fn description(&self) -> String {
         let of_path = |path: &Option<Arc<str>>| {
             path.as_ref().map(|path| visible(path)).unwrap_or("any path".to_owned())
         };
         match self {
             Self::Request(path) => {
-                format!("a request of {} ({REQUESTING}.{REQUEST})", of_path(path))
+                format!("a request to {} ({REQUESTING}.{REQUEST})", of_path(path))
             }
             Self::Action(name) => format!("the action {name}"),
             Self::Outcome(name, Outcome::Success) => format!("the success of {name}"),
             Self::Outcome(name, Outcome::Failure) => format!("the failure of {name}"),
             Self::Rule(name) => format!("the rule {name}"),
-            Self::Query(path, name) => format!("the query {name}, asked for {}", of_path(path)),
+            Self::Query(path, name) => format!("the query {name} of {}", of_path(path)),
             Self::Answer(path) => {
-                format!("the answer to {} ({REQUESTING}.{RESPOND})", of_path(path))
+                format!("the response to {} ({REQUESTING}.{RESPOND})", of_path(path))
             }
         }
     }
@@ -124,7 +123,7 @@ impl std::fmt::Display for Name {
 fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {
-            // What XML cannot hold at all.
+            // Characters that are invalid in XML.
             '\u{fffe}' | '\u{ffff}' => char::REPLACEMENT_CHARACTER.to_string(),
             c if c.is_control() => c.escape_default().to_string(),
             c => c.to_string(),

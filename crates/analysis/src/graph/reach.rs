@@ -1,4 +1,4 @@
-//! What a request of a path can lead to.
+//! Rules that a request to a path can reach.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::model::Name;
 use concert_lang::program::{Pattern, Program, Sync};
 
-/// The rules that may fire in a flow that begins with a request of this path, in the order of their
-/// names.
+/// The rules that can fire in a flow that starts with a request to this path, ordered by name.
 ///
-/// An action that is called may succeed and may fail: whether it does, only its concept knows.
+/// Assumes that every called action may succeed and may fail.
 pub(super) fn reached(program: &Program, from: &str) -> Vec<Arc<Sync>> {
     let mut called: BTreeSet<Name> = BTreeSet::new();
     let mut found: Vec<&Arc<Sync>> = Vec::new();

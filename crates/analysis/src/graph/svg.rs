@@ -1,5 +1,4 @@
-//! As a picture: no scripts, no fonts of its own, and the colours of the reader's light or dark
-//! mode.
+//! SVG output without scripts or fonts, with colours for light and dark mode.
 
 mod text;
 
@@ -8,13 +7,13 @@ use super::model::{Graph, LinkKind, Place};
 use concert_lang::program::Outcome;
 use text::{CHAR_WIDTH, LINE_HEIGHT, columns, escaped, wrapped};
 
-/// Around everything.
+/// Margin around the graph.
 const MARGIN: f64 = 20.0;
-/// Room for the title.
+/// Height of the title.
 const HEADING: f64 = 34.0;
-/// Between a box and its text.
+/// Distance between a box and its text.
 const PADDING: f64 = 10.0;
-/// A character of a label on an edge.
+/// Width of a character in an edge label.
 const LABEL_CHAR_WIDTH: f64 = 6.1;
 
 const STYLE: &str = "\
@@ -54,8 +53,9 @@ text{fill:#e6edf3}
 }
 ";
 
-const DESCRIPTION: &str = "From left to right: requests and actions lead to the rules that wait for them, rules to the actions that they call. \
-    Numbers are the order of the calls. Dashed: calls of an else. Dotted: queries that a rule asks.";
+const DESCRIPTION: &str = "From left to right: requests and actions lead to the rules that \
+    match them, and rules to the actions that they call. Numbers are the order of the calls. \
+    Dashed: calls of an else. Dotted: queries of a rule.";
 
 pub(super) fn render(graph: &Graph) -> String {
     let labels: Vec<Vec<String>> =
@@ -109,7 +109,7 @@ fn size(lines: &[String]) -> Size {
     }
 }
 
-/// Labels come last: no edge is drawn over one.
+/// Draws labels after all edges, so that no edge covers a label.
 fn edges(graph: &Graph, layout: &Layout, out: &mut Vec<String>) {
     for (link, way) in graph.links.iter().zip(&layout.ways) {
         let kind = match link.kind {
@@ -167,7 +167,7 @@ fn node(place: &Place, lines: &[String], frame: &Frame, out: &mut Vec<String>) {
     out.push(format!(
         r#"<rect class="box" x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" rx="{radius}"/>"#
     ));
-    // The baseline of the first line: the text as a whole stands in the middle.
+    // Baseline of the first line; the text is centred vertically.
     let first = top + height / 2.0 - (lines.len() as f64 - 1.0) * LINE_HEIGHT / 2.0 + 4.0;
     for (number, line) in lines.iter().enumerate() {
         let y = first + number as f64 * LINE_HEIGHT;

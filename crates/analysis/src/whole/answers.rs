@@ -1,20 +1,20 @@
-//! Whether a request is answered, once, in every run.
+//! Checks that every run responds to the request exactly once.
 
 use std::collections::BTreeMap;
 
 use super::places::Places;
-use crate::explore::{Moment, Run, Scope, Site, Told, story};
+use crate::explore::{KeyValue, Moment, Run, Scope, Site, story};
 use concert_lang::diagnostics::{ANSWERED_TWICE, Diagnostic, UNANSWERED};
 use concert_lang::program::Program;
 use concert_lang::source::Span;
 
-/// Different reasons of one path that are told.
+/// Maximum number of reported runs per path and kind.
 const MOST: usize = 16;
 
 type Place = (usize, Site);
 
-/// The runs of a path that show something. Of runs that go wrong alike, the one in which the least
-/// happens otherwise than it may.
+/// Runs of a path that show an error. Of runs with the same error, the one with the fewest
+/// deviations is kept.
 #[derive(Default)]
 pub(super) struct Answers {
     has_answer: bool,
@@ -22,7 +22,7 @@ pub(super) struct Answers {
     twice: BTreeMap<(Place, Place), Run>,
 }
 
-/// Whether everything that deviates in `a` does so in `b`, too.
+/// Whether all deviations of `a` are also in `b`.
 fn is_within(a: &Run, b: &Run) -> bool {
     a.deviations.iter().all(|moment| b.deviations.contains(moment))
 }
@@ -31,7 +31,7 @@ impl Answers {
     pub(super) fn take(&mut self, run: Run) {
         self.has_answer |= !run.answers.is_empty();
         match *run.answers.as_slice() {
-            // A run that was cut may have been answered later.
+            // A run that was cut might have got a response later.
             [] if !run.is_cut => {
                 if self.unanswered.iter().any(|other| is_within(other, &run)) {
                     return;
@@ -61,51 +61,51 @@ impl Answers {
     ) {
         let allows = |kind| places.path_allows(&scope.path, kind);
         for run in self.unanswered.iter().filter(|_| !allows(UNANSWERED)) {
-            let mut told = story(program, &scope.path, &run.moments);
-            told.push("no rule answers".to_owned());
+            let mut steps = story(program, &scope.path, &run.moments);
+            steps.push("no rule responds".to_owned());
             let message = if self.has_answer {
-                format!("a request for `{}` may stay unanswered", scope.path)
+                format!("`{}` may not get a response", scope.path)
             } else {
-                format!("no request for `{}` is answered", scope.path)
+                format!("`{}` never gets a response", scope.path)
             };
             let (span, label, help) = blame(run, scope, places);
             let diagnostic = Diagnostic::error(UNANSWERED, span, message).label(label);
-            diagnostics.push(diagnostic.story(told).help(help));
+            diagnostics.push(diagnostic.story(steps).help(help));
         }
         for run in self.twice.values().take(MOST).filter(|_| !allows(ANSWERED_TWICE)) {
             let [first, second, ..] = *run.answers.as_slice() else {
                 continue;
             };
-            let message = format!("a request for `{}` may be answered twice", scope.path);
+            let message = format!("`{}` may get two responses", scope.path);
             let span = places.call(second.0, second.1);
             let diagnostic = Diagnostic::error(ANSWERED_TWICE, span, message);
             let diagnostic = diagnostic.story(story(program, &scope.path, &run.moments));
             diagnostics.push(if first == second {
-                let help = "a call is made once for each row and element; `collect` gathers them for one answer";
-                diagnostic.label("this is called twice").help(help)
+                let help = "this call runs once per row or element; use `collect` to respond once";
+                diagnostic.label("this call runs twice").help(help)
             } else {
-                let help =
-                    "let the rules exclude one another by what stands in `when` or `where`, or answer in one of them";
+                let help = "make the `when` or `where` of the rules mutually exclusive, \
+                            or respond in only one of them";
                 let related = places.call(first.0, first.1);
                 diagnostic
-                    .label("this answers as well")
-                    .related(related, "the other answer")
+                    .label("this is also a response")
+                    .related(related, "the other response")
                     .help(help)
             });
         }
     }
 }
 
-/// Where it goes wrong, in a few words, and what to do.
+/// Location of the problem, a label and a hint.
 fn blame(run: &Run, scope: &Scope<'_>, places: &Places<'_>) -> (Span, String, String) {
     let at_query = |query: &str| {
         let rules = run.fired.iter().chain(&scope.rules);
         let asked = places.query(rules.copied(), query);
         asked.unwrap_or_else(|| places.path(&scope.path))
     };
-    let behind = |what: &str| {
+    let after = |what: &str| {
         format!(
-            "write `else Requesting.respond (request, …)` behind the {what}, or a rule for this case"
+            "add `else Requesting.respond (request, …)` after the {what}, or a rule for this case"
         )
     };
     match run.deviations.last() {
@@ -120,51 +120,47 @@ fn blame(run: &Run, scope: &Scope<'_>, places: &Places<'_>) -> (Span, String, St
                 .map_or_else(|| places.path(&scope.path), |(rule, site)| places.call(rule, site));
             if *failed {
                 let help = format!(
-                    "answer in a rule that waits for `{action} () : (error)`, or in `else (error)` behind the calls"
+                    "add a rule for `{action} () : (error)`, or `else (error)` after the calls"
                 );
-                (span, "nothing answers when this fails".to_owned(), help)
+                (span, "no rule responds if this fails".to_owned(), help)
             } else {
-                let help = "write a rule for each of the values that this may have".to_owned();
-                (span, "nothing answers this outcome".to_owned(), help)
+                let help = "add a rule for each possible value".to_owned();
+                (span, "no rule responds to this outcome".to_owned(), help)
             }
         }
         Some(Moment::Finds { query, rows: 0 }) => {
-            (at_query(query), "nothing answers when there is no row".to_owned(), behind("query"))
+            (at_query(query), "no rule responds if there is no row".to_owned(), after("query"))
         }
         Some(Moment::Finds { query, .. }) => {
-            let help = "write a rule for the case that there are rows".to_owned();
-            (at_query(query), "nothing answers when there are rows".to_owned(), help)
+            let help = "add a rule for the case with rows".to_owned();
+            (at_query(query), "no rule responds if there are rows".to_owned(), help)
         }
         Some(Moment::Fits { query, .. } | Moment::Says { query, .. }) => {
-            (at_query(query), "nothing answers when no row fits".to_owned(), behind("query"))
+            (at_query(query), "no rule responds if no row matches".to_owned(), after("query"))
         }
         Some(Moment::Holds { rule, step, .. }) => {
-            let label = "nothing answers when this does not hold".to_owned();
-            (places.step(*rule, *step), label, behind("condition"))
+            let label = "no rule responds if this is false".to_owned();
+            (places.step(*rule, *step), label, after("condition"))
         }
         Some(Moment::Lists { rule, step, .. }) => {
-            let help =
-                "`collect` gathers what the elements lead to, and goes on with an empty list, too"
-                    .to_owned();
-            let label = "nothing answers when the list is empty".to_owned();
+            let help = "use `collect`, which also continues with an empty list".to_owned();
+            let label = "no rule responds if the list is empty".to_owned();
             (places.step(*rule, *step), label, help)
         }
-        Some(Moment::Key { name, told: Told::Absent }) => {
-            let help = format!(
-                "write a rule for a request without `{name}`, or one that names it `{name}?`"
-            );
-            let label = format!("nothing answers when there is no `{name}`");
+        Some(Moment::Key { name, value: KeyValue::Absent }) => {
+            let help =
+                format!("add a rule for a request without `{name}`, or write `{name}?` in a rule");
+            let label = format!("no rule responds if `{name}` is missing");
             (places.path(&scope.path), label, help)
         }
         Some(Moment::Key { name, .. } | Moment::Has { key: name, .. }) => {
-            let help = format!("write a rule for the other values of `{name}`");
-            let label = format!("nothing answers this `{name}`");
+            let help = format!("add a rule for the other values of `{name}`");
+            let label = format!("no rule responds to this `{name}`");
             (places.path(&scope.path), label, help)
         }
         Some(Moment::Calls { .. }) | None => {
-            let help =
-                "some rule of this path must call `Requesting.respond (request, …)`".to_owned();
-            let label = "nothing answers this".to_owned();
+            let help = "call `Requesting.respond (request, …)` in a rule of this path".to_owned();
+            let label = "no rule responds to this".to_owned();
             (places.path(&scope.path), label, help)
         }
     }

@@ -1,4 +1,4 @@
-//! Rules that lead back to where they began: action, rule, action.
+//! Cycles of rules: action, rule, action.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -7,7 +7,7 @@ use crate::explore::{Site, can_match, name};
 use concert_lang::diagnostics::{CYCLE, Diagnostic};
 use concert_lang::program::{Pattern, Program, Sync};
 
-/// The cycles of all paths, by the rules that they go through.
+/// Cycles of all paths, by their rules.
 #[derive(Default)]
 pub(super) struct Cycles {
     found: BTreeMap<BTreeSet<usize>, Cycle>,
@@ -15,12 +15,12 @@ pub(super) struct Cycles {
 
 struct Cycle {
     rules: Vec<usize>,
-    /// Whether a run of some path went round without an end.
+    /// Whether a run of some path was cut in the cycle.
     is_cut: bool,
 }
 
 impl Cycles {
-    /// Looks at rules that can fire in one flow.
+    /// Finds cycles among rules that can fire in one flow.
     pub(super) fn look(&mut self, program: &Program, rules: &[usize], is_cut: bool) {
         let rule = |rule: usize| program.syncs.get(rule).map(|sync| &**sync);
         let mut waiting: HashMap<(&str, &str), Vec<(usize, &Pattern)>> = HashMap::new();
@@ -72,22 +72,23 @@ impl Cycles {
             let round = links.iter().fold(last.clone(), |round, (rule, action, _)| {
                 format!("{round} -> {} -> {action}", rule.name)
             });
-            let message = format!("these rules lead back to where they began: {round}");
+            let message = format!("rule cycle: {round}");
             let span = match links.first() {
                 Some((_, _, site)) => places.call(first, *site),
                 None => places.name(first),
             };
             let diagnostic = Diagnostic::warning(CYCLE, span, message);
-            diagnostics.push(if cycle.is_cut {
-                diagnostic.help("a run went round without an end; nothing but a limit of the engine stops such a flow")
+            let help = if cycle.is_cut {
+                "end the cycle with a condition; now only a limit of the engine stops such a flow"
             } else {
-                diagnostic.help("it ends only if some action fails, or some step of `where` leaves nothing")
-            });
+                "make sure that an action fails or a step of `where` has no result in the end"
+            };
+            diagnostics.push(diagnostic.help(help));
         }
     }
 }
 
-/// The shortest way from a rule back to itself.
+/// The shortest cycle through a rule.
 fn shortest(next: &BTreeMap<usize, BTreeSet<usize>>, start: usize) -> Option<Vec<usize>> {
     let mut from: HashMap<usize, usize> = HashMap::new();
     let mut open = VecDeque::from([start]);
@@ -110,7 +111,7 @@ fn shortest(next: &BTreeMap<usize, BTreeSet<usize>>, start: usize) -> Option<Vec
     None
 }
 
-/// The call of a rule that leads to another: the action, and where the call stands.
+/// The call of a rule that triggers another one: the action and its site.
 fn link<'a>(from: &'a Sync, to: &Sync) -> Option<(&'a Sync, String, Site)> {
     let leads = |pattern: &Pattern| Site::all(from).find(|(_, call)| can_match(call, pattern));
     let (site, call) = to.when.iter().find_map(leads)?;

@@ -1,4 +1,4 @@
-//! Where in the text the parts of a program stand.
+//! Source locations of the parts of a program.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use concert_lang::program::{Pattern, Program};
 use concert_lang::source::Span;
 use concert_lang::syntax::{CallDef, StepKind, SyncDef};
 
-/// See the module's text.
+/// Source locations of a program.
 pub(super) struct Places<'a> {
     program: &'a Program,
     defs: Vec<Option<&'a SyncDef>>,
 }
 
-/// For what stands nowhere; a program has all of its parts from its text.
+/// Fallback location; every part of a program has its source.
 const NOWHERE: Span = Span { file: 0, start: 0, end: 0 };
 
 impl<'a> Places<'a> {
@@ -29,7 +29,7 @@ impl<'a> Places<'a> {
         self.defs.get(rule).copied().flatten()
     }
 
-    /// Whether the comment above a rule says that something is meant so: `// allow C0501: why`.
+    /// Whether the comment above a rule suppresses a code: `// allow C0501: reason`.
     pub(super) fn allows(&self, rule: usize, kind: Kind) -> bool {
         let lines = self.def(rule).into_iter().flat_map(|def| &def.doc);
         lines.filter_map(|line| line.trim().strip_prefix("allow ")?.split_once(':')).any(
@@ -39,7 +39,7 @@ impl<'a> Places<'a> {
         )
     }
 
-    /// As `allows`, said above any rule of a path.
+    /// Like `allows`, above any rule of a path.
     pub(super) fn path_allows(&self, path: &str, kind: Kind) -> bool {
         let rules = self.program.syncs.iter().enumerate();
         let mut of_path = rules.filter(|(_, sync)| sync.path() == Some(path));
@@ -79,7 +79,7 @@ impl<'a> Places<'a> {
         step.map_or_else(|| self.name(rule), |step| step.span)
     }
 
-    /// Where one of these rules asks a query.
+    /// Location of a query in one of these rules.
     pub(super) fn query(
         &self,
         rules: impl IntoIterator<Item = usize>,
@@ -101,7 +101,7 @@ impl<'a> Places<'a> {
         })
     }
 
-    /// Where a rule waits for a request for a path.
+    /// Location of a request pattern of a path.
     pub(super) fn path(&self, path: &str) -> Span {
         let Some(rule) = self.program.syncs.iter().position(|sync| sync.path() == Some(path))
         else {

@@ -1,4 +1,5 @@
-//! The third stage over the project's own rules, in both schedules, and over a thousand rules.
+//! Tests of the third stage with the project's rules, with both schedules, and with a thousand
+//! rules.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,7 +22,7 @@ fn read(dir: &str, extension: &str) -> Vec<SourceFile> {
     files
 }
 
-/// The project's specs, and the built-in one.
+/// The project's specs and the built-in one.
 fn specs() -> Vec<SourceFile> {
     let mut specs = read("concepts", "concept");
     specs.push(concert_lang::requesting::source());
@@ -37,7 +38,7 @@ fn specs_with_a_shop() -> Vec<SourceFile> {
     [specs(), read("crates/analysis/tests/golden/program", "concept")].concat()
 }
 
-/// Which calls answer, and what ends how, in all runs of all paths.
+/// Responses, fired rules and completed actions of all runs of all paths.
 fn verdicts(program: &Program, schedule: Schedule) -> BTreeSet<String> {
     let rules = Rules::new(program);
     let mut found = BTreeSet::new();
@@ -52,7 +53,7 @@ fn verdicts(program: &Program, schedule: Schedule) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_order_in_which_actions_end_makes_no_difference() {
+fn order_of_completions_does_not_change_the_results() {
     let cases = ["syncs", "crates/analysis/tests/golden/correct"];
     for syncs in cases.iter().flat_map(|dir| read(dir, "sync")) {
         let program = compile(&specs_with_a_shop(), std::slice::from_ref(&syncs));
@@ -61,8 +62,8 @@ fn the_order_in_which_actions_end_makes_no_difference() {
     }
 }
 
-/// What is told of rules, with a `Sessioning.create` that may fail.
-fn told(syncs: &str) -> String {
+/// Diagnostics of rules, with a `Sessioning.create` that may fail.
+fn reported(syncs: &str) -> String {
     let mut concepts = specs();
     for concept in &mut concepts {
         let create = "    create (user: User) : (session: Secret)\n";
@@ -105,26 +106,27 @@ then
 "#;
 
 #[test]
-fn a_login_whose_failing_session_nobody_answers_is_told() {
-    let found = told(&format!("{LOGIN}{RESPOND_TO_FAILED_AUTHENTICATION}"));
+fn unhandled_failure_of_create_is_reported() {
+    let found = reported(&format!("{LOGIN}{RESPOND_TO_FAILED_AUTHENTICATION}"));
     assert_eq!(found.matches("[C0").count(), 1, "{found}");
     assert!(found.contains("[C0501]") && found.contains("`Sessioning.create` fails"), "{found}");
-    let found = told(&format!(
+    let found = reported(&format!(
         "{LOGIN}else (error)\n    Requesting.respond (request, error)\n{RESPOND_TO_FAILED_AUTHENTICATION}"
     ));
     assert_eq!(found, "");
 }
 
 #[test]
-fn a_login_without_a_rule_for_a_wrong_password_is_told() {
-    let found = told(&format!("{LOGIN}else (error)\n    Requesting.respond (request, error)\n"));
+fn unhandled_wrong_password_is_reported() {
+    let found =
+        reported(&format!("{LOGIN}else (error)\n    Requesting.respond (request, error)\n"));
     assert_eq!(found.matches("[C0").count(), 1, "{found}");
     assert!(found.contains("`Profile.authenticate` fails\n"), "{found}");
 }
 
 #[test]
-fn a_logout_that_is_answered_beside_the_deletion_is_answered_twice() {
-    let found = told(
+fn response_in_parallel_to_a_failing_action_is_reported() {
+    let found = reported(
         r#"
 sync HandleLogoutRequest
 when
@@ -162,7 +164,7 @@ fn runs(program: &Program) -> (usize, usize) {
     (runs, actions)
 }
 
-/// Prints how long it takes; what it takes depends on the machine.
+/// Prints the time; it depends on the machine.
 fn measure(name: &str, program: &Program) {
     let start = Instant::now();
     let mut diagnostics = Vec::new();
@@ -174,7 +176,7 @@ fn measure(name: &str, program: &Program) {
 }
 
 #[test]
-fn a_thousand_rules_can_be_looked_at() {
+fn a_thousand_rules_can_be_checked() {
     measure("the project", &compile(&specs(), &read("syncs", "sync")));
     let mut text = String::new();
     for path in 0..250 {

@@ -1,11 +1,11 @@
-//! What every form of a graph must be like, whatever the rules.
+//! Invariants of all graph formats.
 
 use std::collections::BTreeSet;
 
 use concert_analysis::graph::Graph;
 use roxmltree::{Document, Node};
 
-/// What must hold of every graph, in all of its forms.
+/// Checks the invariants of a graph in all formats.
 pub(crate) fn well_formed(graph: &Graph) {
     for link in &graph.links {
         assert!(link.from < graph.places.len() && link.to < graph.places.len());
@@ -15,7 +15,7 @@ pub(crate) fn well_formed(graph: &Graph) {
     check_svg(graph);
 }
 
-/// A line without what stands in quotes.
+/// A line without quoted text.
 fn bare(line: &str) -> String {
     let mut bare = String::new();
     let (mut quoted, mut escaped) = (false, false);
@@ -53,7 +53,7 @@ fn balanced(line: &str) {
     assert!(open.is_empty(), "{line}");
 }
 
-/// The words of a line that are names of nodes.
+/// Node names in a line.
 fn nodes(line: &str) -> Vec<String> {
     let is_node =
         |word: &&str| word.strip_prefix('n').is_some_and(|number| number.parse::<usize>().is_ok());
@@ -141,7 +141,7 @@ fn check_svg(graph: &Graph) {
     }
     let edges: Vec<&str> = all("path", "edge").map(|node| node.attribute("d").unwrap()).collect();
     assert_eq!(edges.len(), graph.links.len());
-    // A little within: edges end at the rim.
+    // Shrink the boxes a little, because edges end at their borders.
     let within: Vec<Area> =
         boxes.iter().map(|[a, b, c, d]| [a + 1.0, b + 0.5, c - 1.0, d - 0.5]).collect();
     for edge in edges {
@@ -160,7 +160,7 @@ fn check_svg(graph: &Graph) {
     }
 }
 
-/// Points along an edge, close together.
+/// Closely spaced points along an edge.
 fn points(path: &str) -> Vec<[f64; 2]> {
     let mut points = Vec::new();
     let mut last = [0.0, 0.0];
@@ -179,7 +179,7 @@ fn points(path: &str) -> Vec<[f64; 2]> {
         for part in 0..=20 {
             let t = f64::from(part) / 20.0;
             let rise = if kind == 'C' { t * t * (3.0 - 2.0 * t) } else { t };
-            // Both control points lie at half of the way across.
+            // Both control points are halfway across.
             let run = if kind == 'C' { 1.5 * t - 1.5 * t * t + t * t * t } else { t };
             if kind != 'M' {
                 points.push([

@@ -1,11 +1,10 @@
-//! The graph of the rules: what is in it, and that each of its forms can be read. `CONCERT_BLESS=1`
-//! writes the expected files anew.
+//! Tests of the graph and its formats. `CONCERT_BLESS=1` rewrites the expected files.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test that cannot read its files has failed"
+    reason = "a test that cannot read its files fails"
 )]
 
 mod forms;
@@ -36,7 +35,7 @@ fn compiled(syncs: Vec<SourceFile>) -> Program {
     compile(&specs(), &syncs).unwrap_or_else(|report| panic!("{report}")).0
 }
 
-/// Holds a generated text to a file of the project.
+/// Compares a generated text with a file of the project.
 fn check_file(file: &str, found: &str) {
     let path = root().join(file);
     if std::env::var_os("CONCERT_BLESS").is_some() {
@@ -45,7 +44,7 @@ fn check_file(file: &str, found: &str) {
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         expected == found,
-        "{file} is not what the rules say; with CONCERT_BLESS=1 it is written anew:\n{found}"
+        "{file} differs from the rules; run the test with CONCERT_BLESS=1 to rewrite it:\n{found}"
     );
 }
 
@@ -54,7 +53,7 @@ fn rules(graph: &Graph) -> Vec<String> {
     rules.map(Place::label).collect()
 }
 
-/// Every link as `from -> to`, with what it means.
+/// Every link as `from -> to`, with its kind.
 fn links(graph: &Graph) -> Vec<String> {
     let label = |place: usize| match &graph.places[place] {
         Place::Outcome(name, _) => format!("{name} {}", graph.places[place].label()),
@@ -73,7 +72,7 @@ fn links(graph: &Graph) -> Vec<String> {
 }
 
 #[test]
-fn the_project_s_rules_are_drawn_as_expected() {
+fn project_graph_is_as_expected() {
     let all = graph::of(&project());
     assert_eq!(rules(&all).len(), project().syncs.len());
     check_file("crates/analysis/tests/graph/all.mmd", &all.to_mermaid());
@@ -85,12 +84,12 @@ fn the_project_s_rules_are_drawn_as_expected() {
 }
 
 #[test]
-fn the_picture_in_the_documents_is_that_of_the_rules() {
+fn documented_graph_is_up_to_date() {
     check_file("docs/rules.svg", &graph::of(&project()).to_svg());
 }
 
 #[test]
-fn the_same_rules_are_drawn_the_same_in_whatever_order_they_stand() {
+fn graph_is_independent_of_rule_order() {
     let mut files = files("syncs", "sync");
     let mut blocks: Vec<&str> = files[0].text.split("\n\n").collect();
     blocks.reverse();
@@ -102,7 +101,7 @@ fn the_same_rules_are_drawn_the_same_in_whatever_order_they_stand() {
 }
 
 #[test]
-fn outcomes_are_places_where_a_rule_waits_for_a_failure() {
+fn outcomes_are_places_if_a_rule_matches_the_failure() {
     let links = links(&graph::of_path(&project(), "/auth/login").unwrap());
     assert_eq!(
         links,
@@ -123,7 +122,7 @@ fn outcomes_are_places_where_a_rule_waits_for_a_failure() {
 }
 
 #[test]
-fn a_path_shows_only_what_its_requests_can_reach() {
+fn graph_of_a_path_has_only_reachable_rules() {
     let rules = |path: &str| rules(&graph::of_path(&project(), path).unwrap());
     assert_eq!(rules("/auth/whoami"), ["WhoAmI"]);
     assert_eq!(rules("/auth/deleteAccount"), ["DeleteAccount", "EndSessionsOfDeletedAccount"]);
@@ -131,7 +130,7 @@ fn a_path_shows_only_what_its_requests_can_reach() {
 }
 
 #[test]
-fn a_rule_that_waits_for_no_request_is_reached_through_the_action_it_waits_for() {
+fn rule_without_request_is_reached_through_its_action() {
     let program = program(
         r#"
 sync Login
@@ -160,19 +159,19 @@ then
 }
 
 #[test]
-fn an_unknown_path_is_refused_with_the_one_that_may_be_meant() {
-    let said = |path: &str| graph::of_path(&project(), path).unwrap_err().to_string();
+fn unknown_path_is_rejected_with_a_suggestion() {
+    let error = |path: &str| graph::of_path(&project(), path).unwrap_err().to_string();
     assert_eq!(
-        said("/auth/logn"),
-        "no rule waits for a request of `/auth/logn`; did you mean `/auth/login`?"
+        error("/auth/logn"),
+        "no rule handles the path `/auth/logn`; did you mean `/auth/login`?"
     );
-    let known = said("/");
-    assert!(known.starts_with("no rule waits for a request of `/`; there are `/auth/"), "{known}");
+    let known = error("/");
+    assert!(known.starts_with("no rule handles the path `/`; known paths: `/auth/"), "{known}");
     assert!(known.contains("`/auth/login`, `/auth/logout`"), "{known}");
 }
 
 #[test]
-fn queries_and_the_else_of_steps_and_sequences_are_told_apart() {
+fn queries_and_both_kinds_of_else_are_distinguished() {
     let mut program = program(
         r#"
 sync Leave
@@ -232,7 +231,7 @@ then
 "#;
 
 #[test]
-fn rules_that_lead_round_in_a_circle_are_drawn() {
+fn rule_cycles_are_drawn() {
     let graph = graph::of(&program(CIRCLE));
     well_formed(&graph);
     well_formed(&graph::of_path(&program(CIRCLE), "/begin").unwrap());
@@ -286,7 +285,7 @@ then
 }
 
 #[test]
-fn whatever_a_path_holds_is_escaped() {
+fn special_characters_in_paths_are_escaped() {
     let nasty = r##"/a\"b<c>&d'`#;\\]})\n\u0000|--%"##;
     let program = program(&format!(
         "sync Nasty\nwhen\n    Requesting.request (path: \"{nasty}\") : (request)\nthen\n    Requesting.respond (request)\n"
@@ -303,7 +302,7 @@ fn whatever_a_path_holds_is_escaped() {
 }
 
 #[test]
-fn every_form_of_the_project_s_graph_is_well_formed() {
+fn project_graph_is_well_formed_in_all_formats() {
     well_formed(&graph::of(&project()));
     for path in project().routes.routes.keys() {
         well_formed(&graph::of_path(&project(), path).unwrap());

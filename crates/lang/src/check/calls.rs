@@ -18,11 +18,11 @@ use crate::syntax::{
     ArgDef, CallDef, ExprKind, Ident, OtherwiseDef, OutDef, PatValue, StepKind, SyncDef,
 };
 
-/// What arguments are passed to.
+/// The action or query that is called.
 pub(super) struct Target {
     /// `Concept.action` or `Concept._query`.
     pub(super) name: String,
-    /// Whether it answers a request.
+    /// Whether the call is `Requesting.respond`.
     pub(super) is_answer: bool,
 }
 
@@ -44,7 +44,8 @@ impl Rule<'_> {
         })
     }
 
-    /// The input of an action or query; `declared` is `None` when it is not known which.
+    /// Checks and compiles the input of an action or query; `declared` is `None` if the action or
+    /// query is unknown.
     pub(super) fn args(
         &mut self,
         defs: &[ArgDef],
@@ -80,7 +81,7 @@ impl Rule<'_> {
         }
         match &declared {
             Some(ValueType::Secret) if !matches!(def.value.kind, ExprKind::Variable(_)) => {
-                let message = "only a secret can be passed to a secret parameter, as it is";
+                let message = "a secret parameter takes only a variable that holds a secret";
                 self.diagnostics.push(secret(def.value.span, message));
             }
             Some(kind) if !can_be(&def.value, kind, def.omit_null) => {
@@ -107,11 +108,10 @@ impl Rule<'_> {
             let diagnostic = Diagnostic::error(
                 UNKNOWN_OUTPUT,
                 def.param.span,
-                "a call binds what its success answers, and that has no `error`",
+                "a call binds outputs of its success, which has no `error`",
             );
-            self.diagnostics.push(
-                diagnostic.help("what follows a failure stands in `else (error)` after the calls"),
-            );
+            self.diagnostics
+                .push(diagnostic.help("handle the failure in `else (error)` after the calls"));
         } else if spec.is_some()
             && declared.is_none()
             && !success.is_some_and(|success| success.open)
@@ -129,11 +129,11 @@ impl Rule<'_> {
         Out { key: name.as_str().into(), slot }
     }
 
-    /// `else`: nothing that a call of `then` binds is certain here.
+    /// Checks `else`, where no variable bound by a call of `then` is available.
     pub(super) fn otherwise(&mut self, def: &OtherwiseDef, bound_before_then: usize) -> Otherwise {
         self.variables.hide_from(
             bound_before_then,
-            "the call that binds it may have failed, or not been made",
+            "the call that binds it may have failed or may not have run",
         );
         let outs = def.outs.iter().map(|out| {
             if out.param.text != "error" {
@@ -142,7 +142,7 @@ impl Rule<'_> {
                     out.param.span,
                     format!("a failure has no output `{}`", out.param.text),
                 );
-                self.diagnostics.push(diagnostic.help("a failure has `error`, and nothing else"));
+                self.diagnostics.push(diagnostic.help("the only output of a failure is `error`"));
             }
             let slot = self.variables.bind_new(
                 &out.variable,
@@ -157,8 +157,8 @@ impl Rule<'_> {
         Otherwise { outs, calls }
     }
 
-    /// What is bound and never used is probably a mistake. A key that a pattern must have may be
-    /// named for that alone.
+    /// Warns of variables that are bound and never used. A pattern may name a required key only to
+    /// demand it, so such variables are not reported.
     pub(super) fn warn_of_unused(&mut self, def: &SyncDef) {
         let otherwise = def.otherwise.iter();
         let calls = def.then.iter().chain(otherwise.clone().flat_map(|otherwise| &otherwise.calls));
@@ -179,14 +179,15 @@ impl Rule<'_> {
             let is_joined =
                 self.variables.get(slot).is_some_and(|variable| variable.places.len() > 1);
             if !is_joined && !self.uses.iter().any(|used| used.slot == slot) {
-                let message = format!("`{}` is bound and never used", name.text);
+                let message = format!("`{}` is never used", name.text);
                 self.diagnostics.push(Diagnostic::warning(UNUSED, name.span, message));
             }
         }
     }
 }
 
-/// What a step binds for nothing but its use. A query's output may be named for the row alone.
+/// Variables that a step binds only for later use. A query may name an output only to demand it, so
+/// its outputs are excluded except for `optional`.
 fn step_names(step: &StepKind) -> Vec<&Ident> {
     match step {
         StepKind::Let(name, _)

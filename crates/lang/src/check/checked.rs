@@ -9,24 +9,24 @@ use super::variables::Variables;
 use crate::program::{Slot, Sync};
 use crate::source::Span;
 
-/// A rule with what the whole program must know of it.
+/// A compiled rule with the data that checks across rules need.
 pub(crate) struct Checked {
     pub(crate) sync: Sync,
     pub(crate) variables: Variables,
     pub(crate) uses: Vec<Use>,
-    /// The requests that the rule waits for, by literal path.
+    /// The request patterns with a literal path.
     pub(crate) requests: Vec<RequestPattern>,
 }
 
 /// A pattern of a request with a literal path.
 pub(crate) struct RequestPattern {
     pub(crate) path: String,
-    /// Whether the rule waits for nothing else.
+    /// Whether this is the only pattern of the rule.
     pub(crate) is_root: bool,
     pub(crate) keys: Vec<RequestKey>,
 }
 
-/// A key of a request that a rule names.
+/// A request key that a rule names.
 pub(crate) struct RequestKey {
     pub(crate) name: Arc<str>,
     pub(crate) optional: bool,
@@ -34,10 +34,10 @@ pub(crate) struct RequestKey {
     pub(crate) span: Span,
 }
 
-/// What a rule demands of a key of a request.
+/// Use of a request key in a rule.
 pub(crate) enum KeyBound {
-    /// It goes where this variable goes.
+    /// The value is bound to this variable.
     Variable(Slot),
-    /// It must be equal to a literal of this type.
+    /// The value must equal a literal of this type.
     Literal(ValueType),
 }

@@ -1,4 +1,4 @@
-//! Expressions: their variables become slots.
+//! Compilation of expressions: variables become slots.
 
 use concert_wire::routes::ValueType;
 
@@ -8,7 +8,7 @@ use crate::expr::{Expr, Operator};
 use crate::syntax::{ExprDef, ExprKind};
 
 impl Rule<'_> {
-    /// `None` when a variable in it is not bound, which is reported for each.
+    /// Compiles an expression. Returns `None` if a variable is unbound; each one is reported.
     pub(super) fn expr(&mut self, def: &ExprDef, place: &Where) -> Option<Expr> {
         Some(match &def.kind {
             ExprKind::Variable(name) => {
@@ -33,9 +33,10 @@ impl Rule<'_> {
                     .collect();
                 Expr::Object(members.into_iter().collect::<Option<_>>()?)
             }
-            ExprKind::Field(value, field) => {
-                Expr::Field(Box::new(self.expr(value, &Where::Within("read into"))?), field.clone())
-            }
+            ExprKind::Field(value, field) => Expr::Field(
+                Box::new(self.expr(value, &Where::Within("used with a field access"))?),
+                field.clone(),
+            ),
             ExprKind::Not(value) => {
                 Expr::Not(Box::new(self.expr(value, &Where::Within("compared"))?))
             }
@@ -48,8 +49,8 @@ impl Rule<'_> {
     }
 }
 
-/// Whether an expression can have a value of a type, from what it is; the types of variables are
-/// judged with their uses.
+/// Reports whether an expression can have a value of a type, judged by its form. The types of
+/// variables are checked with their uses.
 pub(super) fn can_be(def: &ExprDef, kind: &ValueType, or_null: bool) -> bool {
     use ValueType::{Any, Boolean, Date, Id, Number, Seq, String};
     if *kind == Any {

@@ -20,7 +20,7 @@ impl Rule<'_> {
         is_root: bool,
     ) -> Option<(Pattern, Option<RequestPattern>)> {
         let Some(spec) = self.action(&def.concept, &def.action) else {
-            // Bound all the same, so that one mistake is not reported at every use.
+            // Bind the variables anyway, to avoid an error at each of their uses.
             for pat in def.input.iter().chain(&def.output) {
                 if let PatValue::Variable(name) = &pat.value {
                     self.variables.bind_quietly(name);
@@ -55,27 +55,26 @@ impl Rule<'_> {
     fn outcome(&mut self, def: &PatternDef, spec: &ActionSpec) -> Outcome {
         let Some(error) = def.output.iter().find(|pat| pat.param.text == "error") else {
             if spec.success.is_none() {
-                let message = format!(
-                    "`{}` never succeeds, so this pattern can never match",
-                    def.action.text
-                );
+                let message =
+                    format!("this pattern can never match: `{}` never succeeds", def.action.text);
                 self.diagnostics.push(
                     Diagnostic::error(NEVER_MATCHES, def.span, message)
-                        .help("a pattern with `: (error)` matches failures"),
+                        .help("use `: (error)` to match failures"),
                 );
             }
             return Outcome::Success;
         };
         if def.output.len() > 1 {
-            let message =
-                "an output with `error` has no other key, so this pattern can never match";
+            let message = "this pattern can never match: an output with `error` has no other key";
             self.diagnostics.push(
                 Diagnostic::error(NEVER_MATCHES, error.param.span, message)
-                    .help("write a rule for the success and another for the failure"),
+                    .help("write one rule for the success and another for the failure"),
             );
         } else if !spec.can_fail {
-            let message =
-                format!("`{}` declares no failure, so this matches faults only", def.action.text);
+            let message = format!(
+                "`{}` declares no failure; this pattern matches only faults",
+                def.action.text
+            );
             self.diagnostics.push(Diagnostic::warning(NEVER_MATCHES, error.param.span, message));
         }
         Outcome::Failure
@@ -111,7 +110,7 @@ impl Rule<'_> {
         self.demand(pat, kind, Origin::Output)
     }
 
-    /// The declared type of a key; `None` where the spec leaves it open.
+    /// The declared type of a key; `None` if the spec does not declare it.
     pub(super) fn declared(
         &mut self,
         pat: &PatDef,
@@ -151,11 +150,11 @@ impl Rule<'_> {
             PatValue::Literal(value, span) => {
                 match kind {
                     Some(ValueType::Secret) => {
-                        self.diagnostics.push(secret(*span, "a secret is never compared"))
+                        self.diagnostics.push(secret(*span, "a secret cannot be compared"))
                     }
                     Some(kind) if !(kind.accepts(value) || pat.optional && value.is_null()) => {
                         let message = format!(
-                            "`{}` is {}, so this can never match",
+                            "this pattern can never match: `{}` is {}",
                             pat.param.text,
                             kind.describe()
                         );

@@ -7,7 +7,7 @@ use crate::names::is_query;
 use crate::spec::{ActionSpec, ConceptSpec};
 use crate::syntax::Ident;
 
-/// A rule while it is checked.
+/// State of the check of one rule.
 pub(super) struct Rule<'a> {
     pub(super) concepts: &'a [ConceptSpec],
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
@@ -16,11 +16,11 @@ pub(super) struct Rule<'a> {
 }
 
 impl<'a> Rule<'a> {
-    /// The concept that is meant; what is not known is reported.
+    /// Looks up a concept; reports an unknown one.
     pub(super) fn concept(&mut self, name: &Ident) -> Option<&'a ConceptSpec> {
         let found = self.concepts.iter().find(|spec| *spec.name == *name.text);
         if found.is_none() {
-            let message = format!("no spec declares the concept `{}`", name.text);
+            let message = format!("unknown concept `{}`", name.text);
             let diagnostic = Diagnostic::error(UNKNOWN_CONCEPT, name.span, message);
             self.diagnostics
                 .push(diagnostic.suggest(&name.text, self.concepts.iter().map(|spec| &*spec.name)));
@@ -28,11 +28,14 @@ impl<'a> Rule<'a> {
         found
     }
 
-    /// The action that is meant; what is not known is reported.
+    /// Looks up an action; reports an unknown one.
     pub(super) fn action(&mut self, concept: &Ident, action: &Ident) -> Option<ActionSpec> {
         let spec = self.concept(concept)?;
         if is_query(&action.text) {
-            let message = format!("`{}` is a query; queries are asked in `where`", action.text);
+            let message = format!(
+                "expected an action, but `{}` is a query; call queries in `where`",
+                action.text
+            );
             self.diagnostics.push(Diagnostic::error(NOT_AN_ACTION, action.span, message));
             return None;
         }

@@ -1,4 +1,4 @@
-//! The steps of `where`: their names, and which of them a `collect` reaches back to.
+//! Checks the steps of `where` and finds the steps that each `collect` covers.
 
 use concert_wire::routes::ValueType;
 
@@ -17,28 +17,27 @@ use crate::syntax::{
     CallDef, ExprDef, ExprKind, Ident, PatDef, PatValue, QueryDef, StepDef, StepKind,
 };
 
-/// The steps that run, and the calls of their `else`.
+/// The compiled steps, and the calls of their `else`.
 #[derive(Default)]
 pub(super) struct Steps {
     pub(super) steps: Vec<Step>,
     pub(super) elses: Vec<Call>,
 }
 
-/// A step with what later steps must know of it.
+/// A compiled step with the data that later steps need.
 struct Compiled {
-    /// `None` if a mistake in it was reported, so that the steps do not run.
+    /// `None` if an error in it was reported; then the program is not run.
     step: Option<Step>,
-    /// The variables that it binds.
+    /// Variables that the step binds.
     binds: Vec<Slot>,
-    /// Whether there may be several frames after it for one before it.
+    /// Whether one frame can become several.
     multiplies: bool,
-    /// Where its `else` stands.
+    /// Location of its `else`.
     otherwise: Option<Span>,
 }
 
 impl Rule<'_> {
-    /// Checks the steps in their order. After a mistake the others are still looked at; nothing is
-    /// run then.
+    /// Checks the steps in order. After an error, the remaining steps are still checked.
     pub(super) fn steps(&mut self, defs: &[StepDef]) -> Steps {
         let mut compiled: Vec<Compiled> = Vec::new();
         let mut elses = Vec::new();
@@ -82,7 +81,7 @@ impl Rule<'_> {
             }
             StepKind::Filter(condition) => {
                 if !can_be(condition, &ValueType::Boolean, false) {
-                    let message = "this is never `true`, so nothing passes";
+                    let message = "this condition is never true";
                     self.diagnostics.push(Diagnostic::error(WRONG_TYPE, condition.span, message));
                 }
                 let compiled = self.expr(condition, &Where::Param(Some(ValueType::Boolean)));
@@ -98,14 +97,13 @@ impl Rule<'_> {
             Some(ValueType::Seq(of)) if **of != ValueType::Any => Some((**of).clone()),
             None | Some(ValueType::Any | ValueType::Seq(_)) => None,
             Some(other) => {
-                let message =
-                    format!("`each` goes through a list, and this is {}", other.describe());
+                let message = format!("`each` needs a list, but this is {}", other.describe());
                 self.diagnostics.push(Diagnostic::error(WRONG_TYPE, list.span, message));
                 None
             }
         };
         let place = match kind {
-            // What nothing declares must be a list.
+            // An undeclared value must be a list here.
             None => Where::Param(Some(ValueType::Seq(Box::new(ValueType::Any)))),
             Some(_) => Where::Param(None),
         };
@@ -133,7 +131,7 @@ impl Rule<'_> {
         let binds = match join {
             Join::Rows | Join::Optional => (before..self.variables.count()).collect(),
             Join::Some | Join::No => {
-                let help = "`some` and `no` look for a row, and bind nothing of it";
+                let help = "`some` and `no` only check for a row and bind no variables";
                 self.variables.hide_from(before, help);
                 vec![]
             }
@@ -155,7 +153,7 @@ impl Rule<'_> {
     fn row_demand(&mut self, join: Join, pat: &PatDef, row: &Params, query: &Ident) -> Match {
         let kind = self.declared(pat, row, query, true);
         match &pat.value {
-            // What may be null is a new name, and compared with nothing.
+            // An output of `optional` may be null, so it must be a new variable.
             PatValue::Variable(name)
                 if join == Join::Optional && self.variables.is_known(&name.text) =>
             {
@@ -177,7 +175,7 @@ impl Rule<'_> {
     fn query_spec(&mut self, concept: &Ident, query: &Ident) -> Option<QuerySpec> {
         let spec = self.concept(concept)?;
         if !is_query(&query.text) {
-            // The parser has said so.
+            // The parser has reported it.
             return None;
         }
         let found = spec.queries.iter().find(|spec| *spec.name == *query.text);
@@ -190,15 +188,15 @@ impl Rule<'_> {
         found.cloned()
     }
 
-    /// A variable that `collect` names.
+    /// Looks up a variable that `collect` names.
     fn collected(&mut self, name: &Ident) -> Option<Slot> {
         let slot = self.variables.used(&name.text, name.span, self.diagnostics)?;
         self.uses.push(Use { slot, place: Where::Within("put in a list"), span: name.span });
         Some(slot)
     }
 
-    /// A collect reaches back to the first step that binds one of its variables; what was bound
-    /// from there on is out of scope behind it.
+    /// Compiles `collect`. It covers all steps from the first one that binds a collected variable;
+    /// variables bound by those steps go out of scope.
     fn collect(
         &mut self,
         gathered: Option<Gathered>,
@@ -214,8 +212,8 @@ impl Rule<'_> {
         let list = ValueType::Seq(Box::new(kind.unwrap_or(ValueType::Any)));
         let Some(reach) = reach else {
             if known {
-                let message = "no step of `where` binds what is collected here, so there is nothing to collect over";
-                let help = "`collect` gathers what the steps above it bind, frame by frame";
+                let message = "`collect` needs a variable bound by an earlier `where` step";
+                let help = "name a variable that a step above `collect` binds";
                 self.diagnostics.push(Diagnostic::error(COLLECT, span, message).help(help));
             }
             let slot = self.variables.bind_new(into, Some(list), Origin::Step, self.diagnostics);
@@ -223,11 +221,11 @@ impl Rule<'_> {
         };
         let body: Vec<Compiled> = before.drain(reach..).collect();
         for otherwise in body.iter().filter_map(|step| step.otherwise) {
-            let message = "this step is collected, and an `else` inside of it would end no frame";
+            let message = "`else` not allowed here: the step is inside `collect`";
             let diagnostic = Diagnostic::error(MISPLACED_ELSE, otherwise, message);
             self.diagnostics.push(diagnostic.related(span, "the `collect`"));
         }
-        let help = "`collect` took it out of scope; what is not collected ends there";
+        let help = "variables that `collect` does not collect go out of scope";
         for slot in body.iter().flat_map(|step| &step.binds) {
             self.variables.hide(*slot, help);
         }
@@ -246,20 +244,22 @@ impl Rule<'_> {
         elses: &mut Vec<Call>,
     ) {
         if before.iter().any(|step| step.multiplies) {
-            let message =
-                "a step above may give several frames, so this call could be made several times";
-            let help = "collect what the steps above find, or ask with `some` or `no`";
+            let message = "`else` not allowed here: a step above can produce several frames";
+            let help = "use `collect` above this step, or query with `some` or `no`";
             self.diagnostics.push(Diagnostic::error(MISPLACED_ELSE, def.span, message).help(help));
         }
-        // In the frame for which the step leaves nothing, nothing is bound by it.
+        // The `else` runs for a frame without a result, where the variables of the step are
+        // unbound.
         let shown: Vec<Slot> = next.binds.clone();
-        let help = "the step leaves nothing where its `else` is called, so it binds nothing there";
+        let help =
+            "the `else` of a step runs without a result, so the variables of the step are unbound";
         for slot in &shown {
             self.variables.hide(*slot, help);
         }
         let before_call = self.variables.count();
         let call = self.call(def);
-        self.variables.hide_from(before_call, "nothing follows the call of a step's `else`");
+        self.variables
+            .hide_from(before_call, "outputs of the call in a step's `else` cannot be used");
         for slot in shown {
             self.variables.show(slot);
         }
@@ -270,7 +270,7 @@ impl Rule<'_> {
                 *otherwise = Some(elses.len());
                 elses.push(call);
             }
-            // The parser has said that there is no `else` here.
+            // The parser has reported the misplaced `else`.
             (Some(_), _) => {}
         }
     }
@@ -279,7 +279,7 @@ impl Rule<'_> {
         self.variables.get(slot)?.kind().cloned()
     }
 
-    /// The type that an expression has for certain.
+    /// The type of an expression, if it is known.
     fn type_of_expr(&self, def: &ExprDef) -> Option<ValueType> {
         match &def.kind {
             ExprKind::Variable(name) => self.kind_of(self.variables.find(name)?),

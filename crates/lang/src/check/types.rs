@@ -1,4 +1,4 @@
-//! Types of values: of a literal, and of two values that must be equal.
+//! Type of a literal, and the common type of two values that must be equal.
 
 use concert_wire::routes::ValueType;
 use serde_json::Value;
@@ -6,13 +6,12 @@ use serde_json::Value;
 use crate::diagnostics::{Diagnostic, SECRET};
 use crate::source::Span;
 
-/// A mistake with a secret.
+/// Creates an error about a secret.
 pub(super) fn secret(span: Span, message: &str) -> Diagnostic {
     Diagnostic::error(SECRET, span, message)
 }
 
-/// The type of a value that must be of both types; `None` when there is none. Identifiers are
-/// strings.
+/// The common type of two types; `None` if there is none. Identifiers and dates are strings.
 pub(crate) fn unify(a: &ValueType, b: &ValueType) -> Option<ValueType> {
     use ValueType::{Any, Date, Id, Secret, Seq, String};
     match (a, b) {
@@ -28,7 +27,7 @@ pub(crate) fn unify(a: &ValueType, b: &ValueType) -> Option<ValueType> {
     }
 }
 
-/// The type that a literal shows.
+/// The type of a literal.
 pub(super) fn type_of(value: &Value) -> ValueType {
     match value {
         Value::Null | Value::Object(_) => ValueType::Any,

@@ -1,4 +1,4 @@
-//! Where variables go, judged once all of their types are known.
+//! Checks the uses of variables, after their types are known.
 
 use concert_wire::routes::ValueType;
 
@@ -9,12 +9,12 @@ use crate::diagnostics::{Diagnostic, WRONG_TYPE};
 use crate::program::Slot;
 use crate::source::Span;
 
-/// Where a variable is used.
+/// Position in which a variable is used.
 #[derive(Debug, Clone)]
 pub(crate) enum Where {
-    /// As an argument; the type is the parameter's, `None` where the spec leaves it open.
+    /// As an argument, with the type of the parameter; `None` if the spec does not declare it.
     Param(Option<ValueType>),
-    /// In the answer to the request.
+    /// In the body of the response.
     Answer,
     /// Within an expression.
     Within(&'static str),
@@ -28,7 +28,7 @@ pub(crate) struct Use {
     pub(crate) span: Span,
 }
 
-/// Learns the types of variables from the parameters that they are passed to.
+/// Infers the types of variables from the parameters that they are passed to.
 pub(crate) fn infer(rule: &mut Checked) {
     for used in &rule.uses {
         if let Where::Param(Some(kind)) = &used.place
@@ -39,7 +39,7 @@ pub(crate) fn infer(rule: &mut Checked) {
     }
 }
 
-/// Judges every use.
+/// Checks every use.
 pub(crate) fn judge(rule: &Checked, diagnostics: &mut Vec<Diagnostic>) {
     for variable in rule.variables.iter().filter(|variable| variable.has_learnt_a_secret()) {
         diagnostics.extend(variable.places.iter().skip(1).map(|place| bound_twice(*place)));
@@ -58,24 +58,23 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
     let message = match &used.place {
         Where::Param(Some(ValueType::Secret)) if variable.may_be_secret() => return None,
         Where::Param(Some(ValueType::Secret)) => {
-            format!("`{name}` is no secret, and only a secret can be passed here")
+            format!("`{name}` is not a secret, but this parameter takes only a secret")
         }
         Where::Param(_) if is_secret => {
-            format!("the secret `{name}` is passed to a parameter that is none")
+            format!("the secret `{name}` is passed to a parameter that is not secret")
         }
         Where::Answer if is_secret && variable.origin != Origin::Output => {
-            format!("the secret `{name}` was not returned by an action, and is not answered")
+            format!(
+                "the secret `{name}` cannot be in a response: no action of this rule returned it"
+            )
         }
         Where::Within(how) if is_secret => {
-            format!("the secret `{name}` is {how}, and a secret is only passed on")
+            format!("the secret `{name}` is {how}; a secret can only be passed on")
         }
         Where::Param(Some(expected)) => {
             let known = kind.filter(|known| unify(known, expected).is_none())?;
-            let message = format!(
-                "`{name}` is {}, and {} is expected",
-                known.describe(),
-                expected.describe()
-            );
+            let message =
+                format!("`{name}` is {}, expected {}", known.describe(), expected.describe());
             return Some(Diagnostic::error(WRONG_TYPE, used.span, message));
         }
         Where::Param(None) | Where::Answer | Where::Within(_) => return None,

@@ -10,15 +10,15 @@ use crate::program::Slot;
 use crate::source::Span;
 use crate::syntax::Ident;
 
-/// Where a value comes from.
+/// Origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A key of a request. What its spec does not declare is sealed by the edge if a rule passes it
-    /// on as a secret.
+    /// A key of a request. If its type is undeclared and a rule passes it on as a secret, the edge
+    /// encrypts it.
     Request,
     /// The input of another action.
     Input,
-    /// The output of an action, which may be answered also when it is a secret.
+    /// The output of an action; a response may contain it even if it is secret.
     Output,
     /// A step of `where`.
     Step,
@@ -26,21 +26,21 @@ pub(crate) enum Origin {
 
 pub(crate) struct Variable {
     pub(crate) name: Arc<str>,
-    /// From the spec of what binds it.
+    /// Type from the spec of the pattern or call that binds it.
     pub(crate) declared: Option<ValueType>,
-    /// From where it is passed to, when nothing declares it.
+    /// Type inferred from the parameters that it is passed to, if no type is declared.
     learnt: Option<ValueType>,
     pub(crate) origin: Origin,
-    /// Where it is bound; more than one place means that the values must be equal.
+    /// Locations where it is bound; the values at all of them must be equal.
     pub(crate) places: Vec<Span>,
-    /// Bound by a mistake or by what is not supported, so its type is not known.
+    /// The type is unknown because of an error in the pattern that binds it.
     is_unknown: bool,
-    /// Why it cannot be used here, for people; `None` where it can.
+    /// Reason why it cannot be used here, as text; `None` if it can be used.
     hidden: Option<&'static str>,
 }
 
 impl Variable {
-    /// The type; `None` where it is not known. What is a secret anywhere is one everywhere.
+    /// The type; `None` if unknown. A variable that is secret in one use is secret in all.
     pub(crate) fn kind(&self) -> Option<&ValueType> {
         match &self.learnt {
             Some(ValueType::Secret) => Some(&ValueType::Secret),
@@ -48,17 +48,18 @@ impl Variable {
         }
     }
 
-    /// Whether it is a secret because of where it is passed to.
+    /// Whether it is secret because it is passed to a secret parameter.
     pub(super) fn has_learnt_a_secret(&self) -> bool {
         self.learnt == Some(ValueType::Secret) && self.declared != Some(ValueType::Secret)
     }
 
-    /// Whether it may be passed on as a secret.
+    /// Whether it can be passed to a secret parameter.
     pub(super) fn may_be_secret(&self) -> bool {
         self.is_unknown || self.kind() == Some(&ValueType::Secret)
     }
 
-    /// Another rule of the same path passes the key on as a secret.
+    /// Marks the variable as secret because another rule of the same path passes the key on as a
+    /// secret.
     pub(crate) fn is_secret_elsewhere(&mut self) {
         self.learnt = Some(ValueType::Secret);
     }
@@ -72,7 +73,7 @@ impl Variable {
         }
         self.learnt = match &self.learnt {
             None => Some(kind.clone()),
-            // A type that does not fit is reported where it is expected.
+            // A type conflict is reported at the use.
             Some(known) => Some(unify(known, kind).unwrap_or_else(|| known.clone())),
         };
     }
@@ -94,7 +95,7 @@ impl Variables {
         self.0.get_mut(slot)
     }
 
-    /// The variable that is bound first at this place.
+    /// The variable whose first binding is at this location.
     pub(super) fn bound_at(&self, place: Span) -> Option<Slot> {
         self.0.iter().position(|variable| variable.places.first() == Some(&place))
     }
@@ -120,7 +121,7 @@ impl Variables {
         self.0.len() - 1
     }
 
-    /// Where nothing is known of it, so that one mistake is not reported at every use.
+    /// Binds a variable of unknown type, to avoid an error at each of its uses.
     pub(super) fn bind_quietly(&mut self, name: &Ident) {
         if self.find(&name.text).is_none() {
             let slot = self.add(name, None, Origin::Output);
@@ -130,7 +131,7 @@ impl Variables {
         }
     }
 
-    /// In a pattern, where the same variable twice means that the values must be equal.
+    /// Binds a variable in a pattern. If it is bound already, the values must be equal.
     pub(super) fn bind_in_pattern(
         &mut self,
         name: &Ident,
@@ -158,7 +159,7 @@ impl Variables {
             }
             Some(before) if unify(before, &kind).is_none() => {
                 let message = format!(
-                    "`{}` is {} elsewhere and {} here, so they can never be equal",
+                    "`{}` is {} elsewhere and {} here; the values can never be equal",
                     name.text,
                     before.describe(),
                     kind.describe()
@@ -176,7 +177,7 @@ impl Variables {
         slot
     }
 
-    /// Where nothing may be bound twice.
+    /// Binds a variable that must be new.
     pub(super) fn bind_new(
         &mut self,
         name: &Ident,
@@ -185,24 +186,23 @@ impl Variables {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Slot {
         if let Some(slot) = self.find(&name.text) {
-            let message =
-                format!("`{}` is bound already, and nothing rebinds a variable", name.text);
+            let message = format!("`{}` is already bound; variables cannot be rebound", name.text);
             let mut diagnostic = Diagnostic::error(REBOUND, name.span, message);
             if let Some(first) = self.get(slot).and_then(|variable| variable.places.first()) {
                 diagnostic = diagnostic.related(*first, format!("`{}`", name.text));
             }
-            diagnostics.push(diagnostic.help("give it another name, as `output: name`"));
+            diagnostics.push(diagnostic.help("use another name, such as `output: name`"));
             return slot;
         }
         self.add(name, kind, origin)
     }
 
-    /// Whether the name was ever bound.
+    /// Whether the name has been bound, even if it is out of scope.
     pub(super) fn is_known(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
-    /// The slot of a variable that is used.
+    /// The slot of a used variable; reports an unbound one.
     pub(super) fn used(
         &self,
         name: &str,
@@ -214,7 +214,7 @@ impl Variables {
         if let (Some(slot), None) = (found, hidden) {
             return Some(slot);
         }
-        let diagnostic = Diagnostic::error(UNBOUND, span, format!("`{name}` is not bound here"));
+        let diagnostic = Diagnostic::error(UNBOUND, span, format!("unbound variable `{name}`"));
         let known = self.0.iter().filter(|variable| variable.hidden.is_none());
         diagnostics.push(match hidden {
             Some(why) => diagnostic.help(why),
@@ -230,7 +230,7 @@ impl Variables {
         self.0.len()
     }
 
-    /// Takes what was bound since out of scope.
+    /// Takes all variables from this slot on out of scope.
     pub(super) fn hide_from(&mut self, count: usize, why: &'static str) {
         for variable in self.0.iter_mut().skip(count) {
             variable.hidden.get_or_insert(why);
@@ -252,7 +252,7 @@ impl Variables {
     }
 }
 
-/// A secret that a rule binds a second time would be compared.
+/// Error for a secret that is bound twice, which would compare it.
 pub(super) fn bound_twice(span: Span) -> Diagnostic {
-    secret(span, "a secret is bound once in a rule, since it is never compared")
+    secret(span, "a secret can be bound only once in a rule, because secrets cannot be compared")
 }

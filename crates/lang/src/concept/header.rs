@@ -1,4 +1,4 @@
-//! The first line: `concept Name [Generic, …]`.
+//! Parser of the first line: `concept Name [Generic, …]`.
 
 use concert_wire::RESERVED_CONCEPT;
 
@@ -11,7 +11,7 @@ use crate::parser::{Cursor, Failed};
 use crate::source::SourceFile;
 use crate::syntax::Ident;
 
-/// The name, if there is one that a concept can have.
+/// Parses the line. Returns the name if it is valid.
 pub(super) fn parse(
     line: &Line<'_>,
     source: &SourceFile,
@@ -31,7 +31,7 @@ pub(super) fn parse(
     if !is_name {
         cursor.wrong_case(&name, "a concept's name begins with an upper-case letter");
     }
-    // What is wrong with the generic names is reported, and keeps nothing else from being read.
+    // Errors in the generic names are reported and do not stop the parser.
     generics(&mut cursor).unwrap_or(());
     is_name.then_some(name)
 }
@@ -45,11 +45,11 @@ fn generics(cursor: &mut Cursor<'_>) -> Result<(), Failed> {
                 cursor.wrong_case(&name, "a generic name begins with an upper-case letter");
             }
             if BUILT_IN.contains(&name.text.as_str()) {
-                let message = format!("`{}` is a built-in type, and no generic name", name.text);
+                let message = format!("the generic name `{}` is a built-in type", name.text);
                 cursor.report(Diagnostic::error(BAD_SPEC, name.span, message));
             }
             if seen.iter().any(|other| other.text == name.text) {
-                let message = format!("`{}` stands twice in this list", name.text);
+                let message = format!("duplicate generic name `{}`", name.text);
                 cursor.report(Diagnostic::error(REPEATED_KEY, name.span, message));
             }
             seen.push(name);

@@ -1,4 +1,4 @@
-//! A spec falls into lines, and their indentation says what each is.
+//! Lines of a spec with their indentation.
 
 use crate::diagnostics::{CHARACTER, Diagnostic};
 use crate::source::{BYTE_ORDER_MARK, FileId, SourceFile, Span};
@@ -6,9 +6,9 @@ use crate::source::{BYTE_ORDER_MARK, FileId, SourceFile, Span};
 /// A line that is neither empty nor a comment.
 pub(super) struct Line<'a> {
     pub(super) indent: usize,
-    /// All of it, as prose: `//` has no meaning there.
+    /// The whole line, as prose: `//` has no meaning there.
     pub(super) text: &'a str,
-    /// Up to a comment.
+    /// The line without its comment.
     pub(super) code: &'a str,
     file: FileId,
     start: usize,
@@ -48,7 +48,7 @@ fn control_characters(file: FileId, begin: usize, line: &str, diagnostics: &mut 
     if let Some((at, c)) = found {
         let start = begin + at;
         let span = Span { file, start, end: start + c.len_utf8() };
-        let message = format!("the character U+{:04X} is no part of the language", u32::from(c));
+        let message = format!("invalid character U+{:04X}", u32::from(c));
         diagnostics.push(Diagnostic::error(CHARACTER, span, message));
     }
 }
@@ -74,15 +74,15 @@ impl<'a> Line<'a> {
         Span { file: self.file, start: self.start, end: self.start + length }
     }
 
-    /// How many brackets the line opens, less those that it closes.
+    /// Number of opened minus closed brackets.
     pub(super) fn open_brackets(&self) -> isize {
         let count =
             |bracket: char| isize::try_from(self.code.matches(bracket).count()).unwrap_or(0);
         count('(') - count(')')
     }
 
-    /// Whether the line can be no part of a parameter list: one mistake with brackets must not hide
-    /// the signatures that follow.
+    /// Whether the line cannot continue a parameter list. An unclosed bracket must not hide the
+    /// signatures that follow.
     pub(super) fn begins_anew(&self) -> bool {
         let word = self.first_word();
         let name = self.code.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);

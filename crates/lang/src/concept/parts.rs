@@ -1,4 +1,4 @@
-//! What has been read of a spec.
+//! Contents of a spec that is being parsed.
 
 use super::lines::Line;
 use super::signature::{self, Outputs, Signature};
@@ -10,14 +10,14 @@ use crate::names::{is_lower, is_query};
 use crate::source::Span;
 use crate::spec::{ActionSpec, Params, QuerySpec, Rows};
 
-/// What stands in a section.
+/// Kind of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     Purpose,
     Prose,
     Actions,
     Queries,
-    /// Not known; what stands in it is passed over.
+    /// Unknown; its contents are skipped.
     Unknown,
 }
 
@@ -26,19 +26,19 @@ pub(super) struct Parts {
     pub(super) purpose: String,
     pub(super) actions: Vec<ActionSpec>,
     pub(super) queries: Vec<QuerySpec>,
-    /// Where each action was declared first.
+    /// Location of the first signature of each action.
     places: Vec<Span>,
-    /// Of the section's first signature.
+    /// Indentation of the section's first signature.
     indent: Option<usize>,
     last: Last,
 }
 
-/// The last signature, which prose is about.
+/// The last signature, which the following prose is about.
 #[derive(Default)]
 struct Last {
-    /// The action; none for a query, and for what could not be read.
+    /// The action; `None` for a query and for a signature with errors.
     action: Option<usize>,
-    /// The indentation of its prose.
+    /// Indentation of its prose.
     indent: Option<usize>,
 }
 
@@ -58,14 +58,14 @@ impl Parts {
         self.purpose.push_str(text);
     }
 
-    /// Whether a line is prose about the last signature: it is indented further.
+    /// Whether a line is prose about the last signature, because it is indented further.
     pub(super) fn is_prose(&mut self, line: &Line<'_>) -> bool {
         let indent = *self.indent.get_or_insert(line.indent);
         line.indent > indent && !line.code.starts_with(':')
     }
 
-    /// Takes a line of prose. What `effects` says decides whether an action may be left undone, so
-    /// a misspelt one must not pass for prose.
+    /// Adds a line of prose. `effects` decides whether an action may be skipped after its deadline,
+    /// so a misspelt `effects` is an error.
     pub(super) fn prose(
         &mut self,
         section: Section,
@@ -77,7 +77,7 @@ impl Parts {
         }
         let word = line.first_word().trim_end_matches(':');
         let is_first = self.last.indent.is_none();
-        let is_beside = *self.last.indent.get_or_insert(line.indent) == line.indent;
+        let is_aligned = *self.last.indent.get_or_insert(line.indent) == line.indent;
         if word == EFFECTS {
             if let Some(action) = self.last.action.and_then(|last| self.actions.get_mut(last)) {
                 action.has_effects = true;
@@ -85,7 +85,7 @@ impl Parts {
             return;
         }
         let near = [REQUIRES, EFFECTS].into_iter().find(|known| distance(word, known) <= 1);
-        if word != REQUIRES && (is_first || (is_beside && near.is_some())) {
+        if word != REQUIRES && (is_first || (is_aligned && near.is_some())) {
             let message = format!("expected `{REQUIRES}` or `{EFFECTS}`, found `{word}`");
             let mut diagnostic = Diagnostic::error(BAD_SPEC, line.word_span(), message);
             diagnostic.help = near.map(|near| format!("did you mean `{near}`?"));
@@ -93,7 +93,7 @@ impl Parts {
         }
     }
 
-    /// Takes a signature; `None` is one that could not be read, whose prose belongs to no other.
+    /// Adds a signature. `None` is a signature with errors; its prose is ignored.
     pub(super) fn add(
         &mut self,
         section: Section,
@@ -105,17 +105,19 @@ impl Parts {
         let name = &signature.name;
         if section == Section::Queries {
             if !is_query(&name.text) {
-                let message = format!("a query's name begins with `_`, `{}` does not", name.text);
+                let message =
+                    format!("a query's name begins with `_`, but `{}` does not", name.text);
                 diagnostics.push(Diagnostic::error(QUERY_NAME, name.span, message));
             }
             return self.add_query(signature, diagnostics);
         }
         if is_query(&name.text) {
-            let message = format!("an action's name does not begin with `_`, `{}` does", name.text);
+            let message =
+                format!("an action's name does not begin with `_`, but `{}` does", name.text);
             diagnostics.push(Diagnostic::error(QUERY_NAME, name.span, message));
         } else if !is_lower(&name.text) && name.text.is_ascii() {
             let message = format!(
-                "an action's name begins with a lower-case letter, `{}` does not",
+                "an action's name begins with a lower-case letter, but `{}` does not",
                 name.text
             );
             diagnostics.push(Diagnostic::error(CASE, name.span, message));
@@ -130,9 +132,12 @@ impl Parts {
                 Diagnostic::error(
                     BAD_SPEC,
                     span,
-                    format!("the query `{}` says nothing of its rows", name.text),
+                    format!("the query `{}` has no output", name.text),
                 )
-                .help("write `: (name: Type)`, with `?` behind it for at most one row and `*` for any number"),
+                .help(
+                    "write `: (name: Type)` for one row, `: (…)?` for at most one, \
+                     `: (…)*` for any number",
+                ),
             );
             return;
         };
@@ -140,14 +145,14 @@ impl Parts {
             diagnostics.push(Diagnostic::error(
                 BAD_FAILURE,
                 span,
-                "a query has no `error`: that there is no row is an answer, too",
+                "a query has no `error`; it reports that nothing was found by returning no row",
             ));
         }
         if self.queries.iter().any(|query| *query.name == *name.text) {
             diagnostics.push(Diagnostic::error(
                 REPEATED_SIGNATURE,
                 name.span,
-                format!("the query `{}` is declared twice", name.text),
+                format!("duplicate query `{}`", name.text),
             ));
             return;
         }
@@ -166,7 +171,7 @@ impl Parts {
             diagnostics.push(Diagnostic::error(
                 BAD_SPEC,
                 span,
-                "`?` and `*` stand behind the outputs of queries, not of actions",
+                "`?` and `*` are only allowed after the output of a query",
             ));
         }
         let is_failure = params.get("error").is_some();
@@ -174,7 +179,7 @@ impl Parts {
             diagnostics.push(Diagnostic::error(
                 BAD_FAILURE,
                 span,
-                "a failure is exactly `(error: String)`",
+                "a failure must be exactly `(error: String)`",
             ));
         }
         let at = self.actions.iter().position(|action| *action.name == *name.text);
@@ -206,7 +211,7 @@ impl Parts {
         };
         if repeated {
             let which = if is_failure { "failure" } else { "success" };
-            let message = format!("`{}` has two signatures for its {which}", name.text);
+            let message = format!("duplicate signature for the {which} of `{}`", name.text);
             diagnostics.push(
                 Diagnostic::error(REPEATED_SIGNATURE, name.span, message)
                     .related(*first, "the first signature"),
@@ -216,7 +221,7 @@ impl Parts {
     }
 }
 
-/// Whether two parameter lists say the same, in whatever order.
+/// Whether two parameter lists are equal, in any order.
 fn is_same(a: &Params, b: &Params) -> bool {
     a.open == b.open
         && a.params.len() == b.params.len()

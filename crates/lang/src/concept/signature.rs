@@ -1,4 +1,4 @@
-//! One signature: `name (param: Type, other?: Type, ...) : (output: Type)*`.
+//! Parser of a signature: `name (param: Type, other?: Type, ...) : (output: Type)*`.
 
 use concert_wire::routes::ValueType;
 
@@ -28,10 +28,10 @@ impl Default for Outputs {
     }
 }
 
-/// The types that are no identifiers, besides `seq of`.
+/// Built-in types, except `seq of`. Any other name is a type of identifiers.
 pub(super) const BUILT_IN: [&str; 6] = ["String", "Number", "Boolean", "Date", "Secret", "Any"];
 
-/// How deeply `seq of` may be nested.
+/// Maximum nesting of `seq of`.
 const MAX_DEPTH: usize = 16;
 
 pub(super) fn parse(
@@ -45,8 +45,8 @@ pub(super) fn parse(
 }
 
 pub(super) fn is_failure(params: &Params) -> bool {
-    matches!(params.params.as_slice(), [error] if &*error.name == "error" && error.kind == ValueType::String && !error.optional)
-        && !params.open
+    let [error] = params.params.as_slice() else { return false };
+    &*error.name == "error" && error.kind == ValueType::String && !error.optional && !params.open
 }
 
 fn signature(cursor: &mut Cursor<'_>, span: Span) -> Result<Signature, Failed> {
@@ -78,7 +78,7 @@ fn params(cursor: &mut Cursor<'_>) -> Result<Params, Failed> {
     let mut found = Params::default();
     while !cursor.take_symbol(")") {
         if found.open {
-            cursor.unexpected("`)`: `...` is the last of a list");
+            cursor.unexpected("`)`, because `...` must be last");
             return Err(Failed);
         }
         if cursor.take_symbol("...") {
@@ -87,7 +87,7 @@ fn params(cursor: &mut Cursor<'_>) -> Result<Params, Failed> {
             let place = cursor.span();
             let param = param(cursor)?;
             if found.get(&param.name).is_some() {
-                let message = format!("`{}` stands twice in this list", param.name);
+                let message = format!("duplicate key `{}`", param.name);
                 cursor.report(Diagnostic::error(REPEATED_KEY, place, message));
             } else {
                 found.params.push(param);
@@ -119,12 +119,12 @@ fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed
         "Number" => ValueType::Number,
         "Boolean" => ValueType::Boolean,
         "Date" => ValueType::Date,
-        // Sealing knows the values of parameters, not what is inside of them.
+        // Encryption covers whole values of parameters, not parts of them.
         "Secret" if depth > 0 => {
             let diagnostic = Diagnostic::error(
                 BAD_SPEC,
                 word.span,
-                "a secret is a parameter of its own, never in a list",
+                "a secret cannot be in a list; declare a separate parameter",
             );
             cursor.report(diagnostic);
             return Err(Failed);
@@ -139,7 +139,7 @@ fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed
             ValueType::Seq(Box::new(value_type(cursor, depth + 1)?))
         }
         "seq" => {
-            let message = format!("lists within lists end at {MAX_DEPTH}");
+            let message = format!("lists can be nested at most {MAX_DEPTH} deep");
             cursor.report(Diagnostic::error(BAD_SPEC, word.span, message));
             return Err(Failed);
         }
@@ -149,7 +149,8 @@ fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed
         }
         name => {
             if name.is_ascii() {
-                let diagnostic = Diagnostic::error(CASE, word.span, format!("`{name}` is no type"));
+                let diagnostic =
+                    Diagnostic::error(CASE, word.span, format!("unknown type `{name}`"));
                 cursor.report(diagnostic.suggest(name, BUILT_IN.into_iter().chain(["seq"])));
             }
             return Err(Failed);
@@ -157,14 +158,14 @@ fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed
     })
 }
 
-/// `Secrt` would be an identifier, which rests in clear. Short names are too often near to mean
-/// anything.
+/// A typo such as `Secrt` would be an identifier, which is stored in clear text. Short names are
+/// similar to many others, so they are not checked.
 fn warn_if_near(cursor: &mut Cursor<'_>, word: &Ident) {
     let near =
         BUILT_IN.into_iter().find(|known| known.len() >= 6 && distance(&word.text, known) <= 1);
     if let Some(near) = near {
         let message = format!(
-            "`{}` is taken for an identifier, since no built-in type has that name",
+            "`{}` is a type of identifiers, because no built-in type has this name",
             word.text
         );
         let help = format!("did you mean `{near}`?");

@@ -1,30 +1,30 @@
-//! Mistakes as text: each with its line, underlined.
+//! Diagnostics as text, each with its underlined source line.
 
 use std::fmt::{self, Write as _};
 
 use super::{Diagnostic, Severity};
 use crate::source::SourceFile;
 
-/// How the text is shown.
+/// Style of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Text and nothing else.
+    /// Plain text.
     Plain,
-    /// With the colours of a terminal.
+    /// With ANSI colours.
     Ansi,
 }
 
-/// Columns of a tab.
+/// Width of a tab.
 const TAB: &str = "    ";
-/// Shown instead of what would move the cursor of a terminal.
+/// Replaces characters that would move the cursor of a terminal.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// Shows each mistake at its place, underlined, with a blank line behind it.
+/// Formats each diagnostic with its underlined source line, followed by a blank line.
 pub fn render(diagnostics: &[Diagnostic], sources: &[SourceFile]) -> String {
     render_in(Style::Plain, diagnostics, sources)
 }
 
-/// As [`render`], in a style.
+/// Like [`render`], in the given style.
 pub fn render_in(style: Style, diagnostics: &[Diagnostic], sources: &[SourceFile]) -> String {
     let mut text = String::new();
     for diagnostic in diagnostics {
@@ -83,7 +83,7 @@ fn one(
         let position = source.position(span.start);
         writeln!(
             text,
-            "{margin} = note: {what} stands at {}:{}:{}",
+            "{margin} = note: {what} is at {}:{}:{}",
             source.name, position.line, position.column
         )?;
     }
@@ -93,8 +93,8 @@ fn one(
     writeln!(text)
 }
 
-/// A text as it may go to a terminal: a file must not be able to move the cursor, or to turn the
-/// direction of what is read.
+/// Replaces control characters, so that a file can neither move the cursor of a terminal nor
+/// reverse the reading direction.
 fn visible(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -108,8 +108,8 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// Columns that a text takes on a terminal, near enough: East Asian wide characters and pictures
-/// take two, marks that join what is before them none.
+/// Approximate columns of a text on a terminal: East Asian wide characters and pictographs take
+/// two, combining marks take none.
 fn width(text: &str) -> usize {
     text.chars()
         .map(|c| match u32::from(c) {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_is_underlined_whatever_stands_before_it() {
+    fn underline_is_aligned_after_wide_and_combining_characters() {
         check(
             "x\n\t\"日本\" bad\n",
             "bad",
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cannot_write_to_the_terminal() {
+    fn control_characters_are_not_written_to_the_terminal() {
         check(
             "\x1b[2J\u{202e} bad\r\n",
             "bad",
@@ -165,15 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn notes_and_colours_are_added_when_there_are_any() {
+    fn labels_notes_and_colours_are_shown() {
         let span = |start, end| Span { file: 0, start, end };
         let diagnostic = Diagnostic::warning(SYNTAX, span(2, 3), "no")
             .label("here")
-            .related(span(0, 1), "the first");
+            .related(span(0, 1), "the first one");
         let sources = [SourceFile::new("a.sync", "a b")];
         assert_eq!(
             render(std::slice::from_ref(&diagnostic), &sources),
-            "warning[C0101]: no\n --> a.sync:1:3\n  |\n1 | a b\n  |   ^ here\n  = note: the first stands at a.sync:1:1\n\n"
+            "warning[C0101]: no\n --> a.sync:1:3\n  |\n1 | a b\n  |   ^ here\n  = note: the first one is at a.sync:1:1\n\n"
         );
         assert!(
             render_in(Style::Ansi, &[diagnostic], &sources).contains("\x1b[1;33m^ here\x1b[0m")

@@ -5,7 +5,7 @@ use crate::parser;
 use crate::source::SourceFile;
 use crate::syntax::{ExprDef, ExprKind, StepKind};
 
-/// `a` is an object, `n` a number, `t` a text, `l` a list; anything else is not bound.
+/// `a` is an object, `n` a number, `t` a string, `l` a list; other names are unbound.
 fn frame() -> Vec<Option<Value>> {
     vec![
         Some(json!({"b": {"c": 7}, "in": 1})),
@@ -44,7 +44,7 @@ fn check(text: &str, expected: &Value) {
     let (compiled, frame) = (compiled(def), frame());
     let frame: Vec<Option<&Value>> = frame.iter().map(Option::as_ref).collect();
     let found = compiled.eval(&frame).into_owned();
-    // Texts, so that 1 and 1.0 differ here.
+    // Compare as text, because 1 and 1.0 must differ here.
     assert_eq!(found.to_string(), expected.to_string(), "{text}");
 }
 
@@ -94,7 +94,7 @@ fn equality_is_deep_and_by_value() {
 }
 
 #[test]
-fn order_is_false_for_what_has_none() {
+fn comparing_values_without_order_is_false() {
     check_all(&[
         ("1 < 2", json!(true)),
         ("2 <= 2.0", json!(true)),
@@ -114,7 +114,7 @@ fn order_is_false_for_what_has_none() {
 }
 
 #[test]
-fn membership_is_equality_with_an_element() {
+fn in_compares_with_each_element() {
     check_all(&[
         ("1.0 in l", json!(true)),
         ("null in l", json!(true)),
@@ -128,7 +128,7 @@ fn membership_is_equality_with_an_element() {
 }
 
 #[test]
-fn arithmetic_on_what_is_no_number_is_null() {
+fn arithmetic_without_numbers_is_null() {
     check_all(&[
         ("n + 0.5", json!(2.5)),
         ("\"a\" + \"b\"", json!("ab")),
@@ -151,7 +151,7 @@ fn arithmetic_on_what_is_no_number_is_null() {
 }
 
 #[test]
-fn fields_of_what_is_no_object_are_null() {
+fn field_of_a_non_object_is_null() {
     check_all(&[
         ("a.x", json!(null)),
         ("a.x.y", json!(null)),
@@ -185,6 +185,6 @@ fn lists_and_objects_keep_the_order_written() {
 }
 
 #[test]
-fn a_slot_that_no_frame_has_is_null() {
+fn slot_outside_the_frame_is_null() {
     assert_eq!(*Expr::Variable(9).eval(&[]), Value::Null);
 }

@@ -1,18 +1,18 @@
-//! Shapes on lines that are not too long.
+//! Layout of shapes on lines of limited width.
 
 use super::shape::{Bracket, Call, Link, Note, Shape};
 
-/// How long a line may be, in characters. Comments at its end do not count: they must not move what
-/// they are about.
+/// Maximum line width in characters. Comments at the end of a line do not count, because moving
+/// them would separate them from their subject.
 const WIDTH: usize = 100;
-/// How far what stands within something is moved to the right.
+/// Indentation of one level.
 pub(super) const INDENT: usize = 4;
 
 /// The text so far.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) text: String,
-    /// Characters on the line that is being written.
+    /// Characters on the current line.
     column: usize,
 }
 
@@ -22,13 +22,13 @@ impl Page {
         self.column += text.chars().count();
     }
 
-    /// Ends the line.
+    /// Ends the current line.
     pub(super) fn end_line(&mut self) {
         self.text.push('\n');
         self.column = 0;
     }
 
-    /// Leaves a line free, if anything was written.
+    /// Writes a blank line, unless the page is empty.
     pub(super) fn blank_line(&mut self) {
         if !self.text.is_empty() {
             self.end_line();
@@ -44,32 +44,32 @@ impl Page {
         self.indent(indent);
     }
 
-    /// A comment on a line of its own.
+    /// Writes a comment on its own line.
     pub(super) fn note(&mut self, note: &Note, indent: usize) {
         self.indent(indent);
         self.write(&note.text);
         self.end_line();
     }
 
-    /// A statement, and the comment beside it.
-    pub(super) fn statement(&mut self, shape: &Shape, indent: usize, beside: Option<&Note>) {
+    /// Writes a statement and its trailing comment.
+    pub(super) fn statement(&mut self, shape: &Shape, indent: usize, trailing: Option<&Note>) {
         self.indent(indent);
         self.shape(shape, indent, 0);
-        self.beside(beside);
+        self.trailing(trailing);
         self.end_line();
     }
 
-    fn beside(&mut self, note: Option<&Note>) {
+    fn trailing(&mut self, note: Option<&Note>) {
         if let Some(note) = note {
             self.write(" ");
             self.write(&note.text);
         }
     }
 
-    /// Comments where the line ends anyway: the first may stand beside what it was beside.
+    /// Writes comments where the line ends anyway; the first may be a trailing comment.
     fn notes(&mut self, notes: &[Note], indent: usize) {
-        let (beside, below) = split(notes);
-        self.beside(beside);
+        let (trailing, below) = split(notes);
+        self.trailing(trailing);
         for note in below {
             self.next_line(indent);
             self.write(&note.text);
@@ -80,7 +80,7 @@ impl Page {
         self.column + width <= WIDTH
     }
 
-    /// Writes a shape; `behind` is how much must stand on its last line behind it.
+    /// Writes a shape; `behind` is the width of the text that must follow on its last line.
     fn shape(&mut self, shape: &Shape, indent: usize, behind: usize) {
         if let Some(flat) = shape.flat()
             && self.fits(width(&flat) + behind)
@@ -126,7 +126,7 @@ impl Page {
         }
     }
 
-    /// One item a line.
+    /// Writes one item per line.
     fn broken_bracket(&mut self, bracket: &Bracket, indent: usize) {
         if bracket.is_empty() {
             self.write(&bracket.open);
@@ -146,8 +146,8 @@ impl Page {
         self.write(&bracket.close);
     }
 
-    /// A call that does not stand on one line: the wider of its brackets is broken, and the other
-    /// one if that is not enough.
+    /// Writes a call that does not fit on one line. Breaks the wider of its brackets, and the other
+    /// one if necessary.
     fn call(&mut self, call: &Call, indent: usize, behind: usize) {
         self.write(&call.target);
         self.write(" ");
@@ -155,7 +155,7 @@ impl Page {
             return self.bracket(&call.input, indent, behind);
         };
         if !call.notes.is_empty() {
-            // A line may end before the colon, and a comment makes it.
+            // The comment forces a line break before the colon.
             let inner = indent + INDENT;
             self.bracket(&call.input, indent, 0);
             self.notes(&call.notes, inner);
@@ -176,7 +176,7 @@ impl Page {
     }
 }
 
-/// The comment that stands beside what is before it, and those that stand below.
+/// Splits comments into the trailing one and those on following lines.
 pub(super) fn split(notes: &[Note]) -> (Option<&Note>, &[Note]) {
     match notes.split_first() {
         Some((first, rest)) if !first.is_alone => (Some(first), rest),

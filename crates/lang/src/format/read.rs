@@ -1,15 +1,15 @@
-//! From tokens to statements. The file is known to be correct, so that the first token of a thing
-//! tells what it is.
+//! Conversion of tokens to statements. The file has no syntax errors, so the first token of a
+//! construct determines its kind.
 //!
-//! INVARIANT: every token and comment that is taken comes into a shape, but for the commas at the
-//! ends of lists and the second name of `name: name`.
+//! INVARIANT: every token and comment that is read becomes part of a shape, except commas at the
+//! end of lists and the second name of `name: name`.
 
 use super::shape::{Bracket, Call, Item, Link, Note, Place, Shape, Statement};
 use crate::expr::{LEVELS, NOT_LEVEL};
 use crate::lexer::{Comment, Token, TokenKind, Tokens};
 use crate::names::{is_keyword, is_upper};
 
-/// The statements of a file, and the comments behind the last.
+/// The statements of a file, and the comments after the last one.
 pub(super) fn statements(text: &str, tokens: &Tokens) -> (Vec<Statement>, Vec<Note>) {
     let mut reader =
         Reader { text, tokens: &tokens.tokens, comments: &tokens.comments, waiting: Vec::new() };
@@ -20,13 +20,13 @@ pub(super) fn statements(text: &str, tokens: &Tokens) -> (Vec<Statement>, Vec<No
         if let Some(last) = statements.last_mut()
             && above.first().is_some_and(|first| !first.is_alone)
         {
-            last.beside = Some(above.remove(0));
+            last.trailing = Some(above.remove(0));
         }
         let Some(line) = reader.line() else {
             return (statements, above);
         };
         let (place, shape) = reader.statement();
-        statements.push(Statement { above, line, place, shape, beside: None });
+        statements.push(Statement { above, line, place, shape, trailing: None });
     }
 }
 
@@ -34,7 +34,7 @@ struct Reader<'a> {
     text: &'a str,
     tokens: &'a [Token],
     comments: &'a [Comment],
-    /// Comments behind which no line can end: they wait for the next place where one can.
+    /// Comments after which the line cannot end; they move to the next possible line end.
     waiting: Vec<Note>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         self.tokens.get(1).map_or(&TokenKind::End, |token| &token.kind)
     }
 
-    /// The line of the next statement, if there is one.
+    /// Line of the next statement, if there is one.
     fn line(&self) -> Option<usize> {
         let next = self.tokens.first()?;
         (next.kind != TokenKind::End).then_some(next.line)
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next token as it is written.
+    /// Takes the next token, as written.
     fn take(&mut self) -> &'a str {
         self.gather();
         let Some((token, rest)) = self.tokens.split_first() else {
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
         self.text.get(token.span.start..token.span.end).unwrap_or_default()
     }
 
-    /// The comments before the next token begin to wait.
+    /// Moves the comments before the next token to `waiting`.
     fn gather(&mut self) {
         let next = self.tokens.first().map_or(self.text.len(), |token| token.span.start);
         let count = self.comments.partition_point(|comment| comment.span.start < next);
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All comments up to here, where a line can end.
+    /// Takes all comments up to here, where the line can end.
     fn notes(&mut self) -> Vec<Note> {
         self.gather();
         std::mem::take(&mut self.waiting)
@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
         prefixed(&format!("{name}{mark}: "), value)
     }
 
-    /// An expression whose operators are of this level or tighter.
+    /// An expression with operators of this level or higher.
     fn level(&mut self, level: usize) -> Shape {
         let Some((operators, _)) = LEVELS.get(level) else {
             return self.value();

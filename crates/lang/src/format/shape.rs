@@ -1,37 +1,36 @@
-//! What was written, without its line breaks: what can be broken, and where a comment stands that
-//! must be kept.
+//! Statements without their line breaks: the parts that can be broken, and the comments to keep.
 
-/// A comment as it was written.
+/// A comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Note {
-    /// With its slashes, without blanks at its end.
+    /// Text with its slashes, without trailing white space.
     pub(super) text: String,
-    /// Whether nothing stood before it on its line.
+    /// Whether it is the only text on its line.
     pub(super) is_alone: bool,
-    /// Whether it did not stand at the margin.
+    /// Whether it is indented.
     pub(super) is_indented: bool,
-    /// The line it stood on.
+    /// Line in the source.
     pub(super) line: usize,
 }
 
 /// A piece of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// What is never broken.
+    /// Text that is never broken.
     Text(String),
-    /// `name: ` or `let x = ` and what follows.
+    /// A prefix, such as `name: ` or `let x = `, and the rest.
     Prefixed(String, Box<Self>),
-    /// Something and `.field` or ` as rows` behind it.
+    /// A shape and a suffix, such as `.field` or ` as rows`.
     Suffixed(Box<Self>, String),
     /// Operands with operators between them.
     Chain(Box<Self>, Vec<Link>),
-    /// Something in brackets.
+    /// A list of items in brackets.
     Bracket(Bracket),
     /// `Concept.name (input) : (output)`.
     Call(Call),
 }
 
-/// An operator and what follows it. A line may end behind an operator.
+/// An operator and its right operand. A line may end after an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) operator: String,
@@ -42,7 +41,7 @@ pub(super) struct Link {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bracket {
     pub(super) open: String,
-    /// Comments behind the opening bracket.
+    /// Comments after the opening bracket.
     pub(super) notes: Vec<Note>,
     pub(super) items: Vec<Item>,
     pub(super) close: String,
@@ -50,7 +49,7 @@ pub(super) struct Bracket {
     pub(super) is_list: bool,
 }
 
-/// An item and the comments behind it.
+/// An item and the comments after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) shape: Shape,
@@ -67,7 +66,7 @@ pub(super) struct Call {
 }
 
 impl Shape {
-    /// On one line; `None` if a comment keeps it from that.
+    /// The shape on one line; `None` if a comment prevents it.
     pub(super) fn flat(&self) -> Option<String> {
         Some(match self {
             Self::Text(text) => text.clone(),
@@ -116,7 +115,7 @@ impl Bracket {
     }
 }
 
-/// Where a statement stands.
+/// Position of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// `sync Name`.
@@ -129,15 +128,15 @@ pub(super) enum Place {
     Otherwise,
 }
 
-/// What ends with its line.
+/// A statement, which ends at the end of its line.
 #[derive(Debug)]
 pub(super) struct Statement {
-    /// The comments on the lines above it.
+    /// Comments on the lines above it.
     pub(super) above: Vec<Note>,
-    /// The line on which it began.
+    /// Line of its first token.
     pub(super) line: usize,
     pub(super) place: Place,
     pub(super) shape: Shape,
-    /// The comment behind it.
-    pub(super) beside: Option<Note>,
+    /// Trailing comment.
+    pub(super) trailing: Option<Note>,
 }

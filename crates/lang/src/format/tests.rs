@@ -5,24 +5,24 @@ fn formatted(text: &str) -> String {
     format(&SourceFile::new("a.sync", text)).unwrap_or_else(|report| panic!("{report}"))
 }
 
-/// What it becomes, and that it stays so.
+/// Checks the formatted text, and that formatting is idempotent.
 #[track_caller]
 fn check(text: &str, expected: &str) {
     let found = formatted(text);
     assert_eq!(found, expected, "\n{found}");
-    assert_eq!(formatted(&found), found, "the second time it changes again");
+    assert_eq!(formatted(&found), found, "formatting is not idempotent");
 }
 
 const BEFORE: &str = "sync R\nwhen\n    A.b (path: \"/x\") : (request, v, w)\nthen\n";
 const AFTER: &str = "then\n    A.b ()\n";
 
-/// A call of `then`, which is given and expected without its indentation.
+/// Checks a call of `then`; both texts are without indentation.
 #[track_caller]
 fn check_call(call: &str, expected: &str) {
     check(&format!("{BEFORE}{call}"), &format!("{BEFORE}{}", indented(expected)));
 }
 
-/// Steps of `where`.
+/// Checks steps of `where`.
 #[track_caller]
 fn check_steps(steps: &str, expected: &str) {
     let head = "sync R\nwhen\n    A.b () : (v)\nwhere\n";
@@ -34,7 +34,7 @@ fn indented(lines: &str) -> String {
 }
 
 #[test]
-fn parts_stand_at_the_margin_and_what_they_hold_is_indented() {
+fn sections_are_at_the_margin_and_contents_are_indented() {
     check(
         "  sync   R\n\n\twhen A . b(  ):( request )\n where A._q(request):(v) else A.c(v)\n\n  then A.b(request)\n  A.d()\n else(error)\n A.b (error)",
         "sync R\nwhen\n    A.b () : (request)\nwhere\n    A._q (request) : (v)\n        else A.c (v)\nthen\n    A.b (request)\n    A.d ()\nelse (error)\n    A.b (error)\n",
@@ -42,13 +42,13 @@ fn parts_stand_at_the_margin_and_what_they_hold_is_indented() {
 }
 
 #[test]
-fn one_blank_line_stands_between_rules() {
+fn rules_are_separated_by_one_blank_line() {
     let rule = "sync R\nwhen\n    A.b ()\nthen\n    A.c ()\n";
     check(&format!("\n\n{rule}{rule}\n\n\n{rule}\n\n"), &format!("{rule}\n{rule}\n{rule}"));
 }
 
 #[test]
-fn the_mark_of_byte_order_and_windows_lines_go() {
+fn byte_order_mark_and_windows_line_ends_are_removed() {
     check(
         "\u{feff}// A\r\n\r\n// B\t\r\nsync R\r\nwhen\r\nA.b () // C \r\nthen\r\nA.c (s: \"\\r\\u0041\")",
         "// A\n\n// B\nsync R\nwhen\n    A.b () // C\nthen\n    A.c (s: \"\\r\\u0041\")\n",
@@ -63,7 +63,7 @@ fn files_without_rules_keep_their_comments() {
 }
 
 #[test]
-fn strings_and_numbers_stay_as_they_are_written() {
+fn strings_and_numbers_are_unchanged() {
     check_call(
         r#"A.c (a:"\u00e9\/é",b:1.50,c:1E+3,d:- 0.0,e:{"a":1,"b b":-1})"#,
         r#"A.c (a: "\u00e9\/é", b: 1.50, c: 1E+3, d: -0.0, e: {"a": 1, "b b": -1})"#,
@@ -71,12 +71,12 @@ fn strings_and_numbers_stay_as_they_are_written() {
 }
 
 #[test]
-fn a_name_for_itself_is_written_once_where_it_means_the_same() {
+fn redundant_names_are_shortened() {
     for (call, expected) in [
         ("A.c (v: v, w?: w) : (o: o, p: q)", "A.c (v, w?) : (o, p: q)"),
         ("A.c (a: {v: v, w: v})", "A.c (a: {v, w: v})"),
         ("A.c (v: v.v, w: v + w)", "A.c (v: v.v, w: v + w)"),
-        // A key in quotes has no short form, and neither has a keyword.
+        // A quoted key and a keyword have no short form.
         (r#"A.c (a: {"v": v}, true: true)"#, r#"A.c (a: {"v": v}, true: true)"#),
         (r#"A.c (v: "v")"#, r#"A.c (v: "v")"#),
     ] {
@@ -86,7 +86,7 @@ fn a_name_for_itself_is_written_once_where_it_means_the_same() {
 }
 
 #[test]
-fn brackets_that_were_written_stay() {
+fn brackets_are_kept() {
     check_call(
         "A.c (a: ( v+w )*2-( -1 ), b: not(v==w), c: (v), d: [v , [ ],{ }, ].e . in)",
         "A.c (a: (v + w) * 2 - (-1), b: not (v == w), c: (v), d: [v, [], {}].e.in)",
@@ -94,7 +94,7 @@ fn brackets_that_were_written_stay() {
 }
 
 #[test]
-fn every_step_has_its_form() {
+fn every_step_is_formatted() {
     let steps = "optional A._q (v) : (w)\nsome A._q ()\n    else A.c ()\nno A._q (v?) : (k: \"x\", w?: u)\nlet x = -1 - -1\neach y in x ?? []\n\
         not y in x and y != null\n    else A.c (y)\ncollect y as ys\ncollect (y, z: x) as rows";
     check_steps(steps, steps);
@@ -108,7 +108,7 @@ fn broken_lines_that_fit_are_joined() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_broken_in_its_outermost_bracket() {
+fn long_lines_are_broken_at_the_outermost_bracket() {
     let item = "x".repeat(40);
     check_call(
         &format!("A.c (a{item}: {{k: v, l: w}}, b{item}: v)"),
@@ -120,12 +120,12 @@ fn a_line_that_is_too_long_is_broken_in_its_outermost_bracket() {
             "A.c (\n    a: {{\n        k: \"{item}\",\n        l: \"{item}\",\n        m: [\"{item}\"],\n    }},\n) : (o)"
         ),
     );
-    // The wider of the two.
+    // The wider bracket is broken.
     check_call(
         &format!("A.c (v) : (a{item}, b{item}, c{item})"),
         &format!("A.c (v) : (\n    a{item},\n    b{item},\n    c{item},\n)"),
     );
-    // Both, if one is not enough.
+    // Both are broken if one is not enough.
     let long = "x".repeat(100);
     check_call(
         &format!("A.c (a{long}: v) : (b{long})"),
@@ -134,7 +134,7 @@ fn a_line_that_is_too_long_is_broken_in_its_outermost_bracket() {
 }
 
 #[test]
-fn a_line_may_have_a_hundred_columns() {
+fn lines_of_100_columns_are_kept() {
     // 4 for the indentation, 8 for `A.c (a: `, 2 for the quotes, 1 for the bracket.
     let full = format!("A.c (a: \"{}\")", "é".repeat(100 - 15));
     check_call(&full, &full);
@@ -145,7 +145,7 @@ fn a_line_may_have_a_hundred_columns() {
 }
 
 #[test]
-fn a_long_expression_is_broken_behind_its_loosest_operators() {
+fn long_expressions_are_broken_after_the_loosest_operators() {
     let (a, b) = ("a".repeat(40), "b".repeat(40));
     check_steps(
         &format!("v == \"{a}\" or v == \"{b}\" and w == 1 or (v)\nelse A.c ()"),
@@ -160,7 +160,7 @@ fn a_long_expression_is_broken_behind_its_loosest_operators() {
 }
 
 #[test]
-fn comments_stay_where_they_are() {
+fn comments_keep_their_place() {
     let text = "\
 // The file.
 
@@ -200,7 +200,7 @@ then
 }
 
 #[test]
-fn a_comment_right_above_a_rule_is_the_rule_s() {
+fn comment_directly_above_a_rule_belongs_to_it() {
     check(
         "sync R\nwhen\nA.b ()\nthen\nA.c () // c\n  // of S\nsync S\nwhen\nA.b ()\nthen\nA.c ()\n",
         "sync R\nwhen\n    A.b ()\nthen\n    A.c () // c\n\n// of S\nsync S\nwhen\n    A.b ()\nthen\n    A.c ()\n",
@@ -226,7 +226,7 @@ fn comments_in_brackets_keep_them_broken() {
 }
 
 #[test]
-fn a_comment_where_no_line_can_end_goes_to_the_next_end() {
+fn comment_inside_a_unit_moves_to_the_next_line_end() {
     check_call(
         "A.c (no // a\n : v // b\n , // c\n w)",
         "A.c (\n    no: v, // a\n    // b\n    // c\n    w,\n)",
@@ -235,7 +235,7 @@ fn a_comment_where_no_line_can_end_goes_to_the_next_end() {
 }
 
 #[test]
-fn a_file_with_mistakes_is_refused() {
+fn file_with_syntax_errors_is_rejected() {
     let report = format(&SourceFile::new("a.sync", "sync R\nwhen\n    A.b (\nthen\n    A.c ()\n"))
         .unwrap_err();
     assert!(report.to_string().contains("a.sync:3:"), "{report}");

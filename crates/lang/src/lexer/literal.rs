@@ -6,10 +6,13 @@ use serde_json::Value;
 use super::{Lexer, TokenKind};
 use crate::diagnostics::{Diagnostic, NUMBER, STRING};
 
-const ESCAPES: &str = r#"the escapes are `\"` `\\` `\/` `\b` `\f` `\n` `\r` `\t` and `\u0000` with four hexadecimal digits"#;
+const ESCAPES: &str = concat!(
+    r#"valid escapes are `\"` `\\` `\/` `\b` `\f` `\n` `\r` `\t` "#,
+    r"and `\u0000` with four hexadecimal digits",
+);
 
 impl Lexer<'_> {
-    /// A JSON string; each mistake in it is reported at its own place.
+    /// Lexes a JSON string; reports each error in it separately.
     pub(super) fn string(&mut self, start: usize) {
         self.at += 1;
         let mut text = String::new();
@@ -26,11 +29,11 @@ impl Lexer<'_> {
                 '"' => break,
                 '\\' => match self.escape() {
                     Some(c) => text.push(c),
-                    // At the end of the line it is the string that is not closed.
+                    // At the end of the line, the error is the unclosed string.
                     None if self.rest().is_empty() || self.rest().starts_with(['\n', '\r']) => {}
                     None => {
                         is_broken = true;
-                        let message = format!("`{}` is no escape of a JSON string", self.since(at));
+                        let message = format!("invalid escape `{}` in a string", self.since(at));
                         self.diagnostics
                             .push(Diagnostic::error(STRING, self.span(at), message).help(ESCAPES));
                     }
@@ -38,10 +41,8 @@ impl Lexer<'_> {
                 '\r' if self.rest().starts_with('\n') => {}
                 c if c < ' ' => {
                     is_broken = true;
-                    let message = format!(
-                        "the character U+{:04X} stands in a string only escaped",
-                        u32::from(c)
-                    );
+                    let message =
+                        format!("the character U+{:04X} must be escaped in a string", u32::from(c));
                     let help = format!(
                         "write `{}`",
                         Value::from(c.to_string()).to_string().trim_matches('"')
@@ -58,12 +59,12 @@ impl Lexer<'_> {
     fn unclosed(&mut self, start: usize) {
         let mut span = self.span(start);
         span.end = start + self.since(start).trim_end().len();
-        let diagnostic = Diagnostic::error(STRING, span, "this string is not closed on its line");
+        let diagnostic = Diagnostic::error(STRING, span, "unclosed string");
         self.diagnostics
-            .push(diagnostic.help(r#"a string ends with `"`; a line break in it is written `\n`"#));
+            .push(diagnostic.help(r#"close the string with `"`; write a line break as `\n`"#));
     }
 
-    /// What stands behind a backslash; `None` is a mistake.
+    /// Reads the escape after a backslash; `None` if it is invalid.
     fn escape(&mut self) -> Option<char> {
         let c = self.next_char().filter(|c| !matches!(c, '\n' | '\r'))?;
         self.at += c.len_utf8();
@@ -79,7 +80,7 @@ impl Lexer<'_> {
                 if let Some(c) = char::from_u32(first) {
                     return Some(c);
                 }
-                // A character beyond the first 65,536 is written as a pair.
+                // A character beyond U+FFFF is written as a surrogate pair.
                 self.at += self.rest().strip_prefix("\\u").map(|_| 2)?;
                 let second = self.hexadecimal()?;
                 char::decode_utf16(
@@ -99,7 +100,7 @@ impl Lexer<'_> {
         u32::from_str_radix(digits, 16).ok()
     }
 
-    /// A JSON number; its sign is read by the parser.
+    /// Lexes a JSON number; the parser reads its sign.
     pub(super) fn number(&mut self, start: usize) {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         self.take_while(is_word);
@@ -123,19 +124,19 @@ impl Lexer<'_> {
             !literal.bytes().all(|b| b.is_ascii_digit())
                 || number.as_u64().is_some_and(|n| n <= MAX_SAFE_INTEGER)
         });
-        let mistake = if number.is_none() {
+        let error = if number.is_none() {
             Some((
-                format!("`{literal}` is no JSON number"),
-                "numbers are written as `10`, `0.5` or `1e3`",
+                format!("`{literal}` is not a JSON number"),
+                "write numbers like `10`, `0.5` or `1e3`",
             ))
         } else if !is_exact {
-            let message = format!("`{literal}` is an integer beyond 2^53, which is not exact");
-            Some((message, "write it as a string"))
+            let message = format!("`{literal}` is beyond 2^53, where integers are not exact");
+            Some((message, "use a string"))
         } else {
             None
         };
-        let is_broken = mistake.is_some();
-        if let Some((message, help)) = mistake {
+        let is_broken = error.is_some();
+        if let Some((message, help)) = error {
             self.diagnostics.push(Diagnostic::error(NUMBER, self.span(start), message).help(help));
         }
         self.push(TokenKind::Number(number.unwrap_or_else(|| 0.into())), start, is_broken);

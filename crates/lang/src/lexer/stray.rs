@@ -1,28 +1,28 @@
-//! What is no token: every habit from another language gets a message of its own.
+//! Characters that are not part of the language, with a hint for syntax of other languages.
 
 use super::{Lexer, TokenKind};
 use crate::diagnostics::{CHARACTER, Diagnostic, STRING};
 
-/// What other languages write, and what is written here.
+/// Operators of other languages, and their equivalents here.
 const FOREIGN: &[(&str, &str)] = &[("&&", "and"), ("||", "or"), ("!", "not")];
 
 impl Lexer<'_> {
-    /// A name; one that is not ASCII is reported, and taken as what it was meant to be.
+    /// Lexes a name. A name that is not ASCII is reported, but kept as a name.
     pub(super) fn word(&mut self, start: usize) {
         self.take_while(|c| c.is_alphanumeric() || c == '_');
         let word = self.since(start);
         if !word.is_ascii() {
-            self.report(start, format!("`{word}` is no name")).help =
-                Some("names are made of the letters a to z and A to Z, digits and `_`".to_owned());
+            self.report(start, format!("invalid name `{word}`")).help =
+                Some("names consist of ASCII letters, digits and `_`".to_owned());
         }
         self.push(TokenKind::Word(word.to_owned()), start, !word.is_ascii());
     }
 
-    /// A character that the language does not have.
+    /// Reports an invalid character.
     pub(super) fn stray(&mut self, c: char, start: usize) {
         let quotes = match c {
-            '\'' => Some(('\'', "a string stands in double quotes `\"`, not in single ones")),
-            '`' => Some(('`', "a string stands in double quotes `\"`, not in backticks")),
+            '\'' => Some(('\'', "use double quotes `\"` for a string, not single quotes")),
+            '`' => Some(('`', "use double quotes `\"` for a string, not backticks")),
             '“' | '”' | '„' => Some(('”', TYPOGRAPHIC)),
             '‘' | '’' => Some(('’', TYPOGRAPHIC)),
             _ => None,
@@ -34,34 +34,31 @@ impl Lexer<'_> {
             FOREIGN.iter().find(|(foreign, _)| self.rest().starts_with(foreign))
         {
             self.at += foreign.len();
-            self.report(start, format!("`{foreign}` is no part of the language")).help =
+            self.report(start, format!("invalid operator `{foreign}`")).help =
                 Some(format!("write `{ours}`"));
             return self.push(TokenKind::Word((*ours).to_owned()), start, false);
         }
         self.at += c.len_utf8();
         match c {
             ';' => {
-                self.report(start, "`;` is no part of the language".to_owned()).help =
-                    Some("a step or call ends with its line".to_owned());
+                self.report(start, "invalid character `;`".to_owned()).help =
+                    Some("end a step or call with a line break".to_owned());
             }
             '#' => {
                 self.take_while(|c| c != '\n');
-                self.report(start, "`#` is no part of the language".to_owned()).help =
-                    Some("a comment begins with `//`".to_owned());
+                self.report(start, "invalid character `#`".to_owned()).help =
+                    Some("begin a comment with `//`".to_owned());
             }
             c if c.is_control() || c.is_whitespace() => {
                 self.take_while(|next| next == c && next != '\n');
-                self.report(
-                    start,
-                    format!("the character U+{:04X} is no part of the language", u32::from(c)),
-                );
+                self.report(start, format!("invalid character U+{:04X}", u32::from(c)));
             }
             _ => {
                 self.take_while(|c| {
                     !c.is_ascii() && !c.is_alphanumeric() && !c.is_whitespace() && !is_quote(c)
                 });
                 let shown: String = self.since(start).chars().take(8).collect();
-                self.report(start, format!("`{shown}` is no part of the language"));
+                self.report(start, format!("invalid character `{shown}`"));
                 if let Some(before) = self.out.tokens.last_mut() {
                     before.is_broken = true;
                 }
@@ -69,7 +66,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// Quotes of other kinds are read as strings, so that one mistake is one message.
+    /// Reads other kinds of quotes as a string, so that they cause only one error.
     fn foreign_string(&mut self, closing: char, message: &str, start: usize) {
         self.at += self.next_char().map_or(0, char::len_utf8);
         let content = self.at;
@@ -86,14 +83,13 @@ impl Lexer<'_> {
         let length = self.rest().find("*/").map_or(self.rest().len(), |at| at + 2);
         let lines = self.rest().get(..length).unwrap_or_default().matches('\n').count();
         self.at += length;
-        self.report(start, "`/*` is no part of the language".to_owned()).help =
-            Some("a comment begins with `//` and ends with its line".to_owned());
+        self.report(start, "block comments are not supported".to_owned()).help =
+            Some("begin each comment line with `//`".to_owned());
         self.line += lines;
         self.line_begins |= lines > 0;
     }
 
-    /// Reports control characters in what was read since; they are invisible, and nobody means
-    /// them.
+    /// Reports control characters in the text since `start`; they are invisible.
     pub(super) fn control_characters(&mut self, start: usize) {
         let text = self.since(start);
         let text = text.strip_suffix('\r').unwrap_or(text);
@@ -101,8 +97,7 @@ impl Lexer<'_> {
         if let Some((at, c)) = found {
             let mut span = self.span(start + at);
             span.end = span.start + c.len_utf8();
-            let message =
-                format!("the character U+{:04X} is no part of the language", u32::from(c));
+            let message = format!("invalid character U+{:04X}", u32::from(c));
             self.diagnostics.push(Diagnostic::error(CHARACTER, span, message));
         }
     }
@@ -113,8 +108,7 @@ impl Lexer<'_> {
     }
 }
 
-const TYPOGRAPHIC: &str =
-    "these are typographic quotes; a string stands in straight double quotes `\"`";
+const TYPOGRAPHIC: &str = "use straight double quotes `\"` for a string, not typographic quotes";
 
 fn is_quote(c: char) -> bool {
     matches!(c, '“' | '”' | '„' | '‘' | '’')

@@ -1,4 +1,4 @@
-//! A place among the tokens.
+//! Position in the tokens.
 
 use crate::diagnostics::{CASE, Diagnostic, KEYWORD, SYNTAX};
 use crate::lexer::{Token, TokenKind};
@@ -6,7 +6,7 @@ use crate::names::{is_keyword, is_lower};
 use crate::source::Span;
 use crate::syntax::Ident;
 
-/// A mistake that was reported; whoever gets this goes on at the next line.
+/// Marker for a reported error; the caller continues at the next line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failed;
 
@@ -27,7 +27,7 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.at).map_or(&END, |token| &token.kind)
     }
 
-    /// Whether what stands here is the first of its line.
+    /// Whether the current token is the first on its line.
     pub(crate) fn begins_line(&self) -> bool {
         let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
         before.is_none_or(|before| before.kind == TokenKind::Line || before.line < self.line())
@@ -37,18 +37,19 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.at).map_or(0, |token| token.line)
     }
 
-    /// Whether what stands here follows from a mistake that has been reported.
+    /// Whether an error before the current token was reported, so that an error here would be
+    /// consequential.
     fn is_broken(&self) -> bool {
         let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
         before.is_some_and(|before| before.is_broken)
     }
 
-    /// The kind of the token after the next.
+    /// Kind of the token after the current one.
     pub(crate) fn second(&self) -> &'a TokenKind {
         self.nth(1)
     }
 
-    /// The kind of the token that is this many after the next.
+    /// Kind of the token `distance` tokens after the current one.
     pub(crate) fn nth(&self, distance: usize) -> &'a TokenKind {
         self.tokens.get(self.at + distance).map_or(&END, |token| &token.kind)
     }
@@ -120,7 +121,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn check_variable(&mut self, word: &Ident) -> Result<(), Failed> {
         let text = &word.text;
         if is_keyword(text) {
-            let help = format!("give it another name: `{text}: its_name`");
+            let help = format!("use another variable: `{text}: other_name`");
             self.report(
                 Diagnostic::error(
                     KEYWORD,
@@ -140,9 +141,9 @@ impl<'a> Cursor<'a> {
 
     /// Reports a name that begins with the wrong case.
     pub(crate) fn wrong_case(&mut self, name: &Ident, rule: &str) {
-        // One that is not ASCII is reported already.
+        // The lexer has reported names that are not ASCII.
         if name.text.is_ascii() {
-            let message = format!("{rule}, `{}` does not", name.text);
+            let message = format!("{rule}, but `{}` does not", name.text);
             self.report(Diagnostic::error(CASE, name.span, message));
         }
     }
@@ -153,7 +154,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// To the end of the line.
+    /// Skips to the end of the line.
     pub(crate) fn skip_line(&mut self) {
         while !matches!(self.kind(), TokenKind::Line | TokenKind::End) {
             self.advance();
@@ -164,12 +165,12 @@ impl<'a> Cursor<'a> {
         self.diagnostics.push(diagnostic);
     }
 
-    /// Reports what stands here instead of what was expected.
+    /// Reports that the current token is not what was expected.
     pub(crate) fn unexpected(&mut self, what: &str) {
         self.unexpected_with(what, None);
     }
 
-    /// As [`Self::unexpected`], and says what to do.
+    /// Like [`Self::unexpected`], with a hint.
     pub(crate) fn unexpected_with(&mut self, what: &str, help: Option<&str>) {
         if self.is_broken() {
             return;

@@ -1,4 +1,4 @@
-//! Expressions, loosest operator first.
+//! Parser of expressions, by operator precedence.
 
 use serde_json::{Number, Value};
 
@@ -9,9 +9,9 @@ use crate::lexer::TokenKind;
 use crate::source::Span;
 use crate::syntax::{ExprDef, ExprKind, Ident};
 
-/// How deeply brackets and `not` may be nested: the parser calls itself for each.
+/// Maximum nesting of brackets and `not`, because the parser is recursive.
 const MAX_NESTING: usize = 64;
-/// How high the tree may be: whatever walks over it calls itself for each step. A long chain of
+/// Maximum height of the tree, because functions that walk it are recursive. A long chain of
 /// operators is a high tree, too.
 const MAX_HEIGHT: usize = 128;
 
@@ -26,12 +26,12 @@ impl Parser<'_> {
         Ok(self.level(0, 0)?.def)
     }
 
-    /// A tree over others, of which the highest has this height.
+    /// Creates a tree whose highest subtree has the height `below`.
     fn grow(&mut self, kind: ExprKind, span: Span, below: usize) -> Parsed<Tree> {
         let height = below + 1;
         if height > MAX_HEIGHT {
             let message = format!(
-                "this expression has more than {MAX_HEIGHT} operators, fields and brackets within each other"
+                "this expression nests more than {MAX_HEIGHT} operators, fields and brackets"
             );
             return Err(self.error(Diagnostic::error(TOO_DEEP, span, message)));
         }
@@ -58,7 +58,7 @@ impl Parser<'_> {
         let mut is_first = true;
         while let Some(operator) = self.operator(operators) {
             if !is_first && !chains {
-                return Err(self.misplaced("comparisons do not chain; join them with `and`"));
+                return Err(self.misplaced("comparisons cannot be chained; join them with `and`"));
             }
             is_first = false;
             self.cursor.advance();
@@ -123,7 +123,7 @@ impl Parser<'_> {
         let mut seen: Vec<&str> = Vec::new();
         for key in keys {
             if seen.contains(&key.text.as_str()) {
-                let message = format!("`{}` stands twice in this object", key.text);
+                let message = format!("duplicate key `{}` in this object", key.text);
                 self.cursor.report(Diagnostic::error(REPEATED_KEY, key.span, message));
             }
             seen.push(&key.text);
@@ -158,7 +158,7 @@ impl Parser<'_> {
         Ok((key, value))
     }
 
-    /// A literal, if one stands here.
+    /// Parses a literal, if the current token begins one.
     pub(super) fn literal(&mut self) -> Parsed<Option<(Value, Span)>> {
         let start = self.cursor.span();
         let value = match self.cursor.kind() {
@@ -170,7 +170,7 @@ impl Parser<'_> {
                     return Err(self.error(Diagnostic::error(
                         SYNTAX,
                         start,
-                        "`-` without a value before it stands before numbers only",
+                        "unary `-` is only allowed before a number",
                     )));
                 };
                 let negated = number
@@ -184,7 +184,7 @@ impl Parser<'_> {
                         return Err(self.error(Diagnostic::error(
                             NUMBER,
                             start,
-                            "this number has no negative",
+                            "this number cannot be negated",
                         )));
                     }
                 }

@@ -1,11 +1,11 @@
-//! The words that begin a rule and its parts, and what is nearly one of them.
+//! Keywords that begin a rule and its sections, and misspelt ones.
 
 use super::Parser;
 use crate::diagnostics::{Diagnostic, SYNTAX, UNKNOWN_PART, nearest};
 use crate::lexer::TokenKind;
 use crate::names::{is_keyword, is_lower, is_upper};
 
-/// In the order in which they stand in a rule.
+/// In their order within a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Heading {
     Sync,
@@ -34,14 +34,14 @@ impl Heading {
     }
 }
 
-/// What the lines around a word are.
+/// Kind of the lines around a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lines {
-    /// Parts of a rule, patterns and calls; none begins with a lower-case name.
+    /// Sections, patterns and calls; none begins with a lower-case name.
     Parts,
     /// Steps of `where`.
     Steps,
-    /// Anything.
+    /// Any text.
     Text,
 }
 
@@ -49,8 +49,8 @@ pub(super) enum Lines {
 const QUERY_STEPS: [&str; 3] = ["optional", "some", "no"];
 
 impl Parser<'_> {
-    /// What begins here, also when it is misspelt: where no line can begin with a lower-case name,
-    /// such a name is a misspelt heading if it is near one.
+    /// The heading that begins here, even if misspelt. Where no line can begin with a lower-case
+    /// name, a name similar to a heading counts as one.
     pub(super) fn heading(&self, lines: Lines) -> Option<Heading> {
         let TokenKind::Word(word) = self.cursor.kind() else {
             return None;
@@ -84,8 +84,8 @@ impl Parser<'_> {
         nearest(word, possible).and_then(Heading::of)
     }
 
-    /// A step may begin with a lower-case name. So a misspelt heading is only what no step begins
-    /// with.
+    /// The misspelt heading among steps. A step may begin with a lower-case name, so only text that
+    /// cannot begin a step counts.
     fn heading_among_steps(&self, word: &str) -> Option<Heading> {
         let parts = [Heading::Then, Heading::When, Heading::Where].map(Heading::word);
         let near = match self.cursor.second() {
@@ -112,7 +112,7 @@ impl Parser<'_> {
             && matches!(name, Some(TokenKind::Word(name)) if is_lower(name))
     }
 
-    /// The keyword that a step begins with, if it is misspelt here.
+    /// The intended keyword, if the step begins with a misspelt one.
     pub(super) fn misspelt_step(&self) -> Option<&'static str> {
         let TokenKind::Word(word) = self.cursor.kind() else {
             return None;
@@ -130,13 +130,13 @@ impl Parser<'_> {
         }
     }
 
-    /// Goes past a heading, and reports it if it is misspelt.
+    /// Takes a heading, and reports it if it is misspelt.
     pub(super) fn take_heading(&mut self, heading: Heading) {
         let span = self.cursor.span();
         if let TokenKind::Word(word) = self.cursor.kind()
             && word != heading.word()
         {
-            let message = format!("`{word}` begins no part of a rule");
+            let message = format!("unknown section `{word}`");
             let help = if word.eq_ignore_ascii_case(heading.word()) {
                 format!("keywords are written in lower case: `{}`", heading.word())
             } else {
@@ -147,8 +147,8 @@ impl Parser<'_> {
         self.cursor.advance();
     }
 
-    /// Reports a lower-case word that stands alone on its line, which nothing in `when` and `then`
-    /// does.
+    /// Reports a lower-case word that is alone on its line, which is never valid in `when` and
+    /// `then`.
     pub(super) fn unknown_part(&mut self) -> bool {
         let TokenKind::Word(word) = self.cursor.kind() else {
             return false;
@@ -158,24 +158,24 @@ impl Parser<'_> {
         if !is_alone || !is_lower(word) {
             return false;
         }
-        let message = format!("`{word}` begins no part of a rule");
-        let help = "the parts of a rule are `when`, `where`, `then` and `else`";
+        let message = format!("unknown section `{word}`");
+        let help = "the sections of a rule are `when`, `where`, `then` and `else`";
         let span = self.cursor.span();
         self.cursor.report(Diagnostic::error(UNKNOWN_PART, span, message).help(help));
         self.cursor.skip_line();
         true
     }
 
-    /// Each part stands once, in its order.
+    /// Checks that each section appears once and in order.
     pub(super) fn check_order(&mut self, seen: &[Heading], part: Heading) {
         let last = seen.iter().max();
         let message = match last {
-            _ if seen.contains(&part) => format!("a rule has one `{}`", part.word()),
+            _ if seen.contains(&part) => format!("duplicate section `{}`", part.word()),
             Some(last) if *last > part => {
-                format!("`{}` stands before `{}`", part.word(), last.word())
+                format!("`{}` must be before `{}`", part.word(), last.word())
             }
             _ if part == Heading::Else && last != Some(&Heading::Then) => {
-                "`else` with what it binds stands after the calls of `then`".to_owned()
+                "`else (…)` must follow the calls of `then`".to_owned()
             }
             _ => return,
         };

@@ -1,4 +1,4 @@
-//! Patterns and calls, with what stands in their brackets.
+//! Parser of patterns and calls with their parameter lists.
 
 use super::{Parsed, Parser};
 use crate::diagnostics::{Diagnostic, REPEATED_KEY};
@@ -13,14 +13,14 @@ impl Parser<'_> {
     pub(super) fn target(&mut self) -> Parsed<(Ident, Ident)> {
         let is_word = matches!(self.cursor.kind(), TokenKind::Word(_));
         if !is_word || *self.cursor.second() != TokenKind::Symbol(".") {
-            return Err(self.expected("a concept and an action, as `Concept.action`"));
+            return Err(self.expected("an action, such as `Concept.action`"));
         }
         let concept = self.cursor.word("a concept")?;
         if !is_upper(&concept.text) {
             self.cursor.wrong_case(&concept, "a concept's name begins with an upper-case letter");
         }
         self.cursor.advance();
-        let action = self.cursor.word("the name of an action")?;
+        let action = self.cursor.word("an action name")?;
         if !is_lower(&action.text) && !is_query(&action.text) {
             self.cursor.wrong_case(&action, "an action's name begins with a lower-case letter");
         }
@@ -104,7 +104,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn param(&mut self) -> Parsed<Ident> {
-        let param = self.cursor.word("the name of a parameter")?;
+        let param = self.cursor.word("a parameter name")?;
         if !is_lower(&param.text) {
             self.cursor.wrong_case(&param, "a parameter's name begins with a lower-case letter");
         }
@@ -128,7 +128,7 @@ impl Parser<'_> {
                 self.cursor.report(Diagnostic::error(
                     REPEATED_KEY,
                     ident.span,
-                    format!("`{}` stands twice in this list", ident.text),
+                    format!("duplicate key `{}`", ident.text),
                 ));
             }
             seen.push(&ident.text);

@@ -1,4 +1,4 @@
-//! The steps of `where`.
+//! Parser of the steps of `where`.
 
 use super::{Parsed, Parser};
 use crate::diagnostics::{Diagnostic, QUERY_NAME, SYNTAX};
@@ -17,8 +17,8 @@ impl Parser<'_> {
             StepKind::Query(_) | StepKind::Some(_) | StepKind::No(_) | StepKind::Filter(_)
         );
         if otherwise.is_some() && always_leaves {
-            // The step itself is in order, so what follows is read.
-            let message = "`else` stands after a query, `some`, `no` or a condition only";
+            // The step itself is valid, so the parser continues.
+            let message = "`else` is only allowed after a query, `some`, `no` or a condition";
             self.cursor.report(Diagnostic::error(SYNTAX, word, message));
         }
         Ok(StepDef { kind, otherwise, span: start.to(self.cursor.last_span()) })
@@ -29,7 +29,7 @@ impl Parser<'_> {
             return self.expression().map(StepKind::Filter);
         };
         if let Some(meant) = self.misspelt_step() {
-            let message = format!("`{word}` begins no step");
+            let message = format!("unknown step `{word}`");
             let help = format!("did you mean `{meant}`?");
             let span = self.cursor.span();
             return Err(self.error(Diagnostic::error(SYNTAX, span, message).help(help)));
@@ -75,10 +75,10 @@ impl Parser<'_> {
     fn query(&mut self) -> Parsed<QueryDef> {
         let (concept, query) = self.target()?;
         if !is_query(&query.text) {
-            let message = format!("`where` asks queries, and `{}` is an action", query.text);
+            let message = format!("expected a query, but `{}` is an action", query.text);
             self.cursor.report(
                 Diagnostic::error(QUERY_NAME, query.span, message)
-                    .help("the names of queries begin with `_`"),
+                    .help("query names begin with `_`; call actions in `then`"),
             );
         }
         let args = self.args()?;
@@ -88,7 +88,7 @@ impl Parser<'_> {
 
     fn collect(&mut self) -> Parsed<StepKind> {
         if !self.cursor.at_symbol("(") {
-            let single = self.variable("a variable, or `(` and several")?;
+            let single = self.variable("a variable, or `(` and variables")?;
             return Ok(StepKind::CollectValues(single, self.collected()?));
         }
         let records = self.records()?;
@@ -102,10 +102,10 @@ impl Parser<'_> {
         self.variable("a variable")
     }
 
-    /// The keys of the records and the variables whose values they take; there is one at least.
+    /// Parses the keys of the records and their variables; there is at least one.
     fn records(&mut self) -> Parsed<Vec<(Ident, Ident)>> {
         if *self.cursor.second() == TokenKind::Symbol(")") {
-            return Err(self.misplaced("a record has one key at least"));
+            return Err(self.misplaced("a record needs at least one key"));
         }
         Ok(self.outs()?.into_iter().map(|out| (out.param, out.variable)).collect())
     }

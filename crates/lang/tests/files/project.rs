@@ -1,4 +1,4 @@
-//! The project's files, as tests read them.
+//! The project's files, for tests.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The files of a directory that end so, in the order of their names.
+/// The files of a directory with this extension, ordered by name.
 pub(crate) fn paths(dir: &str, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join(dir)).unwrap();
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -17,7 +17,7 @@ pub(crate) fn paths(dir: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Their texts, named by the files' names alone; what is no UTF-8 is shown as such.
+/// The source files of a directory, named without their path; invalid UTF-8 is replaced.
 pub(crate) fn files(dir: &str, extension: &str) -> Vec<SourceFile> {
     paths(dir, extension).iter().map(|path| read(path)).collect()
 }

@@ -1,4 +1,4 @@
-//! The project's specs, as tests read them.
+//! The project's specs, for tests.
 
 use concert_lang::requesting;
 use concert_lang::source::SourceFile;

@@ -1,5 +1,4 @@
-//! What the rules of a path distinguish: literals, values that must be the same, keys that may be
-//! left out, fields.
+//! Values that the rules of a path distinguish: literals, equal values, optional keys and fields.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -20,7 +19,7 @@ pub(super) fn demands(syncs: &[&Sync]) -> HashMap<Place, Demand> {
         let mut slots: Vec<(Slot, Place)> = Vec::new();
         for pattern in &sync.when {
             let input = pattern.input.iter().map(|demand| (Side::Input, demand));
-            // Of a failure there is nothing but `error`, which no success has.
+            // A failure has only `error`, which no success has.
             for (side, demand) in
                 input.chain(pattern.output.iter().map(|demand| (Side::Output, demand)))
             {
@@ -84,7 +83,7 @@ pub(super) fn keys(
     };
     let request = name(REQUESTING, REQUEST);
     let mut keys = Vec::new();
-    // In the order in which the rules name them.
+    // In the order of their first use.
     let patterns = syncs.iter().flat_map(|sync| &sync.when).filter(|pattern| pattern.is_request());
     let patterns = patterns.filter(|request| request.path().is_none_or(|found| found == path));
     let mut names: Vec<&str> =
@@ -135,13 +134,16 @@ fn expressions(steps: &[Step], visit: &mut impl FnMut(&Expr)) {
     walk(steps, &mut |step| step.expressions(visit));
 }
 
-/// The fields that a rule reads, and how deep.
+/// Collects the fields that a rule reads; returns their depth.
 pub(super) fn fields_of(sync: &Sync, fields: &mut BTreeSet<String>) -> usize {
     let mut deepest = 0;
     let mut look = |expr: &Expr| deepest = deepest.max(field_depth(expr, fields));
     expressions(&sync.steps, &mut look);
     sync.calls().flat_map(|call| &call.args).for_each(|arg| look(&arg.value));
-    let named = |step: &&Step| matches!(step, Step::Let(_, value) | Step::Each(_, value) if field_depth(value, &mut BTreeSet::new()) > 0);
+    let named = |step: &&Step| match step {
+        Step::Let(_, value) | Step::Each(_, value) => field_depth(value, &mut BTreeSet::new()) > 0,
+        _ => false,
+    };
     deepest + sync.steps.iter().filter(named).count()
 }
 

@@ -1,4 +1,4 @@
-//! How actions end.
+//! Outcomes of actions.
 
 use concert_wire::envelope::{ERROR, Object};
 use concert_wire::routes::ValueType;
@@ -11,8 +11,8 @@ use super::World;
 use concert_lang::spec::Param;
 
 impl World<'_> {
-    /// How an action ends: every way that its spec declares. An answer to the flow's request
-    /// succeeds, any other does not.
+    /// Chooses the outcome of an action among those that its spec declares. `Requesting.respond`
+    /// succeeds only for the request of the flow.
     pub(in crate::explore) fn complete(
         &mut self,
         concept: &str,
@@ -34,10 +34,10 @@ impl World<'_> {
             fails
         };
         let at = self.moments.len();
-        self.moments.push(Moment::Ends { action: full.clone(), failed: fails_now, told: None });
-        let (output, told) = if fails_now {
-            let (value, told) = self.output(&full, ERROR, &ValueType::String, input);
-            (Object::from_iter([(ERROR.to_owned(), value)]), told)
+        self.moments.push(Moment::Ends { action: full.clone(), failed: fails_now, detail: None });
+        let (output, detail) = if fails_now {
+            let (value, detail) = self.output(&full, ERROR, &ValueType::String, input);
+            (Object::from_iter([(ERROR.to_owned(), value)]), detail)
         } else {
             *self.effects.entry(concept.to_owned()).or_default() +=
                 usize::from(self.scope.action(&full).is_none_or(|spec| spec.has_effects));
@@ -46,13 +46,13 @@ impl World<'_> {
         let moment = Moment::Ends {
             action: full.clone(),
             failed: fails_now,
-            told: told.as_ref().map(|(told, _)| told.clone()),
+            detail: detail.as_ref().map(|(detail, _)| detail.clone()),
         };
         if let Some(place) = self.moments.get_mut(at) {
             *place = moment.clone();
         }
         if (fails_now && succeeds && fails && action != RESPOND)
-            || told.is_some_and(|(_, deviates)| deviates)
+            || detail.is_some_and(|(_, deviates)| deviates)
         {
             self.deviations.push(moment);
         }
@@ -60,7 +60,7 @@ impl World<'_> {
         output
     }
 
-    /// Decides which of the values that rules distinguish an input has, where it stands for many.
+    /// Decides which of the values that rules distinguish a symbolic input has.
     fn distinguish(&mut self, action: &str, input: &mut Object) {
         let scope = self.scope;
         for (key, value) in input.iter_mut() {
@@ -112,19 +112,19 @@ impl World<'_> {
                 all = Some((format!("without `{}`", param.name), true));
                 continue;
             }
-            let (value, told) = if is_demanded {
+            let (value, detail) = if is_demanded {
                 self.output(action, &param.name, &param.kind, input)
             } else {
                 (Value::Bool(true), None)
             };
-            all = told.or(all);
+            all = detail.or(all);
             output.insert(param.name.to_string(), value);
         }
         (output, all)
     }
 
-    /// The value of a key that some rule reads: one of those that rules distinguish, or another.
-    /// With it what is told of it, and whether it deviates.
+    /// Chooses the value of a key that some rule reads: one of those that rules distinguish, or
+    /// another one. Also returns its description and whether it is a deviation.
     fn output(
         &mut self,
         action: &str,
@@ -151,7 +151,7 @@ impl World<'_> {
         }
         let others = usize::from(*kind != ValueType::Boolean);
         let taken = self.choices.choose(options.len() + others);
-        let told = (options.len() + others > 1).then(|| match options.get(taken) {
+        let detail = (options.len() + others > 1).then(|| match options.get(taken) {
             Some(value) if self.values.is_known(value) => format!("`{key}` {value}"),
             Some(_) => format!("the same `{key}` as before"),
             None => format!("another `{key}`"),
@@ -164,6 +164,6 @@ impl World<'_> {
                 fresh
             }
         };
-        (value, told.map(|told| (told, taken > 0)))
+        (value, detail.map(|detail| (detail, taken > 0)))
     }
 }

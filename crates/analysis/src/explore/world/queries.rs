@@ -1,4 +1,4 @@
-//! What queries answer, and the questions that a rule as it is explored asks beside them.
+//! Results of queries, and answers to the questions that exploration adds.
 
 use concert_wire::RESERVED_CONCEPT;
 use concert_wire::envelope::Object;
@@ -18,7 +18,7 @@ use concert_engine::Question;
 use concert_lang::spec::Rows;
 
 impl World<'_> {
-    /// The rows that answer a question.
+    /// Returns the rows of a query.
     pub(in crate::explore) fn answer(&mut self, question: &Question) -> Vec<Object> {
         if &*question.concept != RESERVED_CONCEPT {
             return self.rows(question);
@@ -67,27 +67,27 @@ impl World<'_> {
         }
     }
 
-    /// A value that an expression made: of values that stand for many, it does so itself.
+    /// Marks a value that an expression computed from symbolic values as symbolic, too.
     fn made(&mut self, value: Value, of: &Value) -> Value {
         if self.values.is_known(of) || !self.values.is_known(&value) {
             return value;
         }
         match &value {
             Value::Number(_) => {
-                self.values.stands_for(&value, ValueType::Number);
+                self.values.mark_symbolic(&value, ValueType::Number);
                 value
             }
-            // Arithmetic on what may be anything.
+            // Arithmetic on a value of unknown type.
             Value::Null => {
                 let value = Value::String(format!("⟨of {}⟩", canonical(of)));
-                self.values.stands_for(&value, ValueType::Any);
+                self.values.mark_symbolic(&value, ValueType::Any);
                 value
             }
             _ => value,
         }
     }
 
-    /// The elements of a list that were chosen before.
+    /// The elements of a list, if they were chosen before.
     pub(in crate::explore) fn expanded(&self, list: &Value) -> Option<Vec<Value>> {
         self.elements.get(&canonical(list)).cloned()
     }
@@ -121,7 +121,7 @@ impl World<'_> {
         elements
     }
 
-    /// How many elements a list may have, by what was decided of it.
+    /// Possible numbers of elements of a list, according to earlier decisions.
     fn counts(&mut self, list: &Value) -> &'static [usize] {
         let (list, empty) =
             (self.order.number(list, false), self.order.number(&Value::Array(vec![]), true));
@@ -167,7 +167,7 @@ impl World<'_> {
         rows
     }
 
-    /// Rows as the spec has them. What was there before an effect may be there still.
+    /// Chooses rows according to the spec. Rows from before an effect may remain.
     fn fresh_rows(&mut self, query: &str, before: Vec<Object>, is_quiet: bool) -> Vec<Object> {
         let scope = self.scope;
         let Some(spec) = scope.query(query) else {
@@ -223,8 +223,8 @@ impl World<'_> {
         found
     }
 
-    /// Decides whether the key of a row is what a rule compares it with; then the row has that very
-    /// value.
+    /// Decides whether the key of a row equals the value that a rule compares it with. If so, the
+    /// row gets this value.
     fn join(&mut self, query: &str, row: &mut Object, key: &str, wanted: &Value, is_quiet: bool) {
         let Some(value) = row.get_mut(key) else { return };
         if is_quiet {
@@ -244,7 +244,7 @@ impl World<'_> {
     }
 }
 
-/// One first, then none, then two.
+/// Number of rows for a choice: one first, then none, then two.
 const fn amount(taken: usize) -> usize {
     match taken {
         0 => 1,

@@ -1,14 +1,14 @@
-//! From heights to frames and ways: how wide the columns are, and where edges leave and arrive.
+//! Frames and paths: widths of the columns, and the ends of the edges.
 
 use super::layers::Layering;
 use super::shapes::{Frame, Layout, Line, Point, Size, Slot, Way, at, change, set};
 
-/// The straight bit before an arrow's end, and the least one after a column.
+/// Straight part before an arrow's end, and minimum straight part after a column.
 const STUB: f64 = 9.0;
-/// Between a node and the label of its edge.
+/// Distance between a node and the label of its edge.
 const LABEL_GAP: f64 = 6.0;
 
-/// What is known when heights are settled and widths are not.
+/// Layout data after heights are fixed, before widths are.
 pub(super) struct Drawing<'a> {
     pub(super) sizes: &'a [Size],
     pub(super) lines: &'a [Line],
@@ -18,7 +18,7 @@ pub(super) struct Drawing<'a> {
     pub(super) middle: &'a [f64],
 }
 
-/// A column: where it is, where its edges begin to curve, and where those of the one before end.
+/// Position of a column, and where the curves of its outgoing edges begin.
 #[derive(Debug, Clone, Copy, Default)]
 struct Column {
     left: f64,
@@ -76,7 +76,7 @@ impl Drawing<'_> {
         Layout { frames, ways, width, height }
     }
 
-    /// At which height each edge leaves its node: side by side, in the order of where they go.
+    /// Height at which each edge leaves its node, ordered by destination.
     fn ports(&self, position: &[usize]) -> Vec<f64> {
         let mut ports = vec![0.0; self.chains.len()];
         let mut leaving: Vec<Vec<usize>> = vec![Vec::new(); self.sizes.len()];

@@ -1,16 +1,15 @@
-//! Which column each node stands in: behind everything that leads to it. Where nodes lead to each
-//! other in a circle, one edge of it runs back.
+//! Assigns each node a column after all its predecessors. In a cycle, one edge runs backwards.
 
 use super::shapes::{at, change, set};
 
-/// The columns of the nodes, and which edges run against them.
+/// Columns of the nodes, and which edges run backwards.
 #[derive(Debug, Default)]
 pub(super) struct Layering {
     pub(super) layer: Vec<usize>,
     pub(super) reversed: Vec<bool>,
 }
 
-/// Gives each of so many nodes its column.
+/// Assigns each of `count` nodes its column.
 pub(super) fn assign(count: usize, edges: &[(usize, usize)]) -> Layering {
     let reversed = back_edges(count, edges);
     let forward: Vec<(usize, usize)> = edges
@@ -19,7 +18,7 @@ pub(super) fn assign(count: usize, edges: &[(usize, usize)]) -> Layering {
         .map(|(&(from, to), back)| if *back { (to, from) } else { (from, to) })
         .collect();
     let mut layer = longest_paths(count, &forward);
-    // What nothing leads to need not stand at the far left.
+    // Move nodes without predecessors next to their successors.
     let led_to: Vec<usize> = forward.iter().map(|(_, to)| *to).collect();
     for node in (0..count).filter(|node| !led_to.contains(node)) {
         let next =
@@ -31,8 +30,8 @@ pub(super) fn assign(count: usize, edges: &[(usize, usize)]) -> Layering {
     Layering { layer, reversed }
 }
 
-/// The edges that lead back to where a walk along the edges came from. INVARIANT: none leads from a
-/// node to itself, since every link has a rule at just one end, or an outcome.
+/// Edges that close a cycle. INVARIANT: no edge leads from a node to itself, because one end of
+/// every link is a rule or an outcome.
 fn back_edges(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     #[derive(Clone, Copy, Default, PartialEq)]
     enum Seen {
@@ -81,8 +80,8 @@ fn back_edges(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     back
 }
 
-/// How many edges the longest way to each node has. INVARIANT: there is no circle, since back edges
-/// are turned round.
+/// Length of the longest path to each node. INVARIANT: there is no cycle, because back edges are
+/// reversed.
 fn longest_paths(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     let mut layer = vec![0; count];
     let mut missing = vec![0_usize; count];
@@ -119,17 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn a_node_stands_behind_everything_that_leads_to_it() {
+    fn node_is_after_all_predecessors() {
         check(4, &[(0, 1), (1, 2), (0, 2), (2, 3)], &[0, 1, 2, 3], &[]);
     }
 
     #[test]
-    fn a_source_stands_right_before_what_it_leads_to() {
+    fn source_is_directly_before_its_successor() {
         check(4, &[(0, 1), (1, 2), (3, 2)], &[0, 1, 2, 1], &[]);
     }
 
     #[test]
-    fn one_edge_of_a_circle_runs_back() {
+    fn one_edge_of_a_cycle_runs_back() {
         check(3, &[(0, 1), (1, 2), (2, 0)], &[0, 1, 2], &[2]);
         check(2, &[(0, 1), (1, 0)], &[0, 1], &[1]);
     }

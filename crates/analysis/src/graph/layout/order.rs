@@ -1,18 +1,18 @@
-//! In which order things stand in their columns, so that few edges cross: each moves to the mean
-//! position of its neighbours, column after column, there and back, and those that still stand
-//! wrong one above the other swap places.
+//! Orders the slots in each column to reduce crossings. Each slot moves to the mean position of its
+//! neighbours, column by column in both directions; then adjacent slots are swapped where that
+//! helps.
 
 use super::shapes::{Slot, at, set, walk};
 
-/// How often to go through the columns. More rarely helps.
+/// Number of passes over the columns; more passes rarely help.
 const ROUNDS: usize = 16;
-/// How many orders to begin with, while some edges cross.
+/// Number of initial orders to try, while some edges cross.
 const TRIES: u64 = 24;
-/// Of this many slots on, only a few.
+/// Graphs with at least this many slots get fewer tries.
 const LARGE: usize = 300;
 const TRIES_IF_LARGE: u64 = 4;
 
-/// The columns of one part, each from top to bottom.
+/// Orders the columns of one part, each from top to bottom.
 pub(super) fn order(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
     let mut best = columns(slots, part);
     let mut fewest = improve(slots, &mut best);
@@ -21,11 +21,11 @@ pub(super) fn order(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
         if fewest == 0 {
             break;
         }
-        let mut dice = Dice(number);
-        // Along the edges, so that a long edge is above or below another in all columns alike.
+        let mut shuffler = Shuffler(number);
+        // Walk along the edges, so that long edges keep their relative order in all columns.
         let start = part.first().copied().unwrap_or(0);
         let shuffled =
-            walk(slots, start, &mut vec![false; slots.len()], |list| dice.shuffled(list));
+            walk(slots, start, &mut vec![false; slots.len()], |list| shuffler.shuffled(list));
         let mut other = columns(slots, &shuffled);
         let crossings = improve(slots, &mut other);
         if crossings < fewest {
@@ -33,7 +33,7 @@ pub(super) fn order(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
             best = other;
         }
     }
-    // Of the two mirror images, the one that is nearer to the order in which things were named.
+    // Of the two mirror images, choose the one closer to the order of the nodes.
     let inverted = inversions(slots, &best);
     if inverted.0 > inverted.1 {
         best.iter_mut().for_each(|column| column.reverse());
@@ -41,8 +41,7 @@ pub(super) fn order(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
     best
 }
 
-/// How many pairs of nodes of one column stand against the order of their numbers, and how many
-/// with it.
+/// Number of pairs of nodes in one column against and with the order of their numbers.
 fn inversions(slots: &[Slot], columns: &[Vec<usize>]) -> (usize, usize) {
     let mut counts = (0, 0);
     for column in columns {
@@ -57,10 +56,10 @@ fn inversions(slots: &[Slot], columns: &[Vec<usize>]) -> (usize, usize) {
     counts
 }
 
-/// Numbers that look like chance and are the same every time.
-struct Dice(u64);
+/// Deterministic pseudo-random numbers.
+struct Shuffler(u64);
 
-impl Dice {
+impl Shuffler {
     fn shuffled(&mut self, list: &[usize]) -> Vec<usize> {
         let mut keyed: Vec<(u64, usize)> = list
             .iter()
@@ -89,7 +88,7 @@ fn columns(slots: &[Slot], part: &[usize]) -> Vec<Vec<usize>> {
     columns
 }
 
-/// Leaves the best order that was found on the way, and tells how many edges cross in it.
+/// Keeps the best order found, and returns its number of crossings.
 fn improve(slots: &[Slot], columns: &mut Vec<Vec<usize>>) -> usize {
     let mut best = columns.clone();
     let mut fewest = crossings(slots, columns);
@@ -112,7 +111,7 @@ fn improve(slots: &[Slot], columns: &mut Vec<Vec<usize>>) -> usize {
 fn sweep(slots: &[Slot], columns: &mut [Vec<usize>], forward: bool) {
     let mut position = positions(slots.len(), columns);
     let mut visit = |column: &mut Vec<usize>| {
-        let mut wishes: Vec<(f64, usize)> = column
+        let mut targets: Vec<(f64, usize)> = column
             .iter()
             .map(|slot| {
                 let own = at(&position, *slot) as f64;
@@ -125,9 +124,9 @@ fn sweep(slots: &[Slot], columns: &mut [Vec<usize>], forward: bool) {
                 (mean, *slot)
             })
             .collect();
-        // The sort is stable: equal wishes keep their order.
-        wishes.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        *column = wishes.into_iter().map(|(_, slot)| slot).collect();
+        // The sort is stable: slots with equal means keep their order.
+        targets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        *column = targets.into_iter().map(|(_, slot)| slot).collect();
         for (place, slot) in column.iter().enumerate() {
             set(&mut position, *slot, place);
         }
@@ -139,8 +138,8 @@ fn sweep(slots: &[Slot], columns: &mut [Vec<usize>], forward: bool) {
     }
 }
 
-/// Swaps what stands one above the other wherever fewer edges cross then, until nowhere, or often
-/// enough.
+/// Swaps adjacent slots where that reduces crossings, until no swap helps or the maximum number of
+/// rounds is reached.
 fn swap_neighbours(slots: &[Slot], columns: &mut [Vec<usize>]) {
     let mut position = positions(slots.len(), columns);
     for _ in 0..ROUNDS {
@@ -164,7 +163,7 @@ fn swap_neighbours(slots: &[Slot], columns: &mut [Vec<usize>]) {
     }
 }
 
-/// How many edges of one slot cross those of another, when it stands above that.
+/// Number of crossings between the edges of two slots, the first above the second.
 fn between(slots: &[Slot], position: &[usize], above: usize, below: usize) -> usize {
     let (Some(above), Some(below)) = (slots.get(above), slots.get(below)) else {
         return 0;
@@ -188,13 +187,12 @@ fn positions(count: usize, columns: &[Vec<usize>]) -> Vec<usize> {
     position
 }
 
-/// How many pairs of edges cross.
+/// Number of pairs of edges that cross.
 fn crossings(slots: &[Slot], columns: &[Vec<usize>]) -> usize {
     let position = positions(slots.len(), columns);
     let mut crossings = 0;
     for column in columns {
-        // Ends of the edges above, sorted: those further down than this edge's end are crossed by
-        // it.
+        // Sorted ends of the edges above. An edge crosses those that end further down.
         let mut above: Vec<usize> = Vec::new();
         for slot in column {
             let after = slots.get(*slot).map_or(&[][..], |slot| &slot.after);
@@ -221,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn edges_that_need_not_cross_do_not() {
-        // 0 leads to 3, 1 to 2: they cross as they come.
+    fn avoidable_crossings_are_removed() {
+        // The edges 0 to 3 and 1 to 2 cross in the initial order.
         let slots =
             [slot(0, &[], &[3]), slot(0, &[], &[2]), slot(1, &[1], &[]), slot(1, &[0], &[])];
         let crossed = vec![vec![0, 1], vec![2, 3]];

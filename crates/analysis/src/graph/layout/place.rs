@@ -1,24 +1,24 @@
-//! How high things stand in their columns: as near as may be to what they are connected to, in
-//! their order and with room between them.
+//! Vertical positions in the columns: as close as possible to connected slots, keeping order and
+//! gaps.
 
 use super::shapes::{Slot, at, set};
 
-/// How often to go through the columns.
+/// Number of passes over the columns.
 const ROUNDS: usize = 60;
-/// Between two boxes.
+/// Distance between two boxes.
 const BOX_GAP: f64 = 14.0;
-/// Between an edge and anything else.
+/// Distance between an edge and anything else.
 const BEND_GAP: f64 = 11.0;
 
-/// The heights of one part, beginning at 0.
+/// Vertical positions in one part, starting at 0.
 #[derive(Debug, Default)]
 pub(super) struct Placed {
-    /// The middle of each slot.
+    /// Middle of each slot.
     pub(super) middles: Vec<(usize, f64)>,
     pub(super) height: f64,
 }
 
-/// Which neighbours a round looks at.
+/// Neighbours that a pass uses.
 #[derive(Clone, Copy, PartialEq)]
 enum Side {
     Before,
@@ -30,7 +30,7 @@ enum Side {
 pub(super) fn place(slots: &[Slot], columns: &[Vec<usize>]) -> Placed {
     let mut middle = vec![0.0; slots.len()];
     for column in columns {
-        // At first everything wishes to stand in the middle of its column.
+        // Start with all slots centred in their columns.
         settle(slots, column, &vec![(0.0, 1.0); column.len()], &mut middle);
     }
     for round in 0..ROUNDS {
@@ -40,9 +40,9 @@ pub(super) fn place(slots: &[Slot], columns: &[Vec<usize>]) -> Placed {
             _ => Side::After,
         };
         let mut visit = |column: &Vec<usize>| {
-            let wishes: Vec<(f64, f64)> =
-                column.iter().map(|slot| wish(slots, *slot, side, &middle)).collect();
-            settle(slots, column, &wishes, &mut middle);
+            let targets: Vec<(f64, f64)> =
+                column.iter().map(|slot| target(slots, *slot, side, &middle)).collect();
+            settle(slots, column, &targets, &mut middle);
         };
         if round % 2 == 0 {
             columns.iter().for_each(&mut visit);
@@ -68,9 +68,9 @@ fn height(slots: &[Slot], slot: usize) -> f64 {
     slots.get(slot).map_or(0.0, |slot| slot.height)
 }
 
-/// Where a slot would like to stand, and how much. Bends most of all: a long edge should be
+/// Preferred position of a slot, with a weight. Bends have the highest weight, to keep long edges
 /// straight.
-fn wish(slots: &[Slot], slot: usize, side: Side, middle: &[f64]) -> (f64, f64) {
+fn target(slots: &[Slot], slot: usize, side: Side, middle: &[f64]) -> (f64, f64) {
     let here = at(middle, slot);
     let Some(known) = slots.get(slot) else {
         return (here, 1.0);
@@ -92,8 +92,8 @@ fn wish(slots: &[Slot], slot: usize, side: Side, middle: &[f64]) -> (f64, f64) {
     if weight > 0.0 { (sum / weight, weight) } else { (here, 0.1) }
 }
 
-/// Brings all bends of an edge to one height, if there is one that is free in all of their columns.
-/// Looks only at the first bend of an edge.
+/// Moves all bends of an edge to one height, if one is free in all their columns. `first` is the
+/// first bend of the edge; other slots are ignored.
 fn straighten(slots: &[Slot], columns: &[Vec<usize>], first: usize, middle: &mut [f64]) {
     let is_bend = |slot: &usize| slots.get(*slot).is_some_and(|slot| slot.is_bend);
     let before = slots.get(first).and_then(|slot| slot.before.first());
@@ -125,12 +125,12 @@ fn straighten(slots: &[Slot], columns: &[Vec<usize>], first: usize, middle: &mut
     }
 }
 
-/// Moves a column to where the squares of the distances from its wishes, each (place, weight), are
-/// smallest while order and gaps are kept.
+/// Places a column to minimize the squared distances from the targets (position, weight), keeping
+/// order and gaps.
 ///
-/// With the gaps taken off, that is a regression under an order: neighbours that wish to pass each
-/// other are merged into a block at their mean, until none do.
-fn settle(slots: &[Slot], column: &[usize], wishes: &[(f64, f64)], middle: &mut [f64]) {
+/// Without the gaps this is an isotonic regression: neighbours in the wrong order are merged into a
+/// block at their mean, until none are left.
+fn settle(slots: &[Slot], column: &[usize], targets: &[(f64, f64)], middle: &mut [f64]) {
     struct Block {
         sum: f64,
         weight: f64,
@@ -139,7 +139,7 @@ fn settle(slots: &[Slot], column: &[usize], wishes: &[(f64, f64)], middle: &mut 
     let mut blocks: Vec<Block> = Vec::new();
     let mut offset = 0.0;
     let mut above: Option<&Slot> = None;
-    for (slot, (wish, weight)) in column.iter().zip(wishes) {
+    for (slot, (target, weight)) in column.iter().zip(targets) {
         let known = slots.get(*slot);
         if let (Some(above), Some(known)) = (above, known) {
             let gap = if above.is_bend || known.is_bend { BEND_GAP } else { BOX_GAP };
@@ -147,7 +147,7 @@ fn settle(slots: &[Slot], column: &[usize], wishes: &[(f64, f64)], middle: &mut 
         }
         above = known;
         let mut block = Block {
-            sum: (wish - offset) * weight,
+            sum: (target - offset) * weight,
             weight: *weight,
             members: vec![(*slot, offset)],
         };
@@ -171,22 +171,22 @@ fn settle(slots: &[Slot], column: &[usize], wishes: &[(f64, f64)], middle: &mut 
 mod tests {
     use super::*;
 
-    fn settled(wishes: &[f64]) -> Vec<f64> {
-        let slots = vec![Slot { height: 10.0, ..Slot::default() }; wishes.len()];
-        let column: Vec<usize> = (0..wishes.len()).collect();
-        let wishes: Vec<(f64, f64)> = wishes.iter().map(|wish| (*wish, 1.0)).collect();
+    fn settled(targets: &[f64]) -> Vec<f64> {
+        let slots = vec![Slot { height: 10.0, ..Slot::default() }; targets.len()];
+        let column: Vec<usize> = (0..targets.len()).collect();
+        let targets: Vec<(f64, f64)> = targets.iter().map(|target| (*target, 1.0)).collect();
         let mut middle = vec![0.0; column.len()];
-        settle(&slots, &column, &wishes, &mut middle);
+        settle(&slots, &column, &targets, &mut middle);
         middle
     }
 
     #[test]
-    fn wishes_that_leave_room_are_granted() {
+    fn targets_with_enough_room_are_reached() {
         assert_eq!(settled(&[0.0, 100.0]), [0.0, 100.0]);
     }
 
     #[test]
-    fn wishes_that_clash_are_missed_by_equal_distances() {
+    fn conflicting_targets_are_missed_by_equal_distances() {
         assert_eq!(settled(&[50.0, 50.0]), [38.0, 62.0]);
         assert_eq!(settled(&[10.0, 0.0, 500.0]), [-7.0, 17.0, 500.0]);
     }

@@ -1,22 +1,22 @@
-//! What goes into the layout, what comes out of it, and what stands in its columns.
+//! Input, output and intermediate types of the layout.
 
-/// A node as it comes: how large it is at least.
+/// Minimum size of a node.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::graph) struct Size {
     pub(in crate::graph) width: f64,
     pub(in crate::graph) height: f64,
 }
 
-/// An edge as it comes.
+/// An edge.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::graph) struct Line {
     pub(in crate::graph) from: usize,
     pub(in crate::graph) to: usize,
-    /// How wide the label is; 0 without one.
+    /// Width of the label; 0 without one.
     pub(in crate::graph) label: f64,
 }
 
-/// Where a node stands.
+/// Position and size of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(in crate::graph) struct Frame {
     pub(in crate::graph) left: f64,
@@ -32,12 +32,12 @@ pub(in crate::graph) struct Point {
     pub(in crate::graph) y: f64,
 }
 
-/// The way of an edge, in the direction in which it leads: straight from an even point to the odd
-/// one after it, curved from there to the next.
+/// Path of an edge, in its direction: straight from an even point to the next odd one, and curved
+/// from there to the next even one.
 #[derive(Debug, Clone, Default)]
 pub(in crate::graph) struct Way {
     pub(in crate::graph) points: Vec<Point>,
-    /// Where the label begins, at half of its height.
+    /// Start of the label, at half its height.
     pub(in crate::graph) label: Point,
 }
 
@@ -50,22 +50,21 @@ pub(in crate::graph) struct Layout {
     pub(in crate::graph) height: f64,
 }
 
-/// Something in a column: a node, or the bend of an edge that passes.
+/// An entry in a column: a node, or a bend of an edge that passes the column.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
     pub(super) layer: usize,
     pub(super) height: f64,
     pub(super) is_bend: bool,
-    /// From one edge that leaves it to the next.
+    /// Distance between its outgoing edges.
     pub(super) port: f64,
-    /// What it is connected to in the column before.
+    /// Connected slots in the previous column.
     pub(super) before: Vec<usize>,
-    /// What it is connected to in the next column.
+    /// Connected slots in the next column.
     pub(super) after: Vec<usize>,
 }
 
-/// What hangs together with a slot and was not seen yet, along the edges: the last of the arranged
-/// neighbours first.
+/// Unvisited slots connected to a slot, depth first; `arranged` orders the neighbours.
 pub(super) fn walk(
     slots: &[Slot],
     start: usize,
@@ -88,7 +87,7 @@ pub(super) fn walk(
     found
 }
 
-/// The value at a place; every place that is asked for is there.
+/// The value at an index; callers use only valid indexes.
 pub(super) fn at<T: Copy + Default>(list: &[T], place: usize) -> T {
     list.get(place).copied().unwrap_or_default()
 }

@@ -1,21 +1,21 @@
-//! Text in a picture: how wide it is, where it may be broken, and how it is escaped.
+//! Width, wrapping and escaping of text in SVG.
 
-/// The advance of one column at 12px in the monospaced fonts that readers have, the widest of them.
+/// Width of one column at 12px, the widest of the usual monospaced fonts.
 pub(super) const CHAR_WIDTH: f64 = 7.23;
-/// From one line to the next.
+/// Height of a line.
 pub(super) const LINE_HEIGHT: f64 = 16.0;
-/// What a line holds, unless it has no place to break.
+/// Columns of a line.
 const LINE_COLUMNS: usize = 24;
-/// What a node holds; the whole name is in its tooltip.
+/// Maximum lines of a node; the tooltip has the whole name.
 const LINES: usize = 4;
 
-/// How many columns a text takes. Other scripts' characters may be twice as wide.
+/// Columns of a text; characters of other scripts may be twice as wide.
 pub(super) fn columns(text: &str) -> usize {
     text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
 }
 
 /// Breaks a name before its words (`CreateSession`, `Concept.action`, `/a/path`), and anywhere
-/// where a word is too long.
+/// within a word that is too long.
 pub(super) fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in words(text) {
@@ -54,7 +54,7 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// The text within XML, in an attribute too.
+/// Escapes a text for XML, including attributes.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_words_is_broken_anywhere_and_ends_at_some_line() {
+    fn text_without_words_is_broken_anywhere_and_truncated() {
         let lines = wrapped(&"x".repeat(1000));
         assert_eq!(lines.len(), LINES);
         assert!(lines.iter().all(|line| columns(line) <= LINE_COLUMNS + 2), "{lines:?}");

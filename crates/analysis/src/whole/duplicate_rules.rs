@@ -1,5 +1,4 @@
-//! Rules that do the same: equal up to the names of variables, the order of patterns and the order
-//! of keys.
+//! Duplicate rules: equal except for names of variables, order of patterns and order of keys.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -20,27 +19,24 @@ pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Ve
             first.insert(Text::of(sync), rule);
             continue;
         };
-        // The one that stands later in the text is the one too many.
+        // Report the later one in the source.
         let (twin, rule) =
             if places.name(twin) <= places.name(rule) { (twin, rule) } else { (rule, twin) };
         if places.allows(rule, TWINS) {
             continue;
         }
         let named = |rule: usize| program.syncs.get(rule).map_or("", |sync| &*sync.name);
-        let message = format!(
-            "`{}` does the same as `{}`, so everything happens twice",
-            named(rule),
-            named(twin)
-        );
+        let message =
+            format!("rule `{}` duplicates `{}`; each action runs twice", named(rule), named(twin));
         let diagnostic = Diagnostic::warning(TWINS, places.name(rule), message);
-        diagnostics.push(diagnostic.related(places.name(twin), "the other"));
+        diagnostics.push(diagnostic.related(places.name(twin), "the other rule"));
     }
 }
 
-/// A text that is the same for rules that do the same.
+/// A normalized text that is equal for duplicate rules.
 struct Text {
     text: String,
-    /// The variables, in the order in which they come.
+    /// The variables, in the order of their first use.
     slots: Vec<Slot>,
 }
 
@@ -201,8 +197,7 @@ impl Text {
     }
 }
 
-/// A pattern without its variables; patterns of one shape keep the order in which they were
-/// written.
+/// A pattern without its variables. Patterns of equal shape keep their source order.
 fn shape(pattern: &Pattern) -> String {
     let keys = |matches: &[Match]| {
         let mut keys: Vec<String> = matches

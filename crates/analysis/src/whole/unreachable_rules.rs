@@ -1,7 +1,7 @@
-//! Rules that fire in no run.
+//! Rules that never fire.
 //!
-//! Only a rule that waits for a request with a literal path is judged: any other may be started by
-//! an injected action.
+//! Only rules with a literal request path are checked, because an injected action may start any
+//! other rule.
 
 use super::Explored;
 use super::places::Places;
@@ -9,7 +9,7 @@ use crate::explore::{ends, name};
 use concert_lang::diagnostics::{Diagnostic, NEVER_FIRES};
 use concert_lang::program::{Outcome, Program, Sync};
 
-/// The rules of a path that fired in no run.
+/// Rules of a path that fired in no run.
 pub(super) fn suspects<'a>(
     program: &'a Program,
     explored: &'a Explored<'_>,
@@ -18,7 +18,7 @@ pub(super) fn suspects<'a>(
     rules.filter(|(rule, sync)| {
         sync.path() == Some(&explored.scope.path)
             && !explored.fired.contains(rule)
-            && !waits_for_a_fault(program, sync)
+            && !matches_only_faults(program, sync)
     })
 }
 
@@ -43,25 +43,23 @@ pub(super) fn judge(
             Some((number, pattern)) => {
                 let action = name(&pattern.concept, &pattern.action);
                 let label = if explored.ended.iter().any(|(ended, _)| *ended == action) {
-                    format!(
-                        "after a request for `{path}` this never {}",
-                        ends(pattern.outcome).trim_end_matches('s')
-                    )
+                    format!("this never {} after a request to `{path}`", ends(pattern.outcome))
                 } else {
-                    format!("nothing calls this after a request for `{path}`")
+                    format!("no rule calls this after a request to `{path}`")
                 };
                 Diagnostic::warning(NEVER_FIRES, places.pattern(rule, number), message).label(label)
             }
             None => {
-                let label = "no run comes to its calls";
+                let label = "no run reaches its calls";
                 Diagnostic::warning(NEVER_FIRES, places.name(rule), message).label(label)
             }
         });
     }
 }
 
-/// Faults are not explored, and such a rule has its warning.
-fn waits_for_a_fault(program: &Program, sync: &Sync) -> bool {
+/// Whether a rule matches only faults. Exploration has no faults, and such a rule gets a separate
+/// warning.
+fn matches_only_faults(program: &Program, sync: &Sync) -> bool {
     sync.when.iter().any(|pattern| {
         let concept = program.concepts.iter().find(|spec| spec.name == pattern.concept);
         let mut actions = concept.into_iter().flat_map(|spec| &spec.actions);

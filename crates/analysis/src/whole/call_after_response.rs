@@ -1,4 +1,4 @@
-//! Calls behind the answer: the client is told that something has happened before it has.
+//! Calls after the response, whose failure the client does not see.
 
 use super::places::Places;
 use crate::explore::{Site, is_answer, name};
@@ -19,14 +19,14 @@ pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Ve
                 return;
             };
             let message = format!(
-                "the request is answered before `{}` is asked",
+                "`{}` is called after the response; its failure cannot be reported to the client",
                 name(&call.concept, &call.action)
             );
             let diagnostic =
                 Diagnostic::warning(AFTER_ANSWER, places.call(rule, site(number)), message);
-            let help = "if the answer tells of this call, it must come last; a failure here is told to nobody";
+            let help = "move `Requesting.respond` after this call";
             let related = places.call(rule, site(answer));
-            diagnostics.push(diagnostic.related(related, "the answer").help(help));
+            diagnostics.push(diagnostic.related(related, "the response").help(help));
         };
         look(&sync.then, Site::Then);
         if let Some(otherwise) = &sync.otherwise {
