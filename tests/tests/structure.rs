@@ -7,6 +7,8 @@
     reason = "a test that cannot read the project has failed"
 )]
 
+#[path = "structure/documents.rs"]
+mod documents;
 #[path = "structure/image.rs"]
 mod image;
 #[path = "structure/imports.rs"]
