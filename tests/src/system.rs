@@ -256,7 +256,7 @@ impl System {
             let log = std::fs::read_to_string(log)?;
             let last: Vec<&str> = log.lines().rev().take(END_OF_LOG).collect();
             ensure!(
-                last.iter().any(|line| line.contains("the NATS client has ended by itself")),
+                last.iter().any(|line| line.contains("the NATS client has stopped")),
                 "{part:?} exited with {status}:\n{log}"
             );
             self.start_one(*part, *number)?;
@@ -377,7 +377,7 @@ impl System {
     pub async fn metrics_address(&self, part: Part) -> anyhow::Result<String> {
         self.until("the metrics are served", async |system: &System| {
             let log = system.log(part).unwrap_or_default();
-            let line = log.lines().find(|line| line.contains("figures are served"));
+            let line = log.lines().find(|line| line.contains("serving metrics"));
             let address =
                 line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
             Ok(address.map(str::to_owned))

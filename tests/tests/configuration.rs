@@ -88,7 +88,7 @@ async fn failed_start_reports_its_reason_in_the_log_format() -> anyhow::Result<(
     let line: serde_json::Value = serde_json::from_str(printed.trim())?;
     ensure!(line["level"] == "ERROR", "{line}");
     let message = line["message"].as_str().context("no message")?;
-    ensure!(message.starts_with("/nowhere cannot be read: "), "{message}");
+    ensure!(message.starts_with("cannot read /nowhere: "), "{message}");
     ensure!(message.matches("No such file").count() == 1, "{message}");
     // With the log switched off, the error is still printed.
     ensure!(why(&["--log", "off"]).await? == format!("error: {message}\n"));

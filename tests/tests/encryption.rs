@@ -57,12 +57,12 @@ async fn login_works_over_tls_and_plain_text_or_foreign_ca_fails() -> anyhow::Re
         .output()
         .await?;
     assert!(
-        !worker.status.success() && output_of(&worker).contains("cannot be reached"),
+        !worker.status.success() && output_of(&worker).contains("cannot connect to NATS"),
         "{}",
         output_of(&worker)
     );
     let worker =
         system.concert(&["worker", "Profile"]).env("NATS_CA", "/nowhere.pem").output().await?;
-    assert!(output_of(&worker).contains("/nowhere.pem cannot be read"), "{}", output_of(&worker));
+    assert!(output_of(&worker).contains("/nowhere.pem"), "{}", output_of(&worker));
     Ok(())
 }

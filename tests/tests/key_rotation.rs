@@ -239,9 +239,9 @@ async fn bus_users_change_keys_without_a_restart() -> anyhow::Result<()> {
 async fn unknown_keys_and_the_key_in_use_are_rejected() -> anyhow::Result<()> {
     let system = System::start().await?;
     for (args, why) in [
-        (&["drop", "seal", "k1"][..], "`k1` is in use; use another one first"),
+        (&["drop", "seal", "k1"][..], "`k1` is in use; use another key first"),
         (&["use", "seal", "k9"], "seal has no key `k9`; it has k1"),
-        (&["add", "nats/nobody"], "cannot be read"),
+        (&["add", "nats/nobody"], "cannot read"),
     ] {
         let refused = keys(&system, args).await.map_err(|error| error.to_string());
         assert!(refused.as_ref().is_err_and(|error| error.contains(why)), "{refused:?}");

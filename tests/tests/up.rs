@@ -281,6 +281,6 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
     let url = format!("nats://127.0.0.1:{}", closed.number());
     let output = up.command(&["flows", "--nats-url", &url]).await?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains(&format!("no connection to NATS at {url} within 3 s")), "{errors}");
+    assert!(errors.contains(&format!("cannot connect to NATS at {url} within 3 s")), "{errors}");
     Ok(())
 }
