@@ -115,6 +115,35 @@ async fn fifty_concurrent_registrations_of_one_name_create_one_account() -> anyh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn spellings_of_a_name_share_an_account_and_look_alikes_are_refused() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    for (first, second) in [("Νίκος", "ΝΊΚΟΣ"), ("straße", "STRASSE")] {
+        system.account(first, PASSWORD).await?;
+        system.login(second, PASSWORD).await?;
+        let body = json!({ "username": second, "password": PASSWORD });
+        assert_eq!(system.post("/auth/createAccount", &body).await?.status, 409);
+    }
+    system.account("admin", PASSWORD).await?;
+    for (name, why) in [
+        ("аdmin", "Username looks too similar to an existing one."),
+        ("ad\u{200b}min", "Username must consist of letters, digits and ASCII symbols"),
+    ] {
+        let body = json!({ "username": name, "password": PASSWORD });
+        let refused = system.post("/auth/createAccount", &body).await?;
+        assert!(refused.status == 400 && refused.text("error")?.starts_with(why), "{refused:?}");
+    }
+    for weak in ["Password123!", "        "] {
+        let body = json!({ "username": "eve", "password": weak });
+        let refused = system.post("/auth/createAccount", &body).await?;
+        assert_eq!(
+            refused.brief(),
+            (400, r#"{"error":"This password is too easy to guess."}"#.to_owned())
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Result<()> {
     let system = System::start().await?;
     let body = json!({ "username": "ada", "password": PASSWORD });

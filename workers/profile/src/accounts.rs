@@ -1,17 +1,18 @@
 //! The accounts of an application, and the handlers of Profile.
 
-use concert_worker::store::{
-    Change, Changed, Deleted, Documents, Found, Inserted, Page, Target, now,
-};
+mod names;
+
+use concert_worker::store::{Change, Changed, Deleted, Documents, Inserted, Page, Target, now};
 use concert_worker::{Call, Query, Secret, Start, StartError, Stop, retry};
 use serde::{Deserialize, Serialize};
 
 use crate::attempts::{Admission, Attempt, Attempts};
-use crate::blocklist::Blocklist;
-use crate::name::{self, Username};
+use crate::name::{Username, fold};
+use crate::opaque;
 use crate::password::{HashPool, Verdict};
+use crate::password_rules::{self, PasswordRules};
 use crate::refusal::Refusal;
-use crate::settings::Settings;
+use crate::settings::{ConfusableNames, Settings};
 
 /// Minimum length of a password, in characters.
 pub(crate) const PASSWORD_MIN_CHARS: usize = 8;
@@ -25,6 +26,12 @@ const ALL_USERS_MAX: usize = 10_000;
 pub(crate) struct User {
     username: String,
     name_key: String,
+    /// Missing in accounts of the released version until the next start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_fold: Option<String>,
+    /// Missing if another name looks like this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_look: Option<String>,
     /// A PHC string.
     password: String,
 }
@@ -33,7 +40,8 @@ pub(crate) struct User {
 pub(crate) struct Profile {
     users: Documents<User>,
     attempts: Attempts,
-    blocklist: Blocklist,
+    rules: PasswordRules,
+    confusable_names: ConfusableNames,
     pub(crate) pool: HashPool,
 }
 
@@ -83,43 +91,42 @@ pub(crate) struct Listed {
 impl Profile {
     pub(crate) async fn open(start: Start<Settings>) -> Result<Self, StartError> {
         let pool = HashPool::start(&start.settings).map_err(StartError::concept)?;
-        let blocklist = Blocklist::read(&start.settings).map_err(StartError::concept)?;
+        let rules = PasswordRules::read(&start.settings).map_err(StartError::concept)?;
+        let confusable_names = start.settings.confusable_names;
         // Releases that read a deleted account expect a name.
-        let users = start.documents("users").unique("name_key").deleted_with("username", "");
-        Ok(Self {
-            users: users.open().await?,
-            attempts: Attempts::open(&start).await?,
-            blocklist,
-            pool,
-        })
+        let users = start.documents("users").deleted_with("username", "");
+        let users = users.unique("name_key").unique("name_fold").unique("name_look");
+        let users = users.open().await?;
+        names::complete(&users, confusable_names).await.map_err(StartError::concept)?;
+        Ok(Self { users, attempts: Attempts::open(&start).await?, rules, confusable_names, pool })
     }
 
     pub(crate) async fn create_account(&self, call: Call<Credentials>) -> Result<UserId, Stop> {
         let (Credentials { username, password }, call) = call.split();
-        let name = Username::parse(&username).map_err(|_| Refusal::NameUnusable)?;
-        if password.expose().chars().count() < PASSWORD_MIN_CHARS {
-            return Err(Refusal::PasswordShort.into());
-        }
-        if password.expose().len() > PASSWORD_MAX_BYTES {
-            return Err(Refusal::PasswordLong.into());
-        }
-        if self.blocklist.refuses(password.expose(), &name.key()) {
-            return Err(Refusal::PasswordCommon.into());
-        }
-        // Saves the hash if the name is taken; the unique index decides.
+        let name = Username::parse_new(&username).map_err(Refusal::from)?;
+        let password = password_rules::form(&password).map_err(Refusal::of_password)?;
+        self.rules.check(&password, &name).map_err(Refusal::of_password)?;
+        // Saves the hash if the name is taken; the unique indexes decide.
         match self.by_name(&name).await? {
             Some(user) if user.is_created_by(&call) => return Ok(UserId { user: user.id }),
             Some(_) => return Err(Refusal::NameTaken(username).into()),
             None => {}
         }
         let id = call.new_id("user");
-        let user = User {
-            username: name.as_str().to_owned(),
-            name_key: name.key(),
-            password: self.pool.hash(password).await?,
-        };
+        let look_alike = self.look_alike(&name).await?;
+        if look_alike.is_some() && self.confusable_names == ConfusableNames::Refuse {
+            return Err(Refusal::NameConfusable.into());
+        }
+        let mut user = User::new(&name, self.pool.hash(password).await?, self.confusable_names);
+        if let Some(other) = look_alike {
+            tracing::warn!(user = %id, other = %other.id, "a new username looks like another one");
+            user.name_look = None;
+        }
         match self.users.insert(call.permit().await?, &id, &user).await? {
             Inserted::Done => Ok(UserId { user: id }),
+            Inserted::Taken(field) if field == "name_look" => {
+                Err(retry("an account with a similar name was created at the same time"))
+            }
             Inserted::Taken(_) => Err(Refusal::NameTaken(username).into()),
         }
     }
@@ -128,7 +135,7 @@ impl Profile {
     pub(crate) async fn authenticate(&self, call: Call<Credentials>) -> Result<UserId, Stop> {
         let (Credentials { username, password }, call) = call.split();
         let now = now();
-        let attempt = Attempt::of(&call, &name::key(&username));
+        let attempt = Attempt::of(&call, &fold(&username));
         let admitted = match self.attempts.admit(attempt, now, &call).await? {
             Admission::Admitted(admitted) => admitted,
             Admission::FailedBefore => return Err(Refusal::Unrecognised.into()),
@@ -156,10 +163,10 @@ impl Profile {
         let hash = user.as_ref().map(|user| user.value.password.as_str());
         let too_long = password.expose().len() > PASSWORD_MAX_BYTES;
         let password = if too_long { Secret::new(String::new()) } else { password };
-        let verdict = self.pool.verify(password, hash.filter(|_| !too_long)).await?;
+        let verdict = self.pool.verify_forms(password, hash.filter(|_| !too_long)).await?;
         match (verdict, user) {
             (Verdict::Right, Some(user)) => Ok(Some(user.id)),
-            (Verdict::RightAtOldCost(new), Some(user)) => {
+            (Verdict::Outdated(new), Some(user)) => {
                 let permit = call.permit().await?;
                 // If the password was changed at the same time, that one stays.
                 let replace =
@@ -180,29 +187,23 @@ impl Profile {
         };
         // The owner of a session may not know the password, and guess as at a login.
         let now = now();
-        let attempt = Attempt::of(&call, &user.name_key);
+        let name = Username::of(&user.username);
+        let attempt = Attempt::of(&call, &name.folded);
         let admitted = match self.attempts.admit(attempt, now, &call).await? {
             Admission::Admitted(admitted) => admitted,
             Admission::FailedBefore => return Err(Refusal::OldPasswordWrong.into()),
             Admission::Throttled => return Err(Refusal::Throttled.into()),
         };
-        if self.pool.verify(old.clone(), Some(&user.password)).await? == Verdict::Wrong {
+        if self.pool.verify_forms(old.clone(), Some(&user.password)).await? == Verdict::Wrong {
             self.attempts.failed(admitted, now, &call).await?;
             return Err(Refusal::OldPasswordWrong.into());
         }
         self.attempts.succeeded(admitted, now, &call).await?;
-        if new.expose().chars().count() < PASSWORD_MIN_CHARS {
-            return Err(Refusal::NewPasswordShort.into());
-        }
-        if new.expose().len() > PASSWORD_MAX_BYTES {
-            return Err(Refusal::NewPasswordLong.into());
-        }
-        if new == old {
+        let new = password_rules::form(&new).map_err(Refusal::of_new_password)?;
+        if opaque::form(old.expose()).as_deref() == Some(new.expose()) {
             return Err(Refusal::NewPasswordSame.into());
         }
-        if self.blocklist.refuses(new.expose(), &user.name_key) {
-            return Err(Refusal::PasswordCommon.into());
-        }
+        self.rules.check(&new, &name).map_err(Refusal::of_new_password)?;
         let change =
             Change::set("password", self.pool.hash(new).await?).only_if("password", user.password);
         match self.users.update(call.permit().await?, &id, change).await? {
@@ -255,12 +256,10 @@ impl Profile {
             users.into_iter().map(|user| Listed { id: user.id, username: user.value.username });
         Ok(listed.collect())
     }
-
-    async fn by_name(&self, name: &Username) -> Result<Option<Found<User>>, Stop> {
-        self.users.find("name_key", &name.key()).await
-    }
 }
 
+#[cfg(test)]
+mod forms;
 #[cfg(test)]
 mod released;
 #[cfg(test)]

@@ -4,9 +4,12 @@ mod accounts;
 mod attempts;
 mod blocklist;
 mod name;
+mod opaque;
 mod password;
+mod password_rules;
 mod refusal;
 mod settings;
+mod strength;
 
 use concert_worker::{Worker, concept};
 

@@ -34,8 +34,9 @@ pub enum PoolError {
 pub enum Verdict {
     /// The right one.
     Right,
-    /// The right one, and its hash was made at another cost: this is the new hash.
-    RightAtOldCost(String),
+    /// The right one, with an outdated hash: of another cost, or of the password as it was typed.
+    /// This is the new hash.
+    Outdated(String),
     /// The wrong one.
     Wrong,
 }
@@ -223,11 +224,7 @@ impl Hasher {
         }
         let same_cost = (params.m_cost(), params.t_cost(), params.p_cost())
             == (self.params.m_cost(), self.params.t_cost(), self.params.p_cost());
-        if same_cost {
-            Ok(Verdict::Right)
-        } else {
-            self.hash(password).map(Verdict::RightAtOldCost)
-        }
+        if same_cost { Ok(Verdict::Right) } else { self.hash(password).map(Verdict::Outdated) }
     }
 
     fn run(
@@ -312,7 +309,7 @@ mod tests {
         let old =
             HashPool::start(&settings(64)).unwrap().hash(secret("correct horse")).await.unwrap();
         let pool = HashPool::start(&settings(128)).unwrap();
-        let Verdict::RightAtOldCost(new) =
+        let Verdict::Outdated(new) =
             pool.verify(secret("correct horse"), Some(&old)).await.unwrap()
         else {
             panic!("{old}")

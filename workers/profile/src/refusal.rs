@@ -3,7 +3,8 @@
 use concert_worker::{Stop, refused, throttled};
 
 use crate::accounts::{PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS};
-use crate::name::MAX_CHARS;
+use crate::name::{BadUsername, MAX_CHARS};
+use crate::password_rules::BadPassword;
 
 /// A refusal; the texts are responses to clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +15,13 @@ pub(crate) enum Refusal {
         "Username must have 1 to {MAX_CHARS} characters, none of them a control character, and no space at its ends."
     )]
     NameUnusable,
+    #[error(
+        "Username must consist of letters, digits and ASCII symbols, with single spaces between \
+         words, and no word may mix writing directions."
+    )]
+    NameCharacters,
+    #[error("Username looks too similar to an existing one.")]
+    NameConfusable,
     #[error("Password must be at least {PASSWORD_MIN_CHARS} characters long.")]
     PasswordShort,
     #[error("Password must be at most {PASSWORD_MAX_BYTES} bytes long.")]
@@ -32,8 +40,43 @@ pub(crate) enum Refusal {
     NewPasswordSame,
     #[error("This password is too common.")]
     PasswordCommon,
+    #[error("Password must not contain control characters or invisible characters.")]
+    PasswordCharacters,
+    #[error("This password is too easy to guess.")]
+    PasswordWeak,
     #[error("Too many attempts have failed. Try again later.")]
     Throttled,
+}
+
+impl From<BadUsername> for Refusal {
+    fn from(bad: BadUsername) -> Self {
+        match bad {
+            BadUsername::Unusable => Self::NameUnusable,
+            BadUsername::Outdated => Self::NameCharacters,
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal of the password of a new account.
+    pub(crate) fn of_password(bad: BadPassword) -> Self {
+        match bad {
+            BadPassword::Short => Self::PasswordShort,
+            BadPassword::Long => Self::PasswordLong,
+            BadPassword::Character => Self::PasswordCharacters,
+            BadPassword::Common => Self::PasswordCommon,
+            BadPassword::Weak => Self::PasswordWeak,
+        }
+    }
+
+    /// A refusal of the new password of an existing account.
+    pub(crate) fn of_new_password(bad: BadPassword) -> Self {
+        match bad {
+            BadPassword::Short => Self::NewPasswordShort,
+            BadPassword::Long => Self::NewPasswordLong,
+            bad => Self::of_password(bad),
+        }
+    }
 }
 
 impl From<Refusal> for Stop {

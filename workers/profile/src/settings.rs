@@ -1,4 +1,4 @@
-//! The cost of hashes, the limits of failed logins, and the passwords that are too common.
+//! The cost of hashes, the limits of failed logins, and the rules for names and passwords.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use concert_worker::{Ranges, list};
 use serde::{Deserialize, Serialize};
 
 use crate::attempts::{COUNTED_MAX, DAY_S};
+use crate::strength::SCORE_MAX;
 
 /// The settings of Profile. The cost of a hash is the least that OWASP recommends (19 MiB, 2
 /// passes, 1 lane).
@@ -41,6 +42,25 @@ pub struct Settings {
     /// Words of the application, such as its name: a password must be more than such a word.
     #[serde(deserialize_with = "list")]
     pub password_words: Vec<String>,
+    /// Minimum strength of a new password, as zxcvbn estimates it: 1 for more than 10^3 guesses, 2
+    /// for 10^6, 3 for 10^8, 4 for 10^10. 0 disables the estimate.
+    pub password_min_score: u8,
+    /// New names that look like an existing one.
+    pub confusable_names: ConfusableNames,
+}
+
+/// The treatment of a new name that looks like an existing one, such as `аdmin` with a Cyrillic
+/// letter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfusableNames {
+    /// The account is refused.
+    #[default]
+    Refuse,
+    /// The account is created, and a warning with the ids of both accounts is logged.
+    Report,
+    /// Names are not compared by their looks.
+    Allow,
 }
 
 impl Default for Settings {
@@ -58,6 +78,8 @@ impl Default for Settings {
             login_known_days: 30,
             password_blocklists: Vec::new(),
             password_words: vec!["concert".to_owned()],
+            password_min_score: 2,
+            confusable_names: ConfusableNames::default(),
         }
     }
 }
@@ -87,6 +109,7 @@ impl Settings {
             .within("login_window_seconds", self.login_window_seconds, 1..=SECONDS_MAX)
             .within("login_long_window_seconds", self.login_long_window_seconds, 1..=SECONDS_MAX)
             .within("login_known_days", self.login_known_days, 1..=DAYS_MAX)
+            .within("password_min_score", self.password_min_score, 0..=SCORE_MAX)
             .checked()
     }
 }

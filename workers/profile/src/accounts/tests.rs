@@ -5,19 +5,19 @@ use concert_worker::trial;
 use super::*;
 use crate::attempts::tests::client;
 
-const PASSWORD: &str = "correct horse battery";
+pub(super) const PASSWORD: &str = "correct horse battery";
 
-struct Bench {
-    profile: Profile,
-    servers: trial::Bench,
+pub(super) struct Bench {
+    pub(super) profile: Profile,
+    pub(super) servers: trial::Bench,
 }
 
-fn secret(text: &str) -> Secret {
+pub(super) fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
 /// Hashes that cost little.
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         argon2_memory_kib: 64,
         argon2_passes: 1,
@@ -28,24 +28,40 @@ fn settings() -> Settings {
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let servers = trial::Bench::of("Profile").await.unwrap();
         Self { profile: Profile::open(servers.start(settings())).await.unwrap(), servers }
     }
 
-    async fn create(&self, name: &str, password: &str) -> Result<String, Stop> {
+    /// Replaces the worker by a new one on the same database.
+    pub(super) async fn restart(&mut self, settings: Settings) {
+        self.profile = Profile::open(self.servers.start(settings)).await.unwrap();
+    }
+
+    pub(super) async fn create(&self, name: &str, password: &str) -> Result<String, Stop> {
         let input = Credentials { username: name.to_owned(), password: secret(password) };
         let made = self.profile.create_account(Call::direct(None, input)).await;
         made.map(|made| made.user)
     }
 
-    async fn login(&self, from: usize, name: &str, password: &str) -> Result<String, Stop> {
+    pub(super) async fn login(
+        &self,
+        from: usize,
+        name: &str,
+        password: &str,
+    ) -> Result<String, Stop> {
         let input = Credentials { username: name.to_owned(), password: secret(password) };
         let answer = self.profile.authenticate(Call::direct(client(from), input)).await;
         answer.map(|recognised| recognised.user)
     }
 
-    async fn change(&self, from: usize, id: &str, old: &str, new: &str) -> Result<String, Stop> {
+    pub(super) async fn change(
+        &self,
+        from: usize,
+        id: &str,
+        old: &str,
+        new: &str,
+    ) -> Result<String, Stop> {
         let input = ChangePassword {
             user: id.to_owned(),
             old_password: secret(old),
@@ -75,7 +91,7 @@ impl Bench {
     }
 }
 
-fn refused<T>(refusal: Refusal) -> Result<T, Stop> {
+pub(super) fn refused<T>(refusal: Refusal) -> Result<T, Stop> {
     Err(refusal.into())
 }
 
@@ -148,7 +164,8 @@ async fn a_common_password_is_refused_for_a_new_account_and_for_an_old_one() {
     assert_eq!(bench.change(1, &id, PASSWORD, "iloveyou").await, refused(Refusal::PasswordCommon));
     assert_eq!(bench.change(1, &id, PASSWORD, "Margaret!").await, refused(Refusal::PasswordCommon));
     // No rules of composition, and room for long ones.
-    for fine in ["aaaa aaaa b", &"long ".repeat(30)] {
+    let long: String = (1..60).map(|number| format!("{} horses ", number * 7919)).collect();
+    for fine in ["battery staple", &long] {
         assert_eq!(
             bench.create(&format!("u{}", fine.len()), fine).await.map(drop),
             Ok(()),
