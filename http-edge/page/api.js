@@ -1,52 +1,52 @@
-// What the page asks the edge: the archive's queries, the stream of what happens, and the application itself.
+// Requests to the edge: queries to the archive, the stream of live updates, and the application.
 
-/** Where the operator's token is kept: in this tab, until it is closed. */
+/** Key of the operator token in the session storage, which lasts as long as the tab. */
 const TOKEN = "concert-token";
 
-/** An answer that is none. `status` is 0 when nobody could be reached. */
-export class Refusal extends Error {
+/** A failed request. `status` is 0 if the edge is unreachable. */
+export class RequestError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 }
 
-/** What the edge says of itself: `{base, token}`. */
+/** Settings of the edge: `{base, token}`; `token` is true if one is required. */
 export async function settings() {
   return (await get("/_concert/settings")).json();
 }
 
-/** Keeps the operator's token. */
+/** Stores the operator token. */
 export function useToken(token) {
   sessionStorage.setItem(TOKEN, token);
 }
 
-/** Whether a token was given. */
+/** True if a token is stored. */
 export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
 
 /**
- * The rows of a query of the archive.
+ * Rows of a query to the archive.
  *
- * @param {string} query below `/_concert/api/`
- * @param {AbortSignal} [signal] ends it, with an AbortError
- * @throws {Refusal} in words
+ * @param {string} query path and parameters, relative to `/_concert/api/`
+ * @param {AbortSignal} [signal] cancels the query; it throws AbortError
+ * @throws {RequestError} with a message to display
  */
 export async function rows(query, signal) {
-  const answer = await get(`/_concert/api/${query}`, signal);
-  const body = await answer.json().catch(() => ({}));
-  if (!Array.isArray(body.rows)) throw new Refusal(502, "the archive's answer cannot be read");
+  const response = await get(`/_concert/api/${query}`, signal);
+  const body = await response.json().catch(() => ({}));
+  if (!Array.isArray(body.rows)) throw new RequestError(502, "invalid response from the archive");
   return body.rows;
 }
 
 /**
- * What happens, as it happens: each `{flows, left_out}`.
+ * Live updates, each `{flows, left_out}`. The first is empty and reports the connection.
  *
- * Not an EventSource, which sends no header for the token.
+ * An EventSource cannot send the header for the token.
  */
 export async function* notices(signal) {
-  const answer = await get("/_concert/live", signal);
+  const response = await get("/_concert/live", signal);
   yield { flows: [], left_out: 0 };
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { done, value } = await reader.read();
@@ -64,49 +64,51 @@ export async function* notices(signal) {
   }
 }
 
-/** So many random bytes, as hexadecimal digits. */
+/** Random bytes, as hexadecimal digits. */
 const random = (bytes) => [...crypto.getRandomValues(new Uint8Array(bytes))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** The id of a new trace. */
+/** ID of a new trace. */
 export const newTrace = () => random(16);
 
 async function get(path, signal) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token === null ? {} : { authorization: `Bearer ${token}` };
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { headers, signal, cache: "no-store" });
+    response = await fetch(path, { headers, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, "the edge cannot be reached; is it still running?");
+    throw new RequestError(0, "cannot reach the edge; check that it is running");
   }
-  if (answer.ok) return answer;
-  const body = await answer.json().catch(() => ({}));
-  throw new Refusal(answer.status, body.error ?? `the edge answered ${answer.status}`);
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  throw new RequestError(response.status, body.error ?? `the edge returned ${response.status}`);
 }
 
 /**
- * Posts to the application, as any client would, as part of a trace, by which the flow is known before the answer.
+ * Posts to the application as part of a trace. Live updates name the trace, so the flow is known
+ * before the response.
  *
- * @returns {Promise<{status: number, body: object, flow: string|null, by: string|null, took: number}>} `took` in milliseconds
+ * @returns {Promise<{status: number, body: object, flow: string|null, by: string|null,
+ *   took: number}>} `took` in milliseconds
  */
 export async function post(address, body, trace) {
   const began = performance.now();
-  let answer;
+  let response;
   try {
-    answer = await fetch(address, {
+    response = await fetch(address, {
       method: "POST",
       headers: { "content-type": "application/json", traceparent: `00-${trace}-${random(8)}-01` },
       body: JSON.stringify(body),
     });
   } catch {
-    throw new Refusal(0, "the edge cannot be reached; is it still running?");
+    throw new RequestError(0, "cannot reach the edge; check that it is running");
   }
   return {
-    status: answer.status,
-    body: await answer.json().catch(() => ({})),
-    flow: answer.headers.get("concert-flow"),
-    by: answer.headers.get("concert-answered-by"),
+    status: response.status,
+    body: await response.json().catch(() => ({})),
+    flow: response.headers.get("concert-flow"),
+    by: response.headers.get("concert-answered-by"),
     took: performance.now() - began,
   };
 }

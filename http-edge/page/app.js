@@ -1,39 +1,42 @@
-// The page as a whole: which view is shown, what is heard, and the token that it may take.
+// The console: routes to views, receives live updates, and asks for the operator token.
 
-import { Account } from "./account.js";
 import { hasToken, notices, settings, useToken } from "./api.js";
+import { DemoPanel } from "./demo.js";
 import { element, fill } from "./element.js";
 import { FlowView } from "./flow.js";
 import { FlowsView } from "./flows.js";
+import { ProblemsView } from "./problems.js";
 import { RulesView } from "./rules.js";
-import { WrongView } from "./wrong.js";
 
-/** How long to wait before the stream of notices is opened again, in milliseconds. */
-const AGAIN_MS = 2000;
+/** Delay before the stream of notices is reopened, in milliseconds. */
+const RETRY_DELAY_MS = 2000;
 
-/** Where the account box stands above the flow, as `frame.css` has it. */
+/** Windows in which the demo panel is above the flow, as in `frame.css`. */
 const NARROW = "(max-width: 900px)";
 
 const main = document.querySelector("#view");
 const live = document.querySelector(".live");
-const view = (make) => {
+const view = (title, make) => {
   const root = element("section");
-  return { root, view: make(root) };
+  return { root, title, view: make(root) };
 };
 
 const views = {
-  flow: view((root) => new FlowView(root)),
-  flows: view((root) => new FlowsView(root)),
-  rules: view((root) => new RulesView(root)),
-  wrong: view((root) => new WrongView(root, tellWrong)),
+  flow: view("Flow", (root) => new FlowView(root)),
+  flows: view("Recent flows", (root) => new FlowsView(root)),
+  rules: view("Rules", (root) => new RulesView(root)),
+  problems: view("Problems", (root) => new ProblemsView(root, setProblemCount)),
 };
+/** Former names of views, so that old links keep working. */
+const ALIASES = { wrong: "problems" };
 let shown = null;
-/** The trace of the request that waits for its answer. */
-let waiting = null;
+/** Trace of the page's own request, until its flow is opened. */
+let ownTrace = null;
 
-/** `#/flow/<id>`, `#/flows`, `#/rules/<name>`, `#/wrong`; anything else is the beginning. */
+/** Routes `#/flow/<id>`, `#/flows`, `#/rules/<name>`, `#/problems`; others show the first view. */
 function route() {
-  const [, name = "", rest] = location.hash.split("/");
+  const [, given = "", rest] = location.hash.split("/");
+  const name = Object.hasOwn(ALIASES, given) ? ALIASES[given] : given;
   const known = Object.hasOwn(views, name) ? name : "flow";
   const argument = rest === undefined || rest === "" ? null : decodeURIComponent(rest);
   if (shown !== known) {
@@ -41,50 +44,62 @@ function route() {
     fill(main, views[known].root);
     shown = known;
   }
+  document.title = `${views[known].title} – Concert`;
   document.body.dataset.view = known;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === known) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   views[known].view.show(argument);
-  if (known === "flow") document.querySelector('nav a[data-view="flow"]').href = argument === null ? "#/" : `#/flow/${argument}`;
+  if (known === "flow") {
+    const link = document.querySelector('nav a[data-view="flow"]');
+    link.href = argument === null ? "#/" : `#/flow/${argument}`;
+  }
 }
 
-function tellWrong(count) {
-  const figure = document.querySelector("nav .count");
-  figure.hidden = count === 0;
-  figure.textContent = String(count);
+function setProblemCount(count) {
+  const badge = document.querySelector("nav .count");
+  badge.hidden = count === 0;
+  badge.textContent = String(count);
 }
 
-function tellLive(state, text) {
+function setConnection(state, text) {
   live.dataset.state = state;
   live.querySelector(".live-text").textContent = text;
 }
 
-/** Hears what happens, for as long as the page is there. */
+/** Passes live updates to the shown view; reconnects until the page is closed. */
 async function listen() {
   for (;;) {
     try {
       for await (const notice of notices()) {
-        tellLive("on", "live");
-        const own = waiting !== null && notice.flows.find((flow) => flow.trace === waiting);
+        setConnection("on", "live");
+        const own = ownTrace !== null && notice.flows.find((flow) => flow.trace === ownTrace);
         if (own) open(own.flow);
-        if (shown !== null) views[shown].view.heard?.(notice.flows);
+        if (shown !== null) views[shown].view.update?.(notice.flows);
       }
-      tellLive("off", "reconnecting");
+      setConnection("off", "reconnecting");
     } catch (error) {
-      if (error.status === 401) return askForToken(error.message);
-      tellLive("off", "not live");
+      if (error.status === 401) return showSignIn(error.message);
+      setConnection("off", "disconnected");
       live.title = error.message;
     }
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS));
   }
 }
 
-/** What the page shows is what people do, so that it may ask who looks. */
-function askForToken(why) {
-  tellLive("off", "locked");
-  const input = element("input", { id: "token", type: "password", autocomplete: "off", required: true, minlength: "32", spellcheck: "false" });
+/** Flows hold data of all users, so the page shows them to operators only. */
+function showSignIn(why) {
+  setConnection("off", "locked");
+  document.title = "Sign in – Concert";
+  const input = element("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "off",
+    required: true,
+    minlength: "32",
+    spellcheck: "false",
+  });
   const form = element(
     "form.locked",
     {
@@ -96,12 +111,18 @@ function askForToken(why) {
         },
       },
     },
-    element("h2", {}, "The operator’s token"),
-    element("p", {}, "This page shows what everybody does here, so this edge shows it to operators only. The token stands in the file that the edge was given with ", element("code", {}, "--page-token-file"), "."),
+    element("h2", {}, "Operator token"),
+    element(
+      "p",
+      {},
+      "The console shows the requests of all users. The token is in the file that the setting ",
+      element("code", {}, "console.token_file"),
+      " of this edge names.",
+    ),
     hasToken() && element("p.notice.bad", { role: "alert" }, why),
     element("label", { for: "token" }, "Token"),
     input,
-    element("div.buttons", {}, element("button.main", { type: "submit" }, "Show the flows")),
+    element("div.buttons", {}, element("button.main", { type: "submit" }, "Sign in")),
   );
   if (shown !== null) views[shown].view.hide();
   shown = null;
@@ -109,10 +130,13 @@ function askForToken(why) {
   fill(main, form);
 }
 
-/** Shows the flow of a request of the page's own, once: while it is slow, or when it is answered. Whoever looks at something else by then is left there. */
+/**
+ * Shows the flow of the page's own request, once: when the first notice or the response arrives,
+ * whichever is first.
+ */
 function open(flow) {
-  if (waiting === null) return;
-  waiting = null;
+  if (ownTrace === null) return;
+  ownTrace = null;
   if (shown === null || location.hash === `#/flow/${flow}`) return;
   location.hash = `#/flow/${flow}`;
   if (matchMedia(NARROW).matches) main.scrollIntoView();
@@ -121,7 +145,7 @@ function open(flow) {
 function start() {
   addEventListener("hashchange", route);
   route();
-  views.wrong.view.watch();
+  views.problems.view.watch();
   listen();
 }
 
@@ -129,15 +153,16 @@ async function begin() {
   try {
     const { base, token } = await settings();
     const sent = (trace) => {
-      waiting = trace;
+      ownTrace = trace;
     };
-    new Account(document.querySelector(".account"), base, sent, open);
-    if (token && !hasToken()) askForToken("");
+    const opener = document.querySelector(".open-demo");
+    new DemoPanel(document.querySelector(".demo"), opener, base, sent, open);
+    if (token && !hasToken()) showSignIn("");
     else start();
   } catch (error) {
-    tellLive("off", "not live");
+    setConnection("off", "disconnected");
     fill(main, element("div.notice.bad", { role: "alert" }, error.message));
-    setTimeout(begin, AGAIN_MS);
+    setTimeout(begin, RETRY_DELAY_MS);
   }
 }
 

@@ -1,9 +1,9 @@
-// One step in detail: what went in, what came out, when, and the rule that asked for it with the lines that did.
+// Details of one step: input, output, timing, and the rule that called it with the lines marked.
 
 import { breakable, element, prose } from "./element.js";
 import { listing, partsOf } from "./source.js";
-import { firingOf, routerOf } from "./story.js";
-import { clock, day, fateOf, json, outcomeOf, span } from "./words.js";
+import { firingOf, routerOf, shownOutcomeOf } from "./story.js";
+import { clock, day, json, outcomeOf, span } from "./words.js";
 
 /**
  * @param {import("./story.js").Step} step
@@ -12,7 +12,7 @@ import { clock, day, fateOf, json, outcomeOf, span } from "./words.js";
  */
 export function details(step, flow, syncs) {
   if (step.kind === "halt") {
-    return panel("Stopped", element("p", {}, `Nothing more happens in this flow but the answer ${step.halt.status}: `, prose(step.halt.why)));
+    return panel("Stopped", element("p", {}, `The router stopped this flow with status ${step.halt.status}: `, prose(step.halt.why)));
   }
   return step.kind === "miss" ? ofMiss(step, flow, syncs) : ofAction(step, flow, syncs);
 }
@@ -22,13 +22,13 @@ const panel = (title, ...children) =>
 
 function ofAction(step, flow, syncs) {
   const { action } = step;
-  const [sign, word] = outcomeOf(fateOf(action));
+  const [sign, word] = outcomeOf(shownOutcomeOf(action));
   const offset = (us) => (us === undefined ? "–" : `+${span(us - flow.began_us)}`);
   const facts = [
     ["Outcome", element("span.outcome", {}, `${sign} ${word}`)],
-    ["Asked for", element("span", { title: action.asked_us === undefined ? "" : day(action.asked_us) }, offset(action.asked_us))],
+    ["Requested", element("span", { title: action.asked_us === undefined ? "" : day(action.asked_us) }, offset(action.asked_us))],
     [
-      "Done",
+      "Completed",
       action.completed_us === undefined
         ? "not yet"
         : element("span", { title: `${day(action.completed_us)}, ${clock(action.completed_us)}` }, `${offset(action.completed_us)}${tookOf(action)}`),
@@ -37,13 +37,13 @@ function ofAction(step, flow, syncs) {
   if (action.work && action.completed_us !== undefined) {
     const waited = action.completed_us - action.asked_us - action.work.took_us;
     const parts = waitsOf(action.work).map(([name, took]) => `${name} ${span(took)}`);
-    facts.push(["Waited", span(Math.max(0, waited))], ["Work", [span(action.work.took_us), ...parts].join(", ")]);
+    facts.push(["Queued", span(Math.max(0, waited))], ["Processing", [span(action.work.took_us), ...parts].join(", ")]);
   }
-  if (action.dead) facts.push(["Given up", `${action.dead.reason}, after ${action.dead.attempts} attempts`]);
+  if (action.dead) facts.push(["Dead-lettered", `${action.dead.reason}, after ${action.dead.attempts} attempts`]);
   return panel(
     `${action.concept}.${action.action}`,
     element(
-      `dl.facts.${fateOf(action)}`,
+      `dl.facts.${shownOutcomeOf(action)}`,
       {},
       facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
     ),
@@ -51,49 +51,49 @@ function ofAction(step, flow, syncs) {
     element("h4", {}, "Input"),
     value(action.input),
     element("h4", {}, "Output"),
-    action.state === "completed" ? value(action.output) : element("p.quiet", {}, "none yet"),
-    element("p.quiet.ids", {}, `action ${action.id}${action.seq === undefined ? "" : `, message ${action.seq} of the log`}`),
+    action.state === "completed" ? value(action.output) : element("p.quiet", {}, "(not completed)"),
+    element("p.quiet.ids", {}, `action ${action.id}${action.seq === undefined ? "" : `, log sequence ${action.seq}`}`),
   );
 }
 
 const tookOf = (action) => (action.asked_us === undefined || action.completed_us === action.asked_us ? "" : `, took ${span(action.completed_us - action.asked_us)}`);
 
-/** What others did for an action, and how long in all: `[["mongodb.find", 420], …]`, in the order of their first. */
+/** Total time per operation of an action, in order of first use: `[["mongodb.find", 420], …]`. */
 function waitsOf(work) {
   const parts = new Map();
   for (const part of work.parts ?? []) parts.set(part.name, (parts.get(part.name) ?? 0) + part.took_us);
   return [...parts];
 }
 
-/** Which queries a rule asked, with what their workers waited for: "Sessioning._getUser 1.2 ms (mongodb.find 0.4 ms), …". */
-function questionsOf(work) {
-  const questions = [];
+/** Timed queries of a rule: "Sessioning._getUser 1.2 ms (mongodb.find 0.4 ms), …". */
+function queriesOf(work) {
+  const queries = [];
   for (const part of work.parts ?? []) {
-    const told = `${part.name} ${span(part.took_us)}`;
-    if (part.name.includes("._") || questions.length === 0) questions.push([told, []]);
-    else questions.at(-1)[1].push(told);
+    const text = `${part.name} ${span(part.took_us)}`;
+    if (part.name.includes("._") || queries.length === 0) queries.push([text, []]);
+    else queries.at(-1)[1].push(text);
   }
-  return questions.map(([question, waits]) => (waits.length > 0 ? `${question} (${waits.join(", ")})` : question)).join(", ");
+  return queries.map(([query, waits]) => (waits.length > 0 ? `${query} (${waits.join(", ")})` : query)).join(", ");
 }
 
 const value = (given) => element("pre.value", { tabindex: "0" }, json(given ?? {}));
 
 function because(action, flow, syncs) {
   if (!action.by) {
-    const begun = (flow.firings ?? []).filter((firing) => firing.causes?.includes(action.id));
-    const names = [...new Set(begun.map((firing) => firing.sync))];
+    const fired = (flow.firings ?? []).filter((firing) => firing.causes?.includes(action.id));
+    const names = [...new Set(fired.map((firing) => firing.sync))];
     return element(
       "p",
       {},
-      action.concept === "Requesting" ? "This request is the first action of the flow. " : "Somebody asked for this action by hand; it began the flow. ",
-      names.length > 0 ? `It set off ${names.join(", ")}.` : "No rule went on from it.",
+      action.concept === "Requesting" ? "This request is the first action of the flow. " : "This action was injected; it is the first action of the flow. ",
+      names.length > 0 ? `It triggered ${names.join(", ")}.` : "No rule fired on it.",
     );
   }
   const own = routerOf(action.by.sync);
-  if (own) return element("p", {}, `Asked for by ${own}.`);
+  if (own) return element("p", {}, `Called by ${own}.`);
   const firing = firingOf(action, flow);
   const sync = syncs.get(action.by.sync);
-  if (!sync) return element("p", {}, "Asked for by the rule ", element("b", {}, action.by.sync), ", whose text is not there any more.");
+  if (!sync) return element("p", {}, "Called by rule ", element("b", {}, action.by.sync), ". The text of this rule version is not available.");
   const { patterns, calls } = partsOf(sync.text);
   const marks = new Map();
   (firing?.causes ?? []).forEach((id, number) => {
@@ -101,16 +101,16 @@ function because(action, flow, syncs) {
     mark(marks, patterns[number], "matched", cause && `+${span((cause.completed_us ?? flow.began_us) - flow.began_us)}`);
   });
   const frame = firing?.frames?.[action.by.frame ?? 0];
-  // The calls of an `else` are counted on their own, and stand in other lines.
+  // Calls of `else` have their own numbers and lines.
   if (frame?.ended !== "else") mark(marks, calls[action.by.call ?? 0], "called");
   const bindings = Object.entries(frame?.bindings ?? {});
   return [
-    element("h4", {}, "Because of the rule ", element("a", { href: `#/rules/${encodeURIComponent(sync.name)}` }, breakable(sync.name))),
-    element("p.quiet", {}, `${place(sync)}: what is marked ✓ had happened, so it asked for what is marked ▶`),
+    element("h4", {}, "Called by rule ", element("a", { href: `#/rules/${encodeURIComponent(sync.name)}` }, breakable(sync.name))),
+    element("p.quiet", {}, `${place(sync)}: ✓ matched, ▶ called`),
     listing(sync, marks),
-    firing?.work && element("p.asked", {}, `It asked ${questionsOf(firing.work)}.`),
+    firing?.work && element("p.queries", {}, `Queries: ${queriesOf(firing.work)}.`),
     bindings.length > 0 &&
-      element("details", {}, element("summary", {}, "What its variables stood for"), value(frame.bindings)),
+      element("details", {}, element("summary", {}, "Variable bindings"), value(frame.bindings)),
   ];
 }
 
@@ -130,10 +130,10 @@ function ofMiss(step, flow, syncs) {
     if (miss.failed) mark(marks, patterns[miss.failed.pattern] ?? steps[miss.failed.step], "failed");
   }
   return panel(
-    `${miss.sync} did not go on`,
+    `${miss.sync} did not fire`,
     element("p.why", {}, prose(miss.failed?.why ?? "One of its patterns did not match.")),
-    miss.failed?.text && element("p", {}, "It waited for ", element("code", {}, miss.failed.text), "."),
-    sync && element("p.quiet", {}, `${place(sync)}: what is marked ✓ had happened, what is marked ✕ did not come`),
-    sync ? listing(sync, marks) : element("p.quiet", {}, "The text of this rule is not there."),
+    miss.failed?.text && element("p", {}, "Not matched: ", element("code", {}, miss.failed.text)),
+    sync && element("p.quiet", {}, `${place(sync)}: ✓ matched, ✕ not matched`),
+    sync ? listing(sync, marks) : element("p.quiet", {}, "The text of this rule version is not available."),
   );
 }

@@ -1,11 +1,12 @@
-// Elements are made, never parsed: what comes from outside is text, whatever it looks like.
+// Creates elements without parsing HTML, so external data is always plain text.
 
 /**
- * Makes an element.
+ * Creates an element.
  *
  * @param {string} name such as `div.card`: the tag and its classes
- * @param {Object<string, unknown>} attributes `on` holds listeners, `style` custom properties and lengths; false, null and undefined leave an attribute out
- * @param {...(Node|string|number|null|undefined|false|Array)} children lists of children, nested to any depth, are flattened
+ * @param {Object<string, unknown>} attributes `on` holds listeners, `style` holds CSS properties;
+ *   an attribute that is false, null or undefined is omitted
+ * @param {...(Node|string|number|null|undefined|false|Array)} children nested lists are flattened
  */
 export function element(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
@@ -25,13 +26,13 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** A text in which what stands between backticks is code. */
+/** A text; parts between backticks become `code` elements. */
 export const prose = (text) => text.split("`").map((part, at) => (at % 2 === 1 ? element("code", {}, part) : part));
 
-/** A long name that may be broken where a word in it begins. */
+/** A long name, with line-break opportunities between its words. */
 export const breakable = (name) => name.split(/(?<=[a-z.])(?=[A-Z])/).flatMap((part, at) => (at === 0 ? [part] : [element("wbr"), part]));
 
-/** Puts these children in place of what is there. */
+/** Replaces the children of an element. */
 export function fill(parent, ...children) {
   parent.replaceChildren();
   append(parent, children);
@@ -44,7 +45,7 @@ function append(parent, children) {
   }
 }
 
-/** An object has no text: `[object Object]` on the page would hide a bug. */
+/** Rejects objects: `[object Object]` on the page would hide a bug. */
 function textOf(value) {
   if (typeof value === "object" || typeof value === "function") throw new TypeError("an object cannot be displayed as text");
   return String(value);

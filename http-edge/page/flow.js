@@ -1,19 +1,19 @@
-// The view of one flow: a sentence that tells it, its diagram, and one step in detail.
+// The view of one flow: a summary, the sequence diagram, and the details of one step.
 
 import { rows } from "./api.js";
 import { details } from "./details.js";
 import { breakable, element, fill, prose } from "./element.js";
 import { rulesOf } from "./rulebook.js";
 import { diagram } from "./sequence.js";
-import { read, routerOf } from "./story.js";
+import { read as readStory, routerOf } from "./story.js";
 import { clock, outcomeOf, span } from "./words.js";
 
-/** How long to wait before an open flow is read again, in milliseconds; the last one is repeated. */
-const AGAIN_MS = [120, 250, 500, 1000, 2000];
-/** After so many attempts only a notice has it read again. */
-const ATTEMPTS = 30;
+/** Delays between reads of an open flow, in milliseconds; the last one is repeated. */
+const RETRY_DELAYS_MS = [120, 250, 500, 1000, 2000];
+/** Maximum number of reads; after that, only a live update causes a read. */
+const MAX_ATTEMPTS = 30;
 
-/** The view of `#/flow/<id>`, and of `#/`, where no flow is chosen yet. */
+/** The view of `#/flow/<id>`, and of `#/`, where no flow is selected. */
 export class FlowView {
   #root;
   #id = null;
@@ -22,13 +22,13 @@ export class FlowView {
   #chosen = null;
   #attempt = 0;
   #timer = null;
-  #asked = 0;
+  #reads = 0;
 
   constructor(root) {
     this.#root = root;
   }
 
-  /** Shows a flow, or what to do to have one. */
+  /** Shows a flow; null shows instructions. */
   show(id) {
     clearTimeout(this.#timer);
     this.#id = id;
@@ -37,7 +37,7 @@ export class FlowView {
     this.#attempt = 0;
     if (id === null) fill(this.#root, invitation());
     else {
-      fill(this.#root, element("p.quiet.loading", { role: "status" }, "Looking for the flow…"));
+      fill(this.#root, element("p.quiet.loading", { role: "status" }, "Loading flow…"));
       this.#read();
     }
   }
@@ -47,8 +47,8 @@ export class FlowView {
     this.#id = null;
   }
 
-  /** Something happened in these flows. */
-  heard(flows) {
+  /** Applies live updates of flows. */
+  update(flows) {
     if (this.#id !== null && flows.some((flow) => flow.flow === this.#id)) {
       this.#attempt = 0;
       this.#read();
@@ -58,39 +58,39 @@ export class FlowView {
   async #read() {
     clearTimeout(this.#timer);
     const id = this.#id;
-    this.#asked += 1;
-    const asked = this.#asked;
+    this.#reads += 1;
+    const read = this.#reads;
     try {
       const [flow] = await rows(`flow/${encodeURIComponent(id)}`);
       const syncs = await rulesOf(flow?.rules).catch(() => this.#syncs);
-      if (asked !== this.#asked || id !== this.#id) return;
+      if (read !== this.#reads || id !== this.#id) return;
       if (flow) {
         this.#flow = flow;
         this.#syncs = syncs;
         this.#draw();
-      } else if (this.#attempt >= ATTEMPTS || this.#attempt > 8) {
+      } else if (this.#attempt >= MAX_ATTEMPTS || this.#attempt > 8) {
         fill(this.#root, missing(id));
       }
       if (!flow || flow.outcome === "open") this.#again();
     } catch (error) {
-      if (asked !== this.#asked || id !== this.#id) return;
-      fill(this.#root, element("div.notice.bad", { role: "alert" }, element("b", {}, "This flow cannot be shown: "), error.message));
+      if (read !== this.#reads || id !== this.#id) return;
+      fill(this.#root, element("div.notice.bad", { role: "alert" }, element("b", {}, "Could not load the flow: "), error.message));
       if (error.status !== 401) this.#again();
     }
   }
 
   #again() {
-    if (this.#attempt >= ATTEMPTS) return;
-    const wait = AGAIN_MS[Math.min(this.#attempt, AGAIN_MS.length - 1)];
+    if (this.#attempt >= MAX_ATTEMPTS) return;
+    const wait = RETRY_DELAYS_MS[Math.min(this.#attempt, RETRY_DELAYS_MS.length - 1)];
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.#read(), wait);
   }
 
   #draw() {
-    const story = read(this.#flow, this.#syncs);
-    const all = [...story.steps, ...story.aside];
+    const story = readStory(this.#flow, this.#syncs);
+    const all = [...story.steps, ...story.otherMisses];
     const shown =
-      all.find((step) => step.key === this.#chosen) ?? story.turned ?? story.answer ?? story.steps.at(-1) ?? null;
+      all.find((step) => step.key === this.#chosen) ?? story.failedAt ?? story.answer ?? story.steps.at(-1) ?? null;
     announce(this.#root.ownerDocument, this.#flow, story);
     const focused = this.#root.contains(document.activeElement) ? document.activeElement.dataset?.key : undefined;
     fill(
@@ -116,34 +116,34 @@ export class FlowView {
 function heading(flow, story, choose) {
   const [sign, word] = outcomeOf(flow.outcome);
   const [root] = flow.actions;
-  const asked = flow.path ? `POST ${flow.path}` : root ? `${root.concept}.${root.action}` : "A flow";
+  const title = flow.path ? `POST ${flow.path}` : root ? `${root.concept}.${root.action}` : "Flow";
   const rule = (step, name) => element("button.link", { type: "button", on: { click: () => choose(step.key) } }, breakable(name));
   return element(
-    `header.telling.${flow.outcome}`,
+    `header.summary.${flow.outcome}`,
     {},
     element(
       "h2",
       {},
-      element("code", {}, asked),
+      element("code", {}, title),
       " ",
       element("span.chip", {}, `${sign} ${flow.status ?? ""} ${word}`.replace(/ +/g, " ")),
     ),
     element("p.answered", {}, answeredBy(flow, story, rule)),
-    story.turned &&
+    story.failedAt &&
       element(
-        "p.turned",
+        "p.failed-at",
         {},
-        `It turned off at ${story.turned.miss.failed?.action ? nameOf(flow, story.turned.miss.failed.action) : "the request"}: `,
-        rule(story.turned, story.turned.miss.sync),
-        " did not go on, because ",
-        prose(because(story.turned.miss.failed?.why)),
+        `Stopped at ${story.failedAt.miss.failed?.action ? nameOf(flow, story.failedAt.miss.failed.action) : "the request"}: rule `,
+        rule(story.failedAt, story.failedAt.miss.sync),
+        " did not fire because ",
+        prose(because(story.failedAt.miss.failed?.why)),
       ),
     element(
       "p.quiet",
       {},
-      `Began at ${clock(flow.began_us)}. Flow `,
+      `Started at ${clock(flow.began_us)}. Flow `,
       element("code.id", {}, flow.flow),
-      flow.truncated ? ". It is too long to be shown whole." : "",
+      flow.truncated ? ". Truncated: the flow is too long to display." : "",
     ),
   );
 }
@@ -154,22 +154,22 @@ function answeredBy(flow, story, rule) {
   if (name) {
     const own = routerOf(name);
     const shown = own ?? name;
-    return [own ? "Answered by " : "Answered by the rule ", story.answer ? rule(story.answer, shown) : element("b", {}, shown), ` ${after}`];
+    return [own ? "Answered by " : "Answered by rule ", story.answer ? rule(story.answer, shown) : element("b", {}, shown), ` ${after}`];
   }
-  if (flow.outcome === "open") return "Under way: nothing has answered yet.";
-  return flow.path ? `No rule answered, ${after}` : `Ended ${after}`;
+  if (flow.outcome === "open") return "In progress; no response yet.";
+  return flow.path ? `No rule answered; ended ${after}` : `Ended ${after}`;
 }
 
-/** The rule that answered, or what the router calls its own answers. */
+/** Name of the rule that answered, or of the response of the router itself. */
 const answererOf = (flow, story) => story.answer?.action.by?.sync ?? flow.answered_by;
 
-/** Tells those who do not see the diagram. */
+/** Announces the result to screen readers. */
 function announce(page, flow, story) {
   const answered = answererOf(flow, story);
-  const said = answered ? `Answered ${flow.status ?? ""} by the rule ${answered}.` : `The flow is ${outcomeOf(flow.outcome)[1]}.`;
-  const turned = story.turned ? ` ${story.turned.miss.sync} did not go on.` : "";
-  const region = page.querySelector("#said");
-  if (region.textContent !== said + turned) region.textContent = said + turned;
+  const result = answered ? `Answered ${flow.status ?? ""} by ${routerOf(answered) ?? `rule ${answered}`}.` : `The flow is ${outcomeOf(flow.outcome)[1]}.`;
+  const stopped = story.failedAt ? ` Rule ${story.failedAt.miss.sync} did not fire.` : "";
+  const region = page.querySelector("#announcement");
+  if (region.textContent !== result + stopped) region.textContent = result + stopped;
 }
 
 const nameOf = (flow, id) => {
@@ -186,23 +186,23 @@ const invitation = () =>
   element(
     "div.empty",
     {},
-    element("h2", {}, "Log in, and watch what happens"),
-    element("p", {}, "Every request sets off a flow: actions of independent concepts, one leading to the next by a rule. It is drawn here while it happens."),
+    element("h2", {}, "Send a request to see its flow"),
+    element("p", {}, "Every request starts a flow: actions of independent concepts, connected by rules. The flow appears here while it runs."),
     element(
       "ol",
       {},
-      element("li", {}, "Sign up in the box “Your account”, with a name and a password of your own."),
-      element("li", {}, "Log in. The diagram shows which rule answered; click on an arrow for its text."),
-      element("li", {}, "Log in with a wrong password: the diagram shows where it turned off."),
+      element("li", {}, "Sign up in the demo panel, with any name and password."),
+      element("li", {}, "Log in. The diagram shows which rule answered. Select a step to see the rule."),
+      element("li", {}, "Log in with a wrong password. The diagram shows where the flow stopped."),
     ),
-    element("p", {}, "What others do, or you with curl, is under ", element("a", { href: "#/flows" }, "Recent flows"), "."),
+    element("p", {}, "For flows of other clients, such as curl, open ", element("a", { href: "#/flows" }, "Recent flows"), "."),
   );
 
 const missing = (id) =>
   element(
     "div.empty",
     {},
-    element("h2", {}, "There is no such flow"),
-    element("p", {}, "Neither the log nor the archive has ", element("code.id", {}, id), ". It may be older than what is kept, or the id may be cut off."),
-    element("p", {}, element("a", { href: "#/flows" }, "See recent flows")),
+    element("h2", {}, "Flow not found"),
+    element("p", {}, "Flow ", element("code.id", {}, id), " is not in the log or the archive. It may have expired, or the ID may be incomplete."),
+    element("p", {}, element("a", { href: "#/flows" }, "View recent flows")),
   );

@@ -1,20 +1,21 @@
-// Recent flows: a list of any length, of which only the rows in sight are in the document.
+// The list of recent flows. Only the visible rows are in the document.
 
 import { rows } from "./api.js";
 import { element, fill } from "./element.js";
 import { clock, many, outcomeOf, span } from "./words.js";
 
-/** The height of a row in pixels; `views.css` has the same. */
+/** Height of a row in pixels, as in `views.css`. */
 const ROW_PX = 52;
-/** Rows beyond what is in sight, above and below. */
-const BEYOND = 8;
-/** How many are asked for at once, and how many are kept. */
+/** Rows drawn above and below the visible ones. */
+const OVERSCAN_ROWS = 8;
+/** Rows per query. */
 const PAGE = 500;
-const KEPT_AT_MOST = 20_000;
-/** How long somebody stops typing before it is searched, in milliseconds. */
-const TYPED_MS = 300;
-/** How long to wait before flows that could not be listed are asked for again, in milliseconds. */
-const AGAIN_MS = 2000;
+/** Maximum number of rows in memory. */
+const MAX_ROWS = 20_000;
+/** Delay after the last keystroke before a search, in milliseconds. */
+const DEBOUNCE_MS = 300;
+/** Delay before a failed query is retried, in milliseconds. */
+const RETRY_DELAY_MS = 2000;
 
 const OUTCOMES = ["succeeded", "failed", "fault", "open", "dead"];
 
@@ -22,7 +23,7 @@ const OUTCOMES = ["succeeded", "failed", "fault", "open", "dead"];
 export class FlowsView {
   #root;
   #rows = [];
-  /** The rows as they were drawn last. */
+  /** Rows as last drawn. */
   #shown = [];
   #waiting = [];
   #filter = { path: "", outcome: "", text: "" };
@@ -56,8 +57,8 @@ export class FlowsView {
     this.#visible = false;
   }
 
-  /** Something happened in these flows. */
-  heard(flows) {
+  /** Applies live updates of flows. */
+  update(flows) {
     if (!this.#visible) return;
     const known = new Map(this.#rows.map((row, at) => [row.flow, at]));
     const fresh = [];
@@ -68,11 +69,11 @@ export class FlowsView {
     }
     if (fresh.length > 0) {
       const ids = new Set(fresh.map((flow) => flow.flow));
-      this.#waiting = [...fresh, ...this.#waiting.filter((flow) => !ids.has(flow.flow))].slice(0, KEPT_AT_MOST);
+      this.#waiting = [...fresh, ...this.#waiting.filter((flow) => !ids.has(flow.flow))].slice(0, MAX_ROWS);
     }
-    // Whoever reads further down keeps what they look at where it is.
+    // If the list is scrolled down, new rows would move the visible ones.
     if (this.#list.scrollTop < ROW_PX) this.#admit();
-    else this.#tellFresh();
+    else this.#showFreshCount();
     this.#redraw();
   }
 
@@ -80,18 +81,18 @@ export class FlowsView {
 
   #build() {
     this.#built = true;
-    const path = element("input", { id: "filter-path", type: "search", placeholder: "every path", spellcheck: "false" });
+    const path = element("input", { id: "filter-path", type: "search", placeholder: "All paths", spellcheck: "false" });
     const outcome = element(
       "select",
       { id: "filter-outcome" },
-      element("option", { value: "" }, "every outcome"),
+      element("option", { value: "" }, "All outcomes"),
       OUTCOMES.map((name) => element("option", { value: name }, outcomeOf(name)[1])),
     );
-    const text = element("input", { id: "filter-text", type: "search", placeholder: "rule, error, id…", maxlength: "100", spellcheck: "false" });
+    const text = element("input", { id: "filter-text", type: "search", placeholder: "Rule, error or ID", maxlength: "100", spellcheck: "false" });
     let typed;
     const later = (change) => () => {
       clearTimeout(typed);
-      typed = setTimeout(change, TYPED_MS);
+      typed = setTimeout(change, DEBOUNCE_MS);
     };
     path.addEventListener("input", later(() => this.#ask({ path: path.value.trim() })));
     outcome.addEventListener("change", () => this.#ask({ outcome: outcome.value }));
@@ -135,15 +136,15 @@ export class FlowsView {
     this.#loading = false;
     this.#more = true;
     this.#list.scrollTop = 0;
-    this.#tellFresh();
+    this.#showFreshCount();
     await this.#load();
   }
 
   async #load() {
-    if (this.#loading || !this.#more || this.#rows.length >= KEPT_AT_MOST) return;
+    if (this.#loading || !this.#more || this.#rows.length >= MAX_ROWS) return;
     const { signal } = this.#asking;
     this.#loading = true;
-    this.#say();
+    this.#showState();
     try {
       const query = new URLSearchParams({ limit: String(PAGE) });
       if (this.#filter.path) query.set("path", this.#filter.path);
@@ -155,14 +156,14 @@ export class FlowsView {
       if (signal.aborted) return;
       const known = new Set(this.#rows.map((row) => row.flow));
       this.#rows.push(...found.filter((row) => !known.has(row.flow)));
-      // A row without a cursor came by a notice; nothing can be asked from there.
+      // A row from a live update has no cursor, so no page can start after it.
       this.#more = found.length === PAGE && found.at(-1).cursor !== undefined;
       this.#loading = false;
       this.#redraw();
     } catch (error) {
       if (signal.aborted) return;
       this.#redraw(error);
-      // What is refused once is refused again.
+      // The same query fails again with a client error.
       if (error.status >= 400 && error.status < 500) {
         this.#loading = false;
         this.#more = false;
@@ -171,7 +172,7 @@ export class FlowsView {
       this.#timer = setTimeout(() => {
         this.#loading = false;
         this.#load();
-      }, AGAIN_MS);
+      }, RETRY_DELAY_MS);
     }
   }
 
@@ -183,13 +184,13 @@ export class FlowsView {
   #admit() {
     const ids = new Set(this.#waiting.map((flow) => flow.flow));
     if (ids.size > 0) {
-      this.#rows = [...this.#waiting, ...this.#rows.filter((row) => !ids.has(row.flow))].slice(0, KEPT_AT_MOST);
+      this.#rows = [...this.#waiting, ...this.#rows.filter((row) => !ids.has(row.flow))].slice(0, MAX_ROWS);
       this.#waiting = [];
     }
-    this.#tellFresh();
+    this.#showFreshCount();
   }
 
-  #tellFresh() {
+  #showFreshCount() {
     this.#fresh.hidden = this.#waiting.length === 0;
     this.#fresh.textContent = `↑ ${many(this.#waiting.length, "new flow")}`;
   }
@@ -201,32 +202,32 @@ export class FlowsView {
     this.#list.focus();
   }
 
-  /** Draws the rows anew; the chosen one stays chosen, wherever it is now. */
+  /** Redraws the rows and keeps the selected flow selected. */
   #redraw(error) {
     const chosen = this.#shown[this.#chosen]?.flow;
     this.#shown = this.#rows;
     const at = this.#shown.findIndex((row) => row.flow === chosen);
     this.#chosen = at >= 0 ? at : Math.min(this.#chosen, Math.max(0, this.#shown.length - 1));
-    this.#say(error);
+    this.#showState(error);
     this.#drawn.clear();
     this.#space.replaceChildren();
-    // At once, and not with the next frame: whoever goes to the end before that must get there.
+    // Immediately, not in the next frame: a jump to the end needs the new height.
     this.#space.style.height = `${this.#shown.length * ROW_PX}px`;
     this.#soon();
   }
 
-  #say(error) {
+  #showState(error) {
     const { path, outcome, text } = this.#filter;
     const filtered = path !== "" || outcome !== "" || text !== "";
-    if (error) this.#state.textContent = `The flows cannot be listed: ${error.message}`;
-    else if (this.#loading && this.#rows.length === 0) this.#state.textContent = "Looking for flows…";
-    else if (this.#shown.length === 0 && filtered) this.#state.textContent = "No flow fits these filters. Make one empty to see more.";
-    else if (this.#shown.length === 0) this.#state.textContent = "No flow yet. Sign up or log in, and it appears here; so does what is asked with curl.";
-    else this.#state.textContent = `${many(this.#shown.length, "flow")}${this.#more ? ", more further down" : ""}. Up and Down choose one, Enter opens it.`;
+    if (error) this.#state.textContent = `Could not load flows: ${error.message}`;
+    else if (this.#loading && this.#rows.length === 0) this.#state.textContent = "Loading flows…";
+    else if (this.#shown.length === 0 && filtered) this.#state.textContent = "No flows match these filters. Clear a filter to see more.";
+    else if (this.#shown.length === 0) this.#state.textContent = "No flows yet. Sign up, log in, or send a request with curl.";
+    else this.#state.textContent = `${many(this.#shown.length, "flow")}${this.#more ? " (scroll for more)" : ""}. Use Up and Down to select, Enter to open.`;
     this.#state.classList.toggle("bad", Boolean(error));
   }
 
-  /** Draws once, with the next frame. */
+  /** Schedules one redraw in the next frame. */
   #soon() {
     if (this.#frame !== 0) return;
     this.#frame = requestAnimationFrame(() => {
@@ -237,8 +238,8 @@ export class FlowsView {
 
   #draw() {
     const total = this.#shown.length;
-    const first = Math.max(0, Math.floor(this.#list.scrollTop / ROW_PX) - BEYOND);
-    const last = Math.min(total, Math.ceil((this.#list.scrollTop + this.#list.clientHeight) / ROW_PX) + BEYOND);
+    const first = Math.max(0, Math.floor(this.#list.scrollTop / ROW_PX) - OVERSCAN_ROWS);
+    const last = Math.min(total, Math.ceil((this.#list.scrollTop + this.#list.clientHeight) / ROW_PX) + OVERSCAN_ROWS);
     for (const [at, drawn] of this.#drawn) {
       if (at < first || at >= last) {
         drawn.remove();
@@ -287,7 +288,7 @@ export class FlowsView {
   }
 }
 
-/** What a row is searched for a text in; the archive has the same (`Summary::searched`). */
+/** Searchable text of a row, as in the archive (`Summary::searched`). */
 const searched = (row) => [row.flow, row.path, row.root, row.status, row.error, row.trace, row.answered_by, ...(row.syncs ?? [])].join("\n").toLowerCase();
 
 function rowOf(row, at, total) {

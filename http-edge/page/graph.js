@@ -1,8 +1,9 @@
-// The graph of the rules, made anew from the picture that the archive answers: nothing gets into the document but shapes and texts that are named here.
+// The graph of the rules, copied from the SVG of the archive. Only the elements and attributes
+// listed here get into the document.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** The elements that are taken over, with their attributes. */
+/** Elements that are copied, with their attributes. */
 const SHAPES = {
   g: ["class", "transform"],
   path: ["class", "d", "marker-end"],
@@ -12,25 +13,27 @@ const SHAPES = {
   defs: [],
   marker: ["id", "viewBox", "refX", "refY", "markerWidth", "markerHeight", "markerUnits", "orient"],
 };
-/** Room for a title, which the page has already. */
+/** Height of the title, which is left out. */
 const TITLE_PX = 34;
-/** A value that leads out of the picture is none. */
+/** Allowed references: markers of the graph itself. */
 const MARKER = /^url\(#tip-[a-z]+\)$/;
 
-// A picture is parsed as XML and thrown away; the rest of the page parses nothing (see its Content-Security-Policy).
+// The SVG is parsed as XML and then discarded. The page parses nothing else (see its
+// Content-Security-Policy).
 const policy = globalThis.trustedTypes?.createPolicy("concert-graph", { createHTML: (text) => text });
 
 /**
  * Draws the graph.
  *
  * @param {string|undefined} text SVG
- * @param {Set<string>} names the rules
- * @param {(name: string) => void} open what a rule does when it is chosen
- * @returns {{svg: SVGElement, count: Function, frameOf: Function, choose: Function}|null} null if the text is no picture
+ * @param {Set<string>} names names of the rules
+ * @param {(name: string) => void} open called with the selected rule
+ * @returns {{svg: SVGElement, count: Function, frameOf: Function, choose: Function}|null} null if
+ *   the text is not an SVG image
  */
 export function drawn(text, names, open) {
   if (typeof text !== "string") return null;
-  // Its colours are our own.
+  // The page has its own colours.
   const bare = text.replace(/<style>[^<]*<\/style>/g, "");
   const parsed = new DOMParser().parseFromString(policy ? policy.createHTML(bare) : bare, "image/svg+xml");
   const root = parsed.documentElement;
@@ -85,7 +88,7 @@ function copy(from, to) {
   }
 }
 
-/** Makes a rule a link with a figure at its corner. */
+/** Makes a rule a link, with a counter at its corner. */
 function prepared(group, name, open) {
   const frame = group.querySelector("rect");
   const right = Number(frame.getAttribute("x")) + Number(frame.getAttribute("width"));

@@ -1,14 +1,14 @@
-// The rules, by version: those in force now, and those that older flows ran under.
+// Rules by version: the active rules, and those of older flows.
 
 import { rows } from "./api.js";
 
-/** How many versions are kept in memory. */
-const VERSIONS_AT_MOST = 8;
+/** Maximum number of versions in memory. */
+const MAX_VERSIONS = 8;
 
 const known = new Map();
 let current = null;
 
-/** The row of `_rules` now: texts, counts and the graph. */
+/** Current row of `_rules`: texts, counts and the graph. */
 export async function rulesNow() {
   const [row] = await rows("rules");
   if (row) keep(row);
@@ -17,9 +17,9 @@ export async function rulesNow() {
 }
 
 /**
- * The rules of a version, by name.
+ * Rules of a version, by name.
  *
- * @param {string|undefined} version without one, those in force
+ * @param {string|undefined} version default: the active one
  * @returns {Promise<Map<string, object>>}
  */
 export async function rulesOf(version) {
@@ -39,5 +39,5 @@ const byName = (row) => new Map((row?.syncs ?? []).map((sync) => [sync.name, syn
 function keep(row) {
   known.delete(row.version);
   known.set(row.version, byName(row));
-  if (known.size > VERSIONS_AT_MOST) known.delete(known.keys().next().value);
+  if (known.size > MAX_VERSIONS) known.delete(known.keys().next().value);
 }

@@ -1,4 +1,4 @@
-// The graph of all rules, with how often each has fired, and the text of the one that is chosen.
+// The view of all rules: the graph with firing counts, and the text of the selected rule.
 
 import { breakable, element, fill } from "./element.js";
 import { drawn } from "./graph.js";
@@ -6,10 +6,10 @@ import { rulesNow } from "./rulebook.js";
 import { listing } from "./source.js";
 import { day, many } from "./words.js";
 
-/** How often the counts are asked for while they are in sight, in milliseconds. */
-const EVERY_MS = 2000;
+/** Poll interval of the counts, in milliseconds. */
+const POLL_INTERVAL_MS = 2000;
 
-/** A further line of a cell: "asks Sessioning._getUser"; nothing where there is nothing. */
+/** Second line of a cell, such as "queries Sessioning._getUser"; null without names. */
 const also = (word, names) => ((names ?? []).length > 0 ? element("div.quiet", {}, `${word} `, breakable(names.join(", "))) : null);
 
 /** The view of `#/rules` and `#/rules/<name>`. */
@@ -35,7 +35,7 @@ export class RulesView {
     if (again) this.#select();
     else {
       this.#row = null;
-      fill(this.#root, element("h2", {}, "Rules"), element("p.quiet", { role: "status" }, "Asking for the rules…"));
+      fill(this.#root, element("h2", {}, "Rules"), element("p.quiet", { role: "status" }, "Loading rules…"));
       this.#read();
     }
   }
@@ -50,7 +50,7 @@ export class RulesView {
     try {
       const row = await rulesNow();
       if (!this.#visible) return;
-      if (row === null) fill(this.#root, element("h2", {}, "Rules"), element("p.quiet", {}, "No rules are in force yet."));
+      if (row === null) fill(this.#root, element("h2", {}, "Rules"), element("p.quiet", {}, "No active rules. Add rules to ", element("code", {}, "syncs/"), " and start a router."));
       else if (this.#row?.version === row.version) this.#count(row);
       else this.#build(row);
       this.#row = row;
@@ -60,10 +60,10 @@ export class RulesView {
       fill(
         this.#root,
         element("h2", {}, "Rules"),
-        element("div.notice.bad", { role: "alert" }, element("b", {}, "The rules cannot be shown: "), error.message),
+        element("div.notice.bad", { role: "alert" }, element("b", {}, "Could not load rules: "), error.message),
       );
     }
-    if (this.#visible) this.#timer = setTimeout(() => this.#read(), EVERY_MS);
+    if (this.#visible) this.#timer = setTimeout(() => this.#read(), POLL_INTERVAL_MS);
   }
 
   #build(row) {
@@ -74,8 +74,8 @@ export class RulesView {
       element("h2", {}, "Rules"),
       this.#since,
       this.#graph
-        ? element("div.graph", { tabindex: "0", role: "group", "aria-label": "The graph of all rules; the table below has the same in words" }, this.#graph.svg)
-        : element("p.quiet", {}, "The graph cannot be drawn; the table has the rules."),
+        ? element("div.graph", { tabindex: "0", role: "group", "aria-label": "Graph of all rules; the table below has the same content" }, this.#graph.svg)
+        : element("p.quiet", {}, "Could not draw the graph; the table lists the rules."),
       element(
         "div.book",
         {},
@@ -86,7 +86,7 @@ export class RulesView {
             "table",
             {},
             element("caption", {}, "All rules"),
-            element("thead", {}, element("tr", {}, ["Rule", "When", "Then", "Fired"].map((name) => element("th", { scope: "col" }, name)))),
+            element("thead", {}, element("tr", {}, ["Rule", "When", "Then", "Firings"].map((name) => element("th", { scope: "col" }, name)))),
             this.#table,
           ),
         ),
@@ -100,7 +100,7 @@ export class RulesView {
           "tr",
           { "data-rule": sync.name },
           element("th", { scope: "row" }, element("a", { href: `#/rules/${encodeURIComponent(sync.name)}` }, breakable(sync.name))),
-          element("td", {}, breakable((sync.when ?? []).join(", ")), also("asks", sync.where)),
+          element("td", {}, breakable((sync.when ?? []).join(", ")), also("queries", sync.where)),
           element("td", {}, breakable((sync.then ?? []).join(", ")), also("else", sync.else)),
           element("td.fired", {}, sync.firings ?? 0),
         ),
@@ -121,7 +121,8 @@ export class RulesView {
       line.classList.toggle("busy", busy);
       line.querySelector(".fired").textContent = String(firings);
     }
-    this.#since.textContent = `${many(row.syncs.length, "rule")} in force. Figures count how often each has fired${row.since_us ? ` since ${day(row.since_us)}` : ""}. Choose one to read it.`;
+    const since = row.since_us ? ` Firings since ${day(row.since_us)}.` : "";
+    this.#since.textContent = `${many(row.syncs.length, "active rule")}.${since} Select a rule to view it.`;
   }
 
   #select() {
@@ -142,7 +143,7 @@ export class RulesView {
         listing(sync),
       );
       this.#text.scrollIntoView({ block: "nearest" });
-    } else if (this.#chosen) fill(this.#text, element("p.quiet", {}, `There is no rule ${this.#chosen} any more.`));
+    } else if (this.#chosen) fill(this.#text, element("p.quiet", {}, `Rule ${this.#chosen} is not active. Select another rule.`));
     else fill(this.#text);
   }
 }

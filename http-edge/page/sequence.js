@@ -1,19 +1,19 @@
-// A flow as a sequence diagram: a lifeline for each concept, a row for each step, and each row a button.
+// A flow as a sequence diagram: one lifeline per concept, one row per step. Each row is a button.
 
 import { breakable, element, prose } from "./element.js";
-import { REQUESTING, isRespond, routerOf } from "./story.js";
-import { brief, fateOf, many, outcomeOf, span } from "./words.js";
+import { REQUESTING, httpStatusOf, isRespond, routerOf, shownOutcomeOf } from "./story.js";
+import { brief, many, outcomeOf, span } from "./words.js";
 
 /**
  * Draws the steps of a flow.
  *
  * @param {object} flow
  * @param {ReturnType<import("./story.js").read>} story
- * @param {string|null} chosen the key of the step that is shown in detail
+ * @param {string|null} chosen key of the selected step
  * @param {(key: string) => void} choose
  */
 export function diagram(flow, story, chosen, choose) {
-  const { lanes, aside } = story;
+  const { lanes, otherMisses } = story;
   const place = (concept) => ((lanes.indexOf(concept) + 0.5) / lanes.length) * 100;
   const called = new Set(flow.actions.map((action) => action.concept));
   const row = (step) => {
@@ -53,35 +53,35 @@ export function diagram(flow, story, chosen, choose) {
             `span.head${called.has(concept) ? "" : ".ghost"}`,
             { style: { left: `${place(concept)}%` } },
             concept,
-            element("small", {}, concept === REQUESTING ? "the HTTP edge" : called.has(concept) ? "concept" : "not reached"),
+            element("small", {}, concept === REQUESTING ? "the HTTP edge" : called.has(concept) ? "concept" : "not called"),
           ),
         ),
       ),
     ),
     list,
-    aside.length > 0 &&
+    otherMisses.length > 0 &&
       element(
-        "details.aside",
-        { open: aside.some((step) => step.key === chosen) },
-        element("summary", {}, `${many(aside.length, "more rule")} that waited for something else`),
-        element("ol.steps", { on: { keydown: walk } }, aside.map(row)),
+        "details.other-misses",
+        { open: otherMisses.some((step) => step.key === chosen) },
+        element("summary", {}, `${many(otherMisses.length, "other rule")} matched in part and did not fire`),
+        element("ol.steps", { on: { keydown: walk } }, otherMisses.map(row)),
       ),
   );
 }
 
 function classOf(step) {
   if (step.kind !== "action") return `step.${step.kind}`;
-  return `step.${fateOf(step.action)}${step.answers ? ".answer" : ""}`;
+  return `step.${shownOutcomeOf(step.action)}${step.answers ? ".answer" : ""}`;
 }
 
-/** A text that stands around a place between 0 and 100, and never beyond the edges. */
+/** A text centred on a position between 0 and 100, kept within the edges. */
 const around = (at, name, ...children) =>
   element(name, { style: { left: `${at}%`, transform: `translateX(-${at}%)` } }, ...children);
 
 function arrow(from, to, kind) {
   const left = Math.min(from, to);
-  const way = to >= from ? "right" : "left";
-  return element(`span.arrow.${way}${kind ? `.${kind}` : ""}`, {
+  const direction = to >= from ? "right" : "left";
+  return element(`span.arrow.${direction}${kind ? `.${kind}` : ""}`, {
     style: { left: `${left}%`, width: `${Math.abs(to - from)}%` },
     "aria-hidden": "true",
   });
@@ -93,18 +93,18 @@ function actionRow(step, flow, place) {
   const from = step.from === null ? 0 : place(step.from);
   const middle = (from + to) / 2;
   const isRoot = !action.by;
-  const [sign, word] = outcomeOf(fateOf(action));
+  const [sign, word] = outcomeOf(shownOutcomeOf(action));
   const took = action.completed_us !== undefined && action.asked_us !== undefined ? action.completed_us - action.asked_us : 0;
   const name = `${action.concept}.${action.action}`;
   const who = isRoot
     ? action.concept === REQUESTING
       ? element("span.rule.root", {}, `request ${flow.path ?? ""}`)
-      : element("span.rule.root", {}, "asked for by hand")
+      : element("span.rule.root", {}, "injected")
     : routerOf(action.by.sync)
-      ? element("span.rule.root", {}, "the router itself")
+      ? element("span.rule.root", {}, "the router")
       : element("span.rule", {}, element("span.hidden", {}, "rule "), breakable(action.by.sync));
   return [
-    around(middle, "span.line", who, step.answers && element("span.badge", {}, "the answer")),
+    around(middle, "span.line", who, step.answers && element("span.badge", {}, "response")),
     step.from === step.to
       ? element("span.loop", { style: { left: `${to}%` }, "aria-hidden": "true" })
       : arrow(from, to, action.state === "completed" ? "" : "dashed"),
@@ -112,25 +112,20 @@ function actionRow(step, flow, place) {
       to,
       "span.line.what",
       element("b", {}, name),
-      element("span.outcome", {}, element("span", { "aria-hidden": "true" }, sign), ` ${step.answers ? answerWord(action) : word}`),
+      element("span.outcome", {}, element("span", { "aria-hidden": "true" }, sign), ` ${step.answers ? `responded ${httpStatusOf(action)}` : word}`),
       took > 0 && element("span.took", {}, span(took)),
     ),
     result(action) && around(to, "span.line.result", result(action)),
   ];
 }
 
-const answerWord = (action) => {
-  const status = action.input?.status ?? (action.input?.error === undefined ? 200 : 400);
-  return `answered ${status}`;
-};
-
-/** What came of an action, in one line. */
+/** Result of an action, in one line. */
 function result(action) {
-  if (action.dead) return `given up: ${action.dead.reason}`;
-  if (action.state !== "completed") return "asked for, and not done yet";
+  if (action.dead) return `dead-lettered: ${action.dead.reason}`;
+  if (action.state !== "completed") return "called; not completed yet";
   if (isRespond(action) && action.outcome === "success") {
-    const said = action.input?.error ?? action.input?.message;
-    return said === undefined ? null : brief(said);
+    const text = action.input?.error ?? action.input?.message;
+    return text === undefined ? null : brief(text);
   }
   const output = action.output ?? {};
   if (output.error !== undefined) return `error ${brief(output.error)}`;
@@ -139,7 +134,7 @@ function result(action) {
     return keys.length > 0 ? `with ${keys.join(", ")}` : null;
   }
   const keys = Object.keys(output);
-  return keys.length > 0 ? `gives ${keys.join(", ")}` : null;
+  return keys.length > 0 ? `returned ${keys.join(", ")}` : null;
 }
 
 function missRow(step, place) {
@@ -147,7 +142,7 @@ function missRow(step, place) {
   const target = step.to === null || step.to === step.from ? Math.min(from + 20, 100) : place(step.to);
   const end = from + (target - from) * 0.55;
   return [
-    around((from + end) / 2, "span.line", element("span.rule.not", {}, breakable(step.miss.sync)), element("span.badge", {}, "did not go on")),
+    around((from + end) / 2, "span.line", element("span.rule.not", {}, breakable(step.miss.sync)), element("span.badge", {}, "did not fire")),
     arrow(from, end, "dashed"),
     element("span.stop", { style: { left: `${end}%` }, "aria-hidden": "true" }, "✕"),
     around((from + end) / 2, "span.line.result", prose(step.miss.failed?.why ?? "")),
@@ -156,7 +151,7 @@ function missRow(step, place) {
 
 const haltRow = (step) => [around(0, "span.line", element("span.rule.not", {}, `stopped with ${step.halt.status}`)), around(0, "span.line.result", prose(step.halt.why))];
 
-/** Up and Down go from step to step. */
+/** Up and Down move between steps. */
 function walk(event) {
   const move = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
   if (move === undefined) return;

@@ -1,14 +1,15 @@
-// The text of a rule: which lines are which pattern and which call, and how it is shown.
+// The text of a rule: line numbers of its patterns, steps and calls, and the marked listing.
 
 import { breakable, element } from "./element.js";
 
 const SECTIONS = ["when", "where", "then", "else"];
 
 /**
- * Finds the lines of a rule's parts.
+ * Finds the lines of the parts of a rule.
  *
  * @param {string} text
- * @returns {{patterns: number[][], steps: number[][], calls: number[][]}} line numbers from 0; `calls` are those of `then`
+ * @returns {{patterns: number[][], steps: number[][], calls: number[][]}} line numbers from 0;
+ *   `calls` are those of `then`
  */
 export function partsOf(text) {
   const parts = { when: [], where: [], then: [], else: [] };
@@ -26,8 +27,8 @@ export function partsOf(text) {
     }
     if (section === null || rest === "") return;
     const list = parts[section];
-    const goesOn = depth > 0 || rest.startsWith(":") || (section === "where" && word === "else");
-    if (goesOn && list.length > 0) list[list.length - 1].push(number);
+    const continues = depth > 0 || rest.startsWith(":") || (section === "where" && word === "else");
+    if (continues && list.length > 0) list[list.length - 1].push(number);
     else list.push([number]);
     for (const character of rest) {
       if ("([{".includes(character)) depth += 1;
@@ -42,17 +43,18 @@ const withoutStrings = (line) => line.replace(/"(?:[^"\\]|\\.)*"/g, '""').replac
 const TOKENS = /(\/\/.*$)|("(?:[^"\\]|\\.)*")|\b(sync|when|where|then|optional|some|no|each|let|collect|as|else|in|and|or|not)\b(?!\s*:)|\b([A-Z]\w*\.\w+)/g;
 
 /**
- * A rule's text with its lines marked.
+ * The text of a rule, with marked lines.
  *
  * @param {{text: string, file?: string, line?: number}} sync
- * @param {Map<number, {kind: "matched"|"failed"|"called", note?: string}>} marks by line, from 0
+ * @param {Map<number, {kind: "matched"|"failed"|"called", note?: string}>} marks
+ *   by line, from 0
  */
 export function listing(sync, marks = new Map()) {
   const lines = sync.text.replace(/\n+$/, "").split("\n");
   const first = sync.line ?? 1;
   return element(
     "ol.source",
-    { "aria-label": "The rule’s text" },
+    { "aria-label": "Text of the rule" },
     lines.map((line, number) => {
       const mark = marks.get(number);
       return element(

@@ -1,29 +1,30 @@
-// What a flow tells, as steps along lifelines. Nothing here knows the document.
+// A flow as steps between lifelines. This module does not use the DOM.
 
-import { fateOf } from "./words.js";
+import { statusOf } from "./words.js";
 
-/** The concept of requests and answers: the edge. */
+/** Concept of requests and responses: the edge. */
 export const REQUESTING = "Requesting";
 
 /**
  * @typedef {Object} Step
  * @property {"action"|"miss"|"halt"} kind
- * @property {string} key what the step is known by
- * @property {object} [action] of an action
- * @property {object} [miss] of a rule that did not go on
- * @property {string|null} from the lifeline that it starts from; null is from outside
+ * @property {string} key unique in the flow
+ * @property {object} [action] of kind `action`
+ * @property {object} [miss] of kind `miss`: a rule that did not fire
+ * @property {string|null} from lifeline where it starts; null: outside the diagram
  * @property {string|null} to
- * @property {number} at in microseconds since the flow began
- * @property {boolean} answers whether it is the answer to the request
+ * @property {number} at microseconds since the start of the flow
+ * @property {boolean} answers true for the response to the request
  */
 
 /**
  * Reads a flow.
  *
  * @param {object} flow a row of `_flow`
- * @param {Map<string, object>} syncs the rules by name, as `_rules` has them
- * @returns {{lanes: string[], steps: Step[], aside: Step[], turned: Step|null, answer: Step|null}}
- *   `aside` are rules that did not go on and that are no part of the story; `turned` is where a flow that failed turned off
+ * @param {Map<string, object>} syncs rules by name, as in `_rules`
+ * @returns {{lanes: string[], steps: Step[], otherMisses: Step[], failedAt: Step|null,
+ *   answer: Step|null}} `failedAt` is the rule that did not fire because an action failed;
+ *   `otherMisses` are the other rules that did not fire
  */
 export function read(flow, syncs) {
   const byId = new Map(flow.actions.map((action) => [action.id, action]));
@@ -33,9 +34,9 @@ export function read(flow, syncs) {
   if (answer) answer.answers = true;
 
   const misses = (flow.near_misses ?? []).map((miss) => missStep(miss, flow, byId, syncs));
-  const wentWrong = flow.outcome !== "succeeded";
-  const shown = misses.filter((step) => wentWrong && turnedOff(step.miss, byId));
-  const aside = misses.filter((step) => !shown.includes(step));
+  const failed = flow.outcome !== "succeeded";
+  const shown = misses.filter((step) => failed && stoppedByFailure(step.miss, byId));
+  const otherMisses = misses.filter((step) => !shown.includes(step));
   for (const step of shown) {
     const after = steps.findLastIndex((other) => other.action?.id === step.after);
     let at = after + 1;
@@ -48,14 +49,21 @@ export function read(flow, syncs) {
   if (!flow.actions.some((action) => action.concept === REQUESTING)) lanes.delete(REQUESTING);
   for (const action of flow.actions) lanes.add(action.concept);
   for (const step of shown) if (step.to) lanes.add(step.to);
-  return { lanes: [...lanes], steps, aside, turned: shown[0] ?? null, answer };
+  return { lanes: [...lanes], steps, otherMisses, failedAt: shown[0] ?? null, answer };
 }
 
-/** What the router does by itself, in words; null of a rule. */
+/** Description of a response of the router itself; null for rules. */
 export const routerOf = (sync) =>
-  ({ "Concert.fault": "the router itself, since no rule answers this fault", "Concert.limit": "the router itself, since the flow reached a limit" })[sync] ?? null;
+  ({ "Concert.fault": "the router (no rule handles this fault)", "Concert.limit": "the router (the flow reached a limit)" })[sync] ?? null;
 
 export const isRespond = (action) => action?.concept === REQUESTING && action.action === "respond";
+
+/** HTTP status of a respond action. */
+export const httpStatusOf = (action) => action.input?.status ?? (action.input?.error === undefined ? 200 : 400);
+
+/** Outcome to display: a completed respond with an error status counts as failed. */
+export const shownOutcomeOf = (action) =>
+  isRespond(action) && statusOf(action) === "success" && httpStatusOf(action) >= 400 ? "failed" : statusOf(action);
 
 function actionStep(action, flow, byId) {
   const cause = causeOf(action, flow, byId);
@@ -70,10 +78,10 @@ function actionStep(action, flow, byId) {
   };
 }
 
-/** The call before, or the newest of what the rule waited for. */
+/** Previous call of the firing, or the newest action that the rule matched. */
 function causeOf(action, flow, byId) {
   const firing = firingOf(action, flow);
-  // The router's own answers come from no firing, but after something all the same.
+  // A response of the router itself has no firing, but a cause in the log.
   if (!firing) return action.by ? (flow.actions.find((other) => other.seq !== undefined && other.seq === action.by.cause_seq) ?? null) : null;
   const { frame = 0, call = 0 } = action.by;
   const before = call > 0 && byId.get(firing.frames?.[frame]?.calls?.[call - 1]);
@@ -82,17 +90,17 @@ function causeOf(action, flow, byId) {
   return causes.reduce((newest, cause) => (!newest || (cause.seq ?? 0) > (newest.seq ?? 0) ? cause : newest), null);
 }
 
-/** The firing that asked for an action. */
+/** Firing that called an action. */
 export const firingOf = (action, flow) =>
   action.by ? ((flow.firings ?? []).find((firing) => firing.id === action.by.firing) ?? null) : null;
 
-/** A rule that waited for the other outcome of something that failed. */
-function turnedOff(miss, byId) {
+/** True for a rule that did not fire because an action failed or has not completed. */
+function stoppedByFailure(miss, byId) {
   const failed = byId.get(miss.failed?.action);
-  return failed !== undefined && ["refusal", "fault", "dead", "in_flight"].includes(fateOf(failed));
+  return failed !== undefined && ["refusal", "fault", "dead", "in_flight"].includes(statusOf(failed));
 }
 
-/** The concept that a rule would have called first; the calls of an `else` stand elsewhere. */
+/** Concept of the first call of a rule, without calls of `else`. */
 const firstCall = (sync) => /^\s*then\b[^]*?\b([A-Z]\w*)\.[a-z]/m.exec(sync?.text ?? "")?.[1] ?? null;
 
 function missStep(miss, flow, byId, syncs) {

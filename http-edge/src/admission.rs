@@ -1,9 +1,8 @@
-//! Which requests are taken, so that those that are taken are answered in time.
+//! Admission control: limits concurrent requests, so that admitted requests get a response in time.
 //!
-//! A queue that grows answers nobody: each request waits until its deadline, and the work for it is
-//! done in vain. So a path takes as many requests as it has lately answered within the time that a
-//! client may wait (Little's law: requests under way = rate × wait). What is refused is told at
-//! once. Each path counts for itself, and none may take all the places.
+//! An unbounded queue is useless under overload: every request times out, and its work is wasted.
+//! So the limit of a path is its recent response rate times the allowed wait (Little's law). Excess
+//! requests are rejected immediately. Each path has its own limit, and no path can use all slots.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,7 +44,7 @@ impl Default for AdmissionLimits {
     }
 }
 
-/// Requests under way.
+/// Admission control of an edge.
 pub(crate) struct Admission {
     limits: AdmissionLimits,
     all: Mutex<All>,
@@ -53,50 +52,49 @@ pub(crate) struct Admission {
 
 #[derive(Default)]
 struct All {
-    under_way: usize,
+    in_flight: usize,
     paths: HashMap<Arc<str>, Path>,
 }
 
 struct Path {
-    under_way: usize,
-    /// Answers lately, each counting less the longer it is ago.
-    answers: f64,
-    /// The time in which they came, in seconds, without the time in which nothing was under way;
-    /// fading likewise.
+    in_flight: usize,
+    /// Number of recent responses; older ones count less.
+    responses: f64,
+    /// Time of these responses in seconds, without idle time; older time counts less.
     busy: f64,
-    /// The last answer, or the first request after a time without any.
+    /// Last response, or first request after idle time.
     since: Instant,
 }
 
-/// A request that is taken. Dropping it means that it has its answer.
+/// An admitted request. Dropping it means that it has its response.
 pub(crate) struct Admitted {
     admission: Arc<Admission>,
     path: Arc<str>,
 }
 
-/// What is this long ago, in seconds of being busy, counts a third.
-const FADE_SECONDS: f64 = 1.0;
-/// What came in less than this time, in seconds, says nothing of the rate.
-const LEAST_SECONDS: f64 = 0.1;
+/// Time constant of the decay, in seconds of busy time.
+const DECAY_SECONDS: f64 = 1.0;
+/// Minimum busy time for a rate, in seconds.
+const MIN_BUSY_SECONDS: f64 = 0.1;
 
 impl Path {
-    /// How many requests there may be.
+    /// Maximum number of concurrent requests now.
     fn limit(&self, limits: &AdmissionLimits, now: Instant) -> usize {
         let wait = Duration::from_millis(limits.max_wait_ms);
-        let is_stalled = self.under_way > 0 && now - self.since > wait;
-        let rate = if is_stalled { 0.0 } else { self.answers / self.busy.max(LEAST_SECONDS) };
-        // From a float it is the nearest that there is.
+        let is_stalled = self.in_flight > 0 && now - self.since > wait;
+        let rate = if is_stalled { 0.0 } else { self.responses / self.busy.max(MIN_BUSY_SECONDS) };
+        // `as` saturates.
         let by_rate = (rate * wait.as_secs_f64()) as usize;
         by_rate.max(limits.min_requests_per_path).min(limits.max_requests_per_path)
     }
 
-    fn answered(&mut self, now: Instant) {
+    fn responded(&mut self, now: Instant) {
         let seconds = (now - self.since).as_secs_f64();
-        let fade = (-seconds / FADE_SECONDS).exp();
-        self.answers = self.answers * fade + 1.0;
-        self.busy = self.busy * fade + seconds;
+        let decay = (-seconds / DECAY_SECONDS).exp();
+        self.responses = self.responses * decay + 1.0;
+        self.busy = self.busy * decay + seconds;
         self.since = now;
-        self.under_way -= 1;
+        self.in_flight -= 1;
     }
 }
 
@@ -109,19 +107,19 @@ impl Admission {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a request of a path would be taken now: asked before there is any work for it.
+    /// True if [`take`](Self::take) would succeed now. For an early rejection, before any work.
     pub(crate) fn has_room(&self, path: &str) -> bool {
         let all = self.lock();
-        let has_path_room = |path: &Path| path.under_way < path.limit(&self.limits, Instant::now());
-        all.under_way < self.limits.max_requests && all.paths.get(path).is_none_or(has_path_room)
+        let has_path_room = |path: &Path| path.in_flight < path.limit(&self.limits, Instant::now());
+        all.in_flight < self.limits.max_requests && all.paths.get(path).is_none_or(has_path_room)
     }
 
-    /// Takes a request of a path, or does not. The paths are those of the route table, so that no
-    /// client can make them.
+    /// Admits a request of a path, if the limits allow it. Paths are those of the route table, so
+    /// clients cannot create entries.
     pub(crate) fn take(self: &Arc<Self>, path: &str) -> Option<Admitted> {
         let now = Instant::now();
         let mut all = self.lock();
-        if all.under_way >= self.limits.max_requests {
+        if all.in_flight >= self.limits.max_requests {
             return None;
         }
         let name: Arc<str> = match all.paths.get_key_value(path) {
@@ -129,19 +127,19 @@ impl Admission {
             None => path.into(),
         };
         let path = all.paths.entry(name.clone()).or_insert(Path {
-            under_way: 0,
-            answers: 0.0,
+            in_flight: 0,
+            responses: 0.0,
             busy: 0.0,
             since: now,
         });
-        if path.under_way >= path.limit(&self.limits, now) {
+        if path.in_flight >= path.limit(&self.limits, now) {
             return None;
         }
-        if path.under_way == 0 {
+        if path.in_flight == 0 {
             path.since = now;
         }
-        path.under_way += 1;
-        all.under_way += 1;
+        path.in_flight += 1;
+        all.in_flight += 1;
         Some(Admitted { admission: self.clone(), path: name })
     }
 }
@@ -149,9 +147,9 @@ impl Admission {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut all = self.admission.lock();
-        all.under_way -= 1;
+        all.in_flight -= 1;
         if let Some(path) = all.paths.get_mut(&self.path) {
-            path.answered(Instant::now());
+            path.responded(Instant::now());
         }
     }
 }
@@ -171,8 +169,8 @@ mod tests {
         })
     }
 
-    /// Sends `rate` requests a second to a path that answers 100 a second, in order. How many were
-    /// taken, and the longest wait of those in milliseconds.
+    /// Sends `rate` requests a second to a path that serves 100 a second, in order. Returns the
+    /// number of admitted requests and their longest wait in milliseconds.
     async fn flood(admission: &Arc<Admission>, rate: u64, seconds: u64) -> (u64, u64) {
         let (mut queue, mut taken, mut longest) = (VecDeque::new(), 0, Duration::ZERO);
         for ms in 0.. {
@@ -199,8 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_is_taken_at_the_rate_of_answers_and_nobody_waits_much_longer_than_is_allowed()
-    {
+    async fn flood_is_admitted_at_the_response_rate() {
         for rate in [50, 100, 200, 1000, 5000] {
             let admission = admission(20);
             let (taken, longest_ms) = flood(&admission, rate, 30).await;
@@ -211,10 +208,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_the_flood_is_over_the_next_request_is_taken_and_another_path_never_noticed() {
+    async fn flood_of_one_path_does_not_affect_another() {
         let admission = admission(20);
         flood(&admission, 5000, 5).await;
-        assert!(admission.take("/login").is_some(), "what was under way has gone");
+        assert!(admission.take("/login").is_some(), "no request is in flight");
         let held: Vec<_> = std::iter::from_fn(|| admission.take("/login")).collect();
         assert!(held.len() < 250, "{}", held.len());
         assert!(admission.take("/login").is_none());
@@ -224,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_path_that_answers_nothing_any_more_takes_few() {
+    async fn stalled_path_admits_only_the_minimum() {
         let admission = admission(20);
         flood(&admission, 100, 5).await;
         let held: Vec<_> = (0..150).filter_map(|_| admission.take("/login")).collect();

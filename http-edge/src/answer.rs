@@ -1,4 +1,4 @@
-//! From a respond to an HTTP response.
+//! Builds HTTP responses from the outcomes of rules and actions.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -10,16 +10,16 @@ use serde_json::Value;
 use crate::cookie::{Cookies, Use};
 use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
 
-/// How long a client that was told to wait does so, in seconds: too many attempts take longer to be
-/// forgotten than a busy service takes to be free.
+/// `Retry-After` of 429 in seconds. Login limits take longer to reset than an overload.
 const THROTTLED_RETRY_AFTER_S: u16 = 60;
+/// `Retry-After` of 503 in seconds.
 const BUSY_RETRY_AFTER_S: u16 = 1;
 
-/// Makes the response: the input of the respond without `request` and `status`, with its secrets
-/// opened. With a cookie, the secret that it stands for leaves the body for it.
+/// Builds the response: the input of the respond without `request` and `status`, with decrypted
+/// secrets. In cookie mode, the session moves from the body to the cookie.
 ///
 /// # Errors
-/// A secret is sealed under a key that this process does not have, or not yet.
+/// The decryption key of a secret is not available, or not yet.
 pub(crate) fn response(
     sealer: &Sealer,
     flow: FlowId,
@@ -34,7 +34,7 @@ pub(crate) fn response(
         Some((cookies, using)) => cookies.move_out(using, sealer, flow, &mut answer)?,
         None => None,
     };
-    let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.end(using, status)));
+    let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.clear(using, status)));
     open(sealer, flow, &mut answer)?;
     let mut response = json_response(status, encode(&answer));
     let headers = response.headers_mut();
@@ -43,14 +43,14 @@ pub(crate) fn response(
     if let Some(cookie) = cookie {
         headers.insert(header::SET_COOKIE, cookie);
     }
-    say_when(headers, status);
+    set_retry_after(headers, status);
     Ok(response)
 }
 
-/// Makes the response to an action that was asked for without a rule.
+/// Builds the response of an action that is exposed without a rule.
 ///
 /// # Errors
-/// As of [`response`].
+/// As [`response`].
 pub(crate) fn of_output(
     sealer: &Sealer,
     flow: Option<FlowId>,
@@ -67,12 +67,12 @@ pub(crate) fn of_output(
     if let Some(flow) = flow {
         name_flow(headers, flow);
     }
-    say_when(headers, status);
+    set_retry_after(headers, status);
     Ok(response)
 }
 
-/// Says when to try again, where that is what the status asks for.
-fn say_when(headers: &mut HeaderMap, status: StatusCode) {
+/// Sets `Retry-After` for 429 and 503.
+fn set_retry_after(headers: &mut HeaderMap, status: StatusCode) {
     let wait_s = match status {
         StatusCode::TOO_MANY_REQUESTS => THROTTLED_RETRY_AFTER_S,
         StatusCode::SERVICE_UNAVAILABLE => BUSY_RETRY_AFTER_S,
@@ -81,8 +81,10 @@ fn say_when(headers: &mut HeaderMap, status: StatusCode) {
     headers.insert(header::RETRY_AFTER, wait_s.into());
 }
 
-/// Opens what was sealed in this flow; nothing else opens. A seal is no answer, so one whose key is
-/// not there is none, either.
+/// Decrypts the secrets of this flow; other texts stay unchanged.
+///
+/// # Errors
+/// The key of a seal is missing. A response must never contain a seal.
 fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) -> Result<(), EdgeError> {
     for (key, value) in object.iter_mut() {
         match value.as_str().map(|text| sealer.open(flow, text)) {
@@ -113,15 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_is_no_answer() {
+    fn seal_with_an_unknown_key_is_a_503() {
         let flow = ActionId::injected("S", 1, 1).as_root();
         assert!(answered(&sealer("k1").seal(flow, "a token")).is_ok());
         let refused = answered(&sealer("k2").seal(flow, "a token")).unwrap_err().response();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-        // Whoever does it again without a key of its own does it twice.
+        // A retry without an Idempotency-Key would repeat the action.
         assert!(!refused.headers().contains_key(header::RETRY_AFTER));
         assert_eq!(refused.headers()["concert-flow"], flow.to_string().as_str());
-        // What people write is theirs.
+        // Texts that only look similar are returned unchanged.
         for text in ["sealed: with a kiss", "sealed:k2:AAAA"] {
             assert!(answered(text).is_ok(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! One request, from its arrival to its answer.
+//! Processes one request, from its arrival to its response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,12 +33,12 @@ use crate::error::EdgeError;
 use crate::metrics::Metrics;
 use crate::page::Page;
 use crate::passthrough::{self, Passthrough};
-use crate::pending::{Heard, Pending, Place};
+use crate::pending::{Pending, PendingReply, PendingRequest};
 use crate::routes::Routes;
 use crate::server::EdgeLimits;
 use crate::{answer, body, idempotency};
 
-/// What every request needs.
+/// Shared state of all requests.
 pub(crate) struct Api {
     pub(crate) descriptions: Descriptions,
     pub(crate) bus: Bus,
@@ -48,19 +48,19 @@ pub(crate) struct Api {
     pub(crate) keys: LiveKeyring,
     pub(crate) limits: EdgeLimits,
     pub(crate) admission: Arc<Admission>,
-    /// Room for bodies that are being read.
+    /// Slots for bodies that are being read.
     pub(crate) bodies: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) passthrough: Passthrough,
     pub(crate) clients: Arc<Clients>,
-    /// `None` when no cookie is used.
+    /// `None` if cookie mode is off.
     pub(crate) cookies: Option<Cookies>,
-    /// `None` when this edge serves no page.
+    /// `None` if this edge does not serve the console.
     pub(crate) page: Option<Arc<Page>>,
     pub(crate) shutdown: Shutdown,
 }
 
-/// A request that fits its route.
+/// A valid request.
 struct Posted {
     flow: FlowId,
     body: Bytes,
@@ -70,16 +70,16 @@ struct Posted {
     deadline: Instant,
 }
 
-/// An answer that was not heard for so long is looked for in the log: the connection may have been
-/// away when it came.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long a request waits for a lost connection to NATS before it gets 503: a NATS server that
-/// restarts, or another one of its cluster, is back by then.
+/// Interval of searches for the response in the log. The connection may have been down when the
+/// response was published.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum wait for a lost connection to NATS before a request gets 503. A restarted NATS server,
+/// or another one of the cluster, is reachable by then.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl Api {
-    /// Whether a path below the base is one that somebody answers.
+    /// True if a path, without the base, has a rule or is exposed.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.has_route(path) || self.passthrough.get(path).is_some()
     }
@@ -89,7 +89,7 @@ impl Api {
         table.as_ref().is_some_and(|table| table.routes.contains_key(path))
     }
 
-    /// Answers a request to a path below the base.
+    /// Responds to a request for a path, without the base.
     pub(crate) async fn answer(
         self: &Arc<Self>,
         path: &str,
@@ -101,7 +101,7 @@ impl Api {
         let mut response = answered.unwrap_or_else(|error| error.response());
         let known = self.has_route(path);
         if self.shutdown.begun() {
-            // The next request of this client belongs to another edge.
+            // The client must send its next request to another edge.
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
@@ -118,7 +118,7 @@ impl Api {
             let within = Duration::from_millis(self.limits.deadline_ms);
             let (parts, body) = posted(request)?;
             let body = self.read(&parts.headers, body, Instant::now() + within).await?;
-            let _place = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
+            let _admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
             self.connected().await?;
             return passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
         }
@@ -135,7 +135,7 @@ impl Api {
             None => Use::default(),
         };
         let body = body::fit(route, body)?;
-        // Not before: a body that comes slowly must not keep a place from others.
+        // Not earlier: a slow body must not occupy a slot.
         let admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
         self.connected().await?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
@@ -160,38 +160,38 @@ impl Api {
             cookie,
             deadline,
         };
-        let carried_out = tokio::spawn(self.clone().carry_out(request, admitted));
-        carried_out.await.unwrap_or(Err(EdgeError::Failed(flow)))
+        let executed = tokio::spawn(self.clone().execute(request, admitted));
+        executed.await.unwrap_or(Err(EdgeError::Failed(flow)))
     }
 
-    /// Goes on when the client goes away: the work is under way all the same, and its place is not
-    /// free.
-    async fn carry_out(
+    /// Runs a request. It continues after the client disconnects, because the flow continues and
+    /// its slot stays occupied.
+    async fn execute(
         self: Arc<Self>,
         request: Posted,
-        _place: Admitted,
+        _admitted: Admitted,
     ) -> Result<Response<Body>, EdgeError> {
         let (flow, deadline, cookie) = (request.flow, request.deadline, request.cookie);
-        // Before the publish: the answer may come before the confirmation.
-        let place = self.pending.wait_for(flow);
+        // Before the publish: the response may arrive before the publish acknowledgement.
+        let pending = self.pending.wait_for(flow);
         chaos_point!("before-request");
-        let answer = match self.publish(request).await? {
+        let response = match self.publish(request).await? {
             Published::Stored => None,
-            // A repeated request; its answer may be there already.
-            Published::AlreadyThere => self.find_answer(flow).await,
+            // A repeated request; its response may exist.
+            Published::AlreadyThere => self.find_response(flow).await,
         };
         chaos_point!("after-request");
-        let answer = match answer {
-            Some(answer) => answer,
-            None => self.wait(place, flow, deadline).await?,
+        let response = match response {
+            Some(response) => response,
+            None => self.wait(pending, flow, deadline).await?,
         };
         chaos_point!("before-answer");
         let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
-        answer::response(&self.sealer, flow, answer, cookie)
+        answer::response(&self.sealer, flow, response, cookie)
     }
 
-    /// Refuses a request while NATS is unreachable: nothing of it is stored yet, so the client can
-    /// safely retry.
+    /// Rejects a request while NATS is unreachable. Nothing is stored yet, so the client can safely
+    /// retry.
     async fn connected(&self) -> Result<(), EdgeError> {
         match self.bus.connected_within(RECONNECT_TIMEOUT).await {
             true => Ok(()),
@@ -208,7 +208,7 @@ impl Api {
         if !is_json(headers) {
             return Err(EdgeError::ContentType);
         }
-        let _room = self.bodies.try_acquire().map_err(|_| EdgeError::Overloaded)?;
+        let _slot = self.bodies.try_acquire().map_err(|_| EdgeError::Overloaded)?;
         let limit = self.limits.body_limit_bytes;
         let announced = headers
             .get(header::CONTENT_LENGTH)
@@ -221,12 +221,12 @@ impl Api {
             .map_err(|_| EdgeError::SlowBody)?;
         let bytes = read.map_err(|error| match is_length_limit(&error) {
             true => EdgeError::TooLarge(limit),
-            false => EdgeError::BadRequest("the body cannot be read".to_owned()),
+            false => EdgeError::BadRequest("cannot read the body".to_owned()),
         })?;
         value::object(&bytes).map_err(|error| EdgeError::BadRequest(error.to_string()))
     }
 
-    /// The completion that the request is, with its secrets sealed.
+    /// The request as a completion, with its secrets sealed (encrypted).
     fn completion(&self, flow: FlowId, path: &str, route: &Route, mut input: Object) -> Vec<u8> {
         body::seal(route, &self.sealer, flow, &mut input);
         input.insert("path".to_owned(), Value::String(path.to_owned()));
@@ -234,8 +234,8 @@ impl Api {
         encode(&Completion { input, output })
     }
 
-    /// Publishes the root of the flow. When no confirmation comes it may be stored all the same, so
-    /// that the answer is waited for.
+    /// Publishes the root of the flow. Without a publish acknowledgement it may still be stored, so
+    /// the request then waits for its response.
     async fn publish(&self, request: Posted) -> Result<Published, EdgeError> {
         let Posted { flow, body, traceparent, client, deadline, .. } = request;
         let mut headers = nats::HeaderMap::new();
@@ -255,12 +255,12 @@ impl Api {
         match log::publish_until(&self.bus, subject, headers, body, deadline).await {
             Ok(published) => Ok(published),
             Err(PublishError::NotConfirmed(why)) => {
-                tracing::warn!(%flow, why, "a request is not confirmed");
+                tracing::warn!(%flow, why, "no publish acknowledgement; waiting for the response");
                 Ok(Published::Stored)
             }
             Err(PublishError::TooLarge) => Err(EdgeError::TooLarge(self.limits.body_limit_bytes)),
             Err(error) => {
-                tracing::warn!(%flow, %error, "a request cannot be stored");
+                tracing::warn!(%flow, %error, "cannot publish a request");
                 Err(EdgeError::Unavailable)
             }
         }
@@ -268,22 +268,22 @@ impl Api {
 
     async fn wait(
         &self,
-        mut place: Place,
+        mut pending: PendingRequest,
         flow: FlowId,
         deadline: Instant,
     ) -> Result<Object, EdgeError> {
         loop {
-            let look_at = (Instant::now() + LOOK_EVERY).min(deadline);
-            match tokio::time::timeout_at(look_at, &mut place.heard).await {
-                Ok(Ok(Heard::Answer(answer))) => return Ok(answer),
-                Ok(Ok(Heard::DeadLetter) | Err(_)) => {
-                    return self.find_answer(flow).await.ok_or(EdgeError::Failed(flow));
+            let poll_at = (Instant::now() + POLL_INTERVAL).min(deadline);
+            match tokio::time::timeout_at(poll_at, &mut pending.reply).await {
+                Ok(Ok(PendingReply::Response(response))) => return Ok(response),
+                Ok(Ok(PendingReply::DeadLetter) | Err(_)) => {
+                    return self.find_response(flow).await.ok_or(EdgeError::Failed(flow));
                 }
                 Err(_) => {
-                    if let Some(answer) = self.find_answer(flow).await {
-                        return Ok(answer);
+                    if let Some(response) = self.find_response(flow).await {
+                        return Ok(response);
                     }
-                    if look_at == deadline {
+                    if poll_at == deadline {
                         return Err(EdgeError::Deadline(flow));
                     }
                 }
@@ -291,19 +291,19 @@ impl Api {
         }
     }
 
-    /// Looks for the answer in the log: the first one there is the answer, whoever asks.
-    async fn find_answer(&self, flow: FlowId) -> Option<Object> {
-        let answers = subject::completions_of(flow, REQUESTING, RESPOND);
-        let (_, mut stored) = match log::read(&self.bus, &answers).await {
+    /// Searches the log for the response. If there are several, the first one counts.
+    async fn find_response(&self, flow: FlowId) -> Option<Object> {
+        let responses = subject::completions_of(flow, REQUESTING, RESPOND);
+        let (_, mut stored) = match log::read(&self.bus, &responses).await {
             Ok(read) => read,
             Err(error) => {
-                tracing::warn!(%flow, %error, "an answer cannot be looked for");
+                tracing::warn!(%flow, %error, "cannot search the log for a response");
                 return None;
             }
         };
         stored.sort_unstable_by_key(|stored| stored.seq);
         stored.into_iter().find_map(|stored| {
-            // Under the id of an action, as whoever hears of it takes it.
+            // Only subjects of actions count, as for the subscription.
             CompletionSubject::parse(&stored.subject).ok()?;
             let completion = Completion::decode(&stored.body).ok()?;
             (!completion.is_failure()).then_some(completion.input)
@@ -315,7 +315,7 @@ fn posted(request: Request<Body>) -> Result<(Parts, Body), EdgeError> {
     if request.method() == Method::POST { Ok(request.into_parts()) } else { Err(EdgeError::Method) }
 }
 
-/// Who is at the other end of the connection.
+/// Address of the peer of the connection.
 fn peer(parts: &Parts) -> Option<SocketAddr> {
     let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(*peer)

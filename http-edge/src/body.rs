@@ -1,4 +1,4 @@
-//! The body of a request, as the route table wants it.
+//! Validates the body of a request against the route table.
 
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
@@ -8,30 +8,30 @@ use serde_json::Value;
 
 use crate::error::EdgeError;
 
-/// The keys that the path's rules name, each of its type. Other keys are dropped: a misspelt
-/// password must not rest in the log.
+/// Returns the keys that the rules of the path use. Other keys are dropped: a misspelt password key
+/// must not be stored in the log.
 ///
 /// # Errors
-/// Names every missing and ill-typed key at once. No value is repeated.
+/// Lists all missing keys and keys of a wrong type. The message contains no value.
 pub(crate) fn fit(route: &Route, mut body: Object) -> Result<Object, EdgeError> {
     let mut fitting = Object::new();
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     for (name, key) in &route.keys {
         match body.swap_remove(name) {
-            Some(value) if !key.secret && holds_seal(&value) => mistakes.push(no_seal(name)),
+            Some(value) if !key.secret && holds_seal(&value) => errors.push(no_seal(name)),
             Some(value) if key.kind.accepts(&value) => {
                 fitting.insert(name.clone(), value);
             }
-            Some(_) => mistakes.push(format!("`{name}` must be {}", key.kind.describe())),
-            None if key.required => mistakes.push(format!("`{name}` is missing")),
+            Some(_) => errors.push(format!("`{name}` must be {}", key.kind.describe())),
+            None if key.required => errors.push(format!("`{name}` is missing")),
             None => {}
         }
     }
-    if mistakes.is_empty() { Ok(fitting) } else { Err(EdgeError::BadRequest(mistakes.join("; "))) }
+    if errors.is_empty() { Ok(fitting) } else { Err(EdgeError::BadRequest(errors.join("; "))) }
 }
 
-/// Whether a value, or one in it, might be taken for a secret that was sealed here when it comes
-/// back in an answer. A secret may: it is sealed itself.
+/// True if a value contains a text in the form of a seal. In a response, it would look like an
+/// encrypted secret. Secrets may have this form, because they are encrypted themselves.
 pub(crate) fn holds_seal(value: &Value) -> bool {
     match value {
         Value::String(text) => is_seal(text),
@@ -41,13 +41,13 @@ pub(crate) fn holds_seal(value: &Value) -> bool {
     }
 }
 
-/// What is said of such a value.
+/// Error message for such a value.
 pub(crate) fn no_seal(name: &str) -> String {
     format!("`{name}` must not have the form of a sealed value")
 }
 
-/// Seals the secrets of a fitting body. What has the form of a sealed value already is sealed
-/// again, so that one copied from the log is no credential.
+/// Encrypts (seals) the secrets of a valid body. A value that already has the form of a seal is
+/// sealed again, so a seal copied from the log is not a credential.
 pub(crate) fn seal(route: &Route, sealer: &Sealer, flow: FlowId, body: &mut Object) {
     for (name, _) in route.keys.iter().filter(|(_, key)| key.secret) {
         if let Some(Value::String(text)) = body.get_mut(name) {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named_at_once_and_no_value_is_repeated() {
+    fn all_errors_are_listed_without_values() {
         let error =
             fit(&login(), object(json!({"username": {"$ne": null}, "pasword": "hunter22"})))
                 .unwrap_err();
@@ -93,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_no_rule_names_is_dropped() {
+    fn unknown_key_is_dropped() {
         let body = object(
-            json!({"username": "ada", "password": "x", "pasword": "hunter22", "path": "/auth/logout"}),
+            json!({"username": "ada", "password": "x", "pasword": "y", "path": "/auth/logout"}),
         );
         assert_eq!(
             Value::Object(fit(&login(), body).unwrap()),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_secret_may_have_the_form_of_a_sealed_value() {
+    fn only_secrets_may_look_like_seals() {
         let seal = format!("sealed:k9:{}", "A".repeat(64));
         let body = object(json!({"username": seal, "password": seal}));
         let refused = fit(&login(), body).unwrap_err().to_string();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_value_from_elsewhere_is_sealed_again() {
+    fn copied_seal_is_sealed_again() {
         let sealer = Sealer::new(Keyring::parse(&Key::new("k1", [1; 64]).to_line()).unwrap());
         let flow = ActionId::injected("S", 1, 1).as_root();
         let copied = sealer.seal(flow, "hunter22");

@@ -1,10 +1,8 @@
-//! Where a request came from: the address of the client, as a tag that can be recognised and not
-//! read.
+//! The client of a request, as a keyed hash of its address (a tag).
 //!
-//! The address is the socket's, unless the peer is a proxy that is trusted: then it is what the
-//! proxies say, from the nearest to the first that is not trusted. What stands beyond that one is
-//! the client's own word. IPv4 addresses count whole, IPv6 addresses by their first 64 bits, since
-//! a client has all of the others.
+//! The address is that of the socket. If the peer is a trusted proxy, it is the nearest address in
+//! the forwarding header that is not a trusted proxy; the client itself may have written the rest.
+//! IPv6 addresses count by their first 64 bits, because a client controls the others.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -32,12 +30,12 @@ pub struct ClientArgs {
     pub forwarded_header: ForwardedHeader,
 }
 
-/// A network of proxies; one address is a network of one.
+/// A network of proxies, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Proxies(IpNet);
 
-/// A header that names the hops between the client and the edge, the nearest last.
+/// A header with the hops between the client and the edge, the nearest last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
@@ -55,7 +53,8 @@ impl FromStr for Proxies {
         let text = text.trim();
         let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         net.map(Self).map_err(|_| {
-            "a proxy is an address or a network, such as 192.0.2.7 or 10.0.0.0/8".to_owned()
+            "a trusted proxy is an IP address or a network, such as 192.0.2.7 or 10.0.0.0/8"
+                .to_owned()
         })
     }
 }
@@ -74,7 +73,7 @@ impl From<Proxies> for String {
     }
 }
 
-/// Tells the clients of requests.
+/// Identifies the clients of requests.
 pub(crate) struct Clients {
     args: ClientArgs,
     keys: LiveKeyring,
@@ -85,7 +84,7 @@ impl Clients {
         Self { args: args.clone(), keys: keys.into() }
     }
 
-    /// The tag of the client that sent a request.
+    /// Tag of the client that sent a request.
     pub(crate) fn tag(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<ClientTag> {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.keys.now().current().bytes()).ok()?;
         mac.update(b"client\0");
@@ -94,7 +93,7 @@ impl Clients {
         URL_SAFE_NO_PAD.encode(digest.get(..16)?).parse().ok()
     }
 
-    /// Who holds a connection; nobody by itself if a proxy does, which has those of many.
+    /// Holder of a connection; `None` for a trusted proxy, which connects for many clients.
     pub(crate) fn holder(&self, peer: SocketAddr) -> Option<Holder> {
         let address = peer.ip().to_canonical();
         (!self.is_trusted(address)).then(|| Holder::of(address))
@@ -106,7 +105,7 @@ impl Clients {
             if !self.is_trusted(address) {
                 break;
             }
-            // A proxy that does not say who asked it is as far as one can see.
+            // The proxy does not name its client.
             let Some(hop) = hop else { break };
             address = hop.to_canonical();
         }
@@ -117,7 +116,7 @@ impl Clients {
         self.args.trusted_proxies.iter().any(|proxies| proxies.0.contains(&address))
     }
 
-    /// What the header says of the hops, the nearest last; `None` where it names no address.
+    /// Hops in the header, the nearest last; `None` for a hop without an address.
     fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
         let (name, read): (_, fn(&str) -> Option<IpAddr>) = match self.args.forwarded_header {
@@ -129,17 +128,17 @@ impl Clients {
     }
 }
 
-/// The part of an address by which a client is told from others.
+/// The part of an address that identifies a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Holder {
     /// An IPv4 address.
     V4([u8; 4]),
-    /// The network of an IPv6 address, all of which belongs to one client.
+    /// The /64 network of an IPv6 address.
     V6([u8; 8]),
 }
 
 impl Holder {
-    /// Of an address in its canonical form.
+    /// Holder of an address in canonical form.
     fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => Self::V4(address.octets()),
@@ -158,7 +157,7 @@ impl Holder {
     }
 }
 
-/// The `for` of one hop in `Forwarded`.
+/// Value of `for` of one hop in `Forwarded`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     element.split(';').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
@@ -200,26 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_nearest_hop_that_is_not_trusted() {
+    fn client_is_the_nearest_untrusted_hop() {
         let clients = clients(&["10.0.0.0/8", "192.0.2.7", "::1"], ForwardedHeader::XForwardedFor);
         let header = "x-forwarded-for";
         check(&clients, "198.51.100.1", &[(header, "203.0.113.9")], "198.51.100.1");
         check(&clients, "10.1.1.1", &[], "10.1.1.1");
         check(&clients, "10.1.1.1", &[(header, "203.0.113.9")], "203.0.113.9");
         check(&clients, "::ffff:10.1.1.1", &[(header, "203.0.113.9")], "203.0.113.9");
-        // What stands beyond the first that is not trusted is the client's own word.
+        // Hops beyond the first untrusted one are ignored.
         check(&clients, "10.1.1.1", &[(header, "1.1.1.1, 203.0.113.9 , 192.0.2.7")], "203.0.113.9");
         check(&clients, "10.1.1.1", &[(header, "1.1.1.1"), (header, "203.0.113.9")], "203.0.113.9");
         check(&clients, "10.1.1.1", &[(header, "10.2.2.2, 10.3.3.3")], "10.2.2.2");
         check(&clients, "10.1.1.1", &[(header, "203.0.113.9, unknown")], "10.1.1.1");
         check(&clients, "10.1.1.1", &[(header, "203.0.113.9, nonsense, 10.3.3.3")], "10.3.3.3");
         check(&clients, "::1", &[(header, "[2001:db8::1]:443")], "2001:db8::1");
-        // The header that the proxies do not set is the client's.
+        // Only the configured header counts.
         check(&clients, "10.1.1.1", &[("forwarded", "for=203.0.113.9")], "10.1.1.1");
     }
 
     #[test]
-    fn the_standard_header_is_read_where_it_is_chosen() {
+    fn forwarded_header_is_read_if_configured() {
         let clients = clients(&["10.0.0.0/8"], ForwardedHeader::Forwarded);
         for (line, expected) in [
             ("for=203.0.113.9", "203.0.113.9"),
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_held_by_its_peer_and_by_nobody_if_that_is_a_proxy() {
+    fn connection_of_a_trusted_proxy_has_no_holder() {
         let clients = clients(&["10.0.0.0/8", "2001:db8:7::/48"], ForwardedHeader::XForwardedFor);
         let held = |peer: &str| clients.holder(SocketAddr::new(peer.parse().unwrap(), 1));
         assert_eq!(held("203.0.113.9"), Some(Holder::V4([203, 0, 113, 9])));
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_tells_addresses_apart_and_not_those_of_one_network_of_ipv6() {
+    fn tags_differ_by_ipv4_address_and_ipv6_network() {
         let clients = clients(&[], ForwardedHeader::XForwardedFor);
         let tag = |peer: &str| {
             clients.tag(SocketAddr::new(peer.parse().unwrap(), 1), &HeaderMap::new()).unwrap()
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_an_address_or_a_network() {
+    fn trusted_proxy_is_an_address_or_a_network() {
         assert_eq!("192.0.2.7".parse(), Ok::<_, String>(Proxies("192.0.2.7/32".parse().unwrap())));
         for wrong in ["", "proxy.example", "10.0.0.0/33", "10.0.0.0/8/8"] {
             assert!(wrong.parse::<Proxies>().is_err(), "{wrong}");

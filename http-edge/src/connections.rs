@@ -1,7 +1,7 @@
-//! Connections: how many there may be of all clients and of each, how long one may be idle or leave
-//! unread what it was sent, and how all of them end.
+//! Connections: limits in total and per client, timeouts of idle and unread connections, and
+//! graceful shutdown.
 
-mod places;
+mod slots;
 
 use std::convert::Infallible;
 use std::io;
@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
-use self::places::{Place, Places};
+use self::slots::{ConnectionSlot, ConnectionSlots};
 use crate::client::Clients;
 use crate::metrics::Metrics;
 
@@ -66,30 +66,31 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Files that are open for something else than connections of clients: those to the servers, logs,
-/// keys. Where there are few, half of them.
+/// Open files reserved for other uses: connections to servers, logs, keys. At a low limit, half of
+/// the files.
 const OTHER_FILES: u64 = 256;
-/// What macOS allows a process where it says that there is no limit.
+/// Maximum number of open files on macOS if the hard limit is unlimited.
 #[cfg(unix)]
-const FEW_FILES: u64 = 10_240;
-/// Connections past the bound that are told so at once; more are closed without a word.
+const MACOS_FILES: u64 = 10_240;
+/// Maximum number of concurrent rejections with 503; more connections are closed without a
+/// response.
 const REFUSALS: usize = 64;
-/// How long one that is told so may take until the head of its request is there, and altogether.
+/// Timeout for the request header of a rejected connection.
 const REFUSAL_HEAD_TIMEOUT: Duration = Duration::from_millis(200);
-/// See [`REFUSAL_HEAD_TIMEOUT`].
+/// Timeout of a rejected connection in total.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long nothing is accepted after it could not be.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+/// Delay after a failed accept.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Where connections come from, and what they get.
+/// The listener, and the services of accepted and rejected connections.
 pub(crate) struct Connections {
     listener: TcpListener,
     app: Router,
-    /// What they get past their bound.
+    /// Service of rejected connections.
     refusing: Router,
     http: http1::Builder,
     limits: ConnectionLimits,
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     clients: Arc<Clients>,
     refusals: Arc<Semaphore>,
     metrics: Metrics,
@@ -105,13 +106,13 @@ impl Connections {
     ) -> Self {
         let files = open_files();
         let files = usize::try_from(files - OTHER_FILES.min(files / 2)).unwrap_or(usize::MAX);
-        let [wanted, for_each] = [limits.max_connections, limits.max_connections_per_client]
+        let [wanted, per_client] = [limits.max_connections, limits.max_connections_per_client]
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         if files < wanted {
             tracing::warn!(
                 wanted,
                 files,
-                "fewer connections than wanted: so many files may be open"
+                "http.max_connections exceeds the limit of open files; raise it with `ulimit -n`"
             );
         }
         let mut http = http1::Builder::new();
@@ -124,15 +125,15 @@ impl Connections {
             refusing,
             http,
             limits,
-            places: Places::new(wanted.min(files), (for_each > 0).then_some(for_each)),
+            slots: ConnectionSlots::new(wanted.min(files), (per_client > 0).then_some(per_client)),
             clients,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             metrics,
         }
     }
 
-    /// Takes connections until the time comes, and then ends when the last request that was begun
-    /// is answered.
+    /// Accepts connections until `until` completes, then returns when all requests in flight have
+    /// their response.
     pub(crate) async fn serve(self, until: impl Future<Output = ()>) {
         let ending = GracefulShutdown::new();
         let mut until = std::pin::pin!(until);
@@ -143,12 +144,12 @@ impl Connections {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((connection, peer)) => self.take(connection, peer, &ending),
-                // Of somebody who has gone again.
-                Err(error) if is_of_connection(&error) => {}
+                Ok((connection, peer)) => self.accept(connection, peer, &ending),
+                // The client has disconnected.
+                Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "no connection can be accepted");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    tracing::error!(%error, "cannot accept connections; retrying");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -156,21 +157,21 @@ impl Connections {
         ending.shutdown().await;
     }
 
-    fn take(&self, connection: TcpStream, peer: SocketAddr, ending: &GracefulShutdown) {
+    fn accept(&self, connection: TcpStream, peer: SocketAddr, ending: &GracefulShutdown) {
         self.set_up(&connection);
-        if let Some(place) = self.places.take(self.clients.holder(peer)) {
-            let open = Open::new(place, &self.metrics);
+        if let Some(slot) = self.slots.take(self.clients.holder(peer)) {
+            let open = Open::new(slot, &self.metrics);
             let app = self.app.clone();
             let answer = service_fn(move |request| answer(app.clone(), peer, request));
             let served = ending.watch(self.http.serve_connection(TokioIo::new(connection), answer));
             tokio::spawn(async move {
-                tell(served.await, peer);
+                log_error(served.await, peer);
                 drop(open);
             });
             return;
         }
         self.metrics.connection_refused();
-        let Ok(place) = self.refusals.clone().try_acquire_owned() else {
+        let Ok(permit) = self.refusals.clone().try_acquire_owned() else {
             return;
         };
         let refusing = self.refusing.clone();
@@ -180,21 +181,21 @@ impl Connections {
         let served = http.serve_connection(TokioIo::new(connection), answer);
         tokio::spawn(async move {
             if let Ok(ended) = tokio::time::timeout(REFUSAL_TIMEOUT, served).await {
-                tell(ended, peer);
+                log_error(ended, peer);
             }
-            drop(place);
+            drop(permit);
         });
     }
 
     fn set_up(&self, connection: &TcpStream) {
         if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         #[cfg(target_os = "linux")]
         if let Err(error) =
             rustix::net::sockopt::set_tcp_user_timeout(connection, self.limits.unread_timeout_ms)
         {
-            tracing::debug!(%error, "a connection keeps its patience");
+            tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
         }
     }
 }
@@ -208,24 +209,24 @@ async fn answer(
     app.call(request).await
 }
 
-fn tell(ended: Result<(), hyper::Error>, peer: SocketAddr) {
+fn log_error(ended: Result<(), hyper::Error>, peer: SocketAddr) {
     if let Err(error) = ended
         && !error.is_timeout()
     {
-        tracing::debug!(%error, %peer, "a connection ended in disorder");
+        tracing::debug!(%error, %peer, "connection error");
     }
 }
 
-/// A connection that has its place and is counted, until this is dropped.
+/// An open connection: holds its slot and is counted until dropped.
 struct Open {
     metrics: Metrics,
-    _place: Place,
+    _slot: ConnectionSlot,
 }
 
 impl Open {
-    fn new(place: Place, metrics: &Metrics) -> Self {
+    fn new(slot: ConnectionSlot, metrics: &Metrics) -> Self {
         metrics.connected();
-        Self { metrics: metrics.clone(), _place: place }
+        Self { metrics: metrics.clone(), _slot: slot }
     }
 }
 
@@ -235,13 +236,13 @@ impl Drop for Open {
     }
 }
 
-/// How many files this process may have open, once it may have as many as it may allow itself.
+/// Limit of open files of this process, after raising it to the hard limit.
 #[cfg(unix)]
 fn open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Where the hard limit is none, the kernel may have one of its own, and refuse it.
-    let wanted = [limit.maximum, limit.current.map(|now| now.max(FEW_FILES))];
+    // With an unlimited hard limit, the kernel may still have a limit and reject the value.
+    let wanted = [limit.maximum, limit.current.map(|now| now.max(MACOS_FILES))];
     let allowed = |current: &Option<u64>| {
         let current = *current;
         setrlimit(Resource::Nofile, Rlimit { current, ..limit }).is_ok()
@@ -255,7 +256,7 @@ fn open_files() -> u64 {
     u64::MAX
 }
 
-fn is_of_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

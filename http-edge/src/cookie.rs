@@ -1,9 +1,8 @@
-//! A secret key of the routes, such as a session, in a cookie instead of the body.
+//! Cookie mode: a secret key of the routes, such as a session, is in a cookie instead of the body.
 //!
-//! A browser sends a cookie whoever made it ask, so a cookie counts only when the page that asks is
-//! one of ours: the browser says so (`Sec-Fetch-Site`, or `Origin`), and the request carries a
-//! header of its own, which a page of another origin cannot send without being asked for leave
-//! first.
+//! Browsers attach cookies to requests of any page. So the edge accepts the cookie only from its
+//! own and allowed origins (`Sec-Fetch-Site` or `Origin`), and only with the header [`ASK`], which
+//! pages of other origins cannot send without CORS permission.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use concert_wire::envelope::Object;
@@ -40,9 +39,9 @@ pub struct SessionCookie {
     ends: Vec<String>,
 }
 
-/// What a browser holds to: from this host alone, over TLS alone, for every path.
+/// Browsers restrict cookies with this prefix to one host, TLS and the path `/`.
 const NAME_PREFIX: &str = "__Host-";
-/// With the value `cookie`, the header by which a page says that it relies on the cookie.
+/// Header by which a page requests cookie mode, with the value `cookie`.
 pub(crate) const ASK: HeaderName = HeaderName::from_static("concert-session");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
@@ -56,12 +55,13 @@ impl SessionCookie {
             || !rest.bytes().chain(self.key.bytes()).all(is_plain)
         {
             return Err(format!(
-                "a cookie has a name that begins with `{NAME_PREFIX}` and a key, both of letters, digits, `-` and `_`"
+                "the name must start with `{NAME_PREFIX}`, and name and key must consist of \
+                 letters, digits, `-` and `_`"
             ));
         }
         if self.ends.iter().any(|path| !path.starts_with('/')) {
             return Err(
-                "a path in `ends` begins with `/`, and is written without the base".to_owned()
+                "a path in `ends` must start with `/`; write it without the base".to_owned()
             );
         }
         Ok(())
@@ -76,31 +76,33 @@ fn valid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SessionCookie>, D:
     }
 }
 
-/// The cookie of an edge.
+/// Cookie mode of an edge.
 #[derive(Debug)]
 pub(crate) struct Cookies {
     cookie: SessionCookie,
-    /// Origins that may ask beside the edge's own.
+    /// Allowed origins, in addition to the edge's own.
     origins: Vec<String>,
 }
 
-/// What a request makes of the cookie.
+/// Use of the cookie by a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Use {
-    /// The answer's secret is to be a cookie.
+    /// The response must set the cookie.
     wanted: bool,
-    /// The request's secret came from it.
+    /// The request took its secret from the cookie.
     taken: bool,
-    /// A success ends it.
+    /// A success clears the cookie.
     ends: bool,
 }
 
 impl Cookies {
-    /// `None` when the mode is off. `*` is no origin that is trusted.
+    /// `None` if cookie mode is off. The origin `*` allows no origin here.
     pub(crate) fn new(args: &CookieArgs, origins: &[String]) -> Option<Self> {
         let cookie = args.session_cookie.clone()?;
         if cookie.ends.is_empty() {
-            tracing::warn!("no path ends the session cookie (http.session_cookie.ends)");
+            tracing::warn!(
+                "no path clears the session cookie; add one to http.session_cookie.ends"
+            );
         }
         Some(Self {
             cookie,
@@ -108,10 +110,10 @@ impl Cookies {
         })
     }
 
-    /// Fills the key from the cookie where the route takes it and the body leaves it out.
+    /// Inserts the key from the cookie if the route uses it and the body does not have it.
     ///
     /// # Errors
-    /// The request relies on the cookie, and does not come from a page that may.
+    /// The request uses the cookie without the header [`ASK`], or from another origin.
     pub(crate) fn take(
         &self,
         path: &str,
@@ -122,22 +124,22 @@ impl Cookies {
         let key = &self.cookie.key;
         let wanted = headers.get(ASK).is_some_and(|value| value == "cookie");
         let takes = route.keys.get(key).is_some_and(|key| key.secret) && !body.contains_key(key);
-        let kept = takes.then(|| self.kept(headers)).flatten();
-        if kept.is_some() && !wanted {
+        let stored = takes.then(|| self.stored(headers)).flatten();
+        if stored.is_some() && !wanted {
             return Err(EdgeError::CookieUnasked);
         }
-        if wanted && !self.is_ours(headers) {
+        if wanted && !self.is_allowed(headers) {
             return Err(EdgeError::CrossSite);
         }
-        let taken = kept.is_some();
-        if let Some(kept) = kept {
-            body.insert(key.clone(), Value::String(kept.to_owned()));
+        let taken = stored.is_some();
+        if let Some(stored) = stored {
+            body.insert(key.clone(), Value::String(stored.to_owned()));
         }
         Ok(Use { wanted, taken, ends: self.cookie.ends.iter().any(|end| end == path) })
     }
 
-    /// The cookie that a request carries.
-    fn kept<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+    /// Value of the cookie in a request.
+    fn stored<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         lines
             .flat_map(|line| line.split(';'))
@@ -147,8 +149,8 @@ impl Cookies {
             })
     }
 
-    /// Whether the page that asks is of the edge's own origin, or of one that is listed.
-    fn is_ours(&self, headers: &HeaderMap) -> bool {
+    /// True if the requesting page has the edge's own origin or an allowed one.
+    fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let origin = text(&header::ORIGIN);
         if origin.is_some_and(|origin| self.origins.iter().any(|listed| listed == origin)) {
@@ -165,10 +167,10 @@ impl Cookies {
         }
     }
 
-    /// Takes the secret out of an answer that is to bring a cookie: the line that sets it.
+    /// Moves the secret of a response to the cookie, and returns the value of `Set-Cookie`.
     ///
     /// # Errors
-    /// The secret is sealed under a key that this process does not have, or not yet.
+    /// The decryption key of the secret is not available, or not yet.
     pub(crate) fn move_out(
         &self,
         using: Use,
@@ -185,7 +187,7 @@ impl Cookies {
             Err(SealError::UnknownKey) => return Err(EdgeError::locked(flow, &self.cookie.key)),
             Err(_) => return Ok(None),
         };
-        // What no cookie can hold stays in the body.
+        // A secret with other characters stays in the body.
         let is_octet = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
         let line = if secret.expose().bytes().all(is_octet) {
             let line = format!("{}={}; {ATTRIBUTES}", self.cookie.name, secret.expose());
@@ -194,7 +196,10 @@ impl Cookies {
             None
         };
         let Some(mut line) = line else {
-            tracing::error!(%flow, "a secret cannot be kept in a cookie, and is answered in the body");
+            tracing::error!(
+                %flow,
+                "a secret has characters that a cookie cannot hold; returning it in the body"
+            );
             return Ok(None);
         };
         line.set_sensitive(true);
@@ -202,9 +207,9 @@ impl Cookies {
         Ok(Some(line))
     }
 
-    /// The line that ends the cookie, where the answer to a request that took it says that there is
-    /// nothing behind it any more.
-    pub(crate) fn end(&self, using: Use, status: StatusCode) -> Option<HeaderValue> {
+    /// Value of `Set-Cookie` that clears the cookie, if the response shows that the session is
+    /// over.
+    pub(crate) fn clear(&self, using: Use, status: StatusCode) -> Option<HeaderValue> {
         let is_over = status == StatusCode::UNAUTHORIZED || (using.ends && status.is_success());
         let line = format!("{}=; {ATTRIBUTES}; Max-Age=0", self.cookie.name);
         (using.taken && is_over).then(|| HeaderValue::from_str(&line).ok())?
@@ -223,7 +228,7 @@ mod tests {
             session_cookie: Some(SessionCookie {
                 name: "__Host-session".to_owned(),
                 key: "session".to_owned(),
-                ends: vec!["/farewell".to_owned()],
+                ends: vec!["/logout".to_owned()],
             }),
         };
         Cookies::new(&args, &["https://app.example".to_owned(), "*".to_owned()]).unwrap()
@@ -242,7 +247,7 @@ mod tests {
             .iter()
             .map(|(name, line)| (HeaderName::from_static(name), HeaderValue::from_static(line)));
         let body = body.as_object_mut().unwrap();
-        let using = cookies().take("/farewell", &route(), &headers.collect(), body)?;
+        let using = cookies().take("/logout", &route(), &headers.collect(), body)?;
         Ok((using, Value::Object(body.clone())))
     }
 
@@ -251,24 +256,24 @@ mod tests {
     const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 
     #[test]
-    fn the_key_is_filled_for_a_page_of_ours_that_asks_for_it() {
+    fn cookie_fills_the_key_for_allowed_pages() {
         let filled = json!({ "session": "tok-en_1" });
         let own = [("origin", "http://edge.example:8000"), ("host", "edge.example:8000")];
-        let ours: [&[(&str, &str)]; 4] = [
+        let allowed: [&[(&str, &str)]; 4] = [
             &[SAME],
             &[("sec-fetch-site", "none")],
             &own,
             &[("origin", "https://app.example"), ("sec-fetch-site", "same-site")],
         ];
-        for site in ours {
+        for site in allowed {
             let (using, body) = take(&[&[COOKIE, ASKS], site].concat(), json!({})).unwrap();
             assert!(using.taken && using.wanted, "{site:?}");
             assert_eq!(body, filled, "{site:?}");
         }
-        // What stands in the body is the client's word.
+        // A key in the body takes precedence.
         let (using, body) = take(&[COOKIE, ASKS, SAME], json!({ "session": "other" })).unwrap();
         assert_eq!((using.taken, body), (false, json!({ "session": "other" })));
-        // Without a cookie there is nothing to fill, and the body says what is missing.
+        // Without a cookie, the key stays missing.
         assert_eq!(
             take(&[ASKS, SAME, ("cookie", "__Host-session=")], json!({})).unwrap().1,
             json!({})
@@ -280,9 +285,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_site_cannot_use_the_cookie() {
+    fn page_of_another_site_cannot_use_the_cookie() {
         assert_eq!(take(&[COOKIE, SAME], json!({})), Err(EdgeError::CookieUnasked));
-        let theirs: [&[(&str, &str)]; 6] = [
+        let foreign: [&[(&str, &str)]; 6] = [
             &[],
             &[("sec-fetch-site", "cross-site")],
             &[("sec-fetch-site", "same-site")],
@@ -294,13 +299,13 @@ mod tests {
             &[("origin", "https://evil.example"), ("host", "edge.example")],
             &[("origin", "null"), ("host", "edge.example")],
         ];
-        for site in theirs {
+        for site in foreign {
             assert_eq!(
                 take(&[&[COOKIE, ASKS], site].concat(), json!({})),
                 Err(EdgeError::CrossSite),
                 "{site:?}"
             );
-            // Nor may it make somebody hold its own session.
+            // Nor can it set the cookie to its own session.
             assert_eq!(
                 take(&[&[ASKS], site].concat(), json!({ "session": "x" })),
                 Err(EdgeError::CrossSite),
@@ -310,25 +315,25 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_ends_with_what_it_stood_for() {
+    fn cookie_is_cleared_when_the_session_ends() {
         let cookies = cookies();
         let using = |taken, ends| Use { wanted: true, taken, ends };
-        let ended =
-            |using, status| cookies.end(using, StatusCode::from_u16(status).unwrap()).is_some();
-        assert!(ended(using(true, true), 200) && ended(using(true, false), 401));
+        let cleared =
+            |using, status| cookies.clear(using, StatusCode::from_u16(status).unwrap()).is_some();
+        assert!(cleared(using(true, true), 200) && cleared(using(true, false), 401));
         assert!(
-            !ended(using(true, false), 200)
-                && !ended(using(true, true), 404)
-                && !ended(using(false, true), 401)
+            !cleared(using(true, false), 200)
+                && !cleared(using(true, true), 404)
+                && !cleared(using(false, true), 401)
         );
         assert_eq!(
-            cookies.end(using(true, true), StatusCode::OK).unwrap(),
+            cookies.clear(using(true, true), StatusCode::OK).unwrap(),
             "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0"
         );
     }
 
     #[test]
-    fn a_cookie_that_browsers_would_not_protect_is_refused() {
+    fn cookie_without_browser_protection_is_refused() {
         let read = |name: &str, key: &str, end: &str| {
             let cookie = json!({ "name": name, "key": key, "ends": [end] });
             serde_json::from_value::<CookieArgs>(json!({ "session_cookie": cookie }))

@@ -1,5 +1,5 @@
-//! What tools read about the application: OpenAPI of the paths, AsyncAPI of the bus. The routers
-//! write both; the edge adds what only it knows, where its paths begin.
+//! Descriptions for tools: OpenAPI of the paths, AsyncAPI of the bus. Routers publish both; the
+//! edge adds its base path.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -17,21 +17,21 @@ use serde_json::{Value, json};
 use crate::error::EdgeError;
 use crate::routes::Routes;
 
-/// A description that is served.
+/// Kinds of descriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Description {
-    /// Of the paths.
+    /// The paths.
     OpenApi,
-    /// Of the bus.
+    /// The message bus.
     AsyncApi,
 }
 
-/// The descriptions of the rules in force.
+/// Descriptions of the active rules.
 pub(crate) struct Descriptions {
     bucket: Bucket,
     routes: Routes,
     base: String,
-    /// What was read last, with the version of the rules that it is of.
+    /// Last descriptions read, with their rule versions.
     read: Mutex<Vec<(Description, String, Bytes)>>,
 }
 
@@ -40,15 +40,15 @@ impl Descriptions {
         Self { bucket: Bucket::of(bus), routes, base: base.to_owned(), read: Mutex::default() }
     }
 
-    pub(crate) async fn answer(&self, what: Description) -> Response<Body> {
+    pub(crate) async fn answer(&self, kind: Description) -> Response<Body> {
         let version = self.routes.borrow().as_ref().map(|table| table.version.clone());
         let Some(version) = version else {
             return EdgeError::Unavailable.response();
         };
-        let known = self.known(what, &version);
+        let known = self.known(kind, &version);
         let text = match known {
             Some(text) => text,
-            None => match self.read(what, &version).await {
+            None => match self.read(kind, &version).await {
                 Some(text) => text,
                 None => return EdgeError::Unavailable.response(),
             },
@@ -61,35 +61,35 @@ impl Descriptions {
         response
     }
 
-    fn known(&self, what: Description, version: &str) -> Option<Bytes> {
+    fn known(&self, kind: Description, version: &str) -> Option<Bytes> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = read.iter().find(|(of, known, _)| *of == what && known == version);
+        let found = read.iter().find(|(of, known, _)| *of == kind && known == version);
         found.map(|(.., text)| text.clone())
     }
 
-    async fn read(&self, what: Description, version: &str) -> Option<Bytes> {
-        let key = match what {
+    async fn read(&self, kind: Description, version: &str) -> Option<Bytes> {
+        let key = match kind {
             Description::OpenApi => OPENAPI_KEY,
             Description::AsyncApi => ASYNCAPI_KEY,
         };
         let stored = match self.bucket.get(key).await {
             Ok(stored) => stored?,
             Err(error) => {
-                tracing::warn!(%error, key, "a description cannot be read");
+                tracing::warn!(%error, key, "cannot read a description from its bucket");
                 return None;
             }
         };
         let mut document: Value = serde_json::from_slice(&stored).ok()?;
-        if let (Description::OpenApi, Some(document)) = (what, document.as_object_mut()) {
+        if let (Description::OpenApi, Some(document)) = (kind, document.as_object_mut()) {
             let url = if self.base.is_empty() { "/" } else { &self.base };
             document.insert("servers".to_owned(), json!([{ "url": url }]));
         }
         let text = Bytes::from(encode(&document));
-        // While the rules change it may be of others; then it is read again.
+        // During a rule change it may have another version; then the next request reads it again.
         if document.pointer("/info/version").and_then(Value::as_str) == Some(version) {
             let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-            read.retain(|(of, ..)| *of != what);
-            read.push((what, version.to_owned(), text.clone()));
+            read.retain(|(of, ..)| *of != kind);
+            read.push((kind, version.to_owned(), text.clone()));
         }
         Some(text)
     }

@@ -1,52 +1,50 @@
-//! What the edge itself answers, as opposed to an outcome of the rules.
+//! Responses of the edge itself, in contrast to responses of rules.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use concert_wire::id::FlowId;
 use serde_json::json;
 
-/// Tells who answered: the rules, or the edge because the request never got to them or they did not
-/// answer.
+/// Header with the source of a response: `rules`, `concept`, or `edge`.
 pub(crate) const ANSWERED_BY: &str = "concert-answered-by";
-/// The flow of the request.
+/// Header with the flow of the request.
 pub(crate) const FLOW: &str = "concert-flow";
 
-/// Why the edge answers by itself.
+/// A response of the edge itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EdgeError {
     #[error("{0}")]
     BadRequest(String),
-    #[error("there is nothing at this path")]
+    #[error("not found")]
     NotFound,
-    #[error("this path takes POST only")]
+    #[error("method not allowed; use POST")]
     Method,
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("the session cookie is taken from pages of this site only")]
+    #[error("the session cookie is accepted only from same-origin pages and allowed origins")]
     CrossSite,
-    #[error(
-        "a request that relies on the session cookie must carry the header `concert-session: cookie`"
-    )]
+    #[error("a request with the session cookie needs the header `concert-session: cookie`")]
     CookieUnasked,
     #[error("the content type must be application/json")]
     ContentType,
-    #[error("the body did not arrive in time")]
+    #[error("timed out reading the request body")]
     SlowBody,
-    #[error("too many requests are under way; try again later")]
+    #[error("too many concurrent requests; retry later")]
     Overloaded,
-    #[error("too many connections are open; try again later")]
+    #[error("too many connections; retry later")]
     Connections,
-    #[error("the service is not ready; try again later")]
+    #[error("the service is not ready; retry later")]
     Unavailable,
-    #[error("no answer in time; the action may still happen")]
+    #[error("no response in time; the action may still complete")]
     Deadline(FlowId),
-    #[error("no answer in time; the action may still happen")]
+    #[error("no response in time; the action may still complete")]
     NoAnswer,
     #[error(
-        "the action has happened, and its answer cannot be read yet; a repetition under the same Idempotency-Key has it later"
+        "the action completed, but its response cannot be decrypted yet; retry with the same \
+         Idempotency-Key"
     )]
     Locked(FlowId),
-    #[error("the request could not be carried out; the action may have happened")]
+    #[error("the request failed; some of its actions may have completed")]
     Failed(FlowId),
 }
 
@@ -68,10 +66,14 @@ impl EdgeError {
         }
     }
 
-    /// What is said of an answer that is sealed, under this key of its body, with a key that this
-    /// process does not have; the log hears of it.
+    /// Error for a response with a secret, at this key of its body, whose decryption key is
+    /// missing. Logs it.
     pub(crate) fn locked(flow: FlowId, key: &str) -> Self {
-        tracing::error!(%flow, key, "an answer is sealed under a key that this process does not have, and not given");
+        tracing::error!(
+            %flow,
+            key,
+            "cannot decrypt a response: its key is missing; check app.keys_dir"
+        );
         Self::Locked(flow)
     }
 
@@ -96,14 +98,14 @@ impl EdgeError {
     }
 }
 
-/// Says which flow a response belongs to.
+/// Sets the header with the flow of a response.
 pub(crate) fn name_flow(headers: &mut axum::http::HeaderMap, flow: FlowId) {
     if let Ok(value) = HeaderValue::from_str(&flow.to_string()) {
         headers.insert(FLOW, value);
     }
 }
 
-/// A response with a JSON body, which no cache keeps.
+/// A JSON response that must not be cached.
 pub(crate) fn json_response(status: StatusCode, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

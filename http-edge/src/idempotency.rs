@@ -12,15 +12,15 @@ use sha2::Sha256;
 
 use crate::error::EdgeError;
 
-/// The longest key, in bytes.
+/// Maximum length of a key, in bytes.
 const KEY_MAX_BYTES: usize = 255;
 
-/// The flow of a repeatable request: that of the first time, also if it was made under another of
-/// the edge's keys, or a new one under the current key.
+/// Flow of a repeatable request: that of the first request, also if an older key of the edge
+/// derived it, or a new one under the current key.
 ///
 /// # Errors
-/// The `Idempotency-Key` is empty, too long, or not visible ASCII; or the log cannot be asked for
-/// the first time, which is so while there are several keys only.
+/// The `Idempotency-Key` is empty, too long, or not visible ASCII; or the log cannot be searched
+/// for the first request, which is necessary only while the edge has several keys.
 pub(crate) async fn flow(
     bus: &Bus,
     keys: &Keyring,
@@ -37,7 +37,7 @@ pub(crate) async fn flow(
             Ok(Some(_)) => return Ok(before),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(%error, "a repeatable request cannot be looked for");
+                tracing::warn!(%error, "cannot search the log for an earlier, equal request");
                 return Err(EdgeError::Unavailable);
             }
         }
@@ -45,8 +45,8 @@ pub(crate) async fn flow(
     Ok(flow)
 }
 
-/// The flow under one key, without which a guessed `Idempotency-Key` opens nobody's answer: path
-/// and body must be known as well.
+/// Flow under one key of the edge. It depends on path and body, so a guessed `Idempotency-Key`
+/// alone does not give access to a response.
 fn flow_under(
     edge_key: &Key,
     now_ms: u64,
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_key_and_body_make_the_flow_and_the_order_of_keys_does_not() {
+    fn flow_depends_on_path_key_and_body_but_not_on_member_order() {
         let edge_key = Key::new("k1", [1; 64]);
         let flow_of = |key: &str, path: &str, body: Value| {
             flow_under(

@@ -1,8 +1,7 @@
 //! The HTTP edge: the worker of the concept Requesting.
 //!
-//! An HTTP request is the completed action
-//! `Requesting.request`, and an HTTP response is the action `Requesting.respond`. The edge knows
-//! nothing of the application but the route table.
+//! An HTTP request is the completed action `Requesting.request`, and an HTTP response is the action
+//! `Requesting.respond`. Of the application, the edge knows only the route table.
 
 mod admission;
 mod answer;

@@ -1,4 +1,4 @@
-//! The edge's figures.
+//! Metrics of the edge.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct OfPath {
     path: String,
 }
 
-/// The edge's figures.
+/// Metrics of the edge.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     requests: Family<Labels, Counter>,
@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     refused: Counter,
 }
 
-/// The label of everything that is no path of the route table, so that no client can make labels.
+/// Label for all paths outside the route table, so clients cannot create labels.
 const OTHER_PATH: &str = "other";
 
 impl Metrics {
@@ -44,27 +44,27 @@ impl Metrics {
         metrics::register(|registry| {
             registry.register(
                 "concert_http_requests",
-                "Requests answered, by path and status",
+                "Responses, by path and status",
                 requests.clone(),
             );
             registry.register(
                 "concert_http_request_duration_seconds",
-                "Time to the answer, by path",
+                "Time to the response, by path",
                 duration.clone(),
             );
             registry.register(
                 "concert_http_requests_in_flight",
-                "Requests that wait for their answer",
+                "Requests in flight",
                 in_flight.clone(),
             );
             registry.register(
                 "concert_http_connections",
-                "Connections of clients that are open",
+                "Open client connections",
                 connections.clone(),
             );
             registry.register(
                 "concert_http_connections_refused",
-                "Connections past their bound",
+                "Connections rejected at a limit",
                 refused.clone(),
             );
         });

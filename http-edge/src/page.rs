@@ -1,8 +1,6 @@
-//! The page on which flows are seen as they happen, and the queries and notices that it lives on
-//! (ADR 16).
+//! The console: its files, the queries that it sends to the archive, and live updates (ADR 16).
 //!
-//! It knows nothing of the application: what it shows is what the archive answers, handed through
-//! as it is.
+//! The console does not depend on the application; it passes the archive's rows on unchanged.
 
 mod assets;
 mod guard;
@@ -29,16 +27,15 @@ use tokio::sync::Semaphore;
 
 use crate::error::json_response;
 pub use guard::BadPage;
-use guard::Viewers;
+use guard::PageAccess;
 use live::Live;
 
-/// The section `[console]`: the console, and who may see it.
+/// The section `[console]`: the console and access to it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PageArgs {
-    /// Whether the edge serves the console at `/` to operators with a token. If not set, `concert
-    /// up` serves it without a token where it listens on a loopback address, and `concert
-    /// http-edge` does not serve it.
+    /// Serve the console at `/` to operators with a token. If not set, `concert up` on a loopback
+    /// address serves it without a token, and `concert http-edge` does not serve it.
     pub enabled: Option<bool>,
     /// File with the operator token, at least 32 characters.
     pub token_file: Option<PathBuf>,
@@ -51,10 +48,9 @@ pub struct PageArgs {
     /// Timeout of a query to the archive, in milliseconds; late queries get 504.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub timeout_ms: u64,
-    /// Whether this is `concert up`, which serves the console on loopback addresses without being
-    /// asked.
+    /// True for `concert up`, which serves the console on loopback addresses by default.
     #[serde(skip)]
-    pub at_home: bool,
+    pub is_concert_up: bool,
 }
 
 impl Default for PageArgs {
@@ -65,61 +61,61 @@ impl Default for PageArgs {
             listeners: 32,
             queries: 16,
             timeout_ms: 5000,
-            at_home: false,
+            is_concert_up: false,
         }
     }
 }
 
-/// Below this is everything of the page but the page itself, which is at `/`.
+/// Prefix of all paths of the console except `/`.
 const OWN: &str = "/_concert/";
 const API: &str = "/_concert/api/";
 const LIVE: &str = "/_concert/live";
 const SETTINGS: &str = "/_concert/settings";
 
-/// The page of an edge.
+/// The console of an edge.
 pub(crate) struct Page {
     bus: Bus,
-    viewers: Viewers,
+    access: PageAccess,
     live: Live,
     queries: Semaphore,
     timeout: Duration,
-    /// What the page must know before it asks for anything: where the application is, and whether a
-    /// token is wanted.
+    /// Response of [`SETTINGS`]: the base of the application, and if a token is required.
     settings: String,
 }
 
-/// Why a page does not get what it asks for.
+/// A request of a console that fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("this page is for those who use this machine: it is not reached under this name")]
+    #[error(
+        "without a token, the console accepts only local host names such as localhost; use one, or \
+         set console.token_file"
+    )]
     Name,
-    #[error("this is for the page of this edge, and no other")]
+    #[error("cross-site requests to the console are not allowed")]
     OtherSite,
-    #[error("this wants the operator's token")]
+    #[error("operator token required")]
     NoToken,
-    #[error("that is not the operator's token")]
+    #[error("wrong operator token")]
     WrongToken,
-    #[error("there is nothing at this path")]
+    #[error("not found")]
     NotFound,
-    #[error("this path takes GET only")]
+    #[error("method not allowed; use GET")]
     Method,
     #[error("{0}")]
     Query(String),
-    #[error(
-        "so many pages are open that this one is not told what happens; close some, or raise console.listeners"
-    )]
+    #[error("too many open consoles for live updates; close some or increase console.listeners")]
     Listeners,
-    #[error("too many queries are under way; try again")]
+    #[error("too many concurrent queries; retry later")]
     Queries,
-    #[error("the edge ends")]
+    #[error("the edge is shutting down")]
     Ending,
-    #[error("the archive does not answer in time; it may be busy, or stopped")]
+    #[error("the archive did not respond in time; it may be busy or stopped")]
     Slow,
-    #[error("no archive answers; it may not have been started")]
+    #[error("no archive responds; start one with `concert archive`")]
     Nobody,
-    #[error("the archive cannot answer now: {0}")]
+    #[error("the archive is temporarily unavailable: {0}")]
     NotNow(String),
-    #[error("the archive is at fault: {0}")]
+    #[error("archive error: {0}")]
     Archive(String),
 }
 
@@ -158,12 +154,12 @@ impl Refusal {
     fn response(&self) -> Response<Body> {
         let body = json!({ "error": self.to_string() }).to_string();
         let mut response = json_response(self.status(), body.into_bytes());
-        let said = match self {
+        let extra = match self {
             Self::NoToken | Self::WrongToken => Some((header::WWW_AUTHENTICATE, "Bearer")),
             Self::Method => Some((header::ALLOW, "GET, HEAD")),
             _ => None,
         };
-        if let Some((name, value)) = said {
+        if let Some((name, value)) = extra {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
@@ -171,33 +167,38 @@ impl Refusal {
 }
 
 impl Page {
-    /// `None` when this edge serves no page. Otherwise it says who may see it.
+    /// Access to the console; `None` if this edge does not serve it.
     ///
     /// # Errors
-    /// The page is asked for, and who may see it is not said as it must be.
-    pub(crate) fn viewers(args: &PageArgs, listen: SocketAddr) -> Result<Option<Viewers>, BadPage> {
-        Viewers::new(args, listen)
+    /// See [`BadPage`].
+    pub(crate) fn access(
+        args: &PageArgs,
+        listen: SocketAddr,
+    ) -> Result<Option<PageAccess>, BadPage> {
+        PageAccess::new(args, listen)
     }
 
-    /// Begins to hear what happens.
+    /// Subscribes to live updates.
     ///
     /// # Errors
-    /// Nothing can be heard.
+    /// The subscription fails.
     pub(crate) async fn start(
         bus: Bus,
-        viewers: Viewers,
+        access: PageAccess,
         args: &PageArgs,
         base: &str,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, nats::Error> {
         if base.is_empty() {
-            tracing::warn!("without a base, the paths of rules come before those of the page");
+            tracing::warn!(
+                "http.base is empty, so paths of rules take precedence over paths of the console"
+            );
         }
         let live = Live::start(&bus, args.listeners, shutdown).await?;
-        let settings = json!({ "base": base, "token": viewers.want_token() }).to_string();
+        let settings = json!({ "base": base, "token": access.needs_token() }).to_string();
         Ok(Arc::new(Self {
             bus,
-            viewers,
+            access,
             live,
             queries: Semaphore::new(args.queries),
             timeout: Duration::from_millis(args.timeout_ms),
@@ -205,24 +206,24 @@ impl Page {
         }))
     }
 
-    /// Whether a path is the page's, if no rule has it.
+    /// True for paths of the console; paths of rules take precedence.
     pub(crate) fn has(path: &str) -> bool {
         path == "/" || path.starts_with(OWN)
     }
 
-    /// Answers a request for the page or what belongs to it.
+    /// Responds to a request for a path of the console.
     pub(crate) async fn answer(&self, request: &Parts) -> Response<Body> {
         let mut response = match self.answered(request).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(),
         };
-        guard::seal_off(response.headers_mut());
+        guard::add_security_headers(response.headers_mut());
         response
     }
 
     async fn answered(&self, request: &Parts) -> Result<Response<Body>, Refusal> {
         let (path, headers) = (request.uri.path(), &request.headers);
-        self.viewers.admit_name(headers)?;
+        self.access.admit_name(headers)?;
         if ![Method::GET, Method::HEAD].contains(&request.method) {
             return Err(Refusal::Method);
         }
@@ -233,7 +234,7 @@ impl Page {
             return Ok(json_response(StatusCode::OK, self.settings.clone().into_bytes()));
         }
         if path == LIVE {
-            self.viewers.admit_token(headers)?;
+            self.access.admit_token(headers)?;
             return self.live.listen();
         }
         match path.strip_prefix(API) {
@@ -250,10 +251,10 @@ impl Page {
         query: &str,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Refusal> {
-        self.viewers.admit_token(headers)?;
+        self.access.admit_token(headers)?;
         let (name, input) = queries::parse(path, query)?;
-        let _room = self.queries.try_acquire().map_err(|_| Refusal::Queries)?;
-        let rows = queries::ask(&self.bus, name, &input, self.timeout).await?;
+        let _permit = self.queries.try_acquire().map_err(|_| Refusal::Queries)?;
+        let rows = queries::run(&self.bus, name, &input, self.timeout).await?;
         Ok(json_response(StatusCode::OK, rows))
     }
 }

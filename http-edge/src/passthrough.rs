@@ -1,5 +1,5 @@
-//! Actions that are open as they are, at `<base>/<Concept>/<action>`, without a rule. None is,
-//! unless it is listed with a reason.
+//! Actions that are exposed at `<base>/<Concept>/<action>` without a rule. The configuration lists
+//! each with a reason.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::EdgeError;
 use crate::{answer, body};
 
-/// Actions that are open without a rule: a part of the section `[http]`.
+/// Actions that are exposed without a rule: a part of the section `[http]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PassthroughArgs {
@@ -39,7 +39,7 @@ pub struct Target {
     action: ActionName,
 }
 
-/// Why an action is open; never empty.
+/// Reason for exposing an action; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reason(String);
@@ -49,7 +49,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (concept, action) =
-            text.split_once('.').ok_or("an action is written `Concept.action`")?;
+            text.split_once('.').ok_or("an action must have the form `Concept.action`")?;
         let concept =
             concept.parse().map_err(|error: concert_wire::name::BadName| error.to_string())?;
         let action =
@@ -78,7 +78,8 @@ impl TryFrom<String> for Reason {
     fn try_from(text: String) -> Result<Self, String> {
         match text.trim() {
             "" => {
-                Err("an open action needs a reason: `\"Concept.action\" = \"reason\"`".to_owned())
+                Err("an exposed action needs a reason: `\"Concept.action\" = \"reason\"`"
+                    .to_owned())
             }
             reason => Ok(Self(reason.to_owned())),
         }
@@ -92,7 +93,7 @@ impl From<Reason> for String {
 }
 
 impl PassthroughArgs {
-    /// The open actions; exclusions win.
+    /// Exposed actions, without the excluded ones.
     pub fn open(&self) -> Vec<(ConceptName, ActionName)> {
         let open = self.included().map(|(target, _)| target.clone());
         open.map(|Target { concept, action }| (concept, action)).collect()
@@ -104,14 +105,15 @@ impl PassthroughArgs {
     }
 }
 
-/// The open actions, by path.
+/// Exposed actions, by path.
 pub(crate) struct Passthrough(BTreeMap<String, Target>);
 
 impl Passthrough {
-    /// Exclusions win. What is open is said, with its reason.
+    /// Exposed actions, without the excluded ones. Logs each with its reason.
     pub(crate) fn new(args: &PassthroughArgs) -> Self {
         let named = args.included().map(|(target, Reason(reason))| {
-            tracing::warn!(concept = %target.concept, action = %target.action, reason, "open without a rule");
+            let (concept, action) = (&target.concept, &target.action);
+            tracing::warn!(%concept, %action, reason, "action exposed without a rule");
             (format!("/{}/{}", target.concept, target.action), target.clone())
         });
         Self(named.collect())
@@ -122,10 +124,10 @@ impl Passthrough {
     }
 }
 
-/// Carries an action out, or asks a query, and answers with what came of it.
+/// Executes an action or runs a query, and returns its result as the response.
 ///
 /// # Errors
-/// The input has what only Concert may write, the concept refuses it, or does not answer in time.
+/// The input contains a seal, the concept rejects it, or there is no result in time.
 pub(crate) async fn call(
     bus: &Bus,
     sealer: &Sealer,
@@ -136,8 +138,8 @@ pub(crate) async fn call(
     if let Some((name, _)) = body.iter().find(|(_, value)| body::holds_seal(value)) {
         return Err(EdgeError::BadRequest(body::no_seal(name)));
     }
-    let asked = (target.concept.as_str(), target.action.as_str());
-    let answer = service::ask(bus, asked, None, body, within).await.map_err(refusal)?;
+    let called = (target.concept.as_str(), target.action.as_str());
+    let answer = service::ask(bus, called, None, body, within).await.map_err(refusal)?;
     let status = match Fault::of(&answer.body) {
         Some(Fault::Throttled) => Fault::Throttled.status(),
         _ if answer.body.contains_key(ERROR) => 400,
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listed_actions_are_open_and_exclusions_win() {
+    fn only_listed_actions_without_exclusions_are_exposed() {
         assert_eq!(open(serde_json::json!({}), &[]), Vec::<String>::new());
         let listed = serde_json::json!({ "A.b": "why", "A._c": "because" });
         assert_eq!(open(listed, &["A.b"]), ["/A/_c"]);

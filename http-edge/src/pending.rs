@@ -1,4 +1,4 @@
-//! Requests that wait for their answer.
+//! Requests that wait for their response.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,33 +7,32 @@ use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
 use tokio::sync::oneshot;
 
-/// What a waiting request hears.
+/// Notification of a waiting request.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Heard {
-    /// The input of the respond.
-    Answer(Object),
-    /// An action of the flow became a dead letter.
+pub(crate) enum PendingReply {
+    /// Input of the respond action.
+    Response(Object),
+    /// An action of the flow was dead-lettered.
     DeadLetter,
 }
 
 #[derive(Default)]
 struct Waiting {
     next: u64,
-    flows: HashMap<FlowId, Vec<(u64, oneshot::Sender<Heard>)>>,
+    flows: HashMap<FlowId, Vec<(u64, oneshot::Sender<PendingReply>)>>,
 }
 
-/// The waiting requests of this edge. Several may wait for one flow: those with the same
-/// `Idempotency-Key`.
+/// Waiting requests of this edge. Requests with the same `Idempotency-Key` wait for the same flow.
 #[derive(Clone, Default)]
 pub(crate) struct Pending(Arc<Mutex<Waiting>>);
 
-/// A place among the waiting, given up when dropped.
-pub(crate) struct Place {
+/// A waiting request; dropping it ends the wait.
+pub(crate) struct PendingRequest {
     pending: Pending,
     flow: FlowId,
     number: u64,
-    /// Hears at most once.
-    pub(crate) heard: oneshot::Receiver<Heard>,
+    /// Receives at most one reply.
+    pub(crate) reply: oneshot::Receiver<PendingReply>,
 }
 
 impl Pending {
@@ -41,37 +40,37 @@ impl Pending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place; to be done before the request is published.
-    pub(crate) fn wait_for(&self, flow: FlowId) -> Place {
-        let (sender, heard) = oneshot::channel();
+    /// Registers a request; call this before publishing it.
+    pub(crate) fn wait_for(&self, flow: FlowId) -> PendingRequest {
+        let (sender, reply) = oneshot::channel();
         let mut waiting = self.lock();
         waiting.next += 1;
         let number = waiting.next;
         waiting.flows.entry(flow).or_default().push((number, sender));
-        Place { pending: self.clone(), flow, number, heard }
+        PendingRequest { pending: self.clone(), flow, number, reply }
     }
 
-    /// Tells everyone who waits for a flow. Whoever heard before hears no more.
-    pub(crate) fn tell(&self, flow: FlowId, heard: &Heard) {
-        let told = self.lock().flows.remove(&flow).unwrap_or_default();
-        for (_, sender) in told {
-            // A client that has gone needs no answer.
-            drop(sender.send(heard.clone()));
+    /// Notifies all requests waiting for a flow. Each request is notified once.
+    pub(crate) fn notify(&self, flow: FlowId, reply: &PendingReply) {
+        let waiting = self.lock().flows.remove(&flow).unwrap_or_default();
+        for (_, sender) in waiting {
+            // The send fails if the request has ended.
+            drop(sender.send(reply.clone()));
         }
     }
 
-    /// Whether anyone waits for a flow.
+    /// True if a request waits for a flow.
     pub(crate) fn has(&self, flow: FlowId) -> bool {
         self.lock().flows.contains_key(&flow)
     }
 }
 
-impl Drop for Place {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         let mut waiting = self.pending.lock();
-        if let Some(places) = waiting.flows.get_mut(&self.flow) {
-            places.retain(|(number, _)| *number != self.number);
-            if places.is_empty() {
+        if let Some(requests) = waiting.flows.get_mut(&self.flow) {
+            requests.retain(|(number, _)| *number != self.number);
+            if requests.is_empty() {
                 waiting.flows.remove(&self.flow);
             }
         }
@@ -85,17 +84,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everyone_who_waits_for_a_flow_hears_the_first_answer_and_places_are_given_up() {
+    fn all_requests_of_a_flow_receive_the_first_reply() {
         let pending = Pending::default();
         let flow = ActionId::injected("S", 1, 1).as_root();
         let (mut one, mut two, gone) =
             (pending.wait_for(flow), pending.wait_for(flow), pending.wait_for(flow));
         drop(gone);
-        let first = Heard::Answer(Object::new());
-        pending.tell(flow, &first);
-        pending.tell(flow, &Heard::DeadLetter);
-        assert_eq!(one.heard.try_recv(), Ok(first.clone()));
-        assert_eq!(two.heard.try_recv(), Ok(first));
+        let first = PendingReply::Response(Object::new());
+        pending.notify(flow, &first);
+        pending.notify(flow, &PendingReply::DeadLetter);
+        assert_eq!(one.reply.try_recv(), Ok(first.clone()));
+        assert_eq!(two.reply.try_recv(), Ok(first));
         drop((one, two));
         assert!(!pending.has(flow));
         let last = pending.wait_for(flow);

@@ -1,5 +1,5 @@
-//! The concept Requesting: its worker, and the ear on the log that hears every response, whichever
-//! edge carried it out.
+//! The concept Requesting: its worker, and the subscriptions to all responses and dead letters,
+//! because any edge may process the response of a request.
 
 use concert_lang::requesting;
 use concert_runtime::bus::Bus;
@@ -12,9 +12,9 @@ use concert_worker::{Call, NoSettings, Start, StartError, Stop, Worker, concept,
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
-use crate::pending::{Heard, Pending};
+use crate::pending::{Pending, PendingReply};
 
-/// The worker. A request happens by an HTTP request only, since the edge must encrypt its secrets
+/// The worker. Only an HTTP request completes `request`, because the edge must encrypt its secrets
 /// before they are stored.
 pub(crate) fn worker() -> Worker {
     concept(requesting::SPEC)
@@ -42,7 +42,7 @@ impl Requesting {
         if call.input.request == call.flow.to_string() {
             Ok(())
         } else {
-            Err(refused("the request is not the one that this flow began with"))
+            Err(refused("the request is not the root of this flow"))
         }
     }
 }
@@ -51,14 +51,14 @@ impl Requesting {
 pub(crate) async fn listen(bus: &Bus, pending: Pending, shutdown: Shutdown) -> Result<(), Error> {
     let mut responses = bus.client.subscribe(format!("done.*.{REQUESTING}.{RESPOND}.*")).await?;
     let mut dead = bus.client.subscribe(subject::DEAD_NOTICES).await?;
-    // Both must be heard before the first request is published.
+    // Both subscriptions must be active before the first request is published.
     bus.client.flush().await?;
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
-                Some(message) = responses.next() => hear_response(&pending, &message),
-                Some(message) = dead.next() => hear_dead_letter(&pending, &message),
+                Some(message) = responses.next() => on_response(&pending, &message),
+                Some(message) = dead.next() => on_dead_letter(&pending, &message),
                 else => return,
             }
         }
@@ -66,7 +66,7 @@ pub(crate) async fn listen(bus: &Bus, pending: Pending, shutdown: Shutdown) -> R
     Ok(())
 }
 
-fn hear_response(pending: &Pending, message: &CoreMessage) {
+fn on_response(pending: &Pending, message: &CoreMessage) {
     let Ok(subject) = CompletionSubject::parse(&message.subject) else {
         return;
     };
@@ -75,19 +75,20 @@ fn hear_response(pending: &Pending, message: &CoreMessage) {
     }
     match Completion::decode(&message.payload) {
         Ok(completion) if !completion.is_failure() => {
-            pending.tell(subject.flow, &Heard::Answer(completion.input))
+            pending.notify(subject.flow, &PendingReply::Response(completion.input))
         }
         Ok(completion) => {
-            tracing::warn!(flow = %subject.flow, output = ?completion.output, "a response was refused")
+            let output = completion.output;
+            tracing::warn!(flow = %subject.flow, ?output, "a response was rejected")
         }
-        Err(error) => tracing::warn!(flow = %subject.flow, %error, "a response cannot be read"),
+        Err(error) => tracing::warn!(flow = %subject.flow, %error, "cannot parse a response"),
     }
 }
 
-/// Nothing will answer a flow of which an action became a dead letter, unless somebody replays it.
-fn hear_dead_letter(pending: &Pending, message: &CoreMessage) {
+/// A flow with a dead letter gets no response unless an operator retries the dead letter.
+fn on_dead_letter(pending: &Pending, message: &CoreMessage) {
     let flow = message.headers.as_ref().and_then(|headers| headers.get(header::FLOW));
     if let Some(flow) = flow.and_then(|flow| flow.as_str().parse().ok()) {
-        pending.tell(flow, &Heard::DeadLetter);
+        pending.notify(flow, &PendingReply::DeadLetter);
     }
 }

@@ -1,4 +1,4 @@
-//! The route table, watched.
+//! Watches the route table.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use concert_runtime::route_table;
 use concert_wire::routes::RouteTable;
 use tokio::sync::watch;
 
-/// The table in force; `None` until a router has published one.
+/// Active route table; `None` until a router has published one.
 pub(crate) type Routes = watch::Receiver<Option<Arc<RouteTable>>>;
 
-/// How long to wait before the bucket is watched anew.
-const RETRY: Duration = Duration::from_millis(250);
+/// Delay before the bucket is watched again after an error.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Follows the table until shutdown.
 pub(crate) fn watch(bus: Bus, shutdown: Shutdown) -> Routes {
@@ -25,7 +25,7 @@ pub(crate) fn watch(bus: Bus, shutdown: Shutdown) -> Routes {
                 if let Err(error) = follow(&bus, &sender).await {
                     tracing::debug!(error, "waiting for a router to publish the route table");
                 }
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         };
         tokio::select! {
@@ -38,22 +38,25 @@ pub(crate) fn watch(bus: Bus, shutdown: Shutdown) -> Routes {
 
 async fn follow(bus: &Bus, sender: &watch::Sender<Option<Arc<RouteTable>>>) -> Result<(), String> {
     let mut watched = route_table::watch(bus).await.map_err(|error| error.to_string())?;
-    let mut in_force = Bytes::new();
+    let mut active = Bytes::new();
     loop {
         let Some(text) = watched.next().await.map_err(|error| error.to_string())? else {
             continue;
         };
-        if text == in_force {
+        if text == active {
             continue;
         }
         match serde_json::from_slice::<RouteTable>(&text) {
             Ok(table) => {
-                tracing::info!(version = %table.version, routes = table.routes.len(), "route table in force");
+                let routes = table.routes.len();
+                tracing::info!(version = %table.version, routes, "activated route table");
                 sender.send_replace(Some(Arc::new(table)));
             }
-            // The table that is in force stays so.
-            Err(error) => tracing::error!(%error, "a route table cannot be read"),
+            // The previous table stays active.
+            Err(error) => {
+                tracing::error!(%error, "cannot parse a route table; keeping the previous one")
+            }
         }
-        in_force = text;
+        active = text;
     }
 }

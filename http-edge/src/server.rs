@@ -1,4 +1,4 @@
-//! The HTTP server: paths, limits, CORS, health, and an end that drains.
+//! The HTTP server: paths, limits, CORS, health checks and graceful shutdown.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -42,12 +42,12 @@ use crate::pending::Pending;
 use crate::routes::Routes;
 use crate::{cookie, requesting, routes};
 
-/// The section
-/// `[http]`. The reader of the configuration refuses unknown keys: serde cannot do so beside `flatten`.
+/// The section `[http]`. The configuration reader rejects unknown keys, because serde cannot reject
+/// them together with `flatten`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EdgeArgs {
-    /// Address to listen on. A port alone is one of 127.0.0.1; port 0 picks a free port.
+    /// Address to listen on. A port without a host means 127.0.0.1; port 0 picks a free port.
     #[schemars(with = "String", extend("format" = "address"))]
     pub listen: ListenAddress,
     /// URL path prefix for all routes.
@@ -55,7 +55,7 @@ pub struct EdgeArgs {
     pub base: String,
     /// Origins allowed by CORS, such as http://localhost:5173; `*` allows any.
     pub cors_origins: Vec<String>,
-    /// Actions that are open without a rule.
+    /// Actions that are exposed without a rule.
     #[serde(flatten)]
     pub passthrough: PassthroughArgs,
     /// Reverse proxies.
@@ -125,86 +125,88 @@ fn base<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     if text.is_empty() || is_path {
         Ok(text)
     } else {
-        Err(D::Error::custom("a base begins with `/` and does not end with it, such as /api"))
+        Err(D::Error::custom("a base must start with `/` and must not end with it, such as /api"))
     }
 }
 
-/// Why an edge does not start.
+/// An error at the start of an edge.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The address is in use or not available.
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
         /// The address.
         address: ListenAddress,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The page is wanted, and who may see it is not said.
+    /// The configuration of the console is invalid.
     #[error(transparent)]
     Page(#[from] BadPage),
     /// Keys are missing.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// An origin is none.
-    #[error("`{0}` is not an origin such as http://localhost:5173")]
+    /// The value is not an origin.
+    #[error("`{0}` in http.cors_origins is not an origin such as http://localhost:5173")]
     Origin(String),
     /// The worker of Requesting does not start.
     #[error(transparent)]
     Worker(#[from] concert_worker::StartError),
-    /// The log cannot be listened to.
-    #[error("responses cannot be listened for: {0}")]
+    /// A subscription fails.
+    #[error("cannot subscribe to responses: {0}")]
     Subscribe(nats::Error),
 }
 
-/// An edge that serves; it goes on until shutdown.
+/// A running edge.
 pub struct Running {
     address: SocketAddr,
     has_page: bool,
     server: tokio::task::JoinHandle<()>,
     worker: concert_worker::Running,
     routes: Routes,
-    behind: Shutdown,
+    responses: Shutdown,
     drain_delay: Duration,
 }
 
-/// How long open requests may take once shutdown is asked for, beyond their own deadline; and how
-/// long the responses that were taken may.
+/// On shutdown, time for open requests beyond their deadline, and then for accepted responses.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 impl Running {
-    /// Where it listens.
+    /// Address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether it serves the page.
+    /// True if it serves the console.
     pub fn has_page(&self) -> bool {
         self.has_page
     }
 
-    /// Ends when the edge knows the paths that it answers.
+    /// Returns when the edge has a route table.
     pub async fn ready(&self) {
         // The sender lives as long as the edge.
         drop(self.routes.clone().wait_for(Option::is_some).await);
     }
 
-    /// Ends when every request that was taken is answered. What answers them goes on until then.
+    /// Returns when all accepted requests have their response. The processing of responses
+    /// continues until then.
     pub async fn ended(self, within: Duration) {
         match tokio::time::timeout(self.drain_delay + within + DRAIN_MARGIN, self.server).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the HTTP server ended in disorder"),
-            Err(_) => tracing::warn!("some requests were not answered in time"),
+            Ok(Err(error)) => tracing::error!(%error, "HTTP server failed"),
+            Err(_) => tracing::warn!("shutdown timed out with requests in flight"),
         }
-        if !self.behind.drained(DRAIN_MARGIN).await {
-            tracing::warn!("some responses are left to another edge");
+        if !self.responses.drained(DRAIN_MARGIN).await {
+            tracing::warn!(
+                "shutdown timed out with responses in progress; another edge will process them"
+            );
         }
         self.worker.ended().await;
     }
 }
 
-/// Takes the address of an edge; requests wait until [`run`] serves them. Called before anything
-/// else is started, so that an address in use is reported first.
+/// Binds the address of an edge; connections queue until [`run`] serves them. Call this before
+/// starting anything else, so an address in use is reported first.
 ///
 /// # Errors
 /// [`StartError::Listen`]
@@ -215,7 +217,7 @@ pub async fn listen(args: &EdgeArgs) -> Result<TcpListener, StartError> {
         .map_err(|source| StartError::Listen { address: args.listen.clone(), source })
 }
 
-/// Starts an edge. When this returns, it serves, and its worker takes responses.
+/// Starts an edge. When this returns, the edge serves requests, and its worker processes responses.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -233,13 +235,13 @@ pub async fn run(
     let address = listener
         .local_addr()
         .map_err(|source| StartError::Listen { address: args.listen.clone(), source })?;
-    let viewers = Page::viewers(page_args, address)?;
-    // What answers the open requests outlives the server.
-    let behind = Shutdown::new();
-    let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &behind)?);
-    let edge_keys = keys::watch(keys_dir, Purpose::Edge, &behind)?;
+    let access = Page::access(page_args, address)?;
+    // The processing of responses outlives the server, because open requests need it.
+    let responses = Shutdown::new();
+    let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &responses)?);
+    let edge_keys = keys::watch(keys_dir, Purpose::Edge, &responses)?;
     let pending = Pending::default();
-    requesting::listen(&bus, pending.clone(), behind.clone())
+    requesting::listen(&bus, pending.clone(), responses.clone())
         .await
         .map_err(StartError::Subscribe)?;
     let options = Options {
@@ -248,17 +250,17 @@ pub async fn run(
         host,
         log,
         settings: serde_json::Value::Null,
-        shutdown: behind.clone(),
+        shutdown: responses.clone(),
     };
     let worker = requesting::worker().start(bus.clone(), options).await?;
-    let page = match viewers {
-        Some(viewers) => Page::start(bus.clone(), viewers, page_args, &args.base, shutdown.clone())
+    let page = match access {
+        Some(access) => Page::start(bus.clone(), access, page_args, &args.base, shutdown.clone())
             .await
             .map(Some)
             .map_err(StartError::Subscribe)?,
         None => None,
     };
-    let routes = routes::watch(bus.clone(), behind.clone());
+    let routes = routes::watch(bus.clone(), responses.clone());
     let has_page = page.is_some();
     let metrics = Metrics::new();
     let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
@@ -294,18 +296,18 @@ pub async fn run(
         server: tokio::spawn(server),
         worker,
         routes,
-        behind,
+        responses,
         drain_delay,
     })
 }
 
-/// What connections get: those that there is room for, and those past the bound.
+/// Services for accepted connections, and for connections above the limit.
 fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> (Router, Router) {
-    // For everybody: a process that is busy is not one that should be started again.
+    // Rejected connections get them, too: a busy process must not be restarted.
     let health = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(figures));
+        .route("/metrics", get(metrics_text));
     let refusing =
         health.clone().fallback(async || EdgeError::Connections.response()).with_state(api.clone());
     let app = health
@@ -338,9 +340,8 @@ async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body
         .strip_prefix(base)
         .filter(|path| path.starts_with('/'))
         .map(str::to_owned);
-    let is_rule_s = path.as_deref().is_some_and(|path| api.has(path));
-    if let Some(page) = api.page.as_ref().filter(|_| !is_rule_s && Page::has(request.uri().path()))
-    {
+    let has_rule = path.as_deref().is_some_and(|path| api.has(path));
+    if let Some(page) = api.page.as_ref().filter(|_| !has_rule && Page::has(request.uri().path())) {
         let (parts, _) = request.into_parts();
         return page.answer(&parts).await;
     }
@@ -352,7 +353,7 @@ async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body
 
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     if api.shutdown.begun() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
     let connected = api.bus.is_connected();
     let has_routes = api.routes.borrow().is_some();
@@ -366,11 +367,11 @@ async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     }
 }
 
-async fn figures() -> impl IntoResponse {
+async fn metrics_text() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text())
 }
 
-/// Credentials are for listed origins only: with `*` a cookie would be anybody's.
+/// CORS configuration. Only listed origins may send credentials; `*` would allow every site.
 fn cors(origins: &[String], cookies: bool) -> Result<Option<CorsLayer>, StartError> {
     if origins.is_empty() {
         return Ok(None);

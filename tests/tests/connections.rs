@@ -126,7 +126,7 @@ async fn connections_over_the_limit_get_503_except_health_checks() -> anyhow::Re
         "HTTP/1.1 503 Service Unavailable",
         "retry-after: 1",
         "connection: close",
-        r#"{"error":"too many connections are open; try again later"}"#,
+        r#"{"error":"too many connections; retry later"}"#,
     ] {
         assert!(refused.contains(part), "{part}\n{refused}");
     }

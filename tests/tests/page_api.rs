@@ -1,4 +1,4 @@
-//! What the page asks the edge, and who may ask it.
+//! The HTTP interface of the console, and access to it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 const FLOW: &str = "0198c5d2-7d11-7c3a-9d38-9b1f0a6d1c11";
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn get(
     edge: &EdgeWithStubArchive,
@@ -34,10 +34,10 @@ async fn ask(edge: &EdgeWithStubArchive, path: &str) -> anyhow::Result<(u16, Val
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> {
+async fn console_data_needs_the_operator_token() -> anyhow::Result<()> {
     let edge = EdgeWithStubArchive::start(&[]).await?;
     edge.stub_archive(Box::new(|_, _| Ok(vec![json!({ "flow": FLOW })]))).await?;
-    // The page itself holds nothing of anybody's.
+    // The page itself contains no data.
     assert_eq!(get(&edge, "/", &[]).await?.status(), 200);
     for path in ["/_concert/api/flows", "/_concert/api/rules", "/_concert/live"] {
         let none = get(&edge, path, &[]).await?;
@@ -47,7 +47,7 @@ async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> 
             get(&edge, path, &[("authorization", "Bearer 0123456789abcdef0123456789abcdef")])
                 .await?;
         assert_eq!(wrong.status(), 401, "{path}");
-        // What is in an address ends up in logs, so that it is no way in.
+        // A token in a URL is not accepted, because URLs end up in logs.
         let in_address = get(&edge, &format!("{path}?token={TOKEN}"), &[]).await?;
         assert_eq!(in_address.status(), 401, "{path}");
         let other_site = [("authorization", &*bearer()), ("sec-fetch-site", "cross-site")];
@@ -64,18 +64,17 @@ async fn nobody_sees_a_flow_without_the_operators_token() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_answer()
--> anyhow::Result<()> {
+async fn console_queries_go_to_the_archive_and_return_its_result() -> anyhow::Result<()> {
     let edge = EdgeWithStubArchive::start(&[]).await?;
     let (status, body) = ask(&edge, "/_concert/api/flows").await?;
     assert_eq!(
         (status, body["error"].as_str()),
-        (503, Some("no archive answers; it may not have been started"))
+        (503, Some("no archive responds; start one with `concert archive`"))
     );
     edge.stub_archive(Box::new(|name, _| match name {
-        "_wrong" => Err((503, "the log is out of reach".to_owned())),
-        "_rules" => Err((500, "rows against the spec".to_owned())),
-        "_whyNot" => Err((400, "there is no rule of this name".to_owned())),
+        "_wrong" => Err((503, "the log is unreachable".to_owned())),
+        "_rules" => Err((500, "rows do not match the spec".to_owned())),
+        "_whyNot" => Err((400, "unknown rule".to_owned())),
         _ => Ok(vec![json!({ "began_us": 1_764_046_798_123_456_u64, "b": 1, "a": 2 })]),
     }))
     .await?;
@@ -87,6 +86,8 @@ async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_
     assert_eq!(edge.take_queries(), [("_flows".to_owned(), input)]);
 
     for (path, status) in [
+        ("/_concert/api/problems", 503),
+        // The former name of `problems`.
         ("/_concert/api/wrong", 503),
         ("/_concert/api/rules", 502),
         (&*format!("/_concert/api/flow/{FLOW}/why-not/X"), 400),
@@ -102,9 +103,9 @@ async fn what_the_page_asks_is_a_query_of_the_archive_and_what_that_says_is_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
+async fn silent_archive_gives_a_504() -> anyhow::Result<()> {
     let edge = EdgeWithStubArchive::start(&["--set", "console.timeout_ms=100"]).await?;
-    // Somebody hears the question and says nothing.
+    // A subscriber that never replies.
     let nats = edge.nats().await?;
     let _silent = subscribe(&nats, "concept.Concert.*").await?;
     let (status, body) = ask(&edge, "/_concert/api/wrong").await?;
@@ -113,8 +114,7 @@ async fn an_archive_that_is_silent_is_told_of_in_words() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_ends()
--> anyhow::Result<()> {
+async fn consoles_receive_notices_up_to_the_limit_until_shutdown() -> anyhow::Result<()> {
     let mut edge = EdgeWithStubArchive::start(&[
         "--set",
         "console.listeners=2",
@@ -126,7 +126,7 @@ async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_end
     let (first, second) = (listen().await?, listen().await?);
     assert_eq!(first.headers()["content-type"], "text/event-stream");
     assert_eq!(listen().await?.status(), 503);
-    // A page that goes makes room for another.
+    // A closed page frees its slot.
     drop(first);
     let third = loop {
         let third = listen().await?;
@@ -136,37 +136,37 @@ async fn pages_hear_what_happens_as_many_as_there_is_room_for_until_the_edge_end
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
 
-    // Line breaks in it do not end the event.
+    // Line breaks in the data do not end the event.
     let flow = json!({ "flow": FLOW, "error": "two\nlines" });
     edge.notify(std::slice::from_ref(&flow)).await?;
     let mut streams = Vec::new();
     for mut stream in [second, third] {
-        let mut heard = String::new();
-        while !heard.contains("\n\n") {
-            let bytes = tokio::time::timeout(PATIENCE, stream.chunk()).await??;
-            heard += std::str::from_utf8(&bytes.unwrap_or_default())?;
+        let mut received = String::new();
+        while !received.contains("\n\n") {
+            let bytes = tokio::time::timeout(TIMEOUT, stream.chunk()).await??;
+            received += std::str::from_utf8(&bytes.unwrap_or_default())?;
         }
-        let data = heard.lines().find_map(|line| line.strip_prefix("data: "));
-        assert!(heard.starts_with("event: flows\n"), "{heard}");
-        let told: Value = serde_json::from_str(data.unwrap_or_default())?;
-        assert_eq!(told, json!({ "flows": [flow], "left_out": 0 }));
+        let data = received.lines().find_map(|line| line.strip_prefix("data: "));
+        assert!(received.starts_with("event: flows\n"), "{received}");
+        let notice: Value = serde_json::from_str(data.unwrap_or_default())?;
+        assert_eq!(notice, json!({ "flows": [flow], "left_out": 0 }));
         streams.push(stream);
     }
 
-    // Open streams do not keep it from ending.
+    // Open streams do not block the shutdown.
     edge.terminate().await?;
     for mut stream in streams {
-        assert!(tokio::time::timeout(PATIENCE, stream.chunk()).await??.is_none());
+        assert!(tokio::time::timeout(TIMEOUT, stream.chunk()).await??.is_none());
     }
     Ok(())
 }
 
-/// More than the connection of a page that does not read holds.
+/// More notices than the socket buffers of a page that does not read.
 const NOTICES: usize = 1500;
 const NOTICE_BYTES: usize = 20_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_reads_too_slowly_is_let_go_and_keeps_nobody_else_back() -> anyhow::Result<()> {
+async fn slow_console_is_disconnected_and_does_not_delay_others() -> anyhow::Result<()> {
     let edge = EdgeWithStubArchive::start(&["--set", "console.listeners=2"]).await?;
     let listen = || async { get(&edge, "/_concert/live", &[("authorization", &bearer())]).await };
     let (mut slow, mut quick) = (listen().await?, listen().await?);
@@ -177,24 +177,26 @@ async fn a_page_that_reads_too_slowly_is_let_go_and_keeps_nobody_else_back() -> 
     for _ in 0..NOTICES {
         nats.publish("notice.flows", notice.clone().into()).await?;
         nats.flush().await?;
-        let mut heard = Vec::new();
-        while !heard.ends_with(b"\n\n") {
-            let bytes = tokio::time::timeout(PATIENCE, quick.chunk()).await??;
-            heard.extend(bytes.ok_or_else(|| anyhow::anyhow!("who reads was let go"))?);
+        let mut received = Vec::new();
+        while !received.ends_with(b"\n\n") {
+            let bytes = tokio::time::timeout(TIMEOUT, quick.chunk()).await??;
+            received.extend(
+                bytes.ok_or_else(|| anyhow::anyhow!("a page that reads was disconnected"))?,
+            );
         }
     }
     let mut bytes = 0;
-    while let Some(more) = tokio::time::timeout(PATIENCE, slow.chunk()).await?? {
+    while let Some(more) = tokio::time::timeout(TIMEOUT, slow.chunk()).await?? {
         bytes += more.len();
     }
     assert!(bytes > NOTICE_BYTES && bytes < NOTICES * NOTICE_BYTES, "{bytes}");
-    // Its place is free again.
+    // Its slot is free again.
     assert_eq!(listen().await?.status(), 200);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edge_of_its_own_serves_no_page_unless_it_is_told_to() -> anyhow::Result<()> {
+async fn separate_edge_serves_no_console_by_default() -> anyhow::Result<()> {
     let system = System::start().await?;
     for path in ["/", "/_concert/app.js", "/_concert/api/flows", "/_concert/live"] {
         let answer = http::request("GET", system.address(), path, Vec::new(), &[]).await?;
@@ -204,8 +206,7 @@ async fn an_edge_of_its_own_serves_no_page_unless_it_is_told_to() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() -> anyhow::Result<()>
-{
+async fn console_of_a_separate_edge_shows_flows_over_a_restricted_bus() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let token = dir.path().join("token");
     std::fs::write(&token, TOKEN)?;
@@ -222,14 +223,15 @@ async fn on_a_closed_bus_the_page_of_an_edge_has_its_flows_from_the_archive() ->
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut live = get("live").await?;
-    let login = json!({ "username": "nobody", "password": "has this one" });
+    let login = json!({ "username": "unknown", "password": "unknown" });
     let answer = system.post("/auth/login", &login).await?;
     assert_eq!(answer.status, 401, "{answer:?}");
     let flow = answer.headers["concert-flow"].to_str()?.to_owned();
-    let mut heard = String::new();
-    while !heard.contains(&flow) {
-        let bytes = tokio::time::timeout(PATIENCE, live.chunk()).await??;
-        heard += std::str::from_utf8(&bytes.ok_or_else(|| anyhow::anyhow!("the stream ended"))?)?;
+    let mut received = String::new();
+    while !received.contains(&flow) {
+        let bytes = tokio::time::timeout(TIMEOUT, live.chunk()).await??;
+        received +=
+            std::str::from_utf8(&bytes.ok_or_else(|| anyhow::anyhow!("the stream ended"))?)?;
     }
     let found: Value = get(&format!("api/flow/{flow}")).await?.json().await?;
     assert_eq!(found["rows"][0]["answered_by"], "RespondToFailedAuthentication", "{found}");

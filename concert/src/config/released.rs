@@ -131,7 +131,7 @@ fn keys_of_concert_up_are_in_its_data_directory() {
 fn only_concert_up_enables_the_console_by_default() {
     let is_shown = |command| {
         let console = load_bare(command).settings.console;
-        (console.enabled, console.at_home)
+        (console.enabled, console.is_concert_up)
     };
     assert_eq!(is_shown(Command::Up), (None, true));
     assert_eq!(is_shown(Command::HttpEdge), (None, false));

@@ -141,11 +141,11 @@ fn all_invalid_values_are_reported_with_key_and_range() {
         "flag --set: telemetry.log_format: one of text, pretty, json is expected, not \"yaml\"",
         "file concert.toml:2: http.deadline_ms: a number from 1 to 86400000 is expected, not 0",
         "file concert.toml:5: http.cors_origins: a list of strings is expected, not \"x\"",
-        "file concert.toml:4: http.base: a base begins with `/` and does not end with it, such as /api",
+        "file concert.toml:4: http.base: a base must start with `/` and must not end with it, such as /api",
         "file concert.toml:3: http.listen: `nowhere` is not an address: the port is missing, as in `localhost:8000`",
-        "file concert.toml:6: http.passthrough: an open action needs a reason: `\"Concept.action\" = \"reason\"`",
-        "file concert.toml:7: http.session_cookie: a cookie has a name that begins with `__Host-` and a key, both of letters, \
-         digits, `-` and `_`",
+        "file concert.toml:6: http.passthrough: an exposed action needs a reason: `\"Concept.action\" = \"reason\"`",
+        "file concert.toml:7: http.session_cookie: the name must start with `__Host-`, and name and key must consist \
+         of letters, digits, `-` and `_`",
         "nats.nkey and nats.creds exclude each other; remove one of them",
     ];
     assert_eq!(problems(Command::Up, &given), expected);

@@ -35,7 +35,7 @@ pub(super) fn typed(
         ..Settings::default()
     };
     settings.log.stream_replicas = settings.nats.replicas;
-    settings.console.at_home = command == Command::Up;
+    settings.console.is_concert_up = command == Command::Up;
     let together = settings.nats.check().err().map(str::to_owned);
     problems.extend(together.map(Problem::Conflict));
     let (concepts, general) = split(merged.value(&["workers"]));

@@ -1,4 +1,4 @@
-//! The files of the page, which are part of the program.
+//! The files of the console, compiled into the program.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -11,7 +11,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// A file below `page/`, with where it is served and what it is.
+/// Files in `page/`: path, text and content type.
 macro_rules! assets {
     ($(($path:literal, $file:literal, $kind:expr)),* $(,)?) => {
         &[$(($path, $kind, include_str!(concat!("../../page/", $file)))),*]
@@ -23,25 +23,25 @@ const ASSETS: &[(&str, &str, &str)] = assets![
     ("/_concert/frame.css", "frame.css", CSS),
     ("/_concert/views.css", "views.css", CSS),
     ("/_concert/icon.svg", "icon.svg", SVG),
-    ("/_concert/account.js", "account.js", SCRIPT),
     ("/_concert/api.js", "api.js", SCRIPT),
     ("/_concert/app.js", "app.js", SCRIPT),
+    ("/_concert/demo.js", "demo.js", SCRIPT),
     ("/_concert/details.js", "details.js", SCRIPT),
     ("/_concert/element.js", "element.js", SCRIPT),
     ("/_concert/flow.js", "flow.js", SCRIPT),
     ("/_concert/flows.js", "flows.js", SCRIPT),
     ("/_concert/graph.js", "graph.js", SCRIPT),
+    ("/_concert/problems.js", "problems.js", SCRIPT),
     ("/_concert/rulebook.js", "rulebook.js", SCRIPT),
     ("/_concert/rules.js", "rules.js", SCRIPT),
     ("/_concert/sequence.js", "sequence.js", SCRIPT),
     ("/_concert/source.js", "source.js", SCRIPT),
     ("/_concert/story.js", "story.js", SCRIPT),
     ("/_concert/words.js", "words.js", SCRIPT),
-    ("/_concert/wrong.js", "wrong.js", SCRIPT),
 ];
 
-/// A file, or that it is still the one that the browser has. It is asked for each time, so that a
-/// new version of the program is never seen with old files.
+/// Response with a file, or 304 if the browser has it. Browsers revalidate each file, so they never
+/// mix files of two versions of the program.
 pub(super) fn response(path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
     let (_, kind, text) = ASSETS.iter().find(|(at, ..)| *at == path)?;
     let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes())));
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_page_is_served_and_nothing_else() {
+    fn exactly_the_files_of_the_page_are_served() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
         let files: BTreeSet<String> = std::fs::read_dir(dir)
             .unwrap()
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_browser_has_is_not_sent_again() {
+    fn file_with_a_known_etag_returns_304() {
         let first = response("/_concert/app.js", &HeaderMap::new()).unwrap();
         assert_eq!(first.status(), StatusCode::OK);
         let tag = first.headers().get(header::ETAG).unwrap();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_names_another_host() {
+    fn no_file_contains_the_url_of_another_host() {
         for (path, _, text) in ASSETS {
             let others = text.match_indices("//").filter(|(at, _)| {
                 let before = text.get(..*at).unwrap();

@@ -1,6 +1,5 @@
-//! Who may see the page. A browser asks whatever a page of anybody has it ask, so that an address
-//! on this machine alone keeps nobody out: the name that is asked for, and the site that asks, must
-//! be the edge's own.
+//! Access control of the console. Any web page can send requests to a loopback address through the
+//! user's browser, so the host name and the requesting site must be the edge's own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,57 +10,61 @@ use subtle::ConstantTimeEq as _;
 
 use super::{PageArgs, Refusal};
 
-/// A token has so many characters at least.
-const TOKEN_AT_LEAST: usize = 32;
+/// Minimum length of a token.
+const TOKEN_MIN_LENGTH: usize = 32;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The page runs scripts and takes styles, pictures and data from its own origin and nowhere else,
-/// stands in no other page, and parses nothing but the graph of the rules, as XML.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types concert-graph";
+/// Scripts, styles, images and data come only from the page's own origin, no page may embed it, and
+/// the only parsed text is the graph of the rules.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types concert-graph";
 
-/// Why an edge cannot serve the page that it is told to.
+/// Invalid configuration of the console.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPage {
-    /// Anybody could see everything.
+    /// Other machines could open the console without a token.
     #[error(
-        "the page shows what everybody does, and {0} is open to others: set console.token_file to a file with an operator token, or set console.enabled = false"
+        "the console needs a token because other machines can reach {0}: set \
+         console.token_file to a file with an operator token, or set console.enabled = false"
     )]
     NoToken(SocketAddr),
-    /// The file is not there.
-    #[error("the operator's token cannot be read from {path}: {source}")]
+    /// The token file cannot be read.
+    #[error("cannot read the operator token from {path}: {source}")]
     Unreadable {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The token can be guessed, or sent by no browser.
+    /// The token is too short, or has characters that a header cannot hold.
     #[error(
-        "the operator's token in {path} has {length} characters; it must have {TOKEN_AT_LEAST} at least, on one line, of visible ASCII; `openssl rand -hex 32` makes a good one"
+        "the operator token in {path} has {length} characters; it needs at least \
+         {TOKEN_MIN_LENGTH} visible ASCII characters on one line; generate one \
+         with `openssl rand -hex 32`"
     )]
     Weak {
-        /// In which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Of how many characters.
+        /// Number of characters.
         length: usize,
     },
 }
 
-/// Who may see the page.
+/// Access to the console.
 #[derive(Clone)]
-pub(crate) enum Viewers {
-    /// Whoever is on this machine, and asks for it by a name of this machine.
+pub(crate) enum PageAccess {
+    /// Clients on this machine that use a local host name.
     Local,
-    /// Whoever has the token, of which this is the digest.
+    /// Clients with the token that has this digest.
     WithToken([u8; 32]),
 }
 
-impl Viewers {
+impl PageAccess {
     pub(super) fn new(args: &PageArgs, listen: SocketAddr) -> Result<Option<Self>, BadPage> {
-        let is_local = args.at_home && listen.ip().is_loopback();
+        let is_local = args.is_concert_up && listen.ip().is_loopback();
         let is_on = args.enabled.unwrap_or(is_local);
         match &args.token_file {
             Some(_) if !is_on => {
@@ -77,16 +80,16 @@ impl Viewers {
         }
     }
 
-    pub(super) fn want_token(&self) -> bool {
+    pub(super) fn needs_token(&self) -> bool {
         matches!(self, Self::WithToken(_))
     }
 
-    /// A name that somebody made lead to this machine (DNS rebinding) is not ours. With a token it
-    /// does not matter: no browser sends that by itself.
+    /// Rejects foreign host names that resolve to this machine (DNS rebinding). With a token this
+    /// is unnecessary, because browsers never add it on their own.
     pub(super) fn admit_name(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match self {
             Self::WithToken(_) => Ok(()),
-            Self::Local if text(headers, &header::HOST).is_some_and(is_of_this_machine) => Ok(()),
+            Self::Local if text(headers, &header::HOST).is_some_and(is_local_name) => Ok(()),
             Self::Local => Err(Refusal::Name),
         }
     }
@@ -98,8 +101,7 @@ impl Viewers {
         let given = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' '));
         match given {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                // Digests are as long as one another, and take as long to compare, whatever was
-                // given.
+                // Digests have equal lengths, so the comparison takes constant time.
                 let is_it: bool = digest(token.trim()).ct_eq(expected).into();
                 is_it.then_some(()).ok_or(Refusal::WrongToken)
             }
@@ -108,7 +110,7 @@ impl Viewers {
     }
 }
 
-/// Whether a request comes from the page itself, or from no page at all.
+/// Accepts requests from the console itself and from clients that are not browsers.
 pub(super) fn admit_site(headers: &HeaderMap) -> Result<(), Refusal> {
     let site = text(headers, &SEC_FETCH_SITE);
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
@@ -125,8 +127,8 @@ pub(super) fn admit_site(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// What every response of the page says to browsers.
-pub(super) fn seal_off(headers: &mut HeaderMap) {
+/// Adds the security headers of every response of the console.
+pub(super) fn add_security_headers(headers: &mut HeaderMap) {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -143,7 +145,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn is_of_this_machine(host: &str) -> bool {
+fn is_local_name(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -163,7 +165,7 @@ fn token(path: PathBuf) -> Result<[u8; 32], BadPage> {
         Err(source) => return Err(BadPage::Unreadable { path, source }),
     };
     let token = text.trim();
-    if token.len() < TOKEN_AT_LEAST || !token.bytes().all(|b| b.is_ascii_graphic()) {
+    if token.len() < TOKEN_MIN_LENGTH || !token.bytes().all(|b| b.is_ascii_graphic()) {
         let length = token.chars().count();
         return Err(BadPage::Weak { path, length });
     }

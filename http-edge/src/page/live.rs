@@ -1,5 +1,4 @@
-//! What happens, told to the pages that are open: one ear on the bus, as many streams of events as
-//! there is room for.
+//! Live updates: one NATS subscription, and a limited number of event streams to consoles.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,24 +19,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use super::Refusal;
 
-/// So many notices may wait for a page that takes them slowly; one that is further behind is let
-/// go, and comes back by itself.
-const BEHIND_AT_MOST: usize = 32;
-/// How often a stream in which nothing happens says that it is there: often enough for whatever
-/// stands between.
+/// Maximum number of notices buffered for a console; a slower one is disconnected and reconnects
+/// automatically.
+const MAX_BACKLOG: usize = 32;
+/// Interval between keep-alive comments, below the usual idle timeouts of proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The ear, and who is told.
+/// The subscription, and the event streams that it feeds.
 pub(super) struct Live {
-    told: broadcast::Sender<Arc<str>>,
-    room: Arc<Semaphore>,
+    notices: broadcast::Sender<Arc<str>>,
+    slots: Arc<Semaphore>,
     shutdown: Shutdown,
 }
 
 struct Listener {
-    heard: broadcast::Receiver<Arc<str>>,
+    notices: broadcast::Receiver<Arc<str>>,
     shutdown: Shutdown,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Live {
@@ -46,46 +44,46 @@ impl Live {
         listeners: usize,
         shutdown: Shutdown,
     ) -> Result<Self, nats::Error> {
-        let mut notices = bus.client.subscribe(FLOWS_NOTICE).await?;
-        let (told, _) = broadcast::channel(BEHIND_AT_MOST);
+        let mut subscription = bus.client.subscribe(FLOWS_NOTICE).await?;
+        let (notices, _) = broadcast::channel(MAX_BACKLOG);
         let live = Self {
-            told: told.clone(),
-            room: Arc::new(Semaphore::new(listeners.min(Semaphore::MAX_PERMITS))),
+            notices: notices.clone(),
+            slots: Arc::new(Semaphore::new(listeners.min(Semaphore::MAX_PERMITS))),
             shutdown: shutdown.clone(),
         };
         tokio::spawn(async move {
             loop {
                 let notice = tokio::select! {
                     () = shutdown.requested() => return,
-                    notice = notices.next() => notice,
+                    notice = subscription.next() => notice,
                 };
                 let Some(notice) = notice else { return };
                 match value::object(&notice.payload) {
-                    // Written anew, so that no line break in it ends the event. Nobody may be
-                    // listening.
-                    Ok(notice) => drop(told.send(Value::Object(notice).to_string().into())),
-                    Err(error) => tracing::debug!(%error, "a notice of flows cannot be read"),
+                    // Serialized again, so it has no line break, which would end the event. The
+                    // send fails if no console is connected.
+                    Ok(notice) => drop(notices.send(Value::Object(notice).to_string().into())),
+                    Err(error) => tracing::debug!(%error, "cannot parse a notice of flows"),
                 }
             }
         });
         Ok(live)
     }
 
-    /// A stream of events, until the edge ends or the page is too slow for it.
+    /// An event stream, until the edge shuts down or the console reads too slowly.
     pub(super) fn listen(&self) -> Result<Response<Body>, Refusal> {
         if self.shutdown.begun() {
             return Err(Refusal::Ending);
         }
-        let place = self.room.clone().try_acquire_owned().map_err(|_| Refusal::Listeners)?;
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Refusal::Listeners)?;
         let listener = Listener {
-            heard: self.told.subscribe(),
+            notices: self.notices.subscribe(),
             shutdown: self.shutdown.clone(),
-            _place: place,
+            _slot: slot,
         };
         let events = stream::unfold(listener, |mut listener| async move {
             let notice = tokio::select! {
                 () = listener.shutdown.requested() => return None,
-                notice = listener.heard.recv() => notice.ok()?,
+                notice = listener.notices.recv() => notice.ok()?,
             };
             let event = Event::default().event("flows").data(&*notice);
             Some((Ok::<_, Infallible>(event), listener))
@@ -94,7 +92,7 @@ impl Live {
             Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Proxies that gather answers before they pass them on would hold this one for ever.
+        // Without this, a buffering proxy would hold the events back.
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         Ok(response)
     }

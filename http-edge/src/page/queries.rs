@@ -1,4 +1,4 @@
-//! From a path below `/_concert/api/` to a query of the archive, and back.
+//! Translates paths below `/_concert/api/` into queries to the archive.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::Refusal;
 
-/// What `/_concert/api/flows` can be asked for, and whether that is a number.
-const OF_FLOWS: [(&str, bool); 9] = [
+/// Parameters of `/_concert/api/flows`; true: the value is a number.
+const FLOWS_PARAMETERS: [(&str, bool); 9] = [
     ("path", false),
     ("concept", false),
     ("action", false),
@@ -24,26 +24,27 @@ const OF_FLOWS: [(&str, bool); 9] = [
     ("limit", true),
 ];
 
-/// The query that a path and what follows its `?` stand for, and its input.
+/// Name and input of the query for a path and its parameters.
 pub(super) fn parse(path: &str, query: &str) -> Result<(&'static str, Object), Refusal> {
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
-        ["flows"] => Ok(("_flows", input(query, &OF_FLOWS)?)),
-        ["flow", flow] => Ok(("_flow", Object::from_iter([named_flow(flow)?]))),
+        ["flows"] => Ok(("_flows", input(query, &FLOWS_PARAMETERS)?)),
+        ["flow", flow] => Ok(("_flow", Object::from_iter([flow_id(flow)?]))),
         ["flow", flow, "why-not", sync] => {
             let sync = ("sync".to_owned(), Value::String((*sync).to_owned()));
-            Ok(("_whyNot", Object::from_iter([named_flow(flow)?, sync])))
+            Ok(("_whyNot", Object::from_iter([flow_id(flow)?, sync])))
         }
         ["rules"] => Ok(("_rules", input(query, &[("version", false)])?)),
-        ["wrong"] => Ok(("_wrong", Object::new())),
+        // `wrong` is the former name of `problems`.
+        ["problems" | "wrong"] => Ok(("_wrong", Object::new())),
         _ => Err(Refusal::NotFound),
     }
 }
 
-fn named_flow(text: &str) -> Result<(String, Value), Refusal> {
+fn flow_id(text: &str) -> Result<(String, Value), Refusal> {
     let flow: FlowId = text
         .parse()
-        .map_err(|_| Refusal::Query(format!("`{text}` is no flow: its id is a UUID")))?;
+        .map_err(|_| Refusal::Query(format!("`{text}` is not a flow ID; flow IDs are UUIDs")))?;
     Ok(("flow".to_owned(), Value::String(flow.to_string())))
 }
 
@@ -56,11 +57,15 @@ fn input(query: &str, known: &[(&str, bool)]) -> Result<Object, Refusal> {
             Some(false) => Value::String(value.into_owned()),
             Some(true) => match value.parse::<u64>() {
                 Ok(number) => json!(number),
-                Err(_) => return Err(Refusal::Query(format!("`{name}` is a whole number"))),
+                Err(_) => {
+                    return Err(Refusal::Query(format!("`{name}` must be a non-negative integer")));
+                }
             },
             None => {
+                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
                 return Err(Refusal::Query(format!(
-                    "`{name}` is nothing that can be asked for here"
+                    "unknown parameter `{name}`; known parameters: {}",
+                    names.join(", ")
                 )));
             }
         };
@@ -69,15 +74,15 @@ fn input(query: &str, known: &[(&str, bool)]) -> Result<Object, Refusal> {
     Ok(input)
 }
 
-/// Asks the archive; its rows as they are.
-pub(super) async fn ask(
+/// Runs a query of the archive, and returns its rows as JSON.
+pub(super) async fn run(
     bus: &Bus,
     name: &str,
     input: &Object,
     within: Duration,
 ) -> Result<Vec<u8>, Refusal> {
-    let answer = service::ask(bus, (RESERVED_CONCEPT, name), None, input, within).await?;
-    Ok(encode(&answer.body))
+    let result = service::ask(bus, (RESERVED_CONCEPT, name), None, input, within).await?;
+    Ok(encode(&result.body))
 }
 
 #[cfg(test)]
@@ -87,7 +92,7 @@ mod tests {
     const FLOW: &str = "0198c5d2-7d11-7c3a-9d38-9b1f0a6d1c11";
 
     #[test]
-    fn a_path_is_a_query_of_the_archive_and_anything_else_is_refused() {
+    fn known_paths_map_to_queries_and_others_are_refused() {
         let flow = format!("flow/{FLOW}");
         let why_not = format!("flow/{FLOW}/why-not/WhoAmI");
         for (path, query, expected) in [
@@ -108,6 +113,7 @@ mod tests {
             ("flow/*", "", None),
             (&why_not, "", Some(("_whyNot", json!({"flow": FLOW, "sync": "WhoAmI"})))),
             ("rules", "version=abc", Some(("_rules", json!({"version": "abc"})))),
+            ("problems", "", Some(("_wrong", json!({})))),
             ("wrong", "", Some(("_wrong", json!({})))),
             ("", "", None),
             ("dead", "", None),

@@ -1,4 +1,4 @@
-//! A browser of its own for each test, spoken to as WebDriver has it.
+//! A separate browser for each test, controlled over WebDriver.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-/// A window of a browser that nobody has used before. It is closed when this is dropped.
+/// A window of a browser with an empty profile; dropping this closes it.
 pub(crate) struct Browser {
     http: reqwest::Client,
     port: u16,
@@ -24,13 +24,13 @@ pub(crate) struct Browser {
     _profile: TempDir,
 }
 
-/// How long anything may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of every wait.
+const TIMEOUT: Duration = Duration::from_secs(60);
 const WINDOW: (u32, u32) = (1280, 860);
-/// What the protocol calls an element.
+/// Key of an element reference in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Keys without a character, as the protocol has them.
+/// WebDriver codes of keys without a character.
 pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const SHIFT: &str = "\u{e008}";
 pub(crate) const ENTER: &str = "\u{e007}";
@@ -39,7 +39,7 @@ pub(crate) const UP: &str = "\u{e013}";
 pub(crate) const END: &str = "\u{e010}";
 pub(crate) const HOME: &str = "\u{e011}";
 
-/// Light or dark, as a reader prefers.
+/// Preferred colour scheme.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scheme {
     Light,
@@ -56,20 +56,20 @@ impl Browser {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .context("chromedriver cannot be run: apt-get install chromium chromium-driver")?;
-        let said = driver.stdout.take().context("chromedriver says nothing")?;
-        let mut lines = BufReader::new(said).lines();
+            .context("cannot run chromedriver; install it with: apt-get install chromium chromium-driver")?;
+        let output = driver.stdout.take().context("chromedriver has no stdout")?;
+        let mut lines = BufReader::new(output).lines();
         let port = loop {
-            let line = lines.next_line().await?.context("chromedriver ended")?;
+            let line = lines.next_line().await?.context("chromedriver exited")?;
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 break port.trim_end_matches('.').parse()?;
             }
         };
-        // Whoever writes to a pipe that nobody reads stops at some time.
+        // chromedriver blocks if its output pipe is full.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let profile = tempfile::tempdir()?;
         let mut browser = Self {
-            http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?,
+            http: reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?,
             port,
             session: String::new(),
             _driver: driver,
@@ -103,7 +103,7 @@ impl Browser {
         Ok(browser)
     }
 
-    /// Sends a command; what comes of it.
+    /// Sends a command and returns its result.
     async fn ask(&self, command: &str, body: Value) -> anyhow::Result<Value> {
         let url = format!("http://127.0.0.1:{}/{}{command}", self.port, self.session);
         let answer: Value = self.http.post(url).json(&body).send().await?.json().await?;
@@ -120,7 +120,7 @@ impl Browser {
         Ok(())
     }
 
-    /// Sets the size of the window, in pixels, and the colours that its reader prefers.
+    /// Sets the window size in pixels and the preferred colour scheme.
     pub(crate) async fn looks(
         &self,
         (width, height): (u32, u32),
@@ -140,23 +140,23 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await
     }
 
-    /// Opens an address.
+    /// Opens a URL.
     pub(crate) async fn go(&self, url: &str) -> anyhow::Result<()> {
         self.ask("url", json!({ "url": url })).await?;
         Ok(())
     }
 
-    /// Runs a script in the page; what it returns.
+    /// Runs a script in the page and returns its value.
     pub(crate) async fn run(&self, script: &str) -> anyhow::Result<Value> {
         self.ask("execute/sync", json!({ "script": script, "args": [] })).await
     }
 
-    /// Runs a script that calls back; with what it does.
+    /// Runs a script in the page and returns the value that it passes to its callback.
     pub(crate) async fn called_back(&self, script: &str) -> anyhow::Result<Value> {
         self.ask("execute/async", json!({ "script": script, "args": [] })).await
     }
 
-    /// Waits until an expression is true of the page; its value.
+    /// Waits until a JavaScript expression is truthy, and returns its value.
     pub(crate) async fn until(&self, expression: &str) -> anyhow::Result<Value> {
         let began = Instant::now();
         loop {
@@ -164,10 +164,10 @@ impl Browser {
             if !matches!(value, Value::Null | Value::Bool(false)) && value != "" && value != 0 {
                 return Ok(value);
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 let shown = self.run("return document.body.innerText").await?;
                 bail!(
-                    "`{expression}` does not come about; the page shows:\n{}",
+                    "timed out waiting for `{expression}`; the page shows:\n{}",
                     shown.as_str().unwrap_or_default()
                 );
             }
@@ -185,7 +185,7 @@ impl Browser {
         Ok(())
     }
 
-    /// The text of an element.
+    /// Text of an element.
     pub(crate) async fn text(&self, css: &str) -> anyhow::Result<String> {
         let text = self
             .run(&format!("return document.querySelector({})?.textContent", json!(css)))
@@ -199,22 +199,22 @@ impl Browser {
         Ok(found[ELEMENT].as_str().with_context(|| format!("no {css}"))?.to_owned())
     }
 
-    /// Clicks on an element, once there is one. A page that tells a flow anew puts another in its
-    /// place, which is then clicked on, as a person would.
+    /// Clicks on an element once it exists. If the page redraws it before the click, this clicks on
+    /// the new element.
     pub(crate) async fn click(&self, css: &str) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
             let id = self.find(css).await?;
             match self.ask(&format!("element/{id}/click"), json!({})).await {
                 Err(error)
-                    if error.to_string().contains("stale element")
-                        && began.elapsed() < PATIENCE => {}
+                    if error.to_string().contains("stale element") && began.elapsed() < TIMEOUT => {
+                }
                 clicked => return clicked.map(drop),
             }
         }
     }
 
-    /// Puts a text in place of what a field holds.
+    /// Replaces the text of a field.
     pub(crate) async fn write(&self, css: &str, text: &str) -> anyhow::Result<()> {
         let id = self.find(css).await?;
         self.ask(&format!("element/{id}/clear"), json!({})).await?;
@@ -222,17 +222,17 @@ impl Browser {
         Ok(())
     }
 
-    /// Presses keys one after the other, wherever the focus is.
+    /// Presses keys in sequence at the current focus.
     pub(crate) async fn press(&self, keys: &[&str]) -> anyhow::Result<()> {
         self.strike(keys.iter().flat_map(|key| [("keyDown", *key), ("keyUp", *key)])).await
     }
 
-    /// Goes one element back.
+    /// Moves the focus one element back.
     pub(crate) async fn back_tab(&self) -> anyhow::Result<()> {
         self.strike([("keyDown", SHIFT), ("keyDown", TAB), ("keyUp", TAB), ("keyUp", SHIFT)]).await
     }
 
-    /// Types a text, wherever the focus is.
+    /// Types a text at the current focus.
     pub(crate) async fn type_text(&self, text: &str) -> anyhow::Result<()> {
         let keys: Vec<String> = text.chars().map(String::from).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -253,7 +253,7 @@ impl Browser {
         Ok(())
     }
 
-    /// Goes from element to element until the focus is on this one.
+    /// Moves the focus from element to element until it reaches this one.
     pub(crate) async fn tab_to(&self, css: &str, step: &str) -> anyhow::Result<()> {
         let is_there = format!("return document.activeElement?.matches({}) ?? false", json!(css));
         for _ in 0..80 {
@@ -265,24 +265,23 @@ impl Browser {
                 return Ok(());
             }
         }
-        bail!("the keyboard does not get to {css}")
+        bail!("the keyboard focus does not reach {css}")
     }
 
-    /// Keeps what the window shows as `target/page/<name>.png`.
+    /// Saves a screenshot as `target/page/<name>.png`.
     pub(crate) async fn picture(&self, name: &str) -> anyhow::Result<()> {
         let url = format!("http://127.0.0.1:{}/{}screenshot", self.port, self.session);
         let answer: Value = self.http.get(url).send().await?.json().await?;
-        let encoded = answer["value"].as_str().context("no picture")?;
+        let encoded = answer["value"].as_str().context("no screenshot")?;
         let dir = pictures();
         std::fs::create_dir_all(&dir)?;
         let bytes = base64::engine::general_purpose::STANDARD.decode(encoded)?;
-        ensure!(bytes.starts_with(b"\x89PNG"), "that is no picture");
+        ensure!(bytes.starts_with(b"\x89PNG"), "the screenshot is not a PNG");
         std::fs::write(dir.join(format!("{name}.png")), bytes)?;
         Ok(())
     }
 
-    /// What the page complains of in the console since this was last asked, without the answers
-    /// that a test provokes.
+    /// Messages in the browser console since the last call, without HTTP errors that tests expect.
     pub(crate) async fn complaints(&self) -> anyhow::Result<Vec<String>> {
         let lines = self.ask("se/log", json!({ "type": "browser" })).await?;
         let lines = lines.as_array().context("no console")?.iter();
@@ -300,8 +299,7 @@ fn pictures() -> PathBuf {
 }
 
 impl Drop for Browser {
-    /// A driver that is killed leaves its browser behind; one that is told to end the session does
-    /// not.
+    /// Ends the session first: a killed driver leaves its browser running.
     fn drop(&mut self) {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
             return;
@@ -311,7 +309,7 @@ impl Drop for Browser {
             format!("DELETE /{session} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok();
         if stream.write_all(request.as_bytes()).is_ok() {
-            // It answers when the browser has ended.
+            // The response arrives after the browser has exited.
             stream.read_to_end(&mut Vec::new()).ok();
         }
     }

@@ -1,4 +1,4 @@
-//! Ten thousand flows in the list.
+//! The list of recent flows, with ten thousand rows.
 
 use concert_tests::EdgeWithStubArchive;
 use concert_tests::edge_with_stub_archive::TOKEN;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::browser::{Browser, DOWN, END, ENTER, HOME};
 
 const FLOWS: u64 = 10_000;
-/// As the page asks for them.
+/// Rows per query of the page.
 const PAGE: u64 = 500;
-/// Rows that are drawn beyond those in sight, above and below together, as `flows.js` has it.
-const BEYOND: u64 = 16;
+/// Rows drawn above and below the visible ones, in total, as in `flows.js`.
+const OVERSCAN_ROWS: u64 = 16;
 
 pub(crate) fn flow_id(number: u64) -> String {
     format!("0198c5d2-7d11-7c3a-9d38-{number:012}")
@@ -37,7 +37,7 @@ fn flows(input: &Value) -> Vec<Value> {
     rows.take(limit.unwrap_or(50)).collect()
 }
 
-/// An edge with so many flows, and a page that is let in.
+/// An edge with [`FLOWS`] flows, and a signed-in page.
 async fn opened() -> anyhow::Result<(EdgeWithStubArchive, Browser)> {
     let edge = EdgeWithStubArchive::start(&[]).await?;
     edge.stub_archive(Box::new(|name, input| {
@@ -51,11 +51,11 @@ async fn opened() -> anyhow::Result<(EdgeWithStubArchive, Browser)> {
     browser.go(&format!("http://{}/#/flows", edge.address())).await?;
     browser.write("#token", TOKEN).await?;
     browser.click("form.locked button").await?;
-    browser.shows(".state", "500 flows, more further down").await?;
+    browser.shows(".state", "500 flows (scroll for more)").await?;
     Ok((edge, browser))
 }
 
-/// Scrolls through the list, and counts what is made for each frame.
+/// Scrolls through the list, and counts the nodes added per frame.
 const SCROLL: &str = r"
 const done = arguments[0];
 const list = document.querySelector('#flow-list');
@@ -75,7 +75,7 @@ requestAnimationFrame(() => { made = 0; requestAnimationFrame(step); });
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_ten_thousand_flows_only_those_in_sight_are_in_the_document() -> anyhow::Result<()> {
+async fn long_list_has_only_visible_rows_in_the_document() -> anyhow::Result<()> {
     let (_edge, browser) = opened().await?;
     browser.run("document.querySelector('#flow-list').focus()").await?;
     for page in 1..=FLOWS / PAGE {
@@ -89,13 +89,10 @@ async fn of_ten_thousand_flows_only_those_in_sight_are_in_the_document() -> anyh
     let in_sight = browser
         .run("return Math.ceil(document.querySelector('#flow-list').clientHeight / 52) + 1")
         .await?;
-    let most_rows = in_sight.as_u64().unwrap() + BEYOND;
+    let most_rows = in_sight.as_u64().unwrap() + OVERSCAN_ROWS;
     let rows =
         browser.run("return document.querySelectorAll('#flow-list [role=option]').length").await?;
-    assert!(
-        rows.as_u64().unwrap() <= most_rows,
-        "{rows} rows are drawn, of which {in_sight} are in sight"
-    );
+    assert!(rows.as_u64().unwrap() <= most_rows, "{rows} rows are drawn, {in_sight} are visible");
 
     let found = browser.called_back(SCROLL).await?;
     assert!(found["at"].as_u64() > Some(500_000), "{found}");
@@ -106,7 +103,7 @@ async fn of_ten_thousand_flows_only_those_in_sight_are_in_the_document() -> anyh
     );
     assert!(found["elements"].as_u64() < Some(1000), "{found}");
 
-    // The place that the keyboard has is in the list, whatever was scrolled.
+    // The keyboard selection does not depend on the scroll position.
     browser.press(&[HOME, DOWN, DOWN]).await?;
     browser
         .until("document.querySelector('#flow-2')?.getAttribute('aria-selected') === 'true'")
@@ -117,7 +114,7 @@ async fn of_ten_thousand_flows_only_those_in_sight_are_in_the_document() -> anyh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_ask_the_archive_and_new_flows_come_in_at_the_top() -> anyhow::Result<()> {
+async fn filters_query_the_archive_and_new_flows_appear_on_top() -> anyhow::Result<()> {
     let (edge, browser) = opened().await?;
     edge.take_queries();
     browser.run("const select = document.querySelector('#filter-outcome'); select.value = 'failed'; select.dispatchEvent(new Event('change'))").await?;
@@ -127,13 +124,13 @@ async fn filters_ask_the_archive_and_new_flows_come_in_at_the_top() -> anyhow::R
         asked.iter().any(|(name, input)| name == "_flows" && input["outcome"] == "failed"),
         "{asked:?}"
     );
-    // Behind what is loaded, too.
+    // The search includes rows that are not loaded.
     browser.write("#filter-text", "RULE999").await?;
     browser.shows("#flow-0", "Rule999").await?;
     browser.shows("#flow-4", "Rule9999").await?;
     browser.shows(".state", "5 flows.").await?;
     browser.write("#filter-text", "no such thing").await?;
-    browser.shows(".state", "No flow fits these filters").await?;
+    browser.shows(".state", "No flows match these filters").await?;
     browser.write("#filter-text", " ").await?;
     browser.shows("#flow-0", "Rule0").await?;
 
@@ -142,12 +139,12 @@ async fn filters_ask_the_archive_and_new_flows_come_in_at_the_top() -> anyhow::R
     fresh["outcome"] = json!("failed");
     edge.notify(&[fresh.clone()]).await?;
     browser.shows("#flow-0", "Rule20000").await?;
-    // One that changes stays one, and one that does not fit the filter stays away.
+    // An update replaces its row; a flow that does not match the filter is ignored.
     fresh["answered_by"] = json!("AnotherRule");
     edge.notify(&[fresh, row(20_002)]).await?;
     browser.shows("#flow-0", "AnotherRule").await?;
     browser.shows("#flow-1", "Rule0").await?;
-    // Whoever reads further down is not moved, but told.
+    // While scrolled down, new flows are only counted.
     browser.run("document.querySelector('#flow-list').scrollTop = 5000").await?;
     browser.until("document.querySelector('#flow-99') !== null").await?;
     let mut later = row(20_004);

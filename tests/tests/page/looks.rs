@@ -1,12 +1,11 @@
-//! How it looks: light, dark and narrow, with colours that can be told apart.
+//! Appearance: light, dark and narrow windows, and the contrast of texts.
 
 use serde_json::Value;
 
 use crate::browser::{Browser, Scheme};
 use crate::running::Running;
 
-/// The texts that stand out from what is behind them by less than 4.5 to 1, as WCAG 2 counts it for
-/// level AA.
+/// Finds texts with a contrast below 4.5 to 1 (WCAG 2, level AA).
 const FAINT: &str = r"
 const channels = (color) => (color.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
 const luminance = ([red, green, blue]) => {
@@ -36,7 +35,7 @@ return { seen, faint };
 
 pub(crate) async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<()> {
     let found = browser.run(FAINT).await?;
-    // A narrow list of three flows has 13 texts.
+    // The shortest view, a narrow list of three flows, has 13 texts.
     assert!(found["seen"].as_u64() > Some(10), "{what}: {found}");
     assert_eq!(found["faint"], Value::Array(Vec::new()), "{what}");
     let (wide, window) = ("document.documentElement.scrollWidth", "window.innerWidth");
@@ -48,13 +47,13 @@ pub(crate) async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_view_is_legible_in_light_and_dark_and_fits_a_narrow_window() -> anyhow::Result<()> {
+async fn every_view_is_legible_in_every_scheme_and_width() -> anyhow::Result<()> {
     let running = Running::start().await?;
     let browser = Browser::open().await?;
     browser.go(&running.page()).await?;
     browser.shows(".live", "live").await?;
-    is_legible(&browser, "the beginning").await?;
-    browser.picture("beginning").await?;
+    is_legible(&browser, "the start").await?;
+    browser.picture("start").await?;
     for (button, password) in
         [("#sign-up", "a longer word than usual"), ("#log-in", "a word that is wrong")]
     {
@@ -63,26 +62,26 @@ async fn every_view_is_legible_in_light_and_dark_and_fits_a_narrow_window() -> a
         browser.click(button).await?;
         browser
             .until(
-                "document.querySelector('.telling') && !document.querySelector('button:disabled')",
+                "document.querySelector('.summary') && !document.querySelector('button:disabled')",
             )
             .await?;
     }
-    browser.shows(".telling .answered", "RespondToFailedAuthentication").await?;
+    browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
     let failed = browser.run("return location.hash").await?;
     let failed = failed.as_str().unwrap();
     browser.write("#password", "a longer word than usual").await?;
     browser.click("#log-in").await?;
-    browser.shows(".telling .answered", "CreateSessionOnSuccessfulAuthentication").await?;
+    browser.shows(".summary .answered", "CreateSessionOnSuccessfulAuthentication").await?;
     let succeeded = browser.run("return location.hash").await?;
     let succeeded = succeeded.as_str().unwrap();
 
     let views = [
         ("failed-login", failed, ".details .source", 1),
         ("login", succeeded, ".details .source", 1),
-        // The account, and both logins.
+        // The sign-up and both logins.
         ("flows", "#/flows", "#flow-list .row", 3),
         ("rules", "#/rules/CreateSessionOnSuccessfulAuthentication", ".book .source", 1),
-        ("wrong", "#/wrong", ".cards", 1),
+        ("problems", "#/problems", ".cards", 1),
     ];
     for (size, name) in [((1280, 860), "wide"), ((360, 1400), "narrow")] {
         for (scheme, colours) in [(Scheme::Light, "light"), (Scheme::Dark, "dark")] {

@@ -1,15 +1,13 @@
-//! The page in a browser: Debian's chromium, driven by its chromedriver. Both must be on the PATH;
-//! without them these tests fail.
-//!
-//! What they see is kept as pictures in `target/page`.
+//! The console in a browser. The tests need Debian's `chromium` and `chromedriver` on the PATH.
+//! Screenshots are in `target/page`.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "a browser that does not answer as the protocol says has failed the test"
+    reason = "a browser response without the expected value fails the test"
 )]
 
-mod account;
 mod browser;
+mod demo;
 mod list;
 mod looks;
 mod problems;

@@ -1,4 +1,4 @@
-//! `concert up`, as somebody has it on their machine.
+//! A running `concert up`.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::process::Child;
 use tokio::time::Instant;
 
-/// Everything in one process. It ends when this is dropped.
+/// The process; dropping this stops it.
 pub(crate) struct Running {
     address: SocketAddr,
     _child: Child,
@@ -21,12 +21,12 @@ pub(crate) struct Running {
 const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Running {
-    /// Starts it on free ports, with hashes that cost little.
+    /// Starts it on free ports, with cheap password hashes.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         Self::hashing(1).await
     }
 
-    /// As [`start`](Self::start), with hashes of so many passes.
+    /// As [`start`](Self::start), with this number of passes per password hash.
     pub(crate) async fn hashing(passes: u32) -> anyhow::Result<Self> {
         let programs = binaries::dir().await?;
         let dir = tempfile::tempdir()?;
@@ -40,14 +40,14 @@ impl Running {
             .arg(&report)
             .env("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "64")
             .env("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_PASSES", passes.to_string())
-            // However long that takes on a busy machine.
+            // A slow hash on a busy machine must not reach the deadline.
             .env("CONCERT_HTTP__DEADLINE_MS", "50000")
             .stdout(Stdio::null())
             .spawn()?;
         let began = Instant::now();
         while !report.exists() {
-            ensure!(child.try_wait()?.is_none(), "concert up has ended");
-            ensure!(began.elapsed() < PATIENCE, "concert up does not start");
+            ensure!(child.try_wait()?.is_none(), "concert up exited");
+            ensure!(began.elapsed() < PATIENCE, "concert up did not start in time");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let started: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
@@ -55,7 +55,7 @@ impl Running {
         Ok(Self { address, _child: child, _dir: dir })
     }
 
-    /// Where the page is.
+    /// URL of the console.
     pub(crate) fn page(&self) -> String {
         format!("http://{}/", self.address)
     }

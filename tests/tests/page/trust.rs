@@ -1,4 +1,4 @@
-//! What the page trusts: its own origin, and no text.
+//! Security of the console: hostile data, foreign origins, and the operator token.
 
 use concert_tests::EdgeWithStubArchive;
 use concert_tests::edge_with_stub_archive::TOKEN;
@@ -56,23 +56,23 @@ async fn edge() -> anyhow::Result<EdgeWithStubArchive> {
     Ok(edge)
 }
 
-async fn let_in(browser: &Browser) -> anyhow::Result<()> {
+async fn sign_in(browser: &Browser) -> anyhow::Result<()> {
     browser.write("#token", TOKEN).await?;
     browser.click("form.locked button").await?;
     browser.shows(".live", "live").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_from_outside_is_text_whatever_it_looks_like() -> anyhow::Result<()> {
+async fn hostile_data_is_shown_as_text() -> anyhow::Result<()> {
     let edge = edge().await?;
     let browser = Browser::open().await?;
     browser.go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1))).await?;
-    let_in(&browser).await?;
+    sign_in(&browser).await?;
     for (view, shown) in [
-        (format!("#/flow/{}", flow_id(1)), ".telling"),
+        (format!("#/flow/{}", flow_id(1)), ".summary"),
         ("#/flows".to_owned(), "#flow-0"),
         ("#/rules/A".to_owned(), ".book .source"),
-        ("#/wrong".to_owned(), ".cards"),
+        ("#/problems".to_owned(), ".cards"),
     ] {
         browser.run(&format!("location.hash = '{view}'")).await?;
         browser.until(&format!("document.querySelector('main {shown}') !== null")).await?;
@@ -85,7 +85,7 @@ async fn what_comes_from_outside_is_text_whatever_it_looks_like() -> anyhow::Res
             .await?;
         assert_eq!(made, json!({ "hacked": null, "made": 0, "handlers": 0 }), "{view}");
     }
-    // The figures at the rules are our own.
+    // The page adds the counters itself.
     browser.run("location.hash = '#/rules'").await?;
     browser.shows(".graph .figure", "3").await?;
     browser.shows(".graph g.rule text", "A").await?;
@@ -93,13 +93,13 @@ async fn what_comes_from_outside_is_text_whatever_it_looks_like() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_asks_its_own_edge_and_nobody_else() -> anyhow::Result<()> {
+async fn page_sends_requests_only_to_its_own_edge() -> anyhow::Result<()> {
     let edge = edge().await?;
     let browser = Browser::open().await?;
     let origin = format!("http://{}/", edge.address());
     browser.go(&origin).await?;
-    let_in(&browser).await?;
-    for view in ["#/flows", "#/rules", "#/wrong"] {
+    sign_in(&browser).await?;
+    for view in ["#/flows", "#/rules", "#/problems"] {
         browser.run(&format!("location.hash = '{view}'")).await?;
         browser.until("document.querySelector('main h2') !== null").await?;
     }
@@ -111,9 +111,9 @@ async fn the_page_asks_its_own_edge_and_nobody_else() -> anyhow::Result<()> {
     assert!(asked.len() > 15, "{asked:?}");
     let others: Vec<&&str> = asked.iter().filter(|url| !url.starts_with(&origin)).collect();
     assert!(others.is_empty(), "{others:?}");
-    // The token is in no address.
+    // No URL contains the token.
     assert!(asked.iter().all(|url| !url.contains(TOKEN)), "{asked:?}");
-    // And the browser would hold it to that.
+    // The browser blocks requests to other hosts.
     let refused = browser
         .called_back("const done = arguments[0]; document.addEventListener('securitypolicyviolation', (event) => done(event.effectiveDirective)); fetch('http://127.0.0.1:1/').catch(() => {})")
         .await?;
@@ -122,20 +122,20 @@ async fn the_page_asks_its_own_edge_and_nobody_else() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_token_is_wanted_nothing_is_seen_without_it() -> anyhow::Result<()> {
+async fn console_with_a_token_shows_nothing_without_it() -> anyhow::Result<()> {
     let edge = edge().await?;
     let browser = Browser::open().await?;
     browser.go(&format!("http://{}/#/flows", edge.address())).await?;
-    browser.shows("form.locked", "The operator’s token").await?;
+    browser.shows("form.locked", "Operator token").await?;
     browser.write("#token", "0123456789abcdef0123456789abcdef").await?;
     browser.click("form.locked button").await?;
-    browser.shows("form.locked .notice", "that is not the operator's token").await?;
+    browser.shows("form.locked .notice", "wrong operator token").await?;
     assert_eq!(edge.take_queries(), []);
     assert_eq!(browser.run("return document.querySelector('#flow-list')").await?, Value::Null);
     browser.picture("token").await?;
-    let_in(&browser).await?;
+    sign_in(&browser).await?;
     browser.until("document.querySelector('#flow-0') !== null").await?;
-    // This tab keeps it; another has to ask again.
+    // The tab keeps the token across a reload.
     browser.run("location.reload()").await?;
     browser.until("document.querySelector('#flow-0') !== null").await?;
     Ok(())

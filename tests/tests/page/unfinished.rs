@@ -1,4 +1,4 @@
-//! Flows that did not come to a good end: still under way, given up, answered by the router itself.
+//! Flows without a normal end: in progress, dead-lettered, answered by the router itself.
 
 use concert_tests::EdgeWithStubArchive;
 use concert_tests::edge_with_stub_archive::TOKEN;
@@ -9,7 +9,7 @@ use crate::list::flow_id;
 
 const BEGAN: u64 = 1_764_046_798_123_456;
 
-/// A login whose second action is as a test wants it, and what else there is to the flow.
+/// A login flow; `authenticate` extends its second action, `rest` extends the flow.
 fn flow(number: u64, authenticate: Value, rest: Value) -> Value {
     let root = flow_id(number);
     let mut second = json!({
@@ -36,7 +36,7 @@ fn flow(number: u64, authenticate: Value, rest: Value) -> Value {
     flow
 }
 
-fn told(id: &str) -> Option<Value> {
+fn flow_by_id(id: &str) -> Option<Value> {
     let open = flow(1, json!({ "state": "in_flight" }), json!({ "outcome": "open" }));
     let dead = flow(
         2,
@@ -56,11 +56,11 @@ fn told(id: &str) -> Option<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_that_came_to_no_good_end_says_how_far_it_got() -> anyhow::Result<()> {
+async fn unfinished_flow_shows_its_state() -> anyhow::Result<()> {
     let edge = EdgeWithStubArchive::start(&[]).await?;
     edge.stub_archive(Box::new(|name, input| {
         Ok(match name {
-            "_flow" => input["flow"].as_str().and_then(told).into_iter().collect(),
+            "_flow" => input["flow"].as_str().and_then(flow_by_id).into_iter().collect(),
             "_rules" => vec![json!({ "version": "v", "syncs": [], "svg": "" })],
             _ => Vec::new(),
         })
@@ -70,27 +70,24 @@ async fn a_flow_that_came_to_no_good_end_says_how_far_it_got() -> anyhow::Result
     browser.go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1))).await?;
     browser.write("#token", TOKEN).await?;
     browser.click("form.locked button").await?;
-    browser.shows(".telling .answered", "Under way: nothing has answered yet.").await?;
-    browser.shows(".step.in_flight", "asked for, and not done yet").await?;
+    browser.shows(".summary .answered", "In progress; no response yet.").await?;
+    browser.shows(".step.in_flight", "called; not completed yet").await?;
 
     browser.run(&format!("location.hash = '#/flow/{}'", flow_id(2))).await?;
-    browser.shows(".step.dead", "given up: attempts used up").await?;
+    browser.shows(".step.dead", "dead-lettered: attempts used up").await?;
     browser.shows(".step.halt", "stopped with 508").await?;
-    browser.shows(".telling .answered", "No rule answered").await?;
+    browser.shows(".summary .answered", "No rule answered").await?;
 
     browser.run(&format!("location.hash = '#/flow/{}'", flow_id(3))).await?;
     browser
-        .shows(
-            ".telling .answered",
-            "Answered by the router itself, since no rule answers this fault",
-        )
+        .shows(".summary .answered", "Answered by the router (no rule handles this fault)")
         .await?;
-    browser.shows(".step.answer", "answered 503").await?;
-    // The arrow comes from the action that it answers.
+    browser.shows(".step.answer", "responded 503").await?;
+    // The arrow starts at the failed action.
     let arrow =
         browser.run("return document.querySelector('.step.answer .arrow').className").await?;
     assert_eq!(arrow, "arrow left");
-    browser.shows(".details", "Asked for by the router itself").await?;
+    browser.shows(".details", "Called by the router").await?;
     assert_eq!(browser.complaints().await?, Vec::<String>::new());
     Ok(())
 }

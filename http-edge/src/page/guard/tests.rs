@@ -5,8 +5,8 @@ use super::*;
 const HERE: &str = "127.0.0.1:8000";
 const ANYWHERE: &str = "0.0.0.0:8000";
 
-fn args(at_home: bool, enabled: Option<bool>, token_file: Option<PathBuf>) -> PageArgs {
-    PageArgs { enabled, token_file, at_home, ..PageArgs::default() }
+fn args(is_concert_up: bool, enabled: Option<bool>, token_file: Option<PathBuf>) -> PageArgs {
+    PageArgs { enabled, token_file, is_concert_up, ..PageArgs::default() }
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -21,11 +21,11 @@ fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
 }
 
 #[test]
-fn without_a_token_the_page_is_for_concert_up_on_this_machine_alone() {
+fn console_without_a_token_needs_concert_up_on_loopback() {
     let file = file(&"t".repeat(32));
     let token = || Some(file.path().to_owned());
-    // (concert up, where, enabled, token) -> "off", "local", "token" or "refused"
-    for (at_home, listen, page, token, expected) in [
+    // (is concert up, address, enabled, token) -> "off", "local", "token" or "refused"
+    for (is_concert_up, listen, page, token, expected) in [
         (true, HERE, None, None, "local"),
         (true, "[::1]:8000", None, None, "local"),
         (true, HERE, Some(false), None, "off"),
@@ -39,18 +39,18 @@ fn without_a_token_the_page_is_for_concert_up_on_this_machine_alone() {
         (false, HERE, Some(true), token(), "token"),
     ] {
         let listen = listen.parse().unwrap();
-        let found = match Viewers::new(&args(at_home, page, token), listen) {
+        let found = match PageAccess::new(&args(is_concert_up, page, token), listen) {
             Ok(None) => "off",
-            Ok(Some(Viewers::Local)) => "local",
-            Ok(Some(Viewers::WithToken(_))) => "token",
+            Ok(Some(PageAccess::Local)) => "local",
+            Ok(Some(PageAccess::WithToken(_))) => "token",
             Err(_) => "refused",
         };
-        assert_eq!(found, expected, "at home: {at_home}, {listen}, {page:?}");
+        assert_eq!(found, expected, "concert up: {is_concert_up}, {listen}, {page:?}");
     }
 }
 
 #[test]
-fn a_token_that_can_be_guessed_or_not_be_read_is_refused_at_start() {
+fn weak_or_unreadable_token_is_refused_at_start() {
     for text in [
         "",
         "short",
@@ -60,15 +60,18 @@ fn a_token_that_can_be_guessed_or_not_be_read_is_refused_at_start() {
     ] {
         let file = file(text);
         let args = args(false, Some(true), Some(file.path().to_owned()));
-        let refused = Viewers::new(&args, HERE.parse().unwrap());
+        let refused = PageAccess::new(&args, HERE.parse().unwrap());
         assert!(matches!(refused, Err(BadPage::Weak { .. })), "{text:?}");
     }
     let args = args(false, Some(true), Some("/there/is/no/such/file".into()));
-    assert!(matches!(Viewers::new(&args, HERE.parse().unwrap()), Err(BadPage::Unreadable { .. })));
+    assert!(matches!(
+        PageAccess::new(&args, HERE.parse().unwrap()),
+        Err(BadPage::Unreadable { .. })
+    ));
 }
 
 #[test]
-fn a_name_that_leads_to_this_machine_is_not_a_name_of_this_machine() {
+fn only_loopback_names_are_accepted_without_a_token() {
     let ours =
         ["127.0.0.1", "127.0.0.1:8000", "localhost:8000", "LocalHost", "[::1]:8000", "127.3.2.1:1"];
     let others = [
@@ -82,15 +85,15 @@ fn a_name_that_leads_to_this_machine_is_not_a_name_of_this_machine() {
     ];
     for (names, expected) in [(&ours[..], true), (&others[..], false)] {
         for name in names {
-            let admitted = Viewers::Local.admit_name(&headers(&[(header::HOST, name)]));
+            let admitted = PageAccess::Local.admit_name(&headers(&[(header::HOST, name)]));
             assert_eq!(admitted.is_ok(), expected, "{name}");
         }
     }
-    assert!(Viewers::Local.admit_name(&HeaderMap::new()).is_err());
+    assert!(PageAccess::Local.admit_name(&HeaderMap::new()).is_err());
 }
 
 #[test]
-fn data_is_for_the_page_itself_and_for_no_other_site() {
+fn requests_from_other_sites_are_rejected() {
     let host = (header::HOST, HERE);
     for (pairs, expected) in [
         (vec![], true),
@@ -111,9 +114,9 @@ fn data_is_for_the_page_itself_and_for_no_other_site() {
 }
 
 #[test]
-fn only_the_token_itself_is_the_token() {
+fn only_the_exact_token_is_accepted() {
     let token = "0123456789abcdef0123456789abcdef";
-    let viewers = Viewers::WithToken(digest(token));
+    let access = PageAccess::WithToken(digest(token));
     for (given, expected) in [
         (format!("Bearer {token}"), true),
         (format!("bearer {token}"), true),
@@ -124,7 +127,7 @@ fn only_the_token_itself_is_the_token() {
         ("Bearer ".to_owned(), false),
     ] {
         let headers = headers(&[(header::AUTHORIZATION, &given)]);
-        assert_eq!(viewers.admit_token(&headers).is_ok(), expected, "{given}");
+        assert_eq!(access.admit_token(&headers).is_ok(), expected, "{given}");
     }
-    assert!(matches!(viewers.admit_token(&HeaderMap::new()), Err(Refusal::NoToken)));
+    assert!(matches!(access.admit_token(&HeaderMap::new()), Err(Refusal::NoToken)));
 }

@@ -1,4 +1,7 @@
-//! What somebody sees who uses the page for the first time.
+//! The first use of the console: sign up, log in, log out.
+
+use concert_tests::EdgeWithStubArchive;
+use concert_tests::edge_with_stub_archive::TOKEN;
 
 use crate::browser::{Browser, DOWN, ENTER, SHIFT, TAB, UP};
 use crate::running::Running;
@@ -12,33 +15,31 @@ async fn fill_in(browser: &Browser, password: &str, button: &str) -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_logs_in_sees_which_rule_answered_and_whoever_fails_sees_where_it_turned_off()
--> anyhow::Result<()> {
+async fn login_shows_the_answering_rule_and_where_a_failure_stopped() -> anyhow::Result<()> {
     let running = Running::start().await?;
     let browser = Browser::open().await?;
     browser.go(&running.page()).await?;
-    browser.shows("main h2", "Log in, and watch what happens").await?;
+    browser.shows("main h2", "Send a request to see its flow").await?;
     browser.shows(".live", "live").await?;
 
     fill_in(&browser, PASSWORD, "#sign-up").await?;
-    browser.shows(".telling", "Answered by the rule HandleCreateAccountRequest").await?;
+    browser.shows(".summary", "Answered by rule HandleCreateAccountRequest").await?;
 
     fill_in(&browser, "a word that is wrong", "#log-in").await?;
-    browser.shows(".telling h2", "401").await?;
-    browser.shows(".telling .answered", "RespondToFailedAuthentication").await?;
-    let turned = browser.text(".telling .turned").await?;
+    browser.shows(".summary h2", "401").await?;
+    browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
+    let failed_at = browser.text(".summary .failed-at").await?;
     assert!(
-        turned.starts_with(
-            "It turned off at Profile.authenticate: CreateSessionOnSuccessfulAuthentication did not go on"
+        failed_at.starts_with(
+            "Stopped at Profile.authenticate: rule CreateSessionOnSuccessfulAuthentication did not fire"
         ),
-        "{turned}"
+        "{failed_at}"
     );
     assert!(
-        turned.contains("because Profile.authenticate failed: Invalid username or password."),
-        "{turned}"
+        failed_at.contains("because Profile.authenticate failed: Invalid username or password."),
+        "{failed_at}"
     );
-    // At the arrow itself, right below the action that failed, and on the way to what was not
-    // reached.
+    // The diagram marks the rule right below the failed action.
     let rows = browser.run("return [...document.querySelectorAll('.sequence > .steps .step')].map((step) => step.className + ' ' + step.textContent)").await?;
     let rows: Vec<&str> =
         rows.as_array().unwrap().iter().map(|row| row.as_str().unwrap()).collect();
@@ -49,16 +50,17 @@ async fn whoever_logs_in_sees_which_rule_answered_and_whoever_fails_sees_where_i
     );
     assert!(
         rows[2].starts_with("step miss")
-            && rows[2].contains("CreateSessionOnSuccessfulAuthenticationdid not go on"),
+            && rows[2].contains("CreateSessionOnSuccessfulAuthenticationdid not fire"),
         "{rows:?}"
     );
     assert!(
-        rows[3].starts_with("step success answer")
-            && rows[3].contains("RespondToFailedAuthenticationthe answer"),
+        rows[3].starts_with("step failed answer")
+            && rows[3].contains("RespondToFailedAuthenticationresponse")
+            && rows[3].contains("✕ responded 401"),
         "{rows:?}"
     );
-    assert_eq!(browser.text(".head.ghost").await?, "Sessioningnot reached");
-    // Without a click, the rule's text and the line of it that did not come.
+    assert_eq!(browser.text(".head.ghost").await?, "Sessioningnot called");
+    // The details show the rule and its unmatched line without a click.
     assert!(
         browser
             .text(".details .source .failed")
@@ -71,7 +73,7 @@ async fn whoever_logs_in_sees_which_rule_answered_and_whoever_fails_sees_where_i
             .await?
             .contains("Requesting.request (path: \"/auth/login\")")
     );
-    // A click on another arrow shows that one.
+    // A click selects another step.
     browser.click(".step.answer").await?;
     browser
         .shows(".details .source .called", "Requesting.respond (request, error, status: 401)")
@@ -80,27 +82,27 @@ async fn whoever_logs_in_sees_which_rule_answered_and_whoever_fails_sees_where_i
 
     fill_in(&browser, PASSWORD, "#log-in").await?;
     browser
-        .shows(".telling .answered", "Answered by the rule CreateSessionOnSuccessfulAuthentication")
+        .shows(".summary .answered", "Answered by rule CreateSessionOnSuccessfulAuthentication")
         .await?;
     browser.shows(".details .source .called", "message: \"Login successful\"").await?;
     assert_eq!(
-        browser.run("return document.querySelector('.turned')").await?,
+        browser.run("return document.querySelector('.failed-at')").await?,
         serde_json::Value::Null
     );
-    browser.shows(".account", "Logged in as ada").await?;
+    browser.shows(".demo", "Logged in as ada").await?;
     let session = browser.text(".exchange").await?;
     assert!(session.contains("\"session\": \"") && !session.contains(PASSWORD), "{session}");
 
     browser.click("#log-out").await?;
-    browser.shows(".telling .answered", "Answered by the rule HandleLogoutRequest").await?;
-    browser.shows(".account", "Logged out successfully").await?;
+    browser.shows(".summary .answered", "Answered by rule HandleLogoutRequest").await?;
+    browser.shows(".demo", "Logged out successfully").await?;
     browser.until("document.activeElement.id === 'username'").await?;
     assert_eq!(browser.complaints().await?, Vec::<String>::new());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_done_from_the_keyboard() -> anyhow::Result<()> {
+async fn every_control_works_from_the_keyboard() -> anyhow::Result<()> {
     let running = Running::start().await?;
     let browser = Browser::open().await?;
     browser.go(&running.page()).await?;
@@ -110,11 +112,11 @@ async fn everything_is_done_from_the_keyboard() -> anyhow::Result<()> {
     browser.type_text(PASSWORD).await?;
     browser.tab_to("#sign-up", TAB).await?;
     browser.press(&[ENTER]).await?;
-    browser.shows(".telling .answered", "HandleCreateAccountRequest").await?;
+    browser.shows(".summary .answered", "HandleCreateAccountRequest").await?;
     browser.tab_to("#password", SHIFT).await?;
-    // Enter in the field logs in.
+    // Enter in a field logs in.
     browser.press(&[ENTER]).await?;
-    browser.shows(".telling .answered", "CreateSessionOnSuccessfulAuthentication").await?;
+    browser.shows(".summary .answered", "CreateSessionOnSuccessfulAuthentication").await?;
 
     browser.tab_to("button.step", TAB).await?;
     browser.press(&[DOWN, DOWN, UP]).await?;
@@ -125,7 +127,7 @@ async fn everything_is_done_from_the_keyboard() -> anyhow::Result<()> {
         .await?;
     let outline =
         browser.run("return getComputedStyle(document.activeElement).outlineStyle").await?;
-    assert_eq!(outline, "solid", "whoever uses the keyboard sees where they are");
+    assert_eq!(outline, "solid", "the focused step has an outline");
     browser.press(&[ENTER]).await?;
     browser.shows(".details h3", "Profile.authenticate").await?;
     browser.until("document.activeElement.matches('button.step[aria-pressed=\"true\"]')").await?;
@@ -139,7 +141,7 @@ async fn everything_is_done_from_the_keyboard() -> anyhow::Result<()> {
         .until("document.activeElement.getAttribute('aria-activedescendant') === 'flow-1'")
         .await?;
     browser.press(&[ENTER]).await?;
-    browser.shows(".telling .answered", "HandleCreateAccountRequest").await?;
+    browser.shows(".summary .answered", "HandleCreateAccountRequest").await?;
 
     browser.tab_to("nav a[data-view=rules]", SHIFT).await?;
     browser.press(&[ENTER]).await?;
@@ -150,39 +152,60 @@ async fn everything_is_done_from_the_keyboard() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_has_an_address_that_can_be_handed_on() -> anyhow::Result<()> {
+async fn flow_link_opens_in_another_browser() -> anyhow::Result<()> {
     let running = Running::start().await?;
     let browser = Browser::open().await?;
     browser.go(&running.page()).await?;
-    fill_in(&browser, "nobody has this one", "#log-in").await?;
-    browser.shows(".telling .answered", "RespondToFailedAuthentication").await?;
+    fill_in(&browser, "an unknown password", "#log-in").await?;
+    browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
     let address = browser.run("return location.href").await?;
     let address = address.as_str().unwrap();
-    let flow = browser.text(".telling .id").await?;
+    let flow = browser.text(".summary .id").await?;
     assert_eq!(address, format!("{}#/flow/{flow}", running.page()));
     let other = Browser::open().await?;
     other.go(address).await?;
-    other.shows(".telling .answered", "RespondToFailedAuthentication").await?;
-    // What is nobody's flow is told of in words.
+    other.shows(".summary .answered", "RespondToFailedAuthentication").await?;
     other.go(&format!("{}#/flow/0198c5d2-7d11-7c3a-9d38-9b1f0a6d1c11", running.page())).await?;
-    other.shows("main", "There is no such flow").await?;
+    other.shows("main", "Flow not found").await?;
     Ok(())
 }
 
-/// Passes of a hash over a little memory, so that a login takes seconds.
+/// Passes of the password hash; a login takes seconds.
 const SLOW: u32 = 50_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_login_is_drawn_while_it_is_under_way() -> anyhow::Result<()> {
+async fn slow_login_is_drawn_while_in_progress() -> anyhow::Result<()> {
     let running = Running::hashing(SLOW).await?;
     let browser = Browser::open().await?;
     browser.go(&running.page()).await?;
     browser.shows(".live", "live").await?;
     fill_in(&browser, PASSWORD, "#log-in").await?;
-    browser.shows(".telling .answered", "Under way: nothing has answered yet.").await?;
+    browser.shows(".summary .answered", "In progress; no response yet.").await?;
     browser.shows(".step.in_flight", "Profile.authenticate").await?;
-    browser.shows(".exchange", "waiting for the answer").await?;
-    browser.shows(".telling .answered", "RespondToFailedAuthentication").await?;
+    browser.shows(".exchange", "Waiting for the response").await?;
+    browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
     assert_eq!(browser.complaints().await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_demo_panel_stays_closed_until_it_is_opened() -> anyhow::Result<()> {
+    let edge = EdgeWithStubArchive::start(&[]).await?;
+    let browser = Browser::open().await?;
+    browser.go(&format!("http://{}/", edge.address())).await?;
+    browser.write("#token", TOKEN).await?;
+    browser.click("form.locked button").await?;
+    browser.until("document.title === 'Flow – Concert'").await?;
+    let is_open = "document.querySelector('.demo').checkVisibility()";
+    browser.until(is_open).await?;
+    browser.click(".demo .close").await?;
+    browser.until(&format!("!{is_open}")).await?;
+    browser.picture("demo-panel-closed").await?;
+    browser.run("location.reload()").await?;
+    browser.until("document.querySelector('.open-demo')?.checkVisibility()").await?;
+    assert_eq!(browser.run(&format!("return {is_open}")).await?, false);
+    browser.click(".open-demo").await?;
+    browser.until(is_open).await?;
+    browser.until("document.activeElement.id === 'username'").await?;
     Ok(())
 }

@@ -1,16 +1,24 @@
-// Your account: sign up, log in, log out, as any client of the application does, with the exchange beside it.
+// The demo panel: an account form that sends real requests to the application and shows each
+// request and response.
 
 import { newTrace, post } from "./api.js";
 import { element, fill } from "./element.js";
 import { shortened } from "./words.js";
 
-/** Keys whose values are not shown, and how much of a session is. */
+/** Keys whose values are hidden. */
 const HIDDEN = /password/i;
+/** Number of characters shown of a session. */
 const SESSION_SHOWN = 6;
+/** Key in the local storage that remembers that the panel was closed. */
+const CLOSED = "concert-demo-closed";
 
-/** The box, whose requests call `sent(trace)` when they go (`sent(null)` when nothing came of one), and `answered(flow)` with the flow that they set off. */
-export class Account {
+/**
+ * The panel. Each request calls `sent(trace)`; then `answered(flow)` with the flow that it started,
+ * or `sent(null)` if it failed.
+ */
+export class DemoPanel {
   #root;
+  #opener;
   #base;
   #sent;
   #answered;
@@ -19,27 +27,52 @@ export class Account {
   #exchange = element("div.exchange", { "aria-live": "polite" });
   #form = element("div");
 
-  constructor(root, base, sent, answered) {
+  /**
+   * @param {Element} root
+   * @param {HTMLButtonElement} opener opens the closed panel
+   * @param {string} base prefix of all paths
+   */
+  constructor(root, opener, base, sent, answered) {
     this.#root = root;
+    this.#opener = opener;
     this.#base = base;
     this.#sent = sent;
     this.#answered = answered;
     fill(
       root,
-      element("h2", {}, "Your account"),
-      element("p.quiet", {}, "Real requests to the application. What they set off is drawn beside."),
+      element(
+        "div.demo-head",
+        {},
+        element("h2", {}, "Demo account"),
+        element("button.close", { type: "button", "aria-label": "Close the demo panel", on: { click: () => this.#setClosed(true) } }, "×"),
+      ),
+      element("p.quiet", {}, "Sends real requests to the application. The main panel shows the resulting flow."),
       this.#form,
       this.#exchange,
       this.#another(),
     );
     this.#draw();
+    opener.addEventListener("click", () => this.#setClosed(false));
+    this.#show(localStorage.getItem(CLOSED) === null);
+  }
+
+  #setClosed(closed) {
+    if (closed) localStorage.setItem(CLOSED, "yes");
+    else localStorage.removeItem(CLOSED);
+    this.#show(!closed);
+    (closed ? this.#opener : this.#form.querySelector("input, button")).focus();
+  }
+
+  #show(open) {
+    this.#root.hidden = !open;
+    this.#opener.hidden = open;
   }
 
   #draw() {
-    fill(this.#form, this.#session === null ? this.#strangers() : this.#members());
+    fill(this.#form, this.#session === null ? this.#signedOut() : this.#signedIn());
   }
 
-  #strangers() {
+  #signedOut() {
     const name = element("input", { id: "username", name: "username", autocomplete: "username", required: true, spellcheck: "false", autocapitalize: "none" });
     const password = element("input", { id: "password", name: "password", type: "password", autocomplete: "current-password", required: true });
     name.value = this.#name ?? "";
@@ -75,7 +108,7 @@ export class Account {
     );
   }
 
-  #members() {
+  #signedIn() {
     return element(
       "div.member",
       {},
@@ -101,7 +134,7 @@ export class Account {
 
   async #logout() {
     const answer = await this.#send("/auth/logout", { session: this.#session });
-    // A session that is not there any more is over as well.
+    // 404: the session has expired or was deleted.
     if (answer?.status === 200 || answer?.status === 404) {
       this.#session = null;
       this.#draw();
@@ -109,14 +142,14 @@ export class Account {
     }
   }
 
-  /** Sends, shows the exchange, and tells of the flow. */
+  /** Sends a request, and shows it with its response. */
   async #send(path, body) {
     const request = [
       element("h3", {}, "Request"),
-      element("pre.value", { tabindex: "0" }, `POST ${this.#base}${path}\n${told(body)}`),
+      element("pre.value", { tabindex: "0" }, `POST ${this.#base}${path}\n${display(body)}`),
     ];
-    fill(this.#exchange, request, element("p.quiet", {}, "waiting for the answer…"));
-    for (const button of this.#root.querySelectorAll("button")) button.disabled = true;
+    fill(this.#exchange, request, element("p.quiet", {}, "Waiting for the response…"));
+    for (const button of this.#root.querySelectorAll(".buttons button")) button.disabled = true;
     const trace = newTrace();
     this.#sent(trace);
     try {
@@ -129,24 +162,24 @@ export class Account {
       fill(this.#exchange, request, element("p.notice.bad", { role: "alert" }, error.message));
       return null;
     } finally {
-      for (const button of this.#root.querySelectorAll("button")) button.disabled = false;
+      for (const button of this.#root.querySelectorAll(".buttons button")) button.disabled = false;
     }
   }
 
-  /** Any other path, for whoever writes rules. */
+  /** A form for any other path, for testing new rules. */
   #another() {
     const path = element("input", { id: "other-path", value: "/auth/whoami", spellcheck: "false" });
     const body = element("textarea", { id: "other-body", rows: "3", spellcheck: "false" }, '{"session": "…"}');
-    const wrong = element("p.notice.bad", { role: "alert", hidden: true });
+    const invalid = element("p.notice.bad", { role: "alert", hidden: true });
     const submit = (event) => {
       event.preventDefault();
       try {
         const parsed = JSON.parse(body.value);
-        wrong.hidden = true;
+        invalid.hidden = true;
         this.#send(path.value, parsed);
       } catch (error) {
-        wrong.textContent = `The body is no JSON: ${error.message}`;
-        wrong.hidden = false;
+        invalid.textContent = `Invalid JSON: ${error.message}`;
+        invalid.hidden = false;
       }
     };
     return element(
@@ -160,7 +193,7 @@ export class Account {
         path,
         element("label", { for: "other-body" }, "Body, as JSON"),
         body,
-        wrong,
+        invalid,
         element("div.buttons", {}, element("button", { type: "submit" }, "Send")),
       ),
     );
@@ -168,7 +201,7 @@ export class Account {
 }
 
 function response(answer) {
-  const kind = answer.status < 400 ? "good" : answer.status < 500 ? "refused" : "bad";
+  const kind = answer.status < 400 ? "good" : answer.status < 500 ? "rejected" : "bad";
   return [
     element("h3", {}, "Response"),
     element(
@@ -176,15 +209,15 @@ function response(answer) {
       {},
       element(`span.code.${kind}`, {}, answer.status),
       ` after ${Math.round(answer.took)} ms`,
-      answer.by === "edge" && element("span.quiet", {}, ", by the edge itself: it never got to the rules"),
+      answer.by === "edge" && element("span.quiet", {}, ", from the edge: the request did not reach the rules"),
     ),
-    element("pre.value", { tabindex: "0" }, told(answer.body)),
-    answer.flow !== null && element("p.quiet", {}, element("a", { href: `#/flow/${answer.flow}` }, "See its flow")),
+    element("pre.value", { tabindex: "0" }, display(answer.body)),
+    answer.flow !== null && element("p.quiet", {}, element("a", { href: `#/flow/${answer.flow}` }, "View flow")),
   ];
 }
 
 /** A body as JSON, without its secrets. */
-const told = (body) =>
+const display = (body) =>
   JSON.stringify(
     body,
     (key, value) => {
