@@ -103,6 +103,30 @@ impl ActiveRules {
         }
     }
 
+    /// Replaces a history in the bucket that is not valid JSON by that of the log. If the log has
+    /// none, the caller's rules become active.
+    async fn repair(&self) -> Result<(), ActiveRulesError> {
+        let Some(entry) = self.bucket.entry(IN_FORCE_KEY).await.map_err(bus_error)? else {
+            return Ok(());
+        };
+        let Err(error) = serde_json::from_slice::<Vec<Since>>(&entry.value) else {
+            return Ok(());
+        };
+        tracing::error!(%error, "the version history in the bucket is damaged; rebuilding it");
+        let (_, of_log) = log::read_rule_history(&self.bus).await.map_err(bus_error)?;
+        let mut history = Vec::new();
+        for Since { seq, version } in of_log {
+            add(&mut history, seq, version);
+        }
+        // Another router may have repaired it.
+        let repaired =
+            self.bucket.update(IN_FORCE_KEY, encode(&history).into(), entry.revision).await;
+        if let Err(error) = repaired {
+            tracing::debug!(%error, "another router changed the history");
+        }
+        Ok(())
+    }
+
     /// Reads the history for the engine.
     pub(crate) async fn read(&self) -> Event {
         match self.history().await {
@@ -120,6 +144,7 @@ impl ActiveRules {
     /// Activates rules, unless they are active already. Returns whether it did.
     pub(crate) async fn activate(&self, rules: &Rules) -> Result<bool, ActiveRulesError> {
         let version = rules.program.version.as_str();
+        self.repair().await?;
         let (_, history) = self.history().await?;
         let latest = history.last();
         let is_new = latest.is_none_or(|latest| &*latest.version != version);

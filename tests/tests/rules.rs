@@ -248,3 +248,25 @@ async fn router_fetches_a_missing_rule_version() -> anyhow::Result<()> {
     assert_eq!(system.post("/greet", &body).await?.text("greeting")?, "good day");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_keys_of_the_bucket_are_repaired_at_the_next_start() -> anyhow::Result<()> {
+    let mut system = System::start().await?;
+    system.account("ada", PASSWORD).await?;
+    for part in [Part::Router, Part::Edge] {
+        system.kill(part).await?;
+    }
+    let bucket = async_nats::jetstream::new(system.nats().await?).get_key_value("concert").await?;
+    for key in ["in-force", "routes"] {
+        bucket.put(key, "{damaged".into()).await?;
+    }
+    for part in [Part::Router, Part::Edge] {
+        system.start_part(part)?;
+    }
+    system.ready().await?;
+    system.login("ada", PASSWORD).await?;
+    let history = bucket.get("in-force").await?.unwrap_or_default();
+    let history: Vec<Value> = serde_json::from_slice(&history)?;
+    assert_eq!(history.len(), 1, "{history:?}");
+    Ok(())
+}
