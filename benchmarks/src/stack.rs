@@ -94,6 +94,7 @@ impl BenchStack {
         ] {
             command.args(["--set", &format!("workers.Profile.settings.{limit}")]);
         }
+        command.args(["--set", "http.client_requests_per_second=0"]);
         command.arg("--data-dir").arg(dir.path().join("data")).arg("--started-file").arg(&report);
         command.arg("--concepts").arg(&args.concepts).arg("--syncs").arg(&args.syncs);
         command.env_remove("NATS_URL").env_remove("MONGODB_URI");

@@ -10,13 +10,13 @@ mod supervisor;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use concert_http_edge::Listeners;
 use concert_local_servers::Program;
 use concert_runtime::process::ShutdownSignal;
 use concert_runtime::telemetry;
 use concert_sync_router::Rules;
 use concert_wire::access::Access;
 use concert_worker::Worker;
-use tokio::net::TcpListener;
 
 pub(crate) use self::args::UpArgs;
 use self::supervisor::Event;
@@ -48,12 +48,12 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     access::prepare(&access, workers, &keys_dir, &access::accounts_file(&keys_dir))?;
     let mut stop = ShutdownSignal::listen()?;
     // An address in use is reported before the servers start.
-    let listener = concert_http_edge::listen(&settings.http).await?;
+    let listeners = concert_http_edge::listen(&settings.http).await?;
     let Some(servers) = stop.unless_received(servers::start(settings)).await else {
         return Ok(());
     };
     let mut servers = servers?;
-    let prepared = Prepared { workers: used, rules, access, listener };
+    let prepared = Prepared { workers: used, rules, access, listeners };
     let ended =
         Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
     // After a second Ctrl-C, the guardians stop the servers.
@@ -66,7 +66,7 @@ struct Prepared<'a> {
     workers: Vec<&'a Worker>,
     rules: Rules,
     access: Access,
-    listener: TcpListener,
+    listeners: Listeners,
 }
 
 /// Runs everything on the servers until a signal stops it. Restarts a server that exits.
@@ -77,7 +77,7 @@ async fn run_on(
     prepared: Prepared<'_>,
     stop: &mut ShutdownSignal,
 ) -> anyhow::Result<()> {
-    let started = started(servers, settings, &prepared.listener)?;
+    let started = started(servers, settings, &prepared.listeners)?;
     let addresses = servers.addresses().clone();
     let announcement = Announcement::new(started, &settings.app.data_dir, started_file);
     let report = |program, event: Event<'_>| report(&announcement, program, event);
@@ -115,7 +115,7 @@ async fn run_on(
 fn started(
     servers: &servers::Servers,
     settings: &Settings,
-    listener: &TcpListener,
+    listeners: &Listeners,
 ) -> anyhow::Result<Started> {
     let addresses = servers.addresses();
     let (nats_pid, nats_server) =
@@ -124,7 +124,7 @@ fn started(
     let absolute = |path: &PathBuf| std::path::absolute(path);
     Ok(Started {
         pid: std::process::id(),
-        http: listener.local_addr()?,
+        http: listeners.address()?,
         nats_url: addresses.nats_url.clone(),
         nats_pid,
         nats_server: nats_server.unwrap_or_default(),

@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use axum::http::{HeaderValue, Method, Request, Response, header};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, PublishError, Published};
 use concert_runtime::process::Shutdown;
 use concert_runtime::{chaos_point, clock, nats};
-use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::keyring::LiveKeyring;
@@ -20,13 +19,13 @@ use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
 use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::traceparent::Traceparent;
-use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header, value};
+use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Admitted};
-use crate::client::Clients;
+use crate::bodies::Bodies;
+use crate::client::{Clients, Holder};
 use crate::cookie::{Cookies, Use};
 use crate::descriptions::Descriptions;
 use crate::error::EdgeError;
@@ -34,6 +33,8 @@ use crate::metrics::Metrics;
 use crate::page::Page;
 use crate::passthrough::{self, Passthrough};
 use crate::pending::{Pending, PendingReply, PendingRequest};
+use crate::rates::{Counted, Rates};
+use crate::repeats::{self, UsedSecrets};
 use crate::routes::Routes;
 use crate::server::EdgeLimits;
 use crate::{answer, body, idempotency};
@@ -48,8 +49,9 @@ pub(crate) struct Api {
     pub(crate) keys: LiveKeyring,
     pub(crate) limits: EdgeLimits,
     pub(crate) admission: Arc<Admission>,
-    /// Slots for bodies that are being read.
-    pub(crate) bodies: Semaphore,
+    pub(crate) bodies: Bodies,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) used_secrets: UsedSecrets,
     pub(crate) metrics: Metrics,
     pub(crate) passthrough: Passthrough,
     pub(crate) clients: Arc<Clients>,
@@ -65,7 +67,8 @@ struct Posted {
     flow: FlowId,
     body: Bytes,
     traceparent: Option<HeaderValue>,
-    client: Option<ClientTag>,
+    client: Option<Holder>,
+    counted: Option<Counted>,
     cookie: Use,
     deadline: Instant,
 }
@@ -117,10 +120,15 @@ impl Api {
         if let Some(target) = self.passthrough.get(path) {
             let within = Duration::from_millis(self.limits.deadline_ms);
             let (parts, body) = posted(request)?;
-            let body = self.read(&parts.headers, body, Instant::now() + within).await?;
+            let client = self.client(&parts);
+            let deadline = Instant::now() + within;
+            let body = self.bodies.read(client, &parts.headers, body, deadline).await?;
             let _admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
+            let counted = self.count(client, encode(&body).len())?;
             self.connected().await?;
-            return passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
+            let result = passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
+            settle(counted, &result);
+            return result;
         }
         let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
         let route = table.routes.get(path).ok_or(EdgeError::NotFound)?;
@@ -129,7 +137,8 @@ impl Api {
         if !self.admission.has_room(path) {
             return Err(EdgeError::Overloaded);
         }
-        let mut body = self.read(&parts.headers, body, deadline).await?;
+        let client = self.client(&parts);
+        let mut body = self.bodies.read(client, &parts.headers, body, deadline).await?;
         let cookie = match &self.cookies {
             Some(cookies) => cookies.take(path, route, &parts.headers, &mut body)?,
             None => Use::default(),
@@ -137,6 +146,7 @@ impl Api {
         let body = body::fit(route, body)?;
         // Not earlier: a slow body must not occupy a slot.
         let admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
+        self.used_secrets.remember(route, &body);
         self.connected().await?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
             Some(key) => {
@@ -152,11 +162,14 @@ impl Api {
             }
             None => clock::new_flow(),
         };
+        let body: Bytes = self.completion(flow, path, route, body).into();
+        let counted = self.count(client, body.len())?;
         let request = Posted {
             flow,
-            body: self.completion(flow, path, route, body).into(),
+            body,
             traceparent: parts.headers.get(wire_header::TRACEPARENT).cloned(),
-            client: peer(&parts).and_then(|peer| self.clients.tag(peer, &parts.headers)),
+            client,
+            counted,
             cookie,
             deadline,
         };
@@ -168,26 +181,76 @@ impl Api {
     /// its slot stays occupied.
     async fn execute(
         self: Arc<Self>,
-        request: Posted,
+        mut request: Posted,
         _admitted: Admitted,
     ) -> Result<Response<Body>, EdgeError> {
+        let counted = request.counted.take();
+        let result = self.respond(request).await;
+        settle(counted, &result);
+        result
+    }
+
+    async fn respond(&self, request: Posted) -> Result<Response<Body>, EdgeError> {
         let (flow, deadline, cookie) = (request.flow, request.deadline, request.cookie);
+        let client = request.client;
         // Before the publish: the response may arrive before the publish acknowledgement.
         let pending = self.pending.wait_for(flow);
         chaos_point!("before-request");
-        let response = match self.publish(request).await? {
+        let published = self.publish(request).await?;
+        let stored = match published {
             Published::Stored => None,
             // A repeated request; its response may exist.
             Published::AlreadyThere => self.find_response(flow).await,
         };
         chaos_point!("after-request");
-        let response = match response {
-            Some(response) => response,
+        let (response, age) = match stored {
+            Some(stored) => stored,
             None => self.wait(pending, flow, deadline).await?,
         };
+        if published == Published::AlreadyThere {
+            self.check_repeat(flow, &response, age, client).await?;
+        }
         chaos_point!("before-answer");
         let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
         answer::response(&self.sealer, flow, response, cookie)
+    }
+
+    /// Client of a request.
+    fn client(&self, parts: &Parts) -> Option<Holder> {
+        peer(parts).map(|peer| self.clients.client(peer, &parts.headers))
+    }
+
+    /// Counts a request of a client.
+    fn count(&self, client: Option<Holder>, bytes: usize) -> Result<Option<Counted>, EdgeError> {
+        let Some(client) = client else { return Ok(None) };
+        self.rates.take(client, bytes).map_err(|wait| EdgeError::Rate(wait.as_secs() + 1))
+    }
+
+    /// Rejects the repetition of a response with a secret, unless [`repeats`] allows it.
+    async fn check_repeat(
+        &self,
+        flow: FlowId,
+        response: &Object,
+        age: Duration,
+        client: Option<Holder>,
+    ) -> Result<(), EdgeError> {
+        if !repeats::has_secret(&self.sealer, flow, response) {
+            return Ok(());
+        }
+        let root = subject::completion(flow, REQUESTING, REQUEST, flow.root());
+        let root = log::find(&self.bus, &root).await.map_err(|error| {
+            tracing::warn!(%flow, %error, "cannot read the first request from the log");
+            EdgeError::Unavailable
+        })?;
+        let first = root.as_ref().and_then(|root| root.headers.get(wire_header::CLIENT));
+        let same_client = client
+            .zip(first)
+            .is_some_and(|(client, first)| self.clients.is_tag_of(first.as_str(), client));
+        let sealed = (&self.sealer, flow);
+        match self.used_secrets.allow_repeat(sealed, response, age, same_client) {
+            true => Ok(()),
+            false => Err(EdgeError::Repeated(flow)),
+        }
     }
 
     /// Rejects a request while NATS is unreachable. Nothing is stored yet, so the client can safely
@@ -197,33 +260,6 @@ impl Api {
             true => Ok(()),
             false => Err(EdgeError::Unavailable),
         }
-    }
-
-    async fn read(
-        &self,
-        headers: &HeaderMap,
-        body: Body,
-        deadline: Instant,
-    ) -> Result<Object, EdgeError> {
-        if !is_json(headers) {
-            return Err(EdgeError::ContentType);
-        }
-        let _slot = self.bodies.try_acquire().map_err(|_| EdgeError::Overloaded)?;
-        let limit = self.limits.body_limit_bytes;
-        let announced = headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > u64::try_from(limit).unwrap_or(u64::MAX)) {
-            return Err(EdgeError::TooLarge(limit));
-        }
-        let read = tokio::time::timeout_at(deadline, to_bytes(body, limit))
-            .await
-            .map_err(|_| EdgeError::SlowBody)?;
-        let bytes = read.map_err(|error| match is_length_limit(&error) {
-            true => EdgeError::TooLarge(limit),
-            false => EdgeError::BadRequest("cannot read the body".to_owned()),
-        })?;
-        value::object(&bytes).map_err(|error| EdgeError::BadRequest(error.to_string()))
     }
 
     /// The request as a completion, with its secrets sealed (encrypted).
@@ -248,7 +284,7 @@ impl Api {
         {
             headers.insert(wire_header::TRACEPARENT, traceparent);
         }
-        if let Some(client) = client {
+        if let Some(client) = client.and_then(|client| self.clients.tag(client)) {
             headers.insert(wire_header::CLIENT, client.as_str());
         }
         let subject = subject::completion(flow, REQUESTING, REQUEST, flow.root());
@@ -256,9 +292,10 @@ impl Api {
             Ok(published) => Ok(published),
             Err(PublishError::NotConfirmed(why)) => {
                 tracing::warn!(%flow, why, "no publish acknowledgement; waiting for the response");
-                Ok(Published::Stored)
+                // It may be stored, by this request or by an earlier one.
+                Ok(Published::AlreadyThere)
             }
-            Err(PublishError::TooLarge) => Err(EdgeError::TooLarge(self.limits.body_limit_bytes)),
+            Err(PublishError::TooLarge) => Err(EdgeError::Unstorable),
             Err(error) => {
                 tracing::warn!(%flow, %error, "cannot publish a request");
                 Err(EdgeError::Unavailable)
@@ -266,22 +303,23 @@ impl Api {
         }
     }
 
+    /// Waits for the response of a flow, and returns it with its age.
     async fn wait(
         &self,
         mut pending: PendingRequest,
         flow: FlowId,
         deadline: Instant,
-    ) -> Result<Object, EdgeError> {
+    ) -> Result<(Object, Duration), EdgeError> {
         loop {
             let poll_at = (Instant::now() + POLL_INTERVAL).min(deadline);
             match tokio::time::timeout_at(poll_at, &mut pending.reply).await {
-                Ok(Ok(PendingReply::Response(response))) => return Ok(response),
+                Ok(Ok(PendingReply::Response(response))) => return Ok((response, Duration::ZERO)),
                 Ok(Ok(PendingReply::DeadLetter) | Err(_)) => {
                     return self.find_response(flow).await.ok_or(EdgeError::Failed(flow));
                 }
                 Err(_) => {
-                    if let Some(response) = self.find_response(flow).await {
-                        return Ok(response);
+                    if let Some(found) = self.find_response(flow).await {
+                        return Ok(found);
                     }
                     if poll_at == deadline {
                         return Err(EdgeError::Deadline(flow));
@@ -291,8 +329,9 @@ impl Api {
         }
     }
 
-    /// Searches the log for the response. If there are several, the first one counts.
-    async fn find_response(&self, flow: FlowId) -> Option<Object> {
+    /// Searches the log for the response, and returns it with its age. If there are several, the
+    /// first one counts.
+    async fn find_response(&self, flow: FlowId) -> Option<(Object, Duration)> {
         let responses = subject::completions_of(flow, REQUESTING, RESPOND);
         let (_, mut stored) = match log::read(&self.bus, &responses).await {
             Ok(read) => read,
@@ -306,7 +345,9 @@ impl Api {
             // Only subjects of actions count, as for the subscription.
             CompletionSubject::parse(&stored.subject).ok()?;
             let completion = Completion::decode(&stored.body).ok()?;
-            (!completion.is_failure()).then_some(completion.input)
+            let age_us = (clock::now_ms() * 1000).saturating_sub(stored.time_us());
+            let age = Duration::from_micros(age_us);
+            (!completion.is_failure()).then_some((completion.input, age))
         })
     }
 }
@@ -321,18 +362,13 @@ fn peer(parts: &Parts) -> Option<SocketAddr> {
     Some(*peer)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(content_type) =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
-    else {
-        return false;
+/// Returns a request to the budget of its client if it succeeded or was not stored.
+fn settle(counted: Option<Counted>, result: &Result<Response<Body>, EdgeError>) {
+    let is_returned = match result {
+        Ok(response) => response.status().as_u16() < 400,
+        Err(error) => *error == EdgeError::Unavailable,
     };
-    content_type
-        .split(';')
-        .next()
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.is::<http_body_util::LengthLimitError>() || error.source().is_some_and(is_length_limit)
+    if is_returned && let Some(counted) = counted {
+        counted.give_back();
+    }
 }

@@ -6,12 +6,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{HeaderMap, HeaderName, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use concert_wire::client::ClientTag;
-use concert_wire::keyring::LiveKeyring;
+use concert_wire::keyring::{Key, LiveKeyring};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -73,24 +74,49 @@ impl From<Proxies> for String {
     }
 }
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Headers by which a proxy names its client.
+const FORWARDING_HEADERS: [HeaderName; 2] = [X_FORWARDED_FOR, header::FORWARDED];
+
 /// Identifies the clients of requests.
 pub(crate) struct Clients {
     args: ClientArgs,
     keys: LiveKeyring,
+    /// True once an untrusted proxy is logged.
+    warned: AtomicBool,
 }
 
 impl Clients {
     pub(crate) fn new(args: &ClientArgs, keys: impl Into<LiveKeyring>) -> Self {
-        Self { args: args.clone(), keys: keys.into() }
+        Self { args: args.clone(), keys: keys.into(), warned: AtomicBool::new(false) }
     }
 
-    /// Tag of the client that sent a request.
-    pub(crate) fn tag(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<ClientTag> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.keys.now().current().bytes()).ok()?;
-        mac.update(b"client\0");
-        mac.update(Holder::of(self.address(peer, headers)).bytes());
-        let digest = mac.finalize().into_bytes();
-        URL_SAFE_NO_PAD.encode(digest.get(..16)?).parse().ok()
+    /// Client that sent a request. Logs once if a proxy that is not trusted sent it.
+    pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Holder {
+        let is_forwarded = || FORWARDING_HEADERS.iter().any(|name| headers.contains_key(name));
+        if !self.warned.load(Ordering::Relaxed)
+            && is_forwarded()
+            && !self.is_trusted(peer.ip().to_canonical())
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                %peer,
+                "a proxy that is not in http.trusted_proxies sends requests, so all its clients \
+                 count as one; if it is yours, add its address"
+            );
+        }
+        Holder::of(self.address(peer, headers))
+    }
+
+    /// Tag of a client, under the current key.
+    pub(crate) fn tag(&self, client: Holder) -> Option<ClientTag> {
+        tag_under(self.keys.now().current(), client)
+    }
+
+    /// True if a tag is of this client, under any key.
+    pub(crate) fn is_tag_of(&self, tag: &str, client: Holder) -> bool {
+        let keys = self.keys.now();
+        keys.keys().filter_map(|key| tag_under(key, client)).any(|known| known.as_str() == tag)
     }
 
     /// Holder of a connection; `None` for a trusted proxy, which connects for many clients.
@@ -118,7 +144,6 @@ impl Clients {
 
     /// Hops in the header, the nearest last; `None` for a hop without an address.
     fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
         let (name, read): (_, fn(&str) -> Option<IpAddr>) = match self.args.forwarded_header {
             ForwardedHeader::XForwardedFor => (X_FORWARDED_FOR, node),
             ForwardedHeader::Forwarded => (header::FORWARDED, forwarded_for),
@@ -157,6 +182,14 @@ impl Holder {
     }
 }
 
+fn tag_under(key: &Key, client: Holder) -> Option<ClientTag> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.bytes()).ok()?;
+    mac.update(b"client\0");
+    mac.update(client.bytes());
+    let digest = mac.finalize().into_bytes();
+    URL_SAFE_NO_PAD.encode(digest.get(..16)?).parse().ok()
+}
+
 /// Value of `for` of one hop in `Forwarded`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     element.split(';').find_map(|pair| {
@@ -176,10 +209,9 @@ fn node(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
-    use concert_wire::keyring::Key;
+    use concert_wire::keyring::Keyring;
 
     use super::*;
-    use concert_wire::keyring::Keyring;
 
     fn clients(trusted: &[&str], forwarded_header: ForwardedHeader) -> Clients {
         let args = ClientArgs {
@@ -254,7 +286,8 @@ mod tests {
     fn tags_differ_by_ipv4_address_and_ipv6_network() {
         let clients = clients(&[], ForwardedHeader::XForwardedFor);
         let tag = |peer: &str| {
-            clients.tag(SocketAddr::new(peer.parse().unwrap(), 1), &HeaderMap::new()).unwrap()
+            let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+            clients.tag(clients.client(peer, &HeaderMap::new())).unwrap()
         };
         assert_eq!(tag("192.0.2.1"), tag("::ffff:192.0.2.1"));
         assert_ne!(tag("192.0.2.1"), tag("192.0.2.2"));
@@ -264,8 +297,33 @@ mod tests {
             &clients.args,
             Keyring::parse(&Key::new("k1", [2; 64]).to_line()).unwrap(),
         );
-        let same = SocketAddr::new("192.0.2.1".parse().unwrap(), 1);
-        assert_ne!(other.tag(same, &HeaderMap::new()), clients.tag(same, &HeaderMap::new()));
+        let same = Holder::V4([192, 0, 2, 1]);
+        assert_ne!(other.tag(same), clients.tag(same));
+    }
+
+    #[test]
+    fn tag_of_an_older_key_is_recognized() {
+        let one = Holder::V4([192, 0, 2, 1]);
+        let before = clients(&[], ForwardedHeader::XForwardedFor).tag(one).unwrap();
+        let lines = [("k2", [2; 64]), ("k1", [1; 64])].map(|(id, key)| Key::new(id, key).to_line());
+        let keys = Keyring::parse(&lines.map(|line| line.to_string()).concat()).unwrap();
+        let rotated = Clients::new(&ClientArgs::default(), keys);
+        assert_ne!(rotated.tag(one), Some(before.clone()));
+        assert!(rotated.is_tag_of(before.as_str(), one));
+        assert!(!rotated.is_tag_of(before.as_str(), Holder::V4([192, 0, 2, 2])));
+    }
+
+    #[test]
+    fn untrusted_proxy_is_noticed_once() {
+        let clients = clients(&["10.0.0.0/8"], ForwardedHeader::XForwardedFor);
+        let is_noticed = |peer: &str, header: HeaderName| {
+            let headers = HeaderMap::from_iter([(header, HeaderValue::from_static("192.0.2.1"))]);
+            clients.client(SocketAddr::new(peer.parse().unwrap(), 1), &headers);
+            clients.warned.load(Ordering::Relaxed)
+        };
+        assert!(!is_noticed("10.1.1.1", X_FORWARDED_FOR));
+        assert!(!is_noticed("172.17.0.1", header::ACCEPT));
+        assert!(is_noticed("172.17.0.1", X_FORWARDED_FOR));
     }
 
     #[test]

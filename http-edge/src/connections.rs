@@ -28,6 +28,7 @@ use tower_service::Service as _;
 use self::slots::{ConnectionSlot, ConnectionSlots};
 use crate::client::Clients;
 use crate::metrics::Metrics;
+use crate::protocol;
 
 /// Limits of connections: a part of the section `[http]`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -205,6 +206,9 @@ async fn answer(
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    if let Err(error) = protocol::check(&request) {
+        return Ok(error.response());
+    }
     request.extensions_mut().insert(ConnectInfo(peer));
     app.call(request).await
 }

@@ -4,6 +4,8 @@
 //! own and allowed origins (`Sec-Fetch-Site` or `Origin`), and only with the header [`ASK`], which
 //! pages of other origins cannot send without CORS permission.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
@@ -82,6 +84,8 @@ pub(crate) struct Cookies {
     cookie: SessionCookie,
     /// Allowed origins, in addition to the edge's own.
     origins: Vec<String>,
+    /// True once a page of another site is logged.
+    warned: AtomicBool,
 }
 
 /// Use of the cookie by a request.
@@ -104,10 +108,16 @@ impl Cookies {
                 "no path clears the session cookie; add one to http.session_cookie.ends"
             );
         }
-        Some(Self {
-            cookie,
-            origins: origins.iter().filter(|origin| *origin != "*").cloned().collect(),
-        })
+        let origins: Vec<String> =
+            origins.iter().filter(|origin| *origin != "*").cloned().collect();
+        if !origins.is_empty() {
+            tracing::warn!(
+                ?origins,
+                "cookie mode works only for pages on the same site as the edge (SameSite=Strict): \
+                 scheme and domain must be equal, and localhost is another site than 127.0.0.1"
+            );
+        }
+        Some(Self { cookie, origins, warned: AtomicBool::new(false) })
     }
 
     /// Inserts the key from the cookie if the route uses it and the body does not have it.
@@ -131,11 +141,26 @@ impl Cookies {
         if wanted && !self.is_allowed(headers) {
             return Err(EdgeError::CrossSite);
         }
+        if wanted {
+            self.warn_cross_site(headers);
+        }
         let taken = stored.is_some();
         if let Some(stored) = stored {
             body.insert(key.clone(), Value::String(stored.to_owned()));
         }
         Ok(Use { wanted, taken, ends: self.cookie.ends.iter().any(|end| end == path) })
+    }
+
+    /// Logs once if an allowed page is on another site, where browsers drop the cookie.
+    fn warn_cross_site(&self, headers: &HeaderMap) {
+        let is_cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
+        if is_cross_site && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                origin = ?headers.get(header::ORIGIN),
+                "a page of another site uses cookie mode; browsers drop the cookie there \
+                 (SameSite=Strict), so serve page and edge under one site"
+            );
+        }
     }
 
     /// Value of the cookie in a request.
@@ -312,6 +337,21 @@ mod tests {
                 "{site:?}"
             );
         }
+    }
+
+    #[test]
+    fn allowed_page_of_another_site_is_noticed() {
+        let cookies = cookies();
+        let take = |site: &'static str| {
+            let headers = [ASKS, ("origin", "https://app.example"), ("sec-fetch-site", site)].map(
+                |(name, line)| (HeaderName::from_static(name), HeaderValue::from_static(line)),
+            );
+            let headers = headers.into_iter().collect();
+            cookies.take("/login", &Route::default(), &headers, &mut Object::new()).unwrap();
+            cookies.warned.load(Ordering::Relaxed)
+        };
+        assert!(!take("same-site"));
+        assert!(take("cross-site"));
     }
 
     #[test]

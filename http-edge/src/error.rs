@@ -21,6 +21,21 @@ pub(crate) enum EdgeError {
     Method,
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("the request is too large to be stored; send a smaller body")]
+    Unstorable,
+    #[error("a request needs exactly one Host header")]
+    Host,
+    #[error("unsupported transfer coding; use chunked")]
+    TransferCoding,
+    #[error("unsupported content encoding; send the body as plain JSON")]
+    ContentEncoding,
+    #[error("too many failed or unanswered requests from this client; retry in {0} s")]
+    Rate(u64),
+    #[error(
+        "this request was answered before, and its response holds a secret; send a new request \
+         with another Idempotency-Key"
+    )]
+    Repeated(FlowId),
     #[error("the session cookie is accepted only from same-origin pages and allowed origins")]
     CrossSite,
     #[error("a request with the session cookie needs the header `concert-session: cookie`")]
@@ -55,8 +70,12 @@ impl EdgeError {
             Self::CrossSite | Self::CookieUnasked => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Host => StatusCode::BAD_REQUEST,
+            Self::Repeated(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) | Self::Unstorable => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Overloaded | Self::Connections | Self::Unavailable | Self::Locked(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -89,9 +108,15 @@ impl EdgeError {
             Self::Overloaded | Self::Connections | Self::Unavailable => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
-            Self::Deadline(flow) | Self::Failed(flow) | Self::Locked(flow) => {
-                name_flow(headers, *flow)
+            Self::Rate(wait_s) => drop(headers.insert(header::RETRY_AFTER, (*wait_s).into())),
+            // The connection may hold a body that was not read.
+            Self::TransferCoding => {
+                drop(headers.insert(header::CONNECTION, HeaderValue::from_static("close")))
             }
+            Self::Deadline(flow)
+            | Self::Failed(flow)
+            | Self::Locked(flow)
+            | Self::Repeated(flow) => name_flow(headers, *flow),
             _ => {}
         }
         response

@@ -6,7 +6,9 @@
 mod admission;
 mod answer;
 mod api;
+mod bodies;
 mod body;
+mod body_slots;
 mod client;
 mod connections;
 mod cookie;
@@ -17,10 +19,13 @@ mod metrics;
 mod page;
 mod passthrough;
 mod pending;
+mod protocol;
+mod rates;
+mod repeats;
 mod requesting;
 mod routes;
 mod server;
 
 pub use page::{BadPage, PageArgs};
 pub use passthrough::{PassthroughArgs, Reason, Target};
-pub use server::{EdgeArgs, Running, StartError, listen, run};
+pub use server::{EdgeArgs, Listeners, Running, StartError, listen, run};

@@ -91,6 +91,11 @@ pub(crate) enum Refusal {
          set console.token_file"
     )]
     Name,
+    #[error(
+        "a proxy passed this request on, and then the console needs an operator token: set \
+         console.token_file"
+    )]
+    Forwarded,
     #[error("cross-site requests to the console are not allowed")]
     OtherSite,
     #[error("operator token required")]
@@ -138,7 +143,7 @@ impl From<NoAnswer> for Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Name | Self::OtherSite => StatusCode::FORBIDDEN,
+            Self::Name | Self::Forwarded | Self::OtherSite => StatusCode::FORBIDDEN,
             Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -174,8 +179,9 @@ impl Page {
     pub(crate) fn access(
         args: &PageArgs,
         listen: SocketAddr,
+        proxied: bool,
     ) -> Result<Option<PageAccess>, BadPage> {
-        PageAccess::new(args, listen)
+        PageAccess::new(args, listen, proxied)
     }
 
     /// Subscribes to live updates.

@@ -17,7 +17,7 @@ use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::metrics;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
-use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX};
+use concert_runtime::setting::DAY_MS;
 use concert_runtime::streams::LogLimits;
 use concert_wire::seal::Sealer;
 use concert_worker::{HostLimits, Options};
@@ -25,11 +25,11 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admission::{Admission, AdmissionLimits};
 use crate::api::Api;
+use crate::bodies::{Bodies, BodyLimits};
 use crate::client::{ClientArgs, Clients};
 use crate::connections::{ConnectionLimits, Connections};
 use crate::cookie::{CookieArgs, Cookies};
@@ -39,6 +39,8 @@ use crate::metrics::Metrics;
 use crate::page::{BadPage, Page, PageArgs};
 use crate::passthrough::{Passthrough, PassthroughArgs};
 use crate::pending::Pending;
+use crate::rates::{RateLimits, Rates};
+use crate::repeats::UsedSecrets;
 use crate::routes::Routes;
 use crate::{cookie, requesting, routes};
 
@@ -50,6 +52,10 @@ pub struct EdgeArgs {
     /// Address to listen on. A port without a host means 127.0.0.1; port 0 picks a free port.
     #[schemars(with = "String", extend("format" = "address"))]
     pub listen: ListenAddress,
+    /// Address of a second listener for `/metrics`, `/openapi.json` and `/asyncapi.json`. If set,
+    /// `http.listen` does not serve them. Both serve `/healthz` and `/readyz`.
+    #[schemars(with = "Option<String>", extend("format" = "address"))]
+    pub internal_listen: Option<ListenAddress>,
     /// URL path prefix for all routes.
     #[serde(deserialize_with = "base")]
     pub base: String,
@@ -73,6 +79,7 @@ impl Default for EdgeArgs {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)).into(),
+            internal_listen: None,
             base: "/api".to_owned(),
             cors_origins: Vec::new(),
             passthrough: PassthroughArgs::default(),
@@ -87,9 +94,12 @@ impl Default for EdgeArgs {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EdgeLimits {
-    /// Maximum request body size in bytes; larger bodies get 413.
-    #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
-    pub body_limit_bytes: usize,
+    /// Limits of request bodies.
+    #[serde(flatten)]
+    pub bodies: BodyLimits,
+    /// Limits of the request rate of one client.
+    #[serde(flatten)]
+    pub rates: RateLimits,
     /// Response timeout in milliseconds; late requests get 504.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub deadline_ms: u64,
@@ -108,7 +118,8 @@ pub struct EdgeLimits {
 impl Default for EdgeLimits {
     fn default() -> Self {
         Self {
-            body_limit_bytes: 256 * 1024,
+            bodies: BodyLimits::default(),
+            rates: RateLimits::default(),
             deadline_ms: 15_000,
             admission: AdmissionLimits::default(),
             connections: ConnectionLimits::default(),
@@ -133,10 +144,12 @@ fn base<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is in use or not available.
-    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    #[error("cannot listen on {address}: {source}; choose another address with {setting}")]
     Listen {
         /// The address.
         address: ListenAddress,
+        /// Flag or key that sets it.
+        setting: &'static str,
         /// Cause.
         source: std::io::Error,
     },
@@ -155,6 +168,22 @@ pub enum StartError {
     /// A subscription fails.
     #[error("cannot subscribe to responses: {0}")]
     Subscribe(nats::Error),
+}
+
+/// The bound addresses of an edge.
+pub struct Listeners {
+    public: TcpListener,
+    internal: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Address of `http.listen`, with its port.
+    ///
+    /// # Errors
+    /// The operating system does not return it.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
 }
 
 /// A running edge.
@@ -210,11 +239,17 @@ impl Running {
 ///
 /// # Errors
 /// [`StartError::Listen`]
-pub async fn listen(args: &EdgeArgs) -> Result<TcpListener, StartError> {
-    args.listen
-        .bind()
-        .await
-        .map_err(|source| StartError::Listen { address: args.listen.clone(), source })
+pub async fn listen(args: &EdgeArgs) -> Result<Listeners, StartError> {
+    let internal = match &args.internal_listen {
+        Some(address) => Some(bind(address, "http.internal_listen").await?),
+        None => None,
+    };
+    Ok(Listeners { public: bind(&args.listen, "--listen").await?, internal })
+}
+
+async fn bind(address: &ListenAddress, setting: &'static str) -> Result<TcpListener, StartError> {
+    let bound = address.bind().await;
+    bound.map_err(|source| StartError::Listen { address: address.clone(), setting, source })
 }
 
 /// Starts an edge. When this returns, the edge serves requests, and its worker processes responses.
@@ -223,7 +258,7 @@ pub async fn listen(args: &EdgeArgs) -> Result<TcpListener, StartError> {
 /// See [`StartError`].
 pub async fn run(
     bus: Bus,
-    listener: TcpListener,
+    listeners: Listeners,
     (args, page_args): (&EdgeArgs, &PageArgs),
     keys_dir: &Path,
     host: HostLimits,
@@ -232,10 +267,14 @@ pub async fn run(
 ) -> Result<Running, StartError> {
     let cookies = Cookies::new(&args.cookies, &args.cors_origins);
     let cors = cors(&args.cors_origins, cookies.is_some())?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { address: args.listen.clone(), source })?;
-    let access = Page::access(page_args, address)?;
+    let address = listeners.address().map_err(|source| StartError::Listen {
+        address: args.listen.clone(),
+        setting: "--listen",
+        source,
+    })?;
+    let Listeners { public, internal } = listeners;
+    let proxied = !args.clients.trusted_proxies.is_empty();
+    let access = Page::access(page_args, address, proxied)?;
     // The processing of responses outlives the server, because open requests need it.
     let responses = Shutdown::new();
     let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &responses)?);
@@ -264,6 +303,7 @@ pub async fn run(
     let has_page = page.is_some();
     let metrics = Metrics::new();
     let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
+    let max_payload = bus.client.max_payload();
     let api = Api {
         descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
         routes: routes.clone(),
@@ -275,20 +315,36 @@ pub async fn run(
         keys: edge_keys,
         limits: args.limits.clone(),
         admission: Admission::new(args.limits.admission.clone()),
-        bodies: Semaphore::new(args.limits.admission.max_requests),
+        bodies: Bodies::new(&args.limits.bodies, args.limits.admission.max_requests, max_payload),
+        rates: Rates::new(&args.limits.rates),
+        used_secrets: UsedSecrets::default(),
         metrics: metrics.clone(),
         passthrough: Passthrough::new(&args.passthrough),
         page,
         shutdown: shutdown.clone(),
     };
-    let apps = apps(Arc::new(api), args.base.clone().into(), cors);
+    let apps = apps(Arc::new(api), args.base.clone().into(), cors, internal.is_some());
     let drain_delay = Duration::from_millis(args.limits.drain_delay_ms);
-    let connections =
-        Connections::new(listener, apps, args.limits.connections.clone(), clients, metrics);
-    let server = connections.serve(async move {
-        shutdown.requested().await;
-        tokio::time::sleep(drain_delay).await;
-    });
+    let connections = |listener, apps| {
+        let limits = args.limits.connections.clone();
+        Connections::new(listener, apps, limits, clients.clone(), metrics.clone())
+    };
+    let until = || {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.requested().await;
+            tokio::time::sleep(drain_delay).await;
+        }
+    };
+    let public = connections(public, (apps.public, apps.rejected.clone())).serve(until());
+    let internal = internal
+        .map(|listener| connections(listener, (apps.internal, apps.rejected)).serve(until()));
+    let server = async move {
+        match internal {
+            Some(internal) => drop(tokio::join!(public, internal)),
+            None => public.await,
+        }
+    };
     tracing::info!(%address, base = %args.base, "edge started");
     Ok(Running {
         address,
@@ -301,16 +357,23 @@ pub async fn run(
     })
 }
 
-/// Services for accepted connections, and for connections above the limit.
-fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> (Router, Router) {
+/// Services of connections.
+struct Apps {
+    /// On `http.listen`.
+    public: Router,
+    /// On `http.internal_listen`.
+    internal: Router,
+    /// Of connections above the limit.
+    rejected: Router,
+}
+
+/// `separate`: only the internal service has metrics and descriptions.
+fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>, separate: bool) -> Apps {
     // Rejected connections get them, too: a busy process must not be restarted.
-    let health = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics_text));
-    let refusing =
-        health.clone().fallback(async || EdgeError::Connections.response()).with_state(api.clone());
-    let app = health
+    let health =
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready));
+    let metrics = Router::new().route("/metrics", get(metrics_text));
+    let descriptions = Router::new()
         .route(
             "/openapi.json",
             get(async |State(api): State<Arc<Api>>| {
@@ -322,14 +385,25 @@ fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>) -> (Router, Rout
             get(async |State(api): State<Arc<Api>>| {
                 api.descriptions.answer(Description::AsyncApi).await
             }),
-        )
+        );
+    let all = health.clone().merge(metrics.clone()).merge(descriptions);
+    let (public, rejected) = match separate {
+        true => (health.clone(), health),
+        false => (all.clone(), health.merge(metrics)),
+    };
+    let public = public
         .fallback(move |State(api): State<Arc<Api>>, request: Request| async move {
             fallback(&api, &base, request).await
         })
-        .with_state(api);
+        .with_state(api.clone());
+    let rejected =
+        rejected.fallback(async || EdgeError::Connections.response()).with_state(api.clone());
+    let internal = all.fallback(async || EdgeError::NotFound.response()).with_state(api);
     match cors {
-        Some(cors) => (app.layer(cors.clone()), refusing.layer(cors)),
-        None => (app, refusing),
+        Some(cors) => {
+            Apps { public: public.layer(cors.clone()), rejected: rejected.layer(cors), internal }
+        }
+        None => Apps { public, rejected, internal },
     }
 }
 
@@ -355,16 +429,16 @@ async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {
     if api.shutdown.begun() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
-    let connected = api.bus.is_connected();
-    let has_routes = api.routes.borrow().is_some();
-    match (connected, has_routes) {
-        (true, true) => "ready\n".into_response(),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "no connection to NATS\n").into_response(),
-        (true, false) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "no router has published the route table\n")
-                .into_response()
-        }
-    }
+    let obstacle = if !api.bus.is_connected() {
+        "no connection to NATS\n"
+    } else if api.routes.borrow().is_none() {
+        "no router has published the route table\n"
+    } else if !api.bodies.has_room() {
+        "too many request bodies in progress\n"
+    } else {
+        return "ready\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, obstacle).into_response()
 }
 
 async fn metrics_text() -> impl IntoResponse {

@@ -127,6 +127,8 @@ impl System {
             ("NATS_NKEY", operator.display().to_string()),
             ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_MEMORY_KIB", "64".to_owned()),
             ("CONCERT_WORKERS__PROFILE__SETTINGS__ARGON2_PASSES", "1".to_owned()),
+            // All clients of a test have one address.
+            ("CONCERT_HTTP__CLIENT_REQUESTS_PER_SECOND", "0".to_owned()),
             ("CONCERT_TELEMETRY__LOG", "info".to_owned()),
         ];
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));

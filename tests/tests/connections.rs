@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use concert_local_servers::Port;
 use concert_tests::edge_with_stub_archive::TOKEN;
 use concert_tests::{EdgeWithStubArchive, http, until};
 use serde_json::json;
@@ -209,5 +210,32 @@ async fn clients_that_do_not_read_are_disconnected() -> anyhow::Result<()> {
     .await?;
     ensure!(began.elapsed() >= Duration::from_millis(900), "the client was disconnected too early");
     drop(silent);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_listener_serves_metrics_and_descriptions_instead_of_the_public_one()
+-> anyhow::Result<()> {
+    let port = Port::free().context("no free port")?;
+    let internal = SocketAddr::from((ONE, port.number()));
+    let setting = format!("http.internal_listen={internal}");
+    let edge = EdgeWithStubArchive::start(&["--set", &setting]).await?;
+    for (path, public, private) in [
+        ("/metrics", "404 ", "200 OK"),
+        ("/openapi.json", "404 ", "503 "),
+        ("/healthz", "200 OK", "200 OK"),
+        ("/api/auth/login", "503 ", "404 "),
+    ] {
+        for (address, expected) in [(edge.address(), public), (internal, private)] {
+            let response = get(address, path).await?;
+            assert!(
+                response.contains(&format!("HTTP/1.1 {expected}")),
+                "{address}{path} {response}"
+            );
+        }
+    }
+    let no_host =
+        http::raw(edge.address(), b"GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n").await?;
+    assert!(no_host.contains("HTTP/1.1 400 "), "{no_host}");
     Ok(())
 }

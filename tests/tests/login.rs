@@ -181,6 +181,61 @@ async fn repeated_request_with_an_idempotency_key_is_one_flow() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn session_is_repeated_only_to_its_client_and_until_it_is_used() -> anyhow::Result<()> {
+    let proxy = ("CONCERT_HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
+    let system = System::with(&[proxy]).await?;
+    system.account("ada", PASSWORD).await?;
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    let login = async |client: &str| {
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", "once"),
+            ("x-forwarded-for", client),
+        ];
+        http::post_with(system.address(), "/api/auth/login", body.to_string().into(), &headers)
+            .await
+    };
+    let first = login("192.0.2.1").await?;
+    assert_eq!(first.status, 200, "{first:?}");
+    assert_eq!(login("192.0.2.1").await?.brief(), first.brief());
+    let other = login("192.0.2.2").await?;
+    assert_eq!(other.status, 409, "{other:?}");
+    assert_eq!(other.headers["concert-answered-by"], "edge");
+    assert_eq!(other.headers["concert-flow"], first.headers["concert-flow"]);
+    let session = json!({ "session": first.text("session")? });
+    assert_eq!(system.post("/auth/logout", &session).await?.status, 200);
+    assert_eq!(login("192.0.2.1").await?.status, 409);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_with_failing_requests_is_limited_and_others_are_not() -> anyhow::Result<()> {
+    let system = System::with(&[
+        ("CONCERT_HTTP__TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("CONCERT_HTTP__CLIENT_REQUESTS_PER_SECOND", "1"),
+        ("CONCERT_HTTP__CLIENT_BURST", "3"),
+    ])
+    .await?;
+    let post = async |client: &str, path: &str, body: Value| {
+        let headers = [("content-type", "application/json"), ("x-forwarded-for", client)];
+        http::post_with(system.address(), path, body.to_string().into(), &headers).await
+    };
+    let unknown = json!({ "session": "x".repeat(100_000) });
+    let failed = post("192.0.2.1", "/api/auth/logout", unknown.clone()).await?;
+    assert_eq!(failed.status, 404, "{failed:?}");
+    let limited = post("192.0.2.1", "/api/auth/logout", unknown.clone()).await?;
+    assert_eq!(limited.status, 429, "{limited:?}");
+    assert!(limited.headers["retry-after"].to_str()?.parse::<u64>()? <= 4, "{limited:?}");
+    assert_eq!(post("192.0.2.2", "/api/auth/logout", unknown).await?.status, 404);
+    for number in 0..10 {
+        let body = json!({ "username": format!("user-{number}"), "password": PASSWORD });
+        let created = post("192.0.2.3", "/api/auth/createAccount", body).await?;
+        assert_eq!(created.status, 200, "{created:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_listed_actions_are_open_without_a_rule() -> anyhow::Result<()> {
     // The old names of the settings still work.
     let open = "Sessioning._getUser=used by the test;Sessioning.create=used by the test;\

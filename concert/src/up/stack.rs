@@ -39,7 +39,7 @@ pub(super) async fn start(
     prepared: Prepared<'_>,
     servers: &Addresses,
 ) -> anyhow::Result<Stack> {
-    let Prepared { workers, rules, access, listener } = prepared;
+    let Prepared { workers, rules, access, listeners } = prepared;
     let keys_dir = settings.app.keys_dir();
     if servers.has_own_nats {
         let setup = bus_args(settings, servers, &User::Setup);
@@ -66,7 +66,7 @@ pub(super) async fn start(
     let edge = async {
         concert_http_edge::run(
             edge_bus,
-            listener,
+            listeners,
             (&settings.http, &settings.console),
             &keys_dir,
             settings.workers.clone(),

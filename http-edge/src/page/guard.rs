@@ -13,6 +13,16 @@ use super::{PageArgs, Refusal};
 /// Minimum length of a token.
 const TOKEN_MIN_LENGTH: usize = 32;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Headers that proxies add, in addition to `X-Forwarded-*`.
+const FORWARDING_HEADERS: [&str; 7] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-host",
+];
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -27,8 +37,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub enum BadPage {
     /// Other machines could open the console without a token.
     #[error(
-        "the console needs a token because other machines can reach {0}: set \
-         console.token_file to a file with an operator token, or set console.enabled = false"
+        "the console needs a token because other machines can reach {0}, directly or over a proxy: \
+         set console.token_file to a file with an operator token, or set console.enabled = false"
     )]
     NoToken(SocketAddr),
     /// The token file cannot be read.
@@ -63,9 +73,16 @@ pub(crate) enum PageAccess {
 }
 
 impl PageAccess {
-    pub(super) fn new(args: &PageArgs, listen: SocketAddr) -> Result<Option<Self>, BadPage> {
-        let is_local = args.is_concert_up && listen.ip().is_loopback();
-        let is_on = args.enabled.unwrap_or(is_local);
+    /// `proxied`: the edge has trusted proxies, so requests from other machines reach it.
+    pub(super) fn new(
+        args: &PageArgs,
+        listen: SocketAddr,
+        proxied: bool,
+    ) -> Result<Option<Self>, BadPage> {
+        let on_loopback = args.is_concert_up && listen.ip().is_loopback();
+        let is_local = on_loopback && !proxied;
+        let by_default = is_local || (on_loopback && args.token_file.is_some());
+        let is_on = args.enabled.unwrap_or(by_default);
         match &args.token_file {
             Some(_) if !is_on => {
                 tracing::warn!(
@@ -73,7 +90,15 @@ impl PageAccess {
                 );
                 Ok(None)
             }
-            None if !is_on => Ok(None),
+            None if !is_on => {
+                if proxied && on_loopback && args.enabled.is_none() {
+                    tracing::warn!(
+                        "the console is off, because http.trusted_proxies is set; set \
+                         console.token_file to serve it to operators"
+                    );
+                }
+                Ok(None)
+            }
             Some(path) => token(path.clone()).map(|digest| Some(Self::WithToken(digest))),
             None if is_local => Ok(Some(Self::Local)),
             None => Err(BadPage::NoToken(listen)),
@@ -86,9 +111,13 @@ impl PageAccess {
 
     /// Rejects foreign host names that resolve to this machine (DNS rebinding). With a token this
     /// is unnecessary, because browsers never add it on their own.
+    ///
+    /// A proxy on this machine can make requests of other machines look local. Without a token, a
+    /// request with a forwarding header is rejected.
     pub(super) fn admit_name(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match self {
             Self::WithToken(_) => Ok(()),
+            Self::Local if is_forwarded(headers) => Err(Refusal::Forwarded),
             Self::Local if text(headers, &header::HOST).is_some_and(is_local_name) => Ok(()),
             Self::Local => Err(Refusal::Name),
         }
@@ -139,6 +168,15 @@ pub(super) fn add_security_headers(headers: &mut HeaderMap) {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+}
+
+/// True if a header shows that a proxy passed the request on.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    let is_forwarding = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded") || FORWARDING_HEADERS.contains(&name)
+    };
+    headers.keys().any(is_forwarding)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

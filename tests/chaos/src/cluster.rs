@@ -99,6 +99,7 @@ fn concert(options: &Options) -> Command {
         // Every client is here, and many a password is wrong on purpose.
         .env("CONCERT_LOGIN_ACCOUNT_FAILURES", "0")
         .env("CONCERT_LOGIN_CLIENT_FAILURES", "0")
+        .env("CONCERT_HTTP__CLIENT_REQUESTS_PER_SECOND", "0")
         .env("CONCERT_LOG", "info")
         .env("CONCERT_CHAOS_DIR", options.dir.join("points"));
     if let Some(sabotage) = &options.sabotage {

@@ -21,7 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(40);
 const HALF_CLOSE: Duration = Duration::from_millis(200);
 
 /// Allowed statuses. A 500 would be a bug, a 504 an unanswered request, a 508 a cycle in the rules.
-const ALLOWED: [u16; 14] = [200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 431, 503];
+const ALLOWED: [u16; 15] =
+    [200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 431, 501, 503];
 
 /// The application's paths and their keys.
 fn routes(session: &str) -> Vec<(&'static str, Vec<(&'static str, String)>)> {

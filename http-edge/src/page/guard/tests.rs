@@ -24,28 +24,31 @@ fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
 fn console_without_a_token_needs_concert_up_on_loopback() {
     let file = file(&"t".repeat(32));
     let token = || Some(file.path().to_owned());
-    // (is concert up, address, enabled, token) -> "off", "local", "token" or "refused"
-    for (is_concert_up, listen, page, token, expected) in [
-        (true, HERE, None, None, "local"),
-        (true, "[::1]:8000", None, None, "local"),
-        (true, HERE, Some(false), None, "off"),
-        (true, HERE, None, token(), "token"),
-        (true, ANYWHERE, None, None, "off"),
-        (true, ANYWHERE, Some(true), None, "refused"),
-        (true, ANYWHERE, Some(true), token(), "token"),
-        (false, HERE, None, None, "off"),
-        (false, HERE, None, token(), "off"),
-        (false, HERE, Some(true), None, "refused"),
-        (false, HERE, Some(true), token(), "token"),
+    // (is concert up, address, enabled, token) -> "off", "local", "token" or "refused"; and with
+    // trusted proxies
+    for (is_concert_up, listen, page, token, expected, proxied) in [
+        (true, HERE, None, None, "local", "off"),
+        (true, "[::1]:8000", None, None, "local", "off"),
+        (true, HERE, Some(false), None, "off", "off"),
+        (true, HERE, None, token(), "token", "token"),
+        (true, ANYWHERE, None, None, "off", "off"),
+        (true, ANYWHERE, Some(true), None, "refused", "refused"),
+        (true, ANYWHERE, Some(true), token(), "token", "token"),
+        (false, HERE, None, None, "off", "off"),
+        (false, HERE, None, token(), "off", "off"),
+        (false, HERE, Some(true), None, "refused", "refused"),
+        (false, HERE, Some(true), token(), "token", "token"),
     ] {
-        let listen = listen.parse().unwrap();
-        let found = match PageAccess::new(&args(is_concert_up, page, token), listen) {
-            Ok(None) => "off",
-            Ok(Some(PageAccess::Local)) => "local",
-            Ok(Some(PageAccess::WithToken(_))) => "token",
-            Err(_) => "refused",
-        };
-        assert_eq!(found, expected, "concert up: {is_concert_up}, {listen}, {page:?}");
+        let args = args(is_concert_up, page, token);
+        for (proxied, expected) in [(false, expected), (true, proxied)] {
+            let found = match PageAccess::new(&args, listen.parse().unwrap(), proxied) {
+                Ok(None) => "off",
+                Ok(Some(PageAccess::Local)) => "local",
+                Ok(Some(PageAccess::WithToken(_))) => "token",
+                Err(_) => "refused",
+            };
+            assert_eq!(found, expected, "{is_concert_up}, {listen}, {page:?}, {proxied}");
+        }
     }
 }
 
@@ -60,12 +63,12 @@ fn weak_or_unreadable_token_is_refused_at_start() {
     ] {
         let file = file(text);
         let args = args(false, Some(true), Some(file.path().to_owned()));
-        let refused = PageAccess::new(&args, HERE.parse().unwrap());
+        let refused = PageAccess::new(&args, HERE.parse().unwrap(), false);
         assert!(matches!(refused, Err(BadPage::Weak { .. })), "{text:?}");
     }
     let args = args(false, Some(true), Some("/there/is/no/such/file".into()));
     assert!(matches!(
-        PageAccess::new(&args, HERE.parse().unwrap()),
+        PageAccess::new(&args, HERE.parse().unwrap(), false),
         Err(BadPage::Unreadable { .. })
     ));
 }
@@ -90,6 +93,18 @@ fn only_loopback_names_are_accepted_without_a_token() {
         }
     }
     assert!(PageAccess::Local.admit_name(&HeaderMap::new()).is_err());
+}
+
+#[test]
+fn forwarded_request_needs_a_token() {
+    let token = PageAccess::WithToken(digest("a token"));
+    for name in ["x-forwarded-for", "x-forwarded-host", "forwarded", "via", "x-real-ip"] {
+        let name = HeaderName::from_static(name);
+        let headers = headers(&[(header::HOST, HERE), (name.clone(), "203.0.113.9")]);
+        let refused = PageAccess::Local.admit_name(&headers);
+        assert!(matches!(refused, Err(Refusal::Forwarded)), "{name}");
+        assert!(token.admit_name(&headers).is_ok(), "{name}");
+    }
 }
 
 #[test]
