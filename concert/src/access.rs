@@ -58,16 +58,27 @@ pub(crate) fn of(rules: &RulesArgs, passthrough: &PassthroughArgs) -> anyhow::Re
     }
 }
 
-/// Creates missing keys, and writes the accounts file for all keys.
+/// Creates missing keys, and writes the accounts file for all keys. Returns the created keyrings.
 pub(crate) fn prepare(
     access: &Access,
     workers: &[Worker],
     keys_dir: &Path,
     accounts: &Path,
-) -> anyhow::Result<()> {
-    keys::make_missing(keys_dir, &workers::own_keys(workers))?;
+    has_database_users: bool,
+) -> anyhow::Result<Vec<Purpose>> {
+    let created = keys::make_missing(keys_dir, &workers::own_keys(workers))?;
     keys::make_missing_seeds(keys_dir, &access.users())?;
-    write_accounts(access, keys_dir, accounts)
+    if has_database_users {
+        keys::make_missing_database(keys_dir, &database_users(access))?;
+    }
+    write_accounts(access, keys_dir, accounts)?;
+    Ok(created)
+}
+
+/// The MongoDB users: the archive, and each concept.
+pub(crate) fn database_users(access: &Access) -> Vec<String> {
+    let concepts = access.concepts().iter().cloned().map(User::Worker);
+    [User::Archive].into_iter().chain(concepts).map(|user| user.name()).collect()
 }
 
 /// Writes the accounts file for the existing keys.
@@ -105,7 +116,13 @@ fn is_for_one_process(accounts: &Path) -> anyhow::Result<bool> {
 
 /// Copies the keys that each service reads, and no others, to its own directory. Other files in it
 /// are kept.
-fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> anyhow::Result<()> {
+fn hand_out(
+    access: &Access,
+    workers: &[Worker],
+    keys_dir: &Path,
+    to: &Path,
+    has_database_users: bool,
+) -> anyhow::Result<()> {
     for user in access.users() {
         let purposes = match &user {
             User::Edge => vec![Purpose::Seal, Purpose::Edge],
@@ -119,15 +136,39 @@ fn hand_out(access: &Access, workers: &[Worker], keys_dir: &Path, to: &Path) -> 
             .map(|purpose| (keys_dir.join(purpose.file_name()), own.join(purpose.file_name())));
         let seeds = (keys::seeds_path(keys_dir, &user), keys::seeds_path(&own, &user));
         for (from, to) in rings.chain([seeds]) {
-            let text = std::fs::read_to_string(&from)
-                .with_context(|| format!("cannot read {}", from.display()))?;
-            if std::fs::read_to_string(&to).ok().as_ref() != Some(&text) {
-                atomic_file::replace(&to, &text)
-                    .with_context(|| format!("cannot write {}", to.display()))?;
-            }
+            copy(&from, &to)?;
+        }
+        if has_database_users && matches!(user, User::Archive | User::Worker(_)) {
+            let name = user.name();
+            copy(&keys::database_file(keys_dir, &name), &keys::database_file(&own, &name))?;
         }
     }
+    if has_database_users {
+        let own = to.join(DATABASE_SERVER);
+        copy(&keys::mongodb_server_key(keys_dir), &keys::mongodb_server_key(&own))?;
+    }
     Ok(())
+}
+
+/// The directory with the key file of the MongoDB server. No concept has a name with a hyphen.
+const DATABASE_SERVER: &str = "mongo-server";
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if std::fs::read_to_string(to).ok().as_ref() != Some(&text) {
+        atomic_file::replace(to, &text)
+            .with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// The result of [`AccessArgs::apply`].
+pub(crate) struct Applied {
+    /// The users.
+    pub(crate) access: Access,
+    /// The keyrings that were created.
+    pub(crate) created: Vec<Purpose>,
 }
 
 impl AccessArgs {
@@ -138,8 +179,10 @@ impl AccessArgs {
         settings: &Settings,
         workers: &[Worker],
         make_missing: bool,
-    ) -> anyhow::Result<Access> {
+    ) -> anyhow::Result<Applied> {
         let access = self.current(settings)?;
+        let mut created = Vec::new();
+        let users = settings.mongodb.users;
         if make_missing {
             ensure!(
                 self.hand_out.is_none() || !access.is_in_one_process(),
@@ -147,14 +190,15 @@ impl AccessArgs {
                  remove that file to give each service its own user",
                 accounts = self.accounts_file(settings).display()
             );
-            prepare(&access, workers, &settings.app.keys_dir(), &self.accounts_file(settings))?;
+            let (keys_dir, accounts) = (settings.app.keys_dir(), self.accounts_file(settings));
+            created = prepare(&access, workers, &keys_dir, &accounts, users)?;
         } else {
             write_accounts(&access, &settings.app.keys_dir(), &self.accounts_file(settings))?;
         }
         if let Some(to) = &self.hand_out {
-            hand_out(&access, workers, &settings.app.keys_dir(), to)?;
+            hand_out(&access, workers, &settings.app.keys_dir(), to, users)?;
         }
-        Ok(access)
+        Ok(Applied { access, created })
     }
 
     /// NATS users in the mode of the existing accounts file: one for each service, or one for all.
@@ -184,8 +228,8 @@ mod tests {
         let concepts = ["Profile", "Sessioning", "Requesting"].map(|name| name.parse().unwrap());
         let access = Access::new(concepts, Vec::new()).unwrap();
         let workers = crate::built_in::workers();
-        prepare(&access, &workers, keys.path(), &accounts_file(keys.path())).unwrap();
-        hand_out(&access, &workers, keys.path(), to.path()).unwrap();
+        prepare(&access, &workers, keys.path(), &accounts_file(keys.path()), true).unwrap();
+        hand_out(&access, &workers, keys.path(), to.path(), true).unwrap();
         let files = |dir: PathBuf| {
             let mut names: Vec<String> = std::fs::read_dir(dir)
                 .unwrap()
@@ -194,17 +238,23 @@ mod tests {
             names.sort();
             names.join(" ")
         };
-        assert_eq!(files(to.path().to_owned()), "archive edge profile router sessioning");
+        assert_eq!(
+            files(to.path().to_owned()),
+            "archive edge mongo-server profile router sessioning"
+        );
         for (user, own) in [
-            ("archive", "nats"),
+            ("archive", "mongo nats"),
             ("edge", "edge.key nats seal.key"),
-            ("profile", "nats seal.key"),
+            ("profile", "mongo nats seal.key"),
             ("router", "nats"),
-            ("sessioning", "nats seal.key session.key"),
+            ("sessioning", "mongo nats seal.key session.key"),
         ] {
             let dir = to.path().join(user);
             assert_eq!(files(dir.clone()), own);
             assert_eq!(files(dir.join("nats")), format!("{user}.nk"));
+            if own.contains("mongo") {
+                assert_eq!(files(dir.join("mongo")), format!("{user}.key"));
+            }
         }
         let config = std::fs::read_to_string(accounts_file(keys.path())).unwrap();
         let seed = std::fs::read_to_string(keys::seeds_path(keys.path(), &User::Edge)).unwrap();
@@ -234,10 +284,10 @@ mod tests {
         let accounts = accounts_file(keys.path());
         let settings = settings(keys.path());
         let access = in_one_process(&settings);
-        prepare(&access, &[], keys.path(), &accounts).unwrap();
+        prepare(&access, &[], keys.path(), &accounts, false).unwrap();
         let before = std::fs::read_to_string(&accounts).unwrap();
         let again = args(None).apply(&settings, &crate::built_in::workers(), true).unwrap();
-        assert!(again.is_in_one_process());
+        assert!(again.access.is_in_one_process());
         assert_eq!(std::fs::read_to_string(&accounts).unwrap(), before);
     }
 
@@ -246,13 +296,17 @@ mod tests {
         let (keys, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (args, settings) = (args(Some(to.path())), settings(keys.path()));
         let access = in_one_process(&settings);
-        prepare(&access, &[], keys.path(), &accounts_file(keys.path())).unwrap();
+        prepare(&access, &[], keys.path(), &accounts_file(keys.path()), false).unwrap();
         let refused =
-            args.apply(&settings, &crate::built_in::workers(), true).unwrap_err().to_string();
+            args.apply(&settings, &crate::built_in::workers(), true).err().unwrap().to_string();
         assert!(refused.contains("accounts.conf") && refused.contains("remove"), "{refused}");
         std::fs::remove_file(accounts_file(keys.path())).unwrap();
         assert!(
-            !args.apply(&settings, &crate::built_in::workers(), true).unwrap().is_in_one_process()
+            !args
+                .apply(&settings, &crate::built_in::workers(), true)
+                .unwrap()
+                .access
+                .is_in_one_process()
         );
         assert!(to.path().join("edge/edge.key").exists());
     }

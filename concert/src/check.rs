@@ -15,15 +15,17 @@ use concert_runtime::terminal;
 use concert_sync_router::RulesArgs;
 use concert_worker::Worker;
 
+use crate::config;
 use crate::output;
 use crate::workers;
 
 /// Arguments of `concert check`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckArgs {
-    /// Application directory, with `concepts` and `syncs`
-    #[arg(default_value = ".", value_name = "DIR")]
-    pub(crate) dir: PathBuf,
+    /// Application directory, with `concepts` and `syncs`; if not given, it is searched in the
+    /// current directory and above
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
     /// Directory of the concept specs, if it is elsewhere
     #[arg(long, value_name = "DIR")]
     pub(crate) concepts: Option<PathBuf>,
@@ -133,9 +135,9 @@ impl Checked {
 
 /// Checks and prints the diagnostics. Fails if there are errors.
 pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let of = |given: &Option<PathBuf>, name: &str| {
-        given.clone().unwrap_or_else(|| below(&args.dir, name))
-    };
+    let dir = args.dir.clone().unwrap_or_else(config::app_dir);
+    let of =
+        |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| below(&dir, name));
     let files = RulesArgs {
         concepts: of(&args.concepts, "concepts"),
         syncs: of(&args.syncs, "syncs"),

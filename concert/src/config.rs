@@ -24,7 +24,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use concert_worker::Worker;
 use serde_json::Value;
@@ -44,6 +44,8 @@ use self::typed::typed;
 
 /// All sources of settings.
 struct Inputs<'a> {
+    /// Directory of relative paths in the file and the defaults; empty for the current directory.
+    root: PathBuf,
     /// Name and text of the file.
     file: Option<(String, String)>,
     variables: Vec<(OsString, OsString)>,
@@ -89,8 +91,11 @@ impl<C: Uses> SettingFlags<C> {
     }
 
     fn load_for(&self, command: Command, workers: &[Worker]) -> Result<Loaded, Problems> {
+        let root = if self.config.is_some() { PathBuf::new() } else { app_dir() };
         let inputs = Inputs {
-            file: read_file(self.config.as_deref()).map_err(|problem| Problems(vec![problem]))?,
+            file: read_file(self.config.as_deref(), &root)
+                .map_err(|problem| Problems(vec![problem]))?,
+            root,
             variables: std::env::vars_os().collect(),
             flags: &self.given,
         };
@@ -112,13 +117,61 @@ impl Loaded {
     }
 }
 
+/// The directory of the application, relative to the current one: the current directory if it has
+/// rules, specs or a `concert.toml`, or else the nearest directory above with a `concert.toml`.
+pub(crate) fn app_dir() -> PathBuf {
+    std::env::current_dir().map(|dir| app_dir_above(&dir)).unwrap_or_default()
+}
+
+fn app_dir_above(dir: &Path) -> PathBuf {
+    if ["concepts", "syncs"].iter().any(|name| dir.join(name).is_dir()) {
+        return PathBuf::new();
+    }
+    let depth = dir.ancestors().position(|above| above.join(file::NAME).is_file());
+    std::iter::repeat_n("..", depth.unwrap_or(0)).collect()
+}
+
+/// Settings that are paths.
+const PATHS: [&str; 12] = [
+    "app.data_dir",
+    "app.keys_dir",
+    "app.cache_dir",
+    "console.token_file",
+    "nats.creds",
+    "nats.nkey",
+    "nats.ca",
+    "nats.cert",
+    "nats.key",
+    "rules.concepts",
+    "rules.syncs",
+    "workers.Profile.settings.password_blocklists",
+];
+
+/// Makes the paths of the file and the defaults relative to the directory of the application. Those
+/// of flags and variables are relative to the current directory.
+fn resolve(given: &mut Given, root: &Path) {
+    let is_ours = matches!(given.origin, Origin::Default | Origin::File { .. });
+    if !is_ours || !PATHS.contains(&&*given.path.join(".")) {
+        return;
+    }
+    let join = |value: &mut Value| {
+        if let Value::String(path) = value {
+            *path = root.join(&*path).display().to_string();
+        }
+    };
+    match &mut given.value {
+        Value::Array(paths) => paths.iter_mut().for_each(join),
+        path => join(path),
+    }
+}
+
 /// A file given with `--config` must exist. `concert.toml` is optional.
-fn read_file(named: Option<&Path>) -> Result<Option<(String, String)>, Problem> {
-    let path = named.unwrap_or(Path::new(file::NAME));
-    match std::fs::read_to_string(path) {
+fn read_file(named: Option<&Path>, root: &Path) -> Result<Option<(String, String)>, Problem> {
+    let path = named.map_or_else(|| root.join(file::NAME), Path::to_owned);
+    match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some((path.display().to_string(), text))),
         Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Problem::Unreadable { path: path.to_owned(), source }),
+        Err(source) => Err(Problem::Unreadable { path, source }),
     }
 }
 
@@ -151,7 +204,9 @@ fn load(command: Command, inputs: &Inputs<'_>, workers: &[Worker]) -> Result<Loa
         .iter()
         .filter_map(|given| Some((text::concept(&given.path)?.clone(), given.origin.clone())));
     let named: BTreeMap<String, Origin> = named.rev().collect();
-    let merged = Merged::new(defaults(command).into_iter().chain(given));
+    let mut given: Vec<Given> = defaults(command).into_iter().chain(given).collect();
+    given.iter_mut().for_each(|given| resolve(given, &inputs.root));
+    let merged = Merged::new(given);
     let merged = merged.map_err(|error| Problems(vec![Problem::Conflict(error.to_string())]))?;
     let mut settings = typed((command, workers), &merged, &named, &mut problems);
     settings.rules.shipped = workers::specs(workers);

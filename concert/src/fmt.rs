@@ -10,14 +10,15 @@ use clap::Args;
 use concert_lang::source::SourceFile;
 use concert_sync_router::files::RULES;
 
+use crate::config;
 use crate::output;
 
 /// Arguments of `concert fmt`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FmtArgs {
     /// Rule files, or directories to search for `*.sync`; `-` formats standard input to standard
-    /// output. Hidden files are skipped
-    #[arg(default_value = "syncs", value_name = "PATH")]
+    /// output. Hidden files are skipped. If not given: `syncs` of the application
+    #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Change nothing; print the first difference of each file, and exit 1 if there are any
     #[arg(long)]
@@ -32,7 +33,8 @@ const STANDARD: &str = "-";
 pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<()> {
     let mut files = BTreeSet::new();
     let mut failed = 0_usize;
-    for path in &args.paths {
+    let own = [config::app_dir().join("syncs")];
+    for path in if args.paths.is_empty() { &own } else { &*args.paths } {
         if let Err(error) = search(path, &mut files) {
             output::print_error(&error);
             failed += 1;

@@ -18,6 +18,7 @@ mod keys;
 mod operator;
 mod output;
 mod ready;
+mod rotation;
 mod running;
 mod services;
 mod setup;
@@ -82,7 +83,7 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Describe(args) => describe::run(&args, workers),
         Command::Graph(args) => graph::run(&args, workers),
         Command::Setup(args) => setup::run(args, workers).await,
-        Command::Keys(args) => keys::run(args, workers),
+        Command::Keys(args) => Box::pin(keys::run(args, workers)).await,
         Command::Ready(args) => ready::run(args).await,
         Command::Dead(args) => Box::pin(dead::run(args)).await,
         Command::Flow(args) => Box::pin(flow::flow(args)).await,

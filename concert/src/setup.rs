@@ -1,17 +1,21 @@
 //! `concert setup`: creates everything that must exist before the processes start.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use clap::Args;
+use concert_local_servers::Credential;
 use concert_runtime::bus::{Bus, BusArgs};
-use concert_runtime::keys;
+use concert_runtime::keys::{self, Purpose};
 use concert_runtime::streams::{self, LogLimits};
+use concert_runtime::{key_record, mongodb};
 use concert_wire::REQUESTING;
 use concert_wire::access::{Access, User};
 use concert_worker::Worker;
 
-use crate::access::AccessArgs;
-use crate::config::{SettingFlags, of};
-use crate::output;
+use crate::access::{self, AccessArgs, Applied};
+use crate::config::{SettingFlags, Settings, of};
+use crate::{output, workers};
 
 /// Arguments of `concert setup`.
 #[derive(Debug, Clone, Args)]
@@ -27,13 +31,28 @@ pub(crate) struct SetupArgs {
     /// and port
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) replica_host: Option<String>,
+    /// Accept new key files in place of lost ones; what the lost keys encrypted becomes unreadable
+    #[arg(long)]
+    pub(crate) accept_new_keys: bool,
+}
+
+/// The key files, to be compared with those that encrypted the existing data.
+pub(crate) struct KeyFiles<'a> {
+    /// Their directory.
+    pub(crate) dir: &'a Path,
+    /// All keyrings.
+    pub(crate) purposes: Vec<Purpose>,
+    /// The keyrings that this process has created.
+    pub(crate) created: &'a [Purpose],
+    /// Whether new key files may replace lost ones.
+    pub(crate) accept_new: bool,
 }
 
 /// Creates keys and accounts, and optionally the replica set and the streams.
 pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let settings = args.settings.load_and_warn(workers)?;
     let (keys_dir, accounts) = (settings.app.keys_dir(), args.access.accounts_file(&settings));
-    let access = args.access.apply(&settings, workers, true)?;
+    let Applied { access, created } = args.access.apply(&settings, workers, true)?;
     output::print_line(format_args!("keys: {}", keys_dir.display()));
     let users = match access.is_in_one_process() {
         true => {
@@ -45,18 +64,29 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
     if let Some(host) = &args.replica_host {
         concert_local_servers::initiate_replica_set(
             host,
-            &uri_options(&settings.mongodb.store().mongodb_uri),
+            &uri_options(&settings.store().mongodb_uri),
+            settings.mongodb.users.then(|| server_credential(&settings)).transpose()?,
         )
         .await
         .with_context(|| format!("cannot initiate a replica set at {host}"))?;
         output::print_line(format_args!("replica set: {host}"));
+    }
+    if settings.mongodb.users && (args.streams || args.replica_host.is_some()) {
+        let users = apply_database_users(&settings, &settings.store().mongodb_uri, &access).await?;
+        output::print_line(format_args!("users of the MongoDB server: {users}"));
     }
     if args.streams {
         let mut bus = settings.nats.bus();
         if bus.nats_creds.is_none() {
             bus.nats_nkey = Some(keys::seeds_path(&keys_dir, &User::Setup));
         }
-        make_streams(&bus, &access, &settings.log).await?;
+        let keys = KeyFiles {
+            dir: &keys_dir,
+            purposes: Purpose::all(workers::own_keys(workers)),
+            created: &created,
+            accept_new: args.accept_new_keys,
+        };
+        make_streams(&bus, &access, &settings.log, &keys).await?;
         output::print_line(format_args!("streams: {}", access.concepts().len() + 1));
     }
     Ok(())
@@ -74,11 +104,33 @@ pub(crate) async fn make_streams(
     bus: &BusArgs,
     access: &Access,
     limits: &LogLimits,
+    keys: &KeyFiles<'_>,
 ) -> anyhow::Result<()> {
     let bus = Bus::connect_to_streams(bus, "concert-setup").await?;
     let mut concepts = access.concepts().to_vec();
     concepts.push(REQUESTING.parse()?);
-    Ok(streams::make_all(&bus, &concepts, limits).await?)
+    streams::make_all(&bus, &concepts, limits).await?;
+    key_record::check(&bus, keys.dir, &keys.purposes, keys.created, keys.accept_new).await?;
+    Ok(())
+}
+
+fn server_credential(settings: &Settings) -> anyhow::Result<Credential> {
+    let file = keys::mongodb_server_key(&settings.app.keys_dir());
+    let credential = concert_local_servers::server_credential(&file);
+    credential.with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Creates the MongoDB users of the application. Returns their number.
+pub(crate) async fn apply_database_users(
+    settings: &Settings,
+    uri: &str,
+    access: &Access,
+) -> anyhow::Result<usize> {
+    let keys_dir = settings.app.keys_dir();
+    let users = access::database_users(access);
+    let server = server_credential(settings)?;
+    mongodb::apply_users(uri, &settings.mongodb.prefix, &keys_dir, &users, server).await?;
+    Ok(users.len())
 }
 
 #[cfg(test)]

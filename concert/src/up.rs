@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use concert_http_edge::Listeners;
-use concert_local_servers::Program;
+use concert_local_servers::{DirLock, Program};
+use concert_runtime::keys::Purpose;
 use concert_runtime::process::ShutdownSignal;
 use concert_runtime::telemetry;
 use concert_sync_router::Rules;
@@ -33,6 +34,8 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     // Rules are compiled first, so that an error is reported before anything is downloaded or
     // started.
     let rules = concert_sync_router::load(&settings.rules)?;
+    servers::check_data_dir(settings)?;
+    let _lock = DirLock::acquire(&settings.app.data_dir).await?;
     workers::check_specs(workers, &rules.program, |concept| settings.is_external(concept))?;
     workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));
     let mut access = access::of(&settings.rules, &settings.http.passthrough)?;
@@ -45,7 +48,9 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
         access = access.in_one_process();
     }
     let keys_dir = settings.app.keys_dir();
-    access::prepare(&access, workers, &keys_dir, &access::accounts_file(&keys_dir))?;
+    let accounts = access::accounts_file(&keys_dir);
+    let has_database_users = settings.mongodb.uri.is_none() || settings.mongodb.users;
+    let created = access::prepare(&access, workers, &keys_dir, &accounts, has_database_users)?;
     let mut stop = ShutdownSignal::listen()?;
     // An address in use is reported before the servers start.
     let listeners = concert_http_edge::listen(&settings.http).await?;
@@ -53,7 +58,15 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
         return Ok(());
     };
     let mut servers = servers?;
-    let prepared = Prepared { workers: used, rules, access, listeners };
+    let prepared = Prepared {
+        purposes: Purpose::all(workers::own_keys(workers)),
+        accept_new_keys: args.accept_new_keys,
+        workers: used,
+        created,
+        rules,
+        access,
+        listeners,
+    };
     let ended =
         Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
     // After a second Ctrl-C, the guardians stop the servers.
@@ -64,6 +77,9 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
 /// Everything that is prepared before the servers start.
 struct Prepared<'a> {
     workers: Vec<&'a Worker>,
+    purposes: Vec<Purpose>,
+    created: Vec<Purpose>,
+    accept_new_keys: bool,
     rules: Rules,
     access: Access,
     listeners: Listeners,

@@ -148,7 +148,7 @@ mod tests {
     use crate::built_in;
 
     #[test]
-    fn a_spec_that_differs_from_that_of_the_worker_is_rejected() {
+    fn spec_that_differs_from_that_of_the_worker_is_rejected() {
         let workers = built_in::workers();
         let own = concert_profile::worker().spec().to_owned();
         let checked = |spec: &str, is_external: bool| {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_concept_that_rules_use_without_a_worker_is_missing() {
+    fn concept_used_by_rules_without_a_worker_is_missing() {
         let spec = |name: &str| {
             let text = format!(
                 "concept {name}\npurpose to be used\nactions\n    act (x: Flag) : (x: Flag)\nqueries\n    _ask (x: Flag) : (y: Flag)\n"
@@ -201,7 +201,7 @@ then
     }
 
     #[test]
-    fn a_worker_is_found_by_its_name_in_any_case() {
+    fn worker_is_found_by_name_in_any_case() {
         let workers = built_in::workers();
         for name in ["Profile", "profile", "PROFILE"] {
             assert_eq!(named(&workers, name).unwrap().concept(), "Profile");
@@ -214,7 +214,7 @@ then
     }
 
     #[test]
-    fn a_worker_reads_its_own_keys_and_those_that_decrypt_secrets() {
+    fn worker_reads_its_own_keys_and_the_sealing_keys() {
         let workers = built_in::workers();
         assert_eq!(keys_of(&workers, "Profile"), [Purpose::Seal]);
         let session = Purpose::Concept("session".to_owned());
@@ -235,7 +235,7 @@ then
     }
 
     #[test]
-    fn all_workers_that_do_not_fit_their_specs_are_reported_together() {
+    fn all_workers_that_do_not_match_their_specs_are_reported() {
         assert!(check(&built_in::workers()).is_ok());
         let spec = |name: &str| format!("concept {name}\npurpose none\nactions\n    act () : ()\n");
         let one = concept(spec("One")).open(Empty::open).build();
@@ -246,6 +246,6 @@ then
         }
         let twice = [concert_profile::worker(), concert_profile::worker()];
         let why = check(&twice).unwrap_err().to_string();
-        assert_eq!(why, "Profile has two workers in this program");
+        assert_eq!(why, "the concept Profile has two workers in this program; remove one");
     }
 }

@@ -97,6 +97,14 @@ fn github_format_is_annotations() {
 }
 
 #[test]
+fn application_directory_is_found_from_a_directory_below() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/codes");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_concert"));
+    let output = command.arg("check").current_dir(docs).output().unwrap();
+    assert!(stdout(&output).starts_with("no errors: "), "{output:?}");
+}
+
+#[test]
 fn missing_or_empty_directory_is_an_error() {
     let missing = check(&["/nowhere"]);
     assert_eq!(missing.status.code(), Some(1));
@@ -105,7 +113,7 @@ fn missing_or_empty_directory_is_an_error() {
     std::fs::create_dir(dir.path().join("syncs")).unwrap();
     let empty = check_rules(dir.path(), &[]);
     assert_eq!(empty.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&empty.stderr).contains("holds no file that ends with .sync"));
+    assert!(String::from_utf8_lossy(&empty.stderr).contains("has no file that ends with .sync"));
 }
 
 #[test]

@@ -89,7 +89,9 @@ fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) -> Result<(), EdgeEr
     for (key, value) in object.iter_mut() {
         match value.as_str().map(|text| sealer.open(flow, text)) {
             Some(Ok(secret)) => *value = Value::String(secret.expose().to_owned()),
-            Some(Err(SealError::UnknownKey)) => return Err(EdgeError::locked(flow, key)),
+            Some(Err(SealError::UnknownKey | SealError::Broken)) => {
+                return Err(EdgeError::locked(flow, key));
+            }
             Some(Err(_)) | None => {}
         }
     }
@@ -118,6 +120,9 @@ mod tests {
     fn seal_with_an_unknown_key_is_a_503() {
         let flow = ActionId::injected("S", 1, 1).as_root();
         assert!(answered(&sealer("k1").seal(flow, "a token")).is_ok());
+        // Another key with the same id.
+        let other = Sealer::new(Keyring::parse(&Key::new("k1", [2; 64]).to_line()).unwrap());
+        assert!(answered(&other.seal(flow, "a token")).is_err());
         let refused = answered(&sealer("k2").seal(flow, "a token")).unwrap_err().response();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         // A retry without an Idempotency-Key would repeat the action.

@@ -209,7 +209,9 @@ impl Cookies {
         };
         let secret = match sealer.open(flow, sealed) {
             Ok(secret) => secret,
-            Err(SealError::UnknownKey) => return Err(EdgeError::locked(flow, &self.cookie.key)),
+            Err(SealError::UnknownKey | SealError::Broken) => {
+                return Err(EdgeError::locked(flow, &self.cookie.key));
+            }
             Err(_) => return Ok(None),
         };
         // A secret with other characters stays in the body.

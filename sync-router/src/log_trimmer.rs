@@ -101,6 +101,7 @@ mod tests {
     #[test]
     fn log_above_its_threshold_drops_only_acknowledged_messages() {
         let state = |messages, acknowledged| LogState {
+            first_ms: None,
             first_sequence: 1001,
             last_sequence: 9000,
             messages,

@@ -17,8 +17,13 @@ const BASE: &str = "debian:bookworm-slim";
 const PACKAGES: &str = "--include=bash,ca-certificates,libcurl4,libssl3,wget";
 const NATS: &str =
     "FROM debian:bookworm-slim\nCOPY nats-server /usr/bin/\nENTRYPOINT [\"nats-server\"]\n";
-const MONGO: &str = "FROM debian:bookworm-slim\nCOPY mongod /usr/bin/\nRUN mkdir -p /data/db\n\
-    ENTRYPOINT [\"mongod\", \"--dbpath\", \"/data/db\"]\n";
+const MONGO: &str = r#"FROM debian:bookworm-slim
+COPY mongod /usr/bin/
+RUN useradd mongodb && mkdir -p /data/db /data/configdb && \
+    printf '#!/bin/sh\nexec "$@" --dbpath /data/db\n' > /usr/bin/docker-entrypoint.sh && \
+    chmod 755 /usr/bin/docker-entrypoint.sh
+ENTRYPOINT ["docker-entrypoint.sh"]
+"#;
 const PROMETHEUS: &str = "FROM debian:bookworm-slim\nCOPY prometheus /usr/bin/\n\
     RUN mkdir /prometheus\n\
     ENTRYPOINT [\"prometheus\", \"--config.file=/etc/prometheus/prometheus.yml\", \

@@ -10,7 +10,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use concert_local_servers::{Certificate, FindOptions, Port, TestServers};
+use concert_local_servers::{Certificate, FindOptions, Port, TestServers, server_credential};
+use mongodb::options::ClientOptions;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -93,6 +94,11 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// work.
 const END_OF_LOG: usize = 500;
 
+/// The key file of the MongoDB server in a directory of keys.
+fn server_key(keys: &Path) -> PathBuf {
+    keys.join("mongo").join("mongod-keyfile")
+}
+
 impl System {
     /// Starts everything, with cheap password hashes.
     ///
@@ -130,13 +136,16 @@ impl System {
             // All clients of a test have one address.
             ("CONCERT_HTTP__CLIENT_REQUESTS_PER_SECOND", "0".to_owned()),
             ("CONCERT_TELEMETRY__LOG", "info".to_owned()),
+            ("CONCERT_MONGODB__USERS", "true".to_owned()),
         ];
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         // The keys come first: the NATS server reads its users when it starts.
         binaries::finished(command(&programs, "concert", &all).arg("setup")).await?;
         let accounts = keys.join("nats").join("accounts.conf");
+        let server_key = server_key(&keys);
         let servers = TestServers::start_in(&FindOptions::of_user()?, dir, |nats, mongo| {
             nats.accounts = Some(accounts);
+            mongo.key_file = Some(server_key);
             if let Some(certificate) = certificate {
                 nats.tls = Some(certificate.clone());
                 mongo.tls = Some(certificate.clone());
@@ -387,12 +396,14 @@ impl System {
         .await
     }
 
-    /// The database of a concept, through a bare MongoDB client.
+    /// The database of a concept, through a bare MongoDB client with all rights.
     ///
     /// # Errors
     /// The connection fails.
     pub async fn database(&self, concept: &str) -> anyhow::Result<mongodb::Database> {
-        let client = mongodb::Client::with_uri_str(self.servers.mongo.uri()).await?;
+        let mut options = ClientOptions::parse(self.servers.mongo.uri()).await?;
+        options.credential = Some(server_credential(&server_key(&self.keys))?);
+        let client = mongodb::Client::with_options(options)?;
         Ok(client.database(&format!("concert_{concept}")))
     }
 

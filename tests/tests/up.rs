@@ -5,8 +5,11 @@ use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_local_servers::{FindOptions, Port, find_or_fetch};
+use concert_local_servers::{DirLock, FindOptions, Port, find_or_fetch};
 use concert_tests::{binaries, http, until};
+use mongodb::bson::doc;
+use mongodb::error::ErrorKind;
+use mongodb::options::{ClientOptions, Credential};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -282,5 +285,120 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
     let output = up.command(&["flows", "--nats-url", &url]).await?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains(&format!("cannot connect to NATS at {url} within 3 s")), "{errors}");
+    Ok(())
+}
+
+/// Inserts a document as a client with this credential; the error code of MongoDB, if it fails.
+async fn insert(
+    running: &Value,
+    credential: Option<Credential>,
+    database: &str,
+) -> anyhow::Result<Option<i32>> {
+    let uri = running["mongodb_uri"].as_str().context("a URI")?;
+    let mut options = ClientOptions::parse(uri).await?;
+    options.credential = credential;
+    let client = mongodb::Client::with_options(options)?;
+    let inserted = client.database(database).collection("notes").insert_one(doc! { "a": 1 }).await;
+    match inserted {
+        Ok(_) => Ok(None),
+        Err(error) => match &*error.kind {
+            ErrorKind::Command(command) => Ok(Some(command.code)),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mongodb_of_up_gives_each_concept_rights_on_its_own_database_only() -> anyhow::Result<()> {
+    const UNAUTHORIZED: Option<i32> = Some(13);
+    let mut up = Up::start(|_| {}).await?;
+    let running = up.running().await?;
+    assert_eq!(up.post(&running, "/auth/createAccount").await?, 200);
+    assert_eq!(insert(&running, None, "concert_sessioning").await?, UNAUTHORIZED);
+    let keys = std::fs::read_to_string(up.data_dir().join("keys/mongo/profile.key"))?;
+    let key = keys.lines().find(|line| !line.starts_with('#')).context("no key")?;
+    let (id, password) = key.split_once(' ').context("no password")?;
+    let profile = Credential::builder()
+        .username(format!("profile_{id}"))
+        .password(password.to_owned())
+        .source("concert_profile".to_owned())
+        .build();
+    let foreign = insert(&running, Some(profile.clone()), "concert_sessioning").await?;
+    assert_eq!(foreign, UNAUTHORIZED);
+    assert_eq!(insert(&running, Some(profile), "concert_profile").await?, None);
+
+    // A second key, and a restart that uses it.
+    let added = up.command(&["keys", "add", "mongo/profile"]).await?;
+    assert!(added.status.success(), "{added:?}");
+    let added = String::from_utf8(added.stdout)?;
+    let new = added.trim().rsplit(' ').next().context("no id")?;
+    assert!(up.command(&["keys", "use", "mongo/profile", new]).await?.status.success());
+    up.signal(Signal::TERM)?;
+    assert!(up.ended(PATIENCE).await?.success());
+    let mut up = Up::start_in(up.dir, |_| {}).await?;
+    let running = up.running().await?;
+    assert!(up.command(&["keys", "drop", "mongo/profile", id]).await?.status.success());
+    assert_eq!(up.post(&running, "/auth/login").await?, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_sealing_key_stops_up_until_it_is_restored() -> anyhow::Result<()> {
+    let mut up = Up::start(|_| {}).await?;
+    let running = up.running().await?;
+    assert_eq!(up.post(&running, "/auth/createAccount").await?, 200);
+    up.signal(Signal::TERM)?;
+    assert!(up.ended(PATIENCE).await?.success());
+    let key = up.data_dir().join("keys/seal.key");
+    let backup = up.dir.path().join("backup");
+    std::fs::rename(&key, &backup)?;
+
+    let mut up = Up::start_in(up.dir, |_| {}).await?;
+    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    let errors = up.printed("stderr")?;
+    assert!(errors.contains("`seal`") && errors.contains("--accept-new-keys"), "{errors}");
+    assert!(!key.exists(), "a new key replaced the lost one");
+
+    // A key of an earlier release, without a time of creation, is replaced by the daily rotation.
+    let text = std::fs::read_to_string(&backup)?;
+    let (id, _) = text
+        .lines()
+        .find_map(|line| line.split_once(' ').filter(|(id, _)| *id != "#"))
+        .context("no key")?;
+    std::fs::write(&key, text.replace(&format!("\n{id} "), "\nk1 "))?;
+    let mut up = Up::start_in(up.dir, |_| {}).await?;
+    let running = up.running().await?;
+    assert_eq!(up.post(&running, "/auth/login").await?, 200);
+    until("a new key was added", PATIENCE, async || {
+        let keys = std::fs::read_to_string(&key)?;
+        Ok((keys.lines().filter(|line| !line.starts_with('#')).count() == 2).then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_up_on_a_data_directory_is_rejected_before_it_changes_anything() -> anyhow::Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().join("data");
+    let _lock = DirLock::acquire(&data).await?;
+    let mut up = Up::start_in(dir, |_| {}).await?;
+    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    let errors = up.printed("stderr")?;
+    assert!(errors.contains("in use by process") && errors.contains("--data-dir"), "{errors}");
+    assert!(!data.join("keys").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_directory_with_a_quotation_mark_is_rejected() -> anyhow::Result<()> {
+    let mut up = Up::start(|command| {
+        command.arg("--data-dir").arg("a\"b\\c");
+    })
+    .await?;
+    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    let errors = up.printed("stderr")?;
+    assert!(errors.contains("contains a quotation mark"), "{errors}");
     Ok(())
 }

@@ -37,7 +37,7 @@ const BUS: &[&str] = &["nats.url", "nats.creds", "nats.nkey", "nats.ca", "nats.c
 const STREAMS: &[&str] = &["log", "nats.replicas"];
 const LINES: &[&str] = &["telemetry.log", "telemetry.log_format"];
 const METRICS: &[&str] = &["telemetry.metrics_listen"];
-const STORE: &[&str] = &["mongodb.uri", "mongodb.prefix", "mongodb.connections"];
+const STORE: &[&str] = &["mongodb.uri", "mongodb.prefix", "mongodb.users", "mongodb.connections"];
 const KEYS: &[&str] = &["app.data_dir", "app.keys_dir"];
 const ACCESS: &[&str] = &["rules.concepts", "http.passthrough", "http.passthrough_except"];
 
@@ -85,6 +85,7 @@ impl Command {
                 LINES,
                 METRICS,
                 STORE,
+                KEYS,
                 &[
                     "archive",
                     "telemetry.traces",
@@ -94,7 +95,7 @@ impl Command {
                 ],
             ],
             Self::Setup => &[BUS, STREAMS, STORE, KEYS, ACCESS],
-            Self::Keys => &[KEYS, ACCESS],
+            Self::Keys => &[BUS, STORE, LINES, KEYS, ACCESS],
             Self::Operator => &[BUS, KEYS],
             Self::Rules => &[&["rules", "http.base"]],
         };
@@ -108,10 +109,10 @@ impl Command {
     pub(super) fn defaults(self) -> Vec<(&'static str, Value)> {
         let mut defaults = match self {
             Self::Up => vec![("http.drain_delay_ms", json!(0)), ("telemetry.log", json!(UP_LOG))],
-            Self::HttpEdge | Self::Worker | Self::Setup => vec![("app.keys_dir", json!(KEYS_DIR))],
-            Self::SyncRouter | Self::Archive | Self::Keys | Self::Operator | Self::Rules => {
-                Vec::new()
+            Self::HttpEdge | Self::Worker | Self::Archive | Self::Setup => {
+                vec![("app.keys_dir", json!(KEYS_DIR))]
             }
+            Self::SyncRouter | Self::Keys | Self::Operator | Self::Rules => Vec::new(),
         };
         // If no server is given, `Operator` commands find the running system, and `Up` starts one.
         if !matches!(self, Self::Up | Self::Operator) {

@@ -45,7 +45,7 @@ fn released() -> Vec<Flag> {
 }
 
 fn load_bare(command: Command) -> Loaded {
-    let inputs = Inputs { file: None, variables: Vec::new(), flags: &[] };
+    let inputs = Inputs { root: PathBuf::new(), file: None, variables: Vec::new(), flags: &[] };
     load(command, &inputs, &built_in::workers()).unwrap()
 }
 

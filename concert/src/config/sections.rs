@@ -165,6 +165,9 @@ pub struct Mongodb {
     pub port: u16,
     /// Prefix of each concept's database; `_` and the concept's name in lower case follow.
     pub prefix: String,
+    /// Whether the server has a user for each concept, as `concert setup` creates them; the keys are
+    /// in `mongo` in the key directory. `concert up` always uses them for the server that it starts.
+    pub users: bool,
     /// Maximum number of database connections, for each worker.
     #[schemars(range(min = 1, max = 10_000))]
     pub connections: u32,
@@ -172,17 +175,18 @@ pub struct Mongodb {
 
 impl Default for Mongodb {
     fn default() -> Self {
-        Self { uri: None, port: 27117, prefix: "concert".to_owned(), connections: 32 }
+        Self { uri: None, port: 27117, prefix: "concert".to_owned(), users: false, connections: 32 }
     }
 }
 
 impl Mongodb {
-    /// Connection parameters of the MongoDB server.
-    pub fn store(&self) -> StoreArgs {
+    /// Connection parameters of the MongoDB server, without the keys of users.
+    fn store(&self) -> StoreArgs {
         StoreArgs {
             mongodb_uri: self.uri.clone().unwrap_or_else(|| MONGODB_URI.to_owned()),
             database_prefix: self.prefix.clone(),
             database_connections: self.connections,
+            keys_dir: None,
         }
     }
 }
@@ -241,6 +245,14 @@ pub struct Concept {
 }
 
 impl Settings {
+    /// Connection parameters of the MongoDB server.
+    pub fn store(&self) -> StoreArgs {
+        StoreArgs {
+            keys_dir: self.mongodb.users.then(|| self.app.keys_dir()),
+            ..self.mongodb.store()
+        }
+    }
+
     /// The limits of a concept's worker.
     pub fn limits(&self, concept: &str) -> HostLimits {
         let own = self.concepts.get(concept);

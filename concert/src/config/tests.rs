@@ -14,6 +14,7 @@ struct Given {
 
 fn load_with(command: Command, given: &Given) -> Result<Loaded, Problems> {
     let inputs = Inputs {
+        root: PathBuf::new(),
         file: Some(("concert.toml".to_owned(), given.file.to_owned())),
         variables: given.variables.iter().map(|(name, text)| (name.into(), text.into())).collect(),
         flags: &given.flags,
@@ -224,6 +225,7 @@ fn service_ignores_workers_that_it_does_not_start() {
     };
     assert_eq!(problems(Command::HttpEdge, &given), Vec::<String>::new());
     let inputs = Inputs {
+        root: PathBuf::new(),
         file: Some(("concert.toml".to_owned(), given.file.to_owned())),
         variables: given.variables.iter().map(|(name, text)| (name.into(), text.into())).collect(),
         flags: &[],
@@ -374,4 +376,33 @@ fn flags_are_read_as_they_were_given() {
         assert!(flags.contains(&expected), "{expected:?}");
     }
     assert_eq!(flags.len(), 5);
+}
+
+#[test]
+fn application_directory_is_found_above_and_paths_follow() {
+    let root = tempfile::tempdir().unwrap();
+    let below = root.path().join("docs/codes");
+    let with_rules = root.path().join("examples/one");
+    std::fs::create_dir_all(&below).unwrap();
+    std::fs::create_dir_all(with_rules.join("syncs")).unwrap();
+    assert_eq!(app_dir_above(&below), PathBuf::new());
+    std::fs::write(root.path().join("concert.toml"), "").unwrap();
+    assert_eq!(app_dir_above(root.path()), PathBuf::new());
+    assert_eq!(app_dir_above(&below), Path::new("../.."));
+    assert_eq!(app_dir_above(&with_rules), PathBuf::new());
+
+    let given = set(&["app.keys_dir=here"]);
+    let file = "[rules]\nsyncs = \"rules\"\n[workers.Profile.settings]\npassword_blocklists = [\"a\", \"/b\"]\n";
+    let inputs = Inputs {
+        root: "../..".into(),
+        file: Some(("../../concert.toml".to_owned(), file.to_owned())),
+        variables: Vec::new(),
+        flags: &given.flags,
+    };
+    let settings = load(Command::Up, &inputs, &built_in::workers()).unwrap().settings;
+    assert_eq!(settings.app.data_dir, Path::new("../../.concert"));
+    assert_eq!(settings.app.keys_dir(), Path::new("here"));
+    assert_eq!(settings.rules.syncs, Path::new("../../rules"));
+    let blocklists = json!({ "password_blocklists": ["../../a", "/b"] });
+    assert_eq!(settings.of_worker("Profile"), blocklists);
 }

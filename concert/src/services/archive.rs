@@ -11,8 +11,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics: settings.telemetry.metrics_listen.clone(),
     };
     let start = async |bus, shutdown| {
-        let (store, args) =
-            (settings.mongodb.store(), (&settings.archive, &settings.telemetry.traces));
+        let (store, args) = (settings.store(), (&settings.archive, &settings.telemetry.traces));
         Ok(concert_archive::run(bus, &store, args, settings.log.clone(), shutdown).await?)
     };
     let drain = async |archive: concert_archive::Running, _| {

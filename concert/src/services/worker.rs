@@ -31,7 +31,7 @@ pub(crate) async fn run(worker: &Worker, settings: Settings) -> anyhow::Result<(
         metrics: settings.telemetry.metrics_listen.clone(),
     };
     let start = async |bus, shutdown| {
-        let store = settings.mongodb.store();
+        let store = settings.store();
         Ok(worker.start(bus, workers::options(worker, &settings, store, shutdown)).await?)
     };
     let drain = async |worker: Running, shutdown: Shutdown| {

@@ -11,6 +11,9 @@ use crate::config::{SettingFlags, of};
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) settings: SettingFlags<of::Up>,
+    /// Accept new key files in place of lost ones; what the lost keys encrypted becomes unreadable
+    #[arg(long)]
+    pub(crate) accept_new_keys: bool,
     /// Write connection details of the started servers to this file, as JSON
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) started_file: Option<PathBuf>,

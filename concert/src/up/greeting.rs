@@ -27,10 +27,11 @@ pub(super) fn print(settings: &Settings, stack: &Stack, servers: &Addresses, rou
         None => String::new(),
     };
     output::print_line(format_args!(
-        "\nConcert is running.\n\n{app}{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Rules    {rules} (changes are loaded while it runs)\n{paths}{operator}\n\nCtrl-C stops it.",
+        "\nConcert is running.\n\n{app}{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Keys     {keys} (back up keys and data separately)\n  Rules    {rules} (changes are loaded while it runs)\n{paths}{operator}\n\nCtrl-C stops it.",
         nats = servers.nats_url,
         mongo = servers.mongodb_uri,
         data = settings.app.data_dir.display(),
+        keys = settings.app.keys_dir().display(),
         rules = settings.rules.syncs.display(),
         paths = paths(&api, routes),
         operator = operator(settings, servers),

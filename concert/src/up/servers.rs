@@ -9,6 +9,7 @@ use concert_local_servers::{
     Binaries, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Program, Progress,
     find_or_fetch,
 };
+use concert_runtime::keys;
 use concert_wire::access::BUS;
 
 use super::supervisor::{Event, Server, supervise};
@@ -24,6 +25,8 @@ pub(crate) struct Addresses {
     pub(crate) mongodb_uri: String,
     /// Whether `concert up` started the NATS server, so that it knows the configured users.
     pub(crate) has_own_nats: bool,
+    /// Whether `concert up` started the MongoDB server, which has a user for each concept.
+    pub(crate) has_own_mongodb: bool,
 }
 
 /// The NATS and MongoDB servers.
@@ -32,6 +35,19 @@ pub(crate) struct Servers {
     nats: Option<NatsServer>,
     mongo: Option<MongoServer>,
     nats_server: Option<PathBuf>,
+}
+
+/// Rejects a path that cannot be written to the configuration file of nats-server.
+pub(super) fn check_data_dir(settings: &Settings) -> anyhow::Result<()> {
+    let dir = std::path::absolute(&settings.app.data_dir)?;
+    let is_bad = |c: char| c == '"' || c == '\\' || c.is_control();
+    anyhow::ensure!(
+        settings.nats.url.is_some() || !dir.to_string_lossy().contains(is_bad),
+        "nats-server cannot use the data directory {}, because its path contains a quotation mark, \
+         a backslash or a control character; choose another with --data-dir",
+        dir.display()
+    );
+    Ok(())
 }
 
 /// Finds or starts both servers.
@@ -90,7 +106,12 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
         .or_else(|| settings.mongodb.uri.clone())
         .unwrap_or_default();
     Ok(Servers {
-        addresses: Addresses { nats_url, mongodb_uri, has_own_nats: nats.is_some() },
+        addresses: Addresses {
+            nats_url,
+            mongodb_uri,
+            has_own_nats: nats.is_some(),
+            has_own_mongodb: mongo.is_some(),
+        },
         nats,
         mongo,
         nats_server: binaries.map(|binaries| binaries.nats_server),
@@ -124,6 +145,7 @@ fn mongo_options(settings: &Settings, logs: &Path) -> MongoOptions {
         data_dir: settings.app.data_dir.join("mongo"),
         log_file: logs.join("mongod.log"),
         port: settings.mongodb.port,
+        key_file: Some(keys::mongodb_server_key(&settings.app.keys_dir())),
         ..MongoOptions::new(&settings.app.data_dir)
     }
 }
@@ -149,6 +171,9 @@ fn print_progress(progress: &Progress, shown: &Mutex<u64>) {
             "{} is version {found}; version {needed} or newer is needed",
             path.display()
         )),
+        Progress::Broken { path, output } => {
+            output::print_progress(&format!("{} does not run: {output}", path.display()));
+        }
         Progress::Fetching { package, version, bytes: 0 } => {
             *shown = 0;
             output::print_progress(&format!("downloading {package} {version} (once per user)"));

@@ -11,11 +11,13 @@ use concert_wire::access::User;
 use concert_worker::Worker;
 use concert_worker::store::StoreArgs;
 use futures_util::future::{select_all, try_join_all};
+use tokio::task::JoinHandle;
 
 use super::Prepared;
 use super::servers::Addresses;
 use crate::config::Settings;
-use crate::setup;
+use crate::rotation;
+use crate::setup::{self, KeyFiles};
 use crate::workers;
 
 /// The running services. The edge stops first, while the others still process its requests.
@@ -25,6 +27,7 @@ pub(crate) struct Stack {
     router: concert_sync_router::Running,
     workers: Vec<concert_worker::Running>,
     archive: Option<concert_archive::Running>,
+    rotation: Option<JoinHandle<()>>,
     shutdown: Shutdown,
     /// The connections of all services.
     buses: Vec<Bus>,
@@ -39,11 +42,17 @@ pub(super) async fn start(
     prepared: Prepared<'_>,
     servers: &Addresses,
 ) -> anyhow::Result<Stack> {
-    let Prepared { workers, rules, access, listeners } = prepared;
+    let Prepared { workers, purposes, created, accept_new_keys, rules, access, listeners } =
+        prepared;
     let keys_dir = settings.app.keys_dir();
     if servers.has_own_nats {
         let setup = bus_args(settings, servers, &User::Setup);
-        setup::make_streams(&setup, &access, &settings.log).await?;
+        let (dir, accept_new) = (&*keys_dir, accept_new_keys);
+        let keys = KeyFiles { dir, purposes, created: &created, accept_new };
+        setup::make_streams(&setup, &access, &settings.log, &keys).await?;
+    }
+    if servers.has_own_mongodb {
+        setup::apply_database_users(settings, &servers.mongodb_uri, &access).await?;
     }
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
     let (router_bus, edge_bus) = tokio::try_join!(
@@ -81,10 +90,11 @@ pub(super) async fn start(
     // The archive starts last: nothing waits for it.
     let archive = start_archive(settings, servers, shutdown.clone()).await?;
     let (archive, archive_bus) = archive.unzip();
+    let rotation = start_rotation(settings, servers).await?;
     let (workers, worker_buses): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
     buses.extend(worker_buses);
     buses.extend(archive_bus);
-    Ok(Stack { edge, edge_shutdown, router, workers, archive, shutdown, buses })
+    Ok(Stack { edge, edge_shutdown, router, workers, archive, rotation, shutdown, buses })
 }
 
 /// Connection parameters of a user. An existing server does not know our users: its credentials
@@ -116,7 +126,27 @@ async fn connect(
 }
 
 fn store_args(settings: &Settings, servers: &Addresses) -> StoreArgs {
-    StoreArgs { mongodb_uri: servers.mongodb_uri.clone(), ..settings.mongodb.store() }
+    let own = servers.has_own_mongodb.then(|| settings.app.keys_dir());
+    let configured = settings.store();
+    StoreArgs {
+        mongodb_uri: servers.mongodb_uri.clone(),
+        keys_dir: own.or(configured.keys_dir),
+        ..configured
+    }
+}
+
+/// Rotates the sealing keys if the whole system is started here; otherwise other processes may have
+/// copies of the keys.
+async fn start_rotation(
+    settings: &Settings,
+    servers: &Addresses,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    if !servers.has_own_nats {
+        return Ok(None);
+    }
+    let bus = connect(settings, servers, &User::Setup, "key-rotation").await?;
+    let keys_dir = settings.app.keys_dir();
+    Ok(Some(tokio::spawn(async move { rotation::run(&bus, &keys_dir, || Ok(())).await })))
 }
 
 async fn start_archive(
@@ -169,6 +199,9 @@ impl Stack {
     /// Answers open requests, finishes actions in progress, and stops.
     pub(crate) async fn stop(self, deadline: Duration) {
         self.edge_shutdown.begin();
+        if let Some(rotation) = &self.rotation {
+            rotation.abort();
+        }
         self.edge.ended(deadline).await;
         if !self.shutdown.drained(DRAIN_TIMEOUT).await {
             tracing::warn!(

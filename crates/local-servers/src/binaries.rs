@@ -75,6 +75,16 @@ pub enum FindError {
         /// Cause of the failed download.
         source: FetchError,
     },
+    /// The binary on the PATH does not run, and the download failed.
+    #[error("{path} does not run: {output}\nThe download of another one failed: {source}", path = .path.display())]
+    Broken {
+        /// The program on the PATH.
+        path: PathBuf,
+        /// Its output.
+        output: String,
+        /// Cause of the failed download.
+        source: FetchError,
+    },
 }
 
 impl FindError {
@@ -107,22 +117,23 @@ async fn find(
         None => None,
     };
     let needed = shown(program.oldest());
-    let too_old = match on_path {
-        Some((Some(found), path)) if found >= program.oldest() => return Ok(path),
-        Some((found, path)) => {
-            let found = found.map_or_else(|| "unknown".to_owned(), shown);
-            progress(Progress::TooOld {
-                path: path.clone(),
-                found: found.clone(),
-                needed: needed.clone(),
-            });
-            Some((found, path))
+    let unusable = match on_path {
+        Some((Ok(found), path)) if found >= program.oldest() => return Ok(path),
+        Some((Ok(found), path)) => {
+            let (found, needed) = (shown(found), needed.clone());
+            progress(Progress::TooOld { path: path.clone(), found: found.clone(), needed });
+            Some((Ok(found), path))
+        }
+        Some((Err(output), path)) => {
+            progress(Progress::Broken { path: path.clone(), output: output.clone() });
+            Some((Err(output), path))
         }
         None => None,
     };
     packages::cached_or_fetched(program, &options.cache_dir, progress).await.map_err(|source| {
-        match too_old {
-            Some((found, path)) => FindError::TooOld { path, found, needed, source },
+        match unusable {
+            Some((Ok(found), path)) => FindError::TooOld { path, found, needed, source },
+            Some((Err(output), path)) => FindError::Broken { path, output, source },
             None => FindError::missing(program, source),
         }
     })

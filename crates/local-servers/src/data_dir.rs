@@ -3,8 +3,6 @@
 //! After a process is killed, its server keeps running until the guardian stops it. The next
 //! process first stops that server, so that port and data are free.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,13 +10,9 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::Instant;
 
 use crate::error::StartError;
+use crate::lock::{self, DirLock};
 use crate::program::Program;
 
-/// Name of the lock file, which contains the process id of the holder. The system releases the lock
-/// when that process exits.
-const LOCK_FILE: &str = "concert.lock";
-/// Time to wait for the lock of a process that was just killed.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a leftover server to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 /// Time for a killed process to exit.
@@ -31,38 +25,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) struct DataDir {
     path: PathBuf,
     program: Program,
-    _lock: File,
+    _lock: DirLock,
 }
 
 impl DataDir {
     /// Locks the directory, creates it if it is missing, and stops a leftover server in it.
     pub(crate) async fn take(path: &Path, program: Program) -> Result<Self, StartError> {
-        let failed = |source| StartError::DataDir { path: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let lock_file = path.join(LOCK_FILE);
-        let had_lock = lock_file.exists();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut lock = options.open(lock_file).map_err(failed)?;
-        let began = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-                Err(TryLockError::WouldBlock) if began.elapsed() > LOCK_TIMEOUT => {
-                    let mut holder = String::new();
-                    lock.read_to_string(&mut holder).map_err(failed)?;
-                    return Err(StartError::InUse {
-                        path: path.to_owned(),
-                        pid: holder.trim().parse().unwrap_or_default(),
-                    });
-                }
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(POLL_INTERVAL).await,
-            }
-        }
-        lock.set_len(0).map_err(failed)?;
-        lock.write_all(std::process::id().to_string().as_bytes()).map_err(failed)?;
-        let dir = Self { path: path.to_owned(), program, _lock: lock };
+        let had_lock = path.join(lock::FILE).exists();
+        let dir = Self { path: path.to_owned(), program, _lock: DirLock::acquire(path).await? };
         // Without an earlier lock file, the owner may be a live process of an older version.
         dir.end(had_lock).await?;
         Ok(dir)

@@ -43,6 +43,28 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The program runs, but does not print its version.
+    #[error("{binary} does not run: {output}", binary = .binary.display())]
+    DoesNotRun {
+        /// The program.
+        binary: PathBuf,
+        /// Its output.
+        output: String,
+    },
+    /// The data needs another version of the program.
+    #[error("{binary} is {program} {version}, which cannot use the data in {data_dir}: it was written by version {written_by}; install {program} {written_by} or a newer release of the same major version, or take {binary} off the PATH so that Concert downloads one", binary = .binary.display(), data_dir = .data_dir.display())]
+    OtherVersion {
+        /// The program.
+        program: Program,
+        /// Path of the program.
+        binary: PathBuf,
+        /// Its version.
+        version: String,
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Version that wrote the data.
+        written_by: String,
+    },
     /// The program exited during its start.
     #[error("{program} failed to start ({status}); last lines of its log {log_file}:\n{tail}", log_file = .log_file.display())]
     Ended {

@@ -13,8 +13,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinHandle;
 
 use crate::error::StartError;
+use crate::log_file;
 use crate::program::Program;
 
 /// Arguments: the log file, the server, and the server's arguments. Prints the process id of the
@@ -63,6 +65,7 @@ pub(crate) struct Guarded {
     /// Kept open while the server should run.
     _pipe: Option<ChildStdin>,
     server: Pid,
+    log_rotation: JoinHandle<()>,
 }
 
 impl Guarded {
@@ -96,7 +99,9 @@ impl Guarded {
             .ok()
             .and_then(Pid::from_raw)
             .ok_or_else(|| failed(std::io::Error::other("its process id is unknown")))?;
-        Ok(Self { program, log_file: log_file.to_owned(), guardian, _pipe: pipe, server })
+        let log_file = log_file.to_owned();
+        let log_rotation = tokio::spawn(log_file::keep_small(log_file.clone()));
+        Ok(Self { program, log_file, guardian, _pipe: pipe, server, log_rotation })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -170,6 +175,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
+        self.log_rotation.abort();
         if self.ended().is_none() {
             self.signal(Signal::TERM);
         }

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::ClientOptions;
+use mongodb::options::{AuthMechanism, ClientOptions, Credential};
 use mongodb::{Client, Database};
 
 use crate::certificate::Certificate;
 use crate::data_dir::DataDir;
+use crate::data_version;
 use crate::error::StartError;
 use crate::guardian::{Exited, Guarded};
 use crate::port::Port;
-use crate::program::Program;
+use crate::program::{self, Program};
+use crate::startup::Startup;
 
 /// Start options of a MongoDB server.
 #[derive(Debug, Clone)]
@@ -28,6 +30,9 @@ pub struct MongoOptions {
     pub cache_gb: f32,
     /// If set, only TLS connections are accepted.
     pub tls: Option<Certificate>,
+    /// Key file of the replica set. If set, clients must authenticate; a client with the content of
+    /// this file has all rights.
+    pub key_file: Option<PathBuf>,
 }
 
 impl MongoOptions {
@@ -39,6 +44,7 @@ impl MongoOptions {
             port: 0,
             cache_gb: 0.25,
             tls: None,
+            key_file: None,
         }
     }
 }
@@ -58,8 +64,8 @@ pub struct MongoServer {
 const PROGRAM: Program = Program::Mongod;
 /// Name of the replica set.
 const REPLICA_SET: &str = "concert";
-/// Timeout of the start. After a crash, the server replays its journal.
-const READY_TIMEOUT: Duration = Duration::from_secs(90);
+/// Timeout of the initiation of a replica set.
+const INITIATE_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl MongoServer {
     /// Starts the server, initiates the replica set, and waits until it accepts writes.
@@ -70,9 +76,15 @@ impl MongoServer {
         let mut options = options.clone();
         // The directory is locked first: a leftover server in it may use the port.
         let data_dir = DataDir::take(&options.data_dir, PROGRAM).await?;
+        let version = program::version(binary)
+            .await
+            .map_err(|output| StartError::DoesNotRun { binary: binary.to_owned(), output })?;
+        data_version::check(&options.data_dir, binary, PROGRAM, version)?;
         let port = Port::choose(PROGRAM, options.port, "--mongo-port")?;
         options.port = port.number();
         let guarded = launch(binary, &options, &data_dir.pid_file()).await?;
+        let failed = |source| StartError::DataDir { path: options.data_dir.clone(), source };
+        data_version::record(&options.data_dir, PROGRAM, version).map_err(failed)?;
         Ok(Self { binary: binary.to_owned(), options, _port: port, guarded, data_dir })
     }
 
@@ -128,15 +140,20 @@ fn uri(host: &str, tls: Option<&Certificate>) -> String {
 ///
 /// # Errors
 /// The server is not the primary within 90 seconds.
-pub async fn initiate_replica_set(host: &str, options: &str) -> Result<(), Error> {
+pub async fn initiate_replica_set(
+    host: &str,
+    options: &str,
+    credential: Option<Credential>,
+) -> Result<(), Error> {
     let separator = if options.is_empty() { "" } else { "&" };
-    let admin = admin(&format!("{}{separator}{options}", uri(host, None))).await?;
+    let uri = format!("{}{separator}{options}", uri(host, None));
+    let admin = admin(&uri, credential).await?;
     let began = tokio::time::Instant::now();
     loop {
         match make_writable(&admin, host).await {
             Ok(true) => return Ok(()),
-            Err(error) if began.elapsed() > READY_TIMEOUT => return Err(error),
-            Ok(false) if began.elapsed() > READY_TIMEOUT => return Err(not_primary()),
+            Err(error) if began.elapsed() > INITIATE_TIMEOUT => return Err(error),
+            Ok(false) if began.elapsed() > INITIATE_TIMEOUT => return Err(not_primary()),
             _ => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -181,10 +198,17 @@ async fn launch(
         args.extend(["--tlsCertificateKeyFile".to_owned(), file.display().to_string()]);
         args.extend(["--tlsCAFile".to_owned(), ca.display().to_string()]);
     }
+    if let Some(key_file) = &options.key_file {
+        args.extend(["--keyFile".to_owned(), absolute(key_file).map_err(failed)?]);
+        // Passwords are random keys, so the minimum of iterations is enough.
+        args.extend(["--setParameter", "scramSHA256IterationCount=5000"].map(str::to_owned));
+    }
     let mut guarded = Guarded::start(PROGRAM, binary, &args, &options.log_file).await?;
-    let began = tokio::time::Instant::now();
+    let mut startup = Startup::new(PROGRAM, &options.log_file);
     let host = host(options.port);
-    let admin = match admin(&uri(&host, options.tls.as_ref())).await {
+    let credential = options.key_file.as_deref().map(server_credential).transpose();
+    let credential = credential.map_err(failed)?;
+    let admin = match admin(&uri(&host, options.tls.as_ref()), credential).await {
         Ok(admin) => admin,
         Err(error) => return Err(not_ready(&mut guarded, options, &error).await),
     };
@@ -197,8 +221,9 @@ async fn launch(
         if let Some(status) = guarded.ended() {
             return Err(guarded.ended_at_start(status));
         }
-        if began.elapsed() > READY_TIMEOUT {
-            return Err(not_ready(&mut guarded, options, &error).await);
+        if let Err(error) = startup.check(&error) {
+            guarded.kill().await;
+            return Err(error);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -208,18 +233,33 @@ async fn not_ready(guarded: &mut Guarded, options: &MongoOptions, error: &Error)
     guarded.kill().await;
     StartError::NotReady {
         program: PROGRAM,
-        seconds: READY_TIMEOUT.as_secs(),
+        seconds: 0,
         why: error.to_string(),
         log_file: options.log_file.clone(),
     }
+}
+
+/// Credential of the server's internal user, whose password is the content of the key file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn server_credential(key_file: &Path) -> std::io::Result<Credential> {
+    let key = std::fs::read_to_string(key_file)?;
+    Ok(Credential::builder()
+        .username("__system".to_owned())
+        .password(key.trim().to_owned())
+        .source("local".to_owned())
+        .mechanism(AuthMechanism::ScramSha256)
+        .build())
 }
 
 fn absolute(path: &Path) -> std::io::Result<String> {
     std::path::absolute(path).map(|path| path.display().to_string())
 }
 
-async fn admin(uri: &str) -> Result<Database, Error> {
+async fn admin(uri: &str, credential: Option<Credential>) -> Result<Database, Error> {
     let mut options = ClientOptions::parse(uri).await?;
+    options.credential = credential;
     options.server_selection_timeout = Some(Duration::from_millis(500));
     options.connect_timeout = Some(Duration::from_millis(500));
     Ok(Client::with_options(options)?.database("admin"))

@@ -10,10 +10,12 @@ use tokio::net::TcpStream;
 
 use crate::certificate::Certificate;
 use crate::data_dir::DataDir;
+use crate::data_version;
 use crate::error::StartError;
 use crate::guardian::{Exited, Guarded};
 use crate::port::Port;
-use crate::program::Program;
+use crate::program::{self, Program};
+use crate::startup::Startup;
 
 /// Start options of a NATS server.
 #[derive(Debug, Clone)]
@@ -60,8 +62,6 @@ pub struct NatsServer {
 }
 
 const PROGRAM: Program = Program::NatsServer;
-/// Timeout of the start. The server reads its store first, which may be large.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum size of a message, in bytes.
 const MAX_PAYLOAD: usize = 2 * 1024 * 1024;
 
@@ -74,9 +74,15 @@ impl NatsServer {
         let mut options = options.clone();
         // The directory is locked first: a leftover server in it may use the port.
         let data_dir = DataDir::take(&options.data_dir, PROGRAM).await?;
+        let version = program::version(binary)
+            .await
+            .map_err(|output| StartError::DoesNotRun { binary: binary.to_owned(), output })?;
+        data_version::check(&options.data_dir, binary, PROGRAM, version)?;
         let port = Port::choose(PROGRAM, options.port, "--nats-port")?;
         options.port = port.number();
         let guarded = launch(binary, &options, &data_dir.pid_file()).await?;
+        let failed = |source| StartError::DataDir { path: options.data_dir.clone(), source };
+        data_version::record(&options.data_dir, PROGRAM, version).map_err(failed)?;
         Ok(Self { binary: binary.to_owned(), options, _port: port, guarded, data_dir })
     }
 
@@ -135,7 +141,7 @@ async fn launch(
     std::fs::write(&config_file, config).map_err(failed)?;
     let args = ["-c".to_owned(), config_file.display().to_string()];
     let mut guarded = Guarded::start(PROGRAM, binary, &args, &options.log_file).await?;
-    let began = tokio::time::Instant::now();
+    let mut startup = Startup::new(PROGRAM, &options.log_file);
     loop {
         let is_closed = options.accounts.is_some() || options.tls.is_some();
         let Err(why) = is_ready(options.port, is_closed).await else {
@@ -144,14 +150,9 @@ async fn launch(
         if let Some(status) = guarded.ended() {
             return Err(guarded.ended_at_start(status));
         }
-        if began.elapsed() > READY_TIMEOUT {
+        if let Err(error) = startup.check(&why) {
             guarded.kill().await;
-            return Err(StartError::NotReady {
-                program: PROGRAM,
-                seconds: READY_TIMEOUT.as_secs(),
-                why: why.to_string(),
-                log_file: options.log_file.clone(),
-            });
+            return Err(error);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

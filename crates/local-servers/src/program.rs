@@ -14,6 +14,9 @@ pub enum Program {
     Mongod,
 }
 
+/// Number of lines of a program's output in an error.
+const SHOWN_LINES: usize = 8;
+
 /// A version: major, minor, patch.
 pub(crate) type Version = (u32, u32, u32);
 
@@ -50,14 +53,27 @@ impl fmt::Display for Program {
     }
 }
 
-/// The version that a program prints; `None` if it cannot run or prints none.
-pub(crate) async fn version(path: &Path) -> Option<Version> {
-    let output = Command::new(path).arg("--version").output().await.ok()?;
-    parse(&String::from_utf8_lossy(&output.stdout))
+/// The version that a program prints.
+///
+/// # Errors
+/// The program cannot run, or prints no version. The error is what it prints, such as the name of a
+/// missing library.
+pub(crate) async fn version(path: &Path) -> Result<Version, String> {
+    let run = Command::new(path).arg("--version").output().await;
+    let output = run.map_err(|error| error.to_string())?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    parse(&printed).ok_or_else(|| {
+        let text = format!("{printed}{}", String::from_utf8_lossy(&output.stderr));
+        match text.trim() {
+            // Such as `signal: 4 (SIGILL)` on a processor without AVX.
+            "" => output.status.to_string(),
+            text => text.lines().take(SHOWN_LINES).collect::<Vec<_>>().join("\n"),
+        }
+    })
 }
 
 /// The first version such as `1.2.3` or `v1.2.3` in a text.
-fn parse(text: &str) -> Option<Version> {
+pub(crate) fn parse(text: &str) -> Option<Version> {
     text.split_whitespace().find_map(|word| {
         let mut numbers = word.trim_start_matches('v').split(['.', '-', '+', ',']).map(str::parse);
         match (numbers.next(), numbers.next(), numbers.next()) {
@@ -75,6 +91,34 @@ pub(crate) fn shown((major, minor, patch): Version) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Creates a program that runs this script. Written by a separate process: a process that
+    /// another thread starts concurrently would inherit the open file, and could not be executed.
+    fn script(dir: &Path, text: &str) -> std::path::PathBuf {
+        let path = dir.join("program");
+        let made = std::process::Command::new("sh")
+            .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""#])
+            .arg(&path)
+            .arg(text)
+            .status();
+        assert!(made.unwrap().success());
+        path
+    }
+
+    #[tokio::test]
+    async fn error_of_a_broken_program_is_what_it_prints() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, expected) in [
+            ("echo 'libcrypto.so.1.1: cannot open' >&2; exit 127", "libcrypto.so.1.1: cannot open"),
+            ("kill -ILL $$", "signal: 4"),
+            ("echo dev", "dev"),
+        ] {
+            let error = version(&script(dir.path(), text)).await.unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let error = version(&dir.path().join("missing")).await.unwrap_err();
+        assert!(error.contains("No such file"), "{error}");
+    }
 
     #[test]
     fn version_is_parsed_from_program_output() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use concert_local_servers::{
     Binaries, FindError, FindOptions, MongoOptions, MongoServer, NatsOptions, NatsServer, Port,
-    Progress, StartError, TestServers, find_or_fetch,
+    Progress, StartError, TestServers, find_or_fetch, server_credential,
 };
 use mongodb::bson::{Document, doc};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -321,4 +321,45 @@ async fn foreign_process_with_the_recorded_id_keeps_running() {
     let mut server = NatsServer::start(&binaries.nats_server, &options).await.unwrap();
     assert_eq!(other.try_wait().unwrap(), None);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn key_file_protects_existing_data_of_a_server_without_users() {
+    let binaries = binaries().await;
+    let dir = tempfile::tempdir().unwrap();
+    let notes = |client: mongodb::Client| client.database("test").collection::<Document>("notes");
+    let open = MongoOptions::new(dir.path());
+    let mut server = MongoServer::start(&binaries.mongod, &open).await.unwrap();
+    let client = mongodb::Client::with_uri_str(server.uri()).await.unwrap();
+    notes(client).insert_one(doc! { "_id": 1 }).await.unwrap();
+    server.stop().await;
+    drop(server);
+
+    let key_file = dir.path().join("keyfile");
+    std::fs::write(&key_file, "0123456789abcdef".repeat(8)).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&key_file, mode).unwrap();
+    let closed = MongoOptions { key_file: Some(key_file.clone()), ..open };
+    let mut server = MongoServer::start(&binaries.mongod, &closed).await.unwrap();
+    let stranger = mongodb::Client::with_uri_str(server.uri()).await.unwrap();
+    let rejected = notes(stranger).insert_one(doc! { "_id": 2 }).await.unwrap_err();
+    assert!(rejected.to_string().contains("Unauthorized"), "{rejected}");
+    let mut options = mongodb::options::ClientOptions::parse(server.uri()).await.unwrap();
+    options.credential = Some(server_credential(&key_file).unwrap());
+    let client = mongodb::Client::with_options(options).unwrap();
+    assert_eq!(notes(client).count_documents(doc! {}).await.unwrap(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn server_older_than_its_data_is_rejected_before_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    pretend(dir.path(), "nats-server", "2.11.0");
+    let options = NatsOptions::new(dir.path());
+    std::fs::create_dir_all(&options.data_dir).unwrap();
+    std::fs::write(options.data_dir.join("nats-server.version"), "2.15.1\n").unwrap();
+    let binary = dir.path().join("nats-server");
+    let error = NatsServer::start(&binary, &options).await.unwrap_err();
+    assert!(matches!(error, StartError::OtherVersion { .. }), "{error}");
+    assert!(!options.log_file.exists(), "the server was started");
 }

@@ -2,6 +2,7 @@
 
 mod live;
 mod rotation;
+mod schedule;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,10 @@ use concert_wire::keyring::{BadKeyring, KEY_BYTES, Key, Keyring};
 use zeroize::Zeroizing;
 
 pub use self::live::watch;
-pub use self::rotation::{Listed, NotChanged, Subject, add, drop_key, list, put_first};
+pub use self::rotation::{Listed, NotChanged, Subject, add, drop_key, list, origin, put_first};
+pub use self::schedule::{Step, next_step};
 use crate::atomic_file;
+use crate::clock;
 use crate::seeds::{self, SeedError, Seeds};
 
 /// The purpose of a key file; each process reads only those that it needs.
@@ -90,7 +93,29 @@ pub enum KeyError {
 /// # Errors
 /// See [`KeyError`].
 pub fn load(dir: &Path, purpose: &Purpose) -> Result<Keyring, KeyError> {
-    let path = dir.join(purpose.file_name());
+    load_file(dir.join(purpose.file_name()))
+}
+
+/// Reads the keys of a MongoDB user: `archive`, or a concept in lower case.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn load_database(dir: &Path, user: &str) -> Result<Keyring, KeyError> {
+    load_file(database_file(dir, user))
+}
+
+/// Path of a MongoDB user's keys in the directory of keys.
+pub fn database_file(dir: &Path, user: &str) -> PathBuf {
+    dir.join("mongo").join(format!("{user}.key"))
+}
+
+/// Path of the MongoDB server's key file in the directory of keys.
+pub fn mongodb_server_key(dir: &Path) -> PathBuf {
+    // No concept has a name with a hyphen.
+    dir.join("mongo").join("mongod-keyfile")
+}
+
+fn load_file(path: PathBuf) -> Result<Keyring, KeyError> {
     match std::fs::read_to_string(&path).map(Zeroizing::new) {
         Ok(text) => Keyring::parse(&text).map_err(|source| KeyError::Content { path, source }),
         Err(source) => Err(KeyError::File { path, doing: "read", source }),
@@ -122,17 +147,38 @@ pub fn public_keys(dir: &Path, user: &User) -> Result<Vec<String>, KeyError> {
 }
 
 /// Creates missing key files, including those of concepts' own keys, readable only by their owner.
-/// Existing files stay unchanged.
+/// Existing files stay unchanged. Returns the purposes of the created files.
 ///
 /// # Errors
 /// See [`KeyError`].
-pub fn make_missing(dir: &Path, own: &[Purpose]) -> Result<(), KeyError> {
+pub fn make_missing(dir: &Path, own: &[Purpose]) -> Result<Vec<Purpose>, KeyError> {
+    let mut created = Vec::new();
     for purpose in Purpose::all(own.iter().cloned()) {
-        create_if_missing(&dir.join(purpose.file_name()), || {
-            Ok(generate("k1")?.to_line().to_string())
-        })?;
+        if create_if_missing(&dir.join(purpose.file_name()), new_ring)? {
+            created.push(purpose);
+        }
     }
+    Ok(created)
+}
+
+/// Creates missing keys of MongoDB users, and the key file of the server, as [`make_missing`] does.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn make_missing_database(dir: &Path, users: &[String]) -> Result<(), KeyError> {
+    for user in users {
+        create_if_missing(&database_file(dir, user), new_ring)?;
+    }
+    create_if_missing(&mongodb_server_key(dir), || {
+        let key = generate("server")?;
+        Ok(key.bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+    })?;
     Ok(())
+}
+
+fn new_ring() -> Result<String, KeyError> {
+    let id = schedule::new_id(clock::now_ms())?;
+    Ok(format!("{}{}", rotation::new_origin()?, *generate(&id)?.to_line()))
 }
 
 /// Creates missing files of seeds, as [`make_missing`] does.
@@ -156,15 +202,15 @@ fn generate(id: &str) -> Result<Key, KeyError> {
 fn create_if_missing(
     path: &Path,
     text: impl FnOnce() -> Result<String, KeyError>,
-) -> Result<(), KeyError> {
+) -> Result<bool, KeyError> {
     let failed = |source| KeyError::File { path: path.to_owned(), doing: "written", source };
     if path.try_exists().map_err(failed)? {
-        return Ok(());
+        return Ok(false);
     }
     match atomic_file::create_new(path, &text()?) {
         // Another process created it first.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made.map_err(failed),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true).map_err(failed),
     }
 }
 
@@ -185,7 +231,7 @@ mod tests {
         let files = ["seal.key", "session.key", "edge.key"];
         let before = files.map(bytes);
         assert!(before[0] != before[1] && before[1] != before[2] && before[0] != before[2]);
-        make_missing(dir.path(), &own).unwrap();
+        assert_eq!(make_missing(dir.path(), &own).unwrap(), []);
         assert!(before == files.map(bytes));
     }
 }

@@ -11,6 +11,7 @@ pub mod chaos;
 pub mod clock;
 pub mod dead;
 pub mod feed;
+pub mod key_record;
 pub mod keys;
 pub mod log;
 pub mod metrics;

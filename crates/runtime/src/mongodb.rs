@@ -2,6 +2,9 @@
 //!
 //! Every write waits for a majority of the members and for the journal.
 
+mod users;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mongodb::bson::{DateTime, doc};
@@ -9,7 +12,9 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection, Database, IndexModel};
 
+pub use self::users::{UsersError, apply as apply_users};
 use crate::clock;
+use crate::keys::{self, KeyError};
 
 /// Address of the MongoDB replica set, and settings of the connection.
 #[derive(Debug, Clone)]
@@ -20,6 +25,9 @@ pub struct StoreArgs {
     pub database_prefix: String,
     /// Maximum number of connections of each worker.
     pub database_connections: u32,
+    /// Directory of the keys, if the server has a user for each concept; otherwise the credentials
+    /// of the URI are used.
+    pub keys_dir: Option<PathBuf>,
 }
 
 /// Error of the connection or of an index.
@@ -33,6 +41,19 @@ pub enum StoreError {
         "cannot connect to MongoDB: {0}; check that the replica set runs and that the URI is right"
     )]
     Unreachable(Error),
+    /// The keys of the user cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The server has no user for any of the keys.
+    #[error(
+        "MongoDB rejects all keys of the user `{user}`; run `concert setup` to create the users"
+    )]
+    Rejected {
+        /// Owner of the keys.
+        user: String,
+        /// Last response of the server.
+        source: Option<Error>,
+    },
     /// An index cannot be created.
     #[error("cannot create the index {name}: {source}")]
     Index {
@@ -62,11 +83,32 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
     // The redelivered message repeats a failed write; the driver's own retries would cost the
     // server a record of each write.
     options.retry_writes = Some(false);
+    let owner = concept.to_lowercase();
+    let name = format!("{}_{owner}", args.database_prefix);
+    let Some(keys_dir) = &args.keys_dir else {
+        return reach(options, &name).await;
+    };
+    // During a rotation, the server may not have the user of every key.
+    let keys = keys::load_database(keys_dir, &owner)?;
+    let mut rejected = None;
+    for key in keys.keys() {
+        options.credential = Some(users::credential(&name, &owner, key));
+        match reach(options.clone(), &name).await {
+            Err(StoreError::Unreachable(error)) if users::is_rejected(&error) => {
+                rejected = Some(error);
+            }
+            connected => return connected,
+        }
+    }
+    Err(StoreError::Rejected { user: owner, source: rejected })
+}
+
+async fn reach(options: ClientOptions, name: &str) -> Result<Database, StoreError> {
     let client = Client::with_options(options).map_err(StoreError::Uri)?;
-    let database = client.database(&format!("{}_{}", args.database_prefix, concept.to_lowercase()));
+    let database = client.database(name);
     let started = tokio::time::Instant::now();
     while let Err(error) = database.run_command(doc! { "ping": 1 }).await {
-        if started.elapsed() > CONNECT_TIMEOUT {
+        if started.elapsed() > CONNECT_TIMEOUT || users::is_rejected(&error) {
             return Err(StoreError::Unreachable(error));
         }
         tracing::debug!(%error, "MongoDB is not available yet");

@@ -418,6 +418,8 @@ pub async fn unpin(bus: &Bus, name: &str) -> Result<(), SetupError> {
 /// State of the log and progress of the routers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogState {
+    /// Time of the first message, in milliseconds since 1970; `None` if the log is empty.
+    pub first_ms: Option<u64>,
     /// Sequence of the first message.
     pub first_sequence: u64,
     /// Sequence of the last message, even if that was deleted.
@@ -440,6 +442,9 @@ pub async fn log_state(bus: &Bus) -> Result<LogState, SetupError> {
         log.get_consumer(ROUTERS).await.map_err(failed("the routers' consumer"))?;
     let state = &log.cached_info().state;
     Ok(LogState {
+        first_ms: (state.messages > 0)
+            .then(|| state.first_timestamp.unix_timestamp_nanos() / 1_000_000)
+            .and_then(|ms| u64::try_from(ms).ok()),
         first_sequence: state.first_sequence,
         last_sequence: state.last_sequence,
         messages: state.messages,

@@ -55,9 +55,14 @@ impl Key {
         &self.bytes
     }
 
+    /// The key as a password, in base64url.
+    pub fn password(&self) -> Zeroizing<String> {
+        Zeroizing::new(URL_SAFE_NO_PAD.encode(*self.bytes))
+    }
+
     /// The key as a line of a key file.
     pub fn to_line(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("{} {}\n", self.id, URL_SAFE_NO_PAD.encode(*self.bytes)))
+        Zeroizing::new(format!("{} {}\n", self.id, *self.password()))
     }
 }
 

@@ -23,6 +23,9 @@ pub const IN_FORCE_KEY: &str = "in-force";
 /// last.
 pub const LIMITS_KEY: &str = "limits";
 
+/// Key, in the same bucket, of the ids of the key files that encrypted the data.
+pub const KEY_FILES_KEY: &str = "key-files";
+
 /// Key, in the same bucket, of the source texts of a rule version.
 pub fn rules_key(version: &str) -> String {
     format!("rules.{version}")

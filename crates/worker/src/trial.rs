@@ -406,6 +406,7 @@ impl Drop for Trial {
 fn store_args(servers: &TestServers) -> StoreArgs {
     StoreArgs {
         mongodb_uri: servers.mongo.uri(),
+        keys_dir: None,
         database_prefix: "trial".to_owned(),
         database_connections: 32,
     }

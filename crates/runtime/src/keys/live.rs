@@ -114,23 +114,24 @@ mod tests {
         keys::make_missing(dir.path(), &[]).unwrap();
         let live = watch(dir.path(), Purpose::Seal, &Shutdown::new()).unwrap();
         let of_now = || ids(&live.now()).join(" ");
-        assert_eq!(of_now(), "k1");
+        let k1 = of_now();
         let seal = keys::Subject::Ring(Purpose::Seal);
-        assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k2");
+        let add = || keys::add(dir.path(), &seal).unwrap();
+        let k2 = add();
         tokio::time::sleep(READ_INTERVAL * 5 / 2).await;
-        assert_eq!(of_now(), "k1 k2");
+        assert_eq!(of_now(), format!("{k1} {k2}"));
         // A lookup of an unknown key does not wait for the next read.
-        assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k3");
+        let k3 = add();
         tokio::time::advance(MIN_EXTRA_READ_INTERVAL * 2).await;
-        assert_eq!(of_now(), "k1 k2");
-        assert!(live.get("k4").is_none());
-        assert_eq!(of_now(), "k1 k2 k3");
-        assert_eq!(keys::add(dir.path(), &seal).unwrap(), "k4");
-        assert!(live.get("k4").is_none(), "an extra read happens after each lookup");
+        assert_eq!(of_now(), format!("{k1} {k2}"));
+        assert!(live.get("unknown").is_none());
+        assert_eq!(of_now(), format!("{k1} {k2} {k3}"));
+        let k4 = add();
+        assert!(live.get(&k4).is_none(), "an extra read happens after each lookup");
         tokio::time::advance(MIN_EXTRA_READ_INTERVAL * 2).await;
-        assert!(live.get("k4").is_some());
+        assert!(live.get(&k4).is_some());
         std::fs::write(dir.path().join("seal.key"), "broken").unwrap();
         tokio::time::sleep(READ_INTERVAL * 2).await;
-        assert_eq!(of_now(), "k1 k2 k3 k4");
+        assert_eq!(of_now(), format!("{k1} {k2} {k3} {k4}"));
     }
 }

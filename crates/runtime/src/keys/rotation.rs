@@ -7,8 +7,9 @@ use std::str::FromStr;
 use concert_wire::keyring::Keyring;
 use zeroize::Zeroizing;
 
-use super::{KeyError, Purpose, generate, seeds_file};
+use super::{KeyError, Purpose, generate, schedule, seeds_file};
 use crate::atomic_file;
+use crate::clock;
 use crate::seeds::{self, Seeds};
 
 /// Owner of the keys.
@@ -16,6 +17,8 @@ use crate::seeds::{self, Seeds};
 pub enum Subject {
     /// A keyring.
     Ring(Purpose),
+    /// A MongoDB user: `archive`, or a concept in lower case.
+    Database(String),
     /// A NATS user, by name.
     Bus(String),
 }
@@ -28,13 +31,15 @@ impl FromStr for Subject {
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
             !text.is_empty() && text.bytes().all(plain)
         };
-        match text.strip_prefix("nats/") {
-            Some(user) if is_plain(user) => Ok(Self::Bus(user.to_owned())),
+        match text.split_once('/') {
+            Some(("nats", user)) if is_plain(user) => Ok(Self::Bus(user.to_owned())),
+            Some(("mongo", user)) if is_plain(user) => Ok(Self::Database(user.to_owned())),
             None if is_plain(text) => Ok(Self::Ring(Purpose::named(text))),
-            _ => Err(
-                "not a name of keys; use a name such as `seal` or `edge`, or a NATS user such as `nats/profile`"
-                    .to_owned(),
-            ),
+            _ => {
+                Err("not a name of keys; use a name such as `seal` or `edge`, a NATS user such as \
+                 `nats/profile`, or a MongoDB user such as `mongo/profile`"
+                    .to_owned())
+            }
         }
     }
 }
@@ -43,6 +48,7 @@ impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ring(purpose) => f.pad(purpose.name()),
+            Self::Database(user) => f.pad(&format!("mongo/{user}")),
             Self::Bus(user) => f.pad(&format!("nats/{user}")),
         }
     }
@@ -94,13 +100,14 @@ impl KeyFile {
     fn read(dir: &Path, subject: &Subject) -> Result<Self, KeyError> {
         let path = match subject {
             Subject::Ring(purpose) => dir.join(purpose.file_name()),
+            Subject::Database(user) => super::database_file(dir, user),
             Subject::Bus(user) => seeds_file(dir, user),
         };
         let text = std::fs::read_to_string(&path)
             .map(Zeroizing::new)
             .map_err(|source| KeyError::File { path: path.clone(), doing: "read", source })?;
         let ids: Vec<String> = match subject {
-            Subject::Ring(_) => {
+            Subject::Ring(_) | Subject::Database(_) => {
                 let keys = Keyring::parse(&text)
                     .map_err(|source| KeyError::Content { path: path.clone(), source })?;
                 keys.keys().map(|key| key.id().to_owned()).collect()
@@ -124,9 +131,8 @@ impl KeyFile {
 
     fn add(&mut self) -> Result<String, KeyError> {
         let (id, text) = match &self.subject {
-            Subject::Ring(_) => {
-                let numbers = self.ids().filter_map(|id| id.strip_prefix('k')?.parse::<u64>().ok());
-                let key = generate(&format!("k{}", numbers.max().unwrap_or(0) + 1))?;
+            Subject::Ring(_) | Subject::Database(_) => {
+                let key = generate(&schedule::new_id(clock::now_ms())?)?;
                 (key.id().to_owned(), key.to_line())
             }
             Subject::Bus(_) => {
@@ -171,6 +177,31 @@ impl KeyFile {
             source,
         })
     }
+}
+
+/// First words of the comment line that contains a file's origin.
+const ORIGIN: &str = "# origin ";
+
+/// A comment line that identifies a new key file.
+pub(super) fn new_origin() -> Result<String, KeyError> {
+    Ok(format!("{ORIGIN}{}\n", schedule::new_id(clock::now_ms())?))
+}
+
+/// Id of a key file, which survives rotations; a file of an earlier release gets one. A file that
+/// was lost and created again has another id.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn origin(dir: &Path, purpose: &Purpose) -> Result<String, KeyError> {
+    let mut file = KeyFile::read(dir, &Subject::Ring(purpose.clone()))?;
+    if let Some(origin) = file.lines.iter().find_map(|line| line.text.strip_prefix(ORIGIN)) {
+        return Ok(origin.trim().to_owned());
+    }
+    let line = new_origin()?;
+    let origin = line.trim_start_matches(ORIGIN).trim().to_owned();
+    file.lines.insert(0, Line { id: None, text: Zeroizing::new(line.trim_end().to_owned()) });
+    file.write()?;
+    Ok(origin)
 }
 
 /// Lists the keys of a file, the one in use first.
@@ -228,7 +259,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         keys::make_missing(dir.path(), &[]).unwrap();
         keys::make_missing_seeds(dir.path(), &[concert_wire::access::User::Edge]).unwrap();
-        for subject in ["seal", "nats/edge"] {
+        keys::make_missing_database(dir.path(), &["archive".to_owned()]).unwrap();
+        for subject in ["seal", "nats/edge", "mongo/archive"] {
             let subject: Subject = subject.parse().unwrap();
             let ids = || -> Vec<String> {
                 let listed = list(dir.path(), &subject).unwrap();
@@ -250,8 +282,33 @@ mod tests {
 
     #[test]
     fn invalid_owner_of_keys_is_rejected() {
-        for wrong in ["", "nats/", "nats/../seal", "nats/Edge", "../seal", "Seal"] {
+        for wrong in
+            ["", "nats/", "mongo/", "mongo/../seal", "nats/../seal", "nats/Edge", "../seal", "Seal"]
+        {
             assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn origin_survives_rotation_and_differs_for_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let seal = Subject::Ring(Purpose::Seal);
+        let path = dir.path().join("seal.key");
+        let origin = || origin(dir.path(), &Purpose::Seal).unwrap();
+        keys::make_missing(dir.path(), &[]).unwrap();
+        let before = origin();
+        let old = list(dir.path(), &seal).unwrap().remove(0).id;
+        let new = add(dir.path(), &seal).unwrap();
+        put_first(dir.path(), &seal, &new).unwrap();
+        drop_key(dir.path(), &seal, &old).unwrap();
+        assert_eq!(origin(), before);
+        std::fs::remove_file(&path).unwrap();
+        keys::make_missing(dir.path(), &[]).unwrap();
+        assert_ne!(origin(), before);
+        // A file of an earlier release.
+        let line = concert_wire::keyring::Key::new("k1", [1; 64]).to_line();
+        std::fs::write(&path, &*line).unwrap();
+        assert_eq!(origin(), origin());
+        assert_eq!(list(dir.path(), &seal).unwrap().remove(0).id, "k1");
     }
 }

@@ -26,6 +26,7 @@ async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     let servers = TestServers::start(&FindOptions::of_user()?).await?;
     let args = StoreArgs {
         mongodb_uri: servers.mongo.uri(),
+        keys_dir: None,
         database_prefix: "lookups".to_owned(),
         database_connections: 32,
     };
