@@ -172,8 +172,8 @@ const HEAD: &str = "# Configuration
 `CONCERT_BLESS=1 cargo test -p concert-tests --test configuration`. -->
 
 Concert reads `concert.toml` in the current directory, or in the nearest directory above that has
-one. Relative paths in it are relative to its directory. Those of flags and variables are relative to
-the current directory, as are all paths with `--config FILE`.
+one. Relative paths in it are relative to its directory. Those of flags and variables are relative
+to the current directory, as are all paths with `--config FILE`.
 
 Precedence of sources: a flag, an environment variable, the file, the default. Tables such as
 `http.passthrough` are merged key by key.
