@@ -334,7 +334,7 @@ async fn mongodb_of_up_gives_each_concept_rights_on_its_own_database_only() -> a
     let new = added.trim().rsplit(' ').next().context("no id")?;
     assert!(up.command(&["keys", "use", "mongo/profile", new]).await?.status.success());
     up.signal(Signal::TERM)?;
-    assert!(up.ended(PATIENCE).await?.success());
+    assert!(up.ended(TIMEOUT).await?.success());
     let mut up = Up::start_in(up.dir, |_| {}).await?;
     let running = up.running().await?;
     assert!(up.command(&["keys", "drop", "mongo/profile", id]).await?.status.success());
@@ -348,13 +348,13 @@ async fn lost_sealing_key_stops_up_until_it_is_restored() -> anyhow::Result<()> 
     let running = up.running().await?;
     assert_eq!(up.post(&running, "/auth/createAccount").await?, 200);
     up.signal(Signal::TERM)?;
-    assert!(up.ended(PATIENCE).await?.success());
+    assert!(up.ended(TIMEOUT).await?.success());
     let key = up.data_dir().join("keys/seal.key");
     let backup = up.dir.path().join("backup");
     std::fs::rename(&key, &backup)?;
 
     let mut up = Up::start_in(up.dir, |_| {}).await?;
-    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    assert_eq!(up.ended(TIMEOUT).await?.code(), Some(1));
     let errors = up.printed("stderr")?;
     assert!(errors.contains("`seal`") && errors.contains("--accept-new-keys"), "{errors}");
     assert!(!key.exists(), "a new key replaced the lost one");
@@ -369,7 +369,7 @@ async fn lost_sealing_key_stops_up_until_it_is_restored() -> anyhow::Result<()> 
     let mut up = Up::start_in(up.dir, |_| {}).await?;
     let running = up.running().await?;
     assert_eq!(up.post(&running, "/auth/login").await?, 200);
-    until("a new key was added", PATIENCE, async || {
+    until("a new key was added", TIMEOUT, async || {
         let keys = std::fs::read_to_string(&key)?;
         Ok((keys.lines().filter(|line| !line.starts_with('#')).count() == 2).then_some(()))
     })
@@ -384,7 +384,7 @@ async fn second_up_on_a_data_directory_is_rejected_before_it_changes_anything() 
     let data = dir.path().join("data");
     let _lock = DirLock::acquire(&data).await?;
     let mut up = Up::start_in(dir, |_| {}).await?;
-    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    assert_eq!(up.ended(TIMEOUT).await?.code(), Some(1));
     let errors = up.printed("stderr")?;
     assert!(errors.contains("in use by process") && errors.contains("--data-dir"), "{errors}");
     assert!(!data.join("keys").exists());
@@ -397,7 +397,7 @@ async fn data_directory_with_a_quotation_mark_is_rejected() -> anyhow::Result<()
         command.arg("--data-dir").arg("a\"b\\c");
     })
     .await?;
-    assert_eq!(up.ended(PATIENCE).await?.code(), Some(1));
+    assert_eq!(up.ended(TIMEOUT).await?.code(), Some(1));
     let errors = up.printed("stderr")?;
     assert!(errors.contains("contains a quotation mark"), "{errors}");
     Ok(())
