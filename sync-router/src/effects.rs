@@ -134,10 +134,24 @@ pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event
         Err(error) => {
             match error {
                 PublishError::NotConfirmed(_) => {
-                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is not confirmed; retrying")
+                    tracing::warn!(
+                        %flow,
+                        action = %id,
+                        %concept,
+                        name = %action,
+                        %error,
+                        "an invocation is not confirmed; retrying"
+                    )
                 }
                 _ => {
-                    tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "an invocation is rejected; retrying")
+                    tracing::warn!(
+                        %flow,
+                        action = %id,
+                        %concept,
+                        name = %action,
+                        %error,
+                        "an invocation is rejected; retrying"
+                    )
                 }
             }
             Event::NotStored { seq }

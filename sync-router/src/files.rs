@@ -33,7 +33,10 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// A directory has no file of its kind.
-    #[error("{path} has no file that ends with .{extension}; add one, or choose another directory", path = .path.display())]
+    #[error(
+        "{path} has no file that ends with .{extension}; add one, or choose another directory",
+        path = .path.display()
+    )]
     Empty {
         /// Path of the directory.
         path: PathBuf,

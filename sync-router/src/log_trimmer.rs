@@ -56,8 +56,8 @@ async fn trim(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
         }
     }
     tracing::warn!(
-        "the log is nearly full, and all its messages are recent; when it is full, requests get 503; \
-         raise log.max_messages or log.max_bytes, or lower log.keep_seconds"
+        "the log is nearly full, and all its messages are recent; when it is full, requests get \
+         503; raise log.max_messages or log.max_bytes, or lower log.keep_seconds"
     );
     Ok(())
 }

@@ -36,12 +36,24 @@ pub(crate) async fn ask(
         Ok(rows) => Event::Answered { seq, question, rows },
         // The query or its result does not match the spec, so a retry would not help.
         Err(NoAnswer::Refused { code, why }) if code == "400" || code == "500" => {
-            tracing::error!(%flow, concept = %question.concept, query = %question.query, why, "a worker rejects a query");
+            tracing::error!(
+                %flow,
+                concept = %question.concept,
+                query = %question.query,
+                why,
+                "a worker rejects a query"
+            );
             let why = format!("{}.{} cannot be answered", question.concept, question.query);
             Event::Refused { seq, why }
         }
         Err(error) => {
-            tracing::warn!(%flow, concept = %question.concept, query = %question.query, %error, "a query has no result; retrying");
+            tracing::warn!(
+                %flow,
+                concept = %question.concept,
+                query = %question.query,
+                %error,
+                "a query has no result; retrying"
+            );
             Event::Unanswered { seq }
         }
     }

@@ -157,7 +157,12 @@ pub async fn run(
     active_rules.keep_limits(&limits.engine()).await?;
     active_rules.activate(&rules).await?;
     let program = &rules.program;
-    tracing::info!(version = %program.version, rules = program.syncs.len(), routes = program.routes.routes.len(), "router started");
+    tracing::info!(
+        version = %program.version,
+        rules = program.syncs.len(),
+        routes = program.routes.routes.len(),
+        "router started"
+    );
     let watched = bus.clone();
     let mut engine = Engine::without_rules(limits.engine());
     engine.step(Event::RulesFetched(program.clone()));
@@ -203,11 +208,12 @@ struct Router {
 impl Router {
     async fn run(mut self, mut feed: Feed, shutdown: Shutdown) {
         loop {
+            let has_room = self.in_flight.len() < MAX_IN_FLIGHT && self.held_bytes < self.max_bytes;
             tokio::select! {
                 biased;
                 Some(event) = self.in_flight.next() => self.step(event),
                 () = shutdown.requested() => break,
-                message = feed.next(), if self.in_flight.len() < MAX_IN_FLIGHT && self.held_bytes < self.max_bytes => {
+                message = feed.next(), if has_room => {
                     chaos_point!("received");
                     if guard_disabled!("router-acks-first") {
                         ack::sent(&message).await;
@@ -290,7 +296,11 @@ impl Router {
                     Some(match active_rules.adopt(seq, &version).await {
                         Ok(()) => Event::Stored { seq },
                         Err(error) => {
-                            tracing::warn!(%error, %version, "cannot store a rule activation; retrying");
+                            tracing::warn!(
+                                %error,
+                                %version,
+                                "cannot store a rule activation; retrying"
+                            );
                             Event::NotStored { seq }
                         }
                     })

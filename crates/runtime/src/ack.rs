@@ -20,7 +20,10 @@ pub async fn later(message: &Message, delay: Duration) {
 pub async fn in_progress(message: &Message) -> bool {
     let confirmed = message.double_ack_with(AckKind::Progress).await;
     if let Err(error) = &confirmed {
-        tracing::warn!(%error, "the server did not confirm a longer ack deadline; the message may be redelivered");
+        tracing::warn!(
+            %error,
+            "the server did not confirm a longer ack deadline; the message may be redelivered"
+        );
     }
     confirmed.is_ok()
 }
@@ -32,6 +35,10 @@ pub async fn never_again(message: &Message) {
 
 async fn send(message: &Message, kind: AckKind) {
     if let Err(error) = message.ack_with(kind).await {
-        tracing::warn!(%error, ?kind, "cannot send an acknowledgement; the message will be redelivered");
+        tracing::warn!(
+            %error,
+            ?kind,
+            "cannot send an acknowledgement; the message will be redelivered"
+        );
     }
 }

@@ -75,7 +75,8 @@ pub struct Bus {
 pub enum ConnectError {
     /// The server is unreachable or rejects the connection.
     #[error(
-        "cannot connect to NATS at {url}: {source}; check that the server runs and that the credentials are right"
+        "cannot connect to NATS at {url}: {source}; check that the server runs and that the \
+         credentials are right"
     )]
     Server {
         /// URL without credentials.

@@ -63,7 +63,11 @@ impl Purpose {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read or written.
-    #[error("the key file {path} cannot be {doing}: {source}; check that it exists and belongs to this user", path = .path.display())]
+    #[error(
+        "the key file {path} cannot be {doing}: {source}; check that it exists and belongs to \
+         this user",
+        path = .path.display()
+    )]
     File {
         /// The file.
         path: PathBuf,
@@ -73,7 +77,10 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// The file is not a key file.
-    #[error("the key file {path} is invalid: {source}; restore it from a backup", path = .path.display())]
+    #[error(
+        "the key file {path} is invalid: {source}; restore it from a backup",
+        path = .path.display()
+    )]
     Content {
         /// The file.
         path: PathBuf,

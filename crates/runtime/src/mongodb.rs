@@ -156,5 +156,8 @@ pub async fn index<T: Send + Sync>(
 /// Reports whether a write was rejected because a unique value already exists.
 pub fn is_duplicate(error: &Error) -> bool {
     const DUPLICATE_KEY: i32 = 11000;
-    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(write)) => write.code == DUPLICATE_KEY,
+        _ => false,
+    }
 }

@@ -26,8 +26,8 @@ pub enum SeedError {
         source: std::io::Error,
     },
     /// A line is not a seed.
-    #[error("line {line} of the NATS key file {path} is not the seed of a user key; create one with \
-         `concert setup` or `nk -gen user`", path = .path.display())]
+    #[error("line {line} of the NATS key file {path} is not the seed of a user key; create \
+         one with `concert setup` or `nk -gen user`", path = .path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,10 @@ pub enum SeedError {
         line: usize,
     },
     /// The file has no seed.
-    #[error("the NATS key file {path} has no seed; create one with `concert setup` or `nk -gen user`", path = .path.display())]
+    #[error(
+        "the NATS key file {path} has no seed; create one with `concert setup` or `nk -gen user`",
+        path = .path.display()
+    )]
     Empty {
         /// The file.
         path: PathBuf,

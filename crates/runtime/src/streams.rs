@@ -178,7 +178,7 @@ async fn make_actions(
 ) -> Result<(), SetupError> {
     let name = subject::actions_stream(concept);
     let config = Config {
-        description: Some(format!("actions that {concept} is asked for")),
+        description: Some(format!("invocations of {concept}")),
         subjects: vec![subject::actions_subjects(concept)],
         retention: RetentionPolicy::WorkQueue,
         max_messages: limits.queue_max_messages,

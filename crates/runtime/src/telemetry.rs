@@ -34,7 +34,8 @@ pub enum LogFormat {
 /// The filter is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the log filter `{filter}` is invalid: {source}; use a level such as `info`, or directives such as `info,concert_sync_router=debug`"
+    "the log filter `{filter}` is invalid: {source}; use a level such as `info`, or directives \
+     such as `info,concert_sync_router=debug`"
 )]
 pub struct BadFilter {
     filter: String,

@@ -102,7 +102,11 @@ impl UnreadableScanner {
             (found, next, more) = (found + ahead, next + SCAN_AHEAD, ahead > 0);
         }
         if found > 0 {
-            tracing::warn!(found, stream = %info.stream_name, "unreadable messages were dead-lettered");
+            tracing::warn!(
+                found,
+                stream = %info.stream_name,
+                "unreadable messages were dead-lettered"
+            );
         }
         Ok(found)
     }
@@ -171,7 +175,10 @@ impl UnreadableScanner {
         let body = raw.body()?;
         let message = Unreadable { seq: raw.seq, subject: raw.subject, body, why };
         let Some(mut letter) = (self.letter)(&message) else {
-            tracing::error!(subject = %message.subject, "cannot derive a dead-letter subject; the message stays in its stream");
+            tracing::error!(
+                subject = %message.subject,
+                "cannot derive a dead-letter subject; the message stays in its stream"
+            );
             return Ok(());
         };
         letter.headers.insert(MESSAGE_ID, id);
@@ -188,7 +195,11 @@ impl UnreadableScanner {
             })
             .await;
         if let Err(error) = deleted {
-            tracing::debug!(subject = %message.subject, %error, "cannot delete an unreadable message");
+            tracing::debug!(
+                subject = %message.subject,
+                %error,
+                "cannot delete an unreadable message"
+            );
         }
         Ok(())
     }

@@ -152,7 +152,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub enum RetryError {
     /// The dead letter is not an invocation.
     #[error(
-        "only invocations can be retried, and this dead letter is `{0}`; drop it with `concert dead drop`"
+        "only invocations can be retried, and this dead letter is `{0}`; drop it with `concert \
+         dead drop`"
     )]
     NoInvocation(String),
     /// The dead letter lacks a property.
@@ -160,7 +161,8 @@ pub enum RetryError {
     Unknown(&'static str),
     /// The action is already completed.
     #[error(
-        "the action has been completed in the meantime; drop the dead letter with `concert dead drop`"
+        "the action has been completed in the meantime; drop the dead letter with `concert dead \
+         drop`"
     )]
     Completed,
     /// The flow's root is no longer in the log.

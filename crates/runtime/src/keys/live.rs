@@ -79,7 +79,11 @@ impl KeyFile {
             Ok(keys) => {
                 last_read.logged = None;
                 if !same(&live.now(), &keys) {
-                    tracing::info!(file = self.purpose.file_name(), keys = ?ids(&keys), "the keys have changed; the first one encrypts new values");
+                    tracing::info!(
+                        file = self.purpose.file_name(),
+                        keys = ?ids(&keys),
+                        "the keys have changed; the first one encrypts new values"
+                    );
                     live.replace(keys);
                 }
             }
