@@ -38,7 +38,7 @@ pub(crate) async fn run(
                 ack::sent(&message).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "a dead letter is not archived yet");
+                tracing::warn!(%error, "cannot archive a dead letter; retrying");
                 ack::later(&message, backoff.most).await;
             }
         }

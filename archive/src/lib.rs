@@ -13,9 +13,11 @@ mod observers;
 mod problems;
 mod queries;
 mod read_throttle;
+mod redaction;
 mod repository;
 mod rule_cache;
 mod rule_rows;
+mod seal_removal;
 mod service;
 mod traces;
 mod writer;
@@ -165,8 +167,14 @@ pub async fn run(
         collector::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
     let letters =
         dead_letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
+    let removing = seal_removal::run(archive, shutdown.clone());
     let watching = metrics.clone().watch(bus, rules, shutdown);
     Ok(Running {
-        tasks: vec![tokio::spawn(collecting), tokio::spawn(letters), tokio::spawn(watching)],
+        tasks: vec![
+            tokio::spawn(removing),
+            tokio::spawn(collecting),
+            tokio::spawn(letters),
+            tokio::spawn(watching),
+        ],
     })
 }

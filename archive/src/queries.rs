@@ -188,7 +188,8 @@ impl Queries {
         let body = encode(&json!({ "rows": rows }));
         if body.len() > self.max_bytes() {
             let why = format!(
-                "the response has {} bytes, which exceeds the server's message size; narrow the query",
+                "the response has {} bytes, which exceeds the server's message size; narrow the \
+                 query",
                 body.len()
             );
             return Err(Refused::Broken(why));

@@ -15,6 +15,7 @@ use mongodb::{Collection, Database, IndexModel};
 use serde::Deserialize;
 
 use crate::messages::{self, number};
+use crate::redaction::Markers;
 
 /// Error code for an existing document.
 const DUPLICATE_KEY: i32 = 11000;
@@ -73,10 +74,12 @@ pub(crate) enum Outcomes {
 /// Collections of the archive.
 #[derive(Clone)]
 pub(crate) struct Archive {
-    flows: Collection<Document>,
+    pub(crate) flows: Collection<Document>,
     versions: Collection<Document>,
     history: Collection<Document>,
-    letters: Collection<Document>,
+    pub(crate) letters: Collection<Document>,
+    /// Progress of changes to documents of earlier versions.
+    pub(crate) progress: Collection<Document>,
     keep: Duration,
 }
 
@@ -93,6 +96,7 @@ impl Archive {
             versions: database.collection("rules"),
             history: database.collection("in_force"),
             letters: database.collection("dead"),
+            progress: database.collection("progress"),
             keep,
         };
         index(&archive.flows, "expires", Index::Expiry).await?;
@@ -129,12 +133,14 @@ impl Archive {
     }
 
     fn row(&self, Row { summary, actions, .. }: &Row) -> Document {
+        let concepts = summary.concepts.iter().filter(|name| *name != REQUESTING);
+        let concepts: Vec<String> = concepts.cloned().collect();
         let mut document = doc! {
             "began": number(summary.began_us),
             "expires": self.expires(summary.began_us),
             "outcome": word(summary.outcome),
             // Every request has Requesting, so an index of it would be useless.
-            "concepts": summary.concepts.iter().filter(|name| *name != REQUESTING).cloned().collect::<Vec<String>>(),
+            "concepts": concepts,
             "actions": actions,
             "searched": summary.searched(),
             // The summary as returned by lists; not searched.
@@ -165,18 +171,30 @@ impl Archive {
         }
     }
 
-    /// Adds messages to a flow, without duplicates.
+    /// Adds messages to a flow, except those that it has already.
     pub(crate) async fn add(&self, partial: &PartialFlow) -> Result<(), Error> {
         let messages = fitting(partial);
         let first_us = partial.messages.iter().map(|message| message.time_us).min();
-        let change = doc! {
-            "$addToSet": { "messages": { "$each": messages } },
-            "$setOnInsert": { "expires": self.expires(first_us.unwrap_or_default()) },
-        };
+        let existing = doc! { "$ifNull": ["$messages", []] };
+        let is_new =
+            doc! { "$not": [{ "$in": ["$$new.seq", { "$ifNull": ["$messages.seq", []] }] }] };
+        let new = doc! { "$filter": {
+            "input": { "$literal": messages },
+            "as": "new",
+            "cond": is_new,
+        } };
+        let expires = self.expires(first_us.unwrap_or_default());
+        let change = vec![doc! { "$set": {
+            "messages": { "$concatArrays": [existing, new] },
+            "expires": { "$ifNull": ["$expires", expires] },
+        } }];
         let id = doc! { "_id": partial.flow.to_string() };
         match self.flows.update_one(id, change).upsert(true).await {
             Err(error) if is_too_large(&error) => {
-                tracing::warn!(flow = %partial.flow, "a flow exceeds the size of one document; its later messages are not archived");
+                tracing::warn!(
+                    flow = %partial.flow,
+                    "a flow exceeds the size of one document; its later messages are not archived"
+                );
                 Ok(())
             }
             changed => changed.map(drop),
@@ -318,10 +336,11 @@ impl Archive {
         flow: FlowId,
         letter: &DeadLetter,
     ) -> Result<(), Error> {
+        let redacted = Markers::default().redacted_text(&letter.reason);
         let mut kept = doc! {
             "flow": flow.to_string(),
             "action": letter.action.to_string(),
-            "reason": &letter.reason,
+            "reason": redacted.as_deref().unwrap_or(&letter.reason),
             "at": number(letter.at_us),
             "expires": self.expires(letter.at_us),
         };
@@ -360,7 +379,10 @@ fn fitting(partial: &PartialFlow) -> Vec<Document> {
     });
     let fit: Vec<Document> = fit.map(messages::to_document).collect();
     if fit.len() < partial.messages.len() {
-        tracing::warn!(flow = %partial.flow, "a flow exceeds the size of one document; its end is not archived");
+        tracing::warn!(
+            flow = %partial.flow,
+            "a flow exceeds the size of one document; its end is not archived"
+        );
     }
     fit
 }

@@ -154,7 +154,12 @@ impl RuleCache {
         let program = match texts.compile() {
             Ok(program) => program,
             Err(report) => {
-                tracing::error!(%version, %report, "this version of Concert cannot compile these stored rules; update it to the version of the routers");
+                tracing::error!(
+                    %version,
+                    %report,
+                    "this version of Concert cannot compile these stored rules; update it to the \
+                     version of the routers"
+                );
                 return Err(NoRules::Gone);
             }
         };

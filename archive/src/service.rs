@@ -32,7 +32,7 @@ pub(crate) async fn start(
             }
         }
     };
-    service::offer(&bus, about, endpoints, shutdown, answer).await
+    service::offer(&bus, about, None, endpoints, shutdown, answer).await
 }
 
 async fn answer(queries: &Queries, query: Query, request: &Request) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use concert_engine::provenance::{Outcome, Stored, Summary, outline};
 use concert_runtime::bus::Bus;
+use concert_runtime::log;
 use concert_runtime::retry::Backoff;
 use concert_runtime::streams;
 use concert_wire::REQUESTING;
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use crate::messages;
 use crate::observers::Observers;
+use crate::redaction::{self, Markers};
 use crate::repository::{Archive, PartialFlow, Row};
 use crate::rule_cache::{NoRules, RuleCache};
 
@@ -59,7 +61,10 @@ impl Writer {
     /// Lets a standby archive take over immediately.
     pub(crate) async fn hand_over(&self) {
         if let Err(error) = streams::unpin(&self.bus, ARCHIVES).await {
-            tracing::debug!(%error, "cannot hand over; a standby archive takes over after a timeout");
+            tracing::debug!(
+                %error,
+                "cannot hand over; a standby archive takes over after a timeout"
+            );
         }
     }
 
@@ -68,6 +73,9 @@ impl Writer {
         let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
         let mut failures = 0;
         let mut flows = flows;
+        for partial in &mut flows {
+            self.redact(partial).await;
+        }
         while !flows.is_empty() {
             if let Err(error) = self.try_to_write(&mut flows).await {
                 failures += 1;
@@ -75,6 +83,29 @@ impl Writer {
                 tokio::time::sleep(backoff.delay(failures)).await;
             }
         }
+    }
+
+    /// Replaces encrypted secrets with markers. The log has the earlier messages of a partial flow.
+    async fn redact(&self, partial: &mut PartialFlow) {
+        if !partial.messages.iter().any(redaction::has_seal) {
+            return;
+        }
+        partial.messages.sort_by_key(|message| message.seq);
+        let first = partial.messages.first().map_or(0, |first| first.seq);
+        let mut earlier = Vec::new();
+        if messages::root(partial.flow, &partial.messages).is_none()
+            && let Ok((_, log)) = log::read_flow(&self.bus, partial.flow).await
+        {
+            earlier.extend(log.iter().filter(|read| read.seq < first).map(messages::read));
+            earlier.sort_by_key(|message| message.seq);
+        }
+        let known = if earlier.is_empty() { &partial.messages } else { &earlier };
+        let mut markers = match messages::root(partial.flow, known) {
+            Some(_) => Markers::default(),
+            None => Markers::from_seq(first),
+        };
+        markers.redact(&mut earlier);
+        markers.redact(&mut partial.messages);
     }
 
     /// Stores the flows, removes the stored ones from the list, and publishes a notice about them.
@@ -201,7 +232,11 @@ impl Writer {
         match self.update_summary(flow).await {
             Ok(row) => self.notify(&Vec::from_iter(row.map(|row| row.summary))).await,
             Err(error) => {
-                tracing::warn!(%flow, %error, "cannot update the summary of a flow with a dead letter")
+                tracing::warn!(
+                    %flow,
+                    %error,
+                    "cannot update the summary of a flow with a dead letter"
+                )
             }
         }
     }
