@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use mongodb::bson::{DateTime, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
-use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
+use mongodb::options::{
+    Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference, WriteConcern,
+};
 use mongodb::{Client, Collection, Database, IndexModel};
 
 pub use self::users::{UsersError, apply as apply_users};
@@ -73,16 +75,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// See [`StoreError`].
 pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreError> {
-    let mut options = ClientOptions::parse(&args.mongodb_uri).await.map_err(StoreError::Uri)?;
-    options.app_name = Some(format!("concert-{}", concept.to_lowercase()));
-    options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
-    options.max_pool_size = Some(args.database_connections);
-    options.read_concern = Some(ReadConcern::majority());
-    options.write_concern =
-        Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
-    // The redelivered message repeats a failed write; the driver's own retries would cost the
-    // server a record of each write.
-    options.retry_writes = Some(false);
+    let mut options = options(args, concept).await?;
     let owner = concept.to_lowercase();
     let name = format!("{}_{owner}", args.database_prefix);
     let Some(keys_dir) = &args.keys_dir else {
@@ -101,6 +94,22 @@ pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreE
         }
     }
     Err(StoreError::Rejected { user: owner, source: rejected })
+}
+
+async fn options(args: &StoreArgs, concept: &str) -> Result<ClientOptions, StoreError> {
+    let mut options = ClientOptions::parse(&args.mongodb_uri).await.map_err(StoreError::Uri)?;
+    // Decisions depend on reads, and a secondary may lag behind, so the URI must not choose one.
+    options.selection_criteria = Some(ReadPreference::Primary.into());
+    options.app_name = Some(format!("concert-{}", concept.to_lowercase()));
+    options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
+    options.max_pool_size = Some(args.database_connections);
+    options.read_concern = Some(ReadConcern::majority());
+    options.write_concern =
+        Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+    // The redelivered message repeats a failed write; the driver's own retries would cost the
+    // server a record of each write.
+    options.retry_writes = Some(false);
+    Ok(options)
 }
 
 async fn reach(options: ClientOptions, name: &str) -> Result<Database, StoreError> {
@@ -159,5 +168,24 @@ pub fn is_duplicate(error: &Error) -> bool {
     match &*error.kind {
         ErrorKind::Write(WriteFailure::WriteError(write)) => write.code == DUPLICATE_KEY,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn reads_use_the_primary_regardless_of_the_uri() {
+        for query in ["readPreference=secondaryPreferred", "readPreference=nearest", ""] {
+            let args = StoreArgs {
+                mongodb_uri: format!("mongodb://127.0.0.1:1/?{query}"),
+                database_prefix: "test".to_owned(),
+                database_connections: 1,
+                keys_dir: None,
+            };
+            let criteria = options(&args, "Profile").await.unwrap().selection_criteria;
+            assert_eq!(criteria, Some(ReadPreference::Primary.into()), "{query}");
+        }
     }
 }
