@@ -99,13 +99,9 @@ async fn run(
     time: Duration,
 ) -> anyhow::Result<Figures> {
     let limits = LogLimits {
-        log_max_age_hours: 24,
         log_max_messages: 10_000_000,
-        log_max_bytes: 0,
         queue_max_messages: 10_000_000,
-        queue_max_bytes: 0,
-        log_keep_seconds: 600,
-        stream_replicas: 1,
+        ..LogLimits::default()
     };
     let args = BusArgs::at(url);
     let mut stations = JoinSet::new();

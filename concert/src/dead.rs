@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_runtime::bus::Bus;
-use concert_runtime::dead::{self, Retried, StoredDeadLetter};
+use concert_runtime::dead::{self, Retried, RetryError, StoredDeadLetter};
 use concert_wire::envelope::{ERROR, encode};
+use concert_wire::subject::CompletionSubject;
 
 use self::select::{Filter, Selection};
 use crate::operator::OperatorArgs;
@@ -83,6 +84,20 @@ async fn retry(bus: &Bus, letters: &[StoredDeadLetter], wait: Duration) -> anyho
     let mut left = 0;
     for letter in letters {
         let result = match dead::retry(bus, letter, wait).await {
+            Err(RetryError::NoInvocation(subject))
+                if CompletionSubject::parse(&subject).is_ok() =>
+            {
+                match concert_sync_router::retry(bus, &subject).await {
+                    Ok(()) => {
+                        dead::remove(bus, letter.seq).await?;
+                        "the rules have fired on the completion".to_owned()
+                    }
+                    Err(error) => {
+                        left += 1;
+                        format!("not retried: {error}")
+                    }
+                }
+            }
             Ok(Retried::Completed(completion)) => {
                 let output = String::from_utf8_lossy(&encode(&completion.output)).into_owned();
                 match completion.output.contains_key(ERROR) {

@@ -2,6 +2,7 @@
 //! communicate through NATS, as they do in separate processes.
 
 mod args;
+mod disk;
 mod greeting;
 mod servers;
 mod stack;
@@ -27,7 +28,11 @@ use crate::{access, output, workers};
 
 /// Starts everything, prints the addresses, runs until a signal stops it, then drains.
 pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let loaded = args.settings.load(workers)?;
+    let mut loaded = args.settings.load(workers)?;
+    let (log, app) = (&mut loaded.settings.log, &loaded.settings.app);
+    if loaded.settings.nats.url.is_none() && log.log_max_bytes == 0 {
+        log.log_max_bytes = disk::default_log_bytes(&app.data_dir)?;
+    }
     let settings = &loaded.settings;
     telemetry::start(&settings.telemetry.lines())?;
     loaded.warn();

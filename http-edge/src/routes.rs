@@ -38,25 +38,34 @@ pub(crate) fn watch(bus: Bus, shutdown: Shutdown) -> Routes {
 
 async fn follow(bus: &Bus, sender: &watch::Sender<Option<Arc<RouteTable>>>) -> Result<(), String> {
     let mut watched = route_table::watch(bus).await.map_err(|error| error.to_string())?;
-    let mut active = Bytes::new();
+    let (mut active, mut was_full) = (Bytes::new(), false);
+    let mut table = sender.borrow().clone();
     loop {
-        let Some(text) = watched.next().await.map_err(|error| error.to_string())? else {
-            continue;
-        };
-        if text == active {
+        let text = watched.next().await.map_err(|error| error.to_string())?;
+        // Accounts of earlier versions may not read this key.
+        let is_full = watched.is_log_full().await.unwrap_or(false);
+        let changed = text.filter(|text| *text != active);
+        if changed.is_none() && is_full == was_full {
             continue;
         }
-        match serde_json::from_slice::<RouteTable>(&text) {
-            Ok(table) => {
-                let routes = table.routes.len();
-                tracing::info!(version = %table.version, routes, "activated route table");
-                sender.send_replace(Some(Arc::new(table)));
+        if let Some(text) = changed {
+            match serde_json::from_slice::<RouteTable>(&text) {
+                Ok(read) => {
+                    let routes = read.routes.len();
+                    tracing::info!(version = %read.version, routes, "activated route table");
+                    table = Some(Arc::new(read));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot parse a route table; keeping the previous one")
+                }
             }
-            // The previous table stays active.
-            Err(error) => {
-                tracing::error!(%error, "cannot parse a route table; keeping the previous one")
-            }
+            active = text;
         }
-        active = text;
+        if is_full != was_full {
+            tracing::warn!(is_full, "the log is nearly full; while it is, requests get 503");
+            was_full = is_full;
+        }
+        // Without a table, the edge is not ready, and requests get 503.
+        sender.send_replace(table.clone().filter(|_| !is_full));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use concert_engine::{Context, Event, Invocation, Logged, Record};
+use concert_engine::{Context, Effect, Event, Invocation, Logged, Record};
 use concert_runtime::bus::Bus;
 use concert_runtime::chaos_point;
 use concert_runtime::log::{self, PublishError, ReadError, Stored};
@@ -12,6 +12,65 @@ use concert_wire::id::FlowId;
 use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::work::Work;
 use concert_wire::{FIRED, RESERVED_CONCEPT, header};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::active_rules::ActiveRules;
+use crate::queries::{Queries, Request};
+
+/// Performs the effects that end with an event.
+#[derive(Clone)]
+pub(crate) struct Performer {
+    pub(crate) bus: Bus,
+    pub(crate) active_rules: ActiveRules,
+    pub(crate) queries: Queries,
+}
+
+impl Performer {
+    /// Starts an effect of a completion with this storage time. Returns effects on the message
+    /// itself, such as its acknowledgement.
+    pub(crate) fn start(
+        &self,
+        effect: Effect,
+        stored_ms: u64,
+    ) -> Result<BoxFuture<'static, Event>, Effect> {
+        let Self { bus, active_rules, queries } = self.clone();
+        Ok(match effect {
+            Effect::ReadFlow { flow, at_least } => {
+                async move { read_flow(&bus, flow, at_least).await }.boxed()
+            }
+            Effect::ReadRules { .. } => async move { active_rules.read().await }.boxed(),
+            Effect::FetchRules { version } => {
+                async move { active_rules.fetch(&version).await }.boxed()
+            }
+            Effect::Adopt { seq, version } => async move {
+                match active_rules.adopt(seq, &version).await {
+                    Ok(()) => Event::Stored { seq },
+                    Err(error) => {
+                        tracing::warn!(%error, %version, "cannot store a rule activation; retrying");
+                        Event::NotStored { seq }
+                    }
+                }
+            }
+            .boxed(),
+            Effect::Invoke { seq, invocation } => {
+                async move { invoke(&bus, seq, invocation).await }.boxed()
+            }
+            Effect::Ask { seq, flow, deadline_ms, question } => {
+                queries.timings().begin(seq);
+                let request = Request { seq, flow, deadline_ms, stored_ms, question };
+                async move { queries.run(request).await }.boxed()
+            }
+            Effect::Record { seq, record: content } => {
+                let work = queries.timings().work(seq);
+                async move { record(&bus, seq, content, work).await }.boxed()
+            }
+            Effect::Ack { .. } | Effect::Retry { .. } | Effect::DeadLetter { .. } => {
+                return Err(effect);
+            }
+        })
+    }
+}
 
 /// Converts a delivered message to an event.
 pub(crate) fn delivered(seq: u64, message: &Message) -> Event {
@@ -21,7 +80,7 @@ pub(crate) fn delivered(seq: u64, message: &Message) -> Event {
     }
 }
 
-fn logged(
+pub(crate) fn logged(
     seq: u64,
     subject: &str,
     headers: Option<&HeaderMap>,

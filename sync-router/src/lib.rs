@@ -12,9 +12,11 @@ mod metrics;
 mod queries;
 mod query_timing;
 mod reload;
+mod retry;
 mod rules;
 mod run;
 
 pub use active_rules::ActiveRulesError;
+pub use retry::{RetryError, retry};
 pub use rules::{LoadError, Rules, RulesArgs, load, load_unverified, read, specs};
 pub use run::{RouterLimits, Running, StartError, run};

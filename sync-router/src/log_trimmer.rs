@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
+use concert_runtime::nats::kv;
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams::{
     LogLimits, LogState, SetupError, log_state, log_time_ms, purge_log,
 };
+use concert_wire::routes::LOG_FULL_KEY;
 
 /// Interval between checks of the log.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -20,8 +22,13 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const TRIM_THRESHOLD: u64 = 80;
 const TRIM_TARGET: u64 = 60;
 
-/// Trims the log until shutdown.
-pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
+/// Share of the log's limit, in percent, from which edges accept no new requests. The rest is for
+/// the flows that have begun.
+const FULL_THRESHOLD: u64 = 90;
+
+/// Trims the log until shutdown, and stores in the bucket whether it is nearly full.
+pub(crate) async fn watch(bus: Bus, bucket: kv::Store, limits: LogLimits, shutdown: Shutdown) {
+    let mut stored = None;
     loop {
         tokio::select! {
             () = shutdown.requested() => return,
@@ -30,7 +37,21 @@ pub(crate) async fn watch(bus: Bus, limits: LogLimits, shutdown: Shutdown) {
         if let Err(error) = trim(&bus, &limits).await {
             tracing::debug!(%error, "cannot check the size of the log; retrying");
         }
+        let Ok(state) = log_state(&bus).await else { continue };
+        let is_full = is_nearly_full(&state, &limits);
+        if stored != Some(is_full) {
+            match bucket.put(LOG_FULL_KEY, is_full.to_string().into()).await {
+                Ok(_) => stored = Some(is_full),
+                Err(error) => tracing::warn!(%error, "cannot store whether the log is nearly full"),
+            }
+        }
     }
+}
+
+fn is_nearly_full(state: &LogState, limits: &LogLimits) -> bool {
+    [(state.messages, limits.log_max_messages), (state.bytes, limits.log_max_bytes)]
+        .into_iter()
+        .any(|(value, max)| limit(max).is_some_and(|max| value >= percent(max, FULL_THRESHOLD)))
 }
 
 async fn trim(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
@@ -77,9 +98,17 @@ fn first_to_keep(state: &LogState, limits: &LogLimits) -> Option<u64> {
 /// Excess of a value over its target, if it exceeds its threshold. Without a limit there is no
 /// excess.
 fn excess(value: u64, max: i64) -> Option<u64> {
-    let max = u64::try_from(max).ok().filter(|max| *max > 0)?;
-    let percent = |part: u64| max / 100 * part + max % 100 * part / 100;
-    (value >= percent(TRIM_THRESHOLD)).then(|| value - percent(TRIM_TARGET))
+    let max = limit(max)?;
+    (value >= percent(max, TRIM_THRESHOLD)).then(|| value - percent(max, TRIM_TARGET))
+}
+
+/// A configured limit, if there is one.
+fn limit(max: i64) -> Option<u64> {
+    u64::try_from(max).ok().filter(|max| *max > 0)
+}
+
+const fn percent(max: u64, part: u64) -> u64 {
+    max / 100 * part + max % 100 * part / 100
 }
 
 #[cfg(test)]
@@ -87,15 +116,7 @@ mod tests {
     use super::*;
 
     fn limits(log_max_messages: i64, log_max_bytes: i64) -> LogLimits {
-        LogLimits {
-            log_max_age_hours: 24,
-            log_max_messages,
-            log_max_bytes,
-            queue_max_messages: 1,
-            queue_max_bytes: 0,
-            log_keep_seconds: 0,
-            stream_replicas: 1,
-        }
+        LogLimits { log_max_messages, log_max_bytes, log_keep_seconds: 0, ..LogLimits::default() }
     }
 
     #[test]
@@ -120,5 +141,23 @@ mod tests {
         assert_eq!(first_to_keep(&state(800, 5000), &size), Some(1201));
         assert_eq!(first_to_keep(&state(900, 5000), &limits(1000, 100_000)), Some(1301));
         assert_eq!(first_to_keep(&state(0, 5000), &limits(1000, 1000)), None);
+    }
+
+    #[test]
+    fn log_is_nearly_full_at_ninety_percent_of_either_limit() {
+        let state = |messages, bytes| LogState {
+            first_sequence: 1,
+            last_sequence: messages,
+            messages,
+            bytes,
+            acknowledged: 0,
+        };
+        for (messages, bytes, expected) in
+            [(899, 899, false), (900, 0, true), (0, 900, true), (1000, 1000, true)]
+        {
+            let is_full = is_nearly_full(&state(messages, bytes), &limits(1000, 1000));
+            assert_eq!(is_full, expected, "{messages} {bytes}");
+        }
+        assert!(!is_nearly_full(&state(u64::MAX, u64::MAX), &limits(-1, 0)));
     }
 }

@@ -13,10 +13,16 @@ struct Delivery {
     redelivered: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfConcept {
+    concept: String,
+}
+
 struct RouterMetrics {
     first: Counter,
     again: Counter,
     unacknowledged: Gauge,
+    abandoned: Family<OfConcept, Counter>,
 }
 
 static METRICS: LazyLock<RouterMetrics> = LazyLock::new(|| {
@@ -27,6 +33,7 @@ static METRICS: LazyLock<RouterMetrics> = LazyLock::new(|| {
             first: delivered("false"),
             again: delivered("true"),
             unacknowledged: Gauge::default(),
+            abandoned: Family::default(),
         };
         registry.register(
             "concert_router_deliveries",
@@ -38,6 +45,11 @@ static METRICS: LazyLock<RouterMetrics> = LazyLock::new(|| {
             "Log messages that the router has not acknowledged yet",
             metrics.unacknowledged.clone(),
         );
+        registry.register(
+            "concert_router_queries_abandoned",
+            "Queries without a result when their callers had left, by concept",
+            metrics.abandoned.clone(),
+        );
         metrics
     })
 });
@@ -46,6 +58,11 @@ static METRICS: LazyLock<RouterMetrics> = LazyLock::new(|| {
 pub(crate) fn delivered(times: i64) {
     let counter = if times > 1 { &METRICS.again } else { &METRICS.first };
     counter.inc();
+}
+
+/// Counts a query that had no result when its caller had left.
+pub(crate) fn abandoned(concept: &str) {
+    METRICS.abandoned.get_or_create(&OfConcept { concept: concept.to_owned() }).inc();
 }
 
 /// Sets the number of unacknowledged messages.

@@ -23,12 +23,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
 use crate::active_rules::{ActiveRules, ActiveRulesError};
-use crate::query_timing::QueryTimings;
+use crate::effects::{self, Performer};
+use crate::queries::Queries;
 use crate::rules::Rules;
-use crate::{effects, log_trimmer, metrics, queries, reload};
+use crate::{log_trimmer, metrics, reload};
 
 /// The section `[router]`: limits of flows and of the router's memory.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -53,10 +53,11 @@ pub struct RouterLimits {
     /// Maximum number of frames in the `where` of one firing; a request that exceeds it gets 508.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub firing_frames: usize,
-    /// Maximum number of concurrent queries; further queries wait.
+    /// Maximum number of concurrent queries of each concept; further queries wait.
     #[schemars(range(min = 1, max = u16::MAX))]
     pub queries: u16,
-    /// Query timeout in milliseconds; then the query is retried.
+    /// Time without a response after which the router checks whether a query was lost, in
+    /// milliseconds. A lost query is sent again.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub query_timeout_ms: u64,
 }
@@ -153,7 +154,7 @@ pub async fn run(
     // The files may have changed while the router waited for NATS, and other routers may have
     // activated the change. The earlier rules must not become active again.
     let rules = Arc::new(rules.or_newer());
-    let active_rules = ActiveRules::new(bus.clone(), bucket, rules.clone());
+    let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), Some(rules.clone()));
     active_rules.keep_limits(&limits.engine()).await?;
     active_rules.activate(&rules).await?;
     let program = &rules.program;
@@ -171,27 +172,24 @@ pub async fn run(
         let (args, seen) = (rules.args.clone(), rules.texts.clone());
         tokio::spawn(reload::watch(args, every, seen, active_rules.clone(), shutdown.clone()));
     }
+    let timeout = Duration::from_millis(limits.query_timeout_ms);
+    let queries = Queries::new(bus.clone(), limits.queries, timeout);
     let router = Router {
-        bus,
-        active_rules,
+        performer: Performer { bus, active_rules, queries },
         engine,
         messages: HashMap::new(),
         held_bytes: 0,
         max_bytes: limits.bytes(),
         in_flight: FuturesUnordered::new(),
         backoff: Backoff::default(),
-        timings: QueryTimings::default(),
-        query_permits: Arc::new(Semaphore::new(usize::from(limits.queries))),
-        query_timeout: Duration::from_millis(limits.query_timeout_ms),
     };
-    tokio::spawn(log_trimmer::watch(watched, log, shutdown.clone()));
+    tokio::spawn(log_trimmer::watch(watched, bucket, log, shutdown.clone()));
     let task = tokio::spawn(router.run(feed, shutdown));
     Ok(Running { task })
 }
 
 struct Router {
-    bus: Bus,
-    active_rules: ActiveRules,
+    performer: Performer,
     engine: Engine,
     /// Unacknowledged messages by sequence; a redelivery replaces the earlier delivery.
     messages: HashMap<u64, Message>,
@@ -199,10 +197,6 @@ struct Router {
     max_bytes: usize,
     in_flight: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
     backoff: Backoff,
-    timings: QueryTimings,
-    /// Permits for concurrent queries.
-    query_permits: Arc<Semaphore>,
-    query_timeout: Duration,
 }
 
 impl Router {
@@ -222,7 +216,7 @@ impl Router {
                 }
             }
         }
-        let bus = self.bus.clone();
+        let bus = self.performer.bus.clone();
         let mut rest = feed.close().await;
         // Finish the remaining work. The next router may run concurrently, because repeated work
         // has no effect.
@@ -273,56 +267,22 @@ impl Router {
         for effect in self.engine.step(event) {
             self.perform(effect);
         }
+        for (flow, why) in self.engine.take_mismatches() {
+            tracing::error!(%flow, why, "a worker contradicts its spec");
+        }
     }
 
     fn perform(&mut self, effect: Effect) {
-        let bus = self.bus.clone();
+        let stored_ms = match &effect {
+            Effect::Ask { seq, .. } => self.messages.get(seq).map_or(0, stored_ms),
+            _ => 0,
+        };
+        let effect = match self.performer.start(effect, stored_ms) {
+            Ok(started) => return self.in_flight.push(Box::pin(async { Some(started.await) })),
+            Err(effect) => effect,
+        };
+        let bus = self.performer.bus.clone();
         match effect {
-            Effect::ReadFlow { flow, at_least } => self.in_flight.push(Box::pin(async move {
-                Some(effects::read_flow(&bus, flow, at_least).await)
-            })),
-            Effect::ReadRules { .. } => {
-                let active_rules = self.active_rules.clone();
-                self.in_flight.push(Box::pin(async move { Some(active_rules.read().await) }));
-            }
-            Effect::FetchRules { version } => {
-                let active_rules = self.active_rules.clone();
-                self.in_flight
-                    .push(Box::pin(async move { Some(active_rules.fetch(&version).await) }));
-            }
-            Effect::Adopt { seq, version } => {
-                let active_rules = self.active_rules.clone();
-                self.in_flight.push(Box::pin(async move {
-                    Some(match active_rules.adopt(seq, &version).await {
-                        Ok(()) => Event::Stored { seq },
-                        Err(error) => {
-                            tracing::warn!(
-                                %error,
-                                %version,
-                                "cannot store a rule activation; retrying"
-                            );
-                            Event::NotStored { seq }
-                        }
-                    })
-                }));
-            }
-            Effect::Invoke { seq, invocation } => self
-                .in_flight
-                .push(Box::pin(async move { Some(effects::invoke(&bus, seq, invocation).await) })),
-            Effect::Ask { seq, flow, question } => {
-                let (permits, timeout, timings) =
-                    (self.query_permits.clone(), self.query_timeout, self.timings.clone());
-                timings.begin(seq);
-                self.in_flight.push(Box::pin(async move {
-                    Some(queries::ask(&bus, &permits, timeout, &timings, seq, flow, question).await)
-                }));
-            }
-            Effect::Record { seq, record } => {
-                let work = self.timings.work(seq);
-                self.in_flight.push(Box::pin(async move {
-                    Some(effects::record(&bus, seq, record, work).await)
-                }));
-            }
             Effect::Ack { seq } => self.with_message(seq, |message| async move {
                 chaos_point!("before-ack");
                 ack::sent(&message).await;
@@ -355,6 +315,8 @@ impl Router {
                     }
                 });
             }
+            // The performer has started all other effects.
+            _ => {}
         }
     }
 
@@ -363,7 +325,7 @@ impl Router {
         seq: u64,
         act: impl FnOnce(Message) -> F,
     ) {
-        self.timings.forget(seq);
+        self.performer.queries.timings().forget(seq);
         if let Some(message) = self.messages.remove(&seq) {
             self.held_bytes -= message.length;
             metrics::unacknowledged(self.messages.len());
@@ -374,6 +336,12 @@ impl Router {
             }));
         }
     }
+}
+
+/// Storage time of a message, in milliseconds since 1970.
+fn stored_ms(message: &Message) -> u64 {
+    let nanos = message.info().map_or(0, |info| info.published.unix_timestamp_nanos());
+    u64::try_from(nanos / 1_000_000).unwrap_or(0)
 }
 
 async fn unpin(bus: &Bus) {

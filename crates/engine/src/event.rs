@@ -151,6 +151,13 @@ pub enum Event {
         /// Which one, and why.
         why: String,
     },
+    /// No worker ran a query while its caller waited; no further attempt follows.
+    Abandoned {
+        /// The completion whose rules asked.
+        seq: u64,
+        /// Query and reason.
+        why: String,
+    },
     /// What [`Effect::Invoke`] or [`Effect::Record`] publishes is stored, by this publish or by an
     /// earlier one.
     Stored {
@@ -202,13 +209,16 @@ pub enum Effect {
         /// What to publish.
         invocation: Invocation,
     },
-    /// Ask a query; answer with [`Event::Answered`], [`Event::Unanswered`] or [`Event::Refused`].
+    /// Ask a query; answer with [`Event::Answered`], [`Event::Unanswered`], [`Event::Refused`] or
+    /// [`Event::Abandoned`].
     /// Rows that the spec does not allow are no answer.
     Ask {
         /// The completion whose rules ask.
         seq: u64,
         /// Whose flow it is: secrets in the input are sealed for it.
         flow: FlowId,
+        /// Time until which the caller of the flow waits, in milliseconds since 1970, if it has one.
+        deadline_ms: Option<u64>,
         /// What is asked.
         question: Question,
     },

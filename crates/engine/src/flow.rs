@@ -65,6 +65,8 @@ struct Entry {
     undecided: Vec<Undecided>,
     /// Why this entry is no firing record, though it stands where one would.
     broken: Option<&'static str>,
+    /// Difference between the output and its spec.
+    mismatch: Option<String>,
 }
 
 /// A matched set of completions of a rule that asks queries.
@@ -175,6 +177,21 @@ impl Flow {
         self.bytes
     }
 
+    /// The rules of this flow.
+    pub(crate) fn rules(&self) -> &Index {
+        &self.rules
+    }
+
+    /// Difference between the output of the completion `seq` and its spec.
+    pub(crate) fn mismatch(&self, seq: u64) -> Option<&str> {
+        self.log.get(self.number(seq)?)?.mismatch.as_deref()
+    }
+
+    /// Time until which the caller waits, in milliseconds since 1970.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.context.deadline_ms
+    }
+
     pub(crate) fn has(&self, seq: u64) -> bool {
         self.number(seq).is_some()
     }
@@ -215,11 +232,12 @@ impl Flow {
     }
 
     /// Adds the next completion of the log.
-    pub(crate) fn push(&mut self, limits: &Limits, logged: Logged) {
+    pub(crate) fn push(&mut self, limits: &Limits, mut logged: Logged) {
         let rules = self.rules.clone();
         let index = &*rules;
         let number = self.log.len();
         let key = index.key(&logged.concept, &logged.action);
+        let mismatch = index.check_output(key, &mut logged.body);
         let action = self.actions.entry(logged.id).or_default();
         if action.entry.is_none() {
             action.entry = Some(number);
@@ -253,6 +271,7 @@ impl Flow {
             due: SmallVec::new(),
             undecided: Vec::new(),
             broken: None,
+            mismatch,
         });
         if let Some(key) = key {
             match self.by_key.iter_mut().find(|(known, _)| *known == key) {

@@ -8,12 +8,14 @@
 use hashbrown::HashMap;
 use std::sync::Arc;
 
-use concert_wire::envelope::Completion;
+use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 use serde_json::Value;
 use smallvec::SmallVec;
 
+use crate::frames::Question;
 use concert_lang::program::{Outcome, Pattern, Program, Sync, Test};
+use concert_lang::spec::{self, Params, QuerySpec};
 
 /// The number of an action that some spec or rule names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +47,8 @@ struct KeyInfo {
     concept: Arc<str>,
     action: Arc<str>,
     can_fail: bool,
+    /// Parameters of the output, if a spec declares the action.
+    output: Option<Params>,
     success: Waiting,
     failure: Waiting,
 }
@@ -61,6 +65,7 @@ pub(crate) struct Index {
     /// The rules that ask queries.
     asking: Vec<bool>,
     by_name: HashMap<Arc<str>, usize>,
+    queries: HashMap<(Arc<str>, Arc<str>), QuerySpec>,
 }
 
 impl Index {
@@ -81,6 +86,12 @@ impl Index {
                 .enumerate()
                 .map(|(number, sync)| (sync.name.clone(), number))
                 .collect(),
+            queries: program
+                .concepts
+                .iter()
+                .flat_map(|concept| concept.queries.iter().map(move |query| (concept, query)))
+                .map(|(concept, query)| ((concept.name.clone(), query.name.clone()), query.clone()))
+                .collect(),
         };
         index.request = index.intern(&REQUESTING.into(), &REQUEST.into());
         index.respond = index.intern(&REQUESTING.into(), &RESPOND.into());
@@ -90,6 +101,7 @@ impl Index {
                 let key = index.intern(&concept.name, &action.name);
                 if let Some(info) = index.info_mut(key) {
                     info.can_fail = action.can_fail;
+                    info.output = action.success.clone();
                 }
             }
         }
@@ -145,6 +157,7 @@ impl Index {
                 concept: concept.clone(),
                 action: action.clone(),
                 can_fail: false,
+                output: None,
                 success: Waiting::default(),
                 failure: Waiting::default(),
             });
@@ -204,6 +217,28 @@ impl Index {
     /// Whether the spec declares that the action can fail.
     pub(crate) fn can_fail(&self, key: Option<KeyId>) -> bool {
         key.and_then(|key| self.info(key)).is_some_and(|info| info.can_fail)
+    }
+
+    /// Replaces an output that does not match the spec by a fault. Returns the difference.
+    ///
+    /// Workers check their outputs as well, but a worker need not be one of ours.
+    pub(crate) fn check_output(&self, key: Option<KeyId>, body: &mut Completion) -> Option<String> {
+        if body.is_failure() {
+            return None;
+        }
+        let output = self.info(key?)?.output.as_ref()?;
+        let difference = spec::check_input(output, &body.output).err()?;
+        let (concept, action) = self.name(key);
+        let why = format!("the output of {concept}.{action} does not match its spec: {difference}");
+        body.output = Fault::Invalid.output(why.clone());
+        Some(why)
+    }
+
+    /// Compares the rows of a query with its spec.
+    pub(crate) fn check_rows(&self, question: &Question, rows: &[Object]) -> Result<(), String> {
+        let name = (question.concept.clone(), question.query.clone());
+        let Some(query) = self.queries.get(&name) else { return Ok(()) };
+        spec::check_rows(query, rows).map_err(|why| format!("{}: {why}", question.concept))
     }
 
     /// The concept and action of a number, for messages.

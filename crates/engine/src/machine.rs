@@ -13,13 +13,14 @@
 mod tests;
 
 use concert_wire::IN_FORCE;
+use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
 use hashbrown::HashMap;
 use lru::LruCache;
 
 use crate::event::{Effect, Event, Limits, Logged};
 use crate::flow::{Decision, Flow};
-use crate::frames::Answers;
+use crate::frames::{Answers, Question};
 use crate::versions::{Missing, Version, Versions};
 use concert_lang::program::Program;
 
@@ -36,9 +37,12 @@ struct Reading {
     waiting: Vec<Logged>,
 }
 
+#[derive(Default)]
 struct Outstanding {
     remaining: usize,
     failed: bool,
+    /// Reason to dead-letter the completion once nothing remains.
+    dead: Option<String>,
 }
 
 /// A completion whose rules wait for answers.
@@ -48,6 +52,7 @@ struct Thinking {
     waiting: usize,
     failed: bool,
     refused: Option<String>,
+    abandoned: Option<String>,
 }
 
 /// What the flows in memory come to.
@@ -86,6 +91,7 @@ pub struct Engine {
     reading: HashMap<FlowId, Reading>,
     outstanding: HashMap<u64, Outstanding>,
     thinking: HashMap<u64, Thinking>,
+    mismatches: Vec<(FlowId, String)>,
     /// The highest sequence that was received.
     last: u64,
     /// INVARIANT: this engine received every sequence from `run_start` to `last`.
@@ -114,6 +120,7 @@ impl Engine {
             reading: HashMap::new(),
             outstanding: HashMap::new(),
             thinking: HashMap::new(),
+            mismatches: Vec::new(),
             last: 0,
             run_start: 1,
         }
@@ -148,11 +155,12 @@ impl Engine {
                 self.unpark()
             }
             Event::RulesUnreadable | Event::RulesUnavailable => self.hand_back(),
-            Event::Answered { seq, question, rows } => {
-                self.heard(seq, |thinking| thinking.answers.add(&question, rows))
-            }
+            Event::Answered { seq, question, rows } => self.answered(seq, &question, rows),
             Event::Unanswered { seq } => self.heard(seq, |thinking| thinking.failed = true),
             Event::Refused { seq, why } => self.heard(seq, |thinking| thinking.refused = Some(why)),
+            Event::Abandoned { seq, why } => {
+                self.heard(seq, |thinking| thinking.abandoned = Some(why))
+            }
             Event::Stored { seq } => self.settled(seq, false),
             Event::NotStored { seq } => self.settled(seq, true),
         }
@@ -197,8 +205,7 @@ impl Engine {
         };
         let version = Version::from(version);
         self.versions.put_in_force(seq, version.clone());
-        let (remaining, failed) = (1, false);
-        self.outstanding.insert(seq, Outstanding { remaining, failed });
+        self.outstanding.insert(seq, Outstanding { remaining: 1, ..Outstanding::default() });
         vec![Effect::Adopt { seq, version }]
     }
 
@@ -367,6 +374,9 @@ impl Engine {
             let reason = reason.to_owned();
             return effects.push(Effect::DeadLetter { seq, reason });
         }
+        if let Some(why) = known.mismatch(seq) {
+            self.mismatches.push((flow, why.to_owned()));
+        }
         let before = effects.len();
         known.invocations(&self.limits, seq, |invocation| {
             effects.push(Effect::Invoke { seq, invocation })
@@ -376,8 +386,7 @@ impl Engine {
         if remaining == 0 {
             return effects.push(Effect::Ack { seq });
         }
-        let failed = false;
-        self.outstanding.insert(seq, Outstanding { remaining, failed });
+        self.outstanding.insert(seq, Outstanding { remaining, ..Outstanding::default() });
         if is_undecided {
             let thinking = Thinking {
                 flow,
@@ -385,6 +394,7 @@ impl Engine {
                 waiting: 0,
                 failed: false,
                 refused: None,
+                abandoned: None,
             };
             self.thinking.insert(seq, thinking);
             effects.extend(self.think(seq));
@@ -409,7 +419,8 @@ impl Engine {
         match decision {
             Decision::Ask(questions) => {
                 thinking.waiting = questions.len();
-                let ask = |question| Effect::Ask { seq, flow, question };
+                let deadline_ms = known.deadline_ms();
+                let ask = |question| Effect::Ask { seq, flow, deadline_ms, question };
                 questions.into_iter().map(ask).collect()
             }
             Decision::Record(record) => {
@@ -423,6 +434,26 @@ impl Engine {
         }
     }
 
+    /// Takes the rows of a query, if its spec allows them.
+    fn answered(&mut self, seq: u64, question: &Question, rows: Vec<Object>) -> Vec<Effect> {
+        let flow = self.thinking.get(&seq).map(|thinking| thinking.flow);
+        let known = flow.and_then(|flow| self.flows.peek(&flow));
+        let checked = known.map_or(Ok(()), |known| known.rules().check_rows(question, &rows));
+        if let (Err(why), Some(flow)) = (&checked, flow) {
+            self.mismatches.push((flow, why.clone()));
+        }
+        self.heard(seq, |thinking| match checked {
+            Ok(()) => thinking.answers.add(question, rows),
+            Err(why) => thinking.refused = Some(why),
+        })
+    }
+
+    /// Returns and forgets the outputs and rows that did not match their specs, for the log. Each
+    /// entry names the flow, the concept, the action or query, and the difference.
+    pub fn take_mismatches(&mut self) -> Vec<(FlowId, String)> {
+        std::mem::take(&mut self.mismatches)
+    }
+
     /// Takes what came of one question.
     fn heard(&mut self, seq: u64, take: impl FnOnce(&mut Thinking)) -> Vec<Effect> {
         let Some(thinking) = self.thinking.get_mut(&seq) else {
@@ -432,6 +463,13 @@ impl Engine {
         thinking.waiting = thinking.waiting.saturating_sub(1);
         if thinking.waiting > 0 {
             return Vec::new();
+        }
+        if let Some(why) = thinking.abandoned.take() {
+            self.thinking.remove(&seq);
+            if let Some(outstanding) = self.outstanding.get_mut(&seq) {
+                outstanding.dead = Some(why);
+            }
+            return self.settled(seq, false);
         }
         if thinking.failed {
             self.thinking.remove(&seq);
@@ -449,9 +487,12 @@ impl Engine {
         if outstanding.remaining > 0 {
             return Vec::new();
         }
-        let failed = outstanding.failed;
-        self.outstanding.remove(&seq);
-        vec![if failed { Effect::Retry { seq } } else { Effect::Ack { seq } }]
+        let outstanding = self.outstanding.remove(&seq).unwrap_or_default();
+        vec![match outstanding {
+            Outstanding { failed: true, .. } => Effect::Retry { seq },
+            Outstanding { dead: Some(reason), .. } => Effect::DeadLetter { seq, reason },
+            Outstanding { .. } => Effect::Ack { seq },
+        }]
     }
 
     fn keep(&mut self, flow: FlowId, known: Flow) {

@@ -221,7 +221,7 @@ impl Bus {
     }
 
     /// Notifies about each new connection.
-    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+    pub fn connections(&self) -> watch::Receiver<u64> {
         self.connections.subscribe()
     }
 

@@ -8,7 +8,7 @@ use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
-use concert_wire::routes::InForceSince;
+use concert_wire::routes::ActiveSince;
 use concert_wire::subject;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
@@ -305,12 +305,12 @@ async fn read_one_by_one(bus: &Bus, flow: FlowId) -> Result<Vec<Stored>, ReadErr
 ///
 /// # Errors
 /// The server does not respond.
-pub async fn read_rule_history(bus: &Bus) -> Result<(u64, Vec<InForceSince>), ReadError> {
+pub async fn read_rule_history(bus: &Bus) -> Result<(u64, Vec<ActiveSince>), ReadError> {
     let last = streams::log_state(bus).await.map_err(unreadable)?.last_sequence;
     let (through, messages) = read_flow(bus, FlowId::of_rules()).await?;
     let since = messages.iter().filter_map(|message| {
         let seq = message.seq;
-        activated_version(&message.body).map(|version| InForceSince { seq, version })
+        activated_version(&message.body).map(|version| ActiveSince { seq, version })
     });
     Ok((through.max(last), since.collect()))
 }

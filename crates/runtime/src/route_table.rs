@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
-use concert_wire::routes::ROUTES_KEY;
+use concert_wire::routes::{LOG_FULL_KEY, ROUTES_KEY};
 use concert_wire::subject;
 use futures_util::StreamExt as _;
 use tokio::sync::{OnceCell, watch};
@@ -62,6 +62,14 @@ impl Watched {
             Some(_) = self.changes.next() => {}
         }
         self.bucket.get(ROUTES_KEY).await
+    }
+
+    /// Reads whether the log is nearly full, so that no new request may enter it.
+    ///
+    /// # Errors
+    /// The bucket does not exist, or the server does not respond.
+    pub async fn is_log_full(&self) -> Result<bool, TableError> {
+        Ok(self.bucket.get(LOG_FULL_KEY).await?.is_some_and(|value| *value == *b"true"))
     }
 }
 

@@ -1,16 +1,19 @@
 //! NATS micro services: offering one, and calling a concept's own service for a query or a durable
 //! action.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::service::{self as nats_service, ServiceExt as _};
 use async_nats::{HeaderMap, Request};
+use bytes::Bytes;
 use concert_wire::envelope::{Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::work::Work;
 use concert_wire::{header, subject, value};
 use futures_util::StreamExt as _;
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::bus::Bus;
@@ -97,14 +100,62 @@ pub struct Endpoint {
     pub room: Arc<Semaphore>,
 }
 
+/// Key of the metadata with the response time that an instance promises, in milliseconds.
+const LIMIT_KEY: &str = "concert-timeout-ms";
+
+/// A running instance of a micro service.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Instance {
+    /// Its id, which a restart changes.
+    pub id: String,
+    #[serde(default)]
+    metadata: Option<HashMap<String, String>>,
+}
+
+impl Instance {
+    /// An instance with the response time that it promises.
+    pub fn new(id: impl Into<String>, limit: Option<Duration>) -> Self {
+        Self { id: id.into(), metadata: limit.map(metadata) }
+    }
+
+    /// Time within which it responds to each query, if it promises one.
+    pub fn limit(&self) -> Option<Duration> {
+        let limit = self.metadata.as_ref()?.get(LIMIT_KEY)?;
+        limit.parse().ok().map(Duration::from_millis)
+    }
+}
+
+fn metadata(limit: Duration) -> HashMap<String, String> {
+    HashMap::from([(LIMIT_KEY.to_owned(), limit.as_millis().to_string())])
+}
+
+/// Finds the instances of a concept's micro service that respond to a ping in time.
+pub async fn instances(bus: &Bus, concept: &str, within: Duration) -> Vec<Instance> {
+    let mut found = Vec::new();
+    let collect = async {
+        let inbox = bus.client.new_inbox();
+        let mut responses = bus.client.subscribe(inbox.clone()).await.ok()?;
+        let subject = format!("$SRV.PING.{concept}");
+        bus.client.publish_with_reply(subject, inbox, Bytes::new()).await.ok()?;
+        while let Some(response) = responses.next().await.filter(|of| of.status.is_none()) {
+            found.extend(serde_json::from_slice::<Instance>(&response.payload));
+        }
+        Some(())
+    };
+    // After the timeout, the instances that responded are known.
+    let _timeout = tokio::time::timeout(within, collect).await;
+    found
+}
+
 /// Offers a micro service until shutdown. Each request runs in its own task, and shutdown waits for
-/// these tasks.
+/// these tasks. `limit` is the time within which it promises to respond to a query.
 ///
 /// # Errors
 /// The subscriptions of the endpoints fail.
 pub async fn offer<F, A>(
     bus: &Bus,
     (name, description, version): (&str, &str, &str),
+    limit: Option<Duration>,
     endpoints: impl IntoIterator<Item = Endpoint>,
     shutdown: &Shutdown,
     answer: F,
@@ -114,6 +165,7 @@ where
     A: Future<Output = ()> + Send,
 {
     let builder = bus.client.service_builder().description(description);
+    let builder = builder.metadata(limit.map(metadata).unwrap_or_default());
     let service = builder.start(name, version).await?;
     for Endpoint { name: of, room } in endpoints {
         let subject = subject::service(name, &of);

@@ -12,61 +12,12 @@ use async_nats::jetstream::stream::{
 use concert_wire::name::ConceptName;
 use concert_wire::routes::ROUTES_KEY;
 use concert_wire::subject::{self, ARCHIVES, ROUTERS, WORKERS};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
+mod limits;
+
+pub use self::limits::LogLimits;
 use crate::bus::Bus;
 
-/// The section `[log]`: limits of the log and of the queues.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogLimits {
-    /// Hours that a completion stays in the log.
-    #[serde(rename = "max_age_hours")]
-    #[schemars(range(min = 1, max = HOURS_MAX))]
-    pub log_max_age_hours: u64,
-    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory; excess
-    /// requests get 503.
-    #[serde(rename = "max_messages")]
-    #[schemars(range(min = 1, max = i64::MAX))]
-    pub log_max_messages: i64,
-    /// Maximum size of the log, in bytes; excess requests get 503. 0 leaves the limit to the
-    /// server's storage.
-    #[serde(rename = "max_bytes")]
-    #[schemars(range(min = 0, max = i64::MAX))]
-    pub log_max_bytes: i64,
-    /// Maximum number of invocations in the queue of one concept; the router publishes the others
-    /// later.
-    #[schemars(range(min = 1, max = i64::MAX))]
-    pub queue_max_messages: i64,
-    /// Maximum size of such a queue, in bytes; 0 leaves the limit to the server's storage.
-    #[schemars(range(min = 0, max = i64::MAX))]
-    pub queue_max_bytes: i64,
-    /// Seconds that a completion stays in the log even if the log is nearly full.
-    #[serde(rename = "keep_seconds")]
-    #[schemars(range(min = 0, max = HOURS_MAX * 3600))]
-    pub log_keep_seconds: u64,
-    /// Replicas of each stream in a NATS cluster (`nats.replicas`).
-    #[serde(skip)]
-    pub stream_replicas: usize,
-}
-
-impl Default for LogLimits {
-    fn default() -> Self {
-        Self {
-            log_max_age_hours: 24,
-            log_max_messages: 4_000_000,
-            log_max_bytes: 0,
-            queue_max_messages: 1_000_000,
-            queue_max_bytes: 0,
-            log_keep_seconds: 600,
-            stream_replicas: 1,
-        }
-    }
-}
-
-/// Ten years.
-const HOURS_MAX: u64 = 10 * 366 * 24;
 /// Maximum number of replicas that NATS supports.
 pub const REPLICAS_MAX: usize = 5;
 
@@ -94,15 +45,36 @@ const PIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Error of a stream, a consumer or a bucket.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set up {what}: {source}; if it is missing, run `concert setup`")]
+#[error("cannot set up {what}: {source}; {advice}")]
 pub struct SetupError {
     what: String,
     source: async_nats::Error,
+    advice: String,
 }
 
 fn failed<E: Into<async_nats::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> SetupError {
     let what = what.into();
-    move |source| SetupError { what, source: source.into() }
+    let advice = "if it is missing, run `concert setup`".to_owned();
+    move |source| SetupError { what, source: source.into(), advice }
+}
+
+/// Like [`failed`], for a stream whose size a setting limits: the account may require a limit.
+fn failed_sized<E: Into<async_nats::Error>>(
+    what: impl Into<String>,
+    key: &str,
+) -> impl FnOnce(E) -> SetupError {
+    let (what, key) = (what.into(), key.to_owned());
+    move |source| {
+        let error = failed(what)(source);
+        if !error.source.to_string().contains("max bytes") {
+            return error;
+        }
+        let advice = format!(
+            "the JetStream account requires a maximum size of each stream: set log.{key}, and \
+             the other sizes of the section [log]"
+        );
+        SetupError { advice, ..error }
+    }
 }
 
 /// Creates the streams of the log and of the dead letters, or updates their limits. A service in
@@ -120,6 +92,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         subjects: vec![subject::DEAD_SUBJECTS.to_owned()],
         max_age: DEAD_MAX_AGE,
         max_messages: DEAD_MAX_MESSAGES,
+        max_bytes: limits.dead_max_bytes,
         republish: Some(Republish {
             source: subject::DEAD_SUBJECTS.to_owned(),
             destination: subject::DEAD_NOTICES.to_owned(),
@@ -127,7 +100,8 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         }),
         ..stream_config(limits)
     };
-    bus.jetstream.create_or_update_stream(dead).await.map_err(failed("the stream DEAD"))?;
+    let made = bus.jetstream.create_or_update_stream(dead).await;
+    made.map_err(failed_sized("the stream DEAD", "dead_max_bytes"))?;
     // A second safeguard in addition to the expected sequence of each publish.
     let one_on_a_subject = !crate::guard_disabled!("expected-sequence");
     let log = Config {
@@ -143,7 +117,8 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         discard_new_per_subject: one_on_a_subject,
         ..stream_config(limits)
     };
-    bus.jetstream.create_or_update_stream(log).await.map_err(failed("the stream COMPLETIONS"))?;
+    let made = bus.jetstream.create_or_update_stream(log).await;
+    made.map_err(failed_sized("the stream COMPLETIONS", "max_bytes"))?;
     existing_log(bus).await
 }
 
@@ -190,7 +165,7 @@ async fn make_actions(
         .create_or_update_stream(config)
         .await
         .map(drop)
-        .map_err(failed(format!("the stream {name}")))
+        .map_err(failed_sized(format!("the stream {name}"), "queue_max_bytes"))
 }
 
 /// Creates all streams, consumers and buckets of an application, or updates their limits.
@@ -370,6 +345,7 @@ pub async fn bucket(bus: &Bus, limits: &LogLimits) -> Result<kv::Store, SetupErr
         bucket: subject::BUCKET.to_owned(),
         history: 5,
         republish: Some(routes),
+        max_bytes: limits.bucket_max_bytes,
         num_replicas: limits.stream_replicas,
         ..kv::Config::default()
     };
@@ -387,6 +363,7 @@ pub async fn notes(
 ) -> Result<kv::Store, SetupError> {
     let config = kv::Config {
         bucket: subject::notes_bucket(concept.as_str()),
+        max_bytes: limits.bucket_max_bytes,
         num_replicas: limits.stream_replicas,
         ..kv::Config::default()
     };
@@ -399,7 +376,8 @@ async fn bucket_of(bus: &Bus, config: kv::Config) -> Result<kv::Store, SetupErro
     if found.is_ok() || !bus.makes_streams() {
         return found.map_err(failed(format!("the KV bucket {bucket}")));
     }
-    bus.jetstream.create_key_value(config).await.map_err(failed(format!("the KV bucket {bucket}")))
+    let made = bus.jetstream.create_key_value(config).await;
+    made.map_err(failed_sized(format!("the KV bucket {bucket}"), "bucket_max_bytes"))
 }
 
 /// Lets a standby process take over a consumer of the log immediately instead of after

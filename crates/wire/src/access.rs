@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::name::{ActionName, ConceptName};
-use crate::routes::{ASYNCAPI_KEY, OPENAPI_KEY, ROUTES_KEY};
+use crate::routes::{ASYNCAPI_KEY, LOG_FULL_KEY, OPENAPI_KEY, ROUTES_KEY};
 use crate::subject::{
     self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTERS, ROUTES_NOTICE, WORKERS,
 };
@@ -265,7 +265,7 @@ impl Access {
                     stream_import(ROUTES_NOTICE.to_owned()),
                 ]);
                 imports.extend(
-                    [ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY]
+                    [ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY, LOG_FULL_KEY]
                         .map(|key| api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}"))),
                 );
                 // For the console.
@@ -288,10 +288,16 @@ impl Access {
                 ];
                 imports.extend(consumer(LOG, ROUTERS));
                 imports.extend(bucket(BUCKET));
-                imports.extend(self.concepts.iter().map(|concept| Import {
-                    from: User::Worker(concept.clone()).account(),
-                    ..service_import(format!("concept.{concept}.*"))
-                }));
+                for concept in &self.concepts {
+                    let of = |kind, subject| Import {
+                        from: User::Worker(concept.clone()).account(),
+                        kind,
+                        ..service_import(subject)
+                    };
+                    imports.push(of(Kind::Service, format!("concept.{concept}.*")));
+                    // Detects queries that were lost with their worker.
+                    imports.push(of(Kind::MultiService, format!("$SRV.PING.{concept}")));
+                }
                 imports
             }
             User::Archive => self.archive(),

@@ -19,6 +19,10 @@ pub const ASYNCAPI_KEY: &str = "asyncapi";
 /// Key, in the same bucket, of the history of active rule versions: a list of [`ActiveSince`].
 pub const IN_FORCE_KEY: &str = "in-force";
 
+/// Key, in the same bucket, of `true` while the log is nearly full, so that edges accept no new
+/// requests. Missing or `false` otherwise.
+pub const LOG_FULL_KEY: &str = "log-full";
+
 /// Key, in the same bucket, of the limits of a flow, as configured for the router that started
 /// last.
 pub const LIMITS_KEY: &str = "limits";

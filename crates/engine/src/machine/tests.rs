@@ -3,6 +3,7 @@
 
 mod faults;
 mod memory;
+mod mismatch;
 mod steps;
 mod world;
 

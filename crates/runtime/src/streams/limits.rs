@@ -1,0 +1,66 @@
+//! Limits of the streams and buckets.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Ten years.
+const HOURS_MAX: u64 = 10 * 366 * 24;
+
+/// The section `[log]`: limits of the log and of the queues.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogLimits {
+    /// Hours that a completion stays in the log.
+    #[serde(rename = "max_age_hours")]
+    #[schemars(range(min = 1, max = HOURS_MAX))]
+    pub log_max_age_hours: u64,
+    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory. At 90% of
+    /// it, new requests get 503.
+    #[serde(rename = "max_messages")]
+    #[schemars(range(min = 1, max = i64::MAX))]
+    pub log_max_messages: i64,
+    /// Maximum size of the log, in bytes. At 90% of it, new requests get 503, so that the flows
+    /// that have begun can finish. 0 stands for half of the free disk space with the NATS server of
+    /// `concert up`, and leaves the limit of other servers to their storage.
+    #[serde(rename = "max_bytes")]
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub log_max_bytes: i64,
+    /// Maximum number of invocations in the queue of one concept; the router publishes the others
+    /// later.
+    #[schemars(range(min = 1, max = i64::MAX))]
+    pub queue_max_messages: i64,
+    /// Maximum size of such a queue, in bytes; 0 leaves the limit to the server's storage.
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub queue_max_bytes: i64,
+    /// Maximum size of the stored dead letters, in bytes; 0 leaves the limit to the server's storage.
+    /// A JetStream account that requires a limit for each stream needs a value, as for the other
+    /// sizes here.
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub dead_max_bytes: i64,
+    /// Maximum size of each KV bucket, in bytes; 0 leaves the limit to the server's storage.
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub bucket_max_bytes: i64,
+    /// Seconds that a completion stays in the log even if the log is nearly full.
+    #[serde(rename = "keep_seconds")]
+    #[schemars(range(min = 0, max = HOURS_MAX * 3600))]
+    pub log_keep_seconds: u64,
+    /// Replicas of each stream in a NATS cluster (`nats.replicas`).
+    #[serde(skip)]
+    pub stream_replicas: usize,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            log_max_age_hours: 24,
+            log_max_messages: 4_000_000,
+            log_max_bytes: 0,
+            queue_max_messages: 1_000_000,
+            queue_max_bytes: 0,
+            dead_max_bytes: 0,
+            bucket_max_bytes: 0,
+            log_keep_seconds: 600,
+            stream_replicas: 1,
+        }
+    }
+}

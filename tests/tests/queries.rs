@@ -1,0 +1,123 @@
+//! Queries of a worker that is slow, missing, or contradicts its spec.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_nats::Client;
+use concert_tests::{System, faulty, nats};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+const SPEC: &str = "concept Weathering\npurpose to know the sky over a town\n\
+queries\n    _getSky (town: String) : (sky: String)?\n";
+
+const RULE: &str = r#"
+sync AskSky
+when
+    Requesting.request (path: "/sky", town) : (request)
+where
+    Weathering._getSky (town) : (sky)
+        else Requesting.respond (request, error: "no sky", status: 404)
+then
+    Requesting.respond (request, sky)
+"#;
+
+/// The project with a concept that has a query and no worker.
+async fn system(
+    dir: &tempfile::TempDir,
+    settings: &[(&'static str, &str)],
+) -> anyhow::Result<System> {
+    let [concepts, syncs] = faulty::rules(dir.path())?;
+    std::fs::write(dir.path().join("concepts/Weathering.concept"), SPEC)?;
+    std::fs::write(dir.path().join("syncs/sky.sync"), RULE)?;
+    let own = [("CONCERT_RULES__CONCEPTS", &*concepts), ("CONCERT_RULES__SYNCS", &*syncs)];
+    System::with(&[&own, settings].concat()).await
+}
+
+/// A worker in another language: it returns these rows after a delay. Returns the number of
+/// queries that it has received.
+async fn worker(client: &Client, delay: Duration, rows: Value) -> anyhow::Result<Arc<AtomicUsize>> {
+    let mut queries = nats::subscribe(client, "concept.Weathering._getSky").await?;
+    let received = Arc::new(AtomicUsize::new(0));
+    let (count, client) = (received.clone(), client.clone());
+    let body = json!({ "rows": rows }).to_string();
+    tokio::spawn(async move {
+        while let Some(query) = queries.next().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let (client, body) = (client.clone(), body.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                if let Some(reply) = query.reply {
+                    drop(client.publish(reply, body.into()).await);
+                }
+            });
+        }
+    });
+    Ok(received)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_query_runs_once_and_its_rows_arrive() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let settings = [("CONCERT_ROUTER__QUERY_TIMEOUT_MS", "300")];
+    let system = system(&dir, &settings).await?;
+    let client = system.nats_as("weathering").await?;
+    let received = worker(&client, Duration::from_secs(3), json!([{ "sky": "blue" }])).await?;
+    let answer = system.post("/sky", &json!({ "town": "Ulm" })).await?;
+    assert_eq!((answer.status, answer.text("sky")?), (200, "blue"), "{answer:?}");
+    assert_eq!(received.load(Ordering::Relaxed), 1, "one copy of the query");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_contradict_the_spec_are_a_named_fault() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let system = system(&dir, &[]).await?;
+    let client = system.nats_as("weathering").await?;
+    worker(&client, Duration::ZERO, json!([{ "skies": "blue" }])).await?;
+    let answer = system.post("/sky", &json!({ "town": "Ulm" })).await?;
+    assert_eq!(answer.status, 500, "{answer:?}");
+    assert!(answer.text("error")?.contains("Weathering: a row of _getSky"), "{answer:?}");
+    let log = system.log(concert_tests::Part::Router)?;
+    assert!(log.contains("a worker contradicts its spec"), "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn query_ends_with_its_caller_and_is_retried_by_hand() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let system = system(&dir, &[("CONCERT_HTTP__DEADLINE_MS", "1000")]).await?;
+    let answer = system.post("/sky", &json!({ "town": "Ulm" })).await?;
+    assert_eq!(answer.status, 504, "{answer:?}");
+    let flow = answer.headers["concert-flow"].to_str()?.to_owned();
+    let dead = async |args: &[&str]| -> anyhow::Result<String> {
+        let done = system.concert(&["dead"]).args(args).output().await?;
+        Ok(String::from_utf8([done.stdout, done.stderr].concat())?)
+    };
+    let listed = system
+        .until("the completion is dead-lettered", async |_: &System| {
+            let listed = dead(&["list", "--json"]).await?;
+            Ok(listed.contains(&flow).then_some(listed))
+        })
+        .await?;
+    assert!(listed.contains("the query Weathering._getSky has no result"), "{listed}");
+    // Nothing is left for the router to do.
+    system.routed().await?;
+
+    let client = system.nats_as("weathering").await?;
+    worker(&client, Duration::ZERO, json!([{ "sky": "blue" }])).await?;
+    let retried = dead(&["retry", "--all"]).await?;
+    assert!(retried.contains("the rules have fired"), "{retried}");
+    system
+        .until("the flow continues", async |system: &System| {
+            let log = system.flow(&flow).await?;
+            let has_response = |(subject, body): &(String, Value)| {
+                subject.contains(".Requesting.respond.") && body.to_string().contains("blue")
+            };
+            Ok(log.iter().any(has_response).then_some(()))
+        })
+        .await?;
+    assert_eq!(dead(&["list", "--json"]).await?.trim(), "");
+    Ok(())
+}
