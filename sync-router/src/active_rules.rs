@@ -58,11 +58,11 @@ pub(crate) struct ActiveRules {
     bus: Bus,
     bucket: kv::Store,
     /// The rules from this router's own files, which need not be fetched.
-    own: Arc<Mutex<Option<Arc<Rules>>>>,
+    own: Arc<Mutex<Arc<Rules>>>,
 }
 
 impl ActiveRules {
-    pub(crate) fn new(bus: Bus, bucket: kv::Store, own: Option<Arc<Rules>>) -> Self {
+    pub(crate) fn new(bus: Bus, bucket: kv::Store, own: Arc<Rules>) -> Self {
         let own = Arc::new(Mutex::new(own));
         Self { bus, bucket, own }
     }
@@ -70,13 +70,13 @@ impl ActiveRules {
     /// This router's own rules, if they have this version.
     fn own(&self, version: &str) -> Option<Arc<Rules>> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.clone().filter(|own| own.program.version == version)
+        Some(own.clone()).filter(|own| own.program.version == version)
     }
 
     /// Like [`activate`](Self::activate), with new own rules.
     pub(crate) async fn change(&self, rules: Rules) -> Result<bool, ActiveRulesError> {
         let rules = Arc::new(rules);
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules.clone());
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = rules.clone();
         self.activate(&rules).await
     }
 
@@ -176,14 +176,6 @@ impl ActiveRules {
     /// Stores the flow limits for the archive.
     pub(crate) async fn keep_limits(&self, limits: &Limits) -> Result<(), ActiveRulesError> {
         self.bucket.put(LIMITS_KEY, encode(limits).into()).await.map(|_| ()).map_err(bus_error)
-    }
-
-    /// Reads the stored flow limits.
-    pub(crate) async fn limits(&self) -> Result<Limits, ActiveRulesError> {
-        match self.bucket.get(LIMITS_KEY).await.map_err(bus_error)? {
-            Some(limits) => serde_json::from_slice(&limits).map_err(bus_error),
-            None => Ok(Limits::default()),
-        }
     }
 
     async fn keep_texts(&self, rules: &Rules) -> Result<(), ActiveRulesError> {

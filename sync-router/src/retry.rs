@@ -1,65 +1,94 @@
-//! Repeats the router's work for one completion, after its dead letter.
+//! Repeats the router's work for one completion, after its dead letter. An operator may not write
+//! to the log, so a router does it on request.
 
 use std::time::Duration;
 
-use concert_engine::{Effect, Engine, Event};
+use concert_engine::{Effect, Engine, Event, Limits, Logged};
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
-use concert_runtime::log::{self, ReadError};
-use concert_runtime::streams::{self, LogLimits, SetupError};
+use concert_runtime::log;
+use concert_runtime::nats::Request;
+use concert_runtime::process::Shutdown;
+use concert_wire::subject::{ROUTER_RETRY, ROUTERS};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use crate::active_rules::{ActiveRules, ActiveRulesError};
 use crate::effects::{self, Performer};
-use crate::queries::Queries;
-use crate::run::RouterLimits;
+
+/// Timeout of a request: a query may use its whole grace period.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Error of a retry of a completion.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// The completion is no longer in the log.
-    #[error("the completion is no longer in the log, so no rule can fire on it")]
-    Missing,
-    /// The completion cannot be decoded.
-    #[error("the completion is invalid: {0}")]
-    Invalid(String),
-    /// The completion would be dead-lettered again.
+    /// No router responds.
+    #[error("no router responds; start one and try again")]
+    NoRouter,
+    /// The router cannot fire the rules.
     #[error("{0}")]
-    DeadAgain(String),
-    /// An effect of the completion failed.
-    #[error("the rules cannot fire now; try again later")]
-    Unavailable,
-    /// The log is unreadable.
-    #[error(transparent)]
-    Log(#[from] ReadError),
-    /// A stream or bucket is missing.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The flow limits are unreadable.
-    #[error(transparent)]
-    Rules(#[from] ActiveRulesError),
+    Refused(String),
 }
 
-/// Fires the rules on the completion with this subject, as the active router does. The ids of all
+/// Requests that a router fires the rules on the completion with this subject. The ids of all
 /// messages are derived from the log, so effects that exist already are not repeated.
 ///
 /// # Errors
 /// See [`RetryError`]. Another retry is safe.
 pub async fn retry(bus: &Bus, subject: &str) -> Result<(), RetryError> {
-    let stored = log::find(bus, subject).await?.ok_or(RetryError::Missing)?;
-    let logged = effects::logged(stored.seq, subject, Some(&stored.headers), &stored.body)
-        .map_err(RetryError::Invalid)?;
-    let router = RouterLimits::default();
-    let bucket = streams::bucket(bus, &LogLimits::default()).await?;
-    let timeout = Duration::from_millis(router.query_timeout_ms);
-    let active_rules = ActiveRules::new(bus.clone(), bucket, None);
-    let mut engine = Engine::without_rules(active_rules.limits().await?);
-    let performer = Performer {
-        bus: bus.clone(),
-        active_rules,
-        queries: Queries::new(bus.clone(), router.queries, timeout),
+    // The timeout here is longer than the client's own.
+    let request = Request::new().payload(subject.to_owned().into()).timeout(None);
+    let request = bus.client.send_request(ROUTER_RETRY, request);
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(Ok(response)) if response.payload.is_empty() => Ok(()),
+        Ok(Ok(response)) => {
+            Err(RetryError::Refused(String::from_utf8_lossy(&response.payload).into_owned()))
+        }
+        Ok(Err(_)) | Err(_) => Err(RetryError::NoRouter),
+    }
+}
+
+/// Serves these requests until shutdown.
+pub(crate) async fn serve(performer: Performer, limits: Limits, shutdown: Shutdown) {
+    let client = performer.bus.client.clone();
+    let mut requests = match client.queue_subscribe(ROUTER_RETRY, ROUTERS.to_owned()).await {
+        Ok(requests) => requests,
+        Err(error) => {
+            return tracing::warn!(%error, "cannot receive requests for retries");
+        }
     };
+    loop {
+        let request = tokio::select! {
+            () = shutdown.requested() => return,
+            request = requests.next() => request,
+        };
+        let Some(request) = request else { return };
+        let Some(reply) = request.reply else { continue };
+        let subject = String::from_utf8_lossy(&request.payload).into_owned();
+        let why = match find(&performer, &subject).await {
+            Ok(logged) => {
+                let seq = logged.seq;
+                let fired = fire(&performer, limits, logged).await;
+                performer.queries.timings().forget(seq);
+                fired.err().unwrap_or_default()
+            }
+            Err(why) => why,
+        };
+        if let Err(error) = client.publish(reply, why.into()).await {
+            tracing::debug!(%error, "cannot respond to a request for a retry");
+        }
+    }
+}
+
+async fn find(performer: &Performer, subject: &str) -> Result<Logged, String> {
+    let stored = log::find(&performer.bus, subject).await.map_err(|error| error.to_string())?;
+    let stored = stored.ok_or("the completion is no longer in the log")?;
+    effects::logged(stored.seq, subject, Some(&stored.headers), &stored.body)
+}
+
+/// Fires the rules on a completion. The error is its reason.
+async fn fire(performer: &Performer, limits: Limits, logged: Logged) -> Result<(), String> {
+    const NOT_NOW: &str = "the rules cannot fire now; try again later";
+    let mut engine = Engine::without_rules(limits);
     let mut started = FuturesUnordered::new();
     let mut event = Event::Delivered(logged);
     loop {
@@ -67,12 +96,10 @@ pub async fn retry(bus: &Bus, subject: &str) -> Result<(), RetryError> {
             match performer.start(effect, clock::now_ms()) {
                 Ok(effect) => started.push(effect),
                 Err(Effect::Ack { .. }) => return Ok(()),
-                Err(Effect::DeadLetter { reason, .. }) => {
-                    return Err(RetryError::DeadAgain(reason));
-                }
-                Err(_) => return Err(RetryError::Unavailable),
+                Err(Effect::DeadLetter { reason, .. }) => return Err(reason),
+                Err(_) => return Err(NOT_NOW.to_owned()),
             }
         }
-        event = started.next().await.ok_or(RetryError::Unavailable)?;
+        event = started.next().await.ok_or(NOT_NOW)?;
     }
 }

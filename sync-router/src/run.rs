@@ -28,7 +28,7 @@ use crate::active_rules::{ActiveRules, ActiveRulesError};
 use crate::effects::{self, Performer};
 use crate::queries::Queries;
 use crate::rules::Rules;
-use crate::{log_trimmer, metrics, reload};
+use crate::{log_trimmer, metrics, reload, retry};
 
 /// The section `[router]`: limits of flows and of the router's memory.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -154,7 +154,7 @@ pub async fn run(
     // The files may have changed while the router waited for NATS, and other routers may have
     // activated the change. The earlier rules must not become active again.
     let rules = Arc::new(rules.or_newer());
-    let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), Some(rules.clone()));
+    let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), rules.clone());
     active_rules.keep_limits(&limits.engine()).await?;
     active_rules.activate(&rules).await?;
     let program = &rules.program;
@@ -174,8 +174,10 @@ pub async fn run(
     }
     let timeout = Duration::from_millis(limits.query_timeout_ms);
     let queries = Queries::new(bus.clone(), limits.queries, timeout);
+    let performer = Performer { bus, active_rules, queries };
+    tokio::spawn(retry::serve(performer.clone(), limits.engine(), shutdown.clone()));
     let router = Router {
-        performer: Performer { bus, active_rules, queries },
+        performer,
         engine,
         messages: HashMap::new(),
         held_bytes: 0,

@@ -4,7 +4,7 @@ pub use async_nats::HeaderMap;
 pub use async_nats::jetstream::Message;
 pub use async_nats::jetstream::kv;
 pub use async_nats::service;
-pub use async_nats::{Error, Message as CoreMessage, Subscriber};
+pub use async_nats::{Error, Message as CoreMessage, Request, Subscriber};
 
 /// Maximum length of a text in a header, in characters.
 const TEXT_MAX_CHARS: usize = 1000;

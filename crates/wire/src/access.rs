@@ -12,7 +12,8 @@ use std::fmt::Write as _;
 use crate::name::{ActionName, ConceptName};
 use crate::routes::{ASYNCAPI_KEY, LOG_FULL_KEY, OPENAPI_KEY, ROUTES_KEY};
 use crate::subject::{
-    self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTERS, ROUTES_NOTICE, WORKERS,
+    self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTER_RETRY, ROUTERS,
+    ROUTES_NOTICE, WORKERS,
 };
 use crate::{REQUESTING, RESERVED_CONCEPT, RESPOND};
 
@@ -306,6 +307,10 @@ impl Access {
                 let mut imports = service(REQUESTING, &User::Edge.account());
                 imports.extend(service(RESERVED_CONCEPT, &User::Archive.account()));
                 imports.push(from_archive(stream_import(FLOWS_NOTICE.to_owned())));
+                imports.push(Import {
+                    from: User::Router.account(),
+                    ..service_import(ROUTER_RETRY.to_owned())
+                });
                 for concept in &self.concepts {
                     let account = User::Worker(concept.clone()).account();
                     imports.extend(service(concept.as_str(), &account));

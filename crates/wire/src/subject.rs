@@ -26,6 +26,9 @@ pub const WORKERS: &str = "workers";
 pub const ARCHIVES: &str = "archives";
 /// Consumer of the routers, and its priority group.
 pub const ROUTERS: &str = "routers";
+/// Subject on which routers receive requests to fire the rules on a completion again. The body is
+/// the subject of the completion.
+pub const ROUTER_RETRY: &str = "router.retry";
 
 /// Stream of a concept's invocations.
 pub fn actions_stream(concept: &ConceptName) -> String {
