@@ -147,6 +147,7 @@ mod tests {
     fn log_is_nearly_full_at_ninety_percent_of_either_limit() {
         let state = |messages, bytes| LogState {
             first_sequence: 1,
+            first_ms: None,
             last_sequence: messages,
             messages,
             bytes,

@@ -153,7 +153,7 @@ async fn commands_show_what_happened() -> anyhow::Result<()> {
     assert!(nobody.is_err_and(|said| said.to_string().contains("not found")));
     system.terminate(Part::Archive).await?;
     let silent = concert(&system, &["flows"]).await;
-    assert!(silent.is_err_and(|said| said.to_string().contains("no archive answers")));
+    assert!(silent.is_err_and(|said| said.to_string().contains("no archive is running")));
     for shell in ["bash", "zsh", "fish"] {
         assert!(concert(&system, &["completions", shell]).await?.contains("why-not"));
     }
