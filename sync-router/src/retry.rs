@@ -9,7 +9,7 @@ use concert_runtime::clock;
 use concert_runtime::log;
 use concert_runtime::nats::Request;
 use concert_runtime::process::Shutdown;
-use concert_wire::subject::{ROUTER_RETRY, ROUTERS};
+use concert_wire::subject::{CompletionSubject, ROUTER_RETRY, ROUTERS};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
@@ -80,8 +80,10 @@ pub(crate) async fn serve(performer: Performer, limits: Limits, shutdown: Shutdo
 }
 
 async fn find(performer: &Performer, subject: &str) -> Result<Logged, String> {
-    let stored = log::find(&performer.bus, subject).await.map_err(|error| error.to_string())?;
-    let stored = stored.ok_or("the completion is no longer in the log")?;
+    // A subject with wildcards would match other messages.
+    CompletionSubject::parse(subject).map_err(|error| error.to_string())?;
+    let read = log::read(&performer.bus, subject).await.map_err(|error| error.to_string())?;
+    let stored = read.1.into_iter().next().ok_or("the completion is no longer in the log")?;
     effects::logged(stored.seq, subject, Some(&stored.headers), &stored.body)
 }
 
