@@ -29,6 +29,7 @@ pub(crate) struct Performer {
 impl Performer {
     /// Starts an effect of a completion with this storage time. Returns effects on the message
     /// itself, such as its acknowledgement.
+    #[expect(clippy::result_large_err, reason = "the effect is moved out of the engine's list")]
     pub(crate) fn start(
         &self,
         effect: Effect,
