@@ -82,7 +82,7 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Explain(args) => explain::run(&args, workers),
         Command::Describe(args) => describe::run(&args, workers),
         Command::Graph(args) => graph::run(&args, workers),
-        Command::Setup(args) => setup::run(args, workers).await,
+        Command::Setup(args) => Box::pin(setup::run(args, workers)).await,
         Command::Keys(args) => Box::pin(keys::run(args, workers)).await,
         Command::Ready(args) => ready::run(args).await,
         Command::Dead(args) => Box::pin(dead::run(args)).await,

@@ -1,6 +1,7 @@
 //! Key rotation without downtime: a new key is added, then used, and the old one is dropped. Each
 //! step requires that every process has read the previous one.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -179,6 +180,15 @@ impl KeyFile {
     }
 }
 
+/// Waits until no other process changes a key file of this directory: the automatic rotation and an
+/// operator may do so at the same time.
+fn lock(dir: &Path) -> Result<File, KeyError> {
+    let path = dir.join("keys.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let locked = file.and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| KeyError::File { path, doing: "locked", source })
+}
+
 /// First words of the comment line that contains a file's origin.
 const ORIGIN: &str = "# origin ";
 
@@ -193,6 +203,7 @@ pub(super) fn new_origin() -> Result<String, KeyError> {
 /// # Errors
 /// The file cannot be read or written.
 pub fn origin(dir: &Path, purpose: &Purpose) -> Result<String, KeyError> {
+    let _lock = lock(dir)?;
     let mut file = KeyFile::read(dir, &Subject::Ring(purpose.clone()))?;
     if let Some(origin) = file.lines.iter().find_map(|line| line.text.strip_prefix(ORIGIN)) {
         return Ok(origin.trim().to_owned());
@@ -220,6 +231,7 @@ pub fn list(dir: &Path, subject: &Subject) -> Result<Vec<Listed>, KeyError> {
 /// # Errors
 /// The file cannot be read or written.
 pub fn add(dir: &Path, subject: &Subject) -> Result<String, KeyError> {
+    let _lock = lock(dir)?;
     let mut file = KeyFile::read(dir, subject)?;
     let id = file.add()?;
     file.write()?;
@@ -231,6 +243,7 @@ pub fn add(dir: &Path, subject: &Subject) -> Result<String, KeyError> {
 /// # Errors
 /// See [`NotChanged`].
 pub fn put_first(dir: &Path, subject: &Subject, id: &str) -> Result<(), NotChanged> {
+    let _lock = lock(dir)?;
     let mut file = KeyFile::read(dir, subject)?;
     file.put_first(id)?;
     Ok(file.write()?)
@@ -241,6 +254,7 @@ pub fn put_first(dir: &Path, subject: &Subject, id: &str) -> Result<(), NotChang
 /// # Errors
 /// See [`NotChanged`].
 pub fn drop_key(dir: &Path, subject: &Subject, id: &str) -> Result<(), NotChanged> {
+    let _lock = lock(dir)?;
     let mut file = KeyFile::read(dir, subject)?;
     if file.ids().next() == Some(id) {
         return Err(NotChanged::InUse(id.to_owned()));
@@ -310,5 +324,18 @@ mod tests {
         std::fs::write(&path, &*line).unwrap();
         assert_eq!(origin(), origin());
         assert_eq!(list(dir.path(), &seal).unwrap().remove(0).id, "k1");
+    }
+
+    #[test]
+    fn concurrent_changes_do_not_lose_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let seal = Subject::Ring(Purpose::Seal);
+        keys::make_missing(dir.path(), &[]).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| add(dir.path(), &seal).unwrap());
+            }
+        });
+        assert_eq!(list(dir.path(), &seal).unwrap().len(), 9);
     }
 }
