@@ -63,7 +63,7 @@ async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> any
         assert_eq!(dead_letter["headers"]["Concert-Sync"], "RunFaulty");
         assert_eq!(dead_letter["headers"]["Concert-Attempts"], "3");
         let reason = dead_letter["reason"].as_str().unwrap_or_default();
-        assert!(reason.starts_with("given up after 3 attempts: "), "{reason}");
+        assert!(reason.starts_with("failed after 3 attempts: "), "{reason}");
     }
     let id = listed[0]["action"].as_str().unwrap_or_default();
     let (good, shown) = dead(&system, &["show", id]).await?;

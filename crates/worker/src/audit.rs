@@ -1,9 +1,8 @@
-//! What happened, for whoever has to find out later: one event for each action that a worker
-//! completed, at the target `audit`.
+//! Audit log: one event per completed action, with the target `audit`.
 //!
-//! Neither inputs nor outputs are told, since any of them may be a secret or somebody's text. The
-//! one exception is a plain identifier of a user, where the input follows the spec. Everything else
-//! stands in the log, sealed where it must be.
+//! Inputs and outputs are not logged, because any of them may be a secret or private text. The only
+//! exception is a plain user identifier, if the input fits the spec. The event log stores the rest,
+//! sealed where necessary.
 
 use concert_lang::spec::{self, ActionSpec, Params};
 use concert_wire::client::ClientTag;
@@ -12,35 +11,35 @@ use concert_wire::routes::ValueType;
 use serde_json::Value;
 
 use crate::concept::Concept;
-use crate::intake::Asked;
+use crate::intake::Invocation;
 
-/// The key that names whom an action is about.
+/// Key of the user whom an action concerns.
 const USER: &str = "user";
-/// What is not known, or is not there.
+/// Placeholder for a missing value.
 const NONE: &str = "-";
-/// The longest identifier that is told, in bytes.
+/// Maximum length of a logged identifier, in bytes.
 const ID_MAX_BYTES: usize = 64;
 
-/// Tells of a completion that has been stored.
-pub(crate) fn completed(concept: &Concept, asked: &Asked, completion: &Completion) {
-    if !concept.is_audited(asked.action.as_str()) {
+/// Logs a stored completion.
+pub(crate) fn completed(concept: &Concept, invocation: &Invocation, completion: &Completion) {
+    if !concept.is_audited(invocation.action.as_str()) {
         return;
     }
-    let spec = concept.action(asked.action.as_str()).map(|(spec, _)| spec);
+    let spec = concept.action(invocation.action.as_str()).map(|(spec, _)| spec);
     tracing::info!(
         target: "audit",
         concept = %concept.name,
-        name = %asked.action,
+        name = %invocation.action,
         outcome = outcome(spec, completion),
         user = spec.and_then(|spec| user(spec, completion)).unwrap_or(NONE),
-        client = asked.client.as_ref().map_or(NONE, ClientTag::as_str),
-        flow = %asked.flow,
-        action = %asked.id,
+        client = invocation.client.as_ref().map_or(NONE, ClientTag::as_str),
+        flow = %invocation.flow,
+        action = %invocation.id,
         "completed"
     );
 }
 
-/// `success`, `refused`, or the word of a fault.
+/// `success`, `refused`, or the name of a fault.
 fn outcome(spec: Option<&ActionSpec>, completion: &Completion) -> &'static str {
     if !completion.is_failure() {
         return "success";
@@ -53,14 +52,14 @@ fn outcome(spec: Option<&ActionSpec>, completion: &Completion) -> &'static str {
 }
 
 fn user<'a>(spec: &ActionSpec, completion: &'a Completion) -> Option<&'a str> {
-    let told = spec.success.as_ref().and_then(|output| identifier(output, &completion.output));
-    let user = told.or_else(|| identifier(&spec.input, &completion.input))?;
-    // What does not follow the spec may have anything under any key.
+    let user = spec.success.as_ref().and_then(|output| identifier(output, &completion.output));
+    let user = user.or_else(|| identifier(&spec.input, &completion.input))?;
+    // An input that does not fit the spec may have anything under any key.
     spec::check_input(&spec.input, &completion.input).ok()?;
     Some(user)
 }
 
-/// What an object says for the user, where the spec has an identifier there and it looks like one.
+/// The user in an object, if the spec has an identifier there and the value looks like one.
 fn identifier<'a>(params: &Params, object: &'a Object) -> Option<&'a str> {
     let is_id = |param: &&concert_lang::spec::Param| {
         &*param.name == USER && matches!(param.kind, ValueType::Id(_))
@@ -78,8 +77,10 @@ mod tests {
 
     use super::*;
 
-    fn told(input: Value, output: Value) -> (&'static str, Option<String>) {
-        let spec = "concept C [User]\npurpose x\nactions\n    act (user: User, word: Secret) : (user: User)\n    act (user: User, word: Secret) : (error: String)\n";
+    fn logged(input: Value, output: Value) -> (&'static str, Option<String>) {
+        let spec = "concept C [User]\npurpose x\nactions\n    \
+            act (user: User, word: Secret) : (user: User)\n    \
+            act (user: User, word: Secret) : (error: String)\n";
         let spec = concert_lang::concept::parse_one("C.concept", spec).unwrap();
         let object = |value: Value| value.as_object().unwrap().clone();
         let completion = Completion { input: object(input), output: object(output) };
@@ -88,25 +89,28 @@ mod tests {
     }
 
     #[test]
-    fn the_outcome_is_told_and_of_the_rest_an_identifier_at_most() {
+    fn outcome_and_plain_identifier_are_logged_and_nothing_else() {
         let input = || json!({ "user": "u-1", "word": "hunter22" });
-        assert_eq!(told(input(), json!({ "user": "u-2" })), ("success", Some("u-2".to_owned())));
-        assert_eq!(told(input(), json!({ "error": "no" })), ("refused", Some("u-1".to_owned())));
+        assert_eq!(logged(input(), json!({ "user": "u-2" })), ("success", Some("u-2".to_owned())));
+        assert_eq!(logged(input(), json!({ "error": "no" })), ("refused", Some("u-1".to_owned())));
         assert_eq!(
-            told(input(), Value::Object(Fault::Throttled.output("later"))),
+            logged(input(), Value::Object(Fault::Throttled.output("later"))),
             ("throttled", Some("u-1".to_owned()))
         );
         assert_eq!(
-            told(json!({ "user": "hunter22" }), Value::Object(Fault::Invalid.output("no word"))),
+            logged(json!({ "user": "hunter22" }), Value::Object(Fault::Invalid.output("no word"))),
             ("invalid", None)
         );
         assert_eq!(
-            told(input(), Value::Object(Fault::Invalid.output("an output that the spec has not"))),
+            logged(
+                input(),
+                Value::Object(Fault::Invalid.output("an output that the spec has not"))
+            ),
             ("invalid", Some("u-1".to_owned()))
         );
         for no_id in [json!("my password is hunter22"), json!(5), json!("x".repeat(65)), json!("")]
         {
-            let (_, user) = told(json!({ "user": no_id, "word": "x" }), json!({ "error": "no" }));
+            let (_, user) = logged(json!({ "user": no_id, "word": "x" }), json!({ "error": "no" }));
             assert_eq!(user, None);
         }
     }

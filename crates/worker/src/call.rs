@@ -1,4 +1,4 @@
-//! What a handler gets, and how it stops without a success.
+//! Input of a handler, and its ways to stop without a success.
 
 use concert_wire::client::ClientTag;
 use concert_wire::id::{ActionId, FlowId, uuid_v5};
@@ -11,7 +11,7 @@ use crate::permit::WritePermit;
 /// An action to execute. Its secrets are in clear.
 #[derive(Debug)]
 pub struct Call<I> {
-    /// The same at every delivery of the action; writes are stamped with it.
+    /// Id of the action, the same at every delivery; writes are stamped with it.
     pub id: ActionId,
     /// The flow.
     pub flow: FlowId,
@@ -23,18 +23,18 @@ pub struct Call<I> {
 }
 
 impl<I> Call<I> {
-    /// The permit for one write. The first one of a delivery reads the log: a completed action must
-    /// not write again.
+    /// A permit for one write. The first permit of a delivery reads the log, because a completed
+    /// action must not write again.
     ///
     /// # Errors
-    /// This delivery must not write. Pass the error on; the host knows what follows.
+    /// This delivery must not write. Return the error; the host handles it.
     pub async fn permit(&self) -> Result<WritePermit<'_>, Stop> {
         self.lease.may_write().await?;
         Ok(WritePermit::new(&self.id))
     }
 
-    /// An id for a document that this action creates: the same at every delivery, another for each
-    /// kind.
+    /// An id for a document that this action creates: the same at every delivery, and different for
+    /// each kind.
     pub fn new_id(&self, kind: &str) -> String {
         derived_id(self.id, kind)
     }
@@ -57,7 +57,7 @@ impl<I> Call<I> {
     }
 }
 
-/// A UUID that follows from an action and a kind.
+/// A UUID derived from an action and a kind.
 pub(crate) fn derived_id(action: ActionId, kind: &str) -> String {
     uuid_v5(&action.uuid(), kind.as_bytes()).to_string()
 }
@@ -69,13 +69,13 @@ pub struct Query<I> {
     pub input: I,
 }
 
-/// Why a handler stops without a success.
+/// Reason why a handler stops without a success.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// The spec's failure outcome: the same input would be refused again.
     #[error("{0}")]
     Refused(String),
-    /// Not tried, because too many similar attempts have failed recently. The router responds with
+    /// Not attempted, because too many similar attempts failed recently. The router responds with
     /// 429 unless a rule does.
     #[error("{0}")]
     Throttled(String),
@@ -104,7 +104,7 @@ pub fn refused(error: impl Into<String>) -> Stop {
     Stop::Refused(error.into())
 }
 
-/// Not tried; see [`Stop::Throttled`].
+/// Not attempted; see [`Stop::Throttled`].
 pub fn throttled(error: impl Into<String>) -> Stop {
     Stop::Throttled(error.into())
 }

@@ -1,4 +1,4 @@
-//! A concept as the host sees it: the spec, and a handler for each action and query of it.
+//! A concept for the host: its spec, and a handler for each action and query.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 /// The rows of a query's response.
 pub(crate) type Rows = Vec<Object>;
 
-/// Why a handler does not know the outcome.
+/// Reason why a handler has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
     /// The types of a query's handler do not fit the spec.
@@ -35,13 +35,13 @@ pub(crate) type ActionHandler = Box<dyn Fn(Call<Object>) -> Future<Outcome> + Se
 /// The handler of a query.
 pub(crate) type QueryHandler = Box<dyn Fn(Query<Object>) -> Future<Rows> + Send + Sync>;
 
-/// A concept with its state, ready to run.
+/// A concept and its state, ready to run.
 pub(crate) struct Concept {
     pub(crate) name: ConceptName,
     pub(crate) spec: ConceptSpec,
     pub(crate) actions: HashMap<String, ActionHandler>,
     pub(crate) queries: HashMap<String, QueryHandler>,
-    /// Actions that the audit log leaves out.
+    /// Actions that the audit log omits.
     pub(crate) unaudited: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl Concept {
         Some((spec, self.actions.get(name)?))
     }
 
-    /// Whether an action is in the audit log.
+    /// Returns whether an action is in the audit log.
     pub(crate) fn is_audited(&self, name: &str) -> bool {
         !self.unaudited.iter().any(|left_out| left_out == name)
     }

@@ -37,7 +37,8 @@ pub struct Define<T> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> Define<T> {
-    /// The type of the worker's settings. Give it defaults and refuse unknown keys:
+    /// The type of the worker's settings. Use `#[serde(default, deny_unknown_fields)]`: keys have
+    /// defaults, and unknown keys are errors.
     /// `#[serde(default, deny_unknown_fields)]`.
     #[must_use]
     pub fn settings<U>(self) -> Define<U> {
@@ -51,7 +52,7 @@ impl<T: DeserializeOwned + Send + 'static> Define<T> {
         self
     }
 
-    /// The keys of its own that the worker reads, besides the one that decrypts secrets.
+    /// Names of the worker's own keys, in addition to the one that decrypts secrets.
     #[must_use]
     pub fn keys(mut self, keys: &'static [&'static str]) -> Self {
         self.keys = keys;
@@ -74,11 +75,11 @@ impl<T: DeserializeOwned + Send + 'static> Define<T> {
     }
 }
 
-/// A future that is not named.
+/// A boxed future.
 type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 type Open<T, S> = Box<dyn Fn(Start<T>) -> Future<Result<S, StartError>> + Send + Sync>;
 
-/// A definition whose handlers are being registered.
+/// A definition to which handlers are added.
 pub struct Handlers<T, S> {
     define: Define<T>,
     open: Open<T, S>,
@@ -120,22 +121,21 @@ where
         self
     }
 
-    /// Declares that an action of the spec cannot be invoked: it happens in another way.
+    /// Declares that an action of the spec cannot be invoked, because it happens in another way.
     #[must_use]
     pub fn closed(mut self, name: &str) -> Self {
         self.registered.closed.push(name.to_owned());
         self
     }
 
-    /// Leaves an action out of the audit log: it changes nothing.
+    /// Excludes an action that changes nothing from the audit log.
     #[must_use]
     pub fn unaudited(mut self, name: &str) -> Self {
         self.registered.unaudited.push(name.to_owned());
         self
     }
 
-    /// The worker. A mismatch between spec and handlers is kept, and reported when a command
-    /// starts.
+    /// Builds the worker. A mismatch between spec and handlers is reported when a command starts.
     pub fn build(self) -> Worker {
         let Define { spec: text, keys, check } = self.define;
         let guess = name_of(&text).to_owned();
@@ -164,14 +164,14 @@ where
     }
 }
 
-/// The name after `concept`, for messages about a spec that cannot be read.
+/// The name after `concept`, for errors about an invalid spec.
 fn name_of(spec: &str) -> &str {
     let line = spec.lines().find_map(|line| line.trim().strip_prefix("concept "));
     let name = line.and_then(|rest| rest.split_whitespace().next());
     name.unwrap_or("(unnamed)")
 }
 
-/// The definition of a worker. Its types are erased, so that the workers of an application are an
+/// The definition of a worker. Its types are erased, so the workers of an application fit into an
 /// array.
 #[derive(Clone)]
 pub struct Worker {
@@ -188,7 +188,7 @@ struct Definition {
     opening: Box<dyn Opens>,
 }
 
-/// What is behind the erased types.
+/// Operations of a worker, independent of its types.
 trait Opens: Send + Sync {
     fn check(&self, settings: &Value) -> Result<(), String>;
 
@@ -255,7 +255,7 @@ impl Worker {
         &self.definition.spec
     }
 
-    /// The keys of its own that the worker reads.
+    /// Names of the worker's own keys.
     pub fn keys(&self) -> &'static [&'static str] {
         self.definition.keys
     }
@@ -268,15 +268,15 @@ impl Worker {
         self.definition.parsed.as_ref().map(drop).map_err(Clone::clone)
     }
 
-    /// Checks settings as they are read at the start; `null` is an empty table.
+    /// Checks settings like the start does; `null` is an empty table.
     ///
     /// # Errors
-    /// The key that is wrong and why.
+    /// The invalid key and the reason.
     pub fn check_settings(&self, settings: &Value) -> Result<(), String> {
         self.definition.opening.check(settings)
     }
 
-    /// Starts the worker. When this returns, it takes messages.
+    /// Starts the worker. When this returns, the worker receives messages.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -296,8 +296,8 @@ impl Worker {
         Ok(worker::run(bus, concept, sealer, host, log, shutdown).await?)
     }
 
-    /// The same worker without its stamps, so that nothing recognizes a redelivery. It shows that a
-    /// test notices.
+    /// The same worker without stamps, so no redelivery is recognized. A test proves with it that
+    /// it depends on the stamps.
     #[cfg(feature = "test-support")]
     #[must_use]
     pub fn forgetting_stamps(mut self) -> Self {

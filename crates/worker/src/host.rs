@@ -1,4 +1,4 @@
-//! The shell around the pure part: NATS, tasks and clocks.
+//! The I/O shell around the pure part: NATS, tasks and clocks.
 
 mod delivery;
 mod letter;

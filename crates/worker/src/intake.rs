@@ -1,4 +1,4 @@
-//! What an invocation asks for, and whether its handler is run. No I/O.
+//! Reads an invocation, and decides whether its handler runs. No I/O.
 
 use concert_lang::spec::{self, ActionSpec};
 use concert_wire::client::ClientTag;
@@ -12,9 +12,9 @@ use concert_wire::value;
 
 use crate::sealing;
 
-/// What an invocation's subject and headers say.
+/// An invocation, as its subject and headers describe it.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct Invocation {
     /// The action.
     pub action: ActionName,
     /// Its id.
@@ -23,14 +23,14 @@ pub struct Asked {
     pub flow: FlowId,
     /// The inbox of a synchronous caller.
     pub reply: Option<String>,
-    /// When the caller stops waiting, in milliseconds since 1970.
+    /// Time at which the caller stops waiting, in milliseconds since 1970.
     pub deadline_ms: Option<u64>,
-    /// Where the flow's request came from.
+    /// Client of the flow's request.
     pub client: Option<ClientTag>,
 }
 
-impl Asked {
-    /// Reads the subject and the headers. `injected` makes the id of a message whose subject has
+impl Invocation {
+    /// Reads the subject and the headers. `injected` returns the id of a message whose subject has
     /// none.
     ///
     /// # Errors
@@ -58,52 +58,52 @@ impl Asked {
         })
     }
 
-    /// Whether the action begins its flow.
+    /// Returns whether the action begins its flow.
     pub fn is_root(&self) -> bool {
         self.flow == self.id.as_root()
     }
 
-    /// Why the action is retried: a key that opens one of its secrets may arrive later.
+    /// Reason for a retry: the key of one of its secrets may arrive later.
     pub(crate) fn locked(&self) -> String {
         format!("a secret of {} is {}", self.action, SealError::UnknownKey)
     }
 }
 
-/// Only an inbox may be answered: no header makes a worker publish into a stream.
+/// Replies go to inboxes only: a header must not make a worker publish into a stream.
 fn is_inbox(subject: &str) -> bool {
     subject.starts_with(header::INBOX_PREFIX)
         && !subject.contains(['*', '>', ' ', '\t', '\r', '\n'])
         && !subject.split('.').any(str::is_empty)
 }
 
-/// What follows from an invocation before its handler is run.
+/// Decision about an invocation before its handler runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Intake {
-    /// The handler is run.
+    /// Run the handler.
     Run(Input),
-    /// The handler cannot be run, so the action is completed with a fault.
+    /// Complete the action with a fault, because the handler cannot run.
     Fault(Completion),
-    /// The action is retried, for this reason.
+    /// Retry the action for this reason.
     Locked(String),
 }
 
 /// An input that fits the spec.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
-    /// For the handler, with secrets in clear.
+    /// Input for the handler, with secrets in clear.
     pub opened: Object,
-    /// For the completion, with secrets sealed.
+    /// Input for the completion, with secrets sealed.
     pub recorded: Object,
 }
 
 /// Checks an invocation against the spec of its action. `spec` is `None` if the concept has no such
-/// action that can be asked for. `now_ms` is the time in milliseconds since 1970, less what clocks
-/// may differ by.
+/// action or does not let it be invoked. `now_ms` is in milliseconds since 1970, minus the maximum
+/// clock difference.
 pub fn intake(
     concept: &ConceptName,
     spec: Option<&ActionSpec>,
     sealer: &Sealer,
-    asked: &Asked,
+    invocation: &Invocation,
     payload: &[u8],
     now_ms: u64,
 ) -> Intake {
@@ -111,20 +111,20 @@ pub fn intake(
         Intake::Fault(Completion { input, output: fault.output(why) })
     };
     let Some(spec) = spec else {
-        let why = format!("{concept} has no action `{}` that can be asked for", asked.action);
+        let why = format!("{concept} has no action `{}` that can be invoked", invocation.action);
         return fault(Fault::Invalid, Object::new(), why);
     };
     let input = match value::object(payload) {
         Ok(input) => input,
         Err(error) => return fault(Fault::Invalid, Object::new(), error.to_string()),
     };
-    let is_root = asked.is_root();
-    let opened = sealing::open(sealer, asked.flow, &spec.input, &input);
-    // The key may come yet; for the root of a flow nothing can have been sealed.
+    let is_root = invocation.is_root();
+    let opened = sealing::open(sealer, invocation.flow, &spec.input, &input);
+    // The key may arrive later. At a flow's root, nothing can be sealed yet.
     if let (Err(SealError::UnknownKey), false) = (&opened, is_root) {
-        return Intake::Locked(asked.locked());
+        return Intake::Locked(invocation.locked());
     }
-    let recorded = sealing::record(sealer, asked.flow, is_root, &spec.input, &input);
+    let recorded = sealing::record(sealer, invocation.flow, is_root, &spec.input, &input);
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) => return fault(Fault::Invalid, recorded, error.to_string()),
@@ -132,9 +132,9 @@ pub fn intake(
     if let Err(mistakes) = spec::check_input(&spec.input, &opened) {
         return fault(Fault::Invalid, recorded, mistakes.to_string());
     }
-    // With effects it is run whatever the time: an earlier delivery may have done it.
-    if !spec.has_effects && asked.deadline_ms.is_some_and(|deadline_ms| deadline_ms < now_ms) {
-        let why = "the deadline passed before the action was begun".to_owned();
+    // An action with effects runs regardless of the deadline: an earlier delivery may have written.
+    if !spec.has_effects && invocation.deadline_ms.is_some_and(|deadline_ms| deadline_ms < now_ms) {
+        let why = "the deadline passed before the action started".to_owned();
         return fault(Fault::Deadline, recorded, why);
     }
     Intake::Run(Input { opened, recorded })

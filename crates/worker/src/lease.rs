@@ -1,4 +1,5 @@
-//! The right of a delivery to write: the handler asks, the delivery's state machine decides.
+//! The right of a delivery to write. The handler requests it, and the delivery's state machine
+//! decides.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,13 +13,13 @@ pub(crate) use crate::order::NoPermit as MayNotWrite;
 use crate::order::{Delivery, Effects, Event, Found, Permit};
 use crate::stopwatch::part;
 
-/// The right of a delivery to change the state; to be asked before every write.
+/// The right of a delivery to change the state; required before every write.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// `None`: no log knows of the action.
+    /// `None` for an action without a log.
     order: Option<Order>,
     /// The subject of the action's completion.
     completion: String,
@@ -30,8 +31,8 @@ struct Order {
     delivery: Mutex<Delivery>,
     received: Instant,
     bus: Bus,
-    /// Of concurrent writes one at a time is asked for.
-    asking: tokio::sync::Mutex<()>,
+    /// Serializes requests of concurrent writes.
+    requests: tokio::sync::Mutex<()>,
 }
 
 impl Order {
@@ -41,42 +42,41 @@ impl Order {
 
     fn decide<T>(&self, decide: impl FnOnce(&mut Delivery, u64) -> T) -> T {
         let mut delivery = self.delivery.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that no later call has an earlier time.
+        // Read under the lock, so the times of successive calls never decrease.
         let now_ms = self.now_ms();
         decide(&mut delivery, now_ms)
     }
 }
 
 impl Lease {
-    /// The lease of a delivery that was received at this time, which is 0 for its state machine.
+    /// The lease of a delivery that was received at this time, which the state machine counts as 0.
     pub(crate) fn new(delivery: Delivery, received: Instant, bus: Bus, completion: String) -> Self {
         let order = Order {
             delivery: Mutex::new(delivery),
             received,
             bus,
-            asking: tokio::sync::Mutex::new(()),
+            requests: tokio::sync::Mutex::new(()),
         };
         Self(Arc::new(Inner { order: Some(order), completion }))
     }
 
-    /// The lease of an action that no log knows of, for handlers that a test calls.
+    /// The lease of an action without a log, for handlers that a test calls directly.
     #[cfg(feature = "test-support")]
-    pub(crate) fn by_hand() -> Self {
+    pub(crate) fn without_log() -> Self {
         Self(Arc::new(Inner { order: None, completion: String::new() }))
     }
 
-    /// To be asked before every write.
+    /// Checks whether the delivery may write; required before every write.
     ///
-    /// Before the first, the log is asked whether the action is completed already: a refusal leaves
-    /// no mark in the concept's state, and what was refused once must not be done by a later
-    /// delivery. An outcome that writes nothing needs no look, since the log refuses a second
-    /// completion.
+    /// The first check reads the log for a completion: a refusal leaves no stamp in the state, and
+    /// a later delivery must not execute what was refused. An outcome that writes nothing needs no
+    /// check, because the log rejects a second completion.
     ///
     /// # Errors
     /// The delivery must not write: see [`MayNotWrite`].
     pub(crate) async fn may_write(&self) -> Result<(), MayNotWrite> {
         let Some(order) = &self.0.order else { return Ok(()) };
-        let _one = order.asking.lock().await;
+        let _one = order.requests.lock().await;
         let mut permit = order.decide(Delivery::may_write);
         loop {
             match permit {
@@ -95,7 +95,7 @@ impl Lease {
         &self.0.completion
     }
 
-    /// What follows from an event.
+    /// Handles an event and returns the effects.
     pub(crate) fn on(&self, event: Event) -> Effects {
         let order = self.0.order.as_ref();
         order.map_or_else(Effects::new, |order| {
@@ -103,13 +103,13 @@ impl Lease {
         })
     }
 
-    /// The time, if the server is to be asked for more of it now.
+    /// The current time, if the ack deadline must be extended now.
     pub(crate) fn extends(&self) -> Option<u64> {
         let order = self.0.order.as_ref()?;
         order.decide(|delivery, now_ms| delivery.extends(now_ms).then_some(now_ms))
     }
 
-    /// The server confirmed an extension that was asked for at this time.
+    /// The server confirmed an extension that was requested at this time.
     pub(crate) fn extended(&self, asked_at_ms: u64) {
         if let Some(order) = &self.0.order {
             order.decide(|delivery, now_ms| delivery.extended(asked_at_ms, now_ms));
@@ -117,21 +117,19 @@ impl Lease {
     }
 }
 
-/// What the log has on the subject of a completion.
+/// Looks up a completion by its subject.
 pub(crate) async fn find(bus: &Bus, completion: &str) -> Found {
     match part("nats.get", log::find(bus, completion)).await {
         Ok(Some(stored)) => match Completion::decode(&stored.body) {
-            Ok(standing) => Found::Completion(Arc::new(standing)),
-            Err(error) => {
-                Found::Malformed(format!("the completion in the log is malformed: {error}"))
-            }
+            Ok(existing) => Found::Completion(Arc::new(existing)),
+            Err(error) => Found::Malformed(format!("malformed completion in the log: {error}")),
         },
         Ok(None) => Found::Nothing,
         Err(error) => Found::Unread(error.to_string()),
     }
 }
 
-/// The same, before an action is begun or written.
+/// The same lookup, before an action starts or writes.
 pub(crate) async fn look(bus: &Bus, completion: &str) -> Found {
     if guard_disabled!("look") {
         return Found::Nothing;

@@ -5,8 +5,8 @@
 //! in the order that makes every action happen once in effect (`docs/delivery.md`). `store` makes
 //! the writes of a handler idempotent. `examples/labels/src/label.rs` is a complete concept.
 //!
-//! [`intake`], [`order`] and [`outcome`] decide without I/O, and are all that there is without the
-//! feature `host`.
+//! [`intake`], [`order`] and [`outcome`] decide without I/O. Without the feature `host`, the crate
+//! consists of these three only.
 
 pub mod intake;
 pub mod order;
@@ -22,13 +22,11 @@ mod concept;
 #[cfg(feature = "host")]
 mod define;
 #[cfg(feature = "host")]
-mod figures;
-#[cfg(feature = "host")]
 mod host;
 #[cfg(feature = "host")]
 mod lease;
 #[cfg(feature = "host")]
-mod log_start;
+mod oldest_message;
 #[cfg(feature = "host")]
 mod permit;
 #[cfg(feature = "host")]
@@ -47,6 +45,8 @@ pub mod store;
 pub mod trial;
 #[cfg(feature = "host")]
 mod worker;
+#[cfg(feature = "host")]
+mod worker_metrics;
 
 #[cfg(feature = "host")]
 pub use {

@@ -1,11 +1,11 @@
-//! The order in which a worker looks, counts, runs, publishes, acknowledges and gives up: a state
-//! machine for one delivery of one message. No I/O, no clock.
+//! State machine for one delivery of one message: lookup, turn, handler, publish, acknowledgement
+//! or dead letter. No I/O, no clock.
 //!
-//! [`Delivery::on`] takes an event and returns effects. The shell carries them out in order: the
-//! worker host against NATS, the simulation against a model of it.
+//! [`Delivery::on`] takes an event and returns effects. A shell executes them in order: the worker
+//! host with NATS, the simulation with a model of NATS.
 //!
-//! INVARIANT: the last effect of a list has one answer, the event that [`Effect`] names, or is
-//! [`Effect::End`]. No other effect has an answer.
+//! INVARIANT: the last effect of a list is [`Effect::End`], or is answered by exactly one event,
+//! which [`Effect`] names. No other effect has an answer.
 
 mod effects;
 
@@ -18,25 +18,24 @@ pub use self::effects::{
 };
 use crate::outcome::Comparison;
 
-/// What all deliveries of a worker share. Times are in milliseconds.
+/// Limits for all deliveries of a worker. Times are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts at an action beside others; each one after that runs in isolation.
+    /// Number of attempts that may run concurrently with others; each later attempt is isolated.
     pub attempts: i64,
-    /// For how long the server gives a delivered message to nobody else.
+    /// Ack deadline: for this long the server does not redeliver a message.
     pub ack_wait_ms: u64,
-    /// The server counts from when it sent, the worker from when it received: the most that lies
-    /// between.
+    /// Safety margin: the server counts the ack deadline from sending, the worker from receiving.
     pub margin_ms: u64,
 }
 
-/// What is waited for, or happens.
+/// The event that a delivery is waiting for.
 #[derive(Debug, Clone)]
 enum State {
-    /// Whether an earlier delivery completed the action.
+    /// The lookup of a completion by an earlier delivery.
     Looking,
     WaitingForTurn,
-    /// The same look again, since another delivery may have had its turn before.
+    /// The same lookup again: another delivery may have had its turn before.
     LookingInTurn,
     TakingNote,
     LeavingNote,
@@ -45,7 +44,8 @@ enum State {
         own: Arc<Completion>,
         has_written: bool,
     },
-    /// The log refused a second completion. What this delivery wrote is compared with the first.
+    /// The log rejected a second completion. The output of this delivery is compared with the
+    /// first.
     LookingAgain {
         written: Option<Arc<Completion>>,
     },
@@ -55,24 +55,24 @@ enum State {
     Ended,
 }
 
-/// What the handler may do.
+/// Permission state of a running handler.
 #[derive(Debug, Clone, Copy, Default)]
 struct Running {
     look: FirstLook,
     has_written: bool,
 }
 
-/// The look in the log before the first write.
+/// The lookup in the log before the first write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum FirstLook {
-    /// Not made, or without an answer.
+    /// Not made, or failed.
     #[default]
     Missing,
     NotCompleted,
     Completed,
 }
 
-/// What was decided, while the note of this attempt is taken back.
+/// The decision that takes effect when the note of this attempt is deleted.
 #[derive(Debug, Clone)]
 enum Then {
     Ack,
@@ -85,19 +85,19 @@ enum Then {
 pub struct Delivery {
     limits: Limits,
     attempt: i64,
-    /// From when the server counts, as far as the worker knows.
+    /// Latest known start of the server's ack deadline.
     held_since_ms: u64,
     state: State,
     has_turn: bool,
-    /// Whether the bucket may have a note of this action that is to be taken back.
+    /// The bucket may have a note of this action that must be deleted.
     has_note: bool,
 }
 
 impl Delivery {
-    /// A message was received for the `attempt`th time; the first is 1. The times of all calls are
-    /// of one clock, which never goes back.
+    /// A message was received for the `attempt`th time; the first is 1. All calls take times of one
+    /// monotonic clock.
     pub fn new(attempt: i64, limits: Limits, now_ms: u64) -> (Self, Effects) {
-        // Delivered again, it is likely to be done; a first delivery looks when it is about to
+        // A redelivered action is probably completed. A first delivery looks up before its first
         // write.
         let (state, effect) = if attempt > 1 {
             (State::Looking, Effect::Look)
@@ -107,8 +107,7 @@ impl Delivery {
         (Self::begin(attempt, limits, now_ms, state), one(effect))
     }
 
-    /// A message was received that can only become a dead letter. Its shell stores the letter
-    /// first.
+    /// A message that can only become a dead letter. The shell stores the dead letter first.
     pub fn dead(attempt: i64, limits: Limits, now_ms: u64) -> Self {
         Self::begin(attempt, limits, now_ms, State::StoringLetter)
     }
@@ -117,31 +116,32 @@ impl Delivery {
         Self { limits, attempt, held_since_ms: now_ms, state, has_turn: false, has_note: false }
     }
 
-    /// Whether the message is certainly with no other worker.
+    /// Returns whether no other worker can have the message.
     pub const fn is_ours(&self, now_ms: u64) -> bool {
         now_ms < self.ours_until_ms()
     }
 
-    /// Until when the message is certainly with no other worker.
+    /// Time until which no other worker can have the message.
     pub const fn ours_until_ms(&self) -> u64 {
         (self.held_since_ms + self.limits.ack_wait_ms).saturating_sub(self.limits.margin_ms)
     }
 
-    /// Whether the server is to be asked for more time now. To be called every third of
+    /// Returns whether to extend the ack deadline now. To be called every third of `ack_wait_ms`
+    /// while a handler runs or waits for its turn.
     /// `ack_wait_ms` while a handler runs or a turn is waited for.
     pub const fn extends(&self, now_ms: u64) -> bool {
         self.is_ours(now_ms) && matches!(self.state, State::Running(_) | State::WaitingForTurn)
     }
 
-    /// The server confirmed that the message has more time, counted from when it was asked. It
-    /// confirms any delivery's word, so that a confirmation after the time counts for nothing.
+    /// The server confirmed an extension, counted from the time of its request. The server confirms
+    /// the requests of any delivery, so a confirmation after the deadline is ignored.
     pub const fn extended(&mut self, asked_at_ms: u64, now_ms: u64) {
         if self.is_ours(now_ms) && self.held_since_ms < asked_at_ms {
             self.held_since_ms = asked_at_ms;
         }
     }
 
-    /// The handler is about to write. One write is asked for at a time.
+    /// The handler is about to write. Only one request at a time.
     pub fn may_write(&mut self, now_ms: u64) -> Permit {
         match &self.state {
             State::Running(running) => match running.look {
@@ -149,13 +149,12 @@ impl Delivery {
                 FirstLook::NotCompleted => self.grant(now_ms),
                 FirstLook::Completed => Permit::Refused(NoPermit::Completed),
             },
-            // A task that outlived its handler.
+            // The task outlived its handler.
             _ => Permit::Refused(NoPermit::Late),
         }
     }
 
-    /// The answer to [`Permit::Look`]. What could not be read is looked for again by the next
-    /// write.
+    /// The answer to [`Permit::Look`]. After a failed lookup, the next write looks up again.
     pub fn looked(&mut self, found: Found, now_ms: u64) -> Permit {
         let State::Running(running) = &mut self.state else {
             return Permit::Refused(NoPermit::Late);
@@ -173,7 +172,7 @@ impl Delivery {
         }
     }
 
-    /// The last check before a write, since the look took time.
+    /// The last check before a write, because the lookup took time.
     fn grant(&mut self, now_ms: u64) -> Permit {
         let is_ours = self.is_ours(now_ms);
         match &mut self.state {
@@ -185,18 +184,18 @@ impl Delivery {
         }
     }
 
-    /// What follows from an event.
+    /// Handles an event and returns the resulting effects.
     pub fn on(&mut self, event: Event, now_ms: u64) -> Effects {
         match (std::mem::replace(&mut self.state, State::Ended), event) {
-            (State::Looking | State::LookingInTurn, Event::Found(Found::Completion(standing))) => {
-                // Its last attempt was over when something else ended the process.
+            (State::Looking | State::LookingInTurn, Event::Found(Found::Completion(existing))) => {
+                // Its isolated attempt was complete when something else crashed the process.
                 self.has_note = self.is_last();
-                self.reply(standing, Then::Ack, now_ms)
+                self.reply(existing, Then::Ack, now_ms)
             }
             (State::Looking, Event::Found(Found::Nothing)) => {
-                // Counted before the handler starts, since the handler may end the process.
-                let alone = self.is_last();
-                self.go_to(State::WaitingForTurn, Effect::AwaitTurn { alone })
+                // Checked before the handler starts, because the handler may crash the process.
+                let isolated = self.is_last();
+                self.go_to(State::WaitingForTurn, Effect::AwaitTurn { isolated })
             }
             (State::WaitingForTurn, Event::Turn) => {
                 self.has_turn = true;
@@ -208,7 +207,7 @@ impl Delivery {
                     self.run()
                 }
             }
-            // Another worker may have left a note by now, and be alive.
+            // Another live worker may have left a note by now.
             (State::LookingInTurn, Event::Found(Found::Nothing)) if !self.is_ours(now_ms) => {
                 self.late(now_ms)
             }
@@ -228,7 +227,7 @@ impl Delivery {
             }
             (State::TakingNote, Event::NoteFailed(why)) => self.finish(Then::Retry(why), now_ms),
             (State::LeavingNote, Event::NoteFailed(why)) => {
-                // It may be there, and would give up an action that was not tried.
+                // The note may be stored, and would dead-letter an action that never ran.
                 self.has_note = true;
                 self.finish(Then::Retry(why), now_ms)
             }
@@ -238,22 +237,23 @@ impl Delivery {
             (State::Publishing { own, has_written }, Event::Published(published)) => {
                 self.published(own, has_written, published, now_ms)
             }
-            (State::LookingAgain { written: None }, Event::Found(Found::Completion(standing))) => {
-                self.reply(standing, Then::Ack, now_ms)
+            (State::LookingAgain { written: None }, Event::Found(Found::Completion(existing))) => {
+                self.reply(existing, Then::Ack, now_ms)
             }
             (
                 State::LookingAgain { written: Some(own) },
-                Event::Found(Found::Completion(standing)),
+                Event::Found(Found::Completion(existing)),
             ) => {
                 self.state = State::Comparing;
                 Effects::from_iter([
-                    Effect::Reply(standing.clone()),
-                    Effect::Compare { standing, own },
+                    Effect::Reply(existing.clone()),
+                    Effect::Compare { existing, own },
                 ])
             }
-            (State::LookingAgain { .. }, Event::Found(Found::Nothing)) => {
-                self.finish(Then::Retry("a completion is refused and not found".to_owned()), now_ms)
-            }
+            (State::LookingAgain { .. }, Event::Found(Found::Nothing)) => self.finish(
+                Then::Retry("the log rejected the completion, but has no other one".to_owned()),
+                now_ms,
+            ),
             (State::Comparing, Event::Compared(Comparison::Same)) => self.finish(Then::Ack, now_ms),
             (State::Comparing, Event::Compared(Comparison::Different)) => {
                 self.finish(Then::Letter(DIVERGED.to_owned()), now_ms)
@@ -278,15 +278,15 @@ impl Delivery {
                 let wait = Wait::Longest;
                 one(self.unless_late(End::Nak { wait, why }, now_ms))
             }
-            // No shell answers what was not asked. The server delivers the message again.
+            // Unexpected event. The server redelivers the message.
             _ => one(Effect::End(End::Leave(OUT_OF_ORDER.to_owned()))),
         }
     }
 
     fn handled(&mut self, running: Running, handled: Handled, now_ms: u64) -> Effects {
         match handled {
-            // Another worker may have begun, and the outcome of an attempt that wrote nothing may
-            // differ there.
+            // Another worker may have started, and may get another outcome if this attempt wrote
+            // nothing.
             Handled::Completed(_) if !self.is_ours(now_ms) => self.late(now_ms),
             Handled::Completed(own) => {
                 let has_written = running.has_written;
@@ -312,14 +312,14 @@ impl Delivery {
                 effects.extend(self.reply(own, Then::Ack, now_ms));
                 effects
             }
-            // The first completion is what happened. Where this delivery wrote nothing, its own
-            // outcome does not matter.
+            // The first completion counts. The outcome of this delivery matters only if it wrote
+            // something.
             Published::AlreadyThere => {
                 let written = has_written.then_some(own);
                 self.go_to(State::LookingAgain { written }, Effect::Find)
             }
             Published::TooLarge => {
-                let why = "the completion is larger than the server takes";
+                let why = "the completion exceeds the server's maximum message size";
                 self.finish(Then::Letter(why.to_owned()), now_ms)
             }
             Published::Failed(why) => self.finish(Then::Retry(why), now_ms),
@@ -339,8 +339,8 @@ impl Delivery {
         one(effect)
     }
 
-    fn reply(&mut self, standing: Arc<Completion>, then: Then, now_ms: u64) -> Effects {
-        let mut effects = one(Effect::Reply(standing));
+    fn reply(&mut self, existing: Arc<Completion>, then: Then, now_ms: u64) -> Effects {
+        let mut effects = one(Effect::Reply(existing));
         effects.extend(self.finish(then, now_ms));
         effects
     }
@@ -349,10 +349,10 @@ impl Delivery {
         self.finish(Then::Retry(NoPermit::Late.to_string()), now_ms)
     }
 
-    /// The action was attempted in vain. The bus is not at fault, so attempts are used up.
+    /// The attempt failed, and the bus is not the cause, so the attempt counts.
     fn failed(&mut self, why: String, now_ms: u64) -> Effects {
         if self.is_last() {
-            let why = format!("given up after {} attempts: {why}", self.attempt);
+            let why = format!("failed after {} attempts: {why}", self.attempt);
             self.finish(Then::Letter(why), now_ms)
         } else {
             self.finish(Then::Retry(why), now_ms)
@@ -381,8 +381,8 @@ impl Delivery {
         effects
     }
 
-    /// The server takes the word of an earlier delivery, too, and would take the message away from
-    /// the worker that has it by then.
+    /// The server also accepts acknowledgements of an earlier delivery, and would end the delivery
+    /// of the worker that has the message now.
     fn unless_late(&self, end: End, now_ms: u64) -> Effect {
         Effect::End(match end {
             end if self.is_ours(now_ms) => end,
@@ -392,11 +392,12 @@ impl Delivery {
     }
 }
 
-/// The reason of a dead letter whose note was found.
-const ENDED_ITS_PROCESS: &str = "given up: the worker ended while it carried out this action, and nothing else that had failed before";
-/// Why a delivery ends whose shell answers what was not asked.
-pub const OUT_OF_ORDER: &str = "an event that was not asked for";
-/// The reason of a dead letter of two deliveries that both wrote.
+/// Reason of a dead letter whose note was found.
+const ENDED_ITS_PROCESS: &str =
+    "the worker process exited while it ran this action isolated from other redelivered actions";
+/// Reason for ending a delivery after an unexpected event.
+pub const OUT_OF_ORDER: &str = "unexpected event";
+/// Reason of a dead letter if two deliveries both wrote.
 const DIVERGED: &str = "diverged: two deliveries of this action had different outcomes";
 
 fn one(effect: Effect) -> Effects {

@@ -7,38 +7,37 @@ use concert_wire::seal::{SealError, Sealer};
 use concert_wire::value;
 use serde_json::Value;
 
-use crate::intake::Asked;
+use crate::intake::Invocation;
 use crate::sealing;
 
-/// What a handler returned.
+/// Result of a handler.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The action happened, with this output; secrets are in clear.
     Done(Object),
     /// The action did not happen, for this reason.
     Refused(String),
-    /// The action was not attempted: too many like it failed lately.
+    /// The action was not attempted, because too many similar attempts failed recently.
     Throttled(String),
     /// The handler's type does not accept an input that fits the spec.
     Mismatch(String),
 }
 
-/// The completion of an action, with secrets sealed. An outcome that does not fit the spec becomes
-/// a fault.
+/// Builds the completion of an action, with secrets sealed. An outcome that does not fit the spec
+/// becomes a fault.
 pub fn completion(
     spec: &ActionSpec,
     sealer: &Sealer,
-    asked: &Asked,
+    invocation: &Invocation,
     input: Object,
     outcome: Outcome,
 ) -> Completion {
     let output = match outcome {
-        Outcome::Done(output) => {
-            sealed(spec, sealer, asked, output).unwrap_or_else(|why| Fault::Invalid.output(why))
-        }
+        Outcome::Done(output) => sealed(spec, sealer, invocation, output)
+            .unwrap_or_else(|why| Fault::Invalid.output(why)),
         Outcome::Throttled(error) => Fault::Throttled.output(error),
         Outcome::Refused(error) if !spec.can_fail || error.is_empty() => Fault::Invalid.output(
-            format!("{} refused what its spec says cannot be refused: {error}", asked.action),
+            format!("{} was refused, but its spec declares no error: {error}", invocation.action),
         ),
         Outcome::Refused(error) => Object::from_iter([(ERROR.to_owned(), Value::String(error))]),
         Outcome::Mismatch(why) => Fault::Invalid.output(why),
@@ -50,22 +49,22 @@ pub fn completion(
 fn sealed(
     spec: &ActionSpec,
     sealer: &Sealer,
-    asked: &Asked,
+    invocation: &Invocation,
     mut output: Object,
 ) -> Result<Object, String> {
     let params = spec.success.as_ref().ok_or("the spec declares no success")?;
     spec::check_input(params, &output)
         .map_err(|mistakes| format!("the output does not fit the spec: {mistakes}"))?;
-    sealing::seal(sealer, asked.flow, params, &mut output);
+    sealing::seal(sealer, invocation.flow, params, &mut output);
     Ok(output)
 }
 
-/// Whether two deliveries of an action had the same output.
+/// Result of comparing the outputs of two deliveries of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Comparison {
-    /// They had.
+    /// The outputs are equal.
     Same,
-    /// They had not.
+    /// The outputs differ.
     Different,
     /// Unknown, for this reason: a key that opens one of the outputs may arrive later.
     Locked(String),
@@ -75,13 +74,13 @@ pub enum Comparison {
 pub fn compare(
     spec: Option<&ActionSpec>,
     sealer: &Sealer,
-    asked: &Asked,
+    invocation: &Invocation,
     standing: &Object,
     own: &Object,
 ) -> Comparison {
     let params = spec.and_then(|spec| spec.success.as_ref());
     let opened = |output: &Object| {
-        let opened = params.map(|params| sealing::open(sealer, asked.flow, params, output));
+        let opened = params.map(|params| sealing::open(sealer, invocation.flow, params, output));
         match opened {
             Some(Ok(opened)) => Some(Value::Object(opened)),
             Some(Err(SealError::UnknownKey)) => None,
@@ -91,7 +90,7 @@ pub fn compare(
     match (opened(standing), opened(own)) {
         (Some(standing), Some(own)) if value::equal(&standing, &own) => Comparison::Same,
         (Some(_), Some(_)) => Comparison::Different,
-        _ => Comparison::Locked(asked.locked()),
+        _ => Comparison::Locked(invocation.locked()),
     }
 }
 

@@ -42,7 +42,7 @@ use concert_wire::id::ActionId;
 /// }
 /// ```
 #[derive(Debug)]
-#[must_use = "a permit that no write consumes was asked for in vain"]
+#[must_use = "request a permit only directly before a write"]
 pub struct WritePermit<'a> {
     action: ActionId,
     /// The permit does not outlive its call.

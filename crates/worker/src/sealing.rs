@@ -1,4 +1,4 @@
-//! Secrets at the worker's door: opened for the handler, sealed in everything that is published.
+//! Secrets in a worker: decrypted for the handler, sealed in everything that is published.
 
 use concert_lang::spec::{Param, Params};
 use concert_wire::envelope::Object;
@@ -11,10 +11,10 @@ fn secrets(params: &Params) -> impl Iterator<Item = &Param> {
     params.params.iter().filter(|param| param.kind == ValueType::Secret)
 }
 
-/// The input as the handler gets it.
+/// Returns the input for the handler, with secrets in clear.
 ///
 /// # Errors
-/// A value that has the form of a sealed one does not open in this flow.
+/// A value in the form of a seal cannot be decrypted in this flow.
 pub(crate) fn open(
     sealer: &Sealer,
     flow: FlowId,
@@ -32,11 +32,11 @@ pub(crate) fn open(
     Ok(opened)
 }
 
-/// The input as it may be published: secrets sealed, and no key that the spec does not name, since
-/// it might be a misspelt secret.
+/// Returns the input for publishing: secrets are sealed, and keys that the spec does not name are
+/// removed, because one may be a misspelt secret.
 ///
-/// At the root of a flow nothing can have been sealed for it; elsewhere a seal under a key that is
-/// not there stays as it is, since the key may come yet.
+/// At a flow's root, no value is treated as sealed. Elsewhere a seal under an unknown key stays
+/// unchanged, because the key may arrive later.
 pub(crate) fn record(
     sealer: &Sealer,
     flow: FlowId,
@@ -58,7 +58,7 @@ pub(crate) fn record(
     recorded
 }
 
-/// An output as it may be published.
+/// Seals the secrets of an output for publishing.
 pub(crate) fn seal(sealer: &Sealer, flow: FlowId, params: &Params, output: &mut Object) {
     for param in secrets(params) {
         if let Some(Value::String(text)) = output.get_mut(&*param.name) {
@@ -69,7 +69,7 @@ pub(crate) fn seal(sealer: &Sealer, flow: FlowId, params: &Params, output: &mut 
 
 fn sealed(sealer: &Sealer, flow: FlowId, is_root: bool, value: &Value) -> Value {
     let Some(text) = value.as_str() else {
-        // Whatever stands where a secret belongs is not published.
+        // A value of another type in a secret's position is not published.
         return Value::Null;
     };
     match sealer.open(flow, text) {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_may_be_a_secret_is_recorded_in_clear() {
+    fn possible_secret_is_never_recorded_in_clear() {
         let (sealer, flow) = (sealer(), ActionId::injected("S", 1, 1).as_root());
         for (password, clear) in [
             (json!("hunter22"), "hunter22"),
@@ -123,19 +123,19 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_whose_key_may_come_yet_is_not_sealed_again() {
+    fn seal_under_an_unknown_key_is_not_sealed_again() {
         let (sealer, flow) = (sealer(), ActionId::injected("S", 1, 1).as_root());
         let later = Sealer::new(Keyring::parse(&Key::new("k2", [4; 64]).to_line()).unwrap());
         let input = object(json!({"username": "ada", "password": later.seal(flow, "hunter22")}));
         assert_eq!(record(&sealer, flow, false, &params(false), &input), input);
-        // It is nobody's seal where a flow begins.
+        // At a flow's root it is not treated as a seal.
         let recorded = record(&sealer, flow, true, &params(false), &input);
         let opened = open(&sealer, flow, &params(false), &recorded).unwrap();
         assert_eq!(opened, input);
     }
 
     #[test]
-    fn what_was_sealed_stays_as_it_is_and_opens() {
+    fn sealed_value_stays_unchanged_and_opens() {
         let (sealer, flow) = (sealer(), ActionId::injected("S", 1, 1).as_root());
         let input = object(json!({"username": "ada", "password": sealer.seal(flow, "hunter22")}));
         assert_eq!(record(&sealer, flow, false, &params(false), &input), input);

@@ -1,5 +1,5 @@
-//! The concept as a NATS micro service: `concept.<Concept>.<name>` answers a query, or carries out
-//! an action durably and answers with its output.
+//! The concept as a NATS micro service. `concept.<Concept>.<name>` answers a query, or executes an
+//! action durably and replies with its output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,46 +17,47 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::query::{self, NoAnswer};
+use crate::query::{self, QueryError};
 use crate::sealing;
 use crate::stopwatch::Stopwatch;
 use crate::worker::{StartError, Worker};
 
-/// What the headers of an answer may take of the size that the server allows.
+/// Part of the maximum message size that is reserved for the headers of a reply, in bytes.
 const HEADERS_BYTES: usize = 1024;
 
-/// Why a request is answered with an error of the service, beside an outcome of the action.
+/// Reason why a request gets a service error instead of an outcome.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error(transparent)]
-    NoAnswer(#[from] NoAnswer),
-    #[error("no outcome within the time that this request may wait; the action may still happen")]
+    QueryError(#[from] QueryError),
+    #[error("timed out waiting for the action; it may still complete")]
     TimedOut,
 }
 
 impl Refused {
     const fn code(&self) -> usize {
         match self {
-            Self::NoAnswer(NoAnswer::Invalid(_)) => 400,
-            Self::NoAnswer(NoAnswer::Broken(_)) => 500,
-            Self::NoAnswer(NoAnswer::Unavailable(_) | NoAnswer::Locked) => 503,
+            Self::QueryError(QueryError::Invalid(_)) => 400,
+            Self::QueryError(QueryError::Broken(_)) => 500,
+            Self::QueryError(QueryError::Unavailable(_) | QueryError::Locked) => 503,
             Self::TimedOut => 504,
         }
     }
 }
 
-fn invalid(why: impl std::fmt::Display) -> NoAnswer {
-    NoAnswer::Invalid(why.to_string())
+fn invalid(why: impl std::fmt::Display) -> QueryError {
+    QueryError::Invalid(why.to_string())
 }
 
-fn unavailable(why: impl std::fmt::Display) -> NoAnswer {
-    NoAnswer::Unavailable(why.to_string())
+fn unavailable(why: impl std::fmt::Display) -> QueryError {
+    QueryError::Unavailable(why.to_string())
 }
 
 /// Registers the endpoints.
 pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<(), StartError> {
     let concept = worker.concept.name.to_string();
-    // Whoever waits for an action's outcome takes no room from the queries, which rules wait for.
+    // Actions and queries have separate limits: callers that wait for an action must not block the
+    // queries of rules.
     let [room_of_actions, room_of_queries] =
         std::array::from_fn(|_| Arc::new(Semaphore::new(worker.limits.worker_concurrency)));
     let spec = worker.concept.spec.clone();
@@ -93,27 +94,26 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
     let answer = outcome.and_then(|(flow, body)| {
         let body = encode(&body);
         let most = worker.bus.client.max_payload().saturating_sub(HEADERS_BYTES);
-        // The client would not send it, and the asker would wait for nothing.
+        // The client would not send a larger reply, and the caller would time out.
         if body.len() > most {
-            let why = format!(
-                "the answer of {name} has {} bytes, more than the {most} that the server takes",
-                body.len()
-            );
-            return Err(NoAnswer::Broken(why).into());
+            let why =
+                format!("the response of {name} has {} bytes; the maximum is {most}", body.len());
+            return Err(QueryError::Broken(why).into());
         }
         Ok((flow, body))
     });
     let sent = match answer {
         Ok((flow, body)) => {
-            // Whoever holds the seal key can open what was sealed for this flow.
+            // Holders of the seal key can decrypt secrets that are sealed for this flow.
             let mut headers = HeaderMap::new();
             headers.insert(header::FLOW, flow.to_string());
             headers.insert(header::WORK, watch.work().to_string());
             request.respond_with_headers(Ok(body.into()), headers).await
         }
         Err(refused) => {
-            if matches!(refused, Refused::NoAnswer(NoAnswer::Broken(_))) {
-                tracing::error!(concept = %worker.concept.name, name, why = %refused, "a request is answered with an error of the worker's own");
+            if matches!(refused, Refused::QueryError(QueryError::Broken(_))) {
+                let concept = &worker.concept.name;
+                tracing::error!(%concept, name, why = %refused, "request failed: internal error");
             }
             let error =
                 ServiceError { status: one_line(&refused.to_string()), code: refused.code() };
@@ -121,7 +121,7 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
         }
     };
     if let Err(error) = sent {
-        tracing::debug!(%error, name, "a request could not be answered");
+        tracing::debug!(%error, name, "cannot reply to the request");
     }
 }
 
@@ -129,9 +129,9 @@ fn is_query(name: &str) -> bool {
     name.starts_with('_')
 }
 
-/// The flow whose secrets a request carries sealed; a request by hand has none, and its secrets
-/// come in clear.
-fn flow_of(request: &Request) -> Result<Option<FlowId>, NoAnswer> {
+/// The flow for which the request's secrets are sealed. A manual request has no flow, and its
+/// secrets are in clear.
+fn flow_of(request: &Request) -> Result<Option<FlowId>, QueryError> {
     let header = request.message.headers.as_ref().and_then(|headers| headers.get(header::FLOW));
     header
         .map(|text| text.as_str().parse())
@@ -151,15 +151,15 @@ async fn ask(
     let input = &request.message.payload;
     let asked = query::ask(&worker.concept, &worker.sealer, flow, name, input, within, watch).await;
     let rows = asked.map_err(|error| match error {
-        // Nothing can have been sealed for a flow that begins here.
-        NoAnswer::Locked if named.is_none() => invalid(error),
+        // Nothing can be sealed for a flow that starts here.
+        QueryError::Locked if named.is_none() => invalid(error),
         error => error,
     })?;
     Ok((flow, Object::from_iter([("rows".to_owned(), json!(rows))])))
 }
 
-/// Enqueues the action as the root of a flow of its own, with its secrets sealed before they are
-/// stored, and waits for the output.
+/// Enqueues the action as the root of a new flow, and waits for the output. Its secrets are sealed
+/// before they are stored.
 async fn inject(
     worker: &Worker,
     name: &str,
@@ -168,7 +168,7 @@ async fn inject(
     let (spec, _) = worker
         .concept
         .action(name)
-        .ok_or_else(|| invalid(format!("`{name}` cannot be asked for")))?;
+        .ok_or_else(|| invalid(format!("`{name}` cannot be invoked")))?;
     let input = value::object(&request.message.payload).map_err(invalid)?;
     spec::check_input(&spec.input, &input).map_err(invalid)?;
     let flow = clock::new_flow();

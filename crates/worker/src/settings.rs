@@ -1,4 +1,4 @@
-//! A worker's own settings: read from a table that the platform does not know.
+//! A worker's own settings. The platform does not know their keys.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -7,17 +7,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// The settings of a worker that has none.
+/// Settings of a worker without settings.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}
 
-/// Collects every number that is out of its range, with its key.
+/// Collects all numbers that are out of range, with their keys.
 #[derive(Debug, Default)]
 pub struct Ranges(Vec<String>);
 
 impl Ranges {
-    /// Nothing is checked yet.
+    /// A check without results.
     pub fn new() -> Self {
         Self::default()
     }
@@ -37,20 +37,21 @@ impl Ranges {
         self
     }
 
-    /// All that are out of their range, as one message.
+    /// Returns all out-of-range numbers in one message.
     ///
     /// # Errors
-    /// There are some.
+    /// At least one number is out of range.
     pub fn checked(self) -> Result<(), String> {
         if self.0.is_empty() { Ok(()) } else { Err(self.0.join("; ")) }
     }
 }
 
-/// Reads a list, or the text of a variable or flag with commas, for
+/// Reads a list, or a comma-separated text from a variable or flag, for `#[serde(deserialize_with =
+/// "list")]`.
 /// `#[serde(deserialize_with = "list")]`.
 ///
 /// # Errors
-/// It is neither.
+/// The value is neither.
 pub fn list<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     T: DeserializeOwned + for<'a> From<&'a str>,

@@ -1,4 +1,4 @@
-//! What a worker needs to start, and what its state is opened with.
+//! Environment for starting a worker and opening its state.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::define::Mismatch;
 use crate::store::{OpenDocuments, Retention, StoreArgs, StoreError};
 use crate::worker::{self, HostLimits};
 
-/// What a worker is started with, besides its connection to the bus.
+/// Options of a worker, in addition to its connection to the bus.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The database; a worker without documents needs none.
@@ -41,14 +41,14 @@ impl Options {
     }
 }
 
-/// Why a worker does not start.
+/// Reason why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The spec and the handlers differ.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
-    /// The settings are wrong.
-    #[error("wrong settings: {0}")]
+    /// The settings are invalid.
+    #[error("invalid settings: {0}")]
     Settings(String),
     /// The database cannot be used.
     #[error(transparent)]
@@ -62,7 +62,7 @@ pub enum StartError {
     /// A key that the definition does not name.
     #[error("the key `{0}` is not declared; add it with .keys(&[\"{0}\"])")]
     UnknownKey(String),
-    /// The concept's own reason.
+    /// A reason of the concept.
     #[error(transparent)]
     Concept(Box<dyn std::error::Error + Send + Sync>),
     /// The host does not start.
@@ -71,13 +71,13 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// A reason of the concept's own.
+    /// Wraps a reason of the concept.
     pub fn concept(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Concept(why.into())
     }
 }
 
-/// What a state is opened with.
+/// Environment for opening a state.
 pub struct Start<T> {
     /// The worker's settings.
     pub settings: T,
@@ -90,7 +90,7 @@ impl<T> Start<T> {
         OpenDocuments::new(&self.environment, collection)
     }
 
-    /// The keys of this name, which follow their file while the worker runs.
+    /// The keys of this name. They are reloaded when their file changes.
     ///
     /// # Errors
     /// The definition does not name them, or the file cannot be read.
@@ -104,7 +104,7 @@ impl<T> Start<T> {
     }
 }
 
-/// What is around a worker, without its types.
+/// Environment of a worker, independent of its types.
 pub(crate) struct Environment {
     concept: ConceptName,
     keys: &'static [&'static str],
@@ -140,7 +140,7 @@ impl Environment {
         self
     }
 
-    /// The concept's database; the connection is made when it is first needed.
+    /// The concept's database; connects on first use.
     pub(crate) async fn database(&self) -> Result<&Database, StartError> {
         let store = self.store.as_ref().ok_or(StartError::NoStore)?;
         let connect = crate::store::connect(store, self.concept.as_str());

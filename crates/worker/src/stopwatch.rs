@@ -1,5 +1,5 @@
-//! How long an action takes, and what of it others do. It goes into the log with the completion, so
-//! that a trace can tell the wait in the queue from the work, and the work from the database.
+//! Measures the work of an action, and the parts that other systems do. The log stores it with the
+//! completion, so a trace separates the queue, the work and the database.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -10,7 +10,7 @@ tokio::task_local! {
     static RUNNING: Stopwatch;
 }
 
-/// Runs from when a worker takes an action up.
+/// Starts when a worker starts an action.
 #[derive(Debug, Clone)]
 pub(crate) struct Stopwatch {
     began: Instant,
@@ -22,12 +22,12 @@ impl Stopwatch {
         Self { began: Instant::now(), parts: Arc::default() }
     }
 
-    /// Runs a handler, whose [`part`]s are noted.
+    /// Runs a handler and records its [`part`]s.
     pub(crate) async fn over<T>(self, handler: impl Future<Output = T>) -> T {
         RUNNING.scope(self, handler).await
     }
 
-    /// What there was until now.
+    /// The work so far.
     pub(crate) fn work(&self) -> Work {
         Work {
             took_us: micros(self.began.elapsed()),
@@ -47,8 +47,8 @@ impl Stopwatch {
     }
 }
 
-/// Waits for what somebody else does for an action, such as `mongodb.find`, and notes how long that
-/// took. Elsewhere than in a handler, or on a task that a handler started, it only waits.
+/// Awaits an operation of another system, such as `mongodb.find`, and records its duration. Outside
+/// of a handler, or on a task that a handler spawned, it only awaits.
 pub async fn part<T>(name: &'static str, doing: impl IntoFuture<Output = T>) -> T {
     let began = Instant::now();
     let done = doing.await;
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_parts_of_a_handler_are_noted_in_order_and_no_others() {
+    async fn only_parts_of_the_handler_are_recorded_in_order() {
         let watch = Stopwatch::begin();
         part("before", async {}).await;
         let handler = async {

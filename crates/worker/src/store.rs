@@ -1,10 +1,9 @@
-//! A concept's state in MongoDB: documents whose writes happen once, no matter how often their
-//! action is delivered.
+//! A concept's state in MongoDB. Writes to its documents take effect once, even if their action is
+//! redelivered.
 //!
-//! Every write is one atomic operation on one document, majority and journaled, stamped with the
-//! action's id. A later action never overwrites a stamp,
-//! and a stamp outlives the log, so that a redelivery finds what the first delivery did
-//! (`docs/delivery.md`).
+//! Every write is one atomic operation on one document, stamped with the action's id, with majority
+//! write concern and journaling. A later action never overwrites a stamp. A stamp outlives the log,
+//! so a redelivery finds the result of the first delivery (`docs/delivery.md`).
 
 mod change;
 mod documents;

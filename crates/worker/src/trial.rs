@@ -1,5 +1,4 @@
-//! Runs a concept against throwaway servers, for tests: a few lines bring up a bus, a database and
-//! the worker.
+//! Runs a concept against temporary servers, for tests.
 
 mod direct;
 mod host;
@@ -32,10 +31,10 @@ use crate::{Worker, store};
 
 pub use self::direct::Bench;
 
-/// How long an action may take.
+/// Timeout of an action.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A place in the host's work on an action.
+/// A point in the host's processing of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     /// The host has the invocation, and has not called the handler.
@@ -68,7 +67,7 @@ pub struct Act {
     client: Option<ClientTag>,
 }
 
-/// An invoked action whose output is not there yet.
+/// An invoked action without an output so far.
 #[must_use = "wait for it with Trial::finished"]
 pub struct Invoked {
     act: Act,
@@ -76,7 +75,7 @@ pub struct Invoked {
     dead: concert_runtime::nats::Subscriber,
 }
 
-/// Why a trial fails.
+/// Reason why a trial fails.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct TrialError(Box<Why>);
@@ -111,7 +110,7 @@ enum Why {
     Late(String),
     #[error("the input is not a JSON object")]
     Input,
-    #[error("the worker does not run; call restart()")]
+    #[error("the worker is not running; call restart()")]
     NotRunning,
 }
 
@@ -128,7 +127,7 @@ fn bus(error: impl std::fmt::Display) -> TrialError {
     Why::Bus(error.to_string()).into()
 }
 
-/// A worker on throwaway servers. Everything ends when this is dropped.
+/// A worker on temporary servers. Dropping it stops them.
 pub struct Trial {
     worker: Worker,
     concept: ConceptName,
@@ -143,7 +142,8 @@ impl Trial {
     /// Starts servers and the worker, with default settings.
     ///
     /// # Errors
-    /// One does not start. A missing server is an error, never a reason to skip a test.
+    /// A server or the worker does not start. A missing server is an error, never a reason to skip
+    /// a test.
     pub async fn of(worker: Worker) -> Result<Self, TrialError> {
         Self::with(worker, Value::Null).await
     }
@@ -151,7 +151,7 @@ impl Trial {
     /// Starts servers and the worker, with these settings.
     ///
     /// # Errors
-    /// One does not start.
+    /// A server or the worker does not start.
     pub async fn with(worker: Worker, settings: Value) -> Result<Self, TrialError> {
         worker.check().map_err(StartError::from)?;
         let servers = TestServers::start(&FindOptions::of_user()?).await?;
@@ -176,10 +176,10 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Starts the worker again. One that still runs is ended as by a crash.
+    /// Starts the worker again. If it still runs, it is stopped as by a crash.
     ///
     /// # Errors
-    /// It does not start.
+    /// The worker does not start.
     pub async fn restart(&mut self) -> Result<(), TrialError> {
         let options = Options { shutdown: Shutdown::new(), ..self.options.clone() };
         if let Some(before) = self.host.take() {
@@ -190,12 +190,11 @@ impl Trial {
         self.answers().await
     }
 
-    /// Waits until the server has the worker's endpoints: it may not yet when the worker has sent
-    /// them.
+    /// Waits until the server has the worker's endpoints. Registration is asynchronous.
     async fn answers(&self) -> Result<(), TrialError> {
         let ping = format!("$SRV.PING.{}", self.concept);
         let answers = async {
-            // Each try is a round trip, so this waits for the server and does not spin.
+            // Each attempt is a round trip, so this does not spin.
             while self.bus.client.request(ping.clone(), "".into()).await.is_err() {}
         };
         let late = |_| Why::Late(ping.clone());
@@ -205,7 +204,7 @@ impl Trial {
     /// Invokes an action and waits for its output.
     ///
     /// # Errors
-    /// It becomes a dead letter, or takes too long.
+    /// The action is dead-lettered, or times out.
     pub async fn act(&self, name: &str, input: Value) -> Result<Act, TrialError> {
         self.act_from(None, name, input).await
     }
@@ -224,10 +223,10 @@ impl Trial {
         self.finished(invoked).await
     }
 
-    /// Invokes an action and does not wait.
+    /// Invokes an action without waiting.
     ///
     /// # Errors
-    /// It cannot be published.
+    /// The invocation cannot be published.
     pub async fn invoke(
         &self,
         client: Option<ClientTag>,
@@ -247,7 +246,7 @@ impl Trial {
         self.deliver(act).await
     }
 
-    /// Delivers an action again whose acknowledgement was lost. Its output is that of the first
+    /// Redelivers an action, as after a lost acknowledgement. The output is that of the first
     /// delivery, from the log.
     ///
     /// # Errors
@@ -257,8 +256,8 @@ impl Trial {
         Ok(self.finished(invoked).await?.output)
     }
 
-    /// Delivers an action again whose worker ended after its writes and before its completion was
-    /// published. Only the stamps tell that it was done.
+    /// Redelivers an action, as after a crash between its writes and the publish of its completion.
+    /// Only the stamps show that it was executed.
     ///
     /// # Errors
     /// See [`Trial::act`].
@@ -268,11 +267,11 @@ impl Trial {
         self.redeliver(act).await
     }
 
-    /// Invokes an action, and ends the worker as a crash would when it comes to this point.
-    /// [`Trial::restart`] and [`Trial::finished`] follow.
+    /// Invokes an action, and crashes the worker at this point. Continue with [`Trial::restart`]
+    /// and [`Trial::finished`].
     ///
     /// # Errors
-    /// It does not come to the point in time.
+    /// The action does not reach the point in time.
     pub async fn crash_at(
         &mut self,
         point: Point,
@@ -286,10 +285,10 @@ impl Trial {
         Ok(invoked)
     }
 
-    /// Invokes an action, and holds it at this point until [`Trial::release`].
+    /// Invokes an action, and pauses it at this point until [`Trial::release`].
     ///
     /// # Errors
-    /// It does not come to the point in time.
+    /// The action does not reach the point in time.
     pub async fn hold_at(
         &self,
         point: Point,
@@ -304,7 +303,7 @@ impl Trial {
         Ok(invoked)
     }
 
-    /// Lets the held action continue.
+    /// Resumes the paused action.
     pub fn release(&self) {
         if let Some(host) = &self.host {
             host.gate.release();
@@ -323,11 +322,14 @@ impl Trial {
         let output = async {
             loop {
                 tokio::select! {
-                    Some(reply) = replies.next() => return value::object(&reply.payload).map_err(bus),
+                    Some(reply) = replies.next() => {
+                        return value::object(&reply.payload).map_err(bus);
+                    }
                     Some(message) = dead.next() => if of_flow(&message) {
-                        return Err(Why::Dead(header_of(&message, header::REASON).unwrap_or_default()).into());
+                        let reason = header_of(&message, header::REASON).unwrap_or_default();
+                        return Err(Why::Dead(reason).into());
                     },
-                    else => return Err(bus("the connection has ended")),
+                    else => return Err(bus("the connection is closed")),
                 }
             }
         };
@@ -337,10 +339,10 @@ impl Trial {
         Ok(act)
     }
 
-    /// Asks a query; its rows, with secrets in clear.
+    /// Runs a query and returns its rows, with secrets in clear.
     ///
     /// # Errors
-    /// It is refused, or has no response.
+    /// The query fails, or has no response.
     pub async fn ask(&self, query: &str, input: Value) -> Result<Value, TrialError> {
         let Value::Object(input) = input else {
             return Err(Why::Input.into());
@@ -356,7 +358,7 @@ impl Trial {
         Ok(rows.collect())
     }
 
-    /// The documents of the concept as MongoDB has them.
+    /// A collection of the concept in MongoDB.
     ///
     /// # Errors
     /// The database cannot be reached.
@@ -370,7 +372,7 @@ impl Trial {
         let inbox = client.new_inbox();
         let replies = client.subscribe(inbox.clone()).await.map_err(bus)?;
         let dead = client.subscribe(subject::DEAD_NOTICES).await.map_err(bus)?;
-        // The server must have both before anything can be published on them.
+        // The server must have both subscriptions before anything is published.
         client.flush().await.map_err(bus)?;
         let mut headers = HeaderMap::new();
         headers.insert(header::FLOW, act.flow.to_string());

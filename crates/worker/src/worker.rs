@@ -1,5 +1,4 @@
-//! The worker of one concept: takes messages as long as it has room, and drains when it is asked to
-//! stop.
+//! The worker of one concept: fetches messages while it has capacity, and drains at shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::concept::Concept;
-use crate::figures::Figures;
 use crate::host::turns::Turns;
-use crate::log_start::LogStart;
+use crate::oldest_message::OldestMessageTime;
 use crate::service;
+use crate::worker_metrics::WorkerMetrics;
 
-/// The most attempts that can be asked for.
+/// Maximum value of the number of attempts.
 const ATTEMPTS_MAX: i64 = 1000;
 
 /// Limits of a worker: the section `[workers]`.
@@ -57,35 +56,35 @@ impl Default for HostLimits {
     }
 }
 
-/// Why a worker does not start.
+/// Reason why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A stream or consumer is missing.
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// The endpoints cannot be registered.
-    #[error("the endpoints of {concept} cannot be registered: {source}")]
+    #[error("cannot register the endpoints of {concept}: {source}")]
     Service {
         /// The concept.
         concept: String,
-        /// Why not.
+        /// The cause.
         source: concert_runtime::nats::Error,
     },
 }
 
-/// What every message of a worker needs.
+/// State shared by all messages of a worker.
 pub(crate) struct Worker {
     pub(crate) bus: Bus,
     pub(crate) concept: Arc<Concept>,
     pub(crate) sealer: Sealer,
     pub(crate) limits: HostLimits,
-    pub(crate) log_start: LogStart,
+    pub(crate) oldest_message: OldestMessageTime,
     pub(crate) backoff: Backoff,
     pub(crate) turns: Turns,
-    pub(crate) figures: Figures,
+    pub(crate) metrics: WorkerMetrics,
 }
 
-/// A worker that takes messages; it goes on until shutdown.
+/// A running worker; it runs until shutdown.
 #[derive(Debug)]
 pub struct Running {
     bus: Bus,
@@ -93,19 +92,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// Ends when the worker takes no more messages, and the server has what was sent.
+    /// Returns when the worker has stopped receiving and its pending messages are sent.
     pub async fn ended(self) {
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "a worker ended in disorder");
+            tracing::error!(%error, "worker failed");
         }
         self.bus.flushed().await;
     }
 }
 
-/// How long a worker waits for the log, which a router makes.
-const LOG_PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for the log, which a router creates.
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Starts the worker of a concept. When this returns, its stream and its endpoints are there.
+/// Starts the worker of a concept. When this returns, its stream and its endpoints exist.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -117,16 +116,16 @@ pub(crate) async fn run(
     bounds: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let log_start = wait_for_log(&bus, &shutdown).await?;
+    let oldest_message = wait_for_log(&bus, &shutdown).await?;
     let notes = streams::notes(&bus, concept.name(), &bounds).await?;
     let worker = Arc::new(Worker {
         turns: Turns::of(concept.name(), notes),
-        figures: Figures::of(concept.name().as_str()),
+        metrics: WorkerMetrics::of(concept.name().as_str()),
         bus,
         concept,
         sealer,
         limits,
-        log_start,
+        oldest_message,
         backoff: Backoff::default(),
     });
     let keeper = worker.clone();
@@ -146,12 +145,12 @@ pub(crate) async fn run(
     Ok(Running { bus, task })
 }
 
-async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<LogStart, SetupError> {
+async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<OldestMessageTime, SetupError> {
     let started = tokio::time::Instant::now();
     loop {
-        match LogStart::watch(bus.clone(), shutdown.clone()).await {
-            Err(error) if started.elapsed() < LOG_PATIENCE && !shutdown.begun() => {
-                tracing::debug!(%error, "waiting for a router to make the log");
+        match OldestMessageTime::watch(bus.clone(), shutdown.clone()).await {
+            Err(error) if started.elapsed() < LOG_TIMEOUT && !shutdown.begun() => {
+                tracing::debug!(%error, "waiting for a router to create the log");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             result => return result,
@@ -159,12 +158,12 @@ async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<LogStart, SetupE
     }
 }
 
-/// Takes messages until shutdown, and then the rest.
+/// Receives messages until shutdown, and then finishes those in progress.
 async fn take_messages(worker: Arc<Worker>, mut feed: Feed, shutdown: Shutdown) {
     let room = Arc::new(Semaphore::new(worker.limits.worker_concurrency));
     // The semaphore is never closed.
     while let Some(Ok(permit)) = until(&shutdown, room.clone().acquire_owned()).await {
-        // With the one that is taken.
+        // Including the permit that is held.
         let free = 1 + room.available_permits();
         let Some(message) = until(&shutdown, feed.next_of(free)).await else {
             break;
@@ -179,7 +178,7 @@ async fn take_messages(worker: Arc<Worker>, mut feed: Feed, shutdown: Shutdown) 
     }
 }
 
-/// What comes of it before shutdown.
+/// The future's result, or `None` at shutdown.
 async fn until<T>(shutdown: &Shutdown, coming: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         () = shutdown.requested() => None,

@@ -1,4 +1,4 @@
-//! A complete concept: names for items.
+//! A complete example of a concept: named labels for items.
 
 use concert_worker::store::{Change, Changed, Deleted, Documents, Found, Inserted, Page};
 use concert_worker::{Call, NoSettings, Query, Start, StartError, Stop, Worker, concept, refused};

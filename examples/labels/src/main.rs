@@ -1,4 +1,4 @@
-//! An application with one concept of its own, and with the accounts and sessions of Concert.
+//! An application with its own concept, and with the accounts and sessions of Concert.
 
 mod label;
 

@@ -21,7 +21,7 @@ pub(crate) const PASSWORD_MAX_BYTES: usize = 1024;
 /// Maximum number of users in one response.
 const ALL_USERS_MAX: usize = 10_000;
 
-/// A stored account. A deleted one keeps its stamps only, which frees its name.
+/// A stored account. A deleted one keeps only its stamps, which frees its name.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct User {
     username: String,
@@ -131,7 +131,8 @@ impl Profile {
         }
     }
 
-    /// The same work, the same writes and the same response for a name that no account has.
+    /// Does the same work and the same writes for a name without an account, with the same
+    /// response.
     pub(crate) async fn authenticate(&self, call: Call<Credentials>) -> Result<UserId, Stop> {
         let (Credentials { username, password }, call) = call.split();
         let now = now();
@@ -168,7 +169,7 @@ impl Profile {
             (Verdict::Right, Some(user)) => Ok(Some(user.id)),
             (Verdict::Outdated(new), Some(user)) => {
                 let permit = call.permit().await?;
-                // If the password was changed at the same time, that one stays.
+                // A concurrent password change wins.
                 let replace =
                     self.users.replace(permit, &user.id, "password", user.value.password, new);
                 replace.await.map(|_| Some(user.id))
@@ -185,7 +186,7 @@ impl Profile {
             Target::Live(user) => user.value,
             Target::NotThere => return Err(Refusal::NoUser(id).into()),
         };
-        // The owner of a session may not know the password, and guess as at a login.
+        // The holder of a session may guess the password, so the limits of logins apply.
         let now = now();
         let name = Username::of(&user.username);
         let attempt = Attempt::of(&call, &name.folded);
@@ -209,7 +210,7 @@ impl Profile {
         match self.users.update(call.permit().await?, &id, change).await? {
             Changed::Done => Ok(UserId { user: id }),
             Changed::NotThere | Changed::Taken(_) => {
-                Err(retry("the account was changed at the same time"))
+                Err(retry("the account was changed concurrently"))
             }
         }
     }
@@ -235,7 +236,7 @@ impl Profile {
         Ok(user.map(|user| Details { username: user.value.username }))
     }
 
-    /// Finds a name in any of its forms.
+    /// Finds a user by any form of the name.
     pub(crate) async fn get_user_by_name(
         &self,
         query: Query<Named>,
@@ -248,9 +249,9 @@ impl Profile {
 
     pub(crate) async fn get_all_users(&self, _: Query<Nothing>) -> Result<Vec<Listed>, Stop> {
         let users = self.users.page(Page::all().limit(ALL_USERS_MAX + 1)).await?;
-        // A part of the rows would be a wrong response.
+        // Incomplete rows would be a wrong response.
         if users.len() > ALL_USERS_MAX {
-            return Err(retry(format!("there are more than {ALL_USERS_MAX} users")));
+            return Err(retry(format!("more than {ALL_USERS_MAX} users")));
         }
         let listed =
             users.into_iter().map(|user| Listed { id: user.id, username: user.value.username });

@@ -1,14 +1,13 @@
-//! Failed logins, counted so that guessing ends early and nobody is locked out for good.
+//! Limits failed logins, so guessing is slow and no user is locked out permanently.
 //!
-//! What is counted is one document for each name that somebody tried, whether there is such an
-//! account or not, and one for each client. A failure is stamped with its action's id, so that it
-//! counts once however often it is delivered, and ages out by itself. A client that has logged in
-//! to an account is known there and has a count of its own, so that whoever guesses elsewhere does
-//! not lock it out. A success writes nothing, unless it makes a client known or forgives its
-//! failures.
+//! There is one document for each attempted name, even if no account has it, and one for each
+//! client. A failure is stamped with its action's id, so a redelivery does not count again, and it
+//! expires. A client that has logged in to an account is known there and has its own counter, so
+//! guesses from elsewhere do not lock it out. A success writes only if it makes a client known or
+//! forgives its failures.
 
 mod counts;
-mod under_way;
+mod in_flight;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,26 +19,25 @@ use concert_worker::{ActionId, Call, ClientTag, Start, StartError, Stop};
 use sha2::{Digest as _, Sha256};
 
 use self::counts::{Counted, Room};
-use self::under_way::{Ticket, UnderWay};
+use self::in_flight::{InFlight, InFlightGuard};
 use crate::settings::Settings;
 
 /// A day, in seconds.
 pub(crate) const DAY_S: u64 = 24 * 60 * 60;
 /// Maximum number of failures in one document, and the highest limit.
 pub(crate) const COUNTED_MAX: u32 = 1000;
-/// Clients that are known at one account at most; the one that was not seen for longest is
-/// forgotten first.
+/// Maximum number of known clients per account; at the limit, the one with the oldest login is
+/// removed.
 const KNOWN_MAX: i64 = 10;
-/// A client that is known is written down again when it was last seen so long ago.
+/// Minimum age of a known client's last login before another login updates it.
 const SEEN_AGAIN: Duration = Duration::from_secs(DAY_S);
 
-/// A name that somebody tried, as it is counted: a hash, since what was typed there may be
-/// anything.
+/// Key of an attempted name. It is a hash, because users also type passwords there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct AccountKey([u8; 16]);
 
 impl AccountKey {
-    /// Of a name in the form in which names are unique.
+    /// The key of a name in its unique form.
     pub(crate) fn of(name_key: &str) -> Self {
         let digest = Sha256::new().chain_update("account\0").chain_update(name_key).finalize();
         let mut key = [0; 16];
@@ -52,52 +50,52 @@ impl AccountKey {
     }
 }
 
-/// Somebody who says to be somebody.
+/// A login attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
-    /// What it is stamped with.
+    /// The action, which stamps the failure.
     pub(crate) action: ActionId,
-    /// Whom they say to be.
+    /// The account of the attempted name.
     pub(crate) account: AccountKey,
-    /// Where they are; not known of an action that was injected.
+    /// The client; unknown for an injected action.
     pub(crate) client: Option<ClientTag>,
 }
 
 impl Attempt {
-    /// The attempt that an action makes at the account of a name.
+    /// The attempt of an action at the account of a name.
     pub(crate) fn of<I>(call: &Call<I>, name_key: &str) -> Self {
         Self { action: call.id, account: AccountKey::of(name_key), client: call.client.clone() }
     }
 }
 
-/// Whether a password is looked at.
+/// Decision whether a password is checked.
 #[derive(Debug)]
 pub(crate) enum Admission {
-    /// It is.
+    /// The password is checked.
     Admitted(Admitted),
-    /// An earlier delivery of this action looked at it, and it was wrong.
+    /// An earlier delivery of this action checked the password, and it was wrong.
     FailedBefore,
-    /// Too many were wrong.
+    /// Too many attempts failed.
     Throttled,
 }
 
-/// An attempt whose outcome is awaited. Until it is dropped it counts as one that may fail.
+/// An admitted attempt. Until it is dropped, it counts as a possible failure.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     attempt: Attempt,
-    /// A success has something to write.
+    /// True if a success must be written.
     is_news: bool,
-    _ticket: Ticket,
+    _guard: InFlightGuard,
 }
 
 /// The failed logins of an application.
 pub(crate) struct Attempts {
     documents: Documents<Counted>,
-    under_way: Arc<UnderWay>,
+    in_flight: Arc<InFlight>,
     limits: Limits,
 }
 
-/// The bounds, as they are used.
+/// The limits in the form used here.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// `None` counts none.
@@ -129,32 +127,31 @@ impl Attempts {
     pub(crate) async fn open(start: &Start<Settings>) -> Result<Self, StartError> {
         Ok(Self {
             documents: start.documents("attempts").open().await?,
-            under_way: Arc::default(),
+            in_flight: Arc::default(),
             limits: Limits::new(&start.settings),
         })
     }
 
-    /// Decides whether a password is looked at. Waits while as many attempts are under way as may
-    /// still fail: they might.
+    /// Decides whether a password is checked. Waits while so many attempts are in flight that this
+    /// one could exceed a limit if they fail.
     pub(crate) async fn admit(
         &self,
         attempt: Attempt,
         now: DateTime,
         call: &Call<()>,
     ) -> Result<Admission, Stop> {
-        // One decision for an account at a time, so that none is made on the strength of a count
-        // that the other is about to change.
-        let _turn = self.under_way.turn(&attempt.account).await;
+        // Serializes the decisions for an account, so each sees the result of the previous one.
+        let _turn = self.in_flight.turn(&attempt.account).await;
         loop {
-            let ended = self.under_way.ended();
+            let ended = self.in_flight.ended();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            // Before the look at what failed: whoever ends in between has written it down by then,
+            // Before the failures are read: an attempt that ends in between has stored its failure,
             // or is among these.
-            let seen = self.under_way.tickets();
+            let seen = self.in_flight.current();
             let counted = self.read(&attempt).await?;
             if let Some(at) = counted.iter().find_map(|counted| counted.failed_at(attempt.action)) {
-                // Of the two documents that write may have reached one.
+                // The earlier delivery may have written only one of the two documents.
                 self.count(&attempt, at, call).await?;
                 return Ok(Admission::FailedBefore);
             }
@@ -162,9 +159,9 @@ impl Attempts {
             if room.is_none() {
                 return Ok(Admission::Throttled);
             }
-            if let Some(ticket) = self.under_way.admit(seen, &attempt, &room) {
+            if let Some(guard) = self.in_flight.admit(seen, &attempt, &room) {
                 let is_news = self.limits.account.is_some() && room.is_news;
-                return Ok(Admission::Admitted(Admitted { attempt, is_news, _ticket: ticket }));
+                return Ok(Admission::Admitted(Admitted { attempt, is_news, _guard: guard }));
             }
             ended.await;
         }
@@ -180,7 +177,7 @@ impl Attempts {
         self.count(&admitted.attempt, now, call).await
     }
 
-    /// Makes the client known where it was not, and forgives its failures.
+    /// Makes the client known, and forgives its failures.
     pub(crate) async fn succeeded(
         &self,
         admitted: Admitted,
@@ -191,7 +188,12 @@ impl Attempts {
             return Ok(());
         };
         let oldest = before(now, self.limits.known);
-        let others = doc! { "$and": [{ "$ne": ["$$this.client", client.as_str()] }, { "$gte": ["$$this.at", oldest] }] };
+        let others = doc! {
+            "$and": [
+                { "$ne": ["$$this.client", client.as_str()] },
+                { "$gte": ["$$this.at", oldest] },
+            ],
+        };
         let others = doc! { "$filter": { "input": { "$ifNull": ["$known", []] }, "cond": others } };
         let known = doc! { "$concatArrays": [others, [{ "client": client.as_str(), "at": now }]] };
         let set = doc! {
@@ -208,7 +210,7 @@ impl Attempts {
         Ok(found.into_iter().map(|found| found.value).collect())
     }
 
-    /// The documents in which an attempt is counted, each with the time for which it counts.
+    /// The documents that count an attempt, each with its window.
     fn documents(&self, attempt: &Attempt) -> impl Iterator<Item = (String, Duration)> {
         let account =
             self.limits.account.map(|_| (attempt.account.document(), self.limits.long_window));
@@ -217,8 +219,8 @@ impl Attempts {
         account.into_iter().chain(client)
     }
 
-    /// Adds a failure to each of its documents, unless it is there: each in one atomic operation of
-    /// its own, both at once.
+    /// Adds a failure to each of its documents, concurrently, with one atomic operation each. Does
+    /// nothing where it is already counted.
     async fn count(&self, attempt: &Attempt, at: DateTime, call: &Call<()>) -> Result<(), Stop> {
         let mut failure = doc! { "action": stamp(attempt.action), "at": at };
         if let Some(client) = &attempt.client {
@@ -226,16 +228,17 @@ impl Attempts {
         }
         let writes = self.documents(attempt).map(|(document, window)| {
             let young = doc! { "$gte": ["$$this.at", before(at, window)] };
-            let kept = doc! { "$filter": { "input": { "$ifNull": ["$failures", []] }, "cond": young } };
-            let added =
-                doc! { "$slice": [{ "$concatArrays": ["$$kept", [failure.clone()]] }, -i64::from(COUNTED_MAX)] };
+            let failures = doc! { "$ifNull": ["$failures", []] };
+            let kept = doc! { "$filter": { "input": failures, "cond": young } };
+            let added = doc! { "$concatArrays": ["$$kept", [failure.clone()]] };
+            let added = doc! { "$slice": [added, -i64::from(COUNTED_MAX)] };
             let is_there = doc! { "$in": [stamp(attempt.action), "$$kept.action"] };
-            let failures =
-                doc! { "$let": { "vars": { "kept": kept }, "in": { "$cond": [is_there, "$$kept", added] } } };
+            let failures = doc! { "$cond": [is_there, "$$kept", added] };
+            let failures = doc! { "$let": { "vars": { "kept": kept }, "in": failures } };
             let purge_at = doc! { "$max": ["$purge_at", at.saturating_add_duration(window)] };
             self.write(document, doc! { "failures": failures, "purge_at": purge_at }, call)
         });
-        // All of them to their end: the driver's operations must not be dropped half-way.
+        // Waits for all writes: the driver's operations must not be dropped half-way.
         let written = futures_util::future::join_all(writes).await;
         written.into_iter().collect()
     }

@@ -1,8 +1,7 @@
-//! Passwords that everybody guesses first.
+//! Common passwords, which attackers try first.
 //!
-//! There are no rules of composition (NIST SP 800-63B-4, 3.1.1.2): what is refused is what stands
-//! on the list, what is hardly more than the user's name, and what is hardly more than a word of
-//! the application's own.
+//! There are no composition rules (NIST SP 800-63B-4, 3.1.1.2). Refused are passwords on the list,
+//! and those that contain little more than the username or a word of the application.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,26 +9,26 @@ use std::path::PathBuf;
 use crate::name::key;
 use crate::settings::Settings;
 
-/// The most common passwords that are long enough, a line each. Where they come from stands beside
-/// them.
+/// The most common passwords of sufficient length, one per line. The file LICENSE next to them
+/// names their source.
 const COMMON: &str = include_str!("../blocklist/common.txt");
 
-/// Why there is no list.
+/// Reason why the list cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("the password blocklist {path} cannot be read: {source}", path = .path.display())]
+#[error("cannot read the password blocklist {path}: {source}", path = .path.display())]
 pub(crate) struct BlocklistError {
     path: PathBuf,
     source: std::io::Error,
 }
 
-/// The passwords that are refused.
+/// The refused passwords.
 pub(crate) struct Blocklist {
     common: HashSet<Box<str>>,
     words: Vec<String>,
 }
 
 impl Blocklist {
-    /// The common ones, and what the files hold beside them.
+    /// Loads the common passwords and those of the files.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -45,8 +44,8 @@ impl Blocklist {
         Ok(Self { common, words })
     }
 
-    /// Whether a password is too common for anyone, or for this user. Cases and compatibility forms
-    /// do not count.
+    /// Returns whether a password is too common in general, or for this user. Ignores case and
+    /// compatibility forms.
     pub(crate) fn refuses(&self, password: &str, username_key: &str) -> bool {
         let password = key(password);
         let names = std::iter::once(username_key).chain(self.words.iter().map(String::as_str));
@@ -57,8 +56,8 @@ impl Blocklist {
     }
 }
 
-/// Whether a password is a name, once or several times, with nothing but digits and signs around
-/// it.
+/// Returns whether a password consists of repetitions of a name, with only digits and signs around
+/// them.
 fn is_hardly_more_than(password: &str, name: &str) -> bool {
     let rest = password.replace(name, "");
     let has_letters = |text: &str| text.chars().any(char::is_alphabetic);
@@ -74,8 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_long_enough_and_folded() {
-        // OWASP ASVS 5, 6.2.4: at least the 3000 most common ones that are long enough.
+    fn list_is_long_enough_and_folded() {
+        // OWASP ASVS 5, 6.2.4: at least the 3000 most common passwords of sufficient length.
         assert!(COMMON.lines().count() >= 3000);
         for line in COMMON.lines() {
             assert!(line.chars().count() >= 8 && key(line) == line, "{line}");
@@ -111,13 +110,13 @@ mod tests {
         ] {
             assert!(!list.refuses(fine, "ada lovelace"), "{fine}");
         }
-        // A name of digits alone is refused as it is, and does not refuse everything.
+        // A name of only digits is refused unchanged, and does not cause other refusals.
         assert!(list.refuses("98431275", "98431275"));
         assert!(!list.refuses("98431275039", "7"));
     }
 
     #[test]
-    fn a_file_adds_to_the_list_and_one_that_is_missing_is_named() {
+    fn file_extends_the_list_and_a_missing_one_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("more.txt");
         std::fs::write(&path, "Correct Horse\n\n").unwrap();

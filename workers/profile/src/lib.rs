@@ -1,4 +1,4 @@
-//! The concept Profile: people, told apart by a name and a password that only they know.
+//! The concept Profile: accounts, identified by a name and a password.
 
 mod accounts;
 mod attempts;

@@ -1,5 +1,4 @@
-//! Password hashing: argon2id on a bounded pool of threads, each with memory of its own that it
-//! uses again and again.
+//! Password hashing: argon2id on a fixed number of threads, each of which reuses its memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -15,29 +14,29 @@ use tokio::sync::oneshot;
 
 use crate::settings::Settings;
 
-/// Why passwords cannot be hashed.
+/// Reason why passwords cannot be hashed.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// The cost is out of argon2's range.
     #[error("the cost of argon2id is out of range: {0}")]
     Cost(argon2::Error),
-    /// A hash cannot be made at all.
-    #[error("no hash can be made: {0}")]
+    /// A hash cannot be computed.
+    #[error("cannot compute a hash: {0}")]
     Hash(String),
     /// A thread cannot be started.
-    #[error("a hashing thread cannot be started: {0}")]
+    #[error("cannot start a hashing thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// What a password turned out to be.
+/// Result of verifying a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The right one.
+    /// The password is right.
     Right,
-    /// The right one, with an outdated hash: of another cost, or of the password as it was typed.
+    /// The password is right, and its hash is outdated: of another cost, or of the password as typed.
     /// This is the new hash.
     Outdated(String),
-    /// The wrong one.
+    /// The password is wrong.
     Wrong,
 }
 
@@ -46,45 +45,48 @@ enum Job {
     Verify(Secret, String, oneshot::Sender<Result<Verdict, String>>),
 }
 
-/// How much lower the threads' priority is: a hash takes a processor for many milliseconds, and
-/// whatever else waits takes it for microseconds.
+/// Nice value of the threads: a hash uses a CPU for many milliseconds, other work for microseconds.
 const NICE: i32 = 5;
-/// What the wait for a thread and its work are told as.
+/// Name under which the wait for a thread and the hash itself are timed.
 const HASHING: &str = "argon2id";
 /// The length of a hash, in bytes.
 const HASH_BYTES: usize = 32;
 
-/// What the pools of this process do.
-struct Figures {
+/// Metrics of the pools in this process.
+struct HashMetrics {
     threads: Gauge,
     busy: Gauge,
     waiting: Gauge,
     hashes: Counter,
 }
 
-static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
+static METRICS: LazyLock<HashMetrics> = LazyLock::new(|| {
     metrics::register(|registry| {
         let [threads, busy, waiting] = [Gauge::default(), Gauge::default(), Gauge::default()];
         let hashes = Counter::default();
         registry.register("concert_hash_threads", "Threads that hash passwords", threads.clone());
-        registry.register("concert_hash_threads_busy", "Threads that hash now", busy.clone());
+        registry.register(
+            "concert_hash_threads_busy",
+            "Threads that are hashing a password",
+            busy.clone(),
+        );
         registry.register(
             "concert_hash_queue",
             "Passwords that wait for a thread",
             waiting.clone(),
         );
-        registry.register("concert_hashes", "Hashes that were made, whatever for", hashes.clone());
-        Figures { threads, busy, waiting, hashes }
+        registry.register("concert_hashes", "Computed password hashes", hashes.clone());
+        HashMetrics { threads, busy, waiting, hashes }
     })
 });
 
-/// The threads that hash.
+/// A pool of hashing threads.
 #[derive(Debug, Clone)]
 pub struct HashPool {
     jobs: SyncSender<Job>,
-    /// Stands for the hash of a user that does not exist, so that looking for one costs the same.
+    /// Used instead of the hash of a missing user, so that both take the same time.
     dummy: Arc<str>,
-    /// Hashes that were made.
+    /// Number of computed hashes.
     made: Arc<AtomicU64>,
 }
 
@@ -104,16 +106,16 @@ impl HashPool {
         let made = Arc::new(AtomicU64::new(0));
         let (jobs, waiting) = sync_channel(settings.hash_queue.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
-        // In memory that is there anyway, and not counted.
+        // Uses the first thread's memory, and is not counted.
         let mut first = Hasher::new(params.clone(), Arc::default());
-        let dummy = first.hash(b"nobody's password").map_err(PoolError::Hash)?;
+        let dummy = first.hash(b"no user's password").map_err(PoolError::Hash)?;
         first.made = made.clone();
         let others = (1..threads).map(|_| Hasher::new(params.clone(), made.clone()));
         for (number, hasher) in std::iter::once(first).chain(others).enumerate() {
             let waiting = waiting.clone();
             let thread = std::thread::Builder::new().name(format!("argon2-{number}"));
             thread.spawn(move || work(&waiting, hasher)).map_err(PoolError::Thread)?;
-            FIGURES.threads.inc();
+            METRICS.threads.inc();
         }
         Ok(Self { jobs, dummy: dummy.into(), made })
     }
@@ -128,7 +130,7 @@ impl HashPool {
         part(HASHING, answer).await.map_err(retry)?.map_err(retry)
     }
 
-    /// Tells whether a password fits a hash; without a hash it is wrong, after the same work.
+    /// Verifies a password. Without a hash it is wrong, after the same work.
     ///
     /// # Errors
     /// The pool is full, or the hash cannot be read.
@@ -139,19 +141,19 @@ impl HashPool {
         Ok(if hash.is_some() { verdict } else { Verdict::Wrong })
     }
 
-    /// How many hashes were made, whatever for.
+    /// Number of computed hashes.
     pub fn made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
     }
 
     fn submit(&self, job: Job) -> Result<(), Stop> {
-        // Before, since a thread may take it at once.
-        FIGURES.waiting.inc();
+        // Counted before sending, because a thread may take the job immediately.
+        METRICS.waiting.inc();
         self.jobs.try_send(job).map_err(|error| {
-            FIGURES.waiting.dec();
+            METRICS.waiting.dec();
             match error {
-                TrySendError::Full(_) => retry("too many passwords wait to be hashed"),
-                TrySendError::Disconnected(_) => retry("the hashing threads have ended"),
+                TrySendError::Full(_) => retry("the queue of the hashing threads is full"),
+                TrySendError::Disconnected(_) => retry("the hashing threads have exited"),
             }
         })
     }
@@ -160,15 +162,15 @@ impl HashPool {
 fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICE) {
-        tracing::debug!(%error, "the hashing threads keep their priority");
+        tracing::debug!(%error, "cannot lower the priority of the hashing threads");
     }
     loop {
         let Ok(job) = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv() else {
             return;
         };
-        FIGURES.waiting.dec();
-        FIGURES.busy.inc();
-        // A caller that has gone needs no answer.
+        METRICS.waiting.dec();
+        METRICS.busy.inc();
+        // The caller may have been cancelled.
         match job {
             Job::Hash(password, reply) => {
                 drop(reply.send(hasher.hash(password.expose().as_bytes())))
@@ -177,14 +179,14 @@ fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
                 drop(reply.send(hasher.verify(password.expose().as_bytes(), &hash)))
             }
         }
-        FIGURES.busy.dec();
+        METRICS.busy.dec();
     }
 }
 
 struct Hasher {
     params: Params,
     memory: Vec<Block>,
-    /// Counts what it does.
+    /// Counts the computed hashes.
     made: Arc<AtomicU64>,
 }
 
@@ -208,13 +210,13 @@ impl Hasher {
     }
 
     fn verify(&mut self, password: &[u8], hash: &str) -> Result<Verdict, String> {
-        let hash = PasswordHash::new(hash)
-            .map_err(|error| format!("a stored hash cannot be read: {error}"))?;
+        let hash =
+            PasswordHash::new(hash).map_err(|error| format!("invalid stored hash: {error}"))?;
         let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
             return Err("a stored hash is incomplete".to_owned());
         };
         if hash.algorithm != ARGON2ID_IDENT {
-            return Err(format!("a stored hash is of the kind {}", hash.algorithm));
+            return Err(format!("a stored hash has the unknown algorithm {}", hash.algorithm));
         }
         let params = Params::try_from(&hash).map_err(|error| error.to_string())?;
         let actual = self.run(&params, password, salt)?;
@@ -237,7 +239,7 @@ impl Hasher {
             self.memory.resize(params.block_count(), Block::default());
         }
         self.made.fetch_add(1, Ordering::Relaxed);
-        FIGURES.hashes.inc();
+        METRICS.hashes.inc();
         let mut output = [0; HASH_BYTES];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         argon2
@@ -247,8 +249,8 @@ impl Hasher {
     }
 }
 
-/// What this machine's processors hash per second at the default cost, with nothing else to do: the
-/// floor that logins are measured against.
+/// Hashes per second of this machine at the default cost, without other load: the upper limit for
+/// logins.
 pub fn raw_hashes_per_second(time: Duration) -> f64 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let began = Instant::now();
@@ -293,19 +295,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_right_password_fits_and_no_other() {
+    async fn only_the_right_password_is_accepted() {
         let pool = HashPool::start(&settings(64)).unwrap();
         let hash = pool.hash(secret("correct horse")).await.unwrap();
         assert_ne!(hash, pool.hash(secret("correct horse")).await.unwrap());
         assert_eq!(pool.verify(secret("correct horse"), Some(&hash)).await, Ok(Verdict::Right));
         assert_eq!(pool.verify(secret("Correct horse"), Some(&hash)).await, Ok(Verdict::Wrong));
         let before = pool.made();
-        assert_eq!(pool.verify(secret("nobody's password"), None).await, Ok(Verdict::Wrong));
-        assert_eq!(pool.made(), before + 1, "looking for nobody costs as much");
+        assert_eq!(pool.verify(secret("no user's password"), None).await, Ok(Verdict::Wrong));
+        assert_eq!(pool.made(), before + 1, "a missing user costs as much");
     }
 
     #[tokio::test]
-    async fn a_hash_of_another_cost_fits_and_is_made_anew() {
+    async fn hash_of_another_cost_is_accepted_and_renewed() {
         let old =
             HashPool::start(&settings(64)).unwrap().hash(secret("correct horse")).await.unwrap();
         let pool = HashPool::start(&settings(128)).unwrap();
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_default_cost_is_the_owasp_floor() {
+    async fn default_cost_is_the_owasp_minimum() {
         let pool = HashPool::start(&Settings::default()).unwrap();
         let hash = pool.hash(secret("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");

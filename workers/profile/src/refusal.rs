@@ -1,4 +1,4 @@
-//! Why an account is not created, found, changed or deleted.
+//! Reasons for refusing an action on an account.
 
 use concert_worker::{Stop, refused, throttled};
 
@@ -12,7 +12,8 @@ pub(crate) enum Refusal {
     #[error("Username '{0}' already exists.")]
     NameTaken(String),
     #[error(
-        "Username must have 1 to {MAX_CHARS} characters, none of them a control character, and no space at its ends."
+        "Username must have 1 to {MAX_CHARS} characters, none of them a control character, \
+         and no space at its ends."
     )]
     NameUnusable,
     #[error(

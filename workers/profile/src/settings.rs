@@ -1,4 +1,4 @@
-//! The cost of hashes, the limits of failed logins, and the rules for names and passwords.
+//! Settings of Profile: cost of hashes, limits of attempts, and rules for names and passwords.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::attempts::{COUNTED_MAX, DAY_S};
 use crate::strength::SCORE_MAX;
 
-/// The settings of Profile. The cost of a hash is the least that OWASP recommends (19 MiB, 2
-/// passes, 1 lane).
+/// The settings of Profile. The default cost of a hash is the minimum that OWASP recommends (19
+/// MiB, 2 passes, 1 lane).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -17,7 +17,7 @@ pub struct Settings {
     pub argon2_memory_kib: u32,
     /// Passes over the memory.
     pub argon2_passes: u32,
-    /// Threads that hash; 0 means one for each processor.
+    /// Number of hashing threads; 0 means one per CPU.
     pub hash_threads: usize,
     /// Maximum number of passwords that wait for a thread; excess actions are retried later.
     pub hash_queue: usize,
@@ -25,21 +25,21 @@ pub struct Settings {
     /// unknown to the account share one counter; each known client has its own. 0 disables the
     /// limit.
     pub login_account_failures: u32,
-    /// The same within the long window.
+    /// Maximum number of failed logins per account and long window, counted in the same way.
     pub login_account_failures_long: u32,
     /// Maximum number of failed logins per client and window, over all accounts; excess attempts
     /// get 429. 0 disables the limit.
     pub login_client_failures: u32,
-    /// The window, in seconds.
+    /// Length of the window, in seconds.
     pub login_window_seconds: u64,
-    /// The long window, in seconds.
+    /// Length of the long window, in seconds.
     pub login_long_window_seconds: u64,
-    /// Days for which a client is known to an account after it logged in there.
+    /// Days for which a client is known to an account after a login.
     pub login_known_days: u64,
-    /// Files with further passwords that are too common, one per line.
+    /// Files with additional common passwords, one per line.
     #[serde(deserialize_with = "list")]
     pub password_blocklists: Vec<PathBuf>,
-    /// Words of the application, such as its name: a password must be more than such a word.
+    /// Words of the application, such as its name: a password that contains little more is refused.
     #[serde(deserialize_with = "list")]
     pub password_words: Vec<String>,
     /// Minimum strength of a new password, as zxcvbn estimates it: 1 for more than 10^3 guesses, 2
@@ -84,7 +84,7 @@ impl Default for Settings {
     }
 }
 
-/// The least that Argon2 takes, and 4 GiB.
+/// The minimum of Argon2, and 4 GiB.
 const MEMORY_KIB: std::ops::RangeInclusive<u32> = 8..=4 * 1024 * 1024;
 const PASSES_MAX: u32 = 1_000_000;
 const THREADS_MAX: usize = 1024;

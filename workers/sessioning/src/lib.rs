@@ -1,7 +1,7 @@
-//! The concept Sessioning: who is logged in, from one request to the next.
+//! The concept Sessioning: login sessions, identified by a token.
 //!
-//! A token is 256 bits, derived from a key and the id of the action that made it, so a redelivery
-//! of that action returns the same token. The database stores its hash only.
+//! A token has 256 bits. It is derived from a key and the id of the action that created it, so a
+//! redelivery returns the same token. The database stores only its hash.
 
 mod session;
 mod settings;
@@ -77,12 +77,13 @@ struct PublicId {
 
 /// Maximum number of sessions in one response.
 const LISTED_MAX: usize = 1000;
-/// The idle expiry moves only after this part of the idle time, so that most lookups do not write.
+/// The idle expiry is extended only after this fraction of the idle time, so most lookups do not
+/// write.
 const TOUCH_FRACTION: u32 = 10;
 
 impl Sessioning {
     async fn open(start: Start<Settings>) -> Result<Self, StartError> {
-        // The names are those of stored sessions.
+        // These names are part of the stored format.
         let sessions = start.documents("sessions").lookup("user").expires("expires_at");
         let sessions = sessions.deleted_in("ended").lists("sweeps", "token_hashes");
         Ok(Self {
@@ -105,7 +106,7 @@ impl Sessioning {
         }
     }
 
-    /// The token that an earlier delivery of this action made, before the key was rotated.
+    /// The token that an earlier delivery of this action created, before the key was rotated.
     async fn made_under_another_key(&self, call: &Call<OfUser>) -> Result<Option<Secret>, Stop> {
         for key in self.keys.now().others() {
             let token = token::derive(key, call.id);
@@ -131,8 +132,8 @@ impl Sessioning {
         }
     }
 
-    /// A session whose creation completed before this action was invoked is ended; one that is
-    /// created concurrently may be, or not.
+    /// Ends every session whose creation completed before this action was invoked. A session that
+    /// is created concurrently may end or stay.
     async fn delete_all(&self, call: Call<OfUser>) -> Result<(), Stop> {
         let live = live_sessions(&call.input.user);
         self.sessions.for_each(&call, &live, &Change::deletion()).await?;
@@ -146,7 +147,7 @@ impl Sessioning {
         Ok(())
     }
 
-    /// Using a session postpones its idle expiry.
+    /// Extends the idle expiry of the session.
     async fn get_user(&self, query: Query<OfSession>) -> Result<Option<User>, Stop> {
         let (id, now) = (hash(&query.input.session), now());
         let found = self.sessions.get(&id).await?;
@@ -176,7 +177,7 @@ impl Sessioning {
     }
 }
 
-/// The sessions of a user that are not over.
+/// Selects the sessions of a user that have not expired.
 fn live_sessions(user: &str) -> Page {
     let now = now();
     Page::of("user", user).greater("idle_expires_at", now).greater("expires_at", now)

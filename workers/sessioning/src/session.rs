@@ -1,4 +1,4 @@
-//! A session, and what clients may see of it.
+//! Stored sessions, and their public view.
 
 use std::fmt::Write as _;
 
@@ -13,8 +13,8 @@ use crate::token::TokenHash;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) user: String,
-    /// The key that the token was derived with; the key file must keep it as long as there are
-    /// sessions of it.
+    /// Id of the key from which the token was derived. The key file must keep this key while the
+    /// session exists.
     key: String,
     pub(crate) idle_expires_at: DateTime,
     expires_at: DateTime,
@@ -30,13 +30,14 @@ impl Session {
         }
     }
 
-    /// A session expires at its time, not when the server removes the document.
+    /// Compares times, because the server removes expired documents with a delay.
     pub(crate) fn is_live(&self, now: DateTime) -> bool {
         now < self.idle_expires_at && now < self.expires_at
     }
 }
 
-/// The id under which a session is listed. It leads to neither the token nor the action.
+/// The id under which a session is listed. Neither the token nor the action's id can be computed
+/// from it.
 pub(crate) fn public_id(session: &Found<Session, TokenHash>) -> String {
     session.public_id("listed session")
 }
@@ -61,7 +62,7 @@ impl Listed {
     }
 }
 
-/// Always with three digits after the point, so that the order of texts is the order of times.
+/// Always with three decimals, so the texts sort like the times.
 fn rfc3339(time: DateTime) -> Result<String, Stop> {
     let mut text = String::new();
     write!(text, "{}", humantime::format_rfc3339_millis(time.to_system_time())).map_err(retry)?;
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_in_the_order_of_their_text() {
+    fn time_texts_sort_like_the_times() {
         let texts: Vec<String> = [0, 1, 10, 100, 684, 690, 695, 1000, 253_402_300_799_999]
             .map(|ms| rfc3339(DateTime::from_millis(ms)).unwrap())
             .to_vec();

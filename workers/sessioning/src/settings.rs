@@ -1,4 +1,4 @@
-//! How long sessions last.
+//! Settings of Sessioning: lifetime of sessions.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Minutes after which an unused session expires.
+    /// Time after which an unused session expires, in minutes.
     pub idle_minutes: u64,
-    /// Minutes after which a session expires in any case.
+    /// Time after which a session expires even if it is used, in minutes.
     pub max_minutes: u64,
 }
 

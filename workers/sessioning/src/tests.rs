@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The types with which the released version reads what is stored.
+/// The released version's types of stored documents.
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "the fields are there to be read")]
+#[expect(dead_code, reason = "the test only checks that they can be read")]
 struct ReleasedSession {
     #[serde(rename = "_id")]
     token_hash: Binary,
@@ -28,7 +28,7 @@ struct ReleasedSession {
 #[derive(Debug, Deserialize)]
 struct ReleasedEnd {
     by: String,
-    #[expect(dead_code, reason = "it is there to be read")]
+    #[expect(dead_code, reason = "the test only checks that it can be read")]
     at: DateTime,
 }
 
@@ -38,9 +38,9 @@ struct ReleasedSweep {
     action: String,
     user: String,
     token_hashes: Vec<Binary>,
-    #[expect(dead_code, reason = "it is there to be read")]
+    #[expect(dead_code, reason = "the test only checks that it can be read")]
     at: DateTime,
-    #[expect(dead_code, reason = "it is there to be read")]
+    #[expect(dead_code, reason = "the test only checks that it can be read")]
     purge_at: DateTime,
 }
 
@@ -55,8 +55,10 @@ fn stored(token: &str) -> Binary {
 /// A session as the released version stores it.
 fn released(token: &str, user: &str, created_by: &str) -> Document {
     doc! {
-        "_id": stored(token), "user": user, "key": "k1", "created_by": created_by, "created_at": in_minutes(-60),
-        "idle_expires_at": in_minutes(10), "expires_at": in_minutes(100), "purge_at": in_minutes(5000),
+        "_id": stored(token), "user": user, "key": "k1",
+        "created_by": created_by, "created_at": in_minutes(-60),
+        "idle_expires_at": in_minutes(10), "expires_at": in_minutes(100),
+        "purge_at": in_minutes(5000),
     }
 }
 
@@ -80,7 +82,7 @@ async fn act(trial: &Trial, name: &str, input: Value) -> Result<Act, TrialError>
 const ACTION: &str = "019aa000-0000-7000-8000-000000000001";
 
 #[tokio::test]
-async fn sessions_of_the_released_version_are_used_listed_and_ended() -> Result<(), TrialError> {
+async fn released_sessions_are_used_listed_and_ended() -> Result<(), TrialError> {
     let trial = Trial::of(worker()).await?;
     let sessions = trial.collection("sessions").await?;
     let mut over = released("over", "ada", ACTION);
@@ -94,7 +96,7 @@ async fn sessions_of_the_released_version_are_used_listed_and_ended() -> Result<
     let used = sessions.find_one(doc! { "_id": stored("one") }).await.unwrap().unwrap();
     let idle = *used.get_datetime("idle_expires_at").unwrap();
     assert!(idle > in_minutes(7 * 24 * 60 - 1), "{used}");
-    // The id under which the released version lists it.
+    // The id in the list of the released version.
     let id = json!([{ "id": "0a627ea9-f9cd-50b3-a694-a040116b7c18" }]);
     assert_eq!(trial.ask("_getId", json!({ "session": "one" })).await?, id);
     let listed = trial.ask("_getSessions", json!({ "user": "ada" })).await?;
@@ -115,8 +117,7 @@ async fn sessions_of_the_released_version_are_used_listed_and_ended() -> Result<
 }
 
 #[tokio::test]
-async fn the_released_version_reads_sessions_and_sweeps_and_finds_its_own_continued()
--> Result<(), TrialError> {
+async fn released_version_reads_sessions_and_its_sweeps_are_continued() -> Result<(), TrialError> {
     let trial = Trial::of(worker()).await?;
     let created = act(&trial, "create", json!({ "user": "ada" })).await?;
     assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
@@ -132,14 +133,15 @@ async fn the_released_version_reads_sessions_and_sweeps_and_finds_its_own_contin
     let by = all::<ReleasedSession>(&trial, "sessions").await?.pop().unwrap().ended;
     assert_eq!(by.map(|end| end.by), Some(all_ended.flow.to_string()));
 
-    // A sweep that the released version recorded, and did not finish.
+    // A sweep that the released version stored and did not finish.
     let sessions = trial.collection("sessions").await?;
     let two = [released("old", "bob", ACTION), released("new", "bob", ACTION)];
     sessions.insert_many(two).await.unwrap();
     let act = act(&trial, "deleteAll", json!({ "user": "nobody" })).await?;
     let sweeps = trial.collection("sweeps").await?;
     let recorded = doc! {
-        "_id": act.flow.to_string(), "user": "bob", "token_hashes": [stored("old")], "at": in_minutes(-1), "purge_at": in_minutes(1000),
+        "_id": act.flow.to_string(), "user": "bob", "token_hashes": [stored("old")],
+        "at": in_minutes(-1), "purge_at": in_minutes(1000),
     };
     let replaced = sweeps.replace_one(doc! { "_id": act.flow.to_string() }, recorded).await;
     assert_eq!(replaced.unwrap().matched_count, 1);
@@ -151,20 +153,21 @@ async fn the_released_version_reads_sessions_and_sweeps_and_finds_its_own_contin
 }
 
 #[test]
-fn settings_have_the_defaults_and_ranges_of_the_flags() {
+fn settings_have_the_documented_defaults_and_ranges() {
     let worker = worker();
     assert_eq!(worker.check_settings(&json!({ "idle_minutes": 1 })), Ok(()));
     let settings = json!({ "idle_minutes": 0, "max_minutes": Settings::MINUTES_MAX + 1 });
     let why = worker.check_settings(&settings).unwrap_err();
     assert_eq!(
         why,
-        "`idle_minutes` must be from 1 to 52704000, not 0; `max_minutes` must be from 1 to 52704000, not 52704001"
+        "`idle_minutes` must be from 1 to 52704000, not 0; \
+         `max_minutes` must be from 1 to 52704000, not 52704001"
     );
     let defaults = json!({ "idle_minutes": 10_080, "max_minutes": 43_200 });
     assert_eq!(json!(Settings::default()), defaults);
 }
 
 #[test]
-fn the_spec_and_the_handlers_match() {
+fn spec_and_handlers_match() {
     assert_eq!(worker().check(), Ok(()));
 }

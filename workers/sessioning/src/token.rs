@@ -6,11 +6,11 @@ use concert_worker::{ActionId, Key, Secret};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-/// Keeps these derivations apart from any other use of the key.
+/// Separates these derivations from other uses of the key.
 const PURPOSE: &[u8] = b"concert session token\0";
 
-/// The token of the session that `action` makes: 256 bits, as 43 characters of base64url. Without
-/// the key it cannot be told from random.
+/// The token of the session that `action` creates: 256 bits, as 43 characters of base64url. Without
+/// the key it is indistinguishable from random.
 pub fn derive(key: &Key, action: ActionId) -> Secret {
     // HMAC takes keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.bytes()) else {
@@ -21,7 +21,7 @@ pub fn derive(key: &Key, action: ActionId) -> Secret {
     Secret::new(URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// The stored form of a token. A token has 256 bits, so that a plain hash cannot be searched.
+/// The stored form of a token. A plain hash is enough, because a token has 256 random bits.
 pub(crate) type TokenHash = [u8; 32];
 
 pub(crate) fn hash(token: &Secret) -> TokenHash {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_follows_from_key_and_action_and_from_nothing_less() {
+    fn token_depends_on_key_and_action() {
         let (one, other) = (Key::new("k1", [1; 64]), Key::new("k2", [2; 64]));
         let (first, second) = (ActionId::injected("S", 1, 1), ActionId::injected("S", 2, 1));
         let token = derive(&one, first);

@@ -1,4 +1,4 @@
-//! From a method of the state to a handler that the host can call.
+//! Converts methods of the state to handlers that the host can call.
 
 use std::sync::Arc;
 
@@ -12,8 +12,7 @@ use crate::call::{Call, Query, Stop};
 use crate::concept::{self, ActionHandler, Failure, QueryHandler, Rows};
 use crate::outcome::Outcome;
 
-/// An async method `(&state, request) -> Result<O, Stop>`. Every such method is a handler; nothing
-/// implements this by hand.
+/// An async method `(&state, request) -> Result<O, Stop>`. Every such method implements this trait.
 pub trait Handler<'a, S: 'a, R, O>: Send + Sync {
     /// The method's future.
     type Answer: Future<Output = Result<O, Stop>> + Send + 'a;
@@ -34,7 +33,7 @@ where
     }
 }
 
-/// What a query's handler returns: `Vec<R>` for `(…)*`, `Option<R>` for `(…)?`, [`One<R>`] for
+/// Result of a query's handler: `Vec<R>` for `(…)*`, `Option<R>` for `(…)?`, [`One<R>`] for `(…)`.
 /// `(…)`.
 pub trait IntoRows: Send + 'static {
     /// The number of rows that the type can hold.
@@ -46,7 +45,7 @@ pub trait IntoRows: Send + 'static {
     fn into_rows(self) -> impl Iterator<Item = Self::Row>;
 }
 
-/// The row of a query that always has exactly one.
+/// The row of a query that returns exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct One<R>(pub R);
 
@@ -77,9 +76,9 @@ impl<R: Serialize + Send + 'static> IntoRows for Vec<R> {
     }
 }
 
-/// A handler that has no state yet.
+/// An action handler without its state.
 pub(super) type ActionOf<S> = Box<dyn Fn(Arc<S>) -> ActionHandler + Send + Sync>;
-/// The same of a query.
+/// A query handler without its state.
 pub(super) type QueryOf<S> = Box<dyn Fn(Arc<S>) -> QueryHandler + Send + Sync>;
 
 pub(super) fn action<S, I, O, H>(handler: H) -> ActionOf<S>
@@ -145,7 +144,7 @@ fn failed(stop: Stop) -> Failure {
         Stop::Retry(why) => Failure::Retry(why),
         Stop::NoPermit(why) => Failure::MayNotWrite(why.0),
         Stop::Refused(why) | Stop::Throttled(why) => {
-            Failure::Mismatch(format!("a query returns no row instead of refusing: {why}"))
+            Failure::Mismatch(format!("a query cannot be refused; return no row instead: {why}"))
         }
     }
 }

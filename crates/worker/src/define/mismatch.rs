@@ -1,4 +1,4 @@
-//! Why a spec and its handlers do not make a concept.
+//! Differences between a spec and its handlers.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct Mismatch {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Difference {
-    #[error("the spec cannot be read:\n{0}")]
+    #[error("the spec is invalid:\n{0}")]
     Spec(String),
     #[error("action `{0}` has no handler; register one with .action(\"{0}\", …)")]
     NoAction(String),
@@ -24,11 +24,15 @@ enum Difference {
     UnknownAction(String),
     #[error("handler `{0}` has no query in the spec")]
     UnknownQuery(String),
-    #[error("`{0}` is named as {1}, and the spec has no such action")]
+    #[error("`{0}` is declared {1}, but is not an action of the spec")]
     UnknownMark(String, &'static str),
     #[error("`{0}` has two handlers")]
     Twice(String),
-    #[error("query `{name}` returns {spec} in the spec, and its handler returns {handler}", spec = of_spec(*.spec), handler = of_handler(*.handler))]
+    #[error(
+        "query `{name}` returns {spec} in the spec, but its handler returns {handler}",
+        spec = of_spec(*.spec),
+        handler = of_handler(*.handler)
+    )]
     Rows { name: String, spec: Rows, handler: Rows },
 }
 

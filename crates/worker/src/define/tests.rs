@@ -53,7 +53,7 @@ fn library(spec: &str) -> Handlers<NoSettings, Library> {
 }
 
 #[test]
-fn a_spec_and_its_handlers_match() {
+fn spec_and_handlers_match() {
     let worker = library(SPEC)
         .action("add", Library::act)
         .closed("remove")
@@ -69,7 +69,7 @@ fn a_spec_and_its_handlers_match() {
 }
 
 #[test]
-fn every_difference_is_reported_and_names_concept_spec_and_handler() {
+fn mismatch_reports_every_difference() {
     let worker = library(SPEC)
         .action("add", Library::act)
         .action("ad", Library::act)
@@ -83,18 +83,18 @@ fn every_difference_is_reported_and_names_concept_spec_and_handler() {
         worker.check().unwrap_err().to_string(),
         "the spec Library.concept and the handlers of Library differ:
   action `remove` has no handler; register one with .action(\"remove\", …)
-  query `_count` returns exactly one row in the spec, and its handler returns Vec<…>
+  query `_count` returns exactly one row in the spec, but its handler returns Vec<…>
   query `_titles` has no handler; register one with .query(\"_titles\", …)
   handler `ad` has no action in the spec
   handler `_names` has no query in the spec
-  `lend` is named as closed, and the spec has no such action
-  `borrow` is named as unaudited, and the spec has no such action
+  `lend` is declared closed, but is not an action of the spec
+  `borrow` is declared unaudited, but is not an action of the spec
   `add` has two handlers"
     );
 }
 
 #[test]
-fn a_spec_that_cannot_be_read_is_reported_with_its_place() {
+fn invalid_spec_is_reported_with_its_position() {
     let worker = library("concept Library [User]\nactions\n    add (title String) : ()\n").build();
     assert_eq!(worker.concept(), "Library");
     let why = worker.check().unwrap_err().to_string();

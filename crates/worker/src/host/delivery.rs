@@ -1,4 +1,4 @@
-//! Carries out what a delivery's state machine decides: against NATS, and with a concept's handler.
+//! Executes the effects of a delivery's state machine: NATS calls and the concept's handler.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,37 +16,36 @@ use tokio::time::{Instant, interval_at};
 use super::turns::Turn;
 use crate::audit;
 use crate::concept::{Call, Failure};
-use crate::intake::{Asked, Input, Intake, intake};
+use crate::intake::{Input, Intake, Invocation, intake};
 use crate::lease::{Lease, MayNotWrite, find, look};
 use crate::order::{Delivery, Effect, Effects, End, Event, Handled, Limits, Published, Wait};
 use crate::outcome::{self, Outcome};
 use crate::stopwatch::Stopwatch;
 use crate::worker::Worker;
 
-/// The server counts from when it sent; we count from when we received. The difference is taken
-/// off.
+/// Subtracted from the ack deadline: the server counts from sending, this process from receiving.
 const MARGIN_MS: u64 = 1000;
 const ACK_WAIT_MS: u64 = ACK_WAIT.as_secs() * 1000;
 
-/// A delivery whose subject and headers were read.
+/// A delivery whose subject and headers are read.
 struct Doing<'a> {
     worker: &'a Arc<Worker>,
     message: &'a Message,
     attempt: i64,
-    asked: Asked,
+    invocation: Invocation,
     lease: Lease,
     turn: Option<Turn<'a>>,
-    /// Runs from when the handler's turn came.
+    /// Starts when the handler's turn comes.
     watch: Option<Stopwatch>,
 }
 
 impl Worker {
-    /// Takes one message to its end. If the process ends in between, the message is delivered
-    /// again.
+    /// Processes one message completely. If the process exits in between, the message is
+    /// redelivered.
     pub(crate) async fn take(self: &Arc<Self>, message: Message) {
         let attempt = message.info().map_or(1, |info| info.delivered);
         let received = Instant::now();
-        let _under_way = self.figures.begin(attempt);
+        let _in_flight = self.metrics.begin(attempt);
         chaos_point!("received");
         if guard_disabled!("worker-acks-first") {
             ack::sent(&message).await;
@@ -56,8 +55,8 @@ impl Worker {
             ack_wait_ms: ACK_WAIT_MS,
             margin_ms: MARGIN_MS,
         };
-        let asked = match self.asked(&message) {
-            Ok(asked) => asked,
+        let invocation = match self.invocation(&message) {
+            Ok(invocation) => invocation,
             Err(reason) => {
                 let mut delivery = Delivery::dead(attempt, limits, 0);
                 let stored = self.store_letter(&message, attempt, reason).await;
@@ -71,35 +70,35 @@ impl Worker {
         };
         let (delivery, effects) = Delivery::new(attempt, limits, 0);
         let completion = subject::completion(
-            asked.flow,
+            invocation.flow,
             self.concept.name.as_str(),
-            asked.action.as_str(),
-            asked.id,
+            invocation.action.as_str(),
+            invocation.id,
         );
         let doing = Doing {
             worker: self,
             message: &message,
             attempt,
-            asked,
+            invocation,
             lease: Lease::new(delivery, received, self.bus.clone(), completion),
             turn: None,
             watch: None,
         };
-        doing.carry_out_all(effects).await;
+        doing.execute_all(effects).await;
     }
 
-    /// Reads what is asked for; the error is the reason of a dead letter.
-    fn asked(&self, message: &Message) -> Result<Asked, String> {
-        let asked = super::letter::asked(message)?;
-        if !asked.is_root() && self.log_start.is_after(asked.flow) {
+    /// Reads the invocation; the error is the reason of a dead letter.
+    fn invocation(&self, message: &Message) -> Result<Invocation, String> {
+        let invocation = super::letter::invocation(message)?;
+        if !invocation.is_root() && self.oldest_message.is_after(invocation.flow) {
             return Err("the flow is older than the log".to_owned());
         }
-        Ok(asked)
+        Ok(invocation)
     }
 
-    /// Says the last word to the server.
+    /// Sends the final acknowledgement of the delivery.
     async fn end(&self, message: &Message, attempt: i64, end: End) {
-        self.figures.ended(&end);
+        self.metrics.ended(&end);
         match end {
             End::Ack => {
                 chaos_point!("before-ack");
@@ -107,7 +106,8 @@ impl Worker {
                 chaos_point!("after-ack");
             }
             End::Nak { wait, why } => {
-                tracing::warn!(subject = %message.subject, attempt, why, "an action will be tried again");
+                let subject = &message.subject;
+                tracing::warn!(%subject, attempt, why, "action failed; it will be retried");
                 let delay = match wait {
                     Wait::Backoff => self.backoff.delay(u32::try_from(attempt).unwrap_or(u32::MAX)),
                     Wait::Longest => self.backoff.most,
@@ -116,18 +116,19 @@ impl Worker {
             }
             End::Term => ack::never_again(message).await,
             End::Leave(why) => {
-                tracing::warn!(subject = %message.subject, attempt, why, "an action is left to its next delivery");
+                let subject = &message.subject;
+                tracing::warn!(%subject, attempt, why, "delivery left to its redelivery");
             }
         }
     }
 }
 
 impl Doing<'_> {
-    async fn carry_out_all(mut self, mut effects: Effects) {
+    async fn execute_all(mut self, mut effects: Effects) {
         while !effects.is_empty() {
             let mut answer = None;
             for effect in effects {
-                answer = self.carry_out(effect).await;
+                answer = self.execute(effect).await;
             }
             effects = match answer {
                 Some(event) => self.lease.on(event),
@@ -136,14 +137,14 @@ impl Doing<'_> {
         }
     }
 
-    /// The answer to an effect, if it has one.
-    async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
-        let (worker, id) = (self.worker, self.asked.id);
+    /// Returns the event that answers the effect, if there is one.
+    async fn execute(&mut self, effect: Effect) -> Option<Event> {
+        let (worker, id) = (self.worker, self.invocation.id);
         let turns = &worker.turns;
         Some(match effect {
             Effect::Look => Event::Found(look(&worker.bus, self.lease.completion()).await),
-            Effect::AwaitTurn { alone } => {
-                self.turn = Some(self.holding(turns.next(alone)).await);
+            Effect::AwaitTurn { isolated } => {
+                self.turn = Some(self.holding(turns.next(isolated)).await);
                 Event::Turn
             }
             Effect::ReleaseTurn => {
@@ -165,15 +166,25 @@ impl Doing<'_> {
             Effect::Run => Event::Handled(self.run().await),
             Effect::Publish(completion) => Event::Published(self.publish(&completion).await),
             Effect::Find => Event::Found(find(&worker.bus, self.lease.completion()).await),
-            Effect::Compare { standing, own } => {
-                let spec = worker.concept.action(self.asked.action.as_str()).map(|(spec, _)| spec);
-                let (standing, own) = (&standing.output, &own.output);
-                Event::Compared(outcome::compare(spec, &worker.sealer, &self.asked, standing, own))
+            Effect::Compare { existing, own } => {
+                let spec =
+                    worker.concept.action(self.invocation.action.as_str()).map(|(spec, _)| spec);
+                let (existing, own) = (&existing.output, &own.output);
+                Event::Compared(outcome::compare(
+                    spec,
+                    &worker.sealer,
+                    &self.invocation,
+                    existing,
+                    own,
+                ))
             }
             Effect::Audit(completion) => {
-                let asked = &self.asked;
-                tracing::debug!(flow = %asked.flow, action = %id, concept = %worker.concept.name, name = %asked.action, failed = completion.is_failure(), "completed");
-                audit::completed(&worker.concept, asked, &completion);
+                let invocation = &self.invocation;
+                let failed = completion.is_failure();
+                let (flow, name) = (invocation.flow, &invocation.action);
+                let concept = &worker.concept.name;
+                tracing::debug!(%flow, action = %id, %concept, %name, failed, "completed");
+                audit::completed(&worker.concept, invocation, &completion);
                 return None;
             }
             Effect::Reply(completion) => {
@@ -193,17 +204,17 @@ impl Doing<'_> {
     /// Checks the invocation, and runs its handler if it fits the spec.
     async fn run(&mut self) -> Handled {
         let watch = self.watch.insert(Stopwatch::begin()).clone();
-        let (worker, asked) = (self.worker, &self.asked);
-        let spec = worker.concept.action(asked.action.as_str()).map(|(spec, _)| spec);
+        let (worker, invocation) = (self.worker, &self.invocation);
+        let spec = worker.concept.action(invocation.action.as_str()).map(|(spec, _)| spec);
         let now_ms = clock::now_ms().saturating_sub(worker.limits.clock_skew_ms);
         let name = &worker.concept.name;
-        let taken = intake(name, spec, &worker.sealer, asked, &self.message.payload, now_ms);
+        let taken = intake(name, spec, &worker.sealer, invocation, &self.message.payload, now_ms);
         let completion = match (taken, spec) {
             (Intake::Run(input), Some(spec)) => {
                 let Input { opened, recorded } = input;
                 match self.handle(opened, watch).await {
                     Ok(outcome) => {
-                        outcome::completion(spec, &worker.sealer, asked, recorded, outcome)
+                        outcome::completion(spec, &worker.sealer, invocation, recorded, outcome)
                     }
                     Err(handled) => return handled,
                 }
@@ -214,17 +225,20 @@ impl Doing<'_> {
         };
         if Fault::of(&completion.output) == Some(Fault::Invalid) {
             let why = completion.output.get(ERROR).and_then(Value::as_str).unwrap_or_default();
-            tracing::warn!(flow = %asked.flow, action = %asked.id, concept = %name, name = %asked.action, why, "an action cannot be carried out");
+            let (flow, id, action) = (invocation.flow, invocation.id, &invocation.action);
+            let concept = name;
+            tracing::warn!(%flow, action = %id, %concept, name = %action, why, "invalid action");
         }
         chaos_point!("written");
         Handled::Completed(Arc::new(completion))
     }
 
-    /// Runs the handler, on a task of its own so that its panic ends nothing else.
+    /// Runs the handler on a separate task, which contains its panics.
     async fn handle(&self, input: Object, watch: Stopwatch) -> Result<Outcome, Handled> {
         let (worker, lease) = (self.worker.clone(), self.lease.clone());
-        let (name, id, flow) = (self.asked.action.clone(), self.asked.id, self.asked.flow);
-        let client = self.asked.client.clone();
+        let (name, id, flow) =
+            (self.invocation.action.clone(), self.invocation.id, self.invocation.flow);
+        let client = self.invocation.client.clone();
         let handler = async move {
             match worker.concept.action(name.as_str()) {
                 Some((_, handler)) => handler(Call { id, flow, client, input, lease }).await,
@@ -238,13 +252,11 @@ impl Doing<'_> {
             Ok(Err(Failure::Retry(why))) => Err(Handled::Failed(why)),
             Ok(Err(Failure::MayNotWrite(MayNotWrite::Completed))) => Err(Handled::Before),
             Ok(Err(Failure::MayNotWrite(why))) => Err(Handled::NoPermit(why.to_string())),
-            Err(panicked) => {
-                Err(Handled::Failed(format!("the handler ended in disorder: {panicked}")))
-            }
+            Err(panicked) => Err(Handled::Failed(format!("the handler panicked: {panicked}"))),
         }
     }
 
-    /// Waits for what is awaited, and asks the server for more time in the meantime.
+    /// Waits for the future, and extends the ack deadline in the meantime.
     async fn holding<T>(&self, awaited: impl Future<Output = T>) -> T {
         let mut awaited = pin!(awaited);
         let mut extension = pin!(Fuse::terminated());
@@ -255,7 +267,8 @@ impl Doing<'_> {
                 _ = tick.tick() => {
                     if let Some(asked_at_ms) = self.lease.extends() {
                         let confirmed = ack::in_progress(self.message);
-                        extension.set(confirmed.map(move |is_confirmed| is_confirmed.then_some(asked_at_ms)).fuse());
+                        let asked = confirmed.map(move |is_ok| is_ok.then_some(asked_at_ms));
+                        extension.set(asked.fuse());
                     }
                 }
                 asked_at_ms = &mut extension => {
@@ -282,12 +295,13 @@ impl Doing<'_> {
         }
     }
 
-    /// Answers a synchronous caller, if one waits.
+    /// Sends the output to a synchronous caller, if one is waiting.
     async fn reply(&self, completion: &Completion) {
-        let Some(inbox) = self.asked.reply.clone() else { return };
+        let Some(inbox) = self.invocation.reply.clone() else { return };
         let body = encode(&completion.output).into();
         if let Err(error) = self.worker.bus.client.publish(inbox, body).await {
-            tracing::warn!(%error, action = %self.asked.id, "a waiting caller could not be told");
+            let action = self.invocation.id;
+            tracing::warn!(%error, %action, "cannot send the output to the waiting caller");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Dead letters: the message as it may be kept, without what may be a secret in clear.
+//! Dead letters: the message without values that may be secrets in clear.
 
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::nats::{HeaderMap, Message};
@@ -9,7 +9,7 @@ use concert_wire::name::ActionName;
 use concert_wire::subject::InvocationSubject;
 use concert_wire::{header, value};
 
-use crate::intake::Asked;
+use crate::intake::Invocation;
 use crate::order::Event;
 use crate::sealing;
 use crate::worker::Worker;
@@ -25,17 +25,17 @@ const KEPT: [&str; 7] = [
     header::TRACEPARENT,
 ];
 
-/// Reads what is asked for; the error is the reason of a dead letter.
-pub(super) fn asked(message: &Message) -> Result<Asked, String> {
+/// Reads the invocation; the error is the reason of a dead letter.
+pub(super) fn invocation(message: &Message) -> Result<Invocation, String> {
     let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
     let injected = || {
         let info = message
             .info()
-            .map_err(|error| format!("the message does not say where it stands: {error}"))?;
+            .map_err(|error| format!("the message has no stream position: {error}"))?;
         let timestamp_ns = u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or(0);
         Ok(ActionId::injected(info.stream, info.stream_sequence, timestamp_ns))
     };
-    Asked::read(&message.subject, header, injected)
+    Invocation::read(&message.subject, header, injected)
 }
 
 impl Worker {
@@ -48,9 +48,7 @@ impl Worker {
     ) -> Event {
         match self.dead_letter(message, attempt, reason).publish(&self.bus).await {
             Ok(()) => Event::LetterStored,
-            Err(error) => {
-                Event::LetterNotStored(format!("a dead letter could not be stored: {error}"))
-            }
+            Err(error) => Event::LetterNotStored(format!("cannot store the dead letter: {error}")),
         }
     }
 
@@ -62,20 +60,22 @@ impl Worker {
                 headers.insert(name, value.clone());
             }
         }
-        let known = asked(message).ok().map(|asked| (asked.action, asked.id, asked.flow));
+        let known = invocation(message)
+            .ok()
+            .map(|invocation| (invocation.action, invocation.id, invocation.flow));
         if let Some((.., flow)) = &known {
             headers.insert(header::FLOW, flow.to_string());
         }
         self.letter(&message.subject, &message.payload, known, headers, reason)
     }
 
-    /// A message whose headers cannot be read. Its flow is not known and not told, so its secrets
+    /// The dead letter of a message with unreadable headers. Its flow is unknown, so its secrets
     /// are sealed for the flow that its own id would begin; without an id its body is not kept.
     pub(crate) fn unreadable(&self, message: &Unreadable) -> DeadLetter {
         let subject = InvocationSubject::parse(&message.subject).ok();
         let known =
             subject.and_then(|subject| subject.id.map(|id| (subject.action, id, id.as_root())));
-        let reason = format!("its headers cannot be read: {}", message.why);
+        let reason = format!("cannot read its headers: {}", message.why);
         self.letter(&message.subject, &message.body, known, HeaderMap::new(), reason)
     }
 

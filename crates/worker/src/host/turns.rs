@@ -1,10 +1,10 @@
 //! Turns and notes of redelivered actions.
 //!
-//! A handler that ends its process takes every action with it that runs there, and all of them are
-//! redelivered together. Counting deliveries alone would dead-letter unrelated actions along with
-//! the one that ended the process. So an action whose attempts are used up runs once more in
-//! isolation from all other redelivered actions, and a note in the bucket says so: a later delivery
-//! that finds the note knows that this attempt ended the process.
+//! If a handler crashes the process, all in-flight actions are redelivered together. Counting
+//! deliveries alone would dead-letter unrelated actions along with the crashing one. So an action
+//! whose attempts are used up runs once more, isolated from all other redelivered actions. A note
+//! in the bucket records this attempt. A later delivery that finds the note knows that the attempt
+//! crashed the process.
 
 use concert_runtime::bus::Bus;
 use concert_runtime::nats;
@@ -15,23 +15,23 @@ use concert_wire::name::ConceptName;
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
-/// One isolated attempt at a time, and no other redelivered action beside it.
+/// Admits one isolated attempt at a time, without concurrent redelivered actions.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    alone: Mutex<()>,
-    /// Written to by an isolated attempt, read by other redelivered ones. Neither waits longer than
-    /// [`ACK_WAIT`] for the other: a handler that never ends must not hold up what was delivered
-    /// twice.
-    beside: RwLock<()>,
+    isolated: Mutex<()>,
+    /// Write-locked by an isolated attempt, read-locked by other redelivered ones. Neither waits
+    /// longer than [`ACK_WAIT`]: a handler that never returns must not block other redelivered
+    /// actions.
+    shared: RwLock<()>,
     concept: ConceptName,
     notes: Store,
 }
 
-/// A turn, until this is dropped.
-#[expect(dead_code, reason = "the guards are there to be dropped")]
+/// A turn; dropping it ends the turn.
+#[expect(dead_code, reason = "the guards release their locks when they are dropped")]
 pub(super) enum Turn<'a> {
-    Beside(Option<RwLockReadGuard<'a, ()>>),
-    Alone(MutexGuard<'a, ()>, Option<RwLockWriteGuard<'a, ()>>),
+    Shared(Option<RwLockReadGuard<'a, ()>>),
+    Isolated(MutexGuard<'a, ()>, Option<RwLockWriteGuard<'a, ()>>),
 }
 
 fn key(id: ActionId) -> String {
@@ -39,22 +39,27 @@ fn key(id: ActionId) -> String {
 }
 
 impl Turns {
-    /// Of a concept whose notes are in this bucket.
+    /// The turns of a concept whose notes are in this bucket.
     pub(crate) fn of(concept: &ConceptName, notes: Store) -> Self {
-        Self { alone: Mutex::default(), beside: RwLock::default(), concept: concept.clone(), notes }
-    }
-
-    /// Waits for a turn.
-    pub(super) async fn next(&self, alone: bool) -> Turn<'_> {
-        if alone {
-            let alone = self.alone.lock().await;
-            Turn::Alone(alone, timeout(ACK_WAIT, self.beside.write()).await.ok())
-        } else {
-            Turn::Beside(timeout(ACK_WAIT, self.beside.read()).await.ok())
+        Self {
+            isolated: Mutex::default(),
+            shared: RwLock::default(),
+            concept: concept.clone(),
+            notes,
         }
     }
 
-    /// Deletes an action's note; whether there was one.
+    /// Waits for a turn.
+    pub(super) async fn next(&self, isolated: bool) -> Turn<'_> {
+        if isolated {
+            let guard = self.isolated.lock().await;
+            Turn::Isolated(guard, timeout(ACK_WAIT, self.shared.write()).await.ok())
+        } else {
+            Turn::Shared(timeout(ACK_WAIT, self.shared.read()).await.ok())
+        }
+    }
+
+    /// Deletes an action's note. Returns `true` if there was one.
     pub(super) async fn take_note(&self, bus: &Bus, id: ActionId) -> Result<bool, nats::Error> {
         let key = key(id);
         if self.notes.entry(&key).await?.is_none() {
@@ -64,16 +69,16 @@ impl Turns {
         Ok(true)
     }
 
-    /// Leaves an action's note.
+    /// Stores an action's note.
     pub(super) async fn leave_note(&self, id: ActionId) -> Result<(), nats::Error> {
         self.notes.put(key(id), "".into()).await?;
         Ok(())
     }
 
-    /// Deletes an action's note, if the server answers.
+    /// Deletes an action's note; a failure is only logged.
     pub(super) async fn forget_note(&self, bus: &Bus, id: ActionId) {
         if let Err(error) = streams::forget_note(bus, &self.concept, &key(id)).await {
-            tracing::warn!(%error, "the note of a last attempt stays");
+            tracing::warn!(%error, "cannot delete the note of an isolated attempt");
         }
     }
 }

@@ -15,7 +15,7 @@ fn sealer(id: &str) -> Sealer {
     Sealer::new(Keyring::parse(&Key::new(id, [7; 64]).to_line()).unwrap())
 }
 
-fn asked(action: &str, flow: Option<&str>, deadline_ms: Option<&str>) -> Asked {
+fn invocation(action: &str, flow: Option<&str>, deadline_ms: Option<&str>) -> Invocation {
     let subject = format!("action.Door.{action}.01890a5d-ac96-774b-bcce-b302099a8057");
     let header = |name: &str| match name {
         header::FLOW => flow,
@@ -23,15 +23,15 @@ fn asked(action: &str, flow: Option<&str>, deadline_ms: Option<&str>) -> Asked {
         header::REPLY => Some("_INBOX.a.b"),
         _ => None,
     };
-    Asked::read(&subject, header, || Err("not injected".to_owned())).unwrap()
+    Invocation::read(&subject, header, || Err("not injected".to_owned())).unwrap()
 }
 
-/// What follows for an action of the concept Door, at the time 1000.
-fn taken(asked: &Asked, payload: &str) -> Intake {
+/// The decision about an action of the concept Door, at time 1000.
+fn taken(invocation: &Invocation, payload: &str) -> Intake {
     let spec = concert_lang::concept::parse_one("Door.concept", SPEC).unwrap();
-    let spec = spec.actions.iter().find(|spec| *spec.name == *asked.action.as_str());
+    let spec = spec.actions.iter().find(|spec| *spec.name == *invocation.action.as_str());
     let concept = "Door".parse().unwrap();
-    intake(&concept, spec, &sealer("k1"), asked, payload.as_bytes(), 1000)
+    intake(&concept, spec, &sealer("k1"), invocation, payload.as_bytes(), 1000)
 }
 
 fn fault(intake: Intake) -> (Option<Fault>, Value) {
@@ -39,27 +39,27 @@ fn fault(intake: Intake) -> (Option<Fault>, Value) {
         Intake::Fault(completion) => {
             (Fault::of(&completion.output), Value::Object(completion.input))
         }
-        other => unreachable!("{other:?} is no fault"),
+        other => unreachable!("{other:?} is not a fault"),
     }
 }
 
 #[test]
-fn subjects_and_headers_are_read_or_become_the_reason_of_a_dead_letter() {
-    let asked = asked("open", None, Some("17"));
-    assert!(asked.is_root());
-    assert_eq!(asked.reply.as_deref(), Some("_INBOX.a.b"));
-    assert_eq!(asked.deadline_ms, Some(17));
+fn unreadable_subject_or_header_becomes_a_dead_letter_reason() {
+    let invocation = invocation("open", None, Some("17"));
+    assert!(invocation.is_root());
+    assert_eq!(invocation.reply.as_deref(), Some("_INBOX.a.b"));
+    assert_eq!(invocation.deadline_ms, Some(17));
     let none = |_: &str| None;
     let injected = || Ok(ActionId::injected("S", 1, 1));
-    let of_position = Asked::read("action.Door.open", none, injected).unwrap();
+    let of_position = Invocation::read("action.Door.open", none, injected).unwrap();
     assert_eq!(of_position.id, ActionId::injected("S", 1, 1));
-    assert!(Asked::read("other.Door", none, injected).is_err());
-    let no_flow = Asked::read("action.Door.open", |_: &str| Some("no flow"), injected);
+    assert!(Invocation::read("other.Door", none, injected).is_err());
+    let no_flow = Invocation::read("action.Door.open", |_: &str| Some("no flow"), injected);
     assert!(no_flow.unwrap_err().contains("is not a UUID"));
 }
 
 #[test]
-fn only_an_inbox_is_answered() {
+fn reply_goes_only_to_an_inbox() {
     for (subject, allowed) in [
         ("_INBOX.abc.1", true),
         ("done.x.y.z.1", false),
@@ -71,45 +71,44 @@ fn only_an_inbox_is_answered() {
 }
 
 #[test]
-fn an_input_that_fits_the_spec_is_opened_and_recorded_sealed() {
-    let Intake::Run(input) = taken(&asked("open", None, None), r#"{"name":"ada","word":"friend"}"#)
+fn valid_input_is_opened_and_recorded_sealed() {
+    let Intake::Run(input) =
+        taken(&invocation("open", None, None), r#"{"name":"ada","word":"friend"}"#)
     else {
-        unreachable!("it is not run");
+        unreachable!("the handler does not run");
     };
     assert_eq!(Value::Object(input.opened), json!({"name": "ada", "word": "friend"}));
     assert!(!json!(input.recorded).to_string().contains("friend"));
 }
 
 #[test]
-fn what_cannot_be_attempted_is_a_fault_without_secrets() {
+fn invalid_invocation_is_a_fault_without_secrets() {
     for (action, payload) in [
         ("shut", r#"{"word":"friend"}"#),
         ("open", "[]"),
         ("open", r#"{"word":"friend"}"#),
         ("open", r#"{"name":5,"word":"friend","wrod":"friend"}"#),
     ] {
-        let (fault, input) = fault(taken(&asked(action, None, None), payload));
+        let (fault, input) = fault(taken(&invocation(action, None, None), payload));
         assert_eq!(fault, Some(Fault::Invalid), "{action} {payload}");
         assert!(!input.to_string().contains("friend"), "{input}");
     }
 }
 
 #[test]
-fn an_unknown_key_is_waited_for_except_at_the_root_of_a_flow() {
+fn unknown_key_is_retried_except_at_a_flow_root() {
     let other = "01890a5d-ac96-774b-bcce-b30209900000";
-    let later = asked("open", Some(other), None);
+    let later = invocation("open", Some(other), None);
     let payload =
         |flow| json!({"name": "ada", "word": sealer("k2").seal(flow, "friend")}).to_string();
     let locked = taken(&later, &payload(later.flow));
-    assert!(
-        matches!(&locked, Intake::Locked(why) if why.contains("a key that this process does not have"))
-    );
-    let root = asked("open", None, None);
+    assert!(matches!(&locked, Intake::Locked(why) if why.contains("this process does not have")));
+    let root = invocation("open", None, None);
     assert_eq!(fault(taken(&root, &payload(root.flow))).0, Some(Fault::Invalid));
 }
 
 #[test]
-fn only_an_action_without_effects_has_a_deadline() {
+fn deadline_applies_only_to_actions_without_effects() {
     let payload = r#"{"name":"ada","word":"friend"}"#;
     for (action, deadline_ms, is_run) in [
         ("look", None, true),
@@ -117,7 +116,7 @@ fn only_an_action_without_effects_has_a_deadline() {
         ("look", Some("999"), false),
         ("open", Some("999"), true),
     ] {
-        let taken = taken(&asked(action, None, deadline_ms), payload);
+        let taken = taken(&invocation(action, None, deadline_ms), payload);
         assert_eq!(matches!(taken, Intake::Run(_)), is_run, "{action} {deadline_ms:?}");
         if !is_run {
             assert_eq!(fault(taken).0, Some(Fault::Deadline));

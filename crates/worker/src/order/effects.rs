@@ -1,4 +1,4 @@
-//! What a delivery's state machine hears, and what it asks its shell to do.
+//! Inputs (events) and outputs (effects) of a delivery's state machine.
 
 use std::sync::Arc;
 
@@ -7,44 +7,43 @@ use smallvec::SmallVec;
 
 use crate::outcome::Comparison;
 
-/// Effects, in the order in which they are carried out.
+/// Effects, in execution order.
 pub type Effects = SmallVec<[Effect; 4]>;
 
-/// What the shell does.
+/// A step for the shell to execute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Looks in the log whether the action is completed. Answered by [`Event::Found`].
+    /// Looks up the action's completion in the log. Answered by [`Event::Found`].
     Look,
-    /// Waits for a turn: until no attempt runs in isolation in this process or, `alone`, until it
-    /// can run in isolation from all other redelivered actions, but for `ack_wait_ms` at most.
-    /// Answered by [`Event::Turn`].
+    /// Waits for a turn: until no attempt is isolated in this process or, if `isolated`, until no
+    /// other redelivered action runs; up to `ack_wait_ms`. Answered by [`Event::Turn`].
     AwaitTurn {
-        /// Whether this attempt is to run in isolation.
-        alone: bool,
+        /// True if this attempt runs in isolation.
+        isolated: bool,
     },
     /// Ends the turn.
     ReleaseTurn,
-    /// Takes the action's note out of the bucket. Answered by [`Event::NoteTaken`] or
+    /// Deletes the action's note from the bucket. Answered by [`Event::NoteTaken`] or
     /// [`Event::NoteFailed`].
     TakeNote,
-    /// Leaves the action's note in the bucket. Answered by [`Event::NoteLeft`] or
+    /// Stores the action's note in the bucket. Answered by [`Event::NoteLeft`] or
     /// [`Event::NoteFailed`].
     LeaveNote,
-    /// Takes the action's note out of the bucket, if there is one. Answered by
+    /// Deletes the action's note from the bucket, if there is one. Answered by
     /// [`Event::NoteForgotten`].
     ForgetNote,
     /// Checks the invocation and runs the handler. Answered by [`Event::Handled`].
     Run,
-    /// Publishes the completion on its subject, which must be free. Answered by
+    /// Publishes the completion; its subject must have no message yet. Answered by
     /// [`Event::Published`].
     Publish(Arc<Completion>),
-    /// Reads the completion that the log has. Answered by [`Event::Found`].
+    /// Reads the existing completion from the log. Answered by [`Event::Found`].
     Find,
     /// Compares the output in the log with that of this delivery. Answered by [`Event::Compared`].
     Compare {
-        /// What the log has.
-        standing: Arc<Completion>,
-        /// What this delivery wrote.
+        /// The output in the log.
+        existing: Arc<Completion>,
+        /// The output of this delivery.
         own: Arc<Completion>,
     },
     /// Logs a stored completion.
@@ -58,53 +57,53 @@ pub enum Effect {
     End(End),
 }
 
-/// How a delivery ends.
+/// The final acknowledgement of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// The action is completed: acknowledge.
     Ack,
-    /// The action will be retried: ask for the message again.
+    /// The action will be retried: request redelivery.
     Nak {
-        /// After how long.
+        /// Delay before the redelivery.
         wait: Wait,
-        /// Why it was not completed.
+        /// Reason of the failure.
         why: String,
     },
-    /// A dead letter stands for the action: end the message's delivery.
+    /// A dead letter is stored: end the message's delivery.
     Term,
-    /// The message may be with another worker: say nothing to the server.
+    /// The message may be with another worker: send nothing to the server.
     Leave(String),
 }
 
-/// How long a retry waits.
+/// Delay of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Longer with each attempt.
+    /// Grows with each attempt.
     Backoff,
-    /// As long as a retry ever waits.
+    /// The maximum delay.
     Longest,
 }
 
-/// What happened; most answer an [`Effect`].
+/// An event; most answer an [`Effect`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// What the log has of the action.
+    /// Result of a lookup in the log.
     Found(Found),
-    /// The turn came, or was waited for in vain for long enough.
+    /// The turn came, or the wait timed out.
     Turn,
-    /// Whether there was a note. It is gone now.
+    /// True if there was a note, which is now deleted.
     NoteTaken(bool),
     /// The note is in the bucket.
     NoteLeft,
-    /// The bucket did not answer.
+    /// The bucket is unavailable.
     NoteFailed(String),
-    /// The note is gone, or the bucket did not answer.
+    /// The note is deleted, or the bucket is unavailable.
     NoteForgotten,
-    /// The handler returned, or was not run.
+    /// The handler returned, or could not run.
     Handled(Handled),
-    /// What became of the publish.
+    /// Result of the publish.
     Published(Published),
-    /// How the outputs compare.
+    /// Result of the comparison.
     Compared(Comparison),
     /// The dead letter is stored.
     LetterStored,
@@ -112,7 +111,7 @@ pub enum Event {
     LetterNotStored(String),
 }
 
-/// What the log has of an action.
+/// Result of looking up a completion in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// Its completion.
@@ -121,57 +120,57 @@ pub enum Found {
     Nothing,
     /// Unknown: the log was not read.
     Unread(String),
-    /// Something that is no completion.
+    /// A message that is not a completion.
     Malformed(String),
 }
 
-/// What the handler returned.
+/// Result of running the handler.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Handled {
-    /// The action's completion; a fault, if the handler could not be run.
+    /// The action's completion; a fault if the handler could not run.
     Completed(Arc<Completion>),
-    /// It was told that the action is completed already.
+    /// An earlier delivery completed the action.
     Before,
-    /// It failed, panicked or lacks a key: this counts as an attempt.
+    /// The handler failed, panicked or lacks a key; counts as an attempt.
     Failed(String),
-    /// It got no permit to write; nothing was wrong with the action.
+    /// The handler got no permit to write; does not count as an attempt.
     NoPermit(String),
 }
 
-/// What became of a publish.
+/// Result of publishing a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
-    /// The log has it now.
+    /// The log stored it.
     Stored,
-    /// The log had a completion of this action before.
+    /// The log already had a completion of this action.
     AlreadyThere,
-    /// The server never takes it.
+    /// It exceeds the server's maximum message size.
     TooLarge,
-    /// It may be stored or not.
+    /// It may or may not be stored.
     Failed(String),
 }
 
-/// Whether a handler may write.
+/// Answer to a handler that is about to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Permit {
-    /// It may, now.
+    /// The handler may write now.
     Granted,
-    /// It may not.
+    /// The handler must not write.
     Refused(NoPermit),
-    /// Unknown before the log was read; the answer goes to `Delivery::looked`.
+    /// The log must be read first; the result goes to `Delivery::looked`.
     Look,
 }
 
-/// Why a delivery must not write.
+/// Reason why a delivery must not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoPermit {
-    /// The message may be with another worker by now.
-    #[error("this worker was too slow; the action may be with another")]
+    /// The ack deadline has passed.
+    #[error("ack deadline exceeded; another worker may be processing the action")]
     Late,
     /// An earlier delivery completed the action.
-    #[error("the action is completed already")]
+    #[error("the action is already completed")]
     Completed,
-    /// Whether one did is unknown.
+    /// The lookup failed.
     #[error("{0}")]
     Unknown(String),
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::*;
 
 const LIMITS: Limits = Limits { attempts: 3, ack_wait_ms: 100, margin_ms: 10 };
-/// A time at which the message is this worker's, and one at which it may not be.
+/// Times before and after the ack deadline.
 const IN_TIME: u64 = 89;
 const TOO_LATE: u64 = 90;
 
@@ -19,8 +19,8 @@ fn own() -> Arc<Completion> {
     completion("own")
 }
 
-fn standing() -> Arc<Completion> {
-    completion("standing")
+fn existing() -> Arc<Completion> {
+    completion("existing")
 }
 
 fn why() -> String {
@@ -28,7 +28,7 @@ fn why() -> String {
 }
 
 fn found() -> Event {
-    Event::Found(Found::Completion(standing()))
+    Event::Found(Found::Completion(existing()))
 }
 
 fn nothing() -> Event {
@@ -67,7 +67,7 @@ fn letter(why: &str) -> Effect {
     Effect::StoreLetter(why.to_owned())
 }
 
-/// A way into a state: which attempt, and what happened so far.
+/// A path to a state: the attempt, and the events so far.
 type Way = (i64, Vec<Event>);
 
 fn running() -> Way {
@@ -88,7 +88,7 @@ fn then((attempt, mut events): Way, event: Event) -> Way {
     (attempt, events)
 }
 
-/// The delivery after all that, at the time 0, with a write that was granted.
+/// The delivery after these events, at time 0, with a granted write.
 fn written((attempt, events): Way) -> Delivery {
     let (mut delivery, _) = Delivery::new(attempt, LIMITS, 0);
     for event in events {
@@ -109,7 +109,7 @@ fn after((attempt, events): Way) -> (Delivery, Effects) {
     (delivery, effects)
 }
 
-/// What follows at this time.
+/// Checks the effects of an event at this time.
 fn check(way: Way, event: Event, now_ms: u64, expected: &[Effect]) {
     let text = format!("{way:?}, {event:?} at {now_ms}");
     let (mut delivery, _) = after(way);
@@ -117,24 +117,24 @@ fn check(way: Way, event: Event, now_ms: u64, expected: &[Effect]) {
 }
 
 #[test]
-fn first_delivery_runs_without_a_look() {
+fn first_delivery_runs_without_a_lookup() {
     assert_eq!(after((1, vec![])).1.as_slice(), [Effect::Run]);
 }
 
 #[test]
-fn redelivery_looks_before_it_runs() {
+fn redelivery_looks_up_before_it_runs() {
     assert_eq!(after((2, vec![])).1.as_slice(), [Effect::Look]);
-    check((2, vec![]), nothing(), 0, &[Effect::AwaitTurn { alone: false }]);
-    check((3, vec![]), nothing(), 0, &[Effect::AwaitTurn { alone: false }]);
-    check((4, vec![]), nothing(), 0, &[Effect::AwaitTurn { alone: true }]);
+    check((2, vec![]), nothing(), 0, &[Effect::AwaitTurn { isolated: false }]);
+    check((3, vec![]), nothing(), 0, &[Effect::AwaitTurn { isolated: false }]);
+    check((4, vec![]), nothing(), 0, &[Effect::AwaitTurn { isolated: true }]);
     check((2, vec![nothing()]), Event::Turn, IN_TIME, &[Effect::Run]);
 }
 
 #[test]
-fn completed_action_is_answered_and_acknowledged() {
-    let done = [Effect::Reply(standing()), Effect::End(End::Ack)];
+fn completed_action_is_replied_to_and_acknowledged() {
+    let done = [Effect::Reply(existing()), Effect::End(End::Ack)];
     check((2, vec![]), found(), TOO_LATE, &done);
-    let with_note = [Effect::Reply(standing()), Effect::ForgetNote];
+    let with_note = [Effect::Reply(existing()), Effect::ForgetNote];
     check((4, vec![]), found(), 0, &with_note);
     check((4, vec![found()]), Event::NoteForgotten, 0, &[Effect::End(End::Ack)]);
     let in_turn = (4, vec![nothing(), Event::Turn]);
@@ -144,7 +144,7 @@ fn completed_action_is_answered_and_acknowledged() {
 }
 
 #[test]
-fn last_attempt_looks_again_in_its_turn_and_leaves_a_note() {
+fn isolated_attempt_looks_up_again_and_leaves_a_note() {
     let way = (4, vec![nothing()]);
     check(way.clone(), Event::Turn, IN_TIME, &[Effect::Look]);
     let way = then(way, Event::Turn);
@@ -162,7 +162,7 @@ fn last_attempt_looks_again_in_its_turn_and_leaves_a_note() {
 }
 
 #[test]
-fn delivery_that_lost_its_message_leaves_notes_and_turn_to_others() {
+fn late_delivery_touches_no_note_and_releases_its_turn() {
     let late = NoPermit::Late.to_string();
     let leaves = [Effect::ReleaseTurn, left(&late)];
     check((2, vec![nothing()]), Event::Turn, TOO_LATE, &leaves);
@@ -176,7 +176,7 @@ fn delivery_that_lost_its_message_leaves_notes_and_turn_to_others() {
 }
 
 #[test]
-fn first_write_waits_for_a_look_and_later_ones_do_not() {
+fn only_first_write_waits_for_a_lookup() {
     let (mut delivery, _) = after(running());
     assert_eq!(delivery.may_write(0), Permit::Look);
     assert_eq!(delivery.looked(Found::Nothing, IN_TIME), Permit::Granted);
@@ -185,10 +185,10 @@ fn first_write_waits_for_a_look_and_later_ones_do_not() {
 }
 
 #[test]
-fn no_permit_for_late_completed_or_unknown() {
+fn late_completed_or_unknown_delivery_gets_no_permit() {
     for (found, now_ms, expected) in [
         (Found::Nothing, TOO_LATE, NoPermit::Late),
-        (Found::Completion(standing()), 0, NoPermit::Completed),
+        (Found::Completion(existing()), 0, NoPermit::Completed),
         (Found::Unread(why()), 0, NoPermit::Unknown(why())),
         (Found::Malformed(why()), 0, NoPermit::Unknown(why())),
     ] {
@@ -199,16 +199,16 @@ fn no_permit_for_late_completed_or_unknown() {
 }
 
 #[test]
-fn failed_look_is_made_again_and_a_completion_stays_found() {
+fn failed_lookup_is_repeated_and_found_completion_is_kept() {
     let (mut delivery, _) = after(running());
     delivery.looked(Found::Unread(why()), 0);
     assert_eq!(delivery.may_write(0), Permit::Look);
-    delivery.looked(Found::Completion(standing()), 0);
+    delivery.looked(Found::Completion(existing()), 0);
     assert_eq!(delivery.may_write(0), Permit::Refused(NoPermit::Completed));
 }
 
 #[test]
-fn nobody_writes_beside_a_running_handler() {
+fn write_outside_a_running_handler_is_refused() {
     for way in [(2, vec![]), then(running(), handled()), then(running(), failed())] {
         let (mut delivery, _) = after(way);
         assert_eq!(delivery.may_write(0), Permit::Refused(NoPermit::Late));
@@ -223,18 +223,18 @@ fn outcome_is_published_only_while_the_message_is_ours() {
 }
 
 #[test]
-fn failure_is_retried_until_the_last_attempt() {
+fn failure_is_retried_until_the_isolated_attempt() {
     check(running(), failed(), IN_TIME, &[retried()]);
     check(running(), failed(), TOO_LATE, &[left("why")]);
     check(running_again(), failed(), 0, &[Effect::ReleaseTurn, retried()]);
     check(running_last(), failed(), 0, &[Effect::ForgetNote]);
     let way = then(running_last(), failed());
-    let dead = [Effect::ReleaseTurn, letter("given up after 4 attempts: why")];
+    let dead = [Effect::ReleaseTurn, letter("failed after 4 attempts: why")];
     check(way, Event::NoteForgotten, 0, &dead);
 }
 
 #[test]
-fn missing_permit_uses_no_attempt_up() {
+fn missing_permit_does_not_count_as_an_attempt() {
     let event = || Event::Handled(Handled::NoPermit(why()));
     check(running(), event(), IN_TIME, &[retried()]);
     let way = then(running_last(), event());
@@ -242,18 +242,18 @@ fn missing_permit_uses_no_attempt_up() {
 }
 
 #[test]
-fn handler_that_was_told_of_a_completion_is_answered_with_it() {
+fn handler_refused_as_completed_replies_with_existing_completion() {
     let before = Event::Handled(Handled::Before);
     check(running(), before.clone(), TOO_LATE, &[Effect::Find]);
-    let done = [Effect::Reply(standing()), Effect::End(End::Ack)];
+    let done = [Effect::Reply(existing()), Effect::End(End::Ack)];
     check(then(running(), before), found(), TOO_LATE, &done);
 }
 
 #[test]
-fn stored_completion_is_audited_answered_and_acknowledged() {
+fn stored_completion_is_audited_replied_to_and_acknowledged() {
     let stored = || published(Published::Stored);
-    let told = [Effect::Audit(own()), Effect::Reply(own())];
-    let ended = |ends: &[Effect]| [&told[..], ends].concat();
+    let done = [Effect::Audit(own()), Effect::Reply(own())];
+    let ended = |ends: &[Effect]| [&done[..], ends].concat();
     let publishing = |way| then(way, handled());
     check(publishing(running()), stored(), TOO_LATE, &ended(&[Effect::End(End::Ack)]));
     let ends = ended(&[Effect::ReleaseTurn, Effect::End(End::Ack)]);
@@ -264,37 +264,37 @@ fn stored_completion_is_audited_answered_and_acknowledged() {
 }
 
 #[test]
-fn publish_that_fails_is_retried_or_dead() {
+fn failed_publish_is_retried_or_dead_lettered() {
     let publishing = || then(running(), handled());
     check(publishing(), published(Published::Failed(why())), IN_TIME, &[retried()]);
     check(publishing(), published(Published::Failed(why())), TOO_LATE, &[left("why")]);
-    let dead = [letter("the completion is larger than the server takes")];
+    let dead = [letter("the completion exceeds the server's maximum message size")];
     check(publishing(), published(Published::TooLarge), 0, &dead);
-    // Attempts are used up by handlers alone.
+    // Only handlers use up attempts.
     let way = then(then(running_last(), handled()), published(Published::Failed(why())));
     check(way, Event::NoteForgotten, 0, &[Effect::ReleaseTurn, retried()]);
 }
 
 #[test]
-fn refused_completion_without_a_write_is_answered_with_the_first() {
+fn rejected_completion_without_a_write_replies_with_the_first() {
     let way = then(running(), handled());
     check(way.clone(), published(Published::AlreadyThere), 0, &[Effect::Find]);
     let way = then(way, published(Published::AlreadyThere));
-    let done = [Effect::Reply(standing()), Effect::End(End::Ack)];
+    let done = [Effect::Reply(existing()), Effect::End(End::Ack)];
     check(way.clone(), found(), TOO_LATE, &done);
     let missing = Effect::End(End::Nak {
         wait: Wait::Backoff,
-        why: "a completion is refused and not found".to_owned(),
+        why: "the log rejected the completion, but has no other one".to_owned(),
     });
     check(way, nothing(), 0, &[missing]);
 }
 
 #[test]
-fn refused_completion_with_a_write_is_compared_with_the_first() {
+fn rejected_completion_after_a_write_is_compared_with_the_first() {
     let way = then(then(running(), handled()), published(Published::AlreadyThere));
-    let compare = Effect::Compare { standing: standing(), own: own() };
+    let compare = Effect::Compare { existing: existing(), own: own() };
     let mut delivery = written(way.clone());
-    assert_eq!(delivery.on(found(), 0).as_slice(), [Effect::Reply(standing()), compare]);
+    assert_eq!(delivery.on(found(), 0).as_slice(), [Effect::Reply(existing()), compare]);
     for (comparison, expected) in [
         (Comparison::Same, Effect::End(End::Ack)),
         (Comparison::Different, letter(DIVERGED)),
@@ -308,12 +308,12 @@ fn refused_completion_with_a_write_is_compared_with_the_first() {
     let mut delivery = written(then(last, found()));
     delivery.on(Event::Compared(Comparison::Locked(why())), 0);
     let effects = delivery.on(Event::NoteForgotten, 0);
-    let dead = [Effect::ReleaseTurn, letter("given up after 4 attempts: why")];
+    let dead = [Effect::ReleaseTurn, letter("failed after 4 attempts: why")];
     assert_eq!(effects.as_slice(), dead);
 }
 
 #[test]
-fn log_that_is_not_read_is_retried_and_a_malformed_completion_is_dead() {
+fn unread_log_is_retried_and_malformed_completion_is_dead_lettered() {
     let again = then(then(running(), handled()), published(Published::AlreadyThere));
     for way in [(2, vec![]), again] {
         check(way.clone(), unread(), IN_TIME, &[retried()]);
@@ -326,7 +326,7 @@ fn log_that_is_not_read_is_retried_and_a_malformed_completion_is_dead() {
 }
 
 #[test]
-fn dead_letter_ends_the_message_only_when_stored_and_in_time() {
+fn dead_letter_ends_delivery_only_when_stored_and_in_time() {
     let late = NoPermit::Late.to_string();
     let not_stored = || Event::LetterNotStored(why());
     let put_off = Effect::End(End::Nak { wait: Wait::Longest, why: why() });
@@ -343,7 +343,7 @@ fn dead_letter_ends_the_message_only_when_stored_and_in_time() {
 }
 
 #[test]
-fn time_is_extended_while_a_handler_runs_or_a_turn_is_waited_for() {
+fn deadline_is_extended_while_running_or_waiting_for_a_turn() {
     for (way, extends) in [
         (running(), true),
         ((2, vec![nothing()]), true),
@@ -358,11 +358,11 @@ fn time_is_extended_while_a_handler_runs_or_a_turn_is_waited_for() {
 }
 
 #[test]
-fn extension_counts_from_when_it_was_asked_for_and_not_after_the_time() {
+fn extension_counts_from_its_request_and_not_after_the_deadline() {
     let (mut delivery, _) = after(running());
     delivery.extended(50, IN_TIME);
     assert!(delivery.is_ours(139) && !delivery.is_ours(140));
-    // An answer that overtook an earlier one takes nothing away.
+    // A confirmation that overtook an earlier one does not shorten the deadline.
     delivery.extended(30, 60);
     assert!(delivery.is_ours(139));
     delivery.extended(130, 140);
@@ -370,7 +370,7 @@ fn extension_counts_from_when_it_was_asked_for_and_not_after_the_time() {
 }
 
 #[test]
-fn event_that_was_not_asked_for_leaves_the_message_to_its_next_delivery() {
+fn unexpected_event_leaves_the_message_unacknowledged() {
     check(running(), Event::Turn, 0, &[left(OUT_OF_ORDER)]);
     check(then(running(), failed()), nothing(), 0, &[left(OUT_OF_ORDER)]);
 }

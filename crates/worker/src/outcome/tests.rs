@@ -17,9 +17,9 @@ fn sealer(ids: &[&str]) -> Sealer {
     Sealer::new(Keyring::parse(&lines).unwrap())
 }
 
-fn asked(action: &str) -> Asked {
+fn invocation(action: &str) -> Invocation {
     let subject = format!("action.Door.{action}.01890a5d-ac96-774b-bcce-b302099a8057");
-    Asked::read(&subject, |_| None, || Err("not injected".to_owned())).unwrap()
+    Invocation::read(&subject, |_| None, || Err("not injected".to_owned())).unwrap()
 }
 
 fn object(value: Value) -> Object {
@@ -30,19 +30,19 @@ fn object(value: Value) -> Object {
 fn output(action: &str, outcome: Outcome) -> Object {
     let spec = concert_lang::concept::parse_one("Door.concept", SPEC).unwrap();
     let spec = spec.actions.iter().find(|spec| &*spec.name == action).unwrap();
-    completion(spec, &sealer(&["k1"]), &asked(action), Object::new(), outcome).output
+    completion(spec, &sealer(&["k1"]), &invocation(action), Object::new(), outcome).output
 }
 
 #[test]
-fn an_outcome_that_fits_the_spec_is_sealed() {
+fn valid_outcome_is_sealed() {
     let done = output("open", Outcome::Done(object(json!({"key": "under the mat"}))));
     let key = done.get("key").and_then(Value::as_str).unwrap();
-    let opened = sealer(&["k1"]).open(asked("open").flow, key).unwrap();
+    let opened = sealer(&["k1"]).open(invocation("open").flow, key).unwrap();
     assert_eq!(opened.expose(), "under the mat");
 }
 
 #[test]
-fn refusals_and_faults_are_told_apart_by_the_spec() {
+fn spec_separates_refusals_from_faults() {
     let refused = || Outcome::Refused("locked".to_owned());
     assert_eq!(Value::Object(output("open", refused())), json!({"error": "locked"}));
     for (action, outcome, expected) in [
@@ -58,12 +58,13 @@ fn refusals_and_faults_are_told_apart_by_the_spec() {
 }
 
 #[test]
-fn outputs_are_compared_in_clear_whatever_key_sealed_them() {
+fn outputs_are_compared_in_clear_for_any_sealing_key() {
     let spec = concert_lang::concept::parse_one("Door.concept", SPEC).unwrap();
-    let (spec, asked) = (spec.actions.first(), asked("open"));
-    let key = |by: &str, key: &str| object(json!({"key": sealer(&[by]).seal(asked.flow, key)}));
+    let (spec, invocation) = (spec.actions.first(), invocation("open"));
+    let key =
+        |by: &str, key: &str| object(json!({"key": sealer(&[by]).seal(invocation.flow, key)}));
     let both = sealer(&["k1", "k2"]);
-    let compared = |sealer, one, other| compare(spec, sealer, &asked, &one, &other);
+    let compared = |sealer, one, other| compare(spec, sealer, &invocation, &one, &other);
     assert_eq!(compared(&both, key("k1", "a"), key("k2", "a")), Comparison::Same);
     assert_eq!(compared(&both, key("k1", "a"), key("k2", "b")), Comparison::Different);
     let refused = object(json!({"error": "locked"}));

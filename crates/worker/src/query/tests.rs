@@ -23,9 +23,9 @@ queries
     _away () : (title: String)*
 ";
 
-/// What `_rows` and its like are to answer with.
+/// Rows that `_rows` and similar queries return.
 #[derive(serde::Deserialize)]
-struct Told {
+struct GivenRows {
     rows: Rows,
 }
 
@@ -37,10 +37,10 @@ struct Locked {
 #[derive(serde::Deserialize)]
 struct Nothing {}
 
-/// A type that the input `()` of the spec does not fill.
+/// A type that does not fit the input `()` of the spec.
 #[derive(Debug, serde::Deserialize)]
 struct Unfit {
-    #[expect(dead_code, reason = "it is never there to be read")]
+    #[expect(dead_code, reason = "reading it always fails")]
     more: String,
 }
 
@@ -61,7 +61,7 @@ where
 
 fn library() -> Concept {
     let spec = concert_lang::concept::parse_one("Library.concept", SPEC).unwrap();
-    let told = || handler(async |told: Told| Ok(told.rows));
+    let rows = || handler(async |given: GivenRows| Ok(given.rows));
     let queries = [
         ("_count", handler(async |_: Unfit| Ok(Vec::new()))),
         (
@@ -72,12 +72,15 @@ fn library() -> Concept {
                 Ok(key.into_iter().collect())
             }),
         ),
-        ("_rows", told()),
-        ("_one", told()),
-        ("_atMostOne", told()),
+        ("_rows", rows()),
+        ("_one", rows()),
+        ("_atMostOne", rows()),
         ("_panics", handler(async |_: Nothing| panic!("no library"))),
         ("_waits", handler(async |_: Nothing| std::future::pending().await)),
-        ("_away", handler(async |_: Nothing| Err(Failure::Retry("the shelf is away".to_owned())))),
+        (
+            "_away",
+            handler(async |_: Nothing| Err(Failure::Retry("the shelf is unavailable".to_owned()))),
+        ),
     ];
     Concept {
         name: "Library".parse().unwrap(),
@@ -100,7 +103,7 @@ fn object(value: Value) -> Object {
     value.as_object().unwrap().clone()
 }
 
-async fn asked(name: &str, input: &Value) -> Result<Value, NoAnswer> {
+async fn asked(name: &str, input: &Value) -> Result<Value, QueryError> {
     let within = Duration::from_secs(5);
     let input = input.to_string();
     let rows =
@@ -110,12 +113,12 @@ async fn asked(name: &str, input: &Value) -> Result<Value, NoAnswer> {
 }
 
 #[track_caller]
-fn invalid(expected: &str) -> Result<Value, NoAnswer> {
-    Err(NoAnswer::Invalid(expected.to_owned()))
+fn invalid(expected: &str) -> Result<Value, QueryError> {
+    Err(QueryError::Invalid(expected.to_owned()))
 }
 
 #[tokio::test]
-async fn a_secret_opens_in_its_flow_and_is_sealed_in_the_rows() {
+async fn secret_opens_in_its_flow_and_is_sealed_in_rows() {
     let sealed = |n, text: &str| json!({ "lock": sealer().seal(flow(n), text) });
     let key = Ok(json!([{ "key": sealer().seal(flow(1), "under the mat") }]));
     assert_eq!(asked("_key", &sealed(1, "front door")).await, key);
@@ -127,14 +130,14 @@ async fn a_secret_opens_in_its_flow_and_is_sealed_in_the_rows() {
 }
 
 #[tokio::test]
-async fn any_string_may_stand_for_a_secret_but_a_seal_that_does_not_open() {
+async fn any_string_is_a_secret_except_an_invalid_seal() {
     let long = "x".repeat(1_000_000);
     for bogus in ["", " ", "\0", "$ne", "\u{1F511}", long.as_str(), "sealed", "SEALED:k1:AAAA"] {
         assert_eq!(asked("_key", &json!({ "lock": bogus })).await, Ok(json!([])), "{:.20}", bogus);
         let sealed = sealer().seal(flow(1), bogus);
         assert_eq!(asked("_key", &json!({ "lock": sealed })).await, Ok(json!([])), "{:.20}", bogus);
     }
-    // What a client types is sealed by the edge, seal or not, and is an ordinary text again here.
+    // The edge seals client input, even input in the form of a seal; here it is a plain text again.
     let copied = sealer().seal(flow(1), &sealer().seal(flow(2), "front door"));
     assert_eq!(asked("_key", &json!({ "lock": copied })).await, Ok(json!([])));
     for (garbage, why) in [
@@ -144,13 +147,13 @@ async fn any_string_may_stand_for_a_secret_but_a_seal_that_does_not_open() {
     ] {
         assert_eq!(asked("_key", &json!({ "lock": garbage })).await, invalid(why), "{garbage}");
     }
-    // Its key may come yet.
+    // Its key may arrive later.
     let unknown = json!({ "lock": format!("sealed:k9:{}", "A".repeat(64)) });
-    assert_eq!(asked("_key", &unknown).await, Err(NoAnswer::Locked));
+    assert_eq!(asked("_key", &unknown).await, Err(QueryError::Locked));
 }
 
 #[tokio::test]
-async fn an_input_that_does_not_fit_the_spec_is_the_asker_s_mistake() {
+async fn input_against_the_spec_is_an_invalid_request() {
     for (name, input, why) in [
         ("_key", json!({}), "`lock` is missing"),
         ("_key", json!({ "lock": 5 }), "`lock` must be a string"),
@@ -166,7 +169,7 @@ async fn an_input_that_does_not_fit_the_spec_is_the_asker_s_mistake() {
 }
 
 #[tokio::test]
-async fn rows_against_the_spec_are_the_worker_s_mistake() {
+async fn rows_against_the_spec_are_a_bug_of_the_worker() {
     let book = json!({ "title": "Emma" });
     for (name, count) in
         [("_rows", 0), ("_rows", 3), ("_one", 1), ("_atMostOne", 0), ("_atMostOne", 1)]
@@ -196,22 +199,24 @@ async fn rows_against_the_spec_are_the_worker_s_mistake() {
     ] {
         assert_eq!(
             asked(name, &json!({ "rows": rows })).await,
-            Err(NoAnswer::Broken(why.to_owned())),
+            Err(QueryError::Broken(why.to_owned())),
             "{name} {rows}"
         );
     }
     let unfit = asked("_count", &json!({})).await;
-    assert!(matches!(unfit, Err(NoAnswer::Broken(_))), "{unfit:?}");
+    assert!(matches!(unfit, Err(QueryError::Broken(_))), "{unfit:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_panics_is_broken_and_one_that_is_away_or_too_slow_may_answer_later() {
+async fn panic_is_permanent_and_unavailability_or_timeout_is_temporary() {
     let panicked = asked("_panics", &json!({})).await;
     assert!(
-        matches!(&panicked, Err(NoAnswer::Broken(why)) if why.contains("_panics")),
+        matches!(&panicked, Err(QueryError::Broken(why)) if why.contains("_panics")),
         "{panicked:?}"
     );
-    for (name, why) in [("_away", "the shelf is away"), ("_waits", "_waits has no answer yet")] {
-        assert_eq!(asked(name, &json!({})).await, Err(NoAnswer::Unavailable(why.to_owned())));
+    for (name, why) in
+        [("_away", "the shelf is unavailable"), ("_waits", "_waits has no result yet")]
+    {
+        assert_eq!(asked(name, &json!({})).await, Err(QueryError::Unavailable(why.to_owned())));
     }
 }

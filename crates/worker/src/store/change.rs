@@ -30,7 +30,7 @@ impl Change {
     /// Sets a further field.
     #[must_use]
     pub fn and_set(mut self, field: &str, value: impl Into<Bson>) -> Self {
-        // A literal: a text that begins with `$` is not an expression.
+        // A literal, so a text that begins with `$` is not an expression.
         self.set.insert(field, doc! { "$literal": value.into() });
         self
     }
@@ -42,7 +42,7 @@ impl Change {
         self
     }
 
-    /// Only while the field has this value. Otherwise the action is retried, and judges by the new
+    /// Applies only while the field has this value. Otherwise the action is retried with the new
     /// value.
     #[must_use]
     pub fn only_if(mut self, field: &str, value: impl Into<Bson>) -> Self {

@@ -1,4 +1,4 @@
-//! Documents whose writes happen once, no matter how often their action is delivered.
+//! Documents whose writes take effect once, even if their action is redelivered.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -23,9 +23,8 @@ use crate::permit::WritePermit;
 /// The documents of one collection.
 ///
 /// Each write is one atomic operation on one document, stamped with the action's id. A later action
-/// never overwrites a stamp, and a deleted document keeps its stamps until
-/// no redelivery can refer to it. So a write that is repeated changes nothing and has the same
-/// result.
+/// never overwrites a stamp, and a deleted document keeps its stamps until no redelivery can refer
+/// to it. A repeated write changes nothing and has the same result.
 pub struct Documents<T, I = String> {
     pub(super) collection: Collection<RawDocumentBuf>,
     pub(super) form: Form,
@@ -67,7 +66,7 @@ pub enum Deleted {
     NotThere,
 }
 
-/// What an action finds under an id, before it changes it.
+/// The document under an id, before an action changes it.
 #[derive(Debug, Clone)]
 pub enum Target<T, I = String> {
     /// An earlier delivery of this action has written already.
@@ -79,7 +78,7 @@ pub enum Target<T, I = String> {
 }
 
 impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
-    /// The document with this id.
+    /// Reads the document with this id.
     ///
     /// # Errors
     /// The database fails.
@@ -87,8 +86,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         self.stored(id).await?.map_or(Ok(None), Stored::live)
     }
 
-    /// The document with this id, as an action that is about to change it sees it. It saves the
-    /// work before a write that was done already.
+    /// Reads the document with this id for an action that is about to change it. This detects an
+    /// earlier write before expensive work.
     ///
     /// # Errors
     /// The database fails.
@@ -100,7 +99,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         }
     }
 
-    /// The document with this value of a unique field.
+    /// Finds the document with this value of a unique field.
     ///
     /// # Errors
     /// The database fails, or the documents were opened without
@@ -116,8 +115,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         found.map_or(Ok(None), |raw| self.form.read(raw).live())
     }
 
-    /// The documents of a page. An error of one fails the page: a part of the rows would be a wrong
-    /// response.
+    /// Reads the documents of a page. An invalid document fails the page, because incomplete rows
+    /// would be wrong.
     ///
     /// # Errors
     /// The database fails.
@@ -132,7 +131,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         Ok(documents)
     }
 
-    /// The documents with these ids, as far as they exist.
+    /// Reads the documents with these ids; missing ones are omitted.
     ///
     /// # Errors
     /// The database fails.
@@ -147,7 +146,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         self.page(Page::ids(keys)).await
     }
 
-    /// Inserts a document. Its id must follow from the action ([`Call::new_id`]), so that a
+    /// Inserts a document. Its id must be derived from the action ([`Call::new_id`]), so a
     /// redelivery finds it.
     ///
     /// # Errors
@@ -193,7 +192,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
             Ok(_) => match self.stored(id).await? {
                 Some(stored) if stored.is_done_by(action) => Ok(Changed::Done),
                 Some(stored) if stored.is_live() => {
-                    Err(retry("the document was changed at the same time"))
+                    Err(retry("the document was changed concurrently"))
                 }
                 Some(_) | None => Ok(Changed::NotThere),
             },
@@ -202,8 +201,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         }
     }
 
-    /// Deletes a document. Its stamps stay until no redelivery can refer to it; its unique values
-    /// are free at once.
+    /// Deletes a document. Its unique values are free immediately. Its stamps stay until no
+    /// redelivery can refer to it.
     ///
     /// # Errors
     /// The database fails.
@@ -214,8 +213,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         }
     }
 
-    /// Replaces the value of a field if it is still `from`; whether it was. Without a stamp: for
-    /// changes that no action asks for.
+    /// Replaces the value of a field if it is still `from`; returns whether it was. Writes no
+    /// stamp: for changes that are not part of an action's outcome.
     ///
     /// # Errors
     /// The database fails.
@@ -234,8 +233,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         Ok(run(UPDATE, update).await?.matched_count == 1)
     }
 
-    /// Raises a field to a value, unless it is greater already. Repeating it changes nothing, so it
-    /// needs no permit and is open to queries.
+    /// Raises a field to a value, unless it is greater. Idempotent, so it needs no permit and
+    /// queries may call it.
     ///
     /// # Errors
     /// The database fails.
@@ -251,8 +250,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         run(UPDATE, update).await.map(drop)
     }
 
-    /// Creates or changes a document by the stages of a MongoDB update. It has no stamp: the stages
-    /// themselves must change nothing when they are repeated.
+    /// Creates or changes a document by the stages of a MongoDB update. Writes no stamp: the stages
+    /// themselves must be idempotent.
     ///
     /// # Errors
     /// The database fails.
@@ -267,13 +266,13 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         run(UPDATE, update.upsert(true)).await.map(drop)
     }
 
-    /// Changes or deletes all documents of a page, each once; their number.
+    /// Changes or deletes all documents of a page, each once; returns their number.
     ///
-    /// The list of their ids is stored before the first write. So a redelivery, however late,
-    /// finishes exactly these, and ignores documents created since.
+    /// The list of their ids is stored before the first write. A redelivery finishes exactly these,
+    /// and ignores documents created later.
     ///
     /// # Errors
-    /// The database fails, this delivery may not write, or there are more than
+    /// The database fails, this delivery must not write, or there are more than
     /// [`MOST`](super::lists::MOST) documents.
     pub async fn for_each<In>(
         &self,

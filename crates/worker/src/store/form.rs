@@ -1,4 +1,4 @@
-//! How a document is stored: the author's fields, and the stamps beside them.
+//! Stored form of a document: the author's fields and the stamps.
 
 use std::marker::PhantomData;
 
@@ -13,12 +13,12 @@ use super::operation::unfit;
 use super::stamp::{Retention, stamp};
 use crate::call::{Call, Stop, derived_id};
 
-/// What is left of a deleted document until no redelivery can refer to it.
+/// Remaining fields of a deleted document, until no redelivery can refer to it.
 #[derive(Debug, Clone)]
 pub(super) enum Tombstone {
-    /// `deleted_by`, the stamps and these fields; everything else is removed.
+    /// `deleted_by`, the stamps and these fields; all others are removed.
     Emptied(Document),
-    /// Everything, and in this field the action and the time: `{ by, at }`.
+    /// All fields, and in this field the action and the time: `{ by, at }`.
     Kept(String),
 }
 
@@ -28,15 +28,15 @@ pub(super) struct Form {
     pub(super) collection: String,
     pub(super) unique: Vec<String>,
     pub(super) tombstone: Tombstone,
-    /// A date field of the document; it is removed a retention after that.
+    /// A date field of the document. The document is removed one retention period after this date.
     pub(super) expires: Option<String>,
     pub(super) retention: Retention,
     pub(super) forgets_stamps: bool,
 }
 
 const DELETED_BY: &str = "deleted_by";
-/// The id of no action.
-const NOBODY: ActionId = ActionId::new(Uuid::nil());
+/// A placeholder for a missing action id.
+const NO_ACTION: ActionId = ActionId::new(Uuid::nil());
 
 impl Form {
     fn tombstone_field(&self) -> &str {
@@ -51,7 +51,7 @@ impl Form {
         doc! { self.tombstone_field(): { "$exists": false } }
     }
 
-    /// A document that an action creates.
+    /// The stored form of a document that an action creates.
     pub(super) fn created(
         &self,
         id: &Key,
@@ -71,7 +71,7 @@ impl Form {
         Ok(document)
     }
 
-    /// The `changes` of a document with one more stamp, without those that are too old.
+    /// The `changes` of a document with one more stamp, without expired ones.
     pub(super) fn stamped(&self, action: ActionId, now: DateTime) -> Document {
         let age_ms = i64::try_from(self.retention.length().as_millis()).unwrap_or(i64::MAX);
         let oldest = DateTime::from_millis(now.timestamp_millis().saturating_sub(age_ms));
@@ -85,23 +85,25 @@ impl Form {
         let purge_at = self.retention.until(now);
         match &self.tombstone {
             Tombstone::Kept(field) => {
-                vec![
-                    doc! { "$set": { field: { "by": stamp(action), "at": now }, "purge_at": purge_at } },
-                ]
+                vec![doc! {
+                    "$set": { field: { "by": stamp(action), "at": now }, "purge_at": purge_at },
+                }]
             }
             Tombstone::Emptied(left) => {
-                let mut rest = doc! { "_id": "$_id", "created_by": "$created_by", "created_at": "$created_at" };
+                let mut rest = doc! {
+                    "_id": "$_id", "created_by": "$created_by", "created_at": "$created_at",
+                };
                 rest.extend(self.stamped(action, now));
                 rest.insert(DELETED_BY, stamp(action));
                 rest.insert("purge_at", purge_at);
-                vec![
-                    doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": left.clone() }, rest] } },
-                ]
+                vec![doc! {
+                    "$replaceWith": { "$mergeObjects": [{ "$literal": left.clone() }, rest] },
+                }]
             }
         }
     }
 
-    /// The filter that leaves out what the action changed before.
+    /// The filter that excludes documents that the action changed before.
     pub(super) fn unstamped(&self, action: ActionId) -> Document {
         if self.forgets_stamps {
             Document::new()
@@ -115,7 +117,7 @@ impl Form {
     }
 }
 
-/// A document as it is in the collection, deleted or not.
+/// A stored document, deleted or not.
 pub(super) struct Stored<'a, T, I> {
     form: &'a Form,
     raw: RawDocumentBuf,
@@ -127,7 +129,7 @@ impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
         self.raw.get_str(field).ok()
     }
 
-    /// Whether this action created, changed or deleted the document.
+    /// Returns whether this action created, changed or deleted the document.
     pub(super) fn is_done_by(&self, action: ActionId) -> bool {
         let action = action.to_string();
         let is_it = |text: Option<&str>| text == Some(action.as_str());
@@ -137,7 +139,7 @@ impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
                 || self.changed_by(&action))
     }
 
-    /// Whether this action created the document.
+    /// Returns whether this action created the document.
     pub(super) fn is_created_by(&self, action: ActionId) -> bool {
         !self.form.forgets_stamps && self.text("created_by") == Some(&action.to_string())
     }
@@ -158,7 +160,7 @@ impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
         }
     }
 
-    /// Whether the document is not deleted.
+    /// Returns whether the document is not deleted.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.raw.get(self.form.tombstone_field()), Ok(None))
     }
@@ -172,13 +174,13 @@ impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
             bson::deserialize_from_slice(self.raw.as_bytes()).map_err(|error| unfit(&error))?;
         let id = self.raw.get("_id").ok().flatten().and_then(Key::of);
         let id = id.as_ref().and_then(I::read);
-        let id = id.ok_or_else(|| unfit(&"the id is of another type"))?;
+        let id = id.ok_or_else(|| unfit(&"its id has another type"))?;
         Ok(Some(Found {
             id,
             value,
             created_at: self.raw.get_datetime("created_at").unwrap_or(DateTime::MIN),
-            // A document that no action created, such as one of an upsert, has no such id.
-            created_by: self.text("created_by").and_then(|by| by.parse().ok()).unwrap_or(NOBODY),
+            // A document that no action created, such as one of an upsert, has no action id.
+            created_by: self.text("created_by").and_then(|by| by.parse().ok()).unwrap_or(NO_ACTION),
             forgets_stamps: self.form.forgets_stamps,
         }))
     }
@@ -198,13 +200,13 @@ pub struct Found<T, I = String> {
 }
 
 impl<T, I> Found<T, I> {
-    /// Whether this action created the document, at an earlier delivery.
+    /// Returns whether an earlier delivery of this action created the document.
     pub fn is_created_by<J>(&self, call: &Call<J>) -> bool {
         !self.forgets_stamps && self.created_by == call.id
     }
 
-    /// An id that follows from the action that created the document, another for each kind, and
-    /// that leads to neither.
+    /// An id derived from the action that created the document, different for each kind. Neither
+    /// the document's id nor the action's id can be computed from it.
     pub fn public_id(&self, kind: &str) -> String {
         derived_id(self.created_by, kind)
     }

@@ -3,12 +3,12 @@
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, RawBsonRef};
 
-/// A type of document ids: text, or a number of bytes.
+/// A type of document ids: text or bytes.
 pub trait Id: Sized + Send + Sync + 'static {
     /// A borrowed id.
     type Ref: ?Sized + Sync;
 
-    /// The id as it is stored.
+    /// The stored form of the id.
     fn key(id: &Self::Ref) -> Key;
 
     /// Borrows the id.
@@ -37,7 +37,7 @@ impl Key {
         }
     }
 
-    /// The value as it is stored.
+    /// The stored form of the value.
     pub(crate) fn bson(&self) -> Bson {
         match self {
             Self::Text(text) => Bson::String(text.clone()),

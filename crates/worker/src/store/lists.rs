@@ -1,4 +1,4 @@
-//! The lists of documents that an action is about to write to, stored before its first write.
+//! Lists of the documents that an action changes, stored before its first write.
 
 use concert_runtime::mongodb::{Index, index, is_duplicate, now};
 use concert_wire::id::ActionId;
@@ -35,12 +35,12 @@ impl Lists {
         let found = run(FIND, self.collection.find_one(doc! { "_id": stamp(action) })).await?;
         let ids = |list: Document| match list.get_array(&self.ids) {
             Ok(ids) => Ok(ids.clone()),
-            Err(error) => Err(retry(format!("a stored list cannot be read: {error}"))),
+            Err(error) => Err(retry(format!("cannot read a stored list: {error}"))),
         };
         found.map(ids).transpose()
     }
 
-    /// Stores a list. If another delivery was first, its list counts.
+    /// Stores a list. If another delivery stored one first, returns that one.
     pub(super) async fn store(
         &self,
         permit: WritePermit<'_>,
@@ -48,7 +48,7 @@ impl Lists {
         ids: Vec<Bson>,
     ) -> Result<Vec<Bson>, Stop> {
         if ids.len() > MOST {
-            return Err(retry(format!("there are more than {MOST} documents to change")));
+            return Err(retry(format!("more than {MOST} documents to change")));
         }
         let indexed = index(&self.collection, "purge_at", Index::Expiry);
         self.indexed.get_or_try_init(|| indexed).await.map_err(retry)?;

@@ -1,9 +1,7 @@
-//! Documents by their ids, many with one operation.
+//! Looks up documents by their ids, many with one operation.
 //!
-//! An operation costs a round trip and both sides some work, whatever it asks for; under load that
-//! is more than a quarter of what an action costs that only looks. So whoever asks while two looks
-//! are under way waits for the next, which looks for all that was asked meanwhile. Whoever asks
-//! alone waits for nobody (ADR 19).
+//! The cost of an operation hardly depends on the number of ids. So while two operations are in
+//! progress, further callers share the next one. With no load, a caller does not wait (ADR 19).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,12 +16,13 @@ use super::id::Key;
 use super::operation::because;
 use crate::call::{Stop, retry};
 
-/// Looks under way at once; one that the server is slow with does not hold up all who ask.
-const LOOKS: usize = 2;
-/// Ids in one look at most.
-const IDS: usize = 256;
-/// How long a look may take: longer than the driver looks for a server, so that it is told when
-/// there is none.
+/// Maximum number of concurrent operations. With two, one slow operation does not block all
+/// callers.
+const CONCURRENT: usize = 2;
+/// Maximum number of ids in one operation.
+const IDS_MAX: usize = 256;
+/// Timeout of an operation: longer than the driver's server selection, so that its error is
+/// reported.
 const TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Looks up documents of a collection by a field whose values are unique.
@@ -41,7 +40,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     asked: VecDeque<Asked>,
-    under_way: usize,
+    in_progress: usize,
 }
 
 struct Asked {
@@ -49,14 +48,14 @@ struct Asked {
     answer: oneshot::Sender<Result<Option<RawDocumentBuf>, String>>,
 }
 
-/// One of the looks under way. It gives its place back whatever becomes of it.
-struct Look {
+/// One of the concurrent operations. Dropping it frees its slot.
+struct Operation {
     shared: Arc<Shared>,
     ended: bool,
 }
 
 impl Lookups {
-    /// Looks in this collection, by this field.
+    /// Looks up documents of this collection by this field.
     pub(super) fn new<U: Send + Sync>(collection: &Collection<U>, field: &str) -> Self {
         Self::within(collection, field, TIMEOUT)
     }
@@ -71,7 +70,7 @@ impl Lookups {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The document with this value, as it is at some moment between the call and its end.
+    /// The document with this value, as of some time during the call.
     ///
     /// # Errors
     /// The database fails.
@@ -80,59 +79,59 @@ impl Lookups {
         let begins = {
             let mut queue = self.shared.queue();
             queue.asked.push_back(Asked { key, answer });
-            let begins = queue.under_way < LOOKS;
-            queue.under_way += usize::from(begins);
+            let begins = queue.in_progress < CONCURRENT;
+            queue.in_progress += usize::from(begins);
             begins
         };
         if begins {
-            let look = Look { shared: self.shared.clone(), ended: false };
-            // On a task of its own, since whoever asked may give up, and others wait for the same
-            // look.
-            tokio::spawn(look.go_on());
+            let operation = Operation { shared: self.shared.clone(), ended: false };
+            // On a separate task: the caller may be cancelled while others wait for the same
+            // operation.
+            tokio::spawn(operation.run());
         }
-        let ended = |_| retry(because("the look ended without an answer"));
+        let ended = |_| retry(because("the lookup ended without a result"));
         answered.await.map_err(ended)?.map_err(retry)
     }
 }
 
-impl Look {
-    /// Looks until nobody asks any more.
-    async fn go_on(mut self) {
+impl Operation {
+    /// Runs operations until the queue is empty.
+    async fn run(mut self) {
         while let Some(asked) = self.next() {
             let found = tokio::time::timeout(self.shared.timeout, self.shared.found(&asked)).await;
             let found = match found {
                 Ok(found) => found.map_err(because),
-                Err(_) => Err(because("the server does not answer in time")),
+                Err(_) => Err(because("the server did not respond in time")),
             };
             for Asked { key, answer } in asked {
                 let found = match &found {
                     Ok(found) => Ok(found.get(&key).cloned()),
                     Err(why) => Err(why.clone()),
                 };
-                // Whoever does not listen any more has given up.
+                // The caller was cancelled.
                 answer.send(found).unwrap_or_default();
             }
         }
     }
 
-    /// What to look for next. If that is nothing, whoever asks from now on begins a look.
+    /// The ids for the next operation. If there are none, the next caller starts an operation.
     fn next(&mut self) -> Option<Vec<Asked>> {
         let mut queue = self.shared.queue();
         queue.asked.retain(|asked| !asked.answer.is_closed());
         if queue.asked.is_empty() {
-            queue.under_way -= 1;
+            queue.in_progress -= 1;
             self.ended = true;
             return None;
         }
-        let count = queue.asked.len().min(IDS);
+        let count = queue.asked.len().min(IDS_MAX);
         Some(queue.asked.drain(..count).collect())
     }
 }
 
-impl Drop for Look {
+impl Drop for Operation {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.queue().under_way -= 1;
+            self.shared.queue().in_progress -= 1;
         }
     }
 }
@@ -149,7 +148,7 @@ impl Shared {
                 doc! { "$in": several.iter().map(|asked| asked.key.bson()).collect::<Vec<_>>() },
             ),
         };
-        // All of them in the first answer.
+        // All documents in the first batch.
         let size = u32::try_from(asked.len()).unwrap_or(u32::MAX).saturating_add(1);
         let mut cursor =
             self.collection.find(doc! { self.field.as_str(): values }).batch_size(size).await?;

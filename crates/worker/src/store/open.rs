@@ -1,4 +1,4 @@
-//! Opening documents: the names of collections and fields, and their indexes.
+//! Options for opening documents: names of collections and fields, and their indexes.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -14,12 +14,12 @@ use super::lists::Lists;
 use super::lookups::Lookups;
 use crate::start::{Environment, StartError};
 
-/// Documents that are about to be opened.
+/// Options for opening documents.
 pub struct OpenDocuments<'a, T, I = String> {
     environment: &'a Environment,
     form: Form,
     lookups: Vec<String>,
-    /// The collection of lists and their field of ids, if actions write to many documents.
+    /// The collection of lists and the name of their id field, if actions change many documents.
     lists: Option<(String, String)>,
     types: PhantomData<fn() -> (T, I)>,
 }
@@ -42,37 +42,36 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
         }
     }
 
-    /// No two documents have the same text in this field, and [`Documents::find`] finds by it.
+    /// Makes a text field unique; [`Documents::find`] finds by it.
     #[must_use]
     pub fn unique(mut self, field: &str) -> Self {
         self.form.unique.push(field.to_owned());
         self
     }
 
-    /// Pages are selected by this field.
+    /// Creates an index for pages that are selected by this field.
     #[must_use]
     pub fn lookup(mut self, field: &str) -> Self {
         self.lookups.push(field.to_owned());
         self
     }
 
-    /// Documents are removed after the date in this field, when no redelivery can refer to them any
-    /// more.
+    /// Removes documents after the date in this field, when no redelivery can refer to them.
     #[must_use]
     pub fn expires(mut self, field: &str) -> Self {
         self.form.expires = Some(field.to_owned());
         self
     }
 
-    /// A deleted document keeps all of its fields, and gets this one: `{ by, at }`. Without it, a
-    /// deleted document keeps only its stamps.
+    /// A deleted document keeps all of its fields, and gets this one: `{ by, at }`. By default, it
+    /// keeps only its stamps.
     #[must_use]
     pub fn deleted_in(mut self, field: &str) -> Self {
         self.form.tombstone = Tombstone::Kept(field.to_owned());
         self
     }
 
-    /// A deleted document keeps only its stamps, and this value in a field.
+    /// A deleted document keeps only its stamps, and has this value in a field.
     #[must_use]
     pub fn deleted_with(mut self, field: &str, value: impl Into<Bson>) -> Self {
         let mut left = match self.form.tombstone {
@@ -84,8 +83,8 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
         self
     }
 
-    /// The collection and the field in which [`Documents::for_each`] stores its lists; by default
-    /// the name of the documents with `_lists`, and `ids`.
+    /// The collection and the field in which [`Documents::for_each`] stores its lists. Default: the
+    /// collection's name with `_lists`, and `ids`.
     #[must_use]
     pub fn lists(mut self, collection: &str, field: &str) -> Self {
         self.lists = Some((collection.to_owned(), field.to_owned()));

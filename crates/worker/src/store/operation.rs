@@ -1,16 +1,16 @@
-//! Operations of a handler on the database: timed, and their errors as a retry.
+//! Database operations of a handler. They are timed, and their errors become retries.
 
 use mongodb::error::Error;
 
 use crate::call::{Stop, retry};
 use crate::part;
 
-/// The names under which operations are timed.
+/// Names of the timed operations.
 pub(super) const FIND: &str = "mongodb.find";
 pub(super) const INSERT: &str = "mongodb.insert";
 pub(super) const UPDATE: &str = "mongodb.update";
 
-/// Runs an operation, and notes its time under this name.
+/// Runs an operation, and records its duration under this name.
 pub(super) async fn run<T>(
     name: &'static str,
     doing: impl IntoFuture<Output = Result<T, Error>>,
@@ -18,14 +18,14 @@ pub(super) async fn run<T>(
     part(name, doing).await.map_err(unavailable)
 }
 
-/// A database error. A retry helps with each of them: the input was checked before.
+/// Converts a database error. A retry can help with any of them, because the input is valid.
 pub(super) fn unavailable(error: Error) -> Stop {
     retry(because(error))
 }
 
 /// A document that does not fit its type.
 pub(super) fn unfit(error: &dyn std::fmt::Display) -> Stop {
-    retry(format!("a stored document cannot be read or written: {error}"))
+    retry(format!("cannot read or write a stored document: {error}"))
 }
 
 pub(super) fn because(error: impl std::fmt::Display) -> String {

@@ -1,13 +1,13 @@
-//! Which documents a list has, and in which order.
+//! Selection and order of the documents in a list.
 
 use mongodb::bson::{Bson, Document, doc};
 
 use super::id::{Id, Key};
 
-/// Selects live documents, ordered by their ids unless told otherwise.
+/// Selects live documents, by default in the order of their ids.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// The fields with one value each.
+    /// Fields with a required value.
     pub(super) equal: Document,
     /// Further conditions.
     conditions: Vec<Document>,
@@ -36,21 +36,21 @@ impl Page {
         self
     }
 
-    /// All but this document.
+    /// Excludes this document.
     #[must_use]
     pub fn except<I: Id>(mut self, id: &I::Ref) -> Self {
         self.conditions.push(doc! { "_id": { "$ne": I::key(id).bson() } });
         self
     }
 
-    /// Continues after the last document of the page before. For the order of ids only.
+    /// Continues after the last document of the previous page. Only for the order of ids.
     #[must_use]
     pub fn after<I: Id>(mut self, id: &I::Ref) -> Self {
         self.conditions.push(doc! { "_id": { "$gt": I::key(id).bson() } });
         self
     }
 
-    /// The newest document first.
+    /// Orders the newest document first.
     #[must_use]
     pub fn newest_first(mut self) -> Self {
         self.newest_first = true;

@@ -30,7 +30,7 @@ async fn insert(books: &Documents<Book>, title: &str, shelf: &str) -> Result<Str
 }
 
 #[tokio::test]
-async fn concurrent_deliveries_of_one_action_all_have_its_result() -> anyhow::Result<()> {
+async fn concurrent_deliveries_of_one_action_have_the_same_result() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;
     let (create, rename, delete) =
         (Call::direct(None, ()), Call::direct(None, ()), Call::direct(None, ()));
@@ -51,7 +51,7 @@ async fn concurrent_deliveries_of_one_action_all_have_its_result() -> anyhow::Re
     assert_eq!(both().await?, (Changed::Done, Changed::Done));
     let raw = books.collection.clone_with_type::<Document>();
     let stored = raw.find_one(doc! {}).await?.unwrap_or_default();
-    assert_eq!(stored.get_str("title")?, "$lent", "a text is no expression");
+    assert_eq!(stored.get_str("title")?, "$lent", "a text is not an expression");
     assert_eq!((stored.get_array("changes")?.len(), stored.get("lent")), (1, None));
     let both = async || {
         let one = async { books.delete(delete.permit().await?, &id).await };
@@ -59,7 +59,7 @@ async fn concurrent_deliveries_of_one_action_all_have_its_result() -> anyhow::Re
         tokio::try_join!(one, other)
     };
     assert_eq!(both().await?, (Deleted::Done, Deleted::Done));
-    // Whatever came since, each finds what it did.
+    // Each action finds its own write, regardless of later ones.
     assert!(matches!(books.target(&rename, &id).await?, Target::Done));
     assert_eq!(both().await?, (Deleted::Done, Deleted::Done));
     assert_eq!(books.update(rename.permit().await?, &id, change()).await?, Changed::Done);
@@ -73,7 +73,7 @@ async fn concurrent_deliveries_of_one_action_all_have_its_result() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn a_unique_value_and_a_condition_are_checked_by_the_write() -> anyhow::Result<()> {
+async fn write_checks_unique_value_and_condition() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;
     let emma = insert(&books, "Emma", "a").await?;
     let persuasion = insert(&books, "Persuasion", "a").await?;
@@ -100,7 +100,7 @@ async fn a_unique_value_and_a_condition_are_checked_by_the_write() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn writes_without_a_stamp_change_nothing_when_repeated() -> anyhow::Result<()> {
+async fn repeated_write_without_a_stamp_changes_nothing() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;
     let id = insert(&books, "Emma", "a").await?;
     let call = Call::direct(None, ());
@@ -126,7 +126,7 @@ async fn writes_without_a_stamp_change_nothing_when_repeated() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn pages_are_selected_ordered_and_continued() -> anyhow::Result<()> {
+async fn pages_are_filtered_ordered_and_continued() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;
     for (number, shelf) in ["a", "a", "a", "b"].into_iter().enumerate() {
         insert(&books, &number.to_string(), shelf).await?;
@@ -150,7 +150,7 @@ async fn pages_are_selected_ordered_and_continued() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_no_such_document_is_told_to_who_asked_for_it_alone() -> anyhow::Result<()> {
+async fn invalid_document_fails_only_its_own_lookup() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;
     let id = insert(&books, "Emma", "a").await?;
     let raw = books.collection.clone_with_type::<Document>();

@@ -1,4 +1,4 @@
-//! A state and calls without a host, for tests of single methods.
+//! Opens a state and builds calls without a host, for tests of single methods.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use crate::start::{Environment, Options, Start};
 use crate::store::StoreArgs;
 use crate::{Call, HostLimits, store};
 
-/// TestServers servers without a host. They end when this is dropped.
+/// Temporary servers without a host. Dropping this stops them.
 pub struct Bench {
     concept: ConceptName,
     store: StoreArgs,
@@ -30,20 +30,20 @@ impl Bench {
     /// Starts servers for a concept.
     ///
     /// # Errors
-    /// One does not start.
+    /// A server does not start.
     pub async fn of(concept: &str) -> Result<Self, TrialError> {
         let servers = TestServers::start(&FindOptions::of_user()?).await?;
         Ok(Self { concept: concept.parse().map_err(bus)?, store: store_args(&servers), servers })
     }
 
-    /// What a state is opened with.
+    /// The environment for opening a state.
     pub fn start<T>(&self, settings: T) -> Start<T> {
         let keys_dir = self.servers.dir().to_owned();
         let options = options(keys_dir, Some(self.store.clone()), Value::Null);
         Start { settings, environment: Environment::new(self.concept.clone(), &[], &options) }
     }
 
-    /// The documents of the concept as MongoDB has them.
+    /// A collection of the concept in MongoDB.
     ///
     /// # Errors
     /// The database cannot be reached.
@@ -54,14 +54,14 @@ impl Bench {
 }
 
 impl<I> Call<I> {
-    /// An action that no log knows of; its permits are granted.
+    /// A call without a log; all of its permits are granted.
     pub fn direct(client: Option<ClientTag>, input: I) -> Self {
         let flow = FlowId::new(Uuid::now_v7());
-        Self { id: flow.root(), flow, client, input, lease: Lease::by_hand() }
+        Self { id: flow.root(), flow, client, input, lease: Lease::without_log() }
     }
 }
 
-/// The defaults of the program.
+/// The program's default options.
 pub(super) fn options(keys_dir: PathBuf, store: Option<StoreArgs>, settings: Value) -> Options {
     Options {
         store,

@@ -1,4 +1,5 @@
-//! The worker under trial, on a runtime of its own: to drop that is what a crash is to a process.
+//! The worker under test, on its own runtime. Dropping the runtime simulates a crash of the
+//! process.
 
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::chaos::Gate;
@@ -31,7 +32,7 @@ impl Host {
             worker.start(bus, options).await?;
             Ok::<(), TrialError>(())
         });
-        // Without this an error would drop the runtime here, which tokio forbids.
+        // Otherwise an error would drop the runtime in async code, which panics.
         let host = Self { runtime, gate };
         match started.await {
             Ok(Ok(())) => Ok(host),
@@ -46,7 +47,7 @@ impl Host {
         }
     }
 
-    /// Ends every task where it is.
+    /// Aborts all tasks.
     pub(super) fn crash(self) {
         self.runtime.shutdown_background();
     }

@@ -1,7 +1,7 @@
-//! The example concept against real servers: nothing that its author wrote makes its writes happen
-//! once.
+//! Tests the example concept on real servers: the platform, not its author, makes its writes take
+//! effect once.
 
-#[expect(unreachable_pub, reason = "the file is that of a crate of its own")]
+#[expect(unreachable_pub, reason = "the file belongs to another crate")]
 #[path = "../../../../examples/labels/src/label.rs"]
 mod label;
 
@@ -14,7 +14,7 @@ async fn create(trial: &Trial, name: &str) -> Result<Value, TrialError> {
 }
 
 #[tokio::test]
-async fn a_redelivered_action_has_the_same_output_and_writes_once() -> Result<(), TrialError> {
+async fn redelivered_action_writes_once_and_has_the_same_output() -> Result<(), TrialError> {
     let trial = Trial::of(label::worker()).await?;
     let created = trial.act("create", json!({ "name": "red", "item": "i" })).await?;
     let renamed = json!({ "label": created.output["label"], "name": "blue" });
@@ -35,13 +35,13 @@ async fn a_redelivered_action_has_the_same_output_and_writes_once() -> Result<()
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test has the clock of the machine")]
+#[expect(clippy::disallowed_methods, reason = "the test compares with the machine's clock")]
 fn now() -> DateTime {
     DateTime::now()
 }
 
 #[tokio::test]
-async fn a_unique_name_belongs_to_one_label_until_it_is_free() -> Result<(), TrialError> {
+async fn unique_name_belongs_to_one_label_until_freed() -> Result<(), TrialError> {
     let trial = Trial::of(label::worker()).await?;
     let red = create(&trial, "red").await?;
     let blue = create(&trial, "blue").await?;
@@ -64,7 +64,7 @@ async fn a_unique_name_belongs_to_one_label_until_it_is_free() -> Result<(), Tri
 }
 
 #[tokio::test]
-async fn an_action_on_many_documents_finishes_those_it_found_first() -> Result<(), TrialError> {
+async fn action_on_many_documents_finishes_those_of_its_first_delivery() -> Result<(), TrialError> {
     let trial = Trial::of(label::worker()).await?;
     for name in ["red", "blue"] {
         create(&trial, name).await?;
@@ -78,7 +78,7 @@ async fn an_action_on_many_documents_finishes_those_it_found_first() -> Result<(
 }
 
 #[tokio::test]
-async fn an_action_survives_a_crash_at_each_point() -> Result<(), TrialError> {
+async fn action_survives_a_crash_at_each_point() -> Result<(), TrialError> {
     let mut trial = Trial::of(label::worker()).await?;
     for (name, point) in
         [("red", Point::Received), ("blue", Point::Written), ("green", Point::BeforeAck)]
@@ -98,7 +98,7 @@ async fn an_action_survives_a_crash_at_each_point() -> Result<(), TrialError> {
 }
 
 #[tokio::test]
-async fn a_delivery_that_pauses_after_its_write_leaves_what_came_since() -> Result<(), TrialError> {
+async fn delivery_paused_after_its_write_keeps_later_changes() -> Result<(), TrialError> {
     let trial = Trial::of(label::worker()).await?;
     let created = trial.act("create", json!({ "name": "red", "item": "i" })).await?;
     let rename = json!({ "label": created.output["label"], "name": "blue" });
@@ -111,7 +111,7 @@ async fn a_delivery_that_pauses_after_its_write_leaves_what_came_since() -> Resu
 }
 
 #[tokio::test]
-async fn without_stamps_a_redelivery_is_refused() -> Result<(), TrialError> {
+async fn redelivery_without_stamps_is_refused() -> Result<(), TrialError> {
     let trial = Trial::of(label::worker().forgetting_stamps()).await?;
     let created = trial.act("create", json!({ "name": "red", "item": "i" })).await?;
     let again = trial.redeliver_uncompleted(&created).await?;

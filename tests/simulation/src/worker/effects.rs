@@ -26,7 +26,7 @@ impl World<'_> {
             }
             Effect::Look => self.ask_for(number, job, Asks::Look, Op::Find(id)),
             Effect::Find => self.ask_for(number, job, Asks::Find, Op::Find(id)),
-            Effect::AwaitTurn { alone } => {
+            Effect::AwaitTurn { isolated: alone } => {
                 job.tick_at = self.now + ACK_WAIT / 3;
                 job.todo = Todo::Turn { alone, since: self.now };
             }
@@ -48,7 +48,7 @@ impl World<'_> {
                 let draft = Rc::new(self.draft(job, &completion));
                 self.ask_for(number, job, Asks::Publish, Op::Append(draft));
             }
-            Effect::Compare { standing, own } => {
+            Effect::Compare { existing: standing, own } => {
                 job.is_uncompared = false;
                 let comparison = self.compare(job, &standing, &own);
                 job.todo = Todo::Hear(Event::Compared(comparison));

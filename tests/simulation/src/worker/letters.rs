@@ -31,10 +31,10 @@ impl World<'_> {
         let id = job.id();
         tell!(self, "{id} is given up: {reason}");
         let is_last = i64::from(job.delivery.number) > self.attempts;
-        let is_right = if reason.starts_with("given up after") {
+        let is_right = if reason.starts_with("failed after") {
             self.coverage.mark(Mark::AttemptsUsedUp);
             is_last && job.has_failed
-        } else if reason.starts_with("given up: the worker ended") {
+        } else if reason.starts_with("the worker process exited") {
             self.coverage.mark(Mark::GivenUpForItsProcess);
             is_last && self.letters.suspects.contains(&id)
         } else {

@@ -1,4 +1,4 @@
-//! Accounts that the released version stored, and accounts that it reads.
+//! Compatibility of stored accounts with the released version, in both directions.
 
 use concert_worker::store::{Bson, DateTime, Document, doc, now};
 use concert_worker::trial::{Trial, TrialError};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::password::HashPool;
 use crate::{Settings, worker};
 
-/// The type with which the released version reads an account.
+/// The released version's type of an account.
 #[derive(Debug, Deserialize)]
 struct ReleasedUser {
     #[serde(rename = "_id")]
@@ -18,7 +18,7 @@ struct ReleasedUser {
     name_key: Option<String>,
     password: Option<String>,
     created_by: String,
-    #[expect(dead_code, reason = "it is there to be read")]
+    #[expect(dead_code, reason = "the test only checks that it can be read")]
     created_at: DateTime,
     #[serde(default)]
     changes: Vec<ReleasedChange>,
@@ -28,7 +28,7 @@ struct ReleasedUser {
 #[derive(Debug, Deserialize)]
 struct ReleasedChange {
     action: String,
-    #[expect(dead_code, reason = "it is there to be read")]
+    #[expect(dead_code, reason = "the test only checks that it can be read")]
     at: DateTime,
 }
 
@@ -49,7 +49,7 @@ async fn trial() -> Result<Trial, TrialError> {
     Trial::with(worker(), json!(settings(64))).await
 }
 
-/// An account as the released version stores it; its hash is of another cost.
+/// An account as the released version stores it; its hash has another cost.
 async fn released(id: &str, name: &str) -> Document {
     let pool = HashPool::start(&settings(128)).unwrap();
     let password = pool.hash(concert_worker::Secret::new(OLD.to_owned())).await.unwrap();
@@ -71,8 +71,7 @@ fn change(user: &str, from: &str, to: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_account_of_the_released_version_is_used_changed_and_deleted() -> Result<(), TrialError>
-{
+async fn released_account_is_used_changed_and_deleted() -> Result<(), TrialError> {
     let trial = trial().await?;
     let users = trial.collection("users").await?;
     let ada = released("u-1", "Ada").await;
@@ -80,7 +79,7 @@ async fn an_account_of_the_released_version_is_used_changed_and_deleted() -> Res
     let user = json!({ "user": "u-1" });
     let login = |password: &str| json!({ "username": "ada", "password": password });
     assert_eq!(trial.act("authenticate", login(OLD)).await?.output, user);
-    // The hash was made anew at today's cost, without a stamp.
+    // The hash was renewed at today's cost, without a stamp.
     let hashed = stored(&trial, &json!("u-1")).await?;
     assert!(hashed.password.unwrap().contains("m=64,t=1,p=1") && hashed.changes.is_empty());
     assert_eq!(trial.ask("_getUserByName", json!({ "username": "ADA" })).await?, json!([user]));
@@ -111,7 +110,7 @@ async fn an_account_of_the_released_version_is_used_changed_and_deleted() -> Res
 }
 
 #[tokio::test]
-async fn stamps_of_the_released_version_are_found_by_their_actions() -> Result<(), TrialError> {
+async fn released_stamps_are_found_by_their_actions() -> Result<(), TrialError> {
     let trial = trial().await?;
     let users = trial.collection("users").await?;
     let changed = trial.act("changePassword", change("u-1", OLD, NEW)).await?;
@@ -119,7 +118,7 @@ async fn stamps_of_the_released_version_are_found_by_their_actions() -> Result<(
     for act in [&changed, &deleted] {
         assert!(act.output.get("error").is_some(), "{act:?}");
     }
-    // As if the released version had written them, and ended before it could tell.
+    // As if the released version had written them, and crashed before publishing.
     let mut first = released("u-1", "Ada").await;
     first.insert("changes", [doc! { "action": changed.flow.to_string(), "at": now() }].to_vec());
     let by = deleted.flow.to_string();
@@ -139,7 +138,7 @@ async fn stamps_of_the_released_version_are_found_by_their_actions() -> Result<(
 }
 
 #[tokio::test]
-async fn an_account_is_created_once_and_the_released_version_reads_it() -> Result<(), TrialError> {
+async fn account_is_created_once_and_readable_by_the_released_version() -> Result<(), TrialError> {
     let trial = trial().await?;
     let ada = json!({ "username": "Ada", "password": OLD });
     let created = trial.act("createAccount", ada.clone()).await?;
@@ -150,8 +149,7 @@ async fn an_account_is_created_once_and_the_released_version_reads_it() -> Resul
     assert_eq!((user.username.as_str(), user.name_key.as_deref()), ("Ada", Some("ada")));
     assert_eq!(user.created_by, created.flow.to_string());
     assert!(user.changes.is_empty() && user.deleted_by.is_none());
-    // An account that was created and deleted stays created for its own action, and its name is
-    // free.
+    // A deleted account stays created for the action that created it, and its name is free.
     trial.act("deleteAccount", created.output.clone()).await?;
     assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
     let users = trial.collection("users").await?;

@@ -16,7 +16,7 @@ pub(super) fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
-/// Hashes that cost little.
+/// Settings with cheap hashes.
 pub(super) fn settings() -> Settings {
     Settings {
         argon2_memory_kib: 64,
@@ -75,7 +75,7 @@ impl Bench {
         self.servers.collection("attempts").await.unwrap().drop().await.unwrap();
     }
 
-    /// The failed attempts, as sizes: neither ids nor times.
+    /// The failed attempts as numbers, without ids and times.
     async fn counted(&self) -> Vec<(usize, usize)> {
         let attempts = self.servers.collection("attempts").await.unwrap();
         let mut cursor = attempts.find(doc! {}).await.unwrap();
@@ -96,7 +96,7 @@ pub(super) fn refused<T>(refusal: Refusal) -> Result<T, Stop> {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_has_costs_what_a_wrong_password_costs() {
+async fn unknown_name_costs_the_same_as_a_wrong_password() {
     let bench = Bench::start().await;
     bench.create("ada", PASSWORD).await.unwrap();
     let long = "x".repeat(PASSWORD_MAX_BYTES + 1);
@@ -119,12 +119,12 @@ async fn a_name_that_nobody_has_costs_what_a_wrong_password_costs() {
 }
 
 #[tokio::test]
-async fn a_throttled_attempt_costs_no_hash_and_is_the_same_for_everyone() {
+async fn throttled_attempt_computes_no_hash_for_any_name() {
     let bench = Bench::start().await;
     bench.create("ada", PASSWORD).await.unwrap();
     for name in ["ada", "bob"] {
         for number in 0..10 {
-            // However the name is written.
+            // In any case of the name.
             let name = if number % 2 == 0 { name.to_owned() } else { name.to_uppercase() };
             let failed = bench.login(number, &name, "wrong horse battery").await;
             assert_eq!(failed, refused(Refusal::Unrecognised));
@@ -139,7 +139,7 @@ async fn a_throttled_attempt_costs_no_hash_and_is_the_same_for_everyone() {
 }
 
 #[tokio::test]
-async fn an_old_password_is_guessed_no_further_than_a_login() {
+async fn old_password_guesses_are_limited_like_logins() {
     let bench = Bench::start().await;
     let id = bench.create("ada", PASSWORD).await.unwrap();
     for number in 0..10 {
@@ -151,7 +151,7 @@ async fn an_old_password_is_guessed_no_further_than_a_login() {
 }
 
 #[tokio::test]
-async fn a_common_password_is_refused_for_a_new_account_and_for_an_old_one() {
+async fn common_password_is_refused_for_new_and_existing_accounts() {
     let bench = Bench::start().await;
     for common in ["password", "Password1", "concert2026", "margaret12"] {
         assert_eq!(
@@ -163,7 +163,7 @@ async fn a_common_password_is_refused_for_a_new_account_and_for_an_old_one() {
     let id = bench.create("margaret", PASSWORD).await.unwrap();
     assert_eq!(bench.change(1, &id, PASSWORD, "iloveyou").await, refused(Refusal::PasswordCommon));
     assert_eq!(bench.change(1, &id, PASSWORD, "Margaret!").await, refused(Refusal::PasswordCommon));
-    // No rules of composition, and room for long ones.
+    // No composition rules, and long passwords are accepted.
     let long: String = (1..60).map(|number| format!("{} horses ", number * 7919)).collect();
     for fine in ["battery staple", &long] {
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What the documents say of an attempt.
+//! Evaluates the stored failures for an attempt.
 
 use concert_worker::store::DateTime;
 use concert_worker::{ActionId, ClientTag};
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attempt, Limits, SEEN_AGAIN, before};
 
-/// The failures of an account, or of a client.
+/// The failures at an account, or of a client.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Counted {
     #[serde(rename = "_id")]
     id: String,
     #[serde(default)]
     failures: Vec<Failed>,
-    /// Of an account: the clients that logged in to it.
+    /// The clients that logged in to the account; empty for a client.
     #[serde(default)]
     known: Vec<Known>,
 }
@@ -26,21 +26,20 @@ struct Failed {
     client: Option<String>,
 }
 
-/// A client, and when it was last written down that it logged in. Its failures until then are
-/// forgiven.
+/// A client, and the stored time of its last login. Its failures until then are forgiven.
 #[derive(Debug, Serialize, Deserialize)]
 struct Known {
     client: String,
     at: DateTime,
 }
 
-/// The document of a client.
+/// The id of a client's document.
 pub(super) fn document_of(client: &ClientTag) -> String {
     format!("client:{client}")
 }
 
 impl Counted {
-    /// When this action failed before.
+    /// Time at which an earlier delivery of this action failed.
     pub(super) fn failed_at(&self, action: ActionId) -> Option<DateTime> {
         let action = action.to_string();
         self.failures.iter().find(|failed| failed.action == action).map(|failed| failed.at)
@@ -57,19 +56,19 @@ impl Counted {
     }
 }
 
-/// How many more attempts may fail.
+/// Number of further attempts that may fail.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) account: usize,
     pub(super) client: usize,
-    /// The clients that are known at the account.
+    /// The clients that are known to the account.
     known: Vec<String>,
-    /// A success has something to write.
+    /// True if a success must be written.
     pub(super) is_news: bool,
 }
 
 impl Room {
-    /// Follows from the documents alone, so that whoever reads them comes to the same.
+    /// Depends only on the documents, so all readers get the same result.
     pub(super) fn of(
         limits: &Limits,
         attempt: &Attempt,
@@ -113,13 +112,13 @@ impl Room {
         room
     }
 
-    /// Whether there is none.
+    /// Returns whether no further attempt may fail.
     pub(super) fn is_none(&self) -> bool {
         self.account == 0 || self.client == 0
     }
 
-    /// Whether what one client did at the account counts against another: those that are not known
-    /// there are one, each that is known is by itself.
+    /// Returns whether an attempt of one client at the account counts against another: all unknown
+    /// clients count together, each known one separately.
     pub(super) fn counts_with(&self, one: Option<&str>, other: Option<&str>) -> bool {
         let is_known =
             |client: Option<&str>| self.known.iter().any(|known| Some(&**known) == client);

@@ -16,12 +16,12 @@ fn id(number: i32) -> Key {
     Key::Bytes(number.to_be_bytes().to_vec())
 }
 
-/// The number of a thing that was found.
+/// The number in a document that was found.
 fn number(found: Option<RawDocumentBuf>) -> Option<i32> {
     found.and_then(|thing| thing.get_i32("number").ok())
 }
 
-/// A database in which every even number is a thing.
+/// A database with a document for every even number.
 async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     let servers = TestServers::start(&FindOptions::of_user()?).await?;
     let args = StoreArgs {
@@ -39,7 +39,7 @@ async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     Ok((servers, database, Arc::new(lookups)))
 }
 
-/// How many finds the server has carried out.
+/// Number of finds that the server has executed.
 async fn finds(database: &Database) -> anyhow::Result<i64> {
     let status = database.run_command(doc! { "serverStatus": 1, "repl": 0 }).await?;
     let finds = status.get_document("metrics")?.get_document("commands")?.get_document("find")?;
@@ -47,12 +47,11 @@ async fn finds(database: &Database) -> anyhow::Result<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_together()
--> anyhow::Result<()> {
+async fn concurrent_lookups_share_operations_and_get_their_own_results() -> anyhow::Result<()> {
     let (_servers, database, lookups) = things().await?;
     let before = finds(&database).await?;
     let mut asking = JoinSet::new();
-    // Each is asked for twice, so that one look has it twice.
+    // Each is requested twice, so one operation has duplicates.
     for number in (0..THINGS).chain(0..THINGS) {
         let lookups = lookups.clone();
         asking.spawn(async move { (number, lookups.find(id(number)).await) });
@@ -64,20 +63,19 @@ async fn whoever_asks_hears_of_what_they_asked_for_and_many_are_looked_for_toget
     let asked = finds(&database).await? - before;
     assert!((1..=i64::from(THINGS) / 5).contains(&asked), "{asked} finds");
 
-    // One after another, nobody waits for anybody.
+    // Sequential lookups do not wait for each other.
     let before = finds(&database).await?;
     for number in 0..10_i32 {
         assert_eq!(lookups.find(id(number)).await.ok().flatten().is_some(), number % 2 == 0);
     }
     let asked = finds(&database).await? - before;
-    // The server has a find of its own now and then.
+    // The server occasionally runs a find of its own.
     assert!((10..=12).contains(&asked), "{asked} finds");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_everybody()
--> anyhow::Result<()> {
+async fn cancelled_lookup_affects_no_other_and_missing_database_fails_all() -> anyhow::Result<()> {
     let (mut servers, _database, lookups) = things().await?;
     for round in 0..20 {
         let mut asking = JoinSet::new();
@@ -92,8 +90,8 @@ async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_e
                 }
             });
         }
-        let heard = asking.join_all().await.into_iter().filter(|heard| *heard).count();
-        assert!(heard >= 33, "{heard} of those who waited heard");
+        let failed = asking.join_all().await.into_iter().filter(|failed| *failed).count();
+        assert!(failed >= 33, "{failed} of the waiting lookups got the error");
     }
     servers.mongo.kill().await;
     let mut asking = JoinSet::new();
@@ -111,7 +109,7 @@ async fn whoever_gives_up_takes_nobody_along_and_an_absent_database_is_told_to_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_look_that_never_ends_keeps_no_place() -> anyhow::Result<()> {
+async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
     let (servers, database, _) = things().await?;
     let lookups = Arc::new(Lookups::within(
         &database.collection::<Document>("things"),
@@ -122,26 +120,26 @@ async fn a_look_that_never_ends_keeps_no_place() -> anyhow::Result<()> {
     let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?)
         .context("a process id")?;
     rustix::process::kill_process(mongod, rustix::process::Signal::STOP)?;
-    // All its threads stop a moment later.
+    // Its threads stop shortly after the signal.
     while lookups.find(id(2)).await.is_ok() {}
     let mut asking = JoinSet::new();
     for number in 0..50_i32 {
         let lookups = lookups.clone();
         asking.spawn(async move { lookups.find(id(number)).await });
     }
-    let told = asking.join_all().await;
+    let results = asking.join_all().await;
     rustix::process::kill_process(mongod, rustix::process::Signal::CONT)?;
-    for found in told {
+    for found in results {
         assert!(found.is_err_and(|failure| failure.to_string().contains("in time")));
     }
     let found = loop {
-        // The driver may have to find out first that its server is there again.
+        // The driver may first have to notice that its server is available again.
         if let Ok(found) = lookups.find(id(2)).await {
             break found;
         }
     };
     assert_eq!(number(found), Some(2));
-    while lookups.shared.queue().under_way > 0 {
+    while lookups.shared.queue().in_progress > 0 {
         tokio::task::yield_now().await;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the workers of this process did and do.
+//! Metrics of the workers in this process.
 
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ struct OfConcept {
 struct Families {
     deliveries: Family<Delivery, Counter>,
     attempts: Family<Attempt, Counter>,
-    under_way: Family<OfConcept, Gauge>,
+    in_progress: Family<OfConcept, Gauge>,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
@@ -38,39 +38,39 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
         let families = Families {
             deliveries: Family::default(),
             attempts: Family::default(),
-            under_way: Family::default(),
+            in_progress: Family::default(),
         };
         registry.register(
             "concert_worker_deliveries",
-            "Invocations delivered to a worker, for the first time or again",
+            "Invocations delivered to a worker, including redeliveries",
             families.deliveries.clone(),
         );
         registry.register(
             "concert_worker_attempts",
-            "Attempts at actions, by how they ended",
+            "Attempts at actions, by result",
             families.attempts.clone(),
         );
         registry.register(
             "concert_worker_under_way",
-            "Actions that a worker carries out",
-            families.under_way.clone(),
+            "Actions in progress",
+            families.in_progress.clone(),
         );
         families
     })
 });
 
-/// Those of one concept, looked up once.
-pub(crate) struct Figures {
+/// The metrics of one concept, looked up once.
+pub(crate) struct WorkerMetrics {
     first: Counter,
     again: Counter,
     completed: Counter,
     retried: Counter,
     left: Counter,
     dead: Counter,
-    under_way: Gauge,
+    in_progress: Gauge,
 }
 
-impl Figures {
+impl WorkerMetrics {
     pub(crate) fn of(concept: &str) -> Self {
         let concept = || concept.to_owned();
         let delivered = |redelivered| {
@@ -89,16 +89,17 @@ impl Figures {
             retried: ended("retried"),
             left: ended("left"),
             dead: ended("dead"),
-            under_way: FAMILIES.under_way.get_or_create(&of).clone(),
+            in_progress: FAMILIES.in_progress.get_or_create(&of).clone(),
         }
     }
 
-    /// An action was delivered, for which time; it is under way until what this returns is dropped.
-    pub(crate) fn begin(&self, delivered: i64) -> UnderWay<'_> {
+    /// Counts a delivery with its attempt number. The action is in progress until the result is
+    /// dropped.
+    pub(crate) fn begin(&self, delivered: i64) -> InProgress<'_> {
         let counter = if delivered > 1 { &self.again } else { &self.first };
         counter.inc();
-        self.under_way.inc();
-        UnderWay(&self.under_way)
+        self.in_progress.inc();
+        InProgress(&self.in_progress)
     }
 
     /// An attempt ended.
@@ -113,10 +114,10 @@ impl Figures {
     }
 }
 
-/// An attempt that is under way.
-pub(crate) struct UnderWay<'a>(&'a Gauge);
+/// An attempt in progress.
+pub(crate) struct InProgress<'a>(&'a Gauge);
 
-impl Drop for UnderWay<'_> {
+impl Drop for InProgress<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,4 +1,4 @@
-//! Attempts whose outcome this worker awaits: each may fail, and is counted as if it would.
+//! Login attempts without an outcome so far: each counts as a possible failure.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,43 +10,43 @@ use tokio::sync::futures::Notified;
 use super::counts::Room;
 use super::{AccountKey, Attempt};
 
-/// Decisions that are made at once at most; accounts share them, and then one waits for the other.
+/// Maximum number of concurrent decisions. Accounts share these locks by their hash.
 const TURNS: usize = 64;
 
-/// The attempts under way.
-pub(super) struct UnderWay {
-    tickets: Mutex<Tickets>,
+/// The attempts in flight.
+pub(super) struct InFlight {
+    state: Mutex<State>,
     ended: Notify,
     turns: [tokio::sync::Mutex<()>; TURNS],
 }
 
 #[derive(Default)]
-struct Tickets {
+struct State {
     next: u64,
-    taken: Taken,
+    attempts: Attempts,
 }
 
-/// Each with its number.
-pub(super) type Taken = BTreeMap<u64, (AccountKey, Option<ClientTag>)>;
+/// The attempts in flight, by number.
+pub(super) type Attempts = BTreeMap<u64, (AccountKey, Option<ClientTag>)>;
 
-/// An attempt under way, until it is dropped.
-pub(super) struct Ticket {
-    under_way: Arc<UnderWay>,
+/// An attempt in flight; dropping this ends it.
+pub(super) struct InFlightGuard {
+    in_flight: Arc<InFlight>,
     number: u64,
 }
 
-impl Default for UnderWay {
+impl Default for InFlight {
     fn default() -> Self {
         Self {
-            tickets: Mutex::default(),
+            state: Mutex::default(),
             ended: Notify::new(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
 }
 
-impl UnderWay {
-    /// The turn to decide about an account.
+impl InFlight {
+    /// Locks the decisions about an account.
     pub(super) async fn turn(
         &self,
         account: &AccountKey,
@@ -58,26 +58,26 @@ impl UnderWay {
         }
     }
 
-    /// Hears that an attempt has ended, from when it is enabled on.
+    /// Resolves when an attempt ends after this is enabled.
     pub(super) fn ended(&self) -> Notified<'_> {
         self.ended.notified()
     }
 
-    /// The attempts that are under way now.
-    pub(super) fn tickets(&self) -> Taken {
-        self.lock().taken.clone()
+    /// Returns the attempts that are in flight now.
+    pub(super) fn current(&self) -> Attempts {
+        self.lock().attempts.clone()
     }
 
-    /// Takes an attempt in, if there is room for it beside those that are under way and those that
+    /// Admits an attempt, if there is room for it in addition to those in flight and those that
     /// were `seen` before the failures were read.
     pub(super) fn admit(
         self: &Arc<Self>,
-        mut seen: Taken,
+        mut seen: Attempts,
         attempt: &Attempt,
         room: &Room,
-    ) -> Option<Ticket> {
-        let mut tickets = self.lock();
-        seen.extend(tickets.taken.clone());
+    ) -> Option<InFlightGuard> {
+        let mut state = self.lock();
+        seen.extend(state.attempts.clone());
         let client = attempt.client.as_ref();
         let others = seen.values();
         let at_account = others.clone().filter(|(account, other)| {
@@ -89,26 +89,26 @@ impl UnderWay {
         if at_account.count() >= room.account || of_client.count() >= room.client {
             return None;
         }
-        tickets.next += 1;
-        let number = tickets.next;
-        tickets.taken.insert(number, (attempt.account.clone(), attempt.client.clone()));
-        Some(Ticket { under_way: self.clone(), number })
+        state.next += 1;
+        let number = state.next;
+        state.attempts.insert(number, (attempt.account.clone(), attempt.client.clone()));
+        Some(InFlightGuard { in_flight: self.clone(), number })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tickets> {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Ticket {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.under_way.lock().taken.remove(&self.number);
-        self.under_way.ended.notify_waiters();
+        self.in_flight.lock().attempts.remove(&self.number);
+        self.in_flight.ended.notify_waiters();
     }
 }
 
-impl std::fmt::Debug for Ticket {
+impl std::fmt::Debug for InFlightGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ticket({})", self.number)
+        write!(f, "InFlightGuard({})", self.number)
     }
 }

@@ -1,5 +1,5 @@
-//! Where the log begins: an invocation whose flow is older than that is not carried out, since
-//! nobody can tell any more whether it was.
+//! Time of the log's oldest message. An invocation of an older flow does not run, because it is
+//! unknown whether it already completed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,37 +10,37 @@ use concert_runtime::process::Shutdown;
 use concert_runtime::streams;
 use concert_wire::id::FlowId;
 
-/// How often the log's beginning is looked at. It only moves forward, so an old view lets more
-/// through, never less.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// By how much the clock that a flow id was made with may be behind the server's.
+/// Interval between reads of the log's oldest message. Its time only increases, so an outdated
+/// value admits more invocations, never fewer.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum difference between the clock of a flow id and the server's clock.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The time of the log's first message.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LogStart(Arc<AtomicU64>);
+pub(crate) struct OldestMessageTime(Arc<AtomicU64>);
 
-impl LogStart {
-    /// Looks once, and from then on in the background until shutdown.
+impl OldestMessageTime {
+    /// Reads the time once, and then in the background until shutdown.
     pub(crate) async fn watch(bus: Bus, shutdown: Shutdown) -> Result<Self, streams::SetupError> {
         let start = Self::default();
-        start.look(&bus).await?;
+        start.read(&bus).await?;
         let watched = start.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = shutdown.requested() => return,
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
-                if let Err(error) = watched.look(&bus).await {
-                    tracing::debug!(%error, "the log's beginning cannot be looked at now");
+                if let Err(error) = watched.read(&bus).await {
+                    tracing::debug!(%error, "cannot read the time of the log's oldest message");
                 }
             }
         });
         Ok(start)
     }
 
-    async fn look(&self, bus: &Bus) -> Result<(), streams::SetupError> {
+    async fn read(&self, bus: &Bus) -> Result<(), streams::SetupError> {
         let log = streams::existing_log(bus).await?;
         let info = log.cached_info();
         let first_ms = first_ms(
@@ -53,7 +53,7 @@ impl LogStart {
         Ok(())
     }
 
-    /// Whether the flow was certainly born before the log's first message.
+    /// Returns whether the log begins after the flow was created.
     pub(crate) fn is_after(&self, flow: FlowId) -> bool {
         let skew_ms = u64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(0);
         flow.created_before_ms()
@@ -61,11 +61,11 @@ impl LogStart {
     }
 }
 
-/// Time at which a log begins, in milliseconds since 1970, from the server's times in nanoseconds:
-/// of the first and the last message, and of the creation of the stream.
+/// Time at which a log begins, in milliseconds since 1970. The inputs are server times in
+/// nanoseconds: of the first and last message, and of the stream's creation.
 ///
-/// An empty log begins after its last message, or with its creation if it never had one. Both are
-/// the server's times: by a clock of ours that runs ahead, every flow would be older than the log.
+/// An empty log begins after its last message, or at its creation if it never had one. A local
+/// clock that runs ahead would make every flow older than the log.
 fn first_ms(messages: u64, first_ns: i128, last_ns: i128, created_ns: i128) -> u64 {
     let first_ns = if messages == 0 { last_ns.max(created_ns) } else { first_ns };
     u64::try_from(first_ns / 1_000_000).unwrap_or(0)
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_log_begins_after_its_last_message_or_its_creation() {
+    fn empty_log_begins_after_its_last_message_or_at_creation() {
         const NEVER: i128 = -62_135_596_800_000_000_000;
         assert_eq!(first_ms(2, 5_000_000, 9_000_000, 3_000_000), 5);
         assert_eq!(first_ms(0, NEVER, 9_000_000, 3_000_000), 9);
@@ -86,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_older_than_the_log_is_known_as_such_with_some_tolerance() {
-        let start = LogStart::default();
+    fn flow_older_than_the_log_is_detected_with_tolerance() {
+        let start = OldestMessageTime::default();
         start.0.store(1_700_000_100_000, Ordering::Relaxed);
         let born = |ms: u64| ActionId::injected("S", 1, ms * 1_000_000).as_root();
         assert!(start.is_after(born(1_700_000_000_000)));
