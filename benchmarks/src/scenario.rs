@@ -185,7 +185,9 @@ async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<Str
         let mut stored = futures_util::stream::iter((0..count).map(|_| clock::new_flow().root()))
             .map(|action| {
                 let subject = subject::invocation("Sessioning", "create", action);
-                let body = json!({ "user": "bench" }).to_string().into();
+                // A user each, because the number of sessions per user is limited.
+                let user = format!("bench{action}");
+                let body = json!({ "user": user }).to_string().into();
                 let publisher = publisher.clone();
                 async move {
                     log::publish_once(&publisher, subject, HeaderMap::new(), body)

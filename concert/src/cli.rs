@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::account::AccountArgs;
 use crate::bench::BenchArgs;
 use crate::check::CheckArgs;
 use crate::config::{ConfigArgs, SettingFlags, of};
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Ready(ReadyArgs),
     /// List, show, retry and delete dead letters
     Dead(DeadArgs),
+    /// Disable or enable an account, or end its sessions
+    Account(AccountArgs),
     /// Show a flow as a tree: actions, rules, timings and near misses
     Flow(FlowArgs),
     /// List flows, newest last

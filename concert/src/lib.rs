@@ -2,6 +2,7 @@
 //! operators.
 
 mod access;
+mod account;
 mod bench;
 #[cfg(feature = "built-in")]
 pub mod built_in;
@@ -85,6 +86,7 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Setup(args) => Box::pin(setup::run(args, workers)).await,
         Command::Keys(args) => Box::pin(keys::run(args, workers)).await,
         Command::Ready(args) => ready::run(args).await,
+        Command::Account(args) => Box::pin(account::run(args)).await,
         Command::Dead(args) => Box::pin(dead::run(args)).await,
         Command::Flow(args) => Box::pin(flow::flow(args)).await,
         Command::Flows(args) => Box::pin(flow::flows(args)).await,

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use concert_wire::envelope::{Object, STATUS, encode, response_status};
+use concert_wire::envelope::{Object, RETRY_AFTER, STATUS, encode, response_status};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
 use serde_json::Value;
@@ -10,10 +10,12 @@ use serde_json::Value;
 use crate::cookie::{Cookies, Use};
 use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
 
-/// `Retry-After` of 429 in seconds. Login limits take longer to reset than an overload.
-const THROTTLED_RETRY_AFTER_S: u16 = 60;
-/// `Retry-After` of 503 in seconds.
-const BUSY_RETRY_AFTER_S: u16 = 1;
+/// `Retry-After` of a 429 without a time of its own, in seconds.
+const THROTTLED_RETRY_AFTER_S: u64 = 60;
+/// `Retry-After` of a 503, in seconds.
+const BUSY_RETRY_AFTER_S: u64 = 1;
+/// Maximum time that a throttled action can name, in seconds: a year.
+const RETRY_AFTER_MAX_S: f64 = 31_536_000.0;
 
 /// Builds the response: the input of the respond without `request` and `status`, with decrypted
 /// secrets. In cookie mode, the session moves from the body to the cookie.
@@ -30,6 +32,10 @@ pub(crate) fn response(
     let status =
         StatusCode::from_u16(response_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.shift_remove(STATUS);
+    let wait_s = wait_s(status, &answer);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        answer.shift_remove(RETRY_AFTER);
+    }
     let moved = match cookie {
         Some((cookies, using)) => cookies.move_out(using, sealer, flow, &mut answer)?,
         None => None,
@@ -43,7 +49,7 @@ pub(crate) fn response(
     if let Some(cookie) = cookie {
         headers.insert(header::SET_COOKIE, cookie);
     }
-    set_retry_after(headers, status);
+    set_retry_after(headers, wait_s);
     Ok(response)
 }
 
@@ -67,18 +73,28 @@ pub(crate) fn of_output(
     if let Some(flow) = flow {
         name_flow(headers, flow);
     }
-    set_retry_after(headers, status);
+    set_retry_after(headers, wait_s(status, &output));
     Ok(response)
 }
 
-/// Sets `Retry-After` for 429 and 503.
-fn set_retry_after(headers: &mut HeaderMap, status: StatusCode) {
-    let wait_s = match status {
-        StatusCode::TOO_MANY_REQUESTS => THROTTLED_RETRY_AFTER_S,
-        StatusCode::SERVICE_UNAVAILABLE => BUSY_RETRY_AFTER_S,
-        _ => return,
-    };
-    headers.insert(header::RETRY_AFTER, wait_s.into());
+/// Seconds until the client may retry, if the status asks it to: the time that a throttled action
+/// names, or a default.
+fn wait_s(status: StatusCode, answer: &Object) -> Option<u64> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => {
+            let named = answer.get(RETRY_AFTER).and_then(Value::as_f64);
+            let named = named.filter(|named| *named >= 1.0 && *named <= RETRY_AFTER_MAX_S);
+            Some(named.map_or(THROTTLED_RETRY_AFTER_S, |named| named.ceil() as u64))
+        }
+        StatusCode::SERVICE_UNAVAILABLE => Some(BUSY_RETRY_AFTER_S),
+        _ => None,
+    }
+}
+
+fn set_retry_after(headers: &mut HeaderMap, wait_s: Option<u64>) {
+    if let Some(wait_s) = wait_s {
+        headers.insert(header::RETRY_AFTER, wait_s.into());
+    }
 }
 
 /// Decrypts the secrets of this flow; other texts stay unchanged.
@@ -114,6 +130,25 @@ mod tests {
         let flow = ActionId::injected("S", 1, 1).as_root();
         let answer = json!({ "request": flow.to_string(), "user": "ada", "session": session });
         response(&sealer("k1"), flow, answer.as_object().unwrap().clone(), None)
+    }
+
+    #[test]
+    fn retry_after_is_the_time_that_a_throttled_action_names() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        for (status, named, expected) in [
+            (429, json!(534), Some("534")),
+            (429, json!(0.5), Some("60")),
+            (429, json!("soon"), Some("60")),
+            (503, json!(534), Some("1")),
+            (400, json!(534), None),
+        ] {
+            let answer = json!({ "status": status, "error": "later", "retryAfter": named });
+            let answer = answer.as_object().unwrap().clone();
+            let response = response(&sealer("k1"), flow, answer, None).unwrap();
+            let wait = response.headers().get(header::RETRY_AFTER);
+            let wait = wait.map(|wait| wait.to_str().unwrap());
+            assert_eq!(wait, expected, "{status} {named}");
+        }
     }
 
     #[test]

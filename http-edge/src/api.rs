@@ -28,6 +28,7 @@ use crate::bodies::Bodies;
 use crate::client::{Clients, Holder};
 use crate::cookie::{Cookies, Use};
 use crate::descriptions::Descriptions;
+use crate::device::device;
 use crate::error::EdgeError;
 use crate::metrics::Metrics;
 use crate::page::Page;
@@ -69,6 +70,7 @@ struct Posted {
     traceparent: Option<HeaderValue>,
     client: Option<Holder>,
     counted: Option<Counted>,
+    device: Option<String>,
     cookie: Use,
     deadline: Instant,
 }
@@ -170,6 +172,7 @@ impl Api {
             traceparent: parts.headers.get(wire_header::TRACEPARENT).cloned(),
             client,
             counted,
+            device: device(&parts.headers),
             cookie,
             deadline,
         };
@@ -273,7 +276,7 @@ impl Api {
     /// Publishes the root of the flow. Without a publish acknowledgement it may still be stored, so
     /// the request then waits for its response.
     async fn publish(&self, request: Posted) -> Result<Published, EdgeError> {
-        let Posted { flow, body, traceparent, client, deadline, .. } = request;
+        let Posted { flow, body, traceparent, client, device, deadline, .. } = request;
         let mut headers = nats::HeaderMap::new();
         headers
             .insert(wire_header::DEADLINE, (clock::now_ms() + self.limits.deadline_ms).to_string());
@@ -286,6 +289,9 @@ impl Api {
         }
         if let Some(client) = client.and_then(|client| self.clients.tag(client)) {
             headers.insert(wire_header::CLIENT, client.as_str());
+        }
+        if let Some(device) = device {
+            headers.insert(wire_header::DEVICE, device);
         }
         let subject = subject::completion(flow, REQUESTING, REQUEST, flow.root());
         match log::publish_until(&self.bus, subject, headers, body, deadline).await {

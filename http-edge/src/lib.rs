@@ -13,6 +13,7 @@ mod client;
 mod connections;
 mod cookie;
 mod descriptions;
+mod device;
 mod error;
 mod idempotency;
 mod metrics;

@@ -103,6 +103,7 @@ pub(crate) fn logged(
             deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
             traceparent: header(header::TRACEPARENT).map(Arc::from),
             client: header(header::CLIENT).and_then(|text| text.parse().ok()),
+            device: header(header::DEVICE).map(Arc::from),
         },
     })
 }
@@ -169,13 +170,17 @@ fn flow_headers(flow: FlowId, context: &Context) -> HeaderMap {
     if let Some(client) = &context.client {
         headers.insert(header::CLIENT, client.as_str());
     }
+    if let Some(device) = &context.device {
+        headers.insert(header::DEVICE, &**device);
+    }
     headers
 }
 
 /// Publishes an invocation and waits until it is stored. An invocation that was stored earlier
 /// counts as stored.
 pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event {
-    let Invocation { flow, concept, action, id, body, sync, rules, causes, context } = invocation;
+    let Invocation { flow, concept, action, id, body, sync, rules, causes, position, context } =
+        invocation;
     let mut headers = flow_headers(flow, &context);
     headers.insert(header::SYNC, &*sync);
     headers.insert(header::RULES, &*rules);
@@ -183,6 +188,9 @@ pub(crate) async fn invoke(bus: &Bus, seq: u64, invocation: Invocation) -> Event
         header::CAUSE,
         causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     );
+    if let Some(position) = position {
+        headers.insert(header::POSITION, position.to_string());
+    }
     chaos_point!("before-invoke");
     match log::publish_once(bus, subject::invocation(&concept, &action, id), headers, body.into())
         .await

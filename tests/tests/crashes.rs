@@ -173,7 +173,8 @@ async fn refused_action_stays_refused_on_late_redelivery() -> anyhow::Result<()>
     assert_eq!(refused[0].1["output"]["error"], "Username 'ada' already exists.");
     // Now the name is free, and a paused router publishes the invocation again: the queue no longer
     // holds the first one.
-    let deleted = system.post("/auth/deleteAccount", &json!({ "session": session })).await?;
+    let body = json!({ "session": session, "password": PASSWORD });
+    let deleted = system.post("/auth/deleteAccount", &body).await?;
     assert_eq!(deleted.status, 200, "{deleted:?}");
     system.publish(&subject, async_nats::HeaderMap::new(), &account).await?;
     system.idle("Profile").await?;

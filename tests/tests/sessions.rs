@@ -7,9 +7,10 @@ use mongodb::bson::{DateTime, Document, doc};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery";
-const ROUTES: [&str; 5] = [
+const ROUTES: [&str; 6] = [
     "/auth/whoami",
     "/auth/sessions",
+    "/auth/endSession",
     "/auth/changePassword",
     "/auth/logoutEverywhere",
     "/auth/deleteAccount",
@@ -17,7 +18,9 @@ const ROUTES: [&str; 5] = [
 
 async fn with(system: &System, path: &str, session: &Value) -> anyhow::Result<http::Answer> {
     let new = "a newer horse battery";
-    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": new });
+    let body = json!({ "session": session, "oldPassword": PASSWORD, "newPassword": new,
+        "password": PASSWORD, "id": "x",
+    });
     system.post(path, &body).await
 }
 
@@ -120,7 +123,7 @@ async fn session_expires_when_idle_or_too_old() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_password_ends_the_other_sessions() -> anyhow::Result<()> {
+async fn new_password_ends_all_sessions_and_starts_a_new_one() -> anyhow::Result<()> {
     let system = System::start().await?;
     system.account("ada", PASSWORD).await?;
     let (own, other) = (system.login("ada", PASSWORD).await?, system.login("ada", PASSWORD).await?);
@@ -139,8 +142,12 @@ async fn new_password_ends_the_other_sessions() -> anyhow::Result<()> {
         refused("New password cannot be the same as the old password.")
     );
     assert_eq!(status(&system, "/auth/whoami", &other).await?, 200, "nothing was changed yet");
-    assert_eq!(change(PASSWORD, "a newer horse").await?.0, 200);
-    assert_eq!(status(&system, "/auth/whoami", &own).await?, 200);
+    let (status_of_change, changed) = change(PASSWORD, "a newer horse").await?;
+    assert_eq!(status_of_change, 200, "{changed}");
+    let changed: Value = serde_json::from_str(&changed)?;
+    let fresh = changed["session"].as_str().unwrap();
+    assert_eq!(status(&system, "/auth/whoami", fresh).await?, 200);
+    assert_eq!(status(&system, "/auth/whoami", &own).await?, 401, "it has a new token");
     assert_eq!(status(&system, "/auth/whoami", &other).await?, 401);
     assert!(system.login("ada", PASSWORD).await.is_err());
     system.login("ada", "a newer horse").await?;
@@ -152,13 +159,16 @@ async fn account_deletion_ends_all_its_sessions() -> anyhow::Result<()> {
     let system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
     let (own, other) = (system.login("ada", PASSWORD).await?, system.login("ada", PASSWORD).await?);
+    let wrong = json!({ "session": own, "password": "wrong horse battery" });
+    let refused = (400, r#"{"error":"Incorrect password."}"#.to_owned());
+    assert_eq!(system.post("/auth/deleteAccount", &wrong).await?.brief(), refused);
+    assert_eq!(status(&system, "/auth/whoami", &own).await?, 200, "nothing was deleted");
     assert_eq!(status(&system, "/auth/deleteAccount", &own).await?, 200);
     for token in [&own, &other] {
         for route in ROUTES {
             assert_eq!(status(&system, route, token).await?, 401, "{route}");
         }
     }
-    system.idle("Sessioning").await?;
     assert_eq!(live(&system, &user).await?, 0);
     assert!(system.login("ada", PASSWORD).await.is_err());
     // The name is free again.

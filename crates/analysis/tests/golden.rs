@@ -99,6 +99,7 @@ fn project_rules_raise_nothing() {
             "ChangePassword",
             "CreateSessionOnSuccessfulAuthentication",
             "DeleteAccount",
+            "EndSession",
             "EndSessionsOfDeletedAccount",
             "HandleCreateAccountRequest",
             "HandleLoginRequest",
@@ -114,6 +115,8 @@ fn project_rules_raise_nothing() {
     );
     let secret = RouteKey { required: true, secret: true, kind: ValueType::Secret };
     let text = RouteKey { required: true, secret: false, kind: ValueType::String };
+    let id = RouteKey { required: true, secret: false, kind: ValueType::Id("Session".to_owned()) };
+    let after = RouteKey { required: false, ..text.clone() };
     let routes: Vec<(&str, Vec<(&str, &RouteKey)>)> = program
         .routes
         .routes
@@ -130,11 +133,12 @@ fn project_rules_raise_nothing() {
                 vec![("newPassword", &secret), ("oldPassword", &secret), ("session", &secret)]
             ),
             ("/auth/createAccount", vec![("password", &secret), ("username", &text)]),
-            ("/auth/deleteAccount", vec![("session", &secret)]),
+            ("/auth/deleteAccount", vec![("password", &secret), ("session", &secret)]),
+            ("/auth/endSession", vec![("id", &id), ("session", &secret)]),
             ("/auth/login", vec![("password", &secret), ("username", &text)]),
             ("/auth/logout", vec![("session", &secret)]),
             ("/auth/logoutEverywhere", vec![("session", &secret)]),
-            ("/auth/sessions", vec![("session", &secret)]),
+            ("/auth/sessions", vec![("after", &after), ("session", &secret)]),
             ("/auth/whoami", vec![("session", &secret)]),
         ]
     );

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
+use concert_wire::position::Position;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -82,6 +83,8 @@ pub struct Context {
     pub traceparent: Option<Arc<str>>,
     /// Where the request came from.
     pub client: Option<ClientTag>,
+    /// The device of the client.
+    pub device: Option<Arc<str>>,
 }
 
 /// What happens to the engine.
@@ -268,6 +271,8 @@ pub struct Invocation {
     pub rules: Arc<str>,
     /// The actions that the firing matched, in the order of the rule's patterns.
     pub causes: SmallVec<[ActionId; 2]>,
+    /// The log positions that it follows from; `None` if it is injected.
+    pub position: Option<Position>,
     /// What the root hands down.
     pub context: Context,
 }

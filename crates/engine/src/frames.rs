@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use concert_wire::envelope::{Object, STATUS, encode};
+use concert_wire::envelope::{Object, RETRY_AFTER, STATUS, encode};
 use concert_wire::value::{canonical, canonical_object};
 use hashbrown::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
@@ -161,9 +161,15 @@ pub(crate) fn body(args: &[Arg], frame: &[Option<&Value>]) -> Vec<u8> {
 }
 
 /// The body of an answer with these arguments, and with this status whatever they say.
-pub(crate) fn answer_with_status(args: &[Arg], frame: &[Option<&Value>], status: u16) -> Vec<u8> {
+pub(crate) fn answer_with_status(
+    args: &[Arg],
+    frame: &[Option<&Value>],
+    status: u16,
+    wait: Option<&Value>,
+) -> Vec<u8> {
     let mut input = Input { args, frame }.object();
     input.insert(STATUS.to_owned(), Value::from(status));
+    input.extend(wait.map(|wait| (RETRY_AFTER.to_owned(), wait.clone())));
     encode(&input)
 }
 

@@ -7,7 +7,7 @@ mod users;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{
     Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference, WriteConcern,
@@ -139,6 +139,21 @@ pub enum Index {
     Lookup,
     /// Deletes documents after the date in the field.
     Expiry,
+}
+
+/// Creates an index on several fields, if it is missing. Each has its direction, 1 or -1.
+///
+/// # Errors
+/// The server rejects the request.
+pub async fn compound_index<T: Send + Sync>(
+    collection: &Collection<T>,
+    keys: Document,
+) -> Result<(), StoreError> {
+    let name =
+        format!("{}.{}", collection.name(), keys.keys().cloned().collect::<Vec<_>>().join("_"));
+    let model = IndexModel::builder().keys(keys).build();
+    let created = collection.create_index(model).await;
+    created.map(|_| ()).map_err(|source| StoreError::Index { name, source })
 }
 
 /// Creates an index on one field if it is missing.

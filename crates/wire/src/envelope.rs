@@ -71,6 +71,9 @@ pub fn response_status(respond: &Object) -> u16 {
 
 /// Output key that makes a completion a failure.
 pub const ERROR: &str = "error";
+/// The output key of a throttled action, and the input key of a respond with the status 429: the
+/// seconds until another attempt is possible.
+pub const RETRY_AFTER: &str = "retryAfter";
 /// Output key that distinguishes a fault from a refusal; its value is a [`Fault`].
 pub const FAULT: &str = "fault";
 
@@ -117,6 +120,14 @@ impl Fault {
             Some("throttled") => Some(Self::Throttled),
             _ => Some(Self::Invalid),
         }
+    }
+
+    /// The output of a throttled action. `wait_s` is the time until another attempt is possible, in
+    /// seconds.
+    pub fn throttled(error: impl Into<String>, wait_s: Option<u64>) -> Object {
+        let mut output = Self::Throttled.output(error);
+        output.extend(wait_s.map(|wait_s| (RETRY_AFTER.to_owned(), Value::from(wait_s))));
+        output
     }
 
     /// The output of an action that ended with this fault.

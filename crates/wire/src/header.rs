@@ -10,6 +10,11 @@ pub const REPLY: &str = "Concert-Reply";
 pub const DEADLINE: &str = "Concert-Deadline";
 /// Client of the flow's HTTP request: a `ClientTag`. Missing for injected actions.
 pub const CLIENT: &str = "Concert-Client";
+/// The device of that client, as the edge names it.
+pub const DEVICE: &str = "Concert-Device";
+/// On an invocation: the log positions of the flow's root and of the message that made the action
+/// due, a `Position`. An injected action has none.
+pub const POSITION: &str = "Concert-Position";
 /// Informational, on a completion: processing time of the worker, a `Work`.
 pub const WORK: &str = "Concert-Work";
 /// Informational: ids of the actions that the firing matched, separated by commas.

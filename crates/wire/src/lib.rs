@@ -11,6 +11,7 @@ pub mod header;
 pub mod id;
 pub mod keyring;
 pub mod name;
+pub mod position;
 pub mod routes;
 pub mod seal;
 pub mod secret;

@@ -1,7 +1,10 @@
 //! Input of a handler, and its ways to stop without a success.
 
+use std::time::Duration;
+
 use concert_wire::client::ClientTag;
 use concert_wire::id::{ActionId, FlowId, uuid_v5};
+use concert_wire::position::Position;
 use concert_wire::secret::Secret;
 use serde::Serializer;
 
@@ -17,6 +20,10 @@ pub struct Call<I> {
     pub flow: FlowId,
     /// The client of the request that started the flow; an injected action has none.
     pub client: Option<ClientTag>,
+    /// The device of that client, such as `Firefox on Linux`.
+    pub device: Option<String>,
+    /// The log positions that the action follows from; an injected action has none.
+    pub position: Option<Position>,
     /// The input, checked against the spec.
     pub input: I,
     pub(crate) lease: Lease,
@@ -33,6 +40,19 @@ impl<I> Call<I> {
         Ok(WritePermit::new(&self.id))
     }
 
+    /// Returns whether the action is the root of its flow.
+    pub fn is_root(&self) -> bool {
+        self.id == self.flow.root()
+    }
+
+    /// Reads the position of the log's last message.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn log_end(&self) -> Result<u64, Stop> {
+        self.lease.log_end().await.map_err(retry)
+    }
+
     /// An id for a document that this action creates: the same at every delivery, and different for
     /// each kind.
     pub fn new_id(&self, kind: &str) -> String {
@@ -41,19 +61,14 @@ impl<I> Call<I> {
 
     /// Takes the input out, so that it can be consumed while permits are still needed.
     pub fn split(self) -> (I, Call<()>) {
-        let call = Call {
-            id: self.id,
-            flow: self.flow,
-            client: self.client,
-            input: (),
-            lease: self.lease,
-        };
-        (self.input, call)
+        let Self { id, flow, client, device, position, input, lease } = self;
+        (input, Call { id, flow, client, device, position, input: (), lease })
     }
 
     /// The same call with another input.
     pub(crate) fn with<J>(self, input: J) -> Call<J> {
-        Call { id: self.id, flow: self.flow, client: self.client, input, lease: self.lease }
+        let (_, Call { id, flow, client, device, position, lease, .. }) = self.split();
+        Call { id, flow, client, device, position, input, lease }
     }
 }
 
@@ -77,8 +92,13 @@ pub enum Stop {
     Refused(String),
     /// Not attempted, because too many similar attempts failed recently. The router responds with
     /// 429 unless a rule does.
-    #[error("{0}")]
-    Throttled(String),
+    #[error("{error}")]
+    Throttled {
+        /// The reason.
+        error: String,
+        /// Time until another attempt is possible, if it is known.
+        wait: Option<Duration>,
+    },
     /// A temporary failure: the host retries, and dead-letters the action when its attempts are
     /// used up.
     #[error("{0}")]
@@ -104,9 +124,9 @@ pub fn refused(error: impl Into<String>) -> Stop {
     Stop::Refused(error.into())
 }
 
-/// Not attempted; see [`Stop::Throttled`].
-pub fn throttled(error: impl Into<String>) -> Stop {
-    Stop::Throttled(error.into())
+/// Not attempted; see [`Stop::Throttled`]. `wait` is the time until another attempt is possible.
+pub fn throttled(error: impl Into<String>, wait: impl Into<Option<Duration>>) -> Stop {
+    Stop::Throttled { error: error.into(), wait: wait.into() }
 }
 
 /// A temporary failure; see [`Stop::Retry`].

@@ -6,6 +6,7 @@ use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::header;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::{ActionName, ConceptName};
+use concert_wire::position::Position;
 use concert_wire::seal::{SealError, Sealer};
 use concert_wire::subject::InvocationSubject;
 use concert_wire::value;
@@ -27,6 +28,10 @@ pub struct Invocation {
     pub deadline_ms: Option<u64>,
     /// Client of the flow's request.
     pub client: Option<ClientTag>,
+    /// Device of that client.
+    pub device: Option<String>,
+    /// The log positions that it follows from; `None` if it is injected.
+    pub position: Option<Position>,
 }
 
 impl Invocation {
@@ -55,6 +60,8 @@ impl Invocation {
             reply: header(header::REPLY).filter(|inbox| is_inbox(inbox)).map(str::to_owned),
             deadline_ms: header(header::DEADLINE).and_then(|text| text.parse().ok()),
             client: header(header::CLIENT).and_then(|text| text.parse().ok()),
+            device: header(header::DEVICE).map(str::to_owned),
+            position: header(header::POSITION).and_then(|text| text.parse().ok()),
         })
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use concert_runtime::bus::Bus;
 use concert_runtime::guard_disabled;
 use concert_runtime::log;
+use concert_runtime::streams::{self, SetupError};
 use concert_wire::envelope::Completion;
 use tokio::time::Instant;
 
@@ -93,6 +94,13 @@ impl Lease {
     /// The subject of the action's completion.
     pub(crate) fn completion(&self) -> &str {
         &self.0.completion
+    }
+
+    /// The position of the log's last message; a call without a log is before all others.
+    pub(crate) async fn log_end(&self) -> Result<u64, SetupError> {
+        let Some(order) = &self.0.order else { return Ok(0) };
+        let log = part("nats.info", streams::existing_log(&order.bus)).await?;
+        Ok(log.cached_info().state.last_sequence)
     }
 
     /// Handles an event and returns the effects.

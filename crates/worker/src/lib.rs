@@ -55,6 +55,7 @@ pub use {
     concert_wire::client::ClientTag,
     concert_wire::id::{ActionId, FlowId},
     concert_wire::keyring::{Key, LiveKeyring},
+    concert_wire::position::Position,
     concert_wire::secret::Secret,
     define::{Define, Handler, Handlers, IntoRows, Mismatch, One, Worker, concept},
     permit::WritePermit,

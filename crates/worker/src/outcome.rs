@@ -18,7 +18,12 @@ pub enum Outcome {
     /// The action did not happen, for this reason.
     Refused(String),
     /// The action was not attempted, because too many similar attempts failed recently.
-    Throttled(String),
+    Throttled {
+        /// The reason.
+        error: String,
+        /// Seconds until another attempt is possible, if it is known.
+        wait_s: Option<u64>,
+    },
     /// The handler's type does not accept an input that fits the spec.
     Mismatch(String),
 }
@@ -35,7 +40,7 @@ pub fn completion(
     let output = match outcome {
         Outcome::Done(output) => sealed(spec, sealer, invocation, output)
             .unwrap_or_else(|why| Fault::Invalid.output(why)),
-        Outcome::Throttled(error) => Fault::Throttled.output(error),
+        Outcome::Throttled { error, wait_s } => Fault::throttled(error, wait_s),
         Outcome::Refused(error) if !spec.can_fail || error.is_empty() => Fault::Invalid.output(
             format!("{} was refused, but its spec declares no error: {error}", invocation.action),
         ),

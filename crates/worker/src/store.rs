@@ -24,7 +24,6 @@ pub use self::change::Change;
 pub use self::documents::{Changed, Deleted, Documents, Inserted, Target};
 pub use self::form::Found;
 pub use self::id::{Id, Key};
-pub use self::lists::MOST;
 pub use self::open::OpenDocuments;
 pub use self::page::Page;
 pub(crate) use self::stamp::Retention;

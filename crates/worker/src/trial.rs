@@ -17,6 +17,7 @@ use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::name::ConceptName;
+use concert_wire::position::Position;
 use concert_wire::seal::{Sealer, looks_sealed};
 use concert_wire::{header, subject, value};
 use futures_util::StreamExt as _;
@@ -65,6 +66,7 @@ pub struct Act {
     name: String,
     input: Object,
     client: Option<ClientTag>,
+    position: Option<Position>,
 }
 
 /// An invoked action without an output so far.
@@ -223,6 +225,22 @@ impl Trial {
         self.finished(invoked).await
     }
 
+    /// The same, for an action that follows from these positions in the log.
+    ///
+    /// # Errors
+    /// See [`Trial::act`].
+    pub async fn act_at(
+        &self,
+        position: Position,
+        name: &str,
+        input: Value,
+    ) -> Result<Act, TrialError> {
+        let mut act = act(name, input)?;
+        act.position = Some(position);
+        let invoked = self.deliver(act).await?;
+        self.finished(invoked).await
+    }
+
     /// Invokes an action without waiting.
     ///
     /// # Errors
@@ -233,17 +251,7 @@ impl Trial {
         name: &str,
         input: Value,
     ) -> Result<Invoked, TrialError> {
-        let Value::Object(input) = input else {
-            return Err(Why::Input.into());
-        };
-        let act = Act {
-            flow: clock::new_flow(),
-            output: Value::Null,
-            name: name.to_owned(),
-            input,
-            client,
-        };
-        self.deliver(act).await
+        self.deliver(Act { client, ..act(name, input)? }).await
     }
 
     /// Redelivers an action, as after a lost acknowledgement. The output is that of the first
@@ -380,6 +388,9 @@ impl Trial {
         if let Some(client) = &act.client {
             headers.insert(header::CLIENT, client.as_str());
         }
+        if let Some(position) = act.position {
+            headers.insert(header::POSITION, position.to_string());
+        }
         let subject = subject::invocation(self.concept.as_str(), &act.name, act.flow.root());
         log::publish_once(&self.bus, subject, headers, encode(&act.input).into()).await?;
         Ok(Invoked { act, replies, dead })
@@ -403,6 +414,21 @@ impl Drop for Trial {
             host.crash();
         }
     }
+}
+
+/// An action that is not invoked yet.
+fn act(name: &str, input: Value) -> Result<Act, TrialError> {
+    let Value::Object(input) = input else {
+        return Err(Why::Input.into());
+    };
+    Ok(Act {
+        flow: clock::new_flow(),
+        output: Value::Null,
+        name: name.to_owned(),
+        input,
+        client: None,
+        position: None,
+    })
 }
 
 fn store_args(servers: &TestServers) -> StoreArgs {

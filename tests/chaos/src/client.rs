@@ -263,11 +263,12 @@ impl User {
             match rng.u8(..10) {
                 0 => others.push(session),
                 1 => {
-                    if !self.change_password(&session, rng).await {
+                    let Some(fresh) = self.change_password(&session, rng).await else {
                         return;
-                    }
-                    self.load.ended.lock().await.append(&mut others);
+                    };
                     others.push(session);
+                    self.load.ended.lock().await.append(&mut others);
+                    others.push(fresh);
                 }
                 _ => self.log_out(session, rng).await,
             }
@@ -275,7 +276,8 @@ impl User {
         if rng.u8(..6) == 0
             && let Some(session) = others.pop()
         {
-            let gone = self.ask(rng, "/auth/deleteAccount", &json!({ "session": session })).await;
+            let body = json!({ "session": session, "password": self.password });
+            let gone = self.ask(rng, "/auth/deleteAccount", &body).await;
             if let Told::Answer(status, answer) = &gone {
                 if *status == 200 {
                     let mut ended = self.load.ended.lock().await;
@@ -369,20 +371,21 @@ impl User {
         }
     }
 
-    async fn change_password(&mut self, session: &str, rng: &mut fastrand::Rng) -> bool {
+    /// Changes the password; the new session.
+    async fn change_password(&mut self, session: &str, rng: &mut fastrand::Rng) -> Option<String> {
         let new = format!("{PASSWORD_MARK}-{}", rng.u64(..));
         let body = json!({ "session": session, "oldPassword": self.password, "newPassword": new });
         match self.ask(rng, "/auth/changePassword", &body).await {
-            Told::Answer(200, _) => {
+            Told::Answer(200, answer) => {
                 self.password = new;
-                true
+                answer.get("session").and_then(Value::as_str).map(str::to_owned)
             }
             Told::Answer(status, answer) => {
                 self.wrong("changing the password with a live session", status, &answer);
-                false
+                None
             }
             // Which password is right is not known any more.
-            Told::Unknown => false,
+            Told::Unknown => None,
         }
     }
 

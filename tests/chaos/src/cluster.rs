@@ -100,6 +100,7 @@ fn concert(options: &Options) -> Command {
         .env("CONCERT_LOGIN_ACCOUNT_FAILURES", "0")
         .env("CONCERT_LOGIN_CLIENT_FAILURES", "0")
         .env("CONCERT_HTTP__CLIENT_REQUESTS_PER_SECOND", "0")
+        .env("CONCERT_WORKERS__PROFILE__SETTINGS__ACCOUNTS_PER_CLIENT", "0")
         .env("CONCERT_LOG", "info")
         .env("CONCERT_CHAOS_DIR", options.dir.join("points"));
     if let Some(sabotage) = &options.sabotage {

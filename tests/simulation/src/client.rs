@@ -321,6 +321,7 @@ impl World<'_> {
             sync: Arc::from("nothing but a hand"),
             rules: Arc::from(""),
             causes: std::iter::empty().collect(),
+            position: None,
             context: Context::default(),
         });
         tell!(self, "{action} {id} is asked for by hand");

@@ -83,7 +83,7 @@ impl World<'_> {
                 input: body,
                 output: Object::from_iter([("request".to_owned(), Value::from(flow.to_string()))]),
             },
-            context: Context { deadline_ms: Some(now + DEADLINE), traceparent: None, client: None },
+            context: Context { deadline_ms: Some(now + DEADLINE), ..Context::default() },
             not_after: None,
         };
         let root = Rc::new(draft);

@@ -12,6 +12,8 @@ pub enum Sabotage {
     WorkerDoesNotLook,
     /// Writes leave no stamp, so that a redelivery is carried out again.
     NoStamps,
+    /// Ending all sessions of a user sets no cutoff for logins that are in progress.
+    NoCutoff,
     /// The log takes a second message on a subject.
     LogTakesTwice,
     /// The worker acknowledges before it publishes the completion.
@@ -48,9 +50,10 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// What the parts guard against.
-    pub const GUARDS: [Self; 11] = [
+    pub const GUARDS: [Self; 12] = [
         Self::WorkerDoesNotLook,
         Self::NoStamps,
+        Self::NoCutoff,
         Self::LogTakesTwice,
         Self::WorkerAcksFirst,
         Self::RouterAcksFirst,

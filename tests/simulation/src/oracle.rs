@@ -21,6 +21,7 @@ impl World<'_> {
         self.every_action_that_was_asked_for_is_completed()?;
         self.every_request_is_answered_once()?;
         self.logins_have_their_sessions()?;
+        self.no_session_outlives_its_account()?;
         self.the_state_is_what_the_log_says()?;
         self.one_moment_for_all_rules()?;
         self.nothing_is_left_to_do()
@@ -89,6 +90,18 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A login that is in progress while its account is deleted leaves no live session, in any order.
+    fn no_session_outlives_its_account(&self) -> Result<(), String> {
+        let live = self.state.sessions.all.values().filter(|session| session.ended_by.is_none());
+        for session in live {
+            let user = self.state.users.by_id(&session.user);
+            if user.is_some_and(|user| user.deleted_by.is_some()) {
+                return Err(format!("{} outlives its account", session.created_by));
+            }
+        }
+        Ok(())
+    }
+
     /// The successes of an action, by id.
     fn done(&self, concept: &str, action: &str) -> BTreeMap<ActionId, &Object> {
         let all = self.log.completions();
@@ -121,7 +134,8 @@ impl World<'_> {
         let began = sessions.clone().map(|session| session.created_by).collect();
         check("sessions", began, self.done("Sessioning", "create"))?;
         let sweeps = &self.state.sessions.sweeps;
-        let ended = sessions.filter_map(|session| session.ended_by);
+        let ended = sessions.filter(|session| session.ended_by != Some(session.created_by));
+        let ended = ended.filter_map(|session| session.ended_by);
         let ended = ended.filter(|by| !sweeps.contains(by)).collect();
         check("ended sessions", ended, self.done("Sessioning", "delete"))?;
         let swept = sweeps.iter().copied().collect();

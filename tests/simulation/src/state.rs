@@ -6,7 +6,8 @@ mod sessioning;
 mod shop;
 
 use concert_wire::envelope::{ERROR, Object};
-use concert_wire::id::ActionId;
+use concert_wire::id::{ActionId, FlowId};
+use concert_wire::position::Position;
 use serde_json::Value;
 
 pub(crate) use self::profile::Users;
@@ -64,6 +65,8 @@ pub(crate) enum Written {
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) id: ActionId,
+    pub(crate) flow: FlowId,
+    pub(crate) position: Option<Position>,
     pub(crate) action: &'a str,
     pub(crate) input: &'a Object,
 }
@@ -87,9 +90,13 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// `stamps` is false where the guard is to be missing.
-    pub(crate) fn new(stamps: bool) -> Self {
-        Self { users: Users::new(stamps), sessions: Sessions::new(stamps), shop: Shop::new(stamps) }
+    /// `stamps` and `cutoffs` are false where the guard is to be missing.
+    pub(crate) fn new(stamps: bool, cutoffs: bool) -> Self {
+        Self {
+            users: Users::new(stamps),
+            sessions: Sessions::new(stamps, cutoffs),
+            shop: Shop::new(stamps),
+        }
     }
 
     /// The handler up to its write.

@@ -129,7 +129,10 @@ impl<'a> World<'a> {
             queues: CONCEPTS.iter().map(|_| Queue::default()).collect(),
             stored: BTreeSet::new(),
             history: Vec::new(),
-            state: State::new(sabotage != Some(Sabotage::NoStamps)),
+            state: State::new(
+                sabotage != Some(Sabotage::NoStamps),
+                sabotage != Some(Sabotage::NoCutoff),
+            ),
             routers: (0..OF_EACH).map(|number| Router::new(number, &faults)).collect(),
             pin: 0,
             pin_seen_at: 0,

@@ -39,7 +39,8 @@ fn routes(session: &str) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
             "/auth/changePassword",
             vec![session(), ("oldPassword", CANARY.to_owned()), ("newPassword", CANARY.to_owned())],
         ),
-        ("/auth/deleteAccount", vec![session()]),
+        ("/auth/deleteAccount", vec![session(), password()]),
+        ("/auth/endSession", vec![session(), ("id", "fuzz".to_owned())]),
         ("/auth/logoutEverywhere", vec![session()]),
     ]
 }

@@ -34,6 +34,9 @@ pub(crate) struct User {
     name_look: Option<String>,
     /// A PHC string.
     password: String,
+    /// A disabled account is not recognised. Accounts of older releases have no such field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    disabled: bool,
 }
 
 /// The accounts of an application.
@@ -57,6 +60,12 @@ pub(crate) struct ChangePassword {
     pub(crate) user: String,
     pub(crate) old_password: Secret,
     pub(crate) new_password: Secret,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Confirm {
+    user: String,
+    password: Secret,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +126,9 @@ impl Profile {
         if look_alike.is_some() && self.confusable_names == ConfusableNames::Refuse {
             return Err(Refusal::NameConfusable.into());
         }
+        if let Some(wait) = self.attempts.create(now(), &call).await? {
+            return Err(Refusal::TooManyAccounts(wait).into());
+        }
         let mut user = User::new(&name, self.pool.hash(password).await?, self.confusable_names);
         if let Some(other) = look_alike {
             tracing::warn!(user = %id, other = %other.id, "a new username looks like another one");
@@ -140,7 +152,7 @@ impl Profile {
         let admitted = match self.attempts.admit(attempt, now, &call).await? {
             Admission::Admitted(admitted) => admitted,
             Admission::FailedBefore => return Err(Refusal::Unrecognised.into()),
-            Admission::Throttled => return Err(Refusal::Throttled.into()),
+            Admission::Throttled(wait) => return Err(Refusal::Throttled(wait).into()),
         };
         if let Some(user) = self.recognise(&call, &username, password).await? {
             self.attempts.succeeded(admitted, now, &call).await?;
@@ -165,7 +177,7 @@ impl Profile {
         let too_long = password.expose().len() > PASSWORD_MAX_BYTES;
         let password = if too_long { Secret::new(String::new()) } else { password };
         let verdict = self.pool.verify_forms(password, hash.filter(|_| !too_long)).await?;
-        match (verdict, user) {
+        match (verdict, user.filter(|user| !user.value.disabled)) {
             (Verdict::Right, Some(user)) => Ok(Some(user.id)),
             (Verdict::Outdated(new), Some(user)) => {
                 let permit = call.permit().await?;
@@ -186,20 +198,8 @@ impl Profile {
             Target::Live(user) => user.value,
             Target::NotThere => return Err(Refusal::NoUser(id).into()),
         };
-        // The holder of a session may guess the password, so the limits of logins apply.
-        let now = now();
         let name = Username::of(&user.username);
-        let attempt = Attempt::of(&call, &name.folded);
-        let admitted = match self.attempts.admit(attempt, now, &call).await? {
-            Admission::Admitted(admitted) => admitted,
-            Admission::FailedBefore => return Err(Refusal::OldPasswordWrong.into()),
-            Admission::Throttled => return Err(Refusal::Throttled.into()),
-        };
-        if self.pool.verify_forms(old.clone(), Some(&user.password)).await? == Verdict::Wrong {
-            self.attempts.failed(admitted, now, &call).await?;
-            return Err(Refusal::OldPasswordWrong.into());
-        }
-        self.attempts.succeeded(admitted, now, &call).await?;
+        self.check_holder(&call, &id, &user, &old, Refusal::OldPasswordWrong).await?;
         let new = password_rules::form(&new).map_err(Refusal::of_new_password)?;
         if opaque::form(old.expose()).as_deref() == Some(new.expose()) {
             return Err(Refusal::NewPasswordSame.into());
@@ -212,6 +212,61 @@ impl Profile {
             Changed::NotThere | Changed::Taken(_) => {
                 Err(retry("the account was changed concurrently"))
             }
+        }
+    }
+
+    /// Checks the password of a user who is logged in.
+    pub(crate) async fn confirm_password(&self, call: Call<Confirm>) -> Result<UserId, Stop> {
+        let (Confirm { user: id, password }, call) = call.split();
+        let Some(user) = self.users.get(&id).await? else {
+            return Err(Refusal::NoUser(id).into());
+        };
+        let wrong = Refusal::PasswordWrong;
+        self.check_holder(&call, &id, &user.value, &password, wrong).await?;
+        Ok(UserId { user: id })
+    }
+
+    /// The holder of a session may guess the password, so there is a limit as for logins.
+    async fn check_holder(
+        &self,
+        call: &Call<()>,
+        id: &str,
+        user: &User,
+        password: &Secret,
+        wrong: Refusal,
+    ) -> Result<(), Stop> {
+        if user.disabled {
+            return Err(Refusal::Disabled.into());
+        }
+        let now = now();
+        let attempt = Attempt::of_holder(call, id);
+        let admitted = match self.attempts.admit(attempt, now, call).await? {
+            Admission::Admitted(admitted) => admitted,
+            Admission::FailedBefore => return Err(wrong.into()),
+            Admission::Throttled(wait) => return Err(Refusal::Throttled(wait).into()),
+        };
+        if self.pool.verify_forms(password.clone(), Some(&user.password)).await? == Verdict::Wrong {
+            self.attempts.failed(admitted, now, call).await?;
+            return Err(wrong.into());
+        }
+        self.attempts.succeeded(admitted, now, call).await
+    }
+
+    /// Disables an account: no password is recognised until it is enabled.
+    pub(crate) async fn disable_account(&self, call: Call<OfUser>) -> Result<(), Stop> {
+        self.set_disabled(call, true).await
+    }
+
+    /// Enables an account.
+    pub(crate) async fn enable_account(&self, call: Call<OfUser>) -> Result<(), Stop> {
+        self.set_disabled(call, false).await
+    }
+
+    async fn set_disabled(&self, call: Call<OfUser>, disabled: bool) -> Result<(), Stop> {
+        let change = Change::set("disabled", disabled);
+        match self.users.update(call.permit().await?, &call.input.user, change).await? {
+            Changed::Done => Ok(()),
+            Changed::NotThere | Changed::Taken(_) => Err(Refusal::NoUser(call.input.user).into()),
         }
     }
 

@@ -32,14 +32,23 @@ const KNOWN_MAX: i64 = 10;
 /// Minimum age of a known client's last login before another login updates it.
 const SEEN_AGAIN: Duration = Duration::from_secs(DAY_S);
 
-/// Key of an attempted name. It is a hash, because users also type passwords there.
+/// Key of an account or an attempted name. It is a hash, because users also type passwords as names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct AccountKey([u8; 16]);
 
 impl AccountKey {
     /// The key of a name in its unique form.
     pub(crate) fn of(name_key: &str) -> Self {
-        let digest = Sha256::new().chain_update("account\0").chain_update(name_key).finalize();
+        Self::hash("account\0", name_key)
+    }
+
+    /// The key under which the holders of a user's sessions are counted.
+    fn of_holder(user: &str) -> Self {
+        Self::hash("holder\0", user)
+    }
+
+    fn hash(kind: &str, text: &str) -> Self {
+        let digest = Sha256::new().chain_update(kind).chain_update(text).finalize();
         let mut key = [0; 16];
         key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         Self(key)
@@ -57,7 +66,7 @@ pub(crate) struct Attempt {
     pub(crate) action: ActionId,
     /// The account of the attempted name.
     pub(crate) account: AccountKey,
-    /// The client; unknown for an injected action.
+    /// The client; `None` for an injected action, and for the holder of a session.
     pub(crate) client: Option<ClientTag>,
 }
 
@@ -65,6 +74,12 @@ impl Attempt {
     /// The attempt of an action at the account of a name.
     pub(crate) fn of<I>(call: &Call<I>, name_key: &str) -> Self {
         Self { action: call.id, account: AccountKey::of(name_key), client: call.client.clone() }
+    }
+
+    /// An attempt of a session's holder, who is counted apart from all logins: strangers cannot
+    /// lock the holder out, and a stolen session is no other way to guess.
+    pub(crate) fn of_holder<I>(call: &Call<I>, user: &str) -> Self {
+        Self { action: call.id, account: AccountKey::of_holder(user), client: None }
     }
 }
 
@@ -75,8 +90,8 @@ pub(crate) enum Admission {
     Admitted(Admitted),
     /// An earlier delivery of this action checked the password, and it was wrong.
     FailedBefore,
-    /// Too many attempts failed.
-    Throttled,
+    /// Too many attempts failed; another one is possible after this time.
+    Throttled(Duration),
 }
 
 /// An admitted attempt. Until it is dropped, it counts as a possible failure.
@@ -106,6 +121,9 @@ struct Limits {
     window: Duration,
     long_window: Duration,
     known: Duration,
+    /// `None` disables the limit.
+    created: Option<usize>,
+    created_window: Duration,
 }
 
 impl Limits {
@@ -119,6 +137,8 @@ impl Limits {
             window,
             long_window: Duration::from_secs(settings.login_long_window_seconds).max(window),
             known: Duration::from_secs(settings.login_known_days * DAY_S),
+            created: Some(count(settings.accounts_per_client)).filter(|limit| *limit > 0),
+            created_window: Duration::from_secs(settings.accounts_window_seconds),
         }
     }
 }
@@ -157,7 +177,7 @@ impl Attempts {
             }
             let room = Room::of(&self.limits, &attempt, &counted, now);
             if room.is_none() {
-                return Ok(Admission::Throttled);
+                return Ok(Admission::Throttled(room.wait));
             }
             if let Some(guard) = self.in_flight.admit(seen, &attempt, &room) {
                 let is_news = self.limits.account.is_some() && room.is_news;
@@ -227,20 +247,32 @@ impl Attempts {
             failure.insert("client", client.as_str());
         }
         let writes = self.documents(attempt).map(|(document, window)| {
-            let young = doc! { "$gte": ["$$this.at", before(at, window)] };
-            let failures = doc! { "$ifNull": ["$failures", []] };
-            let kept = doc! { "$filter": { "input": failures, "cond": young } };
-            let added = doc! { "$concatArrays": ["$$kept", [failure.clone()]] };
-            let added = doc! { "$slice": [added, -i64::from(COUNTED_MAX)] };
-            let is_there = doc! { "$in": [stamp(attempt.action), "$$kept.action"] };
-            let failures = doc! { "$cond": [is_there, "$$kept", added] };
-            let failures = doc! { "$let": { "vars": { "kept": kept }, "in": failures } };
-            let purge_at = doc! { "$max": ["$purge_at", at.saturating_add_duration(window)] };
-            self.write(document, doc! { "failures": failures, "purge_at": purge_at }, call)
+            self.write(document, counts::adding(&failure, at, window, None), call)
         });
         // Waits for all writes: the driver's operations must not be dropped half-way.
         let written = futures_util::future::join_all(writes).await;
         written.into_iter().collect()
+    }
+
+    /// Counts the creation of an account by a client. Returns the time until another one is
+    /// possible, if the client has created too many.
+    pub(crate) async fn create(
+        &self,
+        now: DateTime,
+        call: &Call<()>,
+    ) -> Result<Option<Duration>, Stop> {
+        let (Some(limit), Some(client)) = (self.limits.created, &call.client) else {
+            return Ok(None);
+        };
+        let (document, window) = (counts::creations_of(client), self.limits.created_window);
+        let creation = doc! { "action": stamp(call.id), "at": now };
+        // The write decides, so concurrent creations do not exceed the limit.
+        let set = counts::adding(&creation, now, window, Some(limit));
+        self.write(document.clone(), set, call).await?;
+        let counted = self.documents.get(&document).await?.map(|counted| counted.value);
+        let is_counted = counted.as_ref().is_some_and(|all| all.failed_at(call.id).is_some());
+        let wait = counted.map(|counted| counted.wait(limit, window, now));
+        Ok(wait.filter(|_| !is_counted))
     }
 
     async fn write(&self, document: String, set: Document, call: &Call<()>) -> Result<(), Stop> {

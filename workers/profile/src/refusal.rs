@@ -1,5 +1,7 @@
 //! Reasons for refusing an action on an account.
 
+use std::time::Duration;
+
 use concert_worker::{Stop, refused, throttled};
 
 use crate::accounts::{PASSWORD_MAX_BYTES, PASSWORD_MIN_CHARS};
@@ -45,8 +47,15 @@ pub(crate) enum Refusal {
     PasswordCharacters,
     #[error("This password is too easy to guess.")]
     PasswordWeak,
+    #[error("Incorrect password.")]
+    PasswordWrong,
+    #[error("This account is disabled.")]
+    Disabled,
+    /// With the time until another attempt is possible.
     #[error("Too many attempts have failed. Try again later.")]
-    Throttled,
+    Throttled(Duration),
+    #[error("Too many accounts were created. Try again later.")]
+    TooManyAccounts(Duration),
 }
 
 impl From<BadUsername> for Refusal {
@@ -83,7 +92,9 @@ impl Refusal {
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Throttled => throttled(refusal.to_string()),
+            Refusal::Throttled(wait) | Refusal::TooManyAccounts(wait) => {
+                throttled(refusal.to_string(), wait)
+            }
             refusal => refused(refusal.to_string()),
         }
     }

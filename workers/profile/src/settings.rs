@@ -36,6 +36,11 @@ pub struct Settings {
     pub login_long_window_seconds: u64,
     /// Days for which a client is known to an account after a login.
     pub login_known_days: u64,
+    /// Maximum number of accounts that a client creates per window; excess attempts get 429. 0
+    /// disables the limit.
+    pub accounts_per_client: u32,
+    /// Length of the window of created accounts, in seconds.
+    pub accounts_window_seconds: u64,
     /// Files with additional common passwords, one per line.
     #[serde(deserialize_with = "list")]
     pub password_blocklists: Vec<PathBuf>,
@@ -76,6 +81,8 @@ impl Default for Settings {
             login_window_seconds: 15 * 60,
             login_long_window_seconds: DAY_S,
             login_known_days: 30,
+            accounts_per_client: 100,
+            accounts_window_seconds: 60 * 60,
             password_blocklists: Vec::new(),
             password_words: vec!["concert".to_owned()],
             password_min_score: 2,

@@ -3,6 +3,8 @@
 //! A token has 256 bits. It is derived from a key and the id of the action that created it, so a
 //! redelivery returns the same token. The database stores only its hash.
 
+mod cutoff;
+mod list;
 mod session;
 mod settings;
 mod token;
@@ -14,7 +16,9 @@ use concert_worker::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::session::{Listed, Session};
+use self::cutoff::Cutoffs;
+use self::list::{Listed, OfPage, Row};
+use self::session::Session;
 pub use self::settings::Settings;
 pub use self::token::derive as derive_token;
 use self::token::{TokenHash, hash};
@@ -28,17 +32,21 @@ pub fn worker() -> Worker {
         .open(Sessioning::open)
         .action("create", Sessioning::create)
         .action("delete", Sessioning::delete)
+        .action("deleteById", Sessioning::delete_by_id)
         .action("deleteAll", Sessioning::delete_all)
         .action("deleteOthers", Sessioning::delete_others)
         .query("_getUser", Sessioning::get_user)
         .query("_getId", Sessioning::get_id)
         .query("_getSessions", Sessioning::get_sessions)
+        .query("_getPage", Sessioning::get_page)
+        .query("_getNext", Sessioning::get_next)
         .build()
 }
 
 /// The sessions of an application.
 struct Sessioning {
     sessions: Documents<Session, TokenHash>,
+    cutoffs: Cutoffs,
     keys: LiveKeyring,
     settings: Settings,
 }
@@ -52,6 +60,12 @@ struct OfUser {
 struct ButOne {
     user: String,
     session: Secret,
+}
+
+#[derive(Deserialize)]
+struct ById {
+    user: String,
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -75,33 +89,42 @@ struct PublicId {
     id: String,
 }
 
-/// Maximum number of sessions in one response.
-const LISTED_MAX: usize = 1000;
-/// The idle expiry is extended only after this fraction of the idle time, so most lookups do not
-/// write.
-const TOUCH_FRACTION: u32 = 10;
-
 impl Sessioning {
     async fn open(start: Start<Settings>) -> Result<Self, StartError> {
         // These names are part of the stored format.
-        let sessions = start.documents("sessions").lookup("user").expires("expires_at");
-        let sessions = sessions.deleted_in("ended").lists("sweeps", "token_hashes");
+        let sessions = start.documents("sessions").expires("expires_at").deleted_in("ended");
+        let sessions = sessions.lookup_newest("user").lists("sweeps", "token_hashes");
         Ok(Self {
             sessions: sessions.open().await?,
+            cutoffs: Cutoffs::open(&start).await?,
             keys: start.keys("session")?,
             settings: start.settings,
         })
     }
 
+    /// The session is stored before the cutoff is read, and [`Self::delete_all`] stores the cutoff
+    /// before it lists sessions. So one of the two sees the other, in any order.
     async fn create(&self, call: Call<OfUser>) -> Result<Created, Stop> {
-        if let Some(session) = self.made_under_another_key(&call).await? {
-            return Ok(Created { session });
+        let session = match self.made_under_another_key(&call).await? {
+            Some(token) => token,
+            None => self.insert(&call).await?,
+        };
+        if self.cutoffs.apply_to(&call, &call.input.user).await? {
+            self.sessions.delete(call.permit().await?, &hash(&session)).await.map(drop)?;
+        } else {
+            self.end_oldest(&call).await?;
         }
+        Ok(Created { session })
+    }
+
+    async fn insert(&self, call: &Call<OfUser>) -> Result<Secret, Stop> {
         let keys = self.keys.now();
         let token = token::derive(keys.current(), call.id);
-        let session = Session::new(&call.input.user, keys.current().id(), now(), &self.settings);
+        let (user, device) = (&call.input.user, call.device.clone());
+        let key = keys.current().id();
+        let session = Session::new(user, key, device, now(), &self.settings);
         match self.sessions.insert(call.permit().await?, &hash(&token), &session).await? {
-            Inserted::Done => Ok(Created { session: token }),
+            Inserted::Done => Ok(token),
             Inserted::Taken(_) => Err(retry("another action created this session")),
         }
     }
@@ -117,6 +140,17 @@ impl Sessioning {
         Ok(None)
     }
 
+    /// Ends the oldest sessions of a user above the limit.
+    async fn end_oldest(&self, call: &Call<OfUser>) -> Result<(), Stop> {
+        let limit = usize::try_from(self.settings.max_sessions).unwrap_or(usize::MAX);
+        let surplus = live_sessions(&call.input.user).newest_first().skip(limit);
+        match self.sessions.page(surplus.clone().limit(2)).await?.as_slice() {
+            [] => Ok(()),
+            [oldest] => self.sessions.delete(call.permit().await?, &oldest.id).await.map(drop),
+            _ => self.sessions.for_each(call, &surplus, &Change::deletion()).await.map(drop),
+        }
+    }
+
     async fn delete(&self, call: Call<OfSession>) -> Result<(), Stop> {
         let id = hash(&call.input.session);
         let deleted = match self.sessions.target(&call, &id).await? {
@@ -126,21 +160,31 @@ impl Sessioning {
             }
             Target::Live(_) | Target::NotThere => Deleted::NotThere,
         };
-        match deleted {
-            Deleted::Done => Ok(()),
-            Deleted::NotThere => Err(refused("Session not found")),
+        found(deleted)
+    }
+
+    async fn delete_by_id(&self, call: Call<ById>) -> Result<(), Stop> {
+        let ById { user, id } = &call.input;
+        if self.sessions.is_done(&call, &Page::of("user", user)).await? {
+            return Ok(());
+        }
+        match list::find(&self.sessions, user, id).await? {
+            Some(session) => found(self.sessions.delete(call.permit().await?, &session.id).await?),
+            None => found(Deleted::NotThere),
         }
     }
 
-    /// Ends every session whose creation completed before this action was invoked. A session that
-    /// is created concurrently may end or stay.
+    /// Ends every session of the user that is created by a login from before, even if that login is
+    /// still in progress.
     async fn delete_all(&self, call: Call<OfUser>) -> Result<(), Stop> {
+        self.cutoffs.store(&call, &call.input.user).await?;
         let live = live_sessions(&call.input.user);
         self.sessions.for_each(&call, &live, &Change::deletion()).await?;
         Ok(())
     }
 
     async fn delete_others(&self, call: Call<ButOne>) -> Result<(), Stop> {
+        self.cutoffs.store(&call, &call.input.user).await?;
         let others =
             live_sessions(&call.input.user).except::<TokenHash>(&hash(&call.input.session));
         self.sessions.for_each(&call, &others, &Change::deletion()).await?;
@@ -156,9 +200,7 @@ impl Sessioning {
         };
         let until = now.saturating_add_duration(self.settings.idle());
         let moved_ms = until.timestamp_millis() - session.value.idle_expires_at.timestamp_millis();
-        if u128::try_from(moved_ms).unwrap_or(0)
-            > (self.settings.idle() / TOUCH_FRACTION).as_millis()
-        {
+        if u128::try_from(moved_ms).unwrap_or(0) > self.settings.touch_after().as_millis() {
             self.sessions.raise(&id, "idle_expires_at", until).await?;
         }
         Ok(Some(User { user: session.value.user }))
@@ -170,10 +212,26 @@ impl Sessioning {
         Ok(live.map(|session| PublicId { id: session::public_id(&session) }))
     }
 
-    async fn get_sessions(&self, query: Query<OfUser>) -> Result<Vec<Listed>, Stop> {
-        let live = live_sessions(&query.input.user).newest_first().limit(LISTED_MAX);
-        let found = self.sessions.page(live).await?;
-        found.iter().map(Listed::of).collect()
+    async fn get_sessions(&self, query: Query<OfUser>) -> Result<Vec<Row>, Stop> {
+        let newest = live_sessions(&query.input.user).newest_first().limit(list::PAGE);
+        self.sessions.page(newest).await?.iter().map(Row::of).collect()
+    }
+
+    async fn get_page(&self, query: Query<OfPage>) -> Result<Vec<Listed>, Stop> {
+        let (page, _) = list::page(&self.sessions, &query.input).await?;
+        page.iter().map(|session| Listed::of(session, &self.settings)).collect()
+    }
+
+    async fn get_next(&self, query: Query<OfPage>) -> Result<Option<list::Next>, Stop> {
+        let (_, next) = list::page(&self.sessions, &query.input).await?;
+        Ok(next)
+    }
+}
+
+fn found(deleted: Deleted) -> Result<(), Stop> {
+    match deleted {
+        Deleted::Done => Ok(()),
+        Deleted::NotThere => Err(refused("Session not found")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Stored sessions, and their public view.
+//! Stored sessions.
 
 use std::fmt::Write as _;
 
@@ -18,21 +18,41 @@ pub(crate) struct Session {
     key: String,
     pub(crate) idle_expires_at: DateTime,
     expires_at: DateTime,
+    /// Device of the login; sessions of older releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
 }
 
 impl Session {
-    pub(crate) fn new(user: &str, key: &str, now: DateTime, settings: &Settings) -> Self {
+    pub(crate) fn new(
+        user: &str,
+        key: &str,
+        device: Option<String>,
+        now: DateTime,
+        settings: &Settings,
+    ) -> Self {
         Self {
             user: user.to_owned(),
             key: key.to_owned(),
             idle_expires_at: now.saturating_add_duration(settings.idle()),
             expires_at: now.saturating_add_duration(settings.absolute()),
+            device,
         }
     }
 
     /// Compares times, because the server removes expired documents with a delay.
     pub(crate) fn is_live(&self, now: DateTime) -> bool {
         now < self.idle_expires_at && now < self.expires_at
+    }
+
+    pub(crate) fn ends_at(&self) -> DateTime {
+        self.expires_at.min(self.idle_expires_at)
+    }
+
+    /// The last use, up to [`Settings::touch_after`] too early: the idle expiry follows from it.
+    pub(crate) fn used_at(&self, settings: &Settings) -> DateTime {
+        let idle_ms = i64::try_from(settings.idle().as_millis()).unwrap_or(i64::MAX);
+        DateTime::from_millis(self.idle_expires_at.timestamp_millis().saturating_sub(idle_ms))
     }
 }
 
@@ -42,28 +62,8 @@ pub(crate) fn public_id(session: &Found<Session, TokenHash>) -> String {
     session.public_id("listed session")
 }
 
-/// The public view of a session.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Listed {
-    id: String,
-    created_at: String,
-    expires_at: String,
-}
-
-impl Listed {
-    pub(crate) fn of(session: &Found<Session, TokenHash>) -> Result<Self, Stop> {
-        let expires_at = session.value.expires_at.min(session.value.idle_expires_at);
-        Ok(Self {
-            id: public_id(session),
-            created_at: rfc3339(session.created_at)?,
-            expires_at: rfc3339(expires_at)?,
-        })
-    }
-}
-
 /// Always with three decimals, so the texts sort like the times.
-fn rfc3339(time: DateTime) -> Result<String, Stop> {
+pub(crate) fn rfc3339(time: DateTime) -> Result<String, Stop> {
     let mut text = String::new();
     write!(text, "{}", humantime::format_rfc3339_millis(time.to_system_time())).map_err(retry)?;
     Ok(text)

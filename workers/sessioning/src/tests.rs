@@ -1,5 +1,7 @@
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use concert_worker::Position;
 use concert_worker::store::{DateTime, Document, doc};
 use concert_worker::trial::{Act, Trial, TrialError};
 use mongodb::bson::spec::BinarySubtype;
@@ -156,18 +158,135 @@ async fn released_version_reads_sessions_and_its_sweeps_are_continued() -> Resul
 fn settings_have_the_documented_defaults_and_ranges() {
     let worker = worker();
     assert_eq!(worker.check_settings(&json!({ "idle_minutes": 1 })), Ok(()));
-    let settings = json!({ "idle_minutes": 0, "max_minutes": Settings::MINUTES_MAX + 1 });
+    let max_minutes = Settings::MINUTES_MAX + 1;
+    let settings = json!({ "idle_minutes": 0, "max_minutes": max_minutes, "max_sessions": 0 });
     let why = worker.check_settings(&settings).unwrap_err();
     assert_eq!(
         why,
         "`idle_minutes` must be from 1 to 52704000, not 0; \
-         `max_minutes` must be from 1 to 52704000, not 52704001"
+         `max_minutes` must be from 1 to 52704000, not 52704001; \
+         `max_sessions` must be from 1 to 100000, not 0"
     );
-    let defaults = json!({ "idle_minutes": 10_080, "max_minutes": 43_200 });
+    let defaults = json!({ "idle_minutes": 10_080, "max_minutes": 43_200, "max_sessions": 100 });
     assert_eq!(json!(Settings::default()), defaults);
 }
 
 #[test]
 fn spec_and_handlers_match() {
     assert_eq!(worker().check(), Ok(()));
+}
+
+async fn create(trial: &Trial, user: &str) -> Result<String, TrialError> {
+    let created = act(trial, "create", json!({ "user": user })).await?;
+    Ok(created.output["session"].as_str().unwrap().to_owned())
+}
+
+async fn is_live(trial: &Trial, token: &str) -> Result<bool, TrialError> {
+    Ok(trial.ask("_getUser", json!({ "session": token })).await? != json!([]))
+}
+
+#[tokio::test]
+async fn session_above_the_limit_ends_the_oldest() -> Result<(), TrialError> {
+    let trial = Trial::with(worker(), json!({ "max_sessions": 3 })).await?;
+    let other = create(&trial, "bob").await?;
+    let mut tokens = Vec::new();
+    for _ in 0..5 {
+        tokens.push(create(&trial, "ada").await?);
+    }
+    for (number, token) in tokens.iter().enumerate() {
+        assert_eq!(is_live(&trial, token).await?, number >= 2, "{number}");
+    }
+    assert!(is_live(&trial, &other).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn session_of_a_flow_before_the_cutoff_ends() -> Result<(), TrialError> {
+    let trial = Trial::of(worker()).await?;
+    let create_at = async |root| {
+        let position = Position { root, cause: root + 1 };
+        let created = trial.act_at(position, "create", json!({ "user": "ada" })).await?;
+        is_live(&trial, created.output["session"].as_str().unwrap()).await
+    };
+    for _ in 0..8 {
+        create(&trial, "bob").await?;
+    }
+    assert!(create_at(1).await?, "there is no cutoff");
+    let sweep = Position { root: 2, cause: 5 };
+    trial.act_at(sweep, "deleteAll", json!({ "user": "ada" })).await?;
+    assert!(!create_at(4).await?);
+    assert!(create_at(5).await?);
+    // An earlier cause does not move the cutoff back.
+    let earlier = Position { root: 1, cause: 3 };
+    trial.act_at(earlier, "deleteAll", json!({ "user": "ada" })).await?;
+    assert!(!create_at(4).await?);
+    assert!(is_live(&trial, &create(&trial, "ada").await?).await?, "an injected action");
+    // An injected sweep cuts off all flows so far.
+    act(&trial, "deleteAll", json!({ "user": "ada" })).await?;
+    assert!(!create_at(8).await?);
+    // The cutoff of a log that was replaced is ignored, and replaced by the next one.
+    let cutoffs = trial.collection("cutoffs").await?;
+    let beyond = doc! { "$set": { "position": 1_000_000_i64 } };
+    cutoffs.update_one(doc! { "_id": "ada" }, beyond).await.unwrap();
+    assert!(create_at(8).await?);
+    trial.act_at(sweep, "deleteAll", json!({ "user": "ada" })).await?;
+    assert!(!create_at(4).await?);
+    assert!(create_at(5).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sessions_are_listed_in_pages_and_ended_by_id() -> Result<(), TrialError> {
+    const COUNT: i64 = 250;
+    let trial = Trial::of(worker()).await?;
+    let newest = create(&trial, "ada").await?;
+    let sessions = trial.collection("sessions").await?;
+    let one = sessions.find_one(doc! {}).await.unwrap().unwrap();
+    let created_at = one.get_datetime("created_at").unwrap().timestamp_millis();
+    // Three of them each have the same time.
+    let more = (1..COUNT).map(|number| {
+        let mut session = one.clone();
+        session.insert("_id", stored(&format!("token {number}")));
+        session.insert("created_by", format!("00000000-0000-8000-8000-{number:012}"));
+        session.insert("created_at", DateTime::from_millis(created_at - 1 - number / 3));
+        session
+    });
+    sessions.insert_many(more).await.unwrap();
+
+    let mut listed: Vec<Value> = Vec::new();
+    let (mut sizes, mut input) = (Vec::new(), json!({ "user": "ada" }));
+    loop {
+        let page = trial.ask("_getPage", input.clone()).await?;
+        let page = page.as_array().unwrap();
+        sizes.push(page.len());
+        listed.extend(page.iter().cloned());
+        let next = trial.ask("_getNext", input.clone()).await?;
+        let Some(next) = next.pointer("/0/next") else { break };
+        input = json!({ "user": "ada", "after": next });
+    }
+    assert_eq!(sizes, [100, 100, 50]);
+    let keys: Vec<&String> = listed[0].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["id", "createdAt", "expiresAt", "lastUsedAt", "device"]);
+    let times: Vec<&str> = listed.iter().map(|row| row["createdAt"].as_str().unwrap()).collect();
+    assert!(times.is_sorted_by(|newer, older| newer >= older));
+    let ids: BTreeSet<&str> = listed.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 250, "each once");
+    assert_eq!(trial.ask("_getPage", json!({ "user": "ada", "after": "x" })).await?, json!([]));
+    let newest_only = trial.ask("_getSessions", json!({ "user": "ada" })).await?;
+    assert_eq!(newest_only.as_array().unwrap().len(), 100);
+
+    // The oldest is found behind two pages.
+    let oldest = json!({ "user": "ada", "id": listed[249]["id"] });
+    let ended = act(&trial, "deleteById", oldest.clone()).await?;
+    assert_eq!(ended.output, json!({}));
+    assert_eq!(trial.redeliver_uncompleted(&ended).await?, json!({}));
+    let again = act(&trial, "deleteById", oldest).await?;
+    assert_eq!(again.output, json!({ "error": "Session not found" }));
+    let of_other = json!({ "user": "bob", "id": listed[0]["id"] });
+    let refused = act(&trial, "deleteById", of_other).await?;
+    assert_eq!(refused.output, json!({ "error": "Session not found" }));
+    assert!(is_live(&trial, &newest).await?);
+    act(&trial, "deleteAll", json!({ "user": "ada" })).await?;
+    assert_eq!(trial.ask("_getPage", json!({ "user": "ada" })).await?, json!([]));
+    Ok(())
 }

@@ -290,6 +290,8 @@ fn schemas() -> Value {
             (header::FLOW, uuid("the flow; if missing, the invocation starts one")),
             (header::DEADLINE, text("deadline of the response, in milliseconds since 1970")),
             (header::CLIENT, text("keyed hash of the HTTP client's address")),
+            (header::DEVICE, text("the device of that client")),
+            (header::POSITION, text("log positions of the flow's root and of the cause")),
             (header::CAUSE, text("for humans: ids of the causes, separated by commas")),
             (header::SYNC, text("for humans: the rule")),
             (header::RULES, text("for humans: the version of the rules")),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use concert_wire::envelope::{ERROR, FAULT, Fault, Object, STATUS, encode};
+use concert_wire::envelope::{ERROR, FAULT, Fault, Object, RETRY_AFTER, STATUS, encode};
 use concert_wire::id::{ActionId, FiringId};
+use concert_wire::position::Position;
 use concert_wire::{REQUESTING, RESPOND};
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -60,7 +61,11 @@ impl Flow {
         let call = call_at(sync, site.sequence, site.position)?;
         let bindings = self.bindings(sync, firing, site);
         let body = match self.fault_told_by(site, call) {
-            Some(fault) => frames::answer_with_status(&call.args, &bindings, fault.status()),
+            Some(fault) => {
+                let failed = site.failed.and_then(|failed| self.log.get(failed));
+                let wait = failed.and_then(|failed| failed.body.output.get(RETRY_AFTER));
+                frames::answer_with_status(&call.args, &bindings, fault.status(), wait)
+            }
             None => frames::body(&call.args, &bindings),
         };
         Some(Invocation {
@@ -72,8 +77,14 @@ impl Flow {
             sync: sync.name.clone(),
             rules: index.version.clone(),
             causes: self.ids(&firing.causes).collect(),
+            position: self.position(site.cause),
             context: self.context.clone(),
         })
+    }
+
+    /// The log positions of a call that this entry made due.
+    fn position(&self, cause: usize) -> Option<Position> {
+        Some(Position { root: self.log.first()?.seq, cause: self.log.get(cause)?.seq })
     }
 
     /// The variables as they are bound when the call at `site` is made.
@@ -201,11 +212,13 @@ impl Flow {
         if self.is_answered_by(number) {
             return None;
         }
-        let input = Object::from_iter([
+        let mut input = Object::from_iter([
             ("request".to_owned(), request),
             (STATUS.to_owned(), Value::from(status)),
             (ERROR.to_owned(), Value::String(error)),
         ]);
+        let wait = self.log.get(number).and_then(|entry| entry.body.output.get(RETRY_AFTER));
+        input.extend(wait.map(|wait| (RETRY_AFTER.to_owned(), wait.clone())));
         Some(Invocation {
             flow: self.id,
             concept: REQUESTING.into(),
@@ -215,6 +228,7 @@ impl Flow {
             sync: Arc::from(format!("Concert.{name}")),
             rules: index.version.clone(),
             causes: self.log.get(number).map(|entry| entry.id).into_iter().collect(),
+            position: self.position(number),
             context: self.context.clone(),
         })
     }

@@ -237,6 +237,8 @@ pub async fn retry(
         header::SYNC,
         header::RULES,
         header::CLIENT,
+        header::DEVICE,
+        header::POSITION,
         header::TRACEPARENT,
     ] {
         if let Some(value) = kept.headers.get(name) {

@@ -134,7 +134,12 @@ fn outcome<O: Serialize>(answer: Result<O, Stop>) -> Result<Outcome, Failure> {
     match answer {
         Ok(output) => Ok(object(&output).map_or_else(Outcome::Mismatch, Outcome::Done)),
         Err(Stop::Refused(error)) => Ok(Outcome::Refused(error)),
-        Err(Stop::Throttled(error)) => Ok(Outcome::Throttled(error)),
+        Err(Stop::Throttled { error, wait }) => {
+            // Rounded up, so that a client does not come too early.
+            let wait_s = wait.map(|wait| wait.as_millis().div_ceil(1000));
+            let wait_s = wait_s.map(|wait_s| u64::try_from(wait_s).unwrap_or(u64::MAX));
+            Ok(Outcome::Throttled { error, wait_s })
+        }
         Err(stop) => Err(failed(stop)),
     }
 }
@@ -143,7 +148,7 @@ fn failed(stop: Stop) -> Failure {
     match stop {
         Stop::Retry(why) => Failure::Retry(why),
         Stop::NoPermit(why) => Failure::MayNotWrite(why.0),
-        Stop::Refused(why) | Stop::Throttled(why) => {
+        Stop::Refused(why) | Stop::Throttled { error: why, .. } => {
             Failure::Mismatch(format!("a query cannot be refused; return no row instead: {why}"))
         }
     }

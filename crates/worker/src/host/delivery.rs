@@ -238,10 +238,13 @@ impl Doing<'_> {
         let (worker, lease) = (self.worker.clone(), self.lease.clone());
         let (name, id, flow) =
             (self.invocation.action.clone(), self.invocation.id, self.invocation.flow);
-        let client = self.invocation.client.clone();
+        let (client, device) = (self.invocation.client.clone(), self.invocation.device.clone());
+        let position = self.invocation.position;
         let handler = async move {
             match worker.concept.action(name.as_str()) {
-                Some((_, handler)) => handler(Call { id, flow, client, input, lease }).await,
+                Some((_, handler)) => {
+                    handler(Call { id, flow, client, device, position, input, lease }).await
+                }
                 None => Ok(Outcome::Mismatch("no such action".to_owned())),
             }
         };

@@ -15,13 +15,15 @@ use crate::sealing;
 use crate::worker::Worker;
 
 /// The headers of a message that its dead letter keeps.
-const KEPT: [&str; 7] = [
+const KEPT: [&str; 9] = [
     header::FLOW,
     header::DEADLINE,
     header::CAUSE,
     header::SYNC,
     header::RULES,
     header::CLIENT,
+    header::DEVICE,
+    header::POSITION,
     header::TRACEPARENT,
 ];
 

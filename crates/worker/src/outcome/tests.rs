@@ -48,7 +48,11 @@ fn spec_separates_refusals_from_faults() {
     for (action, outcome, expected) in [
         ("shut", refused(), Fault::Invalid),
         ("open", Outcome::Refused(String::new()), Fault::Invalid),
-        ("open", Outcome::Throttled("later".to_owned()), Fault::Throttled),
+        (
+            "open",
+            Outcome::Throttled { error: "later".to_owned(), wait_s: Some(7) },
+            Fault::Throttled,
+        ),
         ("open", Outcome::Mismatch("no name".to_owned()), Fault::Invalid),
         ("open", Outcome::Done(Object::new()), Fault::Invalid),
     ] {

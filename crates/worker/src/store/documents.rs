@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use concert_runtime::mongodb::{is_duplicate, now};
 use mongodb::Collection;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -122,8 +122,9 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     /// The database fails.
     pub async fn page(&self, page: Page) -> Result<Vec<Found<T, I>>, Stop> {
         let limit = page.limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(0);
-        let found = self.collection.find(page.filter(self.form.live()));
-        let mut cursor = run(FIND, found.sort(page.sort()).limit(limit)).await?;
+        let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
+        let found = self.collection.find(page.filter(self.form.live())).sort(page.sort());
+        let mut cursor = run(FIND, found.skip(skip).limit(limit)).await?;
         let mut documents = Vec::new();
         while cursor.advance().await.map_err(unavailable)? {
             documents.extend(self.form.read(cursor.current().to_owned()).live()?);
@@ -266,41 +267,69 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         run(UPDATE, update.upsert(true)).await.map(drop)
     }
 
-    /// Changes or deletes all documents of a page, each once; returns their number.
-    ///
-    /// The list of their ids is stored before the first write. A redelivery finishes exactly these,
-    /// and ignores documents created later.
+    /// Returns whether an earlier delivery of this action changed or deleted a document of the
+    /// page. A deleted document has only the fields that it keeps.
     ///
     /// # Errors
-    /// The database fails, this delivery must not write, or there are more than
-    /// [`MOST`](super::lists::MOST) documents.
+    /// The database fails.
+    pub async fn is_done<In>(&self, call: &Call<In>, page: &Page) -> Result<bool, Stop> {
+        let found = self.collection.find_one(page.filter(self.form.done(call.id)));
+        Ok(!self.form.forgets_stamps && run(FIND, found).await?.is_some())
+    }
+
+    /// The time until which a document without an expiry of its own must be kept, so that every
+    /// redelivery finds it: a value for its field `purge_at`.
+    pub fn kept_until(&self) -> DateTime {
+        self.form.retention.until(now())
+    }
+
+    /// Changes or deletes all documents of a page, each once; returns their number.
+    ///
+    /// Lists of their ids are stored before the first write of each. A redelivery finishes exactly
+    /// the stored lists, and lists documents again only if the last one is missing.
+    ///
+    /// # Errors
+    /// The database fails, or this delivery must not write.
     pub async fn for_each<In>(
         &self,
         call: &Call<In>,
         page: &Page,
         change: &Change,
     ) -> Result<usize, Stop> {
-        let ids = match self.lists.of(call.id).await? {
-            Some(ids) => ids,
-            None => {
-                let ids = self.ids(page).await?;
-                self.lists.store(call.permit().await?, page, ids).await?
+        let mut count = 0;
+        for number in 0.. {
+            let ids = match self.lists.of(call.id, number).await? {
+                Some(ids) => ids,
+                None => {
+                    let ids = self.ids(call, page, change).await?;
+                    self.lists.store(call.permit().await?, page, number, ids).await?
+                }
+            };
+            for batch in ids.chunks(super::lists::BATCH) {
+                let permit = call.permit().await?;
+                let filter = self.changeable(doc! { "_id": { "$in": batch } }, call, change);
+                let stages = self.stages(change, &permit);
+                run(UPDATE, self.collection.update_many(filter, stages)).await?;
             }
-        };
-        for batch in ids.chunks(super::lists::BATCH) {
-            let permit = call.permit().await?;
-            let mut filter = doc! { "_id": { "$in": batch } };
-            filter.extend(self.form.live());
-            filter.extend(self.form.unstamped(call.id));
-            filter.extend(change.only_if.clone());
-            let stages = self.stages(change, &permit);
-            run(UPDATE, self.collection.update_many(filter, stages)).await?;
+            count += ids.len();
+            if ids.len() < self.lists.part {
+                break;
+            }
         }
-        Ok(ids.len())
+        Ok(count)
     }
 
-    async fn ids(&self, page: &Page) -> Result<Vec<Bson>, Stop> {
-        let found = self.collection.find(page.filter(self.form.live()));
+    /// The ids of the next list: of documents that the action has not changed yet.
+    async fn ids<In>(
+        &self,
+        call: &Call<In>,
+        page: &Page,
+        change: &Change,
+    ) -> Result<Vec<Bson>, Stop> {
+        let filter = self.changeable(page.filter(self.form.live()), call, change);
+        let part = i64::try_from(self.lists.part).unwrap_or(i64::MAX);
+        let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
+        let found = self.collection.find(filter).sort(page.sort()).skip(skip).limit(part);
         let mut cursor = run(FIND, found.projection(doc! { "_id": 1 })).await?;
         let mut ids = Vec::new();
         while cursor.advance().await.map_err(unavailable)? {
@@ -308,6 +337,13 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
             ids.extend(key.map(|key| key.bson()));
         }
         Ok(ids)
+    }
+
+    fn changeable<In>(&self, mut filter: Document, call: &Call<In>, change: &Change) -> Document {
+        filter.extend(self.form.live());
+        filter.extend(self.form.unstamped(call.id));
+        filter.extend(change.only_if.clone());
+        filter
     }
 
     fn stages(&self, change: &Change, permit: &WritePermit<'_>) -> Vec<Document> {

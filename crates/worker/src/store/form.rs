@@ -39,7 +39,8 @@ const DELETED_BY: &str = "deleted_by";
 const NO_ACTION: ActionId = ActionId::new(Uuid::nil());
 
 impl Form {
-    fn tombstone_field(&self) -> &str {
+    /// The field that only deleted documents have.
+    pub(super) fn tombstone_field(&self) -> &str {
         match &self.tombstone {
             Tombstone::Emptied(_) => DELETED_BY,
             Tombstone::Kept(field) => field,
@@ -110,6 +111,15 @@ impl Form {
         } else {
             doc! { "changes.action": { "$ne": stamp(action) } }
         }
+    }
+
+    /// The filter of documents that the action changed or deleted before.
+    pub(super) fn done(&self, action: ActionId) -> Document {
+        let deleted_by = match &self.tombstone {
+            Tombstone::Emptied(_) => DELETED_BY.to_owned(),
+            Tombstone::Kept(field) => format!("{field}.by"),
+        };
+        doc! { "$or": [{ "changes.action": stamp(action) }, { deleted_by: stamp(action) }] }
     }
 
     pub(super) fn read<T, I>(&self, raw: RawDocumentBuf) -> Stored<'_, T, I> {

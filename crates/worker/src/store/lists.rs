@@ -13,8 +13,8 @@ use crate::call::{Stop, retry};
 use crate::part;
 use crate::permit::WritePermit;
 
-/// Maximum number of documents that one action can change: as many ids as one document holds.
-pub const MOST: usize = 100_000;
+/// Maximum number of ids in one stored list; an action on more documents stores several lists.
+pub(super) const PART: usize = 10_000;
 /// Maximum number of documents in one operation; each operation needs its own permit.
 pub(super) const BATCH: usize = 500;
 
@@ -27,12 +27,24 @@ pub(super) struct Lists {
     pub(super) retention: Retention,
     /// Most collections never have a list, so the first one creates the index.
     pub(super) indexed: OnceCell<()>,
+    /// Maximum number of ids in one list.
+    pub(super) part: usize,
+}
+
+/// The id of the n-th list of an action. The first has that of the released version.
+fn list_id(action: ActionId, number: usize) -> Bson {
+    if number == 0 { stamp(action) } else { format!("{action}/{number}").into() }
 }
 
 impl Lists {
-    /// The list that an earlier delivery of this action stored.
-    pub(super) async fn of(&self, action: ActionId) -> Result<Option<Vec<Bson>>, Stop> {
-        let found = run(FIND, self.collection.find_one(doc! { "_id": stamp(action) })).await?;
+    /// The n-th list that an earlier delivery of this action stored.
+    pub(super) async fn of(
+        &self,
+        action: ActionId,
+        number: usize,
+    ) -> Result<Option<Vec<Bson>>, Stop> {
+        let id = list_id(action, number);
+        let found = run(FIND, self.collection.find_one(doc! { "_id": id })).await?;
         let ids = |list: Document| match list.get_array(&self.ids) {
             Ok(ids) => Ok(ids.clone()),
             Err(error) => Err(retry(format!("cannot read a stored list: {error}"))),
@@ -45,22 +57,20 @@ impl Lists {
         &self,
         permit: WritePermit<'_>,
         page: &Page,
+        number: usize,
         ids: Vec<Bson>,
     ) -> Result<Vec<Bson>, Stop> {
-        if ids.len() > MOST {
-            return Err(retry(format!("more than {MOST} documents to change")));
-        }
         let indexed = index(&self.collection, "purge_at", Index::Expiry);
         self.indexed.get_or_try_init(|| indexed).await.map_err(retry)?;
         let now = now();
         let mut list = page.equal.clone();
-        list.insert("_id", stamp(permit.action()));
+        list.insert("_id", list_id(permit.action(), number));
         list.insert(self.ids.as_str(), ids.clone());
         list.insert("at", now);
         list.insert("purge_at", self.retention.until(now));
         match part(INSERT, self.collection.insert_one(list)).await {
             Ok(_) => Ok(ids),
-            Err(error) if is_duplicate(&error) => match self.of(permit.action()).await? {
+            Err(error) if is_duplicate(&error) => match self.of(permit.action(), number).await? {
                 Some(first) => Ok(first),
                 None => Err(retry("the stored list was removed")),
             },

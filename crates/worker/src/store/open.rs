@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
-use concert_runtime::mongodb::{Index, index};
-use mongodb::bson::{Bson, Document};
+use concert_runtime::mongodb::{Index, compound_index, index};
+use mongodb::bson::{Bson, Document, doc};
 use tokio::sync::OnceCell;
 
 use super::documents::Documents;
 use super::form::{Form, Tombstone};
 use super::id::Id;
-use super::lists::Lists;
+use super::lists::{Lists, PART};
 use super::lookups::Lookups;
 use crate::start::{Environment, StartError};
 
@@ -19,6 +19,7 @@ pub struct OpenDocuments<'a, T, I = String> {
     environment: &'a Environment,
     form: Form,
     lookups: Vec<String>,
+    newest: Vec<String>,
     /// The collection of lists and the name of their id field, if actions change many documents.
     lists: Option<(String, String)>,
     types: PhantomData<fn() -> (T, I)>,
@@ -37,6 +38,7 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
                 forgets_stamps: environment.forgets_stamps,
             },
             lookups: Vec::new(),
+            newest: Vec::new(),
             lists: None,
             types: PhantomData,
         }
@@ -53,6 +55,14 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
     #[must_use]
     pub fn lookup(mut self, field: &str) -> Self {
         self.lookups.push(field.to_owned());
+        self
+    }
+
+    /// Creates an index for pages that are selected by this field and have the newest document
+    /// first. Deleted documents do not slow them down.
+    #[must_use]
+    pub fn lookup_newest(mut self, field: &str) -> Self {
+        self.newest.push(field.to_owned());
         self
     }
 
@@ -109,6 +119,7 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
             ids,
             retention: form.retention,
             indexed: OnceCell::new(),
+            part: PART,
         };
         index(&collection, "purge_at", Index::Expiry).await?;
         for field in &form.unique {
@@ -116,6 +127,10 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
         }
         for field in &self.lookups {
             index(&collection, field, Index::Lookup).await?;
+        }
+        for field in &self.newest {
+            let keys = doc! { field: 1, form.tombstone_field(): 1, "created_at": -1 };
+            compound_index(&collection, keys).await?;
         }
         let by_field = form.unique.iter();
         let by_field: HashMap<_, _> =

@@ -12,6 +12,7 @@ pub struct Page {
     /// Further conditions.
     conditions: Vec<Document>,
     newest_first: bool,
+    pub(super) skip: Option<usize>,
     pub(super) limit: Option<usize>,
 }
 
@@ -36,6 +37,20 @@ impl Page {
         self
     }
 
+    /// Only documents whose field is less than the value.
+    #[must_use]
+    pub fn less(mut self, field: &str, value: impl Into<Bson>) -> Self {
+        self.conditions.push(doc! { field: { "$lt": value.into() } });
+        self
+    }
+
+    /// Only documents whose field has the value.
+    #[must_use]
+    pub fn equal(mut self, field: &str, value: impl Into<Bson>) -> Self {
+        self.conditions.push(doc! { field: { "$eq": value.into() } });
+        self
+    }
+
     /// Excludes this document.
     #[must_use]
     pub fn except<I: Id>(mut self, id: &I::Ref) -> Self {
@@ -54,6 +69,13 @@ impl Page {
     #[must_use]
     pub fn newest_first(mut self) -> Self {
         self.newest_first = true;
+        self
+    }
+
+    /// Skips this number of documents.
+    #[must_use]
+    pub fn skip(mut self, count: usize) -> Self {
+        self.skip = Some(count);
         self
     }
 

@@ -160,3 +160,32 @@ async fn invalid_document_fails_only_its_own_lookup() -> anyhow::Result<()> {
     assert!(matches!(broken, Err(Stop::Retry(_))), "{broken:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn any_number_of_documents_is_changed_in_parts() -> anyhow::Result<()> {
+    let (_bench, mut books) = books().await?;
+    books.lists.part = 2;
+    for number in 0..5 {
+        insert(&books, &number.to_string(), "a").await?;
+    }
+    insert(&books, "other", "b").await?;
+    let call = Call::direct(None, ());
+    let on_a = Page::of("shelf", "a");
+    let change = Change::set("lent", 1);
+    assert_eq!(books.for_each(&call, &on_a, &change).await?, 5);
+    let lent = async || books.page(Page::all().equal("lent", 1)).await;
+    assert_eq!(lent().await?.len(), 5);
+    // A redelivery finishes the stored lists only.
+    insert(&books, "later", "a").await?;
+    assert_eq!(books.for_each(&call, &on_a, &change).await?, 5);
+    assert_eq!(lent().await?.len(), 5);
+    // The newest documents are skipped.
+    let oldest = on_a.newest_first().skip(2);
+    let call = Call::direct(None, ());
+    assert_eq!(books.for_each(&call, &oldest, &Change::deletion()).await?, 4);
+    assert_eq!(books.page(Page::of("shelf", "a")).await?.len(), 2);
+    assert!(books.find("title", "later").await?.is_some());
+    assert!(books.is_done(&call, &Page::all()).await?);
+    assert!(!books.is_done(&Call::direct(None, ()), &Page::all()).await?);
+    Ok(())
+}

@@ -57,7 +57,15 @@ impl<I> Call<I> {
     /// A call without a log; all of its permits are granted.
     pub fn direct(client: Option<ClientTag>, input: I) -> Self {
         let flow = FlowId::new(Uuid::now_v7());
-        Self { id: flow.root(), flow, client, input, lease: Lease::without_log() }
+        Self {
+            id: flow.root(),
+            flow,
+            client,
+            device: None,
+            position: None,
+            input,
+            lease: Lease::without_log(),
+        }
     }
 }
 

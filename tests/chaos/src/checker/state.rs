@@ -62,6 +62,8 @@ pub(super) async fn check(
         .collect();
     let logouts = told.of("Sessioning", "delete");
     let sweeps = &told.of("Sessioning", "deleteAll") | &told.of("Sessioning", "deleteOthers");
+    // A creation ends the oldest sessions above the limit, or its own before a cutoff.
+    let sweeps = &sweeps | &told.of("Sessioning", "create");
     if let Some(unknown) = ended.iter().find(|by| !logouts.contains(*by) && !sweeps.contains(*by)) {
         history.violated(format!(
             "a session was ended by {unknown}, which the log does not call done"

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use concert_wire::id::ActionId;
+use concert_wire::id::{ActionId, FlowId};
 
 use super::{Call, Outcome, Plan, Written};
 
@@ -15,8 +15,12 @@ pub(crate) struct Session {
 
 pub(crate) struct Sessions {
     stamps: bool,
+    has_cutoffs: bool,
     /// By token.
     pub(crate) all: BTreeMap<String, Session>,
+    /// By user: the latest position in the log before which no login leaves a live session, and the
+    /// flow that set it.
+    cutoffs: BTreeMap<String, (u64, FlowId)>,
     /// The actions that ended all sessions of a user, once each.
     pub(crate) sweeps: BTreeSet<ActionId>,
 }
@@ -31,8 +35,14 @@ fn not_found() -> Outcome {
 }
 
 impl Sessions {
-    pub(super) fn new(stamps: bool) -> Self {
-        Self { stamps, all: BTreeMap::new(), sweeps: BTreeSet::new() }
+    pub(super) fn new(stamps: bool, has_cutoffs: bool) -> Self {
+        Self {
+            stamps,
+            has_cutoffs,
+            all: BTreeMap::new(),
+            cutoffs: BTreeMap::new(),
+            sweeps: BTreeSet::new(),
+        }
     }
 
     pub(super) fn user(&self, token: &str) -> Option<String> {
@@ -66,11 +76,24 @@ impl Sessions {
             return Written::Before(done);
         }
         let user = call.text("user");
+        if let Some(position) = call.position {
+            let cutoff = self.cutoffs.entry(user.to_owned()).or_insert((0, call.flow));
+            if position.cause > cutoff.0 {
+                *cutoff = (position.cause, call.flow);
+            }
+        }
         let live = self.all.values_mut().filter(|session| session.ended_by.is_none());
         for session in live.filter(|session| session.user == user) {
             session.ended_by = Some(call.id);
         }
         Written::Now(done)
+    }
+
+    fn is_cut_off(&self, call: Call<'_>, user: &str) -> bool {
+        let (Some(position), Some((cutoff, flow))) = (call.position, self.cutoffs.get(user)) else {
+            return false;
+        };
+        self.has_cutoffs && position.root < *cutoff && call.flow != *flow
     }
 
     pub(super) fn write(&mut self, call: Call<'_>) -> Written {
@@ -80,8 +103,9 @@ impl Sessions {
             if self.all.contains_key(&token) {
                 return Written::Before(done);
             }
-            let session =
-                Session { user: call.text("user").to_owned(), created_by: call.id, ended_by: None };
+            let user = call.text("user").to_owned();
+            let ended_by = self.is_cut_off(call, &user).then_some(call.id);
+            let session = Session { user, created_by: call.id, ended_by };
             self.all.insert(token, session);
             return Written::Now(done);
         }

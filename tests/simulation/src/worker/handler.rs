@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use concert_engine::Invocation;
 use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::id::FlowId;
 use concert_wire::value;
@@ -69,7 +70,7 @@ impl World<'_> {
             return job.fails("the database is silent");
         }
         let input = input(job);
-        let call = Call { id: asked.id, action: &asked.action, input: &input };
+        let call = call(&asked, &input);
         match self.state.read(&asked.concept, call) {
             Plan::Answer(outcome) => job.completes(outcome.output(), false),
             Plan::Write { seen } => {
@@ -122,7 +123,7 @@ impl World<'_> {
     fn write(&mut self, job: &mut Job) {
         let asked = job.delivery.asked.clone();
         let input = input(job);
-        let call = Call { id: asked.id, action: &asked.action, input: &input };
+        let call = call(&asked, &input);
         let written = self.state.write(&asked.concept, call, &job.seen);
         job.has_written = true;
         tell!(self, "write of {} {}: {written:?}", asked.action, asked.id);
@@ -158,6 +159,11 @@ impl World<'_> {
         let is_lasting = matches!(outcome, Outcome::Done(_));
         job.completes(outcome.output(), is_lasting);
     }
+}
+
+fn call<'a>(asked: &'a Invocation, input: &'a Object) -> Call<'a> {
+    let Invocation { id, flow, position, action, .. } = asked;
+    Call { id: *id, flow: *flow, position: *position, action, input }
 }
 
 fn input(job: &Job) -> Object {

@@ -26,6 +26,7 @@ impl User {
             name_fold: Some(name.folded.clone()),
             name_look: has_look.then(|| name.look.clone()),
             password,
+            disabled: false,
         }
     }
 }

@@ -71,6 +71,12 @@ impl Bench {
         answer.map(|changed| changed.user)
     }
 
+    async fn confirm(&self, from: usize, id: &str, password: &str) -> Result<String, Stop> {
+        let input = Confirm { user: id.to_owned(), password: secret(password) };
+        let answer = self.profile.confirm_password(Call::direct(client(from), input)).await;
+        answer.map(|confirmed| confirmed.user)
+    }
+
     async fn forget_failures(&self) {
         self.servers.collection("attempts").await.unwrap().drop().await.unwrap();
     }
@@ -89,6 +95,10 @@ impl Bench {
         found.sort_unstable();
         found
     }
+}
+
+fn is_throttled<T>(result: &Result<T, Stop>) -> bool {
+    matches!(result, Err(Stop::Throttled { .. }))
 }
 
 pub(super) fn refused<T>(refusal: Refusal) -> Result<T, Stop> {
@@ -132,22 +142,57 @@ async fn throttled_attempt_computes_no_hash_for_any_name() {
     }
     let (hashes, counted) = (bench.profile.pool.made(), bench.counted().await);
     for (name, password) in [("ada", PASSWORD), ("ada", "wrong horse battery"), ("bob", PASSWORD)] {
-        assert_eq!(bench.login(99, name, password).await, refused(Refusal::Throttled));
+        assert!(is_throttled(&bench.login(99, name, password).await));
     }
     assert_eq!(bench.profile.pool.made(), hashes);
     assert_eq!(bench.counted().await, counted);
 }
 
 #[tokio::test]
-async fn old_password_guesses_are_limited_like_logins() {
+async fn strangers_do_not_lock_out_the_holder_of_a_session() {
     let bench = Bench::start().await;
     let id = bench.create("ada", PASSWORD).await.unwrap();
     for number in 0..10 {
+        let guessed = bench.login(number, "ada", "wrong horse battery").await;
+        assert_eq!(guessed, refused(Refusal::Unrecognised));
+    }
+    assert!(is_throttled(&bench.login(99, "ada", PASSWORD).await));
+    assert_eq!(bench.confirm(99, &id, PASSWORD).await, Ok(id.clone()));
+    assert_eq!(bench.change(99, &id, PASSWORD, "a newer horse").await, Ok(id));
+}
+
+#[tokio::test]
+async fn holder_of_a_session_guesses_no_more_than_a_login() {
+    let bench = Bench::start().await;
+    let id = bench.create("ada", PASSWORD).await.unwrap();
+    for number in 0..5 {
         let guessed = bench.change(number, &id, "wrong horse battery", "a newer horse").await;
         assert_eq!(guessed, refused(Refusal::OldPasswordWrong));
+        let guessed = bench.confirm(number, &id, "wrong horse battery").await;
+        assert_eq!(guessed, refused(Refusal::PasswordWrong));
     }
-    assert_eq!(bench.change(99, &id, PASSWORD, "a newer horse").await, refused(Refusal::Throttled));
-    assert_eq!(bench.login(99, "ada", PASSWORD).await, refused(Refusal::Throttled));
+    assert!(is_throttled(&bench.change(99, &id, PASSWORD, "a newer horse").await));
+    assert!(is_throttled(&bench.confirm(99, &id, PASSWORD).await));
+    assert_eq!(bench.login(99, "ada", PASSWORD).await, Ok(id), "logins are counted apart");
+}
+
+#[tokio::test]
+async fn disabled_account_is_not_recognized_until_it_is_enabled() {
+    let bench = Bench::start().await;
+    let id = bench.create("ada", PASSWORD).await.unwrap();
+    let of_user = || Call::direct(None, OfUser { user: id.clone() });
+    bench.profile.disable_account(of_user()).await.unwrap();
+    let before = bench.profile.pool.made();
+    assert_eq!(bench.login(1, "ada", PASSWORD).await, refused(Refusal::Unrecognised));
+    assert_eq!(bench.profile.pool.made() - before, 1, "the same work as for a wrong password");
+    assert_eq!(bench.confirm(1, &id, PASSWORD).await, refused(Refusal::Disabled));
+    let changed = bench.change(1, &id, PASSWORD, "a newer horse").await;
+    assert_eq!(changed, refused(Refusal::Disabled));
+    bench.profile.enable_account(of_user()).await.unwrap();
+    assert_eq!(bench.login(1, "ada", PASSWORD).await, Ok(id));
+    let none = Call::direct(None, OfUser { user: "none".to_owned() });
+    let missing = bench.profile.disable_account(none).await;
+    assert_eq!(missing, refused(Refusal::NoUser("none".to_owned())));
 }
 
 #[tokio::test]

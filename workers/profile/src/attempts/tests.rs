@@ -44,7 +44,10 @@ impl Bench {
         let call = Call::direct(None, ());
         match self.attempts.admit(attempt, now, &call).await.unwrap() {
             Admission::FailedBefore => Outcome::Before,
-            Admission::Throttled => Outcome::Throttled,
+            Admission::Throttled(wait) => {
+                assert!(!wait.is_zero(), "a throttled attempt has to wait");
+                Outcome::Throttled
+            }
             Admission::Admitted(admitted) if is_right => {
                 self.attempts.succeeded(admitted, now, &call).await.unwrap();
                 Outcome::Succeeded
@@ -277,5 +280,51 @@ async fn failures_stored_by_the_released_version_count() {
     for failure in stored.get_array("failures").unwrap() {
         let keys: Vec<&String> = failure.as_document().unwrap().keys().collect();
         assert_eq!(keys, ["action", "at", "client"]);
+    }
+}
+
+#[tokio::test]
+async fn wait_is_until_the_oldest_failure_leaves_the_window() {
+    let bench = Bench::start(&Settings::default()).await;
+    let start = now();
+    for number in 0..10 {
+        let at = later(start, u64::try_from(number).unwrap() * 60);
+        assert_eq!(bench.fails("ada", client(number), at).await, Outcome::Failed);
+    }
+    let wait = async |at| {
+        let call = Call::direct(None, ());
+        match bench.attempts.admit(attempt("ada", client(99)), at, &call).await.unwrap() {
+            Admission::Throttled(wait) => wait,
+            _ => Duration::ZERO,
+        }
+    };
+    assert_eq!(wait(later(start, 600)).await, Duration::from_secs(300));
+    assert_eq!(wait(later(start, 899)).await, Duration::from_secs(1));
+    assert_eq!(wait(later(start, 900)).await, Duration::ZERO);
+}
+
+#[tokio::test]
+async fn client_creates_a_limited_number_of_accounts_per_window() {
+    let settings = Settings { accounts_per_client: 5, ..Settings::default() };
+    let bench = Bench::start(&settings).await;
+    let start = now();
+    let create = async |from, at| {
+        let call = Call::direct(client(from), ());
+        bench.attempts.create(at, &call).await.unwrap()
+    };
+    let created = futures_util::future::join_all((0..20).map(|_| create(1, start))).await;
+    assert_eq!(created.iter().filter(|wait| wait.is_none()).count(), 5, "{created:?}");
+    assert_eq!(create(1, later(start, 3000)).await, Some(Duration::from_secs(600)));
+    assert_eq!(create(2, start).await, None, "other clients are not affected");
+    assert_eq!(create(1, later(start, 3600)).await, None);
+    // A redelivery has the outcome of the first delivery, and does not count again.
+    let call = Call::direct(client(3), ());
+    for _ in 0..6 {
+        assert_eq!(bench.attempts.create(start, &call).await.unwrap(), None);
+    }
+    assert_eq!(create(3, start).await, None);
+    // An injected action has no client.
+    for _ in 0..6 {
+        assert_eq!(bench.attempts.create(start, &Call::direct(None, ())).await.unwrap(), None);
     }
 }

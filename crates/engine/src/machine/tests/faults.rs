@@ -40,12 +40,13 @@ then
     );
     let mut bench = Bench::new(RULES);
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
-    let throttled = bench.complete(&price[0], json!({"error": "no more", "fault": "throttled"}));
+    let throttled = bench
+        .complete(&price[0], json!({"error": "no more", "fault": "throttled", "retryAfter": 534}));
     check(
         &bench,
         &throttled,
         &[
-            r#"Requesting.respond {"request":"FLOW","status":429,"error":"Too many attempts have failed. Try again later."}"#,
+            r#"Requesting.respond {"request":"FLOW","status":429,"error":"Too many attempts have failed. Try again later.","retryAfter":534}"#,
         ],
     );
     let mut bench = Bench::new(RULES);
@@ -68,7 +69,7 @@ fn an_else_tells_the_error_of_a_fault_with_the_fault_s_status() {
         body(&invocations[0])
     };
     let late = json!({"error": "late", "fault": "deadline"});
-    let throttled = json!({"error": "no more", "fault": "throttled"});
+    let throttled = json!({"error": "no more", "fault": "throttled", "retryAfter": 534});
     let refused = json!({"error": "no tea"});
     let check = |otherwise: &str, output: &serde_json::Value, status: Option<u16>| {
         let body = answered(otherwise, output.clone());
@@ -81,6 +82,7 @@ fn an_else_tells_the_error_of_a_fault_with_the_fault_s_status() {
     ] {
         check(otherwise, &late, Some(504));
         check(otherwise, &throttled, Some(429));
+        assert_eq!(answered(otherwise, throttled.clone())["retryAfter"], 534, "{otherwise}");
         check(otherwise, &refused, of_refusal);
     }
     // Who tells no error has found another way.
@@ -101,4 +103,16 @@ fn where_a_request_came_from_is_handed_down_from_the_root_alone() {
     let mut priced = bench.logged("Shop.price", price[0].id, body(&price[0]), json!({"cents": 5}));
     priced.context.client = client("2");
     assert_eq!(bench.deliver(priced)[0].context.client, client("1"));
+}
+
+#[test]
+fn invocation_has_the_positions_of_its_root_and_cause() {
+    let mut bench = Bench::new(ASK);
+    let price = bench.request(json!({"path": "/price", "item": "tea"}));
+    let first = price[0].position.unwrap();
+    assert_eq!(first.root, first.cause);
+    let answer = bench.complete(&price[0], json!({"cents": 5}));
+    let second = answer[0].position.unwrap();
+    assert_eq!(second.root, first.root);
+    assert!(second.cause > first.cause, "{second:?}");
 }
