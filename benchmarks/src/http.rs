@@ -1,4 +1,4 @@
-//! A client that costs little: one connection, one request after another.
+//! A cheap HTTP client: one connection with one request at a time.
 
 use std::net::SocketAddr;
 
@@ -6,31 +6,31 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// One kept connection to the edge.
+/// A keep-alive connection to the edge.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// What came back.
+/// An HTTP response.
 pub(crate) struct Answer {
     /// The HTTP status.
     pub(crate) status: u16,
-    /// The body.
+    /// The response body.
     pub(crate) body: Vec<u8>,
 }
 
 const HEADERS_END: &[u8] = b"\r\n\r\n";
 
 impl Connection {
-    /// Connects.
+    /// Connects to the edge.
     pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
-    /// Posts a JSON body and reads the whole answer.
+    /// Posts a JSON body and reads the whole response.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Answer> {
         let request = format!(
             "POST /api{path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -48,12 +48,15 @@ impl Connection {
         };
         let text =
             String::from_utf8_lossy(self.buffer.get(..head).unwrap_or_default()).to_lowercase();
-        let status =
-            text.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
+        let status = text
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .context("the response has no status")?;
         let length = text
             .lines()
             .find_map(|line| line.strip_prefix("content-length:"))
-            .context("no content length")?;
+            .context("the response has no content length")?;
         let end = head + length.trim().parse::<usize>()?;
         while self.buffer.len() < end {
             self.fill().await?;

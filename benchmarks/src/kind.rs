@@ -1,29 +1,29 @@
-//! The scenarios by name.
+//! The scenarios and their names.
 
 use clap::ValueEnum;
 
-/// One kind of request.
+/// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// With the right password.
     Login,
     /// With a wrong password.
     FailedLogin,
-    /// Of a session that is there.
+    /// Logout of an existing session.
     Logout,
-    /// Of a session that is not.
+    /// Logout of an unknown session.
     UnknownLogout,
-    /// More logins than there are processors for, and logouts beside them.
+    /// More concurrent logins than processors, with logouts at the same time.
     Overload,
-    /// Logins under names that nobody has, and with wrong passwords: whether one can be told from
-    /// the other by its time.
+    /// Failed logins with unknown usernames and with wrong passwords: whether their response times
+    /// differ.
     Timing,
-    /// What it costs to keep, count and trace every flow.
+    /// Cost of archiving, counting and tracing every flow.
     Observability,
 }
 
 impl Kind {
-    /// Every kind that is run at each number of requests in flight.
+    /// The kinds that run at each number of concurrent requests.
     pub(crate) const ALL: [Self; 4] =
         [Self::Login, Self::FailedLogin, Self::Logout, Self::UnknownLogout];
 

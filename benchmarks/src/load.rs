@@ -1,5 +1,4 @@
-//! A closed loop: so many clients, each of which sends its next request when it has the answer to
-//! the last.
+//! A closed loop: a number of clients that each send the next request after a response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,46 +11,46 @@ use tokio::task::JoinSet;
 
 use crate::http::Connection;
 
-/// What a client sends, and which status it must get.
+/// A request of a client and the status that it must get.
 pub(crate) struct Step {
-    /// The path below the base.
+    /// The path, without the base.
     pub(crate) path: &'static str,
     /// The body.
     pub(crate) body: String,
-    /// Anything else ends the run.
+    /// The expected status; any other ends the run.
     pub(crate) status: u16,
 }
 
-/// Makes the next request; `None` when there is none left.
+/// Makes the next request; returns `None` if there is none.
 pub(crate) type Steps = Arc<dyn Fn(u64) -> Option<Step> + Send + Sync>;
 
-/// What a run came to.
+/// The result of a load.
 pub(crate) struct Load {
-    /// Requests answered.
+    /// Requests with a response.
     pub(crate) flows: u64,
-    /// From the first request to the last answer.
+    /// Time from the first request to the last response.
     pub(crate) took: Duration,
-    /// Times to the answer, in microseconds.
+    /// Response times, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
 }
 
 impl Load {
-    /// Requests answered per second.
+    /// Requests with a response, per second.
     pub(crate) fn rate(&self) -> f64 {
         self.flows as f64 / self.took.as_secs_f64()
     }
 }
 
-/// How long a client may run until it ends.
+/// The end of a load.
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
-    /// The time has passed.
+    /// After this time.
     Time(Duration),
-    /// So many requests were sent, by all clients together.
+    /// After this number of requests of all clients.
     Flows(u64),
 }
 
-/// Runs so many clients.
+/// Runs a number of clients until the load ends.
 pub(crate) async fn run(
     address: SocketAddr,
     in_flight: usize,
@@ -75,7 +74,7 @@ pub(crate) async fn run(
     Ok(Load { flows: latency_us.len(), took: began.elapsed(), latency_us })
 }
 
-/// An empty histogram of microseconds, up to a minute, to three figures.
+/// An empty histogram of microseconds, up to a minute, with three significant digits.
 pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
@@ -102,7 +101,7 @@ async fn client(
         latency_us.saturating_record(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
         if answer.status != step.status {
             bail!(
-                "{} answered {} instead of {}: {}",
+                "{} returned {} instead of {}: {}",
                 step.path,
                 answer.status,
                 step.status,

@@ -1,15 +1,15 @@
-//! The benchmark: what Concert does on this machine, and what the machine could do at best.
+//! The benchmark: the performance of Concert on this machine, compared with the best possible.
 //!
-//! Absolute figures do not travel between machines, so each is printed as a ratio to a floor that
-//! was measured in the same run: raw argon2id hashes on the same processors, and bare chains of
-//! JetStream messages of the same length, for a login with its hash.
+//! Absolute numbers do not compare across machines. Each is therefore also printed as a ratio to a
+//! baseline of the same run: raw argon2id hashes on the same processors, and chains of the same
+//! JetStream messages, with the hash for a login.
 
 mod args;
-mod figures;
-mod floor;
+mod baseline;
 mod http;
 mod kind;
 mod load;
+mod measurement;
 mod observability;
 mod overload;
 mod process;
@@ -26,14 +26,14 @@ use clap::Parser as _;
 use concert_profile::{HashPool, Settings};
 
 use crate::args::BenchArgs;
-use crate::floor::Course;
+use crate::baseline::Course;
 use crate::kind::Kind;
 use crate::report::Report;
 use crate::scenario::Scenarios;
 use crate::stack::BenchStack;
 
 fn main() -> ExitCode {
-    // `BenchStack` starts this program again, as the stack under load.
+    // `BenchStack` starts this program again as the system under load.
     if std::env::args_os().nth(1).is_some_and(|first| first == "up") {
         return concert::main(concert::built_in::workers());
     }
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every scenario at every number of requests in flight, and prints the report.
+/// Runs every scenario at every number of concurrent requests, and prints the report.
 async fn run(args: BenchArgs) -> anyhow::Result<()> {
     let seconds = Duration::from_secs(args.seconds);
     let progress = |text: &str| {
@@ -57,7 +57,7 @@ async fn run(args: BenchArgs) -> anyhow::Result<()> {
             drop(writeln!(std::io::stderr(), "  {text}"));
         }
     };
-    progress("starting a stack of its own");
+    progress("starting a separate stack");
     let stack = BenchStack::start(&args).await?;
     let outcome = measure(&args, &stack, seconds, progress).await;
     stack.stop().await;
@@ -84,16 +84,19 @@ async fn measure(
         tokio::task::spawn_blocking(move || concert_profile::raw_hashes_per_second(seconds))
             .await?;
     for in_flight in args.in_flight.iter().copied() {
-        progress(&format!("bare chain of messages, {in_flight} in flight"));
+        progress(&format!("message-only chain, {in_flight} in flight"));
         let chain = async |course: &Course| {
-            floor::chain(course, &args.sync_interval, stack.nats_server(), in_flight, seconds).await
+            baseline::chain(course, &args.sync_interval, stack.nats_server(), in_flight, seconds)
+                .await
         };
         report.chains.push(chain(&Course::Logout).await?);
         for kind in
             Kind::ALL.into_iter().filter(|kind| args.only.is_empty() || args.only.contains(kind))
         {
             if kind == Kind::Login {
-                progress(&format!("bare chain of a login and its hash, {in_flight} in flight"));
+                progress(&format!(
+                    "message-only chain of a login with its hash, {in_flight} in flight"
+                ));
                 let hashes = HashPool::start(&Settings::default())?;
                 report.login_chains.push(chain(&Course::Login(hashes)).await?);
             }
@@ -102,20 +105,20 @@ async fn measure(
         }
     }
     if args.only.is_empty() {
-        progress("logout of a live session beside 16 busy logins");
+        progress("logout of a live session during 16 concurrent logins");
         report.beside_logins = Some(scenarios.beside_logins(stack, seconds).await?);
     }
     if args.only.is_empty() || args.only.contains(&Kind::Overload) {
-        progress("more logins than there are processors for");
+        progress("more logins than the processors can serve");
         report.overload = Some(scenarios.overload(stack, seconds).await?);
     }
     if args.only.is_empty() || args.only.contains(&Kind::Timing) {
-        progress("logins that fail, under names that nobody has and others");
+        progress("failed logins with unknown usernames and with wrong passwords");
         report.timing = Some(timing::run(stack.address(), seconds).await?);
     }
     report.processes = stack.processes();
     if args.only.is_empty() || args.only.contains(&Kind::Observability) {
-        progress("with archive, traces and metrics, and without");
+        progress("with and without archive, traces and metrics");
         report.observability = observability::run(args, seconds).await?;
     }
     Ok(report)

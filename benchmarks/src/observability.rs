@@ -1,5 +1,5 @@
-//! What it costs to keep, count and trace every flow: two stacks, one without an archive, one with
-//! everything on, loaded in turn.
+//! Cost of archiving, counting and tracing every flow: alternates the load between a stack without
+//! an archive and a stack with everything on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::args::BenchArgs;
-use crate::figures::Cost;
 use crate::kind::Kind;
+use crate::measurement::Cost;
 use crate::scenario::Scenarios;
 use crate::stack::{BenchStack, Extras};
 
-/// How often each stack is loaded with each kind.
+/// Number of rounds per kind and stack.
 const ROUNDS: usize = 3;
-/// How often figures are read, as Prometheus would, only more often.
+/// Interval between reads of the metrics; shorter than that of a usual Prometheus.
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
-/// How long the archive may take to catch up.
+/// Maximum time for the archive to catch up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Loads both stacks in turn.
+/// Alternates the load between both stacks.
 pub(crate) async fn run(args: &BenchArgs, time: Duration) -> anyhow::Result<Vec<Cost>> {
     let taken = Arc::new(AtomicU64::new(0));
     let collector = collect(taken.clone()).await?;
     let off = BenchStack::start_with(args, &Extras::without_archive()).await?;
-    // Whatever the other scenarios are run without.
+    // The plain stack has no archive, whatever the other scenarios use.
     let with_archive = BenchArgs { no_archive: false, ..args.clone() };
     let on = match BenchStack::start_with(&with_archive, &Extras::observed(&collector)).await {
         Ok(on) => on,
@@ -61,7 +61,7 @@ async fn measure(
     for (kind, in_flight) in [(Kind::UnknownLogout, 64), (Kind::Login, 16)] {
         let (mut rates, mut behind, mut caught_up) = ([Vec::new(), Vec::new()], 0, Duration::ZERO);
         for round in 0..ROUNDS {
-            // Each goes first in turn.
+            // The stacks take turns at being first.
             for which in [round % 2, (round + 1) % 2] {
                 let (stack, scenarios, rates) = match (which, &scenarios, &mut rates) {
                     (0, [scenarios, _], [rates, _]) => (off, scenarios, rates),
@@ -96,7 +96,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// Waits until the archive has read everything: how much that was, and how long it took.
+/// Waits until the archive has read everything; returns the backlog and the time that it took.
 async fn catch_up(stack: &BenchStack) -> anyhow::Result<(u64, Duration)> {
     let began = Instant::now();
     let mut behind = None;
@@ -109,10 +109,10 @@ async fn catch_up(stack: &BenchStack) -> anyhow::Result<(u64, Duration)> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    anyhow::bail!("the archive does not catch up")
+    anyhow::bail!("the archive did not catch up in time")
 }
 
-/// Reads the figures until it is stopped.
+/// Reads the metrics until it is stopped.
 async fn scrape(address: SocketAddr) {
     let mut tick = tokio::time::interval(SCRAPE_EVERY);
     loop {
@@ -125,12 +125,12 @@ async fn scrape(address: SocketAddr) {
             connection.read_to_end(&mut Vec::new()).await
         };
         if let Err(error) = read.await {
-            tracing::debug!(%error, "the figures are not read");
+            tracing::debug!(%error, "cannot read the metrics");
         }
     }
 }
 
-/// Takes what is exported, and answers well; where.
+/// Starts a collector that accepts all exported spans; returns its address.
 async fn collect(taken: Arc<AtomicU64>) -> anyhow::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);

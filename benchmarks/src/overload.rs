@@ -1,5 +1,4 @@
-//! More logins than there are processors for, from clients that come back as soon as they are
-//! refused.
+//! More logins than the processors can serve, from clients that retry as soon as they are rejected.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,27 +11,27 @@ use tokio::task::JoinSet;
 use crate::http::Connection;
 use crate::load::{self, Load, Steps, Until, histogram};
 
-/// Clients, each with a request under way: far more than are taken.
+/// Concurrent clients; many more than the edge admits.
 const CLIENTS: usize = 640;
-/// How long a client that was refused waits before it comes back.
+/// Delay before a rejected client retries.
 const REFUSED_WAIT: Duration = Duration::from_millis(100);
-/// Clients that log out meanwhile.
+/// Clients that log out at the same time.
 const LOGOUTS: usize = 2;
 
-/// What came of it.
+/// The result of the overload run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Overload {
-    /// Logins answered with 200 per second.
+    /// Logins with status 200, per second.
     pub(crate) answered_per_second: f64,
-    /// Logins refused with 503 per second.
+    /// Logins with status 503, per second.
     pub(crate) refused_per_second: f64,
-    /// Times to a 200, in milliseconds.
+    /// Response times of status 200, in milliseconds.
     pub(crate) answered_p99_ms: f64,
-    /// Times to a 503, in milliseconds.
+    /// Response times of status 503, in milliseconds.
     pub(crate) refused_p99_ms: f64,
-    /// Logouts of unknown sessions meanwhile: how long one takes.
+    /// Response times of logouts of unknown sessions under this load, in milliseconds.
     pub(crate) logout_p99_ms: f64,
-    /// The first login afterwards, in milliseconds.
+    /// Response time of the first login afterwards, in milliseconds.
     pub(crate) next_login_ms: f64,
 }
 
@@ -41,7 +40,7 @@ struct Seen {
     refused: Histogram<u64>,
 }
 
-/// Runs it; `logins` and `logouts` make the requests.
+/// Runs the overload; `logins` and `logouts` create the requests.
 pub(crate) async fn run(
     address: SocketAddr,
     time: Duration,
@@ -93,7 +92,7 @@ async fn client(
             seen.refused.saturating_record(took_us);
             tokio::time::sleep(REFUSED_WAIT).await;
         } else {
-            bail!("{} answered {}", step.path, answer.status);
+            bail!("{} returned {}", step.path, answer.status);
         }
     }
     Ok(seen)

@@ -1,13 +1,13 @@
-//! What a process has used, from `/proc`.
+//! CPU time and memory of a process, from `/proc`.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// A process that is watched.
+/// A measured process.
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
-    /// What it is called in the report.
+    /// The name in the report.
     pub(crate) name: &'static str,
     /// Its process id.
     pub(crate) pid: u32,
@@ -16,23 +16,23 @@ pub(crate) struct Watched {
 /// Memory of a process, in megabytes.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Memory {
-    /// What it is called.
+    /// The name in the report.
     pub(crate) name: &'static str,
-    /// Resident now.
+    /// Current resident memory.
     pub(crate) resident_mb: f64,
-    /// Resident at most so far.
+    /// Peak resident memory.
     pub(crate) peak_mb: f64,
 }
 
-/// Clock ticks per second, as the kernel reports times; fixed on Linux.
+/// Clock ticks per second in the kernel's times; constant on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Watched {
-    /// Processor time used so far; zero where it cannot be told.
+    /// CPU time so far; zero if it is unknown.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        // The name may hold spaces; what follows its bracket does not. User and system time are the
-        // 12th and 13th fields from there.
+        // The name may contain spaces, so fields are counted after its closing parenthesis. User
+        // and system time are the 12th and 13th of them.
         let fields: Vec<&str> =
             stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks =
@@ -40,7 +40,7 @@ impl Watched {
         Duration::from_secs_f64((ticks(11) + ticks(12)) / TICKS_PER_SECOND)
     }
 
-    /// Memory now and at most.
+    /// Current and peak memory.
     pub(crate) fn memory(&self) -> Memory {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();

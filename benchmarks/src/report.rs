@@ -1,48 +1,48 @@
-//! The report, for people and for machines.
+//! The report, as text and as JSON.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use crate::args::BenchArgs;
-use crate::figures::{Cost, Figures, Soak};
+use crate::measurement::{Cost, Measurement, Soak};
 use crate::overload::Overload;
 use crate::process::Memory;
 use crate::timing::Timing;
 
-/// Everything that was measured.
+/// All results.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
-    /// How often the NATS server brought its files to the disk.
+    /// The fsync interval of the NATS server.
     pub(crate) sync_interval: String,
-    /// Whether the program was built with optimisation.
+    /// Whether this is an optimised build.
     pub(crate) release_build: bool,
-    /// Processors.
+    /// Number of processors.
     pub(crate) processors: usize,
-    /// The floor of logins: raw argon2id.
+    /// Baseline of logins: raw argon2id hashes.
     pub(crate) hashes_per_second: f64,
-    /// The floor of everything else: the bare chain of messages.
-    pub(crate) chains: Vec<Figures>,
-    /// The floor of logins that knows their messages, too: the bare chain of a login with its hash.
-    pub(crate) login_chains: Vec<Figures>,
+    /// Baseline of all other requests: the message-only chain.
+    pub(crate) chains: Vec<Measurement>,
+    /// Second baseline of logins: the message-only chain with a hash.
+    pub(crate) login_chains: Vec<Measurement>,
     /// The scenarios.
-    pub(crate) results: Vec<Figures>,
-    /// Logouts while the processors are busy with logins.
-    pub(crate) beside_logins: Option<Figures>,
-    /// More logins than there are processors for.
+    pub(crate) results: Vec<Measurement>,
+    /// Logouts while logins keep the processors busy.
+    pub(crate) beside_logins: Option<Measurement>,
+    /// More logins than the processors can serve.
     pub(crate) overload: Option<Overload>,
-    /// Logins that fail, under names that nobody has and others.
+    /// Failed logins with unknown usernames and with wrong passwords.
     pub(crate) timing: Option<Timing>,
     /// Memory at the end.
     pub(crate) processes: Vec<Memory>,
-    /// What it costs to look at what happens.
+    /// Cost of observability.
     pub(crate) observability: Vec<Cost>,
     /// Memory over many flows.
     pub(crate) soak: Vec<Soak>,
 }
 
 impl Report {
-    /// An empty one.
+    /// An empty report.
     pub(crate) fn new(args: &BenchArgs) -> Self {
         Self {
             sync_interval: args.sync_interval.clone(),
@@ -61,12 +61,12 @@ impl Report {
         }
     }
 
-    /// For machines.
+    /// The report as JSON.
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// For people.
+    /// The report as text.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -78,7 +78,7 @@ impl Report {
         let build = if self.release_build {
             "release build"
         } else {
-            "DEBUG BUILD: these figures say nothing"
+            "DEBUG BUILD: these numbers are meaningless"
         };
         writeln!(
             text,
@@ -103,15 +103,15 @@ impl Report {
         )?;
         for chain in &self.chains {
             line(text, chain, "")?;
-            if let Some(floor) = self.login_chain(chain.in_flight) {
-                line(text, floor, &self.of_hashes(floor))?;
+            if let Some(baseline) = self.login_chain(chain.in_flight) {
+                line(text, baseline, &self.of_hashes(baseline))?;
             }
             for result in self.results.iter().filter(|result| result.in_flight == chain.in_flight) {
                 line(text, result, &self.ratios(result, chain))?;
             }
         }
-        if let Some(figures) = &self.beside_logins {
-            line(text, figures, "")?;
+        if let Some(measurement) = &self.beside_logins {
+            line(text, measurement, "")?;
         }
         if let Some(overload) = &self.overload {
             self.write_overload(text, overload)?;
@@ -119,7 +119,7 @@ impl Report {
         if let Some(timing) = &self.timing {
             write_timing(text, timing)?;
         }
-        writeln!(text, "\nresident memory at the end (at most):")?;
+        writeln!(text, "\nresident memory at the end (peak):")?;
         for memory in &self.processes {
             writeln!(
                 text,
@@ -130,13 +130,16 @@ impl Report {
         if !self.observability.is_empty() {
             writeln!(
                 text,
-                "\nwith archive, traces, metrics and JSON logs, beside a stack without:"
+                "\nwith archive, traces, metrics and JSON logs, compared with a stack without:"
             )?;
         }
         for cost in &self.observability {
             writeln!(
                 text,
-                "  {:<30} {:>3} in flight  {:>7.1} for {:>7.1} flows/s: {:.2}; the archive was {} messages behind, and caught up in {:.1} s",
+                concat!(
+                    "  {:<30} {:>3} in flight  {:>7.1} of {:>7.1} flows/s: {:.2}; ",
+                    "archive backlog {} messages, read in {:.1} s"
+                ),
                 cost.name,
                 cost.in_flight,
                 cost.on_per_second,
@@ -152,7 +155,12 @@ impl Report {
     fn write_overload(&self, text: &mut String, overload: &Overload) -> std::fmt::Result {
         writeln!(
             text,
-            "\nmore logins than there are processors for:\n  answered {:>8.1}/s ({:.2} of the hashes/s), p99 {:.0} ms\n  refused  {:>8.1}/s, p99 {:.1} ms\n  logouts meanwhile p99 {:.1} ms, the next login after {:.0} ms",
+            concat!(
+                "\nmore logins than the processors can serve:\n",
+                "  accepted {:>8.1}/s ({:.2} of the hashes/s), p99 {:.0} ms\n",
+                "  rejected {:>8.1}/s, p99 {:.1} ms\n",
+                "  concurrent logouts p99 {:.1} ms, the next login after {:.0} ms"
+            ),
             overload.answered_per_second,
             overload.answered_per_second / self.hashes_per_second,
             overload.answered_p99_ms,
@@ -163,23 +171,23 @@ impl Report {
         )
     }
 
-    fn login_chain(&self, in_flight: usize) -> Option<&Figures> {
-        self.login_chains.iter().find(|floor| floor.in_flight == in_flight)
+    fn login_chain(&self, in_flight: usize) -> Option<&Measurement> {
+        self.login_chains.iter().find(|baseline| baseline.in_flight == in_flight)
     }
 
-    fn of_hashes(&self, result: &Figures) -> String {
+    fn of_hashes(&self, result: &Measurement) -> String {
         format!("{:.2} of the hashes/s", result.flows_per_second / self.hashes_per_second)
     }
 
-    fn ratios(&self, result: &Figures, chain: &Figures) -> String {
+    fn ratios(&self, result: &Measurement, chain: &Measurement) -> String {
         let hashes = if result.name.contains("login") {
-            let of_floor = self.login_chain(result.in_flight).map(|floor| {
+            let of_baseline = self.login_chain(result.in_flight).map(|baseline| {
                 format!(
-                    "{:.2} of its bare chain's flows/s, ",
-                    result.flows_per_second / floor.flows_per_second
+                    "{:.2} of its message-only chain's flows/s, ",
+                    result.flows_per_second / baseline.flows_per_second
                 )
             });
-            format!("{}, {}", self.of_hashes(result), of_floor.unwrap_or_default())
+            format!("{}, {}", self.of_hashes(result), of_baseline.unwrap_or_default())
         } else {
             String::new()
         };
@@ -192,17 +200,22 @@ impl Report {
 }
 
 fn write_timing(text: &mut String, timing: &Timing) -> std::fmt::Result {
-    let verdict = if timing.is_told_apart { "told apart" } else { "not told apart" };
+    let verdict = if timing.is_told_apart { "distinguishable" } else { "not distinguishable" };
     writeln!(
         text,
-        "\nlogins that fail, {} of each kind in turn:\n  unknown name p50 {:.2} ms, wrong password p50 {:.2} ms\n  Mann-Whitney z = {:.2}, chance that the unknown name takes longer {:.3}: {verdict} at 1 %",
-        timing.pairs, timing.unknown_p50_ms, timing.wrong_p50_ms, timing.z, timing.chance
+        concat!(
+            "\nfailed logins, {} of each kind:\n",
+            "  unknown username p50 {:.2} ms, wrong password p50 {:.2} ms\n",
+            "  Mann-Whitney z = {:.2}, probability that the unknown username takes longer {:.3}: ",
+            "{} at 1 %"
+        ),
+        timing.pairs, timing.unknown_p50_ms, timing.wrong_p50_ms, timing.z, timing.chance, verdict
     )
 }
 
-fn line(text: &mut String, figures: &Figures, ratios: &str) -> std::fmt::Result {
-    let Figures { name, in_flight, flows_per_second, p50_ms, p99_ms, cpu_ms_per_flow, .. } =
-        figures;
+fn line(text: &mut String, measurement: &Measurement, ratios: &str) -> std::fmt::Result {
+    let Measurement { name, in_flight, flows_per_second, p50_ms, p99_ms, cpu_ms_per_flow, .. } =
+        measurement;
     writeln!(
         text,
         "{name:<30} {in_flight:>9} {flows_per_second:>10.1} {p50_ms:>9.2} {p99_ms:>9.2} {cpu_ms_per_flow:>11.3}  {ratios}"

@@ -1,4 +1,4 @@
-//! What is asked of the system.
+//! The load scenarios.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,34 +13,33 @@ use concert_wire::subject;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::figures::{Figures, Soak};
 use crate::kind::Kind;
 use crate::load::{self, Load, Step, Steps, Until};
+use crate::measurement::{Measurement, Soak};
 use crate::overload::{self, Overload};
 use crate::process::Memory;
 use crate::stack::BenchStack;
 
 /// Accounts that log in.
 const ACCOUNTS: u64 = 16;
-/// Names that are tried with a wrong password, so that no account sees more failures than a worker
-/// counts.
+/// Usernames for logins with a wrong password; enough of them to stay below the limit of failed
+/// logins per account.
 const TRIED_NAMES: u64 = 4096;
 const PASSWORD: &str = "correct horse battery";
-/// Requests before each measured run, so that connections, caches and the compiler's cold code do
-/// not count.
+/// Requests before each measured run, to warm up connections, caches and code.
 const WARM_UP: u64 = 50;
-/// More live sessions than a run can end.
+/// Live sessions; more than a run can end.
 const SESSIONS_PER_SECOND: u64 = 5000;
-/// Logins under way while logouts are measured.
+/// Concurrent logins while logouts are measured.
 const BUSY_LOGINS: usize = 16;
-/// How often memory is looked at in a soak.
+/// Number of memory samples in a soak test.
 const SOAK_SAMPLE: u64 = 100_000;
 
-/// Accounts are there; sessions are made before each run that needs them.
+/// A system with accounts. Sessions are created before each run that needs them.
 pub(crate) struct Scenarios;
 
 impl Scenarios {
-    /// Makes the accounts.
+    /// Creates the accounts.
     pub(crate) async fn prepare(stack: &BenchStack) -> anyhow::Result<Self> {
         let steps: Steps = Arc::new(|number| {
             Some(Step {
@@ -53,20 +52,20 @@ impl Scenarios {
         Ok(Self)
     }
 
-    /// Measures one kind.
+    /// Measures one kind of request.
     pub(crate) async fn run(
         &self,
         stack: &BenchStack,
         kind: Kind,
         in_flight: usize,
         time: Duration,
-    ) -> anyhow::Result<Figures> {
+    ) -> anyhow::Result<Measurement> {
         let warm_up = self.steps(stack, kind, WARM_UP).await?;
         load::run(stack.address(), in_flight, Until::Flows(WARM_UP), warm_up).await?;
         let steps = self.steps(stack, kind, SESSIONS_PER_SECOND * time.as_secs()).await?;
         let before = stack.cpu();
         let load = load::run(stack.address(), in_flight, Until::Time(time), steps).await?;
-        Ok(figures(kind.name(), in_flight, &load, stack.cpu() - before))
+        Ok(measurement(kind.name(), in_flight, &load, stack.cpu() - before))
     }
 
     /// Measures logouts, two at a time, while logins keep the processors busy.
@@ -74,7 +73,7 @@ impl Scenarios {
         &self,
         stack: &BenchStack,
         time: Duration,
-    ) -> anyhow::Result<Figures> {
+    ) -> anyhow::Result<Measurement> {
         let logins = load::run(
             stack.address(),
             BUSY_LOGINS,
@@ -85,11 +84,11 @@ impl Scenarios {
         let before = stack.cpu();
         let (logins, logouts) =
             tokio::try_join!(logins, load::run(stack.address(), 1, Until::Time(time), steps))?;
-        ensure!(logins.flows > 0, "no login was answered");
-        Ok(figures("logout beside 16 logins", 1, &logouts, stack.cpu() - before))
+        ensure!(logins.flows > 0, "no login got a response");
+        Ok(measurement("logout during 16 logins", 1, &logouts, stack.cpu() - before))
     }
 
-    /// Measures what is refused and what is answered when far too much is asked.
+    /// Measures accepted and rejected requests under overload.
     pub(crate) async fn overload(
         &self,
         stack: &BenchStack,
@@ -100,7 +99,7 @@ impl Scenarios {
         overload::run(stack.address(), time, logins, logouts).await
     }
 
-    /// Runs logouts of unknown sessions and looks at the memory from time to time.
+    /// Runs logouts of unknown sessions and samples the memory.
     pub(crate) async fn soak(
         &self,
         stack: &BenchStack,
@@ -152,8 +151,8 @@ impl Scenarios {
     }
 }
 
-fn figures(name: &'static str, in_flight: usize, load: &Load, cpu: Duration) -> Figures {
-    Figures::new(name, in_flight, &load.latency_us, load.took, cpu)
+fn measurement(name: &'static str, in_flight: usize, load: &Load, cpu: Duration) -> Measurement {
+    Measurement::new(name, in_flight, &load.latency_us, load.took, cpu)
 }
 
 fn shown(memory: &[Memory]) -> String {
@@ -172,8 +171,8 @@ fn logout(session: &str, status: u16) -> Step {
     Step { path: "/auth/logout", body: json!({ "session": session }).to_string(), status }
 }
 
-/// Makes sessions by injecting their creation: a login each would take minutes. The tokens follow
-/// from the key and the ids.
+/// Creates sessions by injected actions, because logging in would take minutes. The tokens are
+/// derived from the key and the action ids.
 async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<String>> {
     let bus = stack.bus();
     let keys = keys::load(&stack.keys_dir(), &Purpose::Concept("session".to_owned()))?;
@@ -204,7 +203,7 @@ async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<Str
     for _ in 0..count {
         tokio::time::timeout(Duration::from_secs(30), done.next())
             .await
-            .context("sessions are not made")?;
+            .context("cannot create the sessions")?;
     }
     publish.await?
 }

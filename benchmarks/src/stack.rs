@@ -26,14 +26,14 @@ pub(crate) struct BenchStack {
     dir: TempDir,
 }
 
-/// How long the start may take, a download of the servers included.
+/// Maximum time to start, including a download of the servers.
 const START_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long the end may take.
+/// Maximum time to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 const NO_ARCHIVE: &str = "--no-archive";
 
-/// What a stack is given beside what every one has.
+/// Options that differ between stacks.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     args: Vec<&'static str>,
@@ -41,12 +41,12 @@ pub(crate) struct Extras {
 }
 
 impl Extras {
-    /// Nobody looks at what happens.
+    /// No archive and no traces.
     pub(crate) fn without_archive() -> Self {
         Self { args: vec![NO_ARCHIVE], env: Vec::new() }
     }
 
-    /// Every flow is kept, and its trace sent there; logs are for machines.
+    /// Archives every flow, sends its trace to this address, and logs JSON.
     pub(crate) fn observed(collector: &str) -> Self {
         Self {
             args: Vec::new(),
@@ -59,12 +59,12 @@ impl Extras {
 }
 
 impl BenchStack {
-    /// Starts it.
+    /// Starts the stack with the usual options.
     pub(crate) async fn start(args: &BenchArgs) -> anyhow::Result<Self> {
         Self::start_with(args, &Extras::default()).await
     }
 
-    /// Starts it with something more, or less.
+    /// Starts the stack with these options.
     pub(crate) async fn start_with(args: &BenchArgs, extras: &Extras) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let report = dir.path().join("started.json");
@@ -86,7 +86,7 @@ impl BenchStack {
         if args.no_archive && !extras.args.contains(&NO_ARCHIVE) {
             command.arg(NO_ARCHIVE);
         }
-        // What is measured is what an attempt costs, and all of them come from here.
+        // All attempts come from one address, so the limits of failed logins are off.
         for limit in [
             "login_account_failures=1000",
             "login_account_failures_long=1000",
@@ -103,7 +103,7 @@ impl BenchStack {
             command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?;
         let started = tokio::time::timeout(START_TIMEOUT, wait_for(&report, &mut child))
             .await
-            .context("the stack does not start")??;
+            .context("the stack did not start in time")??;
         let watch = |name, pid: Option<u32>| pid.map(|pid| Watched { name, pid });
         let watched = [
             watch("concert", child.id()),
@@ -117,27 +117,27 @@ impl BenchStack {
         Ok(Self { child, watched: watched.into_iter().flatten().collect(), started, bus, dir })
     }
 
-    /// Where the edge listens.
+    /// The address of the edge.
     pub(crate) fn address(&self) -> SocketAddr {
         self.started.http
     }
 
-    /// A connection to the bus.
+    /// Connects to the NATS server.
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// Where the keys are.
+    /// The directory of the keys.
     pub(crate) fn keys_dir(&self) -> PathBuf {
         self.dir.path().join("data").join("keys")
     }
 
-    /// The NATS server that the system uses.
+    /// The URL of the NATS server.
     pub(crate) fn nats_server(&self) -> &Path {
         &self.started.nats_server
     }
 
-    /// Processor time of all processes so far.
+    /// CPU time of all processes so far.
     pub(crate) fn cpu(&self) -> Duration {
         self.watched.iter().map(Watched::cpu).sum()
     }
@@ -147,7 +147,7 @@ impl BenchStack {
         self.watched.iter().map(Watched::memory).collect()
     }
 
-    /// Stops it as Ctrl-C would.
+    /// Stops the stack with SIGINT.
     pub(crate) async fn stop(mut self) {
         if let Some(pid) = self
             .child
@@ -158,7 +158,7 @@ impl BenchStack {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap_or_default();
         }
         if tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
-            tracing::warn!("the stack did not end in time and is killed");
+            tracing::warn!("the stack did not stop in time; killing it");
             drop(self.child.kill().await);
         }
     }
@@ -172,7 +172,7 @@ async fn wait_for(report: &Path, child: &mut Child) -> anyhow::Result<Started> {
             return Ok(started);
         }
         if let Some(status) = child.try_wait()? {
-            bail!("the stack ended at its start: {status}");
+            bail!("the stack failed to start: {status}");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

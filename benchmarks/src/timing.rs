@@ -1,5 +1,5 @@
-//! Whether a login under a name that nobody has can be told from one with a wrong password by how
-//! long it takes.
+//! Tests whether response times distinguish a login with an unknown username from one with a wrong
+//! password.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,40 +10,40 @@ use serde_json::json;
 
 use crate::http::Connection;
 
-/// Accounts with a wrong password, and as many names that nobody has; each sees few of the
+/// Number of accounts with a wrong password, and of unknown usernames. Each gets only a few
 /// attempts.
 const NAMES: usize = 32;
-/// Attempts of each kind before those that count.
+/// Attempts of each kind before the measured ones.
 const WARM_UP: usize = 50;
-/// Beyond this a difference is no chance, with an error of one in a hundred.
-const TOLD_APART: f64 = 2.576;
+/// Largest score that counts as chance, with a false-positive rate of 1 %.
+const DISTINCT: f64 = 2.576;
 
-/// What came of it.
+/// The result of the test.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Timing {
     /// Attempts of each kind.
     pub(crate) pairs: usize,
-    /// The median time to the answer for a name that nobody has, in milliseconds.
+    /// Median response time for an unknown username, in milliseconds.
     pub(crate) unknown_p50_ms: f64,
-    /// The median time to the answer for a wrong password, in milliseconds.
+    /// Median response time for a wrong password, in milliseconds.
     pub(crate) wrong_p50_ms: f64,
-    /// The statistic of the rank test of Mann and Whitney, in standard deviations.
+    /// The Mann-Whitney rank statistic, in standard deviations.
     pub(crate) z: f64,
-    /// The chance that one of the first kind takes longer than one of the second; 0.5 tells
-    /// nothing.
+    /// Probability that an attempt of the first kind takes longer than one of the second; 0.5 means
+    /// no difference.
     pub(crate) chance: f64,
     /// The verdict.
     pub(crate) is_told_apart: bool,
 }
 
-/// Tries both kinds in turn, one after the other, until the time is over.
+/// Alternates attempts of both kinds, one at a time, until the time is up.
 pub(crate) async fn run(address: SocketAddr, time: Duration) -> anyhow::Result<Timing> {
     let mut connection = Connection::open(address).await?;
     for number in 0..NAMES {
         let account =
             json!({ "username": format!("timing{number}"), "password": "correct horse battery" });
         let answer = connection.post("/auth/createAccount", &account.to_string()).await?;
-        ensure!(answer.status == 200, "an account is refused: {}", answer.status);
+        ensure!(answer.status == 200, "cannot create an account: status {}", answer.status);
     }
     let (mut unknown, mut wrong) = (Vec::new(), Vec::new());
     let mut began = Instant::now();
@@ -53,7 +53,7 @@ pub(crate) async fn run(address: SocketAddr, time: Duration) -> anyhow::Result<T
             (unknown, wrong) = (Vec::new(), Vec::new());
             began = Instant::now();
         }
-        // Each goes first as often as the other.
+        // Each kind goes first equally often.
         for kind in [number % 2, (number + 1) % 2] {
             let (name, times) = match kind {
                 0 => ("nobody", &mut unknown),
@@ -70,17 +70,17 @@ pub(crate) async fn run(address: SocketAddr, time: Duration) -> anyhow::Result<T
         wrong_p50_ms: median(wrong) * 1000.0,
         z,
         chance,
-        is_told_apart: z.abs() > TOLD_APART,
+        is_told_apart: z.abs() > DISTINCT,
     })
 }
 
-/// How long it takes to be refused, in seconds.
+/// Response time of a rejected login, in seconds.
 async fn attempt(connection: &mut Connection, username: &str) -> anyhow::Result<f64> {
     let body = json!({ "username": username, "password": "wrong horse battery" }).to_string();
     let sent = Instant::now();
     let answer = connection.post("/auth/login", &body).await?;
     let took = sent.elapsed().as_secs_f64();
-    ensure!(answer.status == 401, "/auth/login answered {}", answer.status);
+    ensure!(answer.status == 401, "/auth/login returned {}", answer.status);
     Ok(took)
 }
 
@@ -89,9 +89,8 @@ fn median(mut times: Vec<f64>) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// The test of Mann and Whitney: how far the sum of the ranks of
-/// `one` is from what chance makes it, in standard deviations, and the chance that one of `one` is
-/// above one of `other`.
+/// The Mann-Whitney test. Returns how far the rank sum of `one` is from its expected value, in
+/// standard deviations, and the probability that a value of `one` exceeds one of `other`.
 fn rank_test(one: &[f64], other: &[f64]) -> (f64, f64) {
     let mut all: Vec<(f64, bool)> = one.iter().map(|time| (*time, true)).collect();
     all.extend(other.iter().map(|time| (*time, false)));
@@ -115,17 +114,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shift_is_found_and_chance_is_not() {
+    fn rank_test_detects_a_shift_but_not_chance() {
         let times = |shift: f64| -> Vec<f64> {
             (0..500).map(|i| f64::from(i * 37 % 101) + shift).collect()
         };
         let (z, chance) = rank_test(&times(0.0), &times(0.0));
         assert!(z.abs() < 0.01 && (chance - 0.5).abs() < 0.001, "{z} {chance}");
         let (z, chance) = rank_test(&times(10.0), &times(0.0));
-        assert!(z > TOLD_APART && chance > 0.55, "{z} {chance}");
+        assert!(z > DISTINCT && chance > 0.55, "{z} {chance}");
         let (back, _) = rank_test(&times(0.0), &times(10.0));
         assert!((z + back).abs() < 0.01, "{z} {back}");
-        // Two against two, of which one pair is equal.
+        // Two against two values, with one equal pair.
         let (_, chance) = rank_test(&[1.0, 2.0], &[2.0, 3.0]);
         assert!((chance - 0.125).abs() < 1e-9, "{chance}");
     }

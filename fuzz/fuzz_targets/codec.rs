@@ -1,5 +1,4 @@
-//! Any bytes as a message: nothing panics, and what is read is written so that it is read as the
-//! same.
+//! Any bytes as a message: decoding does not panic, and encoding a decoded message preserves it.
 
 #![no_main]
 
@@ -15,8 +14,8 @@ fuzz_target!(|bytes: &[u8]| {
         let again = value(&written).unwrap();
         assert!(equal(&read, &again), "{read} {again}");
         assert_eq!(canonical(&read), canonical(&again));
-        // For comparing, not for sending: a large double stands in it as an integer, which a
-        // message may not hold.
+        // The canonical form is only for comparison. It writes a large double as an integer, which
+        // a message may not contain.
         let in_canonical_form: serde_json::Value = serde_json::from_str(&canonical(&read)).unwrap();
         assert!(equal(&read, &in_canonical_form), "{read} {in_canonical_form}");
         assert_eq!(canonical(&in_canonical_form), canonical(&read));

@@ -1,5 +1,5 @@
-//! Any bytes as a file of rules, and as a spec: nothing panics, every mistake lies within its text,
-//! and what is laid out is laid out the same again and means the same.
+//! Any bytes as rules and as a spec: nothing panics, every diagnostic lies within its text, and
+//! formatting is idempotent and preserves the meaning.
 
 #![no_main]
 
@@ -24,13 +24,13 @@ fuzz_target!(|bytes: &[u8]| {
 
     if let Ok(laid_out) = format(&rules) {
         let again = format(&SourceFile::new("fuzz.sync", laid_out.as_str()));
-        assert_eq!(again.as_ref(), Ok(&laid_out), "laid out otherwise the second time");
+        assert_eq!(again.as_ref(), Ok(&laid_out), "formatting is not idempotent");
         let before = compile(&specs, &[rules]).map(|(program, _)| program);
         let after = compile(&specs, &[SourceFile::new("fuzz.sync", laid_out)]).map(|(program, _)| program);
         match (before, after) {
-            (Ok(before), Ok(after)) => assert_eq!(before.syncs, after.syncs, "it means something else"),
+            (Ok(before), Ok(after)) => assert_eq!(before.syncs, after.syncs, "formatting changed the meaning"),
             (Err(_), Err(_)) => {}
-            (before, after) => panic!("one is broken: {before:?} {after:?}"),
+            (before, after) => panic!("formatting changed whether it compiles: {before:?} {after:?}"),
         }
     }
 });

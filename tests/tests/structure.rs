@@ -28,9 +28,6 @@ const PURE: [&str; 4] = ["wire", "lang", "engine", "analysis"];
 /// Maximum number of files in an import cycle of a crate.
 const MAX_CYCLE: usize = 5;
 
-/// Crates with larger cycles that are to be broken up.
-const WITH_LARGER_CYCLES: &[&str] = &["concert-chaos"];
-
 fn packages() -> Vec<Value> {
     let output = cargo()
         .into_std()
@@ -190,7 +187,6 @@ fn import_cycles_stay_small() {
             }
         }
     }
-    large.retain(|(name, _)| !WITH_LARGER_CYCLES.contains(&name.as_str()));
     assert!(large.is_empty(), "{large:#?}");
 }
 

@@ -1,8 +1,8 @@
-//! How much the engine allocates for a completion: the figures under `alloc`, divided by the
-//! completions of a sample (320, or those of one flow).
+//! Allocations of the engine per completion: the numbers under `alloc`, divided by the completions
+//! of a sample (320, or those of one flow).
 //!
-//! `cargo bench -p concert-engine --bench allocations`. Counting costs time, so the times here are
-//! not those of the benchmark `engine`.
+//! `cargo bench -p concert-engine --bench allocations`. Counting takes time, so the times here
+//! differ from those of the benchmark `engine`.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ fn main() {
     divan::main();
 }
 
-/// Flows of so many completions, with a thousand rules loaded.
+/// Flows with this number of completions, with a thousand rules loaded.
 #[divan::bench(args = [5, 100, 999], sample_count = 20)]
 fn flow_length(bencher: Bencher<'_, '_>, length: usize) {
     flows::run(bencher, 1000, length);

@@ -1,10 +1,9 @@
-//! The engine alone: what a completion costs, with many rules loaded and in flows of different
+//! The cost of a completion in the engine, with many rules loaded and with flows of different
 //! lengths.
 //!
-//! `cargo bench -p concert-engine --bench engine`. A benchmark, not a test: nothing here fails for
-//! being slow. The completions are decoded and the ids are known before the clock runs; what is
-//! measured is `Engine::step`, with everything that it asks for stored at once, and the flows of
-//! before let go.
+//! `cargo bench -p concert-engine --bench engine`. It is a benchmark, not a test: slowness is no
+//! failure. Completions are decoded and ids are known before the clock runs. The benchmark measures
+//! `Engine::step` with every publish stored immediately, including the eviction of earlier flows.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,13 +19,13 @@ fn main() {
     divan::main();
 }
 
-/// Flows of five completions, with so many rules loaded.
+/// Flows of five completions, with this number of rules loaded.
 #[divan::bench(args = [10, 1000, 10_000], sample_count = 200)]
 fn rules(bencher: Bencher<'_, '_>, rules: usize) {
     flows::run(bencher, rules, 5);
 }
 
-/// Flows of so many completions, with a thousand rules loaded.
+/// Flows with this number of completions, with a thousand rules loaded.
 #[divan::bench(args = [5, 100, 999], sample_count = 50)]
 fn flow_length(bencher: Bencher<'_, '_>, length: usize) {
     flows::run(bencher, 1000, length);

@@ -1,4 +1,4 @@
-//! Flows as the engine's benchmarks run them.
+//! Flows for the engine's benchmarks.
 
 use std::collections::VecDeque;
 
@@ -25,8 +25,8 @@ actions
         effects adds a Note
 ";
 
-/// A request that is answered after three actions, and one that asks for as many things as its list
-/// is long.
+/// A request with a response after three actions, and one that calls an action for each item of its
+/// list.
 const RULES: &str = r#"
 sync Ask
 when
@@ -66,7 +66,7 @@ then
     Shop.note (text: item)
 "#;
 
-/// Rules of the kind that a large application has: of other paths, about the same actions.
+/// Rules as in a large application: for other paths, about the same actions.
 fn program(rules: usize) -> Program {
     let others = (0..rules.saturating_sub(5)).map(|number| {
         let path = number / 2;
@@ -92,7 +92,7 @@ fn limits() -> Limits {
     Limits { frames_per_firing: 2000, ..Limits::default() }
 }
 
-/// What the log has of a flow with `length` completions, found by running it.
+/// The log of a flow with `length` completions, created by running it.
 fn flow(engine: &mut Engine, number: u64, first_seq: u64, length: usize) -> Vec<Logged> {
     let flow = ActionId::injected("bench", number, 1_700_000_000_000_000_000).as_root();
     let input = match length {
@@ -139,14 +139,14 @@ fn logged(flow: FlowId, seq: u64, id: ActionId, name: &str, input: Value, output
     }
 }
 
-/// One completion, and everything that it brings about stored.
-fn deliver(engine: &mut Engine, logged: Logged, mut tell: impl FnMut(Invocation)) {
+/// Delivers one completion and stores all its effects.
+fn deliver(engine: &mut Engine, logged: Logged, mut emit: impl FnMut(Invocation)) {
     let seq = logged.seq;
     for effect in engine.step(Event::Delivered(logged)) {
         match effect {
             Effect::Invoke { invocation, .. } => {
                 divan::black_box(engine.step(Event::Stored { seq }));
-                tell(invocation);
+                emit(invocation);
             }
             Effect::Ack { .. } => {}
             other => panic!("{other:?}"),
@@ -156,7 +156,7 @@ fn deliver(engine: &mut Engine, logged: Logged, mut tell: impl FnMut(Invocation)
 
 const FLOWS: usize = 64;
 
-/// Flows one after another, as the log has them.
+/// Runs flows one after another, in the order of the log.
 pub(crate) fn run(bencher: Bencher<'_, '_>, rules: usize, length: usize) {
     let program = program(rules);
     let [mut engine, mut generator] = [(); 2].map(|()| Engine::new(&program, limits()));

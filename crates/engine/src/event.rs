@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out of it.
+//! Input and output of the engine.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::frames::Question;
 use crate::versions::Version;
 use concert_lang::program::Program;
 
-/// What bounds a flow and the engine's memory. As JSON: what bounds a flow.
+/// Limits of a flow and of the engine's memory. The JSON form has only the limits of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Completions in one flow; from this one on nothing fires. At most 1,024, which is what one
-    /// read of the log answers with.
+    /// Maximum number of actions per flow, done or called; at the limit, the flow stops. At most
+    /// 1,024, because one read of the log returns that many messages.
     pub actions_per_flow: usize,
-    /// How many actions may follow from one another.
+    /// Maximum length of a chain of actions that cause one another.
     pub depth: u32,
-    /// Frames of one firing, at any step of `where`.
+    /// Maximum number of frames per firing, at any step of `where`.
     pub frames_per_firing: usize,
-    /// The size of an invocation's body or a firing record, in bytes.
+    /// Maximum size of an invocation's body or of a firing record, in bytes.
     pub body_bytes: usize,
-    /// Flows kept in memory.
+    /// Maximum number of flows in memory.
     #[serde(skip)]
     pub cached_flows: NonZeroUsize,
-    /// Completions kept in memory, over all flows.
+    /// Maximum number of completions in memory, over all flows.
     #[serde(skip)]
     pub cached_actions: usize,
-    /// The size of their bodies, as they stand in the log.
+    /// Maximum size of the completions' bodies in memory, in bytes, as encoded in the log.
     #[serde(skip)]
     pub cached_bytes: usize,
 }
@@ -53,219 +53,219 @@ impl Default for Limits {
     }
 }
 
-/// A completion as it stands in the log.
+/// A completion of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logged {
-    /// Its sequence in the log.
+    /// The sequence in the log.
     pub seq: u64,
     /// The flow.
     pub flow: FlowId,
-    /// Whose action it was.
+    /// The concept of the action.
     pub concept: Arc<str>,
     /// The action.
     pub action: Arc<str>,
     /// The action's id.
     pub id: ActionId,
-    /// Input and output.
+    /// The input and output.
     pub body: Completion,
-    /// The size of the body as it stands in the log.
+    /// The size of the body in the log, in bytes.
     pub bytes: usize,
-    /// What travels with the flow for people and callers, taken from the root's headers.
+    /// Metadata of the flow, taken from the root's headers.
     pub context: Context,
 }
 
-/// What a root hands down to every invocation of its flow. Nothing here decides what fires.
+/// Metadata that every invocation of a flow inherits from the root. It does not affect which rules
+/// fire.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
-    /// The time by which the caller wants the answer, in milliseconds since 1970.
+    /// Deadline of the request, in milliseconds since 1970.
     pub deadline_ms: Option<u64>,
     /// W3C trace context.
     pub traceparent: Option<Arc<str>>,
-    /// Where the request came from.
+    /// The origin of the request.
     pub client: Option<ClientTag>,
     /// The device of the client.
     pub device: Option<Arc<str>>,
 }
 
-/// What happens to the engine.
+/// Input of the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The log delivered a completion, for the first time or again.
     Delivered(Logged),
-    /// The log delivered a message that is no completion. The engine must know that it was
-    /// received.
+    /// The log delivered a message that is not a completion. The engine needs its sequence to know
+    /// which messages this router received.
     Undecodable {
         /// The message's sequence in the log.
         seq: u64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The answer to [`Effect::ReadFlow`]: the flow's completions, in any order.
+    /// The result of [`Effect::ReadFlow`]: the flow's completions, in any order.
     FlowRead {
-        /// The flow that was asked for.
+        /// The requested flow.
         flow: FlowId,
-        /// The log was read up to this sequence.
+        /// The sequence up to which the log was read.
         through: u64,
         /// The completions.
         log: Vec<Logged>,
     },
-    /// The log could not be read now.
+    /// The log cannot be read now.
     FlowUnreadable {
-        /// The flow that was asked for.
+        /// The requested flow.
         flow: FlowId,
     },
-    /// The flow has more messages than can be read, which is more than rules can make, or many and
-    /// no root.
+    /// The flow has more messages than one read returns. Rules cannot create that many; a flow
+    /// without a root can have them.
     FlowTooLong {
-        /// The flow that was asked for.
+        /// The requested flow.
         flow: FlowId,
     },
-    /// The answer to [`Effect::ReadRules`], complete through a sequence.
+    /// The result of [`Effect::ReadRules`].
     RulesRead {
-        /// What was read is complete up to this sequence of the log.
+        /// The sequence of the log up to which the history is complete.
         through: u64,
-        /// From which sequence on which version is in force, in any order.
+        /// The first sequence of each active version, in any order.
         history: Vec<(u64, Version)>,
     },
-    /// What was in force when cannot be read now.
+    /// The history of active versions cannot be read now.
     RulesUnreadable,
-    /// The answer to [`Effect::FetchRules`].
+    /// The result of [`Effect::FetchRules`].
     RulesFetched(Arc<Program>),
-    /// A version of the rules cannot be had now.
+    /// A version of the rules cannot be fetched now.
     RulesUnavailable,
-    /// The rows that answer an [`Effect::Ask`].
+    /// The rows that [`Effect::Ask`] returned.
     Answered {
-        /// The completion whose rules asked.
+        /// The completion whose rules query.
         seq: u64,
-        /// What was asked.
+        /// The query.
         question: Question,
         /// The rows.
         rows: Vec<Object>,
     },
-    /// A question could not be answered now.
+    /// A query failed for now.
     Unanswered {
-        /// The completion whose rules asked.
+        /// The completion whose rules query.
         seq: u64,
     },
-    /// A question will never be answered: its input is not what the query takes.
+    /// A query fails permanently: its input does not match the query's spec.
     Refused {
-        /// The completion whose rules asked.
+        /// The completion whose rules query.
         seq: u64,
-        /// Which one, and why.
+        /// The query and the reason.
         why: String,
     },
     /// No worker ran a query while its caller waited; no further attempt follows.
     Abandoned {
-        /// The completion whose rules asked.
+        /// The completion whose rules query.
         seq: u64,
         /// Query and reason.
         why: String,
     },
-    /// What [`Effect::Invoke`] or [`Effect::Record`] publishes is stored, by this publish or by an
+    /// The publish of [`Effect::Invoke`] or [`Effect::Record`] is stored, by this attempt or by an
     /// earlier one.
     Stored {
-        /// The completion that brought it about.
+        /// The completion that caused the publish.
         seq: u64,
     },
-    /// What was to be published could not be stored now.
+    /// A publish could not be stored now.
     NotStored {
-        /// The completion that brought it about.
+        /// The completion that caused the publish.
         seq: u64,
     },
 }
 
-/// What is to be done, in any order.
+/// Output of the engine: work to do, in any order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Read a flow from the log to its end, and at least through this sequence; answer with
+    /// Read a flow from the log to its end, and at least up to this sequence. Reply with
     /// [`Event::FlowRead`], [`Event::FlowUnreadable`] or [`Event::FlowTooLong`].
     ReadFlow {
         /// The flow.
         flow: FlowId,
-        /// A read that does not reach this sequence is repeated.
+        /// The minimum sequence; the engine repeats a read that does not reach it.
         at_least: u64,
     },
-    /// Read which rules were in force when, at least up to this sequence of the log; answer with
+    /// Read the history of active versions, at least up to this sequence of the log. Reply with
     /// [`Event::RulesRead`] or [`Event::RulesUnreadable`].
     ReadRules {
         /// The sequence.
         at_least: u64,
     },
-    /// Fetch the rules of a version; answer with
-    /// [`Event::RulesFetched`] or [`Event::RulesUnavailable`].
+    /// Fetch the rules of a version. Reply with [`Event::RulesFetched`] or
+    /// [`Event::RulesUnavailable`].
     FetchRules {
         /// The version.
         version: Version,
     },
-    /// Rules were put in force: keep that in mind for routers that come when the message is gone
-    /// from the log, then answer with [`Event::Stored`] or [`Event::NotStored`].
+    /// A version became active: persist that for routers that start when the message has left the
+    /// log. Then reply with [`Event::Stored`] or [`Event::NotStored`].
     Adopt {
         /// The message.
         seq: u64,
         /// The version.
         version: Version,
     },
-    /// Publish an invocation; answer with [`Event::Stored`] or [`Event::NotStored`].
+    /// Publish an invocation. Reply with [`Event::Stored`] or [`Event::NotStored`].
     Invoke {
-        /// The completion that brought it about.
+        /// The completion that caused it.
         seq: u64,
-        /// What to publish.
+        /// The message to publish.
         invocation: Invocation,
     },
-    /// Ask a query; answer with [`Event::Answered`], [`Event::Unanswered`], [`Event::Refused`] or
-    /// [`Event::Abandoned`].
-    /// Rows that the spec does not allow are no answer.
+    /// Run a query. Reply with [`Event::Answered`], [`Event::Unanswered`], [`Event::Refused`] or
+    /// [`Event::Abandoned`]. Rows that violate the spec must not be passed on.
     Ask {
-        /// The completion whose rules ask.
+        /// The completion whose rules query.
         seq: u64,
-        /// Whose flow it is: secrets in the input are sealed for it.
+        /// The flow; secrets in the input are sealed for it.
         flow: FlowId,
         /// Time until which the caller of the flow waits, in milliseconds since 1970, if it has one.
         deadline_ms: Option<u64>,
-        /// What is asked.
+        /// The query with its input.
         question: Question,
     },
-    /// Publish a firing record to the log; answer with [`Event::Stored`] or [`Event::NotStored`].
-    /// What it brings about follows when the log delivers it.
+    /// Publish a firing record to the log. Reply with [`Event::Stored`] or [`Event::NotStored`].
+    /// Its calls are made when the log delivers it.
     Record {
-        /// The completion that it is of.
+        /// The completion that the record belongs to.
         seq: u64,
-        /// What to publish.
+        /// The message to publish.
         record: Record,
     },
-    /// Everything that this completion brings about is stored.
+    /// Acknowledge this completion: all its effects are stored.
     Ack {
         /// The completion.
         seq: u64,
     },
-    /// Deliver this completion again after a while.
+    /// Redeliver this completion after a delay.
     Retry {
         /// The completion.
         seq: u64,
     },
-    /// This message fires nothing, now or later.
+    /// Dead-letter this message: it can never fire a rule.
     DeadLetter {
         /// The message.
         seq: u64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// An action that is asked for.
+/// An action to execute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invocation {
     /// The flow.
     pub flow: FlowId,
-    /// Who is asked.
+    /// The concept.
     pub concept: Arc<str>,
-    /// What is asked for.
+    /// The action.
     pub action: Arc<str>,
-    /// The id, the same whoever computes it.
+    /// The action id; every router computes the same.
     pub id: ActionId,
     /// The input, encoded.
     pub body: Vec<u8>,
-    /// The rule, or what the router did on its own.
+    /// The calling rule, or `Concert.fault` or `Concert.limit` for a response of the router itself.
     pub sync: Arc<str>,
     /// The version of the rules.
     pub rules: Arc<str>,
@@ -273,19 +273,19 @@ pub struct Invocation {
     pub causes: SmallVec<[ActionId; 2]>,
     /// The log positions that it follows from; `None` if it is injected.
     pub position: Option<Position>,
-    /// What the root hands down.
+    /// The metadata that the flow inherits from the root.
     pub context: Context,
 }
 
-/// What the rules that asked queries made of a completion.
+/// The firing record of a completion: the results of all rules with queries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// The flow.
     pub flow: FlowId,
-    /// The id, which follows from that of the completion.
+    /// The id, derived from that of the completion.
     pub id: ActionId,
-    /// The body, encoded as that of a completion of `Concert.fired`.
+    /// The body, encoded as a completion of `Concert.fired`.
     pub body: Vec<u8>,
-    /// What the root hands down.
+    /// The metadata that the flow inherits from the root.
     pub context: Context,
 }

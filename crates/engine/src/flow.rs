@@ -1,4 +1,4 @@
-//! One flow: its log so far, and what follows from it.
+//! One flow: its log so far, and the calls and responses that are derived from it.
 
 mod calls;
 mod decide;
@@ -24,34 +24,34 @@ use crate::matching::{self, Bindings, Causes, Completions};
 use crate::record::Halt;
 use concert_lang::program::Sync;
 
-/// A flow's log is folded from its beginning, so what is known of an entry depends on the entries
-/// before it alone.
+/// A flow folds its log from the beginning. The data of an entry depends only on the entries before
+/// it.
 pub(crate) struct Flow {
     id: FlowId,
-    /// The rules that were in force at the root.
+    /// The rules that were active at the root.
     rules: Arc<Index>,
     context: Context,
     log: Vec<Entry>,
-    /// The size of its bodies in the log.
+    /// Size of the bodies in the log, in bytes.
     bytes: usize,
     actions: HashMap<ActionId, Action>,
     /// The entries of each action, in the order of the log.
     by_key: Vec<(KeyId, SmallVec<[usize; 2]>)>,
     firings: Vec<Firing>,
     anchors: Vec<Anchor>,
-    /// How many actions are expected and not done.
+    /// Number of expected actions that are not completed.
     pending: usize,
-    /// The first successful answer to the flow's request.
+    /// The entry with the first successful response to the flow's request.
     answered_at: Option<usize>,
-    /// The entry from which on nothing fires, and why.
+    /// The entry from which on nothing fires, and the reason.
     halted: Option<(usize, Halt)>,
     complete_through: u64,
 }
 
-/// Room for the completions of a flow as most are.
+/// Initial capacity, enough for most flows.
 const EXPECTED: usize = 7;
 
-const TOO_MANY_FRAMES: &str = "a firing reached its limit of frames";
+const TOO_MANY_FRAMES: &str = "a firing reached the limit of frames";
 
 struct Entry {
     seq: u64,
@@ -61,15 +61,15 @@ struct Entry {
     depth: u32,
     /// The calls that this entry makes due.
     due: SmallVec<[ActionId; 2]>,
-    /// What fires here once its queries are answered.
+    /// The matches at this entry that need queries first.
     undecided: Vec<Undecided>,
-    /// Why this entry is no firing record, though it stands where one would.
+    /// The reason why this entry has the id of a firing record but is not a valid one.
     broken: Option<&'static str>,
     /// Difference between the output and its spec.
     mismatch: Option<String>,
 }
 
-/// A matched set of completions of a rule that asks queries.
+/// A match of a rule with queries.
 struct Undecided {
     sync: usize,
     causes: Causes,
@@ -83,34 +83,35 @@ struct Firing {
 }
 
 enum Frames {
-    /// The one frame that `when` binds; it is bound anew from the causes where it is needed.
+    /// The one frame that `when` binds. It is bound again from the causes when needed.
     Matched,
-    /// What the steps of `where` made of it.
+    /// The result of the steps of `where`.
     Ended(Vec<Ended>),
 }
 
-/// What is known of an action id.
+/// State of an action id.
 #[derive(Default)]
 struct Action {
     /// Its completion: the first entry with this id.
     entry: Option<usize>,
-    /// Whether something in the log leads to it: a call that is due, a decision, an answer of the
-    /// router's own.
+    /// Whether the log implies this action: a due call, a firing record, or a response of the
+    /// router itself.
     is_expected: bool,
-    /// The call that it is, once that is due.
+    /// The call with this id, if it is due.
     site: Option<CallSite>,
 }
 
-/// Where a call stands: a completion's action id belongs to exactly one.
+/// Position of a call in a rule. Each called action id belongs to exactly one call.
 #[derive(Clone, Copy)]
 struct CallSite {
     firing: usize,
     /// The frame's number.
     frame: usize,
     sequence: Sequence,
-    /// Counts the calls of `then`, and those of `else` after them.
+    /// Index of the call in `then`; the calls of `else` follow after them.
     position: usize,
-    /// The entry that made the call due: of a call behind another one, that one's completion.
+    /// The entry that made the call due: the cause of the firing, or the completion of the previous
+    /// call.
     cause: usize,
     /// The entry whose failure led to `else`.
     failed: Option<usize>,
@@ -129,7 +130,7 @@ impl Completions for Flow {
 }
 
 impl Flow {
-    /// A flow that nothing is known of yet.
+    /// An empty flow.
     pub(crate) fn new(id: FlowId, rules: Arc<Index>) -> Self {
         Self {
             log: Vec::with_capacity(EXPECTED),
@@ -157,7 +158,7 @@ impl Flow {
         }
     }
 
-    /// A flow that nothing is known of yet, in the memory of one that is done with.
+    /// An empty flow that reuses the memory of a finished one.
     pub(crate) fn renewed(self, id: FlowId, rules: Arc<Index>) -> Self {
         let Self { mut log, mut actions, mut by_key, mut firings, mut anchors, .. } = self;
         log.clear();
@@ -172,7 +173,7 @@ impl Flow {
         self.log.len()
     }
 
-    /// The size of its bodies in the log.
+    /// Size of the bodies in the log, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -196,7 +197,7 @@ impl Flow {
         self.number(seq).is_some()
     }
 
-    /// Every completion of the flow up to this sequence is known.
+    /// The sequence up to which every completion of the flow is known.
     pub(crate) fn complete_through(&self) -> u64 {
         self.complete_through
     }
@@ -205,10 +206,10 @@ impl Flow {
         self.complete_through = self.complete_through.max(seq);
     }
 
-    /// Whether nothing more is expected of this flow: what is expected is done, and a request is
-    /// answered.
+    /// Whether the flow is finished: all expected actions are completed, and a request has its
+    /// response.
     ///
-    /// Something may come all the same, by hand or again; then the flow is read from the log.
+    /// Injected or redelivered actions may still arrive. Then the flow is read from the log.
     pub(crate) fn is_finished(&self) -> bool {
         let is_answered = || {
             let asks = self.log.first().is_some_and(|root| self.rules.is_request(root.key));
@@ -217,7 +218,7 @@ impl Flow {
         self.pending == 0 && self.halted.is_none() && is_answered()
     }
 
-    /// The number of an action's completion.
+    /// The index of an action's completion.
     fn completion(&self, id: ActionId) -> Option<usize> {
         self.actions.get(&id)?.entry
     }
@@ -249,7 +250,7 @@ impl Flow {
         let depth_of = |number: usize| self.log.get(number).map_or(0, |cause| cause.depth);
         let depth = match (site, recorded) {
             (Some(site), _) => depth_of(site.cause) + 1,
-            // A record stands beside its cause; what it leads to is one deeper, as for any other
+            // A record has the depth of its cause. Its calls are one deeper, as for any other
             // firing.
             (None, Some(cause)) => depth_of(cause),
             (None, None) => 0,
@@ -280,9 +281,9 @@ impl Flow {
             }
         }
         if number + 1 >= limits.actions_per_flow {
-            self.limit(number, "the flow reached its limit of actions");
+            self.limit(number, "the flow reached the limit of actions");
         } else if depth >= limits.depth {
-            self.limit(number, "the flow reached its limit of depth");
+            self.limit(number, "the flow reached the limit of depth");
         }
         if self.halted.is_some() {
             return;
@@ -296,7 +297,7 @@ impl Flow {
         }
     }
 
-    /// Counts an action as one that is still to be done, if it is not.
+    /// Counts an action as expected, if it is new and not completed.
     fn expect(&mut self, id: ActionId) -> &mut Action {
         let action = self.actions.entry(id).or_default();
         if !action.is_expected {
@@ -330,7 +331,7 @@ impl Flow {
                     match frames::run(sync, matched, &Answers::default(), limits.frames_per_firing)
                     {
                         Ok(ended) => Frames::Ended(ended),
-                        // A rule that asks nothing is stopped by nothing else.
+                        // A rule without queries can only reach the limit of frames.
                         Err(_) => return self.limit(number, TOO_MANY_FRAMES),
                     }
                 };
@@ -339,7 +340,7 @@ impl Flow {
         }
     }
 
-    /// The id of a rule's firing at these entries.
+    /// The id of a rule's firing with these causes.
     fn firing_id(&self, sync: &Sync, causes: &[usize]) -> FiringId {
         FiringId::of(self.id, &sync.name, self.ids(causes))
     }
@@ -373,13 +374,13 @@ impl Flow {
         entries.map(|entry| entry.id)
     }
 
-    /// The frame that `when` binds, to begin `where` with.
+    /// The first frame of `where`, as `when` binds it.
     fn matched(&self, sync: &Sync, causes: &[usize]) -> Frame {
         let bound = self.bound(sync, causes).into_iter();
         bound.map(|value| value.cloned().map(Arc::new)).collect()
     }
 
-    /// What `when` binds.
+    /// The variables that `when` binds.
     fn bound(&self, sync: &Sync, causes: &[usize]) -> Bindings<'_> {
         let mut bindings: Bindings = smallvec![None; sync.variables.len()];
         for (pattern, cause) in sync.when.iter().zip(causes) {
@@ -390,7 +391,7 @@ impl Flow {
         bindings
     }
 
-    /// Finds the next call of the sequence that this entry's action belongs to.
+    /// Makes the next call of the sequence due that this entry's action belongs to.
     fn go_on(&mut self, index: &Index, number: usize, site: Option<CallSite>) {
         let Some(site) = site else { return };
         let Some(sync) =

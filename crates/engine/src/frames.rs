@@ -1,8 +1,8 @@
-//! The steps of `where`: from the frame that `when` bound to the frames that `then` is run in.
+//! The steps of `where`: from the frame that `when` bound to the frames in which `then` runs.
 //!
-//! A run is a pure function of that frame and of the queries' answers. One that lacks answers says
-//! which it can ask for now, and is run anew when they are there: the frames that are ready for the
-//! same step ask together.
+//! A run is a pure function of that frame and the query results. If results are missing, it returns
+//! the queries that can run now, and is repeated with their results. All frames that reached the
+//! same step query together.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use serde_json::Value;
 use crate::matching::{self, Bindings};
 use concert_lang::program::{Arg, Gathered, Join, Query, Slot, Step, Sync, used};
 
-/// The variables of a rule, by slot. Frames of one firing share their values.
+/// The variables of a rule, by slot. The frames of a firing share their values.
 pub(crate) type Frame = Vec<Option<Arc<Value>>>;
 
-/// The frame as patterns and expressions look at it.
+/// The frame as patterns and expressions read it.
 pub(crate) fn bindings(frame: &Frame) -> Bindings<'_> {
     frame.iter().map(Option::as_deref).collect()
 }
 
-/// A query with its input, asked once for each completion.
+/// A query with its input. Each runs once per completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    /// Who is asked.
+    /// The concept.
     pub concept: Arc<str>,
     /// The query.
     pub query: Arc<str>,
@@ -36,19 +36,19 @@ pub struct Question {
 }
 
 impl Question {
-    /// The same for questions that are the same.
+    /// Equal for equal queries.
     fn key(&self) -> String {
         format!("{}.{} {}", self.concept, self.query, canonical_object(&self.input))
     }
 }
 
-/// The rows that queries answered with.
+/// The results of queries.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(HashMap<String, Vec<Object>>);
 
 impl Answers {
     pub(crate) fn add(&mut self, question: &Question, rows: Vec<Object>) {
-        // The first answer stands: all rules of a completion see the same.
+        // The first result counts, so all rules of a completion see the same.
         self.0.entry(question.key()).or_insert(rows);
     }
 
@@ -57,16 +57,16 @@ impl Answers {
     }
 }
 
-/// What follows in a frame.
+/// The calls that a frame leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sequence {
     /// The calls of `then`, and those of `else (error)`.
     Then,
-    /// The call of a step's `else`, by its number.
+    /// The call of a step's `else`, by index.
     Else(usize),
 }
 
-/// A frame at its end.
+/// A frame after all steps.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ended {
     pub(crate) sequence: Sequence,
@@ -74,16 +74,16 @@ pub(crate) struct Ended {
     pub(crate) frame: Frame,
 }
 
-/// Why a run has no end yet, or none at all.
+/// Why a run has no result.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Stop {
-    /// These answers are missing.
+    /// These query results are missing.
     Ask(Vec<Question>),
-    /// There are more frames than a firing may have.
+    /// A firing has too many frames.
     TooMany,
 }
 
-/// Runs the steps of a rule from one frame. Frames that end alike are one.
+/// Runs the steps of a rule from one frame. Equal result frames are merged.
 pub(crate) fn run(
     sync: &Sync,
     frame: Frame,
@@ -128,7 +128,7 @@ fn project(frame: &Frame, kept: &[Slot]) -> Frame {
     frame.iter().enumerate().map(keep).collect()
 }
 
-/// The input that arguments make in a frame.
+/// The input that arguments produce in a frame.
 struct Input<'a> {
     args: &'a [Arg],
     frame: &'a [Option<&'a Value>],
@@ -160,7 +160,7 @@ pub(crate) fn body(args: &[Arg], frame: &[Option<&Value>]) -> Vec<u8> {
     encode(&Input { args, frame })
 }
 
-/// The body of an answer with these arguments, and with this status whatever they say.
+/// The body of a response with these arguments, and with this status instead of theirs.
 pub(crate) fn answer_with_status(
     args: &[Arg],
     frame: &[Option<&Value>],
@@ -186,15 +186,15 @@ struct Run<'a> {
     answers: &'a Answers,
     most: usize,
     missing: Vec<Question>,
-    /// How many frames wait for an answer; several may wait for one.
+    /// Number of frames that need a result; several can need the same.
     waiting: usize,
     /// The frames that ended in the `else` of a step.
     otherwise: Vec<(usize, Frame)>,
 }
 
 impl Run<'_> {
-    /// The frames after the steps. Those that wait for an answer are left out; what they wait for
-    /// is then in `missing`.
+    /// The frames after the steps, without those that need a missing result. Their queries are
+    /// added to `missing`.
     fn steps(&mut self, steps: &[Step], mut frames: Vec<Frame>) -> Result<Vec<Frame>, Stop> {
         for step in steps {
             frames = self.step(step, frames)?;
@@ -250,7 +250,7 @@ impl Run<'_> {
                     let waiting = self.waiting;
                     let found = self.steps(body, vec![frame.clone()])?;
                     if self.waiting > waiting {
-                        // The list is not complete: what follows must not be asked of a part of it.
+                        // The list is incomplete, so the following steps must not run with it.
                         continue;
                     }
                     inner += found.len();
@@ -319,7 +319,7 @@ fn with(mut frame: Frame, slot: Slot, value: Value) -> Frame {
     frame
 }
 
-/// The frame with what a row binds, if the row is what the query demands.
+/// The frame with the variables that a row binds, if the row matches the query's pattern.
 fn fit(query: &Query, row: &Object, frame: &Frame) -> Option<Frame> {
     let mut bindings = bindings(frame);
     let fits = query.output.iter().all(|demand| matching::holds(demand, row, &mut bindings));

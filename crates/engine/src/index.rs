@@ -1,9 +1,9 @@
-//! The rules, indexed by what they wait for, so that the cost of a completion does not grow with
-//! the number of rules.
+//! The rules, indexed by their patterns, so that the cost of a completion does not grow with the
+//! number of rules.
 //!
-//! A pattern with a string literal in its input (`path: "/auth/login"`) stands in a *bucket* of its
-//! action and that literal. A rule that has such a pattern is *anchored* at it: its other patterns
-//! are looked at only in flows that have a completion in that bucket.
+//! A pattern with a string literal in its input (`path: "/auth/login"`) is in a *bucket* of its
+//! action and that literal. A rule with such a pattern is *anchored* at it: its other patterns are
+//! only checked in flows that have a completion in that bucket.
 
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::frames::Question;
 use concert_lang::program::{Outcome, Pattern, Program, Sync, Test};
 use concert_lang::spec::{self, Params, QuerySpec};
 
-/// The number of an action that some spec or rule names.
+/// Index of an action that a spec or a rule names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct KeyId(u32);
 
-/// The number of a bucket.
+/// Index of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Anchor(u32);
 
@@ -32,12 +32,12 @@ pub(crate) struct PatternRef {
     pub(crate) pattern: usize,
 }
 
-/// The patterns with a literal on one key, by literal.
+/// The patterns with a literal for one input key, by literal.
 type Literals = HashMap<Arc<str>, (Anchor, Vec<PatternRef>)>;
 
 #[derive(Default)]
 struct Waiting {
-    /// For each input key on which some pattern has a string literal: the patterns, by literal.
+    /// For each input key with a string literal in some pattern: the patterns, by literal.
     buckets: Vec<(Arc<str>, Literals)>,
     anchored: HashMap<Anchor, Vec<PatternRef>>,
     free: Vec<PatternRef>,
@@ -62,7 +62,7 @@ pub(crate) struct Index {
     respond: KeyId,
     record: KeyId,
     pub(crate) version: Arc<str>,
-    /// The rules that ask queries.
+    /// Whether each rule has queries.
     asking: Vec<bool>,
     by_name: HashMap<Arc<str>, usize>,
     queries: HashMap<(Arc<str>, Arc<str>), QuerySpec>,
@@ -180,12 +180,12 @@ impl Index {
         })
     }
 
-    /// The number of an action; `None` when no spec and no rule names it.
+    /// The index of an action; `None` if no spec and no rule names it.
     pub(crate) fn key(&self, concept: &str, action: &str) -> Option<KeyId> {
         self.names.get(concept)?.get(action).copied()
     }
 
-    /// The action that a pattern waits for.
+    /// The action of a pattern.
     pub(crate) fn pattern_key(&self, at: PatternRef) -> Option<KeyId> {
         self.pattern_keys.get(at.sync)?.get(at.pattern).copied()
     }
@@ -203,12 +203,12 @@ impl Index {
         key == Some(self.record)
     }
 
-    /// Whether a rule asks queries.
+    /// Whether a rule has queries.
     pub(crate) fn asks(&self, sync: usize) -> bool {
         self.asking.get(sync).copied().unwrap_or(false)
     }
 
-    /// The rule of a name, with its number.
+    /// The rule with this name, and its index.
     pub(crate) fn sync_named(&self, name: &str) -> Option<(usize, &Sync)> {
         let number = *self.by_name.get(name)?;
         Some((number, self.syncs.get(number)?))
@@ -241,13 +241,13 @@ impl Index {
         spec::check_rows(query, rows).map_err(|why| format!("{}: {why}", question.concept))
     }
 
-    /// The concept and action of a number, for messages.
+    /// The concept and action of an index, for messages.
     pub(crate) fn name(&self, key: Option<KeyId>) -> (&str, &str) {
         key.and_then(|key| self.info(key)).map_or(("?", "?"), |info| (&info.concept, &info.action))
     }
 
-    /// The patterns that this completion may match, given the anchors of its flow; adds the anchors
-    /// that it brings.
+    /// The patterns that this completion may match, given the anchors of its flow. Adds the anchors
+    /// of the completion.
     pub(crate) fn candidates(
         &self,
         key: KeyId,
@@ -284,8 +284,10 @@ impl Waiting {
         if known.is_none() {
             self.buckets.push((name, Literals::new()));
         }
-        // It is there now.
-        #[expect(clippy::indexing_slicing, reason = "the place of one that was found or pushed")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the index was found, or the bucket was just pushed"
+        )]
         &mut self.buckets[at].1
     }
 }

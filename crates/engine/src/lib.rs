@@ -1,5 +1,5 @@
-//! The engine that runs checked rules: [`Event`] in, [`Effect`]s out; and what happened in a flow
-//! and why, from its log ([`provenance`]).
+//! The engine that runs checked rules: [`Event`] in, [`Effect`]s out. Also the causes of everything
+//! in a flow, derived from its log ([`provenance`]).
 //!
 //! The crate is pure: no I/O, no clock and no randomness.
 

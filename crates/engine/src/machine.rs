@@ -1,13 +1,13 @@
-//! The engine: what follows from a completion. `Event -> Vec<Effect>`, with no I/O, no clock and no
-//! randomness.
+//! The engine: derives the effects of each completion. `Event -> Vec<Effect>`, with no I/O, no
+//! clock and no randomness.
 //!
-//! For the completion with log sequence *n* the engine computes the invocations that *n* brings
-//! about: a pure function of the rules and the flow's log up to *n*. What lies beyond *n* only
-//! serves to skip invocations that are done already. The acknowledgement of *n* is an effect as
-//! well: it comes when everything that *n* brought about has been stored.
+//! For the completion with log sequence *n* the engine computes the invocations that *n* causes.
+//! They are a pure function of the rules and the flow's log up to *n*. Messages after *n* are only
+//! used to skip invocations that are already completed. The acknowledgement of *n* is an effect
+//! too: it follows when everything that *n* caused is stored.
 //!
-//! Nothing here must be kept: a flow that is not in memory is read again from the log. What may be
-//! kept is told at `Engine::received`.
+//! The engine needs no persistent state: it reads a flow that is not in memory from the log again.
+//! `Engine::received` says when a cached flow may be used.
 
 #[cfg(test)]
 mod tests;
@@ -24,11 +24,11 @@ use crate::frames::{Answers, Question};
 use crate::versions::{Missing, Version, Versions};
 use concert_lang::program::Program;
 
-/// A read that fails this often to show the message that caused it gives up until the message comes
-/// again.
+/// Maximum number of reads that do not return the message that caused them. After that, the message
+/// waits for its redelivery.
 const READ_ATTEMPTS: u32 = 3;
 
-/// Of a longer flow the memory is given back.
+/// The memory of a longer flow is not reused.
 const SPARE_ACTIONS: usize = 64;
 
 struct Reading {
@@ -45,7 +45,7 @@ struct Outstanding {
     dead: Option<String>,
 }
 
-/// A completion whose rules wait for answers.
+/// A completion whose rules wait for query results.
 struct Thinking {
     flow: FlowId,
     answers: Answers,
@@ -55,7 +55,7 @@ struct Thinking {
     abandoned: Option<String>,
 }
 
-/// What the flows in memory come to.
+/// Total size of the flows in memory.
 #[derive(Default)]
 struct Cached {
     actions: usize,
@@ -78,7 +78,7 @@ impl Cached {
     }
 }
 
-/// See the module's text.
+/// The engine; see the module documentation.
 pub struct Engine {
     versions: Versions,
     /// Deliveries that wait for rules.
@@ -86,25 +86,25 @@ pub struct Engine {
     limits: Limits,
     flows: LruCache<FlowId, Flow>,
     cached: Cached,
-    /// A finished flow, whose memory the next one takes over.
+    /// A finished flow, whose memory the next flow reuses.
     spare: Option<Flow>,
     reading: HashMap<FlowId, Reading>,
     outstanding: HashMap<u64, Outstanding>,
     thinking: HashMap<u64, Thinking>,
     mismatches: Vec<(FlowId, String)>,
-    /// The highest sequence that was received.
+    /// The highest received sequence.
     last: u64,
     /// INVARIANT: this engine received every sequence from `run_start` to `last`.
     run_start: u64,
 }
 
 impl Engine {
-    /// An engine whose rules never change, that has seen nothing yet.
+    /// An empty engine with rules that never change.
     pub fn new(program: &Program, limits: Limits) -> Self {
         Self::with(Versions::fixed(program), limits)
     }
 
-    /// An engine that has seen nothing yet, also of which rules are in force.
+    /// An empty engine that reads the active rules from the log.
     pub fn without_rules(limits: Limits) -> Self {
         Self::with(Versions::unknown(), limits)
     }
@@ -126,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// Takes one event and says what is to be done.
+    /// Processes one event and returns the work to do.
     pub fn step(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Delivered(logged) => self.delivered(logged),
@@ -144,7 +144,7 @@ impl Engine {
                 self.versions.known_through(through);
                 self.versions.received(self.run_start, self.last);
                 if self.versions.is_empty() {
-                    // Reading again at once would tell the same.
+                    // Another read would return the same.
                     self.hand_back()
                 } else {
                     self.unpark()
@@ -156,21 +156,23 @@ impl Engine {
             }
             Event::RulesUnreadable | Event::RulesUnavailable => self.hand_back(),
             Event::Answered { seq, question, rows } => self.answered(seq, &question, rows),
-            Event::Unanswered { seq } => self.heard(seq, |thinking| thinking.failed = true),
-            Event::Refused { seq, why } => self.heard(seq, |thinking| thinking.refused = Some(why)),
+            Event::Unanswered { seq } => self.query_done(seq, |thinking| thinking.failed = true),
+            Event::Refused { seq, why } => {
+                self.query_done(seq, |thinking| thinking.refused = Some(why))
+            }
             Event::Abandoned { seq, why } => {
-                self.heard(seq, |thinking| thinking.abandoned = Some(why))
+                self.query_done(seq, |thinking| thinking.abandoned = Some(why))
             }
             Event::Stored { seq } => self.settled(seq, false),
             Event::NotStored { seq } => self.settled(seq, true),
         }
     }
 
-    /// Notes that a sequence was received, and whether it is newer than all before.
+    /// Records a received sequence; returns whether it is the newest.
     ///
-    /// A cached flow that is complete through *k* may be used for *n* only if every sequence in (k,
-    /// n] was received here, since one that was not may have been of this flow. The consumer's own
-    /// delivery count cannot tell that: the server sets it back after a crash.
+    /// A cached flow that is complete through *k* may be used for *n* only if this engine received
+    /// every sequence in (k, n]. A missed message could belong to this flow. The consumer's
+    /// delivery count does not show that, because the server resets it after a crash.
     fn received(&mut self, seq: u64) -> bool {
         if seq <= self.last {
             return false;
@@ -200,7 +202,7 @@ impl Engine {
         let seq = logged.seq;
         let version = logged.body.input.get("rules").and_then(|version| version.as_str());
         let Some(version) = version.filter(|_| &*logged.action == IN_FORCE) else {
-            let reason = "this puts no rules in force".to_owned();
+            let reason = "the message does not name a version of the rules".to_owned();
             return vec![Effect::DeadLetter { seq, reason }];
         };
         let version = Version::from(version);
@@ -209,7 +211,7 @@ impl Engine {
         vec![Effect::Adopt { seq, version }]
     }
 
-    /// Keeps a delivery until its rules are here. One request is made for all that wait.
+    /// Keeps a delivery until its rules are loaded. All waiting deliveries share one request.
     fn park(&mut self, waiting: Vec<Logged>, missing: Missing) -> Vec<Effect> {
         let is_first = self.parked.is_empty();
         self.parked.extend(waiting);
@@ -220,18 +222,18 @@ impl Engine {
         }
     }
 
-    /// Gives up on what waits for rules until it is delivered again.
+    /// Returns all deliveries that wait for rules, for redelivery.
     fn hand_back(&mut self) -> Vec<Effect> {
         retry(std::mem::take(&mut self.parked))
     }
 
     fn unpark(&mut self) -> Vec<Effect> {
         let parked = std::mem::take(&mut self.parked);
-        // What else was delivered meanwhile is not known to be later, so each flow is read.
+        // Other deliveries may have arrived since, so each flow is read from the log.
         parked.into_iter().flat_map(|logged| self.take(logged, false)).collect()
     }
 
-    /// A delivery of a flow; `newest` if nothing that is later was received.
+    /// Handles a delivery of a flow; `newest` if no later sequence was received.
     fn take(&mut self, logged: Logged, newest: bool) -> Vec<Effect> {
         let (seq, flow) = (logged.seq, logged.flow);
         if let Some(reading) = self.reading.get_mut(&flow) {
@@ -276,14 +278,13 @@ impl Engine {
         let Some(mut reading) = self.reading.remove(&flow) else {
             return Vec::new();
         };
-        // Between the read and now, messages may have come; they complete it only if none was
-        // missed.
+        // Messages may have arrived since the read. They complete the flow only if none was missed.
         let unbroken = through + 1 >= self.run_start;
         let covered = through >= reading.at_least
             && reading.waiting.iter().all(|logged| {
                 if logged.seq <= through {
-                    // A read shows the last message on a subject: whoever writes a completion a
-                    // second time hides the first.
+                    // A read returns the last message of a subject. A second message with the same
+                    // completion hides the first.
                     log.iter().any(|read| {
                         read.seq == logged.seq || (read.id == logged.id && read.seq > logged.seq)
                     })
@@ -304,7 +305,7 @@ impl Engine {
         }
         let mut waiting: Vec<u64> = reading.waiting.iter().map(|logged| logged.seq).collect();
         waiting.sort_unstable();
-        // The first is what counts, and it is at hand.
+        // The first copy counts, and it is available here.
         log.retain(|read| {
             !reading.waiting.iter().any(|first| first.id == read.id && first.seq < read.seq)
         });
@@ -336,19 +337,18 @@ impl Engine {
         retry(reading.map(|reading| reading.waiting).unwrap_or_default())
     }
 
-    /// What waits for a flow that nobody can read would wait for ever.
+    /// A flow that cannot be read would block its deliveries forever.
     fn too_long(&mut self, flow: FlowId) -> Vec<Effect> {
         let waiting = self.reading.remove(&flow).map(|reading| reading.waiting);
         let seqs = waiting.into_iter().flatten().map(|logged| logged.seq);
-        dead(seqs, "this flow has more messages than can be read")
+        dead(seqs, "the flow has more messages than one read returns")
     }
 
-    /// Says what these completions of a known flow bring about, and lets go of the flow if nothing
-    /// more is expected of it: what is freed early is used again while it is still near the
-    /// processor.
+    /// Returns the effects of these completions of a known flow, and evicts the flow if it is
+    /// finished. Memory that is freed early is still in the CPU cache when it is reused.
     fn fire_all(&mut self, flow: FlowId, seqs: impl IntoIterator<Item = u64>) -> Vec<Effect> {
-        // Most completions have one effect; room for more than are there would be the largest
-        // allocation of a step.
+        // Most completions have one effect. A larger capacity would be the largest allocation of a
+        // step.
         let mut effects = Vec::with_capacity(1);
         for seq in seqs {
             self.fire(flow, seq, &mut effects);
@@ -364,10 +364,10 @@ impl Engine {
         effects
     }
 
-    /// Says what the completion `seq` of a known flow brings about.
+    /// Returns the effects of the completion `seq` of a known flow.
     fn fire(&mut self, flow: FlowId, seq: u64, effects: &mut Vec<Effect>) {
         let Some(known) = self.flows.peek(&flow) else {
-            // `keep` holds on to the flow that was kept last.
+            // `keep` is the flow that was kept last and must stay.
             return effects.push(Effect::Retry { seq });
         };
         if let Some(reason) = known.broken(seq) {
@@ -401,14 +401,14 @@ impl Engine {
         }
     }
 
-    /// Runs the rules that ask queries at a completion as far as the answers reach.
+    /// Runs the rules with queries at a completion until a result is missing.
     fn think(&mut self, seq: u64) -> Vec<Effect> {
         let Some(thinking) = self.thinking.get_mut(&seq) else {
             return Vec::new();
         };
         let flow = thinking.flow;
         let Some(known) = self.flows.get(&flow) else {
-            // The flow left the memory meanwhile; when the completion comes again it is read.
+            // The flow was evicted in the meantime. The redelivered completion reads it again.
             self.thinking.remove(&seq);
             return self.settled(seq, true);
         };
@@ -434,7 +434,7 @@ impl Engine {
         }
     }
 
-    /// Takes the rows of a query, if its spec allows them.
+    /// Handles the rows of a query, if its spec allows them.
     fn answered(&mut self, seq: u64, question: &Question, rows: Vec<Object>) -> Vec<Effect> {
         let flow = self.thinking.get(&seq).map(|thinking| thinking.flow);
         let known = flow.and_then(|flow| self.flows.peek(&flow));
@@ -442,7 +442,7 @@ impl Engine {
         if let (Err(why), Some(flow)) = (&checked, flow) {
             self.mismatches.push((flow, why.clone()));
         }
-        self.heard(seq, |thinking| match checked {
+        self.query_done(seq, |thinking| match checked {
             Ok(()) => thinking.answers.add(question, rows),
             Err(why) => thinking.refused = Some(why),
         })
@@ -454,8 +454,8 @@ impl Engine {
         std::mem::take(&mut self.mismatches)
     }
 
-    /// Takes what came of one question.
-    fn heard(&mut self, seq: u64, take: impl FnOnce(&mut Thinking)) -> Vec<Effect> {
+    /// Handles the result of one query.
+    fn query_done(&mut self, seq: u64, take: impl FnOnce(&mut Thinking)) -> Vec<Effect> {
         let Some(thinking) = self.thinking.get_mut(&seq) else {
             return Vec::new();
         };
@@ -503,7 +503,7 @@ impl Engine {
         self.evict();
     }
 
-    /// Lets go of the flows that were used longest ago while there are too many, but for one.
+    /// Evicts the least recently used flows while there are too many; keeps one.
     fn evict(&mut self) {
         while self.flows.len() > self.limits.cached_flows.get()
             || (self.cached.is_too_much(&self.limits) && self.flows.len() > 1)
@@ -516,13 +516,13 @@ impl Engine {
     }
 }
 
-/// No retry helps these.
+/// Dead-letters messages for which no retry helps.
 fn dead(seqs: impl IntoIterator<Item = u64>, reason: &str) -> Vec<Effect> {
     let letter = |seq| Effect::DeadLetter { seq, reason: reason.to_owned() };
     seqs.into_iter().map(letter).collect()
 }
 
-/// Asks for these again after a while.
+/// Returns these for redelivery after a delay.
 fn retry(waiting: Vec<Logged>) -> Vec<Effect> {
     let retry = |logged: Logged| Effect::Retry { seq: logged.seq };
     waiting.into_iter().map(retry).collect()

@@ -8,24 +8,24 @@ use smallvec::{SmallVec, smallvec};
 use crate::index::{Index, PatternRef};
 use concert_lang::program::{Match, Outcome, Pattern, Test};
 
-/// The variables of a rule while it is matched.
+/// The variables of a rule during matching.
 pub(crate) type Bindings<'a> = SmallVec<[Option<&'a Value>; 8]>;
 
-/// The numbers of the completions that a rule's patterns take, in their order.
+/// The indexes of the completions that a rule's patterns match, in order.
 pub(crate) type Causes = SmallVec<[usize; 4]>;
 
 const NULL: &Value = &Value::Null;
 
-/// What a join looks at: the completions of a flow, by number.
+/// The completions of a flow, by index.
 pub(crate) trait Completions {
-    /// The completion with this number.
+    /// The completion with this index.
     fn body(&self, number: usize) -> Option<&Completion>;
-    /// The numbers of an action's completions before `newest`, in the order of the log.
+    /// The indexes of an action's completions before `newest`, in the order of the log.
     fn of_action(&self, at: PatternRef, index: &Index, newest: usize) -> &[usize];
 }
 
-/// All assignments of completions to the patterns of a rule in which the pattern
-/// `at` takes the completion `newest` and the others take older ones, each its own.
+/// All assignments of completions to the patterns of a rule in which pattern `at` matches the
+/// completion `newest`. The other patterns match older completions, each a different one.
 pub(crate) fn assignments(
     flow: &impl Completions,
     index: &Index,
@@ -66,7 +66,7 @@ struct Join<'a, F> {
 }
 
 impl<'a, F: Completions> Join<'a, F> {
-    /// Chooses a completion for the next pattern, in every possible way.
+    /// Tries every completion for the next pattern.
     fn extend(&mut self, bindings: &Bindings<'a>) {
         let position = self.chosen.len();
         let Some(pattern) = self.patterns.get(position) else {
@@ -93,14 +93,14 @@ impl<'a, F: Completions> Join<'a, F> {
     }
 }
 
-/// Matches one pattern against one completion and binds its variables.
+/// Matches one pattern with one completion and binds its variables.
 pub(crate) fn bind<'a>(
     pattern: &Pattern,
     body: &'a Completion,
     bindings: &mut Bindings<'a>,
 ) -> bool {
     let outcome = if body.is_failure() { Outcome::Failure } else { Outcome::Success };
-    // A fault decided nothing: what it says is no refusal, unless the rule asks for faults.
+    // A fault is not a refusal, so only a pattern with the key `fault` matches it.
     let is_refusal = || {
         !body.output.contains_key(FAULT)
             || pattern.output.iter().any(|demand| &*demand.key == FAULT)
@@ -111,7 +111,7 @@ pub(crate) fn bind<'a>(
         && pattern.output.iter().all(|demand| holds(demand, &body.output, bindings))
 }
 
-/// Holds one key of an object to a demand, and binds its variable.
+/// Matches one key of an object, and binds its variable.
 pub(crate) fn holds<'a>(demand: &Match, object: &'a Object, bindings: &mut Bindings<'a>) -> bool {
     let value = match object.get(&*demand.key) {
         Some(value) => value,

@@ -1,8 +1,8 @@
-//! What happened in a flow, and why: from its log alone, the graph of its actions and firings, and
-//! which rules nearly fired.
+//! The actions and firings of a flow with their causes, and its near misses, all derived from its
+//! log.
 //!
-//! Nothing of this is kept while the flow runs. The engine folds the log as the routers do, and
-//! what it finds is told ([`flow()`]); `docs/provenance.md` describes the JSON.
+//! None of this is stored while the flow runs. [`flow()`] folds the log as the routers do.
+//! `docs/provenance.md` describes the JSON.
 
 mod assemble;
 mod near;
@@ -24,7 +24,7 @@ use crate::event::{Context, Limits, Logged};
 use crate::flow::Ready;
 use concert_lang::program::Program;
 
-/// The rules that flows are told under, made ready once for many flows.
+/// Rules and limits, prepared once for many flows.
 pub struct Rules {
     program: Arc<Program>,
     ready: Ready,
@@ -32,49 +32,49 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// These rules, with the limits that the routers have.
+    /// Prepares these rules, with the limits of the routers.
     pub fn new(program: Arc<Program>, limits: Limits) -> Self {
         Self { ready: Ready::new(&program), program, limits }
     }
 
-    /// What they were made of.
+    /// The rules.
     pub const fn program(&self) -> &Arc<Program> {
         &self.program
     }
 }
 
-/// A message of a flow as the log has it.
+/// A message of a flow in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
-    /// Its sequence in the log.
+    /// The sequence in the log.
     pub seq: u64,
     /// When it was stored, in microseconds since 1970.
     pub time_us: u64,
-    /// Its subject.
+    /// The subject.
     pub subject: String,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
-    /// W3C trace context, if it had one.
+    /// W3C trace context, if any.
     pub traceparent: Option<String>,
-    /// How long its worker took, if it said so: a [`Work`](concert_wire::work::Work).
+    /// The worker's timing, if it reported one: a [`Work`](concert_wire::work::Work).
     pub work: Option<String>,
 }
 
 /// A dead letter of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The action that was given up.
+    /// The dead-lettered action.
     pub action: ActionId,
-    /// Why no retry helps.
+    /// The reason.
     pub reason: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: Option<u64>,
-    /// When it was given up, in microseconds since 1970.
+    /// When it was dead-lettered, in microseconds since 1970.
     pub at_us: u64,
 }
 
 impl Stored {
-    /// What the engine takes of it; `None` if it is no completion of this flow.
+    /// The completion for the engine; `None` if it is not a completion of this flow.
     fn logged(&self, flow: FlowId) -> Option<Logged> {
         let subject = CompletionSubject::parse(&self.subject).ok()?;
         if subject.flow != flow {

@@ -1,16 +1,16 @@
-//! The firing record: what the rules that asked queries made of one completion, written to the log
+//! The firing record: the results of all rules with queries for one completion, stored in the log
 //! before their first call.
 //!
-//! Rows change, so such a firing cannot be computed again. One record holds all of them that a
-//! completion starts, also those that ended in no frame: whoever comes later sees the answers that
-//! all of its rules saw, and none that came afterwards.
+//! Rows change, so such a firing cannot be computed again. One record holds all firings of a
+//! completion, including those without frames. Every router thus uses the same results.
 //!
 //! ```json
 //! {"input": {"cause": "<action id>", "rules": "<version>"},
-//!  "output": {"firings": [{"sync": "Name", "causes": ["<action id>"], "frames": [{"frame": {"user": "u1"}}, {"else": 0, "frame": {}}]}]}}
+//!  "output": {"firings": [{"sync": "Name", "causes": ["<action id>"],
+//!                          "frames": [{"frame": {"user": "u1"}}, {"else": 0, "frame": {}}]}]}}
 //! ```
-//! Instead of `firings` there may be `halt`, a status and a reason: then nothing more fires in the
-//! flow but the answer to its request.
+//! Instead of `firings` there may be `halt` with a status and a reason. Then nothing more fires in
+//! the flow, except for the response to its request.
 
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::ActionId;
@@ -20,18 +20,18 @@ use std::sync::Arc;
 use crate::frames::{Ended, Frame, Sequence};
 use concert_lang::program::Sync;
 
-/// What is written down.
+/// The content of a record.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Content {
     Firings(Vec<Recorded>),
-    /// Nothing more fires in the flow.
+    /// The reason why nothing more fires in a flow.
     Halt(Halt),
 }
 
-/// Why nothing more fires in a flow.
+/// The reason why nothing more fires in a flow.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Halt {
-    /// The HTTP status of the answer to the flow's request.
+    /// The HTTP status of the response to the flow's request.
     pub(crate) status: u16,
     pub(crate) why: Arc<str>,
 }
@@ -42,7 +42,7 @@ impl Halt {
         Self { status: 508, why: why.into() }
     }
 
-    /// A query will never be answered.
+    /// A query fails permanently.
     pub(crate) fn refused(why: &str) -> Self {
         Self { status: 500, why: why.into() }
     }
@@ -51,7 +51,7 @@ impl Halt {
 /// One firing of a record.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Recorded {
-    /// The rule's number.
+    /// The rule's index.
     pub(crate) sync: usize,
     pub(crate) causes: Vec<ActionId>,
     pub(crate) frames: Vec<Ended>,
@@ -99,12 +99,12 @@ fn encode_firing(firing: &Recorded, sync: &Sync) -> Value {
     json!({ "sync": &*sync.name, "causes": causes, "frames": frames })
 }
 
-/// The completion that a record is of.
+/// The completion that a record belongs to.
 pub(crate) fn cause(body: &Completion) -> Option<ActionId> {
     body.input.get("cause")?.as_str()?.parse().ok()
 }
 
-/// Reads a record; `None` when it is none, or names what these rules do not have.
+/// Decodes a record; `None` if it is invalid, or names something that these rules do not have.
 pub(crate) fn decode<'a>(
     body: &Completion,
     find: impl Fn(&str) -> Option<(usize, &'a Sync)>,

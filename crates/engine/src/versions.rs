@@ -1,8 +1,8 @@
-//! Which version of the rules a flow runs under: the one in force at its root.
+//! The version of the rules that a flow runs under: the one that was active at its root.
 //!
-//! Putting rules in force is a message in the log, so that every router agrees on it. What is known
-//! of these messages is complete through some sequence; it may be used for a later root only if
-//! this engine itself received everything in between.
+//! Activating rules is a message in the log, so every router agrees on it. The known messages of
+//! this kind are complete through some sequence. They may be used for a later root only if this
+//! engine received everything in between.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use concert_lang::program::Program;
 /// The name of a version of the rules.
 pub type Version = Arc<str>;
 
-/// Versions that are kept ready; others are fetched again.
+/// Maximum number of loaded versions; others are fetched again.
 const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
-/// What stands in the way of running a flow.
+/// Why a flow cannot run now.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Missing {
-    /// It is not known which version it is.
+    /// The version is unknown.
     History,
-    /// The version is known, and its rules are not here.
+    /// The version is known, and its rules are not loaded.
     Rules(Version),
 }
 
 pub(crate) struct Versions {
-    /// From which sequence on which version is in force, in the order of the log.
+    /// The first sequence of each active version, in the order of the log.
     history: Vec<(u64, Version)>,
     /// The history is complete up to this sequence.
     complete_through: u64,
@@ -40,7 +40,7 @@ impl Versions {
         Self { history: Vec::new(), complete_through: 0, loaded: LruCache::new(KEPT) }
     }
 
-    /// Rules that were always in force, and always will be.
+    /// Rules that are always active.
     pub(crate) fn fixed(program: &Program) -> Self {
         let mut versions = Self::unknown();
         versions.load(program);
@@ -61,31 +61,30 @@ impl Versions {
         }
     }
 
-    /// Whether nothing was ever put in force, as far as is known.
+    /// Whether no active version is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.history.is_empty()
     }
 
-    /// The history is known up to `seq`, and nothing after it was missed if `run_start` is not
-    /// behind it.
+    /// Marks the history as complete up to `seq`.
     pub(crate) fn known_through(&mut self, seq: u64) {
         self.complete_through = self.complete_through.max(seq);
     }
 
-    /// Everything from `run_start` to `last` was received here.
+    /// Everything from `run_start` to `last` was received; extends the history if it has no gap
+    /// before.
     pub(crate) fn received(&mut self, run_start: u64, last: u64) {
         if run_start <= self.complete_through.saturating_add(1) {
             self.known_through(last);
         }
     }
 
-    /// The rules that a flow runs under whose root stands at `root`.
+    /// The rules of a flow with its root at sequence `root`.
     pub(crate) fn at(&mut self, root: u64) -> Result<Arc<Index>, Missing> {
         if root > self.complete_through.saturating_add(1) {
             return Err(Missing::History);
         }
-        // Of what came before the first known message, the first known version is the best that is
-        // known.
+        // For a root before the first known message, the first known version is the best choice.
         let before = self.history.partition_point(|(seq, _)| *seq < root).saturating_sub(1);
         let (_, version) = self.history.get(before).ok_or(Missing::History)?;
         match self.loaded.get(version) {
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_runs_under_what_was_in_force_at_its_root() {
+    fn flow_runs_under_the_version_active_at_its_root() {
         let mut versions = Versions::unknown();
         versions.put_in_force(20, "b".into());
         versions.put_in_force(10, "a".into());
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_goes_on_only_where_nothing_was_missed() {
+    fn history_extends_only_without_gaps() {
         let mut versions = Versions::unknown();
         versions.put_in_force(1, "a".into());
         versions.known_through(10);

@@ -1,11 +1,11 @@
-//! What is told of flows: those of the project's rules, driven by the real engine, with answers as
-//! a test wants them.
+//! Provenance of flows of the project's rules, run by the real engine, with the outcomes that a
+//! test chooses.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot read its files has failed"
+    reason = "a test fails if it cannot read its files"
 )]
 
 #[path = "../../lang/tests/files/project.rs"]
@@ -38,14 +38,14 @@ fn compiled(syncs: &[SourceFile]) -> Program {
     compiled.unwrap_or_else(|report| panic!("{report}")).0
 }
 
-/// How actions end; `None` stays in flight.
+/// The outcome of each action; `None` leaves it in flight.
 type Ends<'a> = &'a dyn Fn(&str, &Value) -> Option<Value>;
 
-/// What was published in a flow.
+/// The messages of a flow.
 #[derive(Default)]
 struct Played {
     messages: Vec<Stored>,
-    /// What the engine asked for, with the cause's sequence.
+    /// The calls of the engine, with the sequence of their cause.
     asked: Vec<(u64, Invocation)>,
 }
 
@@ -62,14 +62,14 @@ fn object(value: Value) -> serde_json::Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
-/// A second between any two messages.
+/// Times with one second between two messages.
 fn time_us(seq: u64) -> u64 {
     1_700_000_000_000_000 + seq * 1_000_000
 }
 
 impl Player<'_> {
     fn store(&mut self, concept: &str, action: &str, id: ActionId, body: Completion) {
-        // Other flows are in the log, too.
+        // The log contains other flows, too.
         let seq = self.played.messages.last().map_or(10, |last| last.seq + 3);
         self.played.messages.push(Stored {
             work: None,
@@ -89,7 +89,7 @@ impl Player<'_> {
             bytes: 100,
             context: Context::default(),
         };
-        // Whatever is between belongs to others.
+        // The skipped sequences belong to other flows.
         for skipped in (seq.saturating_sub(2)..seq).filter(|_| seq > 10) {
             let reason = String::new();
             self.engine.step(Event::Undecodable { seq: skipped, reason });
@@ -164,9 +164,9 @@ fn rules(program: &Program) -> Rules {
     Rules::new(Arc::new(program.clone()), Limits::default())
 }
 
-fn told(program: &Program, messages: &[Stored], dead: &[DeadLetter]) -> Flow {
+fn described(program: &Program, messages: &[Stored], dead: &[DeadLetter]) -> Flow {
     provenance::flow(flow_id(), messages, &rules(program), dead, Source::Log)
-        .expect("the root is there")
+        .expect("the root exists")
 }
 
 fn no_rows(_: &str) -> Vec<Value> {
@@ -188,7 +188,7 @@ fn well(name: &str, _: &Value) -> Option<Value> {
     })
 }
 
-/// Name, state, rule and error of each action.
+/// Concept and action, rule, state and outcome of each action.
 fn lines(flow: &Flow) -> Vec<String> {
     let lines = flow.actions.iter().map(|action| {
         let by = action.by.as_ref().map_or("-", |by| by.sync.as_str());
@@ -199,9 +199,9 @@ fn lines(flow: &Flow) -> Vec<String> {
 }
 
 #[test]
-fn a_login_is_told_with_the_rule_behind_each_action() {
+fn login_flow_names_the_rule_of_each_action() {
     let (program, played) = login(&well);
-    let flow = told(&program, &played.messages, &[]);
+    let flow = described(&program, &played.messages, &[]);
     assert_eq!(
         lines(&flow),
         [
@@ -224,7 +224,7 @@ fn a_login_is_told_with_the_rule_behind_each_action() {
     );
     assert_eq!(create.frames[0].calls.iter().collect::<Vec<_>>(), [ids[2], ids[3]]);
     assert_eq!(create.frames[0].bindings["user"], "u1");
-    // Asked for when its cause was stored, and done when its completion was.
+    // An action is called when its cause is stored, and completed when its completion is stored.
     let [_, authenticate, create, respond] = flow.actions.as_slice() else {
         panic!("{flow:?}");
     };
@@ -242,13 +242,13 @@ fn a_login_is_told_with_the_rule_behind_each_action() {
 }
 
 #[test]
-fn a_failed_login_shows_where_it_turned_off() {
+fn failed_login_shows_the_rule_that_stopped() {
     let error = "Invalid username or password.";
     let (program, played) = login(&|name, input| match name {
         "Profile.authenticate" => Some(json!({ "error": error })),
         _ => well(name, input),
     });
-    let flow = told(&program, &played.messages, &[]);
+    let flow = described(&program, &played.messages, &[]);
     assert_eq!((flow.outcome, flow.status), (Outcome::Failed, Some(401)));
     assert_eq!(flow.answered_by.as_deref(), Some("RespondToFailedAuthentication"));
     let miss = &flow.near_misses[0];
@@ -264,7 +264,7 @@ fn a_failed_login_shows_where_it_turned_off() {
 }
 
 #[test]
-fn what_has_not_happened_yet_is_in_flight_and_what_was_given_up_is_dead() {
+fn pending_action_is_in_flight_and_dead_lettered_one_is_dead() {
     for (station, expected) in [
         ("Profile.authenticate", "Profile.authenticate HandleLoginRequest InFlight -"),
         (
@@ -278,18 +278,18 @@ fn what_has_not_happened_yet_is_in_flight_and_what_was_given_up_is_dead() {
     ] {
         let (program, played) =
             login(&|name, input| if name == station { None } else { well(name, input) });
-        let flow = told(&program, &played.messages, &[]);
+        let flow = described(&program, &played.messages, &[]);
         assert_eq!(lines(&flow).last().map(String::as_str), Some(expected));
         assert_eq!((flow.outcome, flow.status), (Outcome::Open, None));
         let last = flow.actions.last().unwrap();
         assert!(last.input.is_some() && last.output.is_none() && last.seq.is_none());
         let letter = DeadLetter {
             action: last.id.parse().unwrap(),
-            reason: "given up".to_owned(),
+            reason: "attempts used up".to_owned(),
             attempts: Some(3),
             at_us: 5,
         };
-        let flow = told(&program, &played.messages, &[letter]);
+        let flow = described(&program, &played.messages, &[letter]);
         let last = flow.actions.last().unwrap();
         assert_eq!((flow.outcome, last.state), (Outcome::Dead, State::Dead));
         assert_eq!(last.dead.as_ref().unwrap().attempts, Some(3));
@@ -297,7 +297,7 @@ fn what_has_not_happened_yet_is_in_flight_and_what_was_given_up_is_dead() {
 }
 
 #[test]
-fn a_rule_that_asks_queries_is_told_from_its_record() {
+fn rule_with_queries_is_read_from_its_record() {
     let program = program();
     let request = json!({ "path": "/auth/whoami", "session": "sealed:k1:s" });
     let rows = |name: &str| match name {
@@ -306,11 +306,10 @@ fn a_rule_that_asks_queries_is_told_from_its_record() {
         _ => Vec::new(),
     };
     let mut played = play(&program, request.clone(), &well, &rows);
-    // All rules that asked at a completion share the record; what others asked is not told of this
-    // one.
+    // All rules with queries at a completion share the record. A firing shows only its own queries.
     let record = played.messages.iter_mut().find(|message| message.subject.contains(".fired."));
     record.unwrap().work = Some("9000 Other._query@0+100 mongodb.find@20+60 Sessioning._getUser@100+1200 mongodb.find@300+600 Other._query@1300+50".to_owned());
-    let flow = told(&program, &played.messages, &[]);
+    let flow = described(&program, &played.messages, &[]);
     let [firing] = flow.firings.as_slice() else {
         panic!("{:?}", flow.firings);
     };
@@ -324,22 +323,22 @@ fn a_rule_that_asks_queries_is_told_from_its_record() {
     );
     assert_eq!(firing.frames[0].bindings["username"], "ada");
     assert_eq!((firing.frames[0].ended.as_str(), flow.status), ("then", Some(200)));
-    assert!(lines(&flow).iter().all(|line| !line.contains("fired")), "a record is no action");
+    assert!(lines(&flow).iter().all(|line| !line.contains("fired")), "a record is not an action");
     assert_eq!(flow.firings[0].at_us, time_us(13), "the record's time");
 
     let played = play(&program, request, &well, &no_rows);
-    let flow = told(&program, &played.messages, &[]);
+    let flow = described(&program, &played.messages, &[]);
     assert_eq!((flow.firings[0].frames[0].ended.as_str(), flow.status), ("else", Some(401)));
     assert_eq!(flow.firings[0].frames[0].otherwise, Some(0));
 }
 
 #[test]
-fn the_router_s_own_answers_are_told_as_such() {
+fn router_response_is_named_as_such() {
     let (program, played) = login(&|name, input| match name {
         "Profile.authenticate" => Some(json!({ "error": "busy", "fault": "unavailable" })),
         _ => well(name, input),
     });
-    let flow = told(&program, &played.messages, &[]);
+    let flow = described(&program, &played.messages, &[]);
     assert_eq!(flow.answered_by.as_deref(), Some("Concert.fault"));
     assert_eq!((flow.outcome, flow.status), (Outcome::Fault, Some(503)));
     let whys: BTreeSet<&str> =
@@ -348,23 +347,26 @@ fn the_router_s_own_answers_are_told_as_such() {
 }
 
 #[test]
-fn a_flow_that_reached_a_limit_says_so() {
+fn flow_at_a_limit_reports_it() {
     let (program, played) = login(&well);
     let limits = Limits { depth: 1, ..Limits::default() };
     let rules = Rules::new(Arc::new(program), limits);
     let flow =
         provenance::flow(flow_id(), &played.messages[..2], &rules, &[], Source::Log).unwrap();
     let halt = flow.halt.unwrap();
-    assert_eq!((halt.status, halt.why.as_str()), (508, "the flow reached its limit of depth"));
+    assert_eq!((halt.status, halt.why.as_str()), (508, "the flow reached the limit of depth"));
     assert_eq!(flow.actions.last().unwrap().by.as_ref().unwrap().sync, "Concert.limit");
 }
 
 #[test]
-fn why_a_rule_did_not_fire_is_the_first_thing_that_did_not_match() {
+fn why_not_names_the_first_part_that_did_not_match() {
     let (program, played) = login(&well);
     let check = |name: &str, expected: &str| {
-        let told = provenance::why_not(flow_id(), &played.messages, &rules(&program), name);
-        assert_eq!(told.map_or_else(|error| error.to_string(), |told| told.text), expected);
+        let described = provenance::why_not(flow_id(), &played.messages, &rules(&program), name);
+        assert_eq!(
+            described.map_or_else(|error| error.to_string(), |described| described.text),
+            expected
+        );
     };
     check("HandleLoginRequest", "HandleLoginRequest fired once");
     check(
@@ -387,7 +389,7 @@ fn why_a_rule_did_not_fire_is_the_first_thing_that_did_not_match() {
 }
 
 #[test]
-fn a_join_that_fails_names_its_variable_and_an_empty_step_its_number() {
+fn failed_join_names_its_variable_and_empty_step_its_number() {
     let rules = r#"
 // allow C0501: only a test asks
 sync Other
@@ -418,17 +420,20 @@ then
     let request =
         json!({ "path": "/other", "name": "bob", "other": "eve", "password": "sealed:k1:x" });
     let played = play(&program, request, &well, &no_rows);
-    let flow = told(&program, &played.messages, &[]);
+    let flow = described(&program, &played.messages, &[]);
     let whys: BTreeMap<&str, (&str, Option<usize>)> = flow
         .near_misses
         .iter()
         .map(|miss| (miss.sync.as_str(), (miss.failed.why.as_str(), miss.failed.step)))
         .collect();
-    assert_eq!(whys["Other"].0, "`username` of Profile.authenticate is another `name` than before");
-    assert_eq!(whys["Filtered"], ("step 2 of its `where` left nothing", Some(1)));
+    assert_eq!(
+        whys["Other"].0,
+        "`username` of Profile.authenticate differs from the earlier `name`"
+    );
+    assert_eq!(whys["Filtered"], ("step 2 of its `where` left no frame", Some(1)));
 }
 
-/// A few ways for each action to end, by a number.
+/// A few outcomes for each action, by a number.
 fn drawn(name: &str, draw: u64) -> Option<Value> {
     match draw % 5 {
         0 | 1 => well(name, &Value::Null),
@@ -439,7 +444,7 @@ fn drawn(name: &str, draw: u64) -> Option<Value> {
 }
 
 #[test]
-fn every_flow_is_told_with_exactly_the_calls_that_the_engine_made() {
+fn provenance_has_exactly_the_calls_of_the_engine() {
     let program = program();
     let paths: Vec<&String> = program.routes.routes.keys().collect();
     let mut in_flight = 0;
@@ -461,7 +466,7 @@ fn every_flow_is_told_with_exactly_the_calls_that_the_engine_made() {
             ],
         };
         let played = play(&program, request, &ends, &rows);
-        let flow = told(&program, &played.messages, &[]);
+        let flow = described(&program, &played.messages, &[]);
         let asked: BTreeSet<(String, String, String, bool)> = played
             .asked
             .iter()
@@ -499,10 +504,10 @@ fn every_flow_is_told_with_exactly_the_calls_that_the_engine_made() {
                 assert!(firing.frames[by.frame].calls.contains(&action.id), "seed {seed}");
             }
         }
-        // Neither order nor doubles make a difference.
+        // Neither the order nor duplicates make a difference.
         let mut shuffled: Vec<Stored> = played.messages.iter().rev().cloned().collect();
         shuffled.extend(played.messages.iter().cloned());
-        assert_eq!(told(&program, &shuffled, &[]), flow, "seed {seed}");
+        assert_eq!(described(&program, &shuffled, &[]), flow, "seed {seed}");
     }
     assert!(in_flight > 300, "{in_flight}");
 }

@@ -1,5 +1,5 @@
-//! The programs with the feature `chaos`, in a directory of their own, so that nobody takes them
-//! for those that are shipped.
+//! Builds the programs with the feature `chaos` in a separate directory, so that they are not
+//! mistaken for release builds.
 
 use std::path::PathBuf;
 
@@ -7,26 +7,26 @@ use anyhow::ensure;
 use concert_tests::binaries::{cargo, root};
 use tokio::sync::OnceCell;
 
-/// The program that runs under chaos.
+/// The program under test.
 const PROGRAM: &str = "concert";
-/// The same, with workers that forget their stamps.
+/// The same program, with workers that write no stamps.
 const WITHOUT_STAMPS: &str = "concert-without-stamps";
-/// Every program that runs under chaos.
+/// All programs under test.
 pub const PROGRAMS: [&str; 2] = [PROGRAM, WITHOUT_STAMPS];
 
-/// The program for a run in which this guard is taken away. Stamps are taken away by a program of
-/// its own, all others within the program.
+/// The program for a run with this guard disabled. Missing stamps need a separate program; all
+/// other guards are disabled at run time.
 pub fn program(sabotage: Option<&str>) -> &'static str {
     if sabotage == Some("stamp") { WITHOUT_STAMPS } else { PROGRAM }
 }
 
-/// Builds the programs, with points to die at and guards that can be taken away, and afterwards
-/// those without, in whose place they were.
+/// Builds the programs with kill points and guards that can be disabled, and then rebuilds those
+/// without in the usual place.
 ///
 /// # Errors
-/// They cannot be built.
+/// The build fails.
 pub async fn programs() -> anyhow::Result<PathBuf> {
-    // Once for all tests of a process, which would stand in each other's way.
+    // One build per test process; concurrent builds would conflict.
     static PROGRAMS_DIR: OnceCell<PathBuf> = OnceCell::const_new();
     PROGRAMS_DIR.get_or_try_init(build).await.cloned()
 }
@@ -39,7 +39,7 @@ async fn build() -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&armed)?;
     for program in PROGRAMS {
         let to = armed.join(program);
-        // Another run may have it open; a new file does not disturb that.
+        // Another run may have the file open. A new file does not affect it.
         let new = armed.join(format!(".{program}.{}", std::process::id()));
         std::fs::copy(plain.join(program), &new)?;
         std::fs::rename(new, to)?;
@@ -54,6 +54,6 @@ async fn build_with(more: &[&str]) -> anyhow::Result<()> {
     for program in PROGRAMS {
         command.args(["--bin", program]);
     }
-    ensure!(command.args(more).status().await?.success(), "the programs cannot be built");
+    ensure!(command.args(more).status().await?.success(), "cannot build the programs");
     Ok(())
 }

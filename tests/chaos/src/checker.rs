@@ -1,8 +1,7 @@
-//! What must hold when the faults have ceased: the system comes to rest, and what clients saw, what
-//! the log says, what the databases hold and what the archive tells are one story.
+//! The checks after all faults have ended. The system becomes idle, and the client history, the
+//! log, the databases and the archive agree.
 
 mod archive;
-pub mod log;
 mod secrets;
 mod state;
 
@@ -15,49 +14,53 @@ use async_nats::jetstream::{self, consumer::PullConsumer};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::bad_messages::BadMessageInjector;
 use crate::client::Load;
 use crate::cluster::Cluster;
-use crate::forge::Forger;
 use crate::history::History;
-use log::Message;
+use crate::log::{self, Message};
 
-/// How long the system may take to come to rest.
+/// Maximum time for the system to become idle.
 const REST: Duration = Duration::from_secs(150);
-/// Tokens that are tried at the end, of each sort.
+/// Tokens of each kind to try at the end.
 const TRIED: usize = 150;
 
-/// What the run came to, beside its violations.
+/// Statistics of the run.
 #[derive(Debug, Default)]
 pub struct Sums {
-    /// Seconds until the system was at rest.
+    /// Seconds until the system was idle.
     pub rest_s: f32,
     /// Messages in the log.
     pub logged: usize,
-    /// Flows.
+    /// Flows in the log.
     pub flows: usize,
-    /// Flows that the archive tells whole.
+    /// Flows that the archive has completely.
     pub archived: usize,
     /// Dead letters, by reason.
     pub dead: BTreeMap<String, u32>,
-    /// Tokens that were tried at the end.
+    /// Tokens tried at the end.
     pub tokens: usize,
 }
 
-/// Judges a run whose load and faults have ceased.
+/// Checks a run whose load and faults have ended.
 ///
 /// # Errors
 /// Something cannot be read.
-pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyhow::Result<Sums> {
+pub async fn check(
+    cluster: &Cluster,
+    load: &Arc<Load>,
+    injector: &BadMessageInjector,
+) -> anyhow::Result<Sums> {
     let history = &load.history;
     let jetstream = jetstream::new(cluster.bus.connect().await?);
     let mut sums = Sums::default();
     let began = Instant::now();
     let is_at_rest = rest(&jetstream, history).await;
     sums.rest_s = began.elapsed().as_secs_f32();
-    // Else each would be asked about until its request is given up, many times.
+    // Otherwise the archive check would wait for each of these flows until it times out.
     if is_at_rest {
         sums.tokens = tokens(load).await;
-        // That made flows of its own.
+        // That created flows of its own.
         rest(&jetstream, history).await;
     }
     let done = read(&jetstream, "COMPLETIONS").await?;
@@ -65,7 +68,7 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
     save(cluster, &done, &dead)?;
     sums.logged = done.len();
     sums.dead = dead_letters(history, &dead);
-    let sent = forger.sent.lock().await;
+    let sent = injector.sent.lock().await;
     once(history, &done);
     let flows = flows(&done);
     sums.flows = flows.len();
@@ -77,7 +80,7 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
         dead.iter().filter_map(|letter| letter.dead.as_ref()?[2].as_deref()).collect();
     for id in &sent.injected {
         if !completed.contains(id.as_str()) && !buried.contains(id.as_str()) {
-            history.violated(format!("the injected action {id} was accepted and is lost"));
+            history.violated(format!("the injected action {id} was accepted but never completed"));
         }
     }
     state::check(cluster, history, &done).await?;
@@ -86,14 +89,14 @@ pub async fn check(cluster: &Cluster, load: &Arc<Load>, forger: &Forger) -> anyh
     Ok(sums)
 }
 
-/// A whole stream. Nodes that were divided may not have found a leader yet for what it takes to
-/// read it.
+/// Reads a whole stream. Retries, because nodes may not have elected a leader for the reading
+/// consumer after a partition.
 async fn read(jetstream: &jetstream::Context, stream: &str) -> anyhow::Result<Vec<Message>> {
     let began = Instant::now();
     loop {
         match log::read(jetstream, stream).await {
             Err(error) if began.elapsed() < REST => {
-                eprintln!("{stream} cannot be read yet: {error}")
+                eprintln!("cannot read {stream} yet: {error}")
             }
             read => return read,
         }
@@ -101,18 +104,18 @@ async fn read(jetstream: &jetstream::Context, stream: &str) -> anyhow::Result<Ve
     }
 }
 
-/// Waits until nothing waits and nothing is under way; whether that came about in time.
+/// Waits until no message is pending or in progress; returns whether that happened in time.
 async fn rest(jetstream: &jetstream::Context, history: &History) -> bool {
     let began = Instant::now();
     loop {
         let busy = match busy(jetstream).await {
             Ok(busy) => busy,
-            Err(error) => Some(format!("a stream cannot be looked at: {error}")),
+            Err(error) => Some(format!("cannot read a stream: {error}")),
         };
         match busy {
             None => return true,
             Some(what) if began.elapsed() > REST => {
-                history.violated(format!("no rest within {} s: {what}", REST.as_secs()));
+                history.violated(format!("not idle within {} s: {what}", REST.as_secs()));
                 return false;
             }
             Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
@@ -120,8 +123,8 @@ async fn rest(jetstream: &jetstream::Context, history: &History) -> bool {
     }
 }
 
-/// What waits or is under way. Who reads the log is looked at first: what was under way in a queue
-/// then, and is not any more, has made the log or the dead letters longer.
+/// Pending and unacknowledged messages. The readers of the log are checked first: work that left a
+/// queue since then has extended the log or the dead letters.
 async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> {
     let ends = async || -> anyhow::Result<[u64; 2]> {
         let (log, dead) =
@@ -143,22 +146,22 @@ async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> 
         let info = consumer.cached_info();
         let (mut waiting, pending) = (info.num_pending, info.num_ack_pending);
         if readers == "workers" {
-            // A queue holds what is not done, delivered or not.
+            // A queue holds every message that is not acknowledged.
             waiting = waiting.max(read.cached_info().state.messages);
         }
         if waiting > 0 || pending > 0 {
             return Ok(Some(format!(
-                "the {readers} have {waiting} messages of {stream} before them and {pending} under way"
+                "the {readers} have {waiting} messages of {stream} before them and {pending} under mode"
             )));
         }
     }
     let after = ends().await?;
     Ok((before != after)
-        .then(|| format!("log and dead letters grow, from {before:?} to {after:?}")))
+        .then(|| format!("log and dead letters still grow, from {before:?} to {after:?}")))
 }
 
-/// Ended tokens are no sessions and live ones are, whatever was redelivered meanwhile; how many
-/// were tried.
+/// Checks that ended tokens are rejected and live ones accepted, regardless of redeliveries;
+/// returns the number of tries.
 async fn tokens(load: &Load) -> usize {
     let ended = load.ended.lock().await.clone();
     let live = load.live.lock().await.clone();
@@ -176,7 +179,7 @@ async fn tokens(load: &Load) -> usize {
             (Some((200, answer)), Some(user))
                 if answer.get("user").and_then(Value::as_str) == Some(user) => {}
             (found, user) => load.history.violated(format!(
-                "at the end a token of {user:?} (none: ended) is answered {found:?}"
+                "at the end, a token of {user:?} (None: ended) returned {found:?}"
             )),
         }
     }
@@ -198,14 +201,14 @@ fn dead_letters(history: &History, dead: &[Message]) -> BTreeMap<String, u32> {
     reasons
 }
 
-/// One subject has one message.
+/// A subject has at most one message.
 fn once(history: &History, done: &[Message]) {
     let mut first: BTreeMap<&str, &Message> = BTreeMap::new();
     for message in done {
         match first.get(message.subject.as_str()) {
             Some(before) => {
                 history.violated(format!(
-                    "{} stands in the log at {} and at {}",
+                    "{} is in the log at {} and at {}",
                     message.subject, before.seq, message.seq
                 ));
             }
@@ -218,7 +221,7 @@ fn once(history: &History, done: &[Message]) {
 
 type Flows<'a> = BTreeMap<&'a str, Vec<&'a Message>>;
 
-/// The messages of each flow, in order, each subject once.
+/// The messages of each flow in order, one per subject.
 fn flows(done: &[Message]) -> Flows<'_> {
     let mut flows: Flows<'_> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -232,7 +235,7 @@ fn flows(done: &[Message]) -> Flows<'_> {
     flows
 }
 
-/// The flows with an action that was given up.
+/// The flows with a dead-lettered action.
 fn buried_flows(dead: &[Message]) -> BTreeSet<&str> {
     dead.iter().filter_map(|letter| letter.dead.as_ref()?[1].as_deref()).collect()
 }
@@ -241,7 +244,7 @@ fn is(message: &Message, concept: &str, action: &str) -> bool {
     message.tokens().is_some_and(|(_, of, name, _)| of == concept && name == action)
 }
 
-/// Every accepted request has one answer, and did what its answer says.
+/// Checks that every accepted request has one response, and that its effects match that response.
 fn answers(history: &History, flows: &Flows<'_>, dead: &[Message], foreign: &BTreeSet<String>) {
     let buried = buried_flows(dead);
     for (flow, messages) in flows {
@@ -257,7 +260,7 @@ fn answers(history: &History, flows: &Flows<'_>, dead: &[Message], foreign: &BTr
         let lost = responds.is_empty() && !buried.contains(flow);
         if lost || (responds.len() > 1 && !foreign.contains(*flow)) {
             history.violated(format!(
-                "flow {flow} ({path}) has {} answers in the log",
+                "flow {flow} ({path}) has {} responses in the log",
                 responds.len()
             ));
         }
@@ -269,7 +272,7 @@ fn answers(history: &History, flows: &Flows<'_>, dead: &[Message], foreign: &BTr
         let expected = usize::from(path == "/auth/login" && status_of(answer) == 200);
         if made != expected {
             history.violated(format!(
-                "flow {flow} ({path}), answered with {}, made {made} sessions",
+                "flow {flow} ({path}), with status {}, created {made} sessions",
                 status_of(answer)
             ));
         }
@@ -283,7 +286,7 @@ fn status_of(respond: &Message) -> u64 {
     status.unwrap_or(if error { 400 } else { 200 })
 }
 
-/// What a client was answered is the first answer in the log.
+/// A client's response is the first response in the log.
 fn seen(history: &History, flows: &Flows<'_>) {
     for request in history.requests() {
         let (Some(flow), 200..=499) = (&request.flow, request.status) else {
@@ -294,14 +297,14 @@ fn seen(history: &History, flows: &Flows<'_>) {
                 .iter()
                 .find(|message| is(message, "Requesting", "respond") && !message.failed())
         });
-        let told = |key| request.answer.get(key).and_then(Value::as_str);
+        let returned = |key| request.answer.get(key).and_then(Value::as_str);
         match first {
             Some(respond)
                 if status_of(respond) == u64::from(request.status)
-                    && respond.input("user") == told("user")
-                    && respond.input("error") == told("error") => {}
+                    && respond.input("user") == returned("user")
+                    && respond.input("error") == returned("error") => {}
             Some(respond) => history.violated(format!(
-                "flow {flow} ({}) was answered {} {}, and the log's first answer is {} of seq {}",
+                "flow {flow} ({}) got {} {}, but the first response in the log is {} at {}",
                 request.path,
                 request.status,
                 request.answer,
@@ -309,14 +312,14 @@ fn seen(history: &History, flows: &Flows<'_>) {
                 respond.seq
             )),
             None => history.violated(format!(
-                "flow {flow} ({}) was answered {} without an answer in the log",
+                "flow {flow} ({}) got {} without a response in the log",
                 request.path, request.status
             )),
         }
     }
 }
 
-/// The log and the dead letters, to be read by a person.
+/// Writes the log and the dead letters to a text file.
 fn save(cluster: &Cluster, done: &[Message], dead: &[Message]) -> anyhow::Result<()> {
     for (name, messages) in [("log.jsonl", done), ("dead.jsonl", dead)] {
         let mut file =

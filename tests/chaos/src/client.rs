@@ -1,5 +1,6 @@
-//! Clients: each has accounts of its own, asks one thing at a time, and judges each answer by what
-//! it knows. What got no clear answer may have happened, or happen later, and is judged so.
+//! The clients. Each has its own accounts, sends one request at a time, and checks each response
+//! against what it knows. A request without a clear response may have taken effect, or may do so
+//! later.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,48 +13,48 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::history::{History, Request};
 
-/// What stands in every password, so that it can be looked for everywhere.
+/// Part of every password, so that a search finds leaks.
 pub const PASSWORD_MARK: &str = "unspoken-password";
 
-/// What clients share.
+/// State that the clients share.
 pub struct Load {
-    /// The edge.
+    /// The base URL of the edge.
     pub address: SocketAddr,
     http: reqwest::Client,
-    /// What is seen.
+    /// The history.
     pub history: Arc<History>,
-    /// Requests that may be begun.
+    /// Permits to start a request.
     pub room: Semaphore,
-    /// Whether clients are to stop.
+    /// Whether clients must stop.
     pub stop: AtomicBool,
     next: AtomicU64,
-    /// Tokens whose logout was answered with 200: they never work again.
+    /// Tokens with a logout that returned 200; they must never work again.
     pub ended: Mutex<Vec<String>>,
-    /// Tokens that must work until the end, and whose they are.
+    /// Tokens that must work until the end, with their users.
     pub live: Mutex<Vec<(String, String)>>,
 }
 
-/// What is known after a request, with all its repetitions.
+/// The result of a request with all its repetitions.
 #[derive(Debug, Clone)]
 pub enum Told {
-    /// An answer that is not an apology.
+    /// A definite response.
     Answer(u16, Value),
-    /// It may have happened, or happen yet.
+    /// The request may have taken effect, or may still do so.
     Unknown,
 }
 
-/// No answer takes longer: the edge's own deadline is shorter.
+/// Response timeout; longer than the edge's own deadline.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a request with a key is repeated.
+/// Maximum number of repetitions of a request with a key.
 const REPEATS: u32 = 8;
-/// Names that several clients want at once.
+/// Usernames that several clients try to register.
 const WANTED_NAMES: u64 = 40;
 
 impl Load {
-    /// A load that has not begun.
+    /// A load that has not started.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     pub fn new(address: SocketAddr, history: Arc<History>) -> anyhow::Result<Self> {
         Ok(Self {
             address,
@@ -67,12 +68,12 @@ impl Load {
         })
     }
 
-    /// Whether no more requests shall begin.
+    /// Whether no more requests may start.
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// One request, once.
+    /// Sends one request once.
     async fn once(&self, client: u64, path: &'static str, body: &Value, key: Option<&str>) -> Told {
         if let Ok(permit) = self.room.acquire().await {
             permit.forget();
@@ -130,7 +131,7 @@ impl Load {
         }
     }
 
-    /// A request, and with a key its repetitions, until there is a clear answer.
+    /// Sends a request, and repeats one with a key until it has a definite response.
     async fn ask(
         &self,
         client: u64,
@@ -151,7 +152,7 @@ impl Load {
                 if repeat > 0 && began != day() {
                     return Told::Unknown;
                 }
-                // Who asks again is answered the same.
+                // A repetition gets the same response.
                 if rng.u8(..4) == 0
                     && let Told::Answer(again, repeated) =
                         self.once(client, path, body, Some(&key)).await
@@ -159,7 +160,7 @@ impl Load {
                     && began == day()
                 {
                     self.history.violated(format!(
-                        "{path} with key {key} was answered {status} first and {again} {} later",
+                        "{path} with key {key} returned {status} first and {again} {} later",
                         repeated.get("error").unwrap_or(&Value::Null)
                     ));
                 }
@@ -170,7 +171,7 @@ impl Load {
         Told::Unknown
     }
 
-    /// Goes on until it is told to stop.
+    /// Runs until it must stop.
     pub async fn client(self: Arc<Self>, number: u64, mut rng: fastrand::Rng) {
         while !self.stopping() {
             let user = User {
@@ -187,7 +188,7 @@ impl Load {
         }
     }
 
-    /// One of a few names; the checker holds how many got it.
+    /// Registers one of a few contested names; the checker verifies that each has one owner.
     async fn want_a_name(&self, client: u64, rng: &mut fastrand::Rng) {
         let username = format!("wanted-{}", rng.u64(..WANTED_NAMES));
         let body = json!({ "username": username, "password": format!("{PASSWORD_MARK}-wanted") });
@@ -195,11 +196,11 @@ impl Load {
             self.ask(client, rng, "/auth/createAccount", &body).await
             && ![200, 409].contains(&status)
         {
-            self.history.violated(format!("creating {username} was answered {status} {answer}"));
+            self.history.violated(format!("creating {username} returned {status} {answer}"));
         }
     }
 
-    /// Asks who a token stands for, until there is an answer.
+    /// Queries the user of a token until it gets a response.
     pub async fn whose(&self, token: &str) -> Option<(u16, Value)> {
         for _ in 0..20 {
             if let Told::Answer(status, answer) =
@@ -217,7 +218,7 @@ fn flow_of(headers: &HeaderMap) -> Option<String> {
     headers.get("concert-flow")?.to_str().ok().map(str::to_owned)
 }
 
-/// An account, and who uses it.
+/// An account and its client.
 struct User {
     load: Arc<Load>,
     client: u64,
@@ -241,7 +242,7 @@ impl User {
         self.load.ask(self.client, rng, path, body).await
     }
 
-    /// The account's whole life.
+    /// Runs the whole life of the account.
     async fn live(mut self, rng: &mut fastrand::Rng) {
         if !self.register(rng).await {
             return;
@@ -306,7 +307,7 @@ impl User {
                     id.clone_into(&mut self.id);
                     return true;
                 }
-                // The request without an answer made it; its id is told at the first login.
+                // A request without a response created the account; the first login returns its id.
                 Told::Answer(409, _) if unclear => return true,
                 Told::Answer(status, answer) => {
                     self.wrong("creating an account under a new name", status, &answer);
@@ -330,7 +331,7 @@ impl User {
                     self.id.clone_from(&user);
                 }
                 if user != self.id {
-                    self.wrong("logged in as somebody else", status, &answer);
+                    self.wrong("logged in as another user", status, &answer);
                 }
                 Some(session)
             }
@@ -358,7 +359,7 @@ impl User {
             Told::Answer(200, answer) if live => {
                 let right = answer.get("user").and_then(Value::as_str) == Some(&self.id);
                 if !right {
-                    self.wrong("taken for somebody else", 200, &answer);
+                    self.wrong("token of another user", 200, &answer);
                 }
                 right
             }
@@ -384,7 +385,7 @@ impl User {
                 self.wrong("changing the password with a live session", status, &answer);
                 None
             }
-            // Which password is right is not known any more.
+            // It is now unknown which password is right.
             Told::Unknown => None,
         }
     }
@@ -422,7 +423,7 @@ impl User {
     }
 }
 
-/// The day in UTC, within which a key names one request.
+/// The day in UTC; a key identifies one request per day.
 fn day() -> u64 {
     std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() / (24 * 3600)
 }

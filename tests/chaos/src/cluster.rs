@@ -1,5 +1,5 @@
-//! The processes: edge, two routers, two of each worker, two archives, nats-server and mongod, with
-//! a link between each of ours and its servers.
+//! The processes: edge, two routers, two workers per concept, two archives, nats-server and mongod,
+//! with a link between each Concert process and its servers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,18 +22,18 @@ use crate::build;
 use crate::bus::Bus;
 use crate::history::History;
 use crate::nodes::{Nodes, Servers, Single};
+use crate::options::Options;
 use crate::points::Points;
 use crate::proxy::{Link, Mode};
-use crate::run::Options;
 
-/// One process of ours.
+/// A Concert process.
 #[derive(Debug)]
 pub struct Part {
     /// Its name in logs.
     pub name: &'static str,
-    /// What it is at named points.
+    /// Its role at kill points.
     pub role: &'static str,
-    /// The arguments of `concert` that start it.
+    /// The arguments of `concert`.
     args: &'static [&'static str],
     /// Its link to NATS.
     pub nats: Arc<Link>,
@@ -41,7 +41,7 @@ pub struct Part {
     pub mongo: Arc<Link>,
 }
 
-/// Name, role and arguments of `concert`.
+/// Name, role and arguments of `concert` for each process.
 const PARTS: [(&str, &str, &[&str]); 9] = [
     ("router-a", "router", &["sync-router"]),
     ("router-b", "router", &["sync-router"]),
@@ -61,33 +61,33 @@ struct Running {
 
 /// The running system.
 pub struct Cluster {
-    /// The servers; whoever restarts one has them to himself.
+    /// The servers; locked during a restart.
     pub servers: Mutex<Servers>,
-    /// NATS as the harness reaches it, without a link.
+    /// The direct address of NATS, without a link.
     pub bus: Bus,
-    /// MongoDB as the harness reaches it.
+    /// The direct address of MongoDB.
     pub mongo_uri: String,
-    /// Our processes.
+    /// The Concert processes.
     pub parts: Vec<Part>,
-    /// The points.
+    /// The kill points.
     pub points: Points,
-    /// Whoever changes keys has them to himself.
+    /// Locked during a key rotation.
     pub rotating: Mutex<()>,
     /// The edge.
     pub address: SocketAddr,
     _edge_port: Port,
     mongo_port: u16,
-    /// What the run is.
+    /// The options of the run.
     pub options: Options,
     running: Mutex<BTreeMap<&'static str, Running>>,
 }
 
-/// A process that cannot reach a server when it starts says so and ends, and is started again;
-/// later than this it must not.
+/// Maximum restart time of a process. A process that cannot reach a server at start exits with an
+/// error, and is started again.
 const START: Duration = Duration::from_secs(75);
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// `concert`, as every part is run.
+/// The command line of `concert` for a process.
 fn concert(options: &Options) -> Command {
     let program = build::program(options.sabotage.as_deref());
     let mut command = binaries::command(&options.programs.join(program));
@@ -96,7 +96,7 @@ fn concert(options: &Options) -> Command {
         .env("CONCERT_KEYS", options.dir.join("keys"))
         .env("CONCERT_ARGON2_MEMORY_KIB", "64")
         .env("CONCERT_ARGON2_PASSES", "1")
-        // Every client is here, and many a password is wrong on purpose.
+        // All clients share one address, and many passwords are wrong on purpose.
         .env("CONCERT_LOGIN_ACCOUNT_FAILURES", "0")
         .env("CONCERT_LOGIN_CLIENT_FAILURES", "0")
         .env("CONCERT_HTTP__CLIENT_REQUESTS_PER_SECOND", "0")
@@ -109,14 +109,14 @@ fn concert(options: &Options) -> Command {
     command
 }
 
-/// The port of the last of some servers.
+/// The port of the last of these servers.
 fn port(url: &str) -> Option<u16> {
     let digits = url.rsplit_once("127.0.0.1:")?.1;
     digits.split('/').next()?.parse().ok()
 }
 
 impl Cluster {
-    /// Starts everything, and waits until it answers.
+    /// Starts everything, and waits until the edge responds.
     ///
     /// # Errors
     /// Something does not start.
@@ -124,7 +124,7 @@ impl Cluster {
         let points = Points { dir: options.dir.join("points") };
         std::fs::create_dir_all(&points.dir)?;
         let keys = options.dir.join("keys");
-        // The keys first: the servers must know the users when they start.
+        // The keys come first, because the servers need the users when they start.
         binaries::finished(concert(options).arg("setup")).await?;
         let certificate = match options.tls {
             true => Some(certificates::of_loopback(&options.dir, "chaos")?),
@@ -168,7 +168,7 @@ impl Cluster {
         for part in &cluster.parts {
             cluster.spawn(part).await?;
         }
-        // Who comes before the servers have found their leaders ends, and is started again.
+        // A process that starts before the servers have elected leaders exits and is started again.
         let early = History::default();
         tokio::select! {
             () = cluster.supervise(&early) => {}
@@ -177,7 +177,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// `concert`, which reaches the servers without a link.
+    /// A `concert` command with direct connections to the servers.
     pub fn concert(&self) -> Command {
         let mut command = concert(&self.options);
         command
@@ -190,7 +190,7 @@ impl Cluster {
         command
     }
 
-    /// Where the log of a process is.
+    /// The log file of a process.
     pub fn log(&self, part: &Part) -> PathBuf {
         self.options.dir.join(format!("{}.log", part.name))
     }
@@ -222,8 +222,8 @@ impl Cluster {
         running.get(part.name).is_some_and(|running| running.since > moment)
     }
 
-    /// Starts again what has ended, until it is dropped. Only a kill may end a process that once
-    /// ran.
+    /// Restarts processes that have exited, until it is dropped. A process that was ready may only
+    /// exit by a kill.
     pub async fn supervise(&self, history: &History) {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -240,32 +240,32 @@ impl Cluster {
                 let Some((status, lived)) = ended else { continue };
                 if status.signal().is_none() && lived > START {
                     history.violated(format!(
-                        "{} ended by itself with {status} after {} s",
+                        "{} exited unexpectedly with {status} after {} s",
                         part.name,
                         lived.as_secs()
                     ));
                 }
                 if let Err(error) = self.spawn(part).await {
-                    history.violated(format!("{} cannot be started again: {error}", part.name));
+                    history.violated(format!("cannot restart {}: {error}", part.name));
                 }
             }
         }
     }
 
-    /// Sends a signal to one of our processes.
+    /// Sends a signal to a Concert process.
     pub async fn signal(&self, part: &Part, signal: Signal) {
         let pid = self.running.lock().await.get(part.name).and_then(|running| running.child.id());
         if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
             && let Err(error) = kill_process(pid, signal)
         {
-            eprintln!("{} has ended already: {error}", part.name);
+            eprintln!("{} has already exited: {error}", part.name);
         }
     }
 
-    /// Takes every fault away.
+    /// Ends every fault.
     ///
     /// # Errors
-    /// A point cannot be disarmed.
+    /// A kill point cannot be disarmed.
     pub async fn heal(&self) -> anyhow::Result<()> {
         self.points.disarm()?;
         for part in &self.parts {
@@ -279,10 +279,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until the edge takes requests.
+    /// Waits until the edge accepts requests.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not do so in time.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let began = Instant::now();
         let nats = self.bus.connect().await?;
@@ -298,7 +298,7 @@ impl Cluster {
                 return Ok(());
             }
             ensure!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < TIMEOUT,
                 "not ready: {waiting:?}, edge; logs in {}",
                 self.options.dir.display()
             );
@@ -306,7 +306,7 @@ impl Cluster {
         }
     }
 
-    /// Where the servers' own logs are.
+    /// The log files of the servers.
     pub async fn server_logs(&self) -> Vec<PathBuf> {
         self.servers.lock().await.logs()
     }

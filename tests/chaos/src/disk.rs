@@ -1,8 +1,7 @@
-//! Small file systems for the servers' data, which can be full for a while.
+//! Small file systems for the servers' data, which can be filled for a while.
 //!
-//! They are made with
-//! `mount`, so the run must be allowed to: the program goes into a mount namespace of its own first (`enter`),
-//! which takes them away with its end. Where it may not, the run says so.
+//! They need permission to mount. The program first enters a mount namespace of its own (`enter`),
+//! which removes the mounts when it exits. Without that permission, the run reports it.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -15,22 +14,22 @@ use anyhow::{Context as _, ensure};
 use concert_local_servers::TestServers;
 use tokio::time::Instant;
 
-/// Room for the streams.
+/// Size for the streams.
 const NATS_MIB: u64 = 128;
-/// Room for the databases; mongod sets aside most of it for its journal.
+/// Size for the databases; mongod reserves most of it for its journal.
 const MONGO_MIB: u64 = 768;
-/// The file that takes what room is left.
+/// The file that fills the remaining space.
 const FILLER: &str = "filler";
-/// How often it takes what has become free.
+/// Interval at which it takes space that has become free.
 const FILL_EVERY: Duration = Duration::from_millis(200);
-/// Says that this process has its mounts to itself.
+/// Environment variable that marks a process with its own mount namespace.
 const NAMESPACE: &str = "CONCERT_CHAOS_NAMESPACE";
 
-/// Goes on in a mount namespace of its own, in a new process image; returns where that is not
-/// allowed, or when this is it.
+/// Restarts this process image in a mount namespace of its own. Returns if that is not permitted,
+/// or if the process is already in one.
 ///
 /// # Errors
-/// Why there can be none.
+/// The reason why there is no namespace.
 pub fn enter() -> anyhow::Result<()> {
     if std::env::var_os(NAMESPACE).is_some() {
         return Ok(());
@@ -39,10 +38,10 @@ pub fn enter() -> anyhow::Result<()> {
     let tried = Command::new("unshare")
         .args([flags, "mount", "-t", "tmpfs", "-o", "size=1m", "none", "/mnt"])
         .output()
-        .context("unshare cannot be run")?;
+        .context("cannot run unshare")?;
     ensure!(
         tried.status.success(),
-        "nothing can be mounted here: {}",
+        "mounting is not permitted here: {}",
         String::from_utf8_lossy(&tried.stderr).trim()
     );
     let again = Command::new("unshare")
@@ -55,7 +54,7 @@ pub fn enter() -> anyhow::Result<()> {
     Err(again.into())
 }
 
-/// A file system of its own.
+/// A mounted file system.
 #[derive(Debug)]
 pub struct Disk {
     dir: PathBuf,
@@ -67,15 +66,15 @@ impl Disk {
             .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "none"])
             .arg(dir)
             .output()
-            .context("mount cannot be run")?;
+            .context("cannot run mount")?;
         ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr).trim());
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// Has no room for some time.
+    /// Fills the file system for some time.
     ///
     /// # Errors
-    /// The disk cannot be filled or made free.
+    /// It cannot be filled or freed.
     pub async fn full(&self, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         let filled = async {
@@ -96,7 +95,7 @@ impl Disk {
     }
 }
 
-/// Takes all the room that is left.
+/// Takes all the remaining space.
 fn fill(filler: &mut File) -> io::Result<()> {
     for size in [1 << 20, 1 << 12, 1] {
         let block = vec![0; size];
@@ -113,7 +112,7 @@ fn fill(filler: &mut File) -> io::Result<()> {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What still uses it keeps it until it ends.
+        // Lazy unmount: processes that still use it keep it until they exit.
         let gone = Command::new("umount").arg("-l").arg(&self.dir).stdin(Stdio::null()).status();
         if !gone.is_ok_and(|status| status.success()) {
             eprintln!("{} stays mounted", self.dir.display());
@@ -121,25 +120,25 @@ impl Drop for Disk {
     }
 }
 
-/// A disk for each of two servers.
+/// The file systems of two servers.
 #[derive(Debug)]
 pub struct Disks {
-    /// That of nats-server.
+    /// The file system of nats-server.
     pub nats: Disk,
-    /// That of mongod.
+    /// The file system of mongod.
     pub mongo: Disk,
 }
 
 impl Disks {
-    /// Puts the data of servers that hold nothing yet on small disks.
+    /// Moves the data of empty servers to small file systems.
     ///
     /// # Errors
-    /// It is not allowed to mount, or a server does not start there.
+    /// Mounting is not permitted, or a server does not start.
     pub async fn under(servers: &mut TestServers) -> anyhow::Result<Self> {
         servers.nats.stop().await;
         servers.mongo.stop().await;
         let made = Self::make(servers.dir());
-        // They must run again, whatever came of it.
+        // The servers must run again, even if the move failed.
         servers.nats.restart().await?;
         servers.mongo.restart().await?;
         made

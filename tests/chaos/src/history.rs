@@ -1,4 +1,4 @@
-//! What clients asked and what they were answered, and what is wrong.
+//! The requests and responses of the clients, and the violations.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,30 +7,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// One request, from its beginning to its end.
+/// A request from start to end.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Which client.
+    /// The client's number.
     pub client: u64,
-    /// The path.
+    /// The URL path.
     pub path: &'static str,
     /// The body, without secrets.
     pub about: String,
-    /// The repeated requests of one key have the same.
+    /// The idempotency key; repetitions have the same.
     pub key: Option<String>,
     /// Milliseconds since the run began.
     pub began_ms: u128,
     /// Milliseconds since the run began.
     pub ended_ms: u128,
-    /// The HTTP status; 0 when there was no answer.
+    /// The HTTP status; 0 if there was no response.
     pub status: u16,
-    /// The flow, if the answer names it.
+    /// The flow, if the response names it.
     pub flow: Option<String>,
-    /// The answer's body, or why there is none.
+    /// The response's body, or the reason why there is none.
     pub answer: Value,
 }
 
-/// Everything that was seen from outside.
+/// The history of a run.
 #[derive(Debug)]
 pub struct History {
     began: Instant,
@@ -54,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A violation often leads to many; these are shown.
+/// Maximum number of printed violations, because one often causes many.
 const SHOWN: usize = 20;
 
 impl History {
@@ -63,12 +63,12 @@ impl History {
         self.began.elapsed().as_millis()
     }
 
-    /// Writes down a request that has ended.
+    /// Records a finished request.
     pub fn add(&self, request: Request) {
         lock(&self.requests).push(request);
     }
 
-    /// Says that something is as it must not be.
+    /// Records a violation.
     pub fn violated(&self, what: String) {
         let mut violations = lock(&self.violations);
         if violations.len() < SHOWN {
@@ -77,17 +77,17 @@ impl History {
         violations.push(what);
     }
 
-    /// What is wrong so far.
+    /// The violations so far.
     pub fn violations(&self) -> Vec<String> {
         lock(&self.violations).clone()
     }
 
-    /// A text that must stand in no log file and in no stream.
+    /// Registers a secret that must not appear in any log file or stream.
     pub fn keep_secret(&self, secret: &str) {
         lock(&self.secrets).push(secret.to_owned());
     }
 
-    /// Those texts.
+    /// The registered secrets.
     pub fn secrets(&self) -> Vec<String> {
         lock(&self.secrets).clone()
     }
@@ -97,7 +97,7 @@ impl History {
         lock(&self.requests).clone()
     }
 
-    /// Writes all of it to a file, a line each.
+    /// Writes the history to a file, one line per request.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -1,5 +1,4 @@
-//! Keys that are changed while everything runs and breaks, as docs/operations.md says that one
-//! does.
+//! Key rotation under load and faults, with the steps of docs/operations.md.
 
 use std::time::Duration;
 
@@ -10,27 +9,27 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Part};
 
-/// The keys of one purpose, and the roles that read them.
+/// The purposes of keys, and the roles that read them.
 const PURPOSES: [(&str, &[&str]); 3] = [
     ("seal", &["edge", "profile", "sessioning"]),
     ("session", &["sessioning"]),
     ("edge", &["edge"]),
 ];
-/// The services that have a user of the bus each.
+/// The services with a NATS user each.
 const USERS: [&str; 5] = ["edge", "router", "profile", "sessioning", "archive"];
 
-/// How long every process may take to know a new key: one that cannot reach a server at its start
-/// ends after more than a minute, and is started again.
+/// Maximum time for every process to load a new key. A process that cannot reach a server at start
+/// exits after more than a minute and is restarted.
 const KNOWN: Duration = Duration::from_secs(120);
-/// How long a server may take to let somebody in, or no longer.
+/// Maximum time for a server to accept a new user key or to reject an old one.
 const LET_IN: Duration = Duration::from_secs(60);
-/// How often one looks whether it is so.
+/// Poll interval.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Uses a new key of some purpose for what is new, once every process knows it; which one.
+/// Adds a key for some purpose, and uses it once every process has loaded it; returns the purpose.
 ///
 /// # Errors
-/// A process does not come to know it, or a command ends badly.
+/// A process does not load it, or a command fails.
 pub async fn rotate(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Result<String> {
     let (purpose, roles) = rng.choice(PURPOSES).context("no purpose")?;
     let _alone = cluster.rotating.lock().await;
@@ -39,7 +38,7 @@ pub async fn rotate(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Resul
     let (file, id) = (format!("file=\"{purpose}.key\""), id.trim());
     for part in cluster.parts.iter().filter(|part| roles.contains(&part.role)) {
         while !knows(cluster, part, &file, id, added).await? {
-            ensure!(added.elapsed() < KNOWN, "{} does not come to know {purpose} {id}", part.name);
+            ensure!(added.elapsed() < KNOWN, "{} did not load {purpose} {id} in time", part.name);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -47,8 +46,7 @@ pub async fn rotate(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Resul
     Ok(format!("{purpose} {id}"))
 }
 
-/// Whether a process has said that it has a key, or began to run so late that it has it from its
-/// start.
+/// Whether a process reported the key, or started late enough to have loaded it at start.
 async fn knows(
     cluster: &Cluster,
     part: &Part,
@@ -58,14 +56,14 @@ async fn knows(
 ) -> anyhow::Result<bool> {
     let quoted = format!("\"{id}\"");
     let log = String::from_utf8_lossy(&std::fs::read(cluster.log(part))?).into_owned();
-    let told = log.lines().any(|line| line.contains(file) && line.contains(&quoted));
-    Ok(told || cluster.started_after(part, added).await)
+    let printed = log.lines().any(|line| line.contains(file) && line.contains(&quoted));
+    Ok(printed || cluster.started_after(part, added).await)
 }
 
-/// Gives a user of the bus another key, and takes the old ones away; which user.
+/// Replaces the key of a NATS user, and removes the old ones; returns the user.
 ///
 /// # Errors
-/// A server does not let the new one in, or still lets in an old one, or a command ends badly.
+/// A server rejects the new key or accepts an old one, or a command fails.
 pub async fn rotate_user(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Result<String> {
     let user = rng.choice(USERS).context("no user")?;
     let _alone = cluster.rotating.lock().await;
@@ -78,7 +76,7 @@ pub async fn rotate_user(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::
     let new = new.lines().last().context("no seed")?;
     let began = Instant::now();
     while let Err(error) = cluster.bus.connect_with(new).await {
-        ensure!(began.elapsed() < LET_IN, "{user} is not let in with{id}: {error}");
+        ensure!(began.elapsed() < LET_IN, "{user} cannot connect with{id}: {error}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
     change(cluster, &["use", &name, id.trim()]).await?;
@@ -88,13 +86,13 @@ pub async fn rotate_user(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::
     cluster.servers.lock().await.reload_nats();
     let began = Instant::now();
     while !are_refused(cluster, &old).await {
-        ensure!(began.elapsed() < LET_IN, "an old key of {user} still lets in who has it");
+        ensure!(began.elapsed() < LET_IN, "an old key of {user} is still accepted");
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(user.to_owned())
 }
 
-/// Whether each server says of each of some seeds that it does not know it.
+/// Whether each server rejects all of these seeds.
 async fn are_refused(cluster: &Cluster, seeds: &str) -> bool {
     for server in cluster.bus.servers() {
         for seed in seeds.lines() {
@@ -111,16 +109,16 @@ async fn are_refused(cluster: &Cluster, seeds: &str) -> bool {
     true
 }
 
-/// Carries out `concert keys …`; what it says after the keys' name.
+/// Runs `concert keys …`; returns its output after the purpose.
 async fn change(cluster: &Cluster, args: &[&str]) -> anyhow::Result<String> {
-    let told = binaries::finished(cluster.concert().arg("keys").args(args)).await?;
+    let printed = binaries::finished(cluster.concert().arg("keys").args(args)).await?;
     Ok(match args {
-        ["add", name] => told.trim_start_matches(name).to_owned(),
-        _ => told,
+        ["add", name] => printed.trim_start_matches(name).to_owned(),
+        _ => printed,
     })
 }
 
-/// The ids of some keys, of a list of all.
+/// The ids of the keys of a purpose, from a list of all.
 fn ids(listed: &str, name: &str) -> Vec<String> {
     let fields = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     fields

@@ -1,23 +1,27 @@
-//! The whole system as real processes, under load and under faults from a seed, with a history of
-//! what clients saw and a checker that judges it (`docs/reliability.md`).
+//! Runs the whole system as real processes under load and seeded faults. It records the history of
+//! the clients and checks it (`docs/reliability.md`).
 //!
-//! Load, history, nemesis, checker: `client` asks and judges what it can at once, `nemesis` breaks
-//! things, `checker` folds the log and holds everything against it.
+//! `client` sends requests and checks responses immediately. `nemesis` injects faults. `checker`
+//! folds the log and compares everything with it.
 
-pub mod border;
+pub mod bad_messages;
 pub mod build;
 pub mod bus;
 pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod disk;
-pub mod forge;
+pub mod fault;
 pub mod history;
 pub mod keys;
+pub mod log;
 pub mod nemesis;
 pub mod nodes;
+pub mod options;
+pub mod partition;
 pub mod points;
 pub mod proxy;
 pub mod run;
 
-pub use run::{Options, Report, run};
+pub use options::Options;
+pub use run::{Report, run};

@@ -1,56 +1,66 @@
-//! `concert-chaos`: breaks the whole system under load, and says whether it held.
+//! `concert-chaos`: runs the whole system under load and faults, and checks it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use concert_chaos::nemesis::Fault;
+use concert_chaos::fault::Fault;
 use concert_chaos::{Options, Report, build, disk, run};
 
-/// The exit code of a run that could not try the one fault that it was for.
+/// Exit code if the only fault of a run is not possible here.
 const NOT_TRIED: u8 = 2;
 
-/// Breaks the whole system under load, and says whether it held. Ends with 1 when something was
-/// wrong (with `--sabotage`: when nothing was found).
+/// The guards that can be disabled.
+const GUARDS: [&str; 6] = [
+    "stamp",
+    "expected-sequence",
+    "worker-acks-first",
+    "router-acks-first",
+    "archive-acks-first",
+    "look",
+];
+
+/// Run the whole system under load and faults, and check it. Exits 1 if there are violations; with
+/// `--sabotage`, exits 1 if there are none
 #[derive(Debug, Parser)]
 struct Args {
-    /// For how long there are load and faults.
+    /// Duration of load and faults
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     seconds: u64,
-    /// Requests a second.
+    /// Requests per second
     #[arg(long, default_value_t = 50, value_name = "N")]
     rate: u32,
-    /// The time from one fault to the next.
+    /// Interval between faults
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     fault_every: f64,
-    /// What chance follows from; any by default.
+    /// Seed of the random choices; random by default
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Kills at named points, and no other fault.
+    /// Only kill processes at named points
     #[arg(long)]
     points_only: bool,
-    /// No fault but this.
+    /// Only inject this fault
     #[arg(long, value_name = "FAULT", conflicts_with = "points_only")]
     only: Option<Fault>,
-    /// Three nodes of NATS, streams of three replicas, and a replica set of three; nodes are killed
-    /// and divided.
+    /// Use three NATS nodes, streams with three replicas, and a replica set of three; kill and
+    /// isolate nodes
     #[arg(long)]
     three: bool,
-    /// Everything between the processes is encrypted.
+    /// Encrypt all connections between processes
     #[arg(long, conflicts_with = "three")]
     tls: bool,
-    /// Takes a guard away; then violations must be found.
-    #[arg(long, value_name = "GUARD", value_parser = ["stamp", "expected-sequence", "worker-acks-first", "router-acks-first", "archive-acks-first", "look"])]
+    /// Disable this guard; the checker must then find violations
+    #[arg(long, value_name = "GUARD", value_parser = GUARDS)]
     sabotage: Option<String>,
-    /// Where logs and findings go.
+    /// Directory of logs and results
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    // Before anything else runs in this process.
+    // This must come before any other code of this process.
     let disks = if args.three { Ok(()) } else { disk::enter() };
     tokio::runtime::Runtime::new()?.block_on(chaos(args, disks))
 }
@@ -61,7 +71,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
     let dir = args.dir.unwrap_or_else(|| {
         programs.with_file_name("chaos").join(format!("{seed}-{}", std::process::id()))
     });
-    // The processes run elsewhere.
+    // The process under test runs in the new namespace.
     let dir = std::path::absolute(dir)?;
     let options = Options {
         seed,
@@ -76,7 +86,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
         programs,
         dir,
     };
-    eprintln!("seed {seed}; findings in {}", options.dir.display());
+    eprintln!("seed {seed}; results in {}", options.dir.display());
     let report = tokio::select! {
         report = run(&options) => report?,
         stopped = asked_to_stop() => {
@@ -89,7 +99,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
     let not_tried = disks.err().map(|error| error.to_string()).or(report.no_small_disks.clone());
     let not_tried = not_tried.filter(|_| options.only.is_none_or(Fault::is_of_disks));
     if let Some(why) = &not_tried {
-        eprintln!("NOT TRIED, and so not survived: a full disk, since {why}");
+        eprintln!("NOT TESTED: a full disk, because {why}");
     }
     if not_tried.is_some() && options.only.is_some() {
         return Ok(ExitCode::from(NOT_TRIED));
@@ -99,7 +109,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
     Ok(if found == expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Ends at SIGINT or SIGTERM. What was started is ended by process id when the run is dropped.
+/// Waits for SIGINT or SIGTERM. Dropping the run stops all processes by process id.
 async fn asked_to_stop() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -114,15 +124,17 @@ fn tell(report: &Report) {
     let [median, most_of, longest] = report.took_ms;
     let requests: u32 = report.statuses.values().sum();
     eprintln!("requests: {requests}, by status {:?}", report.statuses);
-    eprintln!("answers took {median} ms (median), {most_of} ms (99 %), {longest} ms (most)");
+    eprintln!("response times: {median} ms (median), {most_of} ms (99 %), {longest} ms (maximum)");
     eprintln!("faults: {} {:?}", report.faults.values().sum::<u32>(), report.faults);
     eprintln!("kills at points: {} {:?}", report.hits.values().sum::<u32>(), report.hits);
     eprintln!(
-        "by hand: {injected} injected, {doubled} doubled, {repeated} repeated, {malformed} malformed, {foreign} foreign"
+        "messages: {injected} injected, {doubled} doubled, {repeated} repeated, {malformed} malformed, \
+         {foreign} foreign"
     );
     let sums = &report.sums;
     eprintln!(
-        "log: {} messages in {} flows, {} of them whole in the archive; dead letters {:?}; at rest after {:.1} s; {} tokens tried",
+        "log: {} messages in {} flows, {} of them complete in the archive; dead letters {:?}; \
+         idle after {:.1} s; {} tokens tried",
         sums.logged, sums.flows, sums.archived, sums.dead, sums.rest_s, sums.tokens
     );
     eprintln!("violations: {}", report.violations.len());

@@ -1,4 +1,4 @@
-//! What breaks things: a fault every so often, of a kind and at a place that follow from the seed.
+//! The fault injector: one fault per interval, with kind and target chosen by the seed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use rustix::process::Signal;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::border::{WAYS, Way};
+use crate::bad_messages::BadMessageInjector;
 use crate::cluster::Cluster;
-use crate::forge::Forger;
+use crate::fault::Fault;
 use crate::history::History;
 use crate::keys;
+use crate::partition::{MODES, PartitionMode};
 use crate::points::POINTS;
 use crate::proxy::Mode;
 
-/// What may be done, and how often of a hundred.
+/// The faults with their relative weights.
 const FAULTS: [(Fault, u32); 18] = [
     (Fault::KillAtPoint, 64),
     (Fault::Kill, 6),
@@ -40,94 +41,35 @@ const FAULTS: [(Fault, u32); 18] = [
     (Fault::DivideMongo, 4),
 ];
 
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Fault {
-    /// `kill -9` at a named point.
-    KillAtPoint,
-    /// `kill -9` at any moment.
-    Kill,
-    /// SIGSTOP, and SIGCONT after longer than the wait for an acknowledgement.
-    Pause,
-    /// `kill -9` of nats-server, and a restart.
-    KillNats,
-    /// `kill -9` of mongod, and a restart.
-    KillMongo,
-    /// The primary steps down.
-    StepDown,
-    /// All connections of a process to a server end, and none is made for a while.
-    Cut,
-    /// What a process sends is kept back for a while, and then arrives.
-    HoldToServer,
-    /// What a server sends is kept back for a while, and then arrives.
-    HoldToProcess,
-    /// Repeated, malformed and forged messages.
-    Forge,
-    /// A new key to seal with, to make tokens with, or to know requests and clients by.
-    RotateKeys,
-    /// A new key for a user of the bus; the old one lets nobody in any more.
-    RotateUser,
-    /// A stream that takes no more for a while.
-    FullStream,
-    /// The clock of a process jumps by up to hours, forward or back, and then to what is right.
-    Clock,
-    /// The disk of nats-server has no room for a while.
-    FullDiskNats,
-    /// The disk of mongod has no room for a while.
-    FullDiskMongo,
-    /// A NATS node and the two others do not hear each other for a while, or not in one direction.
-    DivideNats,
-    /// A member of the replica set and the two others do not hear each other for a while, or not in
-    /// one direction.
-    DivideMongo,
-}
-
-impl Fault {
-    /// Whether it needs a link between a process and its server.
-    const fn is_of_links(self) -> bool {
-        matches!(self, Self::Cut | Self::HoldToServer | Self::HoldToProcess)
-    }
-
-    /// Whether it needs a disk that can be full.
-    pub const fn is_of_disks(self) -> bool {
-        matches!(self, Self::FullDiskNats | Self::FullDiskMongo)
-    }
-
-    /// Whether it needs several nodes.
-    const fn is_of_nodes(self) -> bool {
-        matches!(self, Self::DivideNats | Self::DivideMongo)
-    }
-}
-
-/// Longer than the server waits for an acknowledgement.
+/// Longer than the ack wait.
 const PAUSE: Duration = Duration::from_secs(10);
-/// By how much a clock may be wrong.
+/// Maximum clock error.
 const CLOCK_MS: i64 = 20 * 3600 * 1000;
 const MS_PER_DAY: i64 = 24 * 3600 * 1000;
-/// How far from midnight the edge's clock stays.
+/// Minimum distance of the edge's clock from midnight.
 const EDGE_MARGIN_MS: i64 = 15 * 60 * 1000;
-/// How long nodes are divided at least: longer than either kind takes to choose another leader.
+/// Minimum duration of a partition; longer than an election of either server.
 const DIVIDED: Duration = Duration::from_secs(6);
 
-/// The nemesis.
+/// The fault injector.
 pub struct Nemesis {
-    /// Whom it breaks.
+    /// The system under test.
     pub cluster: Arc<Cluster>,
-    /// Who sends by hand.
-    pub forger: Arc<Forger>,
-    /// Where it says what it did.
+    /// Injects messages.
+    pub injector: Arc<BadMessageInjector>,
+    /// The history that records the faults.
     pub history: Arc<History>,
-    /// How often it did what.
+    /// Number of faults of each kind.
     pub done: Mutex<BTreeMap<Fault, u32>>,
-    /// The faults, each with its time.
-    pub told: Mutex<Vec<String>>,
-    /// No further fault is begun.
+    /// The faults with their times.
+    pub log_entries: Mutex<Vec<String>>,
+    /// Set when no further fault may begin.
     pub stop: AtomicBool,
 }
 
 impl Nemesis {
-    /// Makes faults, one in each interval, until the time is over or it is told to stop; then waits
-    /// until the last of them has passed.
+    /// Injects one fault per interval until the time is up or it must stop; then waits for the last
+    /// one to end.
     pub async fn run(
         self: &Arc<Self>,
         every: Duration,
@@ -137,7 +79,7 @@ impl Nemesis {
     ) {
         let mut under_way = JoinSet::new();
         let mut points: Vec<&'static str> = Vec::new();
-        // The first of each kind come in turn, so that a short run has all of them.
+        // The first faults cycle through all kinds, so that a short run covers each.
         let three = self.cluster.options.three;
         let has_disks = self.cluster.servers.lock().await.why_no_small_disks().is_none();
         let possible: Vec<(Fault, u32)> = FAULTS
@@ -169,13 +111,13 @@ impl Nemesis {
             under_way.spawn(async move { nemesis.strike(fault, point, rng).await });
             while let Some(ended) = under_way.try_join_next() {
                 if let Err(error) = ended {
-                    self.history.violated(format!("a fault ended in disorder: {error}"));
+                    self.history.violated(format!("a fault failed: {error}"));
                 }
             }
         }
         while let Some(ended) = under_way.join_next().await {
             if let Err(error) = ended {
-                self.history.violated(format!("a fault ended in disorder: {error}"));
+                self.history.violated(format!("a fault failed: {error}"));
             }
         }
     }
@@ -223,16 +165,17 @@ impl Nemesis {
                 link.set(Mode::Pass);
                 Ok(())
             }
-            Fault::Forge => self.forger.forge(&mut rng).await,
+            Fault::Forge => self.injector.forge(&mut rng).await,
             Fault::RotateKeys | Fault::RotateUser => {
                 let rotated = if fault == Fault::RotateKeys {
                     keys::rotate(&self.cluster, &mut rng).await
                 } else {
                     keys::rotate_user(&self.cluster, &mut rng).await
                 };
-                // No other fault excuses that: keys are files, and who was away comes back to them.
+                // No concurrent fault excuses a failure here: keys are files, which a process reads
+                // when it is back.
                 if let Err(error) = &rotated {
-                    self.history.violated(format!("a key is not changed: {error}"));
+                    self.history.violated(format!("cannot rotate a key: {error}"));
                 }
                 rotated.map(|which| place = which)
             }
@@ -245,13 +188,13 @@ impl Nemesis {
             Fault::FullDiskNats => self.cluster.servers.lock().await.fill_nats(short).await,
             Fault::FullDiskMongo => self.cluster.servers.lock().await.fill_mongo(short).await,
             Fault::DivideNats | Fault::DivideMongo => {
-                let (leader, way) = (rng.bool(), rng.choice(WAYS).unwrap_or(Way::Both));
-                place = format!("{} {way:?}", if leader { "leader" } else { "follower" });
+                let (leader, mode) = (rng.bool(), rng.choice(MODES).unwrap_or(PartitionMode::Both));
+                place = format!("{} {mode:?}", if leader { "leader" } else { "follower" });
                 let (mut servers, long) = (self.cluster.servers.lock().await, short + DIVIDED);
                 if fault == Fault::DivideNats {
-                    servers.divide_nats(leader, way, long).await
+                    servers.divide_nats(leader, mode, long).await
                 } else {
-                    servers.divide_mongo(leader, way, long).await
+                    servers.divide_mongo(leader, mode, long).await
                 }
             }
         };
@@ -266,14 +209,15 @@ impl Nemesis {
             }
             _ => {}
         }
-        // A fault that meets another one may not come about; that is no violation.
-        let came = outcome
-            .map_or_else(|error| format!(" did not come about: {error}"), |()| String::new());
-        let told = format!("{began} ms to {} ms: {fault:?} {place}{came}", self.history.now_ms());
-        self.told.lock().await.push(told);
+        // A fault may be impossible during another one; that is not a violation.
+        let came =
+            outcome.map_or_else(|error| format!(" was not possible: {error}"), |()| String::new());
+        let log_entries =
+            format!("{began} ms to {} ms: {fault:?} {place}{came}", self.history.now_ms());
+        self.log_entries.lock().await.push(log_entries);
     }
 
-    /// Sets a clock wrong for some time.
+    /// Changes a clock for some time.
     async fn jump(&self, process: &str, offset_ms: i64, time: Duration) -> anyhow::Result<()> {
         self.cluster.points.set_clock(process, offset_ms)?;
         tokio::time::sleep(time).await;
@@ -291,7 +235,7 @@ impl Nemesis {
         Ok(())
     }
 
-    /// Sets the bound of a stream to what it holds, and back.
+    /// Sets the limit of a stream to its current size, and back.
     async fn fill(&self, time: Duration, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
         let jetstream = async_nats::jetstream::new(self.cluster.bus.connect().await?);
         let names = ["COMPLETIONS", "ACTIONS_Profile", "ACTIONS_Sessioning", "ACTIONS_Requesting"];
@@ -302,19 +246,19 @@ impl Nemesis {
         full.max_messages = held.max(1);
         jetstream.update_stream(full).await?;
         tokio::time::sleep(time).await;
-        // Another fault may be in the way of this; it must come about all the same.
+        // A concurrent fault may block the reset, which must happen anyway.
         for _ in 0..60 {
             if jetstream.update_stream(info.config.clone()).await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        anyhow::bail!("the stream {name} stays full")
+        anyhow::bail!("cannot reset the limit of the stream {name}")
     }
 }
 
-/// By how much a clock is wrong: seconds as likely as hours. The edge's stays within its day, since
-/// a request is the same as another within one UTC day only.
+/// A random clock error; seconds are as likely as hours. The edge's clock stays within its UTC day,
+/// because an idempotency key is valid for one day.
 fn offset_ms(role: &str, rng: &mut fastrand::Rng) -> i64 {
     let forward = rng.bool();
     let reach = rng.i64(1..=CLOCK_MS) >> rng.u32(..14);

@@ -1,4 +1,4 @@
-//! Three nodes of NATS with streams of three replicas, and a replica set of three members, on
+//! Three NATS nodes with streams of three replicas, and a replica set of three members, on
 //! loopback.
 
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::border::{Borders, Way};
 use crate::bus::{self, Bus};
 use crate::disk::Disks;
+use crate::partition::{PartitionMode, Partitions};
 
-/// What the system stands on.
+/// The servers of a run.
 pub enum Servers {
     /// One NATS server and one MongoDB server.
     One(Box<Single>),
@@ -27,15 +27,14 @@ pub enum Servers {
 
 /// One server of each.
 pub struct Single {
-    /// The disks that they have to themselves, or why they have none. They go before the servers'
-    /// directory.
+    /// The small disks, or why there are none. This field is dropped before the servers' directory.
     disks: Result<Disks, String>,
     both: TestServers,
 }
 
 impl Single {
-    /// Starts both, with the users whose keys are in a directory; on small disks of their own, if
-    /// that is wanted and allowed, and with a certificate to show, if there is one.
+    /// Starts both servers with the users of a key directory. Uses small disks if requested and
+    /// permitted, and a certificate if there is one.
     ///
     /// # Errors
     /// A server does not start.
@@ -54,95 +53,95 @@ impl Single {
         let disks = if small_disks {
             Disks::under(&mut both).await.map_err(|error| error.to_string())
         } else {
-            Err("not asked for".to_owned())
+            Err("not requested".to_owned())
         };
         Ok(Self { disks, both })
     }
 }
 
 impl Servers {
-    /// Why no disk can be full; `None` where it can.
+    /// Why disks cannot be filled; `None` if they can.
     pub fn why_no_small_disks(&self) -> Option<&str> {
         match self {
             Self::One(servers) => servers.disks.as_ref().err().map(String::as_str),
-            Self::Three(_) => Some("only with one server of each"),
+            Self::Three(_) => Some("this needs one server of each kind"),
         }
     }
 
-    /// Leaves nats-server no room for some time, and starts it again.
+    /// Fills the disk of nats-server for some time, and restarts the server.
     ///
     /// # Errors
-    /// There is no small disk, or it does not start again.
+    /// There is no small disk, or the server does not restart.
     pub async fn fill_nats(&mut self, time: Duration) -> anyhow::Result<()> {
-        let Self::One(servers) = self else { bail!("only with one server of each") };
+        let Self::One(servers) = self else { bail!("this needs one server of each kind") };
         let disks = servers.disks.as_ref().map_err(|why| anyhow!("{why}"))?;
         disks.nats.full(time).await?;
-        // A stream that could not write takes nothing more and says nothing, while the server
-        // answers all else; it goes on after a restart.
+        // After a failed write a stream silently accepts nothing more, although the server responds
+        // otherwise. It continues after a restart.
         servers.both.nats.kill().await;
         Ok(servers.both.nats.restart().await?)
     }
 
-    /// Leaves mongod no room for some time, and starts it again if it gave up.
+    /// Fills the disk of mongod for some time, and restarts the server if it exited.
     ///
     /// # Errors
-    /// There is no small disk, or it does not start again.
+    /// There is no small disk, or the server does not restart.
     pub async fn fill_mongo(&mut self, time: Duration) -> anyhow::Result<()> {
-        let Self::One(servers) = self else { bail!("only with one server of each") };
+        let Self::One(servers) = self else { bail!("this needs one server of each kind") };
         let disks = servers.disks.as_ref().map_err(|why| anyhow!("{why}"))?;
         let uri = servers.both.mongo.uri();
-        // It writes to its journal, for which it has set room aside, and to the rest once a minute,
-        // or when it is told to.
+        // mongod writes to a preallocated journal. It writes its data files once a minute, or on
+        // request.
         let (full, _) = tokio::join!(disks.mongo.full(time), checkpoints(&uri, time));
         full?;
         if let Err(error) =
             tokio::time::timeout(ALIVE, primary(&uri)).await.map_err(anyhow::Error::from).flatten()
         {
-            eprintln!("mongod gave up for want of room and is started again: {error}");
+            eprintln!("mongod exited on the full disk; restarting it: {error}");
             servers.both.mongo.kill().await;
             servers.both.mongo.restart().await?;
         }
         Ok(())
     }
 
-    /// Closes the borders around the leader of the log, or a follower, for some time.
+    /// Isolates the leader of the log, or a follower, for some time.
     ///
     /// # Errors
-    /// There is one server only, or no leader.
+    /// There is only one server, or no leader.
     pub async fn divide_nats(
         &mut self,
         leader: bool,
-        way: Way,
+        mode: PartitionMode,
         time: Duration,
     ) -> anyhow::Result<()> {
-        let Self::Three(nodes) = self else { bail!("only with three servers of each") };
+        let Self::Three(nodes) = self else { bail!("this needs three servers of each kind") };
         let name = log_leader(&nodes.bus()).await?;
-        nodes.nats_borders.close(place(&nodes.nats, &name, leader)?, way);
+        nodes.nats_partitions.close(place(&nodes.nats, &name, leader)?, mode);
         tokio::time::sleep(time).await;
-        nodes.nats_borders.open();
+        nodes.nats_partitions.open();
         Ok(())
     }
 
-    /// Closes the borders around the primary, or a secondary, for some time.
+    /// Isolates the primary, or a secondary, for some time.
     ///
     /// # Errors
-    /// There is one server only, or no primary.
+    /// There is only one server, or no primary.
     pub async fn divide_mongo(
         &mut self,
         leader: bool,
-        way: Way,
+        mode: PartitionMode,
         time: Duration,
     ) -> anyhow::Result<()> {
         let uri = self.mongo_uri();
-        let Self::Three(nodes) = self else { bail!("only with three servers of each") };
+        let Self::Three(nodes) = self else { bail!("this needs three servers of each kind") };
         let name = primary(&uri).await?;
-        nodes.mongo_borders.close(place(&nodes.mongo, &name, leader)?, way);
+        nodes.mongo_partitions.close(place(&nodes.mongo, &name, leader)?, mode);
         tokio::time::sleep(time).await;
-        nodes.mongo_borders.open();
+        nodes.mongo_partitions.open();
         Ok(())
     }
 
-    /// Where NATS is, all of it.
+    /// The URLs of all NATS servers.
     pub fn nats_url(&self) -> String {
         match self {
             Self::One(servers) => servers.both.nats.url(),
@@ -150,7 +149,7 @@ impl Servers {
         }
     }
 
-    /// Where MongoDB is, all of it.
+    /// The URI of all MongoDB servers.
     pub fn mongo_uri(&self) -> String {
         match self {
             Self::One(servers) => servers.both.mongo.uri(),
@@ -158,8 +157,7 @@ impl Servers {
         }
     }
 
-    /// Makes every NATS server that runs read its users again; one that does not run does so when
-    /// it starts.
+    /// Makes every running NATS server reload its users; others read them when they start.
     pub fn reload_nats(&self) {
         match self {
             Self::One(servers) => servers.both.nats.reload(),
@@ -179,10 +177,10 @@ impl Servers {
         }
     }
 
-    /// Kills a NATS server and starts it again; of three the leader of the log, or a follower.
+    /// Kills a NATS server and restarts it; of three, the leader of the log or a follower.
     ///
     /// # Errors
-    /// It does not start again.
+    /// It does not restart.
     pub async fn kill_nats(&mut self, leader: bool, down: Duration) -> anyhow::Result<()> {
         match self {
             Self::One(servers) => {
@@ -191,15 +189,15 @@ impl Servers {
             }
             Self::Three(nodes) => {
                 let name = log_leader(&nodes.bus()).await?;
-                fell(&mut nodes.nats, &nodes.nats_borders, &name, leader, down).await
+                fell(&mut nodes.nats, &nodes.nats_partitions, &name, leader, down).await
             }
         }
     }
 
-    /// Kills a MongoDB server and starts it again; of three the primary, or a secondary.
+    /// Kills a MongoDB server and restarts it; of three, the primary or a secondary.
     ///
     /// # Errors
-    /// It does not start again.
+    /// It does not restart.
     pub async fn kill_mongo(&mut self, leader: bool, down: Duration) -> anyhow::Result<()> {
         let uri = self.mongo_uri();
         match self {
@@ -209,17 +207,17 @@ impl Servers {
             }
             Self::Three(nodes) => {
                 let primary = primary(&uri).await?;
-                fell(&mut nodes.mongo, &nodes.mongo_borders, &primary, leader, down).await
+                fell(&mut nodes.mongo, &nodes.mongo_partitions, &primary, leader, down).await
             }
         }
     }
 }
 
-/// A server, and how it is started again.
+/// A server, with its command line.
 #[derive(Debug)]
 struct Node {
     name: String,
-    /// Where clients reach it.
+    /// The port for clients.
     address: String,
     _port: Port,
     program: PathBuf,
@@ -228,24 +226,24 @@ struct Node {
     child: Child,
 }
 
-/// Three of each; they end when this is dropped.
+/// Three nodes of each kind; dropping this stops them.
 pub struct Nodes {
     nats: Vec<Node>,
     mongo: Vec<Node>,
-    nats_borders: Borders,
-    mongo_borders: Borders,
+    nats_partitions: Partitions,
+    mongo_partitions: Partitions,
     keys: PathBuf,
     _routes: [Port; 3],
     _dir: TempDir,
 }
 
-/// How long a server may take to answer before it counts as gone.
+/// Maximum response time of a server before it counts as down.
 const ALIVE: Duration = Duration::from_secs(10);
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Nodes {
-    /// Starts all six, with the users whose keys are in a directory, and waits until both have a
+    /// Starts all six nodes with the users of a key directory, and waits until both clusters have a
     /// leader.
     ///
     /// # Errors
@@ -255,10 +253,10 @@ impl Nodes {
         let dir = tempfile::tempdir()?;
         let free = || Port::free().context("no free port");
         let routes = [free()?, free()?, free()?];
-        let (mut nats, mut nats_borders) = (Vec::new(), Borders::default());
+        let (mut nats, mut nats_partitions) = (Vec::new(), Partitions::default());
         let mut gates = Vec::new();
         for route in &routes {
-            gates.push(nats_borders.gate(route.number()).await?);
+            gates.push(nats_partitions.gate(route.number()).await?);
         }
         for (number, route) in routes.iter().enumerate() {
             let others: Vec<String> = (0..)
@@ -266,12 +264,12 @@ impl Nodes {
                 .filter(|(other, _)| *other != number)
                 .map(|(_, gate)| format!("nats-route://127.0.0.1:{gate}"))
                 .collect();
-            let gate = gates.get(number).context("a gate for each")?;
+            let gate = gates.get(number).context("each node has a gate")?;
             let (name, port) = (format!("n{number}"), free()?);
             let home = dir.path().join(&name);
             std::fs::create_dir_all(&home)?;
             let config = home.join("nats-server.conf");
-            // Clients keep to the addresses that they were given, and nodes to the gates.
+            // Clients use the addresses that they were given; nodes use the gates.
             let text = format!(
                 "listen: 127.0.0.1:{}\nserver_name: {name}\nmax_payload: 2097152\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\ncluster {{ name: chaos, listen: 127.0.0.1:{}, advertise: \"127.0.0.1:{gate}\", routes: [{}], no_advertise: true }}\n{}",
                 port.number(),
@@ -292,8 +290,8 @@ impl Nodes {
                 dir.path(),
             )?);
         }
-        nats_borders.nodes_are(pids(&nats));
-        let (mut mongo, mut mongo_borders) = (Vec::new(), Borders::default());
+        nats_partitions.nodes_are(pids(&nats));
+        let (mut mongo, mut mongo_partitions) = (Vec::new(), Partitions::default());
         for number in 0..3 {
             let port = free()?;
             let home = dir.path().join(format!("m{number}"));
@@ -315,17 +313,17 @@ impl Nodes {
             ]
             .map(str::to_owned)
             .to_vec();
-            // The members' and the clients' name for it.
-            let name = format!("127.0.0.1:{}", mongo_borders.gate(port.number()).await?);
+            // Its host name for members and clients.
+            let name = format!("127.0.0.1:{}", mongo_partitions.gate(port.number()).await?);
             let program = programs.mongod.clone();
             mongo.push(Node::start(name.clone(), name, port, program, args, dir.path())?);
         }
-        mongo_borders.nodes_are(pids(&mongo));
+        mongo_partitions.nodes_are(pids(&mongo));
         let nodes = Self {
             nats,
             mongo,
-            nats_borders,
-            mongo_borders,
+            nats_partitions,
+            mongo_partitions,
             keys: keys.to_owned(),
             _routes: routes,
             _dir: dir,
@@ -359,11 +357,11 @@ impl Nodes {
             first.name
         ))
         .await?;
-        // A fixed majority to wait for, and elections that do not take the ten seconds of the
-        // default.
+        // A fixed majority for writes, and a shorter election timeout than the default of ten
+        // seconds.
         let config = doc! { "_id": "chaos", "members": members, "settings": { "electionTimeoutMillis": 2000 } };
         let initiate = doc! { "replSetInitiate": config };
-        until("the replica set is made", async || {
+        until("the replica set is created", async || {
             client
                 .database("admin")
                 .run_command(initiate.clone())
@@ -402,7 +400,7 @@ impl Node {
         if let Some(pid) = pid.and_then(Pid::from_raw)
             && let Err(error) = kill_process(pid, signal)
         {
-            eprintln!("{} has ended already: {error}", self.name);
+            eprintln!("{} has already exited: {error}", self.name);
         }
     }
 }
@@ -431,7 +429,7 @@ async fn primary(uri: &str) -> anyhow::Result<String> {
     Ok(hello.get_str("primary")?.to_owned())
 }
 
-/// The leader, or one that is not.
+/// The leader, or another node.
 fn place(nodes: &[Node], leader: &str, wanted: bool) -> anyhow::Result<usize> {
     let found = nodes.iter().position(|node| (node.name == leader) == wanted);
     found.context("no such node")
@@ -441,7 +439,7 @@ fn pids(nodes: &[Node]) -> Vec<u32> {
     nodes.iter().map(|node| node.child.id().unwrap_or_default()).collect()
 }
 
-/// Lets mongod write to its files again and again.
+/// Makes mongod write its data files repeatedly.
 async fn checkpoints(uri: &str, time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -449,16 +447,16 @@ async fn checkpoints(uri: &str, time: Duration) {
             let client = mongodb::Client::with_uri_str(uri).await?;
             client.database("admin").run_command(doc! { "fsync": 1 }).await
         };
-        // That it cannot is what the fault is about.
+        // Errors are expected; they are the purpose of the fault.
         drop(tokio::time::timeout(Duration::from_secs(1), asked).await);
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
-/// Kills one, waits, and starts it again.
+/// Kills a node, waits, and restarts it.
 async fn fell(
     nodes: &mut [Node],
-    borders: &Borders,
+    partitions: &Partitions,
     leader: &str,
     wanted: bool,
     down: Duration,
@@ -469,8 +467,8 @@ async fn fell(
     node.child.wait().await?;
     tokio::time::sleep(down).await;
     node.child = spawn(&node.program, &node.args, &node.log)?;
-    borders.nodes_are(pids(nodes));
-    // One at a time: the others have a majority, and this one catches up.
+    partitions.nodes_are(pids(nodes));
+    // Only one node at a time: the others keep a majority, and this one catches up.
     tokio::time::sleep(Duration::from_secs(3)).await;
     Ok(())
 }
@@ -484,7 +482,7 @@ async fn until<T>(
         match ask().await {
             Ok(found) => return Ok(found),
             Err(error) => {
-                ensure!(began.elapsed() < PATIENCE, "{what} does not come about: {error}")
+                ensure!(began.elapsed() < TIMEOUT, "timed out waiting until {what}: {error}")
             }
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

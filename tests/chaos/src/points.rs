@@ -1,10 +1,9 @@
-//! The named points at which processes are told to die (`crates/runtime/src/chaos.rs`), and how
-//! often they did.
+//! The kill points of processes (`crates/runtime/src/chaos.rs`), and how often each was hit.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Role and point, in the order of one message's way.
+/// Role and point, in the order in which a message passes them.
 pub const POINTS: [&str; 25] = [
     "edge.before-request",
     "edge.published",
@@ -36,35 +35,34 @@ pub const POINTS: [&str; 25] = [
 /// The directory in which points are armed.
 #[derive(Debug, Clone)]
 pub struct Points {
-    /// It.
+    /// The directory.
     pub dir: PathBuf,
 }
 
 impl Points {
-    /// Tells the next process that comes by to die there. One that is armed already stays so.
+    /// Arms a kill point: the next process that reaches it dies. An armed point stays armed.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be created.
     pub fn arm(&self, point: &str) -> std::io::Result<()> {
         std::fs::write(self.dir.join(point), "")?;
-        // The file that a hit leaves is named after the process, which may have come by that number
-        // before.
+        // A hit leaves a file named after the process id, which an earlier process may have had.
         Ok(())
     }
 
-    /// Sets the clock of a process wrong by so many milliseconds; by 0, right.
+    /// Changes the clock of a process by a number of milliseconds; 0 resets it.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be created.
     pub fn set_clock(&self, process: &str, offset_ms: i64) -> std::io::Result<()> {
-        // Whole at once: a process reads it whenever it reads its clock.
+        // Replaced atomically, because a process reads the file with every clock read.
         let (clock, new) =
             (self.dir.join(format!("clock.{process}")), self.dir.join(format!(".clock.{process}")));
         std::fs::write(&new, offset_ms.to_string())?;
         std::fs::rename(new, clock)
     }
 
-    /// How often each point was hit.
+    /// The number of hits of each point.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -80,10 +78,10 @@ impl Points {
         Ok(hits)
     }
 
-    /// Tells nobody to die any more.
+    /// Disarms all points.
     ///
     /// # Errors
-    /// A file cannot be taken away.
+    /// A file cannot be removed.
     pub fn disarm(&self) -> std::io::Result<()> {
         for point in POINTS {
             match std::fs::remove_file(self.dir.join(point)) {

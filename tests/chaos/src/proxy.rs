@@ -1,4 +1,4 @@
-//! A link between one process and one server, that can be cut, held in one direction, or slowed.
+//! A link between one process and one server. It can be cut, slowed, or held in one direction.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,25 +10,25 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What a link does with what comes.
+/// The mode of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Passes it on.
+    /// Forwards data.
     Pass,
-    /// Ends every connection, and takes no new one.
+    /// Closes every connection, and rejects new ones.
     Cut,
-    /// Keeps back what the process sends, until it passes again.
+    /// Holds back data of the process until the mode changes.
     HoldToServer,
-    /// Keeps back what the server sends, until it passes again.
+    /// Holds back data of the server until the mode changes.
     HoldToProcess,
-    /// Passes it on late, both ways.
+    /// Forwards data with a delay, in both directions.
     Slow,
 }
 
-/// By how much a slow link is late.
+/// The delay of a slow link.
 const LATE: Duration = Duration::from_millis(150);
 
-/// A link; it goes when this is dropped.
+/// A link; dropping it closes it.
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
@@ -37,10 +37,10 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link to a server on loopback.
+    /// Opens a link to a server on loopback.
     ///
     /// # Errors
-    /// No port can be had.
+    /// No port is available.
     pub async fn to(server: u16) -> io::Result<Arc<Self>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -61,7 +61,7 @@ impl Link {
         self.address.port()
     }
 
-    /// From now on.
+    /// Changes the mode immediately.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
@@ -77,14 +77,14 @@ async fn carry(process: TcpStream, server: u16, mode: watch::Receiver<Mode>) {
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else {
         return;
     };
-    // A request and its answer are small; waiting for more would slow everything.
+    // Requests and responses are small; buffering would delay everything.
     if process.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return;
     }
     let (from_process, to_process) = process.into_split();
     let (from_server, to_server) = server.into_split();
     let mut cut = mode.clone();
-    // Whichever ends first ends the connection: both halves are dropped.
+    // The first end that closes ends the connection, because both halves are dropped.
     tokio::select! {
         _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
         _ = pump(from_process, to_server, mode.clone(), Mode::HoldToServer) => {}

@@ -1,7 +1,6 @@
-//! One run, from its seed to its verdict.
+//! A run, from its seed to its verdict.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,87 +8,61 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::bad_messages::BadMessageInjector;
 use crate::checker::{self, Sums};
 use crate::client::Load;
 use crate::cluster::Cluster;
-use crate::forge::Forger;
+use crate::fault::Fault;
 use crate::history::History;
-use crate::nemesis::{Fault, Nemesis};
+use crate::nemesis::Nemesis;
+use crate::options::Options;
 
-/// What a run is.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// What chance follows from.
-    pub seed: u64,
-    /// For how long there are load and faults.
-    pub time: Duration,
-    /// Requests a second.
-    pub rate: u32,
-    /// The time from one fault to the next.
-    pub fault_every: Duration,
-    /// Three servers of each, instead of one.
-    pub three: bool,
-    /// All connections to the one server of each are encrypted.
-    pub tls: bool,
-    /// The servers' data on small disks, so that these can be full; it is said when that is not
-    /// allowed.
-    pub small_disks: bool,
-    /// No fault but this.
-    pub only: Option<Fault>,
-    /// The guard that is taken away.
-    pub sabotage: Option<String>,
-    /// The programs, built with the feature `chaos`.
-    pub programs: PathBuf,
-    /// Where logs and findings go.
-    pub dir: PathBuf,
-}
-
-/// What came of it.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// What is wrong; empty when all is well.
+    /// The violations.
     pub violations: Vec<String>,
-    /// How many requests were answered with which status; 0 is no answer.
+    /// The number of responses by status; 0 is no response.
     pub statuses: BTreeMap<u16, u32>,
-    /// How long answers of 2xx to 4xx took: median, 99 of 100, most.
+    /// Response times of status 2xx to 4xx: median, 99th percentile and maximum.
     pub took_ms: [u128; 3],
     /// The faults.
     pub faults: BTreeMap<Fault, u32>,
-    /// Kills at named points.
+    /// The hits of the kill points.
     pub hits: BTreeMap<String, u32>,
-    /// What the log came to.
+    /// Statistics of the log.
     pub sums: Sums,
-    /// Why no disk was full, where it was asked for and not possible.
+    /// Why the disks could not be filled, if that was requested.
     pub no_small_disks: Option<String>,
-    /// Sent by hand: injected, doubled, repeated, malformed, foreign.
+    /// Injected messages: actions, duplicates, repeated, malformed and forged ones.
     pub by_hand: [u64; 5],
 }
 
-/// How long clients may take to finish what they began.
+/// Maximum time for clients to finish their requests.
 const FINISH: Duration = Duration::from_secs(240);
-/// Actions injected by hand, the time from one to the next.
+/// Interval between injected actions.
 const INJECT_EVERY: Duration = Duration::from_millis(500);
-/// How long faults are begun after the first violation; it is not long, so that its traces are
-/// fresh. What has begun goes on to its end.
+/// How long faults continue after the first violation; short, so that its traces stay recent. A
+/// fault that has begun runs to its end.
 const AFTER_VIOLATION: Duration = Duration::from_secs(5);
 
 /// Runs it.
 ///
 /// # Errors
-/// The system does not start, or cannot be looked at. A violation is no error.
+/// The system does not start, or cannot be inspected. A violation is not an error.
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
     std::fs::create_dir_all(&options.dir)?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let cluster = Arc::new(Cluster::start(options).await?);
     let history = Arc::new(History::default());
-    let forger = Arc::new(Forger::connect(&cluster.bus, history.clone()).await?);
+    let injector = Arc::new(BadMessageInjector::connect(&cluster.bus, history.clone()).await?);
     let load = Arc::new(Load::new(cluster.address, history.clone())?);
     let nemesis = Arc::new(Nemesis {
         cluster: cluster.clone(),
-        forger: forger.clone(),
+        injector: injector.clone(),
         history: history.clone(),
         done: Default::default(),
-        told: Default::default(),
+        log_entries: Default::default(),
         stop: Default::default(),
     });
 
@@ -98,11 +71,11 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     background.spawn(async move { watched.supervise(&seen).await });
     let (paced, rate) = (load.clone(), options.rate);
     background.spawn(async move { pace(&paced, rate).await });
-    let (by_hand, mut chance, stop) = (forger.clone(), rng.fork(), load.clone());
+    let (by_hand, mut chance, stop) = (injector.clone(), rng.fork(), load.clone());
     background.spawn(async move {
         while !stop.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(INJECT_EVERY).await;
-            // While NATS is away nothing is confirmed, and nothing is expected.
+            // While NATS is down no publish is acknowledged, and none is expected.
             if let Err(error) = by_hand.inject(&mut chance).await {
                 drop(error);
             }
@@ -128,7 +101,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     tokio::select! {
         ended = &mut breaking => ended?,
         () = broken => {
-            // What has begun goes on to its end: a server that was killed is started again.
+            // A fault that has begun runs to its end, so that a killed server is restarted.
             nemesis.stop.store(true, Ordering::Relaxed);
             breaking.await?;
         }
@@ -137,13 +110,13 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     cluster.heal().await?;
     let finished = async { while clients.join_next().await.is_some() {} };
     if tokio::time::timeout(FINISH, finished).await.is_err() {
-        history.violated("clients do not get to an end".to_owned());
+        history.violated("clients did not finish in time".to_owned());
     }
     cluster.ready().await?;
-    let sums = checker::check(&cluster, &load, &forger).await?;
+    let sums = checker::check(&cluster, &load, &injector).await?;
     background.shutdown().await;
     history.save(&options.dir.join("history.jsonl"))?;
-    std::fs::write(options.dir.join("faults.txt"), nemesis.told.lock().await.join("\n"))?;
+    std::fs::write(options.dir.join("faults.txt"), nemesis.log_entries.lock().await.join("\n"))?;
     let violations = history.violations();
     std::fs::write(options.dir.join("violations.txt"), violations.join("\n"))?;
     for log in cluster.server_logs().await {
@@ -155,7 +128,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         Some(why) if options.small_disks => Some(why.to_owned()),
         _ => None,
     };
-    let sent = forger.sent.lock().await;
+    let sent = injector.sent.lock().await;
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let (statuses, took_ms) = sums_of(&history);
     Ok(Report {
@@ -176,8 +149,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     })
 }
 
-/// Lets requests begin, so many a second; what could not begin is made up for within a second, and
-/// no further.
+/// Releases a number of request permits per second. Missed permits are made up within a second.
 async fn pace(load: &Load, rate: u32) {
     let most = usize::try_from(rate).unwrap_or(usize::MAX);
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate.max(1));

@@ -1,6 +1,6 @@
-//! The one source of chance. Everything that a run does follows from its seed.
+//! The random source. The seed determines everything in a run.
 
-/// Numbers that follow from a seed.
+/// Random numbers from a seed.
 pub(crate) struct Chance(fastrand::Rng);
 
 impl Chance {
@@ -8,7 +8,7 @@ impl Chance {
         Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// A number below `n`; 0 where there is none.
+    /// A number below `n`; 0 if `n` is 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         if n == 0 { 0 } else { self.0.usize(..n) }
     }
@@ -18,7 +18,7 @@ impl Chance {
         if n == 0 { 0 } else { self.0.u64(..n) }
     }
 
-    /// True in so many of a thousand cases.
+    /// True in this many of a thousand cases.
     pub(crate) fn permille(&mut self, rate: u32) -> bool {
         rate > 0 && self.0.u32(..1000) < rate
     }

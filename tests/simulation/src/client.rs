@@ -1,4 +1,4 @@
-//! The clients: what they ask for, and what they must be answered given what they know.
+//! The clients: their requests, and the responses that they expect from what they know.
 
 mod judging;
 
@@ -13,27 +13,27 @@ use serde_json::{Value, json};
 use crate::chance::Chance;
 use crate::coverage::Mark;
 use crate::packet::{Answer, Op, Process};
-use crate::world::{OF_EACH, World, tell};
+use crate::world::{OF_EACH, World, record};
 
 const NAMES: [&str; 3] = ["ada", "bob", "cyd"];
 const ITEMS: [&str; 3] = ["apple", "pear", "ghost"];
-/// How often a request with an `Idempotency-Key` is made again.
+/// Maximum number of repetitions of a request with an `Idempotency-Key`.
 const REPEATS: u32 = 3;
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug, Clone)]
 enum Request {
     Register {
         name: &'static str,
     },
-    /// With the password of an account that the client knows, or without knowing any.
+    /// With the password of a known account, or with a wrong one.
     Login {
         name: &'static str,
         password: String,
         account: Option<usize>,
         is_right: bool,
     },
-    /// With a token that it knows, or with an invented one.
+    /// With a known token, or with an invented one.
     Logout(Option<usize>),
     Whoami(Option<usize>),
     Buy(&'static str),
@@ -44,25 +44,25 @@ enum Request {
     BuyAll,
 }
 
-/// An account that this client made.
+/// An account that this client created.
 #[derive(Debug)]
 struct Account {
     name: &'static str,
     user: String,
     password: String,
-    /// Nothing was done to it that may change it.
+    /// No request that may change it is undecided.
     is_certain: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TokenState {
     Live,
-    /// Something may have ended it, or will.
+    /// A request may have ended it, or may still do so.
     Unsure,
     Ended,
 }
 
-/// A session that this client was given, and nobody else knows.
+/// A session of this client; no other client has its token.
 #[derive(Debug)]
 struct Token {
     token: String,
@@ -77,13 +77,13 @@ struct Sent {
     flow: FlowId,
     is_repeatable: bool,
     repeats: u32,
-    /// It has been answered without an answer, and is to be made again.
+    /// The previous attempt got no response, and the request must be repeated.
     is_again: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Requests that it still makes.
+    /// Requests that the client still sends.
     left: usize,
     number: u32,
     open: Option<Sent>,
@@ -111,8 +111,7 @@ impl Client {
         let account = (!self.accounts.is_empty()).then(|| chance.below(self.accounts.len()));
         let token =
             (!self.tokens.is_empty() && !chance.one_in(8)).then(|| chance.below(self.tokens.len()));
-        // Who has no account registers, who has one logs in, and who is logged in goes on from
-        // there.
+        // A client without an account registers; then it logs in; then it uses its session.
         let has_live = self.tokens.iter().any(|token| token.state == TokenState::Live);
         let kind = match (account, has_live) {
             (None, _) => chance.pick(&[0, 0, 0, 1, 2, 3, 4]),
@@ -180,7 +179,7 @@ impl Client {
         }
     }
 
-    /// What may be done to its own by hand, beside any rule.
+    /// Injected actions on the client's own account, without a rule.
     fn inject(&mut self, chance: &mut Chance) -> (&'static str, &'static str, Value) {
         match chance.below(4) {
             0 if !self.tokens.is_empty() => {
@@ -217,9 +216,9 @@ impl Token {
 }
 
 impl World<'_> {
-    /// A client asks for something new, or again.
+    /// A client sends a new request, or repeats one.
     pub(crate) fn let_a_client_act(&mut self) -> bool {
-        // No edge takes a request before the routes are there.
+        // An edge accepts no requests before it has routes.
         if self.log.last() == 0 {
             return false;
         }
@@ -286,7 +285,7 @@ impl World<'_> {
             }
         };
         let (flow, body, count) = (sent.flow, sent.body.clone(), client.number);
-        tell!(self, "client {number} asks edge {edge} for {:?}, flow {flow}", sent.request);
+        record!(self, "client {number} sends {:?} to edge {edge}, flow {flow}", sent.request);
         if let Some(client) = self.clients.get_mut(number) {
             client.open = Some(sent);
         }
@@ -302,7 +301,7 @@ impl World<'_> {
         self.invoke_by_hand(concept, action, &input);
     }
 
-    /// Somebody else buys or sells, so that what can be had is now there and now not.
+    /// Injected purchases and sales, so that stock changes.
     pub(crate) fn trade(&mut self) {
         let (action, number) =
             if self.chance.one_in(2) { ("restock", "count") } else { ("sell", "cents") };
@@ -318,13 +317,13 @@ impl World<'_> {
             action: action.into(),
             id,
             body: encode(input),
-            sync: Arc::from("nothing but a hand"),
+            sync: Arc::from("injected"),
             rules: Arc::from(""),
             causes: std::iter::empty().collect(),
             position: None,
             context: Context::default(),
         });
-        tell!(self, "{action} {id} is asked for by hand");
+        record!(self, "{action} {id} is injected");
         self.coverage.mark(Mark::Injected);
         let expected = self.reference.expect(asked.clone());
         self.must(expected);
@@ -354,10 +353,9 @@ impl World<'_> {
         }
         match client.learns(&sent, &input, &self.state) {
             Ok(mark) => self.coverage.mark(mark),
-            Err(what) => self.breaks(format!(
-                "client {number}: {what}; {:?} was answered with {input:?}",
-                sent.request
-            )),
+            Err(what) => {
+                self.breaks(format!("client {number}: {what}; {:?} got {input:?}", sent.request))
+            }
         }
     }
 }

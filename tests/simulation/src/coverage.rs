@@ -1,18 +1,18 @@
-//! Where a run has been. A simulation that goes nowhere finds nothing, so that its test asks for
-//! each of these to have happened.
+//! Coverage of a run. Each event here must occur in the tests, because a simulation without events
+//! finds nothing.
 
 use std::fmt;
 
 macro_rules! marks {
     ($($mark:ident,)*) => {
-        /// Something that happened.
+        /// An event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Mark {
             $(#[doc = stringify!($mark)] $mark,)*
         }
 
         impl Mark {
-            /// All of them.
+            /// All events.
             pub const ALL: &[Self] = &[$(Self::$mark,)*];
         }
     };
@@ -20,29 +20,36 @@ macro_rules! marks {
 
 marks! {
     RequestLost, ReplyLost, RequestLate, RequestDoubled,
-    RouterCrashedIdle, RouterCrashedWithPublishesUnderWay, RouterCrashedWhileReading, RouterCrashedAtStart,
-    WorkerCrashedBeforeItsLook, WorkerCrashedWhileLooking, WorkerCrashedBeforeItsRead, WorkerCrashedBeforeItsWrite,
+    RouterCrashedIdle, RouterCrashedWithPublishesInFlight, RouterCrashedWhileReading,
+    RouterCrashedAtStart,
+    WorkerCrashedBeforeItsLookup, WorkerCrashedDuringItsLookup, WorkerCrashedBeforeItsRead,
+    WorkerCrashedBeforeItsWrite,
     WorkerCrashedBeforeItsPublish, WorkerCrashedWhilePublishing, WorkerCrashedBeforeItsAck,
-    WorkerCrashedWaitingForItsTurn, WorkerCrashedWithItsNote, WorkerCrashedWithItsLetter,
+    WorkerCrashedWaitingForItsTurn, WorkerCrashedWithItsNote, WorkerCrashedWithItsDeadLetter,
     EdgeCrashedWhilePublishing, EdgeCrashedWhileWaiting,
     RouterCutOff, WorkerCutOff, EdgeCutOff,
     RouterPaused, WorkerPaused, EdgePaused,
-    LogRedelivered, LogDeliveredAfterItsAck, QueueRedelivered, InvokedAgainAfterItsAck, DeliveredToStandby, StandbyTookOver,
+    LogRedelivered, LogDeliveredAfterItsAck, QueueRedelivered, InvokedAgainAfterItsAck,
+    DeliveredToStandby, StandbyTookOver,
     LogRefusedSecond, QueueRefusedSecond, RecordStored, RecordRefused, RecordDiffered,
-    FlowReadFromLog, FlowReadStale, QuerySilent, Rubbish,
-    RulesPutInForce, RulesRefusedSecond, RulesRead, RulesFetched, FlowUnderOldRules,
-    LookFoundCompletion, LookBeforeWriteFoundCompletion, SecondCompletionFound, LeaseRunOut, WriteRefusedLate, SlowHandler, PausedBeforeItsWrite, PausedBeforeItsPublish, LeaseExtended, WriteFoundItsStamp, WriteLostTheRace, DatabaseSilent, SecondCompletionAgreed,
-    TurnCame, TurnWaitedForInVain, LastAttemptCompleted, NoteFound,
-    HandlerEndedItsProcess, LastAttemptEndedItsProcess, KeyMissing, ComparedLater,
-    AttemptsUsedUp, GivenUpForItsProcess, LetterCompleted,
+    FlowReadFromLog, FlowReadStale, QuerySilent, MalformedMessage,
+    RulesActivated, RulesRefusedSecond, RulesRead, RulesFetched, FlowUnderOldRules,
+    LookFoundCompletion, LookBeforeWriteFoundCompletion, SecondCompletionFound, LeaseRunOut,
+    WriteRefusedLate, SlowHandler, PausedBeforeItsWrite, PausedBeforeItsPublish, LeaseExtended,
+    WriteFoundItsStamp, WriteLostTheRace, DatabaseSilent, SecondCompletionAgreed,
+    TurnCame, TurnTimedOut, LastAttemptCompleted, NoteFound,
+    HandlerCrashedItsProcess, LastAttemptCrashedItsProcess, KeyMissing, ComparedLater,
+    AttemptsUsedUp, DeadLetteredForItsCrash, DeadLetterCompleted,
     DeadlinePassed,
-    AnswerHeard, AnswerLookedUp, AnswerMissed, RequestRepeated, RequestPublishedAgain, RepeatedFoundAnswer, ConnectionLost, Timeout,
-    RegisterDone, RegisterRefused, LoginDone, LoginRefused, LogoutDone, LogoutRefused, WhoamiDone, WhoamiRefused,
+    AnswerReceived, AnswerLookedUp, AnswerMissed, RequestRepeated, RequestPublishedAgain,
+    RepeatedFoundAnswer, ConnectionLost, Timeout,
+    RegisterDone, RegisterRefused, LoginDone, LoginRefused, LogoutDone, LogoutRefused, WhoamiDone,
+    WhoamiRefused,
     Bought, BoughtNothing, Shown, ShownNothing, Compared, Counted, Stopped, BoughtAll,
     Injected, AccountDeleted, PasswordChanged, SessionEndedByHand, Restocked,
 }
 
-/// How often each happened.
+/// The number of occurrences of each event.
 #[derive(Clone)]
 pub struct Coverage(Vec<u64>);
 
@@ -59,19 +66,19 @@ impl Coverage {
         }
     }
 
-    /// How often this happened.
+    /// The number of occurrences.
     pub fn count(&self, mark: Mark) -> u64 {
         self.0.get(mark as usize).copied().unwrap_or(0)
     }
 
-    /// Adds what another run saw.
+    /// Adds the numbers of another run.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.0.iter_mut().zip(&other.0) {
             *count += more;
         }
     }
 
-    /// What never happened.
+    /// The events that never occurred.
     pub fn missing(&self) -> Vec<Mark> {
         Mark::ALL.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
     }

@@ -1,5 +1,5 @@
-//! An edge: an HTTP request becomes the root of a flow, and the first respond in the log its
-//! answer. The worker of Requesting is part of it.
+//! An edge: an HTTP request becomes the root of a flow, and the first successful respond in the log
+//! becomes its response. It includes the worker of Requesting.
 
 use std::rc::Rc;
 
@@ -12,25 +12,24 @@ use serde_json::Value;
 use crate::coverage::Mark;
 use crate::faults::Sabotage;
 use crate::packet::{Answer, Draft, Op, Packet, Process, Reply};
-use crate::world::{Life, World, tell};
+use crate::world::{Life, World, record};
 
-/// How long an answer may take, and how often it is looked for meanwhile.
+/// Response timeout, and the interval between lookups in the log.
 const DEADLINE: u64 = 1500;
 const LOOK_EVERY: u64 = 300;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its root is being published.
+    /// The root is being published.
     Publishing,
     Waiting,
-    /// The log is being read; when that shows nothing the request goes on waiting, or it is too
-    /// late.
+    /// The log is being read. If it has no response, the request waits on or times out.
     Looking {
         is_last: bool,
     },
 }
 
-/// A request that is not answered yet.
+/// A request without a response.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) client: usize,
@@ -39,8 +38,8 @@ pub(crate) struct Open {
     flow: FlowId,
     root: Rc<Draft>,
     stage: Stage,
-    heard: Option<Rc<Logged>>,
-    /// It may have missed an answer, so that what it hears may not be the first: only the log says.
+    received: Option<Rc<Logged>>,
+    /// The edge may have missed a response, so only the log shows the first one.
     must_look: bool,
     call: Option<u32>,
     look_at: u64,
@@ -63,7 +62,7 @@ pub(crate) struct Edge {
 }
 
 impl World<'_> {
-    /// A request comes in. Its place among the waiting is taken before the root is published.
+    /// A request arrives. It is registered as pending before the root is published.
     pub(crate) fn edge_takes(
         &mut self,
         edge: usize,
@@ -95,7 +94,7 @@ impl World<'_> {
                 flow,
                 root,
                 stage: Stage::Publishing,
-                heard: None,
+                received: None,
                 must_look: false,
                 call: Some(call),
                 look_at: now + LOOK_EVERY,
@@ -104,32 +103,33 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn edge_hears(&mut self, number: usize, heard: &Rc<Logged>) {
+    pub(crate) fn on_response(&mut self, number: usize, received: &Rc<Logged>) {
         let Some(edge) = self.edges.get_mut(number) else { return };
-        let mut told = Vec::new();
+        let mut due = Vec::new();
         for (at, open) in
-            edge.open.iter_mut().enumerate().filter(|(_, open)| open.flow == heard.flow)
+            edge.open.iter_mut().enumerate().filter(|(_, open)| open.flow == received.flow)
         {
-            open.heard.get_or_insert_with(|| heard.clone());
+            open.received.get_or_insert_with(|| received.clone());
             if open.stage != Stage::Publishing {
-                told.push(at);
+                due.push(at);
             }
         }
-        for at in told.into_iter().rev() {
-            self.answer_heard(number, at);
+        for at in due.into_iter().rev() {
+            self.answer_received(number, at);
         }
     }
 
-    /// Answers with what was heard, if anything was.
-    fn answer_heard(&mut self, edge: usize, at: usize) {
+    /// Returns the received response, if there is one.
+    fn answer_received(&mut self, edge: usize, at: usize) {
         let open = self.edges.get(edge).and_then(|edge| edge.open.get(at));
-        if open.is_some_and(|open| open.must_look && open.heard.is_some() && open.call.is_none()) {
+        if open.is_some_and(|open| open.must_look && open.received.is_some() && open.call.is_none())
+        {
             return self.look(edge, at);
         }
         let open = open.filter(|open| !open.must_look);
-        if let Some(heard) = open.and_then(|open| open.heard.clone()) {
-            self.coverage.mark(Mark::AnswerHeard);
-            self.answer(edge, at, Answer::Responded(heard.flow, heard.body.input.clone()));
+        if let Some(received) = open.and_then(|open| open.received.clone()) {
+            self.coverage.mark(Mark::AnswerReceived);
+            self.answer(edge, at, Answer::Responded(received.flow, received.body.input.clone()));
         }
     }
 
@@ -141,17 +141,16 @@ impl World<'_> {
         if let Answer::Responded(flow, input) = &answer {
             let first = self.log.answer(*flow).map(|first| &first.body.input);
             if first != Some(input) {
-                let what = format!(
-                    "{flow} is answered with {input:?}, and the first respond in the log is {first:?}"
-                );
+                let what =
+                    format!("{flow} gets {input:?}, but the first respond in the log is {first:?}");
                 self.breaks(what);
             }
         }
-        tell!(self, "client {} is answered: {answer:?}", open.client);
+        record!(self, "client {} gets {answer:?}", open.client);
         self.network.push(Packet::Answer { client: open.client, number: open.number, answer });
     }
 
-    /// An edge did not hear something.
+    /// An edge misses a notification.
     pub(crate) fn edge_misses(&mut self, number: usize) {
         self.coverage.mark(Mark::AnswerMissed);
         let trusts = self.has(Sabotage::EdgeTrustsItsEar);
@@ -175,7 +174,7 @@ impl World<'_> {
                 open.must_look |= !trusts;
                 self.look(number, at);
             }
-            // It may be stored or not, and is published again.
+            // It may or may not be stored, and is published again.
             (Stage::Publishing, Reply::Silence) if now < open.deadline => {
                 open.must_look |= !trusts;
                 let root = open.root.clone();
@@ -187,11 +186,11 @@ impl World<'_> {
                     open.call = Some(call);
                 }
             }
-            // When no confirmation came it may be stored all the same.
+            // Without a publish acknowledgement it may still be stored.
             (Stage::Publishing, reply) => {
                 open.stage = Stage::Waiting;
                 open.must_look |= matches!(reply, Reply::Silence) && !trusts;
-                self.answer_heard(number, at);
+                self.answer_received(number, at);
             }
             (Stage::Looking { is_last }, reply) => {
                 open.stage = Stage::Waiting;
@@ -235,7 +234,7 @@ impl World<'_> {
         }
     }
 
-    /// An edge looks whether it missed an answer.
+    /// An edge checks the log for a missed response.
     pub(crate) fn let_an_edge_look(&mut self) -> bool {
         for number in 0..self.edges.len() {
             if !self.runs(Process::Edge(number)) {

@@ -1,55 +1,54 @@
-//! What goes wrong in a run, and how often. Each seed draws its own mixture, so that some runs see
-//! nothing but one kind of fault.
+//! The faults of a run, and their rates. Each seed draws its own rates, so that some runs have only
+//! one kind of fault.
 
 use std::num::NonZeroUsize;
 
 use crate::chance::Chance;
 
-/// A guard of the system that is taken away, to see that the simulation notices.
+/// A guard of the system that is disabled to see that the simulation detects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
-    /// The worker does not ask the log first whether the action is done already.
+    /// The worker does not check the log for an existing completion before it writes.
     WorkerDoesNotLook,
-    /// Writes leave no stamp, so that a redelivery is carried out again.
+    /// Writes leave no stamp, so a redelivery writes again.
     NoStamps,
     /// Ending all sessions of a user sets no cutoff for logins that are in progress.
     NoCutoff,
-    /// The log takes a second message on a subject.
+    /// The log accepts a second message on a subject.
     LogTakesTwice,
     /// The worker acknowledges before it publishes the completion.
     WorkerAcksFirst,
-    /// The router acknowledges before what follows is stored.
+    /// The router acknowledges before its publishes are stored.
     RouterAcksFirst,
-    /// The router acknowledges although something could not be stored.
+    /// The router acknowledges although a publish failed.
     RouterIgnoresFailures,
-    /// The router goes by its own answers, not by the firing record that stands.
+    /// The router uses its own query results instead of the stored firing record.
     RecordIgnored,
-    /// The engine is told that it received what another router received.
+    /// The engine treats messages of another router as received.
     MemoryAcrossGaps,
-    /// The worker writes although its message may be with another by now.
+    /// The worker writes although its ack deadline may have passed.
     LeaseIgnored,
-    /// A query that is not available counts as one without rows.
+    /// A failed query counts as one without rows.
     SilenceIsNoRows,
-    /// The router runs a flow under the rules that it was started with, not under those of its
-    /// root.
+    /// The router runs a flow under its own rules, not under those of its root.
     OwnRules,
-    /// The worker takes its time as extended although the server may not have heard that it goes
-    /// on.
-    LeaseExtendedUnheard,
-    /// The worker publishes an outcome although its message may be with another by now.
+    /// The worker extends its deadline although the server may not have received the in-progress
+    /// ack.
+    LeaseExtendedUnconfirmed,
+    /// The worker publishes an outcome although its ack deadline may have passed.
     CompletionAfterLease,
-    /// A completion that left no stamp arrives after the worker has given it up.
+    /// A completion of an action without a stamp arrives after the worker has given up the publish.
     LateCompletion,
-    /// The edge answers with what it hears although it may have missed an earlier answer of the
-    /// same flow.
+    /// The edge responds with a notification although it may have missed an earlier response of the
+    /// flow.
     EdgeTrustsItsEar,
-    /// The worker asks for its message to be delivered again although it may be with another by
-    /// now, from which it is taken then.
+    /// The worker sends a nak although another worker may have the message, which takes it away
+    /// from that worker.
     NakAfterLease,
 }
 
 impl Sabotage {
-    /// What the parts guard against.
+    /// The guards in the system.
     pub const GUARDS: [Self; 12] = [
         Self::WorkerDoesNotLook,
         Self::NoStamps,
@@ -64,9 +63,9 @@ impl Sabotage {
         Self::SilenceIsNoRows,
         Self::OwnRules,
     ];
-    /// What only the model rules out.
+    /// The guards that only exist in the model.
     pub const GAPS: [Self; 5] = [
-        Self::LeaseExtendedUnheard,
+        Self::LeaseExtendedUnconfirmed,
         Self::CompletionAfterLease,
         Self::LateCompletion,
         Self::NakAfterLease,
@@ -74,52 +73,52 @@ impl Sabotage {
     ];
 }
 
-/// Rates in thousandths, of the packets or steps that they concern.
+/// Rates per thousand of the affected packets or steps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults {
     /// A request does not arrive.
     pub(crate) lost_requests: u32,
-    /// A request is done, and its answer does not arrive.
+    /// A request arrives, and its response does not.
     pub(crate) lost_replies: u32,
-    /// A request is given up, and arrives later.
+    /// A request times out, and arrives later.
     pub(crate) late_requests: u32,
     /// A request arrives twice.
     pub(crate) doubled: u32,
-    /// A process ends.
+    /// A process crashes.
     pub(crate) crashes: u32,
-    /// A process stands still for longer than its messages are its own.
+    /// A process pauses for longer than its ack deadlines.
     pub(crate) pauses: u32,
-    /// A process does not reach NATS for a while, though the database.
+    /// A process cannot reach NATS for a while, but can reach the database.
     pub(crate) cut_offs: u32,
-    /// A router gets a message of the log though the other one is active.
+    /// The standby router gets a message of the log.
     pub(crate) two_active: u32,
     /// The server forgets acknowledgements of the log's consumer.
     pub(crate) forgotten_log_acks: u32,
-    /// The server forgets that a message of a queue was acknowledged.
+    /// The server forgets the acknowledgement of a queued message.
     pub(crate) forgotten_queue_acks: u32,
-    /// A read of the log shows an earlier state than the newest.
+    /// A read of the log returns an earlier state.
     pub(crate) stale_reads: u32,
-    /// A query is not available.
+    /// A query fails.
     pub(crate) silent_queries: u32,
-    /// The database does not answer; what was asked may be done.
+    /// The database does not respond; the write may have happened.
     pub(crate) silent_database: u32,
-    /// A handler takes longer than its message is its own, unless that is extended.
+    /// A handler takes longer than its ack deadline, unless that is extended.
     pub(crate) slow_handlers: u32,
-    /// Somebody buys or sells by hand.
+    /// An injected purchase or sale.
     pub(crate) trades: u32,
-    /// An edge does not hear a respond.
+    /// An edge misses a notification of a respond.
     pub(crate) deaf_edges: u32,
-    /// Other rules are put in force.
+    /// Other rules are activated.
     pub(crate) new_rules: u32,
-    /// Something that is no completion stands in the log.
+    /// The log gets a message that is not a completion.
     pub(crate) rubbish: u32,
-    /// An action's handler ends its process, each time that it is run.
+    /// An action's handler crashes its process every time.
     pub(crate) poison: u32,
-    /// A worker lacks a key for a while that others seal with.
+    /// A worker lacks a sealing key for a while.
     pub(crate) late_keys: u32,
-    /// How many flows a router remembers.
+    /// The number of flows that a router caches.
     pub(crate) remembered: Option<NonZeroUsize>,
-    /// Whether flows may have so few actions that ordinary ones are stopped.
+    /// Whether the limit of actions is so low that ordinary flows reach it.
     pub(crate) has_short_flows: bool,
 }
 

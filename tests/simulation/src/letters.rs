@@ -1,4 +1,4 @@
-//! Dead letters, and the notes of last attempts.
+//! Dead letters, and the markers of isolated attempts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use concert_wire::id::ActionId;
 #[derive(Default)]
 pub(crate) struct Letters {
     pub(crate) stored: BTreeMap<ActionId, Rc<Invocation>>,
-    /// The bucket.
+    /// The key-value bucket.
     pub(crate) notes: BTreeSet<ActionId>,
-    /// The actions whose last attempt ended with its process, lost its message, or left a note that
-    /// it could not take back.
+    /// Actions whose isolated attempt crashed, lost its message, or left a marker that could not be
+    /// deleted.
     pub(crate) suspects: BTreeSet<ActionId>,
 }
 

@@ -1,8 +1,8 @@
-//! The whole system in one thread, under a clock and a chance that follow from a seed.
+//! The whole system in one thread, with a clock and random choices that a seed determines.
 //!
-//! The engine is the real one. Around it the log, the queues, the routers' shells, the workers,
-//! their state, the edges and the clients are modelled step by step, so that a crash, a loss or a
-//! pause can come between any two. `docs/simulation.md` says what is modelled and what is not.
+//! The engine is the real one. The log, the queues, the routers' shells, the workers with their
+//! state, the edges and the clients are modelled step by step. A crash, a loss or a pause can occur
+//! between any two steps. `docs/simulation.md` lists the parts of the model.
 
 mod chance;
 mod client;
@@ -30,21 +30,21 @@ pub use program::Programs;
 
 use world::World;
 
-/// What a run showed that must not be.
+/// A violation in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken(pub String);
 
-/// Runs the world of a seed to its end, and tells where it has been.
+/// Runs the world of a seed to its end; returns its coverage.
 ///
 /// # Errors
-/// What must not be.
+/// The first violation.
 pub fn run(seed: u64, programs: &Programs, sabotage: Option<Sabotage>) -> Result<Coverage, Broken> {
     let mut world = World::new(seed, programs, sabotage, false);
     world.run().map_err(Broken)?;
     Ok(world.coverage)
 }
 
-/// The same, with its whole history, line by line.
+/// Like `run`, and also records the whole history, line by line.
 pub fn replay(
     seed: u64,
     programs: &Programs,
@@ -52,5 +52,5 @@ pub fn replay(
 ) -> (Vec<String>, Result<(), Broken>) {
     let mut world = World::new(seed, programs, sabotage, true);
     let result = world.run().map_err(Broken);
-    (world.told.unwrap_or_default(), result)
+    (world.lines.unwrap_or_default(), result)
 }

@@ -1,4 +1,4 @@
-//! The log, and the one consumer that the routers share.
+//! The log, and the consumer that the routers share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,26 +9,25 @@ use concert_wire::{REQUESTING, RESPOND};
 
 use crate::packet::Draft;
 
-/// A delivery that is not acknowledged.
+/// An unacknowledged delivery.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Due {
-    /// From when on it is delivered again.
+    /// The time of its redelivery.
     pub(crate) at: u64,
 }
 
-/// Every completed action, and what is no completion as `None`. The first message has the sequence
-/// 1.
+/// Every message; `None` is one that is not a completion. The first has sequence 1.
 #[derive(Default)]
 pub(crate) struct Log {
     messages: Vec<Option<Rc<Logged>>>,
     by_id: BTreeMap<ActionId, Rc<Logged>>,
     by_flow: BTreeMap<FlowId, Vec<Rc<Logged>>>,
-    /// The consumer: what was delivered and not acknowledged.
+    /// Consumer state: the unacknowledged deliveries.
     pub(crate) due: BTreeMap<u64, Due>,
-    /// The consumer: the highest sequence that was delivered.
+    /// Consumer state: the highest delivered sequence.
     pub(crate) delivered: u64,
     pub(crate) acknowledged: BTreeSet<u64>,
-    /// What was found to be no completion, and given up.
+    /// Dead-lettered messages that are not completions.
     pub(crate) dead: BTreeSet<u64>,
 }
 
@@ -71,7 +70,7 @@ impl Log {
         Some(logged)
     }
 
-    /// Stores something that is no completion.
+    /// Stores a message that is not a completion.
     pub(crate) fn append_rubbish(&mut self) -> u64 {
         self.messages.push(None);
         self.last()
@@ -81,13 +80,13 @@ impl Log {
         self.by_flow.get(&flow).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The answer to a flow's request: the first respond that was not refused.
+    /// The response to a flow's request: the first successful respond.
     pub(crate) fn answer(&self, flow: FlowId) -> Option<&Rc<Logged>> {
         self.flow(flow).iter().find(|logged| is_answer(logged))
     }
 }
 
-/// Whether this completion answers its flow's request.
+/// Whether this completion is a response to its flow's request.
 pub(crate) fn is_answer(logged: &Logged) -> bool {
     &*logged.concept == REQUESTING && &*logged.action == RESPOND && !logged.body.is_failure()
 }

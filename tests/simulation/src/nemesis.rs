@@ -1,16 +1,16 @@
-//! What disturbs the processes and the servers, beside what happens to packets on their way.
+//! Faults of processes and servers; packet faults are in the network.
 
 use std::rc::Rc;
 
 use crate::coverage::Mark;
 use crate::packet::{Answer, Packet, Process};
-use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, REQUESTING_QUEUE, World, tell};
+use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, REQUESTING_QUEUE, World, record};
 
-/// What is bought and sold by hand in a run, at most.
+/// Maximum number of injected purchases and sales per run.
 const TRADES: u64 = 25;
 
 impl World<'_> {
-    /// Perhaps something goes wrong.
+    /// Injects a random fault.
     pub(crate) fn disturb(&mut self) {
         if self.chance.permille(self.faults.crashes) {
             let process = self.any_process();
@@ -27,7 +27,7 @@ impl World<'_> {
         if self.chance.permille(self.faults.late_keys) {
             let number = self.chance.below(REQUESTING_QUEUE * OF_EACH);
             let until = self.now + self.chance.ticks(ACK_WAIT * 2);
-            tell!(self, "worker {number} lacks a key until {until}");
+            record!(self, "worker {number} lacks a key until {until}");
             if let Some(worker) = self.workers.get_mut(number) {
                 worker.keyless_until = until;
             }
@@ -36,11 +36,10 @@ impl World<'_> {
             let router = self.chance.below(OF_EACH);
             self.change_rules(router);
         }
-        // The rules are the first message of the log, since nothing else is sent before they are
-        // there.
+        // The rules are the first message of the log, because nothing is sent before them.
         if self.log.last() > 0 && self.chance.permille(self.faults.rubbish) {
             let seq = self.log.append_rubbish();
-            tell!(self, "log {seq}: rubbish");
+            record!(self, "log {seq}: malformed message");
             let fed = self.reference.feed(seq, None);
             self.must(fed);
         }
@@ -52,7 +51,7 @@ impl World<'_> {
             let acknowledged: Vec<u64> =
                 self.log.acknowledged.iter().rev().take(20).copied().collect();
             if let Some(seq) = self.chance.pick(&acknowledged) {
-                tell!(self, "the server forgets that log {seq} was acknowledged");
+                record!(self, "the server forgets that log {seq} was acknowledged");
                 self.log.due.insert(seq, crate::log::Due { at: self.now });
             }
         }
@@ -72,12 +71,12 @@ impl World<'_> {
         };
         if queue.enqueue(&asked) {
             self.coverage.mark(Mark::InvokedAgainAfterItsAck);
-            tell!(self, "the server forgets that {} {} was acknowledged", asked.action, asked.id);
+            record!(self, "the server forgets that {} {} was acknowledged", asked.action, asked.id);
         }
     }
 
     fn any_process(&mut self) -> Process {
-        // Those of Requesting live and end with their edge.
+        // Workers of Requesting start and stop with their edge.
         let workers = REQUESTING_QUEUE * OF_EACH;
         match self.chance.below(3) {
             0 => Process::Router(self.chance.below(OF_EACH)),
@@ -96,7 +95,7 @@ impl World<'_> {
 
     pub(crate) fn pause(&mut self, process: Process) {
         let until = self.now + self.chance.ticks(ACK_WAIT * 2);
-        tell!(self, "{process:?} stands still until {until}");
+        record!(self, "{process:?} is paused until {until}");
         self.coverage.mark(match process {
             Process::Router(_) => Mark::RouterPaused,
             Process::Worker(_) => Mark::WorkerPaused,
@@ -111,7 +110,7 @@ impl World<'_> {
 
     fn cut_off(&mut self, process: Process) {
         let until = self.now + self.chance.ticks(ACK_WAIT * 2);
-        tell!(self, "{process:?} does not reach NATS until {until}");
+        record!(self, "{process:?} cannot reach NATS until {until}");
         self.coverage.mark(match process {
             Process::Router(_) => Mark::RouterCutOff,
             Process::Worker(_) => Mark::WorkerCutOff,
@@ -128,7 +127,7 @@ impl World<'_> {
         if self.life(process).is_none_or(|life| life.is_down) {
             return;
         }
-        tell!(self, "{process:?} crashes");
+        record!(self, "{process:?} crashes");
         let back_at = self.now + 1 + self.chance.ticks(200);
         for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
             if let Some(life) = self.life_mut(process) {
@@ -141,7 +140,7 @@ impl World<'_> {
         }
     }
 
-    /// What is in a process's memory is gone.
+    /// A crash loses the memory of a process.
     fn end(&mut self, process: Process) {
         match process {
             Process::Router(number) => {
@@ -165,7 +164,7 @@ impl World<'_> {
         }
     }
 
-    /// Starts what has been down for long enough.
+    /// Restarts processes after their downtime.
     pub(crate) fn bring_back(&mut self) {
         let processes = (0..OF_EACH)
             .flat_map(|number| [Process::Router(number), Process::Edge(number)])
@@ -178,7 +177,7 @@ impl World<'_> {
                 continue;
             };
             life.is_down = false;
-            tell!(self, "{process:?} is back");
+            record!(self, "{process:?} restarts");
             if let Process::Router(number) = process {
                 self.start_router(number);
             }

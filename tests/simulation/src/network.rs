@@ -1,10 +1,10 @@
-//! The network between processes and servers: what is sent, and what arrives of it.
+//! The network between processes and servers: sent packets, and their arrival.
 
 use crate::packet::{Caller, Op, Packet, Process, Reply};
 use crate::world::World;
 
 impl World<'_> {
-    /// Asks the servers for something that is answered; tells under which number.
+    /// Sends a request to the servers; returns its number for the response.
     pub(crate) fn call(&mut self, process: Process, op: Op) -> u32 {
         let Some(caller) = self.life_mut(process).map(|life| life.caller(process)) else {
             return 0;
@@ -21,21 +21,21 @@ impl World<'_> {
         self.life(process).is_some_and(|life| life.cut_off_until > self.now)
     }
 
-    /// Asks the servers for something that this process does not wait for.
+    /// Sends a request to the servers without waiting for the response.
     pub(crate) fn send_from(&mut self, process: Process, op: Op) {
         if !self.is_cut_off(process) {
             self.send(op);
         }
     }
 
-    /// Asks the servers for something that nobody waits for.
+    /// Sends a request to the servers without a sender.
     pub(crate) fn send(&mut self, op: Op) {
         self.network.push(Packet::Request(None, op));
     }
 
-    /// A packet arrives.
+    /// Delivers a packet.
     pub(crate) fn receive(&mut self) -> bool {
-        // Those to a process that stands still wait; a few tries find another.
+        // Packets to a paused process wait; a few tries find another.
         for _ in 0..4 {
             let number = self.chance.below(self.network.len());
             let number = self.first_response(number);
@@ -76,11 +76,11 @@ impl World<'_> {
         false
     }
 
-    /// The packet at this place; of the responses to an edge the earliest, since a connection keeps
-    /// their order.
+    /// Takes the packet at this index; for an edge the earliest response, because a connection
+    /// keeps their order.
     fn first_response(&self, number: usize) -> usize {
         let seq = |packet: &Packet, to: usize| match packet {
-            Packet::Response { edge, heard, .. } if *edge == to => Some(heard.seq),
+            Packet::Response { edge, received, .. } if *edge == to => Some(received.seq),
             _ => None,
         };
         let Some(Packet::Response { edge, .. }) = self.network.get(number) else {
@@ -102,7 +102,7 @@ impl World<'_> {
             Packet::QueueMessage { worker, sent_at, delivery, .. } => {
                 self.worker_receives(worker, sent_at, delivery)
             }
-            Packet::Response { edge, heard, .. } => self.edge_hears(edge, &heard),
+            Packet::Response { edge, received, .. } => self.on_response(edge, &received),
             Packet::Answer { client, number, answer } => self.client_hears(client, number, answer),
         }
     }

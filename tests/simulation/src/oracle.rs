@@ -1,4 +1,4 @@
-//! What must be when everything has come to rest.
+//! The checks once everything is idle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -16,19 +16,19 @@ use crate::reference::{describe, limits};
 use crate::world::World;
 
 impl World<'_> {
-    /// Looks at the world at rest; the error is what must not be.
+    /// Checks the idle world; returns the first violation.
     pub(crate) fn judge(&mut self) -> Result<(), String> {
-        self.every_action_that_was_asked_for_is_completed()?;
-        self.every_request_is_answered_once()?;
+        self.every_invocation_is_completed()?;
+        self.every_request_has_one_response()?;
         self.logins_have_their_sessions()?;
         self.no_session_outlives_its_account()?;
-        self.the_state_is_what_the_log_says()?;
-        self.one_moment_for_all_rules()?;
-        self.nothing_is_left_to_do()
+        self.state_matches_the_log()?;
+        self.rules_share_query_results()?;
+        self.new_router_finds_no_work()
     }
 
-    fn every_action_that_was_asked_for_is_completed(&self) -> Result<(), String> {
-        // What was injected and lost on its way was never accepted.
+    fn every_invocation_is_completed(&self) -> Result<(), String> {
+        // An injected action that was lost on its way was never accepted.
         let accepted = self.reference.expected().filter(|asked| {
             let is_injected = asked.flow.root() == asked.id;
             !is_injected || self.stored.contains(&asked.id)
@@ -39,17 +39,21 @@ impl World<'_> {
             };
             let input = value::object(&asked.body).unwrap_or_default();
             if input != done.body.input {
-                return Err(format!("{} was done with {:?}", describe(asked), done.body.input));
+                return Err(format!(
+                    "{} was completed with {:?}",
+                    describe(asked),
+                    done.body.input
+                ));
             }
         }
         Ok(())
     }
 
-    fn every_request_is_answered_once(&self) -> Result<(), String> {
+    fn every_request_has_one_response(&self) -> Result<(), String> {
         for root in self.log.completions().filter(|logged| &*logged.action == REQUEST) {
             let answers: Vec<_> =
                 self.log.flow(root.flow).iter().filter(|logged| is_answer(logged)).collect();
-            // Two failures may each be answered by the router, when neither answer was there yet.
+            // The router may respond to two failures if neither had a response yet.
             let by_router = |id: ActionId| {
                 let asked = self.reference.get(id);
                 asked.is_some_and(|asked| asked.sync.starts_with("Concert."))
@@ -57,10 +61,10 @@ impl World<'_> {
             match answers.as_slice() {
                 [_] => {}
                 [] => {
-                    return Err(format!("{} was never answered: {:?}", root.flow, root.body.input));
+                    return Err(format!("{} has no response: {:?}", root.flow, root.body.input));
                 }
                 more if more.iter().any(|answer| by_router(answer.id)) => {}
-                more => return Err(format!("{} was answered {} times", root.flow, more.len())),
+                more => return Err(format!("{} has {} responses", root.flow, more.len())),
             }
         }
         Ok(())
@@ -75,16 +79,19 @@ impl World<'_> {
             };
             let made = self.log.flow(root.flow).iter().filter(|logged| &*logged.action == "create");
             let tokens: Vec<_> = made.map(|made| made.body.output.get("session")).collect();
-            let told = answer.body.input.get("session");
+            let returned = answer.body.input.get("session");
             let status = answer.body.input.get("status").and_then(Value::as_f64);
-            let right = match told {
-                // It was stopped on its way.
+            let right = match returned {
+                // The flow was stopped before its end.
                 None if status == Some(508.0) => true,
-                Some(_) => tokens == [told],
+                Some(_) => tokens == [returned],
                 None => tokens.is_empty(),
             };
             if !right {
-                return Err(format!("login {} made {tokens:?} and told {told:?}", root.flow));
+                return Err(format!(
+                    "login {} created {tokens:?} and returned {returned:?}",
+                    root.flow
+                ));
             }
         }
         Ok(())
@@ -110,7 +117,7 @@ impl World<'_> {
         successes.map(|logged| (logged.id, &logged.body.input)).collect()
     }
 
-    fn the_state_is_what_the_log_says(&self) -> Result<(), String> {
+    fn state_matches_the_log(&self) -> Result<(), String> {
         let check = |what: &str, state: Vec<ActionId>, log: BTreeMap<ActionId, &Object>| {
             let mut state = state;
             state.sort_unstable();
@@ -154,8 +161,8 @@ impl World<'_> {
         }
     }
 
-    /// Of two rules that ask the same question at the same completion, one fires and not the other.
-    fn one_moment_for_all_rules(&self) -> Result<(), String> {
+    /// Of two rules with the same query at the same completion, exactly one fires.
+    fn rules_share_query_results(&self) -> Result<(), String> {
         for (id, _) in self.done("Shop", "sell") {
             let text = Value::from(format!("stock? {}", crate::state::sale(id)));
             let notes = self.done("Shop", "note");
@@ -167,14 +174,14 @@ impl World<'_> {
                     .any(|other| other.id == logged.flow.limit_response())
             };
             if notes != 1 && !self.has_short_flows && !self.log.find(id).is_some_and(is_stopped) {
-                return Err(format!("{notes} rules of which one must fire fired for {id}"));
+                return Err(format!("{notes} of two exclusive rules fired for {id}"));
             }
         }
         Ok(())
     }
 
-    /// A router that comes when all is done, and sees the log in any order, asks for nothing.
-    fn nothing_is_left_to_do(&mut self) -> Result<(), String> {
+    /// A router that starts at the end, and receives the log in any order, calls nothing new.
+    fn new_router_finds_no_work(&mut self) -> Result<(), String> {
         let mut engine = Engine::without_rules(limits(
             self.has_short_flows,
             NonZeroUsize::MIN.saturating_add(2),
@@ -185,8 +192,7 @@ impl World<'_> {
         let through = self.log.last();
         let history = self.history.clone();
         engine.step(Event::RulesRead { through, history });
-        // What is delivered from now on is not the newest, so that it is read with everything that
-        // followed.
+        // A sequence that is not the newest makes the engine read the whole flow.
         let (seq, reason) = (through + 1, String::new());
         engine.step(Event::Undecodable { seq, reason });
         let mut seqs: Vec<u64> = (1..=through).collect();
@@ -200,16 +206,20 @@ impl World<'_> {
                     match effect {
                         Effect::ReadFlow { flow, .. } => events.push(self.whole(flow, through)),
                         Effect::Adopt { seq, .. } => events.push(Event::Stored { seq }),
-                        // A rule that asks and fired nowhere leaves no record; it asks again, and
-                        // is not answered here.
+                        // A rule with queries that did not fire leaves no record. It queries again,
+                        // and gets no result here.
                         Effect::Ask { seq, .. } => events.push(Event::Unanswered { seq }),
                         Effect::Ack { .. } | Effect::Retry { .. } => is_settled = true,
-                        other => return Err(format!("all is done, and yet {other:?}")),
+                        other => {
+                            return Err(format!(
+                                "everything is done, but a new router has {other:?}"
+                            ));
+                        }
                     }
                 }
             }
             if !is_settled {
-                return Err(format!("nothing became of message {seq}"));
+                return Err(format!("message {seq} was neither acknowledged nor dead-lettered"));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What goes over the network. Packets arrive in any order, late, twice or not at all.
+//! Network packets. They arrive in any order, late, twice or not at all.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,13 +12,12 @@ use concert_wire::id::{ActionId, FlowId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Process {
     Router(usize),
-    /// Those of the concept Requesting are part of an edge.
+    /// A worker of Requesting is part of an edge.
     Worker(usize),
     Edge(usize),
 }
 
-/// Who asked the server for something. A process that was started anew does not hear the answers of
-/// the one before.
+/// The sender of a request. A restarted process does not receive the responses of its predecessor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) process: Process,
@@ -26,7 +25,7 @@ pub(crate) struct Caller {
     pub(crate) call: u32,
 }
 
-/// A completion that is to be stored.
+/// A completion to store.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) flow: FlowId,
@@ -35,11 +34,11 @@ pub(crate) struct Draft {
     pub(crate) id: ActionId,
     pub(crate) body: Completion,
     pub(crate) context: Context,
-    /// It arrives by then, and once, or never.
+    /// It arrives at most once, and not after this time.
     pub(crate) not_after: Option<u64>,
 }
 
-/// What the servers are asked to do.
+/// Requests to the servers.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     /// Store a completion.
@@ -48,43 +47,43 @@ pub(crate) enum Op {
     Enqueue(Rc<Invocation>),
     /// Read a flow from the log.
     ReadFlow(FlowId),
-    /// Find one completion.
+    /// Look up one completion.
     Find(ActionId),
     ReadRules,
     FetchRules(Version),
     Adopt(u64, Version),
-    /// Ask a query.
+    /// Run a query.
     Ask(Question),
     AckLog(u64),
-    /// Deliver again after so long.
+    /// Redeliver after this delay.
     NakLog(u64, u64),
     DeadLog(u64, String),
     AckQueue(usize, u64),
-    /// Deliver again after so long.
+    /// Redeliver after this delay.
     NakQueue {
         delivery: Delivery,
         delay: u64,
-        /// It arrives by then or never.
+        /// It does not arrive after this time.
         not_after: Option<u64>,
     },
-    /// The message is still worked at.
+    /// In-progress ack.
     Extend(Delivery),
-    /// Delete an action's note, and tell whether there was one.
+    /// Delete an action's marker, and return whether there was one.
     TakeNote(ActionId),
     LeaveNote(ActionId),
     ForgetNote(ActionId),
     /// Store a dead letter with this reason.
     StoreLetter(Rc<Invocation>, String),
-    /// Deliver no more, after a dead letter.
+    /// Terminate the message after a dead letter.
     TermQueue(usize, u64),
 }
 
-/// What comes back.
+/// Responses of the servers.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Stored,
     AlreadyThere,
-    /// No answer came. It may be done all the same.
+    /// No response came. The request may have taken effect.
     Silence,
     Flow {
         flow: FlowId,
@@ -101,24 +100,24 @@ pub(crate) enum Reply {
     Rows(Vec<Object>),
 }
 
-/// A message of a queue, as it is delivered.
+/// A delivered message of a queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) queue: usize,
     pub(crate) seq: u64,
-    /// Counts the deliveries of this message.
+    /// The delivery count.
     pub(crate) number: u32,
     pub(crate) asked: Rc<Invocation>,
 }
 
-/// What the answer to a client says.
+/// The response to a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     /// The input of the respond.
     Responded(FlowId, Object),
-    /// 504.
+    /// Status 504.
     Timeout,
-    /// The edge is no more.
+    /// The edge has crashed.
     Gone,
 }
 
@@ -128,7 +127,7 @@ pub(crate) enum Packet {
     /// A request that its sender has given up, and that arrives from this time on.
     Late(u64, Op),
     Reply(Caller, Reply),
-    /// A message of the log, or `None` for one that is no completion.
+    /// A message of the log, or `None` if it is not a completion.
     LogMessage {
         router: usize,
         incarnation: u32,
@@ -145,7 +144,7 @@ pub(crate) enum Packet {
     Response {
         edge: usize,
         incarnation: u32,
-        heard: Rc<Logged>,
+        received: Rc<Logged>,
     },
     Answer {
         client: usize,

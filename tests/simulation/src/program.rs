@@ -1,4 +1,4 @@
-//! The rules that are run: the application's own with a shop beside it, in two versions.
+//! The rules of the simulation: those of the application and of a shop, in two versions.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Programs {
     /// Compiles them.
     ///
     /// # Errors
-    /// The mistakes of the rules, for people.
+    /// The rendered diagnostics of the rules.
     pub fn compile() -> Result<Self, String> {
         let concepts = [
             file!("concepts/Profile.concept"),
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rules_of_the_simulation_are_laid_out_as_all_others() {
+    fn simulation_rules_are_formatted() {
         for file in
             [file!("tests/simulation/rules/shop.sync"), file!("tests/simulation/rules/newer.sync")]
         {

@@ -1,4 +1,4 @@
-//! The queue of a concept: what it is asked for and has not done yet.
+//! The queue of a concept: its pending invocations.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,23 +7,23 @@ use concert_engine::Invocation;
 
 pub(crate) struct Waiting {
     pub(crate) asked: Rc<Invocation>,
-    /// From when on it may be delivered; 0 is at once.
+    /// The earliest time of its delivery; 0 is immediately.
     pub(crate) due_at: u64,
     pub(crate) delivered: u32,
 }
 
-/// A stream with work-queue retention: an acknowledged message is gone, and its subject is free
+/// A stream with work-queue retention: an acknowledged message is deleted, and its subject is free
 /// again.
 #[derive(Default)]
 pub(crate) struct Queue {
     pub(crate) waiting: BTreeMap<u64, Waiting>,
     last: u64,
-    /// What was acknowledged, for a server that forgets it.
+    /// Acknowledged messages, for a server that forgets the acknowledgement.
     pub(crate) gone: Vec<Rc<Invocation>>,
 }
 
 impl Queue {
-    /// Stores an invocation unless one stands on its subject; whether it did.
+    /// Stores an invocation unless its subject is taken; returns whether it did.
     pub(crate) fn enqueue(&mut self, asked: &Rc<Invocation>) -> bool {
         if self.waiting.values().any(|waiting| waiting.asked.id == asked.id) {
             return false;

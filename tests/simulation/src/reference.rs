@@ -1,6 +1,6 @@
-//! A world without faults beside the real one: one engine that sees every message of the log once
-//! and in order, and so says what may be asked for, and what must have been stored before a message
-//! is acknowledged.
+//! A reference without faults: one engine that receives every message of the log once and in order.
+//! It defines which actions may be called, and what must be stored before a message is
+//! acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -11,11 +11,11 @@ use concert_wire::id::ActionId;
 
 use crate::program::Programs;
 
-/// Completions in a flow at most.
+/// Maximum number of actions per flow.
 const ACTIONS: usize = 200;
 const ACTIONS_OF_SHORT_FLOWS: usize = 6;
 
-/// The bounds of all engines of a run; they differ in what they remember.
+/// The limits of all engines of a run; only their cache sizes differ.
 pub(crate) fn limits(has_short_flows: bool, cached_flows: NonZeroUsize) -> Limits {
     Limits {
         actions_per_flow: if has_short_flows { ACTIONS_OF_SHORT_FLOWS } else { ACTIONS },
@@ -27,11 +27,11 @@ pub(crate) fn limits(has_short_flows: bool, cached_flows: NonZeroUsize) -> Limit
 
 pub(crate) struct Reference {
     engine: Engine,
-    /// Everything that may be asked for, by what it is and its input.
+    /// Every allowed call with its input, by action id.
     expected: BTreeMap<ActionId, Rc<Invocation>>,
-    /// What each message of the log brings about.
+    /// The effects of each message of the log.
     brought_about: BTreeMap<u64, Vec<ActionId>>,
-    /// The firing records that may be written.
+    /// The allowed firing records.
     records: BTreeSet<ActionId>,
 }
 
@@ -51,8 +51,7 @@ impl Reference {
         }
     }
 
-    /// Takes the log's next message; the error is what an engine that misses nothing must not ask
-    /// for.
+    /// Processes the log's next message; returns an error if the effects contradict earlier ones.
     pub(crate) fn feed(&mut self, seq: u64, logged: Option<&Rc<Logged>>) -> Result<(), String> {
         let first = match logged {
             Some(logged) => Event::Delivered((**logged).clone()),
@@ -81,13 +80,13 @@ impl Reference {
                     Effect::Adopt { seq, .. } => events.push_back(Event::Stored { seq }),
                     Effect::Ack { .. } | Effect::Retry { .. } => {}
                     Effect::DeadLetter { reason, .. } if logged.is_some() => {
-                        return Err(format!("a dead letter in a world without faults: {reason}"));
+                        return Err(format!("a dead letter without faults: {reason}"));
                     }
                     Effect::DeadLetter { .. } => {}
                     Effect::ReadFlow { .. }
                     | Effect::ReadRules { .. }
                     | Effect::FetchRules { .. } => {
-                        return Err(format!("an engine that missed nothing reads: {effect:?}"));
+                        return Err(format!("an engine that missed no message reads: {effect:?}"));
                     }
                 }
             }
@@ -95,7 +94,7 @@ impl Reference {
         Ok(())
     }
 
-    /// Notes that this may be asked for; the error is that the same id was something else before.
+    /// Records an allowed call; returns an error if its id belonged to another one.
     pub(crate) fn expect(&mut self, asked: Rc<Invocation>) -> Result<(), String> {
         match self.expected.get(&asked.id) {
             Some(before) if !same(before, &asked) => {
@@ -109,10 +108,10 @@ impl Reference {
         }
     }
 
-    /// Whether this may be asked for; the error says why not.
+    /// Checks that a call is allowed.
     pub(crate) fn allows(&self, asked: &Invocation) -> Result<(), String> {
         match self.expected.get(&asked.id) {
-            None => Err(format!("nothing in the log brings this about: {}", describe(asked))),
+            None => Err(format!("nothing in the log causes this: {}", describe(asked))),
             Some(expected) if !same(expected, asked) => {
                 Err(format!("one id, two actions: {} and {}", describe(expected), describe(asked)))
             }
@@ -144,7 +143,7 @@ fn same(one: &Invocation, other: &Invocation) -> bool {
         && one.body == other.body
 }
 
-/// An invocation for people.
+/// An invocation as text.
 pub(crate) fn describe(asked: &Invocation) -> String {
     let Invocation { concept, action, id, sync, .. } = asked;
     format!("{concept}.{action} {id} {} of {sync}", String::from_utf8_lossy(&asked.body))

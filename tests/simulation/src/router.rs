@@ -1,4 +1,4 @@
-//! A router: the real engine, and a shell that does what it says as `sync-router` does.
+//! A router: the real engine, and a model of the shell of `sync-router`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -14,41 +14,41 @@ use crate::coverage::Mark;
 use crate::faults::{Faults, Sabotage};
 use crate::packet::{Draft, Op, Process, Reply};
 use crate::reference::limits;
-use crate::world::{Life, World, tell};
+use crate::world::{Life, World, record};
 
-/// What a router waits for.
+/// A pending request of a router.
 #[derive(Debug)]
 enum Waits {
-    /// At the start: what is in force, so that its own rules can be put in force, if they are not.
+    /// At the start: read the active rules, and activate its own if they differ.
     Start,
-    /// At the start, when its own rules were put in force.
+    /// At the start: its own rules are being activated.
     Put,
-    /// Other rules than its own are to be put in force: what is in force?
+    /// Read the active rules, to activate other ones.
     Change(usize),
-    /// Nothing follows from the answer.
+    /// The response has no effect.
     Nothing,
     Flow(FlowId),
     Rules,
     Program,
-    /// What this completion brings about is stored.
+    /// An effect of this completion is being stored.
     Stored(u64),
     Rows(u64, Question),
 }
 
 pub(crate) struct Router {
     pub(crate) life: Life,
-    /// Whether it takes messages.
+    /// Whether it consumes messages.
     pub(crate) is_ready: bool,
     engine: Engine,
     limits: Limits,
-    /// The version of the rules that it has in its files.
+    /// The version of the rules in its files.
     own: usize,
-    /// The messages that it has and has not acknowledged.
+    /// Its unacknowledged messages.
     held: BTreeSet<u64>,
     waits: BTreeMap<u32, Waits>,
-    /// The highest sequence that it received; only sabotage asks.
+    /// The highest received sequence; only for a disabled guard.
     last: u64,
-    /// The records that it wrote; only sabotage asks.
+    /// The records that it wrote; only for a disabled guard.
     records: BTreeMap<ActionId, Completion>,
 }
 
@@ -69,13 +69,13 @@ impl Router {
         }
     }
 
-    /// What it was doing when it ended.
+    /// Loses the state of a crashed router.
     pub(crate) fn end(&mut self) -> Mark {
         let waits = |kind: fn(&Waits) -> bool| self.waits.values().any(kind);
         let mark = if !self.is_ready {
             Mark::RouterCrashedAtStart
         } else if waits(|waits| matches!(waits, Waits::Stored(_))) {
-            Mark::RouterCrashedWithPublishesUnderWay
+            Mark::RouterCrashedWithPublishesInFlight
         } else if waits(|waits| matches!(waits, Waits::Flow(_))) {
             Mark::RouterCrashedWhileReading
         } else {
@@ -96,7 +96,7 @@ impl World<'_> {
         self.router_asks(number, Waits::Start, Op::ReadRules);
     }
 
-    /// New files for a router that runs.
+    /// Changes the files of a running router.
     pub(crate) fn change_rules(&mut self, number: usize) {
         if self.routers.get(number).is_some_and(|router| router.is_ready) {
             let program = self.chance.below(2);
@@ -191,9 +191,9 @@ impl World<'_> {
         self.router_asks(number, waits, Op::Append(Rc::new(draft)));
     }
 
-    /// Takes messages from now on; which rules are in force is read when the first one asks for it.
+    /// Consumes messages from now on. The first one makes it read the active rules.
     fn begin(&mut self, number: usize, own: usize) {
-        tell!(self, "router {number} is ready");
+        record!(self, "router {number} is ready");
         let program = self.programs.get(own);
         if let Some(router) = self.routers.get_mut(number) {
             router.is_ready = true;
@@ -216,7 +216,8 @@ impl World<'_> {
         Event::RulesRead { through, history }
     }
 
-    /// The message as the router takes it: as it is, unless it was told to prefer its own records.
+    /// The message as the router takes it: unchanged, unless a disabled guard makes it prefer its
+    /// own records.
     fn as_it_sees(&self, number: usize, logged: &Rc<Logged>) -> Logged {
         let mut seen = (**logged).clone();
         let own = self.routers.get(number).and_then(|router| router.records.get(&logged.id));
@@ -227,7 +228,7 @@ impl World<'_> {
     }
 
     pub(crate) fn router_receives(&mut self, number: usize, seq: u64, message: Option<Rc<Logged>>) {
-        tell!(self, "router {number} receives {seq}");
+        record!(self, "router {number} receives {seq}");
         let seen = message.map(|message| self.as_it_sees(number, &message));
         let pretends = self.has(Sabotage::MemoryAcrossGaps);
         if let Some(router) = self.routers.get_mut(number) {
@@ -287,7 +288,7 @@ impl World<'_> {
             }
             Effect::Record { seq, record } => {
                 let Ok(body) = Completion::decode(&record.body) else {
-                    return self.breaks("a firing record is no completion");
+                    return self.breaks("a firing record is not a valid completion");
                 };
                 if let Some(router) = self.routers.get_mut(number) {
                     router.records.insert(record.id, body.clone());
@@ -313,7 +314,7 @@ impl World<'_> {
                 self.lets_go(number, seq, Op::NakLog(seq, delay));
             }
             Effect::DeadLetter { seq, reason } => {
-                self.coverage.mark(Mark::Rubbish);
+                self.coverage.mark(Mark::MalformedMessage);
                 self.lets_go(number, seq, Op::DeadLog(seq, reason));
             }
         }
@@ -324,7 +325,7 @@ impl World<'_> {
             |waits: &Waits| matches!(waits, Waits::Stored(of) | Waits::Rows(of, _) if *of == seq);
         let router = self.routers.get(number);
         if router.is_some_and(|router| router.waits.values().any(under_way)) {
-            self.breaks(format!("message {seq} is settled before its publishes are"));
+            self.breaks(format!("message {seq} is settled before its publishes"));
         }
     }
 

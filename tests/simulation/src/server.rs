@@ -1,5 +1,5 @@
-//! What the servers do: NATS with its streams, and the database's queries. Each request is done at
-//! one moment, or not at all.
+//! The servers: NATS with its streams, and the queries of the database. Each request is atomic, or
+//! lost.
 
 use std::rc::Rc;
 
@@ -12,10 +12,10 @@ use crate::faults::Sabotage;
 use crate::log::{Due, is_answer};
 use crate::packet::{Caller, Delivery, Draft, Op, Packet, Process, Reply};
 use crate::reference::describe;
-use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, World, tell};
+use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, World, record};
 
 impl World<'_> {
-    /// Does what a packet asks for, unless it is lost on its way.
+    /// Executes the request of a packet, unless it is lost.
     pub(crate) fn serve(&mut self, caller: Option<Caller>, op: Op) {
         let answered = |world: &mut Self, reply| {
             world.network.extend(caller.map(|caller| Packet::Reply(caller, reply)));
@@ -29,7 +29,7 @@ impl World<'_> {
         if is_too_late || self.fault(|faults| faults.lost_requests, Mark::RequestLost) {
             return answered(self, Reply::Silence);
         }
-        // A note that arrives after its action was put off gives up what nobody tried.
+        // A marker that arrives after its action was postponed marks an attempt that never began.
         let is_note = matches!(op, Op::LeaveNote(_));
         if !is_note && self.fault(|faults| faults.late_requests, Mark::RequestLate) {
             if not_after.is_none() {
@@ -71,7 +71,7 @@ impl World<'_> {
                     return Reply::Silence;
                 }
                 let rows = self.state.query(&question.query, &question.input);
-                tell!(self, "answers {} {:?}: {rows:?}", question.query, question.input);
+                record!(self, "query {} {:?}: {rows:?}", question.query, question.input);
                 Reply::Rows(rows)
             }
             Op::AckLog(seq) => self.acknowledge_log(seq),
@@ -84,7 +84,7 @@ impl World<'_> {
             }
             Op::DeadLog(seq, reason) => {
                 if self.log.at(seq).is_some() {
-                    self.breaks(format!("message {seq} of the log became a dead letter: {reason}"));
+                    self.breaks(format!("message {seq} of the log was dead-lettered: {reason}"));
                 }
                 self.log.due.remove(&seq);
                 self.log.dead.insert(seq);
@@ -97,7 +97,7 @@ impl World<'_> {
             Op::LeaveNote(id) => self.leave_note(id),
             Op::ForgetNote(id) => self.forget_note(id),
             Op::StoreLetter(asked, reason) => {
-                tell!(self, "dead letter: {} {reason}", describe(&asked));
+                record!(self, "dead letter: {} {reason}", describe(&asked));
                 self.store_letter(&asked)
             }
             Op::TermQueue(queue, seq) => self.terminate(queue, seq),
@@ -120,7 +120,14 @@ impl World<'_> {
             return Reply::AlreadyThere;
         };
         let seq = logged.seq;
-        tell!(self, "log {seq}: {}.{} {} {:?}", draft.concept, draft.action, draft.id, draft.body);
+        record!(
+            self,
+            "log {seq}: {}.{} {} {:?}",
+            draft.concept,
+            draft.action,
+            draft.id,
+            draft.body
+        );
         if self.log.find(draft.id).is_some_and(|first| first.seq != seq) {
             self.breaks(format!("two messages of the log have one subject: {}", draft.id));
         }
@@ -128,12 +135,12 @@ impl World<'_> {
         if is_record {
             self.coverage.mark(Mark::RecordStored);
             if !self.reference.allows_record(draft.id) {
-                self.breaks(format!("a firing record of nothing: {draft:?}"));
+                self.breaks(format!("a firing record without a cause: {draft:?}"));
             }
         } else if is_rules {
-            self.coverage.mark(Mark::RulesPutInForce);
+            self.coverage.mark(Mark::RulesActivated);
         } else if !is_root && self.reference.get(draft.id).is_none() {
-            self.breaks(format!("a completion of what nobody asked for: {draft:?}"));
+            self.breaks(format!("a completion without an invocation: {draft:?}"));
         }
         let fed = self.reference.feed(seq, Some(&logged));
         self.must(fed);
@@ -149,7 +156,7 @@ impl World<'_> {
                     self.network.push(Packet::Response {
                         edge,
                         incarnation,
-                        heard: logged.clone(),
+                        received: logged.clone(),
                     });
                 }
             }
@@ -162,14 +169,14 @@ impl World<'_> {
         self.must(allowed);
         let number = CONCEPTS.iter().position(|concept| **concept == *asked.concept);
         let Some(queue) = number.and_then(|number| self.queues.get_mut(number)) else {
-            self.breaks(format!("no stream takes {}", describe(asked)));
+            self.breaks(format!("no stream accepts {}", describe(asked)));
             return Reply::Silence;
         };
         if !queue.enqueue(asked) {
             self.coverage.mark(Mark::QueueRefusedSecond);
             return Reply::AlreadyThere;
         }
-        tell!(self, "queue: {}", describe(asked));
+        record!(self, "queue: {}", describe(asked));
         self.stored.insert(asked.id);
         if self.log.find(asked.id).is_some() {
             self.coverage.mark(Mark::InvokedAgainAfterItsAck);
@@ -208,10 +215,10 @@ impl World<'_> {
         if let Some(id) = missing {
             let what = self.reference.get(*id).map(|asked| describe(asked));
             self.breaks(format!(
-                "message {seq} of the log is acknowledged, and what it brings about is not stored: {what:?}"
+                "message {seq} of the log is acknowledged before its effects are stored: {what:?}"
             ));
         }
-        tell!(self, "log {seq} is acknowledged");
+        record!(self, "log {seq} is acknowledged");
         self.log.due.remove(&seq);
         self.log.acknowledged.insert(seq);
         Reply::Stored
@@ -221,9 +228,9 @@ impl World<'_> {
         let waiting = self.queues.get(queue).and_then(|queue| queue.waiting.get(&seq));
         let asked = waiting.map(|waiting| waiting.asked.clone());
         if let Some(asked) = asked {
-            tell!(self, "acknowledged: {}", describe(&asked));
+            record!(self, "acknowledged: {}", describe(&asked));
             if self.log.find(asked.id).is_none() {
-                self.breaks(format!("acknowledged and not completed: {}", describe(&asked)));
+                self.breaks(format!("acknowledged but not completed: {}", describe(&asked)));
             }
         }
         if let Some(queue) = self.queues.get_mut(queue) {
@@ -232,8 +239,8 @@ impl World<'_> {
         Reply::Stored
     }
 
-    /// A message is delivered again after so long. As the real server, it does not look which
-    /// delivery the word is of.
+    /// Redelivers a message after a delay. Like the real server, it does not check which delivery
+    /// the nak belongs to.
     fn put_off(&mut self, delivery: &Delivery, delay: u64) -> Reply {
         let due_at = self.now + delay;
         let queue = self.queues.get_mut(delivery.queue);
@@ -247,7 +254,7 @@ impl World<'_> {
     }
 }
 
-/// Adds a version to a history that is in the order of the log.
+/// Adds a version to a history in the order of the log.
 fn add(history: &mut Vec<(u64, Version)>, seq: u64, version: Version) {
     let at = history.partition_point(|(other, _)| *other < seq);
     if history.get(at).is_none_or(|(other, _)| *other != seq) {

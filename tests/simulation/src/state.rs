@@ -1,5 +1,5 @@
-//! The concepts' state as the database has it: one atomic operation on one document at a time, each
-//! stamped with the action that asked for it.
+//! The concepts' state in the database: one atomic operation on one document at a time, each
+//! stamped with the id of its action.
 
 mod profile;
 mod sessioning;
@@ -14,7 +14,7 @@ pub(crate) use self::profile::Users;
 pub(crate) use self::sessioning::Sessions;
 pub(crate) use self::shop::{Shop, sale};
 
-/// What came of an action.
+/// The outcome of an action.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
     Done(Object),
@@ -38,26 +38,26 @@ impl Outcome {
     }
 }
 
-/// What a handler makes of what it read.
+/// The decision of a handler after its reads.
 #[derive(Debug, Clone)]
 pub(crate) enum Plan {
-    /// There is nothing to write.
+    /// Nothing to write.
     Answer(Outcome),
-    /// To be written if what was seen still stands.
+    /// Write if the condition still holds.
     Write {
-        /// What the write depends on.
+        /// The condition of the write.
         seen: String,
     },
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// This time.
+    /// Written now.
     Now(Outcome),
-    /// At an earlier delivery of the same action.
+    /// Written at an earlier delivery of the same action.
     Before(Outcome),
-    /// Something else came between; the action is tried again.
+    /// The condition no longer holds; the action is retried.
     Again,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// A text of the input; empty where there is none.
+    /// A text of the input; empty if there is none.
     pub(crate) fn text(&self, key: &str) -> &str {
         self.input.get(key).and_then(Value::as_str).unwrap_or_default()
     }
@@ -82,7 +82,7 @@ impl Call<'_> {
     }
 }
 
-/// The state of all concepts. No concept looks at another's.
+/// The state of all concepts. No concept reads another's.
 pub(crate) struct State {
     pub(crate) users: Users,
     pub(crate) sessions: Sessions,
@@ -90,7 +90,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// `stamps` and `cutoffs` are false where the guard is to be missing.
+    /// `stamps` and `cutoffs` are false if that guard is disabled.
     pub(crate) fn new(stamps: bool, cutoffs: bool) -> Self {
         Self {
             users: Users::new(stamps),
@@ -99,7 +99,7 @@ impl State {
         }
     }
 
-    /// The handler up to its write.
+    /// Runs the handler up to its write.
     pub(crate) fn read(&self, concept: &str, call: Call<'_>) -> Plan {
         match concept {
             "Profile" => self.users.read(call),
@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    /// The one write of a handler.
+    /// Executes the one write of a handler.
     pub(crate) fn write(&mut self, concept: &str, call: Call<'_>, seen: &str) -> Written {
         match concept {
             "Profile" => self.users.write(call, seen),
@@ -117,7 +117,7 @@ impl State {
         }
     }
 
-    /// The rows that answer a query now.
+    /// The current rows of a query.
     pub(crate) fn query(&self, name: &str, input: &Object) -> Vec<Object> {
         let text = |key| input.get(key).and_then(Value::as_str).unwrap_or_default();
         let rows: Vec<(&str, Value)> = match name {

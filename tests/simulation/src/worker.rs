@@ -1,5 +1,5 @@
-//! A worker of one concept: the real state machine of a delivery, and a shell that carries out what
-//! it decides as `crates/worker` does. The process may end or stand still between any two steps.
+//! A worker of one concept: the real state machine of a delivery, and a model of the shell of
+//! `crates/worker`. The process may crash or pause between any two steps.
 
 mod effects;
 mod handler;
@@ -11,32 +11,31 @@ use concert_worker::order::{self, Effect, Effects, Event, Found, Handled, Limits
 use crate::coverage::Mark;
 use crate::faults::Sabotage;
 use crate::packet::{Delivery, Op, Packet, Process, Reply};
-use crate::world::{ACK_WAIT, CONCEPTS, Life, OF_EACH, World, tell};
+use crate::world::{ACK_WAIT, CONCEPTS, Life, OF_EACH, World, record};
 
-/// The server counts from when it sent, the worker from when it received; the difference is at most
-/// this.
+/// Maximum difference between the server's and the worker's start of the ack wait.
 const MARGIN: u64 = 30;
-/// Messages that a worker has at once.
+/// Maximum number of concurrent messages of a worker.
 const ROOM: usize = 3;
 
-/// What a job does next.
+/// The next step of a job.
 #[derive(Debug, Clone)]
 enum Todo {
-    /// The state machine is told.
+    /// Pass an event to the state machine.
     Hear(Event),
-    /// A turn is waited for since this time.
+    /// Waiting for an isolated attempt since this time.
     Turn { alone: bool, since: u64 },
-    /// The handler begins.
+    /// Start the handler.
     Read,
-    /// The handler is about to write, and asks whether it may.
+    /// Ask for permission to write.
     MayWrite,
-    /// The log was read before its first write.
+    /// The log was read before the first write.
     Looked(Found),
-    /// An answer is waited for.
+    /// Waiting for a response.
     Wait(u32, Asks),
 }
 
-/// What an answer is to.
+/// The request that a response belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asks {
     Look,
@@ -49,11 +48,11 @@ enum Asks {
     StoreLetter,
 }
 
-/// A turn that a job has.
+/// The isolation of a job.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     alone: bool,
-    /// Whether it keeps others waiting; false if it was waited for in vain for long enough.
+    /// Whether it blocks others; false after the maximum wait.
     is_exclusive: bool,
 }
 
@@ -63,26 +62,26 @@ pub(crate) struct Job {
     order: order::Delivery,
     received_at: u64,
     todo: Todo,
-    /// The handler is at work until then.
+    /// The handler runs until this time.
     busy_until: u64,
-    /// When the server is next asked for more time.
+    /// The time of the next in-progress ack.
     tick_at: u64,
-    /// An extension that is waited for, and when it was asked for.
+    /// The pending in-progress ack, and when it was sent.
     extending: Option<(u32, u64)>,
     turn: Option<Turn>,
-    /// What the handler read before its write.
+    /// The decision of the handler before its write.
     seen: String,
-    /// Whether every later delivery has the same outcome, since a stamp says so, or since the
-    /// action knows no state.
+    /// Whether every later delivery has the same outcome, because of a stamp or because the action
+    /// has no state.
     is_lasting: bool,
-    /// Whether its note may be in the bucket.
+    /// Whether its marker may be in the bucket.
     has_note: bool,
     /// Whether its handler failed.
     has_failed: bool,
-    /// Whether its handler changed the state, and the log had another delivery's completion.
+    /// Whether its handler changed the state, but the log had the completion of another delivery.
     has_written: bool,
     is_uncompared: bool,
-    /// Whether a waiting caller was answered.
+    /// Whether a waiting caller got a result.
     has_replied: bool,
 }
 
@@ -91,7 +90,7 @@ impl Job {
         self.delivery.asked.id
     }
 
-    /// Whether the server is to be asked for more time now.
+    /// Whether to send an in-progress ack now.
     fn extends(&self, now: u64) -> bool {
         now >= self.tick_at && self.order.extends(now)
     }
@@ -102,30 +101,30 @@ impl Job {
             Todo::Hear(Event::Published(_)) => Mark::WorkerCrashedBeforeItsAck,
             Todo::Turn { .. } => Mark::WorkerCrashedWaitingForItsTurn,
             Todo::Hear(_) | Todo::Read => Mark::WorkerCrashedBeforeItsRead,
-            Todo::MayWrite => Mark::WorkerCrashedBeforeItsLook,
+            Todo::MayWrite => Mark::WorkerCrashedBeforeItsLookup,
             Todo::Looked(_) => Mark::WorkerCrashedBeforeItsWrite,
-            Todo::Wait(_, Asks::Look | Asks::LookBeforeWrite) => Mark::WorkerCrashedWhileLooking,
+            Todo::Wait(_, Asks::Look | Asks::LookBeforeWrite) => Mark::WorkerCrashedDuringItsLookup,
             Todo::Wait(_, Asks::Publish | Asks::Find) => Mark::WorkerCrashedWhilePublishing,
             Todo::Wait(_, Asks::TakeNote | Asks::LeaveNote | Asks::ForgetNote) => {
                 Mark::WorkerCrashedWithItsNote
             }
-            Todo::Wait(_, Asks::StoreLetter) => Mark::WorkerCrashedWithItsLetter,
+            Todo::Wait(_, Asks::StoreLetter) => Mark::WorkerCrashedWithItsDeadLetter,
         }
     }
 }
 
-/// INVARIANT: the workers of the concept at place n of
-/// `CONCEPTS` have the numbers from n times [`OF_EACH`] on.
+/// INVARIANT: the workers of the concept at index n of `CONCEPTS` have the numbers from n times
+/// [`OF_EACH`] on.
 #[derive(Default)]
 pub(crate) struct Worker {
     pub(crate) life: Life,
     pub(crate) jobs: Vec<Job>,
-    /// A key that others seal with is not in its file until then.
+    /// The time until which its key file lacks a key that others seal with.
     pub(crate) keyless_until: u64,
 }
 
 impl Worker {
-    /// The places of the jobs that can go on.
+    /// The indexes of the jobs that can continue.
     fn ready(&self, now: u64) -> Vec<usize> {
         let is_ready = |at: usize, job: &Job| match job.todo {
             Todo::Wait(..) => false,
@@ -136,7 +135,7 @@ impl Worker {
         jobs.filter(|(at, job)| is_ready(*at, job) || job.extends(now)).map(|(at, _)| at).collect()
     }
 
-    /// Whether no other job stands in the way of a turn.
+    /// Whether no other job prevents an isolated attempt.
     fn has_turn_for(&self, at: usize, alone: bool) -> bool {
         let others = self.jobs.iter().enumerate().filter(|(other, _)| *other != at);
         let mut turns = others.filter_map(|(_, job)| job.turn);
@@ -145,7 +144,7 @@ impl Worker {
 }
 
 impl World<'_> {
-    /// What a worker was doing when it ended.
+    /// Loses the state of a crashed worker.
     pub(crate) fn worker_ends(&mut self, number: usize) {
         let jobs = self.workers.get_mut(number).map(|it| std::mem::take(&mut it.jobs));
         for job in jobs.unwrap_or_default() {
@@ -200,11 +199,11 @@ impl World<'_> {
     }
 
     pub(crate) fn worker_receives(&mut self, number: usize, sent_at: u64, delivery: Delivery) {
-        // A message that was longer under way than the margin allows for is left to come again.
+        // A message that was in transit for longer than the margin is left for redelivery.
         if self.now > sent_at + MARGIN {
             return;
         }
-        tell!(
+        record!(
             self,
             "worker {number} receives {} {}, delivery {}",
             delivery.asked.action,
@@ -233,7 +232,7 @@ impl World<'_> {
         self.carry_out_all(number, job, effects);
     }
 
-    /// One step of one job.
+    /// Runs one step of one job.
     pub(crate) fn work(&mut self) -> bool {
         let now = self.now;
         let first = self.chance.below(self.workers.len());
@@ -260,7 +259,7 @@ impl World<'_> {
     fn extend(&mut self, number: usize, mut job: Job) {
         let op = Op::Extend(job.delivery.clone());
         job.tick_at = self.now + ACK_WAIT / 3;
-        if self.has(Sabotage::LeaseExtendedUnheard) {
+        if self.has(Sabotage::LeaseExtendedUnconfirmed) {
             self.send_from(Process::Worker(number), op);
             job.order.extended(self.now, self.now);
         } else {
@@ -277,7 +276,7 @@ impl World<'_> {
     }
 
     fn go_on(&mut self, number: usize, mut job: Job, is_free: bool) {
-        // The moments at which standing still does most harm.
+        // The moments at which a pause does most harm.
         let mark = match job.todo {
             Todo::Looked(Found::Nothing) => Some(Mark::PausedBeforeItsWrite),
             Todo::Hear(Event::Handled(Handled::Completed(_))) => Some(Mark::PausedBeforeItsPublish),
@@ -292,7 +291,7 @@ impl World<'_> {
         match job.todo.clone() {
             Todo::Hear(event) => self.hear(number, job, event),
             Todo::Turn { alone, .. } => {
-                let mark = if is_free { Mark::TurnCame } else { Mark::TurnWaitedForInVain };
+                let mark = if is_free { Mark::TurnCame } else { Mark::TurnTimedOut };
                 self.coverage.mark(mark);
                 job.turn = Some(Turn { alone, is_exclusive: is_free });
                 self.hear(number, job, Event::Turn);
@@ -310,12 +309,12 @@ impl World<'_> {
         }
     }
 
-    /// The time as it is told to the state machine before a write.
+    /// The clock of the state machine before a write.
     fn time_of_write(&self, job: &Job) -> u64 {
         if self.has(Sabotage::LeaseIgnored) { job.received_at } else { self.now }
     }
 
-    /// The state machine is told of an event. A guard is taken away by a clock that stands still.
+    /// Passes an event to the state machine. A stopped clock disables a guard.
     fn hear(&mut self, number: usize, mut job: Job, event: Event) {
         let is_stopped = match &event {
             Event::Handled(Handled::Completed(_)) => self.has(Sabotage::CompletionAfterLease),

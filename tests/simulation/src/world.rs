@@ -1,4 +1,4 @@
-//! Everything there is in a run, and what happens next.
+//! The complete state of a run, and its steps.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -23,40 +23,40 @@ use crate::worker::Worker;
 
 /// The concepts that have workers, in the order of their queues.
 pub(crate) const CONCEPTS: [&str; 4] = ["Profile", "Sessioning", "Shop", "Requesting"];
-/// The queue of the edges.
+/// The number of the queue of the edges.
 pub(crate) const REQUESTING_QUEUE: usize = 3;
 /// Processes of each kind.
 pub(crate) const OF_EACH: usize = 2;
-/// How long a delivered message is its receiver's alone, in ticks.
+/// The ack wait, in ticks.
 pub(crate) const ACK_WAIT: u64 = 300;
-/// When faults end, at the latest, in steps; and how many steps the world may take to come to rest
-/// after that.
+/// The step at which faults end at the latest, and the maximum number of steps to become idle after
+/// that.
 const DISORDER_STEPS: u64 = 6000;
 const REST_STEPS: u64 = 60_000;
-/// How long the active router may be silent before the other one takes over.
+/// Maximum silence of the active router before the standby takes over.
 const PIN_TTL: u64 = 80;
 
-/// Adds a line to the history if anybody reads it.
-macro_rules! tell {
+/// Adds a line to the history if it is recorded.
+macro_rules! record {
     ($world:expr, $($text:tt)*) => {
-        if $world.told.is_some() {
+        if $world.lines.is_some() {
             let line = format!($($text)*);
-            $world.told(line);
+            $world.record(line);
         }
     };
 }
-pub(crate) use tell;
+pub(crate) use record;
 
-/// Whether a process runs, and when it will again.
+/// The state of a process.
 #[derive(Debug, Default)]
 pub(crate) struct Life {
     pub(crate) incarnation: u32,
     pub(crate) is_down: bool,
-    /// When it is started again.
+    /// Stopped, with the time of its restart.
     pub(crate) back_at: u64,
-    /// It stands still until then.
+    /// Paused until this time.
     pub(crate) paused_until: u64,
-    /// NATS is out of its reach until then; the database is not.
+    /// Disconnected from NATS until this time; the database is reachable.
     pub(crate) cut_off_until: u64,
     calls: u32,
 }
@@ -78,34 +78,35 @@ pub(crate) struct World<'a> {
     pub(crate) faults: Faults,
     pub(crate) has_short_flows: bool,
     pub(crate) sabotage: Option<Sabotage>,
-    /// The time, in ticks; a step takes one.
+    /// The time in ticks; each step takes one.
     pub(crate) now: u64,
     pub(crate) network: Vec<Packet>,
     pub(crate) log: Log,
     pub(crate) queues: Vec<Queue>,
-    /// The invocations that were ever stored.
+    /// All invocations that were ever stored.
     pub(crate) stored: BTreeSet<ActionId>,
-    /// What was in force when, as it is kept beside the log.
+    /// The history of active rules outside the log.
     pub(crate) history: Vec<(u64, Version)>,
     pub(crate) state: State,
     pub(crate) routers: Vec<Router>,
-    /// The router that gets what is new in the log, and when it was last seen to be ready.
+    /// The active router, and when it was last ready.
     pub(crate) pin: usize,
     pin_seen_at: u64,
     pub(crate) workers: Vec<Worker>,
     pub(crate) edges: Vec<Edge>,
     pub(crate) clients: Vec<Client>,
-    /// Counts the actions that were asked for by hand.
+    /// Number of injected actions.
     pub(crate) by_hand: u64,
     pub(crate) reference: Reference,
     pub(crate) coverage: Coverage,
-    pub(crate) told: Option<Vec<String>>,
-    /// Attempts at an action before its last ones.
+    /// The recorded history of the run.
+    pub(crate) lines: Option<Vec<String>>,
+    /// Maximum number of ordinary attempts per action.
     pub(crate) attempts: i64,
-    /// The actions whose handlers end their process.
+    /// The actions whose handlers crash their process.
     pub(crate) poison: BTreeSet<ActionId>,
     pub(crate) letters: Letters,
-    /// The first thing that must not be.
+    /// The first violation.
     pub(crate) broken: Option<String>,
 }
 
@@ -114,7 +115,7 @@ impl<'a> World<'a> {
         seed: u64,
         programs: &'a Programs,
         sabotage: Option<Sabotage>,
-        tells: bool,
+        keeps_history: bool,
     ) -> Self {
         let mut chance = Chance::new(seed);
         let faults = Faults::drawn(&mut chance);
@@ -142,7 +143,7 @@ impl<'a> World<'a> {
             by_hand: 0,
             reference: Reference::new(limits(faults.has_short_flows, NonZeroUsize::MAX), programs),
             coverage: Coverage::default(),
-            told: tells.then(Vec::new),
+            lines: keeps_history.then(Vec::new),
             broken: None,
             attempts: 2 + chance.below(4) as i64,
             poison: BTreeSet::new(),
@@ -152,7 +153,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Runs to the end; the error is what must not be.
+    /// Runs to the end; returns the first violation.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         for router in 0..OF_EACH {
             self.start_router(router);
@@ -167,7 +168,7 @@ impl<'a> World<'a> {
                 if steps > DISORDER_STEPS
                     || self.clients.iter().all(Client::is_done) && self.chance.one_in(40)
                 {
-                    tell!(self, "no more faults from here on");
+                    record!(self, "no more faults from here on");
                     self.faults = Faults::default();
                     calm_at = Some(steps);
                 }
@@ -186,23 +187,23 @@ impl<'a> World<'a> {
                 return Err(broken);
             }
             if calm_at.is_some_and(|calm_at| steps > calm_at + REST_STEPS) {
-                return Err("the world does not come to rest".to_owned());
+                return Err("the world does not become idle".to_owned());
             }
         }
         self.judge()
     }
 
-    pub(crate) fn told(&mut self, line: String) {
+    pub(crate) fn record(&mut self, line: String) {
         let now = self.now;
-        if let Some(told) = &mut self.told {
-            told.push(format!("{now:>6} {line}"));
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{now:>6} {line}"));
         }
     }
 
-    /// Notes that something is as it must not be.
+    /// Records a violation.
     pub(crate) fn breaks(&mut self, what: impl Into<String>) {
         let what = what.into();
-        tell!(self, "!!! {what}");
+        record!(self, "!!! {what}");
         self.broken.get_or_insert(what);
     }
 
@@ -216,7 +217,7 @@ impl<'a> World<'a> {
         self.sabotage == Some(sabotage)
     }
 
-    /// True at the rate of a fault, which is marked.
+    /// True at the rate of a fault, which is counted.
     pub(crate) fn fault(&mut self, rate: impl Fn(&Faults) -> u32, mark: Mark) -> bool {
         let happens = self.chance.permille(rate(&self.faults));
         if happens {
@@ -245,7 +246,7 @@ impl<'a> World<'a> {
         self.life(process).is_some_and(|life| life.runs(self.now))
     }
 
-    /// One thing happens, of those that can; whether there was one.
+    /// Executes one of the possible steps; returns whether there was one.
     fn act(&mut self) -> bool {
         let kinds: [fn(&mut Self) -> bool; 6] = [
             Self::receive,
@@ -269,7 +270,7 @@ impl<'a> World<'a> {
         })
     }
 
-    /// The log's consumer delivers a message, new or again.
+    /// The log's consumer delivers a message, for the first time or again.
     fn deliver_log(&mut self) -> bool {
         let ready = |world: &Self, number: usize| {
             let process = Process::Router(number);

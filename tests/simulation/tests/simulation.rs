@@ -1,19 +1,22 @@
-//! Many seeds, each a world of its own.
-//! `CONCERT_SIM_SEEDS=1000000` runs so many; `CONCERT_SIM_SEED=n cargo test -p concert-simulation
-//! -- replay --nocapture` runs one and tells all of it.
+//! Many seeds, each a run of its own.
+//! `CONCERT_SIM_SEEDS=1000000` sets their number. `CONCERT_SIM_SEED=n cargo test -p
+//! concert-simulation -- replay --nocapture` runs one and prints its history.
 
-#![expect(clippy::panic, reason = "a seed that breaks must be told, also from the helpers")]
+#![expect(
+    clippy::panic,
+    reason = "a test that finds a violation must fail, also in its helper functions"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use concert_simulation::{Broken, Coverage, Programs, Sabotage, replay, run};
 
-/// Seeds of an ordinary run of the tests.
+/// Seeds of an ordinary test run.
 const SEEDS: u64 = 20_000;
-/// Seeds within which every sabotage must be found.
+/// Seeds within which every disabled guard must be detected.
 const SEEDS_FOR_SABOTAGE: u64 = 3000;
-/// Lines of a broken seed's history that are shown.
+/// Printed lines of a failed seed's history.
 const SHOWN: usize = 80;
 
 fn setting(name: &str) -> Option<u64> {
@@ -24,18 +27,18 @@ fn programs() -> Programs {
     Programs::compile().unwrap_or_else(|report| panic!("{report}"))
 }
 
-/// The end of a seed's history, and how to see all of it.
+/// The end of a seed's history, with the command that prints all of it.
 fn report(seed: u64, programs: &Programs, broken: &Broken) -> String {
-    let (told, _) = replay(seed, programs, None);
-    let from = told.len().saturating_sub(SHOWN);
-    let told = told.get(from..).unwrap_or_default().join("\n");
+    let (history, _) = replay(seed, programs, None);
+    let from = history.len().saturating_sub(SHOWN);
+    let history = history.get(from..).unwrap_or_default().join("\n");
     format!(
-        "{told}\nseed {seed}: {}\nreplay it with CONCERT_SIM_SEED={seed} cargo test -p concert-simulation -- replay --nocapture",
+        "{history}\nseed {seed}: {}\nreplay it with CONCERT_SIM_SEED={seed} cargo test -p concert-simulation -- replay --nocapture",
         broken.0
     )
 }
 
-/// Runs seeds on all cores until one breaks; where they have been, or the first that broke.
+/// Runs seeds on all cores until one fails; returns the coverage, or the first failure.
 fn run_seeds(
     seeds: u64,
     programs: &Programs,
@@ -57,7 +60,7 @@ fn run_seeds(
                     match run(seed, programs, sabotage) {
                         Ok(seen) => coverage.add(&seen),
                         Err(what) => {
-                            // Seeds below this one are finished by the other threads.
+                            // The other threads finish the seeds below this one.
                             next.store(seeds, Ordering::Relaxed);
                             let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
                             if broken.as_ref().is_none_or(|(other, _)| seed < *other) {
@@ -77,7 +80,7 @@ fn run_seeds(
 }
 
 #[test]
-fn whatever_goes_wrong_each_effect_happens_once_and_each_request_is_answered() {
+fn faulty_runs_have_each_effect_once_and_every_response() {
     let programs = programs();
     let seeds = setting("CONCERT_SIM_SEEDS").unwrap_or(SEEDS);
     match run_seeds(seeds, &programs, None) {
@@ -90,7 +93,7 @@ fn whatever_goes_wrong_each_effect_happens_once_and_each_request_is_answered() {
     }
 }
 
-/// Asserts that each of these is found within so many seeds.
+/// Asserts that each of these guards is detected within this many seeds.
 fn check_found(sabotages: &[Sabotage], seeds: u64) {
     let programs = programs();
     let mut unseen = Vec::new();
@@ -100,36 +103,36 @@ fn check_found(sabotages: &[Sabotage], seeds: u64) {
             Ok(_) => unseen.push(sabotage),
         }
     }
-    assert!(unseen.is_empty(), "not found within {seeds} seeds: {unseen:?}");
+    assert!(unseen.is_empty(), "not detected within {seeds} seeds: {unseen:?}");
 }
 
 #[test]
-fn a_guard_that_is_missing_is_found() {
+fn disabled_guard_is_detected() {
     check_found(&Sabotage::GUARDS, SEEDS_FOR_SABOTAGE);
 }
 
 #[test]
-#[ignore = "takes minutes, since the gaps are narrow"]
-fn what_only_the_model_rules_out_is_found() {
+#[ignore = "takes minutes, because the races are narrow"]
+fn disabled_model_guard_is_detected() {
     let seeds = setting("CONCERT_SIM_SEEDS").unwrap_or(SEEDS);
     check_found(&Sabotage::GAPS, seeds);
 }
 
 #[test]
-fn a_replay_of_a_seed_is_the_same_each_time() {
+fn replay_of_a_seed_is_deterministic() {
     let programs = programs();
-    let told_twice = |seed| {
-        let (told, result) = replay(seed, &programs, None);
+    let replayed_twice = |seed| {
+        let (history, result) = replay(seed, &programs, None);
         let again = replay(seed, &programs, None);
-        assert!((&told, &result) == (&again.0, &again.1), "seed {seed} has two histories");
-        (told, result)
+        assert!((&history, &result) == (&again.0, &again.1), "seed {seed} has two histories");
+        (history, result)
     };
     match setting("CONCERT_SIM_SEED") {
         Some(seed) => {
-            let (told, result) = told_twice(seed);
-            told.iter().for_each(|line| println!("{line}"));
+            let (history, result) = replayed_twice(seed);
+            history.iter().for_each(|line| println!("{line}"));
             assert_eq!(result, Ok(()));
         }
-        None => (0..50).for_each(|seed| drop(told_twice(seed))),
+        None => (0..50).for_each(|seed| drop(replayed_twice(seed))),
     }
 }

@@ -1,4 +1,4 @@
-//! What a flow asks for now: the calls that are due, and the router's own answers.
+//! The effects of a completion: the calls that are due, and the responses of the router itself.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use crate::record::Halt;
 use concert_lang::program::{Call, Out, Sync};
 
 impl Flow {
-    /// Tells what the completion `seq` brings about and is not done yet.
-    pub(crate) fn invocations(&self, limits: &Limits, seq: u64, mut tell: impl FnMut(Invocation)) {
+    /// Returns the calls that completion `seq` makes due and that are not completed.
+    pub(crate) fn invocations(&self, limits: &Limits, seq: u64, mut emit: impl FnMut(Invocation)) {
         let index = &*self.rules;
         let Some((number, entry)) =
             self.number(seq).and_then(|number| Some((number, self.log.get(number)?)))
         else {
             return;
         };
-        let mut tell = |found: Option<Invocation>| {
+        let mut emit = |found: Option<Invocation>| {
             let fits = |found: &Invocation| found.body.len() <= limits.body_bytes;
             let too_large = || {
-                self.halt_response(index, number, &Halt::limit("a body reached its limit of size"))
+                self.halt_response(index, number, &Halt::limit("a body reached the limit of size"))
             };
             let found =
                 found.and_then(
@@ -38,21 +38,21 @@ impl Flow {
                     },
                 );
             if let Some(found) = found.filter(|found| self.completion(found.id).is_none()) {
-                tell(found);
+                emit(found);
             }
         };
         match self.halted_at(number) {
-            Some(halt) => tell(self.halt_response(index, number, halt)),
+            Some(halt) => emit(self.halt_response(index, number, halt)),
             None => {
-                tell(self.fault_response(index, number));
+                emit(self.fault_response(index, number));
                 for id in &entry.due {
-                    tell(self.invocation(index, *id));
+                    emit(self.invocation(index, *id));
                 }
             }
         }
     }
 
-    /// A call that is due and not done.
+    /// The invocation of a due call, unless it is completed.
     fn invocation(&self, index: &Index, id: ActionId) -> Option<Invocation> {
         let action = self.actions.get(&id).filter(|action| action.entry.is_none())?;
         let site = action.site.as_ref()?;
@@ -60,7 +60,7 @@ impl Flow {
         let sync = index.syncs.get(firing.sync)?;
         let call = call_at(sync, site.sequence, site.position)?;
         let bindings = self.bindings(sync, firing, site);
-        let body = match self.fault_told_by(site, call) {
+        let body = match self.fault_passed_on(site, call) {
             Some(fault) => {
                 let failed = site.failed.and_then(|failed| self.log.get(failed));
                 let wait = failed.and_then(|failed| failed.body.output.get(RETRY_AFTER));
@@ -87,7 +87,7 @@ impl Flow {
         Some(Position { root: self.log.first()?.seq, cause: self.log.get(cause)?.seq })
     }
 
-    /// The variables as they are bound when the call at `site` is made.
+    /// The variables of the call at `site`.
     fn bindings<'a>(&'a self, sync: &'a Sync, firing: &'a Firing, site: &CallSite) -> Bindings<'a> {
         let mut bindings = match &firing.frames {
             Frames::Matched => self.bound(sync, &firing.causes),
@@ -113,7 +113,7 @@ impl Flow {
         bindings
     }
 
-    /// The successful calls of the sequence before the call at `site`, with their completions, the
+    /// The successful calls before the call at `site` in its sequence, with their completions, the
     /// last one first.
     fn calls_before<'a>(
         &'a self,
@@ -123,7 +123,7 @@ impl Flow {
         let mut found = SmallVec::new();
         let mut next = *site;
         while next.position > 0 {
-            // Each was made due by the completion of the one before it.
+            // The completion of the previous call made each call due.
             let Some(entry) = self.log.get(next.cause) else { break };
             let Some(site) = self.actions.get(&entry.id).and_then(|action| action.site) else {
                 break;
@@ -135,7 +135,7 @@ impl Flow {
         found
     }
 
-    /// The failure at an entry that no spec declares and nothing follows from.
+    /// The failure at an entry that no spec declares and no rule handles.
     fn fault(&self, index: &Index, number: usize) -> Option<Fault> {
         let entry = self.log.get(number)?;
         let declared = index.can_fail(entry.key) && !entry.body.output.contains_key(FAULT);
@@ -146,16 +146,16 @@ impl Flow {
         Some(Fault::of(&entry.body.output).unwrap_or(Fault::Invalid))
     }
 
-    /// The fault that led to this call of an `else`, if it tells the error: a fault decided
-    /// nothing, so no status that stands there for refusals is true of it.
-    fn fault_told_by(&self, site: &CallSite, call: &Call) -> Option<Fault> {
+    /// The fault that led to this call of an `else`, if the call passes on the error. A fault
+    /// decides nothing, so the status that the rule has for refusals does not apply to it.
+    fn fault_passed_on(&self, site: &CallSite, call: &Call) -> Option<Fault> {
         let failed = self.log.get(site.failed?)?;
         let is_respond = &*call.concept == REQUESTING && &*call.action == RESPOND;
-        let tells_error = is_respond && call.args.iter().any(|arg| &*arg.key == ERROR);
-        Fault::of(&failed.body.output).filter(|_| tells_error)
+        let passes_on_error = is_respond && call.args.iter().any(|arg| &*arg.key == ERROR);
+        Fault::of(&failed.body.output).filter(|_| passes_on_error)
     }
 
-    /// Counts the router's own answer to a failure as one that is still to be done.
+    /// Counts the router's own response to a failure as an expected action.
     pub(super) fn expect_fault_response(&mut self, index: &Index, number: usize) {
         if self.fault(index, number).is_some()
             && self.request(index).is_some()
@@ -166,8 +166,8 @@ impl Flow {
         }
     }
 
-    /// The router's own answer to a failure that no spec declares and no rule answers, so that
-    /// nobody waits for nothing.
+    /// The router's own response to a failure that no spec declares and no rule handles, so that
+    /// the client does not wait in vain.
     fn fault_response(&self, index: &Index, number: usize) -> Option<Invocation> {
         let fault = self.fault(index, number)?;
         let entry = self.log.get(number)?;
@@ -186,19 +186,18 @@ impl Flow {
         self.answer(index, number, self.id.limit_response(), halt.status, error, "limit")
     }
 
-    /// The request that the flow began with.
+    /// The request that started the flow.
     fn request(&self, index: &Index) -> Option<&Value> {
         let root = self.log.first().filter(|root| index.is_request(root.key))?;
         root.body.output.get("request")
     }
 
-    /// Whether one of the entries up to this one answers the request.
+    /// Whether the request has a response up to this entry.
     fn is_answered_by(&self, number: usize) -> bool {
         self.answered_at.is_some_and(|answered| answered <= number)
     }
 
-    /// A respond to the flow's request, if the flow began with one and nothing up to `number` has
-    /// answered it.
+    /// A response to the flow's request, if the flow has one and no response up to `number`.
     fn answer(
         &self,
         index: &Index,

@@ -1,5 +1,4 @@
-//! The rules that ask queries: what they make of a completion, and the record that it is written
-//! down in.
+//! Rules with queries: their results for a completion, and its firing record.
 
 use concert_wire::envelope::encode;
 
@@ -9,32 +8,32 @@ use crate::frames::{self, Answers, Question, Stop};
 use crate::index::Index;
 use crate::record::{self, Content, Halt, Recorded};
 
-/// What became of the rules that ask queries at a completion.
+/// The decision about the rules with queries at a completion.
 pub(crate) enum Decision {
-    /// These must be asked first.
+    /// These queries must run first.
     Ask(Vec<Question>),
-    /// This is to be written down.
+    /// This must be recorded.
     Record(Record),
     /// Nothing fires.
     Nothing,
 }
 
 impl Flow {
-    /// The number of the entry that a record is of, if its id says so, too.
+    /// The entry that a record belongs to, if the record's id confirms it.
     pub(super) fn recorded_cause(&self, record: &Logged) -> Option<usize> {
         let cause =
             record::cause(&record.body).filter(|cause| cause.firing_record() == record.id)?;
         self.completion(cause)
     }
 
-    /// Makes the calls of a firing record due, if it is `known` of which entry it is.
+    /// Makes the calls of a firing record due, if its entry is known.
     pub(super) fn take_record(&mut self, index: &Index, number: usize, known: bool) {
         let Some(entry) = self.log.get(number) else { return };
         let content = record::decode(&entry.body, |name| index.sync_named(name)).filter(|_| known);
         match content {
             None => {
                 if let Some(entry) = self.log.get_mut(number) {
-                    entry.broken = Some("this is no firing record of this flow and its rules");
+                    entry.broken = Some("not a valid firing record of this flow and its rules");
                 }
             }
             Some(Content::Halt(halt)) => {
@@ -49,7 +48,7 @@ impl Flow {
         }
     }
 
-    /// Keeps a match of a rule that asks queries, until it is decided what comes of it.
+    /// Keeps a match of a rule with queries until a record decides it.
     pub(super) fn leave_undecided(&mut self, number: usize, undecided: Undecided) {
         let Some(entry) = self.log.get_mut(number) else { return };
         entry.undecided.push(undecided);
@@ -57,7 +56,7 @@ impl Flow {
         self.expect(record);
     }
 
-    /// Whether rules that ask queries wait for a decision at the completion `seq`.
+    /// Whether rules with queries need a decision at the completion `seq`.
     pub(crate) fn is_undecided(&self, seq: u64) -> bool {
         let Some(number) = self.number(seq) else { return false };
         let entry = self.log.get(number).filter(|entry| !entry.undecided.is_empty());
@@ -66,18 +65,18 @@ impl Flow {
         })
     }
 
-    /// Why nothing fires at this entry.
+    /// The reason why nothing fires at this entry.
     pub(super) fn halted_at(&self, number: usize) -> Option<&Halt> {
         let (from, halt) = self.halted.as_ref()?;
         (*from <= number).then_some(halt)
     }
 
-    /// Why the message `seq` is a dead letter.
+    /// The reason to dead-letter the message `seq`.
     pub(crate) fn broken(&self, seq: u64) -> Option<&'static str> {
         self.log.get(self.number(seq)?)?.broken
     }
 
-    /// What the rules that ask queries make of the completion `seq`, given these answers.
+    /// Decides the rules with queries at the completion `seq`, given these results.
     pub(crate) fn decide(&self, limits: &Limits, seq: u64, answers: &Answers) -> Decision {
         let Some(entry) = self.number(seq).and_then(|number| self.log.get(number)) else {
             return Decision::Nothing;
@@ -118,13 +117,13 @@ impl Flow {
         }
         let record = self.record(entry, &Content::Firings(firings));
         if record.body.len() > limits.body_bytes {
-            let halt = Halt::limit("the frames of a firing reached the limit of size");
+            let halt = Halt::limit("a firing record reached the limit of size");
             return Decision::Record(self.record(entry, &Content::Halt(halt)));
         }
         Decision::Record(record)
     }
 
-    /// What follows when a query of the completion `seq` will never be answered.
+    /// The decision when a query of the completion `seq` fails permanently.
     pub(crate) fn halt(&self, seq: u64, why: &str) -> Decision {
         match self.number(seq).and_then(|number| self.log.get(number)) {
             Some(entry) => Decision::Record(self.record(entry, &Content::Halt(Halt::refused(why)))),

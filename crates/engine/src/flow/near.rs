@@ -1,4 +1,4 @@
-//! How far a rule came in a flow, and what it stopped at.
+//! How far a rule matched in a flow, and the first part that did not match.
 
 use concert_wire::envelope::{Completion, ERROR, FAULT, Object};
 use concert_wire::id::ActionId;
@@ -12,72 +12,71 @@ use crate::frames::{self, Answers};
 use crate::matching::{self, Bindings};
 use concert_lang::program::{Match, Outcome, Pattern, Step, Sync, Test};
 
-/// How many ways of matching are gone through to find the one that comes furthest.
+/// Maximum number of partial matches to search for the longest one.
 const WAYS: usize = 512;
 
-/// The first thing of a rule that did not come about.
+/// The first part of a rule that did not match.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stopped {
-    /// The actions that its patterns took before that, in their order.
+    /// The actions that the patterns before it matched, in order.
     pub matched: Vec<ActionId>,
-    /// What it was.
+    /// The part.
     pub at: StoppedAt,
 }
 
-/// What a rule stopped at.
+/// The part at which a rule stopped.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoppedAt {
-    /// A pattern, by its number.
+    /// A pattern of `when`.
     Pattern {
-        /// Its number in `when`.
+        /// Its index in `when`.
         pattern: usize,
-        /// The completion that came nearest, if there is one of its action.
+        /// The completion of this action that came nearest, if there is one.
         action: Option<ActionId>,
-        /// Why.
+        /// The reason.
         why: Mismatch,
     },
-    /// A step of `where` left no frame, counted from 0.
+    /// A step of `where` left no frame; index from 0.
     Step(usize),
-    /// Every pattern has its completion, and the rule asks queries of which nothing came, or
-    /// nothing yet.
+    /// Every pattern matched, and the queries gave no result, or none so far.
     Asked,
-    /// The flow was stopped before.
+    /// The flow had been stopped before.
     Halted,
 }
 
-/// Why a completion is not what a pattern waits for.
+/// Why a completion does not match a pattern.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mismatch {
-    /// There is none of its action.
+    /// The action has no completion.
     NotHappened,
-    /// The pattern waits for a success, and it failed with this error.
+    /// The pattern needs a success, and the action failed with this error.
     Failed(String),
-    /// The pattern waits for a failure, and it succeeded.
+    /// The pattern needs a failure, and the action succeeded.
     Succeeded,
-    /// It failed by a fault, which the pattern does not ask for.
+    /// The action failed with a fault, and the pattern does not match faults.
     Fault(String),
-    /// A key is not there.
+    /// A key is missing.
     Missing(String),
-    /// A key has another value than the one written in the rule.
+    /// A key differs from the literal in the rule.
     Literal {
         /// The key.
         key: String,
-        /// What the rule says.
+        /// The literal of the rule.
         expected: Value,
     },
-    /// A key has another value than the variable that was bound before.
+    /// A key differs from the value that the variable is bound to.
     Variable {
         /// The key.
         key: String,
         /// The variable.
         variable: String,
     },
-    /// It was taken by another pattern of the rule.
+    /// Another pattern of the rule matched it.
     Taken,
 }
 
 impl Mismatch {
-    /// The key that it is about.
+    /// The key in question.
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Missing(key) | Self::Literal { key, .. } | Self::Variable { key, .. } => {
@@ -91,7 +90,7 @@ impl Mismatch {
 }
 
 impl Folded {
-    /// How far a rule came; it is taken as one that did not fire.
+    /// How far a rule matched; assumes that it did not fire.
     pub(crate) fn stopped(&self, sync: &Sync) -> Stopped {
         let flow = self.flow();
         let mut search =
@@ -153,7 +152,8 @@ impl<'a> Search<'a> {
                     self.chosen.pop();
                 }
                 Some(why) => {
-                    // What happened last tells most, but for what another pattern has.
+                    // The latest completion is the most informative, unless another pattern matched
+                    // it.
                     if nearest.is_none() || why != Mismatch::Taken {
                         nearest = Some((Some(entry.id), why));
                     }
@@ -175,7 +175,7 @@ impl Flow {
     }
 }
 
-/// The first reason for which a completion does not match; `None` if it does.
+/// The first reason why a completion does not match; `None` if it matches.
 fn mismatch(
     pattern: &Pattern,
     sync: &Sync,
@@ -183,7 +183,7 @@ fn mismatch(
     bindings: &Bindings<'_>,
 ) -> Option<Mismatch> {
     let error = || body.output.get(ERROR).and_then(Value::as_str).unwrap_or_default();
-    // Which request it is says more than what came of it.
+    // The kind of request is more informative than its outcome.
     if let Some(why) = demands(&pattern.input, &body.input, sync, bindings) {
         return Some(why);
     }
@@ -225,7 +225,7 @@ fn demands(
     })
 }
 
-/// The first step that leaves no frame of a match, of a rule that asks nothing.
+/// The first step of a rule without queries that leaves no frame of a match.
 fn first_empty_step(flow: &Flow, sync: &Sync, causes: &[usize]) -> Option<usize> {
     (1..=sync.steps.len()).find_map(|count| {
         let steps: Vec<Step> = sync.steps.iter().take(count).cloned().collect();

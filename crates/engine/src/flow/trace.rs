@@ -1,4 +1,4 @@
-//! What a flow did, read off the engine's own folding of its log.
+//! The calls and firings of a flow, read from the engine's fold of its log.
 
 use std::sync::Arc;
 
@@ -20,73 +20,71 @@ pub struct TracedFiring {
     pub id: FiringId,
     /// The rule.
     pub sync: Arc<str>,
-    /// The sequence of what it came of: the newest of its causes, or the record that it was written
-    /// down in.
+    /// The sequence of the newest cause, or of the firing record.
     pub seq: u64,
-    /// The actions that the rule's patterns took, in their order.
+    /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<ActionId>,
-    /// Whether it was written down, since its rule asks queries.
+    /// Whether a firing record holds it, because the rule has queries.
     pub recorded: bool,
-    /// What its variables were in each frame.
+    /// The frames with their variables.
     pub frames: Vec<TracedFrame>,
 }
 
 /// One frame of a firing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TracedFrame {
-    /// The variables that are bound, by name.
+    /// The bound variables, by name.
     pub bindings: Map<String, Value>,
-    /// The `else` of a step that it ended in, numbered as they stand in the rule.
+    /// The index of the step's `else` in which it ended.
     pub ended_in_else: Option<usize>,
-    /// The calls that were due in it so far, in their order.
+    /// The calls that are due so far, in order.
     pub calls: Vec<ActionId>,
 }
 
-/// Who asked for an action.
+/// A called action and its caller.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TracedCall {
     /// The action.
     pub id: ActionId,
-    /// Whose action it is.
+    /// The concept.
     pub concept: Arc<str>,
     /// The action's name.
     pub action: Arc<str>,
-    /// The rule, or what the router did on its own: `Concert.fault`, `Concert.limit`.
+    /// The rule, or `Concert.fault` or `Concert.limit` for a response of the router itself.
     pub sync: Arc<str>,
-    /// The firing with the numbers of the frame and of the call; the router's own answers have
-    /// none.
+    /// The firing with the indexes of frame and call; a response of the router itself has none.
     pub site: Option<(FiringId, usize, usize)>,
-    /// The sequence of the completion that made it due.
+    /// The sequence of the completion that made the call due.
     pub cause_seq: u64,
-    /// The input, encoded, while the action is not done.
+    /// The encoded input, while the action is not completed.
     pub in_flight: Option<Vec<u8>>,
 }
 
-/// Rules that ask queries and have matched, and nothing is written down of what came of it.
+/// A match of a rule with queries that no firing record holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TracedQuestion {
     /// The rule.
     pub sync: Arc<str>,
-    /// The actions that its patterns took, in their order.
+    /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<ActionId>,
-    /// Whether a record of the same completion decided that nothing comes of it.
+    /// Whether a record of the same completion exists, so that this match does not fire.
     pub decided: bool,
 }
 
-/// What a flow did so far.
+/// The calls and firings of a flow so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trace {
-    /// In the order in which they fired.
+    /// The firings, in order.
     pub firings: Vec<TracedFiring>,
-    /// Every action that somebody asked for in this flow, but its root.
+    /// Every action that was called in this flow, without its root.
     pub calls: Vec<TracedCall>,
     /// See [`TracedQuestion`].
     pub questions: Vec<TracedQuestion>,
-    /// Since when, with which status and why nothing more fires.
+    /// The sequence from which on nothing fires, with status and reason.
     pub halted: Option<(u64, u16, Arc<str>)>,
 }
 
-/// Rules as the engine runs them.
+/// The rules, indexed as the engine needs them.
 pub(crate) struct Ready(Arc<Index>);
 
 impl Ready {
@@ -95,14 +93,14 @@ impl Ready {
     }
 }
 
-/// The flow as the engine sees it once it has its whole log.
+/// The flow in the engine once it has the whole log.
 pub(crate) struct Folded {
     flow: Flow,
     limits: Limits,
 }
 
 impl Folded {
-    /// Folds a flow's log; the order of `log` and doubles in it do not matter.
+    /// Folds a flow's log; the order of `log` and duplicates in it do not matter.
     pub(crate) fn new(index: &Ready, limits: &Limits, id: FlowId, mut log: Vec<Logged>) -> Self {
         let mut flow = Flow::new(id, index.0.clone());
         log.sort_by_key(|logged| logged.seq);
@@ -181,8 +179,8 @@ impl Folded {
                     let is_due = |id: &ActionId| {
                         flow.actions.get(id).is_some_and(|action| action.site.is_some())
                     };
-                    // A failure skips what is left of `then`: the calls of `else (error)` come
-                    // after it.
+                    // A failure skips the rest of `then`; the calls of `else (error)` come after
+                    // it.
                     let most = sync.then.len()
                         + sync.otherwise.as_ref().map_or(0, |other| other.calls.len());
                     TracedFrame {
@@ -226,7 +224,7 @@ impl Folded {
             let in_flight = waiting.iter().position(|(_, invocation)| invocation.id == *id);
             let in_flight = in_flight.map(|at| waiting.swap_remove(at).1.body);
             if action.entry.is_none() && in_flight.is_none() {
-                // The flow was stopped before it was asked for.
+                // The flow was stopped before this call.
                 continue;
             }
             trace.calls.push(TracedCall {
@@ -239,7 +237,7 @@ impl Folded {
                 in_flight,
             });
         }
-        // What the router answers by itself, done or not.
+        // The responses of the router itself, completed or not.
         for (seq, invocation) in waiting {
             trace.calls.push(TracedCall {
                 id: invocation.id,
@@ -271,7 +269,7 @@ impl Folded {
                 own(flow.id.limit_response(), "limit");
             }
         }
-        // Ids are digests; a firing's calls stand as the rule has them, frame by frame.
+        // Ids are digests. Sort the calls of a firing in the order of the rule, frame by frame.
         trace.calls.sort_by_key(|call| (call.cause_seq, call.site, call.id));
     }
 

@@ -1,5 +1,5 @@
-//! The engine against small programs, step by step, and against a world that delivers as badly as a
-//! queue may.
+//! The engine with small programs, step by step, and in a model that delivers messages in every
+//! order a queue allows.
 
 mod faults;
 mod memory;
@@ -62,12 +62,12 @@ else (error)
     Requesting.respond (request, error, status: 409)
 "#;
 
-/// An engine whose publishes are stored at once, and the log as it would be.
+/// An engine whose publishes are stored immediately, with its log.
 struct Bench {
     engine: Engine,
     flow: FlowId,
     seq: u64,
-    /// The rows that queries answer with, by `_query {input}`.
+    /// The rows that queries return, by `_query {input}`.
     rows: HashMap<String, Value>,
     asked: Vec<String>,
 }
@@ -87,7 +87,7 @@ impl Bench {
         }
     }
 
-    /// Says what a query answers with from now on.
+    /// Sets the rows that a query returns from now on.
     fn answer(&mut self, query: &str, input: Value, rows: Value) {
         self.rows.insert(format!("{query} {input}"), rows);
     }
@@ -121,8 +121,8 @@ impl Bench {
         self.deliver(logged)
     }
 
-    /// What a delivery brings about; the acknowledgement must come after all of it, and only then.
-    /// Queries are answered, and a firing record is delivered as well.
+    /// Returns the calls of a delivery, and asserts that the acknowledgement follows all of its
+    /// effects. Runs queries, and delivers firing records.
     fn deliver(&mut self, logged: Logged) -> Vec<Invocation> {
         let seq = logged.seq;
         let mut found = Vec::new();
@@ -180,7 +180,7 @@ fn body(invocation: &Invocation) -> Value {
     serde_json::from_slice(&invocation.body).unwrap()
 }
 
-/// What is asked for, as `Concept.action {input}`, in any order.
+/// The calls as `Concept.action {input}`, sorted.
 fn shown(invocations: &[Invocation], flow: FlowId) -> Vec<String> {
     let show = |invocation: &Invocation| {
         format!("{}.{} {}", invocation.concept, invocation.action, body(invocation))
@@ -199,7 +199,7 @@ fn check(bench: &Bench, invocations: &[Invocation], expected: &[&str]) {
 }
 
 #[test]
-fn the_calls_of_then_follow_one_another_and_bind_what_they_answer() {
+fn calls_of_then_run_in_order_and_bind_outputs() {
     let mut bench = Bench::new(BUY);
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     check(&bench, &price, &[r#"Shop.price {"item":"tea"}"#]);
@@ -212,7 +212,7 @@ fn the_calls_of_then_follow_one_another_and_bind_what_they_answer() {
 }
 
 #[test]
-fn a_log_in_which_no_rules_are_in_force_keeps_its_flows_for_later() {
+fn log_without_active_rules_retries_its_messages() {
     let mut bench = Bench::new(BUY);
     bench.engine = Engine::without_rules(Limits::default());
     let root = bench.flow.root();
@@ -227,7 +227,7 @@ fn a_log_in_which_no_rules_are_in_force_keeps_its_flows_for_later() {
 }
 
 #[test]
-fn a_failure_ends_the_sequence_and_else_follows_once() {
+fn failed_call_ends_then_and_runs_else_once() {
     let mut bench = Bench::new(BUY);
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     let sell = bench.complete(&price[0], json!({"cents": 250}));
@@ -244,7 +244,7 @@ fn a_failure_ends_the_sequence_and_else_follows_once() {
 }
 
 #[test]
-fn a_pattern_without_error_matches_successes_only_and_one_with_error_failures_only() {
+fn pattern_matches_failures_only_if_it_names_error() {
     let mut bench = Bench::new(
         r#"
 sync Ask
@@ -269,8 +269,8 @@ then
 "#,
     );
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
-    let told = bench.complete(&price[0], json!({"cents": 1}));
-    check(&bench, &told, &[r#"Requesting.respond {"request":"FLOW","cents":1}"#]);
+    let response = bench.complete(&price[0], json!({"cents": 1}));
+    check(&bench, &response, &[r#"Requesting.respond {"request":"FLOW","cents":1}"#]);
     bench.flow = ActionId::injected("S", 2, 2).as_root();
     let price = bench.request(json!({"path": "/price", "item": "tea"}));
     let excused = bench.complete(&price[0], json!({"error": "no tea"}));
@@ -286,7 +286,7 @@ then
 }
 
 #[test]
-fn a_rule_fires_once_for_each_assignment_and_each_pattern_takes_its_own() {
+fn rule_fires_once_per_assignment_of_distinct_completions() {
     let mut bench = Bench::new(
         r#"
 sync Two
@@ -318,7 +318,7 @@ then
 }
 
 #[test]
-fn an_optional_key_binds_null_and_is_left_out_when_asked() {
+fn missing_optional_key_binds_null_and_can_be_omitted() {
     let mut bench = Bench::new(
         r#"
 sync Maybe
@@ -336,7 +336,7 @@ then
 }
 
 #[test]
-fn a_fault_that_no_rule_answers_is_answered_by_the_router_and_a_refusal_is_not() {
+fn router_responds_to_an_unhandled_fault_but_not_a_refusal() {
     const ASK: &str = r#"
 sync Ask
 when
@@ -361,7 +361,7 @@ then
 }
 
 #[test]
-fn an_error_that_the_spec_does_not_declare_is_a_fault_unless_the_request_is_answered() {
+fn undeclared_error_gets_500_unless_the_request_has_a_response() {
     const NOTE: &str = r#"
 sync Note
 when
@@ -408,8 +408,7 @@ then
     Shop.note (text: text + "x")
 "#;
 
-/// Runs a loop until the engine stops it; how many actions there were, and the last thing that was
-/// asked for.
+/// Runs a loop until the engine stops it. Returns the number of actions and the last response.
 fn run_loop(limits: Limits) -> (u64, String) {
     let mut bench = Bench::with(LOOP, limits);
     let mut next = bench.request(json!({"path": "/loop"}));
@@ -418,7 +417,7 @@ fn run_loop(limits: Limits) -> (u64, String) {
         if &*invocation.action == "respond" {
             answers.push(invocation.clone());
         }
-        assert!(bench.seq < 2000, "the loop goes on");
+        assert!(bench.seq < 2000, "the loop does not stop");
         next.extend(bench.complete(&invocation, json!({})));
     }
     assert_eq!(answers.len(), 1);
@@ -426,13 +425,13 @@ fn run_loop(limits: Limits) -> (u64, String) {
 }
 
 #[test]
-fn a_loop_is_stopped_at_each_limit_and_its_request_is_answered_once() {
+fn loop_stops_at_each_limit_with_one_response() {
     let limits = Limits { actions_per_flow: 10, ..Limits::default() };
     let (actions, answer) = run_loop(limits);
     assert_eq!(actions, 11);
     assert_eq!(
         answer,
-        r#"Requesting.respond {"request":"FLOW","status":508,"error":"The request was stopped: the flow reached its limit of actions."}"#
+        r#"Requesting.respond {"request":"FLOW","status":508,"error":"The request was stopped: the flow reached the limit of actions."}"#
     );
     let (actions, answer) = run_loop(Limits { depth: 5, ..Limits::default() });
     assert_eq!(actions, 7);
@@ -447,7 +446,7 @@ fn a_loop_is_stopped_at_each_limit_and_its_request_is_answered_once() {
 }
 
 #[test]
-fn an_invocation_that_cannot_be_stored_brings_the_completion_back() {
+fn failed_publish_retries_the_completion() {
     let mut bench = Bench::new(BUY);
     let root = {
         let (id, output) = (bench.flow.root(), json!({ "request": bench.flow.to_string() }));
@@ -455,18 +454,18 @@ fn an_invocation_that_cannot_be_stored_brings_the_completion_back() {
     };
     let first = bench.engine.step(Event::Delivered(root.clone()));
     assert!(matches!(first.as_slice(), [Effect::Invoke { .. }]));
-    // A redelivery while the publish is under way changes nothing.
+    // A redelivery during the publish changes nothing.
     assert_eq!(bench.engine.step(Event::Delivered(root.clone())), []);
     assert_eq!(bench.engine.step(Event::NotStored { seq: 1 }), [Effect::Retry { seq: 1 }]);
     assert_eq!(bench.engine.step(Event::Delivered(root)), first);
 }
 
 #[test]
-fn a_flow_of_which_a_message_was_missed_is_read_again() {
+fn flow_with_a_missed_message_is_read_again() {
     let mut bench = Bench::new(BUY);
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
-    // Sequence 2 went elsewhere; nobody knows whether it was of this flow.
+    // Another router received sequence 2, which may belong to this flow.
     let sold = Logged { seq: 3, ..sold };
     let read = Effect::ReadFlow { flow: bench.flow, at_least: 3 };
     assert_eq!(bench.engine.step(Event::Delivered(sold.clone())), std::slice::from_ref(&read));
@@ -477,7 +476,7 @@ fn a_flow_of_which_a_message_was_missed_is_read_again() {
         json!({"request": "r"}),
     );
     let root = Logged { seq: 1, ..root };
-    // A read that does not show what was delivered is repeated.
+    // A read that does not include the delivered message is repeated.
     assert_eq!(
         bench.engine.step(Event::FlowRead {
             flow: bench.flow,
@@ -495,7 +494,7 @@ fn a_flow_of_which_a_message_was_missed_is_read_again() {
 }
 
 #[test]
-fn a_completion_whose_root_is_gone_fires_nothing_and_is_a_dead_letter() {
+fn completion_without_its_root_is_dead_lettered() {
     let mut bench = Bench::new(BUY);
     bench.seq = 9;
     let orphan = bench.logged(

@@ -1,4 +1,4 @@
-//! From a flow's log to the flow as it is told.
+//! Assembles a flow's description from its log.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +19,13 @@ use crate::event::Logged;
 use crate::flow::{Folded, TracedCall};
 use concert_lang::program::{Program, queries};
 
-/// Longer work is not believed, where it would say when a flow began: a list is in the order of
-/// that.
+/// Maximum reported work that may set the start of a flow, by which lists are sorted.
 const LONGEST_WORK_US: u64 = 3_600_000_000;
 
-/// What happened in a flow under these rules and limits, as the log has it; the order of messages
-/// and letters, and doubles among them, do not matter.
+/// The description of a flow under these rules and limits, from its log. The order of messages and
+/// dead letters, and duplicates among them, do not matter.
 ///
-/// `None` if the flow's root is not among the messages.
+/// `None` if the flow's root is missing.
 pub fn flow(
     id: FlowId,
     messages: &[Stored],
@@ -37,7 +36,7 @@ pub fn flow(
     assemble(id, messages, rules, dead, source, true)
 }
 
-/// As [`flow()`], without the rules that nearly fired: less work, for whoever looks at every flow.
+/// Like [`flow()`], without near misses, which is faster.
 pub fn outline(
     id: FlowId,
     messages: &[Stored],
@@ -167,7 +166,7 @@ fn assemble(
     })
 }
 
-/// The actions that happened, in the order of the log; the first completion of each counts.
+/// The completed actions, in the order of the log; only the first completion of each.
 fn completed(
     logged: &[Logged],
     calls: &BTreeMap<ActionId, &TracedCall>,
@@ -184,7 +183,7 @@ fn completed(
     let actions = first.into_values().map(|one| {
         let call = calls.get(&one.id);
         let work = work(stored, one.seq);
-        // Nobody wrote down when it was asked for by hand; its worker tells how long it took.
+        // The log does not record when an action was injected. Its worker reports how long it took.
         let by_hand = || {
             time(one.seq)
                 .saturating_sub(work.as_ref().map_or(0, |work| work.took_us.min(LONGEST_WORK_US)))
@@ -208,17 +207,17 @@ fn completed(
     actions.collect()
 }
 
-/// What is told of the work behind a message.
+/// The reported work of a message.
 fn work(stored: &BTreeMap<u64, &Stored>, seq: u64) -> Option<Work> {
     stored.get(&seq)?.work.as_deref()?.parse().ok()
 }
 
-/// Of what was asked for a record, which all rules that asked at a completion share, what this rule
-/// asks.
+/// The part of a record's queries that belongs to this rule. All rules at a completion share the
+/// record.
 fn asked(program: &Program, sync: &str, mut work: Work) -> Option<Work> {
     let sync = program.syncs.iter().find(|of| &*of.name == sync)?;
     let own = queries(&sync.steps);
-    // What stands behind a question was waited for to answer it.
+    // The parts after a query are the time that its worker waited for others.
     let mut is_own = false;
     work.parts.retain(|part| {
         if let Some(question) = part.query() {
@@ -244,7 +243,7 @@ fn by(call: &TracedCall) -> By {
     }
 }
 
-/// Whether it is no action but what a router wrote down.
+/// Whether it is a record of the router, not an action.
 fn is_record(logged: &Logged) -> bool {
     &*logged.concept == RESERVED_CONCEPT
 }
@@ -265,7 +264,7 @@ fn text(body: &Completion, key: &str) -> Option<String> {
     body.input.get(key)?.as_str().map(str::to_owned)
 }
 
-/// The first successful respond to the request.
+/// The first successful response to the request.
 fn answer<'a>(logged: &'a [Logged], root: &Logged) -> Option<&'a Logged> {
     let responds = logged.iter().filter(|one| {
         let responds = &*one.concept == REQUESTING && &*one.action == RESPOND;
@@ -297,14 +296,14 @@ fn outcome(actions: &[Action], is_request: bool, status: Option<u16>) -> Outcome
     }
 }
 
-/// The trace's id in hexadecimal digits.
+/// The trace id as hexadecimal digits.
 fn trace_of(traceparent: &str) -> Option<String> {
     let traceparent: Traceparent = traceparent.parse().ok()?;
     Some(traceparent.trace.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 impl Flow {
-    /// The flow in a list.
+    /// The flow's row in a list.
     pub fn summary(&self) -> Summary {
         let root = self.actions.iter().find(|action| action.id == self.root);
         let answered = self.actions.iter().find(|action| {

@@ -1,4 +1,4 @@
-//! Which rules nearly fired, and what any rule stopped at, in words.
+//! Near misses, and the explanation why a rule did not fire.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,21 @@ use crate::flow::{Folded, Mismatch, Stopped, StoppedAt, Trace};
 use concert_lang::diagnostics::nearest;
 use concert_lang::program::{Match, Outcome, Pattern, Program, Sync, Test};
 
-/// There is no rule of this name.
+/// The version has no rule with this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no rule `{name}` in this version of the rules{}", .meant.as_ref().map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default())]
+#[error("there is no rule `{name}` in this version of the rules{}", did_you_mean(.meant.as_deref()))]
 pub struct UnknownSync {
-    /// What was asked for.
+    /// The requested name.
     pub name: String,
-    /// A rule of a name like that.
+    /// A similar name.
     pub meant: Option<String>,
 }
 
-/// The rules that matched in part. One that only another path keeps from the flow is not near.
+fn did_you_mean(name: Option<&str>) -> String {
+    name.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// The rules that matched partly. A rule for another path is not a near miss.
 pub(super) fn near_misses(
     program: &Program,
     folded: &Folded,
@@ -51,7 +55,7 @@ pub(super) fn near_misses(
             })
         })
         .collect();
-    // A rule without a call of any frame: its steps left nothing.
+    // A firing without calls: the steps of the rule left no frame.
     let empty = trace.firings.iter().filter(|firing| firing.frames.is_empty());
     for firing in empty {
         let sync = program.syncs.iter().find(|sync| sync.name == firing.sync);
@@ -96,7 +100,7 @@ fn failed(sync: &Sync, stopped: &Stopped, logged: &[Logged]) -> Failed {
         StoppedAt::Pattern { pattern, action, why } => {
             let waits = sync.when.get(*pattern);
             let key = match (why, waits) {
-                // What the pattern would have taken of a success.
+                // A success has none of the keys that the pattern needs.
                 (Mismatch::Failed(_) | Mismatch::Fault(_), Some(waits))
                     if waits.outcome == Outcome::Success =>
                 {
@@ -115,15 +119,16 @@ fn failed(sync: &Sync, stopped: &Stopped, logged: &[Logged]) -> Failed {
         }
         StoppedAt::Step(step) => Failed {
             step: Some(*step),
-            why: format!("step {} of its `where` left nothing", step + 1),
+            why: format!("step {} of its `where` left no frame", step + 1),
             ..blank
         },
         StoppedAt::Asked => Failed {
-            why: "its queries found nothing that it goes on with, or are not answered yet"
-                .to_owned(),
+            why: "its queries returned no matching rows, or have not returned yet".to_owned(),
             ..blank
         },
-        StoppedAt::Halted => Failed { why: "the flow had been stopped before".to_owned(), ..blank },
+        StoppedAt::Halted => {
+            Failed { why: "the flow had already been stopped".to_owned(), ..blank }
+        }
     }
 }
 
@@ -150,15 +155,15 @@ fn sentence(
             format!("`{key}` of {name} is {found}, not {}", shown(expected))
         }
         Mismatch::Variable { key, variable } => {
-            format!("`{key}` of {name} is another `{variable}` than before")
+            format!("`{key}` of {name} differs from the earlier `{variable}`")
         }
         Mismatch::Taken => {
-            format!("{name} has happened only as often as the patterns before took it")
+            format!("earlier patterns of the rule matched every completion of {name}")
         }
     }
 }
 
-/// A value in a sentence; a long one is cut.
+/// A value for a message; a long one is truncated.
 fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = value.to_string();
@@ -168,7 +173,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The pattern as it would be written.
+/// The pattern in rule syntax.
 fn written(pattern: &Pattern, sync: &Sync) -> String {
     let list = |demands: &[Match]| {
         let demands: Vec<String> = demands.iter().map(|demand| demanded(demand, sync)).collect();
@@ -190,10 +195,10 @@ fn demanded(demand: &Match, sync: &Sync) -> String {
     }
 }
 
-/// The first thing that kept a rule from firing in a flow, or its firings.
+/// The firings of a rule in a flow, or the first part of the rule that did not match.
 ///
 /// # Errors
-/// There is no such rule in this version.
+/// This version has no rule with this name.
 pub fn why_not(
     id: FlowId,
     messages: &[Stored],

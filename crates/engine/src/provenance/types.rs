@@ -1,5 +1,5 @@
-//! The form in which a flow is told, the same for commands, page and archive. Times are
-//! microseconds since 1970, as the log's server stamped them.
+//! The description of a flow, for the CLI, the console and the archive. Times are microseconds
+//! since 1970, from the NATS server.
 
 use std::collections::BTreeSet;
 
@@ -7,52 +7,52 @@ use concert_wire::work::Work;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// What became of a flow.
+/// Outcome of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// A request was answered below 400; an injected action succeeded, and nothing that followed
+    /// The response to a request is below 400; or an injected action succeeded, and no later action
     /// failed.
     Succeeded,
-    /// A request was answered with 4xx; an injected action was refused.
+    /// The response to a request is 4xx; or an injected action was refused.
     Failed,
-    /// A request was answered with 5xx; an injected action ended in a fault.
+    /// The response to a request is 5xx; or an injected action ended in a fault.
     Fault,
-    /// Something is in flight, or the request is not answered.
+    /// An action is in flight, or the request has no response.
     Open,
-    /// An action was given up.
+    /// An action was dead-lettered.
     Dead,
 }
 
-/// How a flow began.
+/// Kind of the first action of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RootKind {
-    /// With an HTTP request.
+    /// An HTTP request.
     Request,
-    /// With an action that was asked for by hand.
+    /// An injected action.
     Injected,
 }
 
-/// Where a flow was read.
+/// Source of a flow's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// From the log.
+    /// The log.
     Log,
-    /// From the archive, since it is older than the log.
+    /// The archive, because the flow has left the log.
     Archive,
 }
 
-/// How far an action is.
+/// State of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It happened.
+    /// Completed.
     Completed,
-    /// The rules ask for it, and it has not happened yet.
+    /// Called, and not completed.
     InFlight,
-    /// It was given up.
+    /// Dead-lettered.
     Dead,
 }
 
@@ -61,52 +61,51 @@ pub enum State {
 pub struct Flow {
     /// Its id.
     pub flow: String,
-    /// The path of the request that it began with.
+    /// The path of its request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The id of the action that it began with.
+    /// The id of its first action.
     pub root: String,
-    /// How it began.
+    /// The kind of its first action.
     pub root_kind: RootKind,
-    /// When its request was stored, or the worker took the action that it began with.
+    /// When its request was stored, or when the worker started its first action.
     pub began_us: u64,
-    /// When the last of its messages was stored.
+    /// When its last message was stored.
     pub ended_us: u64,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The HTTP status of the answer.
+    /// The HTTP status of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The rule whose call answered the request.
+    /// The rule that called the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<String>,
     /// The version of the rules that it runs under.
     pub rules: String,
-    /// Where it was read.
+    /// The source of this data.
     pub source: Source,
-    /// Its trace: 32 hexadecimal digits.
+    /// The trace id: 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
-    /// Whether bodies were left out, since the whole is larger than one message.
+    /// Whether bodies were left out because the description is larger than one message.
     #[serde(default)]
     pub truncated: bool,
-    /// Its actions in the order of the log; those that have not happened last.
+    /// Its actions in the order of the log, with those that are not completed at the end.
     pub actions: Vec<Action>,
-    /// What fired, in order.
+    /// The firings, in order.
     pub firings: Vec<Firing>,
-    /// Matches of rules that ask queries, of which nothing is written down.
+    /// Matches of rules with queries, without a record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undecided: Vec<Undecided>,
     /// The rules that nearly fired.
     pub near_misses: Vec<NearMiss>,
-    /// Why nothing more fires.
+    /// The reason why nothing more fires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halt: Option<Halt>,
 }
 
 impl Flow {
-    /// Leaves out what an action was given and gave, and what frames hold, so that the rest can be
-    /// told.
+    /// Removes inputs, outputs and bindings, so that the rest fits into one message.
     pub fn leave_bodies_out(&mut self) {
         self.truncated = true;
         for action in &mut self.actions {
@@ -123,24 +122,23 @@ impl Flow {
 pub struct Action {
     /// Its id.
     pub id: String,
-    /// Whose action it is.
+    /// The concept.
     pub concept: String,
     /// Its name.
     pub action: String,
-    /// How far it is.
+    /// The state.
     pub state: State,
-    /// `success`, `refusal` or `fault`, once it happened.
+    /// `success`, `refusal` or `fault`, if it is completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// Its input; secrets are sealed.
+    /// The input; secrets are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Map<String, Value>>,
-    /// Its output, once it happened; secrets are sealed.
+    /// The output, if it is completed; secrets are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Map<String, Value>>,
-    /// When what asked for it was stored; a request's own time. What was asked for by hand was so
-    /// no later than when its worker took it, which is told here if the worker says how long it
-    /// took.
+    /// When its cause was stored; for a request, its own time. For an injected action, when its
+    /// worker started it, if the worker reports how long it took.
     pub asked_us: u64,
     /// When its completion was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,21 +146,21 @@ pub struct Action {
     /// The sequence of its completion in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// How long its worker took, and what of it was waiting for others, if the worker said so. The
-    /// work ended about when the completion was stored; what was before it is the wait in the
+    /// The worker's processing time, and its waits for other services, if the worker reports them.
+    /// Processing ends about when the completion is stored; the time before it was spent in the
     /// queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
-    /// What asked for it; a root, and what was injected into the flow, have none.
+    /// The caller. A root and an injected action have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
-    /// Why it was given up.
+    /// The reason, if it was dead-lettered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<Dead>,
 }
 
 impl Action {
-    /// How long it waited for its worker, in microseconds, if the worker told how long it took.
+    /// The time in the queue, in microseconds, if the worker reports its processing time.
     pub fn waited_us(&self) -> Option<u64> {
         let work = self.work.as_ref()?;
         let under_way_us = self.completed_us?.saturating_sub(self.asked_us);
@@ -170,33 +168,33 @@ impl Action {
     }
 }
 
-/// What asked for an action.
+/// The caller of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
-    /// The rule; `Concert.fault` and `Concert.limit` are the router's own answers.
+    /// The rule; `Concert.fault` and `Concert.limit` for responses of the router itself.
     pub sync: String,
-    /// The firing; the router's own answers have none.
+    /// The firing; a response of the router itself has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firing: Option<String>,
-    /// The number of the firing's frame.
+    /// The index of the firing's frame.
     #[serde(default)]
     pub frame: usize,
-    /// The number of the call in its sequence.
+    /// The index of the call in its sequence.
     #[serde(default)]
     pub call: usize,
-    /// The sequence of the completion that made it due.
+    /// The sequence of the completion that made the call due.
     pub cause_seq: u64,
 }
 
-/// Why an action was given up.
+/// Details of a dead-lettered action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dead {
-    /// Why no retry helps.
+    /// The reason.
     pub reason: String,
-    /// How often it was tried.
+    /// The number of attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u64>,
-    /// When it was given up.
+    /// When it was dead-lettered.
     pub at_us: u64,
 }
 
@@ -207,16 +205,16 @@ pub struct Firing {
     pub id: String,
     /// The rule.
     pub sync: String,
-    /// When the newest of its causes was stored, or the record that it is written down in.
+    /// When the newest of its causes, or its firing record, was stored.
     pub at_us: u64,
-    /// The actions that the rule's patterns took, in their order.
+    /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<String>,
-    /// Whether it is written down in the log, since its rule asks queries.
+    /// Whether a firing record holds it, because its rule has queries.
     #[serde(default)]
     pub recorded: bool,
-    /// How long the router asked queries for the completion that made it due, for all rules that
-    /// asked then, up to when the record was stored. Its parts are the questions of this rule,
-    /// `Sessioning._getUser`, and behind each what the worker that answered it waited for.
+    /// The time that the router queried for the completion that made it due, for all rules, until
+    /// the record was stored. Its parts are the queries of this rule, such as
+    /// `Sessioning._getUser`, each followed by the waits of its worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
     /// Its frames.
@@ -228,140 +226,140 @@ pub struct Firing {
 pub struct Frame {
     /// The variables, by name.
     pub bindings: Map<String, Value>,
-    /// `then`, or `else`: the `else` of a step of `where`.
+    /// `then`, or `else` for the `else` of a step of `where`.
     pub ended: String,
-    /// The number of that step's `else`, as they stand in the rule.
+    /// The index of that step's `else` in the rule.
     #[serde(rename = "else", default, skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<usize>,
-    /// The actions that it asked for so far, in their order.
+    /// The actions that it called so far, in order.
     pub calls: Vec<String>,
 }
 
-/// A match of a rule that asks queries, of which nothing is written down.
+/// A match of a rule with queries, without a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undecided {
     /// The rule.
     pub sync: String,
-    /// The actions that its patterns took, in their order.
+    /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<String>,
-    /// Whether it is decided that nothing comes of it.
+    /// Whether it is decided that it does not fire.
     pub decided: bool,
 }
 
-/// A rule that nearly fired.
+/// A near miss: a rule that matched partly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NearMiss {
     /// The rule.
     pub sync: String,
-    /// What its patterns took before it stopped.
+    /// The actions that its patterns matched.
     pub matched: Vec<Matched>,
-    /// What it stopped at.
+    /// The part that did not match.
     pub failed: Failed,
 }
 
-/// What a pattern took.
+/// An action that a pattern matched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matched {
-    /// The pattern's number in `when`.
+    /// The pattern's index in `when`.
     pub pattern: usize,
     /// The action.
     pub action: String,
 }
 
-/// What a rule stopped at.
+/// The part of a rule that did not match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
-    /// The number of the pattern in `when`.
+    /// The index of the pattern in `when`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<usize>,
-    /// The number of the step in `where`.
+    /// The index of the step in `where`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
-    /// The pattern as it would be written.
+    /// The pattern in rule syntax.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// The action that came nearest.
+    /// The nearest action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
-    /// The key that it failed on.
+    /// The key that did not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Why, in a sentence.
+    /// The reason, as a sentence.
     pub why: String,
 }
 
-/// Why nothing more fires in a flow.
+/// The reason why nothing more fires in a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halt {
-    /// The HTTP status of the answer to its request.
+    /// The HTTP status of the response to its request.
     pub status: u16,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// The answer to why a rule did not fire in a flow.
+/// The explanation why a rule did not fire in a flow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WhyNot {
     /// The rule.
     pub sync: String,
-    /// Whether it did fire.
+    /// Whether it fired.
     pub fired: bool,
     /// Its firings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firings: Vec<String>,
-    /// What its patterns took before it stopped.
+    /// The actions that its patterns matched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matched: Vec<Matched>,
-    /// What it stopped at.
+    /// The part that did not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Failed>,
-    /// The whole, in a sentence.
+    /// The explanation as a sentence.
     pub text: String,
 }
 
-/// A flow in a list.
+/// A flow's row in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Its id.
     pub flow: String,
-    /// The path of the request that it began with.
+    /// The path of its request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The action that it began with: `Concept.action`.
+    /// Its first action: `Concept.action`.
     pub root: String,
-    /// When its request was stored, or the worker took the action that it began with.
+    /// When its request was stored, or when the worker started its first action.
     pub began_us: u64,
-    /// From then to its answer, or to the last of its messages.
+    /// The time from then to its response, or to its last message, in microseconds.
     pub took_us: u64,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The HTTP status of the answer.
+    /// The HTTP status of the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The rule whose call answered the request.
+    /// The rule that called the response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<String>,
-    /// How many actions it has.
+    /// The number of its actions.
     pub actions: usize,
-    /// Whose actions they are.
+    /// The concepts of its actions.
     pub concepts: BTreeSet<String>,
     /// The rules that fired.
     #[serde(default)]
     pub syncs: BTreeSet<String>,
-    /// The trace that it belongs to: 32 hexadecimal digits.
+    /// The trace id: 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
-    /// What the answer, or the root, failed with.
+    /// The error of the response, or of the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Where the next page of a list begins.
+    /// The position at which the next page of a list begins.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cursor: String,
 }
 
 impl Summary {
-    /// What a row is searched for a text in, in small letters: its ids, path, root, status and
-    /// error, and the rules that fired.
+    /// The text that a search matches, in lower case: ids, path, root, status, error, and the rules
+    /// that fired.
     pub fn searched(&self) -> String {
         let status = self.status.map(|status| status.to_string());
         let texts = [Some(&self.flow), self.path.as_ref(), Some(&self.root)];

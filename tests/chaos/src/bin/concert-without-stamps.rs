@@ -1,4 +1,4 @@
-//! `concert` with workers that forget their stamps: the checker must notice.
+//! `concert` with workers that write no stamps; the checker must detect that.
 
 use concert::Worker;
 

@@ -1,5 +1,4 @@
-//! What the archive keeps is the log, each message once, and it tells of each flow what became of
-//! it.
+//! Checks that the archive holds each message of the log once, and the right outcome of each flow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +6,13 @@ use mongodb::bson::Document;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::log::Message;
 use super::state::all;
 use super::{Flows, is, status_of};
 use crate::cluster::Cluster;
 use crate::history::History;
+use crate::log::Message;
 
-/// How many flows it tells whole.
+/// Checks the archive; returns the number of flows that it has completely.
 pub(super) async fn check(
     cluster: &Cluster,
     history: &History,
@@ -28,15 +27,15 @@ pub(super) async fn check(
         .collect();
     let mut whole = 0;
     for (flow, messages) in flows {
-        // What has no ids of ours is a dead letter, and messages about rules belong to no flow of
-        // anybody's.
+        // A message without an id of Concert becomes a dead letter. Messages about rules belong to
+        // no client's flow.
         let messages: Vec<&Message> =
             messages.iter().copied().filter(|message| is_of_a_flow(message)).collect();
         if messages.is_empty() {
             continue;
         }
         match wrong(kept.get(flow).copied(), &messages, buried.contains(flow)) {
-            Some(what) => history.violated(format!("the archive of flow {flow}: {what}")),
+            Some(what) => history.violated(format!("archived flow {flow}: {what}")),
             None => whole += 1,
         }
     }
@@ -50,10 +49,10 @@ fn is_of_a_flow(message: &Message) -> bool {
     })
 }
 
-/// What is wrong with what is kept of a flow.
+/// The difference between the archived flow and the log, if any.
 fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Option<String> {
     let Some(kept) = kept else {
-        return Some("it is not there".to_owned());
+        return Some("it is missing".to_owned());
     };
     let mut found: Vec<(u64, &str, Value)> = kept
         .get_array("messages")
@@ -70,15 +69,16 @@ fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Opt
         })
         .collect();
     found.sort_by_key(|(seq, ..)| *seq);
-    let told = found.iter().map(|(seq, subject, body)| (*seq, *subject, body));
+    let archived = found.iter().map(|(seq, subject, body)| (*seq, *subject, body));
     let logged =
         messages.iter().map(|message| (message.seq, message.subject.as_str(), &message.body));
-    if !told.eq(logged) {
+    if !archived.eq(logged) {
         let seqs: Vec<u64> = found.iter().map(|(seq, ..)| *seq).collect();
         let logged: Vec<u64> = messages.iter().map(|message| message.seq).collect();
-        return Some(format!("it holds {seqs:?}, and the log {logged:?}"));
+        return Some(format!("it has {seqs:?}, but the log has {logged:?}"));
     }
-    // What a flow with a dead letter counts as depends on what of it came first.
+    // The outcome of a flow with a dead letter depends on which of its messages were archived
+    // first.
     if is_buried {
         return None;
     }
@@ -87,12 +87,12 @@ fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Opt
     let request = messages.iter().find(|message| is(message, "Requesting", "request"));
     let expected = match request {
         Some(_) => of_request(messages),
-        // What was sent without a root, or is no completion, has no outcome.
+        // A flow without a root, or without a valid completion, has no outcome.
         None if outcome == "missing" => return None,
         None => of_injected(messages),
     };
     (outcome != expected || path != request.and_then(|request| request.input("path")))
-        .then(|| format!("it calls {path:?} {outcome}, and by the log it is {expected}"))
+        .then(|| format!("{path:?} has the outcome {outcome}, but {expected} in the log"))
 }
 
 fn of_request(messages: &[&Message]) -> &'static str {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_injected_action_is_called_what_it_came_to() {
+    fn injected_action_has_the_outcome_of_its_flow() {
         let done =
             message(3, "Sessioning.create", json!({ "input": {}, "output": { "session": "s" } }));
         let refused =
@@ -154,17 +154,17 @@ mod tests {
         let fault = message(3, "Sessioning.delete", fault);
         let outcomes = ["succeeded", "failed", "fault"];
         for (message, right) in [&done, &refused, &fault].into_iter().zip(outcomes) {
-            for told in outcomes {
-                let mut kept = kept(&[message], told);
+            for archived in outcomes {
+                let mut kept = kept(&[message], archived);
                 kept.remove("path");
                 let found = wrong(Some(&kept), &[message], false);
-                assert_eq!(found.is_none(), told == right, "{found:?}");
+                assert_eq!(found.is_none(), archived == right, "{found:?}");
             }
         }
     }
 
     #[test]
-    fn what_is_missing_double_changed_or_told_otherwise_is_found() {
+    fn missing_duplicate_changed_or_misreported_messages_are_found() {
         let request = message(
             3,
             "Requesting.request",

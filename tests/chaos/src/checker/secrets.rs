@@ -1,11 +1,11 @@
-//! No password and no token stands in a log file or in a stream.
+//! Checks that no password and no token is in a log file or in a stream.
 
 use std::collections::HashSet;
 
-use super::log::Message;
 use crate::client::PASSWORD_MARK;
 use crate::cluster::Cluster;
 use crate::history::History;
+use crate::log::Message;
 
 pub(super) async fn check(
     cluster: &Cluster,
@@ -20,18 +20,18 @@ pub(super) async fn check(
     for file in files {
         let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
         if holds(&text, &secrets) {
-            history.violated(format!("a secret stands in {}", file.display()));
+            history.violated(format!("a secret is in {}", file.display()));
         }
     }
     for message in done.iter().chain(dead) {
         if holds(&message.body.to_string(), &secrets) {
-            history.violated(format!("a secret stands at {} ({})", message.seq, message.subject));
+            history.violated(format!("a secret is at {} ({})", message.seq, message.subject));
         }
     }
     Ok(())
 }
 
-/// Tokens are words of letters, digits, `-` and `_`.
+/// A token consists of letters, digits, `-` and `_`.
 fn holds(text: &str, tokens: &HashSet<&str>) -> bool {
     text.contains(PASSWORD_MARK)
         || text
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_or_a_password_in_a_text_is_found() {
+    fn token_or_password_in_a_text_is_found() {
         let tokens = HashSet::from(["a-Token_1"]);
         assert!(holds(r#"{"session":"a-Token_1"}"#, &tokens));
         assert!(holds(&format!("login with {PASSWORD_MARK}-7"), &tokens));

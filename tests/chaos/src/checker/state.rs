@@ -1,4 +1,4 @@
-//! What the databases hold is what the log says was done: a fold over its completions.
+//! Checks that the databases equal a fold of the completions in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,16 @@ use futures_util::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::bson::{Bson, Document};
 
-use super::log::Message;
 use crate::cluster::Cluster;
 use crate::history::History;
+use crate::log::Message;
 
-/// The ids of the actions that the log calls done, by concept and action; and of those that it
-/// calls failed.
-struct Told<'a> {
+/// The ids of the successful and of the failed actions in the log, by concept and action.
+struct LoggedOutcomes<'a> {
     done: BTreeMap<(&'a str, &'a str), BTreeSet<&'a str>>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> LoggedOutcomes<'a> {
     fn fold(log: &'a [Message]) -> Self {
         let mut done: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for message in log {
@@ -38,15 +37,15 @@ pub(super) async fn check(
     log: &[Message],
 ) -> anyhow::Result<()> {
     let client = mongodb::Client::with_uri_str(&cluster.mongo_uri).await?;
-    let told = Told::fold(log);
+    let logged = LoggedOutcomes::fold(log);
     let sessions = all(&client.database("concert_sessioning"), "sessions").await?;
     let users = all(&client.database("concert_profile"), "users").await?;
-    let same = |what: &str, stamps: Vec<&str>, told: &BTreeSet<&str>| {
-        each_once(history, what, stamps, told)
+    let same = |what: &str, stamps: Vec<&str>, logged: &BTreeSet<&str>| {
+        each_once(history, what, stamps, logged)
     };
-    same("sessions made", stamps(&sessions, "created_by"), &told.of("Sessioning", "create"));
-    same("accounts made", stamps(&users, "created_by"), &told.of("Profile", "createAccount"));
-    same("accounts deleted", stamps(&users, "deleted_by"), &told.of("Profile", "deleteAccount"));
+    same("sessions created", stamps(&sessions, "created_by"), &logged.of("Sessioning", "create"));
+    same("accounts created", stamps(&users, "created_by"), &logged.of("Profile", "createAccount"));
+    same("accounts deleted", stamps(&users, "deleted_by"), &logged.of("Profile", "deleteAccount"));
     let changes = users.iter().flat_map(|user| {
         user.get_array("changes")
             .into_iter()
@@ -54,20 +53,19 @@ pub(super) async fn check(
             .filter_map(|change| change.as_document()?.get_str("action").ok())
     });
     let changed: BTreeSet<&str> =
-        &told.of("Profile", "changePassword") | &told.of("Profile", "deleteAccount");
+        &logged.of("Profile", "changePassword") | &logged.of("Profile", "deleteAccount");
     same("accounts changed", changes.collect(), &changed);
     let ended: Vec<&str> = sessions
         .iter()
         .filter_map(|session| session.get_document("ended").ok()?.get_str("by").ok())
         .collect();
-    let logouts = told.of("Sessioning", "delete");
-    let sweeps = &told.of("Sessioning", "deleteAll") | &told.of("Sessioning", "deleteOthers");
+    let logouts = logged.of("Sessioning", "delete");
+    let sweeps = &logged.of("Sessioning", "deleteAll") | &logged.of("Sessioning", "deleteOthers");
     // A creation ends the oldest sessions above the limit, or its own before a cutoff.
-    let sweeps = &sweeps | &told.of("Sessioning", "create");
+    let sweeps = &sweeps | &logged.of("Sessioning", "create");
     if let Some(unknown) = ended.iter().find(|by| !logouts.contains(*by) && !sweeps.contains(*by)) {
-        history.violated(format!(
-            "a session was ended by {unknown}, which the log does not call done"
-        ));
+        history
+            .violated(format!("a session was ended by {unknown}, which has no success in the log"));
     }
     let by_logout = ended.into_iter().filter(|by| !sweeps.contains(by)).collect();
     same("sessions ended", by_logout, &logouts);
@@ -84,19 +82,19 @@ fn stamps<'a>(documents: &'a [Document], key: &str) -> Vec<&'a str> {
     documents.iter().filter_map(|document| document.get(key).and_then(Bson::as_str)).collect()
 }
 
-/// Each stamp stands once, and stamps and successes are the same.
-fn each_once(history: &History, what: &str, stamps: Vec<&str>, told: &BTreeSet<&str>) {
+/// Each stamp exists once, and the stamps equal the successes.
+fn each_once(history: &History, what: &str, stamps: Vec<&str>, logged: &BTreeSet<&str>) {
     let mut seen = BTreeSet::new();
     for stamp in stamps {
         if !seen.insert(stamp) {
-            history.violated(format!("{what}: {stamp} did it twice"));
+            history.violated(format!("{what}: {stamp} took effect twice"));
         }
     }
-    for stamp in seen.difference(told) {
-        history.violated(format!("{what}: {stamp} did it, and the log does not say so"));
+    for stamp in seen.difference(logged) {
+        history.violated(format!("{what}: {stamp} took effect without a success in the log"));
     }
-    for stamp in told.difference(&seen) {
-        history.violated(format!("{what}: the log says that {stamp} did it, and it did not"));
+    for stamp in logged.difference(&seen) {
+        history.violated(format!("{what}: {stamp} has a success in the log but no effect"));
     }
 }
 
@@ -106,7 +104,7 @@ fn one_account_per_name(history: &History, users: &[Document]) {
         if let Ok(name) = user.get_str("name_key")
             && !names.insert(name)
         {
-            history.violated(format!("two accounts are called {name}"));
+            history.violated(format!("two accounts have the name {name}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an answer must be, given what the client knows.
+//! Checks a response against what the client knows.
 
 use concert_wire::envelope::{ERROR, Object};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::coverage::Mark;
 use crate::state::State;
 
 impl Client {
-    /// A request was not answered; it may have been carried out, or may still be.
+    /// A request got no response; it may have taken effect, or may still do so.
     pub(super) fn knows_nothing_of(&mut self, request: &Request) {
         if let Request::Logout(Some(at)) = request
             && let Some(token) = self.tokens.get_mut(*at)
@@ -17,7 +17,7 @@ impl Client {
         }
     }
 
-    /// Takes an answer; the error is why it cannot be right.
+    /// Handles a response; returns an error if it cannot be right.
     pub(super) fn learns(
         &mut self,
         sent: &Sent,
@@ -38,7 +38,7 @@ impl Client {
             self.knows_nothing_of(&sent.request);
             return Ok(Mark::Stopped);
         }
-        // Who deletes an account ends its sessions, and its sessions are nobody's from then on.
+        // Deleting an account ends its sessions, whose tokens then belong to no user.
         let is_gone =
             |user: &str| state.users.by_id(user).is_some_and(|user| user.deleted_by.is_some());
         match &sent.request {
@@ -47,12 +47,12 @@ impl Client {
                     return if text(ERROR).contains("already exists") {
                         Ok(Mark::RegisterRefused)
                     } else {
-                        fail("registered for no reason")
+                        fail("the registration should have failed")
                     };
                 }
                 let user = text("user").to_owned();
                 if state.users.by_id(&user).is_none_or(|user| user.username != **name) {
-                    return fail("an account that is not there");
+                    return fail("an unknown account");
                 }
                 let password =
                     sent.body.get("password").and_then(Value::as_str).unwrap_or_default();
@@ -70,16 +70,16 @@ impl Client {
                     .filter(|account| account.is_certain);
                 if error {
                     return match known {
-                        Some(_) if *is_right => fail("the right password is refused"),
+                        Some(_) if *is_right => fail("the right password is rejected"),
                         _ => Ok(Mark::LoginRefused),
                     };
                 }
                 if !is_right || known.is_some_and(|account| account.user != text("user")) {
-                    return fail("the wrong password is taken");
+                    return fail("the wrong password is accepted");
                 }
                 let (token, user) = (text("session").to_owned(), text("user").to_owned());
                 if state.sessions.all.get(&token).is_none_or(|session| session.user != user) {
-                    return fail("a session that is not there");
+                    return fail("an unknown session");
                 }
                 let state = TokenState::Live;
                 self.tokens.push(Token { token, user, state });
@@ -96,7 +96,7 @@ impl Client {
                 let was = std::mem::replace(&mut token.state, TokenState::Ended);
                 match (was, error) {
                     (TokenState::Live, true) if is_gone(&token.user) => Ok(Mark::LogoutRefused),
-                    (TokenState::Live, true) => fail("a live session is not there"),
+                    (TokenState::Live, true) => fail("a live session is unknown"),
                     (TokenState::Ended, false) => fail("an ended session was ended"),
                     (_, true) => Ok(Mark::LogoutRefused),
                     (_, false) => Ok(Mark::LogoutDone),
@@ -107,7 +107,7 @@ impl Client {
                     return if error {
                         Ok(Mark::WhoamiRefused)
                     } else {
-                        fail("an invented session is taken")
+                        fail("an invented session is accepted")
                     };
                 };
                 match (token.state, error) {
@@ -115,24 +115,26 @@ impl Client {
                         token.become_unsure();
                         Ok(Mark::WhoamiRefused)
                     }
-                    (TokenState::Live, true) => fail("a live session is refused"),
-                    (TokenState::Ended, false) => fail("an ended session is taken"),
+                    (TokenState::Live, true) => fail("a live session is rejected"),
+                    (TokenState::Ended, false) => fail("an ended session is accepted"),
                     (_, true) => {
                         token.state = TokenState::Ended;
                         Ok(Mark::WhoamiRefused)
                     }
-                    (_, false) if token.user != text("user") => fail("somebody else's session"),
+                    (_, false) if token.user != text("user") => fail("a session of another user"),
                     (_, false) => Ok(Mark::WhoamiDone),
                 }
             }
             Request::Buy(_) if error => match text(ERROR) {
                 "sold out" => Ok(Mark::BoughtNothing),
-                _ => fail("refused for no reason"),
+                _ => fail("rejected without a reason"),
             },
-            Request::Buy("ghost") => fail("a ghost was sold"),
+            Request::Buy("ghost") => fail("an item that does not exist was sold"),
             Request::Buy(_) => Ok(Mark::Bought),
             Request::Show("ghost") if error => Ok(Mark::ShownNothing),
-            Request::Show(item) if error || *item == "ghost" => fail("what is there is not shown"),
+            Request::Show(item) if error || *item == "ghost" => {
+                fail("an existing item is not shown")
+            }
             Request::Show(_) => Ok(Mark::Shown),
             Request::Compare => {
                 let number = |key: &str| answer.get(key).and_then(Value::as_f64);
@@ -144,7 +146,7 @@ impl Client {
             Request::Count(_) if error => fail("not counted to the end"),
             Request::Count(_) => Ok(Mark::Counted),
             Request::Spin => fail("an endless flow was not stopped"),
-            Request::BuyAll if error => fail("refused for no reason"),
+            Request::BuyAll if error => fail("rejected without a reason"),
             Request::BuyAll => Ok(Mark::BoughtAll),
         }
     }

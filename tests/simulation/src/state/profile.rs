@@ -1,5 +1,5 @@
-//! The users, as `workers/profile` keeps them. Passwords are kept as they are: hashing takes no
-//! part in what is looked at here.
+//! The users, as in `workers/profile`. Passwords are stored in plain text, because hashing does not
+//! matter here.
 
 use concert_wire::id::ActionId;
 
@@ -13,7 +13,7 @@ pub(crate) struct User {
     pub(crate) username: String,
     pub(crate) password: Option<String>,
     pub(crate) created_by: ActionId,
-    /// The actions that changed the user.
+    /// The ids of the actions that changed the user.
     pub(crate) changes: Vec<ActionId>,
     pub(crate) deleted_by: Option<ActionId>,
 }

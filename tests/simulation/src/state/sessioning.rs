@@ -1,4 +1,4 @@
-//! The sessions, as `workers/sessioning` keeps them: an ended one stays as its own tombstone.
+//! The sessions, as in `workers/sessioning`: an ended one stays as a tombstone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,11 +21,11 @@ pub(crate) struct Sessions {
     /// By user: the latest position in the log before which no login leaves a live session, and the
     /// flow that set it.
     cutoffs: BTreeMap<String, (u64, FlowId)>,
-    /// The actions that ended all sessions of a user, once each.
+    /// The ids of the actions that ended all sessions of a user, once each.
     pub(crate) sweeps: BTreeSet<ActionId>,
 }
 
-/// Follows from the action, as the real one does from the action and a key.
+/// Derived from the action id; the real one also uses a key.
 pub(crate) fn token(action: ActionId) -> String {
     format!("token-{action}")
 }
@@ -68,8 +68,8 @@ impl Sessions {
         if self.stamps && by == call.id { Outcome::done([]) } else { not_found() }
     }
 
-    /// What it ends is written down when it is first carried out, so that a later delivery ends
-    /// nothing that came since. (The real one ends what it wrote down in several steps.)
+    /// The first delivery stores the list of sessions to end, so that a later one ends no newer
+    /// session. The real worker ends them in several steps.
     fn end_all(&mut self, call: Call<'_>) -> Written {
         let done = Outcome::done([]);
         if !self.sweeps.insert(call.id) && self.stamps {

@@ -1,5 +1,5 @@
-//! A shop of the simulation's own: what can be had changes, so that an action that is carried out
-//! twice, or at another time, has another outcome.
+//! A shop for the simulation: its stock changes, so an action that runs twice, or at another time,
+//! has another outcome.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use super::{Call, Outcome, Plan, Written};
 #[derive(Debug, Default)]
 pub(crate) struct Item {
     pub(crate) stock: i64,
-    /// The actions that took one, as often as they did.
+    /// The ids of the actions that took an item, once for each time.
     pub(crate) sold_by: Vec<ActionId>,
-    /// The actions that added some, as often as they did.
+    /// The ids of the actions that added items, once for each time.
     pub(crate) restocked_by: Vec<ActionId>,
 }
 
 pub(crate) struct Shop {
     stamps: bool,
     pub(crate) items: BTreeMap<String, Item>,
-    /// Parcels and notes, by the action that made them.
+    /// Parcels and notes, by the id of the action that created them.
     pub(crate) made: BTreeMap<ActionId, String>,
 }
 
@@ -44,7 +44,7 @@ impl Shop {
         self.items.get(item).map(|item| item.stock)
     }
 
-    /// The latest of them, so that a run with many sales stays small.
+    /// Only the latest, so that a run with many sales stays small.
     pub(super) fn buyers(&self, item: &str) -> impl Iterator<Item = String> {
         let sold = self.items.get(item).map(|item| item.sold_by.as_slice());
         sold.unwrap_or_default().iter().rev().take(BUYERS).copied().map(sale)

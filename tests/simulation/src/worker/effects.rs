@@ -1,4 +1,5 @@
-//! What the state machine decided, done to the servers, and their answers as its events.
+//! Executes the decisions of the state machine on the servers, and passes their responses back as
+//! events.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use super::{Asks, Job, Todo};
 use crate::coverage::Mark;
 use crate::faults::Sabotage;
 use crate::packet::{Draft, Op, Process, Reply};
-use crate::world::{ACK_WAIT, World, tell};
+use crate::world::{ACK_WAIT, World, record};
 
 impl World<'_> {
     pub(super) fn carry_out(&mut self, number: usize, job: &mut Job, effect: Effect) {
         let id = job.id();
-        // Holding the message is a matter of the turn and of the handler.
+        // The turn and the handler extend the deadline themselves.
         job.tick_at = u64::MAX;
         match effect {
             Effect::Look if self.has(Sabotage::WorkerDoesNotLook) => {
@@ -96,22 +97,22 @@ impl World<'_> {
         let output = |completion: &Completion| Value::Object(completion.output.clone());
         if self.fault(|faults| faults.late_keys * 40, Mark::ComparedLater) {
             job.has_failed = true;
-            Comparison::Locked("a key is not there yet".to_owned())
+            Comparison::Locked("a sealing key is missing".to_owned())
         } else if value::equal(&output(standing), &output(own)) {
             self.coverage.mark(Mark::SecondCompletionAgreed);
             Comparison::Same
         } else {
-            tell!(self, "diverged: {:?} here, {:?} in the log", own.output, standing.output);
+            record!(self, "diverged: {:?} here, {:?} in the log", own.output, standing.output);
             Comparison::Different
         }
     }
 
-    /// A job has the answer that it waited for. What follows from it may still be interrupted.
+    /// Handles the response that a job waited for. Its effects may still be interrupted.
     pub(super) fn answered(&mut self, number: usize, mut job: Job, reply: Reply) {
         let Todo::Wait(_, asks) = job.todo else {
             return self.keep(number, job);
         };
-        let silence = || "no answer".to_owned();
+        let silence = || "no response".to_owned();
         job.todo = match asks {
             Asks::Look | Asks::LookBeforeWrite | Asks::Find => {
                 let found = match reply {
@@ -149,7 +150,7 @@ impl World<'_> {
             }),
             Asks::ForgetNote => {
                 job.has_note = false;
-                // It may still be there.
+                // The marker may still exist.
                 if !matches!(reply, Reply::Stored) {
                     self.letters.suspect(job.id());
                 }
@@ -176,22 +177,22 @@ impl World<'_> {
         self.keep(number, job);
     }
 
-    /// The last word to the server.
+    /// The last ack or nak of a delivery.
     pub(super) fn end_delivery(&mut self, number: usize, job: &Job, end: End) {
         let process = Process::Worker(number);
         let delivery = job.delivery.clone();
-        tell!(self, "worker {number} ends {}: {end:?}", job.id());
+        record!(self, "worker {number} settles {}: {end:?}", job.id());
         match end {
             End::Ack => {
                 if job.is_uncompared {
                     self.breaks(format!(
-                        "{} is acknowledged, and its write is not compared with the log",
+                        "{} is acknowledged before its write is compared with the log",
                         job.id()
                     ));
                 }
                 if !job.has_replied {
                     self.breaks(format!(
-                        "{} is acknowledged, and its caller has no answer",
+                        "{} is acknowledged before its caller has a result",
                         job.id()
                     ));
                 }
@@ -202,8 +203,8 @@ impl World<'_> {
                     Wait::Backoff => 10 + self.chance.ticks(80),
                     Wait::Longest => 100 + self.chance.ticks(100),
                 };
-                // After its time the message is another's, and such a word would take it from that
-                // one.
+                // After the deadline another worker may have the message, and a nak would take it
+                // away.
                 let not_after =
                     (!self.has(Sabotage::NakAfterLease)).then_some(job.order.ours_until_ms());
                 let op = Op::NakQueue { delivery, delay, not_after };
@@ -211,7 +212,7 @@ impl World<'_> {
             }
             End::Term => self.send_from(process, Op::TermQueue(delivery.queue, delivery.seq)),
             End::Leave(why) if why == OUT_OF_ORDER => {
-                self.breaks("the worker's order was told what it had not asked")
+                self.breaks("the worker's state machine got an unexpected response")
             }
             End::Leave(_) => self.coverage.mark(Mark::LeaseRunOut),
         }

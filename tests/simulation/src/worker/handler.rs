@@ -1,4 +1,4 @@
-//! What a handler does: it reads, asks whether it may write, and writes.
+//! The steps of a handler: read, ask for permission to write, write.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{Job, Todo};
 use crate::coverage::Mark;
 use crate::packet::Process;
 use crate::state::{Call, Outcome, Plan, Written};
-use crate::world::{ACK_WAIT, REQUESTING_QUEUE, World, tell};
+use crate::world::{ACK_WAIT, REQUESTING_QUEUE, World, record};
 
 const CLOCK_SKEW: u64 = 20;
 
@@ -31,7 +31,7 @@ impl Job {
 }
 
 impl World<'_> {
-    /// The handler up to its write.
+    /// Runs the handler up to its write.
     pub(super) fn read(&mut self, number: usize, mut job: Job) {
         self.judge_turn(&job);
         if job.delivery.queue == REQUESTING_QUEUE {
@@ -40,11 +40,11 @@ impl World<'_> {
             return self.keep(number, job);
         }
         if self.is_poison(&job) {
-            tell!(self, "the handler of {} ends its process", job.id());
+            record!(self, "the handler of {} crashes its process", job.id());
             self.coverage.mark(if job.has_note {
-                Mark::LastAttemptEndedItsProcess
+                Mark::LastAttemptCrashedItsProcess
             } else {
-                Mark::HandlerEndedItsProcess
+                Mark::HandlerCrashedItsProcess
             });
             self.keep(number, job);
             return self.crash(Process::Worker(number));
@@ -57,17 +57,17 @@ impl World<'_> {
         let asked = job.delivery.asked.clone();
         if self.is_locked(number, job) {
             self.coverage.mark(Mark::KeyMissing);
-            return job.fails("a key is not there yet");
+            return job.fails("a sealing key is missing");
         }
         let has_effects = !matches!(&*asked.action, "authenticate" | "price" | "count" | "spin");
         let deadline = asked.context.deadline_ms.filter(|_| !has_effects);
         if deadline.is_some_and(|deadline| deadline + CLOCK_SKEW < self.now) {
             self.coverage.mark(Mark::DeadlinePassed);
-            let output = Fault::Deadline.output("the deadline passed before the action was begun");
+            let output = Fault::Deadline.output("the deadline passed before the action started");
             return job.completes(output, false);
         }
         if self.fault(|faults| faults.silent_database, Mark::DatabaseSilent) {
-            return job.fails("the database is silent");
+            return job.fails("the database did not respond");
         }
         let input = input(job);
         let call = call(&asked, &input);
@@ -83,7 +83,7 @@ impl World<'_> {
         }
     }
 
-    /// Whether a secret of the action is sealed under a key that this worker does not have yet.
+    /// Whether a secret of the action is sealed with a key that this worker does not have yet.
     pub(super) fn is_locked(&self, number: usize, job: &Job) -> bool {
         let asked = &job.delivery.asked;
         let is_sealed = asked.flow.root() != asked.id
@@ -94,7 +94,7 @@ impl World<'_> {
             && worker.is_some_and(|worker| worker.keyless_until > self.now)
     }
 
-    /// Whether the handler of this action ends its process, each time, until faults cease.
+    /// Whether the handler of this action crashes its process every time, until faults end.
     fn is_poison(&mut self, job: &Job) -> bool {
         if job.delivery.number == 1 && self.chance.permille(self.faults.poison) {
             self.poison.insert(job.id());
@@ -102,7 +102,7 @@ impl World<'_> {
         self.faults.poison > 0 && self.poison.contains(&job.id())
     }
 
-    /// The handler was told whether it may write. If so it does at once.
+    /// Handles the permission to write; if granted, writes immediately.
     pub(super) fn permitted(&mut self, number: usize, mut job: Job, permit: Permit) {
         match permit {
             Permit::Granted => self.write(&mut job),
@@ -126,9 +126,9 @@ impl World<'_> {
         let call = call(&asked, &input);
         let written = self.state.write(&asked.concept, call, &job.seen);
         job.has_written = true;
-        tell!(self, "write of {} {}: {written:?}", asked.action, asked.id);
+        record!(self, "write of {} {}: {written:?}", asked.action, asked.id);
         if self.fault(|faults| faults.silent_database, Mark::DatabaseSilent) {
-            return job.fails("the database is silent");
+            return job.fails("the database did not respond");
         }
         let outcome = match written {
             Written::Now(outcome) => {
@@ -153,7 +153,7 @@ impl World<'_> {
             }
             Written::Again => {
                 self.coverage.mark(Mark::WriteLostTheRace);
-                return job.fails("something else came between");
+                return job.fails("another write came first");
             }
         };
         let is_lasting = matches!(outcome, Outcome::Done(_));
@@ -170,13 +170,13 @@ fn input(job: &Job) -> Object {
     value::object(&job.delivery.asked.body).unwrap_or_default()
 }
 
-/// The one action of Requesting: a rule answers its own flow's request only.
+/// The one action of Requesting: a rule can only respond to the request of its own flow.
 fn respond(job: &Job) -> Object {
     let request =
         input(job).get("request").and_then(|request| request.as_str()?.parse::<FlowId>().ok());
     if request == Some(job.delivery.asked.flow) {
         Object::new()
     } else {
-        Outcome::refused("the request is not the one that this flow began with").output()
+        Outcome::refused("the request is not the one that started this flow").output()
     }
 }

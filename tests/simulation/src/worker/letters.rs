@@ -1,4 +1,4 @@
-//! Which dead letters and notes there may be, and the operator who retries what was given up.
+//! Checks dead letters and markers, and models the operator who retries dead letters.
 
 use std::rc::Rc;
 
@@ -9,10 +9,10 @@ use super::Job;
 use crate::coverage::Mark;
 use crate::packet::Reply;
 use crate::reference::describe;
-use crate::world::{CONCEPTS, World, tell};
+use crate::world::{CONCEPTS, World, record};
 
 impl World<'_> {
-    /// What was delivered before runs in its turn only, and a last attempt alone and with a note.
+    /// A redelivered action runs only in its turn; a final attempt runs isolated and with a marker.
     pub(super) fn judge_turn(&mut self, job: &Job) {
         let is_last = i64::from(job.delivery.number) > self.attempts;
         let is_right = match job.turn {
@@ -21,21 +21,21 @@ impl World<'_> {
         };
         if !is_right {
             let what = describe(&job.delivery.asked);
-            self.breaks(format!("delivery {} runs out of turn: {what}", job.delivery.number));
+            self.breaks(format!("delivery {} runs without its turn: {what}", job.delivery.number));
         }
     }
 
-    /// An action becomes a dead letter when its own attempts are used up, or when its own last
-    /// attempt ended its process, and for nothing else.
+    /// An action is dead-lettered only if its own attempts are used up, or if its own isolated
+    /// attempt crashed.
     pub(super) fn judge_letter(&mut self, job: &Job, reason: &str) {
         let id = job.id();
-        tell!(self, "{id} is given up: {reason}");
+        record!(self, "{id} is dead-lettered: {reason}");
         let is_last = i64::from(job.delivery.number) > self.attempts;
         let is_right = if reason.starts_with("failed after") {
             self.coverage.mark(Mark::AttemptsUsedUp);
             is_last && job.has_failed
         } else if reason.starts_with("the worker process exited") {
-            self.coverage.mark(Mark::GivenUpForItsProcess);
+            self.coverage.mark(Mark::DeadLetteredForItsCrash);
             is_last && self.letters.suspects.contains(&id)
         } else {
             false
@@ -43,7 +43,7 @@ impl World<'_> {
         if !is_right {
             let what = describe(&job.delivery.asked);
             self.breaks(format!(
-                "{what} is given up, at delivery {}: {reason}",
+                "{what} is dead-lettered at delivery {}: {reason}",
                 job.delivery.number
             ));
         }
@@ -51,7 +51,7 @@ impl World<'_> {
 
     pub(crate) fn take_note(&mut self, id: ActionId) -> Reply {
         let now = self.now;
-        // A process that stood still for too long is not told apart from one that ended.
+        // A process that paused for too long is indistinguishable from one that crashed.
         let overran = |job: &Job| job.id() == id && job.has_note && !job.order.is_ours(now);
         if self.workers.iter().flat_map(|worker| &worker.jobs).any(overran) {
             self.letters.suspect(id);
@@ -74,14 +74,14 @@ impl World<'_> {
         Reply::Stored
     }
 
-    /// A message's delivery is ended for good.
+    /// Terminates the delivery of a message.
     pub(crate) fn terminate(&mut self, queue: usize, seq: u64) -> Reply {
         let waiting = self.queues.get(queue).and_then(|queue| queue.waiting.get(&seq));
         if let Some(asked) = waiting.map(|waiting| waiting.asked.clone())
             && !self.letters.stored.contains_key(&asked.id)
             && self.log.find(asked.id).is_none()
         {
-            self.breaks(format!("ended without a dead letter: {}", describe(&asked)));
+            self.breaks(format!("terminated without a dead letter: {}", describe(&asked)));
         }
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.remove(seq);
@@ -89,13 +89,13 @@ impl World<'_> {
         Reply::Stored
     }
 
-    /// When faults have ceased an operator retries what was given up, until it is completed.
+    /// After all faults, an operator retries each dead letter until it is completed.
     pub(crate) fn retry_letters(&mut self) {
         let ids: Vec<ActionId> = self.letters.stored.keys().copied().collect();
         for id in ids {
             if self.log.find(id).is_some() {
                 self.letters.stored.remove(&id);
-                self.coverage.mark(Mark::LetterCompleted);
+                self.coverage.mark(Mark::DeadLetterCompleted);
                 continue;
             }
             let Some(asked) = self.letters.stored.get(&id).cloned() else {
@@ -105,7 +105,7 @@ impl World<'_> {
             if let Some(queue) = number.and_then(|number| self.queues.get_mut(number))
                 && queue.enqueue(&asked)
             {
-                tell!(self, "{id} is retried by hand");
+                record!(self, "{id} is retried by the operator");
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Failures that decided nothing.
+//! Failures that decide nothing.
 
 use super::*;
 
-/// What a request asks, and answers; an `else` may follow.
+/// Rules of a request with one call and a response; an `else` may follow.
 const ASK: &str = r#"
 sync Ask
 when
@@ -13,7 +13,7 @@ then
 "#;
 
 #[test]
-fn a_fault_is_not_taken_for_a_refusal() {
+fn fault_does_not_match_a_refusal_pattern() {
     const RULES: &str = r#"
 sync Ask
 when
@@ -60,7 +60,7 @@ then
 }
 
 #[test]
-fn an_else_tells_the_error_of_a_fault_with_the_fault_s_status() {
+fn else_response_to_a_fault_has_the_status_of_the_fault() {
     let answered = |otherwise: &str, output: serde_json::Value| {
         let mut bench = Bench::new(&format!("{ASK}else {otherwise}\n"));
         let price = bench.request(json!({"path": "/price", "item": "tea"}));
@@ -85,13 +85,13 @@ fn an_else_tells_the_error_of_a_fault_with_the_fault_s_status() {
         assert_eq!(answered(otherwise, throttled.clone())["retryAfter"], 534, "{otherwise}");
         check(otherwise, &refused, of_refusal);
     }
-    // Who tells no error has found another way.
+    // A rule without the error in its response handles faults in another way.
     let done_later = "(error)\n    Requesting.respond (request, message: \"later\", status: 202)";
     check(done_later, &late, Some(202));
 }
 
 #[test]
-fn where_a_request_came_from_is_handed_down_from_the_root_alone() {
+fn client_origin_is_inherited_from_the_root_only() {
     let mut bench = Bench::new(ASK);
     let client = |digit: &str| Some(digit.repeat(22).parse().unwrap());
     let (id, output) = (bench.flow.root(), json!({ "request": bench.flow.to_string() }));

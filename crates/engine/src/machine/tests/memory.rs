@@ -1,14 +1,14 @@
-//! What the engine keeps in memory, and for how long.
+//! The engine's cached flows, and their eviction.
 
 use super::*;
 
-/// How many flows are in memory.
+/// The number of flows in memory.
 fn kept(bench: &Bench) -> usize {
     bench.engine.flows.len()
 }
 
 #[test]
-fn a_flow_stays_in_memory_until_its_calls_are_done_and_its_request_is_answered() {
+fn flow_is_cached_until_its_calls_and_response_are_done() {
     let mut bench = Bench::new(BUY);
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     assert_eq!(kept(&bench), 1);
@@ -21,7 +21,7 @@ fn a_flow_stays_in_memory_until_its_calls_are_done_and_its_request_is_answered()
 }
 
 #[test]
-fn a_request_that_is_not_answered_yet_keeps_its_flow_in_memory() {
+fn flow_without_a_response_stays_cached() {
     let mut bench = Bench::new(
         r#"
 sync Note
@@ -40,11 +40,11 @@ then
     );
     let note = bench.request(json!({"path": "/note", "text": "a"}));
     assert_eq!(bench.complete(&note[0], json!({})), []);
-    assert_eq!(kept(&bench), 1, "somebody may pack by hand in this flow");
+    assert_eq!(kept(&bench), 1, "an action may be injected into this flow");
 }
 
 #[test]
-fn a_decision_that_is_still_to_come_keeps_its_flow_in_memory() {
+fn flow_with_a_pending_decision_stays_cached() {
     let mut bench = Bench::new(
         r#"
 sync Restock
@@ -77,7 +77,7 @@ then
 }
 
 #[test]
-fn what_comes_after_the_end_of_a_flow_makes_it_read_from_the_log() {
+fn late_message_of_a_finished_flow_causes_a_read() {
     let mut bench = Bench::new(BUY);
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     let end = bench.complete(&price[0], json!({"error": "no tea"}));
@@ -91,7 +91,7 @@ fn what_comes_after_the_end_of_a_flow_makes_it_read_from_the_log() {
 }
 
 #[test]
-fn a_flow_in_the_memory_of_another_knows_nothing_of_it() {
+fn reused_flow_memory_is_empty() {
     let mut bench = Bench::new(BUY);
     for (number, item) in ["tea", "milk", "jam"].into_iter().enumerate() {
         bench.flow = ActionId::injected("S", number as u64, 1).as_root();
@@ -108,10 +108,10 @@ fn a_flow_in_the_memory_of_another_knows_nothing_of_it() {
     }
 }
 
-/// A read shows the last message on a subject. The delivered first copy was looked for in every
-/// read and never found, so that it was never acknowledged.
+/// A read returns the last message of a subject, so the first copy is missing in every read. It
+/// must still be acknowledged.
 #[test]
-fn a_completion_that_was_written_twice_before_it_was_read_counts_once() {
+fn completion_stored_twice_before_a_read_counts_once() {
     let mut bench = Bench::new(BUY);
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     let sold = bench.logged("Shop.price", price[0].id, json!({"item": "tea"}), json!({"cents": 1}));
@@ -136,7 +136,7 @@ fn a_completion_that_was_written_twice_before_it_was_read_counts_once() {
         "{effects:?}"
     );
     assert_eq!(bench.engine.step(Event::Stored { seq: 3 }), [Effect::Ack { seq: 3 }]);
-    // The second copy is done with as well; what it asks for again has the same id.
+    // The second copy is acknowledged as well; its calls have the same ids.
     let mut effects = bench.engine.step(Event::Delivered(second.clone()));
     if matches!(effects.as_slice(), [Effect::ReadFlow { .. }]) {
         effects = bench.engine.step(Event::FlowRead {
@@ -151,9 +151,9 @@ fn a_completion_that_was_written_twice_before_it_was_read_counts_once() {
     );
 }
 
-/// It was read again for ever, and everything that it had delivered was delivered again.
+/// A regression: the flow was read forever, and all its messages were redelivered.
 #[test]
-fn what_belongs_to_a_flow_that_is_too_long_to_be_read_is_put_aside() {
+fn messages_of_a_too_long_flow_are_dead_lettered() {
     let mut bench = Bench::new(BUY);
     let done = |bench: &mut Bench, seq, number| {
         let id = ActionId::injected("too long", number, number);
@@ -172,17 +172,17 @@ fn what_belongs_to_a_flow_that_is_too_long_to_be_read_is_put_aside() {
         ),
         "{effects:?}"
     );
-    // Whoever is delivered again all the same is looked at again.
+    // A redelivery of an old message causes another check.
     assert!(matches!(bench.engine.step(first).as_slice(), [Effect::ReadFlow { .. }]));
 }
 
 #[test]
-fn the_memory_is_bounded_and_what_was_forgotten_is_read_again() {
+fn cache_is_limited_and_evicted_flow_is_read_again() {
     let in_flows = Limits { cached_flows: NonZeroUsize::MIN, ..Limits::default() };
     let in_actions = Limits { cached_actions: 1, ..Limits::default() };
-    // Each message of this test counts 100 bytes.
+    // Each message of this test counts as 100 bytes.
     let in_bytes = Limits { cached_bytes: 199, ..Limits::default() };
-    // A flow that grows takes the room of others, as a new one does.
+    // A growing flow evicts others, as a new one does.
     let mut bench = Bench::with(BUY, Limits { cached_bytes: 299, ..Limits::default() });
     let price = bench.request(json!({"path": "/buy", "item": "tea"}));
     let growing = std::mem::replace(&mut bench.flow, ActionId::injected("S", 2, 2).as_root());

@@ -1,11 +1,11 @@
-//! `where`, step by step.
+//! The steps of `where`.
 
 use super::*;
 
 const REQUEST: &str = "Requesting.request (path: \"/go\", item, list?, user?) : (request)";
 
-/// Runs one rule whose `where` is `steps` and whose only call notes the value of `text`; in the
-/// order of the frames.
+/// Runs one rule with these steps of `where`, whose only call notes the value of `text`. Returns
+/// the notes in the order of the frames.
 #[track_caller]
 fn check(steps: &str, text: &str, input: Value, rows: &[(&str, Value, Value)], expected: &[&str]) {
     let rule = format!(
@@ -45,21 +45,21 @@ fn owner(item: &str, user: Option<&str>) -> (&'static str, Value, Value) {
 }
 
 #[test]
-fn a_query_makes_a_frame_per_row() {
+fn query_makes_a_frame_per_row() {
     let steps = "    Shop._tags (item) : (tag)";
     check(steps, "tag", json!({}), &[tags("book", &["a", "b"])], &["a", "b"]);
     check(steps, "tag", json!({}), &[tags("book", &[])], &[]);
 }
 
 #[test]
-fn equal_frames_are_one_whatever_then_does_not_use() {
+fn frames_equal_in_used_variables_are_merged() {
     let steps = "    Shop._tags (item) : (tag)";
     check(steps, "item", json!({}), &[tags("book", &["a", "b"])], &["book"]);
     check(steps, "tag", json!({}), &[tags("book", &["a", "a"])], &["a"]);
 }
 
 #[test]
-fn what_is_bound_already_must_be_equal() {
+fn bound_variable_must_equal_the_row() {
     let steps = "    Shop._owner (item) : (user)";
     check(steps, "user + item", json!({"user": "u1"}), &[owner("book", Some("u1"))], &["u1book"]);
     check(steps, "user + item", json!({"user": "u2"}), &[owner("book", Some("u1"))], &[]);
@@ -68,14 +68,14 @@ fn what_is_bound_already_must_be_equal() {
 }
 
 #[test]
-fn optional_keeps_the_frame_and_binds_null() {
+fn optional_query_without_rows_binds_null() {
     let steps = "    optional Shop._owner (item) : (user: who)";
-    check(steps, "who ?? \"nobody\"", json!({}), &[owner("book", None)], &["nobody"]);
-    check(steps, "who ?? \"nobody\"", json!({}), &[owner("book", Some("u1"))], &["u1"]);
+    check(steps, "who ?? \"ghost\"", json!({}), &[owner("book", None)], &["ghost"]);
+    check(steps, "who ?? \"ghost\"", json!({}), &[owner("book", Some("u1"))], &["u1"]);
 }
 
 #[test]
-fn some_and_no_look_for_a_row_and_bind_nothing() {
+fn some_and_no_test_for_rows_without_binding() {
     let rows = [tags("book", &["a", "b"])];
     check("    some Shop._tags (item) : (tag: \"b\")", "item", json!({}), &rows, &["book"]);
     check("    some Shop._tags (item) : (tag: \"c\")", "item", json!({}), &rows, &[]);
@@ -85,7 +85,7 @@ fn some_and_no_look_for_a_row_and_bind_nothing() {
 }
 
 #[test]
-fn each_goes_through_a_list_and_let_names_a_value() {
+fn each_iterates_and_let_binds() {
     let steps = "    each one in list\n    let both = item + one";
     check(steps, "both", json!({"list": ["a", "b"]}), &[], &["booka", "bookb"]);
     check(steps, "both", json!({"list": []}), &[], &[]);
@@ -94,7 +94,7 @@ fn each_goes_through_a_list_and_let_names_a_value() {
 }
 
 #[test]
-fn only_true_passes_a_condition() {
+fn condition_passes_only_true() {
     check(
         "    Shop._stock (item) : (count)\n    count > 3",
         "item",
@@ -109,7 +109,7 @@ fn only_true_passes_a_condition() {
         &[stock(json!(3))],
         &[],
     );
-    // Types that have no order, and null.
+    // Types without an order, and null.
     check(
         "    Shop._stock (item) : (count)\n    count > \"3\"",
         "item",
@@ -120,7 +120,7 @@ fn only_true_passes_a_condition() {
 }
 
 #[test]
-fn a_step_that_leaves_nothing_is_answered_by_its_else() {
+fn step_without_frames_runs_its_else() {
     let steps = "    Shop._owner (item) : (user: owner)\n        else Requesting.respond (request, error: \"no owner of \" + item, status: 404)\n    \
                  user == owner\n        else Requesting.respond (request, error: \"owned by \" + owner, status: 403)";
     let found = [owner("book", Some("u1"))];
@@ -136,10 +136,10 @@ fn a_step_that_leaves_nothing_is_answered_by_its_else() {
 }
 
 #[test]
-fn collect_keeps_the_frame_with_its_list_also_an_empty_one() {
+fn collect_keeps_the_frame_even_with_an_empty_list() {
     let steps = "    Shop._tags (item) : (tag)\n    tag != \"a\"\n    collect tag as tags\n    let joined = tags == [\"b\", \"b\"]";
     let text = "item + (joined ?? \"\")";
-    // A list has no text, so equality shows what is in it.
+    // Equality shows the content of a list, which has no text form.
     let steps_of = |expected: &str| {
         format!(
             "    Shop._tags (item) : (tag)\n    tag != \"a\"\n    collect tag as tags\n    tags == {expected}"
@@ -158,7 +158,7 @@ fn collect_keeps_the_frame_with_its_list_also_an_empty_one() {
 }
 
 #[test]
-fn lists_within_lists_keep_the_empty_ones() {
+fn nested_collect_keeps_empty_lists() {
     let steps = "    each event in list
     Shop._friends (user) : (friend)
     some Shop._events (user: friend) : (event)
@@ -184,7 +184,7 @@ fn lists_within_lists_keep_the_empty_ones() {
 }
 
 #[test]
-fn a_stranger_who_failed_an_earlier_step_gets_no_empty_list() {
+fn collect_after_a_failed_step_gives_no_list() {
     let steps = "    Shop._owner (item) : (user)\n    Shop._tags (item) : (tag)\n    collect tag as tags\n    tags == []";
     let rows = [owner("book", Some("u1")), tags("book", &[])];
     check(steps, "item", json!({"user": "u1"}), &rows, &["book"]);
@@ -192,7 +192,7 @@ fn a_stranger_who_failed_an_earlier_step_gets_no_empty_list() {
 }
 
 #[test]
-fn each_distinct_query_is_asked_once_for_all_rules_of_a_completion() {
+fn equal_queries_of_a_completion_run_once() {
     let rule = |name: &str, step: &str| {
         format!(
             "sync {name}\nwhen\n    Requesting.request (path: \"/go\", item) : (request)\nwhere\n    {step}\nthen\n    Shop.note (text: \"{name}\")\n"
@@ -215,7 +215,7 @@ fn each_distinct_query_is_asked_once_for_all_rules_of_a_completion() {
 }
 
 #[test]
-fn frames_are_counted_and_past_the_limit_the_request_is_stopped() {
+fn firing_over_the_frame_limit_stops_the_request() {
     let limits = Limits { frames_per_firing: 3, ..Limits::default() };
     for step in ["each one in list", "Shop._tags (item: item) : (tag: one)"] {
         let rule = format!(
@@ -237,7 +237,7 @@ fn frames_are_counted_and_past_the_limit_the_request_is_stopped() {
 }
 
 #[test]
-fn a_fan_out_is_joined_again_by_a_rule_over_its_siblings() {
+fn rule_joins_the_siblings_of_a_fan_out() {
     let rules = format!(
         "sync Out\nwhen\n    {REQUEST}\nwhere\n    each one in list\nthen\n    Shop.price (item: one)\n\n\
          sync In\nwhen\n    Shop.price (item: \"a\") : (cents: first)\n    Shop.price (item: \"b\") : (cents: second)\nthen\n    Shop.sell (item: \"both\", cents: first + second)\n"
@@ -252,7 +252,7 @@ fn a_fan_out_is_joined_again_by_a_rule_over_its_siblings() {
 }
 
 #[test]
-fn a_forged_firing_record_fires_nothing_and_is_a_dead_letter() {
+fn forged_firing_record_is_dead_lettered() {
     let rule = format!(
         "sync R\nwhen\n    {REQUEST}\nwhere\n    some Shop._tags (item)\nthen\n    Shop.note (text: item)\n"
     );
@@ -266,7 +266,7 @@ fn a_forged_firing_record_fires_nothing_and_is_a_dead_letter() {
     let forged = bench.logged("Concert.fired", id, input.clone(), json!({"firings": [firing]}));
     let effects = bench.engine.step(Event::Delivered(forged));
     assert!(matches!(effects[..], [Effect::DeadLetter { .. }]), "{effects:?}");
-    // With the right id but a rule that is not there.
+    // A valid id with an unknown rule.
     let firing = json!({"sync": "Q", "causes": [], "frames": []});
     let unknown =
         bench.logged("Concert.fired", cause.firing_record(), input, json!({"firings": [firing]}));
@@ -275,7 +275,7 @@ fn a_forged_firing_record_fires_nothing_and_is_a_dead_letter() {
 }
 
 #[test]
-fn a_query_that_is_not_answered_is_asked_again_when_the_completion_comes_again() {
+fn failed_query_runs_again_on_redelivery() {
     let rule = format!(
         "sync R\nwhen\n    {REQUEST}\nwhere\n    some Shop._tags (item)\nthen\n    Shop.note (text: item)\n"
     );
@@ -287,7 +287,7 @@ fn a_query_that_is_not_answered_is_asked_again_when_the_completion_comes_again()
     let seq = logged.seq;
     let effects = bench.engine.step(Event::Delivered(logged.clone()));
     assert!(matches!(effects[..], [Effect::Ask { .. }]), "{effects:?}");
-    // A redelivery meanwhile changes nothing.
+    // A redelivery in the meantime changes nothing.
     assert_eq!(bench.engine.step(Event::Delivered(logged.clone())), []);
     assert_eq!(bench.engine.step(Event::Unanswered { seq }), [Effect::Retry { seq }]);
     let (query, input, rows) = tags("book", &["a"]);
@@ -297,7 +297,7 @@ fn a_query_that_is_not_answered_is_asked_again_when_the_completion_comes_again()
 }
 
 #[test]
-fn nothing_is_asked_of_a_list_that_is_not_complete_yet() {
+fn query_after_collect_waits_for_the_complete_list() {
     let rule = format!(
         "sync R\nwhen\n    {REQUEST}\nwhere\n    each one in list\n    Shop._tags (item: \"all\") : (tag)\n    collect tag as tags\n    \
          some Shop._all (tags)\nthen\n    Shop.note (text: item)\n"
@@ -307,7 +307,7 @@ fn nothing_is_asked_of_a_list_that_is_not_complete_yet() {
     let input = json!({"path": "/go", "item": "book", "list": [1, 2]});
     let logged =
         bench.logged("Requesting.request", root, input, json!({ "request": root.to_string() }));
-    // Both frames wait for one answer; of the list that it makes nothing is asked before.
+    // Both frames need the same result. The query after `collect` must not run before.
     let effects = bench.engine.step(Event::Delivered(logged.clone()));
     let [Effect::Ask { question, seq, .. }] = &effects[..] else {
         panic!("{effects:?}");

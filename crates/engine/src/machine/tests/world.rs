@@ -1,8 +1,7 @@
-//! A world that delivers as badly as a queue may: late, twice, out of order, to one of two routers,
-//! with crashes, forgetful memories and failing publishes.
+//! A model that delivers as a queue may: late, twice, out of order and to one of two routers, with
+//! crashes, evictions and failing publishes.
 //!
-//! Whatever it does, the invocations that are stored in the end are those of a world that does
-//! everything in order.
+//! In every case, the invocations that are stored at the end equal those of a run in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +63,7 @@ then
     Shop.note (text: item + " " + one.tag)
     Shop.note (text: "then")
 
-// Whatever the query answers, and whenever: one of these two fires, and not the other.
+// Exactly one of these two fires, for any result at any time.
 sync Owned
 when
     Shop.price (item) : (cents)
@@ -82,8 +81,8 @@ then
     Shop.note (text: "owner? " + item)
 "#;
 
-/// Other rules, put in force between the roots: the actions that the first rule asks for are
-/// priced, and one more note is made.
+/// Other rules, activated between the roots. They price the actions that the first rule calls, and
+/// make one more note.
 fn newer_rules() -> String {
     format!(
         "{}\nsync Newer\nwhen\n    Shop.price (item) : (cents)\nthen\n    Shop.note (text: \"newer \" + item)\n",
@@ -91,8 +90,7 @@ fn newer_rules() -> String {
     )
 }
 
-/// What a query answers: rows that follow from the question, but for `_owner`, which answers
-/// otherwise each time.
+/// The rows of a query: a function of its input, except for `_owner`, which alternates.
 fn rows(question: &Question, asked: usize) -> Vec<Object> {
     let item = question.input["item"].as_str().unwrap();
     let rows = match &*question.query {
@@ -106,7 +104,7 @@ fn rows(question: &Question, asked: usize) -> Vec<Object> {
     rows.into_iter().map(|row| row.as_object().unwrap().clone()).collect()
 }
 
-/// What a worker answers: a function of the id, so that every delivery gets the same.
+/// The outcome of an action: a function of its id, the same for every delivery.
 fn outcome(invocation: &Invocation) -> Value {
     let number = invocation.id.uuid().as_u128() % 997;
     let fails = number.is_multiple_of(4);
@@ -124,17 +122,17 @@ struct World {
     limits: Limits,
     routers: [Engine; 2],
     log: Vec<Logged>,
-    /// Invocations that no worker has completed yet.
+    /// Invocations without a completion so far.
     waiting: Vec<Invocation>,
-    /// Everything that was ever stored.
+    /// Every invocation that was ever stored.
     stored: BTreeMap<ActionId, String>,
-    /// Log numbers that are to be delivered, the first time or again.
+    /// Sequences to deliver, for the first time or again.
     unacknowledged: BTreeSet<u64>,
-    /// What the routers asked for and were not answered yet.
+    /// Pending effects, by router.
     asked: Vec<(usize, Effect)>,
-    /// For each router and completion: publishes that are not answered yet.
+    /// Publishes in flight, by router and completion.
     under_way: BTreeMap<(usize, u64), usize>,
-    /// How many queries were answered.
+    /// Number of queries that were run.
     answered: usize,
 }
 
@@ -237,7 +235,7 @@ impl World {
         }
     }
 
-    /// Answers one thing that a router asked for. `well` is false for a publish or read that fails.
+    /// Completes one pending effect. `well` is false if the publish or read fails.
     fn answer(&mut self, number: usize, well: bool) {
         let (router, effect) = self.asked.swap_remove(number);
         match effect {
@@ -295,7 +293,7 @@ impl World {
                 if !well {
                     return self.step(router, Event::NotStored { seq });
                 }
-                // A second record of a completion is refused, whatever is in it.
+                // The log rejects a second record of a completion.
                 if self.log.iter().all(|logged| logged.id != record.id) {
                     let body = Completion::decode(&record.body).unwrap();
                     let (input, output) = (Value::Object(body.input), Value::Object(body.output));
@@ -325,12 +323,12 @@ impl World {
         self.under_way.retain(|(asking, _), _| *asking != router);
     }
 
-    /// One step of disorder.
+    /// One random step.
     fn disturb(&mut self, choice: u8, which: usize) {
         let router = which % 2;
         let pick = |count: usize| (count > 0).then(|| which / 2 % count.max(1));
         match choice % 8 {
-            // Seldom enough that something is finished in between.
+            // Rare enough that some work finishes in between.
             0 if which.is_multiple_of(16) => self.crash(router),
             0..=3 => {
                 if let Some(seq) = pick(self.unacknowledged.len())
@@ -352,7 +350,7 @@ impl World {
         }
     }
 
-    /// Lets everything come to rest, in order.
+    /// Completes all pending work, in order.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             if !self.asked.is_empty() {
@@ -365,17 +363,17 @@ impl World {
                 return;
             }
         }
-        panic!("the world does not come to rest");
+        panic!("the world does not become idle");
     }
 }
 
-/// The actions that were asked for; who fired of the two of which one must is not looked at.
+/// The calls, except for the pair of rules of which either may fire.
 fn asked_for(world: &World) -> BTreeMap<ActionId, String> {
     let stored = world.stored.iter().filter(|(_, text)| !text.contains("owner?"));
     stored.map(|(id, text)| (*id, text.clone())).collect()
 }
 
-/// How often one of the two of which one must fired, for each text.
+/// Number of firings of that pair of rules, by text.
 fn owners(world: &World) -> BTreeMap<&str, usize> {
     let mut owners = BTreeMap::new();
     for text in world.stored.values().filter(|text| text.contains("owner?")) {
@@ -391,7 +389,7 @@ fn in_order() -> World {
 }
 
 #[test]
-fn the_world_in_order_does_something_of_every_kind() {
+fn world_in_order_covers_every_kind_of_action() {
     let world = in_order();
     for kind in [
         "price", "sell", "pack", "note", "respond", "then", "owner?", "also i1", "also i2",
@@ -419,7 +417,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_order_the_same_actions_are_asked_for(
+    fn same_actions_are_called_in_any_delivery_order(
         steps in prop::collection::vec((any::<u8>(), any::<u16>()), 0..600),
         cached in 1_usize..4,
     ) {
@@ -428,8 +426,7 @@ proptest! {
         for (choice, which) in steps {
             world.disturb(choice, usize::from(which));
         }
-        // Whatever was under way in a router that nobody answers any more comes again after a
-        // restart.
+        // The log redelivers the messages that were in progress in the crashed routers.
         world.crash(0);
         world.crash(1);
         world.settle();

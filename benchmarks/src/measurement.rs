@@ -1,4 +1,4 @@
-//! What a run measures.
+//! The results of a run.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use serde::Serialize;
 
 use crate::process::Memory;
 
-/// The figures of one run.
+/// The metrics of one run.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Figures {
-    /// What was run.
+pub(crate) struct Measurement {
+    /// The scenario.
     pub(crate) name: &'static str,
-    /// Requests in flight.
+    /// Concurrent requests.
     pub(crate) in_flight: usize,
-    /// Flows answered.
+    /// Flows with a response.
     pub(crate) flows: u64,
-    /// Flows answered per second.
+    /// Flows with a response, per second.
     pub(crate) flows_per_second: f64,
-    /// The median time to the answer, in milliseconds.
+    /// Median response time, in milliseconds.
     pub(crate) p50_ms: f64,
-    /// The time that one in a hundred exceeds, in milliseconds.
+    /// The 99th percentile of the response time, in milliseconds.
     pub(crate) p99_ms: f64,
-    /// Processor time of all processes per flow, in milliseconds.
+    /// CPU time of all processes per flow, in milliseconds.
     pub(crate) cpu_ms_per_flow: f64,
 }
 
-impl Figures {
-    /// From what was recorded.
+impl Measurement {
+    /// Computes the metrics from a recorded load.
     pub(crate) fn new(
         name: &'static str,
         in_flight: usize,
@@ -53,35 +53,35 @@ impl Figures {
     }
 }
 
-/// The memory after so many flows.
+/// Memory after a number of flows.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Soak {
     /// Flows so far.
     pub(crate) flows: u64,
-    /// Flows answered per second since the sample before.
+    /// Flows with a response per second since the previous sample.
     pub(crate) flows_per_second: f64,
-    /// What each process holds.
+    /// Memory of each process.
     pub(crate) memory: Vec<Memory>,
 }
 
-/// What observability costs one kind of request.
+/// Cost of observability for one kind of request.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Cost {
-    /// What was run.
+    /// The scenario.
     pub(crate) name: &'static str,
-    /// Requests in flight.
+    /// Concurrent requests.
     pub(crate) in_flight: usize,
-    /// Flows per second without an archive, the median of the rounds.
+    /// Flows per second without an archive; median of the rounds.
     pub(crate) off_per_second: f64,
-    /// Flows per second with archive, traces of every flow, metrics and JSON logs, the median of
-    /// the rounds.
+    /// Flows per second with an archive, traces of every flow, metrics and JSON logs; median of the
+    /// rounds.
     pub(crate) on_per_second: f64,
-    /// The median of the rounds' ratios.
+    /// Median of the ratios of the rounds.
     pub(crate) ratio: f64,
-    /// Messages of the log that the archive had not read when the load ended, at most.
+    /// Maximum number of log messages that the archive had not read when the load ended.
     pub(crate) behind: u64,
-    /// How long it took to read them, at most, in seconds.
+    /// Maximum time to read them, in seconds.
     pub(crate) caught_up_s: f64,
-    /// Spans that came, of all rounds and kinds so far.
+    /// Spans received in all rounds and kinds so far.
     pub(crate) span_bytes: u64,
 }

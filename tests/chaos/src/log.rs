@@ -1,4 +1,4 @@
-//! Reading whole streams.
+//! Reads whole streams.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ pub struct Message {
     pub seq: u64,
     /// Its subject.
     pub subject: String,
-    /// Its body; null when it is no JSON.
+    /// Its body; null if it is not JSON.
     pub body: Value,
-    /// Why it is a dead letter, and of which flow and action.
+    /// The reason, flow and action of a dead letter.
     pub dead: Option<[Option<String>; 3]>,
 }
 
@@ -40,9 +40,9 @@ impl Message {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All messages of a stream, in order.
+/// Reads all messages of a stream, in order.
 ///
 /// # Errors
 /// The stream cannot be read.
@@ -50,7 +50,7 @@ pub async fn read(jetstream: &jetstream::Context, stream: &str) -> anyhow::Resul
     read_from(jetstream, stream, DeliverPolicy::All).await
 }
 
-/// The last messages of a stream.
+/// Reads the last messages of a stream.
 ///
 /// # Errors
 /// The stream cannot be read.
@@ -81,9 +81,8 @@ async fn read_from(
     let mut messages = consumer.stream().max_messages_per_batch(5_000).messages().await?;
     let mut found = Vec::new();
     for _ in 0..pending {
-        let message = tokio::time::timeout(PATIENCE, messages.next())
-            .await?
-            .context("the stream ended")??;
+        let message =
+            tokio::time::timeout(TIMEOUT, messages.next()).await?.context("the stream ended")??;
         let seq = message.info().map_or(0, |info| info.stream_sequence);
         let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.to_string());
         let dead = message

@@ -1,5 +1,5 @@
-//! Messages that nobody should have sent: repeated, malformed, of other flows, with ids that are
-//! none; and actions injected by hand.
+//! Messages that no correct process sends: duplicated, malformed, for other flows or with invalid
+//! ids; and injected actions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,37 +11,37 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::bus::Bus;
-use crate::checker::log::{Message, read_tail};
 use crate::history::History;
+use crate::log::{Message, read_tail};
 
-/// What was sent by hand.
+/// Numbers of messages that were sent.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// Actions whose invocation the server confirmed: each must be completed.
+    /// Injected actions that the server acknowledged; each must be completed.
     pub injected: BTreeSet<String>,
-    /// Completions that were published a second time, and refused.
+    /// Completions that were published again and rejected.
     pub doubled: u64,
-    /// Flows into which an action was forged.
+    /// Flows with a forged action.
     pub foreign: BTreeSet<String>,
-    /// Messages without sense.
+    /// Malformed messages.
     pub malformed: u64,
     /// Invocations that were published again.
     pub repeated: u64,
 }
 
-/// Sends by hand.
-pub struct Forger {
+/// Injects actions and bad messages.
+pub struct BadMessageInjector {
     nats: async_nats::Client,
-    /// What was sent.
+    /// The messages that were sent.
     pub sent: Mutex<Sent>,
     history: Arc<History>,
 }
 
-impl Forger {
-    /// A forger with a connection of its own.
+impl BadMessageInjector {
+    /// Opens a separate connection.
     ///
     /// # Errors
-    /// No connection.
+    /// The connection fails.
     pub async fn connect(bus: &Bus, history: Arc<History>) -> anyhow::Result<Self> {
         Ok(Self { nats: bus.connect().await?, sent: Mutex::default(), history })
     }
@@ -56,19 +56,19 @@ impl Forger {
         Ok(serde_json::from_slice(&answer.payload)?)
     }
 
-    /// An action asked for by hand, with a UUID as its id.
+    /// Injects an action with a UUID as its id.
     ///
     /// # Errors
-    /// No confirmation.
+    /// The publish is not acknowledged.
     pub async fn inject(&self, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
         if rng.bool() {
-            let body = json!({ "user": format!("by-hand-{}", rng.u64(..)) }).to_string();
-            // Whether it is confirmed or not: what the log says of it is judged with all else.
+            let body = json!({ "user": format!("injected-{}", rng.u64(..)) }).to_string();
+            // Kept even without an acknowledgement; the log is checked for it at the end.
             self.nats.request("concept.Sessioning.create", body.into()).await?;
             return Ok(());
         }
         let id = Uuid::from_u128(rng.u128(..)).to_string();
-        let body = json!({ "user": format!("by-hand-{}", rng.u64(..)) }).to_string();
+        let body = json!({ "user": format!("injected-{}", rng.u64(..)) }).to_string();
         let answer =
             self.publish(format!("action.Sessioning.create.{id}"), HeaderMap::new(), body).await?;
         if answer.get("error").is_none() {
@@ -77,10 +77,10 @@ impl Forger {
         Ok(())
     }
 
-    /// A handful of bad messages, made of what the log's end holds.
+    /// Sends a few bad messages, derived from the newest messages of the log.
     ///
     /// # Errors
-    /// The log cannot be read, or a message not sent.
+    /// The log cannot be read, or a message cannot be sent.
     pub async fn forge(&self, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
         let jetstream = async_nats::jetstream::new(self.nats.clone());
         let tail = read_tail(&jetstream, "COMPLETIONS", 2_000).await?;
@@ -96,7 +96,7 @@ impl Forger {
         self.foreign(&tail, rng).await
     }
 
-    /// The invocation of a completion, again, under its own id.
+    /// Publishes the invocation of a completion again, under its own id.
     async fn repeat(&self, done: &Message) -> anyhow::Result<()> {
         let Some((flow, concept, action, id)) = done.tokens() else {
             return Ok(());
@@ -112,7 +112,7 @@ impl Forger {
         Ok(())
     }
 
-    /// A completion once more: it is refused, with the expected sequence and without.
+    /// Publishes a completion again; it is rejected with and without the expected sequence.
     async fn double(&self, done: &Message) -> anyhow::Result<()> {
         let Some((_, "Requesting" | "Profile" | "Sessioning", _, _)) = done.tokens() else {
             return Ok(());
@@ -123,7 +123,7 @@ impl Forger {
         let code = refused.pointer("/error/err_code").and_then(Value::as_u64);
         if refused.get("error").is_none() {
             self.history.violated(format!(
-                "a second {} was stored against its expected sequence",
+                "a second {} was stored despite its expected sequence",
                 done.subject
             ));
         } else if code != Some(10071) {
@@ -162,7 +162,7 @@ impl Forger {
         Ok(())
     }
 
-    /// An action forged into a flow that has its answer: the answer stays what it is.
+    /// Forges an action into a flow that has a response; the response must not change.
     async fn foreign(&self, tail: &[Message], rng: &mut fastrand::Rng) -> anyhow::Result<()> {
         let answered: Vec<&str> = tail
             .iter()

@@ -1,10 +1,10 @@
-//! The bare chains: the messages of a logout, or of a login with its hash, through the streams that
-//! they go through, with nothing else done at any station.
+//! Message-only baselines: the messages of a logout, or of a login with its hash, through the same
+//! streams, with no other work.
 //!
-//! request → (router) delete → (worker) done → (router) respond → (edge) done → heard; of a login
-//! authenticate and create in the place of delete. Every station publishes, waits for the
-//! confirmation, and acknowledges, as Concert does; there are no rules, no look into the log, no
-//! JSON, no database and no HTTP.
+//! The chain is request → (router) delete → (worker) done → (router) respond → (edge) done →
+//! received. A login has authenticate and create in place of delete. Each process publishes, waits
+//! for the publish acknowledgement, and acknowledges its message, as Concert does. There are no
+//! rules, log lookups, JSON, database or HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,32 +27,32 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::figures::Figures;
 use crate::load::histogram;
+use crate::measurement::Measurement;
 
-/// Both queues of the chain; the stream of each is set up as a concept's is.
+/// The two queues of the chain. Each stream is configured like that of a concept.
 const WORKER: &str = "BenchWorker";
 const EDGE: &str = "BenchEdge";
-/// A body of the size of a logout's.
+/// A message body of the size of a logout's.
 const BODY: &[u8] = &[b'x'; 120];
 
-/// Whose messages a chain has.
+/// The kind of flow whose messages the chain sends.
 #[derive(Debug, Clone)]
 pub(crate) enum Course {
     Logout,
-    /// With the hash that a login cannot do without.
+    /// Includes the password hash that every login needs.
     Login(HashPool),
 }
 
 impl Course {
     const fn name(&self) -> &'static str {
         match self {
-            Self::Logout => "bare chain",
-            Self::Login(_) => "bare chain of a login",
+            Self::Logout => "message-only chain",
+            Self::Login(_) => "message-only chain of a login",
         }
     }
 
-    /// What the router asks for after a completion.
+    /// The invocations that the router publishes after a completion.
     fn next(&self, subject: &str) -> Option<String> {
         let (action, id) = subject.split_once('.')?.1.rsplit_once('.')?;
         let (concept, next) = match (self, action.rsplit('.').next()?) {
@@ -65,7 +65,7 @@ impl Course {
         Some(format!("action.{concept}.{next}.{id}"))
     }
 
-    /// What its worker hashes with.
+    /// The password hasher of the worker.
     fn hashes(&self) -> Option<HashPool> {
         match self {
             Self::Logout => None,
@@ -74,22 +74,22 @@ impl Course {
     }
 }
 
-/// Runs a chain on a server of its own.
+/// Runs a chain on a separate NATS server.
 pub(crate) async fn chain(
     course: &Course,
     sync_interval: &str,
     binary: &Path,
     in_flight: usize,
     time: Duration,
-) -> anyhow::Result<Figures> {
+) -> anyhow::Result<Measurement> {
     let dir = tempfile::tempdir()?;
     let mut options = NatsOptions::new(dir.path());
     options.port = 0;
     options.sync_interval = sync_interval.to_owned();
     let mut server = NatsServer::start(binary, &options).await?;
-    let figures = run(course, &server.url(), in_flight, time).await;
+    let measurement = run(course, &server.url(), in_flight, time).await;
     server.stop().await;
-    figures
+    measurement
 }
 
 async fn run(
@@ -97,7 +97,7 @@ async fn run(
     url: &str,
     in_flight: usize,
     time: Duration,
-) -> anyhow::Result<Figures> {
+) -> anyhow::Result<Measurement> {
     let limits = LogLimits {
         log_max_messages: 10_000_000,
         queue_max_messages: 10_000_000,
@@ -123,13 +123,13 @@ async fn run(
             Some(format!("done.{id}.{concept}.{action}.{id}"))
         }));
     }
-    let figures = clients(course, &args, in_flight, time).await;
+    let measurement = clients(course, &args, in_flight, time).await;
     stations.abort_all();
-    figures
+    measurement
 }
 
-/// Hashes where a login is to be authenticated, publishes what follows from each message, waits for
-/// the confirmation, acknowledges.
+/// Computes the hash of a login, publishes the next message of the chain, waits for the publish
+/// acknowledgement, and acknowledges.
 async fn station(
     bus: Bus,
     mut feed: Feed,
@@ -150,13 +150,13 @@ async fn station(
                 && let Err(error) =
                     hashes.hash(Secret::new("correct horse battery".to_owned())).await
             {
-                tracing::warn!(%error, "the bare chain is interrupted");
+                tracing::warn!(%error, "the message-only chain was interrupted");
             }
             if let Some(subject) = subject
                 && let Err(error) =
                     log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await
             {
-                tracing::warn!(%error, "the bare chain is interrupted");
+                tracing::warn!(%error, "the message-only chain was interrupted");
             }
             ack::sent(&message).await;
             drop(permit);
@@ -170,7 +170,7 @@ async fn clients(
     args: &BusArgs,
     in_flight: usize,
     time: Duration,
-) -> anyhow::Result<Figures> {
+) -> anyhow::Result<Measurement> {
     let bus = Bus::connect(args, "bench-client").await?;
     let mut heard = bus.client.subscribe(format!("done.*.{EDGE}.respond.*")).await?;
     bus.client.flush().await?;
@@ -205,7 +205,7 @@ async fn clients(
                 log::publish_once(&bus, subject, HeaderMap::new(), BODY.into()).await?;
                 tokio::time::timeout(Duration::from_secs(10), answered.recv())
                     .await
-                    .context("the bare chain stalls")?;
+                    .context("the message-only chain stalled")?;
                 latency_us.saturating_record(
                     u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX),
                 );
@@ -218,5 +218,5 @@ async fn clients(
         latency_us.add(client??)?;
     }
     listener.abort();
-    Ok(Figures::new(course.name(), in_flight, &latency_us, began.elapsed(), Duration::ZERO))
+    Ok(Measurement::new(course.name(), in_flight, &latency_us, began.elapsed(), Duration::ZERO))
 }

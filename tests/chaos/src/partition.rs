@@ -1,9 +1,9 @@
-//! Borders between the nodes of a cluster: what one node says to another goes through a gate, and
-//! the gates can be closed around one node, for both directions or one.
+//! Partitions between the nodes of a cluster. Traffic between nodes passes through gates, which can
+//! be closed around one node, in both directions or in one.
 //!
-//! Nodes know each other under the addresses of the gates. Who dials is told by the kernel: the
-//! process that holds the other end of the connection. Clients pass always, so that they see both
-//! sides of what is divided.
+//! Nodes know each other by the addresses of the gates. The kernel shows which process dialled: the
+//! one that holds the other end of the connection. Client connections always pass, so clients reach
+//! both sides of a partition.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,45 +16,46 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What is closed.
+/// Direction of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// Connections end, and none is made.
+pub enum PartitionMode {
+    /// Connections are closed, and new ones are rejected.
     Ended,
-    /// Nothing passes, and nobody is told.
+    /// Nothing passes in either direction; connections stay open.
     Both,
-    /// What the node says is kept back.
+    /// Data from the node is held back.
     FromNode,
-    /// What the others say to it is kept back.
+    /// Data to the node is held back.
     ToNode,
 }
 
-/// All ways.
-pub const WAYS: [Way; 4] = [Way::Ended, Way::Both, Way::FromNode, Way::ToNode];
+/// All modes.
+pub const MODES: [PartitionMode; 4] =
+    [PartitionMode::Ended, PartitionMode::Both, PartitionMode::FromNode, PartitionMode::ToNode];
 
-/// A node, and what is closed around it.
-type Closed = Option<(usize, Way)>;
+/// The isolated node and the mode.
+type Closed = Option<(usize, PartitionMode)>;
 
-/// The borders of one cluster.
+/// The gates of one cluster.
 #[derive(Debug)]
-pub struct Borders {
-    /// The nodes' process ids.
+pub struct Partitions {
+    /// The process ids of the nodes.
     pids: Arc<Mutex<Vec<u32>>>,
     closed: watch::Sender<Closed>,
     gates: Vec<JoinHandle<()>>,
 }
 
-impl Default for Borders {
+impl Default for Partitions {
     fn default() -> Self {
         Self { pids: Arc::default(), closed: watch::Sender::new(None), gates: Vec::new() }
     }
 }
 
-impl Borders {
-    /// A gate in front of the next node, which listens on `port`; the gate's own port.
+impl Partitions {
+    /// Opens a gate in front of the next node, which listens on `port`; returns the gate's port.
     ///
     /// # Errors
-    /// No port can be had.
+    /// No port is available.
     pub async fn gate(&mut self, port: u16) -> io::Result<u16> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -73,23 +74,23 @@ impl Borders {
         Ok(address.port())
     }
 
-    /// Says which processes the nodes are, in the order of their gates.
+    /// Sets the process ids of the nodes, in the order of their gates.
     pub fn nodes_are(&self, pids: Vec<u32>) {
         *self.pids.lock().unwrap_or_else(PoisonError::into_inner) = pids;
     }
 
-    /// Closes the borders around one node.
-    pub fn close(&self, node: usize, way: Way) {
-        self.closed.send_replace(Some((node, way)));
+    /// Isolates one node.
+    pub fn close(&self, node: usize, mode: PartitionMode) {
+        self.closed.send_replace(Some((node, mode)));
     }
 
-    /// Opens all borders.
+    /// Ends the partition.
     pub fn open(&self) {
         self.closed.send_replace(None);
     }
 }
 
-impl Drop for Borders {
+impl Drop for Partitions {
     fn drop(&mut self) {
         for gate in &self.gates {
             gate.abort();
@@ -97,7 +98,7 @@ impl Drop for Borders {
     }
 }
 
-/// Which of some processes holds one end of a connection over loopback.
+/// The process among these that holds one end of a loopback connection.
 fn holder(pids: &[u32], address: SocketAddr) -> Option<usize> {
     let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
     let local = format!("0100007F:{:04X}", address.port());
@@ -115,7 +116,7 @@ fn holder(pids: &[u32], address: SocketAddr) -> Option<usize> {
     })
 }
 
-/// A connection: from a node, or from a client, to a node.
+/// A connection to a node, from another node or from a client.
 #[derive(Debug, Clone, Copy)]
 struct Crossing {
     from: Option<usize>,
@@ -123,22 +124,22 @@ struct Crossing {
 }
 
 impl Crossing {
-    /// Whether what one end says to the other is kept back.
+    /// Whether data from one end to the other is held back.
     fn is_held(self, closed: Closed, to_server: bool) -> bool {
-        let (Some(from), Some((node, way))) = (self.from, closed) else {
+        let (Some(from), Some((node, mode))) = (self.from, closed) else {
             return false;
         };
         let (speaker, hearer) = if to_server { (from, self.to) } else { (self.to, from) };
         (speaker == node) != (hearer == node)
-            && match way {
-                Way::Ended | Way::Both => true,
-                Way::FromNode => speaker == node,
-                Way::ToNode => hearer == node,
+            && match mode {
+                PartitionMode::Ended | PartitionMode::Both => true,
+                PartitionMode::FromNode => speaker == node,
+                PartitionMode::ToNode => hearer == node,
             }
     }
 
     fn is_ended(self, closed: Closed) -> bool {
-        closed.is_some_and(|(_, way)| way == Way::Ended) && self.is_held(closed, true)
+        closed.is_some_and(|(_, mode)| mode == PartitionMode::Ended) && self.is_held(closed, true)
     }
 }
 
@@ -186,7 +187,7 @@ async fn pump(
 mod tests {
     use super::*;
 
-    /// Whether a node hears what another says, whoever of the two has dialled.
+    /// Whether data from one node reaches another, regardless of which one dialled.
     fn hears(hearer: usize, speaker: usize, closed: Closed) -> bool {
         let dialled = Crossing { from: Some(speaker), to: hearer };
         let called = Crossing { from: Some(hearer), to: speaker };
@@ -195,17 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn a_border_lies_between_one_node_and_the_others_and_nowhere_else() {
-        for (way, from_node, to_node) in [
-            (Way::Ended, false, false),
-            (Way::Both, false, false),
-            (Way::FromNode, false, true),
-            (Way::ToNode, true, false),
+    fn partition_isolates_one_node_only() {
+        for (mode, from_node, to_node) in [
+            (PartitionMode::Ended, false, false),
+            (PartitionMode::Both, false, false),
+            (PartitionMode::FromNode, false, true),
+            (PartitionMode::ToNode, true, false),
         ] {
-            let closed = Some((1, way));
+            let closed = Some((1, mode));
             for other in [0, 2] {
-                assert_eq!(hears(other, 1, closed), from_node, "{way:?}");
-                assert_eq!(hears(1, other, closed), to_node, "{way:?}");
+                assert_eq!(hears(other, 1, closed), from_node, "{mode:?}");
+                assert_eq!(hears(1, other, closed), to_node, "{mode:?}");
             }
             assert!(hears(0, 2, closed) && hears(2, 0, closed) && hears(1, 1, closed));
             let client = Crossing { from: None, to: 1 };
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_process_behind_a_connection_is_known() -> anyhow::Result<()> {
+    async fn process_of_a_connection_is_found() -> anyhow::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let dialling = TcpStream::connect(listener.local_addr()?).await?;
         let (_, dialer) = listener.accept().await?;
