@@ -38,6 +38,14 @@ pub struct Limits {
     pub cached_bytes: usize,
 }
 
+impl Limits {
+    /// Maximum number of join steps per flow, and per decision about rules with queries.
+    pub(crate) const fn join_steps(&self) -> usize {
+        const PER_ACTION: usize = 1000;
+        self.actions_per_flow.saturating_mul(PER_ACTION)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         const FLOWS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);

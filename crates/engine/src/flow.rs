@@ -17,8 +17,9 @@ pub(crate) use self::decide::Decision;
 pub use self::near::{Mismatch, Stopped, StoppedAt};
 pub(crate) use self::trace::{Folded, Ready};
 pub use self::trace::{Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion};
+use crate::budget::{Budget, Exhausted, TOO_MANY_JOIN_STEPS};
 use crate::event::{Context, Limits, Logged};
-use crate::frames::{self, Answers, Ended, Frame, Sequence};
+use crate::frames::{self, Answers, Ended, Frame, Sequence, Stop};
 use crate::index::{Anchor, Index, KeyId, PatternRef};
 use crate::matching::{self, Bindings, Causes, Completions};
 use crate::record::Halt;
@@ -41,6 +42,8 @@ pub(crate) struct Flow {
     anchors: Vec<Anchor>,
     /// Number of expected actions that are not completed.
     pending: usize,
+    /// Join steps that were taken.
+    join_steps: usize,
     /// The entry with the first successful response to the flow's request.
     answered_at: Option<usize>,
     /// The entry from which on nothing fires, and the reason.
@@ -51,7 +54,7 @@ pub(crate) struct Flow {
 /// Initial capacity, enough for most flows.
 const EXPECTED: usize = 7;
 
-const TOO_MANY_FRAMES: &str = "a firing reached the limit of frames";
+const TOO_MANY_ACTIONS: &str = "the flow reached the limit of actions";
 
 struct Entry {
     seq: u64,
@@ -152,6 +155,7 @@ impl Flow {
             firings: Vec::new(),
             anchors: Vec::new(),
             pending: 0,
+            join_steps: 0,
             answered_at: None,
             halted: None,
             complete_through: 0,
@@ -281,19 +285,32 @@ impl Flow {
             }
         }
         if number + 1 >= limits.actions_per_flow {
-            self.limit(number, "the flow reached the limit of actions");
+            self.limit(number, TOO_MANY_ACTIONS);
         } else if depth >= limits.depth {
             self.limit(number, "the flow reached the limit of depth");
         }
         if self.halted.is_some() {
             return;
         }
+        let fired_before = self.firings.len();
         if is_record {
-            self.take_record(index, number, recorded.is_some());
+            self.take_record(index, limits, number, recorded.is_some());
         } else {
             self.fire(index, limits, number, key);
-            self.go_on(index, number, site);
+            self.go_on(index, limits, number, site);
             self.expect_fault_response(index, number);
+        }
+        if self.halted.is_some() {
+            self.discard_effects(number, fired_before);
+        }
+    }
+
+    /// Nothing fires at an entry that stops its flow.
+    fn discard_effects(&mut self, number: usize, fired_before: usize) {
+        self.firings.truncate(fired_before);
+        if let Some(entry) = self.log.get_mut(number) {
+            entry.due.clear();
+            entry.undecided.clear();
         }
     }
 
@@ -317,9 +334,28 @@ impl Flow {
             return;
         };
         let candidates = index.candidates(key, &entry.body, &mut self.anchors);
-        for at in candidates {
+        let mut budget = Budget::new(limits.join_steps().saturating_sub(self.join_steps));
+        let result = self.fire_candidates(index, limits, number, &candidates, &mut budget);
+        self.join_steps = limits.join_steps() - budget.left();
+        if let Err(why) = result {
+            self.limit(number, why);
+        }
+    }
+
+    /// Adds the firings and undecided matches of these patterns; the error is the limit that the
+    /// flow reached.
+    fn fire_candidates(
+        &mut self,
+        index: &Index,
+        limits: &Limits,
+        number: usize,
+        candidates: &[PatternRef],
+        budget: &mut Budget,
+    ) -> Result<(), &'static str> {
+        for &at in candidates {
             let Some(sync) = index.syncs.get(at.sync) else { continue };
-            for causes in matching::assignments(self, index, at, number) {
+            let matches = matching::assignments(self, index, at, number, budget);
+            for causes in matches.map_err(|Exhausted| TOO_MANY_JOIN_STEPS)? {
                 if index.asks(at.sync) {
                     self.leave_undecided(number, Undecided { sync: at.sync, causes });
                     continue;
@@ -328,16 +364,21 @@ impl Flow {
                     Frames::Matched
                 } else {
                     let matched = self.matched(sync, &causes);
-                    match frames::run(sync, matched, &Answers::default(), limits.frames_per_firing)
-                    {
+                    let most = limits.frames_per_firing;
+                    match frames::run(sync, matched, &Answers::default(), most, budget) {
                         Ok(ended) => Frames::Ended(ended),
-                        // A rule without queries can only reach the limit of frames.
-                        Err(_) => return self.limit(number, TOO_MANY_FRAMES),
+                        Err(Stop::Limit(why)) => return Err(why),
+                        // A rule without queries needs no results.
+                        Err(Stop::Ask(_)) => continue,
                     }
                 };
-                self.add_firing(index, number, at.sync, causes, frames);
+                self.add_firing(index, limits, number, at.sync, causes, frames);
+                if self.halted.is_some() {
+                    return Ok(());
+                }
             }
         }
+        Ok(())
     }
 
     /// The id of a rule's firing with these causes.
@@ -349,6 +390,7 @@ impl Flow {
     fn add_firing(
         &mut self,
         index: &Index,
+        limits: &Limits,
         number: usize,
         sync: usize,
         causes: Causes,
@@ -365,7 +407,10 @@ impl Flow {
         for (frame, sequence) in sequences.into_iter().enumerate() {
             let site =
                 CallSite { firing, frame, sequence, position: 0, cause: number, failed: None };
-            self.make_due(number, site);
+            self.make_due(limits, number, site);
+            if self.halted.is_some() {
+                return;
+            }
         }
     }
 
@@ -392,7 +437,7 @@ impl Flow {
     }
 
     /// Makes the next call of the sequence due that this entry's action belongs to.
-    fn go_on(&mut self, index: &Index, number: usize, site: Option<CallSite>) {
+    fn go_on(&mut self, index: &Index, limits: &Limits, number: usize, site: Option<CallSite>) {
         let Some(site) = site else { return };
         let Some(sync) =
             self.firings.get(site.firing).and_then(|firing| index.syncs.get(firing.sync))
@@ -415,18 +460,22 @@ impl Flow {
             }
         };
         if next.position < end {
-            self.make_due(number, next);
+            self.make_due(limits, number, next);
         }
     }
 
-    fn make_due(&mut self, number: usize, site: CallSite) {
+    /// Adds a call, unless the flow has as many actions, completed or called, as it may have.
+    fn make_due(&mut self, limits: &Limits, number: usize, site: CallSite) {
         let Some(firing) = self.firings.get(site.firing) else {
             return;
         };
         let id = call_id(firing.id, site.frame, site.position);
+        self.expect(id).site.get_or_insert(site);
+        if self.log.len() + self.pending > limits.actions_per_flow {
+            return self.limit(number, TOO_MANY_ACTIONS);
+        }
         if let Some(entry) = self.log.get_mut(number) {
             entry.due.push(id);
         }
-        self.expect(id).site.get_or_insert(site);
     }
 }

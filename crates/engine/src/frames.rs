@@ -13,6 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::budget::{Budget, Exhausted, TOO_MANY_JOIN_STEPS};
 use crate::matching::{self, Bindings};
 use concert_lang::program::{Arg, Gathered, Join, Query, Slot, Step, Sync, used};
 
@@ -79,8 +80,16 @@ pub(crate) struct Ended {
 pub(crate) enum Stop {
     /// These query results are missing.
     Ask(Vec<Question>),
-    /// A firing has too many frames.
-    TooMany,
+    /// The flow reached this limit.
+    Limit(&'static str),
+}
+
+const TOO_MANY_FRAMES: Stop = Stop::Limit("a firing reached the limit of frames");
+
+impl From<Exhausted> for Stop {
+    fn from(_: Exhausted) -> Self {
+        Self::Limit(TOO_MANY_JOIN_STEPS)
+    }
 }
 
 /// Runs the steps of a rule from one frame. Equal result frames are merged.
@@ -89,8 +98,10 @@ pub(crate) fn run(
     frame: Frame,
     answers: &Answers,
     most: usize,
+    budget: &mut Budget,
 ) -> Result<Vec<Ended>, Stop> {
-    let mut run = Run { answers, most, missing: Vec::new(), waiting: 0, otherwise: Vec::new() };
+    let mut run =
+        Run { answers, most, budget, missing: Vec::new(), waiting: 0, otherwise: Vec::new() };
     let left = run.steps(&sync.steps, vec![frame])?;
     if !run.missing.is_empty() {
         return Err(Stop::Ask(run.missing));
@@ -117,7 +128,7 @@ pub(crate) fn run(
         end(Sequence::Then, frame, &sync.kept);
     }
     if ended.len() > most {
-        return Err(Stop::TooMany);
+        return Err(TOO_MANY_FRAMES);
     }
     Ok(ended)
 }
@@ -185,6 +196,7 @@ fn question(query: &Query, frame: &[Option<&Value>]) -> Question {
 struct Run<'a> {
     answers: &'a Answers,
     most: usize,
+    budget: &'a mut Budget,
     missing: Vec<Question>,
     /// Number of frames that need a result; several can need the same.
     waiting: usize,
@@ -197,9 +209,10 @@ impl Run<'_> {
     /// added to `missing`.
     fn steps(&mut self, steps: &[Step], mut frames: Vec<Frame>) -> Result<Vec<Frame>, Stop> {
         for step in steps {
+            self.budget.spend(frames.len())?;
             frames = self.step(step, frames)?;
             if frames.len() > self.most {
-                return Err(Stop::TooMany);
+                return Err(TOO_MANY_FRAMES);
             }
         }
         Ok(frames)
@@ -210,9 +223,9 @@ impl Run<'_> {
         match step {
             Step::Query { join, query, otherwise } => {
                 for frame in frames {
-                    self.query(*join, query, *otherwise, frame, &mut left);
+                    self.query(*join, query, *otherwise, frame, &mut left)?;
                     if left.len() > self.most {
-                        return Err(Stop::TooMany);
+                        return Err(TOO_MANY_FRAMES);
                     }
                 }
             }
@@ -230,7 +243,7 @@ impl Run<'_> {
                         continue;
                     };
                     if left.len() + items.len() > self.most {
-                        return Err(Stop::TooMany);
+                        return Err(TOO_MANY_FRAMES);
                     }
                     left.extend(items.iter().map(|item| with(frame.clone(), *slot, item.clone())));
                 }
@@ -255,7 +268,7 @@ impl Run<'_> {
                     }
                     inner += found.len();
                     if inner > self.most {
-                        return Err(Stop::TooMany);
+                        return Err(TOO_MANY_FRAMES);
                     }
                     let list = found.iter().map(|found| gather(gathered, found)).collect();
                     left.push(with(frame, *into, list));
@@ -272,15 +285,16 @@ impl Run<'_> {
         otherwise: Option<usize>,
         frame: Frame,
         left: &mut Vec<Frame>,
-    ) {
+    ) -> Result<(), Exhausted> {
         let question = question(query, &bindings(&frame));
         let Some(rows) = self.answers.get(&question) else {
             self.waiting += 1;
             if !self.missing.contains(&question) {
                 self.missing.push(question);
             }
-            return;
+            return Ok(());
         };
+        self.budget.spend(rows.len())?;
         let mut fitting = rows.iter().filter_map(|row| fit(query, row, &frame)).peekable();
         match join {
             Join::Rows if fitting.peek().is_some() => left.extend(fitting),
@@ -303,6 +317,7 @@ impl Run<'_> {
                 self.leaves_nothing(otherwise, frame);
             }
         }
+        Ok(())
     }
 
     fn leaves_nothing(&mut self, otherwise: Option<usize>, frame: Frame) {

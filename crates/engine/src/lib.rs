@@ -3,6 +3,7 @@
 //!
 //! The crate is pure: no I/O, no clock and no randomness.
 
+mod budget;
 mod event;
 mod flow;
 mod frames;

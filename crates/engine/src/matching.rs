@@ -5,6 +5,7 @@ use concert_wire::value::equal;
 use serde_json::Value;
 use smallvec::{SmallVec, smallvec};
 
+use crate::budget::{Budget, Exhausted, MATCH};
 use crate::index::{Index, PatternRef};
 use concert_lang::program::{Match, Outcome, Pattern, Test};
 
@@ -26,21 +27,25 @@ pub(crate) trait Completions {
 
 /// All assignments of completions to the patterns of a rule in which pattern `at` matches the
 /// completion `newest`. The other patterns match older completions, each a different one.
+///
+/// # Errors
+/// The budget does not suffice.
 pub(crate) fn assignments(
     flow: &impl Completions,
     index: &Index,
     at: PatternRef,
     newest: usize,
-) -> SmallVec<[Causes; 1]> {
+    budget: &mut Budget,
+) -> Result<SmallVec<[Causes; 1]>, Exhausted> {
     let Some(sync) = index.syncs.get(at.sync) else {
-        return SmallVec::new();
+        return Ok(SmallVec::new());
     };
     let mut bindings: Bindings = smallvec![None; sync.variables.len()];
     let (Some(pattern), Some(body)) = (sync.when.get(at.pattern), flow.body(newest)) else {
-        return SmallVec::new();
+        return Ok(SmallVec::new());
     };
     if !bind(pattern, body, &mut bindings) {
-        return SmallVec::new();
+        return Ok(SmallVec::new());
     }
     let mut join = Join {
         flow,
@@ -50,9 +55,10 @@ pub(crate) fn assignments(
         patterns: &sync.when,
         chosen: Causes::new(),
         found: SmallVec::new(),
+        budget,
     };
-    join.extend(&bindings);
-    join.found
+    join.extend(&bindings)?;
+    Ok(join.found)
 }
 
 struct Join<'a, F> {
@@ -63,33 +69,37 @@ struct Join<'a, F> {
     patterns: &'a [Pattern],
     chosen: Causes,
     found: SmallVec<[Causes; 1]>,
+    budget: &'a mut Budget,
 }
 
 impl<'a, F: Completions> Join<'a, F> {
     /// Tries every completion for the next pattern.
-    fn extend(&mut self, bindings: &Bindings<'a>) {
+    fn extend(&mut self, bindings: &Bindings<'a>) -> Result<(), Exhausted> {
         let position = self.chosen.len();
         let Some(pattern) = self.patterns.get(position) else {
+            self.budget.spend(MATCH)?;
             self.found.push(self.chosen.clone());
-            return;
+            return Ok(());
         };
         if position == self.at.pattern {
             self.chosen.push(self.newest);
-            self.extend(bindings);
+            self.extend(bindings)?;
             self.chosen.pop();
-            return;
+            return Ok(());
         }
         let flow = self.flow;
         let at = PatternRef { pattern: position, ..self.at };
         for &number in flow.of_action(at, self.index, self.newest) {
+            self.budget.spend(1)?;
             let Some(body) = flow.body(number) else { continue };
             let mut extended = bindings.clone();
             if !self.chosen.contains(&number) && bind(pattern, body, &mut extended) {
                 self.chosen.push(number);
-                self.extend(&extended);
+                self.extend(&extended)?;
                 self.chosen.pop();
             }
         }
+        Ok(())
     }
 }
 

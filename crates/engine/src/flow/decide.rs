@@ -2,7 +2,8 @@
 
 use concert_wire::envelope::encode;
 
-use super::{Entry, Flow, Frames, TOO_MANY_FRAMES, Undecided};
+use super::{Entry, Flow, Frames, Undecided};
+use crate::budget::Budget;
 use crate::event::{Limits, Logged, Record};
 use crate::frames::{self, Answers, Question, Stop};
 use crate::index::Index;
@@ -27,7 +28,13 @@ impl Flow {
     }
 
     /// Makes the calls of a firing record due, if its entry is known.
-    pub(super) fn take_record(&mut self, index: &Index, number: usize, known: bool) {
+    pub(super) fn take_record(
+        &mut self,
+        index: &Index,
+        limits: &Limits,
+        number: usize,
+        known: bool,
+    ) {
         let Some(entry) = self.log.get(number) else { return };
         let content = record::decode(&entry.body, |name| index.sync_named(name)).filter(|_| known);
         match content {
@@ -42,7 +49,7 @@ impl Flow {
             Some(Content::Firings(firings)) => {
                 for Recorded { sync, causes, frames } in firings {
                     let causes = causes.iter().filter_map(|id| self.completion(*id)).collect();
-                    self.add_firing(index, number, sync, causes, Frames::Ended(frames));
+                    self.add_firing(index, limits, number, sync, causes, Frames::Ended(frames));
                 }
             }
         }
@@ -84,20 +91,28 @@ impl Flow {
         let mut questions: Vec<Question> = Vec::new();
         let mut firings = Vec::new();
         let mut limit = None;
+        let mut budget = Budget::new(limits.join_steps());
         for undecided in &entry.undecided {
             let Some(sync) = self.rules.syncs.get(undecided.sync) else {
                 continue;
             };
             let matched = self.matched(sync, &undecided.causes);
-            match frames::run(sync, matched, answers, limits.frames_per_firing) {
+            match frames::run(sync, matched, answers, limits.frames_per_firing, &mut budget) {
                 Err(Stop::Ask(more)) => {
                     for question in more {
                         if !questions.contains(&question) {
                             questions.push(question);
                         }
                     }
+                    if questions.len() > limits.actions_per_flow {
+                        limit = Some("the flow reached the limit of queries for one action");
+                        break;
+                    }
                 }
-                Err(Stop::TooMany) => limit = Some(TOO_MANY_FRAMES),
+                Err(Stop::Limit(why)) => {
+                    limit = Some(why);
+                    break;
+                }
                 Ok(ended) if ended.is_empty() => {}
                 Ok(frames) => firings.push(Recorded {
                     sync: undecided.sync,

@@ -8,6 +8,7 @@ use smallvec::smallvec;
 
 use super::Flow;
 use super::trace::Folded;
+use crate::budget::Budget;
 use crate::frames::{self, Answers};
 use crate::matching::{self, Bindings};
 use concert_lang::program::{Match, Outcome, Pattern, Step, Sync, Test};
@@ -230,7 +231,13 @@ fn first_empty_step(flow: &Flow, sync: &Sync, causes: &[usize]) -> Option<usize>
     (1..=sync.steps.len()).find_map(|count| {
         let steps: Vec<Step> = sync.steps.iter().take(count).cloned().collect();
         let some = Sync { steps, ..sync.clone() };
-        let ended = frames::run(&some, flow.matched(sync, causes), &Answers::default(), usize::MAX);
+        let ended = frames::run(
+            &some,
+            flow.matched(sync, causes),
+            &Answers::default(),
+            usize::MAX,
+            &mut Budget::new(usize::MAX),
+        );
         ended.is_ok_and(|ended| ended.is_empty()).then_some(count - 1)
     })
 }

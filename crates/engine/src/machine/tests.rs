@@ -2,6 +2,7 @@
 //! order a queue allows.
 
 mod faults;
+mod limits;
 mod memory;
 mod mismatch;
 mod steps;
