@@ -4,7 +4,8 @@
 //! The chain is request → (router) delete → (worker) done → (router) respond → (edge) done →
 //! received. A login has authenticate and create in place of delete. Each process publishes, waits
 //! for the publish acknowledgement, and acknowledges its message, as Concert does. There are no
-//! rules, log lookups, JSON, database or HTTP.
+//! rules, log lookups, JSON, database or HTTP. The chain keeps the queue of respond, which Concert
+//! no longer has (ADR 37), so that ratios stay comparable with earlier ones.
 
 use std::path::Path;
 use std::sync::Arc;

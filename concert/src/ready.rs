@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use concert_runtime::address::ListenAddress;
+use concert_wire::REQUESTING;
 use concert_wire::name::ConceptName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -15,10 +16,11 @@ use crate::operator::OperatorArgs;
 pub(crate) struct ReadyArgs {
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
-    /// Concept whose worker must be ready
-    #[arg(long, value_name = "NAME")]
-    pub(crate) concept: ConceptName,
-    /// Address of an edge that must be ready as well
+    /// Concept whose worker must be ready. `Requesting` has no worker; with it, only the edge is
+    /// checked
+    #[arg(long, value_name = "NAME", required_unless_present = "edge")]
+    pub(crate) concept: Option<ConceptName>,
+    /// Address of an edge that must be ready
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) edge: Option<ListenAddress>,
 }
@@ -32,11 +34,12 @@ pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
 }
 
 async fn check(args: &ReadyArgs) -> anyhow::Result<()> {
-    let bus = args.operator.connect("concert-ready").await?;
-    bus.client
-        .request(format!("$SRV.PING.{}", args.concept), "".into())
-        .await
-        .with_context(|| format!("no worker of {} is running", args.concept))?;
+    // Earlier releases ran a worker of Requesting in the edge, and health checks may still name it.
+    if let Some(concept) = args.concept.as_ref().filter(|name| name.as_str() != REQUESTING) {
+        let bus = args.operator.connect("concert-ready").await?;
+        let ping = bus.client.request(format!("$SRV.PING.{concept}"), "".into());
+        ping.await.with_context(|| format!("no worker of {concept} responds"))?;
+    }
     if let Some(address) = &args.edge {
         let mut stream = address
             .connect()

@@ -9,7 +9,6 @@ use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::streams::{self, LogLimits};
 use concert_runtime::{key_record, mongodb};
-use concert_wire::REQUESTING;
 use concert_wire::access::{Access, User};
 use concert_worker::Worker;
 
@@ -87,7 +86,7 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
             accept_new: args.accept_new_keys,
         };
         make_streams(&bus, &access, &settings.log, &keys).await?;
-        output::print_line(format_args!("streams: {}", access.concepts().len() + 1));
+        output::print_line(format_args!("streams: {}", access.concepts().len()));
     }
     Ok(())
 }
@@ -107,9 +106,7 @@ pub(crate) async fn make_streams(
     keys: &KeyFiles<'_>,
 ) -> anyhow::Result<()> {
     let bus = Bus::connect_to_streams(bus, "concert-setup").await?;
-    let mut concepts = access.concepts().to_vec();
-    concepts.push(REQUESTING.parse()?);
-    streams::make_all(&bus, &concepts, limits).await?;
+    streams::make_all(&bus, access.concepts(), limits).await?;
     key_record::check(&bus, keys.dir, &keys.purposes, keys.created, keys.accept_new).await?;
     Ok(())
 }

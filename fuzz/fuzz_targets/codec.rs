@@ -25,7 +25,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(read) = CompletionSubject::parse(text) {
-        let written = subject::completion(read.flow, read.concept.as_str(), read.action.as_str(), read.id);
+        let CompletionSubject { flow, concept, action, id, .. } = read;
+        let written = subject::completion(flow, concept.as_str(), action.as_str(), id);
         assert_eq!(written, text, "one action, two subjects");
     }
     if let Ok(read) = text.parse::<ActionId>() {

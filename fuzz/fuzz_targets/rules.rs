@@ -26,9 +26,12 @@ fuzz_target!(|bytes: &[u8]| {
         let again = format(&SourceFile::new("fuzz.sync", laid_out.as_str()));
         assert_eq!(again.as_ref(), Ok(&laid_out), "formatting is not idempotent");
         let before = compile(&specs, &[rules]).map(|(program, _)| program);
-        let after = compile(&specs, &[SourceFile::new("fuzz.sync", laid_out)]).map(|(program, _)| program);
+        let formatted = SourceFile::new("fuzz.sync", laid_out);
+        let after = compile(&specs, &[formatted]).map(|(program, _)| program);
         match (before, after) {
-            (Ok(before), Ok(after)) => assert_eq!(before.syncs, after.syncs, "formatting changed the meaning"),
+            (Ok(before), Ok(after)) => {
+                assert_eq!(before.syncs, after.syncs, "formatting changed the meaning");
+            }
             (Err(_), Err(_)) => {}
             (before, after) => panic!("formatting changed whether it compiles: {before:?} {after:?}"),
         }

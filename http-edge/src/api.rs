@@ -9,7 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, Response, header};
 use concert_runtime::bus::Bus;
-use concert_runtime::log::{self, PublishError, Published};
+use concert_runtime::log::{self, PublishError, Published, ReadError};
 use concert_runtime::process::Shutdown;
 use concert_runtime::{chaos_point, clock, nats};
 use concert_wire::envelope::{Completion, Object, encode};
@@ -21,6 +21,7 @@ use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::traceparent::Traceparent;
 use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Admitted};
@@ -75,9 +76,8 @@ struct Posted {
     deadline: Instant,
 }
 
-/// Interval of searches for the response in the log. The connection may have been down when the
-/// response was published.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Delay before the log is searched again for a response, if a search failed.
+const SEARCH_RETRY: Duration = Duration::from_secs(2);
 /// Maximum wait for a lost connection to NATS before a request gets 503. A restarted NATS server,
 /// or another one of the cluster, is reachable by then.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -198,18 +198,17 @@ impl Api {
         let client = request.client;
         // Before the publish: the response may arrive before the publish acknowledgement.
         let pending = self.pending.wait_for(flow);
+        let connections = self.bus.connections();
         chaos_point!("before-request");
         let published = self.publish(request).await?;
-        let stored = match published {
-            Published::Stored => None,
+        let search_at = match published {
+            Published::Stored => deadline,
             // A repeated request; its response may exist.
-            Published::AlreadyThere => self.find_response(flow).await,
+            Published::AlreadyThere => Instant::now(),
         };
         chaos_point!("after-request");
-        let (response, age) = match stored {
-            Some(stored) => stored,
-            None => self.wait(pending, flow, deadline).await?,
-        };
+        let until = (search_at, deadline);
+        let (response, age) = self.wait(pending, connections, flow, until).await?;
         if published == Published::AlreadyThere {
             self.check_repeat(flow, &response, age, client).await?;
         }
@@ -309,27 +308,35 @@ impl Api {
         }
     }
 
-    /// Waits for the response of a flow, and returns it with its age.
+    /// Waits for the response of a flow, and returns it with its age. Searches the log at
+    /// `search_at`, after a reconnection, because notifications may be lost, and before a 504.
     async fn wait(
         &self,
         mut pending: PendingRequest,
+        mut connections: watch::Receiver<u64>,
         flow: FlowId,
-        deadline: Instant,
+        (mut search_at, deadline): (Instant, Instant),
     ) -> Result<(Object, Duration), EdgeError> {
         loop {
-            let poll_at = (Instant::now() + POLL_INTERVAL).min(deadline);
-            match tokio::time::timeout_at(poll_at, &mut pending.reply).await {
-                Ok(Ok(PendingReply::Response(response))) => return Ok((response, Duration::ZERO)),
-                Ok(Ok(PendingReply::DeadLetter) | Err(_)) => {
-                    return self.find_response(flow).await.ok_or(EdgeError::Failed(flow));
-                }
-                Err(_) => {
-                    if let Some(found) = self.find_response(flow).await {
-                        return Ok(found);
+            let found = tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(search_at) => self.find_response(flow).await,
+                Ok(()) = connections.changed() => self.find_response(flow).await,
+                reply = &mut pending.reply => return match reply {
+                    Ok(PendingReply::Response(response)) => Ok((response, Duration::ZERO)),
+                    Ok(PendingReply::DeadLetter) | Err(_) => {
+                        let found = self.find_response(flow).await.ok().flatten();
+                        found.ok_or(EdgeError::Failed(flow))
                     }
-                    if poll_at == deadline {
-                        return Err(EdgeError::Deadline(flow));
-                    }
+                },
+            };
+            match found {
+                Ok(Some(found)) => return Ok(found),
+                _ if Instant::now() >= deadline => return Err(EdgeError::Deadline(flow)),
+                Ok(None) => search_at = deadline,
+                Err(error) => {
+                    tracing::warn!(%flow, %error, "cannot search the log for a response");
+                    search_at = (Instant::now() + SEARCH_RETRY).min(deadline);
                 }
             }
         }
@@ -337,24 +344,18 @@ impl Api {
 
     /// Searches the log for the response, and returns it with its age. If there are several, the
     /// first one counts.
-    async fn find_response(&self, flow: FlowId) -> Option<(Object, Duration)> {
+    async fn find_response(&self, flow: FlowId) -> Result<Option<(Object, Duration)>, ReadError> {
         let responses = subject::completions_of(flow, REQUESTING, RESPOND);
-        let (_, mut stored) = match log::read(&self.bus, &responses).await {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::warn!(%flow, %error, "cannot search the log for a response");
-                return None;
-            }
-        };
+        let (_, mut stored) = log::read(&self.bus, &responses).await?;
         stored.sort_unstable_by_key(|stored| stored.seq);
-        stored.into_iter().find_map(|stored| {
+        Ok(stored.into_iter().find_map(|stored| {
             // Only subjects of actions count, as for the subscription.
             CompletionSubject::parse(&stored.subject).ok()?;
             let completion = Completion::decode(&stored.body).ok()?;
             let age_us = (clock::now_ms() * 1000).saturating_sub(stored.time_us());
             let age = Duration::from_micros(age_us);
             (!completion.is_failure()).then_some((completion.input, age))
-        })
+        }))
     }
 }
 

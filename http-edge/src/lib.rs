@@ -1,4 +1,4 @@
-//! The HTTP edge: the worker of the concept Requesting.
+//! The HTTP edge: HTTP for the concept Requesting.
 //!
 //! An HTTP request is the completed action `Requesting.request`, and an HTTP response is the action
 //! `Requesting.respond`. Of the application, the edge knows only the route table.

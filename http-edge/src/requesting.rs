@@ -1,51 +1,14 @@
-//! The concept Requesting: its worker, and the subscriptions to all responses and dead letters,
-//! because any edge may process the response of a request.
+//! The subscriptions to all responses and dead letters, which answer the pending requests.
 
-use concert_lang::requesting;
 use concert_runtime::bus::Bus;
 use concert_runtime::nats::{CoreMessage, Error};
 use concert_runtime::process::Shutdown;
 use concert_wire::envelope::Completion;
 use concert_wire::subject::CompletionSubject;
 use concert_wire::{REQUESTING, RESPOND, header, subject};
-use concert_worker::{Call, NoSettings, Start, StartError, Stop, Worker, concept, refused};
 use futures_util::StreamExt as _;
-use serde::Deserialize;
 
 use crate::pending::{Pending, PendingReply};
-
-/// The worker. Only an HTTP request completes `request`, because the edge must encrypt its secrets
-/// before they are stored.
-pub(crate) fn worker() -> Worker {
-    concept(requesting::SPEC)
-        .open(Requesting::open)
-        .closed("request")
-        .unaudited("respond")
-        .action("respond", Requesting::respond)
-        .build()
-}
-
-struct Requesting;
-
-#[derive(Deserialize)]
-struct Respond {
-    request: String,
-}
-
-impl Requesting {
-    async fn open(_: Start<NoSettings>) -> Result<Self, StartError> {
-        Ok(Self)
-    }
-
-    async fn respond(&self, call: Call<Respond>) -> Result<(), Stop> {
-        // Otherwise a rule could respond to another client's request.
-        if call.input.request == call.flow.to_string() {
-            Ok(())
-        } else {
-            Err(refused("the request is not the root of this flow"))
-        }
-    }
-}
 
 /// Listens for responses and dead letters until shutdown.
 pub(crate) async fn listen(bus: &Bus, pending: Pending, shutdown: Shutdown) -> Result<(), Error> {

@@ -18,9 +18,7 @@ use concert_runtime::metrics;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::setting::DAY_MS;
-use concert_runtime::streams::LogLimits;
 use concert_wire::seal::Sealer;
-use concert_worker::{HostLimits, Options};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -162,9 +160,6 @@ pub enum StartError {
     /// The value is not an origin.
     #[error("`{0}` in http.cors_origins is not an origin such as http://localhost:5173")]
     Origin(String),
-    /// The worker of Requesting does not start.
-    #[error(transparent)]
-    Worker(#[from] concert_worker::StartError),
     /// A subscription fails.
     #[error("cannot subscribe to responses: {0}")]
     Subscribe(nats::Error),
@@ -191,7 +186,6 @@ pub struct Running {
     address: SocketAddr,
     has_page: bool,
     server: tokio::task::JoinHandle<()>,
-    worker: concert_worker::Running,
     routes: Routes,
     responses: Shutdown,
     drain_delay: Duration,
@@ -217,8 +211,8 @@ impl Running {
         drop(self.routes.clone().wait_for(Option::is_some).await);
     }
 
-    /// Returns when all accepted requests have their response. The processing of responses
-    /// continues until then.
+    /// Returns when all accepted requests have their response. The edge receives responses until
+    /// then.
     pub async fn ended(self, within: Duration) {
         match tokio::time::timeout(self.drain_delay + within + DRAIN_MARGIN, self.server).await {
             Ok(Ok(())) => {}
@@ -226,11 +220,8 @@ impl Running {
             Err(_) => tracing::warn!("shutdown timed out with requests in flight"),
         }
         if !self.responses.drained(DRAIN_MARGIN).await {
-            tracing::warn!(
-                "shutdown timed out with responses in progress; another edge will process them"
-            );
+            tracing::warn!("shutdown timed out with background tasks in progress");
         }
-        self.worker.ended().await;
     }
 }
 
@@ -252,7 +243,7 @@ async fn bind(address: &ListenAddress, setting: &'static str) -> Result<TcpListe
     bound.map_err(|source| StartError::Listen { address: address.clone(), setting, source })
 }
 
-/// Starts an edge. When this returns, the edge serves requests, and its worker processes responses.
+/// Starts an edge. When this returns, the edge serves requests.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -261,8 +252,6 @@ pub async fn run(
     listeners: Listeners,
     (args, page_args): (&EdgeArgs, &PageArgs),
     keys_dir: &Path,
-    host: HostLimits,
-    log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let cookies = Cookies::new(&args.cookies, &args.cors_origins);
@@ -283,15 +272,6 @@ pub async fn run(
     requesting::listen(&bus, pending.clone(), responses.clone())
         .await
         .map_err(StartError::Subscribe)?;
-    let options = Options {
-        store: None,
-        keys_dir: keys_dir.to_owned(),
-        host,
-        log,
-        settings: serde_json::Value::Null,
-        shutdown: responses.clone(),
-    };
-    let worker = requesting::worker().start(bus.clone(), options).await?;
     let page = match access {
         Some(access) => Page::start(bus.clone(), access, page_args, &args.base, shutdown.clone())
             .await
@@ -346,15 +326,7 @@ pub async fn run(
         }
     };
     tracing::info!(%address, base = %args.base, "edge started");
-    Ok(Running {
-        address,
-        has_page,
-        server: tokio::spawn(server),
-        worker,
-        routes,
-        responses,
-        drain_delay,
-    })
+    Ok(Running { address, has_page, server: tokio::spawn(server), routes, responses, drain_delay })
 }
 
 /// Services of connections.

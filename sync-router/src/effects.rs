@@ -57,6 +57,9 @@ impl Performer {
             Effect::Invoke { seq, invocation } => {
                 async move { invoke(&bus, seq, invocation).await }.boxed()
             }
+            Effect::Complete { seq, invocation, body } => {
+                async move { complete(&bus, seq, invocation, body).await }.boxed()
+            }
             Effect::Ask { seq, flow, deadline_ms, question } => {
                 queries.timings().begin(seq);
                 let request = Request { seq, flow, deadline_ms, stored_ms, question };
@@ -152,6 +155,24 @@ pub(crate) async fn record(bus: &Bus, seq: u64, record: Record, work: Option<Wor
         Ok(_) => Event::Stored { seq },
         Err(error) => {
             tracing::warn!(%flow, action = %id, %error, "cannot store a firing record; retrying");
+            Event::NotStored { seq }
+        }
+    }
+}
+
+/// Publishes the completion of an action of Requesting, and waits until it is stored. One that was
+/// stored before counts as stored now.
+pub(crate) async fn complete(bus: &Bus, seq: u64, invocation: Invocation, body: Vec<u8>) -> Event {
+    let Invocation { flow, concept, action, id, sync, .. } = invocation;
+    let subject = subject::completion(flow, &concept, &action, id);
+    chaos_point!("before-respond");
+    match log::publish_once(bus, subject, HeaderMap::new(), body.into()).await {
+        Ok(_) => {
+            tracing::debug!(%flow, action = %id, %concept, name = %action, %sync, "completed");
+            Event::Stored { seq }
+        }
+        Err(error) => {
+            tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "cannot store a completion");
             Event::NotStored { seq }
         }
     }

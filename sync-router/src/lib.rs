@@ -12,6 +12,7 @@ mod metrics;
 mod queries;
 mod query_timing;
 mod reload;
+mod requesting;
 mod retry;
 mod rules;
 mod run;

@@ -10,7 +10,7 @@ use concert_runtime::ack;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::feed::{Feed, Source};
-use concert_runtime::nats::Message;
+use concert_runtime::nats::{self, Message};
 use concert_runtime::process::Shutdown;
 use concert_runtime::retry::Backoff;
 use concert_runtime::setting::{BYTES_MAX, COUNT_MAX, DAY_MS, MESSAGE_BYTES_MAX};
@@ -28,7 +28,7 @@ use crate::active_rules::{ActiveRules, ActiveRulesError};
 use crate::effects::{self, Performer};
 use crate::queries::Queries;
 use crate::rules::Rules;
-use crate::{log_trimmer, metrics, reload, retry};
+use crate::{log_trimmer, metrics, reload, requesting, retry};
 
 /// The section `[router]`: limits of flows and of the router's memory.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +105,9 @@ pub enum StartError {
     /// The rules cannot be activated.
     #[error(transparent)]
     ActiveRules(#[from] ActiveRulesError),
+    /// The router cannot subscribe to a subject.
+    #[error("cannot subscribe to injected actions: {0}; check that the NATS server runs")]
+    Subscribe(nats::Error),
     /// A built-in name is invalid, which does not happen.
     #[error(transparent)]
     Name(#[from] BadName),
@@ -157,6 +160,7 @@ pub async fn run(
     let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), rules.clone());
     active_rules.keep_limits(&limits.engine()).await?;
     active_rules.activate(&rules).await?;
+    requesting::start(&bus, &log, &shutdown).await?;
     let program = &rules.program;
     tracing::info!(
         version = %program.version,

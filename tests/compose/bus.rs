@@ -35,12 +35,9 @@ pub(crate) async fn is_closed_and_served_by_all(stack: &Stack) -> anyhow::Result
     let of = |service: &str| {
         SCALE.iter().find(|(name, _)| *name == service).map_or(0, |(_, count)| *count)
     };
-    for (service, name) in [
-        ("profile", "Profile"),
-        ("sessioning", "Sessioning"),
-        ("edge", "Requesting"),
-        ("archive", "Concert"),
-    ] {
+    for (service, name) in
+        [("profile", "Profile"), ("sessioning", "Sessioning"), ("archive", "Concert")]
+    {
         let found = found.get(name).copied().unwrap_or_default();
         ensure!(found == of(service), "{found} instances of {name} answer");
     }

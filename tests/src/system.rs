@@ -322,7 +322,7 @@ impl System {
         loop {
             let nats = self.nats().await?;
             let mut waiting = Vec::new();
-            for concept in ["Profile", "Sessioning", "Requesting"] {
+            for concept in ["Profile", "Sessioning"] {
                 if nats.request(format!("$SRV.PING.{concept}"), "".into()).await.is_err() {
                     waiting.push(concept);
                 }

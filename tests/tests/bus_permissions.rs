@@ -31,7 +31,7 @@ fn foreign(user: &str) -> Vec<String> {
     let id = Uuid::now_v7();
     let mut subjects = Vec::new();
     for (owner, concept, action) in [
-        ("edge", "Requesting", "respond"),
+        ("router", "Requesting", "respond"),
         ("router", "Concert", "fired"),
         ("profile", "Profile", "authenticate"),
         ("sessioning", "Sessioning", "create"),
@@ -196,7 +196,7 @@ async fn server_replies_cannot_bypass_publish_permissions() -> anyhow::Result<()
             // A subject that the user may publish on anyway.
             let is_own = answered_at.contains(".Profile.") && user == "profile"
                 || answered_at.contains(".Sessioning.") && user == "sessioning"
-                || answered_at.contains(".Requesting.") && user == "edge"
+                || answered_at.contains(".Requesting.") && user == "router"
                 || answered_at.starts_with("action.") && user == "router";
             if is_own {
                 continue;

@@ -166,7 +166,7 @@ async fn every_recipe_works_as_documented() -> anyhow::Result<()> {
                 let names = result["streams"].as_array().into_iter().flatten();
                 let names: Vec<&str> =
                     names.filter_map(|stream| stream["config"]["name"].as_str()).collect();
-                for stream in ["COMPLETIONS", "DEAD", "ACTIONS_Profile", "ACTIONS_Requesting"] {
+                for stream in ["COMPLETIONS", "DEAD", "ACTIONS_Profile"] {
                     assert!(names.contains(&stream), "{names:?}");
                 }
             }
@@ -177,7 +177,7 @@ async fn every_recipe_works_as_documented() -> anyhow::Result<()> {
                     .flatten()
                     .filter_map(|one| one["name"].as_str())
                     .collect();
-                for service in ["Profile", "Sessioning", "Requesting", "Concert"] {
+                for service in ["Profile", "Sessioning", "Concert"] {
                     assert!(names.contains(&service), "{names:?}");
                 }
             }

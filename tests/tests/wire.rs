@@ -163,7 +163,6 @@ async fn workers_are_listed_as_micro_services() -> anyhow::Result<()> {
                 "enableAccount",
             ],
         ),
-        ("Requesting", vec!["request", "respond"]),
         (
             "Sessioning",
             vec![
@@ -211,10 +210,6 @@ async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyh
             json!({ "username": "ada", "password": secret, "pasword": secret }).to_string(),
         ),
         ("action.Profile.authenticate", format!("not JSON: {secret}")),
-        (
-            "action.Requesting.request",
-            json!({ "path": "/auth/login", "username": "ada", "password": secret }).to_string(),
-        ),
     ] {
         system.publish(subject, HeaderMap::new(), &body).await?;
     }
@@ -223,7 +218,7 @@ async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyh
             let mut found = system.stream_messages("COMPLETIONS", "done.>").await?;
             // The log also contains the router's records.
             found.retain(|(subject, _)| !subject.contains(".Concert."));
-            Ok((found.len() == 5).then_some(found))
+            Ok((found.len() == 4).then_some(found))
         })
         .await?;
     for (subject, body) in &done {
@@ -253,7 +248,7 @@ async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyh
     let dead = system
         .until("all are dead letters", async |system: &System| {
             let found = system.stream_messages("DEAD", "dead.>").await?;
-            Ok((found.len() == 5).then_some(found))
+            Ok((found.len() == 4).then_some(found))
         })
         .await?;
     let of_workers: Vec<&(String, Value)> =
@@ -265,6 +260,77 @@ async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyh
     assert!(unknown.is_err(), "{unknown:?}");
     // The system still works.
     system.account("ada", PASSWORD).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn injected_action_of_requesting_is_refused_with_a_reason() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let reason = "an action of Requesting cannot be injected";
+    for action in ["request", "respond"] {
+        let subject = format!("action.Requesting.{action}");
+        let refused = system.publish(&subject, HeaderMap::new(), "{}").await?;
+        let description = refused.pointer("/error/description").and_then(Value::as_str);
+        assert!(description.is_some_and(|why| why.starts_with(reason)), "{refused}");
+        let refused = request(&system, &format!("concept.Requesting.{action}"), "{}").await?;
+        let why = refused["service error"].as_str();
+        assert!(why.is_some_and(|why| why.starts_with(reason)), "{refused}");
+    }
+    assert_eq!(system.subjects("COMPLETIONS", "done.*.Requesting.>").await?, [""; 0]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn respond_queued_by_an_earlier_router_is_completed() -> anyhow::Result<()> {
+    use async_nats::jetstream::{consumer, stream};
+    use futures_util::StreamExt as _;
+    let mut system = System::start().await?;
+    system.kill(Part::Router).await?;
+    system.kill(Part::Profile).await?;
+    // Earlier releases had a queue of Requesting.
+    let setup = async_nats::jetstream::new(system.nats_as("setup").await?);
+    let queue = setup
+        .create_stream(stream::Config {
+            name: "ACTIONS_Requesting".to_owned(),
+            subjects: vec!["action.Requesting.>".to_owned()],
+            retention: stream::RetentionPolicy::WorkQueue,
+            ..stream::Config::default()
+        })
+        .await?;
+    let workers = consumer::pull::Config {
+        durable_name: Some("workers".to_owned()),
+        ..consumer::pull::Config::default()
+    };
+    queue.create_consumer(workers).await?;
+    // The login gets no other response, because Profile is down.
+    let mut roots = system.subscribe("done.*.Requesting.request.*").await?;
+    let (address, body) = (system.address(), json!({ "username": "ada", "password": PASSWORD }));
+    let login =
+        tokio::spawn(
+            async move { concert_tests::http::post(address, "/api/auth/login", &body).await },
+        );
+    let root = roots.next().await.unwrap();
+    let flow = root.subject.split('.').nth(1).unwrap().to_owned();
+    let mut headers = HeaderMap::new();
+    headers.insert("Concert-Flow", flow.as_str());
+    let input = json!({ "request": flow, "from": "the queue" }).to_string();
+    let subject = || format!("action.Requesting.respond.{}", Uuid::now_v7());
+    // Without the calling rule, it is an injected one.
+    system.publish(&subject(), headers.clone(), &input).await?;
+    headers.insert("Concert-Sync", "RespondToLogin");
+    system.publish(&subject(), headers, &input).await?;
+    system.start_part(Part::Router)?;
+    let answer = login.await??;
+    assert_eq!((answer.status, answer.text("from")?), (200, "the queue"));
+    let dead = system
+        .until("the injected respond is dead-lettered", async |system: &System| {
+            Ok(system
+                .header_values("DEAD", "dead.Requesting.respond", "Concert-Reason")
+                .await?
+                .pop())
+        })
+        .await?;
+    assert!(format!("{dead:?}").contains("cannot be injected"), "{dead:?}");
     Ok(())
 }
 

@@ -10,10 +10,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let service = Service { name: "http-edge", bus: settings.nats.bus(), metrics: None };
     let listeners = concert_http_edge::listen(&settings.http).await?;
     let start = async |bus, shutdown| {
-        let (keys, host, log) =
-            (settings.app.keys_dir(), settings.workers.clone(), settings.log.clone());
+        let keys = settings.app.keys_dir();
         let args = (&settings.http, &settings.console);
-        Ok(concert_http_edge::run(bus, listeners, args, &keys, host, log, shutdown).await?)
+        Ok(concert_http_edge::run(bus, listeners, args, &keys, shutdown).await?)
     };
     let deadline = Duration::from_millis(settings.http.limits.deadline_ms);
     let drain = async |edge: concert_http_edge::Running, _| {

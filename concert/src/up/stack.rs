@@ -78,8 +78,6 @@ pub(super) async fn start(
             listeners,
             (&settings.http, &settings.console),
             &keys_dir,
-            settings.workers.clone(),
-            settings.log.clone(),
             edge_shutdown.clone(),
         )
         .await

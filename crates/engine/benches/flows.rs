@@ -144,7 +144,7 @@ fn deliver(engine: &mut Engine, logged: Logged, mut emit: impl FnMut(Invocation)
     let seq = logged.seq;
     for effect in engine.step(Event::Delivered(logged)) {
         match effect {
-            Effect::Invoke { invocation, .. } => {
+            Effect::Invoke { invocation, .. } | Effect::Complete { invocation, .. } => {
                 divan::black_box(engine.step(Event::Stored { seq }));
                 emit(invocation);
             }

@@ -170,8 +170,8 @@ pub enum Event {
         /// Query and reason.
         why: String,
     },
-    /// The publish of [`Effect::Invoke`] or [`Effect::Record`] is stored, by this attempt or by an
-    /// earlier one.
+    /// The publish of [`Effect::Invoke`], [`Effect::Complete`] or [`Effect::Record`] is stored, by
+    /// this attempt or by an earlier one.
     Stored {
         /// The completion that caused the publish.
         seq: u64,
@@ -220,6 +220,16 @@ pub enum Effect {
         seq: u64,
         /// The message to publish.
         invocation: Invocation,
+    },
+    /// Publish the completion of an action of Requesting, which has no worker. Reply with
+    /// [`Event::Stored`] or [`Event::NotStored`].
+    Complete {
+        /// The completion that caused it.
+        seq: u64,
+        /// The action.
+        invocation: Invocation,
+        /// The completion, encoded.
+        body: Vec<u8>,
     },
     /// Run a query. Reply with [`Event::Answered`], [`Event::Unanswered`], [`Event::Refused`] or
     /// [`Event::Abandoned`]. Rows that violate the spec must not be passed on.

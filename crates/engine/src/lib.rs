@@ -12,6 +12,7 @@ mod machine;
 mod matching;
 pub mod provenance;
 mod record;
+pub mod requesting;
 mod versions;
 
 pub use event::{Context, Effect, Event, Invocation, Limits, Logged, Record};

@@ -12,15 +12,16 @@
 #[cfg(test)]
 mod tests;
 
-use concert_wire::IN_FORCE;
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
+use concert_wire::{IN_FORCE, REQUESTING};
 use hashbrown::HashMap;
 use lru::LruCache;
 
-use crate::event::{Effect, Event, Limits, Logged};
+use crate::event::{Effect, Event, Invocation, Limits, Logged};
 use crate::flow::{Decision, Flow};
 use crate::frames::{Answers, Question};
+use crate::requesting;
 use crate::versions::{Missing, Version, Versions};
 use concert_lang::program::Program;
 
@@ -379,7 +380,13 @@ impl Engine {
         }
         let before = effects.len();
         known.invocations(&self.limits, seq, |invocation| {
-            effects.push(Effect::Invoke { seq, invocation })
+            effects.push(if &*invocation.concept == REQUESTING {
+                let Invocation { flow, action, body, .. } = &invocation;
+                let body = requesting::completion(*flow, action, body);
+                Effect::Complete { seq, invocation, body }
+            } else {
+                Effect::Invoke { seq, invocation }
+            });
         });
         let is_undecided = known.is_undecided(seq);
         let remaining = effects.len() - before + usize::from(is_undecided);

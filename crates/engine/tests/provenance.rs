@@ -98,7 +98,7 @@ impl Player<'_> {
         let mut records = Vec::new();
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Invoke { seq, invocation } => {
+                Effect::Invoke { seq, invocation } | Effect::Complete { seq, invocation, .. } => {
                     let input = serde_json::from_slice(&invocation.body).unwrap();
                     let name = format!("{}.{}", invocation.concept, invocation.action);
                     self.waiting.push_back((name, invocation.id, input));

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{
     AckPolicy, DeliverPolicy, PriorityPolicy, PullConsumer, pull,
 };
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Republish, RetentionPolicy, StorageType, Stream,
@@ -144,6 +146,25 @@ pub async fn actions(
         make_actions(bus, concept, limits).await?;
     }
     bus.jetstream.get_stream(&name).await.map_err(failed(format!("the stream {name}")))
+}
+
+/// Reports whether a concept has a stream of invocations.
+///
+/// # Errors
+/// The server does not respond.
+pub async fn has_actions(bus: &Bus, concept: &ConceptName) -> Result<bool, SetupError> {
+    let name = subject::actions_stream(concept);
+    match bus.jetstream.get_stream(&name).await {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(ref reason)
+                if reason.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                Ok(false)
+            }
+            _ => Err(failed(format!("the stream {name}"))(error)),
+        },
+    }
 }
 
 async fn make_actions(

@@ -15,7 +15,7 @@ use crate::subject::{
     self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTER_RETRY, ROUTERS,
     ROUTES_NOTICE, WORKERS,
 };
-use crate::{REQUESTING, RESERVED_CONCEPT, RESPOND};
+use crate::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
 
 /// The account of the streams, and of the users `setup` and `operator`.
 pub const BUS: &str = "BUS";
@@ -256,15 +256,17 @@ impl Access {
         match user {
             User::Worker(concept) => worker(concept.as_str()),
             User::Edge => {
-                let mut imports = worker(REQUESTING);
-                imports.extend([
+                let mut imports = vec![
+                    service_import(format!("done.*.{REQUESTING}.{REQUEST}.*")),
                     stream_import(format!("done.*.{REQUESTING}.{RESPOND}.*")),
                     stream_import(DEAD_NOTICES.to_owned()),
+                    // For requests that may be stored already.
+                    api(&format!("DIRECT.GET.{LOG}.done.*.{REQUESTING}.{REQUEST}.*")),
                     // The edge searches all responses of a flow for the first one.
                     api_of_many(&format!("DIRECT.GET.{LOG}")),
                     api(&format!("STREAM.INFO.KV_{BUCKET}")),
                     stream_import(ROUTES_NOTICE.to_owned()),
-                ]);
+                ];
                 imports.extend(
                     [ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY, LOG_FULL_KEY]
                         .map(|key| api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}"))),
@@ -282,12 +284,15 @@ impl Access {
                 let mut imports = vec![
                     service_import("action.*.*.*".to_owned()),
                     service_import(format!("done.*.{RESERVED_CONCEPT}.*.*")),
+                    service_import(format!("done.*.{REQUESTING}.{RESPOND}.*")),
                     service_import("dead.*.*".to_owned()),
                     api_of_many(&format!("DIRECT.GET.{LOG}")),
                     api(&format!("STREAM.PURGE.{LOG}")),
                     api(&format!("CONSUMER.UNPIN.{LOG}.{ROUTERS}")),
                 ];
                 imports.extend(consumer(LOG, ROUTERS));
+                // For the responds that routers of an earlier release queued (ADR 37).
+                imports.extend(consumer(&format!("ACTIONS_{REQUESTING}"), WORKERS));
                 imports.extend(bucket(BUCKET));
                 for concept in &self.concepts {
                     let of = |kind, subject| Import {
@@ -304,7 +309,15 @@ impl Access {
             User::Archive => self.archive(),
             User::Setup | User::Operator if self.together => Vec::new(),
             User::Setup | User::Operator => {
-                let mut imports = service(REQUESTING, &User::Edge.account());
+                // The router refuses injected actions of Requesting. An id after the name is left
+                // out: such an import and the router's own of `action.*.*.*` would form a cycle.
+                let mut imports =
+                    [format!("action.{REQUESTING}.*"), subject::service(REQUESTING, "*")]
+                        .map(|subject| Import {
+                            from: User::Router.account(),
+                            ..service_import(subject)
+                        })
+                        .to_vec();
                 imports.extend(service(RESERVED_CONCEPT, &User::Archive.account()));
                 imports.push(from_archive(stream_import(FLOWS_NOTICE.to_owned())));
                 imports.push(Import {
@@ -333,9 +346,10 @@ impl Access {
         ];
         imports.extend(consumer(LOG, ARCHIVES));
         imports.extend(consumer(DEAD, ARCHIVES));
-        let concepts = self.concepts.iter().map(ConceptName::as_str).chain([REQUESTING]);
         imports.extend(
-            concepts.map(|concept| api(&format!("CONSUMER.INFO.ACTIONS_{concept}.{WORKERS}"))),
+            self.concepts
+                .iter()
+                .map(|concept| api(&format!("CONSUMER.INFO.ACTIONS_{concept}.{WORKERS}"))),
         );
         imports
     }
@@ -351,8 +365,7 @@ impl Access {
             ["CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE"]
                 .map(|verb| format!("$JS.API.STREAM.{verb}.>")),
         );
-        let concepts = self.concepts.iter().map(ConceptName::as_str).chain([REQUESTING]);
-        let queues = concepts.map(|concept| (format!("ACTIONS_{concept}"), WORKERS));
+        let queues = self.concepts.iter().map(|concept| (format!("ACTIONS_{concept}"), WORKERS));
         let mut consumers: Vec<_> = queues.chain([(LOG.to_owned(), ROUTERS)]).collect();
         denied.extend(
             consumers.iter().map(|(stream, _)| format!("$JS.API.STREAM.MSG.DELETE.{stream}")),

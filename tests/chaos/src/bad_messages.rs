@@ -101,7 +101,7 @@ impl BadMessageInjector {
         let Some((flow, concept, action, id)) = done.tokens() else {
             return Ok(());
         };
-        if concept == "Concert" || action == "request" {
+        if ["Concert", "Requesting"].contains(&concept) {
             return Ok(());
         }
         let mut headers = HeaderMap::new();

@@ -138,7 +138,6 @@ async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> 
         ("DEAD", "archives"),
         ("ACTIONS_Profile", "workers"),
         ("ACTIONS_Sessioning", "workers"),
-        ("ACTIONS_Requesting", "workers"),
     ] {
         let read = jetstream.get_stream(stream).await?;
         let consumer: PullConsumer =
@@ -151,7 +150,7 @@ async fn busy(jetstream: &jetstream::Context) -> anyhow::Result<Option<String>> 
         }
         if waiting > 0 || pending > 0 {
             return Ok(Some(format!(
-                "the {readers} have {waiting} messages of {stream} before them and {pending} under mode"
+                "{readers} of {stream}: {waiting} pending, {pending} unacknowledged"
             )));
         }
     }

@@ -288,7 +288,7 @@ impl Cluster {
         let nats = self.bus.connect().await?;
         loop {
             let mut waiting = Vec::new();
-            for concept in ["Profile", "Sessioning", "Requesting"] {
+            for concept in ["Profile", "Sessioning"] {
                 if nats.request(format!("$SRV.PING.{concept}"), "".into()).await.is_err() {
                     waiting.push(concept);
                 }

@@ -238,7 +238,7 @@ impl Nemesis {
     /// Sets the limit of a stream to its current size, and back.
     async fn fill(&self, time: Duration, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
         let jetstream = async_nats::jetstream::new(self.cluster.bus.connect().await?);
-        let names = ["COMPLETIONS", "ACTIONS_Profile", "ACTIONS_Sessioning", "ACTIONS_Requesting"];
+        let names = ["COMPLETIONS", "ACTIONS_Profile", "ACTIONS_Sessioning"];
         let name = rng.choice(names).unwrap_or("COMPLETIONS");
         let info = jetstream.get_stream(name).await?.cached_info().clone();
         let held = i64::try_from(info.state.messages)?;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Role and point, in the order in which a message passes them.
-pub const POINTS: [&str; 25] = [
+pub const POINTS: [&str; 23] = [
     "edge.before-request",
     "edge.published",
     "edge.after-request",
     "router.received",
     "router.before-record",
     "router.before-invoke",
+    "router.before-respond",
     "router.published",
     "router.before-ack",
     "profile.received",
@@ -23,9 +24,6 @@ pub const POINTS: [&str; 25] = [
     "sessioning.published",
     "sessioning.before-ack",
     "sessioning.after-ack",
-    "edge.received",
-    "edge.written",
-    "edge.before-ack",
     "edge.before-answer",
     "archive.received",
     "archive.written",

@@ -1,5 +1,5 @@
 //! An edge: an HTTP request becomes the root of a flow, and the first successful respond in the log
-//! becomes its response. It includes the worker of Requesting.
+//! becomes its response.
 
 use std::rc::Rc;
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::coverage::Mark;
 use crate::packet::{Answer, Packet, Process};
-use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, REQUESTING_QUEUE, World, record};
+use crate::world::{ACK_WAIT, CONCEPTS, OF_EACH, World, record};
 
 /// Maximum number of injected purchases and sales per run.
 const TRADES: u64 = 25;
@@ -25,7 +25,7 @@ impl World<'_> {
             self.cut_off(process);
         }
         if self.chance.permille(self.faults.late_keys) {
-            let number = self.chance.below(REQUESTING_QUEUE * OF_EACH);
+            let number = self.chance.below(CONCEPTS.len() * OF_EACH);
             let until = self.now + self.chance.ticks(ACK_WAIT * 2);
             record!(self, "worker {number} lacks a key until {until}");
             if let Some(worker) = self.workers.get_mut(number) {
@@ -76,20 +76,10 @@ impl World<'_> {
     }
 
     fn any_process(&mut self) -> Process {
-        // Workers of Requesting start and stop with their edge.
-        let workers = REQUESTING_QUEUE * OF_EACH;
         match self.chance.below(3) {
             0 => Process::Router(self.chance.below(OF_EACH)),
             1 => Process::Edge(self.chance.below(OF_EACH)),
-            _ => Process::Worker(self.chance.below(workers)),
-        }
-    }
-
-    /// The worker that is part of an edge.
-    fn part_of(process: Process) -> Option<Process> {
-        match process {
-            Process::Edge(number) => Some(Process::Worker(REQUESTING_QUEUE * OF_EACH + number)),
-            Process::Router(_) | Process::Worker(_) => None,
+            _ => Process::Worker(self.chance.below(CONCEPTS.len() * OF_EACH)),
         }
     }
 
@@ -101,10 +91,8 @@ impl World<'_> {
             Process::Worker(_) => Mark::WorkerPaused,
             Process::Edge(_) => Mark::EdgePaused,
         });
-        for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
-            if let Some(life) = self.life_mut(process) {
-                life.paused_until = until;
-            }
+        if let Some(life) = self.life_mut(process) {
+            life.paused_until = until;
         }
     }
 
@@ -116,10 +104,8 @@ impl World<'_> {
             Process::Worker(_) => Mark::WorkerCutOff,
             Process::Edge(_) => Mark::EdgeCutOff,
         });
-        for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
-            if let Some(life) = self.life_mut(process) {
-                life.cut_off_until = until;
-            }
+        if let Some(life) = self.life_mut(process) {
+            life.cut_off_until = until;
         }
     }
 
@@ -129,15 +115,13 @@ impl World<'_> {
         }
         record!(self, "{process:?} crashes");
         let back_at = self.now + 1 + self.chance.ticks(200);
-        for process in [Some(process), Self::part_of(process)].into_iter().flatten() {
-            if let Some(life) = self.life_mut(process) {
-                life.incarnation += 1;
-                life.is_down = true;
-                life.back_at = back_at;
-                life.paused_until = 0;
-            }
-            self.end(process);
+        if let Some(life) = self.life_mut(process) {
+            life.incarnation += 1;
+            life.is_down = true;
+            life.back_at = back_at;
+            life.paused_until = 0;
         }
+        self.end(process);
     }
 
     /// A crash loses the memory of a process.

@@ -12,7 +12,6 @@ use concert_wire::id::{ActionId, FlowId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Process {
     Router(usize),
-    /// A worker of Requesting is part of an edge.
     Worker(usize),
     Edge(usize),
 }

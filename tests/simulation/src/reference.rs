@@ -64,7 +64,8 @@ impl Reference {
         while let Some(event) = events.pop_front() {
             for effect in self.engine.step(event) {
                 match effect {
-                    Effect::Invoke { seq, invocation } => {
+                    Effect::Invoke { seq, invocation }
+                    | Effect::Complete { seq, invocation, .. } => {
                         self.brought_about.entry(seq).or_default().push(invocation.id);
                         self.expect(Rc::new(invocation))?;
                         events.push_back(Event::Stored { seq });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use concert_engine::{Effect, Engine, Event, Limits, Logged, Question, Version};
+use concert_engine::{Context, Effect, Engine, Event, Limits, Logged, Question, Version};
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::{FIRED, IN_FORCE, RESERVED_CONCEPT};
@@ -281,6 +281,23 @@ impl World<'_> {
                 let allowed = self.reference.allows(&invocation);
                 self.must(allowed);
                 self.router_asks(number, Waits::Stored(seq), Op::Enqueue(Rc::new(invocation)));
+            }
+            Effect::Complete { seq, invocation, body } => {
+                let allowed = self.reference.allows(&invocation);
+                self.must(allowed);
+                let Ok(body) = Completion::decode(&body) else {
+                    return self.breaks("a respond is not a valid completion");
+                };
+                let draft = Draft {
+                    flow: invocation.flow,
+                    concept: invocation.concept,
+                    action: invocation.action,
+                    id: invocation.id,
+                    body,
+                    context: Context::default(),
+                    not_after: None,
+                };
+                self.router_asks(number, Waits::Stored(seq), Op::Append(Rc::new(draft)));
             }
             Effect::Ask { seq, question, .. } => {
                 let op = Op::Ask(question.clone());

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use concert_engine::{Invocation, Version};
 use concert_wire::id::FlowId;
-use concert_wire::{FIRED, IN_FORCE, REQUEST, RESERVED_CONCEPT};
+use concert_wire::{FIRED, IN_FORCE, REQUEST, REQUESTING, RESERVED_CONCEPT};
 
 use crate::coverage::Mark;
 use crate::faults::Sabotage;
@@ -130,6 +130,9 @@ impl World<'_> {
         );
         if self.log.find(draft.id).is_some_and(|first| first.seq != seq) {
             self.breaks(format!("two messages of the log have one subject: {}", draft.id));
+        }
+        if &*draft.concept == REQUESTING {
+            self.stored.insert(draft.id);
         }
         let is_root = draft.id == draft.flow.root() && &*draft.action == REQUEST;
         if is_record {

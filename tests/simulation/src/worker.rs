@@ -244,7 +244,10 @@ impl World<'_> {
             };
             let ready = worker.ready(now);
             let Some(at) = self.chance.pick(&ready) else { continue };
-            let is_free = matches!(worker.jobs.get(at), Some(Job { todo: Todo::Turn { alone, .. }, .. }) if worker.has_turn_for(at, *alone));
+            let is_free = worker.jobs.get(at).is_some_and(|job| match job.todo {
+                Todo::Turn { alone, .. } => worker.has_turn_for(at, alone),
+                _ => false,
+            });
             let job = worker.jobs.swap_remove(at);
             if job.extends(now) {
                 self.extend(number, job);

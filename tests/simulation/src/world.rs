@@ -22,9 +22,7 @@ use crate::state::State;
 use crate::worker::Worker;
 
 /// The concepts that have workers, in the order of their queues.
-pub(crate) const CONCEPTS: [&str; 4] = ["Profile", "Sessioning", "Shop", "Requesting"];
-/// The number of the queue of the edges.
-pub(crate) const REQUESTING_QUEUE: usize = 3;
+pub(crate) const CONCEPTS: [&str; 3] = ["Profile", "Sessioning", "Shop"];
 /// Processes of each kind.
 pub(crate) const OF_EACH: usize = 2;
 /// The ack wait, in ticks.
@@ -83,7 +81,7 @@ pub(crate) struct World<'a> {
     pub(crate) network: Vec<Packet>,
     pub(crate) log: Log,
     pub(crate) queues: Vec<Queue>,
-    /// All invocations that were ever stored.
+    /// All invocations, and responds of the router, that were ever stored.
     pub(crate) stored: BTreeSet<ActionId>,
     /// The history of active rules outside the log.
     pub(crate) history: Vec<(u64, Version)>,

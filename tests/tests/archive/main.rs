@@ -281,7 +281,7 @@ async fn dead_letter_appears_in_its_flow_and_among_the_problems() -> anyhow::Res
         .flatten()
         .filter_map(|lag| lag["stream"].as_str())
         .collect();
-    for stream in ["COMPLETIONS", "ACTIONS_Faulty", "ACTIONS_Profile", "ACTIONS_Requesting"] {
+    for stream in ["COMPLETIONS", "ACTIONS_Faulty", "ACTIONS_Profile"] {
         assert!(streams.contains(stream), "{streams:?}");
     }
     // A retry completes the action, and the archived flow is updated.

@@ -74,7 +74,7 @@ impl Message {
             5 => (format!("done.{}.{concept}.{action}.{}", token(rng), Uuid::now_v7()), None),
             6 => (format!("done.{id}.Concert.fired.{}", Uuid::now_v7()), None),
             _ => {
-                let is_kept = *concept != "Nobody";
+                let is_kept = !["Nobody", "Requesting"].contains(concept);
                 (format!("action.{concept}.{action}.{id}"), is_kept.then_some(id))
             }
         };

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::http::CANARY;
 
-const CONCEPTS: [&str; 3] = ["Profile", "Sessioning", "Requesting"];
+const CONCEPTS: [&str; 2] = ["Profile", "Sessioning"];
 /// Duration of each test in an ordinary run.
 const SECONDS: u64 = 15;
 /// Number of concurrent clients.

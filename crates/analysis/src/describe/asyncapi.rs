@@ -5,7 +5,7 @@ use concert_wire::id::FlowId;
 use concert_wire::{FIRED, IN_FORCE, RESERVED_CONCEPT, header};
 use serde_json::{Map, Value, json};
 
-use super::schema::{Secrets, any_of, is_request, object, of_params};
+use super::schema::{Secrets, any_of, is_requesting, object, of_params};
 use concert_lang::program::Program;
 use concert_lang::spec::{ActionSpec, ConceptSpec, QuerySpec, Rows};
 
@@ -100,7 +100,7 @@ impl Document {
             &completed,
             format!("{whole} completed with this input and output."),
             completion(action),
-            (!is_request(of, name)).then_some("CompletionHeaders"),
+            (!is_requesting(of)).then_some("CompletionHeaders"),
         );
         self.channel(
             &completed,
@@ -109,7 +109,7 @@ impl Document {
             &[&completed],
         );
         self.operation(&key("tell"), "send", &completed, format!("{whole} completed."));
-        if is_request(of, name) {
+        if is_requesting(of) {
             return;
         }
         let asked = key("asked");

@@ -1,8 +1,8 @@
 //! JSON Schemas of declared types and of the values that rules compute.
 
+use concert_wire::REQUESTING;
 use concert_wire::envelope::ERROR;
 use concert_wire::routes::{Route, ValueType};
-use concert_wire::{REQUEST, REQUESTING};
 use serde_json::{Map, Value, json};
 
 use concert_lang::expr::{Expr, Operator};
@@ -262,7 +262,7 @@ fn matched(demands: &[Match], slot: Slot, of: impl Fn(&str) -> Value) -> Option<
     Some(if demand.optional { or_null(schema) } else { schema })
 }
 
-/// Whether an action is `Requesting.request`, which only the edge completes.
-pub(super) fn is_request(concept: &str, action: &str) -> bool {
-    concept == REQUESTING && action == REQUEST
+/// Whether the concept is Requesting, which has no worker: its actions cannot be injected.
+pub(super) fn is_requesting(concept: &str) -> bool {
+    concept == REQUESTING
 }

@@ -156,7 +156,7 @@ impl<'a> Runner<'a> {
         let mut effects = VecDeque::from(self.engine.step(Event::Delivered(logged)));
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Invoke { invocation, .. } => {
+                Effect::Invoke { invocation, .. } | Effect::Complete { invocation, .. } => {
                     self.called(current, invocation);
                     effects.extend(self.engine.step(Event::Stored { seq }));
                 }

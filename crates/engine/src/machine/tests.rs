@@ -11,14 +11,13 @@ mod world;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::ActionId;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Context, Invocation, Question};
+use crate::{Context, Question};
 
 const SHOP: &str = "
 concept Shop
@@ -43,7 +42,7 @@ queries
 ";
 
 fn program(syncs: &str) -> Program {
-    let concepts = [requesting::source(), SourceFile::new("Shop.concept", SHOP)];
+    let concepts = [concert_lang::requesting::source(), SourceFile::new("Shop.concept", SHOP)];
     match concert_lang::compile(&concepts, &[SourceFile::new("test.sync", syncs)]) {
         Ok((program, _)) => program,
         Err(report) => panic!("{report}"),
@@ -139,7 +138,7 @@ impl Bench {
             }
             assert!(!acknowledged, "acknowledged too early");
             match effects.remove(0) {
-                Effect::Invoke { invocation, .. } => {
+                Effect::Invoke { invocation, .. } | Effect::Complete { invocation, .. } => {
                     to_store += 1;
                     found.push(invocation);
                 }

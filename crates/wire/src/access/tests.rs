@@ -64,8 +64,14 @@ fn services_reach_only_their_own_subjects() {
     );
     check(
         &User::Edge,
-        &["done.f.Requesting.request.f", "concept.Sessioning._getUser"],
         &[
+            "done.f.Requesting.request.f",
+            "bus.API.DIRECT.GET.COMPLETIONS.done.f.Requesting.request.f",
+            "concept.Sessioning._getUser",
+        ],
+        &[
+            "done.f.Requesting.respond.i",
+            "bus.API.CONSUMER.MSG.NEXT.ACTIONS_Requesting.workers",
             "done.f.Profile.authenticate.i",
             "action.Profile.authenticate.i",
             "concept.Sessioning.delete",
@@ -78,6 +84,7 @@ fn services_reach_only_their_own_subjects() {
         &[
             "action.Profile.authenticate.i",
             "done.f.Concert.fired.i",
+            "done.f.Requesting.respond.i",
             "concept.Profile._getUserDetails",
         ],
         &[

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use concert_engine::Invocation;
 use concert_wire::envelope::{Completion, Fault, Object};
-use concert_wire::id::FlowId;
 use concert_wire::value;
 use concert_worker::order::{Event, Handled, NoPermit, Permit};
 
@@ -12,7 +11,7 @@ use super::{Job, Todo};
 use crate::coverage::Mark;
 use crate::packet::Process;
 use crate::state::{Call, Outcome, Plan, Written};
-use crate::world::{ACK_WAIT, REQUESTING_QUEUE, World, record};
+use crate::world::{ACK_WAIT, World, record};
 
 const CLOCK_SKEW: u64 = 20;
 
@@ -34,11 +33,6 @@ impl World<'_> {
     /// Runs the handler up to its write.
     pub(super) fn read(&mut self, number: usize, mut job: Job) {
         self.judge_turn(&job);
-        if job.delivery.queue == REQUESTING_QUEUE {
-            let output = respond(&job);
-            job.completes(output, true);
-            return self.keep(number, job);
-        }
         if self.is_poison(&job) {
             record!(self, "the handler of {} crashes its process", job.id());
             self.coverage.mark(if job.has_note {
@@ -168,15 +162,4 @@ fn call<'a>(asked: &'a Invocation, input: &'a Object) -> Call<'a> {
 
 fn input(job: &Job) -> Object {
     value::object(&job.delivery.asked.body).unwrap_or_default()
-}
-
-/// The one action of Requesting: a rule can only respond to the request of its own flow.
-fn respond(job: &Job) -> Object {
-    let request =
-        input(job).get("request").and_then(|request| request.as_str()?.parse::<FlowId>().ok());
-    if request == Some(job.delivery.asked.flow) {
-        Object::new()
-    } else {
-        Outcome::refused("the request is not the one that started this flow").output()
-    }
 }

@@ -131,7 +131,7 @@ struct World {
     /// Pending effects, by router.
     asked: Vec<(usize, Effect)>,
     /// Publishes in flight, by router and completion.
-    under_way: BTreeMap<(usize, u64), usize>,
+    in_flight: BTreeMap<(usize, u64), usize>,
     /// Number of queries that were run.
     answered: usize,
 }
@@ -148,7 +148,7 @@ impl World {
             stored: BTreeMap::new(),
             unacknowledged: BTreeSet::new(),
             asked: Vec::new(),
-            under_way: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             answered: 0,
         };
         for number in 1..=3 {
@@ -212,14 +212,15 @@ impl World {
         for effect in self.routers[router].step(event) {
             match &effect {
                 Effect::Invoke { seq, .. }
+                | Effect::Complete { seq, .. }
                 | Effect::Record { seq, .. }
                 | Effect::Ask { seq, .. }
                 | Effect::Adopt { seq, .. } => {
-                    *self.under_way.entry((router, *seq)).or_default() += 1
+                    *self.in_flight.entry((router, *seq)).or_default() += 1
                 }
                 Effect::Ack { seq } | Effect::Retry { seq } => {
                     assert_eq!(
-                        self.under_way.get(&(router, *seq)).copied().unwrap_or(0),
+                        self.in_flight.get(&(router, *seq)).copied().unwrap_or(0),
                         0,
                         "settled before its publishes were"
                     );
@@ -235,24 +236,42 @@ impl World {
         }
     }
 
+    /// Stores an invocation; returns whether it is new.
+    fn store(&mut self, invocation: &Invocation) -> bool {
+        let Invocation { concept, action, id, body, .. } = invocation;
+        let text = format!("{concept}.{action} {}", String::from_utf8_lossy(body));
+        match self.stored.insert(*id, text.clone()) {
+            Some(before) => {
+                assert_eq!(before, text, "one id, two actions");
+                false
+            }
+            None => true,
+        }
+    }
+
     /// Completes one pending effect. `well` is false if the publish or read fails.
     fn answer(&mut self, number: usize, well: bool) {
         let (router, effect) = self.asked.swap_remove(number);
         match effect {
-            Effect::Invoke { seq, invocation } => {
-                *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
+            Effect::Complete { seq, invocation, body } => {
+                *self.in_flight.get_mut(&(router, seq)).unwrap() -= 1;
                 if !well {
                     return self.step(router, Event::NotStored { seq });
                 }
-                let text = format!(
-                    "{}.{} {}",
-                    invocation.concept,
-                    invocation.action,
-                    String::from_utf8_lossy(&invocation.body)
-                );
-                if let Some(before) = self.stored.insert(invocation.id, text.clone()) {
-                    assert_eq!(before, text, "one id, two actions");
-                } else {
+                if self.store(&invocation) {
+                    let body = Completion::decode(&body).unwrap();
+                    let Invocation { flow, concept, action, id, .. } = invocation;
+                    let (input, output) = (Value::Object(body.input), Value::Object(body.output));
+                    self.append(flow, &concept, &action, id, input, output);
+                }
+                self.step(router, Event::Stored { seq });
+            }
+            Effect::Invoke { seq, invocation } => {
+                *self.in_flight.get_mut(&(router, seq)).unwrap() -= 1;
+                if !well {
+                    return self.step(router, Event::NotStored { seq });
+                }
+                if self.store(&invocation) {
                     self.waiting.push(invocation);
                 }
                 self.step(router, Event::Stored { seq });
@@ -275,12 +294,12 @@ impl World {
                 self.step(router, event);
             }
             Effect::Adopt { seq, .. } => {
-                *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
+                *self.in_flight.get_mut(&(router, seq)).unwrap() -= 1;
                 let event = if well { Event::Stored { seq } } else { Event::NotStored { seq } };
                 self.step(router, event);
             }
             Effect::Ask { seq, question, .. } => {
-                *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
+                *self.in_flight.get_mut(&(router, seq)).unwrap() -= 1;
                 if !well {
                     return self.step(router, Event::Unanswered { seq });
                 }
@@ -289,7 +308,7 @@ impl World {
                 self.step(router, Event::Answered { seq, question, rows });
             }
             Effect::Record { seq, record } => {
-                *self.under_way.get_mut(&(router, seq)).unwrap() -= 1;
+                *self.in_flight.get_mut(&(router, seq)).unwrap() -= 1;
                 if !well {
                     return self.step(router, Event::NotStored { seq });
                 }
@@ -320,7 +339,7 @@ impl World {
     fn crash(&mut self, router: usize) {
         self.routers[router] = Engine::without_rules(self.limits);
         self.asked.retain(|(asking, _)| *asking != router);
-        self.under_way.retain(|(asking, _), _| *asking != router);
+        self.in_flight.retain(|(asking, _), _| *asking != router);
     }
 
     /// One random step.
@@ -421,8 +440,8 @@ proptest! {
         steps in prop::collection::vec((any::<u8>(), any::<u16>()), 0..600),
         cached in 1_usize..4,
     ) {
-        let limits = Limits { cached_flows: NonZeroUsize::new(cached).unwrap(), ..Limits::default() };
-        let mut world = World::new(limits);
+        let cached_flows = NonZeroUsize::new(cached).unwrap();
+        let mut world = World::new(Limits { cached_flows, ..Limits::default() });
         for (choice, which) in steps {
             world.disturb(choice, usize::from(which));
         }
