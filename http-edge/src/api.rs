@@ -145,7 +145,7 @@ impl Api {
             Some(cookies) => cookies.take(path, route, &parts.headers, &mut body)?,
             None => Use::default(),
         };
-        let body = body::fit(route, body)?;
+        let body = body::fit(route, body, self.bodies.max_chars())?;
         // Not earlier: a slow body must not occupy a slot.
         let admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
         self.used_secrets.remember(route, &body);

@@ -26,6 +26,9 @@ pub struct BodyLimits {
     /// (`max_payload`) is a limit as well.
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub body_limit_bytes: usize,
+    /// Maximum characters of a string in a request body, for strings without a length in the
+    /// concept specs; longer strings get 400. 0 disables the limit.
+    pub string_limit_chars: u32,
     /// Time in which a request body may arrive at any rate, in milliseconds. After that, bodies
     /// slower than `http.body_min_bytes_per_second` get 408.
     #[schemars(range(min = 1, max = DAY_MS))]
@@ -37,7 +40,12 @@ pub struct BodyLimits {
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        Self { body_limit_bytes: 256 * 1024, body_grace_ms: 5000, body_min_bytes_per_second: 4096 }
+        Self {
+            body_limit_bytes: 256 * 1024,
+            string_limit_chars: 32 * 1024,
+            body_grace_ms: 5000,
+            body_min_bytes_per_second: 4096,
+        }
     }
 }
 
@@ -51,6 +59,11 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
+    /// Maximum characters of a string without a declared length.
+    pub(crate) fn max_chars(&self) -> Option<u32> {
+        Some(self.limits.string_limit_chars).filter(|max| *max > 0)
+    }
+
     /// `slots`: maximum number of bodies that are read concurrently. `max_payload`: maximum message
     /// size of NATS, in bytes.
     pub(crate) fn new(limits: &BodyLimits, slots: usize, max_payload: usize) -> Self {

@@ -8,21 +8,26 @@ use serde_json::Value;
 
 use crate::error::EdgeError;
 
-/// Returns the keys that the rules of the path use. Other keys are dropped: a misspelt password key
-/// must not be stored in the log.
+/// Keeps the keys that the path's rules name and checks their types. Other keys are dropped,
+/// because one may be a misspelt password, which must not be stored. `max_chars` is the maximum
+/// length of strings whose type declares none.
 ///
 /// # Errors
-/// Lists all missing keys and keys of a wrong type. The message contains no value.
-pub(crate) fn fit(route: &Route, mut body: Object) -> Result<Object, EdgeError> {
+/// All missing and invalid keys, without their values.
+pub(crate) fn fit(
+    route: &Route,
+    mut body: Object,
+    max_chars: Option<u32>,
+) -> Result<Object, EdgeError> {
     let mut fitting = Object::new();
     let mut errors = Vec::new();
     for (name, key) in &route.keys {
         match body.swap_remove(name) {
             Some(value) if !key.secret && holds_seal(&value) => errors.push(no_seal(name)),
-            Some(value) if key.kind.accepts(&value) => {
-                fitting.insert(name.clone(), value);
-            }
-            Some(_) => errors.push(format!("`{name}` must be {}", key.kind.describe())),
+            Some(value) => match key.kind.check(&value, max_chars) {
+                Ok(()) => drop(fitting.insert(name.clone(), value)),
+                Err(found) => errors.push(found.of(name)),
+            },
             None if key.required => errors.push(format!("`{name}` is missing")),
             None => {}
         }
@@ -81,14 +86,16 @@ mod tests {
     #[test]
     fn all_errors_are_listed_without_values() {
         let error =
-            fit(&login(), object(json!({"username": {"$ne": null}, "pasword": "hunter22"})))
+            fit(&login(), object(json!({"username": {"$ne": null}, "pasword": "hunter22"})), None)
                 .unwrap_err();
         assert_eq!(
             error,
             EdgeError::BadRequest("`password` is missing; `username` must be a string".into())
         );
         for wrong in [json!(1), json!(null), json!({"$ne": null}), json!(["x"]), json!(true)] {
-            assert!(fit(&login(), object(json!({"username": "ada", "password": wrong}))).is_err());
+            assert!(
+                fit(&login(), object(json!({"username": "ada", "password": wrong})), None).is_err()
+            );
         }
     }
 
@@ -98,7 +105,7 @@ mod tests {
             json!({"username": "ada", "password": "x", "pasword": "y", "path": "/auth/logout"}),
         );
         assert_eq!(
-            Value::Object(fit(&login(), body).unwrap()),
+            Value::Object(fit(&login(), body, None).unwrap()),
             json!({"username": "ada", "password": "x"})
         );
     }
@@ -107,12 +114,28 @@ mod tests {
     fn only_secrets_may_look_like_seals() {
         let seal = format!("sealed:k9:{}", "A".repeat(64));
         let body = object(json!({"username": seal, "password": seal}));
-        let refused = fit(&login(), body).unwrap_err().to_string();
+        let refused = fit(&login(), body, None).unwrap_err().to_string();
         assert_eq!(refused, "`username` must not have the form of a sealed value");
         assert!(
-            fit(&login(), object(json!({"username": "sealed: ada", "password": seal}))).is_ok()
+            fit(&login(), object(json!({"username": "sealed: ada", "password": seal})), None)
+                .is_ok()
         );
         assert!(holds_seal(&json!([{ "deep": [seal] }])));
+    }
+
+    #[test]
+    fn lengths_of_strings_are_limited() {
+        let mut route = login();
+        let kind = ValueType::BoundedString(3);
+        route.keys.get_mut("username").unwrap().kind = kind;
+        let check = |username: &str, password: &str, expected: &str| {
+            let body = object(json!({"username": username, "password": password}));
+            let found = fit(&route, body, Some(5)).err().map(|error| error.to_string());
+            assert_eq!(found.unwrap_or_default(), expected);
+        };
+        check("äöü", "12345", "");
+        check("ada1", "12345", "`username` must be a string of at most 3 characters");
+        check("ada", "123456", "`password` must be a string of at most 5 characters");
     }
 
     #[test]

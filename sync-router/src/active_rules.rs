@@ -17,7 +17,7 @@ use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::routes::{
     ASYNCAPI_KEY, ActiveSince as Since, IN_FORCE_KEY, LIMITS_KEY, OPENAPI_KEY, ROUTES_KEY,
-    rules_key,
+    TYPED_ROUTES_KEY, rules_key,
 };
 use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
 use serde_json::Value;
@@ -191,8 +191,14 @@ impl ActiveRules {
         ] {
             self.bucket.put(key, encode(&document).into()).await.map_err(bus_error)?;
         }
-        let table: Bytes = encode(&program.routes).into();
-        self.bucket.put(ROUTES_KEY, table).await.map(|_| ()).map_err(bus_error)
+        // The table of release 0.1.0 comes last, because edges are notified of it.
+        let tables =
+            [(TYPED_ROUTES_KEY, &program.routes), (ROUTES_KEY, &program.routes.released())];
+        for (key, table) in tables {
+            let table: Bytes = encode(table).into();
+            self.bucket.put(key, table).await.map_err(bus_error)?;
+        }
+        Ok(())
     }
 
     /// Stores in the bucket that a version became active at `seq`, deletes versions that no flow in

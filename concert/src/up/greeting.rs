@@ -61,7 +61,10 @@ fn paths(api: &str, routes: &RouteTable) -> String {
 
 /// Reports whether a client without an id or a session can make this request.
 fn takes_texts(route: &Route) -> bool {
-    let has_plain = route.keys.values().any(|key| key.kind == ValueType::String);
+    let has_plain = route
+        .keys
+        .values()
+        .any(|key| matches!(key.kind, ValueType::String | ValueType::BoundedString(_)));
     has_plain && route.keys.values().all(|key| !matches!(key.kind, ValueType::Id(_)))
 }
 
@@ -73,9 +76,14 @@ fn example(route: &Route) -> Value {
             ValueType::Number => json!(1),
             ValueType::Boolean => json!(true),
             ValueType::Date => json!("2026-01-31"),
-            ValueType::Seq(_) => json!([]),
-            ValueType::Secret => json!("correct horse"),
-            ValueType::Any | ValueType::String | ValueType::Id(_) => json!("ada"),
+            ValueType::Seq(_) | ValueType::Set(_) => json!([]),
+            ValueType::Secret | ValueType::BoundedSecret(_) => json!("correct horse"),
+            ValueType::Nullable(_) => json!(null),
+            ValueType::Enum(values) => json!(values.first()),
+            ValueType::Record(_) => json!({}),
+            ValueType::Any | ValueType::String | ValueType::BoundedString(_) | ValueType::Id(_) => {
+                json!("ada")
+            }
         };
         (name.clone(), value)
     };

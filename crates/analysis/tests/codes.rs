@@ -21,11 +21,11 @@ fn page(code: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_default()
 }
 
-/// Diagnostics of an example: rules with the project's specs, or only a spec.
-fn found(language: &str, text: &str) -> Vec<Diagnostic> {
+/// Diagnostics of an example: rules with the project's specs and a spec of the page, or only a spec.
+fn found(own: &[SourceFile], language: &str, text: &str) -> Vec<Diagnostic> {
     let source = SourceFile::new(format!("example.{language}"), text);
     let compiled = match language {
-        "sync" => verify(&specs(), &[source]),
+        "sync" => verify(&[&specs(), own].concat(), &[source]),
         _ => compile(&[source], &[]),
     };
     match compiled {
@@ -51,13 +51,18 @@ fn every_code_has_a_page_with_examples() {
             continue;
         }
         let examples = examples(&page);
-        let [(language, wrong), (same_language, right)] = examples[..] else {
-            panic!("{}: {} examples", kind.code, examples.len());
+        let (own, [(language, wrong), (same_language, right)]) = match examples[..] {
+            [wrong, right] => (None, [wrong, right]),
+            [("concept", spec), wrong, right] => (Some(spec), [wrong, right]),
+            _ => panic!("{}: {} examples", kind.code, examples.len()),
         };
+        let own: Vec<_> =
+            own.map(|spec| SourceFile::new("own.concept", spec)).into_iter().collect();
         assert_eq!(language, same_language);
-        let codes: Vec<&str> = found(language, wrong).iter().map(|found| found.code).collect();
+        let codes: Vec<&str> =
+            found(&own, language, wrong).iter().map(|found| found.code).collect();
         assert!(codes.contains(&kind.code), "{}: {codes:?}", kind.code);
-        assert_eq!(found(language, right), [], "{}", kind.code);
+        assert_eq!(found(&own, language, right), [], "{}", kind.code);
     }
 }
 

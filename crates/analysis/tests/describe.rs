@@ -118,6 +118,39 @@ then
 }
 
 #[test]
+fn declared_types_become_schemas() {
+    let desk = SourceFile::new("Desk.concept", include_str!("golden/program/Desk.concept"));
+    let rule = SourceFile::new(
+        "one.sync",
+        r#"
+sync Paint
+when
+    Requesting.request (path: "/paint", document, color, name) : (request)
+where
+    Desk._page (document) : (page)
+then
+    Desk.paint (document, color)
+    Desk.rename (document, name)
+    Requesting.respond (request, page, title: page.Title, next: page.next._id)
+"#,
+    );
+    let (program, _) = compile(&[specs(), vec![desk]].concat(), &[rule]).unwrap();
+    let document = describe::openapi(&program, "/api");
+    let post = &document["paths"]["/paint"]["post"];
+    let body = &post["requestBody"]["content"]["application/json"]["schema"]["properties"];
+    assert_eq!(body["name"], json!({ "type": "string", "maxLength": 64 }));
+    let color = json!({ "type": "string", "enum": ["red", "green"] });
+    assert_eq!(body["color"], json!({ "anyOf": [color, { "type": "null" }] }));
+    let ok = &post["responses"]["200"]["content"]["application/json"]["schema"]["properties"];
+    let id = json!({ "type": "string", "minLength": 1, "title": "Page" });
+    let or_null = |schema: &Value| json!({ "anyOf": [schema, { "type": "null" }] });
+    assert_eq!(ok["page"]["properties"]["_id"], id);
+    assert_eq!(ok["page"]["required"], json!(["_id", "Title"]));
+    assert_eq!(ok["title"], or_null(&json!({ "type": "string" })));
+    assert_eq!(ok["next"], or_null(&id));
+}
+
+#[test]
 fn computed_status_is_the_default_response() {
     let document = of_rule(
         r#"

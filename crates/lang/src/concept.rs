@@ -9,6 +9,7 @@ mod header;
 mod lines;
 mod parts;
 mod signature;
+mod types;
 
 use std::iter::Peekable;
 use std::slice::Iter;

@@ -63,6 +63,8 @@ kinds! {
     CONFLICT "C0308" "conflicting types of a request key"
     COLLECT "C0309" "`collect` needs a variable bound by an earlier `where` step"
     MISPLACED_ELSE "C0310" "`else` not allowed here"
+    UNKNOWN_FIELD "C0311" "unknown field"
+    NULL "C0312" "null not handled"
     BAD_SPEC "C0401" "malformed spec"
     REPEATED_CONCEPT "C0402" "duplicate concept"
     REPEATED_SIGNATURE "C0403" "duplicate signature"

@@ -64,7 +64,7 @@ pub struct Tokens {
 /// Longest first, because `==` must not be read as two symbols.
 const SYMBOLS: &[&str] = &[
     "...", "==", "!=", "<=", ">=", "??", "(", ")", "[", "]", "{", "}", ",", ":", ".", "?", "<",
-    ">", "+", "-", "*", "/", "=",
+    ">", "+", "-", "*", "/", "=", "|",
 ];
 /// A line that ends with one of these continues on the next line.
 const BINARY: &[&str] = &["==", "!=", "<=", ">=", "??", "<", ">", "+", "-", "*", "/"];
@@ -236,7 +236,8 @@ impl<'a> Lexer<'a> {
     }
 
     fn symbol(&mut self, c: char, start: usize) {
-        let Some(symbol) = SYMBOLS.iter().find(|symbol| self.rest().starts_with(**symbol)) else {
+        let symbol = SYMBOLS.iter().find(|symbol| self.rest().starts_with(**symbol));
+        let Some(symbol) = symbol.filter(|_| !self.rest().starts_with("||")) else {
             return self.stray(c, start);
         };
         self.at += symbol.len();

@@ -21,8 +21,9 @@ pub(crate) fn derive(
             let name = (request.path.clone(), key.name.to_string());
             match kinds.get(&name) {
                 None => drop(kinds.insert(name, kind)),
-                Some(known) if *known == ValueType::Secret || kind == ValueType::Secret => {
-                    drop(kinds.insert(name, ValueType::Secret))
+                Some(known) if known.is_secret() != kind.is_secret() => {
+                    let secret = if known.is_secret() { known.clone() } else { kind };
+                    drop(kinds.insert(name, secret))
                 }
                 Some(known) => match unify(known, &kind) {
                     Some(both) => drop(kinds.insert(name, both)),
@@ -47,12 +48,12 @@ pub(crate) fn derive(
             for key in &request.keys {
                 let kind = kinds.get(&(request.path.clone(), key.name.to_string())).cloned();
                 match (&key.bound, kind) {
-                    (KeyBound::Variable(slot), Some(ValueType::Secret)) => {
+                    (KeyBound::Variable(slot), Some(kind)) if kind.is_secret() => {
                         if let Some(variable) = rule.variables.get_mut(*slot) {
-                            variable.is_secret_elsewhere();
+                            variable.is_secret_elsewhere(&kind);
                         }
                     }
-                    (KeyBound::Literal(_), Some(ValueType::Secret)) => {
+                    (KeyBound::Literal(_), Some(kind)) if kind.is_secret() => {
                         let message = format!(
                             "`{}` is a secret in another rule of this path and cannot be compared",
                             key.name
@@ -101,9 +102,8 @@ fn fill(
         let kind =
             kinds.get(&(path.to_owned(), key.name.to_string())).cloned().unwrap_or(ValueType::Any);
         let required = !roots.is_empty() && roots.iter().all(|root| needs(root));
-        route.keys.insert(
-            key.name.to_string(),
-            RouteKey { required, secret: kind == ValueType::Secret, kind },
-        );
+        route
+            .keys
+            .insert(key.name.to_string(), RouteKey { required, secret: kind.is_secret(), kind });
     }
 }

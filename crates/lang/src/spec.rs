@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use concert_wire::routes::ValueType;
+use concert_wire::seal::looks_sealed;
 use serde_json::{Map, Value};
 
 /// One concept.
@@ -87,9 +88,9 @@ pub enum Mistake {
     /// A key is not declared.
     #[error("`{0}` is not a parameter")]
     Unknown(String),
-    /// A value has the wrong type.
-    #[error("`{0}` must be {1}")]
-    IllTyped(Arc<str>, String),
+    /// A value, or a part of it, has the wrong type; as a sentence.
+    #[error("{0}")]
+    IllTyped(String),
 }
 
 /// All violations of an object, shown as one line.
@@ -122,10 +123,14 @@ impl Params {
 pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Mistakes> {
     let mut mistakes = Vec::new();
     for param in &params.params {
-        match input.get(&*param.name) {
-            Some(value) if !param.kind.accepts(value) => {
-                mistakes.push(Mistake::IllTyped(param.name.clone(), param.kind.describe()))
-            }
+        let value = input.get(&*param.name);
+        let checked = value.map(|value| match param.kind.is_secret() && looks_sealed(value) {
+            // Its length is that of the encrypted form.
+            true => Ok(()),
+            false => param.kind.check(value, None),
+        });
+        match checked {
+            Some(Err(found)) => mistakes.push(Mistake::IllTyped(found.of(&param.name))),
             None if !param.optional => mistakes.push(Mistake::Missing(param.name.clone())),
             _ => {}
         }
@@ -176,7 +181,7 @@ mod tests {
         let param = |name: &str, optional, kind| Param { name: name.into(), optional, kind };
         let params = vec![
             param("name", false, ValueType::String),
-            param("secret", false, ValueType::Secret),
+            param("secret", false, ValueType::BoundedSecret(6)),
             param("note", true, ValueType::String),
         ];
         let found = check_input(&Params { params, open }, input.as_object().unwrap());
@@ -191,8 +196,9 @@ mod tests {
         check(
             false,
             &json!({"secret": 5, "more": "hunter22"}),
-            "`name` is missing; `secret` must be a string; `more` is not a parameter",
+            "`name` is missing; `secret` must be a string of at most 6 characters; `more` is not a parameter",
         );
+        check(false, &json!({"name": "a", "secret": "sealed:k1:AAAA"}), "");
         check(true, &json!({"name": "a", "secret": "s", "more": 1}), "");
         check(true, &json!({"name": "a", "secret": "s", "note": null}), "`note` must be a string");
     }

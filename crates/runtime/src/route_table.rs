@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
-use concert_wire::routes::{LOG_FULL_KEY, ROUTES_KEY};
+use concert_wire::routes::{LOG_FULL_KEY, ROUTES_KEY, TYPED_ROUTES_KEY};
 use concert_wire::subject;
 use futures_util::StreamExt as _;
 use tokio::sync::{OnceCell, watch};
@@ -61,7 +61,13 @@ impl Watched {
             Ok(()) = self.connections.changed() => {}
             Some(_) = self.changes.next() => {}
         }
-        self.bucket.get(ROUTES_KEY).await
+        let Some(table) = self.bucket.get(ROUTES_KEY).await? else { return Ok(None) };
+        let typed = self.bucket.get(TYPED_ROUTES_KEY).await.unwrap_or_else(|error| {
+            // The server may still have the permissions of release 0.1.0.
+            tracing::debug!(%error, "using the route table without new types");
+            None
+        });
+        Ok(Some(newest(table, typed)))
     }
 
     /// Reads whether the log is nearly full, so that no new request may enter it.
@@ -71,6 +77,20 @@ impl Watched {
     pub async fn is_log_full(&self) -> Result<bool, TableError> {
         Ok(self.bucket.get(LOG_FULL_KEY).await?.is_some_and(|value| *value == *b"true"))
     }
+}
+
+/// The table with all types, if it is as new as the one that every router writes.
+fn newest(table: Bytes, typed: Option<Bytes>) -> Bytes {
+    let is_newest = |typed: &Bytes| version(typed).is_some_and(|of| version(&table) == Some(of));
+    typed.filter(is_newest).unwrap_or(table)
+}
+
+fn version(table: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: String,
+    }
+    serde_json::from_slice(table).map(|Versioned { version }| version).ok()
 }
 
 /// KV bucket in which the routers store data for the edges and the archive.
@@ -95,5 +115,27 @@ impl Bucket {
         let look_up = || self.bus.jetstream.get_key_value(subject::BUCKET);
         let store = self.store.get_or_try_init(look_up).await.map_err(unreadable)?;
         store.get(key).await.map_err(unreadable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_table_is_used_only_with_the_same_version() {
+        let table = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let released = table(r#"{"version": "b", "routes": {}}"#);
+        for (typed, is_used) in [
+            (r#"{"version": "b", "routes": {"/x": {"keys": {}}}}"#, true),
+            (r#"{"version": "a", "routes": {}}"#, false),
+            ("no table", false),
+        ] {
+            let found = newest(released.clone(), Some(table(typed)));
+            assert_eq!(found == table(typed), is_used, "{typed}");
+        }
+        assert_eq!(newest(released.clone(), None), released);
+        let broken = table("no table");
+        assert_eq!(newest(broken.clone(), Some(broken.clone())), broken);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::name::{ActionName, ConceptName};
-use crate::routes::{ASYNCAPI_KEY, LOG_FULL_KEY, OPENAPI_KEY, ROUTES_KEY};
+use crate::routes::{ASYNCAPI_KEY, LOG_FULL_KEY, OPENAPI_KEY, ROUTES_KEY, TYPED_ROUTES_KEY};
 use crate::subject::{
     self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTER_RETRY, ROUTERS,
     ROUTES_NOTICE, WORKERS,
@@ -268,7 +268,7 @@ impl Access {
                     stream_import(ROUTES_NOTICE.to_owned()),
                 ];
                 imports.extend(
-                    [ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY, LOG_FULL_KEY]
+                    [ROUTES_KEY, TYPED_ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY, LOG_FULL_KEY]
                         .map(|key| api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}"))),
                 );
                 // For the console.

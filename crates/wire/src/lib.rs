@@ -18,6 +18,7 @@ pub mod secret;
 pub mod subject;
 pub mod traceparent;
 pub mod value;
+mod value_type;
 pub mod work;
 
 /// The concept reserved for Concert: firing records are its completions, and no application may

@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// The types of a query's handler do not fit the spec.
     #[error("{0}")]
     Mismatch(String),
+    /// The types of a query's handler do not fit an input.
+    #[error("{0}")]
+    Unreadable(String),
     /// A retry may help.
     #[error("{0}")]
     Retry(String),

@@ -53,11 +53,17 @@ pub(crate) async fn ask(
     })?;
     spec::check_input(&spec.input, &opened)
         .map_err(|mistakes| QueryError::Invalid(mistakes.to_string()))?;
+    let mut optional = spec.input.params.iter().filter(|param| param.optional);
+    let lacks_optional = optional.any(|param| !opened.contains_key(&*param.name));
     let running = tokio::spawn(watch.clone().over(handler(Query { input: opened })));
     let abort = running.abort_handle();
     let mut rows = match tokio::time::timeout(within, running).await {
         Ok(Ok(Ok(rows))) => rows,
-        Ok(Ok(Err(Failure::Mismatch(why)))) => {
+        // A handler that requires an optional key finds no row for an input without it.
+        Ok(Ok(Err(Failure::Unreadable(_)))) if lacks_optional && spec.rows != spec::Rows::One => {
+            Vec::new()
+        }
+        Ok(Ok(Err(Failure::Mismatch(why) | Failure::Unreadable(why)))) => {
             return Err(QueryError::Broken(format!("cannot run {name}: {why}")));
         }
         Ok(Ok(Err(failure))) => return Err(QueryError::Unavailable(failure.to_string())),

@@ -3,12 +3,11 @@
 use concert_lang::spec::{Param, Params};
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
-use concert_wire::routes::ValueType;
 use concert_wire::seal::{SealError, Sealer, looks_sealed};
 use serde_json::Value;
 
 fn secrets(params: &Params) -> impl Iterator<Item = &Param> {
-    params.params.iter().filter(|param| param.kind == ValueType::Secret)
+    params.params.iter().filter(|param| param.kind.is_secret())
 }
 
 /// Returns the input for the handler, with secrets in clear.
@@ -83,6 +82,7 @@ fn sealed(sealer: &Sealer, flow: FlowId, is_root: bool, value: &Value) -> Value 
 mod tests {
     use concert_wire::id::ActionId;
     use concert_wire::keyring::{Key, Keyring};
+    use concert_wire::routes::ValueType;
     use serde_json::json;
 
     use super::*;

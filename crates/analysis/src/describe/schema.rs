@@ -30,12 +30,29 @@ pub(super) fn of_type(kind: &ValueType, secrets: Secrets) -> Value {
             "description": "an RFC 3339 date, or date and time",
             "examples": ["2026-01-31", "2026-01-31T12:00:00Z"],
         }),
-        ValueType::Secret if secrets == Secrets::Sealed => {
+        ValueType::Secret | ValueType::BoundedSecret(_) if secrets == Secrets::Sealed => {
             json!({ "type": "string", "pattern": "^sealed:" })
         }
         ValueType::Secret => json!({ "type": "string", "format": "password" }),
+        ValueType::BoundedSecret(max) => {
+            json!({ "type": "string", "format": "password", "maxLength": max })
+        }
+        ValueType::BoundedString(max) => json!({ "type": "string", "maxLength": max }),
+        ValueType::Enum(values) => json!({ "type": "string", "enum": values }),
+        ValueType::Nullable(of) => or_null(of_type(of, secrets)),
+        ValueType::Record(fields) => object(
+            fields
+                .iter()
+                .map(|field| (field.name.clone(), of_type(&field.kind, secrets)))
+                .collect(),
+            fields.iter().filter(|field| !field.optional).map(|field| field.name.clone()).collect(),
+            false,
+        ),
         ValueType::Id(name) => json!({ "type": "string", "minLength": 1, "title": name }),
         ValueType::Seq(of) => json!({ "type": "array", "items": of_type(of, secrets) }),
+        ValueType::Set(of) => {
+            json!({ "type": "array", "items": of_type(of, secrets), "uniqueItems": true })
+        }
     }
 }
 
@@ -128,7 +145,7 @@ impl<'a> Typing<'a> {
                 members.iter().map(|(key, _)| key.clone()).collect(),
                 false,
             ),
-            Expr::Field(..) => json!({}),
+            Expr::Field(value, field) => field_of(&self.expr(value), field),
             Expr::Not(_) => json!({ "type": "boolean" }),
             Expr::Binary(left, Operator::Default, right) => {
                 any_of(vec![self.expr(left), self.expr(right)])
@@ -244,6 +261,22 @@ impl<'a> Typing<'a> {
         let concept = self.program.concepts.iter().find(|spec| &*spec.name == concept)?;
         concept.actions.iter().find(|spec| &*spec.name == action)
     }
+}
+
+/// The schema of a field, if the schema of the object declares it. It is null if the object is, or
+/// if the field is absent.
+fn field_of(object: &Value, field: &str) -> Value {
+    let members = object.get("anyOf").and_then(Value::as_array);
+    let record = match members.map(Vec::as_slice) {
+        Some([record, null]) if null["type"] == "null" => record,
+        _ => object,
+    };
+    let Some(kind) = record.pointer("/properties").and_then(|known| known.get(field)) else {
+        return json!({});
+    };
+    let required = record.get("required").and_then(Value::as_array);
+    let is_required = required.is_some_and(|names| names.iter().any(|name| name == field));
+    if is_required && members.is_none() { kind.clone() } else { or_null(kind.clone()) }
 }
 
 /// The schema of an output key.

@@ -3,7 +3,7 @@
 use concert_wire::value::{canonical, equal};
 use serde_json::Value;
 
-use super::order::Possible;
+use super::order::{Order, Possible};
 use super::values::Shape;
 use super::world::World;
 use concert_lang::expr::{Expr, Operator};
@@ -64,7 +64,28 @@ impl World<'_> {
         {
             return certain(false);
         }
+        for (symbol, other) in [(left, right), (right, left)] {
+            if let Some(verdict) = self.within_domain(symbol, other) {
+                return verdict;
+            }
+        }
         self.decide(left, right, Possible::EQUAL, Possible::DIFFERENT)
+    }
+
+    /// Compares a symbolic value of an enumeration with a literal, if only one result is possible.
+    fn within_domain(&mut self, symbol: &Operand, literal: &Operand) -> Option<Verdict> {
+        let domain = self.values.domain(&symbol.value)?.to_vec();
+        let text = literal.value.as_str().filter(|_| literal.is_known)?;
+        if !domain.iter().any(|value| value == text) {
+            return Some(certain(false));
+        }
+        let a = self.order.number(&symbol.value, false);
+        let is_excluded = |order: &mut Order, value: &String| {
+            let b = order.number(&Value::from(value.as_str()), true);
+            order.between(a, b).and(Possible::EQUAL).is_none()
+        };
+        let mut others = domain.iter().filter(|value| *value != text);
+        others.all(|value| is_excluded(&mut self.order, value)).then(|| certain(true))
     }
 
     fn less(&mut self, left: &Operand, right: &Operand) -> Verdict {

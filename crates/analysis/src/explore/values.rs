@@ -40,12 +40,29 @@ impl Values {
         *count += 1;
         let name = if *count == 1 { name.to_owned() } else { format!("{name}, {count}") };
         let value = match kind {
-            ValueType::Number | ValueType::Boolean => {
+            ValueType::Number => {
                 self.numbers += 1;
                 // A number that is unlikely in a rule.
                 Value::from(f64::from(self.numbers) + 100_000.007_812_5)
             }
-            ValueType::Any => return self.anything(&name, scope, scope.depth),
+            // A comparison decides a Boolean within a list or record.
+            ValueType::Any | ValueType::Nullable(_) | ValueType::Boolean => {
+                return self.anything(&name, scope, scope.depth);
+            }
+            ValueType::Record(fields) => {
+                let fields = fields.iter().map(|field| {
+                    // An absent field is null.
+                    let kind = match &field.kind {
+                        _ if field.optional => &ValueType::Any,
+                        kind => kind,
+                    };
+                    (
+                        field.name.clone(),
+                        self.fresh(&format!("{} of {name}", field.name), kind, scope),
+                    )
+                });
+                Value::Object(fields.collect::<Map<_, _>>())
+            }
             _ => Value::String(format!("⟨{name}⟩")),
         };
         self.mark_symbolic(&value, kind.clone());
@@ -83,10 +100,18 @@ impl Values {
         }
     }
 
+    /// The values that a symbolic value of an enumeration can have.
+    pub(super) fn domain(&self, value: &Value) -> Option<&[String]> {
+        match self.kinds.get(&canonical(value))? {
+            ValueType::Enum(values) => Some(values),
+            _ => None,
+        }
+    }
+
     /// The type of the elements, if the value is a symbolic list.
     pub(super) fn elements(&self, list: &Value) -> Option<ValueType> {
         match self.kinds.get(&canonical(list))? {
-            ValueType::Seq(of) => Some((**of).clone()),
+            ValueType::Seq(of) | ValueType::Set(of) => Some((**of).clone()),
             ValueType::Any => Some(ValueType::Any),
             _ => None,
         }
@@ -95,7 +120,7 @@ impl Values {
     pub(super) fn shape(&self, value: &Value) -> Shape {
         match self.kinds.get(&canonical(value)) {
             Some(ValueType::Any) => return Shape::Any,
-            Some(ValueType::Seq(_)) => return Shape::List,
+            Some(ValueType::Seq(_) | ValueType::Set(_)) => return Shape::List,
             _ => {}
         }
         match value {

@@ -87,11 +87,14 @@ impl<'a> World<'a> {
         let scope = self.scope;
         let mut input = Object::from_iter([("path".to_owned(), Value::from(scope.path.as_str()))]);
         for key in &scope.keys {
-            let options = key.literals.len() + 1 + usize::from(key.can_be_absent);
+            // If rules match every value of an enumeration, there is no other value.
+            let has_others = !is_covered(&key.kind, &key.literals);
+            let options =
+                key.literals.len() + usize::from(has_others) + usize::from(key.can_be_absent);
             let taken = self.choices.choose(options);
             let (shown, value) = match key.literals.get(taken) {
                 Some(literal) => (KeyValue::This(literal.clone()), Some(literal.clone())),
-                None if taken == key.literals.len() => {
+                None if has_others && taken == key.literals.len() => {
                     let shown =
                         if key.literals.is_empty() { KeyValue::Something } else { KeyValue::Other };
                     let value = match key.kind {
@@ -148,5 +151,15 @@ impl<'a> World<'a> {
 
     fn done(&mut self, action: &str, input: Object, output: Object) {
         self.done.push(Done { action: action.to_owned(), input, output });
+    }
+}
+
+/// Whether these literals are all values of a type.
+pub(super) fn is_covered(kind: &ValueType, literals: &[Value]) -> bool {
+    match kind {
+        ValueType::Enum(values) => {
+            values.iter().all(|value| literals.iter().any(|literal| literal == value.as_str()))
+        }
+        _ => false,
     }
 }

@@ -3,14 +3,12 @@
 use concert_wire::routes::ValueType;
 use concert_wire::{REQUESTING, RESPOND};
 
-use super::expressions::can_be;
+use super::expressions::{can_be, wrong_argument};
 use super::rule::Rule;
 use super::types::secret;
-use super::uses::Where;
+use super::uses::{Where, mismatch};
 use super::variables::Origin;
-use crate::diagnostics::{
-    Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED, WRONG_TYPE,
-};
+use crate::diagnostics::{Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED};
 use crate::program::{Arg, Call, Otherwise, Out};
 use crate::source::Span;
 use crate::spec::{ActionSpec, Params};
@@ -71,7 +69,8 @@ impl Rule<'_> {
 
     fn arg(&mut self, def: &ArgDef, params: Option<&Params>, target: &Target) -> Option<Arg> {
         let name = &def.param.text;
-        let declared = params.and_then(|params| params.get(name)).map(|param| param.kind.clone());
+        let param = params.and_then(|params| params.get(name));
+        let declared = param.map(|param| param.kind.clone());
         if let Some(params) = params.filter(|params| declared.is_none() && !params.open) {
             let action = target.name.rsplit('.').next().unwrap_or_default();
             let message = format!("`{action}` has no parameter `{name}`");
@@ -79,14 +78,16 @@ impl Rule<'_> {
             self.diagnostics
                 .push(diagnostic.suggest(name, params.params.iter().map(|param| &*param.name)));
         }
+        if let (None, Some(open)) = (&declared, params.filter(|params| params.open)) {
+            self.check_case(&def.param, open);
+        }
         match &declared {
-            Some(ValueType::Secret) if !matches!(def.value.kind, ExprKind::Variable(_)) => {
+            Some(kind) if kind.is_secret() && !matches!(def.value.kind, ExprKind::Variable(_)) => {
                 let message = "a secret parameter takes only a variable that holds a secret";
                 self.diagnostics.push(secret(def.value.span, message));
             }
             Some(kind) if !can_be(&def.value, kind, def.omit_null) => {
-                let message = format!("`{name}` must be {}", kind.describe());
-                self.diagnostics.push(Diagnostic::error(WRONG_TYPE, def.value.span, message));
+                self.diagnostics.push(wrong_argument(&def.value, name, kind));
             }
             _ => {}
         }
@@ -95,7 +96,18 @@ impl Rule<'_> {
         } else {
             Where::Param(declared)
         };
+        let omits_null = def.omit_null && param.is_some_and(|param| param.optional);
+        if let (ExprKind::Field(_, field), Where::Param(Some(expected))) = (&def.value.kind, &place)
+            && !expected.is_secret()
+            && let Some(kind) = self.type_of_expr(&def.value)
+        {
+            let found = mismatch(field, &kind, expected, omits_null, def.value.span);
+            self.diagnostics.extend(found);
+        }
         let value = self.expr(&def.value, &place)?;
+        if let (ExprKind::Variable(_), true) = (&def.value.kind, omits_null) {
+            self.uses.iter_mut().next_back().into_iter().for_each(|used| used.handles_null = true);
+        }
         Some(Arg { key: name.as_str().into(), omit_null: def.omit_null, value })
     }
 

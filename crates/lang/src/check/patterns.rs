@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::checked::{KeyBound, RequestKey, RequestPattern};
 use super::rule::Rule;
-use super::types::{secret, type_of};
+use super::types::{secret, suggest_value, type_of};
 use super::variables::Origin;
 use crate::diagnostics::{BAD_PATH, Diagnostic, NEVER_MATCHES, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER};
 use crate::program::{Match, Outcome, Pattern, Test};
@@ -134,6 +134,9 @@ impl Rule<'_> {
             self.diagnostics
                 .push(diagnostic.suggest(name, declared.params.iter().map(|param| &*param.name)));
         }
+        if found.is_none() && declared.open {
+            self.check_case(&pat.param, declared);
+        }
         found
     }
 
@@ -149,7 +152,7 @@ impl Rule<'_> {
             }
             PatValue::Literal(value, span) => {
                 match kind {
-                    Some(ValueType::Secret) => {
+                    Some(kind) if kind.is_secret() => {
                         self.diagnostics.push(secret(*span, "a secret cannot be compared"))
                     }
                     Some(kind) if !(kind.accepts(value) || pat.optional && value.is_null()) => {
@@ -158,7 +161,8 @@ impl Rule<'_> {
                             pat.param.text,
                             kind.describe()
                         );
-                        self.diagnostics.push(Diagnostic::error(NEVER_MATCHES, *span, message));
+                        let diagnostic = Diagnostic::error(NEVER_MATCHES, *span, message);
+                        self.diagnostics.push(suggest_value(diagnostic, value, &kind));
                     }
                     _ => {}
                 }

@@ -2,9 +2,9 @@
 
 use super::uses::Use;
 use super::variables::Variables;
-use crate::diagnostics::{Diagnostic, NOT_AN_ACTION, UNKNOWN_ACTION, UNKNOWN_CONCEPT};
+use crate::diagnostics::{CASE, Diagnostic, NOT_AN_ACTION, UNKNOWN_ACTION, UNKNOWN_CONCEPT};
 use crate::names::is_query;
-use crate::spec::{ActionSpec, ConceptSpec};
+use crate::spec::{ActionSpec, ConceptSpec, Params};
 use crate::syntax::Ident;
 
 /// State of the check of one rule.
@@ -26,6 +26,17 @@ impl<'a> Rule<'a> {
                 .push(diagnostic.suggest(&name.text, self.concepts.iter().map(|spec| &*spec.name)));
         }
         found
+    }
+
+    /// Reports a further key that differs from a declared parameter only in case.
+    pub(super) fn check_case(&mut self, key: &Ident, declared: &Params) {
+        let near = declared.params.iter().find(|param| param.name.eq_ignore_ascii_case(&key.text));
+        if let Some(near) = near {
+            let message =
+                format!("the key `{}` differs from `{}` only in case", key.text, near.name);
+            let diagnostic = Diagnostic::error(CASE, key.span, message);
+            self.diagnostics.push(diagnostic.help(format!("did you mean `{}`?", near.name)));
+        }
     }
 
     /// Looks up an action; reports an unknown one.

@@ -2,20 +2,16 @@
 
 use concert_wire::routes::ValueType;
 
-use super::expressions::can_be;
+use super::expressions::{can_be, not_null};
 use super::rule::Rule;
-use super::types::type_of;
 use super::uses::{Use, Where};
 use super::variables::Origin;
 use crate::diagnostics::{COLLECT, Diagnostic, MISPLACED_ELSE, UNKNOWN_QUERY, WRONG_TYPE};
-use crate::expr::Operator;
 use crate::names::is_query;
 use crate::program::{Call, Gathered, Join, Match, Query, Slot, Step, Test};
 use crate::source::Span;
 use crate::spec::{Params, QuerySpec, Rows};
-use crate::syntax::{
-    CallDef, ExprDef, ExprKind, Ident, PatDef, PatValue, QueryDef, StepDef, StepKind,
-};
+use crate::syntax::{CallDef, ExprDef, Ident, PatDef, PatValue, QueryDef, StepDef, StepKind};
 
 /// The compiled steps, and the calls of their `else`.
 #[derive(Default)]
@@ -34,6 +30,8 @@ struct Compiled {
     multiplies: bool,
     /// Location of its `else`.
     otherwise: Option<Span>,
+    /// Variables that are not null after it.
+    not_null: Vec<Slot>,
 }
 
 impl Rule<'_> {
@@ -47,6 +45,10 @@ impl Rule<'_> {
                 self.step_else(call, &mut next, &compiled, &mut elses);
             }
             compiled.push(next);
+            // A `collect` takes the conditions that it covers away.
+            let not_null: Vec<Slot> =
+                compiled.iter().flat_map(|step| &step.not_null).copied().collect();
+            self.variables.set_not_null(&not_null);
         }
         Steps { steps: compiled.into_iter().filter_map(|step| step.step).collect(), elses }
     }
@@ -84,18 +86,28 @@ impl Rule<'_> {
                     let message = "this condition is never true";
                     self.diagnostics.push(Diagnostic::error(WRONG_TYPE, condition.span, message));
                 }
+                let before = self.uses.len();
                 let compiled = self.expr(condition, &Where::Param(Some(ValueType::Boolean)));
+                // Null is not true.
+                self.uses.iter_mut().skip(before).for_each(|used| used.handles_null = true);
+                let mut names = Vec::new();
+                not_null(condition, &mut names);
                 let filter = |condition| Step::Filter { condition, otherwise: None };
-                one(compiled.map(filter), vec![])
+                Compiled {
+                    not_null: names.iter().filter_map(|name| self.variables.find(name)).collect(),
+                    ..one(compiled.map(filter), vec![])
+                }
             }
         }
     }
 
     fn each(&mut self, name: &Ident, list: &ExprDef) -> Compiled {
         let kind = self.type_of_expr(list);
-        let element = match &kind {
-            Some(ValueType::Seq(of)) if **of != ValueType::Any => Some((**of).clone()),
-            None | Some(ValueType::Any | ValueType::Seq(_)) => None,
+        let element = match kind.as_ref().map(ValueType::without_null) {
+            Some(ValueType::Seq(of) | ValueType::Set(of)) if **of != ValueType::Any => {
+                Some((**of).clone())
+            }
+            None | Some(ValueType::Any | ValueType::Seq(_) | ValueType::Set(_)) => None,
             Some(other) => {
                 let message = format!("`each` needs a list, but this is {}", other.describe());
                 self.diagnostics.push(Diagnostic::error(WRONG_TYPE, list.span, message));
@@ -191,7 +203,8 @@ impl Rule<'_> {
     /// Looks up a variable that `collect` names.
     fn collected(&mut self, name: &Ident) -> Option<Slot> {
         let slot = self.variables.used(&name.text, name.span, self.diagnostics)?;
-        self.uses.push(Use { slot, place: Where::Within("put in a list"), span: name.span });
+        let place = Where::Within("put in a list");
+        self.uses.push(Use { slot, place, span: name.span, handles_null: true });
         Some(slot)
     }
 
@@ -274,31 +287,8 @@ impl Rule<'_> {
             (Some(_), _) => {}
         }
     }
-
-    fn kind_of(&self, slot: Slot) -> Option<ValueType> {
-        self.variables.get(slot)?.kind().cloned()
-    }
-
-    /// The type of an expression, if it is known.
-    fn type_of_expr(&self, def: &ExprDef) -> Option<ValueType> {
-        match &def.kind {
-            ExprKind::Variable(name) => self.kind_of(self.variables.find(name)?),
-            ExprKind::Literal(value) if value.is_null() => None,
-            ExprKind::Literal(value) => Some(type_of(value)),
-            ExprKind::List(_) => Some(ValueType::Seq(Box::new(ValueType::Any))),
-            ExprKind::Object(_) | ExprKind::Field(..) => Some(ValueType::Any),
-            ExprKind::Not(_) => Some(ValueType::Boolean),
-            ExprKind::Binary(_, operator, _) => match operator {
-                Operator::Default | Operator::Add => Some(ValueType::Any),
-                Operator::Subtract | Operator::Multiply | Operator::Divide => {
-                    Some(ValueType::Number)
-                }
-                _ => Some(ValueType::Boolean),
-            },
-        }
-    }
 }
 
 fn one(step: Option<Step>, binds: Vec<Slot>) -> Compiled {
-    Compiled { step, binds, multiplies: false, otherwise: None }
+    Compiled { step, binds, multiplies: false, otherwise: None, not_null: vec![] }
 }

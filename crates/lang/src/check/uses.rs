@@ -1,11 +1,12 @@
 //! Checks the uses of variables, after their types are known.
 
 use concert_wire::routes::ValueType;
+use serde_json::Value;
 
 use super::checked::Checked;
 use super::types::{secret, unify};
 use super::variables::{Origin, Variable, bound_twice};
-use crate::diagnostics::{Diagnostic, WRONG_TYPE};
+use crate::diagnostics::{Diagnostic, NULL, WRONG_TYPE};
 use crate::program::Slot;
 use crate::source::Span;
 
@@ -26,6 +27,8 @@ pub(crate) struct Use {
     pub(crate) slot: Slot,
     pub(crate) place: Where,
     pub(crate) span: Span,
+    /// Whether null is excluded or allowed here.
+    pub(crate) handles_null: bool,
 }
 
 /// Infers the types of variables from the parameters that they are passed to.
@@ -54,10 +57,12 @@ pub(crate) fn judge(rule: &Checked, diagnostics: &mut Vec<Diagnostic>) {
 fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
     let name = &variable.name;
     let kind = variable.kind();
-    let is_secret = kind == Some(&ValueType::Secret);
+    let is_secret = kind.is_some_and(ValueType::is_secret);
     let message = match &used.place {
-        Where::Param(Some(ValueType::Secret)) if variable.may_be_secret() => return None,
-        Where::Param(Some(ValueType::Secret)) => {
+        Where::Param(Some(expected)) if expected.is_secret() && variable.may_be_secret() => {
+            return None;
+        }
+        Where::Param(Some(expected)) if expected.is_secret() => {
             format!("`{name}` is not a secret, but this parameter takes only a secret")
         }
         Where::Param(_) if is_secret => {
@@ -72,12 +77,31 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
             format!("the secret `{name}` is {how}; a secret can only be passed on")
         }
         Where::Param(Some(expected)) => {
-            let known = kind.filter(|known| unify(known, expected).is_none())?;
-            let message =
-                format!("`{name}` is {}, expected {}", known.describe(), expected.describe());
-            return Some(Diagnostic::error(WRONG_TYPE, used.span, message));
+            return mismatch(name, kind?, expected, used.handles_null, used.span);
         }
         Where::Param(None) | Where::Answer | Where::Within(_) => return None,
     };
     Some(secret(used.span, &message))
+}
+
+/// Compares the type of a value with the expected one.
+pub(super) fn mismatch(
+    name: &str,
+    kind: &ValueType,
+    expected: &ValueType,
+    handles_null: bool,
+    span: Span,
+) -> Option<Diagnostic> {
+    let known = if handles_null { kind.without_null() } else { kind };
+    if unify(known, expected).is_none() {
+        let message = format!("`{name}` is {}, expected {}", known.describe(), expected.describe());
+        return Some(Diagnostic::error(WRONG_TYPE, span, message));
+    }
+    if !matches!(known, ValueType::Nullable(_)) || expected.accepts(&Value::Null) {
+        return None;
+    }
+    let message = format!("`{name}` may be null, expected {}", expected.describe());
+    let help = "check `… != null` in `where`, give a default with `??`, \
+                or write `name?: …` for an optional parameter";
+    Some(Diagnostic::error(NULL, span, message).help(help))
 }

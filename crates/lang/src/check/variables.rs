@@ -37,42 +37,42 @@ pub(crate) struct Variable {
     is_unknown: bool,
     /// Reason why it cannot be used here, as text; `None` if it can be used.
     hidden: Option<&'static str>,
+    /// Whether conditions of `where` exclude null.
+    is_not_null: bool,
 }
 
 impl Variable {
     /// The type; `None` if unknown. A variable that is secret in one use is secret in all.
     pub(crate) fn kind(&self) -> Option<&ValueType> {
         match &self.learnt {
-            Some(ValueType::Secret) => Some(&ValueType::Secret),
+            Some(secret) if secret.is_secret() => Some(secret),
             learnt => self.declared.as_ref().or(learnt.as_ref()),
         }
     }
 
     /// Whether it is secret because it is passed to a secret parameter.
     pub(super) fn has_learnt_a_secret(&self) -> bool {
-        self.learnt == Some(ValueType::Secret) && self.declared != Some(ValueType::Secret)
+        is_secret(self.learnt.as_ref()) && !is_secret(self.declared.as_ref())
     }
 
     /// Whether it can be passed to a secret parameter.
     pub(super) fn may_be_secret(&self) -> bool {
-        self.is_unknown || self.kind() == Some(&ValueType::Secret)
+        self.is_unknown || is_secret(self.kind())
     }
 
     /// Marks the variable as secret because another rule of the same path passes the key on as a
     /// secret.
-    pub(crate) fn is_secret_elsewhere(&mut self) {
-        self.learnt = Some(ValueType::Secret);
+    pub(crate) fn is_secret_elsewhere(&mut self, kind: &ValueType) {
+        self.learnt = Some(kind.clone());
     }
 
     pub(super) fn learn(&mut self, kind: &ValueType) {
-        if *kind == ValueType::Secret {
-            if self.declared.is_none() && self.origin == Origin::Request {
-                self.learnt = Some(ValueType::Secret);
-            }
+        if kind.is_secret() && (self.declared.is_some() || self.origin != Origin::Request) {
             return;
         }
         self.learnt = match &self.learnt {
             None => Some(kind.clone()),
+            Some(known) if kind.is_secret() && !known.is_secret() => Some(kind.clone()),
             // A type conflict is reported at the use.
             Some(known) => Some(unify(known, kind).unwrap_or_else(|| known.clone())),
         };
@@ -117,6 +117,7 @@ impl Variables {
             places: vec![name.span],
             is_unknown: false,
             hidden: None,
+            is_not_null: false,
         });
         self.0.len() - 1
     }
@@ -148,13 +149,13 @@ impl Variables {
         };
         variable.places.push(name.span);
         let Some(kind) = kind else {
-            if variable.declared == Some(ValueType::Secret) {
+            if is_secret(variable.declared.as_ref()) {
                 diagnostics.push(bound_twice(name.span));
             }
             return slot;
         };
         match &variable.declared {
-            Some(before) if *before == ValueType::Secret || kind == ValueType::Secret => {
+            Some(before) if before.is_secret() || kind.is_secret() => {
                 diagnostics.push(bound_twice(name.span));
             }
             Some(before) if unify(before, &kind).is_none() => {
@@ -166,9 +167,11 @@ impl Variables {
                 );
                 diagnostics.push(Diagnostic::error(WRONG_TYPE, name.span, message));
             }
+            // The value is only null if the other one can be null, too.
+            Some(before @ ValueType::Nullable(_)) => variable.declared = unify(before, &kind),
             Some(_) => {}
             None => {
-                if kind == ValueType::Secret {
+                if kind.is_secret() {
                     diagnostics.push(bound_twice(name.span));
                 }
                 variable.declared = Some(kind);
@@ -226,6 +229,18 @@ impl Variables {
         None
     }
 
+    /// Whether conditions of `where` exclude null.
+    pub(super) fn is_not_null(&self, slot: Slot) -> bool {
+        self.get(slot).is_some_and(|variable| variable.is_not_null)
+    }
+
+    /// Replaces the set of variables that cannot be null.
+    pub(super) fn set_not_null(&mut self, slots: &[Slot]) {
+        for (slot, variable) in self.0.iter_mut().enumerate() {
+            variable.is_not_null = slots.contains(&slot);
+        }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
@@ -250,6 +265,10 @@ impl Variables {
             variable.hidden = None;
         }
     }
+}
+
+fn is_secret(kind: Option<&ValueType>) -> bool {
+    kind.is_some_and(ValueType::is_secret)
 }
 
 /// Error for a secret that is bound twice, which would compare it.

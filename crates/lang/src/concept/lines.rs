@@ -34,13 +34,35 @@ pub(super) fn lines<'a>(
         control_characters(file, begin, line, diagnostics);
         let indent = line.len() - line.trim_start().len();
         let text = line.trim();
-        let code = text.split("//").next().unwrap_or_default().trim_end();
+        let code = without_comment(text);
         if !code.is_empty() {
             lines.push(Line { indent, text, code, file, start: begin + indent });
         }
         start += raw.len();
     }
     lines
+}
+
+/// The characters of a line that are not in a string literal.
+fn outside_strings(line: &str) -> impl Iterator<Item = (usize, char)> {
+    let (mut is_string, mut is_escaped) = (false, false);
+    line.char_indices().filter(move |(_, c)| {
+        let was_string = is_string;
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = is_string,
+            '"' => is_string = !is_string,
+            _ => {}
+        }
+        !was_string && *c != '"'
+    })
+}
+
+fn without_comment(line: &str) -> &str {
+    let mut slashes = outside_strings(line)
+        .filter(|(at, _)| line.get(*at..).is_some_and(|rest| rest.starts_with("//")));
+    let end = slashes.next().map_or(line.len(), |(at, _)| at);
+    line.get(..end).unwrap_or(line).trim_end()
 }
 
 fn control_characters(file: FileId, begin: usize, line: &str, diagnostics: &mut Vec<Diagnostic>) {
@@ -76,9 +98,12 @@ impl<'a> Line<'a> {
 
     /// Number of opened minus closed brackets.
     pub(super) fn open_brackets(&self) -> isize {
-        let count =
-            |bracket: char| isize::try_from(self.code.matches(bracket).count()).unwrap_or(0);
-        count('(') - count(')')
+        let outside = outside_strings(self.code).filter_map(|(_, c)| match c {
+            '(' | '{' => Some(1),
+            ')' | '}' => Some(-1),
+            _ => None,
+        });
+        outside.sum()
     }
 
     /// Whether the line cannot continue a parameter list. An unclosed bracket must not hide the
@@ -86,7 +111,10 @@ impl<'a> Line<'a> {
     pub(super) fn begins_anew(&self) -> bool {
         let word = self.first_word();
         let name = self.code.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);
-        let behind_name = self.code.get(name..).unwrap_or_default().trim_start();
-        (name > 0 && behind_name.starts_with('(')) || word == "requires" || word == "effects"
+        let after_name = self.code.get(name..).unwrap_or_default().trim_start();
+        // `String(64)` is a type.
+        let is_type = ["String", "Secret"].iter().any(|kind| self.code.get(..name) == Some(kind));
+        let is_signature = name > 0 && after_name.starts_with('(') && !is_type;
+        is_signature || word == "requires" || word == "effects"
     }
 }

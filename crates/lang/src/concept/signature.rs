@@ -2,9 +2,9 @@
 
 use concert_wire::routes::ValueType;
 
-use crate::diagnostics::{BAD_SPEC, CASE, Diagnostic, NEAR_TYPE, REPEATED_KEY, distance};
+use super::types::value_type;
+use crate::diagnostics::{Diagnostic, REPEATED_KEY};
 use crate::lexer::lex_part;
-use crate::names::{is_lower, is_upper};
 use crate::parser::{Cursor, Failed};
 use crate::source::{SourceFile, Span};
 use crate::spec::{Param, Params, Rows};
@@ -30,9 +30,6 @@ impl Default for Outputs {
 
 /// Built-in types, except `seq of`. Any other name is a type of identifiers.
 pub(super) const BUILT_IN: [&str; 6] = ["String", "Number", "Boolean", "Date", "Secret", "Any"];
-
-/// Maximum nesting of `seq of`.
-const MAX_DEPTH: usize = 16;
 
 pub(super) fn parse(
     span: Span,
@@ -102,73 +99,9 @@ fn params(cursor: &mut Cursor<'_>) -> Result<Params, Failed> {
 }
 
 fn param(cursor: &mut Cursor<'_>) -> Result<Param, Failed> {
-    let name = cursor.word("the name of a parameter, or `...`")?;
-    if !is_lower(&name.text) {
-        cursor.wrong_case(&name, "a parameter's name begins with a lower-case letter");
-    }
+    let name = cursor.word("a parameter name, or `...`")?;
     let optional = cursor.take_symbol("?");
     cursor.symbol(":", "`:` and a type")?;
-    let kind = value_type(cursor, 0)?;
+    let kind = value_type(cursor)?;
     Ok(Param { name: name.text.as_str().into(), optional, kind })
-}
-
-fn value_type(cursor: &mut Cursor<'_>, depth: usize) -> Result<ValueType, Failed> {
-    let word = cursor.word("a type")?;
-    Ok(match word.text.as_str() {
-        "String" => ValueType::String,
-        "Number" => ValueType::Number,
-        "Boolean" => ValueType::Boolean,
-        "Date" => ValueType::Date,
-        // Encryption covers whole values of parameters, not parts of them.
-        "Secret" if depth > 0 => {
-            let diagnostic = Diagnostic::error(
-                BAD_SPEC,
-                word.span,
-                "a secret cannot be in a list; declare a separate parameter",
-            );
-            cursor.report(diagnostic);
-            return Err(Failed);
-        }
-        "Secret" => ValueType::Secret,
-        "Any" => ValueType::Any,
-        "seq" if depth < MAX_DEPTH => {
-            if !cursor.take_word("of") {
-                cursor.unexpected("`of` and a type");
-                return Err(Failed);
-            }
-            ValueType::Seq(Box::new(value_type(cursor, depth + 1)?))
-        }
-        "seq" => {
-            let message = format!("lists can be nested at most {MAX_DEPTH} deep");
-            cursor.report(Diagnostic::error(BAD_SPEC, word.span, message));
-            return Err(Failed);
-        }
-        name if is_upper(name) => {
-            warn_if_near(cursor, &word);
-            ValueType::Id(name.to_owned())
-        }
-        name => {
-            if name.is_ascii() {
-                let diagnostic =
-                    Diagnostic::error(CASE, word.span, format!("unknown type `{name}`"));
-                cursor.report(diagnostic.suggest(name, BUILT_IN.into_iter().chain(["seq"])));
-            }
-            return Err(Failed);
-        }
-    })
-}
-
-/// A typo such as `Secrt` would be an identifier, which is stored in clear text. Short names are
-/// similar to many others, so they are not checked.
-fn warn_if_near(cursor: &mut Cursor<'_>, word: &Ident) {
-    let near =
-        BUILT_IN.into_iter().find(|known| known.len() >= 6 && distance(&word.text, known) <= 1);
-    if let Some(near) = near {
-        let message = format!(
-            "`{}` is a type of identifiers, because no built-in type has this name",
-            word.text
-        );
-        let help = format!("did you mean `{near}`?");
-        cursor.report(Diagnostic::warning(NEAR_TYPE, word.span, message).help(help));
-    }
 }

@@ -133,7 +133,12 @@ impl<'a> Cursor<'a> {
             return Err(Failed);
         }
         if !is_lower(text) {
-            self.wrong_case(word, "a variable begins with a lower-case letter");
+            if text.is_ascii() {
+                let message =
+                    format!("a variable begins with a lower-case letter, but `{text}` does not");
+                let help = format!("for a key with this name, write `{text}: variable`");
+                self.report(Diagnostic::error(CASE, word.span, message).help(help));
+            }
             return Err(Failed);
         }
         Ok(())

@@ -104,11 +104,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn param(&mut self) -> Parsed<Ident> {
-        let param = self.cursor.word("a parameter name")?;
-        if !is_lower(&param.text) {
-            self.cursor.wrong_case(&param, "a parameter's name begins with a lower-case letter");
-        }
-        Ok(param)
+        self.cursor.word("a parameter name")
     }
 
     pub(super) fn variable(&mut self, what: &str) -> Parsed<Ident> {

@@ -251,7 +251,9 @@ impl Doing<'_> {
         let running = tokio::spawn(watch.over(handler));
         match self.holding(running).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(Failure::Mismatch(why))) => Ok(Outcome::Mismatch(why)),
+            Ok(Err(Failure::Mismatch(why) | Failure::Unreadable(why))) => {
+                Ok(Outcome::Mismatch(why))
+            }
             Ok(Err(Failure::Retry(why))) => Err(Handled::Failed(why)),
             Ok(Err(Failure::MayNotWrite(MayNotWrite::Completed))) => Err(Handled::Before),
             Ok(Err(Failure::MayNotWrite(why))) => Err(Handled::NoPermit(why.to_string())),

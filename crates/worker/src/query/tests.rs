@@ -15,6 +15,8 @@ actions
 queries
     _count () : (count: Number)
     _key (lock: Secret) : (key: Secret)?
+    _search (title?: String, tag?: String) : (title: String)*
+    _newest (title?: String) : (title: String)
     _rows (rows: Any) : (title: String)*
     _one (rows: Any) : (title: String)
     _atMostOne (rows: Any) : (title: String)?
@@ -32,6 +34,13 @@ struct GivenRows {
 #[derive(serde::Deserialize)]
 struct Locked {
     lock: String,
+}
+
+/// An input whose first key the spec declares as optional.
+#[derive(serde::Deserialize)]
+struct Search {
+    #[expect(dead_code, reason = "only its presence matters")]
+    title: String,
 }
 
 #[derive(serde::Deserialize)]
@@ -53,7 +62,7 @@ where
     Box::new(move |query| {
         Box::pin(async move {
             let input = serde_json::from_value(Value::Object(query.input));
-            let input = input.map_err(|error| Failure::Mismatch(error.to_string()))?;
+            let input = input.map_err(|error| Failure::Unreadable(error.to_string()))?;
             answer(input).await
         })
     })
@@ -72,6 +81,8 @@ fn library() -> Concept {
                 Ok(key.into_iter().collect())
             }),
         ),
+        ("_search", handler(async |_: Search| Ok(vec![object(json!({ "title": "Emma" }))]))),
+        ("_newest", handler(async |_: Search| Ok(vec![object(json!({ "title": "Emma" }))]))),
         ("_rows", rows()),
         ("_one", rows()),
         ("_atMostOne", rows()),
@@ -150,6 +161,16 @@ async fn any_string_is_a_secret_except_an_invalid_seal() {
     // Its key may arrive later.
     let unknown = json!({ "lock": format!("sealed:k9:{}", "A".repeat(64)) });
     assert_eq!(asked("_key", &unknown).await, Err(QueryError::Locked));
+}
+
+#[tokio::test]
+async fn absent_optional_key_that_the_handler_requires_gives_no_row() {
+    let emma = Ok(json!([{ "title": "Emma" }]));
+    assert_eq!(asked("_search", &json!({ "title": "Emma" })).await, emma);
+    assert_eq!(asked("_search", &json!({})).await, Ok(json!([])));
+    assert_eq!(asked("_search", &json!({ "tag": "new" })).await, Ok(json!([])));
+    // A query of exactly one row cannot return none.
+    assert!(matches!(asked("_newest", &json!({})).await, Err(QueryError::Broken(_))));
 }
 
 #[tokio::test]

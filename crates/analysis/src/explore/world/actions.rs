@@ -149,7 +149,7 @@ impl World<'_> {
         if *kind == ValueType::Boolean {
             options = vec![Value::Bool(true), Value::Bool(false)];
         }
-        let others = usize::from(*kind != ValueType::Boolean);
+        let others = usize::from(*kind != ValueType::Boolean && !super::is_covered(kind, &options));
         let taken = self.choices.choose(options.len() + others);
         let detail = (options.len() + others > 1).then(|| match options.get(taken) {
             Some(value) if self.values.is_known(value) => format!("`{key}` {value}"),
