@@ -9,7 +9,7 @@ use concert_wire::envelope::{ERROR, Object};
 use serde_json::Value;
 
 use crate::operator::OperatorArgs;
-use crate::say;
+use crate::output;
 
 /// Timeout of an action or query.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,15 +47,15 @@ pub(crate) async fn run(args: AccountArgs) -> anyhow::Result<()> {
             let user = find(&bus, &username).await?;
             act(&bus, "Profile", "disableAccount", &user).await?;
             act(&bus, "Sessioning", "deleteAll", &user).await?;
-            say::line(format_args!("{username} is disabled, and its sessions are ended"));
+            output::print_line(format_args!("{username} is disabled, and its sessions are ended"));
         }
         AccountCommand::Enable(Account { username }) => {
             act(&bus, "Profile", "enableAccount", &find(&bus, &username).await?).await?;
-            say::line(format_args!("{username} is enabled"));
+            output::print_line(format_args!("{username} is enabled"));
         }
         AccountCommand::EndSessions(Account { username }) => {
             act(&bus, "Sessioning", "deleteAll", &find(&bus, &username).await?).await?;
-            say::line(format_args!("the sessions of {username} are ended"));
+            output::print_line(format_args!("the sessions of {username} are ended"));
         }
     }
     Ok(())
