@@ -16,6 +16,7 @@ const THREADS: usize = 6;
 const LOGINS: usize = 12;
 
 /// Trials with a change and with a deletion each; `CONCERT_EVICTION_TRIALS=200` runs more.
+#[expect(clippy::disallowed_methods, reason = "a setting of this test, not of Concert")]
 fn trials() -> usize {
     let trials = std::env::var("CONCERT_EVICTION_TRIALS").ok();
     trials.and_then(|trials| trials.parse().ok()).unwrap_or(10)

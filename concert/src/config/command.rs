@@ -41,6 +41,14 @@ const STORE: &[&str] = &["mongodb.uri", "mongodb.prefix", "mongodb.users", "mong
 const KEYS: &[&str] = &["app.data_dir", "app.keys_dir"];
 const ACCESS: &[&str] = &["rules.concepts", "http.passthrough", "http.passthrough_except"];
 
+/// Settings of the worker that an edge of release 0.1.0 contained. Its flags are still accepted.
+const RELEASED_EDGE: &[&str] = &[
+    "workers.concurrency",
+    "workers.attempts",
+    "workers.clock_skew_ms",
+    "workers.request_timeout_ms",
+];
+
 /// Log filter of `concert up`, for an interactive terminal.
 const UP_LOG: &str = "warn,concert_sync_router::reload=info";
 
@@ -68,7 +76,7 @@ impl Command {
     pub(super) fn uses(self, key: &str) -> bool {
         let lists: &[&[&str]] = match self {
             Self::Up => return true,
-            Self::HttpEdge => &[BUS, LINES, KEYS, &["http", "console"]],
+            Self::HttpEdge => &[BUS, STREAMS, LINES, KEYS, RELEASED_EDGE, &["http", "console"]],
             Self::SyncRouter => &[BUS, STREAMS, LINES, METRICS, &["rules", "router"]],
             Self::Worker => &[BUS, STREAMS, LINES, METRICS, STORE, KEYS, &["workers"]],
             Self::Archive => &[

@@ -117,7 +117,7 @@ fn page_contains_the_defaults_of_built_in_workers() {
         assert_eq!(settings_of(concept, &default), settings_of(concept, &json!({})), "{key}");
         rows += 1;
     }
-    assert_eq!(rows, 16);
+    assert_eq!(rows, 19);
 }
 
 #[test]

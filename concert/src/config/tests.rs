@@ -207,7 +207,7 @@ fn worker_that_cannot_be_started_is_an_error_of_up() {
         "file concert.toml:8: workers.Other.watch: `watch` needs a `command`",
         "file concert.toml:7: no worker for the concept Other is compiled into this program; set",
         "file concert.toml:1: no worker for the concept Profil is compiled into this program; did you mean `Profile`?",
-        "file concert.toml:4: workers.Sessioning.settings: `colour`: unknown field `colour`, expected `idle_minutes` or `max_minutes`",
+        "file concert.toml:4: workers.Sessioning.settings: `colour`: unknown field `colour`, expected one of `idle_minutes`, `max_minutes`",
         "file concert.toml:6: workers.Text.command: workers as separate programs are not supported yet",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:?}");

@@ -191,7 +191,8 @@ impl<'a> Rules<'a> {
                 purpose: String::new(),
                 actions: actions
                     .filter(|action| named.contains(&(&*spec.name, &*action.name)))
-                    .cloned()
+                    // The outputs of a run are symbolic, so the engine must not check them.
+                    .map(|action| ActionSpec { success: None, ..action.clone() })
                     .collect(),
                 queries: Vec::new(),
             }
