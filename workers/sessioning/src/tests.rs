@@ -124,7 +124,8 @@ async fn released_version_reads_sessions_and_its_sweeps_are_continued() -> Resul
     let created = act(&trial, "create", json!({ "user": "ada" })).await?;
     assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
     let session = all::<ReleasedSession>(&trial, "sessions").await?.pop().unwrap();
-    assert_eq!((session.user.as_str(), session.key.as_str()), ("ada", "k1"));
+    assert_eq!(session.user, "ada");
+    assert!(session.key.starts_with('k'), "{}", session.key);
     assert_eq!(session.created_by, created.flow.to_string());
     assert_eq!(session.token_hash, stored(created.output["session"].as_str().unwrap()));
 
