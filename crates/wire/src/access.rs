@@ -258,7 +258,12 @@ impl Access {
             User::Edge => {
                 let mut imports = vec![
                     service_import(format!("done.*.{REQUESTING}.{REQUEST}.*")),
-                    stream_import(format!("done.*.{REQUESTING}.{RESPOND}.*")),
+                    // From the router itself: what one account sends to another through a service
+                    // does not reach a stream import of a third.
+                    Import {
+                        from: User::Router.account(),
+                        ..stream_import(format!("done.*.{REQUESTING}.{RESPOND}.*"))
+                    },
                     stream_import(DEAD_NOTICES.to_owned()),
                     // For requests that may be stored already.
                     api(&format!("DIRECT.GET.{LOG}.done.*.{REQUESTING}.{REQUEST}.*")),
