@@ -69,9 +69,10 @@ fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Opt
         })
         .collect();
     found.sort_by_key(|(seq, ..)| *seq);
-    let archived = found.iter().map(|(seq, subject, body)| (*seq, *subject, body));
-    let logged =
-        messages.iter().map(|message| (message.seq, message.subject.as_str(), &message.body));
+    let archived = found.iter().map(|(seq, subject, body)| (*seq, *subject, without_secrets(body)));
+    let logged = messages
+        .iter()
+        .map(|message| (message.seq, message.subject.as_str(), without_secrets(&message.body)));
     if !archived.eq(logged) {
         let seqs: Vec<u64> = found.iter().map(|(seq, ..)| *seq).collect();
         let logged: Vec<u64> = messages.iter().map(|message| message.seq).collect();
@@ -93,6 +94,18 @@ fn wrong(kept: Option<&Document>, messages: &[&Message], is_buried: bool) -> Opt
     };
     (outcome != expected || path != request.and_then(|request| request.input("path")))
         .then(|| format!("{path:?} has the outcome {outcome}, but {expected} in the log"))
+}
+
+/// The body with each text that holds a secret replaced; the archive stores markers (ADR 36).
+fn without_secrets(body: &Value) -> Value {
+    match body {
+        Value::String(text) if text.contains("sealed:") => Value::String("sealed".to_owned()),
+        Value::Array(items) => items.iter().map(without_secrets).collect(),
+        Value::Object(entries) => {
+            entries.iter().map(|(key, value)| (key.clone(), without_secrets(value))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
 fn of_request(messages: &[&Message]) -> &'static str {
