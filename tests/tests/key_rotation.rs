@@ -172,16 +172,16 @@ async fn action_whose_key_arrives_late_succeeds_on_retry() -> anyhow::Result<()>
     worker.env("CONCERT_APP__KEYS_DIR", copies.path());
     let seeds = system.seeds("profile");
     let _worker = worker.env("NATS_NKEY", seeds).stderr(Stdio::null()).spawn()?;
-    keys(&system, &["add", "seal"]).await?;
-    keys(&system, &["use", "seal", "k2"]).await?;
-    seen(&system, &[Part::Edge], r#"file="seal.key" keys=["k2", "k1"]"#).await?;
+    let id = add(&system, "seal").await?;
+    keys(&system, &["use", "seal", &id]).await?;
+    seen(&system, &[Part::Edge], &format!(r#"file="seal.key" keys=["{id}", "#)).await?;
 
     let body = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(system.post("/auth/createAccount", &body).await?.status, 500);
     let dead_letters = system.stream_messages("DEAD", "dead.>").await?;
     let [(subject, dead_letter)] = &dead_letters[..] else { anyhow::bail!("{dead_letters:?}") };
     assert!(subject.starts_with("dead.Profile.createAccount"), "{subject}");
-    assert!(dead_letter.to_string().contains("sealed:k2:"), "{dead_letter}");
+    assert!(dead_letter.to_string().contains(&format!("sealed:{id}:")), "{dead_letter}");
 
     copy_key()?;
     binaries::finished(&mut system.concert(&["dead", "retry", "--all"])).await?;
@@ -201,9 +201,9 @@ async fn repeated_request_keeps_its_original_edge_key() -> anyhow::Result<()> {
             .await
     };
     let first = post().await?;
-    keys(&system, &["add", "edge"]).await?;
-    keys(&system, &["use", "edge", "k2"]).await?;
-    seen(&system, &[Part::Edge], r#"file="edge.key" keys=["k2", "k1"]"#).await?;
+    let id = add(&system, "edge").await?;
+    keys(&system, &["use", "edge", &id]).await?;
+    seen(&system, &[Part::Edge], &format!(r#"file="edge.key" keys=["{id}", "#)).await?;
     let again = post().await?;
     assert_eq!(first.headers["concert-flow"], again.headers["concert-flow"]);
     assert_eq!(first.body, again.body);
@@ -260,13 +260,15 @@ async fn bus_users_change_keys_without_a_restart() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_keys_and_the_key_in_use_are_rejected() -> anyhow::Result<()> {
     let system = System::start().await?;
+    let current = current(&system).await?;
+    let id = current.get("seal").context("no key")?;
     for (args, why) in [
-        (&["drop", "seal", "k1"][..], "`k1` is in use; use another key first"),
-        (&["use", "seal", "k9"], "seal has no key `k9`; it has k1"),
-        (&["add", "nats/nobody"], "cannot read"),
+        (&["drop", "seal", id][..], format!("`{id}` is in use; use another key first")),
+        (&["use", "seal", "k9"], format!("seal has no key `k9`; it has {id}")),
+        (&["add", "nats/nobody"], "cannot read".to_owned()),
     ] {
         let refused = keys(&system, args).await.map_err(|error| error.to_string());
-        assert!(refused.as_ref().is_err_and(|error| error.contains(why)), "{refused:?}");
+        assert!(refused.as_ref().is_err_and(|error| error.contains(&why)), "{refused:?}");
     }
     let listed: Vec<String> = keys(&system, &["list"]).await?.lines().map(str::to_owned).collect();
     assert_eq!(listed.len(), 10, "{listed:?}");

@@ -268,7 +268,9 @@ fn answers(history: &History, flows: &Flows<'_>, dead: &[Message], foreign: &BTr
             .iter()
             .filter(|message| is(message, "Sessioning", "create") && !message.failed())
             .count();
-        let expected = usize::from(path == "/auth/login" && status_of(answer) == 200);
+        let expected = usize::from(
+            ["/auth/login", "/auth/changePassword"].contains(&path) && status_of(answer) == 200,
+        );
         if made != expected {
             history.violated(format!(
                 "flow {flow} ({path}), with status {}, created {made} sessions",

@@ -115,6 +115,8 @@ impl Profile {
         let name = Username::parse_new(&username).map_err(Refusal::from)?;
         let password = password_rules::form(&password).map_err(Refusal::of_password)?;
         self.rules.check(&password, &name).map_err(Refusal::of_password)?;
+        // Read before the name: an account of this name that is created meanwhile is no look-alike.
+        let look_alike = self.look_alike(&name).await?;
         // Saves the hash if the name is taken; the unique indexes decide.
         match self.by_name(&name).await? {
             Some(user) if user.is_created_by(&call) => return Ok(UserId { user: user.id }),
@@ -122,7 +124,6 @@ impl Profile {
             None => {}
         }
         let id = call.new_id("user");
-        let look_alike = self.look_alike(&name).await?;
         if look_alike.is_some() && self.confusable_names == ConfusableNames::Refuse {
             return Err(Refusal::NameConfusable.into());
         }
