@@ -112,6 +112,7 @@ async fn flow_is_one_trace_and_each_action_is_counted_once() -> anyhow::Result<(
         ("Profile.authenticate work", "mongodb.update"),
         ("Sessioning.create", "Sessioning.create work"),
         ("Sessioning.create work", "nats.get"),
+        ("Sessioning.create work", "mongodb.find"),
         ("Sessioning.create work", "mongodb.insert"),
     ];
     let expected: BTreeSet<_> =
