@@ -8,8 +8,8 @@ use anyhow::Context as _;
 pub(crate) fn default_log_bytes(data_dir: &Path) -> anyhow::Result<i64> {
     let streams = data_dir.join("nats");
     let context = || format!("cannot read the free disk space of {}", data_dir.display());
-    std::fs::create_dir_all(&streams).with_context(context)?;
-    let disk = rustix::fs::statvfs(&streams).with_context(context)?;
+    std::fs::create_dir_all(data_dir).with_context(context)?;
+    let disk = rustix::fs::statvfs(data_dir).with_context(context)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     Ok(half(free, used(&streams)))
 }
