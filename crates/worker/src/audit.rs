@@ -22,9 +22,6 @@ const ID_MAX_BYTES: usize = 64;
 
 /// Logs a stored completion.
 pub(crate) fn completed(concept: &Concept, invocation: &Invocation, completion: &Completion) {
-    if !concept.is_audited(invocation.action.as_str()) {
-        return;
-    }
     let spec = concept.action(invocation.action.as_str()).map(|(spec, _)| spec);
     tracing::info!(
         target: "audit",

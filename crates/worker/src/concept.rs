@@ -44,8 +44,6 @@ pub(crate) struct Concept {
     pub(crate) spec: ConceptSpec,
     pub(crate) actions: HashMap<String, ActionHandler>,
     pub(crate) queries: HashMap<String, QueryHandler>,
-    /// Actions that the audit log omits.
-    pub(crate) unaudited: Vec<String>,
 }
 
 impl Concept {
@@ -57,11 +55,6 @@ impl Concept {
     pub(crate) fn action(&self, name: &str) -> Option<(&ActionSpec, &ActionHandler)> {
         let spec = self.spec.actions.iter().find(|spec| &*spec.name == name)?;
         Some((spec, self.actions.get(name)?))
-    }
-
-    /// Returns whether an action is in the audit log.
-    pub(crate) fn is_audited(&self, name: &str) -> bool {
-        !self.unaudited.iter().any(|left_out| left_out == name)
     }
 
     pub(crate) fn query(&self, name: &str) -> Option<(&QuerySpec, &QueryHandler)> {

@@ -121,20 +121,6 @@ where
         self
     }
 
-    /// Declares that an action of the spec cannot be invoked, because it happens in another way.
-    #[must_use]
-    pub fn closed(mut self, name: &str) -> Self {
-        self.registered.closed.push(name.to_owned());
-        self
-    }
-
-    /// Excludes an action that changes nothing from the audit log.
-    #[must_use]
-    pub fn unaudited(mut self, name: &str) -> Self {
-        self.registered.unaudited.push(name.to_owned());
-        self
-    }
-
     /// Builds the worker. A mismatch between spec and handlers is reported when a command starts.
     pub fn build(self) -> Worker {
         let Define { spec: text, keys, check } = self.define;
@@ -147,7 +133,6 @@ where
             open: self.open,
             actions: self.actions,
             queries: self.queries,
-            unaudited: self.registered.unaudited,
             check,
         });
         Worker {
@@ -205,7 +190,6 @@ struct Opening<T, S> {
     open: Open<T, S>,
     actions: Vec<(String, ActionOf<S>)>,
     queries: Vec<(String, QueryOf<S>)>,
-    unaudited: Vec<String>,
     check: fn(&T) -> Result<(), String>,
 }
 
@@ -238,7 +222,6 @@ where
                 spec,
                 actions: actions.map(|(name, of)| (name.clone(), of(state.clone()))).collect(),
                 queries: queries.map(|(name, of)| (name.clone(), of(state.clone()))).collect(),
-                unaudited: opening.unaudited.clone(),
             })
         })
     }

@@ -22,6 +22,7 @@ pub mod partition;
 pub mod points;
 pub mod proxy;
 pub mod run;
+mod tunnel;
 
 pub use options::Options;
 pub use run::{Report, run};

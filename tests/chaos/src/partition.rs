@@ -10,11 +10,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::tunnel::{Traffic, carry};
 
 /// Direction of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,10 +123,13 @@ struct Crossing {
     to: usize,
 }
 
-impl Crossing {
-    /// Whether data from one end to the other is held back.
-    fn is_held(self, closed: Closed, to_server: bool) -> bool {
-        let (Some(from), Some((node, mode))) = (self.from, closed) else {
+impl Traffic<Closed> for Crossing {
+    fn is_cut(self, closed: &Closed) -> bool {
+        closed.is_some_and(|(_, mode)| mode == PartitionMode::Ended) && self.is_held(closed, true)
+    }
+
+    fn is_held(self, closed: &Closed, to_server: bool) -> bool {
+        let (Some(from), Some((node, mode))) = (self.from, *closed) else {
             return false;
         };
         let (speaker, hearer) = if to_server { (from, self.to) } else { (self.to, from) };
@@ -137,62 +140,20 @@ impl Crossing {
                 PartitionMode::ToNode => hearer == node,
             }
     }
-
-    fn is_ended(self, closed: Closed) -> bool {
-        closed.is_some_and(|(_, mode)| mode == PartitionMode::Ended) && self.is_held(closed, true)
-    }
-}
-
-async fn carry(dialer: TcpStream, port: u16, crossing: Crossing, closed: watch::Receiver<Closed>) {
-    if crossing.is_ended(*closed.borrow()) {
-        return;
-    }
-    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else {
-        return;
-    };
-    if dialer.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
-        return;
-    }
-    let (from_dialer, to_dialer) = dialer.into_split();
-    let (from_server, to_server) = server.into_split();
-    let mut ended = closed.clone();
-    tokio::select! {
-        _ = ended.wait_for(|closed| crossing.is_ended(*closed)) => {}
-        _ = pump(from_dialer, to_server, crossing, true, closed.clone()) => {}
-        _ = pump(from_server, to_dialer, crossing, false, closed) => {}
-    }
-}
-
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    crossing: Crossing,
-    to_server: bool,
-    mut closed: watch::Receiver<Closed>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        if closed.wait_for(|closed| !crossing.is_held(*closed, to_server)).await.is_err() {
-            return Ok(());
-        }
-        to.write_all(buffer.get(..count).unwrap_or_default()).await?;
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
 
     /// Whether data from one node reaches another, regardless of which one dialled.
     fn hears(hearer: usize, speaker: usize, closed: Closed) -> bool {
         let dialled = Crossing { from: Some(speaker), to: hearer };
         let called = Crossing { from: Some(hearer), to: speaker };
-        assert_eq!(dialled.is_held(closed, true), called.is_held(closed, false));
-        !dialled.is_held(closed, true)
+        assert_eq!(dialled.is_held(&closed, true), called.is_held(&closed, false));
+        !dialled.is_held(&closed, true)
     }
 
     #[test]
@@ -210,7 +171,7 @@ mod tests {
             }
             assert!(hears(0, 2, closed) && hears(2, 0, closed) && hears(1, 1, closed));
             let client = Crossing { from: None, to: 1 };
-            assert!(!client.is_held(closed, true) && !client.is_held(closed, false));
+            assert!(!client.is_held(&closed, true) && !client.is_held(&closed, false));
         }
     }
 

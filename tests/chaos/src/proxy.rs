@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use crate::tunnel::{Traffic, carry};
 
 /// The mode of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +47,7 @@ impl Link {
         let (mode, seen) = watch::channel(Mode::Pass);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = seen.clone();
-                if *seen.borrow() != Mode::Cut {
-                    tokio::spawn(carry(stream, server, seen));
-                }
+                tokio::spawn(carry(stream, server, OfLink, seen.clone()));
             }
         });
         Ok(Arc::new(Self { address, mode, accepting }))
@@ -73,43 +70,20 @@ impl Drop for Link {
     }
 }
 
-async fn carry(process: TcpStream, server: u16, mode: watch::Receiver<Mode>) {
-    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else {
-        return;
-    };
-    // Requests and responses are small; buffering would delay everything.
-    if process.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
-        return;
-    }
-    let (from_process, to_process) = process.into_split();
-    let (from_server, to_server) = server.into_split();
-    let mut cut = mode.clone();
-    // The first end that closes ends the connection, because both halves are dropped.
-    tokio::select! {
-        _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
-        _ = pump(from_process, to_server, mode.clone(), Mode::HoldToServer) => {}
-        _ = pump(from_server, to_process, mode, Mode::HoldToProcess) => {}
-    }
-}
+/// The traffic of a link.
+#[derive(Clone, Copy)]
+struct OfLink;
 
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut mode: watch::Receiver<Mode>,
-    hold: Mode,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        if mode.wait_for(|mode| *mode != hold).await.is_err() {
-            return Ok(());
-        }
-        if *mode.borrow() == Mode::Slow {
-            tokio::time::sleep(LATE).await;
-        }
-        to.write_all(buffer.get(..count).unwrap_or_default()).await?;
+impl Traffic<Mode> for OfLink {
+    fn is_cut(self, mode: &Mode) -> bool {
+        *mode == Mode::Cut
+    }
+
+    fn is_held(self, mode: &Mode, to_server: bool) -> bool {
+        *mode == if to_server { Mode::HoldToServer } else { Mode::HoldToProcess }
+    }
+
+    fn delay(self, mode: &Mode) -> Duration {
+        if *mode == Mode::Slow { LATE } else { Duration::ZERO }
     }
 }

@@ -49,6 +49,16 @@ fn program(syncs: &str) -> Program {
     }
 }
 
+/// Rules of a request with one call and a response; an `else` may follow.
+const ASK: &str = r#"
+sync Ask
+when
+    Requesting.request (path: "/price", item) : (request)
+then
+    Shop.price (item) : (cents)
+    Requesting.respond (request, cents)
+"#;
+
 const BUY: &str = r#"
 sync Buy
 when

@@ -231,16 +231,7 @@ pub async fn retry(
     }
     let mut dead = bus.client.subscribe(Subject::from(kept.subject.as_str())).await?;
     let mut headers = HeaderMap::new();
-    for name in [
-        header::FLOW,
-        header::CAUSE,
-        header::SYNC,
-        header::RULES,
-        header::CLIENT,
-        header::DEVICE,
-        header::POSITION,
-        header::TRACEPARENT,
-    ] {
+    for name in header::OF_CALL {
         if let Some(value) = kept.headers.get(name) {
             headers.insert(name, value.clone());
         }

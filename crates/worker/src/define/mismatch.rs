@@ -24,8 +24,6 @@ enum Difference {
     UnknownAction(String),
     #[error("handler `{0}` has no query in the spec")]
     UnknownQuery(String),
-    #[error("`{0}` is declared {1}, but is not an action of the spec")]
-    UnknownMark(String, &'static str),
     #[error("`{0}` has two handlers")]
     Twice(String),
     #[error(
@@ -57,8 +55,6 @@ fn of_handler(rows: Rows) -> &'static str {
 pub(super) struct Registered {
     pub(super) actions: Vec<String>,
     pub(super) queries: Vec<(String, Rows)>,
-    pub(super) closed: Vec<String>,
-    pub(super) unaudited: Vec<String>,
 }
 
 impl Mismatch {
@@ -73,10 +69,9 @@ impl Mismatch {
         if let Err(error) = &name {
             differences.push(Difference::Spec(error.to_string()));
         }
-        let has = |names: &[String], name: &str| names.iter().any(|known| known == name);
         let is_action = |name: &str| spec.actions.iter().any(|action| &*action.name == name);
         for action in &spec.actions {
-            if !has(&registered.actions, &action.name) && !has(&registered.closed, &action.name) {
+            if !registered.actions.iter().any(|known| **known == *action.name) {
                 differences.push(Difference::NoAction(action.name.to_string()));
             }
         }
@@ -97,11 +92,6 @@ impl Mismatch {
         let is_query = |name: &str| spec.queries.iter().any(|query| &*query.name == name);
         let unknown = registered.queries.iter().filter(|(name, _)| !is_query(name));
         differences.extend(unknown.map(|(name, _)| Difference::UnknownQuery(name.clone())));
-        for (names, mark) in [(&registered.closed, "closed"), (&registered.unaudited, "unaudited")]
-        {
-            let unknown = names.iter().filter(|name| !is_action(name));
-            differences.extend(unknown.map(|name| Difference::UnknownMark(name.clone(), mark)));
-        }
         let mut names: Vec<&String> = registered.actions.iter().collect();
         names.extend(registered.queries.iter().map(|(name, _)| name));
         names.sort_unstable();

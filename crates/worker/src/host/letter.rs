@@ -14,19 +14,6 @@ use crate::order::Event;
 use crate::sealing;
 use crate::worker::Worker;
 
-/// The headers of a message that its dead letter keeps.
-const KEPT: [&str; 9] = [
-    header::FLOW,
-    header::DEADLINE,
-    header::CAUSE,
-    header::SYNC,
-    header::RULES,
-    header::CLIENT,
-    header::DEVICE,
-    header::POSITION,
-    header::TRACEPARENT,
-];
-
 /// Reads the invocation; the error is the reason of a dead letter.
 pub(super) fn invocation(message: &Message) -> Result<Invocation, String> {
     let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
@@ -57,7 +44,7 @@ impl Worker {
     fn dead_letter(&self, message: &Message, attempt: i64, reason: String) -> DeadLetter {
         let mut headers = HeaderMap::new();
         headers.insert(header::ATTEMPTS, attempt.to_string());
-        for name in KEPT {
+        for name in header::OF_CALL.into_iter().chain([header::DEADLINE]) {
             if let Some(value) = message.headers.as_ref().and_then(|headers| headers.get(name)) {
                 headers.insert(name, value.clone());
             }

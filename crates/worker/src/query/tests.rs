@@ -98,7 +98,6 @@ fn library() -> Concept {
         spec,
         actions: HashMap::new(),
         queries: queries.map(|(name, handler)| (name.to_owned(), handler)).into(),
-        unaudited: Vec::new(),
     }
 }
 

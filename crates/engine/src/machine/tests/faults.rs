@@ -2,16 +2,6 @@
 
 use super::*;
 
-/// Rules of a request with one call and a response; an `else` may follow.
-const ASK: &str = r#"
-sync Ask
-when
-    Requesting.request (path: "/price", item) : (request)
-then
-    Shop.price (item) : (cents)
-    Requesting.respond (request, cents)
-"#;
-
 #[test]
 fn fault_does_not_match_a_refusal_pattern() {
     const RULES: &str = r#"

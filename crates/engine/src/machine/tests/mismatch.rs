@@ -2,15 +2,6 @@
 
 use super::*;
 
-const ASK: &str = r#"
-sync Ask
-when
-    Requesting.request (path: "/price", item) : (request)
-then
-    Shop.price (item) : (cents)
-    Requesting.respond (request, cents)
-"#;
-
 const STOCK: &str = r#"
 sync Stock
 when
