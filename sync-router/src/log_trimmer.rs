@@ -34,10 +34,13 @@ pub(crate) async fn watch(bus: Bus, bucket: kv::Store, limits: LogLimits, shutdo
             () = shutdown.requested() => return,
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        if let Err(error) = trim(&bus, &limits).await {
-            tracing::debug!(%error, "cannot check the size of the log; retrying");
-        }
-        let Ok(state) = log_state(&bus).await else { continue };
+        let state = match checked(&bus, &limits).await {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::debug!(%error, "cannot check the size of the log; retrying");
+                continue;
+            }
+        };
         let is_full = is_nearly_full(&state, &limits);
         if stored != Some(is_full) {
             match bucket.put(LOG_FULL_KEY, is_full.to_string().into()).await {
@@ -54,12 +57,26 @@ fn is_nearly_full(state: &LogState, limits: &LogLimits) -> bool {
         .any(|(value, max)| limit(max).is_some_and(|max| value >= percent(max, FULL_THRESHOLD)))
 }
 
-async fn trim(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
+/// Trims the log if necessary, and returns its state after that.
+async fn checked(bus: &Bus, limits: &LogLimits) -> Result<LogState, SetupError> {
     let state = log_state(bus).await?;
-    let Some(mut before) = first_to_keep(&state, limits) else {
-        return Ok(());
-    };
-    let first = state.first_sequence;
+    match first_to_keep(&state, limits) {
+        Some(before) => {
+            if let Err(error) = trim(bus, limits, state.first_sequence, before).await {
+                tracing::debug!(%error, "cannot trim the log; retrying");
+            }
+            log_state(bus).await
+        }
+        None => Ok(state),
+    }
+}
+
+async fn trim(
+    bus: &Bus,
+    limits: &LogLimits,
+    first: u64,
+    mut before: u64,
+) -> Result<(), SetupError> {
     let newest_ms = clock::now_ms().saturating_sub(limits.log_keep_seconds * 1000);
     // If a message is too recent, delete fewer.
     while before > first {
