@@ -3,7 +3,13 @@
 //! It deletes only acknowledged messages that are old enough for their flows to have finished. If
 //! that is not enough, the log becomes full and rejects messages. Edges then respond with 503, and
 //! nothing is lost silently.
+//!
+//! A full log can also hold up its own flows: the oldest message waits until the log takes what it
+//! caused, so no message before it is left to delete. Such a message becomes a dead letter, which
+//! makes room for the others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use concert_runtime::bus::Bus;
@@ -14,6 +20,7 @@ use concert_runtime::streams::{
     LogLimits, LogState, SetupError, log_state, log_time_ms, purge_log,
 };
 use concert_wire::routes::LOG_FULL_KEY;
+use tokio::sync::Notify;
 
 /// Interval between checks of the log.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -26,21 +33,55 @@ const TRIM_TARGET: u64 = 60;
 /// the flows that have begun.
 const FULL_THRESHOLD: u64 = 90;
 
+/// What the router and the trimmer tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Growth {
+    /// From this sequence on, the log may exceed a threshold.
+    check_at: AtomicU64,
+    grown: Notify,
+    /// The message that blocks a full log, or 0.
+    blocking: AtomicU64,
+}
+
+impl Growth {
+    /// Starts a check if the log may have exceeded a threshold with this message.
+    pub(crate) fn received(&self, seq: u64) {
+        if seq >= self.check_at.load(Ordering::Relaxed) {
+            self.check_at.store(u64::MAX, Ordering::Relaxed);
+            self.grown.notify_one();
+        }
+    }
+
+    /// Returns whether the log has no room until this message is given up.
+    pub(crate) fn is_blocked_by(&self, seq: u64) -> bool {
+        self.blocking.load(Ordering::Relaxed) == seq
+    }
+}
+
 /// Trims the log until shutdown, and stores in the bucket whether it is nearly full.
-pub(crate) async fn watch(bus: Bus, bucket: kv::Store, limits: LogLimits, shutdown: Shutdown) {
+pub(crate) async fn watch(
+    bus: Bus,
+    bucket: kv::Store,
+    limits: LogLimits,
+    growth: Arc<Growth>,
+    shutdown: Shutdown,
+) {
     let mut stored = None;
     loop {
         tokio::select! {
             () = shutdown.requested() => return,
+            () = growth.grown.notified() => {}
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        let state = match checked(&bus, &limits).await {
+        let (state, blocking) = match checked(&bus, &limits).await {
             Ok(state) => state,
             Err(error) => {
                 tracing::debug!(%error, "cannot check the size of the log; retrying");
                 continue;
             }
         };
+        growth.blocking.store(blocking, Ordering::Relaxed);
+        growth.check_at.store(next_check(&state, &limits), Ordering::Relaxed);
         let is_full = is_nearly_full(&state, &limits);
         if stored != Some(is_full) {
             match bucket.put(LOG_FULL_KEY, is_full.to_string().into()).await {
@@ -51,33 +92,69 @@ pub(crate) async fn watch(bus: Bus, bucket: kv::Store, limits: LogLimits, shutdo
     }
 }
 
+/// The sequence with which the log may exceed its next threshold, if messages have the average size
+/// of the stored ones.
+fn next_check(state: &LogState, limits: &LogLimits) -> u64 {
+    let room = |value: u64, max: i64| {
+        let thresholds = [TRIM_THRESHOLD, FULL_THRESHOLD].into_iter();
+        let max = limit(max)?;
+        thresholds
+            .map(|part| percent(max, part))
+            .find(|next| *next > value)
+            .map(|next| next - value)
+    };
+    let size = (state.bytes / state.messages.max(1)).max(1);
+    let number = room(state.messages, limits.log_max_messages);
+    let by_size = room(state.bytes, limits.log_max_bytes).map(|bytes| bytes / size);
+    let room = number.into_iter().chain(by_size).min();
+    room.map_or(u64::MAX, |room| state.last_sequence.saturating_add(room.max(1)))
+}
+
 fn is_nearly_full(state: &LogState, limits: &LogLimits) -> bool {
     [(state.messages, limits.log_max_messages), (state.bytes, limits.log_max_bytes)]
         .into_iter()
         .any(|(value, max)| limit(max).is_some_and(|max| value >= percent(max, FULL_THRESHOLD)))
 }
 
-/// Trims the log if necessary, and returns its state after that.
-async fn checked(bus: &Bus, limits: &LogLimits) -> Result<LogState, SetupError> {
+/// Trims the log if necessary. Returns its state after that, and the message that blocks it, or 0.
+async fn checked(bus: &Bus, limits: &LogLimits) -> Result<(LogState, u64), SetupError> {
     let state = log_state(bus).await?;
-    match first_to_keep(&state, limits) {
-        Some(before) => {
-            if let Err(error) = trim(bus, limits, state.first_sequence, before).await {
-                tracing::debug!(%error, "cannot trim the log; retrying");
-            }
-            log_state(bus).await
-        }
-        None => Ok(state),
+    let Some(before) = first_to_keep(&state, limits) else { return Ok((state, 0)) };
+    match trim(bus, limits, &state, before).await {
+        Ok(Trimmed::Blocked) => return Ok((state, state.first_sequence)),
+        Ok(Trimmed::Deleted | Trimmed::Recent) => {}
+        Err(error) => tracing::debug!(%error, "cannot trim the log; retrying"),
     }
+    Ok((log_state(bus).await?, 0))
+}
+
+enum Trimmed {
+    Deleted,
+    /// All messages are too recent.
+    Recent,
+    /// The log is full, and its oldest message is old enough and not acknowledged.
+    Blocked,
 }
 
 async fn trim(
     bus: &Bus,
     limits: &LogLimits,
-    first: u64,
+    state: &LogState,
     mut before: u64,
-) -> Result<(), SetupError> {
+) -> Result<Trimmed, SetupError> {
+    let first = state.first_sequence;
     let newest_ms = clock::now_ms().saturating_sub(limits.log_keep_seconds * 1000);
+    if before <= first && is_full(state, limits) {
+        let oldest_ms = log_time_ms(bus, first).await?;
+        if oldest_ms.is_some_and(|time_ms| time_ms <= newest_ms) {
+            tracing::warn!(
+                message = first,
+                "the log is full, and its oldest message waits for room; it becomes a dead \
+                 letter; raise log.max_messages or log.max_bytes"
+            );
+            return Ok(Trimmed::Blocked);
+        }
+    }
     // If a message is too recent, delete fewer.
     while before > first {
         match log_time_ms(bus, before).await? {
@@ -89,7 +166,7 @@ async fn trim(
                     to = before - 1,
                     "the log is nearly full; deleted its oldest flows"
                 );
-                return Ok(());
+                return Ok(Trimmed::Deleted);
             }
         }
     }
@@ -97,7 +174,15 @@ async fn trim(
         "the log is nearly full, and all its messages are recent; when it is full, requests get \
          503; raise log.max_messages or log.max_bytes, or lower log.keep_seconds"
     );
-    Ok(())
+    Ok(Trimmed::Recent)
+}
+
+/// Returns whether the log may reject a message.
+fn is_full(state: &LogState, limits: &LogLimits) -> bool {
+    let size = state.bytes / state.messages.max(1);
+    [(state.messages + 1, limits.log_max_messages), (state.bytes + size, limits.log_max_bytes)]
+        .into_iter()
+        .any(|(value, max)| limit(max).is_some_and(|max| value > max))
 }
 
 /// First sequence to keep, if the log exceeds its threshold in number or in size.
@@ -177,5 +262,30 @@ mod tests {
             assert_eq!(is_full, expected, "{messages} {bytes}");
         }
         assert!(!is_nearly_full(&state(u64::MAX, u64::MAX), &limits(-1, 0)));
+    }
+
+    #[test]
+    fn next_check_is_at_the_next_threshold() {
+        let state = |messages, bytes| LogState {
+            first_sequence: 1,
+            first_ms: None,
+            last_sequence: 5000,
+            messages,
+            bytes,
+            acknowledged: 0,
+        };
+        for (messages, bytes, max_bytes, expected) in [
+            (0, 0, 0, 5800),
+            (700, 0, 0, 5100),
+            (800, 0, 0, 5100),
+            (900, 0, 0, u64::MAX),
+            // 200 messages of 100 bytes are 80 percent.
+            (100, 10_000, 25_000, 5100),
+            (100, 24_000, 25_000, 5700),
+        ] {
+            let next = next_check(&state(messages, bytes), &limits(1000, max_bytes));
+            assert_eq!(next, expected, "{messages} {bytes}");
+        }
+        assert_eq!(next_check(&state(0, 0), &limits(-1, 0)), u64::MAX);
     }
 }

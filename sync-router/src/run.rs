@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::active_rules::{ActiveRules, ActiveRulesError};
 use crate::effects::{self, Performer};
+use crate::log_trimmer::Growth;
 use crate::queries::Queries;
 use crate::rules::Rules;
 use crate::{log_trimmer, metrics, reload, requesting, retry};
@@ -169,6 +170,7 @@ pub async fn run(
         "router started"
     );
     let watched = bus.clone();
+    let growth = Arc::<Growth>::default();
     let mut engine = Engine::without_rules(limits.engine());
     engine.step(Event::RulesFetched(program.clone()));
     if rules.args.poll_ms > 0 {
@@ -188,8 +190,9 @@ pub async fn run(
         max_bytes: limits.bytes(),
         in_flight: FuturesUnordered::new(),
         backoff: Backoff::default(),
+        growth: growth.clone(),
     };
-    tokio::spawn(log_trimmer::watch(watched, bucket, log, shutdown.clone()));
+    tokio::spawn(log_trimmer::watch(watched, bucket, log, growth, shutdown.clone()));
     let task = tokio::spawn(router.run(feed, shutdown));
     Ok(Running { task })
 }
@@ -203,6 +206,7 @@ struct Router {
     max_bytes: usize,
     in_flight: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
     backoff: Backoff,
+    growth: Arc<Growth>,
 }
 
 impl Router {
@@ -259,6 +263,7 @@ impl Router {
                 return;
             }
         };
+        self.growth.received(seq);
         let event = effects::delivered(seq, &message);
         self.held_bytes += message.length;
         if let Some(earlier) = self.messages.insert(seq, message) {
@@ -288,6 +293,13 @@ impl Router {
             Err(effect) => effect,
         };
         let bus = self.performer.bus.clone();
+        let effect = match effect {
+            Effect::Retry { seq } if self.growth.is_blocked_by(seq) => {
+                let reason = "the log is full, and this message held it up".to_owned();
+                Effect::DeadLetter { seq, reason }
+            }
+            effect => effect,
+        };
         match effect {
             Effect::Ack { seq } => self.with_message(seq, |message| async move {
                 chaos_point!("before-ack");
