@@ -109,7 +109,8 @@ fn help(name: &Name, command: Command) -> String {
     };
     let meaning = key.meaning.trim_end_matches('.');
     if name.form == Form::Off {
-        return format!("Set {} to false. {meaning}", key.path);
+        let (first, rest) = meaning.split_at(meaning.chars().next().map_or(0, char::len_utf8));
+        return format!("Do not {}{rest}", first.to_lowercase());
     }
     match default(key, command) {
         Value::Null | Value::Bool(false) => meaning.to_owned(),

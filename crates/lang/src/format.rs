@@ -40,7 +40,7 @@ impl Statement {
         let indent = match self.place {
             Place::Rule | Place::Part => 0,
             Place::Item => INDENT,
-            Place::Otherwise => 2 * INDENT,
+            Place::ElseBranch => 2 * INDENT,
         };
         if self.place == Place::Rule {
             let (above, doc) = self.above.split_at(self.above.len() - self.doc_length());

@@ -13,7 +13,7 @@ use crate::diagnostics::{Diagnostic, MISSING_PART, SYNTAX, nearest};
 use crate::lexer::{Comment, TokenKind, Tokens, lex};
 use crate::names::{is_keyword, is_upper};
 use crate::source::{FileId, SourceFile};
-use crate::syntax::{Ident, OtherwiseDef, SyncDef};
+use crate::syntax::{ElseDef, Ident, SyncDef};
 
 /// Parses one file of rules.
 pub fn parse(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
@@ -148,7 +148,7 @@ impl Parser<'_> {
         let mut calls = Vec::new();
         let is_empty = self.lines(Lines::Parts, &mut calls, Self::call);
         let is_read = outs.is_ok();
-        sync.otherwise = outs.ok().map(|outs| OtherwiseDef { outs, calls });
+        sync.otherwise = outs.ok().map(|outs| ElseDef { outs, calls });
         is_empty && is_read
     }
 

@@ -45,7 +45,7 @@ pub struct Sync {
     /// The calls, in order.
     pub then: Vec<Call>,
     /// `else (error)`: the calls after a failed call of `then`.
-    pub otherwise: Option<Otherwise>,
+    pub otherwise: Option<ElseBranch>,
 }
 
 /// One step of `where`, which maps a list of frames to another.
@@ -182,7 +182,7 @@ pub fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Vec<Slot> {
 
 /// `else (outs)` and its calls.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Otherwise {
+pub struct ElseBranch {
     /// Keys of the failed output, with their variables.
     pub outs: Vec<Out>,
     /// The calls, in order.

@@ -81,7 +81,7 @@ pub struct Param {
 
 /// A violation of a parameter list. Contains no values, because they may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mistake {
+pub enum InputError {
     /// A required key is missing.
     #[error("`{0}` is missing")]
     Missing(Arc<str>),
@@ -95,9 +95,9 @@ pub enum Mistake {
 
 /// All violations of an object, shown as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<Mistake>);
+pub struct InputErrors(pub Vec<InputError>);
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for InputErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, mistake) in self.0.iter().enumerate() {
             f.write_str(if number == 0 { "" } else { "; " })?;
@@ -107,7 +107,7 @@ impl fmt::Display for Mistakes {
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for InputErrors {}
 
 impl Params {
     /// The parameter of this name.
@@ -120,8 +120,8 @@ impl Params {
 ///
 /// # Errors
 /// All violations.
-pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Mistakes> {
-    let mut mistakes = Vec::new();
+pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), InputErrors> {
+    let mut errors = Vec::new();
     for param in &params.params {
         let value = input.get(&*param.name);
         let checked = value.map(|value| match param.kind.is_secret() && looks_sealed(value) {
@@ -130,20 +130,20 @@ pub fn check_input(params: &Params, input: &Map<String, Value>) -> Result<(), Mi
             false => param.kind.check(value, None),
         });
         match checked {
-            Some(Err(found)) => mistakes.push(Mistake::IllTyped(found.of(&param.name))),
-            None if !param.optional => mistakes.push(Mistake::Missing(param.name.clone())),
+            Some(Err(found)) => errors.push(InputError::IllTyped(found.of(&param.name))),
+            None if !param.optional => errors.push(InputError::Missing(param.name.clone())),
             _ => {}
         }
     }
     if !params.open {
-        mistakes.extend(
+        errors.extend(
             input
                 .keys()
                 .filter(|key| params.get(key).is_none())
-                .map(|key| Mistake::Unknown(key.clone())),
+                .map(|key| InputError::Unknown(key.clone())),
         );
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
+    if errors.is_empty() { Ok(()) } else { Err(InputErrors(errors)) }
 }
 
 /// Checks the rows of a query against its spec.
@@ -164,8 +164,8 @@ pub fn check_rows(query: &QuerySpec, rows: &[Map<String, Value>]) -> Result<(), 
         ));
     }
     for row in rows {
-        check_input(&query.output, row).map_err(|mistakes| {
-            format!("a row of {} does not match its spec: {mistakes}", query.name)
+        check_input(&query.output, row).map_err(|errors| {
+            format!("a row of {} does not match its spec: {errors}", query.name)
         })?;
     }
     Ok(())
@@ -185,7 +185,7 @@ mod tests {
             param("note", true, ValueType::String),
         ];
         let found = check_input(&Params { params, open }, input.as_object().unwrap());
-        let found = found.map_or_else(|mistakes| mistakes.to_string(), |()| String::new());
+        let found = found.map_or_else(|errors| errors.to_string(), |()| String::new());
         assert_eq!(found, expected);
     }
 

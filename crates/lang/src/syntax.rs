@@ -27,12 +27,12 @@ pub struct SyncDef {
     /// The calls.
     pub then: Vec<CallDef>,
     /// `else (outs)` and its calls.
-    pub otherwise: Option<OtherwiseDef>,
+    pub otherwise: Option<ElseDef>,
 }
 
 /// `else (outs)` after `then`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OtherwiseDef {
+pub struct ElseDef {
     /// Keys of the failed output that are bound.
     pub outs: Vec<OutDef>,
     /// The calls.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::text::Shown;
 use concert_lang::expr::{Expr, Operator};
 use concert_lang::program::{
-    Arg, Call, Gathered, Join, Match, Otherwise, Query, Slot, Step, Sync, Test, walk,
+    Arg, Call, ElseBranch, Gathered, Join, Match, Query, Slot, Step, Sync, Test, walk,
 };
 
 /// Query: whether a comparison holds.
@@ -42,7 +42,7 @@ pub(crate) enum Site {
     /// In `then`.
     Then(usize),
     /// In `else (error)`.
-    Otherwise(usize),
+    ElseBranch(usize),
     /// The `else` of a step.
     Else(usize),
 }
@@ -51,7 +51,7 @@ impl Site {
     fn encode(self) -> Value {
         let (kind, number) = match self {
             Self::Then(number) => (0, number),
-            Self::Otherwise(number) => (1, number),
+            Self::ElseBranch(number) => (1, number),
             Self::Else(number) => (2, number),
         };
         Value::from(number * 3 + kind)
@@ -62,7 +62,7 @@ impl Site {
         let number = code / 3;
         Some(match code % 3 {
             0 => Self::Then(number),
-            1 => Self::Otherwise(number),
+            1 => Self::ElseBranch(number),
             _ => Self::Else(number),
         })
     }
@@ -74,7 +74,7 @@ impl Site {
             let site = match number {
                 number if number < elses => Self::Else(number),
                 number if number < elses + then => Self::Then(number - elses),
-                number => Self::Otherwise(number - elses - then),
+                number => Self::ElseBranch(number - elses - then),
             };
             (site, call)
         })
@@ -84,7 +84,7 @@ impl Site {
     pub(crate) fn call(self, sync: &Sync) -> Option<&Call> {
         match self {
             Self::Then(number) => sync.then.get(number),
-            Self::Otherwise(number) => sync.otherwise.as_ref()?.calls.get(number),
+            Self::ElseBranch(number) => sync.otherwise.as_ref()?.calls.get(number),
             Self::Else(number) => sync.elses.get(number),
         }
     }
@@ -137,9 +137,9 @@ pub(super) fn rewrite(number: usize, sync: &Sync, asked: &mut Vec<Asked>) -> Syn
         steps,
         elses: calls(&sync.elses, Site::Else),
         then: calls(&sync.then, Site::Then),
-        otherwise: sync.otherwise.as_ref().map(|otherwise| Otherwise {
+        otherwise: sync.otherwise.as_ref().map(|otherwise| ElseBranch {
             outs: otherwise.outs.clone(),
-            calls: calls(&otherwise.calls, Site::Otherwise),
+            calls: calls(&otherwise.calls, Site::ElseBranch),
         }),
         ..sync.clone()
     }

@@ -30,7 +30,7 @@ pub(super) fn judge(program: &Program, places: &Places<'_>, diagnostics: &mut Ve
         };
         look(&sync.then, Site::Then);
         if let Some(otherwise) = &sync.otherwise {
-            look(&otherwise.calls, Site::Otherwise);
+            look(&otherwise.calls, Site::ElseBranch);
         }
     }
 }

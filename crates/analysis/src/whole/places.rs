@@ -66,7 +66,7 @@ impl<'a> Places<'a> {
         let def = self.def(rule)?;
         match site {
             Site::Then(number) => def.then.get(number),
-            Site::Otherwise(number) => def.otherwise.as_ref()?.calls.get(number),
+            Site::ElseBranch(number) => def.otherwise.as_ref()?.calls.get(number),
             Site::Else(number) => {
                 def.steps.iter().filter_map(|step| step.otherwise.as_ref()).nth(number)
             }

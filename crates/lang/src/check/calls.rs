@@ -9,11 +9,11 @@ use super::types::secret;
 use super::uses::{Where, mismatch};
 use super::variables::Origin;
 use crate::diagnostics::{Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED};
-use crate::program::{Arg, Call, Otherwise, Out};
+use crate::program::{Arg, Call, ElseBranch, Out};
 use crate::source::Span;
 use crate::spec::{ActionSpec, Params};
 use crate::syntax::{
-    ArgDef, CallDef, ExprKind, Ident, OtherwiseDef, OutDef, PatValue, StepKind, SyncDef,
+    ArgDef, CallDef, ElseDef, ExprKind, Ident, OutDef, PatValue, StepKind, SyncDef,
 };
 
 /// The action or query that is called.
@@ -142,7 +142,7 @@ impl Rule<'_> {
     }
 
     /// Checks `else`, where no variable bound by a call of `then` is available.
-    pub(super) fn otherwise(&mut self, def: &OtherwiseDef, bound_before_then: usize) -> Otherwise {
+    pub(super) fn otherwise(&mut self, def: &ElseDef, bound_before_then: usize) -> ElseBranch {
         self.variables.hide_from(
             bound_before_then,
             "the call that binds it may have failed or may not have run",
@@ -166,7 +166,7 @@ impl Rule<'_> {
         });
         let outs = outs.collect();
         let calls = def.calls.iter().filter_map(|call| self.call(call)).collect();
-        Otherwise { outs, calls }
+        ElseBranch { outs, calls }
     }
 
     /// Warns of variables that are bound and never used. A pattern may name a required key only to

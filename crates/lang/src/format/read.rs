@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
                 let (place, what) = if self.is("(") {
                     (Place::Part, Shape::Bracket(self.bracket(true)))
                 } else {
-                    (Place::Otherwise, self.call())
+                    (Place::ElseBranch, self.call())
                 };
                 (place, prefixed("else ", what))
             }

@@ -125,7 +125,7 @@ pub(super) enum Place {
     /// A pattern, a step or a call.
     Item,
     /// The `else` of a step.
-    Otherwise,
+    ElseBranch,
 }
 
 /// A statement, which ends at the end of its line.
