@@ -1,5 +1,6 @@
 //! The micro service `Concert`, which serves queries about flows (`docs/wire.md`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use concert_runtime::nats::service::{Request, error::Error as ServiceError};
@@ -32,7 +33,7 @@ pub(crate) async fn start(
             }
         }
     };
-    service::offer(&bus, about, None, endpoints, shutdown, answer).await
+    service::offer(&bus, about, HashMap::new(), endpoints, shutdown, answer).await
 }
 
 async fn answer(queries: &Queries, query: Query, request: &Request) {

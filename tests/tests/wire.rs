@@ -191,6 +191,11 @@ async fn workers_are_listed_as_micro_services() -> anyhow::Result<()> {
             .collect();
         names.sort_unstable();
         assert_eq!(names, endpoints, "{concept}");
+        let metadata = &info["metadata"];
+        assert_eq!(metadata["concert-protocol"], "1", "{concept}");
+        let hash = metadata["concert-spec"].as_str().unwrap();
+        assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{hash}");
+        assert!(metadata["concert-timeout-ms"].is_string(), "{concept}");
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use concert_wire::routes::ValueType;
 use concert_wire::seal::looks_sealed;
 use serde_json::{Map, Value};
 
+mod signature;
+
 /// One concept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConceptSpec {

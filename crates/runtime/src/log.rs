@@ -9,16 +9,13 @@ use bytes::Bytes;
 use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
 use concert_wire::routes::ActiveSince;
-use concert_wire::subject;
+use concert_wire::{header, subject};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::bus::Bus;
 use crate::{raw, streams};
 
-/// Header that makes the server reject a second message on a subject: every subject of Concert is
-/// used once.
-const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// Maximum number of messages that one read of a flow returns (a limit of the server).
 const READ_BATCH: usize = 1024;
 /// Timeout of a read.
@@ -82,7 +79,7 @@ pub async fn publish_once(
     body: Bytes,
 ) -> Result<Published, PublishError> {
     if !crate::guard_disabled!("expected-sequence") {
-        headers.insert(EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
+        headers.insert(header::EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     }
     publish(bus, subject, headers, body).await
 }

@@ -115,7 +115,7 @@ pub struct Instance {
 impl Instance {
     /// An instance with the response time that it promises.
     pub fn new(id: impl Into<String>, limit: Option<Duration>) -> Self {
-        Self { id: id.into(), metadata: limit.map(metadata) }
+        Self { id: id.into(), metadata: limit.map(|limit| HashMap::from([promise(limit)])) }
     }
 
     /// Time within which it responds to each query, if it promises one.
@@ -125,8 +125,17 @@ impl Instance {
     }
 }
 
-fn metadata(limit: Duration) -> HashMap<String, String> {
-    HashMap::from([(LIMIT_KEY.to_owned(), limit.as_millis().to_string())])
+/// Metadata that promise a response to each query within this time.
+pub fn promise(limit: Duration) -> (String, String) {
+    (LIMIT_KEY.to_owned(), limit.as_millis().to_string())
+}
+
+/// Version of the worker protocol of `docs/wire.md` that this program implements.
+pub const PROTOCOL: u32 = 1;
+
+/// Metadata of a worker: the protocol version, and the hash of its concept's spec.
+pub fn worker_metadata(spec_hash: String) -> [(String, String); 2] {
+    [("concert-protocol".to_owned(), PROTOCOL.to_string()), ("concert-spec".to_owned(), spec_hash)]
 }
 
 /// Finds the instances of a concept's micro service that respond to a ping in time.
@@ -148,14 +157,14 @@ pub async fn instances(bus: &Bus, concept: &str, within: Duration) -> Vec<Instan
 }
 
 /// Offers a micro service until shutdown. Each request runs in its own task, and shutdown waits for
-/// these tasks. `limit` is the time within which it promises to respond to a query.
+/// these tasks. `metadata` are returned to clients that search for services.
 ///
 /// # Errors
 /// The subscriptions of the endpoints fail.
 pub async fn offer<F, A>(
     bus: &Bus,
     (name, description, version): (&str, &str, &str),
-    limit: Option<Duration>,
+    metadata: HashMap<String, String>,
     endpoints: impl IntoIterator<Item = Endpoint>,
     shutdown: &Shutdown,
     answer: F,
@@ -165,7 +174,7 @@ where
     A: Future<Output = ()> + Send,
 {
     let builder = bus.client.service_builder().description(description);
-    let builder = builder.metadata(limit.map(metadata).unwrap_or_default());
+    let builder = builder.metadata(metadata);
     let service = builder.start(name, version).await?;
     for Endpoint { name: of, room } in endpoints {
         let subject = subject::service(name, &of);

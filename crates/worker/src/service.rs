@@ -72,15 +72,16 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
             Endpoint { name: name.to_string(), room: room.clone() }
         })
         .collect();
-    let worker_limit_ms = worker.limits.request_timeout_ms;
+    let promised = Duration::from_millis(worker.limits.request_timeout_ms);
+    let metadata = service::worker_metadata(spec.hash()).into_iter();
+    let metadata = metadata.chain([service::promise(promised)]).collect();
     let bus = worker.bus.clone();
     let about = (&*concept, first_line(&spec.purpose), env!("CARGO_PKG_VERSION"));
     let answer = move |name: Arc<str>, request: Request| {
         let worker = worker.clone();
         async move { answer(&worker, &name, &request).await }
     };
-    let limit = Some(Duration::from_millis(worker_limit_ms));
-    let offered = service::offer(&bus, about, limit, endpoints, shutdown, answer).await;
+    let offered = service::offer(&bus, about, metadata, endpoints, shutdown, answer).await;
     offered.map_err(|source| StartError::Service { concept: concept.clone(), source })
 }
 
