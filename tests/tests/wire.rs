@@ -252,8 +252,9 @@ async fn invalid_actions_complete_with_an_error_or_become_dead_letters() -> anyh
     }
     let dead = system
         .until("all are dead letters", async |system: &System| {
+            // Four of the worker, and one of the router.
             let found = system.stream_messages("DEAD", "dead.>").await?;
-            Ok((found.len() == 4).then_some(found))
+            Ok((found.len() == 5).then_some(found))
         })
         .await?;
     let of_workers: Vec<&(String, Value)> =
