@@ -33,6 +33,16 @@ pub enum Part {
     Profile,
     /// `concert worker Sessioning`
     Sessioning,
+    /// `concert worker Library`, as the following ones started by [`System::reader`].
+    Library,
+    /// `concert worker FocusStats`
+    FocusStats,
+    /// `concert worker TextSettings`
+    TextSettings,
+    /// `concert worker Annotation`
+    Annotation,
+    /// `concert worker LikertSurvey`
+    LikertSurvey,
     /// `concert archive`; only started by tests of the archive.
     Archive,
 }
@@ -45,6 +55,11 @@ impl Part {
             Self::Router => &["sync-router"],
             Self::Profile => &["worker", "Profile"],
             Self::Sessioning => &["worker", "Sessioning"],
+            Self::Library => &["worker", "Library"],
+            Self::FocusStats => &["worker", "FocusStats"],
+            Self::TextSettings => &["worker", "TextSettings"],
+            Self::Annotation => &["worker", "Annotation"],
+            Self::LikertSurvey => &["worker", "LikertSurvey"],
             Self::Archive => &["archive"],
         }
     }
@@ -54,14 +69,18 @@ impl Part {
         match self {
             Self::Edge => Some("edge started"),
             Self::Router => Some("router started"),
-            Self::Profile | Self::Sessioning => Some("worker started"),
             Self::Archive => None,
+            _ => Some("worker started"),
         }
     }
 }
 
 /// The processes that answer requests, in their start order.
 pub const PARTS: [Part; 4] = [Part::Router, Part::Profile, Part::Sessioning, Part::Edge];
+
+/// The workers of the reading app, in addition to [`PARTS`].
+const READER: [Part; 5] =
+    [Part::Library, Part::FocusStats, Part::TextSettings, Part::Annotation, Part::LikertSurvey];
 
 /// Real servers and the system on them. Everything stops when this is dropped.
 pub struct System {
@@ -165,6 +184,19 @@ impl System {
         };
         binaries::finished(&mut system.concert(&["setup", "--streams"])).await?;
         for part in PARTS {
+            system.start_part(part)?;
+        }
+        system.ready().await?;
+        Ok(system)
+    }
+
+    /// Starts everything and the other workers of the reading app, with further settings.
+    ///
+    /// # Errors
+    /// A program is missing or does not start.
+    pub async fn reader(settings: &[(&'static str, &str)]) -> anyhow::Result<Self> {
+        let mut system = Self::with(settings).await?;
+        for part in READER {
             system.start_part(part)?;
         }
         system.ready().await?;

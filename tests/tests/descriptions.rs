@@ -131,8 +131,9 @@ async fn responses_match_the_openapi_document() -> anyhow::Result<()> {
     let system = System::start().await?;
     let document = document(&system, "openapi.json").await?;
     assert_eq!(document["servers"], json!([{ "url": "/api" }]));
-    let paths: Vec<String> =
-        document["paths"].as_object().context("paths")?.keys().cloned().collect();
+    // `reader.rs` covers the other paths, which need more workers.
+    let paths = document["paths"].as_object().context("paths")?.keys();
+    let paths: Vec<String> = paths.filter(|path| path.starts_with("/auth/")).cloned().collect();
     let mut caller = Caller { system: &system, document, seen: BTreeMap::new() };
     traffic(&mut caller).await?;
     for path in paths {

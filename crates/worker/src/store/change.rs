@@ -1,6 +1,10 @@
 //! A change of one document.
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{self, Bson, Document, doc};
+use serde::Serialize;
+
+use super::operation::unfit;
+use crate::call::Stop;
 
 /// A change of one document: fields that are set and removed, under conditions.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +19,17 @@ impl Change {
     /// Sets a field.
     pub fn set(field: &str, value: impl Into<Bson>) -> Self {
         Self::default().and_set(field, value)
+    }
+
+    /// Sets each field of a value.
+    ///
+    /// # Errors
+    /// The value cannot be stored.
+    pub fn fields(value: &impl Serialize) -> Result<Self, Stop> {
+        let fields = bson::serialize_to_document(value).map_err(|error| unfit(&error))?;
+        Ok(fields
+            .iter()
+            .fold(Self::default(), |change, (field, value)| change.and_set(field, value.clone())))
     }
 
     /// Removes a field, which frees its value if it is unique.
