@@ -15,10 +15,10 @@ const PASSWORD: &str = "correct horse battery";
 
 /// A system whose edge exposes the creation of sessions.
 async fn start() -> anyhow::Result<System> {
-    System::with(&[(
-        "CONCERT_HTTP__PASSTHROUGH",
-        r#"{ "Sessioning.create" = "used by the test" }"#,
-    )])
+    System::with(&[
+        ("CONCERT_HTTP__PASSTHROUGH", r#"{ "Sessioning.create" = "used by the test" }"#),
+        ("CONCERT_WORKERS__SESSIONING__SETTINGS__MAX_SESSIONS", "100000"),
+    ])
     .await
 }
 

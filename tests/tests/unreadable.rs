@@ -107,7 +107,7 @@ async fn unreadable_messages_are_dead_lettered_without_blocking() -> anyhow::Res
         system.login("ada", PASSWORD).await?;
         for (concept, id) in [("Profile", asked), ("Sessioning", done)] {
             let why = reason(&system, concept, id).await?;
-            assert!(why.starts_with("its headers cannot be read"), "{why}");
+            assert!(why.starts_with("cannot read its headers"), "{why}");
         }
     }
     system.idle("Profile").await?;

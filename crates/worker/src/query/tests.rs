@@ -180,7 +180,7 @@ async fn input_against_the_spec_is_an_invalid_request() {
         ("_key", json!({ "lock": null }), "`lock` must be a string"),
         ("_key", json!({ "lock": { "$ne": null } }), "`lock` must be a string"),
         ("_key", json!({ "lock": "x", "more": 1 }), "`more` is not a parameter"),
-        ("_key", json!([]), "a JSON object is expected, this is a list"),
+        ("_key", json!([]), "expected a JSON object, found a list"),
         ("_keys", json!({}), "Library has no query `_keys`"),
         ("add", json!({}), "Library has no query `add`"),
     ] {
@@ -198,12 +198,12 @@ async fn rows_against_the_spec_are_a_bug_of_the_worker() {
         assert_eq!(asked(name, &json!({ "rows": rows })).await, Ok(rows), "{name} {count}");
     }
     for (name, rows, why) in [
-        ("_one", json!([]), "_one answered with 0 rows, which its spec does not allow"),
-        ("_one", json!([book, book]), "_one answered with 2 rows, which its spec does not allow"),
+        ("_one", json!([]), "_one returned 0 rows, which its spec does not allow"),
+        ("_one", json!([book, book]), "_one returned 2 rows, which its spec does not allow"),
         (
             "_atMostOne",
             json!([book, book]),
-            "_atMostOne answered with 2 rows, which its spec does not allow",
+            "_atMostOne returned 2 rows, which its spec does not allow",
         ),
         ("_rows", json!([book, {}]), "a row of _rows does not fit its spec: `title` is missing"),
         (
