@@ -1,0 +1,212 @@
+/** The concept as a NATS micro service: queries, and injected actions. */
+
+import { nuid, type Msg, type Subscription } from "@nats-io/transport-node";
+import { encode, headersOf, sleep } from "./bus.js";
+import type { Host } from "./host.js";
+import { hasOperator, messageOf, openSecrets, OPERATOR, record, sealSecrets } from "./intake.js";
+import { UnknownKey } from "./seal.js";
+import { rowMistakes } from "./spec.js";
+import { parseObject, toJson, type JsonObject } from "./value.js";
+import * as wire from "./wire.js";
+
+const VERSION = "0.1.0";
+const QUEUE = "q";
+const TYPE = "io.nats.micro.v1.";
+
+class ServiceError extends Error {
+  constructor(
+    readonly code: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Limits concurrent requests; further ones wait. */
+class Room {
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(private free: number) {}
+
+  async within<T>(run: () => Promise<T>): Promise<T> {
+    if (this.free > 0) this.free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await run();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.free++;
+    }
+  }
+}
+
+/** The endpoints of a worker. */
+export class Service {
+  readonly #host: Host;
+  readonly #id = nuid.next();
+  readonly #started = new Date().toISOString();
+  readonly #requests = new Map<string, number>();
+  readonly #actions: Room;
+  readonly #queries: Room;
+  readonly #subscriptions: Subscription[] = [];
+
+  private constructor(host: Host) {
+    this.#host = host;
+    this.#actions = new Room(host.settings.concurrency);
+    this.#queries = new Room(host.settings.concurrency);
+  }
+
+  /** Registers an endpoint for each action and query. */
+  static async start(host: Host): Promise<Service> {
+    const service = new Service(host);
+    const { name, actions, queries } = host.worker.spec;
+    for (const verb of ["PING", "INFO", "STATS"]) {
+      for (const whose of ["", `.${name}`, `.${name}.${service.#id}`]) {
+        service.#subscribe(`$SRV.${verb}${whose}`, null, (message) => {
+          message.respond(encode(service.#about(verb)));
+        });
+      }
+    }
+    for (const endpoint of [...actions.keys(), ...queries.keys()]) {
+      service.#requests.set(endpoint, 0);
+      service.#subscribe(`concept.${name}.${endpoint}`, QUEUE, (message) => {
+        service.#requests.set(endpoint, service.#requests.get(endpoint)! + 1);
+        void host.spawn(service.#answer(endpoint, message));
+      });
+    }
+    await host.bus.client.flush();
+    return service;
+  }
+
+  /** Removes the endpoints; requests in progress continue. */
+  stop(): void {
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+  }
+
+  #subscribe(subject: string, queue: string | null, take: (message: Msg) => void): void {
+    const callback = (error: Error | null, message: Msg): void => {
+      if (error) console.warn(`the subscription of ${subject} failed: ${error.message}`);
+      else take(message);
+    };
+    const options = queue === null ? { callback } : { callback, queue };
+    this.#subscriptions.push(this.#host.bus.client.subscribe(subject, options));
+  }
+
+  #about(verb: string): JsonObject {
+    const { spec } = this.#host.worker;
+    const of = {
+      name: spec.name,
+      id: this.#id,
+      version: VERSION,
+      metadata: {
+        "concert-protocol": String(wire.PROTOCOL),
+        "concert-spec": spec.hash(),
+        "concert-timeout-ms": String(this.#host.settings.requestTimeoutMs),
+      },
+    };
+    const endpoints = [...this.#requests].map(([name, count]) => ({
+      name,
+      subject: `concept.${spec.name}.${name}`,
+      queue_group: QUEUE,
+      ...(verb === "STATS"
+        ? { num_requests: count, num_errors: 0, processing_time: 0, average_processing_time: 0 }
+        : {}),
+    }));
+    const type = `${TYPE}${verb.toLowerCase()}_response`;
+    if (verb === "PING") return { type, ...of };
+    if (verb === "INFO") return { type, ...of, description: spec.purpose, endpoints };
+    return { type, ...of, started: this.#started, endpoints };
+  }
+
+  async #answer(name: string, message: Msg): Promise<void> {
+    const began = performance.now();
+    const isQuery = name.startsWith("_");
+    try {
+      const room = isQuery ? this.#queries : this.#actions;
+      const [flow, output] = await room.within(() =>
+        isQuery ? this.#ask(name, message) : this.#inject(name, message),
+      );
+      const body = encode(output);
+      const most = this.#host.bus.maxBytes;
+      if (body.length > most) {
+        const why = `the response of ${name} has ${body.length} bytes; the maximum is ${most}`;
+        throw new ServiceError(500, why);
+      }
+      const work = String(Math.round((performance.now() - began) * 1000));
+      const headers = headersOf({ [wire.HEADERS.flow]: flow, [wire.HEADERS.work]: work });
+      message.respond(body, { headers });
+    } catch (error) {
+      const code = error instanceof ServiceError ? error.code : 500;
+      if (code === 500) console.error(`${name} failed:`, error);
+      const why = code === 500 && !(error instanceof ServiceError) ? `${name} failed` : messageOf(error);
+      const headers = headersOf({
+        "Nats-Service-Error": wire.oneLine(why),
+        "Nats-Service-Error-Code": String(code),
+      });
+      message.respond("", { headers });
+    }
+  }
+
+  async #ask(name: string, message: Msg): Promise<[string, JsonObject]> {
+    const { worker, sealer, settings, database } = this.#host;
+    const spec = worker.spec.queries.get(name)!;
+    const named = message.headers?.get(wire.HEADERS.flow) || null;
+    if (named !== null && !wire.isId(named)) {
+      throw new ServiceError(400, `the header ${wire.HEADERS.flow} is not a UUID`);
+    }
+    const flow = named ?? wire.newFlow(Date.now());
+    let input: JsonObject;
+    try {
+      input = openSecrets(sealer, flow, spec.input, parseObject(message.data));
+    } catch (error) {
+      const code = error instanceof UnknownKey && named !== null ? 503 : 400;
+      throw new ServiceError(code, messageOf(error));
+    }
+    const mistakes = spec.input.mistakes(input) ?? (hasOperator(input) ? OPERATOR : null);
+    if (mistakes) throw new ServiceError(400, mistakes);
+    const late = sleep(settings.requestTimeoutMs).then((): null => null);
+    const asked = worker.queries.get(name)!({ input, db: database.proxy, settings: settings.own });
+    const found = await Promise.race([asked, late]).catch((error: unknown) => {
+      console.error(`the query ${name} failed:`, error);
+      const isDatabase = error instanceof Error && error.name.startsWith("Mongo");
+      throw new ServiceError(isDatabase ? 503 : 500, `the handler of ${name} failed`);
+    });
+    if (found === null) throw new ServiceError(503, `${name} has no result yet`);
+    const rows = toJson(found) as JsonObject[];
+    const wrong = rowMistakes(spec, rows);
+    if (wrong) throw new ServiceError(500, wrong);
+    return [flow, { rows: rows.map((row) => sealSecrets(sealer, flow, spec.output, row)) }];
+  }
+
+  async #inject(name: string, message: Msg): Promise<[string, JsonObject]> {
+    const { worker, sealer, settings, bus } = this.#host;
+    const spec = worker.spec.actions.get(name)!;
+    let input: JsonObject;
+    try {
+      input = parseObject(message.data);
+    } catch (error) {
+      throw new ServiceError(400, messageOf(error));
+    }
+    const mistakes = spec.input.mistakes(input);
+    if (mistakes) throw new ServiceError(400, mistakes);
+    const flow = wire.newFlow(Date.now());
+    const sealed = record(sealer, { flow, id: flow }, spec.input, input);
+    const inbox = bus.newInbox();
+    const answers = bus.client.subscribe(inbox, { max: 1, timeout: settings.requestTimeoutMs });
+    try {
+      const subject = wire.invocation(worker.spec.name, name, flow);
+      const headers = { [wire.HEADERS.flow]: flow, [wire.HEADERS.reply]: inbox };
+      const stored = await bus.publishOnce(subject, sealed, headers);
+      if (stored.published !== "stored") {
+        throw new ServiceError(503, "why" in stored ? stored.why : "the action cannot be stored");
+      }
+      for await (const answer of answers) return [flow, parseObject(answer.data)];
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== "TimeoutError") throw error;
+    } finally {
+      answers.unsubscribe();
+    }
+    throw new ServiceError(504, "timed out waiting for the action; it may still complete");
+  }
+}
