@@ -1,5 +1,11 @@
 //! Compares this crate with the test vectors of the worker protocol, which the SDKs also read.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot read the vectors fails"
+)]
+
 use concert_wire::id::{ActionId, FiringId, FlowId, uuid_v5};
 use concert_wire::keyring::Keyring;
 use concert_wire::routes::ValueType;

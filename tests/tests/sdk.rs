@@ -1,0 +1,203 @@
+//! The SDKs for Python and TypeScript on the real system: secrets, refusals, and workers that are
+//! killed under load. `.ci/run` installs what they need.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_tests::http::{Answer, post_with};
+use concert_tests::{binaries, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+
+const TIMEOUT: Duration = Duration::from_secs(90);
+/// Number of requests, of concurrent clients, and of requests between two kills of the worker.
+const REQUESTS: usize = 100;
+const CLIENTS: usize = 6;
+const KILL_AFTER: u32 = 30;
+
+/// A `concert up` of the application `sdk/tests/counters`, whose only worker is external.
+struct Counters {
+    _up: Child,
+    dir: TempDir,
+    http: SocketAddr,
+    running: Value,
+    /// Program and arguments of the worker.
+    program: Vec<String>,
+    worker: Child,
+}
+
+impl Counters {
+    async fn start(program: &[&str]) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut command = binaries::command(&binaries::dir().await?.join("concert"));
+        command.current_dir(binaries::root().join("sdk/tests/counters"));
+        command.args(["up", "--isolate-parts", "--data-dir"]).arg(dir.path()).envs([
+            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
+            ("CONCERT_NATS__PORT", "0"),
+            ("CONCERT_MONGODB__PORT", "0"),
+            ("CONCERT_ARCHIVE__ENABLED", "false"),
+        ]);
+        let mut up = command.spawn()?;
+        let running: Value = until("concert up runs", TIMEOUT, async || {
+            ensure!(up.try_wait()?.is_none(), "concert up has exited");
+            Ok(std::fs::read(dir.path().join("running.json")).ok())
+        })
+        .await
+        .and_then(|text| Ok(serde_json::from_slice(&text)?))?;
+        let program: Vec<String> = program.iter().map(|part| (*part).to_owned()).collect();
+        let worker = worker(&program, dir.path(), &running)?;
+        let http = text(&running, "http")?.parse()?;
+        let system = Self { _up: up, dir, http, running, program, worker };
+        until("the worker answers", TIMEOUT, async || {
+            let answer = system.post("count", &json!({ "name": "ready" })).await?;
+            Ok((answer.status == 200).then_some(()))
+        })
+        .await?;
+        Ok(system)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        post_once(self.http, path, body, "").await
+    }
+}
+
+/// Posts a request; retries with the same key have one effect.
+async fn post_once(
+    address: SocketAddr,
+    path: &str,
+    body: &Value,
+    key: &str,
+) -> anyhow::Result<Answer> {
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+    let headers = if key.is_empty() { &headers[..1] } else { &headers };
+    let path = format!("/api/counters/{path}");
+    post_with(address, &path, body.to_string().into_bytes(), headers).await
+}
+
+fn text<'a>(running: &'a Value, key: &str) -> anyhow::Result<&'a str> {
+    running.get(key).and_then(Value::as_str).with_context(|| format!("no {key} in running.json"))
+}
+
+fn worker(program: &[String], data_dir: &Path, running: &Value) -> anyhow::Result<Child> {
+    let mut words = Vec::new();
+    for word in program {
+        let path = binaries::root().join(word);
+        let is_path = word.contains('/');
+        ensure!(!is_path || path.exists(), "{} is missing; see .ci/run", path.display());
+        words.push(if is_path { path } else { word.into() });
+    }
+    let (program, args) = words.split_first().context("a program")?;
+    let mut command: Command = binaries::command(program);
+    command
+        .current_dir(binaries::root().join("sdk/tests/counters"))
+        .args(args)
+        .env("NATS_URL", text(running, "nats_url")?)
+        .env("NATS_NKEY", data_dir.join("keys/nats/counter.nk"))
+        .env("MONGODB_URI", text(running, "mongodb_uri")?)
+        .env("CONCERT_KEYS", data_dir.join("keys"));
+    Ok(command.spawn()?)
+}
+
+/// Sends requests, and kills the worker after each `KILL_AFTER` responses. Restarts it.
+async fn load_a_killed_worker(system: &mut Counters) -> anyhow::Result<()> {
+    let (next, done) = (AtomicUsize::new(0), Semaphore::new(0));
+    let address = system.http;
+    let client = async || -> anyhow::Result<()> {
+        loop {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number >= REQUESTS {
+                return Ok(());
+            }
+            let entry = format!("entry-{number}");
+            let body = json!({ "name": "load", "entry": entry });
+            // A request may time out while the worker is restarted.
+            until("the request has a response", TIMEOUT, async || {
+                let answer = post_once(address, "add", &body, &entry).await?;
+                Ok((answer.status == 200).then_some(()))
+            })
+            .await?;
+            done.add_permits(1);
+        }
+    };
+    let clients = futures_util::future::try_join_all((0..CLIENTS).map(|_| client()));
+    let restart = async {
+        loop {
+            tokio::select! {
+                due = done.acquire_many(KILL_AFTER) => {
+                    due?.forget();
+                    system.worker.kill().await?;
+                }
+                // It also kills itself, between the write and the completion.
+                _ = system.worker.wait() => {}
+            }
+            system.worker = worker(&system.program, system.dir.path(), &system.running)?;
+        }
+    };
+    tokio::select! {
+        sent = clients => sent.map(drop),
+        failed = restart => failed,
+    }
+}
+
+async fn sdk(program: &[&str]) -> anyhow::Result<()> {
+    let mut system = Counters::start(program).await?;
+    let refused = system.post("add", &json!({ "name": "a", "entry": "" })).await?;
+    assert_eq!(refused.brief(), (409, json!({ "error": "An entry is not empty" }).to_string()));
+    let ticket = system.post("ticket", &json!({ "name": "a", "word": "hunter22" })).await?;
+    assert_eq!(ticket.brief(), (200, json!({ "ticket": "a:hunter22" }).to_string()));
+
+    load_a_killed_worker(&mut system).await?;
+    let count = system.post("count", &json!({ "name": "load" })).await?;
+    assert_eq!(count.brief(), (200, json!({ "count": REQUESTS }).to_string()));
+    let entries = system.post("entries", &json!({ "name": "load" })).await?;
+    let entries = entries.body.get("entries").and_then(Value::as_array).context("no entries")?;
+    let mut entries: Vec<&str> = entries.iter().filter_map(Value::as_str).collect();
+    assert_eq!(entries.len(), REQUESTS);
+    entries.sort_unstable();
+    entries.dedup();
+    assert_eq!(entries.len(), REQUESTS);
+
+    // A repeated request gets the response of the first one.
+    let body = json!({ "name": "load", "entry": "entry-0" });
+    let again = post_once(system.http, "add", &body, "entry-0").await?;
+    assert_eq!(again.status, 200);
+    let count = system.post("count", &json!({ "name": "load" })).await?;
+    assert_eq!(count.brief(), (200, json!({ "count": REQUESTS }).to_string()));
+
+    let pid = system.worker.id().context("the worker has exited")?;
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
+    kill_process(pid, Signal::TERM)?;
+    let ended = tokio::time::timeout(TIMEOUT, system.worker.wait()).await??;
+    assert!(ended.success(), "{ended}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_class_takes_effect_once() -> anyhow::Result<()> {
+    sdk(&["node", TYPESCRIPT, "class"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_handlers_take_effect_once() -> anyhow::Result<()> {
+    sdk(&["node", TYPESCRIPT, "native"]).await
+}
+
+const PYTHON: &str = "sdk/python/.venv/bin/python";
+const PYTHON_WORKER: &str = "sdk/python/tests/counter.py";
+const TYPESCRIPT: &str = "sdk/typescript/dist/tests/counter.js";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_class_takes_effect_once() -> anyhow::Result<()> {
+    sdk(&[PYTHON, PYTHON_WORKER, "class"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_handlers_take_effect_once() -> anyhow::Result<()> {
+    sdk(&[PYTHON, PYTHON_WORKER, "native"]).await
+}
