@@ -39,6 +39,7 @@ impl Counters {
         command.current_dir(binaries::root().join("sdk/tests/counters"));
         command.args(["up", "--isolate-parts", "--data-dir"]).arg(dir.path()).envs([
             ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
+            ("CONCERT_HTTP__DEADLINE_MS", "30000"),
             ("CONCERT_NATS__PORT", "0"),
             ("CONCERT_MONGODB__PORT", "0"),
             ("CONCERT_ARCHIVE__ENABLED", "false"),
@@ -51,7 +52,7 @@ impl Counters {
         .await
         .and_then(|text| Ok(serde_json::from_slice(&text)?))?;
         let program: Vec<String> = program.iter().map(|part| (*part).to_owned()).collect();
-        let worker = worker(&program, dir.path(), &running)?;
+        let worker = worker(&program, dir.path(), &running, &[])?;
         let http = text(&running, "http")?.parse()?;
         let system = Self { _up: up, dir, http, running, program, worker };
         until("the worker answers", TIMEOUT, async || {
@@ -84,7 +85,12 @@ fn text<'a>(running: &'a Value, key: &str) -> anyhow::Result<&'a str> {
     running.get(key).and_then(Value::as_str).with_context(|| format!("no {key} in running.json"))
 }
 
-fn worker(program: &[String], data_dir: &Path, running: &Value) -> anyhow::Result<Child> {
+fn worker(
+    program: &[String],
+    data_dir: &Path,
+    running: &Value,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<Child> {
     let mut words = Vec::new();
     for word in program {
         let path = binaries::root().join(word);
@@ -100,7 +106,8 @@ fn worker(program: &[String], data_dir: &Path, running: &Value) -> anyhow::Resul
         .env("NATS_URL", text(running, "nats_url")?)
         .env("NATS_NKEY", data_dir.join("keys/nats/counter.nk"))
         .env("MONGODB_URI", text(running, "mongodb_uri")?)
-        .env("CONCERT_KEYS", data_dir.join("keys"));
+        .env("CONCERT_KEYS", data_dir.join("keys"))
+        .envs(settings.iter().copied());
     Ok(command.spawn()?)
 }
 
@@ -136,13 +143,43 @@ async fn load_a_killed_worker(system: &mut Counters) -> anyhow::Result<()> {
                 // It also kills itself, between the write and the completion.
                 _ = system.worker.wait() => {}
             }
-            system.worker = worker(&system.program, system.dir.path(), &system.running)?;
+            system.worker = worker(&system.program, system.dir.path(), &system.running, &[])?;
         }
     };
     tokio::select! {
         sent = clients => sent.map(drop),
         failed = restart => failed,
     }
+}
+
+/// A duplicate key, an error that the worker ignores, and a handler that outlasts the ack deadline.
+async fn unusual_actions(system: &mut Counters) -> anyhow::Result<()> {
+    let name = json!({ "name": "once" });
+    assert_eq!(system.post("claim", &name).await?.status, 200);
+    let refused = system.post("claim", &name).await?;
+    assert_eq!(refused.brief(), (409, json!({ "error": "The name is stored" }).to_string()));
+
+    system.worker.kill().await?;
+    let attempts = [("CONCERT_WORKERS__ATTEMPTS", "1")];
+    system.worker = worker(&system.program, system.dir.path(), &system.running, &attempts)?;
+    let swallow = json!({ "name": "swallow" });
+    let slow = json!({ "name": "slow" });
+    let (swallowed, slow) =
+        tokio::try_join!(system.post("swallow", &swallow), system.post("slow", &slow))?;
+    // The action becomes a dead letter, because its outcome is unknown.
+    assert_eq!(swallowed.status, 500, "{swallowed:?}");
+    assert_eq!(slow.brief(), (200, json!({ "count": 1 }).to_string()));
+
+    let key = std::fs::read_to_string(system.dir.path().join("keys/nats/operator.nk"))?;
+    let key = key.lines().next().context("a key")?.to_owned();
+    let nats = async_nats::ConnectOptions::with_nkey(key);
+    let nats = nats.connect(text(&system.running, "nats_url")?).await?;
+    let about = nats.request("$SRV.PING.Counter", "".into()).await?;
+    let about: Value = serde_json::from_slice(&about.payload)?;
+    assert_eq!(about.pointer("/metadata/concert-protocol"), Some(&json!("1")), "{about}");
+    let hash = about.pointer("/metadata/concert-spec").and_then(Value::as_str);
+    assert_eq!(hash.context("a hash")?.len(), 64);
+    Ok(())
 }
 
 async fn sdk(program: &[&str]) -> anyhow::Result<()> {
@@ -169,6 +206,8 @@ async fn sdk(program: &[&str]) -> anyhow::Result<()> {
     assert_eq!(again.status, 200);
     let count = system.post("count", &json!({ "name": "load" })).await?;
     assert_eq!(count.brief(), (200, json!({ "count": REQUESTS }).to_string()));
+
+    unusual_actions(&mut system).await?;
 
     let pid = system.worker.id().context("the worker has exited")?;
     let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;

@@ -1,11 +1,14 @@
 """A worker of `sdk/tests/counters`: `class` runs a class, `native` has a handler for each action."""
 
+import asyncio
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from concert_worker import Call, Query, Refused, Worker
 from concert_worker.bus import Bus
@@ -20,6 +23,7 @@ class CounterConcept:
     def __init__(self, db: Any) -> None:
         self.counters = db["counters"]
         self.entries = db["entries"]
+        self.claims = db["claims"]
 
     async def add(self, body: dict[str, Any]) -> dict[str, Any]:
         name, entry = body["name"], body["entry"]
@@ -33,6 +37,26 @@ class CounterConcept:
     async def ticket(self, body: dict[str, Any]) -> dict[str, Any]:
         await self.counters.update_one({"_id": "tickets"}, {"$inc": {"count": 1}}, upsert=True)
         return {"ticket": f"{body['name']}:{body['word']}"}
+
+    async def claim(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            await self.claims.insert_one({"_id": body["name"]})
+        except DuplicateKeyError:
+            return {"error": "The name is stored"}
+        return {}
+
+    async def swallow(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            await self.counters.update_one({"_id": body["name"]}, {"$nonsense": 1})
+        except PyMongoError:
+            pass
+        return {}
+
+    async def slow(self, body: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(9)
+        await self.counters.update_one({"_id": body["name"]}, {"$inc": {"count": 1}}, upsert=True)
+        (counter,) = await self._count(body)
+        return counter
 
     async def _count(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         counter = await self.counters.find_one({"_id": body["name"]})
@@ -65,6 +89,21 @@ if native:
     async def ticket(call: Call) -> dict[str, Any]:
         """Returns a secret."""
         return {"ticket": f"{call.input['name']}:{call.input['word']}"}
+
+    @native.action()
+    async def claim(call: Call) -> dict[str, Any]:
+        """Stores a name; a duplicate is a refusal."""
+        return await CounterConcept(call.db).claim(call.input)
+
+    @native.action()
+    async def swallow(call: Call) -> dict[str, Any]:
+        """Ignores an error of the database."""
+        return await CounterConcept(call.db).swallow(call.input)
+
+    @native.action()
+    async def slow(call: Call) -> dict[str, Any]:
+        """Takes longer than the ack deadline."""
+        return await CounterConcept(call.db).slow(call.input)
 
     @native.query()
     async def _count(query: Query) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 /** A worker of `sdk/tests/counters`: `class` runs a class, `native` has a handler for each action. */
 
 import { existsSync, writeFileSync } from "node:fs";
-import type { Db } from "mongodb";
+import { setTimeout } from "node:timers/promises";
+import type { Db, UpdateFilter } from "mongodb";
 import { Bus } from "../src/bus.js";
 import { newId, Refused, Worker, type Call, type Query } from "../src/index.js";
 
@@ -22,10 +23,12 @@ interface Entry {
 class CounterConcept {
   private readonly counters;
   private readonly entries;
+  private readonly claims;
 
   constructor(db: Db) {
     this.counters = db.collection<Counter>("counters");
     this.entries = db.collection("entries");
+    this.claims = db.collection<{ _id: string }>("claims");
   }
 
   async add({ name, entry }: { name: string; entry: string }) {
@@ -41,6 +44,27 @@ class CounterConcept {
   async ticket({ name, word }: { name: string; word: string }) {
     await this.counters.updateOne({ _id: "tickets" }, { $inc: { count: 1 } }, { upsert: true });
     return { ticket: `${name}:${word}` };
+  }
+
+  async claim({ name }: { name: string }) {
+    try {
+      await this.claims.insertOne({ _id: name });
+    } catch {
+      return { error: "The name is stored" };
+    }
+    return {};
+  }
+
+  async swallow({ name }: { name: string }) {
+    const nonsense = { $nonsense: 1 } as UpdateFilter<Counter>;
+    await this.counters.updateOne({ _id: name }, nonsense).catch(() => {});
+    return {};
+  }
+
+  async slow({ name }: { name: string }) {
+    await setTimeout(9000);
+    await this.counters.updateOne({ _id: name }, { $inc: { count: 1 } }, { upsert: true });
+    return (await this._count({ name }))[0];
   }
 
   async _count({ name }: { name: string }) {
@@ -69,6 +93,9 @@ function native(): Worker {
     .action("ticket", async ({ input }: Call<{ name: string; word: string }>) => ({
       ticket: `${input.name}:${input.word}`,
     }))
+    .action("claim", async ({ db, input }) => new CounterConcept(db).claim(input))
+    .action("swallow", async ({ db, input }) => new CounterConcept(db).swallow(input))
+    .action("slow", async ({ db, input }) => new CounterConcept(db).slow(input))
     .query("_count", async ({ db, input }: Query<{ name: string }>) => {
       const counter = await db.collection<Counter>("counters").findOne({ _id: input.name });
       return [{ count: counter?.count ?? 0 }];
