@@ -11,8 +11,8 @@ use concert_runtime::nats::Message;
 use concert_runtime::process::Shutdown;
 use concert_runtime::{ack, chaos_point, guard_disabled};
 use concert_wire::id::FlowId;
+use concert_wire::is_response;
 use concert_wire::subject::CompletionSubject;
-use concert_wire::{REQUESTING, RESPOND};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -73,8 +73,7 @@ impl Flows {
 
     fn take(&mut self, subject: &CompletionSubject, stored: Stored, delivery: Message) {
         let waiting = self.waiting.entry(subject.flow).or_default();
-        waiting.answered |=
-            subject.concept.as_str() == REQUESTING && subject.action.as_str() == RESPOND;
+        waiting.answered |= is_response(subject.concept.as_str(), subject.action.as_str());
         waiting.first.get_or_insert_with(Instant::now);
         waiting.last = Some(Instant::now());
         // Memory of the delivery and of its copy.

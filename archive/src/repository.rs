@@ -7,7 +7,7 @@ use std::time::Duration;
 use concert_engine::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
 use concert_runtime::mongodb::{Index, StoreError, index};
 use concert_wire::id::FlowId;
-use concert_wire::{REQUEST, REQUESTING, RESPOND};
+use concert_wire::{REQUEST, REQUESTING, RESPOND, RESPOND_WITH};
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{self, Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
@@ -235,7 +235,7 @@ impl Archive {
         }
         if let Some(action) = &filter.action {
             let of_requests = action.strip_prefix("Requesting.").unwrap_or(action);
-            if [REQUEST, RESPOND].contains(&of_requests) {
+            if [REQUEST, RESPOND, RESPOND_WITH].contains(&of_requests) {
                 wanted.insert("path", doc! { "$exists": true });
             } else {
                 wanted.insert("actions", action);

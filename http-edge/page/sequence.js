@@ -1,7 +1,7 @@
 // A flow as a sequence diagram: one lifeline per concept, one row per step. Each row is a button.
 
 import { breakable, element, prose } from "./element.js";
-import { REQUESTING, httpStatusOf, isRespond, routerOf, shownOutcomeOf } from "./story.js";
+import { REQUESTING, errorOf, httpStatusOf, isRespond, routerOf, shownOutcomeOf } from "./story.js";
 import { brief, many, outcomeOf, span } from "./words.js";
 
 /**
@@ -124,7 +124,7 @@ function result(action) {
   if (action.dead) return `dead-lettered: ${action.dead.reason}`;
   if (action.state !== "completed") return "called; not completed yet";
   if (isRespond(action) && action.outcome === "success") {
-    const text = action.input?.error ?? action.input?.message;
+    const text = errorOf(action) ?? action.input?.message;
     return text === undefined ? null : brief(text);
   }
   const output = action.output ?? {};

@@ -56,10 +56,13 @@ export function read(flow, syncs) {
 export const routerOf = (sync) =>
   ({ "Concert.fault": "the router (no rule handles this fault)", "Concert.limit": "the router (the flow reached a limit)" })[sync] ?? null;
 
-export const isRespond = (action) => action?.concept === REQUESTING && action.action === "respond";
+export const isRespond = (action) => action?.concept === REQUESTING && ["respond", "respondWith"].includes(action.action);
+
+/** Error in a response; undefined without one. */
+export const errorOf = ({ action, input }) => (action === "respondWith" ? input?.body?.error : input?.error);
 
 /** HTTP status of a respond action. */
-export const httpStatusOf = (action) => action.input?.status ?? (action.input?.error === undefined ? 200 : 400);
+export const httpStatusOf = (action) => action.input?.status ?? (action.action === "respondWith" || action.input?.error === undefined ? 200 : 400);
 
 /** Outcome to display: a completed respond with an error status counts as failed. */
 export const shownOutcomeOf = (action) =>

@@ -2,13 +2,14 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use concert_wire::envelope::{Object, RETRY_AFTER, STATUS, encode, response_status};
+use concert_wire::envelope::{BODY, Object, RETRY_AFTER, STATUS, encode, response_status};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
 use serde_json::Value;
 
 use crate::cookie::{Cookies, Use};
 use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
+use crate::pending::Respond;
 
 /// `Retry-After` of a 429 without a time of its own, in seconds.
 const THROTTLED_RETRY_AFTER_S: u64 = 60;
@@ -17,17 +18,19 @@ const BUSY_RETRY_AFTER_S: u64 = 1;
 /// Maximum time that a throttled action can name, in seconds: a year.
 const RETRY_AFTER_MAX_S: f64 = 31_536_000.0;
 
-/// Builds the response: the input of the respond without `request` and `status`, with decrypted
-/// secrets. In cookie mode, the session moves from the body to the cookie.
+/// Builds the response: the body of a `respondWith`, or the input of a `respond` without `request`
+/// and `status`, with decrypted secrets. In cookie mode, the session moves from the body to the
+/// cookie.
 ///
 /// # Errors
 /// The decryption key of a secret is not available, or not yet.
 pub(crate) fn response(
     sealer: &Sealer,
     flow: FlowId,
-    mut answer: Object,
+    respond: Respond,
     cookie: Option<(&Cookies, Use)>,
 ) -> Result<Response<Body>, EdgeError> {
+    let Respond { has_body, input: mut answer } = respond;
     answer.shift_remove("request");
     let status =
         StatusCode::from_u16(response_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -37,12 +40,20 @@ pub(crate) fn response(
         answer.shift_remove(RETRY_AFTER);
     }
     let moved = match cookie {
-        Some((cookies, using)) => cookies.move_out(using, sealer, flow, &mut answer)?,
-        None => None,
+        Some((cookies, using)) if !has_body => {
+            cookies.move_out(using, sealer, flow, &mut answer)?
+        }
+        _ => None,
     };
     let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.clear(using, status)));
-    open(sealer, flow, &mut answer)?;
-    let mut response = json_response(status, encode(&answer));
+    let body = if has_body {
+        // The checker keeps secrets out of it.
+        encode(&answer.shift_remove(BODY).unwrap_or_default())
+    } else {
+        open(sealer, flow, &mut answer)?;
+        encode(&answer)
+    };
+    let mut response = json_response(status, body);
     let headers = response.headers_mut();
     headers.insert(ANSWERED_BY, HeaderValue::from_static("rules"));
     name_flow(headers, flow);
@@ -126,10 +137,28 @@ mod tests {
         Sealer::new(Keyring::parse(&Key::new(id, [1; 64]).to_line()).unwrap())
     }
 
+    fn respond(input: &Value) -> Respond {
+        Respond { has_body: false, input: input.as_object().unwrap().clone() }
+    }
+
+    #[tokio::test]
+    async fn body_of_respond_with_is_any_value() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        for body in [json!([{ "error": "x" }]), json!("text"), json!(null), json!({ "status": 1 })]
+        {
+            let input = json!({ "request": flow.to_string(), "body": body, "status": 404 });
+            let respond = Respond { has_body: true, ..respond(&input) };
+            let response = response(&sealer("k1"), flow, respond, None).unwrap();
+            assert_eq!(response.status(), StatusCode::NOT_FOUND);
+            let bytes = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+            assert_eq!(bytes, body.to_string());
+        }
+    }
+
     fn answered(session: &str) -> Result<Response<Body>, EdgeError> {
         let flow = ActionId::injected("S", 1, 1).as_root();
         let answer = json!({ "request": flow.to_string(), "user": "ada", "session": session });
-        response(&sealer("k1"), flow, answer.as_object().unwrap().clone(), None)
+        response(&sealer("k1"), flow, respond(&answer), None)
     }
 
     #[test]
@@ -143,8 +172,7 @@ mod tests {
             (400, json!(534), None),
         ] {
             let answer = json!({ "status": status, "error": "later", "retryAfter": named });
-            let answer = answer.as_object().unwrap().clone();
-            let response = response(&sealer("k1"), flow, answer, None).unwrap();
+            let response = response(&sealer("k1"), flow, respond(&answer), None).unwrap();
             let wait = response.headers().get(header::RETRY_AFTER);
             let wait = wait.map(|wait| wait.to_str().unwrap());
             assert_eq!(wait, expected, "{status} {named}");

@@ -19,7 +19,7 @@ use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
 use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::traceparent::Traceparent;
-use concert_wire::{REQUEST, REQUESTING, RESPOND, header as wire_header};
+use concert_wire::{REQUEST, REQUESTING, RESPOND, RESPOND_WITH, header as wire_header};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,7 +34,7 @@ use crate::error::EdgeError;
 use crate::metrics::Metrics;
 use crate::page::Page;
 use crate::passthrough::{self, Passthrough};
-use crate::pending::{Pending, PendingReply, PendingRequest};
+use crate::pending::{Pending, PendingReply, PendingRequest, Respond};
 use crate::rates::{Counted, Rates};
 use crate::repeats::{self, UsedSecrets};
 use crate::routes::Routes;
@@ -210,7 +210,7 @@ impl Api {
         let until = (search_at, deadline);
         let (response, age) = self.wait(pending, connections, flow, until).await?;
         if published == Published::AlreadyThere {
-            self.check_repeat(flow, &response, age, client).await?;
+            self.check_repeat(flow, &response.input, age, client).await?;
         }
         chaos_point!("before-answer");
         let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
@@ -316,7 +316,7 @@ impl Api {
         mut connections: watch::Receiver<u64>,
         flow: FlowId,
         (mut search_at, deadline): (Instant, Instant),
-    ) -> Result<(Object, Duration), EdgeError> {
+    ) -> Result<(Respond, Duration), EdgeError> {
         loop {
             let found = tokio::select! {
                 biased;
@@ -344,17 +344,18 @@ impl Api {
 
     /// Searches the log for the response, and returns it with its age. If there are several, the
     /// first one counts.
-    async fn find_response(&self, flow: FlowId) -> Result<Option<(Object, Duration)>, ReadError> {
-        let responses = subject::completions_of(flow, REQUESTING, RESPOND);
+    async fn find_response(&self, flow: FlowId) -> Result<Option<(Respond, Duration)>, ReadError> {
+        let responses =
+            [RESPOND, RESPOND_WITH].map(|action| subject::completions_of(flow, REQUESTING, action));
         let (_, mut stored) = log::read(&self.bus, &responses).await?;
         stored.sort_unstable_by_key(|stored| stored.seq);
         Ok(stored.into_iter().find_map(|stored| {
             // Only subjects of actions count, as for the subscription.
-            CompletionSubject::parse(&stored.subject).ok()?;
+            let subject = CompletionSubject::parse(&stored.subject).ok()?;
             let completion = Completion::decode(&stored.body).ok()?;
             let age_us = (clock::now_ms() * 1000).saturating_sub(stored.time_us());
             let age = Duration::from_micros(age_us);
-            (!completion.is_failure()).then_some((completion.input, age))
+            (!completion.is_failure()).then(|| (Respond::new(&subject, completion), age))
         }))
     }
 }

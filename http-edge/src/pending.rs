@@ -3,15 +3,32 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use concert_wire::envelope::Object;
+use concert_wire::RESPOND_WITH;
+use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::FlowId;
+use concert_wire::subject::CompletionSubject;
 use tokio::sync::oneshot;
+
+/// A completed action that responds to a request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Respond {
+    /// Whether the input has the body under a key; otherwise further keys are the body.
+    pub(crate) has_body: bool,
+    /// Its input.
+    pub(crate) input: Object,
+}
+
+impl Respond {
+    pub(crate) fn new(subject: &CompletionSubject, completion: Completion) -> Self {
+        Self { has_body: subject.action.as_str() == RESPOND_WITH, input: completion.input }
+    }
+}
 
 /// Notification of a waiting request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum PendingReply {
-    /// Input of the respond action.
-    Response(Object),
+    /// The action that responds.
+    Response(Respond),
     /// An action of the flow was dead-lettered.
     DeadLetter,
 }
@@ -90,7 +107,7 @@ mod tests {
         let (mut one, mut two, gone) =
             (pending.wait_for(flow), pending.wait_for(flow), pending.wait_for(flow));
         drop(gone);
-        let first = PendingReply::Response(Object::new());
+        let first = PendingReply::Response(Respond::default());
         pending.notify(flow, &first);
         pending.notify(flow, &PendingReply::DeadLetter);
         assert_eq!(one.reply.try_recv(), Ok(first.clone()));

@@ -5,16 +5,17 @@ use concert_runtime::nats::{CoreMessage, Error};
 use concert_runtime::process::Shutdown;
 use concert_wire::envelope::Completion;
 use concert_wire::subject::CompletionSubject;
-use concert_wire::{REQUESTING, RESPOND, header, subject};
-use futures_util::StreamExt as _;
+use concert_wire::{REQUESTING, RESPOND, RESPOND_WITH, header, subject};
+use futures_util::{StreamExt as _, stream};
 
-use crate::pending::{Pending, PendingReply};
+use crate::pending::{Pending, PendingReply, Respond};
 
 /// Listens for responses and dead letters until shutdown.
 pub(crate) async fn listen(bus: &Bus, pending: Pending, shutdown: Shutdown) -> Result<(), Error> {
-    let mut responses = bus.client.subscribe(format!("done.*.{REQUESTING}.{RESPOND}.*")).await?;
+    let subscribe = |action| bus.client.subscribe(format!("done.*.{REQUESTING}.{action}.*"));
+    let mut responses = stream::select(subscribe(RESPOND).await?, subscribe(RESPOND_WITH).await?);
     let mut dead = bus.client.subscribe(subject::DEAD_NOTICES).await?;
-    // Both subscriptions must be active before the first request is published.
+    // All subscriptions must be active before the first request is published.
     bus.client.flush().await?;
     tokio::spawn(async move {
         loop {
@@ -38,7 +39,8 @@ fn on_response(pending: &Pending, message: &CoreMessage) {
     }
     match Completion::decode(&message.payload) {
         Ok(completion) if !completion.is_failure() => {
-            pending.notify(subject.flow, &PendingReply::Response(completion.input))
+            let respond = Respond::new(&subject, completion);
+            pending.notify(subject.flow, &PendingReply::Response(respond))
         }
         Ok(completion) => {
             let output = completion.output;

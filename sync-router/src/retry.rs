@@ -82,7 +82,9 @@ pub(crate) async fn serve(performer: Performer, limits: Limits, shutdown: Shutdo
 async fn find(performer: &Performer, subject: &str) -> Result<Logged, String> {
     // A subject with wildcards would match other messages.
     CompletionSubject::parse(subject).map_err(|error| error.to_string())?;
-    let read = log::read(&performer.bus, subject).await.map_err(|error| error.to_string())?;
+    let read = log::read(&performer.bus, &[subject.to_owned()])
+        .await
+        .map_err(|error| error.to_string())?;
     let stored = read.1.into_iter().next().ok_or("the completion is no longer in the log")?;
     effects::logged(stored.seq, subject, Some(&stored.headers), &stored.body)
 }

@@ -150,7 +150,7 @@ pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
     let concepts = SPECS.read(&args.concepts)?;
     let syncs = RULES.read(&args.syncs)?;
     let concepts = with_shipped(args, concepts, &syncs);
-    let built_in = (!requesting::is_declared_in(&concepts)).then(requesting::source);
+    let built_in = (!requesting::is_declared_in(&concepts)).then(|| requesting::source_for(&syncs));
     let concepts = joined(args, concepts, built_in);
     Ok(Texts { concepts, syncs })
 }

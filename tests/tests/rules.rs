@@ -41,6 +41,16 @@ where
     collect (user, names) as people
 then
     Requesting.respond (request, people)
+
+// The whole body is a list.
+sync NameOf
+when
+    Requesting.request (path: "/nameOf", user) : (request)
+where
+    Profile._getUserDetails (user) : (username)
+        else Requesting.respondWith (request, body: null, status: 404)
+then
+    Requesting.respondWith (request, body: [{account: {_id: user, username}}])
 "#;
 
 /// Replaces the rules that are added to the project's own rules in the same directory.
@@ -108,6 +118,16 @@ async fn several_routers_run_frames_and_join_siblings() -> anyhow::Result<()> {
         people.body,
         json!({ "people": [{ "user": ada, "names": ["ada"] }, { "user": "nobody", "names": [] }] })
     );
+    let account = json!([{ "account": { "_id": ada, "username": "ada" } }]);
+    for (user, status, body) in [(ada.as_str(), 200, account), ("nobody", 404, Value::Null)] {
+        let headers = [("content-type", "application/json"), ("idempotency-key", user)];
+        // The second response is that of the log.
+        for _ in 0..2 {
+            let asked = json!({ "user": user }).to_string().into_bytes();
+            let named = http::post_with(system.address(), "/api/nameOf", asked, &headers).await?;
+            assert_eq!((named.status, &named.body), (status, &body));
+        }
+    }
     Ok(())
 }
 

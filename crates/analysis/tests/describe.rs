@@ -12,6 +12,7 @@ use std::path::Path;
 use concert_analysis::describe;
 use concert_lang::compile;
 use concert_lang::program::Program;
+use concert_lang::requesting;
 use concert_lang::source::SourceFile;
 use serde_json::{Value, json};
 
@@ -45,7 +46,11 @@ fn check(file: &str, found: &Value) {
 
 #[test]
 fn documents_are_up_to_date() {
-    let program = compiled(&files("syncs", "sync"));
+    let syncs = files("syncs", "sync");
+    let mut concepts = files("concepts", "concept");
+    concepts.push(requesting::source_for(&syncs));
+    concepts.sort_by(|a, b| a.name.cmp(&b.name));
+    let (program, _) = compile(&concepts, &syncs).unwrap_or_else(|report| panic!("{report}"));
     check("openapi.json", &describe::openapi(&program, "/api"));
     check("asyncapi.json", &describe::asyncapi(&program));
 }
@@ -115,6 +120,30 @@ then
     assert_eq!(item["required"], json!(["id", "createdAt"]));
     assert_eq!(item["properties"]["id"]["title"], "Session");
     assert_eq!(ok["additionalProperties"], false);
+}
+
+#[test]
+fn body_of_respond_with_is_the_whole_response() {
+    let document = of_rule(
+        r#"
+sync Sessions
+when
+    Requesting.request (path: "/sessions", user) : (request)
+where
+    Sessioning._getSessions (user) : (id)
+    collect id as ids
+then
+    Requesting.respondWith (request, body: [{user: {_id: user, ids}}], status: 201)
+"#,
+    );
+    let post = &document["paths"]["/sessions"]["post"];
+    let schema = &post["responses"]["201"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["type"], "array");
+    let user = &schema["items"]["properties"]["user"];
+    assert_eq!(user["required"], json!(["_id", "ids"]));
+    assert_eq!(user["properties"]["ids"]["items"]["title"], "Session");
+    let says = post["description"].as_str().unwrap();
+    assert!(says.contains("responds 201 with body [{user: {_id: user, ids: ids}}]"), "{says}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use std::sync::Arc;
 
 use concert_wire::envelope::{Completion, Fault, Object};
-use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
+use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND, RESPOND_WITH};
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -59,7 +59,7 @@ pub(crate) struct Index {
     keys: Vec<KeyInfo>,
     pattern_keys: Vec<Vec<KeyId>>,
     request: KeyId,
-    respond: KeyId,
+    responds: [KeyId; 2],
     record: KeyId,
     pub(crate) version: Arc<str>,
     /// Whether each rule has queries.
@@ -76,7 +76,7 @@ impl Index {
             keys: Vec::new(),
             pattern_keys: Vec::new(),
             request: KeyId(0),
-            respond: KeyId(0),
+            responds: [KeyId(0); 2],
             record: KeyId(0),
             version: program.version.as_str().into(),
             asking: program.syncs.iter().map(|sync| sync.asks()).collect(),
@@ -94,7 +94,8 @@ impl Index {
                 .collect(),
         };
         index.request = index.intern(&REQUESTING.into(), &REQUEST.into());
-        index.respond = index.intern(&REQUESTING.into(), &RESPOND.into());
+        index.responds =
+            [RESPOND, RESPOND_WITH].map(|action| index.intern(&REQUESTING.into(), &action.into()));
         index.record = index.intern(&RESERVED_CONCEPT.into(), &FIRED.into());
         for concept in &program.concepts {
             for action in &concept.actions {
@@ -195,7 +196,7 @@ impl Index {
     }
 
     pub(crate) fn is_respond(&self, key: Option<KeyId>) -> bool {
-        key == Some(self.respond)
+        key.is_some_and(|key| self.responds.contains(&key))
     }
 
     /// Whether this is a firing record.

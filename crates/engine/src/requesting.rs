@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use concert_wire::RESPOND;
 use concert_wire::envelope::{ERROR, Fault, Object, encode};
 use concert_wire::id::FlowId;
+use concert_wire::{REQUESTING, is_response};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ struct Respond<'a> {
 /// are encoded. A rule can only respond to the request of its own flow. An invalid status does not
 /// matter here: the edge responds to it with 500.
 pub fn completion(flow: FlowId, action: &str, input: &[u8]) -> Vec<u8> {
-    let output = if action != RESPOND {
+    let output = if !is_response(REQUESTING, action) {
         // As for any other action that a concept does not have.
         Fault::Invalid.output(format!("a rule cannot call Requesting.{action}"))
     } else if responds_to(flow, input) {
@@ -40,6 +40,7 @@ fn responds_to(flow: FlowId, input: &[u8]) -> bool {
 mod tests {
     use concert_wire::envelope::Completion;
     use concert_wire::id::ActionId;
+    use concert_wire::{RESPOND, RESPOND_WITH};
     use serde_json::json;
 
     use super::*;
@@ -56,9 +57,14 @@ mod tests {
             (json!({ "request": 1 }), refused.clone()),
             (json!({ "status": 200 }), refused),
         ] {
-            let body = completion(flow, RESPOND, &encode(&input));
-            let body = Completion::decode(&body).unwrap();
-            assert_eq!((json!(body.input), json!(body.output)), (input, output));
+            for action in [RESPOND, RESPOND_WITH] {
+                let body = completion(flow, action, &encode(&input));
+                let body = Completion::decode(&body).unwrap();
+                assert_eq!(
+                    (json!(body.input), json!(body.output)),
+                    (input.clone(), output.clone())
+                );
+            }
         }
     }
 

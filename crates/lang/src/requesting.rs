@@ -1,5 +1,7 @@
 //! Requesting, the built-in concept whose worker is the HTTP edge.
 
+use concert_wire::{REQUESTING, RESPOND_WITH};
+
 use crate::concept;
 use crate::diagnostics::{BUILT_IN, Diagnostic};
 use crate::shipped;
@@ -10,8 +12,7 @@ use crate::syntax::Ident;
 /// File name of the spec.
 pub const FILE_NAME: &str = "Requesting.concept";
 
-/// Text of the spec. It is part of the stored texts of rules, so a change makes a new version of
-/// every application's rules.
+/// Text of the spec.
 pub const SPEC: &str = include_str!("../requesting.concept");
 
 /// The spec as a source file.
@@ -19,20 +20,39 @@ pub fn source() -> SourceFile {
     SourceFile::new(FILE_NAME, SPEC)
 }
 
-/// Reports whether one of these files declares Requesting.
-pub fn is_declared_in(concepts: &[SourceFile]) -> bool {
-    shipped::declared_in(concepts).contains(concert_wire::REQUESTING)
+/// The spec for these rules. It is part of the stored texts, so a change of it makes a new version
+/// of the rules. Rules without `respondWith` get the text of release 0.1.0 and keep their version.
+pub fn source_for(syncs: &[SourceFile]) -> SourceFile {
+    if syncs.iter().any(|sync| sync.text.contains(RESPOND_WITH)) {
+        source()
+    } else {
+        SourceFile::new(FILE_NAME, released())
+    }
 }
 
-/// Rejects a spec of this concept that differs from the built-in one. Prose may differ, because
-/// only signatures have an effect.
+/// Text of the spec in release 0.1.0, which ends where `respondWith` begins.
+fn released() -> &'static str {
+    let end = SPEC.find("    respondWith").unwrap_or(SPEC.len());
+    SPEC.get(..end).unwrap_or(SPEC)
+}
+
+/// Reports whether one of these files declares Requesting.
+pub fn is_declared_in(concepts: &[SourceFile]) -> bool {
+    shipped::declared_in(concepts).contains(REQUESTING)
+}
+
+/// Rejects a spec of this concept that differs from the built-in one and from that of release
+/// 0.1.0. Prose may differ, because only signatures have an effect.
 pub(crate) fn judge(specs: &[(Ident, ConceptSpec)], diagnostics: &mut Vec<Diagnostic>) {
-    let Some((_, built_in)) = concept::parse(0, &source(), &mut Vec::new()) else {
-        return;
-    };
+    let known = [SPEC, released()].map(|text| {
+        concept::parse(0, &SourceFile::new(FILE_NAME, text), &mut Vec::new()).map(|(_, spec)| spec)
+    });
     for (name, spec) in specs {
-        let differs = spec.actions != built_in.actions || spec.queries != built_in.queries;
-        if spec.name == built_in.name && differs {
+        let is_known = known
+            .iter()
+            .flatten()
+            .any(|known| spec.actions == known.actions && spec.queries == known.queries);
+        if &*spec.name == REQUESTING && !is_known {
             let message = format!("spec of `{}` differs from the built-in one", spec.name);
             let help = "remove this file; the concept is built in";
             diagnostics.push(Diagnostic::error(BUILT_IN, name.span, message).help(help));
@@ -56,7 +76,7 @@ mod tests {
     #[test]
     fn the_built_in_spec_is_correct() {
         let spec = concept::parse_one(FILE_NAME, SPEC).unwrap();
-        assert_eq!(&*spec.name, concert_wire::REQUESTING);
+        assert_eq!(&*spec.name, REQUESTING);
         assert!(is_declared_in(&[source()]));
         assert!(!is_declared_in(&[SourceFile::new(FILE_NAME, "concept Other\n")]));
     }
@@ -64,6 +84,7 @@ mod tests {
     #[test]
     fn copy_with_other_layout_and_prose_is_accepted() {
         assert_eq!(codes(SPEC), Vec::<&str>::new());
+        assert_eq!(codes(released()), Vec::<&str>::new());
         let laid_out = SPEC
             .replace("    ", "  ")
             .replace('\n', "\r\n")
@@ -78,6 +99,7 @@ mod tests {
         for (from, to) in [
             ("status?: Number", "status?: String"),
             ("(path: String, ...)", "(path: String)"),
+            ("body: Any", "body: String"),
             ("        effects a request is open until it has been answered\n", ""),
             ("actions\n", "actions\n    cancel (request: Request) : ()\n"),
         ] {

@@ -216,7 +216,7 @@ pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError>
 /// The server does not respond in time, or the flow has more messages than one read returns
 /// (1,024).
 pub async fn read_flow(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), ReadError> {
-    read(bus, &subject::flow(flow)).await
+    read(bus, &[subject::flow(flow)]).await
 }
 
 /// Reads all messages on these subjects (`*` matches one token). Returns the sequence up to which
@@ -224,16 +224,16 @@ pub async fn read_flow(bus: &Bus, flow: FlowId) -> Result<(u64, Vec<Stored>), Re
 ///
 /// # Errors
 /// As [`read_flow`].
-pub async fn read(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>), ReadError> {
+pub async fn read(bus: &Bus, subjects: &[String]) -> Result<(u64, Vec<Stored>), ReadError> {
     tokio::time::timeout(READ_TIMEOUT, read_to_the_end(bus, subjects))
         .await
         .map_err(|_| unreadable("no response in time"))?
 }
 
-async fn read_to_the_end(bus: &Bus, subjects: &str) -> Result<(u64, Vec<Stored>), ReadError> {
+async fn read_to_the_end(bus: &Bus, subjects: &[String]) -> Result<(u64, Vec<Stored>), ReadError> {
     let inbox = bus.client.new_inbox();
     let mut responses = bus.client.subscribe(inbox.clone()).await.map_err(unreadable)?;
-    let request = serde_json::json!({ "multi_last": [subjects], "batch": READ_BATCH });
+    let request = serde_json::json!({ "multi_last": subjects, "batch": READ_BATCH });
     let api = bus.api(&format!("DIRECT.GET.{}", subject::LOG));
     bus.client
         .publish_with_reply(api, inbox, request.to_string().into())

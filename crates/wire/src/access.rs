@@ -15,7 +15,7 @@ use crate::subject::{
     self, ARCHIVES, BUCKET, DEAD, DEAD_NOTICES, FLOWS_NOTICE, LOG, ROUTER_RETRY, ROUTERS,
     ROUTES_NOTICE, WORKERS,
 };
-use crate::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
+use crate::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND, RESPOND_WITH};
 
 /// The account of the streams, and of the users `setup` and `operator`.
 pub const BUS: &str = "BUS";
@@ -258,12 +258,6 @@ impl Access {
             User::Edge => {
                 let mut imports = vec![
                     service_import(format!("done.*.{REQUESTING}.{REQUEST}.*")),
-                    // From the router itself: what one account sends to another through a service
-                    // does not reach a stream import of a third.
-                    Import {
-                        from: User::Router.account(),
-                        ..stream_import(format!("done.*.{REQUESTING}.{RESPOND}.*"))
-                    },
                     stream_import(DEAD_NOTICES.to_owned()),
                     // For requests that may be stored already.
                     api(&format!("DIRECT.GET.{LOG}.done.*.{REQUESTING}.{REQUEST}.*")),
@@ -276,6 +270,12 @@ impl Access {
                     [ROUTES_KEY, TYPED_ROUTES_KEY, OPENAPI_KEY, ASYNCAPI_KEY, LOG_FULL_KEY]
                         .map(|key| api(&format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}"))),
                 );
+                // From the router itself: what one account sends to another through a service does
+                // not reach a stream import of a third.
+                imports.extend([RESPOND, RESPOND_WITH].map(|action| Import {
+                    from: User::Router.account(),
+                    ..stream_import(format!("done.*.{REQUESTING}.{action}.*"))
+                }));
                 // For the console.
                 imports.push(from_archive(service_import(format!("concept.{RESERVED_CONCEPT}.*"))));
                 imports.push(from_archive(stream_import(FLOWS_NOTICE.to_owned())));
@@ -290,6 +290,7 @@ impl Access {
                     service_import("action.*.*.*".to_owned()),
                     service_import(format!("done.*.{RESERVED_CONCEPT}.*.*")),
                     service_import(format!("done.*.{REQUESTING}.{RESPOND}.*")),
+                    service_import(format!("done.*.{REQUESTING}.{RESPOND_WITH}.*")),
                     service_import("dead.*.*".to_owned()),
                     api_of_many(&format!("DIRECT.GET.{LOG}")),
                     api(&format!("STREAM.PURGE.{LOG}")),

@@ -53,7 +53,10 @@ impl Completion {
 /// Input key of `respond` for the HTTP status.
 pub const STATUS: &str = "status";
 
-/// The HTTP status of a `respond`: the status in its input; by default 400 with an error and 200
+/// Input key of `respondWith` for the response body.
+pub const BODY: &str = "body";
+
+/// The HTTP status of a response: the status in its input; by default 400 with an error and 200
 /// without. An invalid status is an error in the rule and becomes 500.
 pub fn response_status(respond: &Object) -> u16 {
     match respond.get(STATUS) {

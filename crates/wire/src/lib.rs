@@ -35,3 +35,10 @@ pub const REQUESTING: &str = "Requesting";
 pub const REQUEST: &str = "request";
 /// The action of an HTTP response.
 pub const RESPOND: &str = "respond";
+/// The action of an HTTP response whose body is any value.
+pub const RESPOND_WITH: &str = "respondWith";
+
+/// Whether this action of this concept is an HTTP response.
+pub fn is_response(concept: &str, action: &str) -> bool {
+    concept == REQUESTING && [RESPOND, RESPOND_WITH].contains(&action)
+}

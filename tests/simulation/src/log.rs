@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use concert_engine::Logged;
 use concert_wire::id::{ActionId, FlowId};
-use concert_wire::{REQUESTING, RESPOND};
+use concert_wire::is_response;
 
 use crate::packet::Draft;
 
@@ -88,5 +88,5 @@ impl Log {
 
 /// Whether this completion is a response to its flow's request.
 pub(crate) fn is_answer(logged: &Logged) -> bool {
-    &*logged.concept == REQUESTING && &*logged.action == RESPOND && !logged.body.is_failure()
+    is_response(&logged.concept, &logged.action) && !logged.body.is_failure()
 }

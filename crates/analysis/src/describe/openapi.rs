@@ -143,7 +143,7 @@ fn answers<'a>(program: &'a Program, rules: &Rules<'_>, path: &str) -> Vec<(&'a 
 fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
     let mut by_status: BTreeMap<String, (Vec<String>, Vec<Value>)> = BTreeMap::new();
     for (sync, call) in answers(program, rules, path) {
-        let body = Typing::new(program, sync).body(&call.args);
+        let body = Typing::new(program, sync).body(call);
         for status in statuses(&call.args) {
             let (names, bodies) = by_status.entry(status).or_default();
             if !names.contains(&sync.name.to_string()) {

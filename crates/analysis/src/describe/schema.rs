@@ -1,12 +1,12 @@
 //! JSON Schemas of declared types and of the values that rules compute.
 
-use concert_wire::REQUESTING;
-use concert_wire::envelope::ERROR;
+use concert_wire::envelope::{BODY, ERROR};
 use concert_wire::routes::{Route, ValueType};
+use concert_wire::{REQUESTING, RESPOND_WITH};
 use serde_json::{Map, Value, json};
 
 use concert_lang::expr::{Expr, Operator};
-use concert_lang::program::{Arg, Gathered, Join, Match, Out, Program, Slot, Step, Sync, walk};
+use concert_lang::program::{Call, Gathered, Join, Match, Out, Program, Slot, Step, Sync, walk};
 use concert_lang::spec::{ActionSpec, Params};
 
 /// Form of secret values.
@@ -121,9 +121,13 @@ impl<'a> Typing<'a> {
         Self { program, sync }
     }
 
-    /// The schema of the response body for these arguments.
-    pub(super) fn body(&self, args: &[Arg]) -> Value {
-        let keys = args.iter().filter(|arg| !matches!(&*arg.key, "request" | "status"));
+    /// The schema of the body of a response.
+    pub(super) fn body(&self, call: &Call) -> Value {
+        if &*call.action == RESPOND_WITH {
+            let body = call.args.iter().find(|arg| &*arg.key == BODY);
+            return body.map_or_else(|| json!({}), |body| self.expr(&body.value));
+        }
+        let keys = call.args.iter().filter(|arg| !matches!(&*arg.key, "request" | "status"));
         let required = keys.clone().filter(|arg| !arg.omit_null);
         object(
             keys.map(|arg| (arg.key.to_string(), self.expr(&arg.value))).collect(),

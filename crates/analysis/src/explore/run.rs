@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
-use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
+use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, is_response};
 use serde_json::Value;
 
 use super::choices::Choices;
@@ -138,7 +138,8 @@ impl<'a> Runner<'a> {
         let output =
             current.world.complete(&call.concept, &call.action, &mut input, &current.request);
         let body = Completion { input, output };
-        if let (REQUESTING, RESPOND, false) = (&*call.concept, &*call.action, body.is_failure())
+        if is_response(&call.concept, &call.action)
+            && !body.is_failure()
             && let (Some(rule), Some(site)) = (rule, site.as_ref().and_then(Site::decode))
         {
             current.run.answers.push((rule, site));

@@ -8,7 +8,7 @@ use super::scope::name;
 use super::text::Shown;
 use concert_lang::expr::Expr;
 use concert_lang::program::{Call, Program, Sync};
-use concert_wire::{REQUESTING, RESPOND};
+use concert_wire::is_response;
 
 /// Describes the events of a run.
 pub(crate) fn story(program: &Program, path: &str, moments: &[Moment]) -> Vec<String> {
@@ -51,9 +51,14 @@ fn request(moments: &[Moment]) -> String {
     text
 }
 
-/// Whether a call is `Requesting.respond`.
+/// Whether a call is a response.
 pub(crate) fn is_answer(call: &Call) -> bool {
-    &*call.concept == REQUESTING && &*call.action == RESPOND
+    is_response(&call.concept, &call.action)
+}
+
+/// Whether an action, named with its concept, is a response.
+fn is_named_response(action: &str) -> bool {
+    action.split_once('.').is_some_and(|(concept, action)| is_response(concept, action))
 }
 
 fn literal<'a>(call: &'a Call, key: &str) -> Option<&'a Value> {
@@ -101,7 +106,7 @@ fn sentence(program: &Program, moment: &Moment) -> Option<String> {
                 format!("{rule} responds")
             }
         }
-        Moment::Ends { action, failed: false, .. } if *action == name(REQUESTING, RESPOND) => {
+        Moment::Ends { action, failed: false, .. } if is_named_response(action) => {
             return None;
         }
         Moment::Ends { action, failed, detail } => {

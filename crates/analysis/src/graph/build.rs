@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use concert_wire::{REQUESTING, RESPOND};
-
 use super::model::{Graph, Link, LinkKind, Name, Place};
 use concert_lang::program::{Call, Outcome, Pattern, Step, Sync, queries};
 
@@ -17,7 +15,7 @@ pub(super) fn build(title: String, syncs: &[Arc<Sync>], only: Option<&str>) -> G
     };
     for pattern in syncs.iter().flat_map(|sync| &sync.when) {
         let name = Name::new(&pattern.concept, &pattern.action);
-        builder.answers_lead_on |= name.is(REQUESTING, RESPOND);
+        builder.answers_lead_on |= name.is_response();
         if pattern.outcome == Outcome::Failure {
             builder.distinguished.insert(name);
         }
@@ -99,7 +97,7 @@ impl Builder {
 
     fn target(&mut self, path: &Option<Arc<str>>, call: &Call) -> usize {
         let name = Name::new(&call.concept, &call.action);
-        if name.is(REQUESTING, RESPOND) && !self.answers_lead_on {
+        if name.is_response() && !self.answers_lead_on {
             return self.place(Place::Answer(path.clone()));
         }
         self.place(Place::Action(name))

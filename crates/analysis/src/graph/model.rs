@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use concert_wire::{REQUEST, REQUESTING, RESPOND};
+use concert_wire::{REQUEST, REQUESTING, RESPOND, is_response};
 
 use concert_lang::program::Outcome;
 
@@ -109,8 +109,8 @@ impl Name {
         Self { concept: concept.clone(), name: name.clone() }
     }
 
-    pub(super) fn is(&self, concept: &str, name: &str) -> bool {
-        &*self.concept == concept && &*self.name == name
+    pub(super) fn is_response(&self) -> bool {
+        is_response(&self.concept, &self.name)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use concert_wire::envelope::{ERROR, FAULT, Fault, Object, RETRY_AFTER, STATUS, encode};
 use concert_wire::id::{ActionId, FiringId};
 use concert_wire::position::Position;
-use concert_wire::{REQUESTING, RESPOND};
+use concert_wire::{REQUESTING, RESPOND, RESPOND_WITH, is_response};
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -15,6 +15,7 @@ use crate::frames::{self, Sequence};
 use crate::index::Index;
 use crate::matching::Bindings;
 use crate::record::Halt;
+use concert_lang::expr::Expr;
 use concert_lang::program::{Call, Out, Sync};
 
 impl Flow {
@@ -150,8 +151,10 @@ impl Flow {
     /// decides nothing, so the status that the rule has for refusals does not apply to it.
     fn fault_passed_on(&self, site: &CallSite, call: &Call) -> Option<Fault> {
         let failed = self.log.get(site.failed?)?;
-        let is_respond = &*call.concept == REQUESTING && &*call.action == RESPOND;
-        let passes_on_error = is_respond && call.args.iter().any(|arg| &*arg.key == ERROR);
+        let passes_on_error = is_response(&call.concept, &call.action)
+            && call.args.iter().any(|arg| {
+                &*arg.key == ERROR || (&*call.action == RESPOND_WITH && has_error(&arg.value))
+            });
         Fault::of(&failed.body.output).filter(|_| passes_on_error)
     }
 
@@ -230,6 +233,17 @@ impl Flow {
             position: self.position(number),
             context: self.context.clone(),
         })
+    }
+}
+
+/// Whether a value is an object with an error, or contains one.
+fn has_error(value: &Expr) -> bool {
+    match value {
+        Expr::Object(members) => {
+            members.iter().any(|(key, value)| key == ERROR || has_error(value))
+        }
+        Expr::List(items) => items.iter().any(has_error),
+        _ => false,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use concert_wire::envelope::{Completion, ERROR, FAULT, response_status};
+use concert_wire::envelope::{BODY, Completion, ERROR, FAULT, response_status};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::traceparent::Traceparent;
 use concert_wire::work::Work;
-use concert_wire::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND};
+use concert_wire::{REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND_WITH, is_response};
 use serde_json::Value;
 
 use super::near::near_misses;
@@ -267,8 +267,7 @@ fn text(body: &Completion, key: &str) -> Option<String> {
 /// The first successful response to the request.
 fn answer<'a>(logged: &'a [Logged], root: &Logged) -> Option<&'a Logged> {
     let responds = logged.iter().filter(|one| {
-        let responds = &*one.concept == REQUESTING && &*one.action == RESPOND;
-        responds && is_request(root) && !one.body.is_failure()
+        is_response(&one.concept, &one.action) && is_request(root) && !one.body.is_failure()
     });
     responds.min_by_key(|one| one.seq)
 }
@@ -307,13 +306,17 @@ impl Flow {
     pub fn summary(&self) -> Summary {
         let root = self.actions.iter().find(|action| action.id == self.root);
         let answered = self.actions.iter().find(|action| {
-            let responds = action.concept == REQUESTING && action.action == RESPOND;
-            responds && action.outcome.as_deref() == Some("success")
+            is_response(&action.concept, &action.action)
+                && action.outcome.as_deref() == Some("success")
         });
         let text = |object: &Option<serde_json::Map<String, Value>>| {
             object.as_ref()?.get(ERROR)?.as_str().map(str::to_owned)
         };
         let error = match answered {
+            Some(answer) if answer.action == RESPOND_WITH => {
+                let body = answer.input.as_ref().and_then(|input| input.get(BODY));
+                body.and_then(|body| body.get(ERROR)?.as_str().map(str::to_owned))
+            }
             Some(answer) => text(&answer.input),
             None => root.and_then(|root| text(&root.output)),
         };

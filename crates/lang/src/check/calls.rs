@@ -1,12 +1,13 @@
 //! The calls of `then` and `else`.
 
+use concert_wire::envelope::STATUS;
 use concert_wire::routes::ValueType;
 use concert_wire::{REQUESTING, RESPOND};
 
 use super::expressions::{can_be, wrong_argument};
 use super::rule::Rule;
 use super::types::secret;
-use super::uses::{Where, mismatch};
+use super::uses::{Where, mismatch, wrong_status};
 use super::variables::Origin;
 use crate::diagnostics::{Diagnostic, MISSING_ARGUMENT, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER, UNUSED};
 use crate::program::{Arg, Call, ElseBranch, Out};
@@ -71,6 +72,7 @@ impl Rule<'_> {
         let name = &def.param.text;
         let param = params.and_then(|params| params.get(name));
         let declared = param.map(|param| param.kind.clone());
+        let is_status = target.is_answer && name == STATUS;
         if let Some(params) = params.filter(|params| declared.is_none() && !params.open) {
             let action = target.name.rsplit('.').next().unwrap_or_default();
             let message = format!("`{action}` has no parameter `{name}`");
@@ -87,17 +89,20 @@ impl Rule<'_> {
                 self.diagnostics.push(secret(def.value.span, message));
             }
             Some(kind) if !can_be(&def.value, kind, def.omit_null) => {
-                self.diagnostics.push(wrong_argument(&def.value, name, kind));
+                let wrong = wrong_argument(&def.value, name, kind);
+                self.diagnostics.push(if is_status { wrong_status(wrong) } else { wrong });
             }
             _ => {}
         }
         let place = if target.is_answer && declared.is_none() {
             Where::Answer
+        } else if is_status {
+            Where::Status
         } else {
             Where::Param(declared)
         };
         let omits_null = def.omit_null && param.is_some_and(|param| param.optional);
-        if let (ExprKind::Field(_, field), Where::Param(Some(expected))) = (&def.value.kind, &place)
+        if let (ExprKind::Field(_, field), Some(expected)) = (&def.value.kind, place.expected())
             && !expected.is_secret()
             && let Some(kind) = self.type_of_expr(&def.value)
         {

@@ -15,10 +15,23 @@ use crate::source::Span;
 pub(crate) enum Where {
     /// As an argument, with the type of the parameter; `None` if the spec does not declare it.
     Param(Option<ValueType>),
+    /// As the HTTP status of a response.
+    Status,
     /// In the body of the response.
     Answer,
     /// Within an expression.
     Within(&'static str),
+}
+
+impl Where {
+    /// The declared type of a value in this position.
+    pub(super) fn expected(&self) -> Option<&ValueType> {
+        match self {
+            Self::Param(declared) => declared.as_ref(),
+            Self::Status => Some(&ValueType::Number),
+            Self::Answer | Self::Within(_) => None,
+        }
+    }
 }
 
 /// One use of a variable.
@@ -34,7 +47,7 @@ pub(crate) struct Use {
 /// Infers the types of variables from the parameters that they are passed to.
 pub(crate) fn infer(rule: &mut Checked) {
     for used in &rule.uses {
-        if let Where::Param(Some(kind)) = &used.place
+        if let Some(kind) = used.place.expected()
             && let Some(variable) = rule.variables.get_mut(used.slot)
         {
             variable.learn(kind);
@@ -65,7 +78,7 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
         Where::Param(Some(expected)) if expected.is_secret() => {
             format!("`{name}` is not a secret, but this parameter takes only a secret")
         }
-        Where::Param(_) if is_secret => {
+        Where::Param(_) | Where::Status if is_secret => {
             format!("the secret `{name}` is passed to a parameter that is not secret")
         }
         Where::Answer if is_secret && variable.origin != Origin::Output => {
@@ -79,9 +92,24 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
         Where::Param(Some(expected)) => {
             return mismatch(name, kind?, expected, used.handles_null, used.span);
         }
+        Where::Status => {
+            let found = mismatch(name, kind?, &ValueType::Number, used.handles_null, used.span);
+            return found.map(wrong_status);
+        }
         Where::Param(None) | Where::Answer | Where::Within(_) => return None,
     };
     Some(secret(used.span, &message))
+}
+
+/// Adds to a type error in the status of a response how a body can have that key.
+pub(super) fn wrong_status(found: Diagnostic) -> Diagnostic {
+    if found.code != WRONG_TYPE.code {
+        return found;
+    }
+    found.help(
+        "`status` is the HTTP status; for a body with this key, write \
+         `Requesting.respondWith (request, body: {status: …})`",
+    )
 }
 
 /// Compares the type of a value with the expected one.

@@ -224,7 +224,7 @@ pub async fn retry(
         return Err(RetryError::Completed);
     }
     if flow.root() != id {
-        let (_, root) = log::read(bus, &subject::root(flow)).await?;
+        let (_, root) = log::read(bus, &[subject::root(flow)]).await?;
         if root.is_empty() {
             return Err(RetryError::FlowGone);
         }

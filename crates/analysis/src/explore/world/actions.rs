@@ -1,8 +1,8 @@
 //! Outcomes of actions.
 
 use concert_wire::envelope::{ERROR, Object};
+use concert_wire::is_response;
 use concert_wire::routes::ValueType;
-use concert_wire::{REQUESTING, RESPOND};
 use serde_json::Value;
 
 use super::super::moments::Moment;
@@ -11,7 +11,7 @@ use super::World;
 use concert_lang::spec::Param;
 
 impl World<'_> {
-    /// Chooses the outcome of an action among those that its spec declares. `Requesting.respond`
+    /// Chooses the outcome of an action among those that its spec declares. A response
     /// succeeds only for the request of the flow.
     pub(in crate::explore) fn complete(
         &mut self,
@@ -26,7 +26,7 @@ impl World<'_> {
             .scope
             .action(&full)
             .map_or((true, false), |spec| (spec.success.is_some(), spec.can_fail));
-        let fails_now = if concept == REQUESTING && action == RESPOND {
+        let fails_now = if is_response(concept, action) {
             input.get("request") != Some(request)
         } else if succeeds && fails {
             self.choices.choose(2) == 1
@@ -51,7 +51,7 @@ impl World<'_> {
         if let Some(place) = self.moments.get_mut(at) {
             *place = moment.clone();
         }
-        if (fails_now && succeeds && fails && action != RESPOND)
+        if (fails_now && succeeds && fails && !is_response(concept, action))
             || detail.is_some_and(|(_, deviates)| deviates)
         {
             self.deviations.push(moment);

@@ -69,6 +69,7 @@ fn else_response_to_a_fault_has_the_status_of_the_fault() {
     for (otherwise, of_refusal) in [
         ("(error)\n    Requesting.respond (request, error)", None),
         ("(error)\n    Requesting.respond (request, error, status: 404)", Some(404)),
+        ("(error)\n    Requesting.respondWith (request, body: [{error}], status: 404)", Some(404)),
     ] {
         check(otherwise, &late, Some(504));
         check(otherwise, &throttled, Some(429));
