@@ -1,5 +1,7 @@
 //! The reading app over HTTP: all of its paths, concurrent requests, and killed workers.
 
+#![expect(clippy::indexing_slicing, reason = "a response without these members fails the test")]
+
 use concert_tests::http::{self, Answer};
 use concert_tests::{Part, System};
 use futures_util::StreamExt as _;
