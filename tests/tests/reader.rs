@@ -89,16 +89,26 @@ async fn each_path_responds_as_its_user_expects() -> anyhow::Result<()> {
     let system = System::reader(&[]).await?;
     let ada = Reader::sign_up(&system, "ada").await?;
     let bob = Reader::sign_up(&system, "bob").await?;
-    let user = json!(ada.user);
+    let (user, library) = (json!(ada.user), json!(ada.library));
     let taken = json!({ "username": "Ada", "password": PASSWORD });
     assert_eq!(system.post("/Profile/createAccount", &taken).await?.status, 409);
     ada.gets("/Profile/_getUserDetails", json!({}), json!({ "username": "ada" })).await?;
 
     // Library.
+    let of_user = |documents: Value| json!([{ "library": { "_id": library, "user": user, "documents": documents } }]);
+    ada.gets("/Library/_getLibraryByUser", json!({ "user": user }), of_user(json!([]))).await?;
+    let of_library = json!({ "library": library });
+    ada.gets("/Library/_getDocumentsInLibrary", of_library.clone(), json!([])).await?;
     let uploaded = ada.upload("Emma").await?;
     assert_eq!(uploaded.status, 200, "{uploaded:?}");
     let document = json!(uploaded.text("document")?);
+    let record = json!({ "_id": document, "name": "Emma", "epubContent": "UEsDBA" });
     let of_document = json!({ "document": document });
+    let rows = json!([{ "document": record }]);
+    ada.gets("/Library/_getDocumentsInLibrary", of_library.clone(), rows.clone()).await?;
+    ada.gets("/Library/_getDocumentDetails", of_document.clone(), rows).await?;
+    ada.gets("/Library/_getLibraryByUser", json!({ "user": user }), of_user(json!([document])))
+        .await?;
     assert_eq!(ada.upload("Emma").await?.status, 409);
     assert_eq!(ada.upload("").await?.status, 400);
     let rename = json!({ "user": user, "document": document, "newName": "Persuasion" });
@@ -119,6 +129,21 @@ async fn each_path_responds_as_its_user_expects() -> anyhow::Result<()> {
     let one = json!({ "focusSession": ended[0] });
     ada.gets("/FocusStats/removeSession", one.clone(), json!({ "success": true })).await?;
     assert_eq!(ada.post("/FocusStats/removeSession", one).await?.status, 404);
+
+    // Settings.
+    let defaults =
+        ada.post("/TextSettings/_getUserDefaultSettings", json!({ "user": user })).await?;
+    let defaults = &defaults.body[0]["settings"];
+    assert_eq!((&defaults["fontSize"], &defaults["lineHeight"]), (&json!(16), &json!(24)));
+    let edit = json!({
+        "textSettings": defaults["_id"], "font": "Georgia", "fontSize": 20, "lineHeight": 30,
+    });
+    ada.gets("/TextSettings/editSettings", edit.clone(), json!({})).await?;
+    assert_eq!(bob.post("/TextSettings/editSettings", edit).await?.status, 403);
+    let second = json!(ada.upload("Second").await?.text("document")?);
+    let second = json!({ "document": second });
+    let current = ada.post("/TextSettings/_getDocumentCurrentSettings", second.clone()).await?;
+    assert_eq!(current.body[0]["settings"]["font"], json!("Georgia"));
 
     // Annotations.
     let note = json!({
@@ -150,8 +175,21 @@ async fn each_path_responds_as_its_user_expects() -> anyhow::Result<()> {
     bob.gets("/LikertSurvey/submitResponse", answer.clone(), json!({})).await?;
     assert_eq!(bob.post("/LikertSurvey/submitResponse", answer.clone()).await?.status, 400);
     bob.gets("/LikertSurvey/updateResponse", answer, json!({})).await?;
+    let of_survey = json!({ "survey": survey });
+    let responses = ada.post("/LikertSurvey/_getSurveyResponses", of_survey.clone()).await?;
+    assert_eq!(responses.body[0]["value"], json!(4));
+    assert_eq!(bob.post("/LikertSurvey/_getSurveyResponses", of_survey.clone()).await?.status, 403);
+    let questions = bob.post("/LikertSurvey/_getSurveyQuestions", of_survey).await?;
+    assert_eq!(questions.body[0]["_id"], question);
+    let of_bob = json!({ "respondent": bob.user });
+    let answers = bob.post("/LikertSurvey/_getRespondentAnswers", of_bob).await?;
+    assert_eq!(answers.body, responses.body);
+
     // Another user sees and changes nothing, and no one acts for another user.
     for (path, body, expected) in [
+        ("/Library/_getLibraryByUser", json!({ "user": user }), 403),
+        ("/Library/_getDocumentsInLibrary", of_library.clone(), 404),
+        ("/Library/_getDocumentDetails", of_document.clone(), 404),
         ("/Library/openDocument", reading.clone(), 403),
         ("/Library/openDocument", json!({ "user": bob.user, "document": document }), 404),
         ("/Library/closeDocument", reading, 403),
@@ -162,10 +200,15 @@ async fn each_path_responds_as_its_user_expects() -> anyhow::Result<()> {
     ] {
         assert_eq!(bob.post(path, body).await?.status, expected, "{path}");
     }
+    let hidden = bob.post("/TextSettings/_getDocumentCurrentSettings", of_document.clone()).await?;
+    assert_eq!((hidden.status, hidden.body), (200, json!([])));
+
     // Removal.
     let delete = json!({ "user": user, "annotation": annotation });
     ada.gets("/Annotation/deleteAnnotation", delete, json!({})).await?;
     ada.gets("/Library/removeDocument", of_document.clone(), json!({ "success": true })).await?;
+    assert_eq!(ada.post("/Library/_getDocumentDetails", of_document.clone()).await?.status, 404);
+    ada.gets("/TextSettings/_getDocumentCurrentSettings", of_document, json!([])).await?;
     assert_eq!(ada.post("/Annotation/search", search).await?.status, 404);
     assert_eq!(ada.sessions().await?.len(), 1, "reading sessions stay");
 
