@@ -446,7 +446,9 @@ fn drawn(name: &str, draw: u64) -> Option<Value> {
 #[test]
 fn provenance_has_exactly_the_calls_of_the_engine() {
     let program = program();
-    let paths: Vec<&String> = program.routes.routes.keys().collect();
+    // The requests below have the keys of these paths.
+    let paths = program.routes.routes.keys().filter(|path| path.starts_with("/auth/"));
+    let paths: Vec<&String> = paths.collect();
     let mut in_flight = 0;
     for seed in 0..3000_u64 {
         let draw = |salt: usize| {
