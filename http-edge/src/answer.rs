@@ -5,11 +5,38 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use concert_wire::envelope::{BODY, Object, RETRY_AFTER, STATUS, encode, response_status};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cookie::{Cookies, Use};
 use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
 use crate::pending::Respond;
+
+/// Status of responses to refusals, for `http.refusals`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Refusals {
+    /// The status of the rule.
+    #[default]
+    #[serde(rename = "status")]
+    Status,
+    /// 200, for clients that read only the body.
+    #[serde(rename = "200")]
+    Ok,
+}
+
+impl Refusals {
+    /// Changes a 4xx of a rule to 200 if this is set. A 429 and responses of the edge itself keep
+    /// their status.
+    pub(crate) fn apply(self, response: &mut Response<Body>) {
+        let status = response.status();
+        let is_of_rules = response.headers().get(ANSWERED_BY).is_some_and(|by| by == "rules");
+        let is_refusal = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        if self == Self::Ok && is_of_rules && is_refusal {
+            *response.status_mut() = StatusCode::OK;
+        }
+    }
+}
 
 /// `Retry-After` of a 429 without a time of its own, in seconds.
 const THROTTLED_RETRY_AFTER_S: u64 = 60;
@@ -139,6 +166,26 @@ mod tests {
 
     fn respond(input: &Value) -> Respond {
         Respond { has_body: false, input: input.as_object().unwrap().clone() }
+    }
+
+    #[test]
+    fn refusals_of_rules_become_200_if_set() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        let shown = |refusals: Refusals, mut response: Response<Body>| {
+            refusals.apply(&mut response);
+            response.status().as_u16()
+        };
+        for (status, expected) in [(404, 200), (400, 200), (429, 429), (503, 503), (201, 201)] {
+            let of_rule = || {
+                let input = json!({ "error": "x", "status": status });
+                response(&sealer("k1"), flow, respond(&input), None).unwrap()
+            };
+            assert_eq!(shown(Refusals::Ok, of_rule()), expected);
+            assert_eq!(shown(Refusals::Status, of_rule()), status);
+        }
+        let of_action = of_output(&sealer("k1"), None, Object::new(), 400).unwrap();
+        assert_eq!(shown(Refusals::Ok, of_action), 400);
+        assert_eq!(shown(Refusals::Ok, EdgeError::NotFound.response()), 404);
     }
 
     #[tokio::test]

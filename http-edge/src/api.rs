@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Admitted};
+use crate::answer::Refusals;
 use crate::bodies::Bodies;
 use crate::client::{Clients, Holder};
 use crate::cookie::{Cookies, Use};
@@ -50,6 +51,7 @@ pub(crate) struct Api {
     pub(crate) sealer: Sealer,
     pub(crate) keys: LiveKeyring,
     pub(crate) limits: EdgeLimits,
+    pub(crate) refusals: Refusals,
     pub(crate) admission: Arc<Admission>,
     pub(crate) bodies: Bodies,
     pub(crate) rates: Arc<Rates>,
@@ -111,6 +113,7 @@ impl Api {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         self.metrics.answered(known.then_some(path), response.status().as_u16(), began.elapsed());
+        self.refusals.apply(&mut response);
         response
     }
 

@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admission::{Admission, AdmissionLimits};
+use crate::answer::Refusals;
 use crate::api::Api;
 use crate::bodies::{Bodies, BodyLimits};
 use crate::client::{ClientArgs, Clients};
@@ -59,6 +60,10 @@ pub struct EdgeArgs {
     pub base: String,
     /// Origins allowed by CORS, such as http://localhost:5173; `*` allows any.
     pub cors_origins: Vec<String>,
+    /// `200` sends refusals of rules (4xx, without 429) with status 200 and the same body, for
+    /// clients that read only the body; `status` sends the status of the rule. Metrics and console
+    /// show the status of the rule.
+    pub refusals: Refusals,
     /// Actions that are exposed without a rule.
     #[serde(flatten)]
     pub passthrough: PassthroughArgs,
@@ -80,6 +85,7 @@ impl Default for EdgeArgs {
             internal_listen: None,
             base: "/api".to_owned(),
             cors_origins: Vec::new(),
+            refusals: Refusals::default(),
             passthrough: PassthroughArgs::default(),
             clients: ClientArgs::default(),
             cookies: CookieArgs::default(),
@@ -292,6 +298,7 @@ pub async fn run(
         sealer,
         clients: clients.clone(),
         cookies,
+        refusals: args.refusals,
         keys: edge_keys,
         limits: args.limits.clone(),
         admission: Admission::new(args.limits.admission.clone()),

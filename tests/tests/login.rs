@@ -11,6 +11,22 @@ use serde_json::{Value, json};
 const PASSWORD: &str = "correct horse battery";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn refusals_have_status_200_if_set_and_metrics_keep_theirs() -> anyhow::Result<()> {
+    let system = System::with(&[("CONCERT_HTTP__REFUSALS", "200")]).await?;
+    let logout = system.post("/auth/logout", &json!({ "session": "none" })).await?;
+    assert_eq!(logout.brief(), (200, r#"{"error":"Session not found"}"#.to_owned()));
+    // Errors of the edge itself keep their status.
+    assert_eq!(system.post("/auth/logout", &json!({})).await?.status, 400);
+    assert_eq!(system.post("/nowhere", &json!({})).await?.status, 404);
+    let metrics = http::get(format!("http://{}/metrics", system.address())).await?.text().await?;
+    let counted = metrics
+        .lines()
+        .any(|line| line.contains("/auth/logout") && line.contains("404") && !line.contains("200"));
+    assert!(counted, "{metrics}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn login_and_logout_respond_as_the_rules_specify() -> anyhow::Result<()> {
     let mut system = System::start().await?;
     let user = system.account("ada", PASSWORD).await?;
