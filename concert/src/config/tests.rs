@@ -220,7 +220,7 @@ fn worker_that_cannot_be_started_is_an_error_of_up() {
 fn service_ignores_workers_that_it_does_not_start() {
     let given = Given {
         file: "[workers.Sessioning]\nsettings = { colour = 1 }\n[workers.Text]\ncommand = [\"npx\"]\n",
-        variables: vec![("CONCERT_WORKERS__ANNOTATION__SETTINGS__COLOUR", "red")],
+        variables: vec![("CONCERT_WORKERS__BOOKMARK__SETTINGS__COLOUR", "red")],
         ..Given::default()
     };
     assert_eq!(problems(Command::HttpEdge, &given), Vec::<String>::new());
@@ -234,7 +234,7 @@ fn service_ignores_workers_that_it_does_not_start() {
     let profile = workers::named(&workers, "Profile").unwrap();
     assert!(load(Command::Worker, &inputs, std::slice::from_ref(profile)).is_ok());
     let of_up = problems(Command::Up, &given);
-    assert!(of_up.iter().any(|problem| problem.contains("the concept Annotation")), "{of_up:?}");
+    assert!(of_up.iter().any(|problem| problem.contains("the concept Bookmark")), "{of_up:?}");
 }
 
 #[test]
