@@ -176,16 +176,18 @@ async fn limits_in_docs_match_program_defaults() -> anyhow::Result<()> {
 async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
     let settings = settings().await?;
     let known = |name: &str| settings.values().any(|setting| setting.variable == name);
-    // Variables of the tests and of compose.yaml.
+    // Variables of the tests, of compose.yaml and of workers in other languages.
     let others = [
         "CONCERT_BLESS",
         "CONCERT_COMPOSE_IMAGES",
         "CONCERT_FUZZ_SECONDS",
         "CONCERT_HAND_OUT",
         "CONCERT_NATS_ACCOUNTS",
+        "CONCERT_NATS_API",
         "CONCERT_PORT",
         "CONCERT_SIM_SEED",
         "CONCERT_SIM_SEEDS",
+        "CONCERT_WORKER_SETTINGS",
     ];
     let mut files: Vec<_> = std::fs::read_dir(root().join("docs"))?
         .map(|entry| Ok(entry?.path()))

@@ -222,7 +222,6 @@ async fn killed_worker_finishes_ending_sessions_after_restart() -> anyhow::Resul
     system.kill(Part::Sessioning).await?;
     system.start_part(Part::Sessioning)?;
     system.ready().await?;
-    let since = create(&system, "ada").await?;
     let done = system
         .until("the action is completed", async |system: &System| {
             Ok(system.flow(&all.to_string()).await?.pop())
@@ -231,6 +230,7 @@ async fn killed_worker_finishes_ending_sessions_after_restart() -> anyhow::Resul
     assert_eq!(done.1["output"], json!({}));
     let by_all = doc! { "ended.by": all.to_string() };
     assert_eq!(u128::from(documents.count_documents(by_all).await?), MANY);
+    let since = create(&system, "ada").await?;
     assert_eq!(live(&system, &[&since]).await?, [0]);
     assert_eq!(listed(&system, "ada").await?.len(), 1);
     Ok(())

@@ -86,7 +86,7 @@ async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
         json!({ "rows": [] })
     );
     for (subject, body, expected) in [
-        ("concept.Sessioning._getUser", "{}", "`session` is missing"),
+        ("concept.Sessioning._getId", "{}", "`session` is missing"),
         (
             "concept.Sessioning._getUser",
             r#"{"session":{"$ne":null}}"#,
