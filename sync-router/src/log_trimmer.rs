@@ -1,12 +1,12 @@
 //! Trims the log: deletes its oldest flows before it is full, so that it accepts new requests.
 //!
 //! It deletes only acknowledged messages that are old enough for their flows to have finished. If
-//! that is not enough, the log becomes full and rejects messages. Edges then respond with 503, and
-//! nothing is lost silently.
+//! that is not enough, edges respond with 503 from 90 % on, and the rest is for flows that have
+//! begun. A full log rejects messages; it never drops one silently.
 //!
-//! A full log can also hold up its own flows: the oldest message waits until the log takes what it
-//! caused, so no message before it is left to delete. Such a message becomes a dead letter, which
-//! makes room for the others.
+//! A full log can also block its own flows. The oldest message is acknowledged only after the log
+//! has stored the messages that it causes, and only acknowledged messages can be deleted. So that
+//! message becomes a dead letter, which makes room for the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,7 @@ impl Growth {
         }
     }
 
-    /// Returns whether the log has no room until this message is given up.
+    /// Returns whether this message blocks the full log, and must become a dead letter.
     pub(crate) fn is_blocked_by(&self, seq: u64) -> bool {
         self.blocking.load(Ordering::Relaxed) == seq
     }
@@ -171,7 +171,7 @@ async fn trim(
         }
     }
     tracing::warn!(
-        "the log is nearly full, and all its messages are recent; when it is full, requests get \
+        "the log is nearly full, and all its messages are recent; from 90 % on, requests get \
          503; raise log.max_messages or log.max_bytes, or lower log.keep_seconds"
     );
     Ok(Trimmed::Recent)

@@ -295,7 +295,7 @@ impl Router {
         let bus = self.performer.bus.clone();
         let effect = match effect {
             Effect::Retry { seq } if self.growth.is_blocked_by(seq) => {
-                let reason = "the log is full, and this message held it up".to_owned();
+                let reason = "the log was full, and this message blocked it".to_owned();
                 Effect::DeadLetter { seq, reason }
             }
             effect => effect,

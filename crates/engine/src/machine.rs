@@ -29,7 +29,7 @@ use concert_lang::program::Program;
 /// waits for its redelivery.
 const READ_ATTEMPTS: u32 = 3;
 
-/// The memory of a longer flow is not reused.
+/// Maximum number of actions of a finished flow whose memory the next flow reuses.
 const SPARE_ACTIONS: usize = 64;
 
 struct Reading {
@@ -346,7 +346,7 @@ impl Engine {
     }
 
     /// Returns the effects of these completions of a known flow, and evicts the flow if it is
-    /// finished. Memory that is freed early is still in the CPU cache when it is reused.
+    /// finished: the next flow reuses its memory while it is in the CPU cache.
     fn fire_all(&mut self, flow: FlowId, seqs: impl IntoIterator<Item = u64>) -> Vec<Effect> {
         // Most completions have one effect. A larger capacity would be the largest allocation of a
         // step.
@@ -368,7 +368,7 @@ impl Engine {
     /// Returns the effects of the completion `seq` of a known flow.
     fn fire(&mut self, flow: FlowId, seq: u64, effects: &mut Vec<Effect>) {
         let Some(known) = self.flows.peek(&flow) else {
-            // `keep` is the flow that was kept last and must stay.
+            // The flow was evicted in the meantime. The redelivered completion reads it again.
             return effects.push(Effect::Retry { seq });
         };
         if let Some(reason) = known.broken(seq) {

@@ -90,7 +90,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
     }
     let dead = Config {
         name: subject::DEAD.to_owned(),
-        description: Some("messages that no retry will fix".to_owned()),
+        description: Some("messages that failed in every automatic attempt".to_owned()),
         subjects: vec![subject::DEAD_SUBJECTS.to_owned()],
         max_age: DEAD_MAX_AGE,
         max_messages: DEAD_MAX_MESSAGES,

@@ -128,7 +128,6 @@ impl Delivery {
 
     /// Returns whether to extend the ack deadline now. To be called every third of `ack_wait_ms`
     /// while a handler runs or waits for its turn.
-    /// `ack_wait_ms` while a handler runs or a turn is waited for.
     pub const fn extends(&self, now_ms: u64) -> bool {
         self.is_ours(now_ms) && matches!(self.state, State::Running(_) | State::WaitingForTurn)
     }
