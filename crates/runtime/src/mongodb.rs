@@ -203,4 +203,18 @@ mod tests {
             assert_eq!(criteria, Some(ReadPreference::Primary.into()), "{query}");
         }
     }
+
+    /// A name of the top-level domain `invalid` has no records, with any resolver.
+    #[tokio::test]
+    async fn hosts_of_a_srv_uri_are_looked_up() {
+        let args = StoreArgs {
+            mongodb_uri: "mongodb+srv://cluster.concert.invalid/?tls=false".to_owned(),
+            database_prefix: "test".to_owned(),
+            database_connections: 1,
+            keys_dir: None,
+        };
+        let error = options(&args, "Profile").await.unwrap_err();
+        let StoreError::Uri(source) = &error else { panic!("{error}") };
+        assert!(matches!(&*source.kind, ErrorKind::DnsResolve { .. }), "{error}");
+    }
 }
