@@ -180,8 +180,10 @@ async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
     let others = [
         "CONCERT_BLESS",
         "CONCERT_COMPOSE_IMAGES",
+        "CONCERT_DATABASE_PREFIX",
         "CONCERT_FUZZ_SECONDS",
         "CONCERT_HAND_OUT",
+        "CONCERT_KEYS",
         "CONCERT_NATS_ACCOUNTS",
         "CONCERT_NATS_API",
         "CONCERT_PORT",

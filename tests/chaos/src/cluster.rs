@@ -42,13 +42,19 @@ pub struct Part {
 }
 
 /// Name, role and arguments of `concert` for each process.
-const PARTS: [(&str, &str, &[&str]); 9] = [
+const PARTS: [(&str, &str, &[&str]); 14] = [
     ("router-a", "router", &["sync-router"]),
     ("router-b", "router", &["sync-router"]),
     ("profile-a", "profile", &["worker", "Profile"]),
     ("profile-b", "profile", &["worker", "Profile"]),
     ("sessioning-a", "sessioning", &["worker", "Sessioning"]),
     ("sessioning-b", "sessioning", &["worker", "Sessioning"]),
+    // What an account's deletion also deletes.
+    ("library", "library", &["worker", "Library"]),
+    ("focusstats", "focusstats", &["worker", "FocusStats"]),
+    ("textsettings", "textsettings", &["worker", "TextSettings"]),
+    ("annotation", "annotation", &["worker", "Annotation"]),
+    ("likertsurvey", "likertsurvey", &["worker", "LikertSurvey"]),
     ("edge", "edge", &["http-edge"]),
     ("archive-a", "archive", &["archive"]),
     ("archive-b", "archive", &["archive"]),

@@ -205,16 +205,16 @@ async fn rows_against_the_spec_are_a_bug_of_the_worker() {
             json!([book, book]),
             "_atMostOne returned 2 rows, which its spec does not allow",
         ),
-        ("_rows", json!([book, {}]), "a row of _rows does not fit its spec: `title` is missing"),
+        ("_rows", json!([book, {}]), "a row of _rows does not match its spec: `title` is missing"),
         (
             "_rows",
             json!([{ "title": 5 }]),
-            "a row of _rows does not fit its spec: `title` must be a string",
+            "a row of _rows does not match its spec: `title` must be a string",
         ),
         (
             "_rows",
             json!([{ "title": "Emma", "shelf": 1 }]),
-            "a row of _rows does not fit its spec: `shelf` is not a parameter",
+            "a row of _rows does not match its spec: `shelf` is not a parameter",
         ),
     ] {
         assert_eq!(
