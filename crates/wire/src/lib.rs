@@ -1,5 +1,5 @@
 //! The protocol between the components of Concert: ids, names, values, envelopes, subjects,
-//! headers, sealed (encrypted) secrets and the route table.
+//! headers, sealed (encrypted) secrets, references to large values, and the route table.
 //!
 //! The crate is pure: no I/O, no clock, no randomness, no NATS. Time and fresh ids are arguments.
 //! `docs/wire.md` describes the protocol.
@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod header;
 pub mod id;
 pub mod keyring;
+pub mod large;
 pub mod name;
 pub mod position;
 pub mod routes;
