@@ -45,7 +45,7 @@ impl Rule<'_> {
                 self.step_else(call, &mut next, &compiled, &mut elses);
             }
             compiled.push(next);
-            // A `collect` takes the conditions that it covers away.
+            // Conditions inside a `collect` no longer hold after it.
             let not_null: Vec<Slot> =
                 compiled.iter().flat_map(|step| &step.not_null).copied().collect();
             self.variables.set_not_null(&not_null);
@@ -238,7 +238,7 @@ impl Rule<'_> {
             let diagnostic = Diagnostic::error(MISPLACED_ELSE, otherwise, message);
             self.diagnostics.push(diagnostic.related(span, "the `collect`"));
         }
-        let help = "variables that `collect` does not collect go out of scope";
+        let help = "`collect` replaces the variables of the steps that it covers with one list";
         for slot in body.iter().flat_map(|step| &step.binds) {
             self.variables.hide(*slot, help);
         }
@@ -265,14 +265,14 @@ impl Rule<'_> {
         // unbound.
         let shown: Vec<Slot> = next.binds.clone();
         let help =
-            "the `else` of a step runs without a result, so the variables of the step are unbound";
+            "the `else` of a step runs if the step has no result, so its variables have no value";
         for slot in &shown {
             self.variables.hide(*slot, help);
         }
         let before_call = self.variables.count();
         let call = self.call(def);
-        self.variables
-            .hide_from(before_call, "outputs of the call in a step's `else` cannot be used");
+        let help = "nothing follows the `else` of a step, so outputs of its call cannot be used";
+        self.variables.hide_from(before_call, help);
         for slot in shown {
             self.variables.show(slot);
         }
