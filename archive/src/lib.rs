@@ -1,8 +1,8 @@
 //! The archive: the history of all flows, including those that the log no longer has.
 //!
 //! It consumes the whole log, stores one document for each flow in MongoDB, and serves queries
-//! about flows as the micro service `Concert`. Nothing depends on it: without it flows run as
-//! before. After an outage it resumes where it stopped, if the log still has the messages.
+//! about flows as the micro service `Concert`. No other component needs it. After an outage it
+//! resumes where it stopped, if the log still has the messages.
 
 mod collector;
 mod dead_letters;
@@ -46,7 +46,7 @@ use crate::traces::Traces;
 pub use crate::traces::{BadEndpoint, Sampler, TraceArgs};
 use crate::writer::Writer;
 
-/// Name of the archive's database, in the place of a concept's name.
+/// Name of the archive in its database's name, `<prefix>_<name in lower case>`.
 pub const NAME: &str = "Archive";
 
 /// The section `[archive]`.
@@ -58,11 +58,11 @@ pub struct ArchiveArgs {
     /// Retention of flows, in days.
     #[schemars(range(min = 1, max = 3650))]
     pub days: u32,
-    /// Maximum number of log messages in memory that are not stored yet, because their flow has no
-    /// response or the database is slow. At the limit, the archive stops reading.
+    /// Maximum number of log messages in memory that wait for the response of their flow, or for a
+    /// slow database. At the limit, the archive stops reading the log.
     #[schemars(range(min = 100, max = 20_000))]
     pub messages: u32,
-    /// Maximum size of those messages, in bytes. At the limit, the archive stops reading.
+    /// Maximum size of those messages, in bytes. At the limit, the archive stops reading the log.
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
     /// Time without messages after which a flow without a response is stored, in milliseconds.
@@ -114,7 +114,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Returns when the messages in memory are stored, or left to the next archive.
+    /// Waits for the shutdown. Messages that are not stored by then stay in the log for the next
+    /// archive.
     pub async fn ended(self) {
         for task in self.tasks {
             if let Err(error) = task.await {
@@ -127,7 +128,7 @@ impl Running {
 /// Messages per fetch.
 const BATCH: usize = 1000;
 
-/// Starts an archive. It serves queries when this returns.
+/// Starts an archive. When this returns, the archive serves queries.
 ///
 /// # Errors
 /// See [`StartError`].

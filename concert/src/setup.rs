@@ -30,7 +30,8 @@ pub(crate) struct SetupArgs {
     /// and port
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) replica_host: Option<String>,
-    /// Accept new key files in place of lost ones; what the lost keys encrypted becomes unreadable
+    /// Continue although key files were lost and created again; data that the lost keys encrypted
+    /// stays unreadable
     #[arg(long)]
     pub(crate) accept_new_keys: bool,
 }

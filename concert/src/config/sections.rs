@@ -95,12 +95,12 @@ pub struct Nats {
     pub key: Option<PathBuf>,
     /// Port for the NATS server that `concert up` starts; 0 picks a free port.
     pub port: u16,
-    /// fsync interval of the NATS server that `concert up` starts: `always` syncs before each
-    /// acknowledgement; with a duration such as 1s, writes from that period can be lost on power
-    /// failure.
+    /// Interval at which the NATS server of `concert up` writes to the disk (fsync), such as 1s. A
+    /// power failure can lose the writes of the last interval. With `always` it loses nothing,
+    /// because the server writes before each acknowledgement.
     pub sync_interval: String,
-    /// Whether `concert up` gives each component its own NATS user and account, as in a
-    /// multi-process deployment; costs about 25% throughput.
+    /// Give each component of `concert up` its own NATS user and account, as separate processes
+    /// have; costs about 25% throughput.
     pub isolate: bool,
     /// Replicas of each stream in a NATS cluster.
     #[schemars(range(min = 1, max = REPLICAS_MAX))]
@@ -165,8 +165,9 @@ pub struct Mongodb {
     pub port: u16,
     /// Prefix of each concept's database; `_` and the concept's name in lower case follow.
     pub prefix: String,
-    /// Whether the server has a user for each concept, as `concert setup` creates them; the keys are
-    /// in `mongo` in the key directory. `concert up` always uses them for the server that it starts.
+    /// Connect to MongoDB as a separate user for each concept. `concert setup` creates these users;
+    /// their keys are in `mongo` in the key directory. `concert up` always uses them for the server
+    /// that it starts.
     pub users: bool,
     /// Maximum number of database connections, for each worker.
     #[schemars(range(min = 1, max = 10_000))]
@@ -235,7 +236,7 @@ pub struct Concept {
     pub settings: Map<String, Value>,
     /// Command that runs the worker as a separate program. Not supported yet.
     pub command: Vec<String>,
-    /// Whether another process runs the worker; then `concert up` does not start it.
+    /// Another program runs the worker, so `concert up` does not start it.
     pub external: bool,
     /// Files whose changes restart the command. Not supported yet.
     pub watch: Vec<PathBuf>,

@@ -11,7 +11,8 @@ use crate::config::{SettingFlags, of};
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) settings: SettingFlags<of::Up>,
-    /// Accept new key files in place of lost ones; what the lost keys encrypted becomes unreadable
+    /// Start although key files were lost and created again; data that the lost keys encrypted
+    /// stays unreadable
     #[arg(long)]
     pub(crate) accept_new_keys: bool,
     /// Write connection details of the started servers to this file, as JSON

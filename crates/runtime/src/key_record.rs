@@ -23,7 +23,7 @@ pub enum KeyRecordError {
     /// Key files are not those of the existing data.
     #[error(
         "the keys `{}` in {} are not those that encrypted the existing data in NATS; restore them \
-         from a backup, or add --accept-new-keys to give up what they encrypted",
+         from a backup, or add --accept-new-keys; what they encrypted then stays unreadable",
         .lost.join("`, `"), .dir
     )]
     Lost {

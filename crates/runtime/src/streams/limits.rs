@@ -20,8 +20,8 @@ pub struct LogLimits {
     #[schemars(range(min = 1, max = i64::MAX))]
     pub log_max_messages: i64,
     /// Maximum size of the log, in bytes. At 90% of it, new requests get 503, so that the flows
-    /// that have begun can finish. 0 stands for half of the free disk space with the NATS server of
-    /// `concert up`, and leaves the limit of other servers to their storage.
+    /// that have begun can finish. With 0, the log on the NATS server of `concert up` gets half of
+    /// the free disk space; on other servers, their storage is the limit.
     #[serde(rename = "max_bytes")]
     #[schemars(range(min = 0, max = i64::MAX))]
     pub log_max_bytes: i64,
