@@ -21,8 +21,8 @@ use crate::redaction::Markers;
 const DUPLICATE_KEY: i32 = 11000;
 /// Error codes for a document that exceeds the size limit.
 const TOO_LARGE: [i32; 2] = [17419, 10334];
-/// Timeout of a list query. It is shorter than the console's timeout (`--page-timeout-ms`), so that
-/// the console receives the reason.
+/// Timeout of a list query. It is shorter than the console's timeout (`console.timeout_ms`), so the
+/// console receives the reason.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Error code for an exceeded time limit.
 const MAX_TIME_EXPIRED: i32 = 50;
@@ -35,7 +35,7 @@ pub(crate) struct PartialFlow {
     pub(crate) messages: Vec<Stored>,
 }
 
-/// Summary of a flow in lists, and the fields by which it is found.
+/// Entry of a flow in lists: its summary, and the fields that filters compare.
 pub(crate) struct Row {
     pub(crate) summary: Summary,
     pub(crate) actions: Vec<String>,
@@ -152,7 +152,8 @@ impl Archive {
         document
     }
 
-    /// Inserts flows that are probably new. Returns the positions of those that exist already.
+    /// Inserts flows that are probably new. Returns the positions of those that exist; they are
+    /// unchanged.
     pub(crate) async fn insert(&self, flows: &[(PartialFlow, Row)]) -> Result<Vec<usize>, Error> {
         let documents = flows.iter().map(|(partial, row)| self.document(partial, row));
         let written = self.flows.insert_many(documents.collect::<Vec<_>>()).ordered(false).await;
@@ -171,7 +172,7 @@ impl Archive {
         }
     }
 
-    /// Adds messages to a flow, except those that it has already.
+    /// Adds the messages that a stored flow lacks. Creates the flow if it is missing.
     pub(crate) async fn add(&self, partial: &PartialFlow) -> Result<(), Error> {
         let messages = fitting(partial);
         let first_us = partial.messages.iter().map(|message| message.time_us).min();
@@ -209,8 +210,8 @@ impl Archive {
         Ok(messages.filter_map(messages::of_document).collect())
     }
 
-    /// Replaces the summary row of a flow, if the flow still has this number of messages. Returns
-    /// whether it did.
+    /// Replaces the summary row of a flow. If the flow has another number of messages by now,
+    /// changes nothing and returns `false`.
     pub(crate) async fn update_summary(
         &self,
         flow: FlowId,
@@ -294,7 +295,7 @@ impl Archive {
         self.flows.count_documents(wanted).await
     }
 
-    /// Stored activations of rule versions, by sequence.
+    /// Reads the activations of rule versions: the log sequence of each, and its version.
     pub(crate) async fn history(&self) -> Result<BTreeMap<u64, Arc<str>>, Error> {
         let found: Vec<Document> = self.history.find(doc! {}).await?.try_collect().await?;
         let found = found.iter().filter_map(|since| {
@@ -304,6 +305,7 @@ impl Archive {
         Ok(found.collect())
     }
 
+    /// Stores activations of rule versions.
     pub(crate) async fn keep_history(
         &self,
         history: impl Iterator<Item = (&u64, &Arc<str>)>,
@@ -316,12 +318,13 @@ impl Archive {
         Ok(())
     }
 
-    /// Reads the texts of a version, as JSON.
+    /// Reads the specs and rules of a version, as JSON.
     pub(crate) async fn texts(&self, version: &str) -> Result<Option<Vec<u8>>, Error> {
         let found = self.versions.find_one(doc! { "_id": version }).await?;
         Ok(found.and_then(|found| found.get_binary_generic("texts").ok().cloned()))
     }
 
+    /// Stores the specs and rules of a version.
     pub(crate) async fn keep_texts(&self, version: &str, texts: &[u8]) -> Result<(), Error> {
         let texts = Binary { subtype: BinarySubtype::Generic, bytes: texts.to_vec() };
         let change = doc! { "$set": { "texts": texts } };
@@ -329,7 +332,7 @@ impl Archive {
         changed.upsert(true).await.map(drop)
     }
 
-    /// Stores a dead letter of a flow, by its number.
+    /// Stores a dead letter of a flow under its sequence number in the stream.
     pub(crate) async fn keep_letter(
         &self,
         seq: u64,

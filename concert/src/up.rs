@@ -74,7 +74,8 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     };
     let ended =
         Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
-    // After a second Ctrl-C, the guardians stop the servers.
+    // A second Ctrl-C ends this wait. Then the guardian of each server stops it when this process
+    // exits.
     stop.unless_received(servers.stop()).await;
     ended
 }
@@ -102,7 +103,7 @@ async fn run_on(
     let addresses = servers.addresses().clone();
     let announcement = Announcement::new(started, &settings.app.data_dir, started_file);
     let report = |program, event: Event<'_>| report(&announcement, program, event);
-    // One future for the whole run: a restart must not be dropped in the middle.
+    // One future for the whole run, because dropping it would interrupt a restart.
     let mut supervised = std::pin::pin!(servers.supervised(&report));
     let program = prepared.rules.program.clone();
     let stack = tokio::select! {

@@ -58,11 +58,12 @@ struct All {
 
 struct Path {
     in_flight: usize,
-    /// Number of recent responses; older ones count less.
+    /// Number of recent responses, as a decaying sum: older responses count less.
     responses: f64,
-    /// Time of these responses in seconds, without idle time; older time counts less.
+    /// Seconds in which these responses were made, with the same decay. Time without a request in
+    /// flight does not count.
     busy: f64,
-    /// Last response, or first request after idle time.
+    /// Time of the last response, or of the first request after an idle period.
     since: Instant,
 }
 

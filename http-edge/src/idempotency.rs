@@ -15,12 +15,12 @@ use crate::error::EdgeError;
 /// Maximum length of a key, in bytes.
 const KEY_MAX_BYTES: usize = 255;
 
-/// Flow of a repeatable request: that of the first request, also if an older key of the edge
-/// derived it, or a new one under the current key.
+/// Derives the flow of a repeatable request. If the log has the request under an older key of the
+/// edge, returns that flow; otherwise the flow under the current key.
 ///
 /// # Errors
-/// The `Idempotency-Key` is empty, too long, or not visible ASCII; or the log cannot be searched
-/// for the first request, which is necessary only while the edge has several keys.
+/// The `Idempotency-Key` is empty, too long, or not visible ASCII. Or the search of the log for the
+/// first request fails; it happens only while the edge has several keys.
 pub(crate) async fn flow(
     bus: &Bus,
     keys: &Keyring,

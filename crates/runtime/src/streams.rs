@@ -113,8 +113,8 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
         max_messages: limits.log_max_messages,
         max_bytes: limits.log_max_bytes,
-        // One message per subject, even from a publisher that omits the expected sequence: a second
-        // root after the effects of the first would change those effects.
+        // One message per subject, even if a publisher omits the expected sequence. Otherwise a
+        // second root of a flow would hide the first one from routers that reread the flow.
         max_messages_per_subject: if one_on_a_subject { 1 } else { -1 },
         discard_new_per_subject: one_on_a_subject,
         ..stream_config(limits)
@@ -124,7 +124,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
     existing_log(bus).await
 }
 
-/// Looks up the log. A router creates it; workers and edges that start earlier wait for it.
+/// Looks up the log. A router creates it, and workers and edges that start earlier retry.
 ///
 /// # Errors
 /// The stream does not exist.

@@ -187,7 +187,8 @@ impl Delivery {
     pub fn on(&mut self, event: Event, now_ms: u64) -> Effects {
         match (std::mem::replace(&mut self.state, State::Ended), event) {
             (State::Looking | State::LookingInTurn, Event::Found(Found::Completion(existing))) => {
-                // Its isolated attempt was complete when something else crashed the process.
+                // The isolated attempt had completed the action before the process crashed, so its
+                // note may still be stored.
                 self.has_note = self.is_last();
                 self.reply(existing, Then::Ack, now_ms)
             }
@@ -206,7 +207,7 @@ impl Delivery {
                     self.run()
                 }
             }
-            // Another live worker may have left a note by now.
+            // The ack deadline has passed. A note may be that of another worker's attempt.
             (State::LookingInTurn, Event::Found(Found::Nothing)) if !self.is_ours(now_ms) => {
                 self.late(now_ms)
             }

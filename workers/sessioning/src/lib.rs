@@ -102,8 +102,9 @@ impl Sessioning {
         })
     }
 
-    /// The session is stored before the cutoff is read, and [`Self::delete_all`] stores the cutoff
-    /// before it lists sessions. So one of the two sees the other, in any order.
+    /// Stores the session, then reads the user's cutoff. [`Self::delete_all`] stores the cutoff,
+    /// then lists sessions. If both run concurrently, at least one of them sees the other's write,
+    /// so the session ends.
     async fn create(&self, call: Call<OfUser>) -> Result<Created, Stop> {
         let session = match self.made_under_another_key(&call).await? {
             Some(token) => token,
@@ -129,7 +130,7 @@ impl Sessioning {
         }
     }
 
-    /// The token that an earlier delivery of this action created, before the key was rotated.
+    /// The token of an earlier delivery of this action, if the key was rotated after it.
     async fn made_under_another_key(&self, call: &Call<OfUser>) -> Result<Option<Secret>, Stop> {
         for key in self.keys.now().others() {
             let token = token::derive(key, call.id);
@@ -174,8 +175,8 @@ impl Sessioning {
         }
     }
 
-    /// Ends every session of the user that is created by a login from before, even if that login is
-    /// still in progress.
+    /// Ends all sessions of the user. Because of the cutoff, a login that is still in progress gets
+    /// a session that has ended.
     async fn delete_all(&self, call: Call<OfUser>) -> Result<(), Stop> {
         self.cutoffs.store(&call, &call.input.user).await?;
         let live = live_sessions(&call.input.user);

@@ -22,9 +22,10 @@ use crate::permit::WritePermit;
 
 /// The documents of one collection.
 ///
-/// Each write is one atomic operation on one document, stamped with the action's id. A later action
-/// never overwrites a stamp, and a deleted document keeps its stamps until no redelivery can refer
-/// to it. A repeated write changes nothing and has the same result.
+/// Each write is one atomic operation on one document, which also adds a *stamp* to it: the id of
+/// the action. A redelivered action finds its stamp, so its write changes nothing and has the same
+/// result. Later actions add their own stamps. A deleted document keeps its stamps as long as a
+/// redelivery is possible. Methods that write no stamp say so.
 pub struct Documents<T, I = String> {
     pub(super) collection: Collection<RawDocumentBuf>,
     pub(super) form: Form,
@@ -268,7 +269,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     }
 
     /// Returns whether an earlier delivery of this action changed or deleted a document of the
-    /// page. A deleted document has only the fields that it keeps.
+    /// page. It finds a deleted document only by the fields that remain after a deletion.
     ///
     /// # Errors
     /// The database fails.
@@ -277,16 +278,17 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         Ok(!self.form.forgets_stamps && run(FIND, found).await?.is_some())
     }
 
-    /// The time until which a document without an expiry of its own must be kept, so that every
-    /// redelivery finds it: a value for its field `purge_at`.
+    /// Value of the field `purge_at` for a document that has no other expiry: the end of the period
+    /// in which a redelivery may need the document.
     pub fn kept_until(&self) -> DateTime {
         self.form.retention.until(now())
     }
 
     /// Changes or deletes all documents of a page, each once; returns their number.
     ///
-    /// Lists of their ids are stored before the first write of each. A redelivery finishes exactly
-    /// the stored lists, and lists documents again only if the last one is missing.
+    /// Works in lists of up to 10,000 documents: it stores the ids of a list, then changes its
+    /// documents. A redelivery repeats the stored lists, whatever the page contains by then. It
+    /// queries the page again only for a list that is not stored yet.
     ///
     /// # Errors
     /// The database fails, or this delivery must not write.
