@@ -28,7 +28,7 @@ export function explain(status, body, retryAfter = null) {
   if (status === 413) return "The file is larger than the server accepts.";
   if (status === 429) {
     const wait = retryAfter ? `${retryAfter} seconds` : "a while";
-    return `There were too many tries. Wait ${wait}, then try again.`;
+    return `There were too many attempts. Wait ${wait}, then try again.`;
   }
   if (status === 404 && typeof given !== "string") return "The server does not offer this.";
   if (status >= 500) return "The server could not do this now. Try again in a moment.";
@@ -118,7 +118,7 @@ export class Client extends EventTarget {
       for (const [name, value] of Object.entries(HEADERS)) request.setRequestHeader(name, value);
       request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
       request.onerror = () =>
-        failed(new ApiError("The upload broke off. Check the connection and try again.", 0));
+        failed(new ApiError("The upload was interrupted. Check the connection and try again.", 0));
       request.onload = () => {
         const header = (/** @type {string} */ name) => request.getResponseHeader(name);
         try {
@@ -152,7 +152,7 @@ export class Client extends EventTarget {
     try {
       body = text === "" ? {} : JSON.parse(text);
     } catch {
-      if (status < 400) throw new ApiError("The response of the server is no JSON.", status);
+      if (status < 400) throw new ApiError("The response of the server is not JSON.", status);
     }
     if (!isRefusal(status, body)) return body;
     const message = explain(status, body, header("retry-after"));

@@ -42,7 +42,7 @@ export function toBase64(file) {
   });
 }
 
-/** Author and cover of a book, as far as it has them. @param {string} content @returns {Promise<{ author: string, cover: Blob | null }>} */
+/** Author and cover of a book; empty or null if it has none. @param {string} content @returns {Promise<{ author: string, cover: Blob | null }>} */
 export async function looks(content) {
   const epub = await Epub.open(fromBase64(content));
   if (!epub.cover) return { author: epub.author, cover: null };

@@ -21,7 +21,7 @@ export function fromRange(chapter, body, range) {
 }
 
 /**
- * Chapter of a CFI and the paths of its ends below the body, or null if the text is no CFI.
+ * Chapter of a CFI and the paths of its ends below the body, or null if the text is not a CFI.
  * @param {string} location
  */
 export function parse(location) {

@@ -3,7 +3,7 @@
 
 import { resolve } from "./epub.js";
 
-/** Elements that a book must not bring. In their place stays an empty one, so that CFIs count. */
+/** Elements that a book may not have. An empty element replaces each, so that CFIs still match. */
 const FORBIDDEN = new Set([
   "script",
   "iframe",

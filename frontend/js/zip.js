@@ -16,7 +16,7 @@ export class ZipError extends Error {}
 
 /** @typedef {{ method: number, flags: number, packed: number, size: number, at: number }} Entry */
 
-/** An archive. Its directory is read at once, its entries when they are needed. */
+/** An archive. The constructor reads the directory; entries are read when they are needed. */
 export class Zip {
   /** @type {Map<string, Entry>} */
   #entries = new Map();

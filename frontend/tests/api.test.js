@@ -91,7 +91,7 @@ test("refusals in a list with 200 are errors, lists without are not", async () =
 test("an empty response is an empty object, and other text is an error", async () => {
   const { api } = client({ body: "" }, { body: "<html>" }, { status: 502, body: "<html>" });
   assert.deepEqual(await api.call("x"), {});
-  await assert.rejects(api.call("x"), /no JSON/);
+  await assert.rejects(api.call("x"), /not JSON/);
   await assert.rejects(api.call("x"), /Try again in a moment/);
 });
 
