@@ -110,8 +110,9 @@ impl Annotations {
         }
     }
 
-    /// The view is read again after the annotation is stored, and it is removed before its
-    /// annotations are listed. So one of the two removes the annotation, in any order.
+    /// Reads the view again after it has stored the annotation. A deletion removes the view, then
+    /// lists annotations. If both run concurrently, at least one of them sees the other's write and
+    /// removes the annotation.
     async fn create_annotation(&self, call: Call<New>) -> Result<AnnotationId, Stop> {
         let (New { creator, document, mut fields }, call) = call.split();
         fields.tags.get_or_insert_default();

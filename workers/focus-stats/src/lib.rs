@@ -110,8 +110,9 @@ impl FocusStats {
         }
     }
 
-    /// The statistics are read after the session is stored, and [`Self::delete_all`] removes them
-    /// before it lists sessions. So one of the two removes the session, in any order.
+    /// Reads the statistics after it has stored the session. [`Self::delete_all`] removes the
+    /// statistics, then lists sessions. If both run concurrently, at least one of them sees the
+    /// other's write and removes the session.
     async fn start_session(&self, call: Call<Reading>) -> Result<OfSession, Stop> {
         let focus_session = call.new_id("session");
         let user = &call.input.user;

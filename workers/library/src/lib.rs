@@ -163,8 +163,9 @@ impl Libraries {
         }
     }
 
-    /// The library is read again after the document is stored, and [`Self::delete_all`] removes it
-    /// before it lists documents. So one of the two removes the document, in any order.
+    /// Reads the library again after it has stored the document. [`Self::delete_all`] removes the
+    /// library, then lists documents. If both run concurrently, at least one of them sees the
+    /// other's write and removes the document.
     async fn create_document(&self, call: Call<NewDocument>) -> Result<OfDocument, Stop> {
         let (NewDocument { name, epub_content, library }, call) = call.split();
         let document = call.new_id("document");
