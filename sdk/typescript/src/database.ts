@@ -305,7 +305,7 @@ export class Database {
     }
   }
 
-  /** Ends transactions of killed processes. A user may end the sessions of its own. */
+  /** Ends transactions of killed processes. A MongoDB user may end its own sessions. */
   async #endAbandoned(): Promise<void> {
     const inactive = { $gt: INACTIVE_MS * 1000 };
     const admin = this.#client.db("admin");
@@ -328,8 +328,8 @@ export class Database {
 }
 
 /**
- * An error that the handler caught ended the transaction, so its outcome may not hold. A duplicate key
- * is a fact about the committed state, so a refusal because of it holds.
+ * An error that the handler caught ended the transaction, so its result does not count. A refusal
+ * after a duplicate key does: the other document with that key is committed.
  */
 function checkErrors(errors: readonly MongoError[], output: JsonObject): void {
   for (const error of errors) {

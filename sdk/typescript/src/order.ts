@@ -230,7 +230,8 @@ export class Delivery {
         const existing = result.completion;
         const reply: Effect = { do: "reply", completion: existing };
         if (state !== "lookingAgain") {
-          // Its isolated attempt was complete when something else crashed the process.
+          // The isolated attempt had completed the action before the process crashed, so its note
+          // may still be stored.
           this.#hasNote = this.#isLast();
         } else if (this.#own && this.#hasWritten) {
           this.#state = "comparing";

@@ -31,8 +31,8 @@ STAMPS = "concert_stamps"
 #: A flow of a repeatable request can be a day older than the log; an hour covers clock differences.
 _MARGIN_H = 25
 _CONFLICTS_S = 5.0
-#: A killed process leaves its transaction open, which locks documents for a minute. A transaction
-#: that is in the way and had no operation for this long is ended.
+#: A killed process leaves its transaction open, which locks documents for a minute. A worker that
+#: such a transaction blocks ends it when it had no operation for this long.
 _INACTIVE_S = 5.0
 _END_INTERVAL_S = 1.0
 _START_S = 30.0
@@ -252,7 +252,7 @@ class Database:
                 await self._end_abandoned()
 
     async def _end_abandoned(self) -> None:
-        """Ends transactions of killed processes. A user may end the sessions of its own."""
+        """Ends transactions of killed processes. A MongoDB user may end its own sessions."""
         admin = self._inner.client.admin
         inactive = {"$gt": int(_INACTIVE_S * 1e6)}
         try:

@@ -243,7 +243,8 @@ class Delivery:
                 compare = Effect("compare", completion=existing, own=self._own)
                 return [Effect("reply", completion=existing), compare]
         else:
-            # Its isolated attempt was complete when something else crashed the process.
+            # The isolated attempt had completed the action before the process crashed, so its note
+            # may still be stored.
             self._has_note = self._is_last()
         return [Effect("reply", completion=existing), *self._finish(("ack", ""), now_ms)]
 
