@@ -144,8 +144,7 @@ pub async fn run(
     let archive = Archive::open(&database, keep).await?;
     let rules = Arc::new(RuleCache::new(bus.clone(), archive.clone()));
     let dead_letter = |message: &concert_runtime::unreadable::Unreadable| {
-        let reason = format!("cannot read its headers: {}", message.why);
-        DeadLetter::of_completion(&message.subject, &message.body, reason).ok()
+        DeadLetter::of_completion(&message.subject, &message.body, message.reason()).ok()
     };
     let mut feed = Feed::new(bus.clone(), Source::Archive, log.clone(), BATCH, dead_letter);
     feed.open().await?;

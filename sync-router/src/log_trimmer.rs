@@ -95,25 +95,35 @@ pub(crate) async fn watch(
 /// The sequence with which the log may exceed its next threshold, if messages have the average size
 /// of the stored ones.
 fn next_check(state: &LogState, limits: &LogLimits) -> u64 {
-    let room = |value: u64, max: i64| {
-        let thresholds = [TRIM_THRESHOLD, FULL_THRESHOLD].into_iter();
-        let max = limit(max)?;
-        thresholds
-            .map(|part| percent(max, part))
-            .find(|next| *next > value)
-            .map(|next| next - value)
-    };
-    let size = (state.bytes / state.messages.max(1)).max(1);
-    let number = room(state.messages, limits.log_max_messages);
-    let by_size = room(state.bytes, limits.log_max_bytes).map(|bytes| bytes / size);
-    let room = number.into_iter().chain(by_size).min();
-    room.map_or(u64::MAX, |room| state.last_sequence.saturating_add(room.max(1)))
+    let room = measures(state, limits).filter_map(|measure| {
+        let thresholds = [TRIM_THRESHOLD, FULL_THRESHOLD].map(|part| percent(measure.max, part));
+        let next = thresholds.into_iter().find(|next| *next > measure.value)?;
+        Some((next - measure.value) / measure.per_message)
+    });
+    room.min().map_or(u64::MAX, |room| state.last_sequence.saturating_add(room.max(1)))
 }
 
 fn is_nearly_full(state: &LogState, limits: &LogLimits) -> bool {
-    [(state.messages, limits.log_max_messages), (state.bytes, limits.log_max_bytes)]
+    measures(state, limits).any(|measure| measure.value >= percent(measure.max, FULL_THRESHOLD))
+}
+
+/// How full the log is, by one of its limits.
+struct Measure {
+    value: u64,
+    max: u64,
+    /// What a message of average size adds, at least 1.
+    per_message: u64,
+}
+
+/// The number of messages and their size, each if it is limited.
+fn measures(state: &LogState, limits: &LogLimits) -> impl Iterator<Item = Measure> {
+    let size = (state.bytes / state.messages.max(1)).max(1);
+    [(state.messages, limits.log_max_messages, 1), (state.bytes, limits.log_max_bytes, size)]
         .into_iter()
-        .any(|(value, max)| limit(max).is_some_and(|max| value >= percent(max, FULL_THRESHOLD)))
+        .filter_map(|(value, max, per_message)| {
+            let max = u64::try_from(max).ok().filter(|max| *max > 0)?;
+            Some(Measure { value, max, per_message })
+        })
 }
 
 /// Trims the log if necessary. Returns its state after that, and the message that blocks it, or 0.
@@ -121,27 +131,21 @@ async fn checked(bus: &Bus, limits: &LogLimits) -> Result<(LogState, u64), Setup
     let state = log_state(bus).await?;
     let Some(before) = first_to_keep(&state, limits) else { return Ok((state, 0)) };
     match trim(bus, limits, &state, before).await {
-        Ok(Trimmed::Blocked) => return Ok((state, state.first_sequence)),
-        Ok(Trimmed::Deleted | Trimmed::Recent) => {}
+        Ok(true) => return Ok((state, state.first_sequence)),
+        Ok(false) => {}
         Err(error) => tracing::debug!(%error, "cannot trim the log; retrying"),
     }
     Ok((log_state(bus).await?, 0))
 }
 
-enum Trimmed {
-    Deleted,
-    /// All messages are too recent.
-    Recent,
-    /// The log is full, and its oldest message is old enough and not acknowledged.
-    Blocked,
-}
-
+/// Deletes the messages before a sequence, or fewer if some are too recent. Returns whether the
+/// oldest message blocks the full log: it is old enough and not acknowledged.
 async fn trim(
     bus: &Bus,
     limits: &LogLimits,
     state: &LogState,
     mut before: u64,
-) -> Result<Trimmed, SetupError> {
+) -> Result<bool, SetupError> {
     let first = state.first_sequence;
     let newest_ms = clock::now_ms().saturating_sub(limits.log_keep_seconds * 1000);
     if before <= first && is_full(state, limits) {
@@ -152,7 +156,7 @@ async fn trim(
                 "the log is full, and its oldest message waits for room; it becomes a dead \
                  letter; raise log.max_messages or log.max_bytes"
             );
-            return Ok(Trimmed::Blocked);
+            return Ok(true);
         }
     }
     // If a message is too recent, delete fewer.
@@ -166,7 +170,7 @@ async fn trim(
                     to = before - 1,
                     "the log is nearly full; deleted its oldest flows"
                 );
-                return Ok(Trimmed::Deleted);
+                return Ok(false);
             }
         }
     }
@@ -174,39 +178,22 @@ async fn trim(
         "the log is nearly full, and all its messages are recent; from 90 % on, requests get \
          503; raise log.max_messages or log.max_bytes, or lower log.keep_seconds"
     );
-    Ok(Trimmed::Recent)
+    Ok(false)
 }
 
 /// Returns whether the log may reject a message.
 fn is_full(state: &LogState, limits: &LogLimits) -> bool {
-    let size = state.bytes / state.messages.max(1);
-    [(state.messages + 1, limits.log_max_messages), (state.bytes + size, limits.log_max_bytes)]
-        .into_iter()
-        .any(|(value, max)| limit(max).is_some_and(|max| value > max))
+    measures(state, limits).any(|measure| measure.value + measure.per_message > measure.max)
 }
 
 /// First sequence to keep, if the log exceeds its threshold in number or in size.
 fn first_to_keep(state: &LogState, limits: &LogLimits) -> Option<u64> {
-    let excess = excess(state.messages, limits.log_max_messages)
-        // The number of messages of average size that have the excess bytes; the next check
-        // corrects the estimate.
-        .max(
-            excess(state.bytes, limits.log_max_bytes)
-                .map(|bytes| bytes / (state.bytes / state.messages.max(1)).max(1)),
-        )?;
+    let excess = measures(state, limits)
+        .filter(|measure| measure.value >= percent(measure.max, TRIM_THRESHOLD))
+        // In messages of average size; the next check corrects the estimate.
+        .map(|measure| (measure.value - percent(measure.max, TRIM_TARGET)) / measure.per_message)
+        .max()?;
     Some((state.first_sequence + excess).min(state.acknowledged + 1))
-}
-
-/// Excess of a value over its target, if it exceeds its threshold. Without a limit there is no
-/// excess.
-fn excess(value: u64, max: i64) -> Option<u64> {
-    let max = limit(max)?;
-    (value >= percent(max, TRIM_THRESHOLD)).then(|| value - percent(max, TRIM_TARGET))
-}
-
-/// A configured limit, if there is one.
-fn limit(max: i64) -> Option<u64> {
-    u64::try_from(max).ok().filter(|max| *max > 0)
 }
 
 const fn percent(max: u64, part: u64) -> u64 {

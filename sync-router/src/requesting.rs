@@ -38,8 +38,7 @@ pub(crate) async fn start(
     if streams::has_actions(bus, &concept).await? {
         let feed =
             Feed::new(bus.clone(), Source::Invocations(concept), log.clone(), BATCH, |message| {
-                let reason = format!("cannot read its headers: {}", message.why);
-                dead_letter(&message.subject, &message.body, reason).ok()
+                dead_letter(&message.subject, &message.body, message.reason()).ok()
             });
         tokio::spawn(complete_queued(bus.clone(), feed, shutdown.clone()));
     } else {

@@ -150,8 +150,7 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
     let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH, |message| {
-        let reason = format!("cannot read its headers: {}", message.why);
-        DeadLetter::of_completion(&message.subject, &message.body, reason).ok()
+        DeadLetter::of_completion(&message.subject, &message.body, message.reason()).ok()
     });
     feed.open().await?;
     let bucket = streams::bucket(&bus, &log).await?;

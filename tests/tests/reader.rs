@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a response without these members fails the test")]
 
+use std::time::Duration;
+
 use concert_tests::http::{self, Answer};
 use concert_tests::{Part, System};
 use futures_util::StreamExt as _;
@@ -288,7 +290,7 @@ async fn kill_during_sign_up_and_deletion_leaves_nothing_half() -> anyhow::Resul
             let session = json!({ "session": login.text("session")? });
             http::post(address, &path("/Profile/deleteAccount"), &session).await
         });
-        seen.next().await;
+        tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
         system.kill(part).await?;
         system.start_part(part)?;
         let deleted = conversation.await??;

@@ -368,7 +368,7 @@ impl Engine {
     /// Returns the effects of the completion `seq` of a known flow.
     fn fire(&mut self, flow: FlowId, seq: u64, effects: &mut Vec<Effect>) {
         let Some(known) = self.flows.peek(&flow) else {
-            // The flow was evicted in the meantime. The redelivered completion reads it again.
+            // Does not happen: the caller has just used the flow, and `evict` keeps the last used.
             return effects.push(Effect::Retry { seq });
         };
         if let Some(reason) = known.broken(seq) {

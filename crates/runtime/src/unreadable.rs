@@ -42,6 +42,13 @@ pub struct Unreadable {
     pub why: &'static str,
 }
 
+impl Unreadable {
+    /// Reason of its dead letter.
+    pub fn reason(&self) -> String {
+        format!("cannot read its headers: {}", self.why)
+    }
+}
+
 /// Builds the dead letter of an unreadable message; `None` if its subject cannot be derived.
 pub(crate) type Letter = Arc<dyn Fn(&Unreadable) -> Option<DeadLetter> + Send + Sync>;
 

@@ -120,26 +120,8 @@ class LibraryView {
       element(
         "p.tools",
         {},
-        element(
-          "button.quiet",
-          {
-            type: "button",
-            "aria-label": `Rename ${name}`,
-            title: "Rename",
-            on: { click: () => this.#rename(book) },
-          },
-          icon("note"),
-        ),
-        element(
-          "button.quiet",
-          {
-            type: "button",
-            "aria-label": `Remove ${name}`,
-            title: "Remove",
-            on: { click: () => this.#remove(book) },
-          },
-          icon("trash"),
-        ),
+        tool(name, "Rename", "note", () => this.#rename(book)),
+        tool(name, "Remove", "trash", () => this.#remove(book)),
       ),
     );
   }
@@ -250,4 +232,19 @@ class LibraryView {
       removeEventListener("drop", drop);
     };
   }
+}
+
+/**
+ * A button of a book.
+ * @param {string} name
+ * @param {string} title
+ * @param {string} picture
+ * @param {() => void} click
+ */
+function tool(name, title, picture, click) {
+  return element(
+    "button.quiet",
+    { type: "button", "aria-label": `${title} ${name}`, title, on: { click } },
+    icon(picture),
+  );
 }

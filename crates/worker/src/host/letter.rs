@@ -64,8 +64,7 @@ impl Worker {
         let subject = InvocationSubject::parse(&message.subject).ok();
         let known =
             subject.and_then(|subject| subject.id.map(|id| (subject.action, id, id.as_root())));
-        let reason = format!("cannot read its headers: {}", message.why);
-        self.letter(&message.subject, &message.body, known, HeaderMap::new(), reason)
+        self.letter(&message.subject, &message.body, known, HeaderMap::new(), message.reason())
     }
 
     fn letter(

@@ -178,19 +178,19 @@ class _Doing:
 
     def _read(self) -> Invocation:
         info = self._info
-        invocation = Invocation.read(
+        return Invocation.read(
             self._message.subject,
             self._message.headers or {},
             lambda: wire.injected_id(info.stream, info.sequence, info.timestamp_ns),
         )
-        if self._host.is_older_than_log(invocation):
-            raise wire.Malformed("the flow is older than the log")
-        return invocation
 
     async def run(self) -> None:
         try:
             self._invocation = self._read()
-            effects = self._delivery.begin()
+            if self._host.is_older_than_log(self._invocation):
+                effects = self._delivery.begin_dead("the flow is older than the log")
+            else:
+                effects = self._delivery.begin()
         except wire.Malformed as error:
             effects = self._delivery.begin_dead(str(error))
         try:
@@ -370,17 +370,6 @@ class _Doing:
         kept[wire.SUBJECT] = wire.one_line(self._message.subject)
         body = b""
         invocation = self._invocation
-        if invocation is None:
-            try:
-                # The flow may be older than the log; its parts are known.
-                info = self._info
-                invocation = Invocation.read(
-                    self._message.subject,
-                    headers,
-                    lambda: wire.injected_id(info.stream, info.sequence, info.timestamp_ns),
-                )
-            except wire.Malformed:
-                pass
         if invocation:
             kept |= {wire.ACTION: invocation.id, wire.FLOW: invocation.flow}
             spec = host.worker.spec.actions.get(invocation.action)
