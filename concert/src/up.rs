@@ -30,8 +30,8 @@ use crate::{access, output, workers};
 pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let mut loaded = args.settings.load(workers)?;
     let (log, app) = (&mut loaded.settings.log, &loaded.settings.app);
-    if loaded.settings.nats.url.is_none() && log.log_max_bytes == 0 {
-        log.log_max_bytes = disk::default_log_bytes(&app.data_dir)?;
+    if loaded.settings.nats.url.is_none() {
+        disk::set_defaults(log, &app.data_dir)?;
     }
     let settings = &loaded.settings;
     telemetry::start(&settings.telemetry.lines())?;

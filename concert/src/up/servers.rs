@@ -12,6 +12,7 @@ use concert_local_servers::{
 use concert_runtime::keys;
 use concert_wire::access::BUS;
 
+use super::disk;
 use super::supervisor::{Event, Server, supervise};
 use crate::config::Settings;
 use crate::{access, output};
@@ -65,7 +66,7 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Servers> {
     let nats = async {
         Ok(match (&settings.nats.url, &binaries) {
             (None, Some(binaries)) => Some(
-                NatsServer::start(&binaries.nats_server, &nats_options(settings, &logs)).await?,
+                NatsServer::start(&binaries.nats_server, &nats_options(settings, &logs)?).await?,
             ),
             _ => None,
         })
@@ -129,15 +130,16 @@ fn adopt_streams(nats: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn nats_options(settings: &Settings, logs: &Path) -> NatsOptions {
-    NatsOptions {
+fn nats_options(settings: &Settings, logs: &Path) -> anyhow::Result<NatsOptions> {
+    Ok(NatsOptions {
         data_dir: settings.app.data_dir.join("nats"),
         log_file: logs.join("nats-server.log"),
         port: settings.nats.port,
         sync_interval: settings.nats.sync_interval.clone(),
+        max_storage_bytes: Some(disk::max_storage(&settings.log, &settings.app.data_dir)?),
         accounts: Some(access::accounts_file(&settings.app.keys_dir())),
         tls: None,
-    }
+    })
 }
 
 fn mongo_options(settings: &Settings, logs: &Path) -> MongoOptions {

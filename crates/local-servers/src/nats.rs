@@ -28,6 +28,9 @@ pub struct NatsOptions {
     pub port: u16,
     /// fsync interval: `always`, or an interval such as `1s`.
     pub sync_interval: String,
+    /// Maximum size of all streams, in bytes; without one, the server takes three quarters of the
+    /// free disk space.
+    pub max_storage_bytes: Option<u64>,
     /// File with the block `accounts` of the configuration. Without it, every client has all
     /// rights.
     pub accounts: Option<PathBuf>,
@@ -43,6 +46,7 @@ impl NatsOptions {
             log_file: dir.join("nats-server.log"),
             port: 0,
             sync_interval: "1s".to_owned(),
+            max_storage_bytes: None,
             accounts: None,
             tls: None,
         }
@@ -178,11 +182,14 @@ pub fn include(file: &Path, config_file: &Path) -> std::io::Result<String> {
 
 fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io::Result<String> {
     let mut config = format!(
-        "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\nmax_payload: {MAX_PAYLOAD}\njetstream {{\n  store_dir: {store}\n  sync_interval: {sync}\n}}\n",
+        "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\nmax_payload: {MAX_PAYLOAD}\njetstream {{\n  store_dir: {store}\n  sync_interval: {sync}{storage}\n}}\n",
         port = options.port,
         pid = quoted(pid_file),
         store = quoted(&options.data_dir),
         sync = options.sync_interval,
+        storage = options
+            .max_storage_bytes
+            .map_or(String::new(), |bytes| format!("\n  max_file_store: {bytes}")),
     );
     if let Some(accounts) = &options.accounts {
         config.push_str(&include(accounts, config_file)?);

@@ -1,6 +1,7 @@
 //! The connection to NATS.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::FlushErrorKind;
@@ -68,6 +69,8 @@ pub struct Bus {
     /// Prefix of every inbox of this connection.
     inboxes: String,
     place: Place,
+    /// Its address and credentials, and its name, for further connections.
+    origin: Arc<(BusArgs, String)>,
 }
 
 /// Error while connecting.
@@ -143,6 +146,12 @@ impl Bus {
         Self::connect_at(args, name, Place::Streams).await
     }
 
+    /// Opens another connection with the same address, credentials and account.
+    pub(crate) async fn connect_again(&self, purpose: &str) -> Result<Self, ConnectError> {
+        let (args, name) = &*self.origin;
+        Self::connect_at(args, &format!("{name}-{purpose}"), self.place).await
+    }
+
     async fn connect_at(args: &BusArgs, name: &str, place: Place) -> Result<Self, ConnectError> {
         let urls = args.nats_url.split(',').map(|url| url.trim().parse::<async_nats::ServerAddr>());
         let urls: Vec<_> = urls
@@ -168,7 +177,8 @@ impl Bus {
                         .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
                         .backpressure_on_inflight(true)
                         .build(client.clone());
-                    return Ok(Self { client, jetstream, connections, inboxes, place });
+                    let origin = Arc::new((args.clone(), name.to_owned()));
+                    return Ok(Self { client, jetstream, connections, inboxes, place, origin });
                 }
                 Err(error) => error,
             };

@@ -200,12 +200,21 @@ fn unreadable(error: impl std::fmt::Display) -> ReadError {
 /// # Errors
 /// The server does not respond. A missing message is not an error.
 pub async fn find(bus: &Bus, subject: &str) -> Result<Option<Stored>, ReadError> {
-    let api = bus.api(&format!("DIRECT.GET.{}.{subject}", subject::LOG));
-    let message = bus.client.request(api, Bytes::new()).await.map_err(unreadable)?;
+    find_in(bus, subject::LOG, subject).await.map_err(unreadable)?.map(stored).transpose()
+}
+
+/// Reads the message on one subject of a stream; the error says why it cannot be read.
+pub(crate) async fn find_in(
+    bus: &Bus,
+    stream: &str,
+    subject: &str,
+) -> Result<Option<async_nats::Message>, String> {
+    let api = bus.api(&format!("DIRECT.GET.{stream}.{subject}"));
+    let message = bus.client.request(api, Bytes::new()).await.map_err(|error| error.to_string())?;
     match message.status {
         Some(StatusCode::NOT_FOUND) => Ok(None),
-        Some(status) => Err(unreadable(format!("status {status}"))),
-        None => stored(message).map(Some),
+        Some(status) => Err(format!("status {status}")),
+        None => Ok(Some(message)),
     }
 }
 

@@ -15,6 +15,7 @@ use concert_wire::name::ConceptName;
 use concert_wire::routes::ROUTES_KEY;
 use concert_wire::subject::{self, ARCHIVES, ROUTERS, WORKERS};
 
+mod blobs;
 mod limits;
 
 pub use self::limits::LogLimits;
@@ -79,8 +80,8 @@ fn failed_sized<E: Into<async_nats::Error>>(
     }
 }
 
-/// Creates the streams of the log and of the dead letters, or updates their limits. A service in
-/// its own account only looks them up.
+/// Creates the streams of the log, of the dead letters and of the large values, or updates their
+/// limits. A service in its own account only looks them up.
 ///
 /// # Errors
 /// The server rejects the request.
@@ -121,6 +122,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
     };
     let made = bus.jetstream.create_or_update_stream(log).await;
     made.map_err(failed_sized("the stream COMPLETIONS", "max_bytes"))?;
+    blobs::make(bus, limits).await?;
     existing_log(bus).await
 }
 

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::large::blob::{BLOBS, BLOBS_SUBJECTS};
 use crate::name::{ActionName, ConceptName};
 use crate::routes::{ASYNCAPI_KEY, LOG_FULL_KEY, OPENAPI_KEY, ROUTES_KEY, TYPED_ROUTES_KEY};
 use crate::subject::{
@@ -151,6 +152,15 @@ fn consumer(stream: &str, consumer: &str) -> Vec<Import> {
     ]
 }
 
+/// Imports to store and read large values. Their keys are derived from the references, so it does
+/// not matter that a literal `*` finds a message of another account.
+fn large_values() -> [Import; 2] {
+    [
+        service_import(BLOBS_SUBJECTS.to_owned()),
+        api(&format!("DIRECT.GET.{BLOBS}.{BLOBS_SUBJECTS}")),
+    ]
+}
+
 /// Takes an import from the account of the archives instead.
 fn from_archive(import: Import) -> Import {
     Import { from: User::Archive.account(), ..import }
@@ -168,6 +178,7 @@ fn worker(concept: &str) -> Vec<Import> {
     ];
     imports.extend(consumer(&format!("ACTIONS_{concept}"), WORKERS));
     imports.extend(bucket(&notes));
+    imports.extend(large_values());
     imports
 }
 
@@ -276,6 +287,7 @@ impl Access {
                     from: User::Router.account(),
                     ..stream_import(format!("done.*.{REQUESTING}.{action}.*"))
                 }));
+                imports.extend(large_values());
                 // For the console.
                 imports.push(from_archive(service_import(format!("concept.{RESERVED_CONCEPT}.*"))));
                 imports.push(from_archive(stream_import(FLOWS_NOTICE.to_owned())));
@@ -366,7 +378,7 @@ impl Access {
         if *user != User::Operator {
             return String::new();
         }
-        let mut denied: Vec<String> = ["done.>", "$KV.>"].map(str::to_owned).to_vec();
+        let mut denied: Vec<String> = ["done.>", "$KV.>", "blob.>"].map(str::to_owned).to_vec();
         denied.extend(
             ["CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE"]
                 .map(|verb| format!("$JS.API.STREAM.{verb}.>")),

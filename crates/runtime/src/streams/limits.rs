@@ -1,5 +1,7 @@
 //! Limits of the streams and buckets.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,11 @@ pub struct LogLimits {
     /// Maximum size of each KV bucket, in bytes; 0 leaves the limit to the server's storage.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub bucket_max_bytes: i64,
+    /// Maximum size of the stored large values, in bytes; at the limit, requests with large values
+    /// get 503. The server reserves that much. 0 stands for a quarter of the free disk space with
+    /// the NATS server of `concert up`, and for 4 GiB with other servers, or less if they have less.
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub large_values_max_bytes: i64,
     /// Seconds that a completion stays in the log even if the log is nearly full.
     #[serde(rename = "keep_seconds")]
     #[schemars(range(min = 0, max = HOURS_MAX * 3600))]
@@ -59,8 +66,31 @@ impl Default for LogLimits {
             queue_max_bytes: 0,
             dead_max_bytes: 0,
             bucket_max_bytes: 0,
+            large_values_max_bytes: 0,
             log_keep_seconds: 600,
             stream_replicas: 1,
+        }
+    }
+}
+
+impl LogLimits {
+    /// Time that large values stay stored. A repeated request of the same day may refer to the
+    /// parts of the first one, and its flow stays in the log for the log's age.
+    pub(super) fn large_values_max_age(&self) -> Duration {
+        let log = self.log_max_age_hours;
+        Duration::from_secs((log + log.max(24) + 1) * 3600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_values_outlive_a_repetition_of_their_request() {
+        for (log_hours, expected_hours) in [(1, 26), (24, 49), (100, 201)] {
+            let limits = LogLimits { log_max_age_hours: log_hours, ..LogLimits::default() };
+            assert_eq!(limits.large_values_max_age().as_secs(), expected_hours * 3600);
         }
     }
 }

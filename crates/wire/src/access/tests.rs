@@ -46,6 +46,8 @@ fn services_reach_only_their_own_subjects() {
             "bus.API.DIRECT.GET.COMPLETIONS.done.f.Profile.authenticate.i",
             "bus.API.$KV.concert_Profile.last-attempt.i",
             "$JS.ACK.ACTIONS_Profile.workers.1.2.3.4.5",
+            "blob.folder.name",
+            "bus.API.DIRECT.GET.BLOBS.blob.folder.name",
         ],
         &[
             "done.f.Sessioning.create.i",
@@ -60,6 +62,10 @@ fn services_reach_only_their_own_subjects() {
             "bus.API.STREAM.CREATE.X",
             "bus.API.$KV.concert.routes",
             "$JS.ACK.ACTIONS_Sessioning.workers.1.2.3.4.5",
+            "bus.API.DIRECT.GET.BLOBS",
+            "bus.API.STREAM.INFO.BLOBS",
+            "bus.API.STREAM.MSG.GET.BLOBS",
+            "bus.API.STREAM.PURGE.BLOBS",
         ],
     );
     check(
@@ -68,8 +74,11 @@ fn services_reach_only_their_own_subjects() {
             "done.f.Requesting.request.f",
             "bus.API.DIRECT.GET.COMPLETIONS.done.f.Requesting.request.f",
             "concept.Sessioning._getUser",
+            "blob.folder.name",
+            "bus.API.DIRECT.GET.BLOBS.blob.folder.name",
         ],
         &[
+            "bus.API.STREAM.INFO.BLOBS",
             "done.f.Requesting.respond.i",
             "bus.API.CONSUMER.MSG.NEXT.ACTIONS_Requesting.workers",
             "done.f.Profile.authenticate.i",
@@ -91,6 +100,8 @@ fn services_reach_only_their_own_subjects() {
             "done.f.Profile.authenticate.i",
             "done.f.Requesting.request.f",
             "bus.API.STREAM.UPDATE.COMPLETIONS",
+            "blob.folder.name",
+            "bus.API.DIRECT.GET.BLOBS.blob.folder.name",
         ],
     );
     check(
@@ -109,6 +120,8 @@ fn services_reach_only_their_own_subjects() {
             "bus.API.CONSUMER.MSG.NEXT.COMPLETIONS.routers",
             "bus.API.CONSUMER.MSG.NEXT.ACTIONS_Profile.workers",
             "bus.API.STREAM.PURGE.COMPLETIONS",
+            "blob.folder.name",
+            "bus.API.DIRECT.GET.BLOBS.blob.folder.name",
         ],
     );
 }
