@@ -33,7 +33,7 @@ const TRIM_TARGET: u64 = 60;
 /// the flows that have begun.
 const FULL_THRESHOLD: u64 = 90;
 
-/// What the router and the trimmer tell each other.
+/// State that the router and the trimmer share.
 #[derive(Debug, Default)]
 pub(crate) struct Growth {
     /// From this sequence on, the log may exceed a threshold.
