@@ -1,4 +1,4 @@
-//! Requesting, the built-in concept whose worker is the HTTP edge.
+//! Requesting, the built-in concept of HTTP requests and responses. It has no worker.
 
 use concert_wire::{REQUESTING, RESPOND_WITH};
 
