@@ -186,8 +186,8 @@ impl AccessArgs {
         if make_missing {
             ensure!(
                 self.hand_out.is_none() || !access.is_in_one_process(),
-                "cannot copy keys for each service: {accounts} has one user for all services, as `concert up` writes it; \
-                 remove that file to give each service its own user",
+                "cannot copy keys for each service: {accounts} has one user for all services, as \
+                 `concert up` writes it; remove that file to give each service its own user",
                 accounts = self.accounts_file(settings).display()
             );
             let (keys_dir, accounts) = (settings.app.keys_dir(), self.accounts_file(settings));

@@ -179,7 +179,8 @@ fn known<'a>(keys: &'a Subject, workers: &[Worker]) -> anyhow::Result<&'a Subjec
         let names: Vec<String> =
             all.iter().map(|purpose| format!("`{}`", purpose.name())).collect();
         bail!(
-            "unknown keys `{keys}`; known are {}, NATS users such as `nats/profile`, and MongoDB users such as `mongo/profile`",
+            "unknown keys `{keys}`; known are {}, NATS users such as `nats/profile`, and MongoDB \
+             users such as `mongo/profile`",
             names.join(", ")
         );
     }

@@ -125,8 +125,8 @@ pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
 /// The error of a command that needs a running system.
 pub(crate) fn not_running(data_dir: &Path) -> anyhow::Error {
     anyhow!(
-        "no running system in {}: is `concert up` running in this directory? If it runs elsewhere, name its data \
-         directory with --data-dir",
+        "no running system in {}: is `concert up` running in this directory? If it runs elsewhere, \
+         name its data directory with --data-dir",
         data_dir.display()
     )
 }

@@ -56,7 +56,8 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
     output::print_line(format_args!("keys: {}", keys_dir.display()));
     let users = match access.is_in_one_process() {
         true => {
-            ", one user for all services as `concert up` wrote them; remove the file to give each its own"
+            ", one user for all services as `concert up` wrote them; remove the file to give each \
+             its own"
         }
         false => "",
     };

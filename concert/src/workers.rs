@@ -82,8 +82,9 @@ pub(crate) fn check_specs(
             .map_err(anyhow::Error::msg)?;
         ensure!(
             spec.actions == own.actions && spec.queries == own.queries,
-            "the application's spec of `{name}` differs from the spec of the worker in this program; \
-             remove the application's file, or set `workers.{name}.external = true` if another process runs the worker"
+            "the application's spec of `{name}` differs from the spec of the worker in this \
+             program; remove the application's file, or set `workers.{name}.external = true` if \
+             another process runs the worker"
         );
     }
     Ok(())
@@ -132,7 +133,8 @@ pub(crate) fn warn_of_missing(
     for concept in missing(workers, program).into_iter().filter(|concept| !is_external(concept)) {
         output::print_warning(&format!(
             "the rules use the concept `{concept}`, and this program has no worker for it; \
-             requests that need it get 504 unless another process runs one (then set `workers.{concept}.external = true`)"
+             requests that need it get 504 unless another process runs one (then set \
+             `workers.{concept}.external = true`)"
         ));
     }
 }

@@ -48,7 +48,10 @@ impl Performer {
                 match active_rules.adopt(seq, &version).await {
                     Ok(()) => Event::Stored { seq },
                     Err(error) => {
-                        tracing::warn!(%error, %version, "cannot store a rule activation; retrying");
+                        tracing::warn!(
+                            %error, %version,
+                            "cannot store a rule activation; retrying"
+                        );
                         Event::NotStored { seq }
                     }
                 }
@@ -172,7 +175,10 @@ pub(crate) async fn complete(bus: &Bus, seq: u64, invocation: Invocation, body: 
             Event::Stored { seq }
         }
         Err(error) => {
-            tracing::warn!(%flow, action = %id, %concept, name = %action, %error, "cannot store a completion");
+            tracing::warn!(
+                %flow, action = %id, %concept, name = %action, %error,
+                "cannot store a completion"
+            );
             Event::NotStored { seq }
         }
     }

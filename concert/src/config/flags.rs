@@ -41,7 +41,10 @@ impl<C: Uses> Args for SettingFlags<C> {
             .long(CONFIG)
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
-            .help("Configuration file; if not given, `concert.toml` in the current directory or above");
+            .help(
+                "Configuration file; if not given, `concert.toml` in the current directory or \
+                 above",
+            );
         let set = Arg::new(SET)
             .long(SET)
             .value_name("SECTION.KEY=VALUE")

@@ -49,8 +49,8 @@ pub enum Problem {
     Conflict(String),
     /// The concept has no worker.
     #[error(
-        "{at}: no worker for the concept {concept} is compiled into this program{}; set `external = true` if another \
-         process runs it",
+        "{at}: no worker for the concept {concept} is compiled into this program{}; \
+         set `external = true` if another process runs it",
         suggested(.suggestion.as_deref())
     )]
     NoWorker {

@@ -23,7 +23,8 @@ impl fmt::Display for DeprecatedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} is deprecated and will be removed in the next version; use {} or {} in concert.toml",
+            "{} is deprecated and will be removed in the next version; use {} or {} in \
+             concert.toml",
             self.name, self.instead, self.key
         )
     }

@@ -153,7 +153,8 @@ fn check_worker(
         return;
     }
     if !concept.command.is_empty() {
-        let message = "workers as separate programs are not supported yet; start the program yourself and set `external = true`";
+        let message = "workers as separate programs are not supported yet; start the program \
+                       yourself and set `external = true`";
         bad("command", message.to_owned());
     } else if !concept.watch.is_empty() {
         let message = "`watch` needs a `command`, which is not supported yet";

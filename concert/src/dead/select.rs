@@ -97,7 +97,8 @@ pub(crate) async fn one(bus: &Bus, selector: &str) -> anyhow::Result<StoredDeadL
         found
     } else {
         bail!(
-            "`{selector}` is neither the number of a dead letter nor the ID of an action; `concert dead list` prints both"
+            "`{selector}` is neither the number of a dead letter nor the ID of an action; \
+             `concert dead list` prints both"
         );
     };
     found.with_context(|| {

@@ -21,7 +21,8 @@ fn page(code: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_default()
 }
 
-/// Diagnostics of an example: rules with the project's specs and a spec of the page, or only a spec.
+/// Diagnostics of an example: rules with the project's specs and a spec of the page, or only a
+/// spec.
 fn found(own: &[SourceFile], language: &str, text: &str) -> Vec<Diagnostic> {
     let source = SourceFile::new(format!("example.{language}"), text);
     let compiled = match language {

@@ -238,7 +238,8 @@ pub enum Effect {
         seq: u64,
         /// The flow; secrets in the input are sealed for it.
         flow: FlowId,
-        /// Time until which the caller of the flow waits, in milliseconds since 1970, if it has one.
+        /// Time until which the caller of the flow waits, in milliseconds since 1970. `None` if the
+        /// flow has no caller.
         deadline_ms: Option<u64>,
         /// The query with its input.
         question: Question,

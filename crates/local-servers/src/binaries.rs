@@ -50,11 +50,16 @@ impl FindOptions {
 pub enum FindError {
     /// The user has no cache directory.
     #[error(
-        "no home directory, so there is no cache for downloaded servers; set a directory with --cache-dir"
+        "no home directory, so there is no cache for downloaded servers; set a directory with \
+         --cache-dir"
     )]
     NoCacheDir,
     /// The PATH does not contain the binary, and the download failed.
-    #[error("no {program} on the PATH, and it cannot be downloaded: {source}\nInstall {program} {needed} or newer, or set {variable} to an existing server", variable = .program.url_variable())]
+    #[error(
+        "no {program} on the PATH, and it cannot be downloaded: {source}\n\
+         Install {program} {needed} or newer, or set {variable} to an existing server",
+        variable = .program.url_variable()
+    )]
     Missing {
         /// The program.
         program: Program,
@@ -64,7 +69,11 @@ pub enum FindError {
         source: Box<FetchError>,
     },
     /// The binary on the PATH is too old, and the download failed.
-    #[error("{path} is version {found}, and {needed} or newer is needed; the download of a newer one failed: {source}", path = .path.display())]
+    #[error(
+        "{path} is version {found}, and {needed} or newer is needed; the download of a newer one \
+         failed: {source}",
+        path = .path.display()
+    )]
     TooOld {
         /// The program on the PATH.
         path: PathBuf,
@@ -76,7 +85,11 @@ pub enum FindError {
         source: Box<FetchError>,
     },
     /// The binary on the PATH does not run, and the download failed.
-    #[error("{path} does not run: {output}\nThe download of another one failed: {source}", path = .path.display())]
+    #[error(
+        "{path} does not run: {output}\n\
+         The download of another one failed: {source}",
+        path = .path.display()
+    )]
     Broken {
         /// The program on the PATH.
         path: PathBuf,

@@ -50,7 +50,10 @@ impl DataDir {
 
     async fn end(&self, is_ours: bool) -> Result<(), StartError> {
         let Some(pid) = self.leftover() else { return Ok(()) };
-        tracing::warn!(program = %self.program, pid = pid.as_raw_nonzero(), "waiting for the server of the previous run to stop");
+        tracing::warn!(
+            program = %self.program, pid = pid.as_raw_nonzero(),
+            "waiting for the server of the previous run to stop"
+        );
         if is_ours {
             signal(pid, Signal::TERM);
         }
@@ -58,7 +61,10 @@ impl DataDir {
             return Ok(());
         }
         if is_ours {
-            tracing::warn!(program = %self.program, "the server of the previous run did not stop in time; killing it");
+            tracing::warn!(
+                program = %self.program,
+                "the server of the previous run did not stop in time; killing it"
+            );
             signal(pid, Signal::KILL);
             if self.ended_within(KILL_TIMEOUT).await {
                 return Ok(());

@@ -9,7 +9,8 @@ use crate::program::Program;
 pub enum StartError {
     /// Another process listens on the port.
     #[error(
-        "{program} cannot listen on port {port}: another process uses it; choose another port with {flag} (0 picks a free port)"
+        "{program} cannot listen on port {port}: another process uses it; choose another port with \
+         {flag} (0 picks a free port)"
     )]
     PortTaken {
         /// The program.
@@ -28,7 +29,11 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Another process uses the data directory.
-    #[error("the data directory {path} is in use by process {pid}; stop that process, or choose another directory with --data-dir", path = .path.display())]
+    #[error(
+        "the data directory {path} is in use by process {pid}; stop that process, or choose \
+         another directory with --data-dir",
+        path = .path.display()
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -52,7 +57,12 @@ pub enum StartError {
         output: String,
     },
     /// The data needs another version of the program.
-    #[error("{binary} is {program} {version}, which cannot use the data in {data_dir}: it was written by version {written_by}; install {program} {written_by} or a newer release of the same major version, or take {binary} off the PATH so that Concert downloads one", binary = .binary.display(), data_dir = .data_dir.display())]
+    #[error(
+        "{binary} is {program} {version}, which cannot use the data in {data_dir}: it was written \
+         by version {written_by}; install {program} {written_by} or a newer release of the same \
+         major version, or take {binary} off the PATH so that Concert downloads one",
+        binary = .binary.display(), data_dir = .data_dir.display()
+    )]
     OtherVersion {
         /// The program.
         program: Program,
@@ -66,7 +76,11 @@ pub enum StartError {
         written_by: String,
     },
     /// The program exited during its start.
-    #[error("{program} failed to start ({status}); last lines of its log {log_file}:\n{tail}", log_file = .log_file.display())]
+    #[error(
+        "{program} failed to start ({status}); last lines of its log {log_file}:\n\
+         {tail}",
+        log_file = .log_file.display()
+    )]
     Ended {
         /// The program.
         program: Program,
@@ -78,7 +92,10 @@ pub enum StartError {
         tail: String,
     },
     /// The program runs but is not ready.
-    #[error("{program} is not ready after {seconds} s: {why}; see its log {log_file}", log_file = .log_file.display())]
+    #[error(
+        "{program} is not ready after {seconds} s: {why}; see its log {log_file}",
+        log_file = .log_file.display()
+    )]
     NotReady {
         /// The program.
         program: Program,

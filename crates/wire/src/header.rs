@@ -40,8 +40,9 @@ pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The headers of an invocation that a dead letter keeps and that a retry sends again. A dead letter
-/// keeps the [`DEADLINE`] as well; a retry has none, because its first caller no longer waits.
+/// The headers of an invocation that a dead letter keeps, and that a retry sends again. A dead
+/// letter keeps the [`DEADLINE`] as well; a retry has none, because its first caller no longer
+/// waits.
 pub const OF_CALL: [&str; 8] = [FLOW, CAUSE, SYNC, RULES, CLIENT, DEVICE, POSITION, TRACEPARENT];
 
 /// Required prefix of a [`REPLY`] subject, so that no header can make a worker publish to a stream.

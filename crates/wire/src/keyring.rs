@@ -31,7 +31,8 @@ pub enum BadKeyring {
     Empty,
     /// A line is not `<id> <base64url>`.
     #[error(
-        "line {0} is not `<id> <{KEY_BYTES} bytes as base64url without padding>`, with an id of lower-case letters and digits"
+        "line {0} is not `<id> <{KEY_BYTES} bytes as base64url without padding>`, with an id of \
+         lower-case letters and digits"
     )]
     Line(usize),
     /// An id occurs twice.

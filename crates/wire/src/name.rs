@@ -18,7 +18,8 @@ pub enum BadName {
     Concept,
     /// Not an action's or query's name.
     #[error(
-        "an action's name begins with a lower-case letter, a query's name with `_`, followed by letters, digits and `_`"
+        "an action's name begins with a lower-case letter, a query's name with `_`, followed by \
+         letters, digits and `_`"
     )]
     Action,
 }

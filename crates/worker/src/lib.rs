@@ -1,9 +1,9 @@
 //! The SDK for workers. A concept is a spec, a state type, and methods; the host does the rest.
 //!
-//! The host takes a concept's invocations from its stream, checks them against the spec, decrypts
-//! secrets, calls the handler, publishes the completion and acknowledges,
-//! in the order that makes every action happen once in effect (`docs/delivery.md`). `store` makes
-//! the writes of a handler idempotent. `examples/labels/src/label.rs` is a complete concept.
+//! The host fetches a concept's invocations, checks them against the spec, decrypts secrets, calls
+//! the handler, publishes the completion, and acknowledges. In this order, every action takes
+//! effect once (`docs/delivery.md`). `store` makes the writes of a handler idempotent.
+//! `examples/labels/src/label.rs` is a complete concept.
 //!
 //! [`intake`], [`order`] and [`outcome`] decide without I/O. Without the feature `host`, the crate
 //! consists of these three only.

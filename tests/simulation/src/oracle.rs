@@ -97,7 +97,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A login that is in progress while its account is deleted leaves no live session, in any order.
+    /// A login that is in progress while its account is deleted leaves no live session, in any
+    /// order.
     fn no_session_outlives_its_account(&self) -> Result<(), String> {
         let live = self.state.sessions.all.values().filter(|session| session.ended_by.is_none());
         for session in live {

@@ -151,8 +151,8 @@ impl Surveys {
     }
 
     /// Reads the survey again after it has stored the question. [`Self::delete_all`] removes the
-    /// survey, then lists questions. If both run concurrently, at least one of them sees the other's
-    /// write and removes the question.
+    /// survey, then lists questions. If both run concurrently, at least one of them sees the
+    /// other's write and removes the question.
     async fn add_question(&self, call: Call<NewQuestion>) -> Result<OfQuestion, Stop> {
         let (NewQuestion { survey, text }, call) = call.split();
         let question = call.new_id("question");
@@ -167,8 +167,8 @@ impl Surveys {
         Err(refused(format!("Survey with ID {survey} not found.")))
     }
 
-    /// Reads the question again after it has stored the response, as [`Self::add_question`] does with
-    /// the survey.
+    /// Reads the question again after it has stored the response, as [`Self::add_question`] does
+    /// with the survey.
     async fn submit_response(&self, call: Call<Answer>) -> Result<(), Stop> {
         let (Answer { respondent, question, value }, call) = call.split();
         let id = call.new_id("response");

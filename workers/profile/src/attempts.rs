@@ -32,7 +32,8 @@ const KNOWN_MAX: i64 = 10;
 /// Minimum age of a known client's last login before another login updates it.
 const SEEN_AGAIN: Duration = Duration::from_secs(DAY_S);
 
-/// Key of an account or an attempted name. It is a hash, because users also type passwords as names.
+/// Key of an account or an attempted name. It is a hash, because users also type passwords as
+/// names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct AccountKey([u8; 16]);
 
@@ -76,8 +77,8 @@ impl Attempt {
         Self { action: call.id, account: AccountKey::of(name_key), client: call.client.clone() }
     }
 
-    /// An attempt of a session's holder, who is counted apart from all logins: strangers cannot
-    /// lock the holder out, and a stolen session is no other way to guess.
+    /// An attempt of a session's holder. Its counter is separate from those of logins, so strangers
+    /// cannot lock the holder out. A stolen session does not give more guesses.
     pub(crate) fn of_holder<I>(call: &Call<I>, user: &str) -> Self {
         Self { action: call.id, account: AccountKey::of_holder(user), client: None }
     }

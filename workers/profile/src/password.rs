@@ -33,8 +33,8 @@ pub enum PoolError {
 pub enum Verdict {
     /// The password is right.
     Right,
-    /// The password is right, and its hash is outdated: of another cost, or of the password as typed.
-    /// This is the new hash.
+    /// The password is right, and its hash is outdated: it has another cost, or is that of the
+    /// password as typed. This is the new hash.
     Outdated(String),
     /// The password is wrong.
     Wrong,

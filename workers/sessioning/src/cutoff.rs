@@ -26,8 +26,8 @@ impl Cutoff {
         position(root) < self.position && self.flow != flow.to_string()
     }
 
-    /// Returns whether the cutoff is of the log with this end: a later position is one of a log that
-    /// was replaced.
+    /// Returns whether the cutoff belongs to the log with this end. A later position belongs to a
+    /// log that was replaced.
     pub(crate) fn is_of_log(&self, end: u64) -> bool {
         self.position <= position(end) + 1
     }

@@ -14,7 +14,10 @@ use concert_lang::program::{Match, Outcome, Pattern, Program, Sync, Test};
 
 /// The version has no rule with this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no rule `{name}` in this version of the rules{}", did_you_mean(.meant.as_deref()))]
+#[error(
+    "there is no rule `{name}` in this version of the rules{}",
+    did_you_mean(.meant.as_deref())
+)]
 pub struct UnknownSync {
     /// The requested name.
     pub name: String,

@@ -23,7 +23,8 @@ pub enum UsersError {
     Keys(#[from] KeyError),
     /// The server rejects a command.
     #[error(
-        "cannot create the MongoDB users: {0}; check that the server uses the key file of the key directory"
+        "cannot create the MongoDB users: {0}; check that the server uses the key file of the key \
+         directory"
     )]
     Server(#[from] Error),
 }
@@ -48,8 +49,8 @@ pub(super) fn is_rejected(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::Authentication { .. })
 }
 
-/// Creates the users of all keys of these owners (concepts in lower case, and `archive`), and deletes
-/// those of dropped keys. `server` is the credential of the server's internal user.
+/// Creates the users of all keys of these owners (concepts in lower case, and `archive`). Deletes
+/// the users of dropped keys. `server` is the credential of the server's internal user.
 ///
 /// # Errors
 /// See [`UsersError`].

@@ -16,8 +16,8 @@ pub struct LogLimits {
     #[serde(rename = "max_age_hours")]
     #[schemars(range(min = 1, max = HOURS_MAX))]
     pub log_max_age_hours: u64,
-    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory. At 90% of
-    /// it, new requests get 503.
+    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory. At 90%
+    /// of it, new requests get 503.
     #[serde(rename = "max_messages")]
     #[schemars(range(min = 1, max = i64::MAX))]
     pub log_max_messages: i64,
@@ -34,9 +34,9 @@ pub struct LogLimits {
     /// Maximum size of such a queue, in bytes; 0 leaves the limit to the server's storage.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub queue_max_bytes: i64,
-    /// Maximum size of the stored dead letters, in bytes; 0 leaves the limit to the server's storage.
-    /// A JetStream account that requires a limit for each stream needs a value, as for the other
-    /// sizes here.
+    /// Maximum size of the stored dead letters, in bytes; 0 leaves the limit to the server's
+    /// storage. A JetStream account that requires a limit for each stream needs a value, as for the
+    /// other sizes here.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub dead_max_bytes: i64,
     /// Maximum size of each KV bucket, in bytes; 0 leaves the limit to the server's storage.
