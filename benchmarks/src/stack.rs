@@ -73,6 +73,8 @@ impl BenchStack {
             "up",
             "--listen",
             "127.0.0.1:0",
+            "--console-listen",
+            "127.0.0.1:0",
             "--nats-port",
             "0",
             "--mongo-port",

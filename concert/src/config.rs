@@ -132,10 +132,11 @@ fn app_dir_above(dir: &Path) -> PathBuf {
 }
 
 /// Settings that are paths.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "app.data_dir",
     "app.keys_dir",
     "app.cache_dir",
+    "http.static",
     "console.token_file",
     "nats.creds",
     "nats.nkey",

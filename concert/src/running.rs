@@ -24,6 +24,9 @@ pub struct Started {
     pub pid: u32,
     /// Address of the edge.
     pub http: SocketAddr,
+    /// Address of the console, if it is on.
+    #[serde(default)]
+    pub console: Option<SocketAddr>,
     /// URL of the NATS server.
     pub nats_url: String,
     /// Process id of the NATS server, if it was started here.
@@ -147,6 +150,7 @@ mod tests {
         Started {
             pid,
             http: ([127, 0, 0, 1], 8000).into(),
+            console: Some(([127, 0, 0, 1], 8001).into()),
             nats_url: "nats://127.0.0.1:4222".to_owned(),
             nats_pid: Some(2),
             nats_server: PathBuf::new(),

@@ -58,7 +58,7 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let created = access::prepare(&access, workers, &keys_dir, &accounts, has_database_users)?;
     let mut stop = ShutdownSignal::listen()?;
     // An address in use is reported before the servers start.
-    let listeners = concert_http_edge::listen(&settings.http).await?;
+    let listeners = concert_http_edge::listen(&settings.http, &settings.console).await?;
     let Some(servers) = stop.unless_received(servers::start(settings)).await else {
         return Ok(());
     };
@@ -147,6 +147,7 @@ fn started(
     Ok(Started {
         pid: std::process::id(),
         http: listeners.address()?,
+        console: listeners.console_address()?,
         nats_url: addresses.nats_url.clone(),
         nats_pid,
         nats_server: nats_server.unwrap_or_default(),

@@ -4,23 +4,24 @@
 import { api } from "./api.js";
 import { element } from "./element.js";
 
-const LOOPBACK = /^(localhost|127\.|\[::1\])/;
+/** @type {Promise<string | null> | undefined} */
+let found;
 
-/**
- * Address of the console, or null: a console on this machine is of no use to a page from another.
- * @param {string} address
- * @param {string} host of the page
- */
-export function consoleFor(address, host) {
-  if (!/^https?:\/\//.test(address)) return null;
-  const isLocal = LOOPBACK.test(new URL(address).host);
-  return isLocal && !LOOPBACK.test(host) ? null : address.replace(/\/$/, "");
+/** Address of the console, or null. The server names it only to pages that can open it. */
+async function findConsole() {
+  try {
+    const response = await fetch("/_concert/console");
+    const { console } = response.ok ? await response.json() : { console: null };
+    return typeof console === "string" ? console : null;
+  } catch {
+    return null;
+  }
 }
 
 /** A link that follows the last request. Without a console it stays hidden. */
 export function flowLink() {
-  const given = document.querySelector('meta[name="console"]')?.getAttribute("content") ?? "";
-  const address = consoleFor(given, location.host);
+  /** @type {string | null} */
+  let address = null;
   const link = element(
     "a.flow",
     { target: "_blank", rel: "noopener", hidden: true },
@@ -28,11 +29,15 @@ export function flowLink() {
   );
   const update = () => {
     if (address === null || api.last === null) return;
-    link.href = `${address}/#/flow/${api.last.flow}`;
+    link.href = `${address}#/flow/${api.last.flow}`;
     link.title = `${api.last.path}, step by step in the console`;
     link.hidden = false;
   };
   api.addEventListener("flow", update);
-  update();
+  found ??= findConsole();
+  found.then((console) => {
+    address = console;
+    update();
+  });
   return link;
 }

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { consoleFor } from "../js/flow-link.js";
 import { place } from "../js/preferences.js";
 import { duration, length, perBook, perDay, streak } from "../js/reading.js";
 import { parseHash } from "../js/router.js";
@@ -58,14 +57,6 @@ test("days in a row end today or yesterday", () => {
     [4, 5, 6].map((today) => streak(sessions, day(today).getTime())),
     [2, 2, 0],
   );
-});
-
-test("the console is linked where it can be reached", () => {
-  assert.equal(consoleFor("http://127.0.0.1:8001/", "localhost:8000"), "http://127.0.0.1:8001");
-  assert.equal(consoleFor("http://127.0.0.1:8001", "books.example"), null);
-  assert.equal(consoleFor("https://console.example", "books.example"), "https://console.example");
-  assert.equal(consoleFor("javascript:alert(1)", "localhost"), null);
-  assert.equal(consoleFor("", "localhost"), null);
 });
 
 test("a stored place is checked", () => {

@@ -1,4 +1,4 @@
-// Requests to the edge: queries to the archive, the stream of live updates, and the application.
+// Requests to the edge: queries to the archive, and the stream of live updates.
 
 /** Key of the operator token in the session storage, which lasts as long as the tab. */
 const TOKEN = "concert-token";
@@ -11,7 +11,7 @@ export class RequestError extends Error {
   }
 }
 
-/** Settings of the edge: `{base, token}`; `token` is true if one is required. */
+/** Settings of the edge: `{token}`, which is true if one is required. */
 export async function settings() {
   return (await get("/_concert/settings")).json();
 }
@@ -64,12 +64,6 @@ export async function* notices(signal) {
   }
 }
 
-/** Random bytes, as hexadecimal digits. */
-const random = (bytes) => [...crypto.getRandomValues(new Uint8Array(bytes))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-
-/** ID of a new trace. */
-export const newTrace = () => random(16);
-
 async function get(path, signal) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token === null ? {} : { authorization: `Bearer ${token}` };
@@ -83,32 +77,4 @@ async function get(path, signal) {
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
   throw new RequestError(response.status, body.error ?? `the edge returned ${response.status}`);
-}
-
-/**
- * Posts to the application as part of a trace. Live updates name the trace, so the flow is known
- * before the response.
- *
- * @returns {Promise<{status: number, body: object, flow: string|null, by: string|null,
- *   took: number}>} `took` in milliseconds
- */
-export async function post(address, body, trace) {
-  const began = performance.now();
-  let response;
-  try {
-    response = await fetch(address, {
-      method: "POST",
-      headers: { "content-type": "application/json", traceparent: `00-${trace}-${random(8)}-01` },
-      body: JSON.stringify(body),
-    });
-  } catch {
-    throw new RequestError(0, "cannot reach the edge; check that it is running");
-  }
-  return {
-    status: response.status,
-    body: await response.json().catch(() => ({})),
-    flow: response.headers.get("concert-flow"),
-    by: response.headers.get("concert-answered-by"),
-    took: performance.now() - began,
-  };
 }

@@ -1,7 +1,6 @@
 // The console: routes to views, receives live updates, and asks for the operator token.
 
 import { hasToken, notices, settings, useToken } from "./api.js";
-import { DemoPanel } from "./demo.js";
 import { element, fill } from "./element.js";
 import { FlowView } from "./flow.js";
 import { FlowsView } from "./flows.js";
@@ -10,9 +9,6 @@ import { RulesView } from "./rules.js";
 
 /** Delay before the stream of notices is reopened, in milliseconds. */
 const RETRY_DELAY_MS = 2000;
-
-/** Windows in which the demo panel is above the flow, as in `frame.css`. */
-const NARROW = "(max-width: 900px)";
 
 const main = document.querySelector("#view");
 const live = document.querySelector(".live");
@@ -30,8 +26,6 @@ const views = {
 /** Former names of views, so that old links keep working. */
 const ALIASES = { wrong: "problems" };
 let shown = null;
-/** Trace of the page's own request, until its flow is opened. */
-let ownTrace = null;
 
 /** Routes `#/flow/<id>`, `#/flows`, `#/rules/<name>`, `#/problems`; others show the first view. */
 function route() {
@@ -51,10 +45,6 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   views[known].view.show(argument);
-  if (known === "flow") {
-    const link = document.querySelector('nav a[data-view="flow"]');
-    link.href = argument === null ? "#/" : `#/flow/${argument}`;
-  }
 }
 
 function setProblemCount(count) {
@@ -74,8 +64,6 @@ async function listen() {
     try {
       for await (const notice of notices()) {
         setConnection("on", "live");
-        const own = ownTrace !== null && notice.flows.find((flow) => flow.trace === ownTrace);
-        if (own) open(own.flow);
         if (shown !== null) views[shown].view.update?.(notice.flows);
       }
       setConnection("off", "reconnecting");
@@ -130,18 +118,6 @@ function showSignIn(why) {
   fill(main, form);
 }
 
-/**
- * Shows the flow of the page's own request, once: when the first notice or the response arrives,
- * whichever is first.
- */
-function open(flow) {
-  if (ownTrace === null) return;
-  ownTrace = null;
-  if (shown === null || location.hash === `#/flow/${flow}`) return;
-  location.hash = `#/flow/${flow}`;
-  if (matchMedia(NARROW).matches) main.scrollIntoView();
-}
-
 function start() {
   addEventListener("hashchange", route);
   route();
@@ -151,12 +127,7 @@ function start() {
 
 async function begin() {
   try {
-    const { base, token } = await settings();
-    const sent = (trace) => {
-      ownTrace = trace;
-    };
-    const opener = document.querySelector(".open-demo");
-    new DemoPanel(document.querySelector(".demo"), opener, base, sent, open);
+    const { token } = await settings();
     if (token && !hasToken()) showSignIn("");
     else start();
   } catch (error) {

@@ -13,10 +13,11 @@ const RETRY_DELAYS_MS = [120, 250, 500, 1000, 2000];
 /** Maximum number of reads; after that, only a live update causes a read. */
 const MAX_ATTEMPTS = 30;
 
-/** The view of `#/flow/<id>`, and of `#/`, where no flow is selected. */
+/** The view of `#/flow/<id>`, and of `#/`, which shows the latest flow until a step is selected. */
 export class FlowView {
   #root;
   #id = null;
+  #follows = false;
   #flow = null;
   #syncs = new Map();
   #chosen = null;
@@ -28,10 +29,11 @@ export class FlowView {
     this.#root = root;
   }
 
-  /** Shows a flow; null shows instructions. */
+  /** Shows a flow; null shows the next one that begins. */
   show(id) {
     clearTimeout(this.#timer);
     this.#id = id;
+    this.#follows = id === null;
     this.#flow = null;
     this.#chosen = null;
     this.#attempt = 0;
@@ -45,10 +47,13 @@ export class FlowView {
   hide() {
     clearTimeout(this.#timer);
     this.#id = null;
+    this.#follows = false;
   }
 
   /** Applies live updates of flows. */
   update(flows) {
+    const latest = flows.reduce((one, other) => (other.began_us > (one?.began_us ?? 0) ? other : one), null);
+    if (this.#follows && this.#chosen === null && latest && latest.began_us > (this.#flow?.began_us ?? 0)) this.#id = latest.flow;
     if (this.#id !== null && flows.some((flow) => flow.flow === this.#id)) {
       this.#attempt = 0;
       this.#read();
@@ -187,15 +192,9 @@ const invitation = () =>
     "div.empty",
     {},
     element("h2", {}, "Send a request to see its flow"),
-    element("p", {}, "Every request starts a flow: actions of independent concepts, connected by rules. The flow appears here while it runs."),
-    element(
-      "ol",
-      {},
-      element("li", {}, "Sign up in the demo panel, with any name and password."),
-      element("li", {}, "Log in. The diagram shows which rule answered. Select a step to see the rule."),
-      element("li", {}, "Log in with a wrong password. The diagram shows where the flow stopped."),
-    ),
-    element("p", {}, "For flows of other clients, such as curl, open ", element("a", { href: "#/flows" }, "Recent flows"), "."),
+    element("p", {}, "Every request starts a flow: actions of independent concepts, connected by rules. The latest flow appears here while it runs, until you select a step of it."),
+    element("p", {}, "Use the application, or curl. Log in with a wrong password: the diagram shows where the flow stopped."),
+    element("p", {}, "For earlier flows, open ", element("a", { href: "#/flows" }, "Recent flows"), "."),
   );
 
 const missing = (id) =>

@@ -45,7 +45,7 @@ export const day = (us) => new Date(us / 1000).toLocaleString();
 export const many = (number, one, more = `${one}s`) => `${number} ${number === 1 ? one : more}`;
 
 /** A text, cut to a maximum length. */
-export const shortened = (text, length) => (text.length > length ? `${text.slice(0, length)}…` : text);
+const shortened = (text, length) => (text.length > length ? `${text.slice(0, length)}…` : text);
 
 /** Maximum length of one text in a displayed value. */
 const MAX_TEXT = 200;

@@ -32,8 +32,9 @@ use crate::cookie::{Cookies, Use};
 use crate::descriptions::Descriptions;
 use crate::device::device;
 use crate::error::EdgeError;
+use crate::files::Files;
 use crate::metrics::Metrics;
-use crate::page::Page;
+use crate::page::Link;
 use crate::passthrough::{self, Passthrough};
 use crate::pending::{Pending, PendingReply, PendingRequest, Respond};
 use crate::rates::{Counted, Rates};
@@ -61,8 +62,10 @@ pub(crate) struct Api {
     pub(crate) clients: Arc<Clients>,
     /// `None` if cookie mode is off.
     pub(crate) cookies: Option<Cookies>,
-    /// `None` if this edge does not serve the console.
-    pub(crate) page: Option<Arc<Page>>,
+    /// `None` without static files.
+    pub(crate) files: Option<Files>,
+    /// `None` if the console is off.
+    pub(crate) console_link: Option<Link>,
     pub(crate) shutdown: Shutdown,
 }
 

@@ -15,8 +15,10 @@ mod cookie;
 mod descriptions;
 mod device;
 mod error;
+mod files;
 mod idempotency;
 mod metrics;
+mod origin;
 mod page;
 mod passthrough;
 mod pending;
@@ -27,6 +29,7 @@ mod requesting;
 mod routes;
 mod server;
 
+pub use files::{BadFiles, FileArgs};
 pub use page::{BadPage, PageArgs};
 pub use passthrough::{PassthroughArgs, Reason, Target};
 pub use server::{EdgeArgs, Listeners, Running, StartError, listen, run};

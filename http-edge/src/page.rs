@@ -1,4 +1,5 @@
-//! The console: its files, the queries that it sends to the archive, and live updates (ADR 16).
+//! The console: its files, the queries that it sends to the archive, and live updates (ADR 16). It
+//! has an address of its own, so that it is another origin than the application (ADR 40).
 //!
 //! The console does not depend on the application; it passes the archive's rows on unchanged.
 
@@ -12,9 +13,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use concert_runtime::address::ListenAddress;
 use concert_runtime::bus::Bus;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
@@ -27,16 +31,20 @@ use tokio::sync::Semaphore;
 
 use crate::error::json_response;
 pub use guard::BadPage;
-use guard::PageAccess;
+pub(crate) use guard::PageAccess;
 use live::Live;
 
 /// The section `[console]`: the console and access to it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PageArgs {
-    /// Serve the console at `/` to operators with a token. If not set, `concert up` on a loopback
-    /// address serves it without a token, and `concert http-edge` does not serve it.
+    /// Serve the console. If not set, `concert up` serves it, and `concert http-edge` does not.
+    /// It needs a token, except for `concert up` on a loopback address.
     pub enabled: Option<bool>,
+    /// Address of the console. It must differ from `http.listen`, so that scripts of the
+    /// application's pages cannot read the console.
+    #[schemars(with = "String", extend("format" = "address"))]
+    pub listen: ListenAddress,
     /// File with the operator token, at least 32 characters.
     pub token_file: Option<PathBuf>,
     /// Maximum number of consoles with live updates; others get 503.
@@ -48,7 +56,7 @@ pub struct PageArgs {
     /// Timeout of a query to the archive, in milliseconds; late queries get 504.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub timeout_ms: u64,
-    /// True for `concert up`, which serves the console on loopback addresses by default.
+    /// True for `concert up`, which serves the console by default.
     #[serde(skip)]
     pub is_concert_up: bool,
 }
@@ -57,6 +65,7 @@ impl Default for PageArgs {
     fn default() -> Self {
         Self {
             enabled: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8001)).into(),
             token_file: None,
             listeners: 32,
             queries: 16,
@@ -66,8 +75,21 @@ impl Default for PageArgs {
     }
 }
 
-/// Prefix of all paths of the console except `/`.
-const OWN: &str = "/_concert/";
+impl PageArgs {
+    /// True if the edge serves the console. Logs a token that is not used.
+    pub(crate) fn is_on(&self) -> bool {
+        let is_on = self.enabled.unwrap_or(self.is_concert_up);
+        if !is_on && self.token_file.is_some() {
+            tracing::warn!(
+                "console.token_file is set and the console is off; set console.enabled = true"
+            );
+        }
+        is_on
+    }
+}
+
+/// Path on `http.listen` at which a page of the application learns the address of the console.
+pub(crate) const LINK: &str = "/_concert/console";
 const API: &str = "/_concert/api/";
 const LIVE: &str = "/_concert/live";
 const SETTINGS: &str = "/_concert/settings";
@@ -79,8 +101,31 @@ pub(crate) struct Page {
     live: Live,
     queries: Semaphore,
     timeout: Duration,
-    /// Response of [`SETTINGS`]: the base of the application, and if a token is required.
+    /// Response of [`SETTINGS`]: if a token is required.
     settings: String,
+}
+
+/// The address of a console, for pages of the application.
+pub(crate) struct Link {
+    access: PageAccess,
+    url: String,
+}
+
+/// Response with the address of the console, or with `null`. Only a page on this machine gets the
+/// address, and only of a console that is open to it.
+pub(crate) fn link_response(link: Option<&Link>, headers: &HeaderMap) -> Response<Body> {
+    let is_open =
+        |link: &&Link| !link.access.needs_token() && link.access.admit_name(headers).is_ok();
+    let url = link.filter(is_open).map(|link| &link.url);
+    json_response(StatusCode::OK, json!({ "console": url }).to_string().into_bytes())
+}
+
+/// The service of the console.
+pub(crate) fn app(page: Arc<Page>) -> Router {
+    Router::new().fallback(async move |request: Request| {
+        let (parts, _) = request.into_parts();
+        page.answer(&parts).await
+    })
 }
 
 /// A request of a console that fails.
@@ -172,18 +217,6 @@ impl Refusal {
 }
 
 impl Page {
-    /// Access to the console; `None` if this edge does not serve it.
-    ///
-    /// # Errors
-    /// See [`BadPage`].
-    pub(crate) fn access(
-        args: &PageArgs,
-        listen: SocketAddr,
-        proxied: bool,
-    ) -> Result<Option<PageAccess>, BadPage> {
-        PageAccess::new(args, listen, proxied)
-    }
-
     /// Subscribes to live updates.
     ///
     /// # Errors
@@ -192,16 +225,10 @@ impl Page {
         bus: Bus,
         access: PageAccess,
         args: &PageArgs,
-        base: &str,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, nats::Error> {
-        if base.is_empty() {
-            tracing::warn!(
-                "http.base is empty, so paths of rules take precedence over paths of the console"
-            );
-        }
         let live = Live::start(&bus, args.listeners, shutdown).await?;
-        let settings = json!({ "base": base, "token": access.needs_token() }).to_string();
+        let settings = json!({ "token": access.needs_token() }).to_string();
         Ok(Arc::new(Self {
             bus,
             access,
@@ -212,13 +239,13 @@ impl Page {
         }))
     }
 
-    /// True for paths of the console; paths of rules take precedence.
-    pub(crate) fn has(path: &str) -> bool {
-        path == "/" || path.starts_with(OWN)
+    /// Link to this console.
+    pub(crate) fn link(&self, address: SocketAddr) -> Link {
+        Link { access: self.access.clone(), url: format!("http://{address}/") }
     }
 
-    /// Responds to a request for a path of the console.
-    pub(crate) async fn answer(&self, request: &Parts) -> Response<Body> {
+    /// Responds to a request.
+    async fn answer(&self, request: &Parts) -> Response<Body> {
         let mut response = match self.answered(request).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(),

@@ -19,6 +19,7 @@ use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::setting::DAY_MS;
 use concert_wire::seal::Sealer;
+use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -34,14 +35,15 @@ use crate::connections::{ConnectionLimits, Connections};
 use crate::cookie::{CookieArgs, Cookies};
 use crate::descriptions::{Description, Descriptions};
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
+use crate::files::{BadFiles, FileArgs, Files};
 use crate::metrics::Metrics;
-use crate::page::{BadPage, Page, PageArgs};
+use crate::page::{BadPage, Page, PageAccess, PageArgs};
 use crate::passthrough::{Passthrough, PassthroughArgs};
 use crate::pending::Pending;
 use crate::rates::{RateLimits, Rates};
 use crate::repeats::UsedSecrets;
 use crate::routes::Routes;
-use crate::{cookie, requesting, routes};
+use crate::{cookie, page, requesting, routes};
 
 /// The section `[http]`. The configuration reader rejects unknown keys, because serde cannot reject
 /// them together with `flatten`.
@@ -64,6 +66,9 @@ pub struct EdgeArgs {
     /// clients that read only the body; `status` sends the status of the rule. Metrics and console
     /// show the status of the rule.
     pub refusals: Refusals,
+    /// Static files.
+    #[serde(flatten)]
+    pub files: FileArgs,
     /// Actions that are exposed without a rule.
     #[serde(flatten)]
     pub passthrough: PassthroughArgs,
@@ -86,6 +91,7 @@ impl Default for EdgeArgs {
             base: "/api".to_owned(),
             cors_origins: Vec::new(),
             refusals: Refusals::default(),
+            files: FileArgs::default(),
             passthrough: PassthroughArgs::default(),
             clients: ClientArgs::default(),
             cookies: CookieArgs::default(),
@@ -160,6 +166,9 @@ pub enum StartError {
     /// The configuration of the console is invalid.
     #[error(transparent)]
     Page(#[from] BadPage),
+    /// The static files are missing.
+    #[error(transparent)]
+    Files(#[from] BadFiles),
     /// Keys are missing.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -171,10 +180,12 @@ pub enum StartError {
     Subscribe(nats::Error),
 }
 
-/// The bound addresses of an edge.
+/// What an edge serves, opened before anything is started.
 pub struct Listeners {
     public: TcpListener,
     internal: Option<TcpListener>,
+    console: Option<(TcpListener, PageAccess)>,
+    files: Option<Files>,
 }
 
 impl Listeners {
@@ -185,12 +196,20 @@ impl Listeners {
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.public.local_addr()
     }
+
+    /// Address of the console, with its port. `None` if it is off.
+    ///
+    /// # Errors
+    /// The operating system does not return it.
+    pub fn console_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.console.as_ref().map(|(listener, _)| listener.local_addr()).transpose()
+    }
 }
 
 /// A running edge.
 pub struct Running {
     address: SocketAddr,
-    has_page: bool,
+    console: Option<SocketAddr>,
     server: tokio::task::JoinHandle<()>,
     routes: Routes,
     responses: Shutdown,
@@ -206,9 +225,9 @@ impl Running {
         self.address
     }
 
-    /// True if it serves the console.
-    pub fn has_page(&self) -> bool {
-        self.has_page
+    /// Address of the console. `None` if it is off.
+    pub fn console(&self) -> Option<SocketAddr> {
+        self.console
     }
 
     /// Returns when the edge has a route table.
@@ -231,17 +250,36 @@ impl Running {
     }
 }
 
-/// Binds the address of an edge; connections queue until [`run`] serves them. Call this before
-/// starting anything else, so an address in use is reported first.
+/// Binds the addresses of an edge; connections queue until [`run`] serves them. Call this before
+/// starting anything else, so an address in use or a missing file is reported first.
 ///
 /// # Errors
-/// [`StartError::Listen`]
-pub async fn listen(args: &EdgeArgs) -> Result<Listeners, StartError> {
+/// [`StartError::Listen`], [`StartError::Page`], [`StartError::Files`]
+pub async fn listen(args: &EdgeArgs, page_args: &PageArgs) -> Result<Listeners, StartError> {
+    let files = Files::open(&args.files)?;
     let internal = match &args.internal_listen {
         Some(address) => Some(bind(address, "http.internal_listen").await?),
         None => None,
     };
-    Ok(Listeners { public: bind(&args.listen, "--listen").await?, internal })
+    let console = match page_args.is_on() {
+        true => {
+            let (address, setting) = (&page_args.listen, "--console-listen");
+            let listener = bind(address, setting).await?;
+            let bound = local_address(&listener, address, setting)?;
+            Some((listener, PageAccess::new(page_args, bound)?))
+        }
+        false => None,
+    };
+    Ok(Listeners { public: bind(&args.listen, "--listen").await?, internal, console, files })
+}
+
+fn local_address(
+    listener: &TcpListener,
+    address: &ListenAddress,
+    setting: &'static str,
+) -> Result<SocketAddr, StartError> {
+    let bound = listener.local_addr();
+    bound.map_err(|source| StartError::Listen { address: address.clone(), setting, source })
 }
 
 async fn bind(address: &ListenAddress, setting: &'static str) -> Result<TcpListener, StartError> {
@@ -262,14 +300,14 @@ pub async fn run(
 ) -> Result<Running, StartError> {
     let cookies = Cookies::new(&args.cookies, &args.cors_origins);
     let cors = cors(&args.cors_origins, cookies.is_some())?;
-    let address = listeners.address().map_err(|source| StartError::Listen {
-        address: args.listen.clone(),
-        setting: "--listen",
-        source,
-    })?;
-    let Listeners { public, internal } = listeners;
-    let proxied = !args.clients.trusted_proxies.is_empty();
-    let access = Page::access(page_args, address, proxied)?;
+    let Listeners { public, internal, console, files } = listeners;
+    let address = local_address(&public, &args.listen, "--listen")?;
+    let console_address = match &console {
+        Some((listener, _)) => {
+            Some(local_address(listener, &page_args.listen, "--console-listen")?)
+        }
+        None => None,
+    };
     // The processing of responses outlives the server, because open requests need it.
     let responses = Shutdown::new();
     let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &responses)?);
@@ -278,15 +316,14 @@ pub async fn run(
     requesting::listen(&bus, pending.clone(), responses.clone())
         .await
         .map_err(StartError::Subscribe)?;
-    let page = match access {
-        Some(access) => Page::start(bus.clone(), access, page_args, &args.base, shutdown.clone())
-            .await
-            .map(Some)
-            .map_err(StartError::Subscribe)?,
+    let console = match console {
+        Some((listener, access)) => {
+            let page = Page::start(bus.clone(), access, page_args, shutdown.clone());
+            Some((listener, page.await.map_err(StartError::Subscribe)?))
+        }
         None => None,
     };
     let routes = routes::watch(bus.clone(), responses.clone());
-    let has_page = page.is_some();
     let metrics = Metrics::new();
     let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
     let max_payload = bus.client.max_payload();
@@ -307,7 +344,11 @@ pub async fn run(
         used_secrets: UsedSecrets::default(),
         metrics: metrics.clone(),
         passthrough: Passthrough::new(&args.passthrough),
-        page,
+        files,
+        console_link: console
+            .as_ref()
+            .zip(console_address)
+            .map(|((_, page), address)| page.link(address)),
         shutdown: shutdown.clone(),
     };
     let apps = apps(Arc::new(api), args.base.clone().into(), cors, internal.is_some());
@@ -324,16 +365,21 @@ pub async fn run(
         }
     };
     let public = connections(public, (apps.public, apps.rejected.clone())).serve(until());
-    let internal = internal
-        .map(|listener| connections(listener, (apps.internal, apps.rejected)).serve(until()));
+    let internal = internal.map(|listener| (listener, apps.internal));
+    let console = console.map(|(listener, page)| (listener, page::app(page)));
+    let others = [internal, console].into_iter().flatten();
+    let others = others
+        .map(|(listener, app)| connections(listener, (app, apps.rejected.clone())).serve(until()))
+        .collect::<Vec<_>>();
     let server = async move {
-        match internal {
-            Some(internal) => drop(tokio::join!(public, internal)),
-            None => public.await,
-        }
+        tokio::join!(public, join_all(others));
     };
     tracing::info!(%address, base = %args.base, "edge started");
-    Ok(Running { address, has_page, server: tokio::spawn(server), routes, responses, drain_delay })
+    if let Some(address) = console_address {
+        tracing::info!(%address, "console started");
+    }
+    let server = tokio::spawn(server);
+    Ok(Running { address, console: console_address, server, routes, responses, drain_delay })
 }
 
 /// Services of connections.
@@ -393,15 +439,19 @@ async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body
         .strip_prefix(base)
         .filter(|path| path.starts_with('/'))
         .map(str::to_owned);
-    let has_rule = path.as_deref().is_some_and(|path| api.has(path));
-    if let Some(page) = api.page.as_ref().filter(|_| !has_rule && Page::has(request.uri().path())) {
-        let (parts, _) = request.into_parts();
-        return page.answer(&parts).await;
+    // Without a base, every path may be one of a rule.
+    if let Some(path) = path.filter(|path| !base.is_empty() || api.has(path)) {
+        return api.answer(&path, request).await;
     }
-    match path {
-        Some(path) => api.answer(&path, request).await,
-        None => EdgeError::NotFound.response(),
+    let (parts, _) = request.into_parts();
+    if parts.method == Method::GET && parts.uri.path() == page::LINK {
+        return page::link_response(api.console_link.as_ref(), &parts.headers);
     }
+    let file = match &api.files {
+        Some(files) => files.response(&parts).await,
+        None => None,
+    };
+    file.unwrap_or_else(|| EdgeError::NotFound.response())
 }
 
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {

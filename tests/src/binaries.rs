@@ -49,6 +49,8 @@ pub fn command(program: &Path) -> Command {
             command.env_remove(&*name);
         }
     }
+    // Tests run several systems at the same time.
+    command.env("CONCERT_CONSOLE__LISTEN", "127.0.0.1:0");
     command
 }
 

@@ -27,6 +27,7 @@ pub struct EdgeWithStubArchive {
     nats: NatsServer,
     edge: Option<Child>,
     port: Port,
+    console: Port,
     dir: TempDir,
     queries_seen: Arc<Mutex<Vec<(String, Value)>>>,
 }
@@ -51,6 +52,7 @@ impl EdgeWithStubArchive {
         let token = dir.path().join("token");
         writeln!(File::create(&token)?, "{TOKEN}")?;
         let port = Port::free().context("no free port")?;
+        let console = Port::free().context("no free port")?;
         let log = File::create(dir.path().join("edge.log"))?;
         let edge = binaries::command(&programs.join("concert"))
             .arg("http-edge")
@@ -59,11 +61,13 @@ impl EdgeWithStubArchive {
             .arg("--console")
             .env("CONCERT_CONSOLE__TOKEN_FILE", token)
             .args(["--listen", &format!("localhost:{}", port.number())])
+            .args(["--console-listen", &format!("localhost:{}", console.number())])
             .args(args)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        let mut lone = Self { nats, edge: Some(edge), port, dir, queries_seen: Arc::default() };
+        let mut lone =
+            Self { nats, edge: Some(edge), port, console, dir, queries_seen: Arc::default() };
         lone.listens().await?;
         Ok(lone)
     }
@@ -83,6 +87,11 @@ impl EdgeWithStubArchive {
     /// Address that the edge listens on.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number()))
+    }
+
+    /// Address of the console.
+    pub fn console(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.console.number()))
     }
 
     /// File with the standard error of the edge.

@@ -187,10 +187,10 @@ async fn clients_that_do_not_read_are_disconnected() -> anyhow::Result<()> {
     .await?;
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
-    let mut silent = socket.connect(edge.address()).await?;
+    let mut silent = socket.connect(edge.console()).await?;
     let listen = format!(
         "GET /_concert/live HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\n\r\n",
-        edge.address()
+        edge.console()
     );
     silent.write_all(listen.as_bytes()).await?;
     // It reads the status line and nothing more.
@@ -199,7 +199,7 @@ async fn clients_that_do_not_read_are_disconnected() -> anyhow::Result<()> {
     assert_eq!(&head, b"HTTP/1.1 200 OK");
     let notice = json!({ "flow": "x", "error": "x".repeat(100_000) });
     let again =
-        http::client()?.get(format!("http://{}/_concert/live", edge.address())).bearer_auth(TOKEN);
+        http::client()?.get(format!("http://{}/_concert/live", edge.console())).bearer_auth(TOKEN);
     let began = Instant::now();
     until("a slot is free", TIMEOUT, async || {
         edge.notify(std::slice::from_ref(&notice)).await?;

@@ -1,7 +1,10 @@
 //! The HTTP interface of the console, and access to it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use concert_local_servers::Port;
 use concert_tests::edge_with_stub_archive::{EdgeWithStubArchive, TOKEN};
 use concert_tests::nats::subscribe;
 use concert_tests::{Part, System, http};
@@ -9,6 +12,8 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 const FLOW: &str = "0198c5d2-7d11-7c3a-9d38-9b1f0a6d1c11";
+/// Path at which a page of the application learns the address of the console.
+const LINK: &str = "/_concert/console";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn get(
@@ -17,7 +22,7 @@ async fn get(
     headers: &[(&str, &str)],
 ) -> anyhow::Result<Response> {
     let client = http::client()?;
-    let mut request = client.get(format!("http://{}{path}", edge.address()));
+    let mut request = client.get(format!("http://{}{path}", edge.console()));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -197,11 +202,16 @@ async fn slow_console_is_disconnected_and_does_not_delay_others() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn separate_edge_serves_no_console_by_default() -> anyhow::Result<()> {
-    let system = System::start().await?;
-    for path in ["/", "/_concert/app.js", "/_concert/api/flows", "/_concert/live"] {
+    let port = Port::free().context("no free port")?;
+    let console = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+    let system = System::with(&[("CONCERT_CONSOLE__LISTEN", &console.to_string())]).await?;
+    for path in ["/_concert/app.js", "/_concert/api/flows", "/_concert/live"] {
         let answer = http::request("GET", system.address(), path, Vec::new(), &[]).await?;
         assert_eq!(answer.status, 404, "{path}");
     }
+    assert!(http::get(&format!("http://{console}/")).await.is_err());
+    let link = http::request("GET", system.address(), LINK, Vec::new(), &[]).await?;
+    assert_eq!(link.brief(), (200, r#"{"console":null}"#.to_owned()));
     Ok(())
 }
 
@@ -211,18 +221,31 @@ async fn console_of_a_separate_edge_shows_flows_over_a_restricted_bus() -> anyho
     let token = dir.path().join("token");
     std::fs::write(&token, TOKEN)?;
     let token = token.display().to_string();
-    let settings = [("CONCERT_CONSOLE__ENABLED", "on"), ("CONCERT_CONSOLE__TOKEN_FILE", &*token)];
-    let mut system = System::with(&settings).await?;
+    let port = Port::free().context("no free port")?;
+    let console = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+    let mut system = System::with(&[
+        ("CONCERT_CONSOLE__ENABLED", "on"),
+        ("CONCERT_CONSOLE__LISTEN", &console.to_string()),
+        ("CONCERT_CONSOLE__TOKEN_FILE", &token),
+    ])
+    .await?;
     system.start_part(Part::Archive)?;
     let client = http::client()?;
     let get = |path: &str| {
-        let url = format!("http://{}/_concert/{path}", system.address());
+        let url = format!("http://{console}/_concert/{path}");
         client.get(url).header("authorization", bearer()).send()
     };
     while get("api/flows").await?.status() != 200 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut live = get("live").await?;
+    // It is not part of the application's origin, and pages learn only the address of a console
+    // without a token.
+    let on_edge =
+        http::request("GET", system.address(), "/_concert/app.js", Vec::new(), &[]).await?;
+    assert_eq!(on_edge.status, 404);
+    let link = http::request("GET", system.address(), LINK, Vec::new(), &[]).await?;
+    assert_eq!(link.brief(), (200, r#"{"console":null}"#.to_owned()));
     let login = json!({ "username": "unknown", "password": "unknown" });
     let answer = system.post("/auth/login", &login).await?;
     assert_eq!(answer.status, 401, "{answer:?}");

@@ -67,6 +67,7 @@ pub(super) const NAMES: &[Name] = &[
     row("http.listen", "listen", "CONCERT_LISTEN", Plain, Everywhere),
     row("http.base", "base", "CONCERT_BASE", Plain, Everywhere),
     row("console.enabled", "console", "", Switch, Everywhere),
+    row("console.listen", "console-listen", "", Plain, Everywhere),
     row("nats.url", "nats-url", "NATS_URL", Plain, Everywhere),
     row("nats.creds", "nats-creds", "NATS_CREDS", Plain, Everywhere),
     row("nats.nkey", "nats-nkey", "NATS_NKEY", Plain, InServices),

@@ -8,7 +8,7 @@ use crate::config::Settings;
 /// Runs the edge until a signal stops it.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let service = Service { name: "http-edge", bus: settings.nats.bus(), metrics: None };
-    let listeners = concert_http_edge::listen(&settings.http).await?;
+    let listeners = concert_http_edge::listen(&settings.http, &settings.console).await?;
     let start = async |bus, shutdown| {
         let keys = settings.app.keys_dir();
         let args = (&settings.http, &settings.console);

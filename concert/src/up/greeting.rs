@@ -18,13 +18,16 @@ const PATHS_MAX: usize = 12;
 /// Prints the addresses, the paths of the application, and a request to try.
 pub(super) fn print(settings: &Settings, stack: &Stack, servers: &Addresses, routes: &RouteTable) {
     let api = format!("http://{}{}", stack.address(), settings.http.base);
-    let page = match stack.has_page() {
-        true => format!("  Console  http://{}/\n", stack.address()),
-        false => String::new(),
-    };
-    let app = match &settings.app.name {
-        Some(name) => format!("  App      {name}\n"),
+    let page = match stack.console() {
+        Some(address) => format!("  Console  http://{address}/\n"),
         None => String::new(),
+    };
+    let site = settings.http.files.dir.as_ref().map(|_| format!("http://{}/", stack.address()));
+    let app = match (&settings.app.name, site) {
+        (Some(name), Some(site)) => format!("  App      {site} ({name})\n"),
+        (Some(name), None) => format!("  App      {name}\n"),
+        (None, Some(site)) => format!("  App      {site}\n"),
+        (None, None) => String::new(),
     };
     output::print_line(format_args!(
         "\nConcert is running.\n\n{app}{page}  HTTP     {api}\n  NATS     {nats}\n  MongoDB  {mongo}\n  Data     {data}\n  Keys     {keys} (back up keys and data separately)\n  Rules    {rules} (changes are loaded while it runs)\n{paths}{operator}\n\nCtrl-C stops it.",

@@ -183,9 +183,9 @@ impl Stack {
         self.edge.address()
     }
 
-    /// Whether the edge serves the console.
-    pub(crate) fn has_page(&self) -> bool {
-        self.edge.has_page()
+    /// Address of the console. `None` if it is off.
+    pub(crate) fn console(&self) -> Option<SocketAddr> {
+        self.edge.console()
     }
 
     /// Returns when a service has lost its NATS connection permanently.

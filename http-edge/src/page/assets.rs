@@ -25,7 +25,6 @@ const ASSETS: &[(&str, &str, &str)] = assets![
     ("/_concert/icon.svg", "icon.svg", SVG),
     ("/_concert/api.js", "api.js", SCRIPT),
     ("/_concert/app.js", "app.js", SCRIPT),
-    ("/_concert/demo.js", "demo.js", SCRIPT),
     ("/_concert/details.js", "details.js", SCRIPT),
     ("/_concert/element.js", "element.js", SCRIPT),
     ("/_concert/flow.js", "flow.js", SCRIPT),

@@ -1,7 +1,7 @@
 //! Access control of the console. Any web page can send requests to a loopback address through the
 //! user's browser, so the host name and the requesting site must be the edge's own.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{PageArgs, Refusal};
+use crate::origin::{self, SEC_FETCH_SITE, text};
 
 /// Minimum length of a token.
 const TOKEN_MIN_LENGTH: usize = 32;
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Headers that proxies add, in addition to `X-Forwarded-*`.
 const FORWARDING_HEADERS: [&str; 7] = [
     "forwarded",
@@ -37,8 +37,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub enum BadPage {
     /// Other machines could open the console without a token.
     #[error(
-        "the console needs a token because other machines can reach {0}, directly or over a proxy: \
-         set console.token_file to a file with an operator token, or set console.enabled = false"
+        "the console at {0} needs a token, except for `concert up` on a loopback address: set \
+         console.token_file to a file with an operator token, or set console.enabled = false"
     )]
     NoToken(SocketAddr),
     /// The token file cannot be read.
@@ -73,34 +73,14 @@ pub(crate) enum PageAccess {
 }
 
 impl PageAccess {
-    /// `proxied`: the edge has trusted proxies, so requests from other machines reach it.
-    pub(super) fn new(
-        args: &PageArgs,
-        listen: SocketAddr,
-        proxied: bool,
-    ) -> Result<Option<Self>, BadPage> {
-        let on_loopback = args.is_concert_up && listen.ip().is_loopback();
-        let is_local = on_loopback && !proxied;
-        let by_default = is_local || (on_loopback && args.token_file.is_some());
-        let is_on = args.enabled.unwrap_or(by_default);
+    /// Access to a console on this address.
+    ///
+    /// # Errors
+    /// See [`BadPage`].
+    pub(crate) fn new(args: &PageArgs, listen: SocketAddr) -> Result<Self, BadPage> {
         match &args.token_file {
-            Some(_) if !is_on => {
-                tracing::warn!(
-                    "console.token_file is set and the console is off; set console.enabled = true"
-                );
-                Ok(None)
-            }
-            None if !is_on => {
-                if proxied && on_loopback && args.enabled.is_none() {
-                    tracing::warn!(
-                        "the console is off, because http.trusted_proxies is set; set \
-                         console.token_file to serve it to operators"
-                    );
-                }
-                Ok(None)
-            }
-            Some(path) => token(path.clone()).map(|digest| Some(Self::WithToken(digest))),
-            None if is_local => Ok(Some(Self::Local)),
+            Some(path) => token(path.clone()).map(Self::WithToken),
+            None if args.is_concert_up && listen.ip().is_loopback() => Ok(Self::Local),
             None => Err(BadPage::NoToken(listen)),
         }
     }
@@ -118,7 +98,7 @@ impl PageAccess {
         match self {
             Self::WithToken(_) => Ok(()),
             Self::Local if is_forwarded(headers) => Err(Refusal::Forwarded),
-            Self::Local if text(headers, &header::HOST).is_some_and(is_local_name) => Ok(()),
+            Self::Local if text(headers, &header::HOST).is_some_and(origin::is_local) => Ok(()),
             Self::Local => Err(Refusal::Name),
         }
     }
@@ -145,14 +125,9 @@ pub(super) fn admit_site(headers: &HeaderMap) -> Result<(), Refusal> {
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(Refusal::OtherSite);
     }
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return Ok(());
-    };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-    match (host, text(headers, &header::HOST)) {
-        (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(Refusal::OtherSite),
+    match headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default()) {
+        Some(origin) if !origin::is_own(origin, headers) => Err(Refusal::OtherSite),
+        _ => Ok(()),
     }
 }
 
@@ -177,20 +152,6 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
         name.starts_with("x-forwarded") || FORWARDING_HEADERS.contains(&name)
     };
     headers.keys().any(is_forwarding)
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn is_local_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost")
-        || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn digest(token: &str) -> [u8; 32] {

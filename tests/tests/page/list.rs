@@ -48,7 +48,7 @@ async fn opened() -> anyhow::Result<(EdgeWithStubArchive, Browser)> {
     }))
     .await?;
     let browser = Browser::open().await?;
-    browser.go(&format!("http://{}/#/flows", edge.address())).await?;
+    browser.go(&format!("http://{}/#/flows", edge.console())).await?;
     browser.write("#token", TOKEN).await?;
     browser.click("form.locked button").await?;
     browser.shows(".state", "500 flows (scroll for more)").await?;

@@ -5,6 +5,8 @@ use serde_json::Value;
 use crate::browser::{Browser, Scheme};
 use crate::running::Running;
 
+const PASSWORD: &str = "a longer word than usual";
+
 /// Finds texts with a contrast below 4.5 to 1 (WCAG 2, level AA).
 const FAINT: &str = r"
 const channels = (color) => (color.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
@@ -24,7 +26,7 @@ const faint = [];
 let seen = 0;
 while (texts.nextNode()) {
   const element = texts.currentNode.parentElement;
-  if (!texts.currentNode.data.trim() || element.closest('svg, script, noscript, option') || !element.checkVisibility() || element.disabled) continue;
+  if (!texts.currentNode.data.trim() || element.closest('svg, script, noscript, option, [aria-hidden=true]') || !element.checkVisibility() || element.disabled) continue;
   seen += 1;
   const [one, other] = [luminance(channels(getComputedStyle(element).color)), luminance(behind(element))].sort((a, b) => b - a);
   const ratio = (one + 0.05) / (other + 0.05);
@@ -35,8 +37,7 @@ return { seen, faint };
 
 pub(crate) async fn is_legible(browser: &Browser, what: &str) -> anyhow::Result<()> {
     let found = browser.run(FAINT).await?;
-    // The shortest view, a narrow list of three flows, has 13 texts.
-    assert!(found["seen"].as_u64() > Some(10), "{what}: {found}");
+    assert!(found["seen"].as_u64() > Some(5), "{what}: {found}");
     assert_eq!(found["faint"], Value::Array(Vec::new()), "{what}");
     let (wide, window) = ("document.documentElement.scrollWidth", "window.innerWidth");
     let fits = browser.run(&format!("return {wide} <= {window}")).await?;
@@ -54,30 +55,20 @@ async fn every_view_is_legible_in_every_scheme_and_width() -> anyhow::Result<()>
     browser.shows(".live", "live").await?;
     is_legible(&browser, "the start").await?;
     browser.picture("start").await?;
-    for (button, password) in
-        [("#sign-up", "a longer word than usual"), ("#log-in", "a word that is wrong")]
-    {
-        browser.write("#username", "ada").await?;
-        browser.write("#password", password).await?;
-        browser.click(button).await?;
-        browser
-            .until(
-                "document.querySelector('.summary') && !document.querySelector('button:disabled')",
-            )
-            .await?;
+    let mut flows = Vec::new();
+    for (path, password) in [
+        ("/api/auth/createAccount", PASSWORD),
+        ("/api/auth/login", "a word that is wrong"),
+        ("/api/auth/login", PASSWORD),
+    ] {
+        let answer = running.post(path, "ada", password).await?;
+        flows.push(format!("#/flow/{}", answer.headers["concert-flow"].to_str()?));
     }
-    browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
-    let failed = browser.run("return location.hash").await?;
-    let failed = failed.as_str().unwrap();
-    browser.write("#password", "a longer word than usual").await?;
-    browser.click("#log-in").await?;
     browser.shows(".summary .answered", "CreateSessionOnSuccessfulAuthentication").await?;
-    let succeeded = browser.run("return location.hash").await?;
-    let succeeded = succeeded.as_str().unwrap();
 
     let views = [
-        ("failed-login", failed, ".details .source", 1),
-        ("login", succeeded, ".details .source", 1),
+        ("failed-login", &*flows[1], ".details .source", 1),
+        ("login", &*flows[2], ".details .source", 1),
         // The sign-up and both logins.
         ("flows", "#/flows", "#flow-list .row", 3),
         ("rules", "#/rules/CreateSessionOnSuccessfulAuthentication", ".book .source", 1),

@@ -1,4 +1,4 @@
-//! The console in a browser. The tests need Debian's `chromium` and `chromedriver` on the PATH.
+//! The console and the frontend of the reading app in a browser. The tests need Debian's `chromium` and `chromedriver` on the PATH.
 //! Screenshots are in `target/page`.
 
 #![expect(
@@ -7,8 +7,8 @@
 )]
 
 mod browser;
-mod demo;
 mod list;
+mod live;
 mod looks;
 mod problems;
 mod running;

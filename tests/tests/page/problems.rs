@@ -31,7 +31,7 @@ async fn dead_letters_appear_as_table_rows_with_links() -> anyhow::Result<()> {
     }))
     .await?;
     let browser = Browser::open().await?;
-    browser.go(&format!("http://{}/#/problems", edge.address())).await?;
+    browser.go(&format!("http://{}/#/problems", edge.console())).await?;
     browser.write("#token", TOKEN).await?;
     browser.click("form.locked button").await?;
     browser.until("document.querySelector('main table') !== null").await?;

@@ -5,8 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_tests::binaries;
-use serde_json::Value;
+use concert_tests::http::Answer;
+use concert_tests::{binaries, http};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Child;
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 /// The process; dropping this stops it.
 pub(crate) struct Running {
     address: SocketAddr,
+    console: SocketAddr,
     _child: Child,
     _dir: TempDir,
 }
@@ -51,12 +53,32 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let started: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
-        let address = started["http"].as_str().context("no address")?.parse()?;
-        Ok(Self { address, _child: child, _dir: dir })
+        let address = |of: &str| {
+            let address = started[of].as_str().with_context(|| format!("no address of {of}"))?;
+            anyhow::Ok(address.parse()?)
+        };
+        let (address, console) = (address("http")?, address("console")?);
+        Ok(Self { address, console, _child: child, _dir: dir })
     }
 
     /// URL of the console.
     pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.console)
+    }
+
+    /// URL of the application.
+    pub(crate) fn app(&self) -> String {
         format!("http://{}/", self.address)
+    }
+
+    /// Sends a request with a name and a password.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        username: &str,
+        password: &str,
+    ) -> anyhow::Result<Answer> {
+        let body = json!({ "username": username, "password": password });
+        http::post(self.address, path, &body).await
     }
 }

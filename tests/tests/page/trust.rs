@@ -66,7 +66,7 @@ async fn sign_in(browser: &Browser) -> anyhow::Result<()> {
 async fn hostile_data_is_shown_as_text() -> anyhow::Result<()> {
     let edge = edge().await?;
     let browser = Browser::open().await?;
-    browser.go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1))).await?;
+    browser.go(&format!("http://{}/#/flow/{}", edge.console(), flow_id(1))).await?;
     sign_in(&browser).await?;
     for (view, shown) in [
         (format!("#/flow/{}", flow_id(1)), ".summary"),
@@ -96,7 +96,7 @@ async fn hostile_data_is_shown_as_text() -> anyhow::Result<()> {
 async fn page_sends_requests_only_to_its_own_edge() -> anyhow::Result<()> {
     let edge = edge().await?;
     let browser = Browser::open().await?;
-    let origin = format!("http://{}/", edge.address());
+    let origin = format!("http://{}/", edge.console());
     browser.go(&origin).await?;
     sign_in(&browser).await?;
     for view in ["#/flows", "#/rules", "#/problems"] {
@@ -125,7 +125,7 @@ async fn page_sends_requests_only_to_its_own_edge() -> anyhow::Result<()> {
 async fn console_with_a_token_shows_nothing_without_it() -> anyhow::Result<()> {
     let edge = edge().await?;
     let browser = Browser::open().await?;
-    browser.go(&format!("http://{}/#/flows", edge.address())).await?;
+    browser.go(&format!("http://{}/#/flows", edge.console())).await?;
     browser.shows("form.locked", "Operator token").await?;
     browser.write("#token", "0123456789abcdef0123456789abcdef").await?;
     browser.click("form.locked button").await?;

@@ -67,7 +67,7 @@ async fn unfinished_flow_shows_its_state() -> anyhow::Result<()> {
     }))
     .await?;
     let browser = Browser::open().await?;
-    browser.go(&format!("http://{}/#/flow/{}", edge.address(), flow_id(1))).await?;
+    browser.go(&format!("http://{}/#/flow/{}", edge.console(), flow_id(1))).await?;
     browser.write("#token", TOKEN).await?;
     browser.click("form.locked button").await?;
     browser.shows(".summary .answered", "In progress; no response yet.").await?;

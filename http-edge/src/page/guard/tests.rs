@@ -2,8 +2,8 @@ use std::io::Write as _;
 
 use super::*;
 
-const HERE: &str = "127.0.0.1:8000";
-const ANYWHERE: &str = "0.0.0.0:8000";
+const HERE: &str = "127.0.0.1:8001";
+const ANYWHERE: &str = "0.0.0.0:8001";
 
 fn args(is_concert_up: bool, enabled: Option<bool>, token_file: Option<PathBuf>) -> PageArgs {
     PageArgs { enabled, token_file, is_concert_up, ..PageArgs::default() }
@@ -24,31 +24,29 @@ fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
 fn console_without_a_token_needs_concert_up_on_loopback() {
     let file = file(&"t".repeat(32));
     let token = || Some(file.path().to_owned());
-    // (is concert up, address, enabled, token) -> "off", "local", "token" or "refused"; and with
-    // trusted proxies
-    for (is_concert_up, listen, page, token, expected, proxied) in [
-        (true, HERE, None, None, "local", "off"),
-        (true, "[::1]:8000", None, None, "local", "off"),
-        (true, HERE, Some(false), None, "off", "off"),
-        (true, HERE, None, token(), "token", "token"),
-        (true, ANYWHERE, None, None, "off", "off"),
-        (true, ANYWHERE, Some(true), None, "refused", "refused"),
-        (true, ANYWHERE, Some(true), token(), "token", "token"),
-        (false, HERE, None, None, "off", "off"),
-        (false, HERE, None, token(), "off", "off"),
-        (false, HERE, Some(true), None, "refused", "refused"),
-        (false, HERE, Some(true), token(), "token", "token"),
+    // (is concert up, address, enabled, token) -> "off", "local", "token" or "refused"
+    for (is_concert_up, listen, enabled, token, expected) in [
+        (true, HERE, None, None, "local"),
+        (true, "[::1]:8001", None, None, "local"),
+        (true, HERE, Some(false), None, "off"),
+        (true, HERE, None, token(), "token"),
+        (true, ANYWHERE, None, None, "refused"),
+        (true, ANYWHERE, Some(true), None, "refused"),
+        (true, ANYWHERE, Some(true), token(), "token"),
+        (false, HERE, None, None, "off"),
+        (false, HERE, None, token(), "off"),
+        (false, HERE, Some(true), None, "refused"),
+        (false, HERE, Some(true), token(), "token"),
     ] {
-        let args = args(is_concert_up, page, token);
-        for (proxied, expected) in [(false, expected), (true, proxied)] {
-            let found = match PageAccess::new(&args, listen.parse().unwrap(), proxied) {
-                Ok(None) => "off",
-                Ok(Some(PageAccess::Local)) => "local",
-                Ok(Some(PageAccess::WithToken(_))) => "token",
-                Err(_) => "refused",
-            };
-            assert_eq!(found, expected, "{is_concert_up}, {listen}, {page:?}, {proxied}");
-        }
+        let args = args(is_concert_up, enabled, token);
+        let access = args.is_on().then(|| PageAccess::new(&args, listen.parse().unwrap()));
+        let found = match access {
+            None => "off",
+            Some(Ok(PageAccess::Local)) => "local",
+            Some(Ok(PageAccess::WithToken(_))) => "token",
+            Some(Err(_)) => "refused",
+        };
+        assert_eq!(found, expected, "{is_concert_up}, {listen}, {enabled:?}");
     }
 }
 
@@ -63,12 +61,12 @@ fn weak_or_unreadable_token_is_refused_at_start() {
     ] {
         let file = file(text);
         let args = args(false, Some(true), Some(file.path().to_owned()));
-        let refused = PageAccess::new(&args, HERE.parse().unwrap(), false);
+        let refused = PageAccess::new(&args, HERE.parse().unwrap());
         assert!(matches!(refused, Err(BadPage::Weak { .. })), "{text:?}");
     }
     let args = args(false, Some(true), Some("/there/is/no/such/file".into()));
     assert!(matches!(
-        PageAccess::new(&args, HERE.parse().unwrap(), false),
+        PageAccess::new(&args, HERE.parse().unwrap()),
         Err(BadPage::Unreadable { .. })
     ));
 }
@@ -116,8 +114,8 @@ fn requests_from_other_sites_are_rejected() {
         (vec![(SEC_FETCH_SITE, "none")], true),
         (vec![(SEC_FETCH_SITE, "cross-site")], false),
         (vec![(SEC_FETCH_SITE, "same-site")], false),
-        (vec![(header::ORIGIN, "http://127.0.0.1:8000")], true),
-        (vec![(header::ORIGIN, "http://127.0.0.1:3000")], false),
+        (vec![(header::ORIGIN, "http://127.0.0.1:8001")], true),
+        (vec![(header::ORIGIN, "http://127.0.0.1:8000")], false),
         (vec![(header::ORIGIN, "https://evil.example")], false),
         (vec![(header::ORIGIN, "null")], false),
         (vec![(SEC_FETCH_SITE, "same-origin"), (header::ORIGIN, "https://evil.example")], false),

@@ -1,18 +1,9 @@
-//! The first use of the console: sign up, log in, log out.
-
-use concert_tests::EdgeWithStubArchive;
-use concert_tests::edge_with_stub_archive::TOKEN;
+//! Flows of clients, drawn as they happen.
 
 use crate::browser::{Browser, DOWN, ENTER, SHIFT, TAB, UP};
 use crate::running::Running;
 
 const PASSWORD: &str = "a longer word than usual";
-
-async fn fill_in(browser: &Browser, password: &str, button: &str) -> anyhow::Result<()> {
-    browser.write("#username", "ada").await?;
-    browser.write("#password", password).await?;
-    browser.click(button).await
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn login_shows_the_answering_rule_and_where_a_failure_stopped() -> anyhow::Result<()> {
@@ -22,10 +13,10 @@ async fn login_shows_the_answering_rule_and_where_a_failure_stopped() -> anyhow:
     browser.shows("main h2", "Send a request to see its flow").await?;
     browser.shows(".live", "live").await?;
 
-    fill_in(&browser, PASSWORD, "#sign-up").await?;
+    running.post("/api/auth/createAccount", "ada", PASSWORD).await?;
     browser.shows(".summary", "Answered by rule HandleCreateAccountRequest").await?;
 
-    fill_in(&browser, "a word that is wrong", "#log-in").await?;
+    running.post("/api/auth/login", "ada", "a word that is wrong").await?;
     browser.shows(".summary h2", "401").await?;
     browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
     let failed_at = browser.text(".summary .failed-at").await?;
@@ -73,14 +64,17 @@ async fn login_shows_the_answering_rule_and_where_a_failure_stopped() -> anyhow:
             .await?
             .contains("Requesting.request (path: \"/auth/login\")")
     );
-    // A click selects another step.
+    // A click selects another step, and keeps the flow.
     browser.click(".step.answer").await?;
     browser
         .shows(".details .source .called", "Requesting.respond (request, error, status: 401)")
         .await?;
     browser.shows(".details", "\"error\": \"Invalid username or password.\"").await?;
 
-    fill_in(&browser, PASSWORD, "#log-in").await?;
+    let login = running.post("/api/auth/login", "ada", PASSWORD).await?;
+    browser.run("location.hash = '#/flows'").await?;
+    browser.shows("#flow-0", "CreateSessionOnSuccessfulAuthentication").await?;
+    browser.click("#flow-0").await?;
     browser
         .shows(".summary .answered", "Answered by rule CreateSessionOnSuccessfulAuthentication")
         .await?;
@@ -89,14 +83,8 @@ async fn login_shows_the_answering_rule_and_where_a_failure_stopped() -> anyhow:
         browser.run("return document.querySelector('.failed-at')").await?,
         serde_json::Value::Null
     );
-    browser.shows(".demo", "Logged in as ada").await?;
-    let session = browser.text(".exchange").await?;
-    assert!(session.contains("\"session\": \"") && !session.contains(PASSWORD), "{session}");
-
-    browser.click("#log-out").await?;
-    browser.shows(".summary .answered", "Answered by rule HandleLogoutRequest").await?;
-    browser.shows(".demo", "Logged out successfully").await?;
-    browser.until("document.activeElement.id === 'username'").await?;
+    let shown = browser.text("main").await?;
+    assert!(!shown.contains(login.text("session")?) && !shown.contains(PASSWORD), "{shown}");
     assert_eq!(browser.complaints().await?, Vec::<String>::new());
     Ok(())
 }
@@ -106,16 +94,10 @@ async fn every_control_works_from_the_keyboard() -> anyhow::Result<()> {
     let running = Running::start().await?;
     let browser = Browser::open().await?;
     browser.go(&running.page()).await?;
-    browser.tab_to("#username", TAB).await?;
-    browser.type_text("ada").await?;
-    browser.press(&[TAB]).await?;
-    browser.type_text(PASSWORD).await?;
-    browser.tab_to("#sign-up", TAB).await?;
-    browser.press(&[ENTER]).await?;
+    browser.shows(".live", "live").await?;
+    running.post("/api/auth/createAccount", "ada", PASSWORD).await?;
     browser.shows(".summary .answered", "HandleCreateAccountRequest").await?;
-    browser.tab_to("#password", SHIFT).await?;
-    // Enter in a field logs in.
-    browser.press(&[ENTER]).await?;
+    running.post("/api/auth/login", "ada", PASSWORD).await?;
     browser.shows(".summary .answered", "CreateSessionOnSuccessfulAuthentication").await?;
 
     browser.tab_to("button.step", TAB).await?;
@@ -155,15 +137,14 @@ async fn every_control_works_from_the_keyboard() -> anyhow::Result<()> {
 async fn flow_link_opens_in_another_browser() -> anyhow::Result<()> {
     let running = Running::start().await?;
     let browser = Browser::open().await?;
-    browser.go(&running.page()).await?;
-    fill_in(&browser, "an unknown password", "#log-in").await?;
+    let login = running.post("/api/auth/login", "ada", "an unknown password").await?;
+    let flow = login.headers["concert-flow"].to_str()?;
+    let address = format!("{}#/flow/{flow}", running.page());
+    browser.go(&address).await?;
     browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
-    let address = browser.run("return location.href").await?;
-    let address = address.as_str().unwrap();
-    let flow = browser.text(".summary .id").await?;
-    assert_eq!(address, format!("{}#/flow/{flow}", running.page()));
+    assert_eq!(browser.text(".summary .id").await?, flow);
     let other = Browser::open().await?;
-    other.go(address).await?;
+    other.go(&address).await?;
     other.shows(".summary .answered", "RespondToFailedAuthentication").await?;
     other.go(&format!("{}#/flow/0198c5d2-7d11-7c3a-9d38-9b1f0a6d1c11", running.page())).await?;
     other.shows("main", "Flow not found").await?;
@@ -179,33 +160,13 @@ async fn slow_login_is_drawn_while_in_progress() -> anyhow::Result<()> {
     let browser = Browser::open().await?;
     browser.go(&running.page()).await?;
     browser.shows(".live", "live").await?;
-    fill_in(&browser, PASSWORD, "#log-in").await?;
-    browser.shows(".summary .answered", "In progress; no response yet.").await?;
-    browser.shows(".step.in_flight", "Profile.authenticate").await?;
-    browser.shows(".exchange", "Waiting for the response").await?;
-    browser.shows(".summary .answered", "RespondToFailedAuthentication").await?;
+    let drawn = async {
+        browser.shows(".summary .answered", "In progress; no response yet.").await?;
+        browser.shows(".step.in_flight", "Profile.authenticate").await?;
+        browser.shows(".summary .answered", "RespondToFailedAuthentication").await
+    };
+    let login = running.post("/api/auth/login", "ada", PASSWORD);
+    tokio::try_join!(login, drawn)?;
     assert_eq!(browser.complaints().await?, Vec::<String>::new());
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn closed_demo_panel_stays_closed_until_it_is_opened() -> anyhow::Result<()> {
-    let edge = EdgeWithStubArchive::start(&[]).await?;
-    let browser = Browser::open().await?;
-    browser.go(&format!("http://{}/", edge.address())).await?;
-    browser.write("#token", TOKEN).await?;
-    browser.click("form.locked button").await?;
-    browser.until("document.title === 'Flow – Concert'").await?;
-    let is_open = "document.querySelector('.demo').checkVisibility()";
-    browser.until(is_open).await?;
-    browser.click(".demo .close").await?;
-    browser.until(&format!("!{is_open}")).await?;
-    browser.picture("demo-panel-closed").await?;
-    browser.run("location.reload()").await?;
-    browser.until("document.querySelector('.open-demo')?.checkVisibility()").await?;
-    assert_eq!(browser.run(&format!("return {is_open}")).await?, false);
-    browser.click(".open-demo").await?;
-    browser.until(is_open).await?;
-    browser.until("document.activeElement.id === 'username'").await?;
     Ok(())
 }
