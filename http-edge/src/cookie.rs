@@ -1,8 +1,10 @@
-//! Cookie mode: a secret key of the routes, such as a session, is in a cookie instead of the body.
+//! The session cookie: a secret key of the routes, such as a session, is in a cookie instead of the
+//! body, or in both.
 //!
 //! Browsers attach cookies to requests of any page. So the edge accepts the cookie only from its
-//! own and allowed origins (`Sec-Fetch-Site` or `Origin`), and only with the header [`ASK`], which
-//! pages of other origins cannot send without CORS permission.
+//! own and allowed origins (`Sec-Fetch-Site` or `Origin`), with the header [`ASK`], which pages of
+//! other origins cannot send without CORS permission. With [`CookieMode::Copy`] it also accepts the
+//! cookie without the header, from its own origin only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,13 +19,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::EdgeError;
+use crate::origin::{self, SEC_FETCH_SITE, text};
 
 /// The session cookie: a part of the section `[http]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CookieArgs {
     /// Cookie that replaces a secret key of requests and responses; applies to requests with the
-    /// header `concert-session: cookie`.
+    /// header `concert-session: cookie`. On a loopback address, the cookie has no `Secure` and no
+    /// `__Host-` in its name.
     #[serde(deserialize_with = "valid")]
     pub session_cookie: Option<SessionCookie>,
 }
@@ -36,17 +40,36 @@ pub struct SessionCookie {
     name: String,
     /// Key of requests and responses that the cookie replaces, such as `session`.
     key: String,
+    /// `copy` also applies to JSON requests of the edge's own pages without the header: responses
+    /// set the cookie and keep the key in the body, and a request without the key uses the cookie.
+    /// `replace` does not.
+    mode: CookieMode,
     /// Paths whose success response clears the cookie, such as `/auth/logout`, without the base.
     /// Any 401 clears it, too.
     ends: Vec<String>,
+}
+
+/// Requests to which the cookie applies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CookieMode {
+    /// Requests with the header [`ASK`]. The key is in the cookie only.
+    #[default]
+    Replace,
+    /// Also requests of the edge's own pages without it. The key is in the cookie and in the body.
+    Copy,
 }
 
 /// Browsers restrict cookies with this prefix to one host, TLS and the path `/`.
 const NAME_PREFIX: &str = "__Host-";
 /// Header by which a page requests cookie mode, with the value `cookie`.
 pub(crate) const ASK: HeaderName = HeaderName::from_static("concert-session");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
+/// Not all browsers accept `Secure` without TLS.
+const LOOPBACK_ATTRIBUTES: &str = "Path=/; HttpOnly; SameSite=Strict";
+/// The maximum that browsers accept. The client keeps its copy as well, and the session decides
+/// when it expires.
+const COPY_AGE: &str = "; Max-Age=34560000";
 
 impl SessionCookie {
     fn check(&self) -> Result<(), String> {
@@ -91,12 +114,14 @@ pub(crate) struct Cookies {
 /// Use of the cookie by a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Use {
-    /// The response must set the cookie.
-    wanted: bool,
+    /// How the response sets the cookie. `None`: it does not.
+    sets: Option<CookieMode>,
     /// The request took its secret from the cookie.
     taken: bool,
     /// A success clears the cookie.
     ends: bool,
+    /// The page is on a loopback address, without TLS.
+    on_loopback: bool,
 }
 
 impl Cookies {
@@ -123,7 +148,8 @@ impl Cookies {
     /// Inserts the key from the cookie if the route uses it and the body does not have it.
     ///
     /// # Errors
-    /// The request uses the cookie without the header [`ASK`], or from another origin.
+    /// The request uses the cookie from another origin, or without the header [`ASK`] where that is
+    /// required.
     pub(crate) fn take(
         &self,
         path: &str,
@@ -132,23 +158,36 @@ impl Cookies {
         body: &mut Object,
     ) -> Result<Use, EdgeError> {
         let key = &self.cookie.key;
-        let wanted = headers.get(ASK).is_some_and(|value| value == "cookie");
-        let takes = route.keys.get(key).is_some_and(|key| key.secret) && !body.contains_key(key);
-        let stored = takes.then(|| self.stored(headers)).flatten();
-        if stored.is_some() && !wanted {
-            return Err(EdgeError::CookieUnasked);
+        let on_loopback = is_on_loopback(headers);
+        let stored = self.stored(headers, on_loopback);
+        let is_missing =
+            route.keys.get(key).is_some_and(|key| key.secret) && !body.contains_key(key);
+        let asks = headers.get(ASK).is_some_and(|value| value == "cookie");
+        let copies = self.cookie.mode == CookieMode::Copy && is_own_page(headers);
+        let sets = match (asks, copies) {
+            (true, _) => Some(CookieMode::Replace),
+            (false, true) => Some(CookieMode::Copy),
+            (false, false) => None,
+        };
+        let taken = stored.filter(|_| is_missing);
+        if taken.is_some() && sets.is_none() {
+            return Err(match self.cookie.mode {
+                CookieMode::Replace => EdgeError::CookieUnasked,
+                CookieMode::Copy => EdgeError::CrossSite,
+            });
         }
-        if wanted && !self.is_allowed(headers) {
+        if asks && !self.is_allowed(headers) {
             return Err(EdgeError::CrossSite);
         }
-        if wanted {
+        if asks {
             self.warn_cross_site(headers);
         }
-        let taken = stored.is_some();
-        if let Some(stored) = stored {
-            body.insert(key.clone(), Value::String(stored.to_owned()));
+        if let Some(taken) = taken {
+            body.insert(key.clone(), Value::String(taken.to_owned()));
         }
-        Ok(Use { wanted, taken, ends: self.cookie.ends.iter().any(|end| end == path) })
+        let is_used = taken.is_some() || (copies && stored.is_some());
+        let ends = is_used && self.cookie.ends.iter().any(|end| end == path);
+        Ok(Use { sets, taken: taken.is_some(), ends, on_loopback })
     }
 
     /// Logs once if an allowed page is on another site, where browsers drop the cookie.
@@ -163,36 +202,39 @@ impl Cookies {
         }
     }
 
+    /// Name of the cookie.
+    fn name(&self, on_loopback: bool) -> &str {
+        let name = &*self.cookie.name;
+        name.strip_prefix(NAME_PREFIX).filter(|_| on_loopback).unwrap_or(name)
+    }
+
+    /// `Set-Cookie` with this value.
+    fn line(&self, using: Use, value: &str, more: &str) -> Option<HeaderValue> {
+        let attributes = if using.on_loopback { LOOPBACK_ATTRIBUTES } else { ATTRIBUTES };
+        let line = format!("{}={value}; {attributes}{more}", self.name(using.on_loopback));
+        HeaderValue::from_str(&line).ok()
+    }
+
     /// Value of the cookie in a request.
-    fn stored<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+    fn stored<'a>(&self, headers: &'a HeaderMap, on_loopback: bool) -> Option<&'a str> {
+        let own = self.name(on_loopback);
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         lines
             .flat_map(|line| line.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(name, value)| {
-                (name == self.cookie.name && !value.is_empty()).then_some(value)
-            })
+            .find_map(|(name, value)| (name == own && !value.is_empty()).then_some(value))
     }
 
     /// True if the requesting page has the edge's own origin or an allowed one.
     fn is_allowed(&self, headers: &HeaderMap) -> bool {
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let origin = text(&header::ORIGIN);
-        if origin.is_some_and(|origin| self.origins.iter().any(|listed| listed == origin)) {
-            return true;
-        }
-        match (text(&SEC_FETCH_SITE), origin) {
-            (Some(site), _) => site == "same-origin" || site == "none",
-            (None, Some(origin)) => {
-                let host =
-                    origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-                host.is_some() && host == text(&header::HOST)
-            }
-            (None, None) => false,
-        }
+        let origin = text(headers, &header::ORIGIN);
+        origin.is_some_and(|origin| self.origins.iter().any(|listed| listed == origin))
+            || text(headers, &SEC_FETCH_SITE) == Some("none")
+            || is_own_page(headers)
     }
 
-    /// Moves the secret of a response to the cookie, and returns the value of `Set-Cookie`.
+    /// Moves or copies the secret of a response to the cookie, and returns the value of
+    /// `Set-Cookie`.
     ///
     /// # Errors
     /// The decryption key of the secret is not available, or not yet.
@@ -203,8 +245,8 @@ impl Cookies {
         flow: FlowId,
         answer: &mut Object,
     ) -> Result<Option<HeaderValue>, EdgeError> {
-        let value = answer.get(&self.cookie.key).filter(|_| using.wanted);
-        let Some(sealed) = value.and_then(Value::as_str) else {
+        let value = answer.get(&self.cookie.key).and_then(Value::as_str);
+        let (Some(sealed), Some(mode)) = (value, using.sets) else {
             return Ok(None);
         };
         let secret = match sealer.open(flow, sealed) {
@@ -216,11 +258,10 @@ impl Cookies {
         };
         // A secret with other characters stays in the body.
         let is_octet = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
-        let line = if secret.expose().bytes().all(is_octet) {
-            let line = format!("{}={}; {ATTRIBUTES}", self.cookie.name, secret.expose());
-            HeaderValue::from_str(&line).ok()
-        } else {
-            None
+        let age = if mode == CookieMode::Copy { COPY_AGE } else { "" };
+        let line = match secret.expose().bytes().all(is_octet) {
+            true => self.line(using, secret.expose(), age),
+            false => None,
         };
         let Some(mut line) = line else {
             tracing::error!(
@@ -230,17 +271,35 @@ impl Cookies {
             return Ok(None);
         };
         line.set_sensitive(true);
-        answer.shift_remove(&self.cookie.key);
+        if mode == CookieMode::Replace {
+            answer.shift_remove(&self.cookie.key);
+        }
         Ok(Some(line))
     }
 
     /// Value of `Set-Cookie` that clears the cookie, if the response shows that the session is
     /// over.
     pub(crate) fn clear(&self, using: Use, status: StatusCode) -> Option<HeaderValue> {
-        let is_over = status == StatusCode::UNAUTHORIZED || (using.ends && status.is_success());
-        let line = format!("{}=; {ATTRIBUTES}; Max-Age=0", self.cookie.name);
-        (using.taken && is_over).then(|| HeaderValue::from_str(&line).ok())?
+        let is_over = (using.taken && status == StatusCode::UNAUTHORIZED)
+            || (using.ends && status.is_success());
+        is_over.then(|| self.line(using, "", "; Max-Age=0"))?
     }
+}
+
+/// True if the requesting page has the edge's own origin.
+fn is_own_page(headers: &HeaderMap) -> bool {
+    match (text(headers, &SEC_FETCH_SITE), text(headers, &header::ORIGIN)) {
+        (Some(site), _) => site == "same-origin",
+        (None, Some(origin)) => origin::is_own(origin, headers),
+        (None, None) => false,
+    }
+}
+
+/// True if the requesting page is on a loopback address, without TLS. A proxy may change `Host`,
+/// but not `Origin`.
+fn is_on_loopback(headers: &HeaderMap) -> bool {
+    let origin = text(headers, &header::ORIGIN).unwrap_or_default();
+    origin.strip_prefix("http://").is_some_and(origin::is_local)
 }
 
 #[cfg(test)]
@@ -250,11 +309,12 @@ mod tests {
 
     use super::*;
 
-    fn cookies() -> Cookies {
+    fn cookies(mode: CookieMode) -> Cookies {
         let args = CookieArgs {
             session_cookie: Some(SessionCookie {
                 name: "__Host-session".to_owned(),
                 key: "session".to_owned(),
+                mode,
                 ends: vec!["/logout".to_owned()],
             }),
         };
@@ -266,7 +326,8 @@ mod tests {
         Route { keys: [("session".to_owned(), key)].into_iter().collect() }
     }
 
-    fn take(
+    fn take_in(
+        mode: CookieMode,
         lines: &[(&'static str, &'static str)],
         mut body: Value,
     ) -> Result<(Use, Value), EdgeError> {
@@ -274,8 +335,15 @@ mod tests {
             .iter()
             .map(|(name, line)| (HeaderName::from_static(name), HeaderValue::from_static(line)));
         let body = body.as_object_mut().unwrap();
-        let using = cookies().take("/logout", &route(), &headers.collect(), body)?;
+        let using = cookies(mode).take("/logout", &route(), &headers.collect(), body)?;
         Ok((using, Value::Object(body.clone())))
+    }
+
+    fn take(
+        lines: &[(&'static str, &'static str)],
+        body: Value,
+    ) -> Result<(Use, Value), EdgeError> {
+        take_in(CookieMode::Replace, lines, body)
     }
 
     const COOKIE: (&str, &str) = ("cookie", "a=b; __Host-session=tok-en_1; c=d");
@@ -294,7 +362,7 @@ mod tests {
         ];
         for site in allowed {
             let (using, body) = take(&[&[COOKIE, ASKS], site].concat(), json!({})).unwrap();
-            assert!(using.taken && using.wanted, "{site:?}");
+            assert!(using.taken && using.sets == Some(CookieMode::Replace), "{site:?}");
             assert_eq!(body, filled, "{site:?}");
         }
         // A key in the body takes precedence.
@@ -305,10 +373,7 @@ mod tests {
             take(&[ASKS, SAME, ("cookie", "__Host-session=")], json!({})).unwrap().1,
             json!({})
         );
-        assert_eq!(
-            take(&[("cookie", "x__Host-session=1")], json!({})).unwrap().0,
-            Use { ends: true, ..Use::default() }
-        );
+        assert_eq!(take(&[("cookie", "x__Host-session=1")], json!({})).unwrap().0, Use::default());
     }
 
     #[test]
@@ -343,7 +408,7 @@ mod tests {
 
     #[test]
     fn allowed_page_of_another_site_is_noticed() {
-        let cookies = cookies();
+        let cookies = cookies(CookieMode::Replace);
         let take = |site: &'static str| {
             let headers = [ASKS, ("origin", "https://app.example"), ("sec-fetch-site", site)].map(
                 |(name, line)| (HeaderName::from_static(name), HeaderValue::from_static(line)),
@@ -358,11 +423,13 @@ mod tests {
 
     #[test]
     fn cookie_is_cleared_when_the_session_ends() {
-        let cookies = cookies();
-        let using = |taken, ends| Use { wanted: true, taken, ends };
+        let cookies = cookies(CookieMode::Replace);
+        let using = |taken, ends| Use { taken, ends, ..Use::default() };
         let cleared =
             |using, status| cookies.clear(using, StatusCode::from_u16(status).unwrap()).is_some();
         assert!(cleared(using(true, true), 200) && cleared(using(true, false), 401));
+        // A logout whose body has the session.
+        assert!(cleared(using(false, true), 200));
         assert!(
             !cleared(using(true, false), 200)
                 && !cleared(using(true, true), 404)
@@ -371,6 +438,60 @@ mod tests {
         assert_eq!(
             cookies.clear(using(true, true), StatusCode::OK).unwrap(),
             "__Host-session=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0"
+        );
+    }
+
+    #[test]
+    fn copied_cookie_needs_no_header_on_own_pages() {
+        let copy = |lines: &[_], body| take_in(CookieMode::Copy, lines, body);
+        let own = [("origin", "https://edge.example"), ("host", "edge.example")];
+        for page in [&[SAME][..], &own] {
+            let page = [&[COOKIE], page].concat();
+            let (using, body) = copy(&page, json!({})).unwrap();
+            let expected = Use { sets: Some(CookieMode::Copy), taken: true, ends: true, ..using };
+            assert_eq!((using, body), (expected, json!({ "session": "tok-en_1" })), "{page:?}");
+            // A key in the body takes precedence, and a logout with it clears the cookie.
+            let (using, body) = copy(&page, json!({ "session": "other" })).unwrap();
+            assert_eq!((using.taken, using.ends), (false, true), "{page:?}");
+            assert_eq!(body, json!({ "session": "other" }));
+        }
+        let other_pages: [&[(&str, &str)]; 5] = [
+            &[],
+            &[("sec-fetch-site", "none")],
+            &[("sec-fetch-site", "same-site"), ("origin", "https://app.example")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("origin", "https://evil.example"), ("host", "edge.example")],
+        ];
+        for page in other_pages {
+            let page = [&[COOKIE], page].concat();
+            assert_eq!(copy(&page, json!({})), Err(EdgeError::CrossSite), "{page:?}");
+            // With the key in the body it is a request without a cookie.
+            let (using, _) = copy(&page, json!({ "session": "x" })).unwrap();
+            assert_eq!(using, Use::default(), "{page:?}");
+        }
+        // With the header, the cookie replaces the key.
+        let (using, _) = copy(&[COOKIE, ASKS, SAME], json!({})).unwrap();
+        assert_eq!(using.sets, Some(CookieMode::Replace));
+    }
+
+    #[test]
+    fn cookie_on_a_loopback_address_has_another_name() {
+        for (origin, on_loopback) in [
+            ("http://127.0.0.1:8000", true),
+            ("http://localhost", true),
+            ("http://[::1]:8000", true),
+            ("https://localhost", false),
+            ("http://localhost.evil.example", false),
+            ("https://edge.example", false),
+        ] {
+            let lines = [SAME, ASKS, ("cookie", "session=plain"), ("origin", origin)];
+            let (using, _) = take(&lines, json!({})).unwrap();
+            assert_eq!((using.on_loopback, using.taken), (on_loopback, on_loopback), "{origin}");
+        }
+        let using = Use { ends: true, on_loopback: true, ..Use::default() };
+        assert_eq!(
+            cookies(CookieMode::Copy).clear(using, StatusCode::OK).unwrap(),
+            "session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
         );
     }
 

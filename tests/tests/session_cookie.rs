@@ -149,27 +149,57 @@ async fn cross_site_pages_cannot_use_the_session_cookie() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cookie_is_off_by_default_and_wildcard_origins_get_no_credentials() -> anyhow::Result<()> {
+async fn wildcard_origins_get_no_credentials() -> anyhow::Result<()> {
     let system = System::with(&[("CONCERT_HTTP__CORS_ORIGINS", "*")]).await?;
     system.account("ada", PASSWORD).await?;
-    let login = post(&system, "/auth/login", credentials(), &[USE_COOKIE, SAME, LISTED]).await?;
+    let login = post(&system, "/auth/login", credentials(), &[LISTED]).await?;
     assert_eq!((login.status, cookie_of(&login)), (200, ""));
     assert!(!login.headers.contains_key("access-control-allow-credentials"));
-    let cookie = format!("__Host-session={}", login.text("session")?);
-    let who =
-        post(&system, "/auth/whoami", json!({}), &[("cookie", &cookie), USE_COOKIE, SAME]).await?;
-    assert_eq!(who.status, 400);
+    let refused = post(&system, "/auth/login", credentials(), &[USE_COOKIE, LISTED]).await?;
+    assert_eq!(refused.status, 403, "{refused:?}");
     let refused = system
-        .concert(&[
-            "http-edge",
-            "--set",
-            "http.session_cookie.name=session",
-            "--set",
-            "http.session_cookie.key=session",
-        ])
+        .concert(&["http-edge", "--set", "http.session_cookie.name=session"])
         .output()
         .await?;
     let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && printed.contains("__Host-"), "{printed}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copied_session_cookie_serves_unmodified_pages() -> anyhow::Result<()> {
+    let system = System::with(&[("CONCERT_HTTP__SESSION_COOKIE__MODE", "copy")]).await?;
+    system.account("ada", PASSWORD).await?;
+    let page = ("origin", &*format!("http://{}", system.address()));
+
+    // Browsers name the page at logins, too. Without it, the response sets no cookie.
+    let plain = post(&system, "/auth/login", credentials(), &[]).await?;
+    assert_eq!((plain.status, cookie_of(&plain)), (200, ""));
+    let foreign = [("sec-fetch-site", "cross-site"), LISTED];
+    let login = post(&system, "/auth/login", credentials(), &foreign).await?;
+    assert_eq!((login.status, cookie_of(&login)), (200, ""));
+
+    let login = post(&system, "/auth/login", credentials(), &[page, SAME]).await?;
+    let session = login.text("session")?.to_owned();
+    let attributes = "Path=/; HttpOnly; SameSite=Strict";
+    assert_eq!(cookie_of(&login), format!("session={session}; {attributes}; Max-Age=34560000"));
+    let cookie = ("cookie", &*format!("session={session}"));
+
+    let who = post(&system, "/auth/whoami", json!({}), &[cookie, page]).await?;
+    assert_eq!((who.status, &who.body["username"]), (200, &json!("ada")), "{who:?}");
+    let body = json!({ "session": plain.text("session")? });
+    let body_first = post(&system, "/auth/whoami", body, &[cookie, page, SAME]).await?;
+    assert_eq!(body_first.status, 200, "{body_first:?}");
+    for site in [("sec-fetch-site", "none"), ("sec-fetch-site", "same-site"), LISTED] {
+        let who = post(&system, "/auth/whoami", json!({}), &[cookie, site]).await?;
+        assert_ne!(who.status, 200, "{site:?}");
+    }
+
+    let logout =
+        post(&system, "/auth/logout", json!({ "session": session }), &[cookie, page, SAME]).await?;
+    let cleared = format!("session=; {attributes}; Max-Age=0");
+    assert_eq!((logout.status, cookie_of(&logout)), (200, &*cleared), "{logout:?}");
+    let after = post(&system, "/auth/whoami", json!({}), &[cookie, page, SAME]).await?;
+    assert_eq!((after.status, cookie_of(&after)), (401, &*cleared));
     Ok(())
 }

@@ -264,7 +264,13 @@ fn deprecated_names_still_work_and_warn_once() {
     assert_eq!((archive.enabled, console.enabled), (false, Some(false)));
     assert_eq!(app.keys_dir(), Path::new("data/keys"));
     let cookie = serde_json::to_value(&http.cookies.session_cookie).unwrap();
-    assert_eq!(cookie, json!({ "name": "__Host-session", "key": "session", "ends": ["/logout"] }));
+    let expected = json!({
+        "name": "__Host-session",
+        "key": "session",
+        "mode": "replace",
+        "ends": ["/logout"],
+    });
+    assert_eq!(cookie, expected);
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     let of = |name: &str| warnings.iter().filter(|warning| warning.starts_with(name)).count();
     let once = [
