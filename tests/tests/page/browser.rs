@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -33,9 +33,11 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// WebDriver codes of keys without a character.
 pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const SHIFT: &str = "\u{e008}";
+pub(crate) const ESCAPE: &str = "\u{e00c}";
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const DOWN: &str = "\u{e015}";
 pub(crate) const UP: &str = "\u{e013}";
+pub(crate) const RIGHT: &str = "\u{e014}";
 pub(crate) const END: &str = "\u{e010}";
 pub(crate) const HOME: &str = "\u{e011}";
 
@@ -219,6 +221,13 @@ impl Browser {
         let id = self.find(css).await?;
         self.ask(&format!("element/{id}/clear"), json!({})).await?;
         self.ask(&format!("element/{id}/value"), json!({ "text": text })).await?;
+        Ok(())
+    }
+
+    /// Chooses a file in a field for files.
+    pub(crate) async fn choose(&self, css: &str, file: &Path) -> anyhow::Result<()> {
+        let id = self.find(css).await?;
+        self.ask(&format!("element/{id}/value"), json!({ "text": file })).await?;
         Ok(())
     }
 

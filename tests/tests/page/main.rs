@@ -7,10 +7,12 @@
 )]
 
 mod browser;
+mod epub;
 mod list;
 mod live;
 mod looks;
 mod problems;
+mod reader;
 mod running;
 mod trust;
 mod unfinished;
