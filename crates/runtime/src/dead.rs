@@ -2,6 +2,7 @@
 //! to inspect.
 
 use async_nats::HeaderMap;
+use concert_wire::envelope::Completion;
 use concert_wire::name::{ActionName, BadName, ConceptName};
 use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::{RESERVED_CONCEPT, header};
@@ -33,12 +34,15 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Builds the dead letter of a log message that cannot be processed.
+    /// Builds the dead letter of a log message that cannot be processed. The body is kept only if
+    /// subject and body are those of a completion, whose secrets are sealed: any other message was
+    /// typed by hand, and may contain a secret in clear.
     ///
     /// # Errors
     /// The reserved concept name is invalid, which does not happen.
     pub fn of_completion(subject: &str, body: &[u8], reason: String) -> Result<Self, BadName> {
         let completion = CompletionSubject::parse(subject).ok();
+        let is_completion = completion.is_some() && Completion::decode(body).is_ok();
         let mut headers = HeaderMap::new();
         if let Some(subject) = &completion {
             headers.insert(header::FLOW, subject.flow.to_string());
@@ -53,7 +57,7 @@ impl DeadLetter {
             subject: subject.to_owned(),
             reason,
             headers,
-            body: body.to_vec(),
+            body: if is_completion { body.to_vec() } else { Vec::new() },
         })
     }
 
@@ -74,5 +78,30 @@ impl DeadLetter {
         )
         .await
         .map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn body_is_kept_only_if_the_message_is_a_completion() {
+        const ID: &str = "0199f0a0-0000-7000-8000-000000000001";
+        let (subject, malformed) = (
+            format!("done.{ID}.Profile.authenticate.{ID}"),
+            format!("done.{ID}.Profile.authenticate"),
+        );
+        let (body, typed) = (r#"{"input":{},"output":{}}"#, r#"{"password":"typed"}"#);
+        for (subject, body, is_kept) in [
+            (&subject, body, true),
+            (&malformed, body, false),
+            (&subject, typed, false),
+            (&malformed, typed, false),
+        ] {
+            let letter =
+                DeadLetter::of_completion(subject, body.as_bytes(), String::new()).unwrap();
+            assert_eq!(!letter.body.is_empty(), is_kept, "{subject} {body}");
+        }
     }
 }
