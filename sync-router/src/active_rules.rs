@@ -201,6 +201,13 @@ impl ActiveRules {
         Ok(())
     }
 
+    /// Reports whether the table that [`publish_routes`](Self::publish_routes) writes last is that
+    /// of these rules.
+    async fn has_published(&self, program: &Program) -> Result<bool, ActiveRulesError> {
+        let table = self.bucket.get(ROUTES_KEY).await.map_err(bus_error)?;
+        Ok(table.is_some_and(|table| *table == *encode(&program.routes.released())))
+    }
+
     /// Stores in the bucket that a version became active at `seq`, deletes versions that no flow in
     /// the log can need, and publishes the routes.
     pub(crate) async fn adopt(&self, seq: u64, version: &Version) -> Result<(), ActiveRulesError> {
@@ -222,7 +229,11 @@ impl ActiveRules {
                 self.bucket.purge(rules_key(&version)).await.map_err(bus_error)?;
             }
             if history.last().is_some_and(|latest| latest.seq == seq) {
-                self.publish_routes(&*self.program(version).await?).await?;
+                let program = self.program(version).await?;
+                // The router that activated the version has published its routes already.
+                if !self.has_published(&program).await? {
+                    self.publish_routes(&program).await?;
+                }
             }
             return Ok(());
         }
