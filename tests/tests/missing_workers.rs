@@ -82,6 +82,7 @@ async fn application_without_built_in_concepts_starts_with_a_warning() -> anyhow
         let printed = up(further).await?;
         assert!(printed.contains("the rules use the concept `Greeting`"), "{printed}");
         assert!(!printed.contains("`Profile`"), "{printed}");
+        assert!(!printed.contains("ERROR"), "{printed}");
     }
     Ok(())
 }

@@ -142,7 +142,9 @@ async fn start_rotation(
     if !servers.has_own_nats {
         return Ok(None);
     }
-    let bus = connect(settings, servers, &User::Setup, "key-rotation").await?;
+    // The user `setup` is in the account of the streams, also if each component has its own user.
+    let bus = bus_args(settings, servers, &User::Setup);
+    let bus = Bus::connect_to_streams(&bus, "key-rotation").await?;
     let keys_dir = settings.app.keys_dir();
     Ok(Some(tokio::spawn(async move { rotation::run(&bus, &keys_dir, || Ok(())).await })))
 }
