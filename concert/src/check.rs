@@ -3,7 +3,7 @@
 mod github;
 mod json;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -12,7 +12,6 @@ use concert_lang::diagnostics::{Diagnostic, Severity, Style, render_in};
 use concert_lang::program::Program;
 use concert_lang::source::SourceFile;
 use concert_runtime::terminal;
-use concert_sync_router::RulesArgs;
 use concert_worker::Worker;
 
 use crate::config;
@@ -22,14 +21,14 @@ use crate::workers;
 /// Arguments of `concert check`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckArgs {
-    /// Application directory, with `concepts` and `syncs`; if not given, it is searched in the
-    /// current directory and above
+    /// Application directory, whose `concert.toml` names the directories of specs and rules; if
+    /// not given, it is searched in the current directory and above
     #[arg(value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// Directory of the concept specs, if it is elsewhere
+    /// Directory of the concept specs, instead of `rules.concepts`
     #[arg(long, value_name = "DIR")]
     pub(crate) concepts: Option<PathBuf>,
-    /// Directory of the rules, if it is elsewhere
+    /// Directory of the rules, instead of `rules.syncs`
     #[arg(long, value_name = "DIR")]
     pub(crate) syncs: Option<PathBuf>,
     /// Output format
@@ -135,15 +134,10 @@ impl Checked {
 
 /// Checks and prints the diagnostics. Fails if there are errors.
 pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
-    let dir = args.dir.clone().unwrap_or_else(config::app_dir);
-    let of =
-        |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| below(&dir, name));
-    let files = RulesArgs {
-        concepts: of(&args.concepts, "concepts"),
-        syncs: of(&args.syncs, "syncs"),
-        shipped: workers::specs(workers),
-        ..RulesArgs::default()
-    };
+    let settings = config::of_rules(args.dir.as_deref(), workers)?;
+    let mut files = settings.rules.clone();
+    files.concepts = args.concepts.clone().unwrap_or(files.concepts);
+    files.syncs = args.syncs.clone().unwrap_or(files.syncs);
     let checked = Checked::of(concert_sync_router::read(&files)?);
     let text = match args.format {
         Format::Human => format!(
@@ -156,8 +150,9 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
     };
     output::print_text(&text).context("cannot print the diagnostics")?;
     if let Some(program) = &checked.program {
-        workers::check_specs(workers, program, |_| false)?;
-        workers::warn_of_missing(workers, program, |_| false);
+        let is_external = |concept: &str| settings.is_external(concept);
+        workers::check_specs(workers, program, is_external)?;
+        workers::warn_of_missing(workers, program, is_external);
     }
     let (errors, warnings) = (checked.count(Severity::Error), checked.count(Severity::Warning));
     if errors > 0 {
@@ -167,11 +162,6 @@ pub(crate) fn run(args: &CheckArgs, workers: &[Worker]) -> anyhow::Result<()> {
         bail!("there are warnings, and --deny-warnings is set");
     }
     Ok(())
-}
-
-/// Without a leading `./`.
-fn below(dir: &Path, name: &str) -> PathBuf {
-    if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) }
 }
 
 fn style(colour: Colour) -> Style {

@@ -92,6 +92,15 @@ impl<C: Uses> SettingFlags<C> {
 
     fn load_for(&self, command: Command, workers: &[Worker]) -> Result<Loaded, Problems> {
         let root = if self.config.is_some() { PathBuf::new() } else { app_dir() };
+        self.load_in(root, command, workers)
+    }
+
+    fn load_in(
+        &self,
+        root: PathBuf,
+        command: Command,
+        workers: &[Worker],
+    ) -> Result<Loaded, Problems> {
         let inputs = Inputs {
             file: read_file(self.config.as_deref(), &root)
                 .map_err(|problem| Problems(vec![problem]))?,
@@ -101,6 +110,24 @@ impl<C: Uses> SettingFlags<C> {
         };
         load(command, &inputs, workers)
     }
+}
+
+/// Reads the settings of commands that read rules, for the application in a directory, or else in
+/// the current directory or above.
+///
+/// # Errors
+/// All problems of the configuration.
+pub(crate) fn of_rules(dir: Option<&Path>, workers: &[Worker]) -> Result<Settings, Problems> {
+    let root = match dir {
+        Some(dir) if dir == Path::new(".") => PathBuf::new(),
+        Some(dir) => dir.to_owned(),
+        None => app_dir(),
+    };
+    let loaded = SettingFlags::<of::Rules>::default().load_in(root, Command::Rules, workers)?;
+    for warning in &loaded.warnings {
+        output::print_warning(&warning.to_string());
+    }
+    Ok(loaded.settings)
 }
 
 impl Loaded {

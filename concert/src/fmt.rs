@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use concert_lang::source::SourceFile;
 use concert_sync_router::files::RULES;
+use concert_worker::Worker;
 
 use crate::config;
 use crate::output;
@@ -17,7 +18,7 @@ use crate::output;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FmtArgs {
     /// Rule files, or directories to search for `*.sync`; `-` formats standard input to standard
-    /// output. Hidden files are skipped. If not given: `syncs` of the application
+    /// output. Hidden files are skipped. If not given: `rules.syncs` of the application
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Change nothing; print the first difference of each file, and exit 1 if there are any
@@ -30,11 +31,14 @@ const STANDARD: &str = "-";
 
 /// Formats all files. Reports each file that cannot be formatted, and fails at the end if there was
 /// one.
-pub(crate) fn run(args: &FmtArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &FmtArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let mut files = BTreeSet::new();
     let mut failed = 0_usize;
-    let own = [config::app_dir().join("syncs")];
-    for path in if args.paths.is_empty() { &own } else { &*args.paths } {
+    let paths = match &*args.paths {
+        [] => vec![config::of_rules(None, workers)?.rules.syncs],
+        paths => paths.to_vec(),
+    };
+    for path in &paths {
         if let Err(error) = search(path, &mut files) {
             output::print_error(&error);
             failed += 1;
@@ -171,7 +175,7 @@ mod tests {
         }
         let extra = extra.map(|name| dir.path().join(name));
         let paths_given = extra.into_iter().chain([dir.path().to_owned()]).collect();
-        let result = run(&FmtArgs { paths: paths_given, check });
+        let result = run(&FmtArgs { paths: paths_given, check }, &[]);
         let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         (result.is_ok(), texts)
     }

@@ -93,7 +93,7 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Tail(args) => Box::pin(flow::tail(args)).await,
         Command::WhyNot(args) => Box::pin(flow::why_not(args)).await,
         Command::Completions(args) => cli::completions(args.shell),
-        Command::Fmt(args) => fmt::run(&args),
+        Command::Fmt(args) => fmt::run(&args, workers),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -108,12 +108,33 @@ fn application_directory_is_found_from_a_directory_below() {
 fn missing_or_empty_directory_is_an_error() {
     let missing = check(&["/nowhere"]);
     assert_eq!(missing.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("cannot read /nowhere/concepts"));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("cannot read /nowhere/syncs"));
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("syncs")).unwrap();
     let empty = check_rules(dir.path(), &[]);
     assert_eq!(empty.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&empty.stderr).contains("has no file that ends with .sync"));
+}
+
+#[test]
+fn settings_of_the_application_name_the_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("rules")).unwrap();
+    std::fs::write(dir.path().join("rules/a.sync"), DOUBTFUL).unwrap();
+    // There is no directory of specs.
+    std::fs::write(dir.path().join("concert.toml"), "[rules]\nsyncs = \"rules\"\n").unwrap();
+    let output = check(&[&dir.path().display().to_string()]);
+    assert!(stdout(&output).contains("1 rule"), "{output:?}");
+    let formatted = |dir: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_concert"));
+        command.args(["fmt", "--check"]).current_dir(dir).output().unwrap()
+    };
+    assert!(formatted(dir.path()).status.success());
+    std::fs::write(dir.path().join("rules/a.sync"), format!("{DOUBTFUL}\n\n")).unwrap();
+    assert!(stdout(&formatted(dir.path())).contains("rules/a.sync"));
+    std::fs::write(dir.path().join("concert.toml"), "[rules]\nsync = \"rules\"\n").unwrap();
+    let output = check(&[&dir.path().display().to_string()]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean"), "{output:?}");
 }
 
 #[test]
@@ -148,4 +169,8 @@ fn concept_without_a_worker_causes_a_warning() {
         "{warned}"
     );
     assert!(check(&[]).stderr.is_empty(), "the project has all of its workers");
+    let external = "[workers.Greeting]\nexternal = true\n";
+    std::fs::write(dir.path().join("concert.toml"), external).unwrap();
+    let output = check(&[&dir.path().display().to_string()]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use concert_lang::source::SourceFile;
 
-/// Concept specs: `*.concept` in one directory. None is required.
+/// Concept specs: `*.concept` in one directory. Neither they nor the directory are required.
 pub const SPECS: FileKind = FileKind { extension: "concept", nested: false, required: false };
 
 /// Rules: `*.sync` in a directory and its subdirectories. At least one is required.
@@ -63,6 +63,9 @@ impl FileKind {
     /// # Errors
     /// A directory cannot be read, or a required file is missing.
     pub fn find(self, dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
+        if !self.required && !dir.try_exists().map_err(ReadError::at(dir))? {
+            return Ok(Vec::new());
+        }
         let mut found = BTreeSet::new();
         // Links to directories are followed, each directory once, because links may form a loop.
         let mut visited = BTreeSet::new();
@@ -175,6 +178,7 @@ mod tests {
     fn missing_rules_are_an_error_and_missing_specs_are_not() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(names(SPECS, dir.path()), Vec::<String>::new());
+        assert_eq!(names(SPECS, &dir.path().join("missing")), Vec::<String>::new());
         std::fs::write(dir.path().join(".a.sync"), "").unwrap();
         assert!(matches!(RULES.find(dir.path()), Err(ReadError::Empty { .. })));
         let missing = dir.path().join("missing");

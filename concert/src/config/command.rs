@@ -97,8 +97,13 @@ impl Command {
             Self::Setup => &[BUS, STREAMS, STORE, KEYS, ACCESS],
             Self::Keys => &[BUS, STORE, LINES, KEYS, ACCESS],
             Self::Operator => &[BUS, KEYS],
-            Self::Rules => &[&["rules", "http.base"]],
+            Self::Rules => &[&["rules", "http.base", "http.refusals"]],
         };
+        // The section `workers` is not checked, but `concert check` warns of missing workers.
+        let is_of_rules = |key: &str| key.starts_with("workers.") && key.ends_with(".external");
+        if self == Self::Rules && is_of_rules(key) {
+            return true;
+        }
         let is_of = |used: &str| {
             key.strip_prefix(used).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
