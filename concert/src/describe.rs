@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use concert_analysis::describe;
+use concert_wire::openapi;
 use concert_worker::Worker;
 
 use crate::config::{SettingFlags, of};
@@ -32,7 +33,12 @@ pub(crate) fn run(args: &DescribeArgs, workers: &[Worker]) -> anyhow::Result<()>
     let settings = args.settings.load_and_warn(workers)?;
     let program = concert_sync_router::load_unverified(&settings.rules)?;
     let document = match args.what {
-        Described::Openapi => describe::openapi(&program, settings.http.base.trim_end_matches('/')),
+        Described::Openapi => {
+            let (base, refusals) = (&settings.http.base, settings.http.refusals);
+            let mut document = describe::openapi(&program, base.trim_end_matches('/'));
+            openapi::of_edge(&mut document, base, refusals.are_200());
+            document
+        }
         Described::Asyncapi => describe::asyncapi(&program),
     };
     let text =

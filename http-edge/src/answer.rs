@@ -26,13 +26,18 @@ pub enum Refusals {
 }
 
 impl Refusals {
+    /// Reports whether refusals of rules get status 200.
+    pub fn are_200(self) -> bool {
+        self == Self::Ok
+    }
+
     /// Changes a 4xx of a rule to 200 if this is set. A 429 and responses of the edge itself keep
     /// their status.
     pub(crate) fn apply(self, response: &mut Response<Body>) {
         let status = response.status();
         let is_of_rules = response.headers().get(ANSWERED_BY).is_some_and(|by| by == "rules");
         let is_refusal = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
-        if self == Self::Ok && is_of_rules && is_refusal {
+        if self.are_200() && is_of_rules && is_refusal {
             *response.status_mut() = StatusCode::OK;
         }
     }

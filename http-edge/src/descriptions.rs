@@ -1,5 +1,5 @@
 //! Descriptions for tools: OpenAPI of the paths, AsyncAPI of the bus. Routers publish both; the
-//! edge adds its base path.
+//! edge adapts the former to its settings.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,9 +11,11 @@ use bytes::Bytes;
 use concert_runtime::bus::Bus;
 use concert_runtime::route_table::Bucket;
 use concert_wire::envelope::encode;
+use concert_wire::openapi;
 use concert_wire::routes::{ASYNCAPI_KEY, OPENAPI_KEY};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::answer::Refusals;
 use crate::error::EdgeError;
 use crate::routes::Routes;
 
@@ -31,13 +33,15 @@ pub(crate) struct Descriptions {
     bucket: Bucket,
     routes: Routes,
     base: String,
+    refusals: Refusals,
     /// Last descriptions read, with their rule versions.
     read: Mutex<Vec<(Description, String, Bytes)>>,
 }
 
 impl Descriptions {
-    pub(crate) fn new(bus: &Bus, routes: Routes, base: &str) -> Self {
-        Self { bucket: Bucket::of(bus), routes, base: base.to_owned(), read: Mutex::default() }
+    pub(crate) fn new(bus: &Bus, routes: Routes, base: &str, refusals: Refusals) -> Self {
+        let (bucket, base) = (Bucket::of(bus), base.to_owned());
+        Self { bucket, routes, base, refusals, read: Mutex::default() }
     }
 
     pub(crate) async fn answer(&self, kind: Description) -> Response<Body> {
@@ -80,9 +84,8 @@ impl Descriptions {
             }
         };
         let mut document: Value = serde_json::from_slice(&stored).ok()?;
-        if let (Description::OpenApi, Some(document)) = (kind, document.as_object_mut()) {
-            let url = if self.base.is_empty() { "/" } else { &self.base };
-            document.insert("servers".to_owned(), json!([{ "url": url }]));
+        if kind == Description::OpenApi {
+            openapi::of_edge(&mut document, &self.base, self.refusals.are_200());
         }
         let text = Bytes::from(encode(&document));
         // During a rule change it may have another version; then the next request reads it again.

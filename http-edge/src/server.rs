@@ -328,7 +328,7 @@ pub async fn run(
     let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
     let max_payload = bus.client.max_payload();
     let api = Api {
-        descriptions: Descriptions::new(&bus, routes.clone(), &args.base),
+        descriptions: Descriptions::new(&bus, routes.clone(), &args.base, args.refusals),
         routes: routes.clone(),
         bus,
         pending,
