@@ -28,7 +28,7 @@ use std::time::Duration;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::DeadLetter;
 use concert_runtime::feed::{Feed, Source};
-use concert_runtime::mongodb::{StoreArgs, StoreError};
+use concert_runtime::mongodb::{LiveDatabase, StoreArgs, StoreError};
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::setting::{BYTES_MAX, DAY_MS};
@@ -139,9 +139,9 @@ pub async fn run(
     log: LogLimits,
     shutdown: Shutdown,
 ) -> Result<Running, StartError> {
-    let database = concert_runtime::mongodb::connect(store, NAME).await?;
+    let database = LiveDatabase::connect(store, NAME, &shutdown).await?;
     let keep = Duration::from_secs(u64::from(args.days) * 24 * 3600);
-    let archive = Archive::open(&database, keep).await?;
+    let archive = Archive::open(database, keep).await?;
     let rules = Arc::new(RuleCache::new(bus.clone(), archive.clone()));
     let dead_letter = |message: &concert_runtime::unreadable::Unreadable| {
         DeadLetter::of_completion(&message.subject, &message.body, message.reason()).ok()

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use concert_engine::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
-use concert_runtime::mongodb::{Index, StoreError, index};
+use concert_runtime::mongodb::{Index, LiveDatabase, StoreError, index};
 use concert_wire::id::FlowId;
 use concert_wire::{REQUEST, REQUESTING, RESPOND, RESPOND_WITH};
 use futures_util::TryStreamExt as _;
 use mongodb::bson::{self, Binary, Bson, DateTime, Document, doc, spec::BinarySubtype};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
-use mongodb::{Collection, Database, IndexModel};
+use mongodb::{Collection, IndexModel};
 use serde::Deserialize;
 
 use crate::messages::{self, number};
@@ -74,12 +74,7 @@ pub(crate) enum Outcomes {
 /// Collections of the archive.
 #[derive(Clone)]
 pub(crate) struct Archive {
-    pub(crate) flows: Collection<Document>,
-    versions: Collection<Document>,
-    history: Collection<Document>,
-    pub(crate) letters: Collection<Document>,
-    /// Progress of changes to documents of earlier versions.
-    pub(crate) progress: Collection<Document>,
+    database: LiveDatabase,
     keep: Duration,
 }
 
@@ -90,18 +85,11 @@ fn word(outcome: Outcome) -> Bson {
 
 impl Archive {
     /// Opens the archive, and creates missing indexes.
-    pub(crate) async fn open(database: &Database, keep: Duration) -> Result<Self, StoreError> {
-        let archive = Self {
-            flows: database.collection("flows"),
-            versions: database.collection("rules"),
-            history: database.collection("in_force"),
-            letters: database.collection("dead"),
-            progress: database.collection("progress"),
-            keep,
-        };
-        index(&archive.flows, "expires", Index::Expiry).await?;
-        index(&archive.letters, "expires", Index::Expiry).await?;
-        index(&archive.letters, "flow", Index::Lookup).await?;
+    pub(crate) async fn open(database: LiveDatabase, keep: Duration) -> Result<Self, StoreError> {
+        let archive = Self { database, keep };
+        index(&archive.flows(), "expires", Index::Expiry).await?;
+        index(&archive.dead_letters(), "expires", Index::Expiry).await?;
+        index(&archive.dead_letters(), "flow", Index::Lookup).await?;
         // Lists are sorted by time, for each filter.
         for field in ["", "path", "concepts", "actions", "outcome"] {
             let mut keys = Document::new();
@@ -111,13 +99,34 @@ impl Archive {
             keys.insert("began", -1);
             keys.insert("_id", -1);
             let model = IndexModel::builder().keys(keys).build();
-            let made = archive.flows.create_index(model).await;
+            let made = archive.flows().create_index(model).await;
             made.map_err(|source| StoreError::Index {
                 name: format!("flows.{field} began"),
                 source,
             })?;
         }
         Ok(archive)
+    }
+
+    pub(crate) fn flows(&self) -> Collection<Document> {
+        self.database.collection("flows")
+    }
+
+    fn versions(&self) -> Collection<Document> {
+        self.database.collection("rules")
+    }
+
+    fn activations(&self) -> Collection<Document> {
+        self.database.collection("in_force")
+    }
+
+    pub(crate) fn dead_letters(&self) -> Collection<Document> {
+        self.database.collection("dead")
+    }
+
+    /// Progress of changes to documents of earlier versions.
+    pub(crate) fn progress(&self) -> Collection<Document> {
+        self.database.collection("progress")
     }
 
     fn expires(&self, from_us: u64) -> DateTime {
@@ -156,7 +165,7 @@ impl Archive {
     /// unchanged.
     pub(crate) async fn insert(&self, flows: &[(PartialFlow, Row)]) -> Result<Vec<usize>, Error> {
         let documents = flows.iter().map(|(partial, row)| self.document(partial, row));
-        let written = self.flows.insert_many(documents.collect::<Vec<_>>()).ordered(false).await;
+        let written = self.flows().insert_many(documents.collect::<Vec<_>>()).ordered(false).await;
         let Err(error) = written else {
             return Ok(Vec::new());
         };
@@ -190,7 +199,7 @@ impl Archive {
             "expires": { "$ifNull": ["$expires", expires] },
         } }];
         let id = doc! { "_id": partial.flow.to_string() };
-        match self.flows.update_one(id, change).upsert(true).await {
+        match self.flows().update_one(id, change).upsert(true).await {
             Err(error) if is_too_large(&error) => {
                 tracing::warn!(
                     flow = %partial.flow,
@@ -204,7 +213,7 @@ impl Archive {
 
     /// Reads the stored messages of a flow.
     pub(crate) async fn flow(&self, flow: FlowId) -> Result<Vec<Stored>, Error> {
-        let found = self.flows.find_one(doc! { "_id": flow.to_string() }).await?;
+        let found = self.flows().find_one(doc! { "_id": flow.to_string() }).await?;
         let messages = found.as_ref().and_then(|found| found.get_array("messages").ok());
         let messages = messages.into_iter().flatten().filter_map(Bson::as_document);
         Ok(messages.filter_map(messages::of_document).collect())
@@ -221,7 +230,7 @@ impl Archive {
         let count = i32::try_from(messages).unwrap_or(i32::MAX);
         let id = doc! { "_id": flow.to_string(), "messages": { "$size": count } };
         let change = doc! { "$set": self.row(row) };
-        Ok(self.flows.update_one(id, change).await?.matched_count > 0)
+        Ok(self.flows().update_one(id, change).await?.matched_count > 0)
     }
 
     /// Lists flows, newest first.
@@ -273,7 +282,7 @@ impl Archive {
             wanted.insert("$or", vec![earlier, same_time]);
         }
         let found = self
-            .flows
+            .flows()
             .find(wanted)
             .projection(doc! { "row": 1 })
             .sort(doc! { "began": -1, "_id": -1 })
@@ -292,12 +301,12 @@ impl Archive {
     /// Counts the flows with an outcome that began since a time.
     pub(crate) async fn count(&self, outcome: Outcome, since_us: u64) -> Result<u64, Error> {
         let wanted = doc! { "outcome": word(outcome), "began": { "$gte": number(since_us) } };
-        self.flows.count_documents(wanted).await
+        self.flows().count_documents(wanted).await
     }
 
     /// Reads the activations of rule versions: the log sequence of each, and its version.
     pub(crate) async fn history(&self) -> Result<BTreeMap<u64, Arc<str>>, Error> {
-        let found: Vec<Document> = self.history.find(doc! {}).await?.try_collect().await?;
+        let found: Vec<Document> = self.activations().find(doc! {}).await?.try_collect().await?;
         let found = found.iter().filter_map(|since| {
             let seq = u64::try_from(since.get_i64("_id").ok()?).ok()?;
             Some((seq, since.get_str("version").ok()?.into()))
@@ -313,14 +322,14 @@ impl Archive {
         for (seq, version) in history {
             let change = doc! { "$set": { "version": &**version } };
             let id = doc! { "_id": number(*seq) };
-            self.history.update_one(id, change).upsert(true).await?;
+            self.activations().update_one(id, change).upsert(true).await?;
         }
         Ok(())
     }
 
     /// Reads the specs and rules of a version, as JSON.
     pub(crate) async fn texts(&self, version: &str) -> Result<Option<Vec<u8>>, Error> {
-        let found = self.versions.find_one(doc! { "_id": version }).await?;
+        let found = self.versions().find_one(doc! { "_id": version }).await?;
         Ok(found.and_then(|found| found.get_binary_generic("texts").ok().cloned()))
     }
 
@@ -328,7 +337,8 @@ impl Archive {
     pub(crate) async fn keep_texts(&self, version: &str, texts: &[u8]) -> Result<(), Error> {
         let texts = Binary { subtype: BinarySubtype::Generic, bytes: texts.to_vec() };
         let change = doc! { "$set": { "texts": texts } };
-        let changed = self.versions.update_one(doc! { "_id": version }, change);
+        let versions = self.versions();
+        let changed = versions.update_one(doc! { "_id": version }, change);
         changed.upsert(true).await.map(drop)
     }
 
@@ -351,13 +361,14 @@ impl Archive {
             kept.insert("attempts", number(attempts));
         }
         let id = doc! { "_id": number(seq) };
-        let changed = self.letters.update_one(id, doc! { "$set": kept });
+        let dead_letters = self.dead_letters();
+        let changed = dead_letters.update_one(id, doc! { "$set": kept });
         changed.upsert(true).await.map(drop)
     }
 
     /// Reads the dead letters of a flow.
     pub(crate) async fn letters(&self, flow: FlowId) -> Result<Vec<DeadLetter>, Error> {
-        let found = self.letters.find(doc! { "flow": flow.to_string() }).await?;
+        let found = self.dead_letters().find(doc! { "flow": flow.to_string() }).await?;
         let found: Vec<Document> = found.try_collect().await?;
         let found = found.iter().filter_map(|letter| {
             let number =

@@ -39,20 +39,20 @@ pub(crate) async fn run(archive: Archive, shutdown: Shutdown) {
 /// Continues after the recorded progress. New flows have no seals, so their ids do not matter.
 async fn remove(archive: &Archive) -> Result<(), Error> {
     let id = doc! { "_id": PROGRESS };
-    let progress = archive.progress.find_one(id.clone()).await?.unwrap_or_default();
+    let progress = archive.progress().find_one(id.clone()).await?.unwrap_or_default();
     if progress.get_bool("done").unwrap_or(false) {
         return Ok(());
     }
     let record = async |set: Document| {
         let change = doc! { "$set": set };
-        archive.progress.update_one(id.clone(), change).upsert(true).await.map(drop)
+        archive.progress().update_one(id.clone(), change).upsert(true).await.map(drop)
     };
     let left = match progress.get("after") {
         Some(after) => doc! { "_id": { "$gt": after } },
         None => doc! {},
     };
     let (mut seen, mut changed) = (0_usize, 0_usize);
-    let mut flows = archive.flows.find(left).sort(doc! { "_id": 1 }).await?;
+    let mut flows = archive.flows().find(left).sort(doc! { "_id": 1 }).await?;
     while let Some(flow) = flows.try_next().await? {
         let after = flow.get("_id").cloned();
         changed += usize::from(replace(archive, flow).await?);
@@ -61,14 +61,14 @@ async fn remove(archive: &Archive) -> Result<(), Error> {
             record(doc! { "after": after }).await?;
         }
     }
-    let letters = archive.letters.find(doc! { "reason": { "$regex": "sealed:" } }).await?;
+    let letters = archive.dead_letters().find(doc! { "reason": { "$regex": "sealed:" } }).await?;
     for letter in letters.try_collect::<Vec<Document>>().await? {
         let reason = letter.get_str("reason").ok();
         if let (Some(id), Some(reason)) =
             (letter.get("_id"), reason.and_then(|text| Markers::default().redacted_text(text)))
         {
             let change = doc! { "$set": { "reason": reason } };
-            archive.letters.update_one(doc! { "_id": id }, change).await?;
+            archive.dead_letters().update_one(doc! { "_id": id }, change).await?;
         }
     }
     record(doc! { "done": true }).await?;
@@ -86,11 +86,11 @@ async fn replace(archive: &Archive, mut flow: Document) -> Result<bool, Error> {
         let count = flow.get_array("messages").map_or(0, Vec::len);
         let count = i32::try_from(count).unwrap_or(i32::MAX);
         let unchanged = doc! { "_id": &id, "messages": { "$size": count } };
-        let replaced = archive.flows.update_one(unchanged, doc! { "$set": set }).await?;
+        let replaced = archive.flows().update_one(unchanged, doc! { "$set": set }).await?;
         if replaced.matched_count > 0 {
             return Ok(true);
         }
-        match archive.flows.find_one(doc! { "_id": &id }).await? {
+        match archive.flows().find_one(doc! { "_id": &id }).await? {
             Some(newer) => flow = newer,
             None => return Ok(false),
         }

@@ -258,6 +258,25 @@ async fn bus_users_change_keys_without_a_restart() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn database_users_change_keys_without_a_restart() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let mut load = load(&system).await?;
+    let before = current(&system).await?;
+    for (user, part) in [("profile", Part::Profile), ("sessioning", Part::Sessioning)] {
+        let name = format!("mongo/{user}");
+        let old = before.get(&name).context("no key")?;
+        let new = add(&system, &name).await?;
+        keys(&system, &["use", &name, &new]).await?;
+        let used =
+            format!(r#"connected to MongoDB with the current key concept="{part:?}" key="{new}""#);
+        seen(&system, &[part], &used).await?;
+        keys(&system, &["drop", &name, old]).await?;
+        load.wait_for_progress(TIMEOUT).await?;
+    }
+    load.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unknown_keys_and_the_key_in_use_are_rejected() -> anyhow::Result<()> {
     let system = System::start().await?;
     let current = current(&system).await?;

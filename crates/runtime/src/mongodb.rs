@@ -2,11 +2,13 @@
 //!
 //! Every write waits for a majority of the members and for the journal.
 
+mod live;
 mod users;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use concert_wire::keyring::Key;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{
@@ -14,6 +16,7 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection, Database, IndexModel};
 
+pub use self::live::LiveDatabase;
 pub use self::users::{UsersError, apply as apply_users};
 use crate::clock;
 use crate::keys::{self, KeyError};
@@ -75,25 +78,41 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// See [`StoreError`].
 pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreError> {
-    let mut options = options(args, concept).await?;
+    open(args, concept).await.map(|(database, _)| database)
+}
+
+/// Connects, and returns the id of the key that the server accepted, if it has users.
+async fn open(args: &StoreArgs, concept: &str) -> Result<(Database, Option<String>), StoreError> {
     let owner = concept.to_lowercase();
-    let name = format!("{}_{owner}", args.database_prefix);
     let Some(keys_dir) = &args.keys_dir else {
-        return reach(options, &name).await;
+        let name = database_name(args, &owner);
+        return Ok((reach(options(args, concept).await?, &name).await?, None));
     };
     // During a rotation, the server may not have the user of every key.
     let keys = keys::load_database(keys_dir, &owner)?;
     let mut rejected = None;
     for key in keys.keys() {
-        options.credential = Some(users::credential(&name, &owner, key));
-        match reach(options.clone(), &name).await {
+        match open_with(args, concept, key).await {
             Err(StoreError::Unreachable(error)) if users::is_rejected(&error) => {
                 rejected = Some(error);
             }
-            connected => return connected,
+            connected => return Ok((connected?, Some(key.id().to_owned()))),
         }
     }
     Err(StoreError::Rejected { user: owner, source: rejected })
+}
+
+/// Connects as the user of this key.
+async fn open_with(args: &StoreArgs, concept: &str, key: &Key) -> Result<Database, StoreError> {
+    let mut options = options(args, concept).await?;
+    let owner = concept.to_lowercase();
+    let name = database_name(args, &owner);
+    options.credential = Some(users::credential(&name, &owner, key));
+    reach(options, &name).await
+}
+
+fn database_name(args: &StoreArgs, owner: &str) -> String {
+    format!("{}_{owner}", args.database_prefix)
 }
 
 async fn options(args: &StoreArgs, concept: &str) -> Result<ClientOptions, StoreError> {

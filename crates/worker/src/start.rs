@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use concert_runtime::keys::{self, KeyError, Purpose};
+use concert_runtime::mongodb::LiveDatabase;
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams::LogLimits;
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::name::ConceptName;
 use concert_wire::seal::Sealer;
-use mongodb::Database;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -111,7 +111,7 @@ pub(crate) struct Environment {
     keys_dir: PathBuf,
     shutdown: Shutdown,
     store: Option<StoreArgs>,
-    database: OnceCell<Database>,
+    database: OnceCell<LiveDatabase>,
     pub(crate) retention: Retention,
     pub(crate) forgets_stamps: bool,
 }
@@ -141,9 +141,9 @@ impl Environment {
     }
 
     /// The concept's database; connects on first use.
-    pub(crate) async fn database(&self) -> Result<&Database, StartError> {
+    pub(crate) async fn database(&self) -> Result<&LiveDatabase, StartError> {
         let store = self.store.as_ref().ok_or(StartError::NoStore)?;
-        let connect = crate::store::connect(store, self.concept.as_str());
+        let connect = LiveDatabase::connect(store, self.concept.as_str(), &self.shutdown);
         Ok(self.database.get_or_try_init(|| connect).await?)
     }
 }

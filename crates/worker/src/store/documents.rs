@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
-use concert_runtime::mongodb::{is_duplicate, now};
+use concert_runtime::mongodb::{LiveDatabase, is_duplicate, now};
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use serde::Serialize;
@@ -27,7 +27,7 @@ use crate::permit::WritePermit;
 /// result. Later actions add their own stamps. A deleted document keeps its stamps as long as a
 /// redelivery is possible. Methods that write no stamp say so.
 pub struct Documents<T, I = String> {
-    pub(super) collection: Collection<RawDocumentBuf>,
+    pub(super) database: LiveDatabase,
     pub(super) form: Form,
     pub(super) by_id: Lookups,
     pub(super) by_field: HashMap<String, Lookups>,
@@ -124,7 +124,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     pub async fn page(&self, page: Page) -> Result<Vec<Found<T, I>>, Stop> {
         let limit = page.limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(0);
         let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
-        let found = self.collection.find(page.filter(self.form.live())).sort(page.sort());
+        let collection = self.collection();
+        let found = collection.find(page.filter(self.form.live())).sort(page.sort());
         let mut cursor = run(FIND, found.skip(skip).limit(limit)).await?;
         let mut documents = Vec::new();
         while cursor.advance().await.map_err(unavailable)? {
@@ -161,7 +162,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     ) -> Result<Inserted, Stop> {
         let action = permit.action();
         let document = self.form.created(&I::key(id), value, action, now())?;
-        let documents = self.collection.clone_with_type::<Document>();
+        let documents = self.collection().clone_with_type::<Document>();
         match part(INSERT, documents.insert_one(document)).await {
             Ok(_) => Ok(Inserted::Done),
             Err(error) if is_duplicate(&error) => match self.stored(id).await? {
@@ -189,7 +190,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         filter.extend(self.form.unstamped(action));
         filter.extend(change.only_if.clone());
         let stages = self.stages(&change, &permit);
-        match part(UPDATE, self.collection.update_one(filter, stages)).await {
+        match part(UPDATE, self.collection().update_one(filter, stages)).await {
             Ok(updated) if updated.matched_count == 1 => Ok(Changed::Done),
             Ok(_) => match self.stored(id).await? {
                 Some(stored) if stored.is_done_by(action) => Ok(Changed::Done),
@@ -231,7 +232,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         drop(permit);
         let mut filter = doc! { "_id": I::key(id).bson(), field: { "$eq": from.into() } };
         filter.extend(self.form.live());
-        let update = self.collection.update_one(filter, doc! { "$set": { field: to.into() } });
+        let collection = self.collection();
+        let update = collection.update_one(filter, doc! { "$set": { field: to.into() } });
         Ok(run(UPDATE, update).await?.matched_count == 1)
     }
 
@@ -248,7 +250,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     ) -> Result<(), Stop> {
         let mut filter = doc! { "_id": I::key(id).bson() };
         filter.extend(self.form.live());
-        let update = self.collection.update_one(filter, doc! { "$max": { field: value.into() } });
+        let collection = self.collection();
+        let update = collection.update_one(filter, doc! { "$max": { field: value.into() } });
         run(UPDATE, update).await.map(drop)
     }
 
@@ -264,7 +267,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         stages: Vec<Document>,
     ) -> Result<(), Stop> {
         drop(permit);
-        let update = self.collection.update_one(doc! { "_id": I::key(id).bson() }, stages);
+        let collection = self.collection();
+        let update = collection.update_one(doc! { "_id": I::key(id).bson() }, stages);
         run(UPDATE, update.upsert(true)).await.map(drop)
     }
 
@@ -274,7 +278,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     /// # Errors
     /// The database fails.
     pub async fn is_done<In>(&self, call: &Call<In>, page: &Page) -> Result<bool, Stop> {
-        let found = self.collection.find_one(page.filter(self.form.done(call.id)));
+        let collection = self.collection();
+        let found = collection.find_one(page.filter(self.form.done(call.id)));
         Ok(!self.form.forgets_stamps && run(FIND, found).await?.is_some())
     }
 
@@ -311,7 +316,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
                 let permit = call.permit().await?;
                 let filter = self.changeable(doc! { "_id": { "$in": batch } }, call, change);
                 let stages = self.stages(change, &permit);
-                run(UPDATE, self.collection.update_many(filter, stages)).await?;
+                run(UPDATE, self.collection().update_many(filter, stages)).await?;
             }
             count += ids.len();
             if ids.len() < self.lists.part {
@@ -331,7 +336,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         let filter = self.changeable(page.filter(self.form.live()), call, change);
         let part = i64::try_from(self.lists.part).unwrap_or(i64::MAX);
         let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
-        let found = self.collection.find(filter).sort(page.sort()).skip(skip).limit(part);
+        let collection = self.collection();
+        let found = collection.find(filter).sort(page.sort()).skip(skip).limit(part);
         let mut cursor = run(FIND, found.projection(doc! { "_id": 1 })).await?;
         let mut ids = Vec::new();
         while cursor.advance().await.map_err(unavailable)? {
@@ -354,6 +360,10 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         } else {
             change.stages(self.form.stamped(permit.action(), now()))
         }
+    }
+
+    pub(super) fn collection(&self) -> Collection<RawDocumentBuf> {
+        self.database.collection(&self.form.collection)
     }
 
     async fn stored(&self, id: &I::Ref) -> Result<Option<Stored<'_, T, I>>, Stop> {

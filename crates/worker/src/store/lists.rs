@@ -1,6 +1,6 @@
 //! Lists of the documents that an action changes, stored before its first write.
 
-use concert_runtime::mongodb::{Index, index, is_duplicate, now};
+use concert_runtime::mongodb::{Index, LiveDatabase, index, is_duplicate, now};
 use concert_wire::id::ActionId;
 use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
@@ -21,7 +21,9 @@ pub(super) const BATCH: usize = 500;
 /// The stored lists of a collection.
 #[derive(Debug)]
 pub(super) struct Lists {
-    pub(super) collection: Collection<Document>,
+    pub(super) database: LiveDatabase,
+    /// Name of their collection.
+    pub(super) collection: String,
     /// The field with the ids.
     pub(super) ids: String,
     pub(super) retention: Retention,
@@ -37,6 +39,10 @@ fn list_id(action: ActionId, number: usize) -> Bson {
 }
 
 impl Lists {
+    fn collection(&self) -> Collection<Document> {
+        self.database.collection(&self.collection)
+    }
+
     /// The n-th list that an earlier delivery of this action stored.
     pub(super) async fn of(
         &self,
@@ -44,7 +50,7 @@ impl Lists {
         number: usize,
     ) -> Result<Option<Vec<Bson>>, Stop> {
         let id = list_id(action, number);
-        let found = run(FIND, self.collection.find_one(doc! { "_id": id })).await?;
+        let found = run(FIND, self.collection().find_one(doc! { "_id": id })).await?;
         let ids = |list: Document| match list.get_array(&self.ids) {
             Ok(ids) => Ok(ids.clone()),
             Err(error) => Err(retry(format!("cannot read a stored list: {error}"))),
@@ -60,7 +66,8 @@ impl Lists {
         number: usize,
         ids: Vec<Bson>,
     ) -> Result<Vec<Bson>, Stop> {
-        let indexed = index(&self.collection, "purge_at", Index::Expiry);
+        let collection = self.collection();
+        let indexed = index(&collection, "purge_at", Index::Expiry);
         self.indexed.get_or_try_init(|| indexed).await.map_err(retry)?;
         let now = now();
         let mut list = page.equal.clone();
@@ -68,7 +75,7 @@ impl Lists {
         list.insert(self.ids.as_str(), ids.clone());
         list.insert("at", now);
         list.insert("purge_at", self.retention.until(now));
-        match part(INSERT, self.collection.insert_one(list)).await {
+        match part(INSERT, self.collection().insert_one(list)).await {
             Ok(_) => Ok(ids),
             Err(error) if is_duplicate(&error) => match self.of(permit.action(), number).await? {
                 Some(first) => Ok(first),

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mongodb::Collection;
+use concert_runtime::mongodb::LiveDatabase;
 use mongodb::bson::{Bson, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use tokio::sync::oneshot;
@@ -32,7 +32,8 @@ pub(super) struct Lookups {
 
 struct Shared {
     field: String,
-    collection: Collection<RawDocumentBuf>,
+    database: LiveDatabase,
+    collection: String,
     timeout: Duration,
     queue: Mutex<Queue>,
 }
@@ -56,14 +57,15 @@ struct Operation {
 
 impl Lookups {
     /// Looks up documents of this collection by this field.
-    pub(super) fn new<U: Send + Sync>(collection: &Collection<U>, field: &str) -> Self {
-        Self::within(collection, field, TIMEOUT)
+    pub(super) fn new(database: LiveDatabase, collection: &str, field: &str) -> Self {
+        Self::within(database, collection, field, TIMEOUT)
     }
 
-    fn within<U: Send + Sync>(collection: &Collection<U>, field: &str, timeout: Duration) -> Self {
+    fn within(database: LiveDatabase, collection: &str, field: &str, timeout: Duration) -> Self {
         let shared = Shared {
             field: field.to_owned(),
-            collection: collection.clone_with_type(),
+            database,
+            collection: collection.to_owned(),
             timeout,
             queue: Mutex::default(),
         };
@@ -150,8 +152,9 @@ impl Shared {
         };
         // All documents in the first batch.
         let size = u32::try_from(asked.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let collection = self.database.collection::<RawDocumentBuf>(&self.collection);
         let mut cursor =
-            self.collection.find(doc! { self.field.as_str(): values }).batch_size(size).await?;
+            collection.find(doc! { self.field.as_str(): values }).batch_size(size).await?;
         let mut found = HashMap::with_capacity(asked.len());
         while cursor.advance().await? {
             let document = cursor.current();

@@ -109,13 +109,14 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
     where
         I: Id,
     {
-        let database = self.environment.database().await?;
+        let database = self.environment.database().await?.clone();
         let form = self.form;
-        let collection = database.collection(&form.collection);
+        let collection = database.collection::<Document>(&form.collection);
         let (name, ids) =
             self.lists.unwrap_or_else(|| (format!("{}_lists", form.collection), "ids".to_owned()));
         let lists = Lists {
-            collection: database.collection(&name),
+            database: database.clone(),
+            collection: name,
             ids,
             retention: form.retention,
             indexed: OnceCell::new(),
@@ -133,15 +134,9 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
             compound_index(&collection, keys).await?;
         }
         let by_field = form.unique.iter();
+        let lookups = |field: &str| Lookups::new(database.clone(), &form.collection, field);
         let by_field: HashMap<_, _> =
-            by_field.map(|field| (field.clone(), Lookups::new(&collection, field))).collect();
-        Ok(Documents {
-            by_id: Lookups::new(&collection, "_id"),
-            by_field,
-            collection,
-            form,
-            lists,
-            types: PhantomData,
-        })
+            by_field.map(|field| (field.clone(), lookups(field))).collect();
+        Ok(Documents { by_id: lookups("_id"), by_field, database, form, lists, types: PhantomData })
     }
 }

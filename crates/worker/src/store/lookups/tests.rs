@@ -35,7 +35,7 @@ async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     let even =
         (0..THINGS).step_by(2).map(|number| doc! { "_id": id(number).bson(), "number": number });
     things.insert_many(even).await?;
-    let lookups = Lookups::within(&things, "_id", PATIENCE);
+    let lookups = Lookups::within(database.clone().into(), "things", "_id", PATIENCE);
     Ok((servers, database, Arc::new(lookups)))
 }
 
@@ -111,11 +111,8 @@ async fn cancelled_lookup_affects_no_other_and_missing_database_fails_all() -> a
 #[tokio::test(flavor = "multi_thread")]
 async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
     let (servers, database, _) = things().await?;
-    let lookups = Arc::new(Lookups::within(
-        &database.collection::<Document>("things"),
-        "_id",
-        Duration::from_secs(1),
-    ));
+    let lookups =
+        Arc::new(Lookups::within(database.clone().into(), "things", "_id", Duration::from_secs(1)));
     assert!(lookups.find(id(2)).await.is_ok_and(|found| found.is_some()));
     let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?)
         .context("a process id")?;
