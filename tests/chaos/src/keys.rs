@@ -9,14 +9,37 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Part};
 
-/// The purposes of keys, and the roles that read them.
+/// The purposes of keys, and the roles that read them: every worker reads the sealing keys.
 const PURPOSES: [(&str, &[&str]); 3] = [
-    ("seal", &["edge", "profile", "sessioning"]),
+    (
+        "seal",
+        &[
+            "edge",
+            "profile",
+            "sessioning",
+            "library",
+            "focusstats",
+            "textsettings",
+            "annotation",
+            "likertsurvey",
+        ],
+    ),
     ("session", &["sessioning"]),
     ("edge", &["edge"]),
 ];
 /// The services with a NATS user each.
-const USERS: [&str; 5] = ["edge", "router", "profile", "sessioning", "archive"];
+const USERS: [&str; 10] = [
+    "edge",
+    "router",
+    "profile",
+    "sessioning",
+    "library",
+    "focusstats",
+    "textsettings",
+    "annotation",
+    "likertsurvey",
+    "archive",
+];
 
 /// Maximum time for every process to load a new key. A process that cannot reach a server at start
 /// exits after more than a minute and is restarted.
