@@ -9,9 +9,11 @@ use concert_runtime::clock;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::log;
 use concert_runtime::nats::HeaderMap;
-use concert_wire::subject;
+use concert_wire::envelope::Completion;
+use concert_wire::seal::Sealer;
+use concert_wire::subject::{self, CompletionSubject};
 use futures_util::StreamExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kind::Kind;
 use crate::load::{self, Load, Step, Steps, Until};
@@ -171,16 +173,15 @@ fn logout(session: &str, status: u16) -> Step {
     Step { path: "/auth/logout", body: json!({ "session": session }).to_string(), status }
 }
 
-/// Creates sessions by injected actions, because logging in would take minutes. The tokens are
-/// derived from the key and the action ids.
+/// Creates sessions by injected actions, because logging in would take minutes. The tokens are in
+/// the completions, as seals.
 async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<String>> {
     let bus = stack.bus();
-    let keys = keys::load(&stack.keys_dir(), &Purpose::Concept("session".to_owned()))?;
+    let sealer = Sealer::new(keys::load(&stack.keys_dir(), &Purpose::Seal)?);
     let mut done = bus.client.subscribe("done.*.Sessioning.create.*").await?;
     bus.client.flush().await?;
-    let (publisher, key) = (bus.clone(), keys.current().clone());
+    let publisher = bus.clone();
     let publish = tokio::spawn(async move {
-        let mut sessions = Vec::new();
         let mut stored = futures_util::stream::iter((0..count).map(|_| clock::new_flow().root()))
             .map(|action| {
                 let subject = subject::invocation("Sessioning", "create", action);
@@ -188,22 +189,26 @@ async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<Str
                 let user = format!("bench{action}");
                 let body = json!({ "user": user }).to_string().into();
                 let publisher = publisher.clone();
-                async move {
-                    log::publish_once(&publisher, subject, HeaderMap::new(), body)
-                        .await
-                        .map(|_| action)
-                }
+                async move { log::publish_once(&publisher, subject, HeaderMap::new(), body).await }
             })
             .buffer_unordered(256);
-        while let Some(action) = stored.next().await {
-            sessions.push(concert_sessioning::derive_token(&key, action?).expose().to_owned());
+        while let Some(published) = stored.next().await {
+            published?;
         }
-        anyhow::Ok(sessions)
+        anyhow::Ok(())
     });
+    let mut sessions = Vec::new();
     for _ in 0..count {
-        tokio::time::timeout(Duration::from_secs(30), done.next())
+        let message = tokio::time::timeout(Duration::from_secs(30), done.next())
             .await
-            .context("cannot create the sessions")?;
+            .context("cannot create the sessions")?
+            .context("the connection is closed")?;
+        let flow = CompletionSubject::parse(&message.subject)?.flow;
+        let completion = Completion::decode(&message.payload)?;
+        let sealed = completion.output.get("session").and_then(Value::as_str);
+        let token = sealer.open(flow, sealed.context("no session")?)?;
+        sessions.push(token.expose().to_owned());
     }
-    publish.await?
+    publish.await??;
+    Ok(sessions)
 }

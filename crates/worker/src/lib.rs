@@ -56,6 +56,7 @@ pub use {
     concert_wire::id::{ActionId, FlowId},
     concert_wire::keyring::{Key, LiveKeyring},
     concert_wire::position::Position,
+    concert_wire::seal::Sealer,
     concert_wire::secret::Secret,
     define::{Define, Handler, Handlers, IntoRows, Mismatch, One, Worker, concept},
     permit::WritePermit,

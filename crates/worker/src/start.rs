@@ -90,6 +90,16 @@ impl<T> Start<T> {
         OpenDocuments::new(&self.environment, collection)
     }
 
+    /// Encrypts values of a flow, as in the log. Its keys are destroyed soon after the log has lost
+    /// the flow.
+    ///
+    /// # Errors
+    /// The key file cannot be read.
+    pub fn sealer(&self) -> Result<Sealer, StartError> {
+        let Environment { keys_dir, shutdown, .. } = &self.environment;
+        Ok(keys::watch(keys_dir, Purpose::Seal, shutdown).map(Sealer::new)?)
+    }
+
     /// The keys of this name. They are reloaded when their file changes.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use concert_runtime::{clock, service};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Object, encode};
 use concert_wire::id::FlowId;
+use concert_wire::keyring::Keyring;
 use concert_wire::name::ConceptName;
 use concert_wire::position::Position;
 use concert_wire::seal::{Sealer, looks_sealed};
@@ -373,6 +374,14 @@ impl Trial {
     pub async fn collection(&self, name: &str) -> Result<Collection<Document>, TrialError> {
         let database = store::connect(&store_args(&self.servers), self.concept.as_str()).await?;
         Ok(database.collection(name))
+    }
+
+    /// The worker's own keys of this name.
+    ///
+    /// # Errors
+    /// The worker does not declare them.
+    pub fn keys(&self, name: &str) -> Result<Keyring, TrialError> {
+        Ok(keys::load(&self.servers.dir().join("keys"), &Purpose::Concept(name.to_owned()))?)
     }
 
     async fn deliver(&self, act: Act) -> Result<Invoked, TrialError> {

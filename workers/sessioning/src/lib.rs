@@ -1,7 +1,7 @@
 //! The concept Sessioning: login sessions, identified by a token.
 //!
-//! A token has 256 bits. It is derived from a key and the id of the action that created it, so a
-//! redelivery returns the same token. The database stores only its hash.
+//! A token has 256 random bits. The database stores its hash; and, as long as a redelivery must
+//! return the same token, its seal (see [`token`]).
 
 mod cutoff;
 mod list;
@@ -20,8 +20,7 @@ use self::cutoff::Cutoffs;
 use self::list::{Listed, OfPage, Row};
 use self::session::Session;
 pub use self::settings::Settings;
-pub use self::token::derive as derive_token;
-use self::token::{TokenHash, hash};
+use self::token::{TokenHash, Tokens, hash};
 
 /// The worker of Sessioning.
 pub fn worker() -> Worker {
@@ -46,7 +45,9 @@ pub fn worker() -> Worker {
 /// The sessions of an application.
 struct Sessioning {
     sessions: Documents<Session, TokenHash>,
+    tokens: Tokens,
     cutoffs: Cutoffs,
+    /// The keys from which release 0.1.0 derived tokens.
     keys: LiveKeyring,
     settings: Settings,
 }
@@ -96,6 +97,7 @@ impl Sessioning {
         let sessions = sessions.lookup_newest("user").lists("sweeps", "token_hashes");
         Ok(Self {
             sessions: sessions.open().await?,
+            tokens: Tokens::open(&start).await?,
             cutoffs: Cutoffs::open(&start).await?,
             keys: start.keys("session")?,
             settings: start.settings,
@@ -106,7 +108,7 @@ impl Sessioning {
     /// then lists sessions. If both run concurrently, at least one of them sees the other's write,
     /// so the session ends.
     async fn create(&self, call: Call<OfUser>) -> Result<Created, Stop> {
-        let session = match self.made_under_another_key(&call).await? {
+        let session = match self.made_by_release(&call).await? {
             Some(token) => token,
             None => self.insert(&call).await?,
         };
@@ -119,21 +121,19 @@ impl Sessioning {
     }
 
     async fn insert(&self, call: &Call<OfUser>) -> Result<Secret, Stop> {
-        let keys = self.keys.now();
-        let token = token::derive(keys.current(), call.id);
+        let token = self.tokens.of(call).await?;
         let (user, device) = (&call.input.user, call.device.clone());
-        let key = keys.current().id();
-        let session = Session::new(user, key, device, now(), &self.settings);
+        let session = Session::new(user, device, now(), &self.settings);
         match self.sessions.insert(call.permit().await?, &hash(&token), &session).await? {
             Inserted::Done => Ok(token),
             Inserted::Taken(_) => Err(retry("another action created this session")),
         }
     }
 
-    /// The token of an earlier delivery of this action, if the key was rotated after it.
-    async fn made_under_another_key(&self, call: &Call<OfUser>) -> Result<Option<Secret>, Stop> {
-        for key in self.keys.now().others() {
-            let token = token::derive(key, call.id);
+    /// The token that an earlier delivery of this action created in release 0.1.0.
+    async fn made_by_release(&self, call: &Call<OfUser>) -> Result<Option<Secret>, Stop> {
+        for key in self.keys.now().keys() {
+            let token = token::released(key, call.id);
             if let Target::Done = self.sessions.target(call, &hash(&token)).await? {
                 return Ok(Some(token));
             }

@@ -13,8 +13,8 @@ use crate::token::TokenHash;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) user: String,
-    /// Id of the key from which the token was derived. The key file must keep this key while the
-    /// session exists.
+    /// Id of the key from which release 0.1.0 derived the token. Empty in newer sessions; that
+    /// release requires the field.
     key: String,
     pub(crate) idle_expires_at: DateTime,
     expires_at: DateTime,
@@ -26,14 +26,13 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         user: &str,
-        key: &str,
         device: Option<String>,
         now: DateTime,
         settings: &Settings,
     ) -> Self {
         Self {
             user: user.to_owned(),
-            key: key.to_owned(),
+            key: String::new(),
             idle_expires_at: now.saturating_add_duration(settings.idle()),
             expires_at: now.saturating_add_duration(settings.absolute()),
             device,

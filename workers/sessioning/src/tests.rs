@@ -125,7 +125,7 @@ async fn released_version_reads_sessions_and_its_sweeps_are_continued() -> Resul
     assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
     let session = all::<ReleasedSession>(&trial, "sessions").await?.pop().unwrap();
     assert_eq!(session.user, "ada");
-    assert!(session.key.starts_with('k'), "{}", session.key);
+    assert_eq!(session.key, "");
     assert_eq!(session.created_by, created.flow.to_string());
     assert_eq!(session.token_hash, stored(created.output["session"].as_str().unwrap()));
 
@@ -152,6 +152,41 @@ async fn released_version_reads_sessions_and_its_sweeps_are_continued() -> Resul
     assert_eq!(trial.ask("_getUser", json!({ "session": "old" })).await?, json!([]));
     let user = json!([{ "user": "bob" }]);
     assert_eq!(trial.ask("_getUser", json!({ "session": "new" })).await?, user);
+    Ok(())
+}
+
+#[tokio::test]
+async fn token_is_stored_only_as_a_seal_until_the_log_has_lost_the_flow() -> Result<(), TrialError>
+{
+    let trial = Trial::of(worker()).await?;
+    let created = act(&trial, "create", json!({ "user": "ada" })).await?;
+    assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
+    let token = created.output["session"].as_str().unwrap();
+    // No key and id of an action yield the token.
+    let keys = trial.keys("session")?;
+    assert_ne!(token::released(keys.current(), created.flow.root()).expose(), token);
+    let issued = all::<Document>(&trial, "tokens").await?.pop().unwrap();
+    assert!(issued.get_str("sealed").unwrap().starts_with("sealed:"), "{issued}");
+    assert!(!issued.to_string().contains(token), "{issued}");
+    let purge_at = *issued.get_datetime("purge_at").unwrap();
+    assert!((in_minutes(23 * 60)..in_minutes(25 * 60)).contains(&purge_at), "{purge_at}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn redelivery_of_an_action_of_the_released_version_keeps_its_token() -> Result<(), TrialError>
+{
+    let trial = Trial::of(worker()).await?;
+    // Its session is stored, and its completion is not.
+    let created = act(&trial, "create", json!({ "user": "ada" })).await?;
+    let token = token::released(trial.keys("session")?.current(), created.flow.root());
+    let sessions = trial.collection("sessions").await?;
+    sessions.delete_many(doc! {}).await.unwrap();
+    let session = released(token.expose(), "ada", &created.flow.to_string());
+    sessions.insert_one(session).await.unwrap();
+    let output = trial.redeliver_uncompleted(&created).await?;
+    assert_eq!(output, json!({ "session": token.expose() }));
+    assert!(is_live(&trial, token.expose()).await?);
     Ok(())
 }
 

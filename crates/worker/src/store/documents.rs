@@ -289,6 +289,12 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         self.form.retention.until(now())
     }
 
+    /// The time at which the log has lost the actions that it has now: a value for the field
+    /// `purge_at` of a document that only redeliveries read.
+    pub fn until_log_lost(&self) -> DateTime {
+        self.form.retention.until_log_lost(now())
+    }
+
     /// Changes or deletes all documents of a page, each once; returns their number.
     ///
     /// Works in lists of up to 10,000 documents: it stores the ids of a list, then changes its

@@ -23,6 +23,11 @@ impl Retention {
         self.0
     }
 
+    /// The time at which the log has lost an action of `from`.
+    pub(super) fn until_log_lost(self, from: DateTime) -> DateTime {
+        from.saturating_add_duration(self.0.saturating_sub(STAMP_MARGIN))
+    }
+
     /// The time at which something that ends at `from` can be removed.
     pub(super) fn until(self, from: DateTime) -> DateTime {
         from.saturating_add_duration(self.0)
