@@ -236,13 +236,13 @@ async fn client_with_failing_requests_is_limited_and_others_are_not() -> anyhow:
         let headers = [("content-type", "application/json"), ("x-forwarded-for", client)];
         http::post_with(system.address(), path, body.to_string().into(), &headers).await
     };
-    let unknown = json!({ "session": "x".repeat(30_000) });
-    let failed = post("192.0.2.1", "/api/auth/logout", unknown.clone()).await?;
-    assert_eq!(failed.status, 404, "{failed:?}");
-    let limited = post("192.0.2.1", "/api/auth/logout", unknown.clone()).await?;
+    let unknown = json!({ "session": "none", "id": "x".repeat(30_000) });
+    let failed = post("192.0.2.1", "/api/auth/endSession", unknown.clone()).await?;
+    assert_eq!(failed.status, 401, "{failed:?}");
+    let limited = post("192.0.2.1", "/api/auth/endSession", unknown.clone()).await?;
     assert_eq!(limited.status, 429, "{limited:?}");
     assert!(limited.headers["retry-after"].to_str()?.parse::<u64>()? <= 4, "{limited:?}");
-    assert_eq!(post("192.0.2.2", "/api/auth/logout", unknown).await?.status, 404);
+    assert_eq!(post("192.0.2.2", "/api/auth/endSession", unknown).await?.status, 401);
     for number in 0..10 {
         let body = json!({ "username": format!("user-{number}"), "password": PASSWORD });
         let created = post("192.0.2.3", "/api/auth/createAccount", body).await?;

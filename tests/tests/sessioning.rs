@@ -355,7 +355,7 @@ async fn query_accepts_only_its_flows_seals_and_finds_no_session_otherwise() -> 
         (Some(flow), "", &nobody),
         (Some(flow), "\0", &nobody),
         (Some(flow), "bogus", &nobody),
-        (Some(flow), &long, &nobody),
+        (Some(flow), &long, &json!(["400", "`session` must be a string of at most 43 characters"])),
         (Some("5"), &session, &json!(["400", "the header Concert-Flow is not a UUID"])),
     ] {
         let input = json!({ "session": session });
@@ -363,15 +363,15 @@ async fn query_accepts_only_its_flows_seals_and_finds_no_session_otherwise() -> 
         assert_eq!(answer, *expected, "{flow:?} {session:.20}");
     }
     for (input, why) in [
-        (json!({ "session": 5 }), "`session` must be a string"),
+        (json!({ "session": 5 }), "`session` must be a string of at most 43 characters"),
         (json!({ "session": session, "a\r\nb": 1 }), "`a  b` is not a parameter"),
         (json!({ "session": session, "user": "x" }), "`user` is not a parameter"),
     ] {
         assert_eq!(request(&system, "Sessioning._getUser", input).await?, json!(["400", why]));
     }
-    // The edge accepts any string: an unknown session finds no user, and other types are rejected.
+    // An unknown session finds no user; other types and longer strings are rejected.
     for (session, status) in
-        [(json!(""), 404), (json!(sealed), 404), (json!(5), 400), (json!(long), 413)]
+        [(json!(""), 404), (json!(sealed), 400), (json!(5), 400), (json!(long), 413)]
     {
         let answer = system.post("/auth/logout", &json!({ "session": session })).await?;
         assert_eq!(answer.status, status, "{:.40}", session.to_string());
@@ -390,7 +390,7 @@ async fn account_changes_once_per_action_and_names_match_normalised() -> anyhow:
     for name in ["Ada", "ada", "ＡＤＡ"] {
         assert_eq!(who(name).await?, json!({ "rows": [{ "user": user }] }), "{name}");
     }
-    for name in ["", "bob", " Ada", "a\u{0}", "$ne", &"x".repeat(10_000)] {
+    for name in ["", "bob", " Ada", "a\u{0}", "$ne", &"x".repeat(255)] {
         assert_eq!(who(name).await?, json!({ "rows": [] }), "{name:.20}");
     }
 

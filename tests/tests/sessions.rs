@@ -40,16 +40,23 @@ async fn every_route_rejects_requests_without_a_live_session() -> anyhow::Result
     system.account("ada", PASSWORD).await?;
     let ended = system.login("ada", PASSWORD).await?;
     system.post("/auth/logout", &json!({ "session": ended })).await?;
-    let long = "x".repeat(30_000);
+    let longest = "x".repeat(43);
+    let too_long = "x".repeat(44);
     let other_flow = "sealed:seal:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for route in ROUTES {
-        for bogus in ["bogus", "", &ended, &long, "\u{0}", "{\"$ne\":null}", other_flow] {
+        for bogus in ["bogus", "", &ended, &longest, "\u{0}", "{\"$ne\":null}", "sealed:k1"] {
             let answer = with(&system, route, &json!(bogus)).await?;
             let expected = (401, r#"{"error":"Session not found"}"#.to_owned());
             assert_eq!(answer.brief(), expected, "{route} {bogus:.60}");
         }
         for ill_typed in [json!(5), json!(null), json!({"$ne": null}), json!(["x"])] {
             assert_eq!(with(&system, route, &ill_typed).await?.status, 400, "{route} {ill_typed}");
+        }
+        // Longer than a token.
+        for long in [too_long.as_str(), other_flow] {
+            let answer = with(&system, route, &json!(long)).await?;
+            let expected = r#"{"error":"`session` must be a string of at most 43 characters"}"#;
+            assert_eq!(answer.brief(), (400, expected.to_owned()), "{route} {long}");
         }
     }
     Ok(())

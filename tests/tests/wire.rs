@@ -90,7 +90,7 @@ async fn request_to_a_concept_returns_the_output() -> anyhow::Result<()> {
         (
             "concept.Sessioning._getUser",
             r#"{"session":{"$ne":null}}"#,
-            "`session` must be a string",
+            "`session` must be a string of at most 43 characters",
         ),
         ("concept.Sessioning.delete", "[]", "expected a JSON object, found a list"),
         ("concept.Sessioning.delete", r#"{"session":"x","more":1}"#, "`more` is not a parameter"),

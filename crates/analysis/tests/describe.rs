@@ -102,7 +102,10 @@ then
         post["requestBody"]["content"]["application/json"]["schema"],
         json!({
             "type": "object",
-            "properties": { "note": {}, "session": { "type": "string", "format": "password" } },
+            "properties": {
+                "note": {},
+                "session": { "type": "string", "format": "password", "maxLength": 43 },
+            },
             "required": ["session"],
         })
     );

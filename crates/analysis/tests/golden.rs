@@ -118,10 +118,20 @@ fn project_rules_raise_nothing() {
             "WhoAmI"
         ]
     );
-    let secret = RouteKey { required: true, secret: true, kind: ValueType::Secret };
-    let text = RouteKey { required: true, secret: false, kind: ValueType::String };
+    let secret = |chars: u32| RouteKey {
+        required: true,
+        secret: true,
+        kind: ValueType::BoundedSecret(chars),
+    };
+    let (password, session) = (secret(2048), secret(43));
+    let text = |chars: u32| RouteKey {
+        required: true,
+        secret: false,
+        kind: ValueType::BoundedString(chars),
+    };
+    let name = text(255);
     let id = RouteKey { required: true, secret: false, kind: ValueType::Id("Session".to_owned()) };
-    let after = RouteKey { required: false, ..text.clone() };
+    let after = RouteKey { required: false, ..text(64) };
     let routes: Vec<(&str, Vec<(&str, &RouteKey)>)> = program
         .routes
         .routes
@@ -135,16 +145,16 @@ fn project_rules_raise_nothing() {
         [
             (
                 "/auth/changePassword",
-                vec![("newPassword", &secret), ("oldPassword", &secret), ("session", &secret)]
+                vec![("newPassword", &password), ("oldPassword", &password), ("session", &session)]
             ),
-            ("/auth/createAccount", vec![("password", &secret), ("username", &text)]),
-            ("/auth/deleteAccount", vec![("password", &secret), ("session", &secret)]),
-            ("/auth/endSession", vec![("id", &id), ("session", &secret)]),
-            ("/auth/login", vec![("password", &secret), ("username", &text)]),
-            ("/auth/logout", vec![("session", &secret)]),
-            ("/auth/logoutEverywhere", vec![("session", &secret)]),
-            ("/auth/sessions", vec![("after", &after), ("session", &secret)]),
-            ("/auth/whoami", vec![("session", &secret)]),
+            ("/auth/createAccount", vec![("password", &password), ("username", &name)]),
+            ("/auth/deleteAccount", vec![("password", &password), ("session", &session)]),
+            ("/auth/endSession", vec![("id", &id), ("session", &session)]),
+            ("/auth/login", vec![("password", &password), ("username", &name)]),
+            ("/auth/logout", vec![("session", &session)]),
+            ("/auth/logoutEverywhere", vec![("session", &session)]),
+            ("/auth/sessions", vec![("after", &after), ("session", &session)]),
+            ("/auth/whoami", vec![("session", &session)]),
         ]
     );
 }

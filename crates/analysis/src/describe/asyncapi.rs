@@ -116,7 +116,7 @@ impl Document {
         self.message(
             &asked,
             format!("Invocation of {whole}."),
-            of_params(&action.input, Secrets::Open),
+            of_params(&action.input, Secrets::Either),
             Some("InvocationHeaders"),
         );
         self.channel(&asked, &format!("action.{of}.{name}.{{id}}"), &["id"], &[&asked]);
@@ -141,14 +141,14 @@ impl Document {
         );
         self.channel(&dead, &format!("dead.{of}.{name}"), &[], &[&dead]);
         self.operation(&key("giveUp"), "send", &dead, format!("{whole} was dead-lettered."));
-        let outcome = action.success.as_ref().map(|params| of_params(params, Secrets::Open));
+        let outcome = action.success.as_ref().map(|params| of_params(params, Secrets::Either));
         let failed = json!({ "$ref": "#/components/schemas/Failure" });
         let reply = any_of(outcome.into_iter().chain([failed]).collect());
-        self.service(concept, name, of_params(&action.input, Secrets::Open), reply);
+        self.service(concept, name, of_params(&action.input, Secrets::Either), reply);
     }
 
     fn query(&mut self, concept: &ConceptSpec, query: &QuerySpec) {
-        let row = of_params(&query.output, Secrets::Open);
+        let row = of_params(&query.output, Secrets::Either);
         let mut rows = json!({ "type": "array", "items": row });
         let bounds = match query.rows {
             Rows::One => (Some(1), Some(1)),
@@ -161,7 +161,7 @@ impl Document {
         }
         let reply =
             object(Map::from_iter([("rows".to_owned(), rows)]), vec!["rows".to_owned()], false);
-        self.service(concept, &query.name, of_params(&query.input, Secrets::Open), reply);
+        self.service(concept, &query.name, of_params(&query.input, Secrets::Either), reply);
     }
 
     /// Adds `concept.<Concept>.<name>`, a request with a reply.

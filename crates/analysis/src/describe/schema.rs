@@ -12,8 +12,10 @@ use concert_lang::spec::{ActionSpec, Params};
 /// Form of secret values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Secrets {
-    /// In clear text, for callers.
+    /// In clear text, for callers over HTTP.
     Open,
+    /// In clear text or encrypted, on the bus: the length of the secret is not that of the value.
+    Either,
     /// Encrypted, in the log.
     Sealed,
 }
@@ -33,9 +35,11 @@ pub(super) fn of_type(kind: &ValueType, secrets: Secrets) -> Value {
         ValueType::Secret | ValueType::BoundedSecret(_) if secrets == Secrets::Sealed => {
             json!({ "type": "string", "pattern": "^sealed:" })
         }
-        ValueType::Secret => json!({ "type": "string", "format": "password" }),
-        ValueType::BoundedSecret(max) => {
+        ValueType::BoundedSecret(max) if secrets == Secrets::Open => {
             json!({ "type": "string", "format": "password", "maxLength": max })
+        }
+        ValueType::Secret | ValueType::BoundedSecret(_) => {
+            json!({ "type": "string", "format": "password" })
         }
         ValueType::BoundedString(max) => json!({ "type": "string", "maxLength": max }),
         ValueType::Enum(values) => json!({ "type": "string", "enum": values }),
