@@ -22,6 +22,10 @@ use crate::query_timing::QueryTimings;
 /// Maximum number of queries of one concept that wait for a permit; the completions of others are
 /// redelivered later.
 const MAX_WAITING: usize = 128;
+/// Maximum number of completions that wait for queries of one concept, delivered or to be
+/// redelivered. Above it, further ones become dead letters: together they must not fill the
+/// router's window of unacknowledged messages.
+const MAX_UNANSWERED: usize = 2000;
 /// Time after the deadline of the caller in which a query may still succeed.
 const GRACE: Duration = Duration::from_secs(10);
 /// Time that a flow without a caller waits for a query.
@@ -58,6 +62,7 @@ struct Concept {
     waiting: AtomicUsize,
     /// Ids of the worker instances, and when they responded.
     instances: Mutex<(Option<Instant>, BTreeSet<String>)>,
+    unanswered: Mutex<Unanswered>,
 }
 
 impl Queries {
@@ -82,6 +87,7 @@ impl Queries {
                 permits: Semaphore::new(self.concurrency),
                 waiting: AtomicUsize::new(0),
                 instances: Mutex::default(),
+                unanswered: Mutex::default(),
             })
         });
         concept.clone()
@@ -97,7 +103,7 @@ impl Queries {
         let concept = self.concept(&question.concept);
         let Some(permit) = self.permit(&concept, until).await else {
             let why = "too many queries of the concept are waiting".to_owned();
-            return self.failed(seq, flow, &question, give_up_ms, &why);
+            return failed(&concept, (seq, flow), &question, give_up_ms, &why);
         };
         let began = Instant::now();
         let result = self.request(&concept, flow, &question, until).await;
@@ -106,7 +112,11 @@ impl Queries {
             let name = format!("{}.{}", question.concept, question.query);
             self.timings.answered(seq, name, began.into_std(), answer.work.clone());
         }
-        match result.and_then(rows) {
+        let result = result.and_then(rows);
+        if result.is_ok() {
+            concept.unanswered().remove(seq);
+        }
+        match result {
             Ok(rows) => Event::Answered { seq, question, rows },
             // The query or its result does not match the spec, so a retry would not help.
             Err(NoAnswer::Refused { code, why }) if code == "400" || code == "500" => {
@@ -118,9 +128,10 @@ impl Queries {
                     "a worker rejects a query"
                 );
                 let why = format!("{}.{} cannot be answered", question.concept, question.query);
+                concept.unanswered().remove(seq);
                 Event::Refused { seq, why }
             }
-            Err(error) => self.failed(seq, flow, &question, give_up_ms, &error.to_string()),
+            Err(error) => failed(&concept, (seq, flow), &question, give_up_ms, &error.to_string()),
         }
     }
 
@@ -137,28 +148,6 @@ impl Queries {
         let permit = tokio::time::timeout_at(until, concept.permits.acquire()).await.ok()?.ok();
         drop(waiting);
         permit
-    }
-
-    fn failed(
-        &self,
-        seq: u64,
-        flow: FlowId,
-        question: &Question,
-        give_up_ms: u64,
-        why: &str,
-    ) -> Event {
-        let (concept, query) = (&*question.concept, &*question.query);
-        if clock::now_ms() < give_up_ms {
-            tracing::warn!(%flow, concept, query, why, "a query has no result; retrying");
-            return Event::Unanswered { seq };
-        }
-        metrics::abandoned(concept);
-        tracing::error!(%flow, concept, query, why, "a query has no result; its caller has left");
-        let why = format!(
-            "the query {concept}.{query} has no result: {why}; when its worker runs, use \
-             `concert dead retry`"
-        );
-        Event::Abandoned { seq, why }
     }
 
     /// Sends a request and waits for the response. Sends it again only if it was lost, so that at
@@ -216,7 +205,72 @@ impl Queries {
     }
 }
 
+/// The event of a query without a result.
+fn failed(
+    concept: &Concept,
+    (seq, flow): (u64, FlowId),
+    question: &Question,
+    give_up_ms: u64,
+    why: &str,
+) -> Event {
+    let (name, query) = (&*question.concept, &*question.query);
+    let why = match concept.unanswered().keep(seq, give_up_ms, clock::now_ms()) {
+        Kept::Yes => {
+            tracing::warn!(%flow, concept = name, query, why, "a query has no result; retrying");
+            return Event::Unanswered { seq };
+        }
+        Kept::CallerHasLeft => why.to_owned(),
+        Kept::TooMany => format!("{MAX_UNANSWERED} completions wait for queries of the concept"),
+    };
+    metrics::abandoned(name);
+    tracing::error!(%flow, concept = name, query, why, "a query has no result; it is abandoned");
+    let why = format!(
+        "the query {name}.{query} has no result: {why}; when its worker runs, use `concert dead \
+         retry`"
+    );
+    Event::Abandoned { seq, why }
+}
+
+/// Completions whose query has no result yet, with the time until which it is retried, in
+/// milliseconds since 1970.
+#[derive(Default)]
+struct Unanswered(HashMap<u64, u64>);
+
+/// Whether a completion waits for its query.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    CallerHasLeft,
+    TooMany,
+}
+
+impl Unanswered {
+    fn keep(&mut self, seq: u64, give_up_ms: u64, now_ms: u64) -> Kept {
+        if now_ms >= give_up_ms {
+            self.remove(seq);
+            return Kept::CallerHasLeft;
+        }
+        if self.0.len() >= MAX_UNANSWERED && !self.0.contains_key(&seq) {
+            // Another router may have received some of them.
+            self.0.retain(|_, give_up_ms| now_ms < *give_up_ms);
+            if self.0.len() >= MAX_UNANSWERED {
+                return Kept::TooMany;
+            }
+        }
+        self.0.insert(seq, give_up_ms);
+        Kept::Yes
+    }
+
+    fn remove(&mut self, seq: u64) {
+        self.0.remove(&seq);
+    }
+}
+
 impl Concept {
+    fn unanswered(&self) -> std::sync::MutexGuard<'_, Unanswered> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reports whether a new ping is due, and counts it as sent.
     fn are_instances_older_than(&self, age: Duration) -> bool {
         let mut instances = self.instances();
@@ -288,6 +342,23 @@ mod tests {
         assert_eq!(give_up_ms(Some(5_000), 1_000), 15_000);
         assert_eq!(give_up_ms(Some(5_000), 90_000), 100_000);
         assert_eq!(give_up_ms(None, 1_000), 71_000);
+    }
+
+    #[test]
+    fn completions_without_a_result_are_limited() {
+        let mut unanswered = Unanswered::default();
+        let most = u64::try_from(MAX_UNANSWERED).unwrap();
+        for seq in 0..most {
+            assert_eq!(unanswered.keep(seq, 100, 50), Kept::Yes);
+        }
+        assert_eq!(unanswered.keep(most, 200, 50), Kept::TooMany);
+        assert_eq!(unanswered.keep(0, 100, 50), Kept::Yes, "a redelivery");
+        assert_eq!(unanswered.keep(0, 100, 100), Kept::CallerHasLeft);
+        assert_eq!(unanswered.keep(most, 200, 50), Kept::Yes);
+        // The others were delivered to another router.
+        assert_eq!(unanswered.keep(most + 1, 200, 150), Kept::Yes);
+        unanswered.remove(most);
+        assert_eq!(unanswered.0.len(), 1);
     }
 
     #[test]

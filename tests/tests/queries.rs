@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::ensure;
 use async_nats::Client;
-use concert_tests::{System, faulty, nats};
+use concert_tests::{Load, System, faulty, http, nats};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery";
+/// Timeout until every client has a response.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const SPEC: &str = "concept Weathering\npurpose to know the sky over a town\n\
 queries\n    _getSky (town: String) : (sky: String)?\n";
@@ -82,6 +87,33 @@ async fn rows_that_contradict_the_spec_are_a_named_fault() -> anyhow::Result<()>
     let log = system.log(concert_tests::Part::Router)?;
     assert!(log.contains("a worker contradicts its spec"), "{log}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hanging_worker_does_not_block_other_paths() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let settings = [("CONCERT_HTTP__DEADLINE_MS", "3000"), ("CONCERT_ROUTER__QUERIES", "4")];
+    let system = system(&dir, &settings).await?;
+    system.account("ada", PASSWORD).await?;
+    // It receives queries and never responds.
+    let client = system.nats_as("weathering").await?;
+    let _hanging = nats::subscribe(&client, "concept.Weathering._getSky").await?;
+    let edge = system.address();
+    let mut load = Load::begin(16, |_, rounds| async move {
+        while rounds.continues() {
+            let answer = http::post(edge, "/api/sky", &json!({ "town": "Ulm" })).await?;
+            ensure!(answer.status >= 500, "{answer:?}");
+            rounds.done();
+        }
+        Ok(())
+    });
+    for _ in 0..3 {
+        load.wait_for_progress(TIMEOUT).await?;
+        system.login("ada", PASSWORD).await?;
+    }
+    load.end().await?;
+    // All completions have become dead letters.
+    system.routed().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
