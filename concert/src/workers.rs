@@ -1,11 +1,10 @@
 //! The workers that are compiled into the program.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::ensure;
 use concert_lang::concept;
-use concert_lang::program::{self, Program, Sync};
+use concert_lang::program::Program;
 use concert_lang::source::SourceFile;
 use concert_runtime::keys::Purpose;
 use concert_runtime::process::Shutdown;
@@ -113,11 +112,7 @@ pub(crate) fn keys_of(workers: &[Worker], concept: &str) -> Vec<Purpose> {
 
 /// The concepts that the rules call or query and that have no worker in this program.
 pub(crate) fn missing<'a>(workers: &[Worker], program: &'a Program) -> BTreeSet<&'a str> {
-    let of_rule = |rule: &'a Arc<Sync>| {
-        let called = rule.calls().map(|call| &*call.concept);
-        called.chain(program::queries(&rule.steps).into_iter().map(|query| &*query.concept))
-    };
-    let used = program.syncs.iter().flat_map(of_rule);
+    let used = program.syncs.iter().flat_map(|rule| rule.concepts()).map(|concept| &**concept);
     used.filter(|concept| {
         *concept != REQUESTING && !workers.iter().any(|worker| worker.concept() == *concept)
     })
@@ -133,7 +128,7 @@ pub(crate) fn warn_of_missing(
     for concept in missing(workers, program).into_iter().filter(|concept| !is_external(concept)) {
         output::print_warning(&format!(
             "the rules use the concept `{concept}`, and this program has no worker for it; \
-             requests that need it get 504 unless another process runs one (then set \
+             requests that need it get 503 unless another process runs one (then set \
              `workers.{concept}.external = true`)"
         ));
     }

@@ -140,6 +140,9 @@ impl Api {
         }
         let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
         let route = table.routes.get(path).ok_or(EdgeError::NotFound)?;
+        if let Some(why) = table.unavailable.get(path) {
+            return Err(EdgeError::Worker(why.clone()));
+        }
         let deadline = Instant::now() + Duration::from_millis(self.limits.deadline_ms);
         let (parts, body) = posted(request)?;
         if !self.admission.has_room(path) {

@@ -50,6 +50,9 @@ pub(crate) enum EdgeError {
     Connections,
     #[error("the service is not ready; retry later")]
     Unavailable,
+    /// With the reason that the router found.
+    #[error("{0}; retry later")]
+    Worker(String),
     #[error("no response in time; the action may still complete")]
     Deadline(FlowId),
     #[error("no response in time; the action may still complete")]
@@ -77,9 +80,11 @@ impl EdgeError {
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::Connections | Self::Unavailable | Self::Locked(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::Connections
+            | Self::Unavailable
+            | Self::Worker(_)
+            | Self::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) | Self::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -105,7 +110,7 @@ impl EdgeError {
         headers.insert(ANSWERED_BY, HeaderValue::from_static("edge"));
         match self {
             Self::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
-            Self::Overloaded | Self::Connections | Self::Unavailable => {
+            Self::Overloaded | Self::Connections | Self::Unavailable | Self::Worker(_) => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
             Self::Rate(wait_s) => drop(headers.insert(header::RETRY_AFTER, (*wait_s).into())),

@@ -2,6 +2,7 @@
 //! log no longer has it. The key `in-force` holds the version history, `rules.<version>` the texts
 //! of a version, and `limits` the flow limits.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,12 +18,13 @@ use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::routes::{
     ASYNCAPI_KEY, ActiveSince as Since, IN_FORCE_KEY, LIMITS_KEY, OPENAPI_KEY, ROUTES_KEY,
-    TYPED_ROUTES_KEY, rules_key,
+    RouteTable, TYPED_ROUTES_KEY, rules_key,
 };
 use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
 use serde_json::Value;
 
 use crate::rules::Rules;
+use crate::worker_specs::WorkerSpecs;
 
 /// Maximum number of attempts to change the history concurrently with other routers.
 const ATTEMPTS: usize = 10;
@@ -59,12 +61,13 @@ pub(crate) struct ActiveRules {
     bucket: kv::Store,
     /// The rules from this router's own files, which need not be fetched.
     own: Arc<Mutex<Arc<Rules>>>,
+    workers: WorkerSpecs,
 }
 
 impl ActiveRules {
-    pub(crate) fn new(bus: Bus, bucket: kv::Store, own: Arc<Rules>) -> Self {
+    pub(crate) fn new(bus: Bus, bucket: kv::Store, own: Arc<Rules>, workers: WorkerSpecs) -> Self {
         let own = Arc::new(Mutex::new(own));
-        Self { bus, bucket, own }
+        Self { bus, bucket, own, workers }
     }
 
     /// This router's own rules, if they have this version.
@@ -149,6 +152,8 @@ impl ActiveRules {
         let latest = history.last();
         let is_new = latest.is_none_or(|latest| &*latest.version != version);
         self.keep_texts(rules).await?;
+        // Before the activation, so that few requests meet a worker with another spec.
+        let unavailable = self.workers.check(&rules.program).await;
         if is_new {
             let id = ActionId::activation(latest.map_or(0, |latest| latest.seq), version);
             let body = Completion {
@@ -169,7 +174,7 @@ impl ActiveRules {
                 }
             }
         }
-        self.publish_routes(&rules.program).await?;
+        self.publish_routes(&rules.program, unavailable).await?;
         Ok(is_new)
     }
 
@@ -183,7 +188,11 @@ impl ActiveRules {
         self.bucket.put(key, encode(&rules.texts).into()).await.map(|_| ()).map_err(bus_error)
     }
 
-    async fn publish_routes(&self, program: &Program) -> Result<(), ActiveRulesError> {
+    async fn publish_routes(
+        &self,
+        program: &Program,
+        unavailable: BTreeMap<String, String>,
+    ) -> Result<(), ActiveRulesError> {
         // Publish the documents before the table, because edges reload when the table changes.
         for (key, document) in [
             (OPENAPI_KEY, describe::openapi(program, "")),
@@ -191,21 +200,49 @@ impl ActiveRules {
         ] {
             self.bucket.put(key, encode(&document).into()).await.map_err(bus_error)?;
         }
+        self.publish_tables(program, unavailable).await
+    }
+
+    async fn publish_tables(
+        &self,
+        program: &Program,
+        unavailable: BTreeMap<String, String>,
+    ) -> Result<(), ActiveRulesError> {
+        let routes = RouteTable { unavailable, ..program.routes.clone() };
         // The table of release 0.1.0 comes last, because edges are notified of it.
-        let tables =
-            [(TYPED_ROUTES_KEY, &program.routes), (ROUTES_KEY, &program.routes.released())];
-        for (key, table) in tables {
+        for (key, table) in [(TYPED_ROUTES_KEY, &routes), (ROUTES_KEY, &routes.released())] {
             let table: Bytes = encode(table).into();
             self.bucket.put(key, table).await.map_err(bus_error)?;
         }
         Ok(())
     }
 
-    /// Reports whether the table that [`publish_routes`](Self::publish_routes) writes last is that
-    /// of these rules.
-    async fn has_published(&self, program: &Program) -> Result<bool, ActiveRulesError> {
+    /// The published table.
+    async fn published(&self) -> Result<Option<RouteTable>, ActiveRulesError> {
         let table = self.bucket.get(ROUTES_KEY).await.map_err(bus_error)?;
-        Ok(table.is_some_and(|table| *table == *encode(&program.routes.released())))
+        // A damaged table is repaired by the next activation.
+        Ok(table.and_then(|table| serde_json::from_slice(&table).ok()))
+    }
+
+    /// Checks the workers of the active rules, and publishes the table again if the paths that they
+    /// can serve have changed. `last` are the rules of the last check.
+    pub(crate) async fn check_workers(
+        &self,
+        last: &mut Option<Arc<Program>>,
+    ) -> Result<(), ActiveRulesError> {
+        let Some(table) = self.published().await? else { return Ok(()) };
+        let program = match last.take().filter(|last| last.version == table.version) {
+            Some(program) => program,
+            None => self.program(&table.version.as_str().into()).await?,
+        };
+        let unavailable = self.workers.check(&program).await;
+        // The table may have changed during the check.
+        let is_same = self.published().await?.is_some_and(|now| now == table);
+        if is_same && unavailable != table.unavailable {
+            self.publish_tables(&program, unavailable).await?;
+        }
+        *last = Some(program);
+        Ok(())
     }
 
     /// Stores in the bucket that a version became active at `seq`, deletes versions that no flow in
@@ -231,8 +268,10 @@ impl ActiveRules {
             if history.last().is_some_and(|latest| latest.seq == seq) {
                 let program = self.program(version).await?;
                 // The router that activated the version has published its routes already.
-                if !self.has_published(&program).await? {
-                    self.publish_routes(&program).await?;
+                let table = self.published().await?;
+                if table.is_none_or(|table| table.version != program.version) {
+                    let unavailable = self.workers.check(&program).await;
+                    self.publish_routes(&program, unavailable).await?;
                 }
             }
             return Ok(());

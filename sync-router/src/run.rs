@@ -29,6 +29,7 @@ use crate::effects::{self, Performer};
 use crate::log_trimmer::Growth;
 use crate::queries::Queries;
 use crate::rules::Rules;
+use crate::worker_specs::WorkerSpecs;
 use crate::{log_trimmer, metrics, reload, requesting, retry};
 
 /// The section `[router]`: limits of flows and of the router's memory.
@@ -61,6 +62,11 @@ pub struct RouterLimits {
     /// milliseconds. A lost query is sent again.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub query_timeout_ms: u64,
+    /// Time after the start and after a change of the rules in which each worker must announce
+    /// itself, in milliseconds. After that, requests that need a missing worker get 503. 0 disables
+    /// the checks of the workers and of their specs.
+    #[schemars(range(min = 0, max = DAY_MS))]
+    pub worker_grace_ms: u64,
 }
 
 impl Default for RouterLimits {
@@ -74,6 +80,7 @@ impl Default for RouterLimits {
             firing_frames: 500,
             queries: 64,
             query_timeout_ms: 5000,
+            worker_grace_ms: 10_000,
         }
     }
 }
@@ -157,7 +164,9 @@ pub async fn run(
     // The files may have changed while the router waited for NATS, and other routers may have
     // activated the change. The earlier rules must not become active again.
     let rules = Arc::new(rules.or_newer());
-    let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), rules.clone());
+    let grace = Duration::from_millis(limits.worker_grace_ms);
+    let workers = WorkerSpecs::new(bus.clone(), grace);
+    let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), rules.clone(), workers);
     active_rules.keep_limits(&limits.engine()).await?;
     active_rules.activate(&rules).await?;
     requesting::start(&bus, &log, &shutdown).await?;
@@ -177,6 +186,9 @@ pub async fn run(
         let (args, seen) = (rules.args.clone(), rules.texts.clone());
         tokio::spawn(reload::watch(args, every, seen, active_rules.clone(), shutdown.clone()));
     }
+    if !grace.is_zero() {
+        tokio::spawn(check_workers(active_rules.clone(), shutdown.clone()));
+    }
     let timeout = Duration::from_millis(limits.query_timeout_ms);
     let queries = Queries::new(bus.clone(), limits.queries, timeout);
     let performer = Performer { bus, active_rules, queries };
@@ -194,6 +206,23 @@ pub async fn run(
     tokio::spawn(log_trimmer::watch(watched, bucket, log, growth, shutdown.clone()));
     let task = tokio::spawn(router.run(feed, shutdown));
     Ok(Running { task })
+}
+
+/// Interval between checks of the workers.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Checks the workers of the active rules until shutdown.
+async fn check_workers(active_rules: ActiveRules, shutdown: Shutdown) {
+    let mut last = None;
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+        }
+        if let Err(error) = active_rules.check_workers(&mut last).await {
+            tracing::debug!(%error, "cannot check the workers; retrying");
+        }
+    }
 }
 
 struct Router {

@@ -155,6 +155,8 @@ impl System {
             // All clients of a test have one address.
             ("CONCERT_HTTP__CLIENT_REQUESTS_PER_SECOND", "0".to_owned()),
             ("CONCERT_TELEMETRY__LOG", "info".to_owned()),
+            // Most tests start some of the workers only.
+            ("CONCERT_ROUTER__WORKER_GRACE_MS", "0".to_owned()),
             ("CONCERT_MONGODB__USERS", "true".to_owned()),
         ];
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));

@@ -12,6 +12,9 @@ mod model;
 mod reach;
 mod svg;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 pub use self::model::{Graph, Link, LinkKind, Name, Place};
 use crate::paths::{UnknownPath, unknown};
 use concert_lang::program::Program;
@@ -31,6 +34,12 @@ pub fn of_path(program: &Program, path: &str) -> Result<Graph, UnknownPath> {
     }
     let title = format!("Rules after {}", Place::Request(Some(path.into())).label());
     Ok(build::build(title, &reach::reached(program, path), Some(path)))
+}
+
+/// The concepts that a request to this path can need: those that its rules call or query.
+pub fn concepts_of_path(program: &Program, path: &str) -> BTreeSet<Arc<str>> {
+    let reached = reach::reached(program, path);
+    reached.iter().flat_map(|sync| sync.concepts()).cloned().collect()
 }
 
 impl Graph {

@@ -141,6 +141,12 @@ impl Sync {
         self.when.iter().find_map(Pattern::path)
     }
 
+    /// The concepts that it calls or queries; some occur several times.
+    pub fn concepts(&self) -> impl Iterator<Item = &Arc<str>> {
+        let called = self.calls().map(|call| &call.concept);
+        called.chain(queries(&self.steps).into_iter().map(|query| &query.concept))
+    }
+
     /// All calls: of the steps' `else`, of `then` and of `else (error)`.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
         let otherwise = self.otherwise.iter().flat_map(|otherwise| &otherwise.calls);

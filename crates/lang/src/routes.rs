@@ -41,7 +41,7 @@ pub(crate) fn derive(
             }
         }
     }
-    let mut table = RouteTable { version: version.to_owned(), routes: BTreeMap::new() };
+    let mut table = RouteTable { version: version.to_owned(), ..RouteTable::default() };
     for rule in rules.iter_mut() {
         for request in &rule.requests {
             table.routes.entry(request.path.clone()).or_default();

@@ -118,6 +118,11 @@ impl Instance {
         Self { id: id.into(), metadata: limit.map(|limit| HashMap::from([promise(limit)])) }
     }
 
+    /// Hash of the spec that it implements, if it announces one.
+    pub fn spec(&self) -> Option<&String> {
+        self.metadata.as_ref()?.get(SPEC_KEY)
+    }
+
     /// Time within which it responds to each query, if it promises one.
     pub fn limit(&self) -> Option<Duration> {
         let limit = self.metadata.as_ref()?.get(LIMIT_KEY)?;
@@ -133,9 +138,12 @@ pub fn promise(limit: Duration) -> (String, String) {
 /// Version of the worker protocol of `docs/wire.md` that this program implements.
 pub const PROTOCOL: u32 = 1;
 
+/// Key of the metadata with the hash of the spec.
+const SPEC_KEY: &str = "concert-spec";
+
 /// Metadata of a worker: the protocol version, and the hash of its concept's spec.
 pub fn worker_metadata(spec_hash: String) -> [(String, String); 2] {
-    [("concert-protocol".to_owned(), PROTOCOL.to_string()), ("concert-spec".to_owned(), spec_hash)]
+    [("concert-protocol".to_owned(), PROTOCOL.to_string()), (SPEC_KEY.to_owned(), spec_hash)]
 }
 
 /// Finds the instances of a concept's micro service that respond to a ping in time.

@@ -55,6 +55,9 @@ pub struct RouteTable {
     pub version: String,
     /// The routes, by path.
     pub routes: BTreeMap<String, Route>,
+    /// Paths that a missing or different worker makes unavailable, with the reasons.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unavailable: BTreeMap<String, String>,
 }
 
 /// Expected body of one path.
