@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,10 +93,15 @@ pub struct Cluster {
 const START: Duration = Duration::from_secs(75);
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The command line of `concert` for a process.
+/// The command line of the `concert` under test.
 fn concert(options: &Options) -> Command {
     let program = build::program(options.sabotage.as_deref());
-    let mut command = binaries::command(&options.programs.join(program));
+    command(options, &options.programs.join(program))
+}
+
+/// The command line of a `concert` for a process.
+fn command(options: &Options, program: &Path) -> Command {
+    let mut command = binaries::command(program);
     command
         .stdout(Stdio::null())
         .env("CONCERT_KEYS", options.dir.join("keys"))
@@ -185,7 +190,10 @@ impl Cluster {
 
     /// A `concert` command with direct connections to the servers.
     pub fn concert(&self) -> Command {
-        let mut command = concert(&self.options);
+        self.connected(concert(&self.options))
+    }
+
+    fn connected(&self, mut command: Command) -> Command {
         command
             .env("NATS_URL", &self.bus.url)
             .env("MONGODB_URI", &self.mongo_uri)
@@ -203,7 +211,12 @@ impl Cluster {
 
     async fn spawn(&self, part: &Part) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log(part))?;
-        let mut command = self.concert();
+        let mut command = match &self.options.beside {
+            Some(program) if part.name.ends_with("-b") => {
+                self.connected(command(&self.options, program))
+            }
+            _ => self.concert(),
+        };
         command
             .args(part.args)
             .stderr(log)

@@ -53,6 +53,10 @@ struct Args {
     /// Disable this guard; the checker must then find violations
     #[arg(long, value_name = "GUARD", value_parser = GUARDS)]
     sabotage: Option<String>,
+    /// Run one process of each pair with this `concert` of an earlier release, as in an upgrade. It
+    /// has no kill points
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// Directory of logs and results
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -83,6 +87,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
         small_disks: disks.is_ok() && !args.three,
         only: args.points_only.then_some(Fault::KillAtPoint).or(args.only),
         sabotage: args.sabotage.clone(),
+        beside: args.beside,
         programs,
         dir,
     };

@@ -27,6 +27,8 @@ pub struct Options {
     pub only: Option<Fault>,
     /// The guard to disable.
     pub sabotage: Option<String>,
+    /// The `concert` program of an earlier release, which runs one process of each pair.
+    pub beside: Option<PathBuf>,
     /// The programs, built with the feature `chaos`.
     pub programs: PathBuf,
     /// The directory of logs and results.

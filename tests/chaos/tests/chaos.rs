@@ -29,6 +29,7 @@ async fn chaos(
         small_disks: false,
         only: None,
         sabotage: sabotage.map(str::to_owned),
+        beside: None,
         programs,
         dir: dir.clone(),
     };
