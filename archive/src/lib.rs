@@ -33,6 +33,7 @@ use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::setting::{BYTES_MAX, DAY_MS};
 use concert_runtime::streams::{LogLimits, SetupError};
+use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +133,17 @@ const BATCH: usize = 1000;
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn run(
+pub fn run<'a>(
+    bus: Bus,
+    store: &'a StoreArgs,
+    args: (&'a ArchiveArgs, &'a TraceArgs),
+    log: LogLimits,
+    shutdown: Shutdown,
+) -> BoxFuture<'a, Result<Running, StartError>> {
+    Box::pin(start(bus, store, args, log, shutdown))
+}
+
+async fn start(
     bus: Bus,
     store: &StoreArgs,
     (args, traces): (&ArchiveArgs, &TraceArgs),

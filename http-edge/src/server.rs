@@ -19,6 +19,7 @@ use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::setting::DAY_MS;
 use concert_wire::seal::Sealer;
+use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -291,7 +292,17 @@ async fn bind(address: &ListenAddress, setting: &'static str) -> Result<TcpListe
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn run(
+pub fn run<'a>(
+    bus: Bus,
+    listeners: Listeners,
+    args: (&'a EdgeArgs, &'a PageArgs),
+    keys_dir: &'a Path,
+    shutdown: Shutdown,
+) -> BoxFuture<'a, Result<Running, StartError>> {
+    Box::pin(start(bus, listeners, args, keys_dir, shutdown))
+}
+
+async fn start(
     bus: Bus,
     listeners: Listeners,
     (args, page_args): (&EdgeArgs, &PageArgs),

@@ -149,7 +149,17 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn run(
+pub fn run(
+    bus: Bus,
+    rules: Rules,
+    limits: &RouterLimits,
+    log: LogLimits,
+    shutdown: Shutdown,
+) -> BoxFuture<'_, Result<Running, StartError>> {
+    Box::pin(start(bus, rules, limits, log, shutdown))
+}
+
+async fn start(
     bus: Bus,
     rules: Rules,
     limits: &RouterLimits,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::client::FlushErrorKind;
 use async_nats::{ConnectErrorKind, jetstream};
 use concert_wire::{access, header};
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 mod identity;
@@ -152,7 +153,16 @@ impl Bus {
         Self::connect_at(args, &format!("{name}-{purpose}"), self.place).await
     }
 
-    async fn connect_at(args: &BusArgs, name: &str, place: Place) -> Result<Self, ConnectError> {
+    /// Boxed, so that the connection is compiled in this crate and not in each that connects.
+    fn connect_at<'a>(
+        args: &'a BusArgs,
+        name: &'a str,
+        place: Place,
+    ) -> BoxFuture<'a, Result<Self, ConnectError>> {
+        Box::pin(Self::connect_to(args, name, place))
+    }
+
+    async fn connect_to(args: &BusArgs, name: &str, place: Place) -> Result<Self, ConnectError> {
         let urls = args.nats_url.split(',').map(|url| url.trim().parse::<async_nats::ServerAddr>());
         let urls: Vec<_> = urls
             .collect::<Result<_, _>>()

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use concert_wire::keyring::Key;
+use futures_util::future::BoxFuture;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{
@@ -77,8 +78,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// See [`StoreError`].
-pub async fn connect(args: &StoreArgs, concept: &str) -> Result<Database, StoreError> {
-    open(args, concept).await.map(|(database, _)| database)
+pub fn connect<'a>(
+    args: &'a StoreArgs,
+    concept: &'a str,
+) -> BoxFuture<'a, Result<Database, StoreError>> {
+    Box::pin(async move { open(args, concept).await.map(|(database, _)| database) })
 }
 
 /// Connects, and returns the id of the key that the server accepted, if it has users.
@@ -171,8 +175,18 @@ pub async fn compound_index<T: Send + Sync>(
     let name =
         format!("{}.{}", collection.name(), keys.keys().cloned().collect::<Vec<_>>().join("_"));
     let model = IndexModel::builder().keys(keys).build();
-    let created = collection.create_index(model).await;
-    created.map(|_| ()).map_err(|source| StoreError::Index { name, source })
+    create(collection.clone_with_type(), name, model).await
+}
+
+fn create(
+    collection: Collection<Document>,
+    name: String,
+    model: IndexModel,
+) -> BoxFuture<'static, Result<(), StoreError>> {
+    Box::pin(async move {
+        let created = collection.create_index(model).await;
+        created.map(drop).map_err(|source| StoreError::Index { name, source })
+    })
 }
 
 /// Creates an index on one field if it is missing.
@@ -190,10 +204,7 @@ pub async fn index<T: Send + Sync>(
         Index::Expiry => IndexOptions::builder().expire_after(Duration::ZERO).build(),
     };
     let model = IndexModel::builder().keys(doc! { field: 1 }).options(options).build();
-    collection.create_index(model).await.map(|_| ()).map_err(|source| StoreError::Index {
-        name: format!("{}.{field}", collection.name()),
-        source,
-    })
+    create(collection.clone_with_type(), format!("{}.{field}", collection.name()), model).await
 }
 
 /// Reports whether a write was rejected because a unique value already exists.

@@ -8,6 +8,7 @@ use concert_wire::position::Position;
 use concert_wire::secret::Secret;
 use serde::Serializer;
 
+use crate::boxed::Boxed;
 use crate::lease::{Lease, MayNotWrite};
 use crate::permit::WritePermit;
 
@@ -36,8 +37,11 @@ impl<I> Call<I> {
     /// # Errors
     /// This delivery must not write. Return the error; the host handles it.
     pub async fn permit(&self) -> Result<WritePermit<'_>, Stop> {
-        self.lease.may_write().await?;
-        Ok(WritePermit::new(&self.id))
+        self.writer().permit().await
+    }
+
+    pub(crate) const fn writer(&self) -> Writer<'_> {
+        Writer { action: &self.id, lease: &self.lease }
     }
 
     /// Returns whether the action is the root of its flow.
@@ -50,7 +54,7 @@ impl<I> Call<I> {
     /// # Errors
     /// The log cannot be read.
     pub async fn log_end(&self) -> Result<u64, Stop> {
-        self.lease.log_end().await.map_err(retry)
+        self.writer().log_end().await
     }
 
     /// An id for a document that this action creates: the same at every delivery, and different for
@@ -69,6 +73,28 @@ impl<I> Call<I> {
     pub(crate) fn with<J>(self, input: J) -> Call<J> {
         let (_, Call { id, flow, client, device, position, lease, .. }) = self.split();
         Call { id, flow, client, device, position, input, lease }
+    }
+}
+
+/// The lease of a call, without the type of its input.
+#[derive(Clone, Copy)]
+pub(crate) struct Writer<'a> {
+    pub(crate) action: &'a ActionId,
+    lease: &'a Lease,
+}
+
+impl<'a> Writer<'a> {
+    /// See [`Call::permit`].
+    pub(crate) fn permit(self) -> Boxed<'a, Result<WritePermit<'a>, Stop>> {
+        Box::pin(async move {
+            self.lease.may_write().await?;
+            Ok(WritePermit::new(self.action))
+        })
+    }
+
+    /// See [`Call::log_end`].
+    fn log_end(self) -> Boxed<'a, Result<u64, Stop>> {
+        Box::pin(async move { self.lease.log_end().await.map_err(retry) })
     }
 }
 

@@ -16,6 +16,8 @@ mod sealing;
 #[cfg(feature = "host")]
 mod audit;
 #[cfg(feature = "host")]
+mod boxed;
+#[cfg(feature = "host")]
 mod call;
 #[cfg(feature = "host")]
 mod concept;

@@ -15,7 +15,9 @@ mod open;
 mod operation;
 mod page;
 mod stamp;
+mod stamped;
 
+#[cfg(feature = "test-support")]
 pub(crate) use concert_runtime::mongodb::connect;
 pub use concert_runtime::mongodb::{StoreArgs, StoreError, now};
 pub use mongodb::bson::{Bson, DateTime, Document, doc};

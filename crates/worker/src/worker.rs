@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::boxed::Boxed;
 use crate::concept::Concept;
 use crate::host::turns::Turns;
 use crate::oldest_message::OldestMessageTime;
@@ -108,7 +109,18 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// See [`StartError`].
-pub(crate) async fn run(
+pub(crate) fn run(
+    bus: Bus,
+    concept: Arc<Concept>,
+    sealer: Sealer,
+    limits: HostLimits,
+    bounds: LogLimits,
+    shutdown: Shutdown,
+) -> Boxed<'static, Result<Running, StartError>> {
+    Box::pin(start(bus, concept, sealer, limits, bounds, shutdown))
+}
+
+async fn start(
     bus: Bus,
     concept: Arc<Concept>,
     sealer: Sealer,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mongodb::{Collection, Database};
 
 use super::{StoreArgs, StoreError, open, open_with};
@@ -29,7 +30,15 @@ impl LiveDatabase {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn connect(
+    pub fn connect<'a>(
+        args: &'a StoreArgs,
+        concept: &'a str,
+        shutdown: &'a Shutdown,
+    ) -> BoxFuture<'a, Result<Self, StoreError>> {
+        Box::pin(Self::follow(args, concept, shutdown))
+    }
+
+    async fn follow(
         args: &StoreArgs,
         concept: &str,
         shutdown: &Shutdown,

@@ -1,10 +1,7 @@
 //! Stored form of a document: the author's fields and the stamps.
 
-use std::marker::PhantomData;
-
 use concert_wire::id::ActionId;
 use mongodb::bson::{self, DateTime, Document, RawDocument, RawDocumentBuf, doc};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -56,11 +53,10 @@ impl Form {
     pub(super) fn created(
         &self,
         id: &Key,
-        value: &impl Serialize,
+        mut document: Document,
         action: ActionId,
         now: DateTime,
-    ) -> Result<Document, Stop> {
-        let mut document = bson::serialize_to_document(value).map_err(|error| unfit(&error))?;
+    ) -> Document {
         if let Some(expires) =
             self.expires.as_ref().and_then(|field| document.get_datetime(field).ok())
         {
@@ -69,7 +65,7 @@ impl Form {
         document.insert("_id", id.bson());
         document.insert("created_by", stamp(action));
         document.insert("created_at", now);
-        Ok(document)
+        document
     }
 
     /// The `changes` of a document with one more stamp, without expired ones.
@@ -122,19 +118,18 @@ impl Form {
         doc! { "$or": [{ "changes.action": stamp(action) }, { deleted_by: stamp(action) }] }
     }
 
-    pub(super) fn read<T, I>(&self, raw: RawDocumentBuf) -> Stored<'_, T, I> {
-        Stored { form: self, raw, types: PhantomData }
+    pub(super) fn read(&self, raw: RawDocumentBuf) -> Stored<'_> {
+        Stored { form: self, raw }
     }
 }
 
 /// A stored document, deleted or not.
-pub(super) struct Stored<'a, T, I> {
+pub(super) struct Stored<'a> {
     form: &'a Form,
     raw: RawDocumentBuf,
-    types: PhantomData<fn() -> (T, I)>,
 }
 
-impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
+impl Stored<'_> {
     fn text(&self, field: &str) -> Option<&str> {
         self.raw.get_str(field).ok()
     }
@@ -176,7 +171,7 @@ impl<T: DeserializeOwned, I: Id> Stored<'_, T, I> {
     }
 
     /// The document, if it is not deleted.
-    pub(super) fn live(self) -> Result<Option<Found<T, I>>, Stop> {
+    pub(super) fn live<T: DeserializeOwned, I: Id>(self) -> Result<Option<Found<T, I>>, Stop> {
         if !self.is_live() {
             return Ok(None);
         }

@@ -12,6 +12,8 @@ use super::form::{Form, Tombstone};
 use super::id::Id;
 use super::lists::{Lists, PART};
 use super::lookups::Lookups;
+use super::stamped::Stamped;
+use crate::boxed::Boxed;
 use crate::start::{Environment, StartError};
 
 /// Options for opening documents.
@@ -109,11 +111,25 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
     where
         I: Id,
     {
-        let database = self.environment.database().await?.clone();
-        let form = self.form;
+        let Self { environment, form, lookups, newest, lists, types } = self;
+        let untyped = open(environment, form, &lookups, &newest, lists).await?;
+        Ok(Documents { untyped, types })
+    }
+}
+
+/// The part of [`OpenDocuments::open`] that does not depend on types.
+fn open<'a>(
+    environment: &'a Environment,
+    form: Form,
+    lookups: &'a [String],
+    newest: &'a [String],
+    lists: Option<(String, String)>,
+) -> Boxed<'a, Result<Stamped, StartError>> {
+    Box::pin(async move {
+        let database = environment.database().await?.clone();
         let collection = database.collection::<Document>(&form.collection);
         let (name, ids) =
-            self.lists.unwrap_or_else(|| (format!("{}_lists", form.collection), "ids".to_owned()));
+            lists.unwrap_or_else(|| (format!("{}_lists", form.collection), "ids".to_owned()));
         let lists = Lists {
             database: database.clone(),
             collection: name,
@@ -126,10 +142,10 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
         for field in &form.unique {
             index(&collection, field, Index::Unique).await?;
         }
-        for field in &self.lookups {
+        for field in lookups {
             index(&collection, field, Index::Lookup).await?;
         }
-        for field in &self.newest {
+        for field in newest {
             let keys = doc! { field: 1, form.tombstone_field(): 1, "created_at": -1 };
             compound_index(&collection, keys).await?;
         }
@@ -137,6 +153,6 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
         let lookups = |field: &str| Lookups::new(database.clone(), &form.collection, field);
         let by_field: HashMap<_, _> =
             by_field.map(|field| (field.clone(), lookups(field))).collect();
-        Ok(Documents { by_id: lookups("_id"), by_field, database, form, lists, types: PhantomData })
-    }
+        Ok(Stamped { by_id: lookups("_id"), by_field, database, form, lists })
+    })
 }

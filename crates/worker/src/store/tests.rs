@@ -49,7 +49,7 @@ async fn concurrent_deliveries_of_one_action_have_the_same_result() -> anyhow::R
         tokio::try_join!(one, other)
     };
     assert_eq!(both().await?, (Changed::Done, Changed::Done));
-    let raw = books.collection().clone_with_type::<Document>();
+    let raw = books.untyped.collection().clone_with_type::<Document>();
     let stored = raw.find_one(doc! {}).await?.unwrap_or_default();
     assert_eq!(stored.get_str("title")?, "$lent", "a text is not an expression");
     assert_eq!((stored.get_array("changes")?.len(), stored.get("lent")), (1, None));
@@ -153,7 +153,7 @@ async fn pages_are_filtered_ordered_and_continued() -> anyhow::Result<()> {
 async fn invalid_document_fails_only_its_own_lookup() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;
     let id = insert(&books, "Emma", "a").await?;
-    let raw = books.collection().clone_with_type::<Document>();
+    let raw = books.untyped.collection().clone_with_type::<Document>();
     raw.insert_one(doc! { "_id": "broken", "title": 5 }).await?;
     let (found, broken) = tokio::join!(books.get(&id), books.get("broken"));
     assert_eq!(found?.map(|found| found.value), Some(book("Emma", "a")));
@@ -164,7 +164,7 @@ async fn invalid_document_fails_only_its_own_lookup() -> anyhow::Result<()> {
 #[tokio::test]
 async fn any_number_of_documents_is_changed_in_parts() -> anyhow::Result<()> {
     let (_bench, mut books) = books().await?;
-    books.lists.part = 2;
+    books.untyped.lists.part = 2;
     for number in 0..5 {
         insert(&books, &number.to_string(), "a").await?;
     }

@@ -1,0 +1,250 @@
+//! The documents of a collection without their types, so that the code that uses the database is
+//! compiled once and not in every worker.
+
+use std::collections::HashMap;
+
+use concert_runtime::mongodb::{LiveDatabase, is_duplicate, now};
+use concert_wire::id::ActionId;
+use mongodb::Collection;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+
+use super::change::Change;
+use super::documents::{Changed, Inserted};
+use super::form::{Form, Stored};
+use super::id::Key;
+use super::lists::{self, Lists};
+use super::lookups::Lookups;
+use super::operation::{FIND, INSERT, UPDATE, run, unavailable};
+use super::page::Page;
+use crate::boxed::Boxed;
+use crate::call::{Stop, Writer, retry};
+use crate::part;
+
+pub(super) struct Stamped {
+    pub(super) database: LiveDatabase,
+    pub(super) form: Form,
+    pub(super) by_id: Lookups,
+    pub(super) by_field: HashMap<String, Lookups>,
+    pub(super) lists: Lists,
+}
+
+impl Stamped {
+    pub(super) fn collection(&self) -> Collection<RawDocumentBuf> {
+        self.database.collection(&self.form.collection)
+    }
+
+    /// The document with this id, deleted or not.
+    pub(super) fn get<'a>(&'a self, id: Key) -> Boxed<'a, Result<Option<Stored<'a>>, Stop>> {
+        Box::pin(async move {
+            let found = part(FIND, self.by_id.find(id)).await?;
+            Ok(found.map(|raw| self.form.read(raw)))
+        })
+    }
+
+    /// The document with this value of a unique field, deleted or not.
+    pub(super) fn find<'a>(
+        &'a self,
+        field: &'a str,
+        value: &'a str,
+    ) -> Boxed<'a, Result<Option<Stored<'a>>, Stop>> {
+        Box::pin(async move {
+            let Some(lookups) = self.by_field.get(field) else {
+                let collection = &self.form.collection;
+                return Err(retry(format!(
+                    "{collection} has no unique field `{field}`; open it with .unique(\"{field}\")"
+                )));
+            };
+            let found = part(FIND, lookups.find(Key::Text(value.to_owned()))).await?;
+            Ok(found.map(|raw| self.form.read(raw)))
+        })
+    }
+
+    pub(super) fn page<'a>(&'a self, page: Page) -> Boxed<'a, Result<Vec<Stored<'a>>, Stop>> {
+        Box::pin(async move {
+            let limit = page.limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(0);
+            let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
+            let collection = self.collection();
+            let found = collection.find(page.filter(self.form.live())).sort(page.sort());
+            let mut cursor = run(FIND, found.skip(skip).limit(limit)).await?;
+            let mut documents = Vec::new();
+            while cursor.advance().await.map_err(unavailable)? {
+                documents.push(self.form.read(cursor.current().to_owned()));
+            }
+            Ok(documents)
+        })
+    }
+
+    pub(super) fn insert<'a>(
+        &'a self,
+        action: ActionId,
+        id: Key,
+        value: Document,
+    ) -> Boxed<'a, Result<Inserted, Stop>> {
+        Box::pin(async move {
+            let document = self.form.created(&id, value, action, now());
+            let documents = self.collection().clone_with_type::<Document>();
+            match part(INSERT, documents.insert_one(document)).await {
+                Ok(_) => Ok(Inserted::Done),
+                Err(error) if is_duplicate(&error) => match self.get(id).await? {
+                    Some(stored) if stored.is_created_by(action) => Ok(Inserted::Done),
+                    Some(_) => Ok(Inserted::Taken("_id".to_owned())),
+                    None => Ok(Inserted::Taken(self.taken(&error))),
+                },
+                Err(error) => Err(unavailable(error)),
+            }
+        })
+    }
+
+    pub(super) fn update<'a>(
+        &'a self,
+        action: ActionId,
+        id: Key,
+        change: Change,
+    ) -> Boxed<'a, Result<Changed, Stop>> {
+        Box::pin(async move {
+            let mut filter = doc! { "_id": id.bson() };
+            filter.extend(self.form.live());
+            filter.extend(self.form.unstamped(action));
+            filter.extend(change.only_if.clone());
+            let stages = self.stages(&change, action);
+            match part(UPDATE, self.collection().update_one(filter, stages)).await {
+                Ok(updated) if updated.matched_count == 1 => Ok(Changed::Done),
+                Ok(_) => match self.get(id).await? {
+                    Some(stored) if stored.is_done_by(action) => Ok(Changed::Done),
+                    Some(stored) if stored.is_live() => {
+                        Err(retry("the document was changed concurrently"))
+                    }
+                    Some(_) | None => Ok(Changed::NotThere),
+                },
+                Err(error) if is_duplicate(&error) => Ok(Changed::Taken(self.taken(&error))),
+                Err(error) => Err(unavailable(error)),
+            }
+        })
+    }
+
+    pub(super) fn replace<'a>(
+        &'a self,
+        id: Key,
+        field: &'a str,
+        from: Bson,
+        to: Bson,
+    ) -> Boxed<'a, Result<bool, Stop>> {
+        Box::pin(async move {
+            let mut filter = doc! { "_id": id.bson(), field: { "$eq": from } };
+            filter.extend(self.form.live());
+            let collection = self.collection();
+            let update = collection.update_one(filter, doc! { "$set": { field: to } });
+            Ok(run(UPDATE, update).await?.matched_count == 1)
+        })
+    }
+
+    pub(super) fn raise<'a>(
+        &'a self,
+        id: Key,
+        field: &'a str,
+        value: Bson,
+    ) -> Boxed<'a, Result<(), Stop>> {
+        Box::pin(async move {
+            let mut filter = doc! { "_id": id.bson() };
+            filter.extend(self.form.live());
+            let collection = self.collection();
+            let update = collection.update_one(filter, doc! { "$max": { field: value } });
+            run(UPDATE, update).await.map(drop)
+        })
+    }
+
+    pub(super) fn upsert<'a>(
+        &'a self,
+        id: Key,
+        stages: Vec<Document>,
+    ) -> Boxed<'a, Result<(), Stop>> {
+        Box::pin(async move {
+            let collection = self.collection();
+            let update = collection.update_one(doc! { "_id": id.bson() }, stages);
+            run(UPDATE, update.upsert(true)).await.map(drop)
+        })
+    }
+
+    pub(super) fn is_done<'a>(
+        &'a self,
+        action: ActionId,
+        page: &'a Page,
+    ) -> Boxed<'a, Result<bool, Stop>> {
+        Box::pin(async move {
+            let collection = self.collection();
+            let found = collection.find_one(page.filter(self.form.done(action)));
+            Ok(!self.form.forgets_stamps && run(FIND, found).await?.is_some())
+        })
+    }
+
+    pub(super) fn for_each<'a>(
+        &'a self,
+        writer: Writer<'a>,
+        page: &'a Page,
+        change: &'a Change,
+    ) -> Boxed<'a, Result<usize, Stop>> {
+        Box::pin(async move {
+            let action = *writer.action;
+            let mut count = 0;
+            for number in 0.. {
+                let ids = match self.lists.of(action, number).await? {
+                    Some(ids) => ids,
+                    None => {
+                        let ids = self.ids(action, page, change).await?;
+                        self.lists.store(writer.permit().await?, page, number, ids).await?
+                    }
+                };
+                for batch in ids.chunks(lists::BATCH) {
+                    let permit = writer.permit().await?;
+                    let filter = self.changeable(doc! { "_id": { "$in": batch } }, action, change);
+                    let stages = self.stages(change, permit.action());
+                    run(UPDATE, self.collection().update_many(filter, stages)).await?;
+                }
+                count += ids.len();
+                if ids.len() < self.lists.part {
+                    break;
+                }
+            }
+            Ok(count)
+        })
+    }
+
+    /// The ids of the next list: of documents that the action has not changed yet.
+    async fn ids(&self, action: ActionId, page: &Page, change: &Change) -> Result<Vec<Bson>, Stop> {
+        let filter = self.changeable(page.filter(self.form.live()), action, change);
+        let part = i64::try_from(self.lists.part).unwrap_or(i64::MAX);
+        let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
+        let collection = self.collection();
+        let found = collection.find(filter).sort(page.sort()).skip(skip).limit(part);
+        let mut cursor = run(FIND, found.projection(doc! { "_id": 1 })).await?;
+        let mut ids = Vec::new();
+        while cursor.advance().await.map_err(unavailable)? {
+            let key = cursor.current().get("_id").ok().flatten().and_then(Key::of);
+            ids.extend(key.map(|key| key.bson()));
+        }
+        Ok(ids)
+    }
+
+    fn changeable(&self, mut filter: Document, action: ActionId, change: &Change) -> Document {
+        filter.extend(self.form.live());
+        filter.extend(self.form.unstamped(action));
+        filter.extend(change.only_if.clone());
+        filter
+    }
+
+    fn stages(&self, change: &Change, action: ActionId) -> Vec<Document> {
+        if change.deletes {
+            self.form.deletion(action, now())
+        } else {
+            change.stages(self.form.stamped(action, now()))
+        }
+    }
+
+    /// The unique field that a write violated. The server names the index only in its message.
+    fn taken(&self, error: &mongodb::error::Error) -> String {
+        let message = error.to_string();
+        let is_it = |field: &&String| message.contains(&format!("index: {field}_1 "));
+        let field = self.form.unique.iter().find(is_it);
+        field.cloned().unwrap_or_else(|| "_id".to_owned())
+    }
+}
