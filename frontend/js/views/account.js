@@ -22,7 +22,7 @@ export async function accountView() {
       element("button", { type: "button", id: "log-out", on: { click: logOut } }, "Log out"),
     ),
     element("div.split", {}, passwordCard(username), sessions),
-    deletionCard(),
+    deletionCard(username),
   );
   return { root, title: "Account" };
 }
@@ -38,9 +38,9 @@ async function logOut() {
   go("login");
 }
 
-/** @param {string} username */
-function passwordCard(username) {
-  const name = element("input", {
+/** A hidden name for password managers. @param {string} username */
+function hiddenName(username) {
+  return element("input", {
     type: "text",
     name: "username",
     autocomplete: "username",
@@ -50,6 +50,10 @@ function passwordCard(username) {
     tabindex: "-1",
     "aria-hidden": "true",
   });
+}
+
+/** @param {string} username */
+function passwordCard(username) {
   const old = field("Current password", {
     name: "old",
     type: "password",
@@ -62,7 +66,7 @@ function passwordCard(username) {
   );
   const asked = form(
     { button: "Change password", name: "Change password" },
-    [name, old.root, fresh.root],
+    [hiddenName(username), old.root, fresh.root],
     async () => {
       const { session } = await api.call("auth/changePassword", {
         oldPassword: old.input.value,
@@ -154,7 +158,8 @@ async function endAll() {
   go("login");
 }
 
-function deletionCard() {
+/** @param {string} username */
+function deletionCard(username) {
   const ask = async () => {
     const password = field("Password", {
       name: "password",
@@ -168,7 +173,7 @@ function deletionCard() {
       button: "Delete my account",
     };
     const act = () => api.call("auth/deleteAccount", { password: password.input.value });
-    if (!(await confirm(words, [password.root], act))) return;
+    if (!(await confirm(words, [hiddenName(username), password.root], act))) return;
     api.login = null;
     toast("Your account is deleted.");
     go("signup");

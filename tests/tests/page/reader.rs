@@ -136,7 +136,7 @@ async fn reader_works_from_sign_up_to_deletion() -> anyhow::Result<()> {
 
     visit(&browser, "account", ".danger-zone").await?;
     browser.click(".danger-zone .danger").await?;
-    browser.write("dialog input", PASSWORD).await?;
+    browser.write("dialog [type=password]", PASSWORD).await?;
     browser.click("dialog .danger").await?;
     browser.shows("h1", "Create an account").await?;
     // The browser reports the scripts and styles of the book when a chapter is parsed.
