@@ -1,5 +1,7 @@
 //! Storing and reading large values on a real NATS server.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use concert_local_servers::{FindOptions, NatsOptions, NatsServer, find_or_fetch};
 use concert_runtime::blobs::{Blobs, BlobsError};
 use concert_runtime::bus::{Bus, BusArgs};
