@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use concert_wire::envelope::{BODY, Object, RETRY_AFTER, STATUS, encode, response_status};
+use concert_wire::envelope::{BODY, Object, RETRY_AFTER, STATUS, response_status};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::cookie::{Cookies, Use};
 use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
 use crate::pending::Respond;
+use crate::splice::Pieces;
 
 /// Status of responses to refusals, for `http.refusals`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,7 +62,7 @@ pub(crate) fn response(
     flow: FlowId,
     respond: Respond,
     cookie: Option<(&Cookies, Use)>,
-) -> Result<Response<Body>, EdgeError> {
+) -> Result<Response<Pieces>, EdgeError> {
     let Respond { has_body, input: mut answer } = respond;
     answer.shift_remove("request");
     let status =
@@ -80,10 +81,11 @@ pub(crate) fn response(
     let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.clear(using, status)));
     let body = if has_body {
         // The checker keeps secrets out of it.
-        encode(&answer.shift_remove(BODY).unwrap_or_default())
+        let mut body = Pieces::default();
+        body.value(&answer.shift_remove(BODY).unwrap_or_default());
+        body
     } else {
-        open(sealer, flow, &mut answer)?;
-        encode(&answer)
+        opened(sealer, Some(flow), &answer)?
     };
     let mut response = json_response(status, body);
     let headers = response.headers_mut();
@@ -103,14 +105,11 @@ pub(crate) fn response(
 pub(crate) fn of_output(
     sealer: &Sealer,
     flow: Option<FlowId>,
-    mut output: Object,
+    output: Object,
     status: u16,
-) -> Result<Response<Body>, EdgeError> {
-    if let Some(flow) = flow {
-        open(sealer, flow, &mut output)?;
-    }
+) -> Result<Response<Pieces>, EdgeError> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_response(status, encode(&output));
+    let mut response = json_response(status, opened(sealer, flow, &output)?);
     let headers = response.headers_mut();
     headers.insert(ANSWERED_BY, HeaderValue::from_static("concept"));
     if let Some(flow) = flow {
@@ -140,21 +139,27 @@ fn set_retry_after(headers: &mut HeaderMap, wait_s: Option<u64>) {
     }
 }
 
-/// Decrypts the secrets of this flow; other texts stay unchanged.
+/// The text of an object with decrypted secrets of this flow. A secret in the form of a reference is
+/// not a large value.
 ///
 /// # Errors
 /// The key of a seal is missing. A response must never contain a seal.
-fn open(sealer: &Sealer, flow: FlowId, object: &mut Object) -> Result<(), EdgeError> {
-    for (key, value) in object.iter_mut() {
-        match value.as_str().map(|text| sealer.open(flow, text)) {
-            Some(Ok(secret)) => *value = Value::String(secret.expose().to_owned()),
-            Some(Err(SealError::UnknownKey | SealError::Broken)) => {
+fn opened(sealer: &Sealer, flow: Option<FlowId>, object: &Object) -> Result<Pieces, EdgeError> {
+    let mut body = Pieces::default();
+    body.text("{");
+    for (index, (key, value)) in object.iter().enumerate() {
+        body.name(index, key);
+        let opened = flow.zip(value.as_str()).map(|(flow, text)| (flow, sealer.open(flow, text)));
+        match opened {
+            Some((_, Ok(secret))) => body.plain(&Value::String(secret.expose().to_owned())),
+            Some((flow, Err(SealError::UnknownKey | SealError::Broken))) => {
                 return Err(EdgeError::locked(flow, key));
             }
-            Some(Err(_)) | None => {}
+            Some((_, Err(SealError::Form))) | None => body.value(value),
         }
     }
-    Ok(())
+    body.text("}");
+    Ok(body)
 }
 
 #[cfg(test)]
@@ -183,18 +188,18 @@ mod tests {
         for (status, expected) in [(404, 200), (400, 200), (429, 429), (503, 503), (201, 201)] {
             let of_rule = || {
                 let input = json!({ "error": "x", "status": status });
-                response(&sealer("k1"), flow, respond(&input), None).unwrap()
+                response(&sealer("k1"), flow, respond(&input), None).unwrap().map(|_| Body::empty())
             };
             assert_eq!(shown(Refusals::Ok, of_rule()), expected);
             assert_eq!(shown(Refusals::Status, of_rule()), status);
         }
         let of_action = of_output(&sealer("k1"), None, Object::new(), 400).unwrap();
-        assert_eq!(shown(Refusals::Ok, of_action), 400);
+        assert_eq!(shown(Refusals::Ok, of_action.map(|_| Body::empty())), 400);
         assert_eq!(shown(Refusals::Ok, EdgeError::NotFound.response()), 404);
     }
 
-    #[tokio::test]
-    async fn body_of_respond_with_is_any_value() {
+    #[test]
+    fn body_of_respond_with_is_any_value() {
         let flow = ActionId::injected("S", 1, 1).as_root();
         for body in [json!([{ "error": "x" }]), json!("text"), json!(null), json!({ "status": 1 })]
         {
@@ -202,15 +207,27 @@ mod tests {
             let respond = Respond { has_body: true, ..respond(&input) };
             let response = response(&sealer("k1"), flow, respond, None).unwrap();
             assert_eq!(response.status(), StatusCode::NOT_FOUND);
-            let bytes = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
-            assert_eq!(bytes, body.to_string());
+            let mut expected = Pieces::default();
+            expected.text(&body.to_string());
+            assert_eq!(*response.body(), expected);
         }
     }
 
-    fn answered(session: &str) -> Result<Response<Body>, EdgeError> {
+    fn answered(session: &str) -> Result<Response<Pieces>, EdgeError> {
         let flow = ActionId::injected("S", 1, 1).as_root();
         let answer = json!({ "request": flow.to_string(), "user": "ada", "session": session });
         response(&sealer("k1"), flow, respond(&answer), None)
+    }
+
+    #[test]
+    fn secret_in_the_form_of_a_reference_is_not_a_large_value() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        let look_alike = format!("large:{}:40000:{}", "A".repeat(22), "0".repeat(64));
+        let mut expected = Pieces::default();
+        expected.text(&format!(r#"{{"user":"ada","session":"{look_alike}"}}"#));
+        let of_secret = answered(&sealer("k1").seal(flow, &look_alike)).unwrap();
+        assert_eq!(*of_secret.body(), expected);
+        assert_ne!(*answered(&look_alike).unwrap().body(), expected);
     }
 
     #[test]

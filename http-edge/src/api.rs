@@ -7,14 +7,16 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Request, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, PublishError, Published, ReadError};
 use concert_runtime::process::Shutdown;
+use concert_runtime::setting::DAY_MS;
 use concert_runtime::{chaos_point, clock, nats};
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::keyring::LiveKeyring;
+use concert_wire::large::Place;
 use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
 use concert_wire::subject::{self, CompletionSubject};
@@ -26,12 +28,12 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Admitted};
 use crate::answer::Refusals;
-use crate::bodies::Bodies;
+use crate::bodies::{Bodies, Received};
 use crate::client::{Clients, Holder};
 use crate::cookie::{Cookies, Use};
 use crate::descriptions::Descriptions;
 use crate::device::device;
-use crate::error::EdgeError;
+use crate::error::{EdgeError, FLOW};
 use crate::files::Files;
 use crate::metrics::Metrics;
 use crate::page::Link;
@@ -41,6 +43,7 @@ use crate::rates::{Counted, Rates};
 use crate::repeats::{self, UsedSecrets};
 use crate::routes::Routes;
 use crate::server::EdgeLimits;
+use crate::splice::Splicer;
 use crate::{answer, body, idempotency};
 
 /// Shared state of all requests.
@@ -55,6 +58,7 @@ pub(crate) struct Api {
     pub(crate) refusals: Refusals,
     pub(crate) admission: Arc<Admission>,
     pub(crate) bodies: Bodies,
+    pub(crate) splicer: Splicer,
     pub(crate) rates: Arc<Rates>,
     pub(crate) used_secrets: UsedSecrets,
     pub(crate) metrics: Metrics,
@@ -130,26 +134,35 @@ impl Api {
             let (parts, body) = posted(request)?;
             let client = self.client(&parts);
             let deadline = Instant::now() + within;
-            let body = self.bodies.read(client, &parts.headers, body, deadline).await?;
+            let body = self.bodies.read(client, &parts.headers, body, deadline, None).await?.object;
             let _admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
             let counted = self.count(client, encode(&body).len())?;
             self.connected().await?;
             let result = passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
             settle(counted, &result);
-            return result;
+            let response = result?;
+            let flow = flow_of(&response);
+            return self.splicer.splice(flow, response).await;
         }
         let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
         let route = table.routes.get(path).ok_or(EdgeError::NotFound)?;
         if let Some(why) = table.unavailable.get(path) {
             return Err(EdgeError::Worker(why.clone()));
         }
-        let deadline = Instant::now() + Duration::from_millis(self.limits.deadline_ms);
+        let within = Duration::from_millis(self.limits.deadline_ms);
+        let mut deadline = Instant::now() + within;
         let (parts, body) = posted(request)?;
         if !self.admission.has_room(path) {
             return Err(EdgeError::Overloaded);
         }
         let client = self.client(&parts);
-        let mut body = self.bodies.read(client, &parts.headers, body, deadline).await?;
+        let target = Some((route, self.place(client, path, &parts.headers)?));
+        let received = self.bodies.read(client, &parts.headers, body, deadline, target).await?;
+        let Received { object: mut body, large_bytes } = received;
+        if large_bytes > 0 {
+            // The minimum rate has limited the time so far.
+            deadline = Instant::now() + within;
+        }
         let cookie = match &self.cookies {
             Some(cookies) => cookies.take(path, route, &parts.headers, &mut body)?,
             None => Use::default(),
@@ -174,7 +187,7 @@ impl Api {
             None => clock::new_flow(),
         };
         let body: Bytes = self.completion(flow, path, route, body).into();
-        let counted = self.count(client, body.len())?;
+        let counted = self.count(client, body.len() + counted_bytes(large_bytes))?;
         let request = Posted {
             flow,
             body,
@@ -223,7 +236,28 @@ impl Api {
         }
         chaos_point!("before-answer");
         let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
-        answer::response(&self.sealer, flow, response, cookie)
+        let response = answer::response(&self.sealer, flow, response, cookie)?;
+        self.splicer.splice(Some(flow), response).await
+    }
+
+    /// Place of the large values of a request. A repetition with the same `Idempotency-Key` has the
+    /// same place, so it stores nothing again.
+    fn place(
+        &self,
+        client: Option<Holder>,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Place, EdgeError> {
+        let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).map_err(|_| EdgeError::Unavailable)?;
+            return Ok(Place::new(bytes));
+        };
+        let day = clock::now_ms() / DAY_MS;
+        let client = client.and_then(|client| self.clients.tag(client));
+        let client = client.as_ref().map_or("", |tag| tag.as_str());
+        let parts = [&day.to_be_bytes()[..], client.as_bytes(), path.as_bytes(), key.as_bytes()];
+        Ok(Place::derived(self.keys.now().current(), &parts))
     }
 
     /// Client of a request.
@@ -379,8 +413,18 @@ fn peer(parts: &Parts) -> Option<SocketAddr> {
     Some(*peer)
 }
 
+/// Flow that a response names.
+fn flow_of<B>(response: &Response<B>) -> Option<FlowId> {
+    response.headers().get(FLOW)?.to_str().ok()?.parse().ok()
+}
+
+/// Large values count less than the rest of a body, because they leave no trace in the log.
+fn counted_bytes(large_bytes: u64) -> usize {
+    usize::try_from(large_bytes / 256).unwrap_or(usize::MAX)
+}
+
 /// Returns a request to the budget of its client if it succeeded or was not stored.
-fn settle(counted: Option<Counted>, result: &Result<Response<Body>, EdgeError>) {
+fn settle<B>(counted: Option<Counted>, result: &Result<Response<B>, EdgeError>) {
     let is_returned = match result {
         Ok(response) => response.status().as_u16() < 400,
         Err(error) => *error == EdgeError::Unavailable,

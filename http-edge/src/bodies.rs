@@ -6,8 +6,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
+use concert_runtime::blobs::Blobs;
 use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX};
 use concert_wire::envelope::Object;
+use concert_wire::large::{self, INLINE_MAX_BYTES, Place, VALUE_MAX_BYTES};
+use concert_wire::routes::Route;
 use concert_wire::value;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use schemars::JsonSchema;
@@ -17,18 +20,33 @@ use tokio::time::Instant;
 use crate::body_slots::{BodySlot, BodySlots};
 use crate::client::Holder;
 use crate::error::EdgeError;
+use crate::scan::{accepts_large, no_reference};
+use crate::uploads::{Uploads, has_large};
 
 /// Limits of request bodies: a part of the section `[http]`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BodyLimits {
-    /// Maximum request body size in bytes; larger bodies get 413. The message size of NATS
-    /// (`max_payload`) is a limit as well.
+    /// Maximum request body size in bytes, without large values; larger bodies get 413. The message
+    /// size of NATS (`max_payload`) is a limit as well.
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub body_limit_bytes: usize,
     /// Maximum characters of a string in a request body, for strings without a length in the
-    /// concept specs; longer strings get 400. 0 disables the limit.
+    /// concept specs; longer strings get 400. Large values are exempt. 0 disables the limit.
     pub string_limit_chars: u32,
+    /// Maximum size of a large value, in bytes: a string of more than 32 KiB in a request body, which
+    /// is stored beside the log. A larger one gets 413. All large values of a body, as they are
+    /// sent, have the same limit together. 0 turns large values off.
+    #[schemars(range(min = 0, max = VALUE_MAX_BYTES))]
+    pub large_value_limit_bytes: u64,
+    /// Maximum number of concurrent requests whose large values are stored; excess requests get
+    /// 503.
+    #[schemars(range(min = 1, max = 1024))]
+    pub max_uploads: usize,
+    /// Maximum number of concurrent responses with large values; excess responses wait, and get 503
+    /// after `http.deadline_ms`.
+    #[schemars(range(min = 1, max = 1024))]
+    pub max_downloads: usize,
     /// Time in which a request body may arrive at any rate, in milliseconds. After that, bodies
     /// slower than `http.body_min_bytes_per_second` get 408.
     #[schemars(range(min = 1, max = DAY_MS))]
@@ -43,6 +61,9 @@ impl Default for BodyLimits {
         Self {
             body_limit_bytes: 256 * 1024,
             string_limit_chars: 32 * 1024,
+            large_value_limit_bytes: VALUE_MAX_BYTES,
+            max_uploads: 16,
+            max_downloads: 64,
             body_grace_ms: 5000,
             body_min_bytes_per_second: 4096,
         }
@@ -56,6 +77,17 @@ const ENVELOPE_BYTES: usize = 4096;
 pub(crate) struct Bodies {
     limits: BodyLimits,
     slots: Arc<BodySlots>,
+    /// `None` if large values are turned off.
+    uploads: Option<Uploads>,
+}
+
+/// A request body.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Received {
+    /// The body, with references to its large values.
+    pub(crate) object: Object,
+    /// Size of the large values, in bytes.
+    pub(crate) large_bytes: u64,
 }
 
 impl Bodies {
@@ -65,8 +97,13 @@ impl Bodies {
     }
 
     /// `slots`: maximum number of bodies that are read concurrently. `max_payload`: maximum message
-    /// size of NATS, in bytes.
-    pub(crate) fn new(limits: &BodyLimits, slots: usize, max_payload: usize) -> Self {
+    /// size of NATS, in bytes. `blobs`: stores large values.
+    pub(crate) fn new(
+        limits: &BodyLimits,
+        slots: usize,
+        max_payload: usize,
+        blobs: Option<Blobs>,
+    ) -> Self {
         let mut limits = limits.clone();
         let fitting = fitting(max_payload);
         if limits.body_limit_bytes > fitting {
@@ -78,7 +115,8 @@ impl Bodies {
             );
             limits.body_limit_bytes = fitting;
         }
-        Self { limits, slots: BodySlots::new(slots) }
+        let uploads = blobs.and_then(|blobs| Uploads::new(&limits, blobs));
+        Self { limits, slots: BodySlots::new(slots), uploads }
     }
 
     /// True if a new client can send a body now.
@@ -86,59 +124,123 @@ impl Bodies {
         self.slots.has_room()
     }
 
-    /// Reads and parses a body.
+    /// Reads and parses a body. Large values in keys of the target's route are stored at its place.
     ///
     /// # Errors
-    /// It is not JSON, too large or too slow, or other clients need the slot.
+    /// It is not JSON, too large or too slow, other clients need the slot, or a large value cannot
+    /// be stored.
     pub(crate) async fn read(
         &self,
         client: Option<Holder>,
         headers: &HeaderMap,
         body: Body,
         deadline: Instant,
-    ) -> Result<Object, EdgeError> {
+        target: Option<(&Route, Place)>,
+    ) -> Result<Received, EdgeError> {
         if !is_json(headers) {
             return Err(EdgeError::ContentType);
         }
         let slot = self.slots.take(client).ok_or(EdgeError::Overloaded)?;
+        let may_be_large =
+            |(route, _): &(&Route, Place)| route.keys.values().any(|key| accepts_large(&key.kind));
+        let uploads = self.uploads.as_ref().zip(target.filter(may_be_large));
         let limit = self.limits.body_limit_bytes;
+        let total = limit + uploads.as_ref().map_or(0, |(uploads, _)| uploads.limit());
         let announced = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > u64::try_from(limit).unwrap_or(u64::MAX)) {
-            return Err(EdgeError::TooLarge(limit));
+        if announced.is_some_and(|length| length > u64::try_from(total).unwrap_or(u64::MAX)) {
+            return Err(EdgeError::TooLarge(total));
         }
-        let bytes = self.bytes(slot, body, deadline).await?;
-        value::object(&bytes).map_err(|error| EdgeError::BadRequest(error.to_string()))
+        let mut incoming = Incoming::new(&self.limits, (body, total), slot);
+        let mut bytes = BytesMut::new();
+        let mut is_whole = false;
+        while !is_whole && bytes.len() <= limit {
+            match incoming.next(Some(deadline)).await? {
+                Some(part) => bytes.extend_from_slice(&part),
+                None => is_whole = true,
+            }
+        }
+        if is_whole {
+            let object =
+                value::object(&bytes).map_err(|error| EdgeError::BadRequest(error.to_string()))?;
+            let is_small = bytes.len() as u64 <= INLINE_MAX_BYTES;
+            let stays = |(_, (route, _)): &(_, (&Route, _))| is_small || !has_large(route, &object);
+            if uploads.as_ref().is_none_or(stays) {
+                refuse_references(target.map(|(route, _)| route), &object)?;
+                return Ok(Received { object, large_bytes: 0 });
+            }
+        }
+        // Without uploads, a body that exceeds the limit does not get here.
+        let (uploads, target) = uploads.ok_or(EdgeError::TooLarge(limit))?;
+        incoming.upload_slot = Some(uploads.take_slot(client)?);
+        let rest = (!is_whole).then_some(incoming);
+        uploads.read(bytes.freeze(), rest, target, limit).await
+    }
+}
+
+/// Refuses a text in the form of a reference: it would read a value of another client.
+fn refuse_references(route: Option<&Route>, body: &Object) -> Result<(), EdgeError> {
+    let is_used = |name: &String| {
+        route.is_none_or(|route| route.keys.get(name).is_some_and(|key| !key.secret))
+    };
+    match body.iter().find(|(name, value)| is_used(name) && large::holds_reference(value)) {
+        Some((name, _)) => Err(EdgeError::BadRequest(no_reference(name))),
+        None => Ok(()),
+    }
+}
+
+/// A body that is being received.
+pub(crate) struct Incoming<'a> {
+    body: Limited<Body>,
+    limits: &'a BodyLimits,
+    /// Maximum size, in bytes.
+    total: usize,
+    slot: BodySlot,
+    upload_slot: Option<BodySlot>,
+    began: Instant,
+    received: usize,
+}
+
+impl<'a> Incoming<'a> {
+    fn new(limits: &'a BodyLimits, (body, total): (Body, usize), slot: BodySlot) -> Self {
+        let body = Limited::new(body, total);
+        let began = Instant::now();
+        Self { body, limits, total, slot, upload_slot: None, began, received: 0 }
     }
 
-    async fn bytes(
-        &self,
-        mut slot: BodySlot,
-        body: Body,
-        deadline: Instant,
-    ) -> Result<Bytes, EdgeError> {
-        let limit = self.limits.body_limit_bytes;
-        let mut body = Limited::new(body, limit);
-        let mut bytes = BytesMut::new();
-        let began = Instant::now();
+    /// Excludes a time in which the edge did not read from the minimum rate.
+    pub(crate) fn exclude(&mut self, paused: Duration) {
+        self.began += paused;
+    }
+
+    /// Receives the next part; `None` at the end. Only the minimum rate limits the time without a
+    /// deadline.
+    pub(crate) async fn next(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Bytes>, EdgeError> {
         loop {
-            let late = deadline.min(began + self.allowed(bytes.len()));
+            let late = self.began + self.allowed();
+            let late = deadline.map_or(late, |deadline| deadline.min(late));
             let frame = tokio::select! {
                 biased;
-                frame = body.frame() => frame,
-                _ = &mut slot.lost => return Err(EdgeError::Overloaded),
+                frame = self.body.frame() => frame,
+                () = lost(&mut self.slot, &mut self.upload_slot) => {
+                    return Err(EdgeError::Overloaded);
+                }
                 () = tokio::time::sleep_until(late) => return Err(EdgeError::SlowBody),
             };
             match frame {
-                None => return Ok(bytes.freeze()),
+                None => return Ok(None),
                 Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        bytes.extend_from_slice(data);
+                    if let Ok(data) = frame.into_data() {
+                        self.received += data.len();
+                        return Ok(Some(data));
                     }
                 }
                 Some(Err(error)) if error.is::<LengthLimitError>() => {
-                    return Err(EdgeError::TooLarge(limit));
+                    return Err(EdgeError::TooLarge(self.total));
                 }
                 Some(Err(_)) => return Err(EdgeError::BadRequest("cannot read the body".into())),
             }
@@ -146,10 +248,24 @@ impl Bodies {
     }
 
     /// Time that the first bytes of a body may take, and the next byte may wait.
-    fn allowed(&self, received: usize) -> Duration {
+    fn allowed(&self) -> Duration {
         let rate = f64::from(self.limits.body_min_bytes_per_second);
         Duration::from_millis(self.limits.body_grace_ms)
-            + Duration::from_secs_f64(received as f64 / rate)
+            + Duration::from_secs_f64(self.received as f64 / rate)
+    }
+}
+
+/// Completes when another client takes one of the slots over.
+async fn lost(slot: &mut BodySlot, upload_slot: &mut Option<BodySlot>) {
+    let upload_slot = async {
+        match upload_slot {
+            Some(slot) => drop((&mut slot.lost).await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = &mut slot.lost => {}
+        () = upload_slot => {}
     }
 }
 
@@ -182,7 +298,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(60);
 
     fn bodies(slots: usize) -> Bodies {
-        Bodies::new(&BodyLimits::default(), slots, 2 << 20)
+        Bodies::new(&BodyLimits::default(), slots, 2 << 20, None)
     }
 
     /// A body that arrives in chunks, one in each interval.
@@ -202,7 +318,20 @@ mod tests {
         let json = HeaderValue::from_static("application/json");
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
         let client = Some(Holder::V4([192, 0, 2, client]));
-        bodies.read(client, &headers, body, Instant::now() + DEADLINE).await
+        let read = bodies.read(client, &headers, body, Instant::now() + DEADLINE, None).await;
+        read.map(|received| received.object)
+    }
+
+    #[tokio::test]
+    async fn text_in_the_form_of_a_reference_is_rejected() {
+        let look_alike = format!("large:{}:40000:{}", "A".repeat(22), "0".repeat(64));
+        let body = format!(r#"{{"a":[{{"b":"{look_alike}"}}]}}"#);
+        let refused = read(&bodies(8), 1, Body::from(body)).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "`a` must not have the form of a reference to a large value"
+        );
+        assert!(read(&bodies(8), 1, Body::from(r#"{"a":"large: yes"}"#)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,7 +365,7 @@ mod tests {
     #[tokio::test]
     async fn limit_that_exceeds_the_message_size_is_lowered_and_named() {
         let limits = BodyLimits { body_limit_bytes: 8_000_000, ..BodyLimits::default() };
-        let bodies = Bodies::new(&limits, 8, 1 << 20);
+        let bodies = Bodies::new(&limits, 8, 1 << 20, None);
         let effective = ((1 << 20) - 4096) / 4 * 3;
         let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(effective));
         let refused = read(&bodies, 1, Body::from(large)).await;

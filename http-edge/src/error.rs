@@ -21,6 +21,17 @@ pub(crate) enum EdgeError {
     Method,
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("`{0}` is larger than {1} bytes")]
+    LargeValue(String, u64),
+    #[error("the storage for large values is full; retry later")]
+    StorageFull,
+    #[error("the response contains a large value that has expired")]
+    Expired(Option<FlowId>),
+    #[error(
+        "the response contains a large value that cannot be read now; retry with the same \
+         Idempotency-Key"
+    )]
+    ValueUnavailable(Option<FlowId>),
     #[error("the request is too large to be stored; send a smaller body")]
     Unstorable,
     #[error("a request needs exactly one Host header")]
@@ -75,7 +86,10 @@ impl EdgeError {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Host => StatusCode::BAD_REQUEST,
             Self::Repeated(_) => StatusCode::CONFLICT,
-            Self::TooLarge(_) | Self::Unstorable => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::LargeValue(..) | Self::Unstorable => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::Expired(_) => StatusCode::GONE,
             Self::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -84,6 +98,8 @@ impl EdgeError {
             | Self::Connections
             | Self::Unavailable
             | Self::Worker(_)
+            | Self::StorageFull
+            | Self::ValueUnavailable(_)
             | Self::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) | Self::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -104,13 +120,17 @@ impl EdgeError {
     pub(crate) fn response(&self) -> Response<Body> {
         let mut response = json_response(
             self.status(),
-            json!({ "error": self.to_string() }).to_string().into_bytes(),
+            Body::from(json!({ "error": self.to_string() }).to_string()),
         );
         let headers = response.headers_mut();
         headers.insert(ANSWERED_BY, HeaderValue::from_static("edge"));
         match self {
             Self::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
-            Self::Overloaded | Self::Connections | Self::Unavailable | Self::Worker(_) => {
+            Self::Overloaded
+            | Self::Connections
+            | Self::Unavailable
+            | Self::StorageFull
+            | Self::Worker(_) => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
             Self::Rate(wait_s) => drop(headers.insert(header::RETRY_AFTER, (*wait_s).into())),
@@ -121,6 +141,8 @@ impl EdgeError {
             Self::Deadline(flow)
             | Self::Failed(flow)
             | Self::Locked(flow)
+            | Self::Expired(Some(flow))
+            | Self::ValueUnavailable(Some(flow))
             | Self::Repeated(flow) => name_flow(headers, *flow),
             _ => {}
         }
@@ -136,8 +158,8 @@ pub(crate) fn name_flow(headers: &mut axum::http::HeaderMap, flow: FlowId) {
 }
 
 /// A JSON response that must not be cached.
-pub(crate) fn json_response(status: StatusCode, body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+pub(crate) fn json_response<B>(status: StatusCode, body: B) -> Response<B> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

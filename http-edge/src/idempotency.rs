@@ -7,7 +7,6 @@ use concert_wire::id::FlowId;
 use concert_wire::keyring::{Key, Keyring};
 use concert_wire::{REQUEST, REQUESTING, subject, value};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::Value;
 use sha2::Sha256;
 
 use crate::error::EdgeError;
@@ -46,7 +45,7 @@ pub(crate) async fn flow(
 }
 
 /// Flow under one key of the edge. It depends on path and body, so a guessed `Idempotency-Key`
-/// alone does not give access to a response.
+/// alone does not give access to a response. Large values count, and where they are stored does not.
 fn flow_under(
     edge_key: &Key,
     now_ms: u64,
@@ -62,7 +61,7 @@ fn flow_under(
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(edge_key.bytes()) else {
         return Err(EdgeError::Unavailable);
     };
-    for part in [path.as_bytes(), key, value::canonical(&Value::Object(body.clone())).as_bytes()] {
+    for part in [path.as_bytes(), key, value::canonical_object(body).as_bytes()] {
         mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         mac.update(part);
     }
@@ -71,7 +70,7 @@ fn flow_under(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -96,6 +95,13 @@ mod tests {
         ] {
             assert_ne!(other, Ok(one));
         }
+        let large = |place: &str, bytes: usize| {
+            let place = place.repeat(22);
+            json!({ "a": format!("large:{place}:{bytes}:{}", "0".repeat(64)) })
+        };
+        let stored = flow_of("k", "/a", large("A", 40_000));
+        assert_eq!(flow_of("k", "/a", large("Q", 40_000)), stored);
+        assert_ne!(flow_of("k", "/a", large("A", 40_001)), stored);
         for wrong in ["", "a b", "é", &"x".repeat(256)] {
             assert!(flow_of(wrong, "/a", json!({})).is_err(), "{wrong}");
         }

@@ -27,7 +27,10 @@ mod rates;
 mod repeats;
 mod requesting;
 mod routes;
+mod scan;
 mod server;
+mod splice;
+mod uploads;
 
 pub use files::{BadFiles, FileArgs};
 pub use page::{BadPage, PageArgs};

@@ -117,7 +117,7 @@ pub(crate) fn link_response(link: Option<&Link>, headers: &HeaderMap) -> Respons
     let is_open =
         |link: &&Link| !link.access.needs_token() && link.access.admit_name(headers).is_ok();
     let url = link.filter(is_open).map(|link| &link.url);
-    json_response(StatusCode::OK, json!({ "console": url }).to_string().into_bytes())
+    json_response(StatusCode::OK, Body::from(json!({ "console": url }).to_string()))
 }
 
 /// The service of the console.
@@ -203,7 +203,7 @@ impl Refusal {
 
     fn response(&self) -> Response<Body> {
         let body = json!({ "error": self.to_string() }).to_string();
-        let mut response = json_response(self.status(), body.into_bytes());
+        let mut response = json_response(self.status(), Body::from(body));
         let extra = match self {
             Self::NoToken | Self::WrongToken => Some((header::WWW_AUTHENTICATE, "Bearer")),
             Self::Method => Some((header::ALLOW, "GET, HEAD")),
@@ -264,7 +264,7 @@ impl Page {
             guard::admit_site(headers)?;
         }
         if path == SETTINGS {
-            return Ok(json_response(StatusCode::OK, self.settings.clone().into_bytes()));
+            return Ok(json_response(StatusCode::OK, self.settings.clone().into()));
         }
         if path == LIVE {
             self.access.admit_token(headers)?;
@@ -288,6 +288,6 @@ impl Page {
         let (name, input) = queries::parse(path, query)?;
         let _permit = self.queries.try_acquire().map_err(|_| Refusal::Queries)?;
         let rows = queries::run(&self.bus, name, &input, self.timeout).await?;
-        Ok(json_response(StatusCode::OK, rows))
+        Ok(json_response(StatusCode::OK, rows.into()))
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::Response;
 use concert_runtime::bus::Bus;
 use concert_runtime::service::{self, NoAnswer};
@@ -16,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::EdgeError;
+use crate::splice::Pieces;
 use crate::{answer, body};
 
 /// Actions that are exposed without a rule: a part of the section `[http]`.
@@ -134,7 +134,7 @@ pub(crate) async fn call(
     target: &Target,
     body: &Object,
     within: Duration,
-) -> Result<Response<Body>, EdgeError> {
+) -> Result<Response<Pieces>, EdgeError> {
     if let Some((name, _)) = body.iter().find(|(_, value)| body::holds_seal(value)) {
         return Err(EdgeError::BadRequest(body::no_seal(name)));
     }

@@ -12,6 +12,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use concert_runtime::address::ListenAddress;
+use concert_runtime::blobs::{Blobs, BlobsConnectError};
 use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::metrics;
@@ -44,6 +45,7 @@ use crate::pending::Pending;
 use crate::rates::{RateLimits, Rates};
 use crate::repeats::UsedSecrets;
 use crate::routes::Routes;
+use crate::splice::Splicer;
 use crate::{cookie, page, requesting, routes};
 
 /// The section `[http]`. The configuration reader rejects unknown keys, because serde cannot reject
@@ -173,6 +175,9 @@ pub enum StartError {
     /// Keys are missing.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The connection for large values fails.
+    #[error(transparent)]
+    Blobs(#[from] BlobsConnectError),
     /// The value is not an origin.
     #[error("`{0}` in http.cors_origins is not an origin such as http://localhost:5173")]
     Origin(String),
@@ -338,6 +343,9 @@ async fn start(
     let metrics = Metrics::new();
     let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
     let max_payload = bus.client.max_payload();
+    let blobs = Blobs::connect(&bus).await?;
+    let (body_limits, slots) = (&args.limits.bodies, args.limits.admission.max_requests);
+    let deadline = Duration::from_millis(args.limits.deadline_ms);
     let api = Api {
         descriptions: Descriptions::new(&bus, routes.clone(), &args.base, args.refusals),
         routes: routes.clone(),
@@ -350,7 +358,8 @@ async fn start(
         keys: edge_keys,
         limits: args.limits.clone(),
         admission: Admission::new(args.limits.admission.clone()),
-        bodies: Bodies::new(&args.limits.bodies, args.limits.admission.max_requests, max_payload),
+        bodies: Bodies::new(body_limits, slots, max_payload, Some(blobs.clone())),
+        splicer: Splicer::new(blobs, body_limits.max_downloads, deadline),
         rates: Rates::new(&args.limits.rates),
         used_secrets: UsedSecrets::default(),
         metrics: metrics.clone(),

@@ -13,9 +13,11 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
 
+use crate::envelope::Object;
 use crate::keyring::Key;
 
 /// Longest string that a message contains itself, in bytes of UTF-8.
@@ -66,8 +68,35 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 }
 
 /// SHA-256 of the chunks' SHA-256s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct ValueDigest([u8; 32]);
+
+impl From<ValueDigest> for String {
+    fn from(digest: ValueDigest) -> Self {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for ValueDigest {
+    type Error = NotAReference;
+
+    fn try_from(hex: String) -> Result<Self, NotAReference> {
+        digest_bytes(&hex).map(Self).ok_or(NotAReference)
+    }
+}
+
+impl ValueDigest {
+    /// The digest of a text.
+    pub fn of(text: &str) -> Self {
+        blob::digest_of_text(text)
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
 
 impl fmt::Display for ValueDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,6 +118,22 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// The reference to a value at a place. `bytes` is more than [`INLINE_MAX_BYTES`]. A writer
+    /// uses it to find out whether the value is stored already.
+    pub const fn new(place: Place, bytes: u64, digest: ValueDigest) -> Self {
+        Self { place, bytes, digest }
+    }
+
+    /// The reference to a text at a place.
+    pub fn to_text(place: Place, text: &str) -> Self {
+        Self::new(place, text.len() as u64, ValueDigest::of(text))
+    }
+
+    /// Reports whether this stands for a text.
+    pub fn is_text(&self, text: &str) -> bool {
+        self.bytes == text.len() as u64 && self.digest == ValueDigest::of(text)
+    }
+
     /// Length of the value, in bytes of UTF-8.
     pub const fn bytes(&self) -> u64 {
         self.bytes
@@ -155,13 +200,27 @@ fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
 /// Reports whether a value contains a text in the form of a reference, at any depth. Input from
 /// outside must not: it would read a value of another client.
 pub fn holds_reference(value: &Value) -> bool {
+    holds_other(value, &|_| false)
+}
+
+/// Reports whether a value contains a reference other than the `known` ones, at any depth.
+pub fn holds_other(value: &Value, known: &impl Fn(&Reference) -> bool) -> bool {
     match value {
-        Value::String(text) => text.parse::<Reference>().is_ok(),
-        Value::Array(values) => values.iter().any(holds_reference),
-        Value::Object(members) => members.values().any(holds_reference),
+        Value::String(text) => text.parse().is_ok_and(|reference| !known(&reference)),
+        Value::Array(values) => values.iter().any(|value| holds_other(value, known)),
+        Value::Object(members) => members.values().any(|value| holds_other(value, known)),
         _ => false,
     }
 }
+
+/// The same as [`holds_reference`], for the values of an object.
+pub fn is_in(object: &Object) -> bool {
+    object.values().any(holds_reference)
+}
+
+/// Why input with a text in the form of a reference is refused.
+pub const NOT_ACCEPTED: &str =
+    "the input contains a text in the form of a reference to a large value";
 
 #[cfg(test)]
 mod tests;

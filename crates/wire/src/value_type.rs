@@ -5,7 +5,11 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::large::{INLINE_MAX_BYTES, Reference};
 use crate::value::canonical;
+
+/// Longest character, in bytes of UTF-8.
+const MAX_CHAR_BYTES: u64 = 4;
 
 /// Type of a parameter in a concept spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +76,10 @@ impl Violation {
         Self::new(&format!("must be {kind}"))
     }
 
+    fn large() -> Self {
+        Self::new(&format!("must have at most {INLINE_MAX_BYTES} bytes"))
+    }
+
     fn within(self, step: &str) -> Self {
         Self { path: format!("{step}{}", self.path), ..self }
     }
@@ -89,11 +97,18 @@ impl ValueType {
     }
 
     /// Checks that a value is of this type. `max_chars` is the maximum length of strings for which
-    /// the type declares none.
+    /// the type declares none; it does not apply to large values.
+    ///
+    /// A reference to a large value is a string. Its length in characters is unknown, so only
+    /// those are rejected whose bytes cannot be so few characters; who has the value checks it
+    /// again.
     ///
     /// # Errors
     /// The first part that violates the type or the length.
     pub fn check(&self, value: &Value, max_chars: Option<u32>) -> Result<(), Violation> {
+        if let Some(reference) = Reference::of(value) {
+            return self.check_large(reference.bytes());
+        }
         let matches = match self {
             Self::Any => return limited(value, max_chars),
             Self::String | Self::Secret => value.is_string(),
@@ -128,8 +143,29 @@ impl ValueType {
             return Err(Violation::expected(&self.describe()));
         }
         match self {
+            Self::Secret | Self::BoundedSecret(_) if is_large(value) => Err(Violation::large()),
             Self::String | Self::Secret | Self::Id(_) => limited(value, max_chars),
             _ => Ok(()),
+        }
+    }
+
+    /// Checks that this type includes large values of this length.
+    fn check_large(&self, bytes: u64) -> Result<(), Violation> {
+        match self {
+            Self::Any | Self::String => Ok(()),
+            Self::BoundedString(max) if bytes <= u64::from(*max) * MAX_CHAR_BYTES => Ok(()),
+            Self::Nullable(of) => of.check_large(bytes),
+            Self::Secret | Self::BoundedSecret(_) | Self::Id(_) => Err(Violation::large()),
+            other => Err(Violation::expected(&other.describe())),
+        }
+    }
+
+    /// Reports whether values of this type can be so long that they are stored beside the log.
+    pub fn declares_large(&self) -> bool {
+        match self {
+            Self::BoundedString(max) => u64::from(*max) > INLINE_MAX_BYTES,
+            Self::Nullable(of) => of.declares_large(),
+            _ => false,
         }
     }
 
@@ -222,7 +258,9 @@ fn record(
 fn limited(value: &Value, max_chars: Option<u32>) -> Result<(), Violation> {
     let Some(max) = max_chars else { return Ok(()) };
     match value {
-        Value::String(text) if !fits(text, max) => Err(Violation::expected(&at_most(max))),
+        Value::String(text) if !fits(text, max) && Reference::of(value).is_none() => {
+            Err(Violation::expected(&at_most(max)))
+        }
         Value::Array(items) => items.iter().enumerate().try_for_each(|(number, item)| {
             limited(item, max_chars).map_err(|found| found.within(&format!("[{number}]")))
         }),
@@ -234,6 +272,10 @@ fn limited(value: &Value, max_chars: Option<u32>) -> Result<(), Violation> {
         }),
         _ => Ok(()),
     }
+}
+
+fn is_large(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() as u64 > INLINE_MAX_BYTES)
 }
 
 fn at_most(max: u32) -> String {
@@ -325,6 +367,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::large::Place;
 
     #[test]
     fn only_existing_dates_are_accepted() {
@@ -417,6 +460,34 @@ mod tests {
         );
         check(&ValueType::Any, json!({long: 1}), "`key` has a key of more than 10 characters");
         assert!(ValueType::Any.check(&json!(long), None).is_ok());
+    }
+
+    #[test]
+    fn only_strings_take_large_values() {
+        let of = |bytes: usize| {
+            let text = "x".repeat(bytes);
+            json!(Reference::to_text(Place::new([1; 16]), &text).to_string())
+        };
+        let large = of(40_000);
+        let or_null = |of| ValueType::Nullable(Box::new(of));
+        for kind in [
+            ValueType::Any,
+            ValueType::String,
+            ValueType::BoundedString(10_000),
+            or_null(ValueType::String),
+        ] {
+            check(&kind, large.clone(), "");
+        }
+        check(&ValueType::Any, json!({"a": [large]}), "");
+        let short = "`key` must be a string of at most 9999 characters";
+        check(&or_null(ValueType::BoundedString(9_999)), large.clone(), short);
+        let least = "`key` must have at most 32768 bytes";
+        for kind in [ValueType::Secret, ValueType::Id("User".into())] {
+            check(&kind, large.clone(), least);
+        }
+        check(&ValueType::BoundedSecret(100_000), json!("x".repeat(32_769)), least);
+        check(&ValueType::BoundedSecret(100_000), json!("x".repeat(32_768)), "");
+        check(&ValueType::Number, large, "`key` must be a number");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! hash, those of the manifest from the place and the digest. A process with access to the stream
 //! but without the reference can neither find nor decrypt them.
 
+use std::borrow::Cow;
+use std::io::Write as _;
+
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
 use base64::Engine as _;
@@ -177,6 +180,31 @@ impl Manifest {
     }
 }
 
+/// A part of a text as it is in a JSON string, escaped as `serde_json` does. The part may divide a
+/// character.
+pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
+    let length = escaped_bytes(text);
+    if length == text.len() as u64 {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    for byte in text {
+        match byte {
+            b'"' => escaped.extend_from_slice(br#"\""#),
+            b'\\' => escaped.extend_from_slice(br"\\"),
+            b'\n' => escaped.extend_from_slice(br"\n"),
+            b'\r' => escaped.extend_from_slice(br"\r"),
+            b'\t' => escaped.extend_from_slice(br"\t"),
+            0x08 => escaped.extend_from_slice(br"\b"),
+            0x0c => escaped.extend_from_slice(br"\f"),
+            // Writing to a vector cannot fail.
+            0x00..=0x1f => write!(escaped, "\\u{byte:04x}").unwrap_or_default(),
+            _ => escaped.push(*byte),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Length of a part of a text in a JSON string, in bytes, escaped as `serde_json` does. The part
 /// may divide a character.
 pub fn escaped_bytes(text: &[u8]) -> u64 {
@@ -186,6 +214,13 @@ pub fn escaped_bytes(text: &[u8]) -> u64 {
         _ => 1,
     };
     text.iter().map(escaped).sum()
+}
+
+/// The digest of a text.
+pub(super) fn digest_of_text(text: &str) -> ValueDigest {
+    let chunks = text.as_bytes().chunks(CHUNK_BYTES);
+    let hashes: Vec<_> = chunks.map(|chunk| Sha256::digest(chunk).into()).collect();
+    digest_of(&hashes)
 }
 
 fn digest_of(hashes: &[[u8; HASH_BYTES]]) -> ValueDigest {

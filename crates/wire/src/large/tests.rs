@@ -1,6 +1,8 @@
 use serde_json::json;
 
-use super::blob::{BlobError, CHUNK_BYTES, Manifest, Message, WriteError, Writer, escaped_bytes};
+use super::blob::{
+    BlobError, CHUNK_BYTES, Manifest, Message, WriteError, Writer, escaped, escaped_bytes,
+};
 use super::*;
 
 const PLACE: Place = Place::new([7; 16]);
@@ -161,4 +163,16 @@ fn escaped_length_is_that_of_serde_json() {
     let (_, manifest, reference) = store(PLACE, text.as_bytes());
     let manifest = Manifest::open(&reference, &manifest.body).unwrap();
     assert_eq!(manifest.json_bytes(), quoted.len() as u64 - 2);
+}
+
+#[test]
+fn parts_of_a_text_are_escaped_as_serde_json_does() {
+    let text: String = ('\0'..='\u{250}').chain("€𝄆\u{2028}".chars()).collect();
+    let whole = serde_json::to_string(&text).unwrap();
+    for length in 1..=text.len() {
+        let parts = text.as_bytes().chunks(length);
+        let escaped: Vec<u8> = parts.flat_map(|part| escaped(part).into_owned()).collect();
+        assert_eq!(escaped.len() as u64, escaped_bytes(text.as_bytes()));
+        assert_eq!(str::from_utf8(&escaped), Ok(whole.trim_matches('"')));
+    }
 }

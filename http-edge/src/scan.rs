@@ -1,0 +1,250 @@
+//! Scans a JSON body while it arrives: large strings are stored beside the log, and the rest is
+//! returned as a small JSON text with their references (ADR 38).
+
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+use concert_wire::large::{INLINE_MAX_BYTES, Reference};
+use concert_wire::routes::{Route, RouteKey, ValueType as Type};
+use struson::reader::{JsonReader as _, JsonStreamReader, ReaderError, ValueType};
+use struson::writer::{JsonStreamWriter, JsonWriter as _};
+
+use crate::error::EdgeError;
+
+/// Size of the parts in which a large string is stored, in bytes.
+const PART_BYTES: usize = 64 * 1024;
+
+/// Stores large strings, one after the other.
+pub(crate) trait Store {
+    /// Appends bytes to the current string, or starts one.
+    fn push(&mut self, bytes: &[u8]) -> Result<(), EdgeError>;
+
+    /// Ends the current string.
+    fn finish(&mut self) -> Result<Reference, EdgeError>;
+}
+
+/// Limits of a body, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScanLimits {
+    /// Maximum size of the body without large strings and unknown keys.
+    pub(crate) rest: usize,
+    /// Maximum size of a large string.
+    pub(crate) large: u64,
+}
+
+/// Reads a body. Values of keys that the route does not name become `null` and are not stored.
+///
+/// # Errors
+/// The body is malformed or exceeds a limit, or a value cannot be stored.
+pub(crate) fn scan(
+    body: impl Read,
+    route: &Route,
+    limits: ScanLimits,
+    store: &mut impl Store,
+) -> Result<Vec<u8>, EdgeError> {
+    let meter = Rc::new(Meter { left: Cell::new(limits.rest + 1), is_paused: Cell::new(false) });
+    let reader = JsonStreamReader::new(Metered { body, meter: meter.clone() });
+    let mut text = Vec::new();
+    let writer = JsonStreamWriter::new(&mut text);
+    let scan = Scan { reader, writer, store, limits, meter: &meter };
+    match scan.body(route) {
+        Ok(()) => {}
+        Err(_) if meter.left.get() == 0 => return Err(EdgeError::TooLarge(limits.rest)),
+        Err(Stop::Malformed(why)) => {
+            return Err(EdgeError::BadRequest(format!("malformed JSON: {why}")));
+        }
+        Err(Stop::Refused(error)) => return Err(error),
+    }
+    Ok(text)
+}
+
+/// Counts the bytes of a body, except while it is paused.
+struct Meter {
+    left: Cell<usize>,
+    is_paused: Cell<bool>,
+}
+
+struct Metered<R> {
+    body: R,
+    meter: Rc<Meter>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.body.read(buffer)?;
+        if !self.meter.is_paused.get() {
+            let left = self.meter.left.get().saturating_sub(read);
+            self.meter.left.set(left);
+            if left == 0 {
+                return Err(io::Error::other("the limit is reached"));
+            }
+        }
+        Ok(read)
+    }
+}
+
+enum Stop {
+    Malformed(String),
+    Refused(EdgeError),
+}
+
+impl From<ReaderError> for Stop {
+    fn from(error: ReaderError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl From<EdgeError> for Stop {
+    fn from(error: EdgeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+struct Scan<'a, R: Read, S> {
+    reader: JsonStreamReader<Metered<R>>,
+    writer: JsonStreamWriter<&'a mut Vec<u8>>,
+    store: &'a mut S,
+    limits: ScanLimits,
+    meter: &'a Meter,
+}
+
+impl<R: Read, S: Store> Scan<'_, R, S> {
+    fn body(mut self, route: &Route) -> Result<(), Stop> {
+        if self.reader.peek()? != ValueType::Object {
+            return Err(EdgeError::BadRequest("expected a JSON object".to_owned()).into());
+        }
+        self.reader.begin_object()?;
+        self.writer.begin_object()?;
+        while self.reader.has_next()? {
+            let name = self.reader.next_name_owned()?;
+            self.writer.name(&name)?;
+            match route.keys.get(&name) {
+                Some(key) => self.value(&name, key)?,
+                None => {
+                    // A name that occurs twice is still found.
+                    self.writer.null_value()?;
+                    self.unmetered(|scan| Ok(scan.reader.skip_value()?))?;
+                }
+            }
+        }
+        self.reader.end_object()?;
+        self.writer.end_object()?;
+        self.reader.consume_trailing_whitespace()?;
+        self.writer.finish_document()?;
+        Ok(())
+    }
+
+    fn unmetered<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Stop> {
+        self.meter.is_paused.set(true);
+        let result = f(self);
+        self.meter.is_paused.set(false);
+        result
+    }
+
+    /// Copies a value of a key of the body.
+    fn value(&mut self, name: &str, key: &RouteKey) -> Result<(), Stop> {
+        match self.reader.peek()? {
+            ValueType::String => return self.string(name, key),
+            ValueType::Number => {
+                let number = self.reader.next_number_as_str()?;
+                // The reader accepts no other numbers than the writer.
+                let copied = self.writer.number_value_from_string(number);
+                copied.map_err(|error| Stop::Malformed(error.to_string()))?;
+            }
+            ValueType::Boolean => self.writer.bool_value(self.reader.next_bool()?)?,
+            ValueType::Null => {
+                self.reader.next_null()?;
+                self.writer.null_value()?;
+            }
+            ValueType::Array => {
+                self.reader.begin_array()?;
+                self.writer.begin_array()?;
+                while self.reader.has_next()? {
+                    self.value(name, key)?;
+                }
+                self.reader.end_array()?;
+                self.writer.end_array()?;
+            }
+            ValueType::Object => {
+                self.reader.begin_object()?;
+                self.writer.begin_object()?;
+                while self.reader.has_next()? {
+                    self.writer.name(self.reader.next_name()?)?;
+                    self.value(name, key)?;
+                }
+                self.reader.end_object()?;
+                self.writer.end_object()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn string(&mut self, name: &str, key: &RouteKey) -> Result<(), Stop> {
+        let Self { reader, writer, store, limits, meter } = self;
+        let mut content = reader.next_string_reader()?;
+        let mut text = Vec::new();
+        content.by_ref().take(INLINE_MAX_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 <= INLINE_MAX_BYTES {
+            drop(content);
+            let text = str::from_utf8(&text).map_err(|error| Stop::Malformed(error.to_string()))?;
+            if !key.secret && text.parse::<Reference>().is_ok() {
+                return Err(EdgeError::BadRequest(no_reference(name)).into());
+            }
+            return Ok(writer.string_value(text)?);
+        }
+        if !accepts_large(&key.kind) {
+            let error = match key.secret {
+                true => format!("`{name}` must be a secret of at most {INLINE_MAX_BYTES} bytes"),
+                false => format!("`{name}` must be {}", key.kind.describe()),
+            };
+            return Err(EdgeError::BadRequest(error).into());
+        }
+        // What was read of it so far does not belong to the rest.
+        meter.left.set(meter.left.get() + text.len());
+        meter.is_paused.set(true);
+        let mut bytes = 0;
+        loop {
+            bytes += text.len() as u64;
+            if bytes > limits.large {
+                return Err(EdgeError::LargeValue(name.to_owned(), limits.large).into());
+            }
+            store.push(&text)?;
+            text.resize(PART_BYTES, 0);
+            let read = content.read(&mut text)?;
+            if read == 0 {
+                break;
+            }
+            text.truncate(read);
+        }
+        drop(content);
+        meter.is_paused.set(false);
+        Ok(writer.string_value(&store.finish()?.to_string())?)
+    }
+}
+
+/// Reports whether a value of a type can contain a large value.
+pub(crate) fn accepts_large(kind: &Type) -> bool {
+    match kind {
+        Type::Any | Type::String => true,
+        // A character has at most four bytes.
+        Type::BoundedString(max) => u64::from(*max) * 4 > INLINE_MAX_BYTES,
+        Type::Nullable(of) | Type::Seq(of) | Type::Set(of) => accepts_large(of),
+        Type::Record(fields) => fields.iter().any(|field| accepts_large(&field.kind)),
+        _ => false,
+    }
+}
+
+/// Error message for a text in the form of a reference.
+pub(crate) fn no_reference(name: &str) -> String {
+    format!("`{name}` must not have the form of a reference to a large value")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! Responses with large values: text, and references whose values are streamed in their place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Response, header};
+use bytes::Bytes;
+use concert_runtime::blobs::{Blobs, BlobsError};
+use concert_wire::envelope::encode;
+use concert_wire::id::FlowId;
+use concert_wire::large::Reference;
+use concert_wire::large::blob::{Manifest, escaped};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::error::EdgeError;
+
+/// Maximum number of manifests that are read concurrently for one response.
+const MANIFESTS_AHEAD: usize = 8;
+
+/// A part of the body of a response.
+#[derive(Debug, Clone, PartialEq)]
+enum Piece {
+    /// JSON text.
+    Text(Vec<u8>),
+    /// The content of a JSON string.
+    Large(Reference),
+}
+
+/// The body of a response. It ends with a text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Pieces {
+    before: Vec<(Vec<u8>, Reference)>,
+    last: Vec<u8>,
+}
+
+impl Pieces {
+    /// Appends JSON text.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.last.extend_from_slice(text.as_bytes());
+    }
+
+    /// Appends a value in which every text in the form of a reference stands for a large value.
+    pub(crate) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Array(items) => {
+                self.text("[");
+                for (index, item) in items.iter().enumerate() {
+                    self.text(if index == 0 { "" } else { "," });
+                    self.value(item);
+                }
+                self.text("]");
+            }
+            Value::Object(members) => {
+                self.text("{");
+                for (index, (name, member)) in members.iter().enumerate() {
+                    self.name(index, name);
+                    self.value(member);
+                }
+                self.text("}");
+            }
+            other => match Reference::of(other) {
+                Some(reference) => {
+                    self.text("\"");
+                    self.before.push((std::mem::take(&mut self.last), reference));
+                    self.text("\"");
+                }
+                None => self.plain(other),
+            },
+        }
+    }
+
+    /// Appends a value without large values.
+    pub(crate) fn plain(&mut self, value: &Value) {
+        self.last.append(&mut encode(value));
+    }
+
+    /// Appends the name of a member of an object.
+    pub(crate) fn name(&mut self, index: usize, name: &str) {
+        self.text(if index == 0 { "" } else { "," });
+        self.last.append(&mut encode(&name));
+        self.text(":");
+    }
+
+    fn into_pieces(self) -> Vec<Piece> {
+        let before = self.before.into_iter();
+        let mut pieces: Vec<_> =
+            before.flat_map(|(text, value)| [Piece::Text(text), Piece::Large(value)]).collect();
+        pieces.push(Piece::Text(self.last));
+        pieces
+    }
+}
+
+/// Puts large values into responses.
+pub(crate) struct Splicer {
+    blobs: Blobs,
+    /// Permits of responses with large values in progress.
+    permits: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl Splicer {
+    /// `max`: maximum number of responses with large values in progress. `timeout`: maximum wait
+    /// for one of these.
+    pub(crate) fn new(blobs: Blobs, max: usize, timeout: Duration) -> Self {
+        Self { blobs, permits: Arc::new(Semaphore::new(max)), timeout }
+    }
+
+    /// Puts the large values into a response. All manifests are read before this returns; if a
+    /// chunk cannot be read after that, the connection is closed.
+    ///
+    /// # Errors
+    /// A value has expired or cannot be read.
+    pub(crate) async fn splice(
+        &self,
+        flow: Option<FlowId>,
+        response: Response<Pieces>,
+    ) -> Result<Response<Body>, EdgeError> {
+        let (parts, body) = response.into_parts();
+        if body.before.is_empty() {
+            return Ok(Response::from_parts(parts, body.last.into()));
+        }
+        let permit = tokio::time::timeout(self.timeout, self.permits.clone().acquire_owned());
+        let Ok(Ok(permit)) = permit.await else {
+            return Err(EdgeError::ValueUnavailable(flow));
+        };
+        let read = async |piece: Piece| match piece {
+            Piece::Text(text) => Ok(Part::Text(text.into())),
+            Piece::Large(value) => self.blobs.manifest(&value).await.map(Part::Large),
+        };
+        let read: Result<Vec<_>, _> = stream::iter(body.into_pieces())
+            .map(read)
+            .buffered(MANIFESTS_AHEAD)
+            .try_collect()
+            .await;
+        let body = read.map_err(|error| unreadable(flow, &error))?;
+        let length: u64 = body.iter().map(Part::length).sum();
+        let blobs = self.blobs.clone();
+        let bytes = stream::iter(body).flat_map(move |part| match part {
+            Part::Text(text) => stream::iter([Ok(text)]).left_stream(),
+            Part::Large(manifest) => blobs.chunks(manifest).map_ok(escape).right_stream(),
+        });
+        let bytes = bytes.inspect_err(move |error| {
+            let flow = flow.map(tracing::field::display);
+            tracing::warn!(flow, %error, "a response is cut off: cannot read a large value");
+        });
+        // The permit is held until the response is sent.
+        let bytes = bytes.map(move |part| {
+            let _held = &permit;
+            part
+        });
+        let mut response = Response::from_parts(parts, Body::from_stream(bytes));
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        Ok(response)
+    }
+}
+
+/// A part that is ready to be sent.
+enum Part {
+    Text(Bytes),
+    Large(Manifest),
+}
+
+impl Part {
+    /// Length in the response, in bytes.
+    fn length(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Large(manifest) => manifest.json_bytes(),
+        }
+    }
+}
+
+/// Escapes a chunk for a JSON string.
+fn escape(chunk: Bytes) -> Bytes {
+    match escaped(&chunk) {
+        std::borrow::Cow::Borrowed(_) => chunk,
+        std::borrow::Cow::Owned(escaped) => escaped.into(),
+    }
+}
+
+fn unreadable(flow: Option<FlowId>, error: &BlobsError) -> EdgeError {
+    if *error == BlobsError::Expired {
+        return EdgeError::Expired(flow);
+    }
+    let of = flow.map(tracing::field::display);
+    tracing::warn!(flow = of, %error, "cannot read a large value of a response");
+    EdgeError::ValueUnavailable(flow)
+}
+
+#[cfg(test)]
+mod tests {
+    use concert_wire::large::Place;
+    use concert_wire::large::blob::Writer;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_split_at_their_references() {
+        let mut writer = Writer::new(Place::new([7; 16]));
+        writer.chunk(&[b'x'; 40_000]).unwrap();
+        let (_, reference) = writer.finish();
+        let value =
+            json!({ "a": [reference.to_string(), { "b\n": 1 }], "c": reference.to_string() });
+        let mut pieces = Pieces::default();
+        pieces.value(&value);
+        let text = |text: &str| Piece::Text(text.into());
+        let large = || Piece::Large(reference);
+        let end = text(r#""}"#);
+        assert_eq!(
+            pieces.into_pieces(),
+            [text(r#"{"a":[""#), large(), text(r#"",{"b\n":1}],"c":""#), large(), end]
+        );
+        let mut plain = Pieces::default();
+        plain.plain(&value);
+        assert_eq!(plain.into_pieces(), [Piece::Text(value.to_string().into())]);
+    }
+}

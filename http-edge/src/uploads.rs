@@ -1,0 +1,152 @@
+//! Stores the large values of a request while its body arrives.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use concert_runtime::blobs::{Blobs, BlobsError, Upload};
+use concert_wire::envelope::Object;
+use concert_wire::large::{INLINE_MAX_BYTES, Place, Reference};
+use concert_wire::routes::Route;
+use concert_wire::value;
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::bodies::{BodyLimits, Incoming, Received};
+use crate::body_slots::{BodySlot, BodySlots};
+use crate::client::Holder;
+use crate::error::EdgeError;
+use crate::scan::{ScanLimits, Store, scan};
+
+/// Parts of a body between the connection and the scanner.
+const PARTS_AHEAD: usize = 2;
+
+/// Stores large values with a limit of concurrent uploads, which clients share fairly.
+pub(crate) struct Uploads {
+    blobs: Blobs,
+    slots: Arc<BodySlots>,
+    /// Maximum size of one value, in bytes.
+    limit: u64,
+}
+
+impl Uploads {
+    /// `None` if the limits turn large values off.
+    pub(crate) fn new(limits: &BodyLimits, blobs: Blobs) -> Option<Self> {
+        let limit = limits.large_value_limit_bytes;
+        let slots = BodySlots::new(limits.max_uploads);
+        (limit > 0).then_some(Self { blobs, slots, limit })
+    }
+
+    /// Maximum size of the large values of one body, in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn take_slot(&self, client: Option<Holder>) -> Result<BodySlot, EdgeError> {
+        self.slots.take(client).ok_or(EdgeError::Overloaded)
+    }
+
+    /// Reads a body: its first bytes, and the rest if it has not arrived. `rest_limit`: maximum
+    /// size without large values, in bytes.
+    ///
+    /// # Errors
+    /// It is not JSON, too large or too slow, or a value cannot be stored.
+    pub(crate) async fn read(
+        &self,
+        first: Bytes,
+        rest: Option<Incoming<'_>>,
+        (route, place): (&Route, Place),
+        rest_limit: usize,
+    ) -> Result<Received, EdgeError> {
+        let (sender, parts) = mpsc::channel(PARTS_AHEAD);
+        let limits = ScanLimits { rest: rest_limit, large: self.limit };
+        let route = route.clone();
+        let (handle, blobs) = (Handle::current(), self.blobs.clone());
+        let mut values = Values { handle, blobs, place, current: None, bytes: 0 };
+        let scanned = tokio::task::spawn_blocking(move || {
+            let text = scan(Parts { current: first, parts }, &route, limits, &mut values)?;
+            let object =
+                value::object(&text).map_err(|error| EdgeError::BadRequest(error.to_string()))?;
+            Ok(Received { object, large_bytes: values.bytes })
+        });
+        if let Some(mut incoming) = rest {
+            while let Some(part) = incoming.next(None).await? {
+                let waiting = Instant::now();
+                if sender.send(part).await.is_err() {
+                    // The scanner has stopped with an error.
+                    break;
+                }
+                incoming.exclude(waiting.elapsed());
+            }
+        }
+        drop(sender);
+        scanned.await.unwrap_or(Err(EdgeError::Unavailable))
+    }
+}
+
+/// True if a key of the route has a string that is stored beside the log.
+pub(crate) fn has_large(route: &Route, body: &Object) -> bool {
+    route.keys.keys().filter_map(|name| body.get(name)).any(is_large)
+}
+
+fn is_large(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() as u64 > INLINE_MAX_BYTES,
+        Value::Array(items) => items.iter().any(is_large),
+        Value::Object(members) => members.values().any(is_large),
+        _ => false,
+    }
+}
+
+/// A body that arrives in parts; reading waits for them.
+struct Parts {
+    current: Bytes,
+    parts: mpsc::Receiver<Bytes>,
+}
+
+impl Read for Parts {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            let Some(part) = self.parts.blocking_recv() else { return Ok(0) };
+            self.current = part;
+        }
+        let read = self.current.as_ref().read(buffer)?;
+        self.current.advance(read);
+        Ok(read)
+    }
+}
+
+/// The large values of one body.
+struct Values {
+    handle: Handle,
+    blobs: Blobs,
+    place: Place,
+    current: Option<Upload>,
+    /// Size of all values, in bytes.
+    bytes: u64,
+}
+
+impl Store for Values {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), EdgeError> {
+        let upload = self.current.get_or_insert_with(|| self.blobs.upload(self.place));
+        self.bytes += bytes.len() as u64;
+        self.handle.block_on(upload.push(bytes)).map_err(refusal)
+    }
+
+    fn finish(&mut self) -> Result<Reference, EdgeError> {
+        let upload = self.current.take().ok_or(EdgeError::Unavailable)?;
+        self.handle.block_on(upload.finish()).map_err(refusal)
+    }
+}
+
+fn refusal(error: BlobsError) -> EdgeError {
+    match error {
+        BlobsError::Full => EdgeError::StorageFull,
+        error => {
+            tracing::warn!(%error, "cannot store a large value");
+            EdgeError::Unavailable
+        }
+    }
+}

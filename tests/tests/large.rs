@@ -1,0 +1,170 @@
+//! Values that do not fit into a message, on the whole system (ADR 38).
+
+#![expect(clippy::indexing_slicing, reason = "a response without these members fails the test")]
+
+use std::path::Path;
+
+use async_nats::jetstream;
+use concert_tests::{Part, System, http};
+use serde_json::{Value, json};
+
+/// The responses need no worker.
+const RULES: &str = r#"
+sync Echo
+when
+    Requesting.request (path: "/echo", text) : (request)
+then
+    Requesting.respond (request, text)
+
+sync EchoInList
+when
+    Requesting.request (path: "/list", text) : (request)
+then
+    Requesting.respondWith (request, body: [{text}, "-", text])
+
+// No value has this reference.
+sync RespondWithExpired
+when
+    Requesting.request (path: "/expired") : (request)
+then
+    Requesting.respond (
+        request,
+        text: "large:AAAAAAAAAAAAAAAAAAAAAA:40000:" +
+            "0000000000000000000000000000000000000000000000000000000000000000",
+    )
+"#;
+
+const MIB: usize = 1024 * 1024;
+
+async fn system(settings: &[(&'static str, &str)]) -> anyhow::Result<(System, tempfile::TempDir)> {
+    let rules = tempfile::tempdir()?;
+    std::fs::write(rules.path().join("large.sync"), RULES)?;
+    let syncs = rules.path().display().to_string();
+    let mut all = vec![("CONCERT_RULES__SYNCS", &*syncs)];
+    all.extend_from_slice(settings);
+    Ok((System::with(&all).await?, rules))
+}
+
+/// A text that JSON escapes in places.
+fn text(bytes: usize) -> String {
+    let part = "QmFzZTY0IG9mIGEgYm9vaw\n\"é€";
+    let mut text = part.repeat(bytes / part.len());
+    text.push_str(&"x".repeat(bytes - text.len()));
+    text
+}
+
+async fn blobs(system: &System) -> anyhow::Result<u64> {
+    let mut stream = jetstream::new(system.nats().await?).get_stream("BLOBS").await?;
+    Ok(stream.info().await?.state.messages)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_come_back_equal_and_edge_keeps_little_memory() -> anyhow::Result<()> {
+    let (system, _rules) = system(&[]).await?;
+    for bytes in [40_000, 3_000_000, 23 * MIB] {
+        let text = text(bytes);
+        let answer = system.post("/echo", &json!({ "text": text })).await?;
+        assert_eq!(answer.status, 200, "{:.300}", answer.body.to_string());
+        assert!(answer.body == json!({ "text": text }), "{bytes}");
+        let length: usize = answer.headers["content-length"].to_str()?.parse()?;
+        assert_eq!(length, json!({ "text": text }).to_string().len());
+    }
+    let deep = text(100_000);
+    let answer = system.post("/list", &json!({ "text": { "deep": [deep] } })).await?;
+    let echoed = json!({ "deep": [deep] });
+    assert!(answer.body == json!([{ "text": echoed }, "-", echoed]));
+    let kib = system.resident_kib(Part::Edge)?;
+    assert!(kib < 150 * 1024, "{kib} KiB");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repetition_stores_a_value_once_and_the_log_has_no_content() -> anyhow::Result<()> {
+    let (system, _rules) = system(&[]).await?;
+    let marker = "MarkerOfTheContent";
+    let body = json!({ "text": marker.repeat(50_000) }).to_string().into_bytes();
+    let headers = [("content-type", "application/json"), ("idempotency-key", "k1")];
+    let post = || http::post_with(system.address(), "/api/echo", body.clone(), &headers);
+    let first = post().await?;
+    assert_eq!(first.status, 200, "{:.300}", first.body.to_string());
+    let stored = blobs(&system).await?;
+    let second = post().await?;
+    assert_eq!(second.headers["concert-flow"], first.headers["concert-flow"]);
+    assert!(second.body == first.body);
+    assert_eq!(blobs(&system).await?, stored);
+    // Another request has another place.
+    let other = system.post("/echo", &json!({ "text": marker.repeat(50_000) })).await?;
+    assert_eq!(other.status, 200);
+    assert_eq!(blobs(&system).await?, 2 * stored);
+
+    let small = system.post("/echo", &json!({ "text": "AnotherMarker" })).await?;
+    assert_eq!(small.status, 200);
+    let files = files(&system.servers.dir().join("nats"))?;
+    let has = |text: &str| {
+        let text = text.as_bytes();
+        files.iter().any(|file| file.windows(text.len()).any(|window| window == text))
+    };
+    assert!(has("AnotherMarker"), "the search finds what the log contains");
+    assert!(!has(marker));
+    Ok(())
+}
+
+/// Contents of all files below a directory.
+fn files(dir: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(std::fs::read(path)?);
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_alike_and_expired_values_are_refused() -> anyhow::Result<()> {
+    let (system, _rules) = system(&[("CONCERT_HTTP__LARGE_VALUE_LIMIT_BYTES", "1000000")]).await?;
+    let check = async |path: &str, text: Value, status: u16, error: &str| {
+        let answer = system.post(path, &json!({ "text": text })).await?;
+        assert_eq!((answer.status, answer.body["error"].as_str()), (status, Some(error)));
+        anyhow::Ok(())
+    };
+    check("/echo", json!("x".repeat(1_000_001)), 413, "`text` is larger than 1000000 bytes")
+        .await?;
+    // Refused before it is read.
+    let head = format!(
+        "POST /api/echo HTTP/1.1\r\nhost: edge\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{{",
+        65 * MIB
+    );
+    let refused = http::raw(system.address(), head.as_bytes()).await?;
+    assert!(refused.starts_with("HTTP/1.1 413 "), "{refused}");
+    let digest = "0".repeat(64);
+    let look_alike = json!([format!("large:{}:40000:{digest}", "A".repeat(22))]);
+    let refused = "`text` must not have the form of a reference to a large value";
+    check("/echo", look_alike.clone(), 400, refused).await?;
+    check("/echo", json!([look_alike, "x".repeat(40_000)]), 400, refused).await?;
+    let expired = "the response contains a large value that has expired";
+    check("/expired", json!(""), 410, expired).await?;
+    // A key that no rule names is neither stored nor refused.
+    let before = blobs(&system).await?;
+    let unknown = json!({ "text": "small", "other": "x".repeat(900_000) });
+    let answer = system.post("/echo", &unknown).await?;
+    assert_eq!(answer.brief(), (200, r#"{"text":"small"}"#.to_owned()));
+    assert_eq!(blobs(&system).await?, before);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_storage_refuses_large_values_only() -> anyhow::Result<()> {
+    let (system, _rules) = system(&[("CONCERT_LOG__LARGE_VALUES_MAX_BYTES", "1000000")]).await?;
+    let full = system.post("/echo", &json!({ "text": text(3_000_000) })).await?;
+    let error = "the storage for large values is full; retry later";
+    assert_eq!((full.status, full.body["error"].as_str()), (503, Some(error)));
+    assert_eq!(full.headers["retry-after"], "1");
+    let small = system.post("/echo", &json!({ "text": "small" })).await?;
+    assert_eq!(small.brief(), (200, r#"{"text":"small"}"#.to_owned()));
+    Ok(())
+}
