@@ -7,6 +7,7 @@
 mod collector;
 mod dead_letters;
 mod firings;
+mod forget;
 mod messages;
 mod metrics;
 mod observers;
@@ -38,6 +39,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::firings::Firings;
+pub use crate::forget::{ForgetError, Forgotten, forget};
 use crate::metrics::Metrics;
 use crate::observers::Observers;
 use crate::queries::Queries;

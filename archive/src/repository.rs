@@ -84,6 +84,11 @@ fn word(outcome: Outcome) -> Bson {
 }
 
 impl Archive {
+    /// The archive in a database, for changes of existing documents.
+    pub(crate) fn of(database: LiveDatabase) -> Self {
+        Self { database, keep: Duration::ZERO }
+    }
+
     /// Opens the archive, and creates missing indexes.
     pub(crate) async fn open(database: LiveDatabase, keep: Duration) -> Result<Self, StoreError> {
         let archive = Self { database, keep };

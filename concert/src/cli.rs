@@ -16,6 +16,7 @@ use crate::fmt::FmtArgs;
 use crate::graph::GraphArgs;
 use crate::keys::KeysArgs;
 use crate::ready::ReadyArgs;
+use crate::services::archive::ArchiveServiceArgs;
 use crate::services::worker::WorkerServiceArgs;
 use crate::setup::SetupArgs;
 use crate::up::UpArgs;
@@ -38,8 +39,8 @@ pub(crate) enum Command {
     SyncRouter(Box<SettingFlags<of::SyncRouter>>),
     /// Run the worker of one concept
     Worker(Box<WorkerServiceArgs>),
-    /// Run the archive, which stores flows and answers queries about them
-    Archive(Box<SettingFlags<of::Archive>>),
+    /// Run the archive, which stores flows and answers queries about them, or delete flows from it
+    Archive(Box<ArchiveServiceArgs>),
     /// Print the command that replaces `concert bench`
     #[command(hide = true)]
     Bench(BenchArgs),

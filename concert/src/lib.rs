@@ -33,6 +33,7 @@ use concert_runtime::process;
 
 use crate::cli::{Cli, Command};
 use crate::config::{SettingFlags, Settings, Uses};
+use crate::services::archive::ArchiveCommand;
 
 pub use concert_worker::Worker;
 
@@ -69,7 +70,12 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::SyncRouter(flags) => {
             return service(&flags, workers, services::sync_router::run).await;
         }
-        Command::Archive(flags) => return service(&flags, workers, services::archive::run).await,
+        Command::Archive(args) => match &args.command {
+            None => return service(&args.settings, workers, services::archive::run).await,
+            Some(ArchiveCommand::Forget { texts }) => {
+                Box::pin(services::archive::forget(&args.settings, workers, texts)).await
+            }
+        },
         Command::Worker(args) => match workers::named(workers, &args.concept) {
             Ok(worker) => {
                 let run = |settings| services::worker::run(worker, settings);

@@ -1,7 +1,31 @@
 //! `concert archive`.
 
+use clap::{Args, Subcommand};
+use concert_worker::Worker;
+
 use super::{DRAIN_TIMEOUT, Service};
-use crate::config::Settings;
+use crate::config::{SettingFlags, Settings, of};
+use crate::{output, running};
+
+/// Arguments of `concert archive`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ArchiveServiceArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ArchiveCommand>,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags<of::Archive>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// Delete all flows in which an input or output has one of these texts as a value, for example
+    /// the ID and the name of a deleted user
+    Forget {
+        /// Texts, compared exactly
+        #[arg(value_name = "TEXT", required = true)]
+        texts: Vec<String>,
+    },
+}
 
 /// Runs the archive until a signal stops it.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -19,4 +43,26 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         Ok(())
     };
     service.run(start, drain).await
+}
+
+/// Deletes flows from the archive of the configured database, or else of the running `concert up`.
+pub(crate) async fn forget(
+    flags: &SettingFlags<of::Archive>,
+    workers: &[Worker],
+    texts: &[String],
+) -> anyhow::Result<()> {
+    let loaded = flags.load_all_and_warn(workers)?;
+    let mut store = loaded.settings.store();
+    if !loaded.is_set(&["mongodb", "uri"]) {
+        let running = running::find(&loaded.settings.app.data_dir)?;
+        store.mongodb_uri = running.mongodb_uri;
+        // Its own server has users.
+        store.keys_dir = running.mongod_pid.map(|_| running.keys_dir).or(store.keys_dir);
+    }
+    let forgotten = concert_archive::forget(&store, texts).await?;
+    output::print_line(format_args!(
+        "deleted {} flows and {} dead letters from the archive",
+        forgotten.flows, forgotten.dead_letters
+    ));
+    Ok(())
 }

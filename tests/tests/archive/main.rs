@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "an answer without these members fails the test")]
 
+mod forget;
 mod listeners;
 mod outages;
 mod queries;
