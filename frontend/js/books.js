@@ -4,7 +4,9 @@
 import { api } from "./api.js";
 import { Epub, fromBase64 } from "./epub.js";
 
-/** @typedef {{ id: string, name: string, content: string }} Book */
+/** @typedef {{ id: string, name: string }} Title */
+/** @typedef {Title & { content: string }} Book */
+/** @typedef {{ author: string, cover: Blob | null }} Looks */
 
 /** Id of the user's library. @returns {Promise<string>} */
 export async function libraryId() {
@@ -14,21 +16,21 @@ export async function libraryId() {
   return id;
 }
 
-/** All books of a library, oldest first. @param {string} library @returns {Promise<Book[]>} */
+/**
+ * All books of a library without their contents, oldest first.
+ * @param {string} library
+ * @returns {Promise<Title[]>}
+ */
 export async function books(library) {
-  const rows = await api.call("Library/_getDocumentsInLibrary", { library });
-  return rows.map((/** @type {any} */ { document }) => toBook(document));
+  const rows = await api.call("Library/_getDocumentNames", { library });
+  return rows.map((/** @type {any} */ { document: { _id, name } }) => ({ id: _id, name }));
 }
 
 /** @param {string} id @returns {Promise<Book>} */
 export async function book(id) {
   const rows = await api.call("Library/_getDocumentDetails", { document: id });
   if (!rows?.[0]?.document) throw new Error("This book is not in your library any more.");
-  return toBook(rows[0].document);
-}
-
-/** @param {any} document @returns {Book} */
-function toBook({ _id, name, epubContent }) {
+  const { _id, name, epubContent } = rows[0].document;
   return { id: _id, name, content: epubContent ?? "" };
 }
 
@@ -42,9 +44,22 @@ export function toBase64(file) {
   });
 }
 
-/** Author and cover of a book; empty or null if it has none. @param {string} content @returns {Promise<{ author: string, cover: Blob | null }>} */
-export async function looks(content) {
-  const epub = await Epub.open(fromBase64(content));
+/**
+ * Looks of the books seen so far; the content of a book never changes.
+ * @type {Map<string, Looks>}
+ */
+const seen = new Map();
+
+/** Author and cover of a book; empty or null if it has none. @param {string} id @returns {Promise<Looks>} */
+export async function looks(id) {
+  const found = seen.get(id) ?? (await readLooks(id));
+  seen.set(id, found);
+  return found;
+}
+
+/** @param {string} id @returns {Promise<Looks>} */
+async function readLooks(id) {
+  const epub = await Epub.open(fromBase64((await book(id)).content));
   if (!epub.cover) return { author: epub.author, cover: null };
   const bytes = await epub.zip.bytes(epub.cover);
   const cover = new Blob([/** @type {BlobPart} */ (bytes)], { type: epub.type(epub.cover) });

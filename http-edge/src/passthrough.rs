@@ -141,7 +141,7 @@ pub(crate) async fn call(
     let called = (target.concept.as_str(), target.action.as_str());
     let answer = service::ask(bus, called, None, body, within).await.map_err(refusal)?;
     let status = match Fault::of(&answer.body) {
-        Some(Fault::Throttled) => Fault::Throttled.status(),
+        Some(fault @ (Fault::Throttled | Fault::Expired)) => fault.status(),
         _ if answer.body.contains_key(ERROR) => 400,
         _ => 200,
     };

@@ -9,7 +9,7 @@ use concert_engine::{Event, Question};
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
 use concert_runtime::service::{self, Answer, Instance, NoAnswer};
-use concert_wire::envelope::Object;
+use concert_wire::envelope::{Fault, Object};
 use concert_wire::id::FlowId;
 use concert_wire::value;
 use serde_json::Value;
@@ -30,6 +30,8 @@ const MAX_UNANSWERED: usize = 2000;
 const GRACE: Duration = Duration::from_secs(10);
 /// Time that a flow without a caller waits for a query.
 const WITHOUT_CALLER: Duration = Duration::from_secs(60);
+/// Code of a worker's response to a query if a large value of its input is no longer stored.
+const EXPIRED: &str = "410";
 /// Time in which the instances of a worker respond to a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(300);
 /// Time that a worker's response may take on the network.
@@ -119,6 +121,13 @@ impl Queries {
         match result {
             Ok(rows) => Event::Answered { seq, question, rows },
             // The query or its result does not match the spec, so a retry would not help.
+            Err(NoAnswer::Refused { code, why }) if code == EXPIRED => {
+                concept.unanswered().remove(seq);
+                let (concept, query) = (&question.concept, &question.query);
+                tracing::warn!(%flow, %concept, %query, why, "an input of a query has expired");
+                let why = format!("a large value for {concept}.{query} has expired");
+                Event::Refused { seq, fault: Fault::Expired, why }
+            }
             Err(NoAnswer::Refused { code, why }) if code == "400" || code == "500" => {
                 tracing::error!(
                     %flow,
@@ -129,7 +138,7 @@ impl Queries {
                 );
                 let why = format!("{}.{} cannot be answered", question.concept, question.query);
                 concept.unanswered().remove(seq);
-                Event::Refused { seq, why }
+                Event::Refused { seq, fault: Fault::Invalid, why }
             }
             Err(error) => failed(&concept, (seq, flow), &question, give_up_ms, &error.to_string()),
         }

@@ -108,6 +108,8 @@ async fn each_path_responds_as_its_user_expects() -> anyhow::Result<()> {
     let of_document = json!({ "document": document });
     let rows = json!([{ "document": record }]);
     ada.gets("/Library/_getDocumentsInLibrary", of_library.clone(), rows.clone()).await?;
+    let names = json!([{ "document": { "_id": document, "name": "Emma" } }]);
+    ada.gets("/Library/_getDocumentNames", of_library.clone(), names).await?;
     ada.gets("/Library/_getDocumentDetails", of_document.clone(), rows).await?;
     ada.gets("/Library/_getLibraryByUser", json!({ "user": user }), of_user(json!([document])))
         .await?;
@@ -191,6 +193,7 @@ async fn each_path_responds_as_its_user_expects() -> anyhow::Result<()> {
     for (path, body, expected) in [
         ("/Library/_getLibraryByUser", json!({ "user": user }), 403),
         ("/Library/_getDocumentsInLibrary", of_library.clone(), 404),
+        ("/Library/_getDocumentNames", of_library.clone(), 404),
         ("/Library/_getDocumentDetails", of_document.clone(), 404),
         ("/Library/openDocument", reading.clone(), 403),
         ("/Library/openDocument", json!({ "user": bob.user, "document": document }), 404),

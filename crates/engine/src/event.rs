@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use concert_wire::client::ClientTag;
-use concert_wire::envelope::{Completion, Object};
+use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::position::Position;
 use serde::{Deserialize, Serialize};
@@ -156,10 +156,13 @@ pub enum Event {
         /// The completion whose rules query.
         seq: u64,
     },
-    /// A query fails permanently: its input does not match the query's spec.
+    /// A query fails permanently: its input does not match the query's spec, or contains a large
+    /// value that has expired.
     Refused {
         /// The completion whose rules query.
         seq: u64,
+        /// The kind of the failure, which determines the status of the response.
+        fault: Fault,
         /// The query and the reason.
         why: String,
     },

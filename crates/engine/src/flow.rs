@@ -325,7 +325,11 @@ impl Flow {
     }
 
     fn limit(&mut self, number: usize, why: &str) {
-        self.halted.get_or_insert_with(|| (number, Halt::limit(why)));
+        self.halt_at(number, Halt::limit(why));
+    }
+
+    fn halt_at(&mut self, number: usize, halt: Halt) {
+        self.halted.get_or_insert((number, halt));
     }
 
     /// Finds the firings whose newest cause is this entry.
@@ -337,13 +341,13 @@ impl Flow {
         let mut budget = Budget::new(limits.join_steps().saturating_sub(self.join_steps));
         let result = self.fire_candidates(index, limits, number, &candidates, &mut budget);
         self.join_steps = limits.join_steps() - budget.left();
-        if let Err(why) = result {
-            self.limit(number, why);
+        if let Err(halt) = result {
+            self.halt_at(number, halt);
         }
     }
 
-    /// Adds the firings and undecided matches of these patterns; the error is the limit that the
-    /// flow reached.
+    /// Adds the firings and undecided matches of these patterns; the error is the reason why the
+    /// flow stops.
     fn fire_candidates(
         &mut self,
         index: &Index,
@@ -351,11 +355,11 @@ impl Flow {
         number: usize,
         candidates: &[PatternRef],
         budget: &mut Budget,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Halt> {
         for &at in candidates {
             let Some(sync) = index.syncs.get(at.sync) else { continue };
             let matches = matching::assignments(self, index, at, number, budget);
-            for causes in matches.map_err(|Exhausted| TOO_MANY_JOIN_STEPS)? {
+            for causes in matches.map_err(|Exhausted| Halt::limit(TOO_MANY_JOIN_STEPS))? {
                 if index.asks(at.sync) {
                     self.leave_undecided(number, Undecided { sync: at.sync, causes });
                     continue;
@@ -367,7 +371,8 @@ impl Flow {
                     let most = limits.frames_per_firing;
                     match frames::run(sync, matched, &Answers::default(), most, budget) {
                         Ok(ended) => Frames::Ended(ended),
-                        Err(Stop::Limit(why)) => return Err(why),
+                        Err(Stop::Limit(why)) => return Err(Halt::limit(why)),
+                        Err(Stop::Large(why)) => return Err(Halt::from(why)),
                         // A rule without queries needs no results.
                         Err(Stop::Ask(_)) => continue,
                     }
@@ -473,6 +478,9 @@ impl Flow {
         self.expect(id).site.get_or_insert(site);
         if self.log.len() + self.pending > limits.actions_per_flow {
             return self.limit(number, TOO_MANY_ACTIONS);
+        }
+        if let Err(why) = self.check_args(&site) {
+            return self.halt_at(number, Halt::from(why));
         }
         if let Some(entry) = self.log.get_mut(number) {
             entry.due.push(id);

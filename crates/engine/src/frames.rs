@@ -10,11 +10,13 @@ use std::sync::Arc;
 use concert_wire::envelope::{Object, RETRY_AFTER, STATUS, encode};
 use concert_wire::value::{canonical, canonical_object};
 use hashbrown::{HashMap, HashSet};
+use serde::ser::{Error as _, SerializeMap as _};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::budget::{Budget, Exhausted, TOO_MANY_JOIN_STEPS};
 use crate::matching::{self, Bindings};
+use concert_lang::expr::LargeOperand;
 use concert_lang::program::{Arg, Gathered, Join, Query, Slot, Step, Sync, used};
 
 /// The variables of a rule, by slot. The frames of a firing share their values.
@@ -82,6 +84,8 @@ pub(crate) enum Stop {
     Ask(Vec<Question>),
     /// The flow reached this limit.
     Limit(&'static str),
+    /// A step computes with a large value.
+    Large(LargeOperand),
 }
 
 const TOO_MANY_FRAMES: Stop = Stop::Limit("a firing reached the limit of frames");
@@ -89,6 +93,12 @@ const TOO_MANY_FRAMES: Stop = Stop::Limit("a firing reached the limit of frames"
 impl From<Exhausted> for Stop {
     fn from(_: Exhausted) -> Self {
         Self::Limit(TOO_MANY_JOIN_STEPS)
+    }
+}
+
+impl From<LargeOperand> for Stop {
+    fn from(why: LargeOperand) -> Self {
+        Self::Large(why)
     }
 }
 
@@ -146,27 +156,38 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn members(&self) -> impl Iterator<Item = (&'a str, Cow<'a, Value>)> {
+    fn members(&self) -> impl Iterator<Item = Result<(&'a str, Cow<'a, Value>), LargeOperand>> {
         let frame = self.frame;
-        self.args.iter().filter_map(move |arg| {
-            let value = arg.value.eval(frame);
-            (!(arg.omit_null && value.is_null())).then_some((&*arg.key, value))
+        self.args.iter().filter_map(move |arg| match arg.value.eval(frame) {
+            Ok(value) if arg.omit_null && value.is_null() => None,
+            value => Some(value.map(|value| (&*arg.key, value))),
         })
     }
 
-    fn object(&self) -> Object {
-        let members = self.members();
-        members.map(|(key, value)| (key.to_owned(), value.into_owned())).collect()
+    fn object(&self) -> Result<Object, LargeOperand> {
+        let owned = |(key, value): (&str, Cow<'_, Value>)| (key.to_owned(), value.into_owned());
+        self.members().map(|member| member.map(owned)).collect()
     }
 }
 
 impl Serialize for Input<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.members())
+        let mut map = serializer.serialize_map(None)?;
+        for member in self.members() {
+            let (key, value) = member.map_err(S::Error::custom)?;
+            map.serialize_entry(key, &value)?;
+        }
+        map.end()
     }
 }
 
-/// The body of an invocation with these arguments.
+/// Checks that no argument computes with a large value.
+pub(crate) fn check_args(args: &[Arg], frame: &[Option<&Value>]) -> Result<(), LargeOperand> {
+    Input { args, frame }.members().try_for_each(|member| member.map(drop))
+}
+
+/// The body of an invocation with these arguments, which [`check_args`] accepted when the call
+/// became due.
 pub(crate) fn body(args: &[Arg], frame: &[Option<&Value>]) -> Vec<u8> {
     encode(&Input { args, frame })
 }
@@ -178,19 +199,19 @@ pub(crate) fn answer_with_status(
     status: u16,
     wait: Option<&Value>,
 ) -> Vec<u8> {
-    let mut input = Input { args, frame }.object();
+    let mut input = Input { args, frame }.object().unwrap_or_default();
     input.insert(STATUS.to_owned(), Value::from(status));
     input.extend(wait.map(|wait| (RETRY_AFTER.to_owned(), wait.clone())));
     encode(&input)
 }
 
-fn question(query: &Query, frame: &[Option<&Value>]) -> Question {
+fn question(query: &Query, frame: &[Option<&Value>]) -> Result<Question, LargeOperand> {
     let args = &query.args;
-    Question {
+    Ok(Question {
         concept: query.concept.clone(),
         query: query.name.clone(),
-        input: Input { args, frame }.object(),
-    }
+        input: Input { args, frame }.object()?,
+    })
 }
 
 struct Run<'a> {
@@ -231,14 +252,14 @@ impl Run<'_> {
             }
             Step::Let(slot, value) => {
                 for frame in frames {
-                    let value = value.eval(&bindings(&frame)).into_owned();
+                    let value = value.eval(&bindings(&frame))?.into_owned();
                     left.push(with(frame, *slot, value));
                 }
             }
             Step::Each(slot, list) => {
                 for frame in frames {
                     let bindings = bindings(&frame);
-                    let list = list.eval(&bindings);
+                    let list = list.eval(&bindings)?;
                     let Value::Array(items) = &*list else {
                         continue;
                     };
@@ -250,7 +271,7 @@ impl Run<'_> {
             }
             Step::Filter { condition, otherwise } => {
                 for frame in frames {
-                    if *condition.eval(&bindings(&frame)) == Value::Bool(true) {
+                    if *condition.eval(&bindings(&frame))? == Value::Bool(true) {
                         left.push(frame);
                     } else {
                         self.leaves_nothing(*otherwise, frame);
@@ -285,8 +306,8 @@ impl Run<'_> {
         otherwise: Option<usize>,
         frame: Frame,
         left: &mut Vec<Frame>,
-    ) -> Result<(), Exhausted> {
-        let question = question(query, &bindings(&frame));
+    ) -> Result<(), Stop> {
+        let question = question(query, &bindings(&frame))?;
         let Some(rows) = self.answers.get(&question) else {
             self.waiting += 1;
             if !self.missing.contains(&question) {

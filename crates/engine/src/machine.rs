@@ -12,7 +12,7 @@
 #[cfg(test)]
 mod tests;
 
-use concert_wire::envelope::Object;
+use concert_wire::envelope::{Fault, Object};
 use concert_wire::id::FlowId;
 use concert_wire::{IN_FORCE, REQUESTING};
 use hashbrown::HashMap;
@@ -21,6 +21,7 @@ use lru::LruCache;
 use crate::event::{Effect, Event, Invocation, Limits, Logged};
 use crate::flow::{Decision, Flow};
 use crate::frames::{Answers, Question};
+use crate::record::Halt;
 use crate::requesting;
 use crate::versions::{Missing, Version, Versions};
 use concert_lang::program::Program;
@@ -52,7 +53,7 @@ struct Thinking {
     answers: Answers,
     waiting: usize,
     failed: bool,
-    refused: Option<String>,
+    refused: Option<Halt>,
     abandoned: Option<String>,
 }
 
@@ -158,8 +159,9 @@ impl Engine {
             Event::RulesUnreadable | Event::RulesUnavailable => self.hand_back(),
             Event::Answered { seq, question, rows } => self.answered(seq, &question, rows),
             Event::Unanswered { seq } => self.query_done(seq, |thinking| thinking.failed = true),
-            Event::Refused { seq, why } => {
-                self.query_done(seq, |thinking| thinking.refused = Some(why))
+            Event::Refused { seq, fault, why } => {
+                let halt = Halt::fault(fault, &why);
+                self.query_done(seq, |thinking| thinking.refused = Some(halt))
             }
             Event::Abandoned { seq, why } => {
                 self.query_done(seq, |thinking| thinking.abandoned = Some(why))
@@ -420,7 +422,7 @@ impl Engine {
             return self.settled(seq, true);
         };
         let decision = match &thinking.refused {
-            Some(why) => known.halt(seq, why),
+            Some(halt) => known.halt(seq, halt.clone()),
             None => known.decide(&self.limits, seq, &thinking.answers),
         };
         match decision {
@@ -451,7 +453,7 @@ impl Engine {
         }
         self.query_done(seq, |thinking| match checked {
             Ok(()) => thinking.answers.add(question, rows),
-            Err(why) => thinking.refused = Some(why),
+            Err(why) => thinking.refused = Some(Halt::fault(Fault::Invalid, &why)),
         })
     }
 

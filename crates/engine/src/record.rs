@@ -12,12 +12,13 @@
 //! Instead of `firings` there may be `halt` with a status and a reason. Then nothing more fires in
 //! the flow, except for the response to its request.
 
-use concert_wire::envelope::{Completion, Object};
+use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::id::ActionId;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::frames::{Ended, Frame, Sequence};
+use concert_lang::expr::LargeOperand;
 use concert_lang::program::Sync;
 
 /// The content of a record.
@@ -42,9 +43,15 @@ impl Halt {
         Self { status: 508, why: why.into() }
     }
 
-    /// A query fails permanently.
-    pub(crate) fn refused(why: &str) -> Self {
-        Self { status: 500, why: why.into() }
+    /// A query fails permanently, or a rule computes with a large value.
+    pub(crate) fn fault(fault: Fault, why: &str) -> Self {
+        Self { status: fault.status(), why: why.into() }
+    }
+}
+
+impl From<LargeOperand> for Halt {
+    fn from(why: LargeOperand) -> Self {
+        Self::fault(Fault::Invalid, &why.to_string())
     }
 }
 

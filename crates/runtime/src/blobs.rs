@@ -130,6 +130,31 @@ impl Blobs {
         }
     }
 
+    /// Reports whether a value is stored. Does not wait for a replica that lags behind.
+    ///
+    /// # Errors
+    /// The server does not respond.
+    pub async fn is_stored(&self, reference: &Reference) -> Result<bool, BlobsError> {
+        let _permit = self.in_flight.acquire().await.map_err(unavailable)?;
+        let found = log::find_in(&self.bus, BLOBS, &Manifest::subject(reference)).await;
+        Ok(found.map_err(unavailable)?.is_some())
+    }
+
+    /// Time at which a value expires, in milliseconds since 1970; `None` if it is not stored.
+    ///
+    /// # Errors
+    /// The server does not respond, or the connection has no access to the stream's settings.
+    pub async fn expires_ms(&self, reference: &Reference) -> Result<Option<u64>, BlobsError> {
+        let stream = self.bus.jetstream.get_stream(BLOBS).await.map_err(unavailable)?;
+        let max_age = stream.cached_info().config.max_age;
+        let subject = Manifest::subject(reference);
+        let found = log::find_in(&self.bus, BLOBS, &subject).await.map_err(unavailable)?;
+        let found = found.map(log::stored).transpose().map_err(unavailable)?;
+        let at_ms = found.map(|message| message.time_us() / 1000);
+        let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+        Ok(at_ms.map(|at_ms| at_ms.saturating_add(max_age_ms)))
+    }
+
     /// Reads and verifies the manifest of a value.
     ///
     /// # Errors

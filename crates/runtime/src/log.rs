@@ -327,7 +327,7 @@ pub fn activated_version(body: &[u8]) -> Option<Arc<str>> {
     body.input.get("rules")?.as_str().map(Arc::from)
 }
 
-fn stored(message: async_nats::Message) -> Result<Stored, ReadError> {
+pub(crate) fn stored(message: async_nats::Message) -> Result<Stored, ReadError> {
     let headers = message.headers.unwrap_or_default();
     let seq = number(Some(&headers), "Nats-Sequence")
         .ok_or_else(|| unreadable("the response has no `Nats-Sequence`"))?;

@@ -90,6 +90,8 @@ pub enum Fault {
     Unavailable,
     /// The action was not tried, because too many similar ones failed recently: 429.
     Throttled,
+    /// A large value of the input is no longer stored: 410.
+    Expired,
     /// Input or output does not match the spec, or the action does not exist: 500.
     Invalid,
 }
@@ -101,6 +103,7 @@ impl Fault {
             Self::Deadline => "deadline",
             Self::Unavailable => "unavailable",
             Self::Throttled => "throttled",
+            Self::Expired => "expired",
             Self::Invalid => "invalid",
         }
     }
@@ -111,6 +114,7 @@ impl Fault {
             Self::Deadline => 504,
             Self::Unavailable => 503,
             Self::Throttled => 429,
+            Self::Expired => 410,
             Self::Invalid => 500,
         }
     }
@@ -121,6 +125,7 @@ impl Fault {
             Some("deadline") => Some(Self::Deadline),
             Some("unavailable") => Some(Self::Unavailable),
             Some("throttled") => Some(Self::Throttled),
+            Some("expired") => Some(Self::Expired),
             _ => Some(Self::Invalid),
         }
     }
@@ -188,7 +193,9 @@ mod tests {
 
     #[test]
     fn unknown_fault_is_invalid() {
-        for fault in [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Invalid] {
+        for fault in
+            [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Expired, Fault::Invalid]
+        {
             assert_eq!(Fault::of(&fault.output("why")), Some(fault));
         }
         assert_eq!(

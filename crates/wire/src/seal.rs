@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::id::FlowId;
 use crate::keyring::{Key, LiveKeyring, is_key_id};
+use crate::large::Place;
 use crate::secret::Secret;
 
 const PREFIX: &str = "sealed:";
@@ -64,6 +65,12 @@ impl Sealer {
         // Encryption fails only for more associated data than AES-SIV allows; there is one item.
         let sealed = cipher(key).encrypt([flow.uuid().as_bytes()], &padded).unwrap_or_default();
         format!("{PREFIX}{}:{}", key.id(), URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// A place for a large value that this process writes; equal parts have the same place until
+    /// the key changes.
+    pub fn large_place(&self, parts: &[&[u8]]) -> Place {
+        Place::derived(self.keys.now().current(), parts)
     }
 
     /// Opens a sealed value of this flow.

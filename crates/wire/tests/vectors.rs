@@ -6,14 +6,19 @@
     reason = "a test that cannot read the vectors fails"
 )]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use concert_wire::id::{ActionId, FiringId, FlowId, uuid_v5};
 use concert_wire::keyring::Keyring;
+use concert_wire::large::blob::{CHUNK_BYTES, Writer};
+use concert_wire::large::{Place, holds_reference};
 use concert_wire::routes::ValueType;
 use concert_wire::seal::{SealError, Sealer};
 use concert_wire::subject::{self, InvocationSubject};
 use concert_wire::value::{canonical, equal, object, value};
 use concert_wire::{header, name::ConceptName};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 fn vectors(section: &str) -> Value {
     let text = include_str!("../../../docs/protocol/vectors.json");
@@ -190,4 +195,30 @@ fn subjects_and_headers_equal_the_vectors() {
         "expectedSequence": header::EXPECTED_LAST_SUBJECT_SEQUENCE,
     });
     assert_eq!(headers, vectors("headers"));
+}
+
+/// The format on the wire: another value here makes stored values unreadable.
+#[test]
+fn large_values_equal_the_vectors() {
+    let vectors = vectors("largeValues");
+    let bytes: usize = number(&vectors["bytes"]);
+    let content: Vec<u8> = (0..bytes).map(|at| b'a' + u8::try_from(at % 23).unwrap()).collect();
+    let mut writer = Writer::new(Place::new([7; 16]));
+    for (chunk, expected) in content.chunks(CHUNK_BYTES).zip(list(&vectors["chunks"])) {
+        let message = writer.chunk(chunk).unwrap();
+        assert_eq!(message.subject, expected["subject"]);
+        let digest: String =
+            Sha256::digest(&message.body).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digest, expected["bodySha256"]);
+    }
+    let (manifest, reference) = writer.finish();
+    assert_eq!(manifest.subject, vectors["manifest"]["subject"]);
+    assert_eq!(URL_SAFE_NO_PAD.encode(manifest.body), vectors["manifest"]["body"]);
+    let found = json!(reference.to_string());
+    assert_eq!(found, vectors["reference"]);
+    assert!(equal(&found, &vectors["same"]) && found != vectors["same"]);
+    assert_eq!(canonical(&found), text(&vectors["canonical"]));
+    for rejected in list(&vectors["rejected"]) {
+        assert!(!holds_reference(rejected), "{rejected}");
+    }
 }

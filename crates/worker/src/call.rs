@@ -9,6 +9,7 @@ use concert_wire::secret::Secret;
 use serde::Serializer;
 
 use crate::boxed::Boxed;
+use crate::large::{Fingerprint, Large, LargeRows};
 use crate::lease::{Lease, MayNotWrite};
 use crate::permit::WritePermit;
 
@@ -108,6 +109,22 @@ pub(crate) fn derived_id(action: ActionId, kind: &str) -> String {
 pub struct Query<I> {
     /// The input, checked against the spec.
     pub input: I,
+    pub(crate) large: LargeRows,
+}
+
+impl<I> Query<I> {
+    /// A text for a row. If a text with this fingerprint is on the bus already, it is not loaded.
+    /// The text is not kept in memory, so a row can contain many. `None` if `load` returns it.
+    ///
+    /// # Errors
+    /// Those of `load`, or the bus is unavailable.
+    pub async fn large(
+        &self,
+        fingerprint: Option<&Fingerprint>,
+        load: impl Future<Output = Result<Option<String>, Stop>>,
+    ) -> Result<Option<Large>, Stop> {
+        self.large.get(fingerprint, load).await
+    }
 }
 
 /// Reason why a handler stops without a success.

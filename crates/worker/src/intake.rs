@@ -3,13 +3,13 @@
 use concert_lang::spec::{self, ActionSpec};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Fault, Object};
-use concert_wire::header;
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::position::Position;
 use concert_wire::seal::{SealError, Sealer};
 use concert_wire::subject::InvocationSubject;
 use concert_wire::value;
+use concert_wire::{header, large};
 
 use crate::sealing;
 
@@ -126,6 +126,10 @@ pub fn intake(
         Err(error) => return fault(Fault::Invalid, Object::new(), error.to_string()),
     };
     let is_root = invocation.is_root();
+    // No large value is stored before a flow begins, except those of a request to the edge.
+    if is_root && large::is_in(&input) {
+        return fault(Fault::Invalid, Object::new(), large::NOT_ACCEPTED.to_owned());
+    }
     let opened = sealing::open(sealer, invocation.flow, &spec.input, &input);
     // The key may arrive later. At a flow's root, nothing can be sealed yet.
     if let (Err(SealError::UnknownKey), false) = (&opened, is_root) {

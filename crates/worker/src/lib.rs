@@ -26,6 +26,8 @@ mod define;
 #[cfg(feature = "host")]
 mod host;
 #[cfg(feature = "host")]
+mod large;
+#[cfg(feature = "host")]
 mod lease;
 #[cfg(feature = "host")]
 mod oldest_message;
@@ -61,6 +63,7 @@ pub use {
     concert_wire::seal::Sealer,
     concert_wire::secret::Secret,
     define::{Define, Handler, Handlers, IntoRows, Mismatch, One, Worker, concept},
+    large::{Fingerprint, Large},
     permit::WritePermit,
     settings::{NoSettings, Ranges, list},
     start::{Options, Start, StartError},

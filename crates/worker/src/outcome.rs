@@ -4,7 +4,7 @@
 use concert_lang::spec::{self, ActionSpec};
 use concert_wire::envelope::{Completion, ERROR, Fault, Object};
 use concert_wire::seal::{SealError, Sealer};
-use concert_wire::value;
+use concert_wire::{large, value};
 use serde_json::Value;
 
 use crate::intake::Invocation;
@@ -28,6 +28,11 @@ pub enum Outcome {
     Mismatch(String),
 }
 
+/// Why an output or a row with a text in the form of a reference is a fault: it would be read as a
+/// value of another flow.
+pub(crate) const FORGED_REFERENCE: &str =
+    "the output contains a text in the form of a reference to a large value";
+
 /// Builds the completion of an action, with secrets sealed. An outcome that does not fit the spec
 /// becomes a fault.
 pub fn completion(
@@ -38,6 +43,9 @@ pub fn completion(
     outcome: Outcome,
 ) -> Completion {
     let output = match outcome {
+        Outcome::Done(output) if large::is_in(&output) => {
+            Fault::Invalid.output(FORGED_REFERENCE.to_owned())
+        }
         Outcome::Done(output) => sealed(spec, sealer, invocation, output)
             .unwrap_or_else(|why| Fault::Invalid.output(why)),
         Outcome::Throttled { error, wait_s } => Fault::throttled(error, wait_s),

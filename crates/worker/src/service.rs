@@ -12,7 +12,7 @@ use concert_runtime::service::{self, Endpoint};
 use concert_runtime::{clock, log};
 use concert_wire::envelope::{ERROR, Object, encode};
 use concert_wire::id::FlowId;
-use concert_wire::{header, subject, value};
+use concert_wire::{header, large, subject, value};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -38,6 +38,7 @@ impl Refused {
     const fn code(&self) -> usize {
         match self {
             Self::QueryError(QueryError::Invalid(_)) => 400,
+            Self::QueryError(QueryError::Expired) => 410,
             Self::QueryError(QueryError::Broken(_)) => 500,
             Self::QueryError(QueryError::Unavailable(_) | QueryError::Locked) => 503,
             Self::TimedOut => 504,
@@ -150,7 +151,10 @@ async fn ask(
     let flow = named.unwrap_or_else(clock::new_flow);
     let within = Duration::from_millis(worker.limits.request_timeout_ms);
     let input = &request.message.payload;
-    let asked = query::ask(&worker.concept, &worker.sealer, flow, name, input, within, watch).await;
+    // A manual request gets its rows whole, as it gets its secrets in clear.
+    let large = named.is_some().then_some(&worker.large);
+    let context = query::Context { concept: &worker.concept, sealer: &worker.sealer, large, flow };
+    let asked = query::ask(context, name, input, within, watch).await;
     let rows = asked.map_err(|error| match error {
         // Nothing can be sealed for a flow that starts here.
         QueryError::Locked if named.is_none() => invalid(error),
@@ -171,6 +175,9 @@ async fn inject(
         .action(name)
         .ok_or_else(|| invalid(format!("`{name}` cannot be invoked")))?;
     let input = value::object(&request.message.payload).map_err(invalid)?;
+    if large::is_in(&input) {
+        return Err(invalid(large::NOT_ACCEPTED).into());
+    }
     spec::check_input(&spec.input, &input).map_err(invalid)?;
     let flow = clock::new_flow();
     let sealed = sealing::record(&worker.sealer, flow, true, &spec.input, &input);

@@ -6,6 +6,7 @@ mod host;
 use std::time::Duration;
 
 use concert_local_servers::{FindError, FindOptions, TestServers, TestServersError};
+use concert_runtime::blobs::{Blobs, BlobsConnectError};
 use concert_runtime::bus::{Bus, BusArgs, ConnectError};
 use concert_runtime::keys::{self, KeyError, Purpose};
 use concert_runtime::log::{self, PublishError};
@@ -15,24 +16,29 @@ use concert_runtime::streams::{self, SetupError};
 use concert_runtime::{clock, service};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Object, encode};
-use concert_wire::id::FlowId;
+use concert_wire::id::{ActionId, FiringId, FlowId};
 use concert_wire::keyring::Keyring;
 use concert_wire::name::ConceptName;
 use concert_wire::position::Position;
 use concert_wire::seal::{Sealer, looks_sealed};
-use concert_wire::{header, subject, value};
+use concert_wire::{header, large, subject, value};
 use futures_util::StreamExt as _;
 use mongodb::Collection;
 use mongodb::bson::Document;
 use serde_json::Value;
 
 use self::host::Host;
+use crate::large::{LargeError, LargeValues};
 use crate::start::{Options, StartError};
 use crate::store::{StoreArgs, StoreError};
-use crate::{Worker, store};
+use crate::{HostLimits, Worker, store};
 
 pub use self::direct::Bench;
 
+/// Size of the large values that a test reads, in bytes.
+const LARGE_BUDGET_BYTES: u64 = 1 << 30;
+/// Longer than a test.
+const EPOCH: Duration = Duration::from_secs(24 * 3600);
 /// Timeout of an action.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -103,6 +109,10 @@ enum Why {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Blobs(#[from] BlobsConnectError),
+    #[error(transparent)]
+    Large(#[from] LargeError),
     #[error("{0}")]
     Bus(String),
     #[error("the query has no response: {0}")]
@@ -138,6 +148,7 @@ pub struct Trial {
     options: Options,
     bus: Bus,
     sealer: Sealer,
+    large: LargeValues,
     servers: TestServers,
 }
 
@@ -166,17 +177,22 @@ impl Trial {
         let sealer = Sealer::new(keys::load(&options.keys_dir, &Purpose::Seal)?);
         let bus = Bus::connect(&BusArgs::at(servers.nats.url()), "trial").await?;
         streams::log(&bus, &options.log).await?;
-        let mut trial = Self {
-            concept: worker.concept().parse().map_err(self::bus)?,
-            worker,
-            host: None,
-            options,
-            bus,
-            sealer,
-            servers,
-        };
+        let concept: ConceptName = worker.concept().parse().map_err(self::bus)?;
+        let large = LargeValues::new(
+            Blobs::connect(&bus).await?,
+            sealer.clone(),
+            concept.clone(),
+            LARGE_BUDGET_BYTES,
+            EPOCH,
+        );
+        let mut trial = Self { concept, large, worker, host: None, options, bus, sealer, servers };
         trial.restart().await?;
         Ok(trial)
+    }
+
+    /// The limits of the host. [`Trial::restart`] applies them.
+    pub fn limits_mut(&mut self) -> &mut HostLimits {
+        &mut self.options.host
     }
 
     /// Starts the worker again. If it still runs, it is stopped as by a crash.
@@ -204,7 +220,8 @@ impl Trial {
         Ok(tokio::time::timeout(TIMEOUT, answers).await.map_err(late)?)
     }
 
-    /// Invokes an action and waits for its output.
+    /// Invokes an action and waits for its output. Strings of more than 32 KiB are stored beside the
+    /// log, as the edge does; then a rule calls the action, because the edge begins no other flow.
     ///
     /// # Errors
     /// The action is dead-lettered, or times out.
@@ -344,7 +361,7 @@ impl Trial {
         };
         let late = |_| Why::Late(act.name.clone());
         let output = tokio::time::timeout(TIMEOUT, output).await.map_err(late)??;
-        act.output = Value::Object(self.opened(act.flow, output));
+        act.output = Value::Object(self.opened(act.flow, output).await?);
         Ok(act)
     }
 
@@ -353,18 +370,22 @@ impl Trial {
     /// # Errors
     /// The query fails, or has no response.
     pub async fn ask(&self, query: &str, input: Value) -> Result<Value, TrialError> {
-        let Value::Object(input) = input else {
+        let Value::Object(mut input) = input else {
             return Err(Why::Input.into());
         };
+        self.large.store(&mut input).await?;
         let flow = clock::new_flow();
         let asked = (self.concept.as_str(), query);
         let answer = service::ask(&self.bus, asked, Some(flow), &input, TIMEOUT).await?;
         let rows = answer.body.get("rows").and_then(Value::as_array).cloned();
-        let rows = rows.unwrap_or_default().into_iter().map(|row| match row {
-            Value::Object(row) => Value::Object(self.opened(flow, row)),
-            other => other,
-        });
-        Ok(rows.collect())
+        let mut opened = Vec::new();
+        for row in rows.unwrap_or_default() {
+            opened.push(match row {
+                Value::Object(row) => Value::Object(self.opened(flow, row).await?),
+                other => other,
+            });
+        }
+        Ok(Value::Array(opened))
     }
 
     /// A collection of the concept in MongoDB.
@@ -400,12 +421,18 @@ impl Trial {
         if let Some(position) = act.position {
             headers.insert(header::POSITION, position.to_string());
         }
-        let subject = subject::invocation(self.concept.as_str(), &act.name, act.flow.root());
-        log::publish_once(&self.bus, subject, headers, encode(&act.input).into()).await?;
+        let (mut input, mut id) = (act.input.clone(), act.flow.root());
+        self.large.store(&mut input).await?;
+        if large::is_in(&input) {
+            id = ActionId::of_call(FiringId::of(act.flow, "Trial", [id].into_iter()), 0, 0);
+        }
+        let subject = subject::invocation(self.concept.as_str(), &act.name, id);
+        log::publish_once(&self.bus, subject, headers, encode(&input).into()).await?;
         Ok(Invoked { act, replies, dead })
     }
 
-    fn opened(&self, flow: FlowId, mut object: Object) -> Object {
+    /// Secrets in clear, and large values whole.
+    async fn opened(&self, flow: FlowId, mut object: Object) -> Result<Object, TrialError> {
         for value in object.values_mut() {
             if let (true, Some(sealed)) = (looks_sealed(value), value.as_str())
                 && let Ok(secret) = self.sealer.open(flow, sealed)
@@ -413,7 +440,17 @@ impl Trial {
                 *value = Value::String(secret.expose().to_owned());
             }
         }
-        object
+        Ok(self.large.resolve(object).await?.input)
+    }
+
+    /// The number of messages and bytes in a stream, such as `BLOBS`.
+    ///
+    /// # Errors
+    /// The stream cannot be read.
+    pub async fn stream_size(&self, stream: &str) -> Result<(u64, u64), TrialError> {
+        let mut stream = self.bus.jetstream.get_stream(stream).await.map_err(bus)?;
+        let state = &stream.info().await.map_err(bus)?.state;
+        Ok((state.messages, state.bytes))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use concert_runtime::blobs::{Blobs, BlobsConnectError};
 use concert_runtime::bus::Bus;
 use concert_runtime::feed::{Feed, Source};
 use concert_runtime::nats::Message;
@@ -18,12 +19,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::boxed::Boxed;
 use crate::concept::Concept;
 use crate::host::turns::Turns;
+use crate::large::LargeValues;
 use crate::oldest_message::OldestMessageTime;
 use crate::service;
 use crate::worker_metrics::WorkerMetrics;
 
 /// Maximum value of the number of attempts.
 const ATTEMPTS_MAX: i64 = 1000;
+
+/// Minimum value of the budget of large values, in bytes.
+const LARGE_BUDGET_MIN: u64 = 64 * 1024;
 
 /// Limits of a worker: the section `[workers]`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +46,10 @@ pub struct HostLimits {
     /// Maximum difference between clocks when a deadline is compared, in milliseconds.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub clock_skew_ms: u64,
+    /// Maximum size of the large values in the inputs of concurrent actions and queries of one
+    /// concept, in bytes. Others wait; an input above it fails.
+    #[schemars(range(min = LARGE_BUDGET_MIN, max = i64::MAX))]
+    pub large_value_budget_bytes: u64,
     /// Milliseconds that a synchronous request (`nats req concept.…`) waits for its action.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub request_timeout_ms: u64,
@@ -53,6 +62,7 @@ impl Default for HostLimits {
             worker_attempts: 10,
             clock_skew_ms: 1000,
             request_timeout_ms: 10_000,
+            large_value_budget_bytes: 128 * 1024 * 1024,
         }
     }
 }
@@ -63,6 +73,9 @@ pub enum StartError {
     /// A stream or consumer is missing.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The connection for large values fails.
+    #[error(transparent)]
+    Blobs(#[from] BlobsConnectError),
     /// The endpoints cannot be registered.
     #[error("cannot register the endpoints of {concept}: {source}")]
     Service {
@@ -78,6 +91,7 @@ pub(crate) struct Worker {
     pub(crate) bus: Bus,
     pub(crate) concept: Arc<Concept>,
     pub(crate) sealer: Sealer,
+    pub(crate) large: LargeValues,
     pub(crate) limits: HostLimits,
     pub(crate) oldest_message: OldestMessageTime,
     pub(crate) backoff: Backoff,
@@ -130,12 +144,20 @@ async fn start(
 ) -> Result<Running, StartError> {
     let oldest_message = wait_for_log(&bus, &shutdown).await?;
     let notes = streams::notes(&bus, concept.name(), &bounds).await?;
+    let large = LargeValues::new(
+        Blobs::connect(&bus).await?,
+        sealer.clone(),
+        concept.name().clone(),
+        limits.large_value_budget_bytes,
+        Duration::from_secs(bounds.log_max_age_hours * 3600),
+    );
     let worker = Arc::new(Worker {
         turns: Turns::of(concept.name(), notes),
         metrics: WorkerMetrics::of(concept.name().as_str()),
         bus,
         concept,
         sealer,
+        large,
         limits,
         oldest_message,
         backoff: Backoff::default(),

@@ -79,11 +79,11 @@ class LibraryView {
     this.#addCovers(found, cards, this.#turn);
   }
 
-  /** @param {import("../books.js").Book[]} found @param {Element[]} cards @param {number} turn */
+  /** @param {import("../books.js").Title[]} found @param {Element[]} cards @param {number} turn */
   async #addCovers(found, cards, turn) {
-    for (const [index, { content }] of found.entries()) {
+    for (const [index, { id }] of found.entries()) {
       try {
-        const { author, cover } = await looks(content);
+        const { author, cover } = await looks(id);
         if (turn !== this.#turn) return;
         for (const line of cards[index].querySelectorAll(".author")) line.textContent = author;
         if (!cover) continue;
@@ -97,7 +97,7 @@ class LibraryView {
     }
   }
 
-  /** @param {import("../books.js").Book} book */
+  /** @param {import("../books.js").Title} book */
   #card(book) {
     const { id, name } = book;
     const read = place(api.user, id) ? "Continue reading" : "Not started";
@@ -126,7 +126,7 @@ class LibraryView {
     );
   }
 
-  /** @param {import("../books.js").Book} book */
+  /** @param {import("../books.js").Title} book */
   async #rename({ id, name }) {
     const input = field("Name", { name: "name", value: name, maxlength: "255", autofocus: true });
     const words = {
@@ -144,7 +144,7 @@ class LibraryView {
     if (isDone) await this.#reload("Renamed.");
   }
 
-  /** @param {import("../books.js").Book} book */
+  /** @param {import("../books.js").Title} book */
   async #remove({ id, name }) {
     const words = {
       title: "Remove the book?",

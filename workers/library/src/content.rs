@@ -64,14 +64,8 @@ impl Contents {
         if i64::try_from(parts.len()).ok() != count {
             return Ok(None);
         }
-        let mut content = String::new();
-        for part in parts {
-            if content.is_empty() {
-                content = part.value.text;
-            } else {
-                content.push_str(&part.value.text);
-            }
-        }
+        let mut content = String::with_capacity(parts.iter().map(|of| of.value.text.len()).sum());
+        parts.into_iter().for_each(|part| content.push_str(&part.value.text));
         Ok(Some(content))
     }
 

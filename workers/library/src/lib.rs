@@ -6,7 +6,9 @@
 mod content;
 
 use concert_worker::store::{Change, Changed, Documents, Found, Inserted, Page, Target};
-use concert_worker::{Call, NoSettings, Query, Start, StartError, Stop, Worker, concept, refused};
+use concert_worker::{
+    Call, Fingerprint, Large, NoSettings, Query, Start, StartError, Stop, Worker, concept, refused,
+};
 use serde::{Deserialize, Serialize};
 
 use self::content::Contents;
@@ -24,6 +26,7 @@ pub fn worker() -> Worker {
         .action("deleteAll", Libraries::delete_all)
         .query("_getLibraryByUser", Libraries::get_library_by_user)
         .query("_getDocumentsInLibrary", Libraries::get_documents_in_library)
+        .query("_getDocumentNames", Libraries::get_document_names)
         .query("_getDocumentDetails", Libraries::get_document_details)
         .query("_getOwner", Libraries::get_owner)
         .query("_getPlace", Libraries::get_place)
@@ -44,6 +47,9 @@ struct Book {
     name: String,
     /// The library and the name, which are unique together.
     place: String,
+    /// Missing if the content is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Fingerprint>,
     /// The number of content parts; missing until all of them are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parts: Option<i64>,
@@ -132,7 +138,23 @@ struct DocumentRecord {
     #[serde(rename = "_id")]
     id: String,
     name: String,
-    epub_content: String,
+    epub_content: Large,
+}
+
+#[derive(Serialize)]
+struct NamedDocuments {
+    documents: Vec<NamedRow>,
+}
+
+#[derive(Serialize)]
+struct NamedRow {
+    document: NamedRecord,
+}
+
+#[derive(Serialize)]
+struct NamedRecord {
+    _id: String,
+    name: String,
 }
 
 #[derive(Serialize)]
@@ -177,7 +199,8 @@ impl Libraries {
             return Err(refused("The document is empty."));
         }
         let (user, place) = (of.value.user, place(&library, &name));
-        let book = Book { library, user, name, place, parts: None };
+        let content = Fingerprint::of(&epub_content);
+        let book = Book { library, user, name, place, content, parts: None };
         match self.books.insert(call.permit().await?, &document, &book).await? {
             Inserted::Done => {}
             Inserted::Taken(_) => return Err(name_taken(&book.name, &book.library)),
@@ -284,9 +307,23 @@ impl Libraries {
         };
         let mut documents = Vec::new();
         for book in self.books_of(&library.value.user).await? {
-            documents.extend(self.row(book).await?);
+            documents.extend(self.row(&query, book).await?);
         }
         Ok(Some(Listed { documents }))
+    }
+
+    async fn get_document_names(
+        &self,
+        query: Query<OfLibrary>,
+    ) -> Result<Option<NamedDocuments>, Stop> {
+        let Some(library) = self.libraries.get(&query.input.library).await? else {
+            return Ok(None);
+        };
+        let books = self.books_of(&library.value.user).await?.into_iter();
+        let named = |Found { id, value: Book { name, .. }, .. }: Found<Book>| NamedRow {
+            document: NamedRecord { _id: id, name },
+        };
+        Ok(Some(NamedDocuments { documents: books.map(named).collect() }))
     }
 
     async fn get_document_details(
@@ -294,7 +331,7 @@ impl Libraries {
         query: Query<OfDocument>,
     ) -> Result<Option<DocumentRow>, Stop> {
         match self.visible(&query.input.document).await? {
-            Some(book) => self.row(book).await,
+            Some(book) => self.row(&query, book).await,
             None => Ok(None),
         }
     }
@@ -328,10 +365,15 @@ impl Libraries {
         Ok(books)
     }
 
-    /// `None` if the document was removed while it was read.
-    async fn row(&self, book: Found<Book>) -> Result<Option<DocumentRow>, Stop> {
-        let Found { id, value: Book { name, parts, .. }, .. } = book;
-        let content = self.contents.read(&id, parts).await?;
+    /// `None` if the document was removed while it was read. Rows are made one after the other, so
+    /// that only one content is in memory.
+    async fn row<I>(
+        &self,
+        query: &Query<I>,
+        book: Found<Book>,
+    ) -> Result<Option<DocumentRow>, Stop> {
+        let Found { id, value: Book { name, content, parts, .. }, .. } = book;
+        let content = query.large(content.as_ref(), self.contents.read(&id, parts)).await?;
         Ok(content.map(|epub_content| DocumentRow {
             document: DocumentRecord { id, name, epub_content },
         }))

@@ -1,6 +1,8 @@
 use concert_worker::store::doc;
 use concert_worker::trial::{Act, Point, Trial, TrialError};
 use futures_util::future::join_all;
+use mongodb::bson::Document;
+use mongodb::{Collection, Database};
 use serde_json::{Value, json};
 
 use super::*;
@@ -46,6 +48,9 @@ async fn documents_are_in_their_library_until_they_are_removed() -> Result<(), T
     assert_eq!(by_user[0]["library"], expected);
     let place = trial.ask("_getPlace", json!({ "document": emma })).await?;
     assert_eq!(place, json!([{ "library": ada, "user": "ada" }]));
+    let names = trial.ask("_getDocumentNames", json!({ "library": ada })).await?;
+    let name = |id: &Value, name: &str| json!({ "document": { "_id": id, "name": name } });
+    assert_eq!(names, json!([{ "documents": [name(&emma, "Emma"), name(&other, "Other")] }]));
     let details = trial.ask("_getDocumentDetails", json!({ "document": bobs })).await?;
     assert_eq!(details, json!([record(&bobs, "Emma", "first")]));
 
@@ -161,13 +166,69 @@ async fn content_of_several_parts_is_joined() -> Result<(), TrialError> {
     let made = state.create_document(Call::direct(None, new)).await.unwrap();
     let found = state.visible(&made.document).await.unwrap().unwrap();
     assert_eq!(found.value.parts, Some(3));
-    let row = state.row(found).await.unwrap().unwrap();
-    assert!(row.document.epub_content == content);
+    let query = Query::direct(());
+    let row = state.row(&query, found).await.unwrap().unwrap();
+    assert!(json!(row)["document"]["epubContent"] == json!(content));
 
     let user = OfUser { user: "ada".to_owned() };
     state.delete_all(Call::direct(None, user)).await.unwrap();
     assert!(state.visible(&made.document).await.unwrap().is_none());
     let left = state.contents.read(&made.document, Some(0)).await.unwrap();
     assert_eq!(left.as_deref(), Some(""));
+    Ok(())
+}
+
+/// Size of a collection's file and of the free space in it, in bytes.
+async fn size(contents: &Collection<Document>, database: &Database) -> (i64, i64) {
+    // A checkpoint frees the space of removed contents.
+    database.client().database("admin").run_command(doc! { "fsync": 1 }).await.unwrap();
+    let stats = doc! { "$collStats": { "storageStats": {} } };
+    let mut stats = contents.aggregate([stats]).await.unwrap();
+    assert!(stats.advance().await.unwrap());
+    let stats = stats.deserialize_current().unwrap();
+    let number = |key: &str| {
+        let stats = stats.get_document("storageStats").unwrap();
+        stats.get_i64(key).or_else(|_| stats.get_i32(key).map(i64::from)).unwrap()
+    };
+    (number("storageSize"), number("freeStorageSize"))
+}
+
+#[tokio::test]
+async fn disk_space_of_a_removed_book_is_reused() -> Result<(), TrialError> {
+    let bench = concert_worker::trial::Bench::of("Library").await?;
+    let state = Libraries::open(bench.start(NoSettings {})).await?;
+    let contents = bench.collection("contents").await?;
+    let database = contents.client().database(&contents.namespace().db);
+    let user = OfUser { user: "ada".to_owned() };
+    let library = state.create_library(Call::direct(None, user)).await.unwrap().library;
+    // Letters that the database cannot compress much, as those of a book.
+    let mut state_of_random = 1_u64;
+    let mut letter = || {
+        state_of_random = state_of_random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + u8::try_from(state_of_random >> 58).unwrap())
+    };
+    let epub_content: String = (0..23 * 1024 * 1024).map(|_| letter()).collect();
+    let mut sizes = Vec::new();
+    for _ in 0..5 {
+        let new = NewDocument {
+            name: "Large".to_owned(),
+            epub_content: epub_content.clone(),
+            library: library.clone(),
+        };
+        let made = state.create_document(Call::direct(None, new)).await.unwrap();
+        let found = state.visible(&made.document).await.unwrap().unwrap();
+        let row = state.row(&Query::direct(()), found).await.unwrap().unwrap();
+        assert!(json!(row)["document"]["epubContent"] == json!(epub_content));
+        let stored = size(&contents, &database).await;
+        let remove = LibraryDocument { library: library.clone(), document: made.document };
+        state.remove_document(Call::direct(None, remove)).await.unwrap();
+        sizes.push((stored, size(&contents, &database).await));
+    }
+    // Without reuse, the file would grow by one book in each round.
+    let ((first, _), (last, _)) = (sizes[0].0, sizes[4].0);
+    assert!(last < 3 * first, "{sizes:?}");
+    let (_, (file, free)) = sizes[4];
+    assert!(free > file / 2, "{sizes:?}");
+    println!("{sizes:?}");
     Ok(())
 }

@@ -265,8 +265,9 @@ fn completion(action: &ActionSpec) -> Value {
     if action.can_fail {
         outcomes.push(of(members([(ERROR, json!({ "type": "string", "minLength": 1 }))])));
     }
-    let words =
-        [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Invalid].map(Fault::word);
+    let faults =
+        [Fault::Deadline, Fault::Unavailable, Fault::Throttled, Fault::Expired, Fault::Invalid];
+    let words = faults.map(Fault::word);
     let fault = members([
         (ERROR, json!({ "type": "string", "minLength": 1 })),
         (FAULT, json!({ "enum": words })),

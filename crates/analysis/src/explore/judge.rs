@@ -92,7 +92,7 @@ impl World<'_> {
         if left.is_known && right.is_known {
             let literal = |operand: &Operand| Box::new(Expr::Literal(operand.value.clone()));
             let less = Expr::Binary(literal(left), Operator::Less, literal(right));
-            return certain(*less.eval(&[]) == Value::Bool(true));
+            return certain(less.eval(&[]).is_ok_and(|less| *less == Value::Bool(true)));
         }
         if !self.have_order(left, right) {
             return certain(false);

@@ -15,7 +15,7 @@ use crate::frames::{self, Sequence};
 use crate::index::Index;
 use crate::matching::Bindings;
 use crate::record::Halt;
-use concert_lang::expr::Expr;
+use concert_lang::expr::{Expr, LargeOperand};
 use concert_lang::program::{Call, Out, Sync};
 
 impl Flow {
@@ -81,6 +81,19 @@ impl Flow {
             position: self.position(site.cause),
             context: self.context.clone(),
         })
+    }
+
+    /// Checks that no argument of the call at `site` computes with a large value.
+    pub(super) fn check_args(&self, site: &CallSite) -> Result<(), LargeOperand> {
+        let firing = self.firings.get(site.firing);
+        let found = firing.and_then(|firing| Some((firing, self.rules.syncs.get(firing.sync)?)));
+        let Some((firing, sync)) = found else { return Ok(()) };
+        match call_at(sync, site.sequence, site.position) {
+            Some(call) if call.args.iter().any(|arg| arg.value.can_fail()) => {
+                frames::check_args(&call.args, &self.bindings(sync, firing, site))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The log positions of a call that this entry made due.
@@ -179,6 +192,7 @@ impl Flow {
             Fault::Deadline => "The request was not finished in time.".to_owned(),
             Fault::Unavailable => "The service is not available now.".to_owned(),
             Fault::Throttled => "Too many attempts have failed. Try again later.".to_owned(),
+            Fault::Expired => "A large value of the request has expired. Send it again.".to_owned(),
             Fault::Invalid => format!("The action {concept}.{action} failed."),
         };
         self.answer(index, number, entry.id.fault_response(), fault.status(), error, "fault")

@@ -90,7 +90,7 @@ impl Flow {
         };
         let mut questions: Vec<Question> = Vec::new();
         let mut firings = Vec::new();
-        let mut limit = None;
+        let mut stopped = None;
         let mut budget = Budget::new(limits.join_steps());
         for undecided in &entry.undecided {
             let Some(sync) = self.rules.syncs.get(undecided.sync) else {
@@ -105,12 +105,17 @@ impl Flow {
                         }
                     }
                     if questions.len() > limits.actions_per_flow {
-                        limit = Some("the flow reached the limit of queries for one action");
+                        let why = "the flow reached the limit of queries for one action";
+                        stopped = Some(Halt::limit(why));
                         break;
                     }
                 }
                 Err(Stop::Limit(why)) => {
-                    limit = Some(why);
+                    stopped = Some(Halt::limit(why));
+                    break;
+                }
+                Err(Stop::Large(why)) => {
+                    stopped = Some(Halt::from(why));
                     break;
                 }
                 Ok(ended) if ended.is_empty() => {}
@@ -121,8 +126,8 @@ impl Flow {
                 }),
             }
         }
-        if let Some(why) = limit {
-            return Decision::Record(self.record(entry, &Content::Halt(Halt::limit(why))));
+        if let Some(halt) = stopped {
+            return Decision::Record(self.record(entry, &Content::Halt(halt)));
         }
         if !questions.is_empty() {
             return Decision::Ask(questions);
@@ -139,9 +144,9 @@ impl Flow {
     }
 
     /// The decision when a query of the completion `seq` fails permanently.
-    pub(crate) fn halt(&self, seq: u64, why: &str) -> Decision {
+    pub(crate) fn halt(&self, seq: u64, halt: Halt) -> Decision {
         match self.number(seq).and_then(|number| self.log.get(number)) {
-            Some(entry) => Decision::Record(self.record(entry, &Content::Halt(Halt::refused(why)))),
+            Some(entry) => Decision::Record(self.record(entry, &Content::Halt(halt))),
             None => Decision::Nothing,
         }
     }

@@ -2,6 +2,7 @@
 //! order a queue allows.
 
 mod faults;
+mod large;
 mod limits;
 mod memory;
 mod mismatch;

@@ -53,6 +53,7 @@ impl Rule<'_> {
             }
             ExprKind::Binary(left, operator, right) => {
                 self.check_values(left, *operator, right);
+                self.check_sizes(left, *operator, right);
                 let place = Where::Within("compared or joined");
                 let (left, right) = (self.expr(left, &place), self.expr(right, &place));
                 Expr::Binary(Box::new(left?), *operator, Box::new(right?))
@@ -101,6 +102,22 @@ impl Rule<'_> {
                     let diagnostic = Diagnostic::error(WRONG_TYPE, other.span, message);
                     self.diagnostics.push(suggest_value(diagnostic, value, &kind));
                 }
+            }
+        }
+    }
+
+    /// Reports operands that are declared to be so large that a rule has only their references.
+    fn check_sizes(&mut self, left: &ExprDef, operator: Operator, right: &ExprDef) {
+        if !operator.needs_content() {
+            return;
+        }
+        for side in [left, right] {
+            if self.type_of_expr(side).is_some_and(|kind| kind.declares_large()) {
+                let message = "this value can have more than 32 KiB, and rules cannot concatenate \
+                               or order such values";
+                let help = "pass it on, compare it with `==` or `!=`, or declare a shorter length";
+                let diagnostic = Diagnostic::error(WRONG_TYPE, side.span, message);
+                self.diagnostics.push(diagnostic.help(help));
             }
         }
     }

@@ -117,8 +117,9 @@ where
         Box::new(move |query: Query<Object>| -> concept::Future<Rows> {
             let (state, handler) = (state.clone(), handler.clone());
             Box::pin(async move {
-                let input = read(query.input).map_err(Failure::Unreadable)?;
-                let rows = handler.call(&state, Query { input }).await.map_err(failed)?;
+                let Query { input, large } = query;
+                let input = read(input).map_err(Failure::Unreadable)?;
+                let rows = handler.call(&state, Query { input, large }).await.map_err(failed)?;
                 let rows = rows.into_rows().map(|row| object(&row));
                 rows.collect::<Result<_, _>>().map_err(Failure::Mismatch)
             })

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use concert_lang::spec::{self, ActionSpec};
 use concert_runtime::log::{self, PublishError};
 use concert_runtime::nats::{HeaderMap, Message};
 use concert_runtime::streams::ACK_WAIT;
@@ -17,6 +18,7 @@ use super::turns::Turn;
 use crate::audit;
 use crate::concept::{Call, Failure};
 use crate::intake::{Input, Intake, Invocation, intake};
+use crate::large::{LargeError, Resolved};
 use crate::lease::{Lease, MayNotWrite, find, look};
 use crate::order::{Delivery, Effect, Effects, End, Event, Handled, Limits, Published, Wait};
 use crate::outcome::{self, Outcome};
@@ -210,15 +212,10 @@ impl Doing<'_> {
         let name = &worker.concept.name;
         let taken = intake(name, spec, &worker.sealer, invocation, &self.message.payload, now_ms);
         let completion = match (taken, spec) {
-            (Intake::Run(input), Some(spec)) => {
-                let Input { opened, recorded } = input;
-                match self.handle(opened, watch).await {
-                    Ok(outcome) => {
-                        outcome::completion(spec, &worker.sealer, invocation, recorded, outcome)
-                    }
-                    Err(handled) => return handled,
-                }
-            }
+            (Intake::Run(input), Some(spec)) => match self.handled(spec, input, watch).await {
+                Ok(completion) => completion,
+                Err(handled) => return handled,
+            },
             (Intake::Fault(completion), _) => completion,
             (Intake::Locked(why), _) => return Handled::Failed(why),
             (Intake::Run(_), None) => return Handled::Failed("the action has no spec".to_owned()),
@@ -231,6 +228,36 @@ impl Doing<'_> {
         }
         chaos_point!("written");
         Handled::Completed(Arc::new(completion))
+    }
+
+    /// Runs the handler with the large values of its input, and stores those of its output.
+    async fn handled(
+        &self,
+        spec: &ActionSpec,
+        Input { opened, recorded }: Input,
+        watch: Stopwatch,
+    ) -> Result<Completion, Handled> {
+        let (worker, invocation) = (self.worker, &self.invocation);
+        let Resolved { input, budget } = match self.holding(worker.large.resolve(opened)).await {
+            Ok(resolved) => resolved,
+            Err(error) => return large_fault(recorded, error),
+        };
+        if budget.is_some()
+            && let Err(mistakes) = spec::check_input(&spec.input, &input)
+        {
+            let output = Fault::Invalid.output(mistakes.to_string());
+            return Ok(Completion { input: recorded, output });
+        }
+        let outcome = self.handle(input, watch).await?;
+        drop(budget);
+        let mut completion =
+            outcome::completion(spec, &worker.sealer, invocation, recorded, outcome);
+        if !completion.is_failure()
+            && let Err(error) = self.holding(worker.large.store(&mut completion.output)).await
+        {
+            return large_fault(completion.input, error);
+        }
+        Ok(completion)
     }
 
     /// Runs the handler on a separate task, which contains its panics.
@@ -309,6 +336,17 @@ impl Doing<'_> {
             tracing::warn!(%error, %action, "cannot send the output to the waiting caller");
         }
     }
+}
+
+/// The result of an action with a large value that cannot be read or stored.
+fn large_fault(input: Object, error: LargeError) -> Result<Completion, Handled> {
+    let fault = match error {
+        LargeError::Expired => Fault::Expired,
+        LargeError::OverBudget { .. } | LargeError::Broken(_) => Fault::Invalid,
+        // The attempt does not count, because the bus is the cause.
+        LargeError::Unavailable(_) => return Err(Handled::NoPermit(error.to_string())),
+    };
+    Ok(Completion { input, output: fault.output(error.to_string()) })
 }
 
 fn ms_since(received: Instant) -> u64 {

@@ -1,4 +1,5 @@
 use concert_wire::keyring::{Key, Keyring};
+use concert_wire::large::{Place, Reference};
 use serde_json::{Value, json};
 
 use super::*;
@@ -122,4 +123,16 @@ fn deadline_applies_only_to_actions_without_effects() {
             assert_eq!(fault(taken).0, Some(Fault::Deadline));
         }
     }
+}
+
+#[test]
+fn reference_to_a_large_value_is_refused_at_a_flow_root() {
+    let reference = Reference::to_text(Place::new([1; 16]), &"x".repeat(40_000)).to_string();
+    let payload = |word: &str| json!({ "name": reference, "word": word }).to_string();
+    let root = taken(&invocation("open", None, None), &payload("friend"));
+    assert_eq!(fault(root).0, Some(Fault::Invalid));
+    let later = invocation("open", Some("01890a5d-ac96-774b-bcce-b30209900000"), None);
+    assert!(matches!(taken(&later, &payload("friend")), Intake::Run(_)));
+    // A secret is never stored beside the log.
+    assert_eq!(fault(taken(&later, &payload(&reference))).0, Some(Fault::Invalid));
 }

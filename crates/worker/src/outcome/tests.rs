@@ -1,4 +1,5 @@
 use concert_wire::keyring::{Key, Keyring};
+use concert_wire::large::{Place, Reference};
 use serde_json::json;
 
 use super::*;
@@ -9,6 +10,7 @@ actions
     open (name: String) : (key: Secret)
     open (name: String) : (error: String)
     shut () : ()
+    look (name: String) : (seen: String)
 ";
 
 fn sealer(ids: &[&str]) -> Sealer {
@@ -76,4 +78,20 @@ fn outputs_are_compared_in_clear_for_any_sealing_key() {
     let old = sealer(&["k1"]);
     let locked = compared(&old, key("k1", "a"), key("k2", "a"));
     assert!(matches!(locked, Comparison::Locked(_)));
+}
+
+#[test]
+fn large_values_are_compared_by_content_and_only_the_host_writes_references() {
+    let text = "x".repeat(40_000);
+    let at = |place: u8| {
+        let reference = Reference::to_text(Place::new([place; 16]), &text);
+        object(json!({ "seen": reference.to_string() }))
+    };
+    let (sealer, invocation) = (sealer(&["k1"]), invocation("look"));
+    let compared = |one, other| compare(None, &sealer, &invocation, &one, &other);
+    assert_eq!(compared(at(1), at(2)), Comparison::Same);
+    assert_eq!(compared(at(1), object(json!({ "seen": text }))), Comparison::Same);
+    assert_eq!(compared(at(1), object(json!({ "seen": "x" }))), Comparison::Different);
+    let forged = output("look", Outcome::Done(at(1)));
+    assert_eq!(forged.get("error"), Some(&json!(FORGED_REFERENCE)));
 }

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use concert_wire::envelope::Object;
 use concert_wire::id::ActionId;
 use concert_wire::keyring::{Key, Keyring};
+use concert_wire::large::{Place, Reference};
 use serde_json::{Value, json};
 
 use super::*;
@@ -23,6 +24,7 @@ queries
     _panics () : (title: String)*
     _waits () : (title: String)*
     _away () : (title: String)*
+    _forges () : (title: String)*
 ";
 
 /// Rows that `_rows` and similar queries return.
@@ -88,6 +90,7 @@ fn library() -> Concept {
         ("_atMostOne", rows()),
         ("_panics", handler(async |_: Nothing| panic!("no library"))),
         ("_waits", handler(async |_: Nothing| std::future::pending().await)),
+        ("_forges", handler(async |_: Nothing| Ok(vec![object(json!({ "title": reference() }))]))),
         (
             "_away",
             handler(async |_: Nothing| Err(Failure::Retry("the shelf is unavailable".to_owned()))),
@@ -116,9 +119,9 @@ fn object(value: Value) -> Object {
 async fn asked(name: &str, input: &Value) -> Result<Value, QueryError> {
     let within = Duration::from_secs(5);
     let input = input.to_string();
-    let rows =
-        ask(&library(), &sealer(), flow(1), name, input.as_bytes(), within, &Stopwatch::begin())
-            .await?;
+    let (concept, sealer) = (&library(), &sealer());
+    let context = Context { concept, sealer, large: None, flow: flow(1) };
+    let rows = ask(context, name, input.as_bytes(), within, &Stopwatch::begin()).await?;
     Ok(json!(rows))
 }
 
@@ -239,4 +242,19 @@ async fn panic_is_permanent_and_unavailability_or_timeout_is_temporary() {
     {
         assert_eq!(asked(name, &json!({})).await, Err(QueryError::Unavailable(why.to_owned())));
     }
+}
+
+/// The text of a reference to a large value.
+fn reference() -> String {
+    Reference::to_text(Place::new([1; 16]), &"x".repeat(40_000)).to_string()
+}
+
+#[tokio::test]
+async fn forged_reference_is_rejected_in_inputs_and_rows() {
+    let input = json!({ "title": reference() });
+    assert_eq!(asked("_search", &input).await, invalid(large::NOT_ACCEPTED));
+    let rows = json!({ "rows": [{ "title": reference() }] });
+    assert_eq!(asked("_rows", &rows).await, invalid(large::NOT_ACCEPTED));
+    let broken = Err(QueryError::Broken(FORGED_REFERENCE.to_owned()));
+    assert_eq!(asked("_forges", &json!({})).await, broken);
 }

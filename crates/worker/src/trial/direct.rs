@@ -14,10 +14,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{TrialError, bus, store_args};
+use crate::large::LargeRows;
 use crate::lease::Lease;
 use crate::start::{Environment, Options, Start};
 use crate::store::StoreArgs;
-use crate::{Call, HostLimits, store};
+use crate::{Call, HostLimits, Query, store};
 
 /// Temporary servers without a host. Dropping this stops them.
 pub struct Bench {
@@ -66,6 +67,13 @@ impl<I> Call<I> {
             input,
             lease: Lease::without_log(),
         }
+    }
+}
+
+impl<I> Query<I> {
+    /// A manual request.
+    pub fn direct(input: I) -> Self {
+        Self { input, large: LargeRows::default() }
     }
 }
 
