@@ -1,5 +1,6 @@
 //! `concert flow`, `flows`, `tail` and `why-not`: queries about flows, answered by the archive.
 
+mod large;
 mod lines;
 mod tree;
 
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use self::large::Expiries;
 use self::lines::Paint;
 use crate::operator::OperatorArgs;
 use crate::output;
@@ -42,6 +44,10 @@ pub(crate) struct FlowArgs {
     /// ID of the flow, as in the response header `Concert-Flow`
     #[arg(value_name = "FLOW")]
     flow: FlowId,
+    /// Print only one value, whole: an action, a key of its input or output, and the keys below it,
+    /// such as `Library.createDocument.epubContent`
+    #[arg(long, value_name = "PATH", conflicts_with = "json")]
+    value: Option<String>,
     #[command(flatten)]
     query: QueryArgs,
 }
@@ -209,7 +215,15 @@ pub(crate) async fn flow(args: FlowArgs) -> anyhow::Result<()> {
     let Some(flow) = rows.first() else {
         bail!("flow {} not found: neither the log nor the archive contains its root", args.flow);
     };
-    args.query.print(&rows, |paint| tree::of(flow, paint))
+    if args.value.is_none() && args.query.json {
+        return args.query.print(&rows, |_| String::new());
+    }
+    let bus = args.query.connect().await?;
+    if let Some(path) = &args.value {
+        return Ok(output::print_text(&large::read(flow, path, &bus).await?)?);
+    }
+    let expiries = Expiries::of(flow, &bus).await?;
+    args.query.print(&rows, |paint| tree::of(flow, &expiries, paint))
 }
 
 /// Prints why a rule did not fire.

@@ -50,6 +50,14 @@ const shortened = (text, length) => (text.length > length ? `${text.slice(0, len
 /** Maximum length of one text in a displayed value. */
 const MAX_TEXT = 200;
 
+/** `30.0 MB, sha256 c212…` for a reference to a large value, which is stored beside the log. */
+function large(text) {
+  const [, bytes, digest] = text.match(/^large:[\w-]{22}:(\d+):([0-9a-f]{64})$/) ?? [];
+  if (!digest) return null;
+  const [size, unit] = Number(bytes) < 1e6 ? [bytes / 1e3, "KB"] : [bytes / 1e6, "MB"];
+  return `${(Math.floor(size * 10) / 10).toFixed(1)} ${unit}, sha256 ${digest.slice(0, 4)}…`;
+}
+
 /** A value as indented JSON; secrets and long texts are shortened. */
 export function json(value) {
   const text = JSON.stringify(
@@ -57,7 +65,7 @@ export function json(value) {
     (_, inner) => {
       if (typeof inner !== "string") return inner;
       if (inner.startsWith("sealed:")) return `${inner.split(":").slice(0, 2).join(":")}:… (secret)`;
-      return shortened(inner, MAX_TEXT);
+      return large(inner) ?? shortened(inner, MAX_TEXT);
     },
     2,
   );
@@ -66,6 +74,7 @@ export function json(value) {
 
 /** A value on one line. */
 export function brief(value) {
-  if (typeof value === "string") return value.startsWith("sealed:") ? "(secret)" : `“${shortened(value, 80)}”`;
-  return shortened(JSON.stringify(value) ?? "", 80);
+  if (typeof value !== "string") return shortened(JSON.stringify(value) ?? "", 80);
+  if (value.startsWith("sealed:")) return "(secret)";
+  return large(value) ?? `“${shortened(value, 80)}”`;
 }

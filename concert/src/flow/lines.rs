@@ -3,8 +3,11 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use concert_engine::provenance::{Action, Firing, Outcome, Summary};
+use concert_wire::large::Reference;
 use concert_wire::work::Part;
 use serde_json::{Map, Value};
+
+use super::large::Expiries;
 
 /// Heading of a list of rows.
 pub(super) const HEADING: &str = "STARTED                   DURATION     STATUS  OUTCOME    ROOT                     FLOW                                  RESPONSE BY\n";
@@ -83,7 +86,10 @@ pub(super) fn time(us: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_micros(us)).to_string()
 }
 
-fn value(value: &Value) -> String {
+fn value(value: &Value, expiries: &Expiries) -> String {
+    if let Some(reference) = Reference::of(value) {
+        return expiries.describe(&reference);
+    }
     let text = match value {
         Value::String(text) if text.starts_with("sealed:") => return "sealed".to_owned(),
         other => other.to_string(),
@@ -96,10 +102,10 @@ fn value(value: &Value) -> String {
 }
 
 /// Formats an object without some keys: `user "u1", session sealed`.
-pub(super) fn object(object: &Map<String, Value>, but: &[&str]) -> String {
+pub(super) fn object(object: &Map<String, Value>, but: &[&str], expiries: &Expiries) -> String {
     let shown = object.iter().filter(|(key, _)| !but.contains(&key.as_str()));
     let shown: Vec<String> =
-        shown.map(|(key, of)| format!("{} {}", clean(key), value(of))).collect();
+        shown.map(|(key, of)| format!("{} {}", clean(key), value(of, expiries))).collect();
     shown.join(", ")
 }
 

@@ -3,12 +3,13 @@
 
 use concert_engine::provenance::{Action, Firing, Flow, RootKind, Source, State};
 
+use super::large::Expiries;
 use super::lines::{self, Paint, clean};
 
 /// The whole flow.
-pub(super) fn of(flow: &Flow, paint: Paint) -> String {
+pub(super) fn of(flow: &Flow, expiries: &Expiries, paint: Paint) -> String {
     let mut text = heading(flow, paint);
-    let tree = Tree { flow, paint };
+    let tree = Tree { flow, expiries, paint };
     for action in &flow.actions {
         if action.by.is_none() {
             tree.action(action, "", "", &mut text);
@@ -68,6 +69,7 @@ fn heading(flow: &Flow, paint: Paint) -> String {
 
 struct Tree<'a> {
     flow: &'a Flow,
+    expiries: &'a Expiries,
     paint: Paint,
 }
 
@@ -154,7 +156,10 @@ impl Tree<'_> {
     /// The outcome of an action, in a few words.
     fn outcome(&self, action: &Action) -> String {
         let shown = |object: &Option<serde_json::Map<String, serde_json::Value>>, but: &[&str]| {
-            object.as_ref().map(|object| lines::object(object, but)).unwrap_or_default()
+            object
+                .as_ref()
+                .map(|object| lines::object(object, but, self.expiries))
+                .unwrap_or_default()
         };
         let responds = action.concept == "Requesting";
         match (action.state, action.outcome.as_deref()) {

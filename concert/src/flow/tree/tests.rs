@@ -64,7 +64,7 @@ from the log, rule version v
 Near misses:
   CreateSessionOnSuccessfulAuthentication stopped at Profile.authenticate () : (user): Profile.authenticate failed: `Invalid username or password.`
 "#;
-    assert_eq!(of(&failed_login(), Paint(false)), expected);
+    assert_eq!(of(&failed_login(), &Expiries::default(), Paint(false)), expected);
 }
 
 #[test]
@@ -72,16 +72,16 @@ fn firing_shows_its_queries_with_durations() {
     let mut flow = failed_login();
     let work = "2900 Sessioning._getUser@0+1200 mongodb.find@300+600 Profile._getUserDetails@1200+900 Profile._getUserDetails@2100+800";
     flow.firings[1].work = work.parse().ok();
-    let text = of(&flow, Paint(false));
+    let text = of(&flow, &Expiries::default(), Paint(false));
     let queries = "RespondToFailedAuthentication  (queried Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms)\n";
     assert!(text.contains(queries), "{text}");
 }
 
 #[test]
 fn colours_appear_only_if_enabled() {
-    let plain = of(&failed_login(), Paint(false));
+    let plain = of(&failed_login(), &Expiries::default(), Paint(false));
     assert!(!plain.contains('\u{1b}'), "{plain}");
-    let coloured = of(&failed_login(), Paint(true));
+    let coloured = of(&failed_login(), &Expiries::default(), Paint(true));
     assert!(
         coloured.contains("\u{1b}[31mrefused: Invalid username or password.\u{1b}[0m"),
         "{coloured}"
@@ -94,7 +94,9 @@ fn in_flight_and_dead_actions_appear_under_their_caller() {
     let respond = flow.actions.last_mut().unwrap();
     (respond.state, respond.seq, respond.completed_us, respond.outcome) =
         (State::InFlight, None, None, None);
-    assert!(of(&flow, Paint(false)).contains("└─ Requesting.respond  in flight"));
+    assert!(
+        of(&flow, &Expiries::default(), Paint(false)).contains("└─ Requesting.respond  in flight")
+    );
     let respond = flow.actions.last_mut().unwrap();
     respond.state = State::Dead;
     respond.dead = Some(concert_engine::provenance::Dead {
@@ -103,7 +105,7 @@ fn in_flight_and_dead_actions_appear_under_their_caller() {
         at_us: 0,
     });
     assert!(
-        of(&flow, Paint(false))
+        of(&flow, &Expiries::default(), Paint(false))
             .contains("Requesting.respond  dead-lettered: given up after 3 attempts")
     );
 }
