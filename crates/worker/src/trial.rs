@@ -424,7 +424,7 @@ impl Trial {
         let (mut input, mut id) = (act.input.clone(), act.flow.root());
         self.large.store(&mut input).await?;
         if large::is_in(&input) {
-            id = ActionId::of_call(FiringId::of(act.flow, "Trial", [id].into_iter()), 0, 0);
+            id = ActionId::of_call(FiringId::of(act.flow, "Trial", [id]), 0, 0);
         }
         let subject = subject::invocation(self.concept.as_str(), &act.name, id);
         log::publish_once(&self.bus, subject, headers, encode(&input).into()).await?;

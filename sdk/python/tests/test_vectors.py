@@ -1,12 +1,18 @@
 """Compares the SDK with the test vectors of the worker protocol."""
 
+import asyncio
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
 from concert_worker import Spec, wire
+from concert_worker.large import Broken, Expired, Reference, resolved
 from concert_worker.seal import FixedKeys, Keyring, NotASeal, Sealer, UnknownKey
 from concert_worker.types import check
 from concert_worker.value import BadValue, canonical, equal, parse, parse_object
@@ -90,3 +96,40 @@ def test_types() -> None:
     for of in VECTORS["types"]:
         assert [value for value in of["accepts"] if check(of["type"], value)] == []
         assert [value for value in of["rejects"] if not check(of["type"], value)] == []
+
+
+def test_large_values() -> None:
+    vectors = VECTORS["largeValues"]
+    text = "".join(chr(ord("a") + at % 23) for at in range(vectors["bytes"]))
+    reference = Reference.parse(vectors["reference"])
+    assert reference is not None
+    stored: dict[str, bytes] = {}
+    for index, expected in enumerate(vectors["chunks"]):
+        chunk = text.encode()[index << 19 : (index + 1) << 19]
+        part = reference._part(b"chunk", index.to_bytes(8), hashlib.sha256(chunk).digest())
+        stored[part.subject] = AESSIV(part.key).encrypt(chunk, None)
+        assert part.subject == expected["subject"]
+        assert hashlib.sha256(stored[part.subject]).hexdigest() == expected["bodySha256"]
+    manifest = vectors["manifest"]
+    body = base64.urlsafe_b64decode(manifest["body"] + "=" * (-len(manifest["body"]) % 4))
+    stored[manifest["subject"]] = body
+
+    async def read(subject: str) -> bytes | None:
+        return stored.get(subject)
+
+    value = {"books": [{"content": vectors["reference"], "name": "large:"}]}
+    found = asyncio.run(resolved(value, read))
+    assert found == {"books": [{"content": text, "name": "large:"}]}
+    assert equal(vectors["reference"], vectors["same"])
+    assert canonical(vectors["reference"]) == vectors["canonical"]
+    assert not any(map(Reference.parse, vectors["rejected"]))
+    assert check({"boundedString": 131_074}, vectors["reference"]) is None
+    for kind in ("secret", {"id": "User"}, {"boundedString": 131_072}, "number"):
+        assert check(kind, vectors["reference"]) is not None
+
+    stored[vectors["chunks"][1]["subject"]] = bytes(40)
+    with pytest.raises(Broken):
+        asyncio.run(reference.load(read))
+    del stored[vectors["chunks"][1]["subject"]]
+    with pytest.raises(Expired):
+        asyncio.run(reference.load(read))

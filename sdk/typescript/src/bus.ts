@@ -13,6 +13,7 @@ import {
   type Subscription,
 } from "@nats-io/transport-node";
 import { messageOf } from "./intake.js";
+import { STREAM } from "./large.js";
 import type { Found, Published } from "./order.js";
 import type { Settings } from "./settings.js";
 import { isObject, parseObject, type JsonObject } from "./value.js";
@@ -139,6 +140,16 @@ export class Bus {
       // Malformed as well.
     }
     return { found: "malformed", why: "malformed completion in the log" };
+  }
+
+  /** Reads a part of a large value; `null` if it has expired. Throws {@link BusError}. */
+  async blob(subject: string): Promise<Uint8Array | null> {
+    const reply = await this.#request(`${this.prefix}.DIRECT.GET.${STREAM}.${subject}`, "");
+    const status = reply.headers?.code ?? 0;
+    if (status !== 0 && status !== 404) {
+      throw new BusError(`cannot read a large value: status ${status}`);
+    }
+    return status === 404 ? null : reply.data;
   }
 
   /** Publishes on an unused subject of a stream. */

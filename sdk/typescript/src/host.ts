@@ -6,7 +6,9 @@ import { Bus, BusError, encode, Fetcher, infoOf, sleep, type Info } from "./bus.
 import { Busy, Database, Failed } from "./database.js";
 import * as checks from "./intake.js";
 import { fault, isRoot, messageOf, outputOf, type Invocation } from "./intake.js";
+import { Broken, Expired, resolved } from "./large.js";
 import { Delivery, LATE, type Completion, type Effect, type Event, type Handled } from "./order.js";
+import { Room } from "./room.js";
 import { KeyFile, Sealer, UnknownKey } from "./seal.js";
 import { Service } from "./service.js";
 import type { Settings } from "./settings.js";
@@ -20,6 +22,7 @@ const MARGIN_MS = 1000;
 const OLDEST_POLL_MS = 30_000;
 const CLOCK_SKEW_MS = 60_000;
 const DRAIN_MS = 10_000;
+const LARGE_CONCURRENCY = 4;
 
 /** An earlier delivery completed the action. */
 class Completed extends Error {}
@@ -30,6 +33,8 @@ class NoPermit extends Error {}
 export class Host {
   readonly sealer: Sealer;
   readonly turns = new Turns();
+  /** Limits the large values that are read concurrently. */
+  readonly large = new Room(LARGE_CONCURRENCY);
   #logBeginMs = 0;
   readonly #tasks = new Set<Promise<void>>();
 
@@ -76,6 +81,11 @@ export class Host {
       await bus.client.close();
       await database.close();
     }
+  }
+
+  /** The input with large values instead of references. */
+  resolved(input: JsonObject): Promise<JsonObject> {
+    return this.large.within(() => resolved(input, (subject) => this.bus.blob(subject)));
   }
 
   /** Runs a task that a shutdown waits for. */
@@ -284,7 +294,19 @@ class Doing {
     const taken = checks.intake(worker.spec.name, spec, sealer, invocation, data, nowMs);
     if ("locked" in taken) return { handled: "failed", why: taken.locked };
     if ("completed" in taken) return completed(invocation, taken.completed);
-    const { opened, recorded } = taken.run;
+    const { recorded } = taken.run;
+    const ended = (kind: "expired" | "invalid", why: string): Handled =>
+      completed(invocation, { input: recorded, output: fault(kind, why) });
+    let opened: JsonObject;
+    try {
+      opened = await this.#holding(this.#host.resolved(taken.run.opened));
+    } catch (error) {
+      if (error instanceof Expired) return ended("expired", error.message);
+      if (error instanceof Broken) return ended("invalid", error.message);
+      return { handled: "noPermit", why: messageOf(error) };
+    }
+    const mistakes = spec!.input.mistakes(opened);
+    if (mistakes) return ended("invalid", mistakes);
     const body = async (): Promise<JsonObject> => {
       // A rerun after a conflict begins with an unchanged input.
       const call = this.#call(invocation, structuredClone(opened));

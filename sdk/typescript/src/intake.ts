@@ -1,5 +1,6 @@
 /** Reads invocations, and checks inputs and outputs against the spec. No I/O. */
 
+import { FORGED, holdsReference, NOT_ACCEPTED } from "./large.js";
 import type { Completion } from "./order.js";
 import { looksSealed, NotASeal, UnknownKey, type Sealer } from "./seal.js";
 import { Params, type Action } from "./spec.js";
@@ -49,7 +50,7 @@ export function isRoot({ flow, id }: { flow: string; id: string }): boolean {
 }
 
 /** The output of an action that ended with a fault. */
-export function fault(kind: "deadline" | "invalid" | "throttled", error: string): JsonObject {
+export function fault(kind: "deadline" | "expired" | "invalid" | "throttled", error: string): JsonObject {
   return { error, fault: kind };
 }
 
@@ -138,6 +139,7 @@ export function intake(
   } catch (error) {
     return invalid({}, messageOf(error));
   }
+  if (isRoot(invocation) && holdsReference(value)) return invalid({}, NOT_ACCEPTED);
   const input = record(sealer, invocation, spec.input, value);
   let opened: JsonObject;
   try {
@@ -188,6 +190,7 @@ export function outputOf(spec: Action, sealer: Sealer, flow: string, result: unk
     return fault("invalid", `${spec.name} was refused, but its spec declares no error: ${error}`);
   }
   if (!spec.success) return fault("invalid", "the spec declares no success");
+  if (holdsReference(output)) return fault("invalid", FORGED);
   const mistakes = spec.success.mistakes(output);
   if (mistakes) return fault("invalid", `the output does not fit the spec: ${mistakes}`);
   return sealSecrets(sealer, flow, spec.success, output);

@@ -4,6 +4,8 @@ import { nuid, type Msg, type Subscription } from "@nats-io/transport-node";
 import { encode, headersOf, sleep } from "./bus.js";
 import type { Host } from "./host.js";
 import { hasOperator, messageOf, openSecrets, OPERATOR, record, sealSecrets } from "./intake.js";
+import { Broken, Expired, FORGED, holdsReference, NOT_ACCEPTED } from "./large.js";
+import { Room } from "./room.js";
 import { UnknownKey } from "./seal.js";
 import { rowMistakes } from "./spec.js";
 import { parseObject, toJson, type JsonObject } from "./value.js";
@@ -19,25 +21,6 @@ class ServiceError extends Error {
     message: string,
   ) {
     super(message);
-  }
-}
-
-/** Limits concurrent requests; further ones wait. */
-class Room {
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(private free: number) {}
-
-  async within<T>(run: () => Promise<T>): Promise<T> {
-    if (this.free > 0) this.free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await run();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.free++;
-    }
   }
 }
 
@@ -165,6 +148,10 @@ export class Service {
     }
     const mistakes = spec.input.mistakes(input) ?? (hasOperator(input) ? OPERATOR : null);
     if (mistakes) throw new ServiceError(400, mistakes);
+    if (named === null && holdsReference(input)) throw new ServiceError(400, NOT_ACCEPTED);
+    input = await this.#resolved(input);
+    const tooLong = spec.input.mistakes(input);
+    if (tooLong) throw new ServiceError(400, tooLong);
     const late = sleep(settings.requestTimeoutMs).then((): null => null);
     const asked = worker.queries.get(name)!({ input, db: database.proxy, settings: settings.own });
     const found = await Promise.race([asked, late]).catch((error: unknown) => {
@@ -174,9 +161,18 @@ export class Service {
     });
     if (found === null) throw new ServiceError(503, `${name} has no result yet`);
     const rows = toJson(found) as JsonObject[];
-    const wrong = rowMistakes(spec, rows);
+    const wrong = holdsReference(rows) ? FORGED : rowMistakes(spec, rows);
     if (wrong) throw new ServiceError(500, wrong);
     return [flow, { rows: rows.map((row) => sealSecrets(sealer, flow, spec.output, row)) }];
+  }
+
+  async #resolved(input: JsonObject): Promise<JsonObject> {
+    try {
+      return await this.#host.resolved(input);
+    } catch (error) {
+      const code = error instanceof Expired ? 410 : error instanceof Broken ? 500 : 503;
+      throw new ServiceError(code, messageOf(error));
+    }
   }
 
   async #inject(name: string, message: Msg): Promise<[string, JsonObject]> {
@@ -188,7 +184,7 @@ export class Service {
     } catch (error) {
       throw new ServiceError(400, messageOf(error));
     }
-    const mistakes = spec.input.mistakes(input);
+    const mistakes = holdsReference(input) ? NOT_ACCEPTED : spec.input.mistakes(input);
     if (mistakes) throw new ServiceError(400, mistakes);
     const flow = wire.newFlow(Date.now());
     const sealed = record(sealer, { flow, id: flow }, spec.input, input);

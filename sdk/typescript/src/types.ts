@@ -1,5 +1,6 @@
 /** Types of values in concept specs, as JSON: `"string"`, `{ seq: "number" }`, `{ id: "User" }`. */
 
+import { INLINE_MAX_BYTES, Reference } from "./large.js";
 import { canonical, isObject, type Json } from "./value.js";
 
 /** A field of a record. */
@@ -23,6 +24,7 @@ export type Type =
 /** Path to the part that violates a type, and the problem. */
 export type Problem = [path: string, problem: string];
 
+const LARGE: Problem = ["", `must have at most ${INLINE_MAX_BYTES} bytes`];
 const TIME = /^([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
 const DAY = /^(\d{4})-(\d\d)-(\d\d)$/;
 const SIMPLE: Record<string, string> = {
@@ -41,6 +43,11 @@ export function isSecret(type: Type): boolean {
 
 /** The first part of a value that violates a type. */
 export function check(type: Type, value: Json): Problem | null {
+  const large = Reference.parse(value);
+  if (large) return checkLarge(type, large.size);
+  if (isSecret(type) && typeof value === "string" && Buffer.byteLength(value) > INLINE_MAX_BYTES) {
+    return LARGE;
+  }
   if (typeof type === "object") {
     if ("nullable" in type) return value === null ? null : check(type.nullable, value);
     if ("record" in type && isObject(value)) return checkRecord(type.record, value);
@@ -54,6 +61,18 @@ export function check(type: Type, value: Json): Problem | null {
     }
   }
   return accepts(type, value) ? null : ["", `must be ${describe(type)}`];
+}
+
+/** Whether a type includes large values; a character has up to four bytes. */
+function checkLarge(type: Type, size: number): Problem | null {
+  if (type === "any" || type === "string") return null;
+  if (isSecret(type)) return LARGE;
+  if (typeof type === "object") {
+    if ("nullable" in type) return checkLarge(type.nullable, size);
+    if ("boundedString" in type && size <= 4 * type.boundedString) return null;
+    if ("id" in type) return LARGE;
+  }
+  return ["", `must be ${describe(type)}`];
 }
 
 function accepts(type: Type, value: Json): boolean {

@@ -1,5 +1,7 @@
 /** JSON values with exactly one meaning. */
 
+import { Reference } from "./large.js";
+
 /** A JSON value. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 /** A JSON object. */
@@ -85,7 +87,7 @@ export function kind(value: Json): string {
 export function canonical(value: Json): string {
   if (typeof value === "number") return digitsOf(value);
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
-  if (!isObject(value)) return JSON.stringify(value);
+  if (!isObject(value)) return Reference.parse(value)?.canonical() ?? JSON.stringify(value);
   const keys = Object.keys(value).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   const members = keys.map((key) => `${JSON.stringify(key)}:${canonical(value[key]!)}`);
   return `{${members.join(",")}}`;
@@ -103,7 +105,10 @@ function digitsOf(number: number): string {
   return `${sign}${digits.padEnd(point, "0")}`;
 }
 
-/** Reports whether two values are equal: key order is ignored, numbers are equal by value. */
+/**
+ * Reports whether two values are equal: key order is ignored, numbers are equal by value, and
+ * references by the values.
+ */
 export function equal(a: Json, b: Json): boolean {
   return canonical(a) === canonical(b);
 }

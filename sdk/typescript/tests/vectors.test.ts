@@ -3,6 +3,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { createHash } from "node:crypto";
+import { aessiv } from "@noble/ciphers/aes.js";
+import { Broken, Expired, holdsReference, Reference, resolved } from "../src/large.js";
 import { fixedKeys, NotASeal, parseKeyring, Sealer, UnknownKey } from "../src/seal.js";
 import { Spec } from "../src/spec.js";
 import { check } from "../src/types.js";
@@ -10,7 +13,7 @@ import { BadValue, canonical, equal, parse, parseObject } from "../src/value.js"
 import * as wire from "../src/wire.js";
 
 const file = new URL("../../../../docs/protocol/vectors.json", import.meta.url);
-const { ids, seals, values, subjects, headers, specs, types } = JSON.parse(
+const { ids, seals, values, subjects, headers, specs, types, largeValues } = JSON.parse(
   readFileSync(file, "utf8"),
 );
 const bytes = (text: string): Uint8Array => Buffer.from(text);
@@ -86,4 +89,38 @@ test("types", () => {
     for (const value of accepts) assert.equal(check(type, value), null, JSON.stringify([type, value]));
     for (const value of rejects) assert.ok(check(type, value), JSON.stringify([type, value]));
   }
+});
+
+test("large values", async () => {
+  const { reference: text, chunks, manifest, same, rejected } = largeValues;
+  const letters = Array.from({ length: largeValues.bytes }, (_, at) => 97 + (at % 23));
+  const content = Buffer.from(letters);
+  const reference = Reference.parse(text)!;
+  const sha256 = (of: Uint8Array): Buffer => createHash("sha256").update(of).digest();
+  const stored = new Map<string, Uint8Array>();
+  for (const [index, expected] of chunks.entries()) {
+    const chunk = content.subarray(index << 19, (index + 1) << 19);
+    const number = Buffer.from([0, 0, 0, 0, 0, 0, 0, index]);
+    const part = reference.part("chunk", number, sha256(chunk));
+    const body = aessiv(new Uint8Array(part.key)).encrypt(new Uint8Array(chunk));
+    assert.equal(part.subject, expected.subject);
+    assert.equal(sha256(body).toString("hex"), expected.bodySha256);
+    stored.set(part.subject, body);
+  }
+  stored.set(manifest.subject, Buffer.from(manifest.body, "base64url"));
+  const read = async (subject: string) => stored.get(subject) ?? null;
+  const value = { books: [{ content: text, name: "large:" }] };
+  const expected = { books: [{ content: content.toString(), name: "large:" }] };
+  assert.deepEqual(await resolved(value, read), expected);
+  assert.ok(equal(text, same));
+  assert.equal(canonical(text), largeValues.canonical);
+  assert.ok(!holdsReference(rejected));
+  assert.equal(check({ boundedString: 131_074 }, text), null);
+  for (const type of ["secret", { id: "User" }, { boundedString: 131_072 }, "number"] as const) {
+    assert.notEqual(check(type, text), null);
+  }
+  stored.set(chunks[1].subject, new Uint8Array(40));
+  await assert.rejects(reference.load(read), Broken);
+  stored.delete(chunks[1].subject);
+  await assert.rejects(reference.load(read), Expired);
 });

@@ -16,6 +16,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from .large import STREAM
 from .order import Completion, Found, Published
 from .settings import Settings
 from .value import BadValue, Object, parse_object
@@ -132,6 +133,14 @@ class Bus:
         if len(body) != 2 or not isinstance(given, dict) or not isinstance(output, dict):
             return Found(malformed="malformed completion in the log")
         return Found(Completion(given, output))
+
+    async def blob(self, subject: str) -> bytes | None:
+        """Reads a part of a large value; `None` if it has expired. Raises `BusError`."""
+        reply = await self._request(f"{self.prefix}.DIRECT.GET.{STREAM}.{subject}", b"")
+        status = (reply.headers or {}).get("Status")
+        if status is not None and status != "404":
+            raise BusError(f"cannot read a large value: status {status}")
+        return None if status else reply.data
 
     async def publish_once(
         self, subject: str, body: bytes, headers: dict[str, str] | None = None

@@ -24,6 +24,7 @@ from .intake import (
     output_of,
     record,
 )
+from .large import Broken, Expired, resolved
 from .order import (
     LATE,
     Completion,
@@ -47,6 +48,7 @@ _LIMITS_ACK_MS = 8000
 _OLDEST_POLL_S = 30.0
 _CLOCK_SKEW_MS = 60_000
 _DRAIN_S = 10.0
+_LARGE_CONCURRENCY = 4
 
 
 def now_ms() -> int:
@@ -71,6 +73,8 @@ class Host:
         self.database = database
         self.sealer = Sealer(KeyFile(settings.keys / "seal.key"))
         self.turns = Turns()
+        #: Limits the large values that are read concurrently.
+        self.large = asyncio.Semaphore(_LARGE_CONCURRENCY)
         self.log_begin_ms = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -289,10 +293,22 @@ class _Doing:
         if isinstance(taken, Completion):
             return Handled(taken)
         assert spec is not None and handler is not None
+        async with host.large:
+            try:
+                opened = await self._holding(resolved(taken.opened, host.bus.blob))
+            except Expired as error:
+                return Handled(Completion(taken.recorded, fault("expired", str(error))))
+            except Broken as error:
+                return Handled(Completion(taken.recorded, fault("invalid", str(error))))
+            except BusError as error:
+                return Handled(no_permit=str(error))
+            mistakes = spec.input.mistakes(opened)
+            if mistakes:
+                return Handled(Completion(taken.recorded, fault("invalid", mistakes)))
         call = Call(
             id=invocation.id,
             flow=invocation.flow,
-            input=taken.opened,
+            input=dict(opened),
             db=host.database.proxy,
             settings=host.settings.own,
             client=invocation.client,
@@ -306,7 +322,6 @@ class _Doing:
             call.input.update(parse_object(encode(opened)))
             return output_of(spec, host.sealer, invocation.flow, await handler(call))
 
-        opened = dict(taken.opened)
         try:
             coming = host.database.transact(invocation.id, self._permit(subject), body)
             output = await self._holding(coming)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from . import wire
+from .large import FORGED, NOT_ACCEPTED, references
 from .order import Completion
 from .seal import NotASeal, Sealer, UnknownKey, looks_sealed
 from .spec import Action, Params
@@ -140,6 +141,8 @@ def intake(
     except BadValue as error:
         return Completion({}, fault("invalid", str(error)))
     flow, is_root = invocation.flow, invocation.is_root
+    if is_root and any(references(value)):
+        return Completion({}, fault("invalid", NOT_ACCEPTED))
     recorded = record(sealer, flow, is_root, spec.input, value)
     try:
         opened = open_secrets(sealer, flow, spec.input, value)
@@ -180,6 +183,8 @@ def output_of(spec: Action, sealer: Sealer, flow: str, output: object) -> Object
         output = parse_object(encode(output))
     except BadValue as error:
         return fault("invalid", f"the output does not fit the spec: {error}")
+    if any(references(output)):
+        return fault("invalid", FORGED)
     mistakes = spec.success.mistakes(output)
     if mistakes:
         return fault("invalid", f"the output does not fit the spec: {mistakes}")

@@ -14,7 +14,9 @@ from nats.micro.service import EndpointConfig, ServiceConfig
 from nats.micro.service import Service as MicroService
 
 from . import wire
+from .bus import BusError
 from .intake import open_secrets, record, seal_secrets
+from .large import FORGED, NOT_ACCEPTED, Broken, Expired, references, resolved
 from .seal import NotASeal, UnknownKey
 from .value import BadValue, Object, encode, parse_object
 from .worker import Query
@@ -115,6 +117,9 @@ class Service:
         except UnknownKey as error:
             raise _Error(503 if named else 400, str(error)) from None
         mistakes = spec.input.mistakes(opened)
+        if not mistakes:
+            opened = await self._resolved(opened, named is not None)
+            mistakes = spec.input.mistakes(opened)
         if not mistakes and has_operator(opened):
             mistakes = "a key in the input begins with `$`"
         if mistakes:
@@ -134,10 +139,24 @@ class Service:
             rows = parse_object(encode({"rows": rows}))["rows"]
         except BadValue as error:
             raise _Error(500, f"the rows of {name} are not JSON: {error}") from None
-        found = spec.mistakes(rows)
+        found = FORGED if any(references(rows)) else spec.mistakes(rows)
         if found:
             raise _Error(500, found)
         return flow, {"rows": [seal_secrets(host.sealer, flow, spec.output, row) for row in rows]}
+
+    async def _resolved(self, opened: Object, is_of_flow: bool) -> Object:
+        if not is_of_flow and any(references(opened)):
+            raise _Error(400, NOT_ACCEPTED)
+        try:
+            async with self._host.large:
+                value: Object = await resolved(opened, self._host.bus.blob)
+                return value
+        except Expired as error:
+            raise _Error(410, str(error)) from None
+        except Broken as error:
+            raise _Error(500, str(error)) from None
+        except BusError as error:
+            raise _Error(503, str(error)) from None
 
     async def _inject(self, name: str, request: Request) -> tuple[str, Object]:
         from .host import now_ms
@@ -148,7 +167,7 @@ class Service:
             value = parse_object(request.data)
         except BadValue as error:
             raise _Error(400, str(error)) from None
-        mistakes = spec.input.mistakes(value)
+        mistakes = NOT_ACCEPTED if any(references(value)) else spec.input.mistakes(value)
         if mistakes:
             raise _Error(400, mistakes)
         flow = wire.new_flow(now_ms())

@@ -6,6 +6,7 @@ import re
 from datetime import date
 from typing import Any
 
+from .large import INLINE_MAX_BYTES, Reference
 from .value import canonical
 
 #: A type, in the form of docs/wire.md.
@@ -16,6 +17,7 @@ Problem = tuple[str, str]
 _TIME = re.compile(
     r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
+_LARGE: Problem = ("", f"must have at most {INLINE_MAX_BYTES} bytes")
 _SIMPLE = {
     "string": "a string",
     "secret": "a string",
@@ -32,6 +34,10 @@ def is_secret(type_: Type) -> bool:
 
 def check(type_: Type, value: Any) -> Problem | None:
     """The first part of a value that violates a type."""
+    if (reference := Reference.parse(value)) is not None:
+        return _check_large(type_, reference.size)
+    if is_secret(type_) and isinstance(value, str) and len(value.encode()) > INLINE_MAX_BYTES:
+        return _LARGE
     if isinstance(type_, str):
         fits = type_ == "any" or _is_simple(type_, value)
         return None if fits else ("", f"must be {_SIMPLE[type_]}")
@@ -52,6 +58,21 @@ def check(type_: Type, value: Any) -> Problem | None:
         if longest or (name == "id" and value) or (name == "enum" and value in of):
             return None
     return "", f"must be {_describe(type_)}"
+
+
+def _check_large(type_: Type, size: int) -> Problem | None:
+    """Whether a type includes large values; a character has up to four bytes."""
+    if type_ in ("any", "string"):
+        return None
+    if isinstance(type_, dict):
+        ((name, of),) = type_.items()
+        if name == "nullable":
+            return _check_large(of, size)
+        if name == "boundedString" and size <= 4 * of:
+            return None
+        if name == "id":
+            return _LARGE
+    return _LARGE if is_secret(type_) else ("", f"must be {_describe(type_)}")
 
 
 def _is_simple(type_: str, value: Any) -> bool:

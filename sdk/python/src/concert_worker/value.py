@@ -10,6 +10,8 @@ from typing import Any
 
 from bson import ObjectId
 
+from .large import Reference
+
 #: A JSON object.
 Object = dict[str, Any]
 #: Every integer up to this one is exactly representable as a double.
@@ -54,6 +56,8 @@ def kind(value: Any) -> str:
 
 def canonical(value: Any) -> str:
     """The text that only equal values share: sorted keys, numbers by value, no white space."""
+    if (reference := Reference.parse(value)) is not None:
+        return reference.canonical()
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (int, float)):
@@ -66,7 +70,10 @@ def canonical(value: Any) -> str:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Reports whether two values are equal: key order is ignored, numbers are equal by value."""
+    """Reports whether two values are equal.
+
+    Key order is ignored, numbers are equal by value, and references by the values.
+    """
     return canonical(a) == canonical(b)
 
 

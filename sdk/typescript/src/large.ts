@@ -1,0 +1,153 @@
+/** Large values (docs/wire.md): a reference in a message stands for a string beside the log. */
+
+import { createHash, createHmac } from "node:crypto";
+import { aessiv } from "@noble/ciphers/aes.js";
+import type { Json } from "./value.js";
+
+/** Longest string that a message contains itself, in bytes of UTF-8. */
+export const INLINE_MAX_BYTES = 32 * 1024;
+/** The stream of the chunks and manifests. */
+export const STREAM = "BLOBS";
+/** Why an input that nobody stored is refused. */
+export const NOT_ACCEPTED =
+  "the input contains a text in the form of a reference to a large value";
+/** Why an output with a reference is refused. */
+export const FORGED =
+  "the output contains a text in the form of a reference to a large value";
+
+const VALUE_MAX_BYTES = 64 * 1024 * 1024;
+const CHUNK_BYTES = 512 * 1024;
+const MANIFEST_VERSION = 1;
+const MANIFEST_HEAD_BYTES = 9;
+const HASH_BYTES = 32;
+const FORM = /^large:([A-Za-z0-9_-]{22}):([1-9][0-9]{4,7}):([0-9a-f]{64})$/;
+
+/** Reads the last message on a subject of the stream; `null` if there is none. */
+export type Read = (subject: string) => Promise<Uint8Array | null>;
+
+/** The value is no longer stored. */
+export class Expired extends Error {
+  constructor() {
+    super("a large value of the input has expired");
+  }
+}
+
+/** A stored message was altered, or a newer version wrote it. */
+export class Broken extends Error {}
+
+const sha256 = (...parts: Uint8Array[]): Buffer => {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+};
+
+/** A reference to a large value. */
+export class Reference {
+  private constructor(
+    readonly place: Buffer,
+    readonly size: number,
+    readonly digest: Buffer,
+  ) {}
+
+  /** Reads a text; only the exact form is a reference. */
+  static parse(text: unknown): Reference | null {
+    const found = typeof text === "string" ? FORM.exec(text) : null;
+    if (!found) return null;
+    const place = Buffer.from(found[1]!, "base64url");
+    const size = Number(found[2]);
+    const isExact = place.toString("base64url") === found[1];
+    if (!isExact || size <= INLINE_MAX_BYTES || size > VALUE_MAX_BYTES) return null;
+    return new Reference(place, size, Buffer.from(found[3]!, "hex"));
+  }
+
+  /** The text that equal values share at every place. */
+  canonical(): string {
+    return `large:${this.size}:${this.digest.toString("hex")}`;
+  }
+
+  /** The value. Throws {@link Expired} or {@link Broken}. */
+  async load(read: Read): Promise<string> {
+    const manifest = await this.part("manifest", this.digest).read(read);
+    if (manifest[0] !== MANIFEST_VERSION) {
+      throw new Broken("the version of a manifest is unknown; update this process");
+    }
+    const hashes: Uint8Array[] = [];
+    for (let at = MANIFEST_HEAD_BYTES; at < manifest.length; at += HASH_BYTES) {
+      hashes.push(manifest.subarray(at, at + HASH_BYTES));
+    }
+    const isWhole = sha256(...hashes).equals(this.digest);
+    if (!isWhole || hashes.length !== Math.ceil(this.size / CHUNK_BYTES)) {
+      throw new Broken("a manifest does not match its reference");
+    }
+    const chunks: Uint8Array[] = [];
+    for (const [index, expected] of hashes.entries()) {
+      const number = Buffer.alloc(8);
+      number.writeBigUInt64BE(BigInt(index));
+      const chunk = await this.part("chunk", number, expected).read(read);
+      if (!sha256(chunk).equals(expected)) {
+        throw new Broken("a chunk does not match its reference");
+      }
+      chunks.push(chunk);
+    }
+    const value = Buffer.concat(chunks);
+    if (value.length !== this.size) throw new Broken("a large value has a wrong length");
+    return value.toString("utf8");
+  }
+
+  /** One stored message of the value. */
+  part(label: "manifest" | "chunk", ...parts: Uint8Array[]): Part {
+    const derive = (text: string, ...of: Uint8Array[]): Buffer => {
+      const mac = createHmac("sha512", this.place).update(text);
+      for (const part of of) mac.update(part);
+      return mac.digest();
+    };
+    const short = (bytes: Buffer): string => bytes.subarray(0, 16).toString("base64url");
+    const folder = short(derive("folder"));
+    const name = short(derive(`name ${label}`, ...parts));
+    return new Part(`blob.${folder}.${name}`, derive(`key ${label}`, ...parts));
+  }
+}
+
+/** One stored message: its subject and key. */
+export class Part {
+  constructor(
+    readonly subject: string,
+    readonly key: Uint8Array,
+  ) {}
+
+  async read(read: Read): Promise<Uint8Array> {
+    const body = await read(this.subject);
+    if (body === null) throw new Expired();
+    try {
+      return aessiv(new Uint8Array(this.key)).decrypt(new Uint8Array(body));
+    } catch {
+      throw new Broken("a stored part of a large value was altered");
+    }
+  }
+}
+
+/** Reports whether a value contains a reference. */
+export function holdsReference(value: Json): boolean {
+  if (Array.isArray(value)) return value.some(holdsReference);
+  if (typeof value === "object" && value !== null) return Object.values(value).some(holdsReference);
+  return Reference.parse(value) !== null;
+}
+
+/** The value with large values instead of references. Throws {@link Expired} or {@link Broken}. */
+export async function resolved<T extends Json>(value: T, read: Read): Promise<T> {
+  return (await resolve(value, read)) as T;
+}
+
+async function resolve(value: Json, read: Read): Promise<Json> {
+  if (Array.isArray(value)) {
+    const items: Json[] = [];
+    for (const item of value) items.push(await resolve(item, read));
+    return items;
+  }
+  if (typeof value === "object" && value !== null) {
+    const members: [string, Json][] = [];
+    for (const [key, item] of Object.entries(value)) members.push([key, await resolve(item, read)]);
+    return Object.fromEntries(members);
+  }
+  return (await Reference.parse(value)?.load(read)) ?? value;
+}
