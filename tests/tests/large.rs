@@ -1,7 +1,5 @@
 //! Values that do not fit into a message, on the whole system (ADR 38).
 
-#![expect(clippy::indexing_slicing, reason = "a response without these members fails the test")]
-
 use std::path::Path;
 
 use async_nats::jetstream;
