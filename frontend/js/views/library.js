@@ -8,6 +8,9 @@ import { Epub } from "../epub.js";
 import { confirm, field } from "../form.js";
 import { forgetPlace, place } from "../preferences.js";
 
+/** The server's default limit of a value is 64 MiB, and base64 needs a third more than the file. */
+const FILE_MAX_BYTES = 48 * 1024 * 1024;
+
 /** @returns {Promise<import("../router.js").View>} */
 export async function libraryView() {
   const view = new LibraryView(await libraryId());
@@ -182,6 +185,8 @@ class LibraryView {
     this.#uploads.append(line);
     this.#uploads.hidden = false;
     try {
+      // The server would close the connection of a larger one, which looks like an outage.
+      if (file.size > FILE_MAX_BYTES) throw new Error("The file is larger than 48 MiB.");
       const epub = await Epub.open(new Uint8Array(await file.arrayBuffer()));
       const name = (epub.title || file.name.replace(/\.epub$/i, "")).slice(0, 255);
       const body = { name, epubContent: await toBase64(file), library: this.library };
