@@ -138,56 +138,54 @@ const BATCH: usize = 1000;
 pub fn run<'a>(
     bus: Bus,
     store: &'a StoreArgs,
-    args: (&'a ArchiveArgs, &'a TraceArgs),
+    (args, traces): (&'a ArchiveArgs, &'a TraceArgs),
     log: LogLimits,
     shutdown: Shutdown,
 ) -> BoxFuture<'a, Result<Running, StartError>> {
-    Box::pin(start(bus, store, args, log, shutdown))
-}
-
-async fn start(
-    bus: Bus,
-    store: &StoreArgs,
-    (args, traces): (&ArchiveArgs, &TraceArgs),
-    log: LogLimits,
-    shutdown: Shutdown,
-) -> Result<Running, StartError> {
-    let database = LiveDatabase::connect(store, NAME, &shutdown).await?;
-    let keep = Duration::from_secs(u64::from(args.days) * 24 * 3600);
-    let archive = Archive::open(database, keep).await?;
-    let rules = Arc::new(RuleCache::new(bus.clone(), archive.clone()));
-    let dead_letter = |message: &concert_runtime::unreadable::Unreadable| {
-        DeadLetter::of_completion(&message.subject, &message.body, message.reason()).ok()
-    };
-    let mut feed = Feed::new(bus.clone(), Source::Archive, log.clone(), BATCH, dead_letter);
-    feed.open().await?;
-    // Unreadable dead letters stay in their stream.
-    let mut dead = Feed::new(bus.clone(), Source::Dead, log, BATCH, |_| None);
-    dead.open().await?;
-    let metrics = Metrics::new();
-    let observers = Arc::new(Observers {
-        firings: Firings::new(concert_runtime::clock::now_ms()),
-        traces: Traces::start(traces, metrics.clone(), &shutdown)?,
-        metrics: metrics.clone(),
-    });
-    let new_writer = || Writer::new(bus.clone(), archive.clone(), rules.clone(), observers.clone());
-    let queries = Queries::new(bus.clone(), archive.clone(), rules.clone(), observers.clone());
-    service::start(Arc::new(queries), args.questions, &shutdown)
-        .await
-        .map_err(StartError::Service)?;
-    tracing::info!(days = args.days, "archive started");
-    let collecting =
-        collector::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
-    let letters =
-        dead_letters::run(dead, new_writer(), archive.clone(), metrics.clone(), shutdown.clone());
-    let removing = seal_removal::run(archive, shutdown.clone());
-    let watching = metrics.clone().watch(bus, rules, shutdown);
-    Ok(Running {
-        tasks: vec![
-            tokio::spawn(removing),
-            tokio::spawn(collecting),
-            tokio::spawn(letters),
-            tokio::spawn(watching),
-        ],
+    Box::pin(async move {
+        let database = LiveDatabase::connect(store, NAME, &shutdown).await?;
+        let keep = Duration::from_secs(u64::from(args.days) * 24 * 3600);
+        let archive = Archive::open(database, keep).await?;
+        let rules = Arc::new(RuleCache::new(bus.clone(), archive.clone()));
+        let dead_letter = |message: &concert_runtime::unreadable::Unreadable| {
+            DeadLetter::of_completion(&message.subject, &message.body, message.reason()).ok()
+        };
+        let mut feed = Feed::new(bus.clone(), Source::Archive, log.clone(), BATCH, dead_letter);
+        feed.open().await?;
+        // Unreadable dead letters stay in their stream.
+        let mut dead = Feed::new(bus.clone(), Source::Dead, log, BATCH, |_| None);
+        dead.open().await?;
+        let metrics = Metrics::new();
+        let observers = Arc::new(Observers {
+            firings: Firings::new(concert_runtime::clock::now_ms()),
+            traces: Traces::start(traces, metrics.clone(), &shutdown)?,
+            metrics: metrics.clone(),
+        });
+        let new_writer =
+            || Writer::new(bus.clone(), archive.clone(), rules.clone(), observers.clone());
+        let queries = Queries::new(bus.clone(), archive.clone(), rules.clone(), observers.clone());
+        service::start(Arc::new(queries), args.questions, &shutdown)
+            .await
+            .map_err(StartError::Service)?;
+        tracing::info!(days = args.days, "archive started");
+        let collecting =
+            collector::run(feed, new_writer(), metrics.clone(), args.clone(), shutdown.clone());
+        let letters = dead_letters::run(
+            dead,
+            new_writer(),
+            archive.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
+        let removing = seal_removal::run(archive, shutdown.clone());
+        let watching = metrics.clone().watch(bus, rules, shutdown);
+        Ok(Running {
+            tasks: vec![
+                tokio::spawn(removing),
+                tokio::spawn(collecting),
+                tokio::spawn(letters),
+                tokio::spawn(watching),
+            ],
+        })
     })
 }

@@ -147,7 +147,7 @@ fn started(
     Ok(Started {
         pid: std::process::id(),
         http: listeners.address()?,
-        console: listeners.console_address()?,
+        console: listeners.console_address(),
         nats_url: addresses.nats_url.clone(),
         nats_pid,
         nats_server: nats_server.unwrap_or_default(),

@@ -190,7 +190,7 @@ pub enum StartError {
 pub struct Listeners {
     public: TcpListener,
     internal: Option<TcpListener>,
-    console: Option<(TcpListener, PageAccess)>,
+    console: Option<(TcpListener, SocketAddr, PageAccess)>,
     files: Option<Files>,
 }
 
@@ -204,11 +204,8 @@ impl Listeners {
     }
 
     /// Address of the console, with its port. `None` if it is off.
-    ///
-    /// # Errors
-    /// The operating system does not return it.
-    pub fn console_address(&self) -> std::io::Result<Option<SocketAddr>> {
-        self.console.as_ref().map(|(listener, _)| listener.local_addr()).transpose()
+    pub fn console_address(&self) -> Option<SocketAddr> {
+        self.console.as_ref().map(|(_, address, _)| *address)
     }
 }
 
@@ -272,7 +269,7 @@ pub async fn listen(args: &EdgeArgs, page_args: &PageArgs) -> Result<Listeners, 
             let (address, setting) = (&page_args.listen, "--console-listen");
             let listener = bind(address, setting).await?;
             let bound = local_address(&listener, address, setting)?;
-            Some((listener, PageAccess::new(page_args, bound)?))
+            Some((listener, bound, PageAccess::new(page_args, bound)?))
         }
         false => None,
     };
@@ -300,106 +297,92 @@ async fn bind(address: &ListenAddress, setting: &'static str) -> Result<TcpListe
 pub fn run<'a>(
     bus: Bus,
     listeners: Listeners,
-    args: (&'a EdgeArgs, &'a PageArgs),
+    (args, page_args): (&'a EdgeArgs, &'a PageArgs),
     keys_dir: &'a Path,
     shutdown: Shutdown,
 ) -> BoxFuture<'a, Result<Running, StartError>> {
-    Box::pin(start(bus, listeners, args, keys_dir, shutdown))
-}
-
-async fn start(
-    bus: Bus,
-    listeners: Listeners,
-    (args, page_args): (&EdgeArgs, &PageArgs),
-    keys_dir: &Path,
-    shutdown: Shutdown,
-) -> Result<Running, StartError> {
-    let cookies = Cookies::new(&args.cookies, &args.cors_origins);
-    let cors = cors(&args.cors_origins, cookies.is_some())?;
-    let Listeners { public, internal, console, files } = listeners;
-    let address = local_address(&public, &args.listen, "--listen")?;
-    let console_address = match &console {
-        Some((listener, _)) => {
-            Some(local_address(listener, &page_args.listen, "--console-listen")?)
+    Box::pin(async move {
+        let cookies = Cookies::new(&args.cookies, &args.cors_origins);
+        let cors = cors(&args.cors_origins, cookies.is_some())?;
+        let console_address = listeners.console_address();
+        let Listeners { public, internal, console, files } = listeners;
+        let address = local_address(&public, &args.listen, "--listen")?;
+        // The processing of responses outlives the server, because open requests need it.
+        let responses = Shutdown::new();
+        let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &responses)?);
+        let edge_keys = keys::watch(keys_dir, Purpose::Edge, &responses)?;
+        let pending = Pending::default();
+        requesting::listen(&bus, pending.clone(), responses.clone())
+            .await
+            .map_err(StartError::Subscribe)?;
+        let console = match console {
+            Some((listener, address, access)) => {
+                let page = Page::start(bus.clone(), access, page_args, shutdown.clone());
+                Some((listener, address, page.await.map_err(StartError::Subscribe)?))
+            }
+            None => None,
+        };
+        let routes = routes::watch(bus.clone(), responses.clone());
+        let metrics = Metrics::new();
+        let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
+        let max_payload = bus.client.max_payload();
+        let blobs = Blobs::connect(&bus).await?;
+        let (body_limits, slots) = (&args.limits.bodies, args.limits.admission.max_requests);
+        let deadline = Duration::from_millis(args.limits.deadline_ms);
+        let api = Api {
+            descriptions: Descriptions::new(&bus, routes.clone(), &args.base, args.refusals),
+            routes: routes.clone(),
+            bus,
+            pending,
+            sealer,
+            clients: clients.clone(),
+            cookies,
+            refusals: args.refusals,
+            keys: edge_keys,
+            limits: args.limits.clone(),
+            admission: Admission::new(args.limits.admission.clone()),
+            bodies: Bodies::new(body_limits, slots, max_payload, Some(blobs.clone())),
+            splicer: Splicer::new(blobs, body_limits.max_downloads, deadline),
+            rates: Rates::new(&args.limits.rates),
+            used_secrets: UsedSecrets::default(),
+            metrics: metrics.clone(),
+            passthrough: Passthrough::new(&args.passthrough),
+            files,
+            console_link: console.as_ref().map(|(_, address, page)| page.link(*address)),
+            shutdown: shutdown.clone(),
+        };
+        let apps = apps(Arc::new(api), args.base.clone().into(), cors, internal.is_some());
+        let drain_delay = Duration::from_millis(args.limits.drain_delay_ms);
+        let connections = |listener, apps| {
+            let limits = args.limits.connections.clone();
+            Connections::new(listener, apps, limits, clients.clone(), metrics.clone())
+        };
+        let until = || {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.requested().await;
+                tokio::time::sleep(drain_delay).await;
+            }
+        };
+        let public = connections(public, (apps.public, apps.rejected.clone())).serve(until());
+        let internal = internal.map(|listener| (listener, apps.internal));
+        let console = console.map(|(listener, _, page)| (listener, page::app(page)));
+        let others = [internal, console].into_iter().flatten();
+        let others = others
+            .map(|(listener, app)| {
+                connections(listener, (app, apps.rejected.clone())).serve(until())
+            })
+            .collect::<Vec<_>>();
+        let server = async move {
+            tokio::join!(public, join_all(others));
+        };
+        tracing::info!(%address, base = %args.base, "edge started");
+        if let Some(address) = console_address {
+            tracing::info!(%address, "console started");
         }
-        None => None,
-    };
-    // The processing of responses outlives the server, because open requests need it.
-    let responses = Shutdown::new();
-    let sealer = Sealer::new(keys::watch(keys_dir, Purpose::Seal, &responses)?);
-    let edge_keys = keys::watch(keys_dir, Purpose::Edge, &responses)?;
-    let pending = Pending::default();
-    requesting::listen(&bus, pending.clone(), responses.clone())
-        .await
-        .map_err(StartError::Subscribe)?;
-    let console = match console {
-        Some((listener, access)) => {
-            let page = Page::start(bus.clone(), access, page_args, shutdown.clone());
-            Some((listener, page.await.map_err(StartError::Subscribe)?))
-        }
-        None => None,
-    };
-    let routes = routes::watch(bus.clone(), responses.clone());
-    let metrics = Metrics::new();
-    let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
-    let max_payload = bus.client.max_payload();
-    let blobs = Blobs::connect(&bus).await?;
-    let (body_limits, slots) = (&args.limits.bodies, args.limits.admission.max_requests);
-    let deadline = Duration::from_millis(args.limits.deadline_ms);
-    let api = Api {
-        descriptions: Descriptions::new(&bus, routes.clone(), &args.base, args.refusals),
-        routes: routes.clone(),
-        bus,
-        pending,
-        sealer,
-        clients: clients.clone(),
-        cookies,
-        refusals: args.refusals,
-        keys: edge_keys,
-        limits: args.limits.clone(),
-        admission: Admission::new(args.limits.admission.clone()),
-        bodies: Bodies::new(body_limits, slots, max_payload, Some(blobs.clone())),
-        splicer: Splicer::new(blobs, body_limits.max_downloads, deadline),
-        rates: Rates::new(&args.limits.rates),
-        used_secrets: UsedSecrets::default(),
-        metrics: metrics.clone(),
-        passthrough: Passthrough::new(&args.passthrough),
-        files,
-        console_link: console
-            .as_ref()
-            .zip(console_address)
-            .map(|((_, page), address)| page.link(address)),
-        shutdown: shutdown.clone(),
-    };
-    let apps = apps(Arc::new(api), args.base.clone().into(), cors, internal.is_some());
-    let drain_delay = Duration::from_millis(args.limits.drain_delay_ms);
-    let connections = |listener, apps| {
-        let limits = args.limits.connections.clone();
-        Connections::new(listener, apps, limits, clients.clone(), metrics.clone())
-    };
-    let until = || {
-        let shutdown = shutdown.clone();
-        async move {
-            shutdown.requested().await;
-            tokio::time::sleep(drain_delay).await;
-        }
-    };
-    let public = connections(public, (apps.public, apps.rejected.clone())).serve(until());
-    let internal = internal.map(|listener| (listener, apps.internal));
-    let console = console.map(|(listener, page)| (listener, page::app(page)));
-    let others = [internal, console].into_iter().flatten();
-    let others = others
-        .map(|(listener, app)| connections(listener, (app, apps.rejected.clone())).serve(until()))
-        .collect::<Vec<_>>();
-    let server = async move {
-        tokio::join!(public, join_all(others));
-    };
-    tracing::info!(%address, base = %args.base, "edge started");
-    if let Some(address) = console_address {
-        tracing::info!(%address, "console started");
-    }
-    let server = tokio::spawn(server);
-    Ok(Running { address, console: console_address, server, routes, responses, drain_delay })
+        let server = tokio::spawn(server);
+        Ok(Running { address, console: console_address, server, routes, responses, drain_delay })
+    })
 }
 
 /// Services of connections.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes};
 use concert_runtime::blobs::{Blobs, BlobsError, Upload};
 use concert_wire::envelope::Object;
-use concert_wire::large::{INLINE_MAX_BYTES, Place, Reference};
+use concert_wire::large::{INLINE_MAX_BYTES, Place, Reference, any_text};
 use concert_wire::routes::Route;
 use concert_wire::value;
-use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -88,16 +87,9 @@ impl Uploads {
 
 /// True if a key of the route has a string that is stored beside the log.
 pub(crate) fn has_large(route: &Route, body: &Object) -> bool {
-    route.keys.keys().filter_map(|name| body.get(name)).any(is_large)
-}
-
-fn is_large(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.len() as u64 > INLINE_MAX_BYTES,
-        Value::Array(items) => items.iter().any(is_large),
-        Value::Object(members) => members.values().any(is_large),
-        _ => false,
-    }
+    let is_large = |text: &str| text.len() as u64 > INLINE_MAX_BYTES;
+    let mut used = route.keys.keys().filter_map(|name| body.get(name));
+    used.any(|value| any_text(value, &is_large))
 }
 
 /// A body that arrives in parts; reading waits for them.

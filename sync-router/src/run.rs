@@ -156,66 +156,58 @@ pub fn run(
     log: LogLimits,
     shutdown: Shutdown,
 ) -> BoxFuture<'_, Result<Running, StartError>> {
-    Box::pin(start(bus, rules, limits, log, shutdown))
-}
-
-async fn start(
-    bus: Bus,
-    rules: Rules,
-    limits: &RouterLimits,
-    log: LogLimits,
-    shutdown: Shutdown,
-) -> Result<Running, StartError> {
-    let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH, |message| {
-        DeadLetter::of_completion(&message.subject, &message.body, message.reason()).ok()
-    });
-    feed.open().await?;
-    let bucket = streams::bucket(&bus, &log).await?;
-    // The files may have changed while the router waited for NATS, and other routers may have
-    // activated the change. The earlier rules must not become active again.
-    let rules = Arc::new(rules.or_newer());
-    let grace = Duration::from_millis(limits.worker_grace_ms);
-    let workers = WorkerSpecs::new(bus.clone(), grace);
-    let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), rules.clone(), workers);
-    active_rules.keep_limits(&limits.engine()).await?;
-    active_rules.activate(&rules).await?;
-    requesting::start(&bus, &log, &shutdown).await?;
-    let program = &rules.program;
-    tracing::info!(
-        version = %program.version,
-        rules = program.syncs.len(),
-        routes = program.routes.routes.len(),
-        "router started"
-    );
-    let watched = bus.clone();
-    let growth = Arc::<Growth>::default();
-    let mut engine = Engine::without_rules(limits.engine());
-    engine.step(Event::RulesFetched(program.clone()));
-    if rules.args.poll_ms > 0 {
-        let every = Duration::from_millis(rules.args.poll_ms);
-        let (args, seen) = (rules.args.clone(), rules.texts.clone());
-        tokio::spawn(reload::watch(args, every, seen, active_rules.clone(), shutdown.clone()));
-    }
-    if !grace.is_zero() {
-        tokio::spawn(check_workers(active_rules.clone(), shutdown.clone()));
-    }
-    let timeout = Duration::from_millis(limits.query_timeout_ms);
-    let queries = Queries::new(bus.clone(), limits.queries, timeout);
-    let performer = Performer { bus, active_rules, queries };
-    tokio::spawn(retry::serve(performer.clone(), limits.engine(), shutdown.clone()));
-    let router = Router {
-        performer,
-        engine,
-        messages: HashMap::new(),
-        held_bytes: 0,
-        max_bytes: limits.bytes(),
-        in_flight: FuturesUnordered::new(),
-        backoff: Backoff::default(),
-        growth: growth.clone(),
-    };
-    tokio::spawn(log_trimmer::watch(watched, bucket, log, growth, shutdown.clone()));
-    let task = tokio::spawn(router.run(feed, shutdown));
-    Ok(Running { task })
+    Box::pin(async move {
+        let mut feed = Feed::new(bus.clone(), Source::Log, log.clone(), BATCH, |message| {
+            DeadLetter::of_completion(&message.subject, &message.body, message.reason()).ok()
+        });
+        feed.open().await?;
+        let bucket = streams::bucket(&bus, &log).await?;
+        // The files may have changed while the router waited for NATS, and other routers may have
+        // activated the change. The earlier rules must not become active again.
+        let rules = Arc::new(rules.or_newer());
+        let grace = Duration::from_millis(limits.worker_grace_ms);
+        let workers = WorkerSpecs::new(bus.clone(), grace);
+        let active_rules = ActiveRules::new(bus.clone(), bucket.clone(), rules.clone(), workers);
+        active_rules.keep_limits(&limits.engine()).await?;
+        active_rules.activate(&rules).await?;
+        requesting::start(&bus, &log, &shutdown).await?;
+        let program = &rules.program;
+        tracing::info!(
+            version = %program.version,
+            rules = program.syncs.len(),
+            routes = program.routes.routes.len(),
+            "router started"
+        );
+        let watched = bus.clone();
+        let growth = Arc::<Growth>::default();
+        let mut engine = Engine::without_rules(limits.engine());
+        engine.step(Event::RulesFetched(program.clone()));
+        if rules.args.poll_ms > 0 {
+            let every = Duration::from_millis(rules.args.poll_ms);
+            let (args, seen) = (rules.args.clone(), rules.texts.clone());
+            tokio::spawn(reload::watch(args, every, seen, active_rules.clone(), shutdown.clone()));
+        }
+        if !grace.is_zero() {
+            tokio::spawn(check_workers(active_rules.clone(), shutdown.clone()));
+        }
+        let timeout = Duration::from_millis(limits.query_timeout_ms);
+        let queries = Queries::new(bus.clone(), limits.queries, timeout);
+        let performer = Performer { bus, active_rules, queries };
+        tokio::spawn(retry::serve(performer.clone(), limits.engine(), shutdown.clone()));
+        let router = Router {
+            performer,
+            engine,
+            messages: HashMap::new(),
+            held_bytes: 0,
+            max_bytes: limits.bytes(),
+            in_flight: FuturesUnordered::new(),
+            backoff: Backoff::default(),
+            growth: growth.clone(),
+        };
+        tokio::spawn(log_trimmer::watch(watched, bucket, log, growth, shutdown.clone()));
+        let task = tokio::spawn(router.run(feed, shutdown));
+        Ok(Running { task })
+    })
 }
 
 /// Interval between checks of the workers.

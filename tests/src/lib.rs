@@ -12,6 +12,7 @@ pub mod raw_nats;
 pub mod shell;
 pub mod system;
 pub mod until;
+pub mod weathering;
 
 pub use edge_with_stub_archive::EdgeWithStubArchive;
 pub use http::Answer;

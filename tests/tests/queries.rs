@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use async_nats::Client;
+use concert_tests::weathering::{RULE, SPEC};
 use concert_tests::{Load, System, faulty, http, nats};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -13,20 +14,6 @@ use serde_json::{Value, json};
 const PASSWORD: &str = "correct horse battery";
 /// Timeout until every client has a response.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-const SPEC: &str = "concept Weathering\npurpose to know the sky over a town\n\
-queries\n    _getSky (town: String) : (sky: String)?\n";
-
-const RULE: &str = r#"
-sync AskSky
-when
-    Requesting.request (path: "/sky", town) : (request)
-where
-    Weathering._getSky (town) : (sky)
-        else Requesting.respond (request, error: "no sky", status: 404)
-then
-    Requesting.respond (request, sky)
-"#;
 
 /// The project with a concept that has a query and no worker.
 async fn system(

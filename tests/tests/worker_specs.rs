@@ -4,23 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::Client;
 use concert_lang::concept;
+use concert_tests::weathering::{RULE, SPEC};
 use concert_tests::{System, faulty, http::Answer, nats};
 use futures_util::StreamExt as _;
 use serde_json::json;
-
-const SPEC: &str = "concept Weathering\npurpose to know the sky over a town\n\
-queries\n    _getSky (town: String) : (sky: String)?\n";
-
-const RULE: &str = r#"
-sync AskSky
-when
-    Requesting.request (path: "/sky", town) : (request)
-where
-    Weathering._getSky (town) : (sky)
-        else Requesting.respond (request, error: "no sky", status: 404)
-then
-    Requesting.respond (request, sky)
-"#;
 
 fn hash(spec: &str) -> anyhow::Result<String> {
     Ok(concept::parse_one("Weathering.concept", spec).map_err(anyhow::Error::msg)?.hash())

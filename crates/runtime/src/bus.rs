@@ -159,54 +159,56 @@ impl Bus {
         name: &'a str,
         place: Place,
     ) -> BoxFuture<'a, Result<Self, ConnectError>> {
-        Box::pin(Self::connect_to(args, name, place))
-    }
-
-    async fn connect_to(args: &BusArgs, name: &str, place: Place) -> Result<Self, ConnectError> {
-        let urls = args.nats_url.split(',').map(|url| url.trim().parse::<async_nats::ServerAddr>());
-        let urls: Vec<_> = urls
-            .collect::<Result<_, _>>()
-            .map_err(|_| ConnectError::Url(without_credentials(&args.nats_url)))?;
-        let started = tokio::time::Instant::now();
-        let connections = watch::Sender::new(0);
-        let inboxes = format!("{}{}.{}", header::INBOX_PREFIX, name, uuid::Uuid::now_v7().simple());
-        check_files(args)?;
-        let identity = args.nats_nkey.as_deref().map(Identity::open).transpose()?;
-        let mut attempts_left = identity.as_ref().map_or(1, Identity::keys);
-        loop {
-            let error = match options(args, name, identity.as_ref(), connections.clone())
-                .await?
-                .custom_inbox_prefix(&inboxes)
-                .connect(urls.as_slice())
-                .await
-            {
-                Ok(client) => {
-                    let jetstream = jetstream::context::ContextBuilder::new()
-                        .api_prefix(api_prefix(place))
-                        .timeout(REQUEST_TIMEOUT)
-                        .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
-                        .backpressure_on_inflight(true)
-                        .build(client.clone());
-                    let origin = Arc::new((args.clone(), name.to_owned()));
-                    return Ok(Self { client, jetstream, connections, inboxes, place, origin });
+        Box::pin(async move {
+            let urls =
+                args.nats_url.split(',').map(|url| url.trim().parse::<async_nats::ServerAddr>());
+            let urls: Vec<_> = urls
+                .collect::<Result<_, _>>()
+                .map_err(|_| ConnectError::Url(without_credentials(&args.nats_url)))?;
+            let started = tokio::time::Instant::now();
+            let connections = watch::Sender::new(0);
+            let inboxes =
+                format!("{}{}.{}", header::INBOX_PREFIX, name, uuid::Uuid::now_v7().simple());
+            check_files(args)?;
+            let identity = args.nats_nkey.as_deref().map(Identity::open).transpose()?;
+            let mut attempts_left = identity.as_ref().map_or(1, Identity::keys);
+            loop {
+                let error = match options(args, name, identity.as_ref(), connections.clone())
+                    .await?
+                    .custom_inbox_prefix(&inboxes)
+                    .connect(urls.as_slice())
+                    .await
+                {
+                    Ok(client) => {
+                        let jetstream = jetstream::context::ContextBuilder::new()
+                            .api_prefix(api_prefix(place))
+                            .timeout(REQUEST_TIMEOUT)
+                            .max_ack_inflight(MAX_ACKS_IN_FLIGHT)
+                            .backpressure_on_inflight(true)
+                            .build(client.clone());
+                        let origin = Arc::new((args.clone(), name.to_owned()));
+                        return Ok(Self { client, jetstream, connections, inboxes, place, origin });
+                    }
+                    Err(error) => error,
+                };
+                // A rejected certificate stays rejected on a retry; a key file may contain another key.
+                attempts_left -= match error.kind() {
+                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                        1
+                    }
+                    ConnectErrorKind::Tls => attempts_left,
+                    _ => 0,
+                };
+                if attempts_left == 0 || started.elapsed() > CONNECT_TIMEOUT {
+                    return Err(ConnectError::Server {
+                        url: without_credentials(&args.nats_url),
+                        source: error,
+                    });
                 }
-                Err(error) => error,
-            };
-            // A rejected certificate stays rejected on a retry; a key file may contain another key.
-            attempts_left -= match error.kind() {
-                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => 1,
-                ConnectErrorKind::Tls => attempts_left,
-                _ => 0,
-            };
-            if attempts_left == 0 || started.elapsed() > CONNECT_TIMEOUT {
-                return Err(ConnectError::Server {
-                    url: without_credentials(&args.nats_url),
-                    source: error,
-                });
+                tracing::debug!(%error, "NATS is not available yet");
+                tokio::time::sleep(Duration::from_millis(250)).await;
             }
-            tracing::debug!(%error, "NATS is not available yet");
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
+        })
     }
 }
 

@@ -205,12 +205,32 @@ pub fn holds_reference(value: &Value) -> bool {
 
 /// Reports whether a value contains a reference other than the `known` ones, at any depth.
 pub fn holds_other(value: &Value, known: &impl Fn(&Reference) -> bool) -> bool {
+    any_text(value, &|text| text.parse().is_ok_and(|reference| !known(&reference)))
+}
+
+/// Reports whether a condition holds for a text in a value, at any depth.
+pub fn any_text(value: &Value, holds: &impl Fn(&str) -> bool) -> bool {
     match value {
-        Value::String(text) => text.parse().is_ok_and(|reference| !known(&reference)),
-        Value::Array(values) => values.iter().any(|value| holds_other(value, known)),
-        Value::Object(members) => members.values().any(|value| holds_other(value, known)),
+        Value::String(text) => holds(text),
+        Value::Array(values) => values.iter().any(|value| any_text(value, holds)),
+        Value::Object(members) => members.values().any(|value| any_text(value, holds)),
         _ => false,
     }
+}
+
+/// The texts in the values of an object, at any depth.
+pub fn texts_mut(object: &mut Object) -> Vec<&mut String> {
+    fn add<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
+        match value {
+            Value::String(text) => found.push(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| add(value, found)),
+            Value::Object(members) => members.values_mut().for_each(|value| add(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    object.values_mut().for_each(|value| add(value, &mut found));
+    found
 }
 
 /// The same as [`holds_reference`], for the values of an object.

@@ -12,7 +12,6 @@ use concert_wire::large::{self, INLINE_MAX_BYTES, Place, Reference, ValueDigest}
 use concert_wire::name::ConceptName;
 use concert_wire::seal::{Sealer, is_seal};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::call::{Stop, retry};
@@ -98,15 +97,16 @@ impl LargeValues {
     /// # Errors
     /// See [`LargeError`].
     pub(crate) async fn resolve(&self, mut input: Object) -> Result<Resolved, LargeError> {
-        let mut found = Vec::new();
-        input.values_mut().for_each(|value| references(value, &mut found));
+        let texts = large::texts_mut(&mut input).into_iter();
+        let found: Vec<(Reference, &mut String)> =
+            texts.filter_map(|text| Some((text.parse().ok()?, text))).collect();
         let bytes = found.iter().map(|(reference, _)| reference.bytes()).sum::<u64>();
         if found.is_empty() {
             return Ok(Resolved { input, budget: None });
         }
         let budget = Some(self.reserve(bytes).await?);
-        for (reference, value) in found {
-            *value = Value::String(self.blobs.load(&reference).await?);
+        for (reference, text) in found {
+            *text = self.blobs.load(&reference).await?;
         }
         Ok(Resolved { input, budget })
     }
@@ -122,14 +122,14 @@ impl LargeValues {
         self.budget.clone().acquire_many_owned(units).await.map_err(|_| over_budget)
     }
 
-    /// Stores the large strings of an output or a row, and replaces them by references.
+    /// Stores the large strings of an output or a row, and replaces them by references. Encrypted
+    /// secrets stay in it.
     ///
     /// # Errors
     /// See [`LargeError`].
     pub(crate) async fn store(&self, output: &mut Object) -> Result<(), LargeError> {
-        let mut found = Vec::new();
-        output.values_mut().for_each(|value| large_strings(value, &mut found));
-        for text in found {
+        let is_large = |text: &&mut String| text.len() as u64 > INLINE_MAX_BYTES && !is_seal(text);
+        for text in large::texts_mut(output).into_iter().filter(is_large) {
             *text = self.stored(text).await?.to_string();
         }
         Ok(())
@@ -225,33 +225,5 @@ impl LargeRows {
     pub(crate) fn holds_forged(&self, row: &Object) -> bool {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         row.values().any(|value| large::holds_other(value, &|found| given.contains(found)))
-    }
-}
-
-/// Finds the references in a value.
-fn references<'a>(value: &'a mut Value, found: &mut Vec<(Reference, &'a mut Value)>) {
-    match value {
-        Value::String(text) => {
-            if let Ok(reference) = text.parse() {
-                found.push((reference, value));
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| references(item, found)),
-        Value::Object(members) => members.values_mut().for_each(|value| references(value, found)),
-        _ => {}
-    }
-}
-
-/// Finds the strings of a value that are too large for a message. Encrypted secrets stay in it.
-fn large_strings<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
-    match value {
-        Value::String(text) if text.len() as u64 > INLINE_MAX_BYTES && !is_seal(text) => {
-            found.push(text);
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| large_strings(item, found)),
-        Value::Object(members) => {
-            members.values_mut().for_each(|value| large_strings(value, found));
-        }
-        _ => {}
     }
 }

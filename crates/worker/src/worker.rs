@@ -131,52 +131,43 @@ pub(crate) fn run(
     bounds: LogLimits,
     shutdown: Shutdown,
 ) -> Boxed<'static, Result<Running, StartError>> {
-    Box::pin(start(bus, concept, sealer, limits, bounds, shutdown))
-}
-
-async fn start(
-    bus: Bus,
-    concept: Arc<Concept>,
-    sealer: Sealer,
-    limits: HostLimits,
-    bounds: LogLimits,
-    shutdown: Shutdown,
-) -> Result<Running, StartError> {
-    let oldest_message = wait_for_log(&bus, &shutdown).await?;
-    let notes = streams::notes(&bus, concept.name(), &bounds).await?;
-    let large = LargeValues::new(
-        Blobs::connect(&bus).await?,
-        sealer.clone(),
-        concept.name().clone(),
-        limits.large_value_budget_bytes,
-        Duration::from_secs(bounds.log_max_age_hours * 3600),
-    );
-    let worker = Arc::new(Worker {
-        turns: Turns::of(concept.name(), notes),
-        metrics: WorkerMetrics::of(concept.name().as_str()),
-        bus,
-        concept,
-        sealer,
-        large,
-        limits,
-        oldest_message,
-        backoff: Backoff::default(),
-    });
-    let keeper = worker.clone();
-    let mut feed = Feed::new(
-        worker.bus.clone(),
-        Source::Invocations(worker.concept.name().clone()),
-        bounds,
-        worker.limits.worker_concurrency,
-        move |message| Some(keeper.unreadable(message)),
-    );
-    feed.open().await?;
-    service::start(worker.clone(), &shutdown).await?;
-    tracing::info!(concept = %worker.concept.name(), "worker started");
-    let bus = worker.bus.clone();
-    let tasks = shutdown.tasks().clone();
-    let task = tasks.spawn(take_messages(worker, feed, shutdown));
-    Ok(Running { bus, task })
+    Box::pin(async move {
+        let oldest_message = wait_for_log(&bus, &shutdown).await?;
+        let notes = streams::notes(&bus, concept.name(), &bounds).await?;
+        let large = LargeValues::new(
+            Blobs::connect(&bus).await?,
+            sealer.clone(),
+            concept.name().clone(),
+            limits.large_value_budget_bytes,
+            Duration::from_secs(bounds.log_max_age_hours * 3600),
+        );
+        let worker = Arc::new(Worker {
+            turns: Turns::of(concept.name(), notes),
+            metrics: WorkerMetrics::of(concept.name().as_str()),
+            bus,
+            concept,
+            sealer,
+            large,
+            limits,
+            oldest_message,
+            backoff: Backoff::default(),
+        });
+        let keeper = worker.clone();
+        let mut feed = Feed::new(
+            worker.bus.clone(),
+            Source::Invocations(worker.concept.name().clone()),
+            bounds,
+            worker.limits.worker_concurrency,
+            move |message| Some(keeper.unreadable(message)),
+        );
+        feed.open().await?;
+        service::start(worker.clone(), &shutdown).await?;
+        tracing::info!(concept = %worker.concept.name(), "worker started");
+        let bus = worker.bus.clone();
+        let tasks = shutdown.tasks().clone();
+        let task = tasks.spawn(take_messages(worker, feed, shutdown));
+        Ok(Running { bus, task })
+    })
 }
 
 async fn wait_for_log(bus: &Bus, shutdown: &Shutdown) -> Result<OldestMessageTime, SetupError> {

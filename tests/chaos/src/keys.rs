@@ -9,24 +9,8 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Part};
 
-/// The purposes of keys, and the roles that read them: every worker reads the sealing keys.
-const PURPOSES: [(&str, &[&str]); 3] = [
-    (
-        "seal",
-        &[
-            "edge",
-            "profile",
-            "sessioning",
-            "library",
-            "focusstats",
-            "textsettings",
-            "annotation",
-            "likertsurvey",
-        ],
-    ),
-    ("session", &["sessioning"]),
-    ("edge", &["edge"]),
-];
+/// The purposes of keys.
+const PURPOSES: [&str; 3] = ["seal", "session", "edge"];
 /// The services with a NATS user each.
 const USERS: [&str; 10] = [
     "edge",
@@ -41,6 +25,15 @@ const USERS: [&str; 10] = [
     "archive",
 ];
 
+/// Whether a role reads the keys of a purpose.
+fn reads(role: &str, purpose: &str) -> bool {
+    match purpose {
+        "seal" => !["router", "archive"].contains(&role),
+        "session" => role == "sessioning",
+        purpose => role == purpose,
+    }
+}
+
 /// Maximum time for every process to load a new key. A process that cannot reach a server at start
 /// exits after more than a minute and is restarted.
 const KNOWN: Duration = Duration::from_secs(120);
@@ -54,12 +47,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// # Errors
 /// A process does not load it, or a command fails.
 pub async fn rotate(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Result<String> {
-    let (purpose, roles) = rng.choice(PURPOSES).context("no purpose")?;
+    let purpose = rng.choice(PURPOSES).context("no purpose")?;
     let _alone = cluster.rotating.lock().await;
     let id = change(cluster, &["add", purpose]).await?;
     let added = Instant::now();
     let (file, id) = (format!("file=\"{purpose}.key\""), id.trim());
-    for part in cluster.parts.iter().filter(|part| roles.contains(&part.role)) {
+    for part in cluster.parts.iter().filter(|part| reads(part.role, purpose)) {
         while !knows(cluster, part, &file, id, added).await? {
             ensure!(added.elapsed() < KNOWN, "{} did not load {purpose} {id} in time", part.name);
             tokio::time::sleep(LOOK_EVERY).await;

@@ -35,27 +35,21 @@ impl LiveDatabase {
         concept: &'a str,
         shutdown: &'a Shutdown,
     ) -> BoxFuture<'a, Result<Self, StoreError>> {
-        Box::pin(Self::follow(args, concept, shutdown))
-    }
-
-    async fn follow(
-        args: &StoreArgs,
-        concept: &str,
-        shutdown: &Shutdown,
-    ) -> Result<Self, StoreError> {
-        let (database, key) = open(args, concept).await?;
-        let live = Self::from(database);
-        if let Some(key) = key {
-            let follower = Follower { args: args.clone(), concept: concept.to_owned(), key };
-            let (followed, ended) = (live.clone(), shutdown.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = follower.run(&followed) => {}
-                    () = ended.requested() => {}
-                }
-            });
-        }
-        Ok(live)
+        Box::pin(async move {
+            let (database, key) = open(args, concept).await?;
+            let live = Self::from(database);
+            if let Some(key) = key {
+                let follower = Follower { args: args.clone(), concept: concept.to_owned(), key };
+                let (followed, ended) = (live.clone(), shutdown.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = follower.run(&followed) => {}
+                        () = ended.requested() => {}
+                    }
+                });
+            }
+            Ok(live)
+        })
     }
 
     /// The database on the current connection.
