@@ -152,6 +152,15 @@ export class Bus {
     return status === 404 ? null : reply.data;
   }
 
+  /** Stores a part of a large value, unless it is stored. Throws {@link BusError}. */
+  async storeBlob(subject: string, body: Uint8Array): Promise<void> {
+    const result = await this.publish(subject, body, { [EXPECTED_SEQUENCE]: "0" });
+    const isStored = result.published === "stored" || result.published === "exists";
+    if (isStored) return;
+    const why = "why" in result ? result.why : "the message is too large for the server";
+    throw new BusError(`cannot store a large value: ${why}`);
+  }
+
   /** Publishes on an unused subject of a stream. */
   publishOnce(subject: string, body: JsonObject, headers = {}): Promise<Published> {
     return this.publish(subject, encode(body), { ...headers, [EXPECTED_SEQUENCE]: "0" });

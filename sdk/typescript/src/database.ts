@@ -7,12 +7,13 @@ import {
   MongoClient,
   MongoError,
   MongoServerError,
-  type ClientSession,
   type Collection,
   type Db,
   type MongoClientOptions,
 } from "mongodb";
 import { sleep } from "./bus.js";
+import { Calls, interceptFetch } from "./external.js";
+import { isDuplicate, Transaction, type Caught } from "./transaction.js";
 import { parseKeyring, password } from "./seal.js";
 import type { Settings } from "./settings.js";
 import type { JsonObject } from "./value.js";
@@ -28,7 +29,8 @@ const CONFLICTS_MS = 5000;
 const INACTIVE_MS = 5000;
 const END_INTERVAL_MS = 1000;
 const START_MS = 30_000;
-const DUPLICATE_KEY = 11000;
+/** Maximum number of duplicate keys that a handler may catch in one run. */
+const MAX_CAUGHT = 20;
 const MAJORITY = { w: "majority", journal: true } as const;
 
 /** Operations of an action, with the position of their options. */
@@ -59,34 +61,8 @@ export class Failed extends Error {}
 /** Another transaction holds the documents; the action is retried without limit. */
 export class Busy extends Error {}
 
-/** The transaction of the action that runs now. */
-class Transaction {
-  hasWritten = false;
-  readonly errors: MongoError[] = [];
-  #last: Promise<unknown> = Promise.resolve();
-
-  constructor(readonly session: ClientSession) {}
-
-  /** Runs an operation after the others: a session does not support concurrent ones. */
-  run<T>(operation: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(operation);
-    this.#last = result.catch((error: unknown) => {
-      if (error instanceof MongoError) this.errors.push(error);
-    });
-    return result;
-  }
-
-  /** Waits for the operations that were started. */
-  async idle(): Promise<void> {
-    let last;
-    do {
-      last = this.#last;
-      await last;
-    } while (last !== this.#last);
-  }
-}
-
 const current = new AsyncLocalStorage<Transaction>();
+let intercepts = false;
 
 type Methods = Record<string | symbol, unknown>;
 
@@ -101,7 +77,8 @@ function proxyOf(db: Db): Db {
   return new Proxy(db, {
     get(target, name) {
       if (name === "collection") {
-        return (...args: Parameters<Db["collection"]>) => collectionProxy(target.collection(...args));
+        return (...args: Parameters<Db["collection"]>) =>
+          collectionProxy(target.collection(...args));
       }
       const value = property(target, name);
       if (typeof value !== "function" || !current.getStore() || OUTSIDE.has(String(name))) {
@@ -124,12 +101,18 @@ function collectionProxy(collection: Collection): Collection {
       }
       return (...args: unknown[]) => {
         const options = { ...(args[at] as object | undefined), session: transaction.session };
-        const given = [...args.slice(0, at), ...Array(Math.max(0, at - args.length)).fill(undefined)];
+        const given = [
+          ...args.slice(0, at),
+          ...Array(Math.max(0, at - args.length)).fill(undefined),
+        ];
         if (name === "find" || name === "aggregate") {
           return cursorProxy(value(...given.map((of) => of ?? empty(name)), options), transaction);
         }
         transaction.hasWritten ||= String(name) in WRITES;
-        return transaction.run(async () => value(...given.map((of) => of ?? {}), options));
+        const operation = `${target.collectionName}.${String(name)}`;
+        return transaction.run(operation, async () =>
+          value(...given.map((of) => of ?? {}), options),
+        );
       };
     },
   });
@@ -142,7 +125,7 @@ function empty(name: string): object {
 /** A cursor whose reads wait for the other operations of the transaction. */
 function cursorProxy(cursor: object, transaction: Transaction): object {
   const next = (): Promise<unknown> =>
-    transaction.run(async () => (cursor as { next(): Promise<unknown> }).next());
+    transaction.run("next", async () => (cursor as { next(): Promise<unknown> }).next());
   const proxy: object = new Proxy(cursor, {
     get(target, name) {
       if (name === "next") return next;
@@ -161,7 +144,7 @@ function cursorProxy(cursor: object, transaction: Transaction): object {
       const value = property(target, name);
       if (typeof value !== "function") return value;
       if (["toArray", "hasNext", "tryNext", "count", "explain"].includes(String(name))) {
-        return (...args: unknown[]) => transaction.run(async () => value(...args));
+        return (...args: unknown[]) => transaction.run(String(name), async () => value(...args));
       }
       return (...args: unknown[]) => {
         const result: unknown = value(...args);
@@ -238,7 +221,8 @@ export class Database {
 
   /**
    * Runs an action, and returns the output of its completion. `body` returns that output. If the
-   * action has a stamp, `body` does not run. `permit` throws if this delivery must not write.
+   * action has a stamp, `body` does not run. `permit` throws if this delivery must not write. If
+   * the action is `external`, its calls with `fetch` are made between transactions.
    *
    * Throws {@link Failed}, {@link Busy}, or an error of `body` or `permit`.
    */
@@ -246,17 +230,31 @@ export class Database {
     action: string,
     permit: () => Promise<void>,
     body: () => Promise<JsonObject>,
+    external = false,
   ): Promise<JsonObject> {
-    const deadline = performance.now() + CONFLICTS_MS;
+    if (external && !intercepts) {
+      intercepts = true;
+      interceptFetch(() => current.getStore()?.calls ?? null);
+    }
+    const calls = external ? new Calls() : null;
+    const caught = new Map<number, Caught>();
+    let deadline = performance.now() + CONFLICTS_MS;
     for (let delay = 2; ; delay = Math.min(delay * 2, 250)) {
+      const known = caught.size;
       try {
-        return await this.#attempt(action, permit, body);
+        const output = await this.#attempt(action, permit, body, caught, calls);
+        if (output !== null) return output;
+        if (caught.size === known) await calls?.make();
+        deadline = performance.now() + CONFLICTS_MS;
+        continue;
       } catch (error) {
         if (!(error instanceof MongoError)) throw error;
         const isTaken = isDuplicate(error) && error.message.includes(STAMPS);
         if (!error.hasErrorLabel("TransientTransactionError") && !isTaken) {
           throw new Failed(`MongoDB: ${textOf(error)}`);
         }
+        // The other document with the key may be gone in the next run.
+        caught.clear();
         if (performance.now() > deadline) {
           throw new Busy(`another action holds the documents: ${textOf(error)}`);
         }
@@ -270,11 +268,14 @@ export class Database {
     }
   }
 
+  /** One run; `null` if the action must run again with what `caught` and `calls` contain now. */
   async #attempt(
     action: string,
     permit: () => Promise<void>,
     body: () => Promise<JsonObject>,
-  ): Promise<JsonObject> {
+    caught: Map<number, Caught>,
+    calls: Calls | null,
+  ): Promise<JsonObject | null> {
     const stamps = this.#db.collection<Stamp>(STAMPS);
     const session = this.#client.startSession();
     try {
@@ -285,12 +286,31 @@ export class Database {
       });
       const stamp = await stamps.findOne({ _id: action }, { session });
       if (stamp) return JSON.parse(stamp.output) as JsonObject;
-      const transaction = new Transaction(session);
-      const output = await current.run(transaction, body);
+      const known = new Map(caught);
+      const transaction = new Transaction(session, caught, calls);
+      const running = current.run(transaction, body);
+      const suspended = calls?.begin().then(() => null);
+      const output = await (suspended ? Promise.race([running, suspended]) : running);
+      if (output === null) {
+        running.catch(() => {});
+        await transaction.close();
+        caught.clear();
+        for (const [number, of] of known) caught.set(number, of);
+        return null;
+      }
       await transaction.idle();
       const { errors, hasWritten } = transaction;
-      checkErrors(errors, output);
-      if (!hasWritten || "fault" in output || errors.length > 0) return output;
+      const other = errors.find((error) => !isDuplicate(error));
+      if (other?.hasErrorLabel("TransientTransactionError")) throw other;
+      if (other) throw new Failed(`MongoDB: ${textOf(other)}`);
+      // MongoDB has ended the transaction, but the handler continued.
+      if (errors.length > 0) {
+        if (caught.size < MAX_CAUGHT) return null;
+        throw new Failed(
+          `the handler caught ${MAX_CAUGHT} duplicate keys; look up keys before writes`,
+        );
+      }
+      if (!hasWritten || "fault" in output) return output;
       await permit();
       const at = new Date();
       const purge_at = new Date(at.getTime() + this.#keptMs);
@@ -325,27 +345,6 @@ export class Database {
       console.warn(`cannot end abandoned transactions: ${String(error)}`);
     }
   }
-}
-
-/**
- * An error that the handler caught ended the transaction, so its result does not count. A refusal
- * after a duplicate key does: the other document with that key is committed.
- */
-function checkErrors(errors: readonly MongoError[], output: JsonObject): void {
-  for (const error of errors) {
-    if (error.hasErrorLabel("TransientTransactionError")) throw error;
-    if (!isDuplicate(error)) throw new Failed(`MongoDB: ${textOf(error)}`);
-  }
-  if (errors.length > 0 && !("error" in output)) {
-    throw new Failed(
-      "the handler continued after a duplicate key, which ends its transaction; " +
-        "look up the key before the write",
-    );
-  }
-}
-
-function isDuplicate(error: MongoError): boolean {
-  return error.code === DUPLICATE_KEY;
 }
 
 /** The message of an error without values of documents. */

@@ -6,14 +6,14 @@ import { Bus, BusError, encode, Fetcher, infoOf, sleep, type Info } from "./bus.
 import { Busy, Database, Failed } from "./database.js";
 import * as checks from "./intake.js";
 import { fault, isRoot, messageOf, outputOf, type Invocation } from "./intake.js";
-import { Broken, Expired, resolved } from "./large.js";
+import { Broken, derivedPlace, Expired, LargeText, resolved, stored } from "./large.js";
 import { Delivery, LATE, type Completion, type Effect, type Event, type Handled } from "./order.js";
 import { Room } from "./room.js";
 import { KeyFile, Sealer, UnknownKey } from "./seal.js";
 import { Service } from "./service.js";
 import type { Settings } from "./settings.js";
 import { Turns } from "./turns.js";
-import { parseObject, type JsonObject } from "./value.js";
+import { parseObject, type Json, type JsonObject } from "./value.js";
 import * as wire from "./wire.js";
 import { Refused, Throttled, type Call, type Worker } from "./worker.js";
 
@@ -86,6 +86,30 @@ export class Host {
   /** The input with large values instead of references. */
   resolved(input: JsonObject): Promise<JsonObject> {
     return this.large.within(() => resolved(input, (subject) => this.bus.blob(subject)));
+  }
+
+  /** The output or rows with references instead of large strings. */
+  stored<T extends Json>(value: T): Promise<T> {
+    const epochMs = this.settings.logMaxAgeHours * 3_600_000;
+    return stored(value, (text) =>
+      this.large.within(() => {
+        const large = new LargeText(text);
+        // An equal value is stored once in an epoch, such as that of a redelivered action.
+        const epoch = Buffer.alloc(8);
+        epoch.writeBigUInt64BE(BigInt(Math.floor(Date.now() / epochMs)));
+        const parts = [
+          Buffer.from("worker"),
+          Buffer.from(this.worker.spec.name),
+          epoch,
+          large.digest,
+        ];
+        const { bus } = this;
+        const read = (subject: string): Promise<Uint8Array | null> => bus.blob(subject);
+        const write = (subject: string, body: Uint8Array): Promise<void> =>
+          bus.storeBlob(subject, body);
+        return large.store(derivedPlace(this.sealer.key, parts), read, write);
+      }),
+    );
   }
 
   /** Runs a task that a shutdown waits for. */
@@ -266,7 +290,10 @@ class Doing {
       case "publish": {
         const headers = { [wire.HEADERS.work]: String(this.#workUs) };
         const { input, output } = effect.completion;
-        return { on: "published", result: await bus.publishOnce(subject, { input, output }, headers) };
+        return {
+          on: "published",
+          result: await bus.publishOnce(subject, { input, output }, headers),
+        };
       }
       case "compare": {
         const spec = worker.spec.actions.get(action);
@@ -279,14 +306,15 @@ class Doing {
         }
       }
       case "reply":
-        if (invocation.reply) bus.client.publish(invocation.reply, encode(effect.completion.output));
+        if (invocation.reply)
+          bus.client.publish(invocation.reply, encode(effect.completion.output));
         return null;
     }
   }
 
   async #run(invocation: Invocation, subject: string): Promise<Handled> {
     const began = performance.now();
-    const { worker, settings, sealer } = this.#host;
+    const { worker, settings, sealer, database } = this.#host;
     const handler = worker.actions.get(invocation.action);
     const spec = handler && worker.spec.actions.get(invocation.action);
     const nowMs = Date.now() - settings.clockSkewMs;
@@ -315,7 +343,7 @@ class Doing {
     let output: JsonObject;
     try {
       const permit = (): Promise<void> => this.#permit(subject);
-      const running = this.#host.database.transact(invocation.id, permit, body);
+      const running = database.transact(invocation.id, permit, body, worker.external);
       output = await this.#holding(running);
     } catch (error) {
       if (error instanceof Refused) {
@@ -327,13 +355,28 @@ class Doing {
         return failed(invocation, error);
       }
     }
+    try {
+      output = await this.#holding(this.#host.stored(output));
+    } catch (error) {
+      if (error instanceof Broken) return ended("invalid", error.message);
+      return { handled: "noPermit", why: messageOf(error) };
+    }
     this.#workUs = Math.round((performance.now() - began) * 1000);
     return completed(invocation, { input: recorded, output });
   }
 
   #call({ id, flow, client, device, position }: Invocation, input: JsonObject): Call {
     const { database, settings } = this.#host;
-    return { id, flow, input, client, device, position, db: database.proxy, settings: settings.own };
+    return {
+      id,
+      flow,
+      input,
+      client,
+      device,
+      position,
+      db: database.proxy,
+      settings: settings.own,
+    };
   }
 
   async #permit(subject: string): Promise<void> {

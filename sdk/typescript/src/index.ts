@@ -11,7 +11,7 @@ export {
   Worker,
   type ActionHandler,
   type Call,
-  type ConceptClass,
+  type ClassOptions,
   type Query,
   type QueryHandler,
 } from "./worker.js";

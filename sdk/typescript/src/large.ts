@@ -2,6 +2,7 @@
 
 import { createHash, createHmac } from "node:crypto";
 import { aessiv } from "@noble/ciphers/aes.js";
+import { looksSealed } from "./seal.js";
 import type { Json } from "./value.js";
 
 /** Longest string that a message contains itself, in bytes of UTF-8. */
@@ -9,11 +10,9 @@ export const INLINE_MAX_BYTES = 32 * 1024;
 /** The stream of the chunks and manifests. */
 export const STREAM = "BLOBS";
 /** Why an input that nobody stored is refused. */
-export const NOT_ACCEPTED =
-  "the input contains a text in the form of a reference to a large value";
+export const NOT_ACCEPTED = "the input contains a text in the form of a reference to a large value";
 /** Why an output with a reference is refused. */
-export const FORGED =
-  "the output contains a text in the form of a reference to a large value";
+export const FORGED = "the output contains a text in the form of a reference to a large value";
 
 const VALUE_MAX_BYTES = 64 * 1024 * 1024;
 const CHUNK_BYTES = 512 * 1024;
@@ -22,6 +21,10 @@ const MANIFEST_HEAD_BYTES = 9;
 const HASH_BYTES = 32;
 const FORM = /^large:([A-Za-z0-9_-]{22}):([1-9][0-9]{4,7}):([0-9a-f]{64})$/;
 
+const PLACE_BYTES = 16;
+
+/** Stores a message on a subject of the stream; one that is stored already stays. */
+export type Write = (subject: string, body: Uint8Array) => Promise<void>;
 /** Reads the last message on a subject of the stream; `null` if there is none. */
 export type Read = (subject: string) => Promise<Uint8Array | null>;
 
@@ -41,9 +44,63 @@ const sha256 = (...parts: Uint8Array[]): Buffer => {
   return hash.digest();
 };
 
+/** The place of a repeatable action: equal parts have the same place under one key. */
+export function derivedPlace(key: Uint8Array, parts: readonly Uint8Array[]): Buffer {
+  const mac = createHmac("sha256", key).update("concert large place\0");
+  for (const part of parts) mac.update(number64(part.length)).update(part);
+  return mac.digest().subarray(0, PLACE_BYTES);
+}
+
+function number64(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(value));
+  return bytes;
+}
+
+/** A text that is to be stored: its chunks and their hashes. */
+export class LargeText {
+  readonly digest: Buffer;
+  readonly #bytes: Buffer;
+  readonly #jsonBytes: number;
+  readonly #hashes: Buffer[] = [];
+
+  /** Throws {@link Broken} if the text is too large. */
+  constructor(text: string) {
+    this.#bytes = Buffer.from(text);
+    this.#jsonBytes = Buffer.byteLength(JSON.stringify(text)) - 2;
+    if (this.#bytes.length > VALUE_MAX_BYTES) {
+      throw new Broken(`the value is larger than ${VALUE_MAX_BYTES} bytes`);
+    }
+    for (const chunk of this.#chunks()) this.#hashes.push(sha256(chunk));
+    this.digest = sha256(...this.#hashes);
+  }
+
+  *#chunks(): Generator<Buffer> {
+    for (let at = 0; at < this.#bytes.length; at += CHUNK_BYTES) {
+      yield this.#bytes.subarray(at, at + CHUNK_BYTES);
+    }
+  }
+
+  /** Stores the text at a place, unless it is stored there. */
+  async store(place: Buffer, read: Read, write: Write): Promise<Reference> {
+    const reference = new Reference(place, this.#bytes.length, this.digest);
+    const manifest = reference.part("manifest", this.digest);
+    if ((await read(manifest.subject)) !== null) return reference;
+    let index = 0;
+    for (const chunk of this.#chunks()) {
+      const hash = this.#hashes[index]!;
+      const part = reference.part("chunk", number64(index++), hash);
+      await write(part.subject, part.seal(chunk));
+    }
+    const head = [Buffer.of(MANIFEST_VERSION), number64(this.#jsonBytes)];
+    await write(manifest.subject, manifest.seal(Buffer.concat([...head, ...this.#hashes])));
+    return reference;
+  }
+}
+
 /** A reference to a large value. */
 export class Reference {
-  private constructor(
+  constructor(
     readonly place: Buffer,
     readonly size: number,
     readonly digest: Buffer,
@@ -58,6 +115,12 @@ export class Reference {
     const isExact = place.toString("base64url") === found[1];
     if (!isExact || size <= INLINE_MAX_BYTES || size > VALUE_MAX_BYTES) return null;
     return new Reference(place, size, Buffer.from(found[3]!, "hex"));
+  }
+
+  /** The text of the reference. */
+  toString(): string {
+    const { place, size, digest } = this;
+    return `large:${place.toString("base64url")}:${size}:${digest.toString("hex")}`;
   }
 
   /** The text that equal values share at every place. */
@@ -81,9 +144,7 @@ export class Reference {
     }
     const chunks: Uint8Array[] = [];
     for (const [index, expected] of hashes.entries()) {
-      const number = Buffer.alloc(8);
-      number.writeBigUInt64BE(BigInt(index));
-      const chunk = await this.part("chunk", number, expected).read(read);
+      const chunk = await this.part("chunk", number64(index), expected).read(read);
       if (!sha256(chunk).equals(expected)) {
         throw new Broken("a chunk does not match its reference");
       }
@@ -115,6 +176,11 @@ export class Part {
     readonly key: Uint8Array,
   ) {}
 
+  /** The body of the message. */
+  seal(text: Uint8Array): Uint8Array {
+    return aessiv(new Uint8Array(this.key)).encrypt(new Uint8Array(text));
+  }
+
   async read(read: Read): Promise<Uint8Array> {
     const body = await read(this.subject);
     if (body === null) throw new Expired();
@@ -135,19 +201,35 @@ export function holdsReference(value: Json): boolean {
 
 /** The value with large values instead of references. Throws {@link Expired} or {@link Broken}. */
 export async function resolved<T extends Json>(value: T, read: Read): Promise<T> {
-  return (await resolve(value, read)) as T;
+  return (await replaced(
+    value,
+    async (text) => (await Reference.parse(text)?.load(read)) ?? text,
+  )) as T;
 }
 
-async function resolve(value: Json, read: Read): Promise<Json> {
+/** The value with references instead of large strings, except seals. `store` stores one. */
+export async function stored<T extends Json>(
+  value: T,
+  store: (text: string) => Promise<Reference>,
+): Promise<T> {
+  const isLarge = (text: string): boolean =>
+    Buffer.byteLength(text) > INLINE_MAX_BYTES && !looksSealed(text);
+  return (await replaced(value, async (text) =>
+    isLarge(text) ? String(await store(text)) : text,
+  )) as T;
+}
+
+/** The value with other texts, one after the other. */
+async function replaced(value: Json, replace: (text: string) => Promise<string>): Promise<Json> {
+  if (typeof value === "string") return replace(value);
   if (Array.isArray(value)) {
     const items: Json[] = [];
-    for (const item of value) items.push(await resolve(item, read));
+    for (const item of value) items.push(await replaced(item, replace));
     return items;
   }
-  if (typeof value === "object" && value !== null) {
-    const members: [string, Json][] = [];
-    for (const [key, item] of Object.entries(value)) members.push([key, await resolve(item, read)]);
-    return Object.fromEntries(members);
-  }
-  return (await Reference.parse(value)?.load(read)) ?? value;
+  if (typeof value !== "object" || value === null) return value;
+  const members: [string, Json][] = [];
+  for (const [key, item] of Object.entries(value))
+    members.push([key, await replaced(item, replace)]);
+  return Object.fromEntries(members);
 }

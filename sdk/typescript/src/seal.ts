@@ -109,6 +109,12 @@ export class Sealer {
     this.#keys = keys;
   }
 
+  /** The key that encrypts now. */
+  get key(): Uint8Array {
+    const [key] = this.#keys.now().values();
+    return key!;
+  }
+
   /** Seals a secret for a flow. */
   seal(flow: string, secret: string): string {
     const [id, key] = this.#keys.now().entries().next().value!;

@@ -149,7 +149,7 @@ export class Service {
     const mistakes = spec.input.mistakes(input) ?? (hasOperator(input) ? OPERATOR : null);
     if (mistakes) throw new ServiceError(400, mistakes);
     if (named === null && holdsReference(input)) throw new ServiceError(400, NOT_ACCEPTED);
-    input = await this.#resolved(input);
+    input = await this.#large(() => this.#host.resolved(input));
     const tooLong = spec.input.mistakes(input);
     if (tooLong) throw new ServiceError(400, tooLong);
     const late = sleep(settings.requestTimeoutMs).then((): null => null);
@@ -163,12 +163,16 @@ export class Service {
     const rows = toJson(found) as JsonObject[];
     const wrong = holdsReference(rows) ? FORGED : rowMistakes(spec, rows);
     if (wrong) throw new ServiceError(500, wrong);
-    return [flow, { rows: rows.map((row) => sealSecrets(sealer, flow, spec.output, row)) }];
+    const sealed = rows.map((row) => sealSecrets(sealer, flow, spec.output, row));
+    // The caller of a manual request gets whole texts.
+    if (named === null) return [flow, { rows: sealed }];
+    return [flow, { rows: await this.#large(() => this.#host.stored(sealed)) }];
   }
 
-  async #resolved(input: JsonObject): Promise<JsonObject> {
+  /** Reads or stores large values. */
+  async #large<T>(run: () => Promise<T>): Promise<T> {
     try {
-      return await this.#host.resolved(input);
+      return await run();
     } catch (error) {
       const code = error instanceof Expired ? 410 : error instanceof Broken ? 500 : 503;
       throw new ServiceError(code, messageOf(error));

@@ -55,14 +55,27 @@ export function newId(call: Pick<Call, "id">, kind: string): string {
 export type ActionHandler<Input = any> = (call: Call<Input>) => Promise<unknown>;
 /** The handler of a query. */
 export type QueryHandler<Input = any> = (query: Query<Input>) => Promise<readonly object[]>;
-/** The constructor of a concept. */
-export type ConceptClass = new (db: Db) => object;
+/** Options of {@link Worker.ofClass}. */
+export interface ClassOptions<Concept = object> {
+  /** Names of methods that differ from those of the spec, such as `{ _getUser: "getUser" }`. */
+  methods?: Record<string, string>;
+  /** Makes the instance, for example with the client of a service; `new Concept(db)` by default. */
+  create?: (db: Db) => Concept;
+  /** See {@link Worker.external}. */
+  external?: boolean;
+}
 
 /** A worker of one concept. `spec` is the path of its spec, or the text. */
 export class Worker {
   readonly spec: Spec;
   readonly actions = new Map<string, ActionHandler>();
   readonly queries = new Map<string, QueryHandler>();
+  /**
+   * Actions call other services with `fetch`. No transaction is open in the meantime: after each
+   * response, the action runs again from the start, with the responses that it has. A redelivered
+   * action may repeat its calls.
+   */
+  external = false;
   readonly #opens: ((db: Db) => unknown)[] = [];
 
   constructor(spec: string) {
@@ -70,23 +83,33 @@ export class Worker {
   }
 
   /**
-   * A worker that runs a class: its constructor takes a `Db`, its methods one object. Actions return an
-   * object, which is a failure if it has the key `error`. Queries have names with `_` and return a list
-   * of objects; see {@link rowsOf} for other results.
+   * A worker that runs a class: its constructor takes a `Db`, its methods one object. Actions
+   * return an object, which is a failure if it has the key `error`. Queries have names with `_` and
+   * return a list of objects; see {@link rowsOf} for other results.
    */
-  static ofClass(Concept: ConceptClass, spec: string): Worker {
+  static ofClass<Concept extends object>(
+    Concept: new (db: Db, ...others: any[]) => Concept,
+    spec: string,
+    options: ClassOptions<Concept> = {},
+  ): Worker {
+    const { methods = {}, create = (db) => new Concept(db) } = options;
     const worker = new Worker(spec);
+    worker.external = options.external ?? false;
     let instance: Record<string, (input: JsonObject) => unknown>;
     worker.open((db) => {
-      instance = new Concept(db) as typeof instance;
+      instance = create(db) as typeof instance;
     });
-    const has = (name: string): boolean => name in Concept.prototype;
+    const methodOf = (name: string): string => methods[name] ?? name;
+    const has = (name: string): boolean => methodOf(name) in Concept.prototype;
     for (const name of worker.spec.actions.keys()) {
-      if (has(name)) worker.action(name, async ({ input }) => instance[name]!(input));
+      const method = methodOf(name);
+      if (has(name))
+        worker.action(name, async ({ input }) => resultOf(await instance[method]!(input)));
     }
     for (const [name, query] of worker.spec.queries) {
+      const method = methodOf(name);
       if (has(name)) {
-        worker.query(name, async ({ input }) => rowsOf(query, await instance[name]!(input)));
+        worker.query(name, async ({ input }) => rowsOf(query, await instance[method]!(input)));
       }
     }
     return worker;
@@ -117,8 +140,12 @@ export class Worker {
       ["action", actions, this.actions] as const,
       ["query", queries, this.queries] as const,
     ].flatMap(([kind, known, found]) => [
-      ...[...known.keys()].filter((of) => !found.has(of)).map((of) => `the ${kind} \`${of}\` has no handler`),
-      ...[...found.keys()].filter((of) => !known.has(of)).map((of) => `the spec has no ${kind} \`${of}\``),
+      ...[...known.keys()]
+        .filter((of) => !found.has(of))
+        .map((of) => `the ${kind} \`${of}\` has no handler`),
+      ...[...found.keys()]
+        .filter((of) => !known.has(of))
+        .map((of) => `the spec has no ${kind} \`${of}\``),
     ]);
     if (problems.length > 0) {
       throw new Error(`the worker of ${name} differs from its spec: ${problems.join("; ")}`);
@@ -148,6 +175,14 @@ export class Worker {
       process.exit(1);
     }
   }
+}
+
+/** The output in the result of a method: an error is alone, and a list has its only element. */
+export function resultOf(result: unknown): unknown {
+  const output = Array.isArray(result) && result.length <= 1 ? (result[0] ?? {}) : result;
+  if (typeof output !== "object" || output === null || !("error" in output)) return output ?? {};
+  const { error, ...others } = output;
+  return error === undefined || error === null || error === "" ? others : { error: String(error) };
 }
 
 /** The rows in the result of a method: one object is one row, null and an error are no row. */

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createHash } from "node:crypto";
 import { aessiv } from "@noble/ciphers/aes.js";
-import { Broken, Expired, holdsReference, Reference, resolved } from "../src/large.js";
+import { Broken, Expired, holdsReference, LargeText, Reference, resolved } from "../src/large.js";
 import { fixedKeys, NotASeal, parseKeyring, Sealer, UnknownKey } from "../src/seal.js";
 import { Spec } from "../src/spec.js";
 import { check } from "../src/types.js";
@@ -108,6 +108,15 @@ test("large values", async () => {
     stored.set(part.subject, body);
   }
   stored.set(manifest.subject, Buffer.from(manifest.body, "base64url"));
+  const written = new Map<string, Uint8Array>();
+  const write = async (subject: string, body: Uint8Array) => void written.set(subject, body);
+  const large = new LargeText(content.toString());
+  assert.equal(String(await large.store(reference.place, async () => null, write)), text);
+  assert.deepEqual([...written.keys()], [...chunks.map((of: { subject: string }) => of.subject), manifest.subject]);
+  assert.equal(Buffer.from(written.get(manifest.subject)!).toString("base64url"), manifest.body);
+  written.clear();
+  await large.store(reference.place, async () => new Uint8Array(), write);
+  assert.equal(written.size, 0);
   const read = async (subject: string) => stored.get(subject) ?? null;
   const value = { books: [{ content: text, name: "large:" }] };
   const expected = { books: [{ content: content.toString(), name: "large:" }] };
