@@ -107,7 +107,7 @@ pub enum StartError {
     #[error(transparent)]
     Traces(#[from] BadEndpoint),
     /// The subscriptions of the queries fail.
-    #[error("cannot offer the NATS service Concert: {0}")]
+    #[error("cannot offer the NATS service Concert: {0}; check that the NATS server runs")]
     Service(nats::Error),
 }
 

@@ -15,7 +15,7 @@ use crate::timing::Timing;
 pub(crate) struct Report {
     /// The fsync interval of the NATS server.
     pub(crate) sync_interval: String,
-    /// Whether this is an optimised build.
+    /// `true` if this is an optimised build.
     pub(crate) release_build: bool,
     /// Number of processors.
     pub(crate) processors: usize,

@@ -69,7 +69,7 @@ async fn find(bus: &Bus, username: &str) -> anyhow::Result<Object> {
     let found = found.context("cannot look up the account")?;
     match found.body.get("rows").and_then(Value::as_array).and_then(|rows| rows.first()) {
         Some(Value::Object(row)) => Ok(row.clone()),
-        _ => bail!("there is no account `{username}`"),
+        _ => bail!("account `{username}` not found; check its spelling"),
     }
 }
 

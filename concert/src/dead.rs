@@ -119,7 +119,11 @@ async fn retry(bus: &Bus, letters: &[StoredDeadLetter], wait: Duration) -> anyho
         };
         output::print_line(format_args!("{:>6}  {}  {result}", letter.seq, letter.name()));
     }
-    ensure!(left == 0, "{left} of {} are still dead letters", letters.len());
+    ensure!(
+        left == 0,
+        "{left} of {} are still dead letters; correct the causes above, and retry them",
+        letters.len()
+    );
     Ok(())
 }
 

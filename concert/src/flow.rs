@@ -188,7 +188,7 @@ impl QueryArgs {
             Err(error) => return Err(error.into()),
         };
         let rows: Rows<T> = serde_json::from_value(Value::Object(answer.body))
-            .context("the archive runs another version of concert")?;
+            .context("the archive runs another version of concert; use that version")?;
         Ok(rows.rows)
     }
 
@@ -213,7 +213,10 @@ pub(crate) async fn flow(args: FlowArgs) -> anyhow::Result<()> {
     let input = Object::from_iter([("flow".to_owned(), Value::from(args.flow.to_string()))]);
     let rows: Vec<Flow> = args.query.rows("_flow", &input).await?;
     let Some(flow) = rows.first() else {
-        bail!("flow {} not found: neither the log nor the archive contains its root", args.flow);
+        bail!(
+            "flow {} not found in the log or the archive; it has expired, or its ID is incomplete",
+            args.flow
+        );
     };
     if args.value.is_none() && args.query.json {
         return args.query.print(&rows, |_| String::new());
@@ -234,7 +237,10 @@ pub(crate) async fn why_not(args: WhyNotArgs) -> anyhow::Result<()> {
     ]);
     let rows: Vec<WhyNot> = args.query.rows("_whyNot", &input).await?;
     let Some(row) = rows.first() else {
-        bail!("flow {} not found: neither the log nor the archive contains its root", args.flow);
+        bail!(
+            "flow {} not found in the log or the archive; it has expired, or its ID is incomplete",
+            args.flow
+        );
     };
     args.query.print(&rows, |_| format!("{}\n", lines::clean(&row.text)))
 }
@@ -277,7 +283,7 @@ pub(crate) async fn tail(args: TailArgs) -> anyhow::Result<()> {
     args.query.print::<Summary>(&[], |_| lines::HEADING.to_owned())?;
     while let Some(notice) = notices.next().await {
         let notice: Notice = serde_json::from_slice(&notice.payload)
-            .context("the archive runs another version of concert")?;
+            .context("the archive runs another version of concert; use that version")?;
         if notice.left_out > 0 {
             output::print_progress(&format!("{} flows are not shown", notice.left_out));
         }
@@ -285,5 +291,5 @@ pub(crate) async fn tail(args: TailArgs) -> anyhow::Result<()> {
             args.query.print(std::slice::from_ref(row), |paint| lines::row(row, paint))?;
         }
     }
-    bail!("the connection to NATS was closed")
+    bail!("the connection to NATS was closed; run the command again")
 }

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &FmtArgs, workers: &[Worker]) -> anyhow::Result<()> {
             }
         }
     }
-    ensure!(failed == 0, "some files could not be formatted");
+    ensure!(failed == 0, "some files could not be formatted; correct the errors above");
     ensure!(!args.check || different == 0, "some files are not formatted; run `concert fmt`");
     Ok(())
 }

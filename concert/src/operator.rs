@@ -34,7 +34,10 @@ impl OperatorArgs {
             |_| {
                 let (url, seconds) =
                     (bus::without_credentials(&args.nats_url), CONNECT_TIMEOUT.as_secs());
-                Err(anyhow!("cannot connect to NATS at {url} within {seconds} s"))
+                Err(anyhow!(
+                    "cannot connect to NATS at {url} within {seconds} s; check that it runs, or \
+                     name another server with --nats-url"
+                ))
             },
             |connected| Ok(connected?),
         );

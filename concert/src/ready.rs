@@ -16,11 +16,11 @@ use crate::operator::OperatorArgs;
 pub(crate) struct ReadyArgs {
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
-    /// Concept whose worker must be ready. `Requesting` has no worker; with it, only the edge is
-    /// checked
+    /// Concept of which a worker must respond. `Requesting` has no worker: with it, only the edge
+    /// is checked
     #[arg(long, value_name = "NAME", required_unless_present = "edge")]
     pub(crate) concept: Option<ConceptName>,
-    /// Address of an edge that must be ready
+    /// Address of an edge whose `/readyz` must return 200
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) edge: Option<ListenAddress>,
 }
@@ -28,9 +28,9 @@ pub(crate) struct ReadyArgs {
 /// Timeout of the whole check.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Succeeds if they are ready.
+/// Succeeds if a worker of the concept responds on the bus, and `/readyz` of the edge is 200.
 pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
-    tokio::time::timeout(TIMEOUT, check(&args)).await.context("timed out waiting for an answer")?
+    tokio::time::timeout(TIMEOUT, check(&args)).await.context("no answer within 3 s")?
 }
 
 async fn check(args: &ReadyArgs) -> anyhow::Result<()> {
@@ -38,7 +38,9 @@ async fn check(args: &ReadyArgs) -> anyhow::Result<()> {
     if let Some(concept) = args.concept.as_ref().filter(|name| name.as_str() != REQUESTING) {
         let bus = args.operator.connect("concert-ready").await?;
         let ping = bus.client.request(format!("$SRV.PING.{concept}"), "".into());
-        ping.await.with_context(|| format!("no worker of {concept} responds"))?;
+        ping.await.with_context(|| {
+            format!("no worker of {concept} responds; start one with `concert worker {concept}`")
+        })?;
     }
     if let Some(address) = &args.edge {
         let mut stream = address

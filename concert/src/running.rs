@@ -119,8 +119,9 @@ pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_running(data_dir)),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let started: Started = serde_json::from_str(&text)
-        .with_context(|| format!("{} was written by another version of concert", path.display()))?;
+    let started: Started = serde_json::from_str(&text).with_context(|| {
+        format!("{} was written by another version of concert; use that version", path.display())
+    })?;
     // A killed process leaves its file.
     if is_alive(started.pid) { Ok(started) } else { Err(not_running(data_dir)) }
 }

@@ -21,7 +21,7 @@ pub struct RateLimits {
     /// body. 0 disables the limit.
     #[schemars(range(min = 0, max = COUNT_MAX))]
     pub client_requests_per_second: u32,
-    /// Requests that a client may send at once before `http.client_requests_per_second` applies.
+    /// Requests that a client may send in a burst before `http.client_requests_per_second` applies.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub client_burst: u32,
 }

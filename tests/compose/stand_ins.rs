@@ -34,7 +34,7 @@ const BUILT: &str = "COPY --from=build /src/target/release/concert ";
 
 /// Images available to compose.
 pub(crate) struct Images {
-    /// Whether the image of Concert is already built.
+    /// `true` if the image of Concert is already built.
     pub(crate) exist: bool,
     /// The services of compose.observability.yaml that have images.
     pub(crate) observers: Vec<&'static str>,

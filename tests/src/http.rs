@@ -107,7 +107,7 @@ pub async fn request(
     Ok(Answer { status, headers, body })
 }
 
-/// Whether an edge reports that it is ready.
+/// Returns whether an edge reports that it is ready.
 pub async fn is_ready(address: SocketAddr) -> bool {
     let asked = get(format!("http://{address}/readyz")).await;
     asked.is_ok_and(|response| response.status().is_success())

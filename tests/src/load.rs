@@ -24,7 +24,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Whether the client should start another round.
+    /// Returns whether the client should start another round.
     pub fn continues(&self) -> bool {
         !self.end.load(Ordering::Relaxed)
     }

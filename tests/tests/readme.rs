@@ -23,7 +23,8 @@ fn lines() -> anyhow::Result<Vec<String>> {
     Ok(joined.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect())
 }
 
-/// Whether a response matches the page: the same keys, and the same values except abbreviated ones.
+/// Returns whether a response matches the page: the same keys, and the same values except
+/// abbreviated ones.
 fn is_as_shown(shown: &Value, answer: &Value) -> bool {
     let (Some(shown), Some(answer)) = (shown.as_object(), answer.as_object()) else {
         return false;

@@ -69,12 +69,13 @@ fn folders() -> BTreeMap<String, String> {
     packages.iter().map(|package| (text(&package["name"]), folder(package))).collect()
 }
 
-/// Whether a folder contains the worker of a concept.
+/// Returns whether a folder contains the worker of a concept.
 fn is_worker(folder: &str) -> bool {
     folder.starts_with("workers/")
 }
 
-/// Whether a folder contains a part of the system, which uses the others only through messages.
+/// Returns whether a folder contains a part of the system, which uses the others only through
+/// messages.
 fn is_part(folder: &str) -> bool {
     is_worker(folder) || ["archive", "http-edge", "sync-router"].contains(&folder)
 }

@@ -113,7 +113,7 @@ async fn concert_up_under_nohup_survives_its_terminal() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a log line has escape codes, written to a terminal or to a file.
+/// Returns whether a log line has escape codes, written to a terminal or to a file.
 async fn has_colours(shell: &str) -> anyhow::Result<bool> {
     let output = on_terminal(shell)
         .env_remove("NO_COLOR")

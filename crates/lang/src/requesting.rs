@@ -12,7 +12,8 @@ use crate::syntax::Ident;
 /// File name of the spec.
 pub const FILE_NAME: &str = "Requesting.concept";
 
-/// Text of the spec.
+/// Text of the spec. Its first line calls the edge a worker, as in release 0.1.0. It stays, because
+/// the text determines the version of stored rules; the router completes the actions (ADR 37).
 pub const SPEC: &str = include_str!("../requesting.concept");
 
 /// The spec as a source file.

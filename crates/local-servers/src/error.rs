@@ -21,7 +21,10 @@ pub enum StartError {
         flag: &'static str,
     },
     /// The data directory cannot be used.
-    #[error("cannot write the data directory {path}: {source}", path = .path.display())]
+    #[error(
+        "cannot write the data directory {path}: {source}; choose another with --data-dir",
+        path = .path.display()
+    )]
     DataDir {
         /// The directory.
         path: PathBuf,
@@ -41,7 +44,7 @@ pub enum StartError {
         pid: u32,
     },
     /// The program cannot be executed.
-    #[error("cannot run {program}: {source}")]
+    #[error("cannot run {program}: {source}; check that its file is executable")]
     Spawn {
         /// The program.
         program: Program,
@@ -49,7 +52,11 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The program runs, but does not print its version.
-    #[error("{binary} does not run: {output}", binary = .binary.display())]
+    #[error(
+        "{binary} does not run: {output}\n\
+         Repair it, or take it off the PATH so that Concert downloads one",
+        binary = .binary.display()
+    )]
     DoesNotRun {
         /// The program.
         binary: PathBuf,

@@ -235,5 +235,5 @@ async fn is_ready(port: u16, is_closed: bool) -> std::io::Result<()> {
     };
     tokio::time::timeout(Duration::from_secs(2), ask)
         .await
-        .unwrap_or_else(|_| Err(std::io::Error::other("timed out waiting for an answer")))
+        .unwrap_or_else(|_| Err(std::io::Error::other("no answer in time")))
 }

@@ -75,7 +75,10 @@ pub enum FetchError {
         output: String,
     },
     /// The cache cannot be written.
-    #[error("cannot write the cache {path}: {source}", path = .path.display())]
+    #[error(
+        "cannot write the cache {path}: {source}; choose another with --cache-dir",
+        path = .path.display()
+    )]
     Cache {
         /// The directory.
         path: PathBuf,

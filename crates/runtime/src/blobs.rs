@@ -1,4 +1,4 @@
-//! Large values on the bus: storing and reading them beside the log (ADR 38).
+//! Large values on the bus: stores and reads them outside the log (ADR 38).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ fn unavailable(why: impl std::fmt::Display) -> BlobsError {
     BlobsError::Unavailable(why.to_string())
 }
 
-/// Stores and reads large values on a connection of its own, so that they do not delay other
+/// Stores and reads large values on a separate connection, so that they do not delay other
 /// messages. Cheap to clone; the clones share the connection and its limits.
 #[derive(Debug, Clone)]
 pub struct Blobs {

@@ -18,7 +18,7 @@ pub enum KeyRecordError {
     #[error(transparent)]
     Keys(#[from] KeyError),
     /// The record cannot be read or written.
-    #[error("cannot read or write the record of key files in NATS: {0}")]
+    #[error("cannot read or write the record of key files in NATS: {0}; start the command again")]
     Bus(String),
     /// Key files are not those of the existing data.
     #[error(

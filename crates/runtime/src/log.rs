@@ -54,10 +54,10 @@ pub enum PublishError {
     )]
     NoStream(String),
     /// The message exceeds the server's size limit.
-    #[error("the message exceeds the server's size limit (max_payload)")]
+    #[error("the message exceeds the server's size limit; increase max_payload of the NATS server")]
     TooLarge,
     /// The server did not confirm in time.
-    #[error("no confirmation: {0}")]
+    #[error("no publish acknowledgement: {0}")]
     NotConfirmed(String),
 }
 

@@ -1,4 +1,4 @@
-//! References to large values: strings that are stored beside the log.
+//! References to large values: strings that are stored outside the log.
 //!
 //! A string of more than [`INLINE_MAX_BYTES`] is stored as encrypted chunks and a manifest
 //! ([`blob`]). Messages contain `large:<place>:<bytes>:<digest>` instead. The digest is the SHA-256
@@ -129,7 +129,7 @@ impl Reference {
         Self::new(place, text.len() as u64, ValueDigest::of(text))
     }
 
-    /// Reports whether this stands for a text.
+    /// Reports whether this denotes a text.
     pub fn is_text(&self, text: &str) -> bool {
         self.bytes == text.len() as u64 && self.digest == ValueDigest::of(text)
     }
@@ -144,7 +144,7 @@ impl Reference {
         self.digest
     }
 
-    /// Reports whether two references stand for equal strings; their places may differ.
+    /// Reports whether two references denote equal strings; their places may differ.
     pub fn is_same_value(&self, other: &Self) -> bool {
         (self.bytes, self.digest) == (other.bytes, other.digest)
     }

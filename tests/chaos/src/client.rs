@@ -25,7 +25,7 @@ pub struct Load {
     pub history: Arc<History>,
     /// Permits to start a request.
     pub room: Semaphore,
-    /// Whether clients must stop.
+    /// `true` if clients must stop.
     pub stop: AtomicBool,
     next: AtomicU64,
     /// Tokens with a logout that returned 200; they must never work again.
@@ -68,7 +68,7 @@ impl Load {
         })
     }
 
-    /// Whether no more requests may start.
+    /// Returns whether no more requests may start.
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

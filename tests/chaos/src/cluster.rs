@@ -49,7 +49,7 @@ const PARTS: [(&str, &str, &[&str]); 14] = [
     ("profile-b", "profile", &["worker", "Profile"]),
     ("sessioning-a", "sessioning", &["worker", "Sessioning"]),
     ("sessioning-b", "sessioning", &["worker", "Sessioning"]),
-    // What an account's deletion also deletes.
+    // Data that the deletion of an account also deletes.
     ("library", "library", &["worker", "Library"]),
     ("focusstats", "focusstats", &["worker", "FocusStats"]),
     ("textsettings", "textsettings", &["worker", "TextSettings"]),
@@ -235,7 +235,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether a process was started after a moment.
+    /// Returns whether a process was started after a moment.
     pub async fn started_after(&self, part: &Part, moment: Instant) -> bool {
         let running = self.running.lock().await;
         running.get(part.name).is_some_and(|running| running.since > moment)

@@ -1,6 +1,6 @@
 //! Small file systems for the servers' data, which can be filled for a while.
 //!
-//! They need permission to mount. The program first enters a mount namespace of its own (`enter`),
+//! They need permission to mount. The program first enters its own mount namespace (`enter`),
 //! which removes the mounts when it exits. Without that permission, the run reports it.
 
 use std::fs::File;
@@ -25,7 +25,7 @@ const FILL_EVERY: Duration = Duration::from_millis(200);
 /// Environment variable that marks a process with its own mount namespace.
 const NAMESPACE: &str = "CONCERT_CHAOS_NAMESPACE";
 
-/// Restarts this process image in a mount namespace of its own. Returns if that is not permitted,
+/// Restarts this process image in its own mount namespace. Returns if that is not permitted,
 /// or if the process is already in one.
 ///
 /// # Errors

@@ -42,17 +42,17 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it needs a link between a process and its server.
+    /// Returns whether it needs a link between a process and its server.
     pub const fn is_of_links(self) -> bool {
         matches!(self, Self::Cut | Self::HoldToServer | Self::HoldToProcess)
     }
 
-    /// Whether it needs a small disk.
+    /// Returns whether it needs a small disk.
     pub const fn is_of_disks(self) -> bool {
         matches!(self, Self::FullDiskNats | Self::FullDiskMongo)
     }
 
-    /// Whether it needs several nodes.
+    /// Returns whether it needs several nodes.
     pub const fn is_of_nodes(self) -> bool {
         matches!(self, Self::DivideNats | Self::DivideMongo)
     }

@@ -25,7 +25,7 @@ const USERS: [&str; 10] = [
     "archive",
 ];
 
-/// Whether a role reads the keys of a purpose.
+/// Returns whether a role reads the keys of a purpose.
 fn reads(role: &str, purpose: &str) -> bool {
     match purpose {
         "seal" => !["router", "archive"].contains(&role),
@@ -62,7 +62,7 @@ pub async fn rotate(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::Resul
     Ok(format!("{purpose} {id}"))
 }
 
-/// Whether a process reported the key, or started late enough to have loaded it at start.
+/// Returns whether a process reported the key, or started late enough to have loaded it at start.
 async fn knows(
     cluster: &Cluster,
     part: &Part,
@@ -108,7 +108,7 @@ pub async fn rotate_user(cluster: &Cluster, rng: &mut fastrand::Rng) -> anyhow::
     Ok(user.to_owned())
 }
 
-/// Whether each server rejects all of these seeds.
+/// Returns whether each server rejects all of these seeds.
 async fn are_refused(cluster: &Cluster, seeds: &str) -> bool {
     for server in cluster.bus.servers() {
         for seed in seeds.lines() {

@@ -34,7 +34,7 @@ impl Message {
         self.body.get("input")?.get(key)?.as_str()
     }
 
-    /// Whether the completion is a failure.
+    /// Returns whether the completion is a failure.
     pub fn failed(&self) -> bool {
         self.body.get("output").is_none_or(|output| output.get("error").is_some())
     }

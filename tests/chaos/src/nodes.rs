@@ -60,7 +60,7 @@ impl Single {
 }
 
 impl Servers {
-    /// Why disks cannot be filled; `None` if they can.
+    /// Reason why disks cannot be filled; `None` if they can.
     pub fn why_no_small_disks(&self) -> Option<&str> {
         match self {
             Self::One(servers) => servers.disks.as_ref().err().map(String::as_str),

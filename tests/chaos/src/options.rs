@@ -16,12 +16,12 @@ pub struct Options {
     pub rate: u32,
     /// The interval between faults.
     pub fault_every: Duration,
-    /// Whether there are three servers of each kind instead of one.
+    /// `true` if there are three servers of each kind instead of one.
     pub three: bool,
-    /// Whether all connections are encrypted; only with one server of each kind.
+    /// `true` if all connections are encrypted; only with one server of each kind.
     pub tls: bool,
-    /// Whether the servers' data is on small disks, which can be filled. If that is not permitted,
-    /// the run reports it.
+    /// `true` if the servers' data is on small disks, which can be filled. If that is not
+    /// permitted, the run reports it.
     pub small_disks: bool,
     /// The only fault to inject.
     pub only: Option<Fault>,

@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether data from one node reaches another, regardless of which one dialled.
+    /// Returns whether data from one node reaches another, regardless of which one dialled.
     fn hears(hearer: usize, speaker: usize, closed: Closed) -> bool {
         let dialled = Crossing { from: Some(speaker), to: hearer };
         let called = Crossing { from: Some(hearer), to: speaker };

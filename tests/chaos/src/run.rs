@@ -32,7 +32,7 @@ pub struct Report {
     pub hits: BTreeMap<String, u32>,
     /// Statistics of the log.
     pub sums: Sums,
-    /// Why the disks could not be filled, if that was requested.
+    /// Reason why the disks could not be filled, if that was requested.
     pub no_small_disks: Option<String>,
     /// Injected messages: actions, duplicates, repeated, malformed and forged ones.
     pub by_hand: [u64; 5],
@@ -42,7 +42,7 @@ pub struct Report {
 const FINISH: Duration = Duration::from_secs(240);
 /// Interval between injected actions.
 const INJECT_EVERY: Duration = Duration::from_millis(500);
-/// How long faults continue after the first violation; short, so that its traces stay recent. A
+/// Time for which faults continue after the first violation; short, so that its traces stay recent. A
 /// fault that has begun runs to its end.
 const AFTER_VIOLATION: Duration = Duration::from_secs(5);
 

@@ -9,12 +9,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
-/// How a connection behaves in a state.
+/// Behaviour of a connection in a state.
 pub(crate) trait Traffic<S>: Copy {
-    /// Whether the connection is closed, or rejected if it is new.
+    /// Returns whether the connection is closed, or rejected if it is new.
     fn is_cut(self, state: &S) -> bool;
 
-    /// Whether data is held back in one direction.
+    /// Returns whether data is held back in one direction.
     fn is_held(self, state: &S, to_server: bool) -> bool;
 
     /// The time by which data is late.

@@ -1,5 +1,5 @@
-//! The console and the frontend of the reading app in a browser. The tests need Debian's `chromium` and `chromedriver` on the PATH.
-//! Screenshots are in `target/page`.
+//! The console and the frontend of the reading app in a browser. The tests need Debian's `chromium`
+//! and `chromedriver` on the PATH. Screenshots are in `target/page`.
 
 #![expect(
     clippy::indexing_slicing,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::colour::is_colour;
 
-/// What an annotation says and where. All keys are optional in a change.
+/// Text and place of an annotation. All keys are optional in a change.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Fields {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -115,7 +115,8 @@ impl Profile {
         let name = Username::parse_new(&username).map_err(Refusal::from)?;
         let password = password_rules::form(&password).map_err(Refusal::of_password)?;
         self.rules.check(&password, &name).map_err(Refusal::of_password)?;
-        // Read before the name: an account of this name that is created meanwhile is no look-alike.
+        // Read before the name: an account of this name that is created in the meantime is no
+        // look-alike.
         let look_alike = self.look_alike(&name).await?;
         // Saves the hash if the name is taken; the unique indexes decide.
         match self.by_name(&name).await? {

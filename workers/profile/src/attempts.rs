@@ -1,10 +1,10 @@
 //! Limits failed logins, so guessing is slow and no user is locked out permanently.
 //!
-//! There is one document for each attempted name, even if no account has it, and one for each
-//! client. A failure is stamped with its action's id, so a redelivery does not count again, and it
-//! expires. A client that has logged in to an account is known there and has its own counter, so
-//! guesses from elsewhere do not lock it out. A success writes only if it makes a client known or
-//! forgives its failures.
+//! Each attempted name has a document, even if no account has that name, and so has each client. A
+//! failure is stamped with its action's id, so a redelivery does not count again, and it expires. A
+//! client that has logged in to an account is known to it and has its own counter there, so guesses
+//! from elsewhere do not lock it out. A success writes only if it makes a client known or forgives
+//! its failures.
 
 mod counts;
 mod in_flight;
@@ -99,7 +99,7 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     attempt: Attempt,
-    /// True if a success must be written.
+    /// True if a success must be written: it makes the client known, or forgives failures.
     is_news: bool,
     _guard: InFlightGuard,
 }
@@ -167,8 +167,8 @@ impl Attempts {
             let ended = self.in_flight.ended();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            // Before the failures are read: an attempt that ends in between has stored its failure,
-            // or is among these.
+            // Read before the failures. An attempt that ends in between is in one of the two: here,
+            // or among the failures.
             let seen = self.in_flight.current();
             let counted = self.read(&attempt).await?;
             if let Some(at) = counted.iter().find_map(|counted| counted.failed_at(attempt.action)) {
@@ -240,8 +240,8 @@ impl Attempts {
         account.into_iter().chain(client)
     }
 
-    /// Adds a failure to each of its documents, concurrently, with one atomic operation each. Does
-    /// nothing where it is already counted.
+    /// Adds a failure to the documents of its account and its client, concurrently, with one atomic
+    /// operation each. A document that has the failure already stays unchanged.
     async fn count(&self, attempt: &Attempt, at: DateTime, call: &Call<()>) -> Result<(), Stop> {
         let mut failure = doc! { "action": stamp(attempt.action), "at": at };
         if let Some(client) = &attempt.client {

@@ -15,7 +15,10 @@ const COMMON: &str = include_str!("../blocklist/common.txt");
 
 /// Reason why the list cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the password blocklist {path}: {source}", path = .path.display())]
+#[error(
+    "cannot read the password blocklist {path}: {source}; correct password_blocklists",
+    path = .path.display()
+)]
 pub(crate) struct BlocklistError {
     path: PathBuf,
     source: std::io::Error,

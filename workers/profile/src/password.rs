@@ -18,13 +18,15 @@ use crate::settings::Settings;
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// The cost is out of argon2's range.
-    #[error("the cost of argon2id is out of range: {0}")]
+    #[error(
+        "the cost of argon2id is out of range: {0}; correct argon2_memory_kib or argon2_passes"
+    )]
     Cost(argon2::Error),
     /// A hash cannot be computed.
     #[error("cannot compute a hash: {0}")]
     Hash(String),
     /// A thread cannot be started.
-    #[error("cannot start a hashing thread: {0}")]
+    #[error("cannot start a hashing thread: {0}; lower hash_threads")]
     Thread(std::io::Error),
 }
 

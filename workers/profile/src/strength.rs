@@ -8,8 +8,8 @@ pub(crate) const SCORE_MAX: u8 = 4;
 /// stand for: for 100 chosen symbols it takes seconds, for these less than a few hashes.
 const ESTIMATED_CHARS: usize = 24;
 
-/// Whether the estimated score of a password is below `min_score`. Texts that an attacker tries
-/// first, such as the username, count as one guess. Only the beginning of a long password is
+/// Returns whether the estimated score of a password is below `min_score`. Texts that an attacker
+/// tries first, such as the username, count as one guess. Only the beginning of a long password is
 /// estimated.
 pub(crate) fn is_below(min_score: u8, password: &str, first_tries: &[&str]) -> bool {
     let start: String = password.chars().take(ESTIMATED_CHARS).collect();

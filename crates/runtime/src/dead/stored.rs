@@ -33,7 +33,7 @@ pub struct StoredDeadLetter {
 
 /// Error for a failed read of the dead-letter stream.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the dead letters: {0}")]
+#[error("cannot read the dead letters: {0}; check that NATS runs, or run `concert setup`")]
 pub struct DeadLetterReadError(String);
 
 fn unreadable(error: impl std::fmt::Display) -> DeadLetterReadError {

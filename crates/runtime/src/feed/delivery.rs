@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::bus::Bus;
 use crate::streams;
 
-/// How messages are fetched. The ack deadline starts when the server sends a message, so a worker
+/// Mode of fetching messages. The ack deadline starts when the server sends a message, so a worker
 /// host must not queue messages behind others.
 pub(super) enum Delivery {
     /// The client prefetches.

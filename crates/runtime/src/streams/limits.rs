@@ -44,7 +44,8 @@ pub struct LogLimits {
     pub bucket_max_bytes: i64,
     /// Maximum size of the stored large values, in bytes; at the limit, requests with large values
     /// get 503. The server reserves that much. 0 stands for a quarter of the free disk space with
-    /// the NATS server of `concert up`, and for 4 GiB with other servers, or less if they have less.
+    /// the NATS server of `concert up`, and for 4 GiB with other servers, or less if they have
+    /// less.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub large_values_max_bytes: i64,
     /// Seconds that a completion stays in the log even if the log is nearly full.
