@@ -1,8 +1,8 @@
 //! Replaces the encrypted secrets (seals) of archived messages with markers.
 //!
-//! The archive outlives the log, and its backups travel. With the sealing key every seal in it
-//! could be decrypted. A marker only says that there was a secret. Equal secrets of a flow have
-//! equal markers, because rules may compare secrets.
+//! The archive outlives the log, and its backups are stored elsewhere. With the sealing key, every
+//! seal in it could be decrypted. A marker only shows that there was a secret. Equal secrets of a
+//! flow have equal markers, because rules may compare secrets.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ const MARKER: &str = "sealed:-:";
 /// Length of the longest key id.
 const MAX_KEY_ID: usize = 16;
 
-/// The markers of one flow, numbered in the order in which its log first has each secret.
+/// The markers of one flow, numbered by the first occurrence of each secret in its log.
 ///
 /// The number depends only on earlier messages, so a redelivered message gets the same markers.
 #[derive(Default)]

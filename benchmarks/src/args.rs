@@ -11,7 +11,12 @@ use crate::kind::Kind;
 #[command(name = "bench", version)]
 pub(crate) struct BenchArgs {
     /// Duration of each run, in seconds
-    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(
+        long,
+        default_value_t = 5,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=600)
+    )]
     pub(crate) seconds: u64,
     /// Numbers of concurrent requests
     #[arg(long, default_values_t = [1, 16, 64], value_delimiter = ',', value_name = "N")]

@@ -33,7 +33,8 @@ impl Connection {
     /// Posts a JSON body and reads the whole response.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Answer> {
         let request = format!(
-            "POST /api{path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /api{path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
             body.len()
         );
         self.stream.write_all(request.as_bytes()).await?;

@@ -134,11 +134,9 @@ impl Scenarios {
                 })
             }
             Kind::FailedLogin => Arc::new(|number| {
-                Some(Step {
-                    path: "/auth/login",
-                    body: json!({ "username": format!("bench{}", number % TRIED_NAMES), "password": "wrong horse battery" }).to_string(),
-                    status: 401,
-                })
+                let username = format!("bench{}", number % TRIED_NAMES);
+                let body = json!({ "username": username, "password": "wrong horse battery" });
+                Some(Step { path: "/auth/login", body: body.to_string(), status: 401 })
             }),
             Kind::UnknownLogout => Arc::new(|number| Some(logout(&format!("{number:043}"), 404))),
             Kind::Logout => {

@@ -52,7 +52,12 @@ enum DeadCommand {
         #[command(flatten)]
         selection: Selection,
         /// Maximum time to wait for each result, such as 10s; 0s does not wait
-        #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+        #[arg(
+            long,
+            default_value = "10s",
+            value_parser = humantime::parse_duration,
+            value_name = "TIME"
+        )]
         wait: Duration,
     },
     /// Delete dead letters permanently

@@ -78,7 +78,13 @@ pub(crate) struct FlowFilter {
     #[arg(long, value_name = "NAME")]
     action: Option<String>,
     /// Only flows with these outcomes: succeeded, failed, fault, open, dead
-    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = outcome, conflicts_with = "failed")]
+    #[arg(
+        long,
+        value_name = "OUTCOME",
+        value_delimiter = ',',
+        value_parser = outcome,
+        conflicts_with = "failed"
+    )]
     outcome: Vec<Outcome>,
     /// Only flows that failed, ended in a fault, or have dead-lettered actions
     #[arg(long)]
@@ -101,7 +107,12 @@ pub(crate) struct FlowsArgs {
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     until: Option<Duration>,
     /// Maximum number of flows
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
+    #[arg(
+        long,
+        default_value_t = 50,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=500)
+    )]
     limit: u16,
     #[command(flatten)]
     query: QueryArgs,

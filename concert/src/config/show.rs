@@ -225,7 +225,10 @@ fn reference() -> String {
             if of.contains(catalogue::ANY) {
                 page.push_str(CONCEPTS);
             }
-            page.push_str("\n| key | variable | default | values | unit | meaning |\n|---|---|---|---|---|---|\n");
+            page.push_str(
+                "\n| key | variable | default | values | unit | meaning |\n\
+                 |---|---|---|---|---|---|\n",
+            );
         }
         page.push_str(&line(key));
     }

@@ -182,7 +182,9 @@ pub fn include(file: &Path, config_file: &Path) -> std::io::Result<String> {
 
 fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io::Result<String> {
     let mut config = format!(
-        "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\nmax_payload: {MAX_PAYLOAD}\njetstream {{\n  store_dir: {store}\n  sync_interval: {sync}{storage}\n}}\n",
+        "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\n\
+         max_payload: {MAX_PAYLOAD}\n\
+         jetstream {{\n  store_dir: {store}\n  sync_interval: {sync}{storage}\n}}\n",
         port = options.port,
         pid = quoted(pid_file),
         store = quoted(&options.data_dir),

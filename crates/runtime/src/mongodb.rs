@@ -74,6 +74,7 @@ pub enum StoreError {
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of the first connection. Servers and processes start at the same time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Connects to the database of a concept, and waits until the server responds.
 ///
 /// # Errors

@@ -2,8 +2,8 @@
 //!
 //! The server accepts any bytes as headers. The client parses them strictly. A block that it cannot
 //! parse closes the connection, and a bare carriage return in a value stops the client (nats.rs,
-//! pull request 1612). A status in the first line is taken for a message of the server. Such a
-//! message would be redelivered after each reconnection, forever, and block all others.
+//! pull request 1612). The client takes a status in the first line for a message of the server.
+//! Such a message would be redelivered after each reconnection, forever, and block all others.
 //!
 //! A feed therefore scans after each connection for delivered, unacknowledged messages, through an
 //! API whose responses contain the headers as data. It dead-letters the unreadable ones. They often
@@ -66,8 +66,8 @@ const LANES: u64 = 16;
 const SCAN_AHEAD: u64 = 4096;
 /// Maximum number of repetitions of a request whose connection closed.
 const MAX_REPEATS: u32 = 20;
-/// Header by which the server deduplicates messages, for long enough that two processes may find
-/// the same message.
+/// Header by which the server deduplicates messages. Its window is long enough for two processes
+/// that find the same message.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// Scans a consumer for messages that the client cannot parse.

@@ -174,8 +174,8 @@ impl Annotations {
         }
     }
 
-    /// Finds the annotations of a document whose content, or the title of one of whose tags,
-    /// contains the words, in any case. Empty words find all.
+    /// Finds the annotations of a document that contain the words in their content or in the title
+    /// of a tag, ignoring case. Without words, finds all.
     async fn search(&self, call: Call<Search>) -> Result<Matches, Stop> {
         let Search { user, document, criteria } = &call.input;
         match self.views.find("document", document).await? {

@@ -35,8 +35,8 @@ pub enum PoolError {
 pub enum Verdict {
     /// The password is right.
     Right,
-    /// The password is right, and its hash is outdated: it has another cost, or is that of the
-    /// password as typed. This is the new hash.
+    /// The password is right, and its hash is outdated: it was computed with another cost, or from
+    /// the password as typed. This is the new hash.
     Outdated(String),
     /// The password is wrong.
     Wrong,
@@ -132,7 +132,7 @@ impl HashPool {
         part(HASHING, answer).await.map_err(retry)?.map_err(retry)
     }
 
-    /// Verifies a password. Without a hash it is wrong, after the same work.
+    /// Verifies a password. If there is no hash, returns [`Verdict::Wrong`] after the same work.
     ///
     /// # Errors
     /// The pool is full, or the hash cannot be read.
