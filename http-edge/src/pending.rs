@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 /// A completed action that responds to a request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Respond {
-    /// Whether the input has the body under a key; otherwise further keys are the body.
+    /// `true` if the input has the body under a key; otherwise further keys are the body.
     pub(crate) has_body: bool,
     /// Its input.
     pub(crate) input: Object,

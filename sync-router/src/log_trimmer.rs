@@ -107,11 +107,11 @@ fn is_nearly_full(state: &LogState, limits: &LogLimits) -> bool {
     measures(state, limits).any(|measure| measure.value >= percent(measure.max, FULL_THRESHOLD))
 }
 
-/// How full the log is, by one of its limits.
+/// Fill level of the log, by one of its limits.
 struct Measure {
     value: u64,
     max: u64,
-    /// What a message of average size adds, at least 1.
+    /// Amount that a message of average size adds, at least 1.
     per_message: u64,
 }
 

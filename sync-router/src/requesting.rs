@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::run::StartError;
 
-/// Why an injected action is refused.
+/// Reason why an injected action is refused.
 const REFUSAL: &str = "an action of Requesting cannot be injected: requests come over HTTP, and \
                        the router completes what a rule responds";
 /// Messages per fetch.

@@ -24,9 +24,9 @@ pub(crate) struct Addresses {
     pub(crate) nats_url: String,
     /// URI of the MongoDB server.
     pub(crate) mongodb_uri: String,
-    /// Whether `concert up` started the NATS server, so that it knows the configured users.
+    /// `true` if `concert up` started the NATS server, so that it knows the configured users.
     pub(crate) has_own_nats: bool,
-    /// Whether `concert up` started the MongoDB server, which has a user for each concept.
+    /// `true` if `concert up` started the MongoDB server, which has a user for each concept.
     pub(crate) has_own_mongodb: bool,
 }
 

@@ -28,9 +28,9 @@ struct Explored<'a> {
     fired: BTreeSet<usize>,
     /// Actions that completed in some run, and whether they failed.
     ended: BTreeSet<(String, bool)>,
-    /// Whether every run was visited to its end.
+    /// `true` if every run was visited to its end.
     is_complete: bool,
-    /// Whether some run was cut.
+    /// `true` if some run was cut.
     is_cut: bool,
 }
 

@@ -97,7 +97,7 @@ enum Frames {
 struct Action {
     /// Its completion: the first entry with this id.
     entry: Option<usize>,
-    /// Whether the log implies this action: a due call, a firing record, or a response of the
+    /// `true` if the log implies this action: a due call, a firing record, or a response of the
     /// router itself.
     is_expected: bool,
     /// The call with this id, if it is due.
@@ -210,8 +210,8 @@ impl Flow {
         self.complete_through = self.complete_through.max(seq);
     }
 
-    /// Whether the flow is finished: all expected actions are completed, and a request has its
-    /// response.
+    /// Returns whether the flow is finished: all expected actions are completed, and a request has
+    /// its response.
     ///
     /// Injected or redelivered actions may still arrive. Then the flow is read from the log.
     pub(crate) fn is_finished(&self) -> bool {

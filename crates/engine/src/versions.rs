@@ -18,7 +18,7 @@ pub type Version = Arc<str>;
 /// Maximum number of loaded versions; others are fetched again.
 const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
-/// Why a flow cannot run now.
+/// Reason why a flow cannot run now.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Missing {
     /// The version is unknown.
@@ -61,7 +61,7 @@ impl Versions {
         }
     }
 
-    /// Whether no active version is known.
+    /// Returns whether no active version is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.history.is_empty()
     }

@@ -34,8 +34,8 @@ pub struct Token {
     pub span: Span,
     /// Line, counted from the start of the lexed part.
     pub line: usize,
-    /// Whether an error in it, or directly after it, was reported, so that consequential errors are
-    /// suppressed.
+    /// `true` if an error in it, or directly after it, was reported, so that consequential errors
+    /// are suppressed.
     pub is_broken: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct Comment {
     pub span: Span,
     /// Line, counted from the start of the lexed part.
     pub line: usize,
-    /// Whether it is the only text on its line.
+    /// `true` if it is the only text on its line.
     pub is_alone: bool,
 }
 
@@ -178,8 +178,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether this word cannot begin a line within brackets, so a bracket is unclosed. One error
-    /// must not hide those in the rest of the rule.
+    /// Returns whether this word cannot begin a line within brackets, so a bracket is unclosed. One
+    /// error must not hide those in the rest of the rule.
     fn breaks_out(&self, first: &TokenKind) -> bool {
         let TokenKind::Word(word) = first else { return false };
         let next = self.after_blanks();

@@ -31,9 +31,10 @@ pub struct ActionSpec {
     pub input: Params,
     /// Outputs of the success, if there is one.
     pub success: Option<Params>,
-    /// Whether a failure `: (error: String)` is declared.
+    /// `true` if a failure `: (error: String)` is declared.
     pub can_fail: bool,
-    /// Whether the spec has `effects`. An action without effects may be skipped after its deadline.
+    /// `true` if the spec has `effects`. An action without effects may be skipped after its
+    /// deadline.
     pub has_effects: bool,
 }
 

@@ -9,7 +9,7 @@ pub struct Traceparent {
     pub trace: [u8; 16],
     /// The caller's span; not all zeros.
     pub span: [u8; 8],
-    /// Whether the caller records the trace.
+    /// `true` if the caller records the trace.
     pub sampled: bool,
 }
 

@@ -50,7 +50,7 @@ pub enum ValueType {
 pub struct Field {
     /// Key in the object.
     pub name: String,
-    /// Whether the key may be absent.
+    /// `true` if the key may be absent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
     /// Type of the value.
@@ -91,7 +91,7 @@ impl Violation {
 }
 
 impl ValueType {
-    /// Whether a value is of this type.
+    /// Returns whether a value is of this type.
     pub fn accepts(&self, value: &Value) -> bool {
         self.check(value, None).is_ok()
     }
@@ -194,7 +194,7 @@ impl ValueType {
         }
     }
 
-    /// Whether values of this type are secret.
+    /// Returns whether values of this type are secret.
     pub const fn is_secret(&self) -> bool {
         matches!(self, Self::Secret | Self::BoundedSecret(_))
     }

@@ -326,7 +326,8 @@ fn save(cluster: &Cluster, done: &[Message], dead: &[Message]) -> anyhow::Result
         let mut file =
             std::io::BufWriter::new(std::fs::File::create(cluster.options.dir.join(name))?);
         for message in messages {
-            let line = json!({ "seq": message.seq, "subject": message.subject, "body": message.body, "dead": message.dead });
+            let line = json!({ "seq": message.seq, "subject": message.subject, "body": message.body,
+                "dead": message.dead });
             writeln!(file, "{line}")?;
         }
         file.flush()?;

@@ -105,8 +105,10 @@ impl History {
         let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
         for request in lock(&self.requests).iter() {
             let line = json!({
-                "client": request.client, "path": request.path, "about": request.about, "key": request.key,
-                "began_ms": u64::try_from(request.began_ms).unwrap_or(u64::MAX), "ended_ms": u64::try_from(request.ended_ms).unwrap_or(u64::MAX),
+                "client": request.client, "path": request.path, "about": request.about,
+                "key": request.key,
+                "began_ms": u64::try_from(request.began_ms).unwrap_or(u64::MAX),
+                "ended_ms": u64::try_from(request.ended_ms).unwrap_or(u64::MAX),
                 "status": request.status, "flow": request.flow, "answer": request.answer,
             });
             writeln!(file, "{line}")?;

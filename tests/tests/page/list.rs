@@ -18,8 +18,10 @@ pub(crate) fn flow_id(number: u64) -> String {
 
 fn row(number: u64) -> Value {
     json!({
-        "flow": flow_id(number), "path": "/auth/login", "root": "Requesting.request", "began_us": 1_764_046_798_123_456 - number * 1000,
-        "took_us": 1000 + number, "outcome": if number.is_multiple_of(3) { "failed" } else { "succeeded" }, "status": 200,
+        "flow": flow_id(number), "path": "/auth/login", "root": "Requesting.request",
+        "began_us": 1_764_046_798_123_456 - number * 1000,
+        "took_us": 1000 + number,
+        "outcome": if number.is_multiple_of(3) { "failed" } else { "succeeded" }, "status": 200,
         "answered_by": format!("Rule{number}"), "actions": 3, "cursor": number.to_string(),
     })
 }

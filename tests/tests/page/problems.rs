@@ -11,12 +11,15 @@ use crate::looks::is_legible;
 fn problems() -> Value {
     json!({
         "dead": [
-            { "action": "a", "concept": "Profile", "name": "authenticate", "flow": flow_id(1), "reason": "attempts used up",
+            { "action": "a", "concept": "Profile", "name": "authenticate", "flow": flow_id(1),
+              "reason": "attempts used up",
               "at_us": 1_764_046_798_123_456_u64, "attempts": 10 },
-            { "action": "b", "concept": "Sessioning", "name": "create", "flow": null, "reason": "diverged", "at_us": 1 },
+            { "action": "b", "concept": "Sessioning", "name": "create", "flow": null,
+              "reason": "diverged", "at_us": 1 },
         ],
         "dead_count": 3,
-        "lag": [{ "stream": "ACTIONS_Profile", "consumer": "workers", "pending": 900, "ack_pending": 2 }],
+        "lag": [{ "stream": "ACTIONS_Profile", "consumer": "workers", "pending": 900,
+            "ack_pending": 2 }],
         "failed_last_hour": 2,
         "faults_last_hour": 1,
     })

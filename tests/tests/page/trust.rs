@@ -12,19 +12,27 @@ const HOSTILE: &str = r#"<img src=x onerror="window.hacked=1"><script>window.hac
 fn hostile_flow() -> Value {
     let at = 1_764_046_798_123_456_u64;
     json!({
-        "flow": flow_id(1), "path": HOSTILE, "root": flow_id(1), "root_kind": "request", "began_us": at, "ended_us": at + 900, "outcome": "failed",
+        "flow": flow_id(1), "path": HOSTILE, "root": flow_id(1), "root_kind": "request",
+        "began_us": at, "ended_us": at + 900, "outcome": "failed",
         "status": 401, "answered_by": HOSTILE, "rules": "v", "source": "log", "truncated": false,
         "actions": [
-            { "id": flow_id(1), "concept": "Requesting", "action": "request", "state": "completed", "outcome": "success",
-              "input": { "path": HOSTILE, "username": HOSTILE }, "output": { "request": HOSTILE }, "asked_us": at, "completed_us": at, "seq": 1 },
-            { "id": flow_id(2), "concept": HOSTILE, "action": HOSTILE, "state": "completed", "outcome": "refusal",
-              "input": { "username": HOSTILE }, "output": { "error": HOSTILE }, "asked_us": at, "completed_us": at + 900, "seq": 2,
+            { "id": flow_id(1), "concept": "Requesting", "action": "request", "state": "completed",
+              "outcome": "success",
+              "input": { "path": HOSTILE, "username": HOSTILE }, "output": { "request": HOSTILE },
+              "asked_us": at, "completed_us": at, "seq": 1 },
+            { "id": flow_id(2), "concept": HOSTILE, "action": HOSTILE, "state": "completed",
+              "outcome": "refusal",
+              "input": { "username": HOSTILE }, "output": { "error": HOSTILE }, "asked_us": at,
+              "completed_us": at + 900, "seq": 2,
               "by": { "firing": "f", "sync": HOSTILE, "frame": 0, "call": 0 } },
         ],
-        "firings": [{ "id": "f", "sync": HOSTILE, "at_us": at, "causes": [flow_id(1)], "recorded": false,
-                      "frames": [{ "bindings": { HOSTILE: HOSTILE }, "ended": "then", "calls": [flow_id(2)] }] }],
+        "firings": [{ "id": "f", "sync": HOSTILE, "at_us": at, "causes": [flow_id(1)],
+                      "recorded": false,
+                      "frames": [{ "bindings": { HOSTILE: HOSTILE }, "ended": "then",
+                                   "calls": [flow_id(2)] }] }],
         "near_misses": [{ "sync": HOSTILE, "matched": [{ "pattern": 0, "action": flow_id(1) }],
-                          "failed": { "pattern": 1, "text": HOSTILE, "action": flow_id(2), "key": HOSTILE, "why": HOSTILE } }],
+                          "failed": { "pattern": 1, "text": HOSTILE, "action": flow_id(2),
+                              "key": HOSTILE, "why": HOSTILE } }],
     })
 }
 
@@ -36,8 +44,10 @@ fn hostile_rules() -> Value {
         <g class="rule" onclick="window.hacked=1"><title>A</title><rect class="box" x="10" y="60" width="80" height="30" fill="url(https://evil.example/y)"/><text x="20" y="80">A</text></g>
         <path class="edge then" d="M0,0L9,9" marker-end="url(https://evil.example/z)"/></svg>"##;
     json!({ "version": "v", "svg": svg, "since_us": 1, "syncs": [
-        { "name": "A", "file": HOSTILE, "line": 1, "text": HOSTILE, "when": [HOSTILE], "then": [HOSTILE], "firings": 3 },
-        { "name": HOSTILE, "file": HOSTILE, "line": 1, "text": HOSTILE, "when": [HOSTILE], "then": [HOSTILE], "firings": 0 },
+        { "name": "A", "file": HOSTILE, "line": 1, "text": HOSTILE, "when": [HOSTILE],
+          "then": [HOSTILE], "firings": 3 },
+        { "name": HOSTILE, "file": HOSTILE, "line": 1, "text": HOSTILE, "when": [HOSTILE],
+          "then": [HOSTILE], "firings": 0 },
     ]})
 }
 
@@ -46,10 +56,15 @@ async fn edge() -> anyhow::Result<EdgeWithStubArchive> {
     edge.stub_archive(Box::new(|name, _| {
         Ok(match name {
             "_flow" => vec![hostile_flow()],
-            "_flows" => vec![json!({ "flow": flow_id(1), "path": HOSTILE, "began_us": 1, "took_us": 1, "outcome": HOSTILE, "answered_by": HOSTILE, "error": HOSTILE, "cursor": "1" })],
+            "_flows" => vec![json!({ "flow": flow_id(1), "path": HOSTILE, "began_us": 1,
+                "took_us": 1, "outcome": HOSTILE, "answered_by": HOSTILE, "error": HOSTILE,
+                "cursor": "1" })],
             "_rules" => vec![hostile_rules()],
-            _ => vec![json!({ "dead": [{ "action": "a", "concept": HOSTILE, "name": HOSTILE, "flow": HOSTILE, "reason": HOSTILE, "at_us": 1, "attempts": 3 }],
-                              "dead_count": 1, "lag": [{ "stream": HOSTILE, "consumer": HOSTILE, "pending": 900, "ack_pending": 2 }], "failed_last_hour": 2, "faults_last_hour": 1, "slow": [] })],
+            _ => vec![json!({ "dead": [{ "action": "a", "concept": HOSTILE, "name": HOSTILE,
+                "flow": HOSTILE, "reason": HOSTILE, "at_us": 1, "attempts": 3 }],
+                "dead_count": 1, "lag": [{ "stream": HOSTILE, "consumer": HOSTILE, "pending": 900,
+                "ack_pending": 2 }], "failed_last_hour": 2, "faults_last_hour": 1,
+                "slow": [] })],
         })
     }))
     .await?;

@@ -13,17 +13,23 @@ const BEGAN: u64 = 1_764_046_798_123_456;
 fn flow(number: u64, authenticate: Value, rest: Value) -> Value {
     let root = flow_id(number);
     let mut second = json!({
-        "id": flow_id(100 + number), "concept": "Profile", "action": "authenticate", "input": { "username": "ada" }, "asked_us": BEGAN,
-        "by": { "sync": "HandleLoginRequest", "firing": "f", "frame": 0, "call": 0, "cause_seq": 1 },
+        "id": flow_id(100 + number), "concept": "Profile", "action": "authenticate",
+        "input": { "username": "ada" }, "asked_us": BEGAN,
+        "by": { "sync": "HandleLoginRequest", "firing": "f", "frame": 0, "call": 0,
+                "cause_seq": 1 },
     });
     let mut flow = json!({
-        "flow": root, "path": "/auth/login", "root": root, "root_kind": "request", "began_us": BEGAN, "ended_us": BEGAN + 5000,
+        "flow": root, "path": "/auth/login", "root": root, "root_kind": "request",
+        "began_us": BEGAN, "ended_us": BEGAN + 5000,
         "rules": "v", "source": "log", "truncated": false, "near_misses": [],
-        "firings": [{ "id": "f", "sync": "HandleLoginRequest", "at_us": BEGAN, "causes": [root], "recorded": false,
-                      "frames": [{ "bindings": {}, "ended": "then", "calls": [flow_id(100 + number)] }] }],
+        "firings": [{ "id": "f", "sync": "HandleLoginRequest", "at_us": BEGAN, "causes": [root],
+                      "recorded": false,
+                      "frames": [{ "bindings": {}, "ended": "then",
+                                   "calls": [flow_id(100 + number)] }] }],
     });
     let first = json!({
-        "id": root, "concept": "Requesting", "action": "request", "state": "completed", "outcome": "success", "seq": 1,
+        "id": root, "concept": "Requesting", "action": "request", "state": "completed",
+        "outcome": "success", "seq": 1,
         "input": { "path": "/auth/login" }, "output": {}, "asked_us": BEGAN, "completed_us": BEGAN,
     });
     let respond = rest["respond"].clone();
@@ -40,15 +46,21 @@ fn flow_by_id(id: &str) -> Option<Value> {
     let open = flow(1, json!({ "state": "in_flight" }), json!({ "outcome": "open" }));
     let dead = flow(
         2,
-        json!({ "state": "dead", "dead": { "reason": "attempts used up", "attempts": 10, "at_us": BEGAN } }),
-        json!({ "outcome": "dead", "halt": { "status": 508, "why": "the flow reached its limit of `depth`" } }),
+        json!({ "state": "dead", "dead": { "reason": "attempts used up", "attempts": 10,
+            "at_us": BEGAN } }),
+        json!({ "outcome": "dead", "halt": { "status": 508,
+            "why": "the flow reached its limit of `depth`" } }),
     );
     let fault = flow(
         3,
-        json!({ "state": "completed", "outcome": "fault", "output": { "error": "busy", "fault": "unavailable" }, "completed_us": BEGAN + 4000, "seq": 2 }),
+        json!({ "state": "completed", "outcome": "fault",
+            "output": { "error": "busy", "fault": "unavailable" }, "completed_us": BEGAN + 4000,
+            "seq": 2 }),
         json!({ "outcome": "fault", "status": 503, "answered_by": "Concert.fault", "respond": {
-            "id": flow_id(203), "concept": "Requesting", "action": "respond", "state": "completed", "outcome": "success", "seq": 3,
-            "input": { "error": "busy", "status": 503 }, "output": {}, "asked_us": BEGAN + 4000, "completed_us": BEGAN + 5000,
+            "id": flow_id(203), "concept": "Requesting", "action": "respond", "state": "completed",
+            "outcome": "success", "seq": 3,
+            "input": { "error": "busy", "status": 503 }, "output": {}, "asked_us": BEGAN + 4000,
+            "completed_us": BEGAN + 5000,
             "by": { "sync": "Concert.fault", "frame": 0, "call": 0, "cause_seq": 2 },
         } }),
     );

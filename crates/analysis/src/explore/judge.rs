@@ -18,7 +18,7 @@ pub(super) struct Operand {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Verdict {
     pub(super) holds: bool,
-    /// Whether the result was chosen, not implied.
+    /// `true` if the result was chosen, not implied.
     pub(super) is_chosen: bool,
     /// The list element that is equal.
     pub(super) which: Option<Value>,

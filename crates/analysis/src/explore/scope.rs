@@ -45,7 +45,7 @@ pub(super) struct Key {
     pub(super) name: String,
     pub(super) kind: ValueType,
     pub(super) can_be_absent: bool,
-    /// Whether the value affects which rules fire.
+    /// `true` if the value affects which rules fire.
     pub(super) decides: bool,
     pub(super) literals: Vec<Value>,
 }
@@ -213,7 +213,7 @@ impl Scope<'_> {
         self.rules.get(at).copied()
     }
 
-    /// Whether the call at this site calls the action.
+    /// Returns whether the call at this site calls the action.
     pub(crate) fn calls(&self, rule: usize, site: Site, action: &str) -> bool {
         let at = self.rules.iter().position(|known| *known == rule);
         let sync = at.and_then(|at| self.program.syncs.get(at));
@@ -242,7 +242,7 @@ impl Scope<'_> {
     }
 }
 
-/// Whether a call can match a pattern: no literals contradict each other.
+/// Returns whether a call can match a pattern: no literals contradict each other.
 pub(crate) fn can_match(call: &Call, pattern: &Pattern) -> bool {
     call.concept == pattern.concept
         && call.action == pattern.action

@@ -89,7 +89,7 @@ impl Values {
         self.kinds.insert(canonical(value), kind);
     }
 
-    /// Whether a value is concrete, not symbolic.
+    /// Returns whether a value is concrete, not symbolic.
     pub(super) fn is_known(&self, value: &Value) -> bool {
         match value {
             Value::Null | Value::Bool(_) => true,

@@ -51,12 +51,12 @@ fn request(moments: &[Moment]) -> String {
     text
 }
 
-/// Whether a call is a response.
+/// Returns whether a call is a response.
 pub(crate) fn is_answer(call: &Call) -> bool {
     is_response(&call.concept, &call.action)
 }
 
-/// Whether an action, named with its concept, is a response.
+/// Returns whether an action, named with its concept, is a response.
 fn is_named_response(action: &str) -> bool {
     action.split_once('.').is_some_and(|(concept, action)| is_response(concept, action))
 }

@@ -36,7 +36,7 @@ struct Builder {
     graph: Graph,
     /// Actions whose failure some rule matches: their outcomes are separate places.
     distinguished: BTreeSet<Name>,
-    /// Whether some rule matches a response, so that all responses share one place.
+    /// `true` if some rule matches a response, so that all responses share one place.
     answers_lead_on: bool,
 }
 

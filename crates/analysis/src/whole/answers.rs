@@ -22,7 +22,7 @@ pub(super) struct Answers {
     twice: BTreeMap<(Place, Place), Run>,
 }
 
-/// Whether all deviations of `a` are also in `b`.
+/// Returns whether all deviations of `a` are also in `b`.
 fn is_within(a: &Run, b: &Run) -> bool {
     a.deviations.iter().all(|moment| b.deviations.contains(moment))
 }

@@ -15,7 +15,7 @@ pub(super) struct Cycles {
 
 struct Cycle {
     rules: Vec<usize>,
-    /// Whether a run of some path was cut in the cycle.
+    /// `true` if a run of some path was cut in the cycle.
     is_cut: bool,
 }
 

@@ -29,7 +29,7 @@ impl<'a> Places<'a> {
         self.defs.get(rule).copied().flatten()
     }
 
-    /// Whether the comment above a rule suppresses a code: `// allow C0501: reason`.
+    /// Returns whether the comment above a rule suppresses a code: `// allow C0501: reason`.
     pub(super) fn allows(&self, rule: usize, kind: Kind) -> bool {
         let lines = self.def(rule).into_iter().flat_map(|def| &def.doc);
         lines.filter_map(|line| line.trim().strip_prefix("allow ")?.split_once(':')).any(

@@ -57,8 +57,8 @@ pub(super) fn judge(
     }
 }
 
-/// Whether a rule matches only faults. Exploration has no faults, and such a rule gets a separate
-/// warning.
+/// Returns whether a rule matches only faults. Exploration has no faults, and such a rule gets a
+/// separate warning.
 fn matches_only_faults(program: &Program, sync: &Sync) -> bool {
     sync.when.iter().any(|pattern| {
         let concept = program.concepts.iter().find(|spec| spec.name == pattern.concept);

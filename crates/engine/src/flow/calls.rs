@@ -209,7 +209,7 @@ impl Flow {
         root.body.output.get("request")
     }
 
-    /// Whether the request has a response up to this entry.
+    /// Returns whether the request has a response up to this entry.
     fn is_answered_by(&self, number: usize) -> bool {
         self.answered_at.is_some_and(|answered| answered <= number)
     }
@@ -250,7 +250,7 @@ impl Flow {
     }
 }
 
-/// Whether a value is an object with an error, or contains one.
+/// Returns whether a value is an object with an error, or contains one.
 fn has_error(value: &Expr) -> bool {
     match value {
         Expr::Object(members) => {

@@ -63,7 +63,7 @@ impl Flow {
         self.expect(record);
     }
 
-    /// Whether rules with queries need a decision at the completion `seq`.
+    /// Returns whether rules with queries need a decision at the completion `seq`.
     pub(crate) fn is_undecided(&self, seq: u64) -> bool {
         let Some(number) = self.number(seq) else { return false };
         let entry = self.log.get(number).filter(|entry| !entry.undecided.is_empty());

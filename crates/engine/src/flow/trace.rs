@@ -24,7 +24,7 @@ pub struct TracedFiring {
     pub seq: u64,
     /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<ActionId>,
-    /// Whether a firing record holds it, because the rule has queries.
+    /// `true` if a firing record holds it, because the rule has queries.
     pub recorded: bool,
     /// The frames with their variables.
     pub frames: Vec<TracedFrame>,
@@ -67,7 +67,7 @@ pub struct TracedQuestion {
     pub sync: Arc<str>,
     /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<ActionId>,
-    /// Whether a record of the same completion exists, so that this match does not fire.
+    /// `true` if a record of the same completion exists, so that this match does not fire.
     pub decided: bool,
 }
 

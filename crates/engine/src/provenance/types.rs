@@ -87,7 +87,7 @@ pub struct Flow {
     /// The trace id: 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
-    /// Whether bodies were left out because the description is larger than one message.
+    /// `true` if bodies were left out because the description is larger than one message.
     #[serde(default)]
     pub truncated: bool,
     /// Its actions in the order of the log, with those that are not completed at the end.
@@ -209,7 +209,7 @@ pub struct Firing {
     pub at_us: u64,
     /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<String>,
-    /// Whether a firing record holds it, because its rule has queries.
+    /// `true` if a firing record holds it, because its rule has queries.
     #[serde(default)]
     pub recorded: bool,
     /// The time that the router queried for the completion that made it due, for all rules, until
@@ -242,7 +242,7 @@ pub struct Undecided {
     pub sync: String,
     /// The actions that the rule's patterns matched, in order.
     pub causes: Vec<String>,
-    /// Whether it is decided that it does not fire.
+    /// `true` if it is decided that it does not fire.
     pub decided: bool,
 }
 
@@ -302,7 +302,7 @@ pub struct Halt {
 pub struct WhyNot {
     /// The rule.
     pub sync: String,
-    /// Whether it fired.
+    /// `true` if it fired.
     pub fired: bool,
     /// Its firings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

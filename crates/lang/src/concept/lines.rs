@@ -106,8 +106,8 @@ impl<'a> Line<'a> {
         outside.sum()
     }
 
-    /// Whether the line cannot continue a parameter list. An unclosed bracket must not hide the
-    /// signatures that follow.
+    /// Returns whether the line cannot continue a parameter list. An unclosed bracket must not hide
+    /// the signatures that follow.
     pub(super) fn begins_anew(&self) -> bool {
         let word = self.first_word();
         let name = self.code.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);

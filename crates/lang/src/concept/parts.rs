@@ -58,7 +58,7 @@ impl Parts {
         self.purpose.push_str(text);
     }
 
-    /// Whether a line is prose about the last signature, because it is indented further.
+    /// Returns whether a line is prose about the last signature, because it is indented further.
     pub(super) fn is_prose(&mut self, line: &Line<'_>) -> bool {
         let indent = *self.indent.get_or_insert(line.indent);
         line.indent > indent && !line.code.starts_with(':')
@@ -221,7 +221,7 @@ impl Parts {
     }
 }
 
-/// Whether two parameter lists are equal, in any order.
+/// Returns whether two parameter lists are equal, in any order.
 fn is_same(a: &Params, b: &Params) -> bool {
     a.open == b.open
         && a.params.len() == b.params.len()

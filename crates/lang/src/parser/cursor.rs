@@ -27,7 +27,7 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.at).map_or(&END, |token| &token.kind)
     }
 
-    /// Whether the current token is the first on its line.
+    /// Returns whether the current token is the first on its line.
     pub(crate) fn begins_line(&self) -> bool {
         let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
         before.is_none_or(|before| before.kind == TokenKind::Line || before.line < self.line())
@@ -37,8 +37,8 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.at).map_or(0, |token| token.line)
     }
 
-    /// Whether an error before the current token was reported, so that an error here would be
-    /// consequential.
+    /// Returns whether an error before the current token was reported, so that an error here would
+    /// be consequential.
     fn is_broken(&self) -> bool {
         let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
         before.is_some_and(|before| before.is_broken)

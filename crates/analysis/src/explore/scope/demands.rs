@@ -118,7 +118,7 @@ pub(super) fn keys(
     keys
 }
 
-/// Whether any step reads a variable.
+/// Returns whether any step reads a variable.
 fn reads(steps: &[Step], slot: Slot) -> bool {
     let mut found = false;
     expressions(steps, &mut |expr| expr.variables(&mut |used| found |= used == slot));
