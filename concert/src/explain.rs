@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use concert_analysis::explore::explain;
+use concert_wire::routes::split;
 use concert_worker::Worker;
 
 use crate::config::{SettingFlags, of};
@@ -11,7 +12,7 @@ use crate::output;
 /// Arguments of `concert explain`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExplainArgs {
-    /// Path, such as `/auth/login`, with or without the base
+    /// Path as in the rules, such as `/auth/login` or `GET /articles/:slug`, with or without the base
     #[arg(value_name = "PATH")]
     pub(crate) path: String,
     #[command(flatten)]
@@ -23,13 +24,17 @@ pub(crate) fn run(args: &ExplainArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let settings = args.settings.load_and_warn(workers)?;
     let program = concert_sync_router::load_unverified(&settings.rules)?;
     let base = settings.http.base.trim_end_matches('/');
-    let path = match args.path.strip_prefix(base) {
-        // The path of a rule may start with the base.
-        Some(rest) if rest.starts_with('/') && !program.routes.routes.contains_key(&args.path) => {
-            rest
-        }
-        _ => &args.path,
-    };
-    let text = explain(&program, path, base)?;
+    // The path of a rule may start with the base.
+    let is_known = program.routes.routes.contains_key(&args.path);
+    let path = without_base(&args.path, base).filter(|_| !is_known);
+    let text = explain(&program, path.as_deref().unwrap_or(&args.path), base)?;
     output::print_text(&text).context("cannot print the explanation")
+}
+
+/// A path of the rules without the base. `None` if it does not begin with the base.
+fn without_base(text: &str, base: &str) -> Option<String> {
+    let (_, path) = split(text);
+    let rest = path.strip_prefix(base).filter(|rest| rest.starts_with('/'))?;
+    let method = text.strip_suffix(path)?;
+    Some(format!("{method}{rest}"))
 }

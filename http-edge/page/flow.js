@@ -121,7 +121,7 @@ export class FlowView {
 function heading(flow, story, choose) {
   const [sign, word] = outcomeOf(flow.outcome);
   const [root] = flow.actions;
-  const title = flow.path ? `POST ${flow.path}` : root ? `${root.concept}.${root.action}` : "Flow";
+  const title = flow.path ? (flow.path.startsWith("/") ? `POST ${flow.path}` : flow.path) : root ? `${root.concept}.${root.action}` : "Flow";
   const rule = (step, name) => element("button.link", { type: "button", on: { click: () => choose(step.key) } }, breakable(name));
   return element(
     `header.summary.${flow.outcome}`,

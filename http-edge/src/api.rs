@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -17,7 +17,7 @@ use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::FlowId;
 use concert_wire::keyring::LiveKeyring;
 use concert_wire::large::Place;
-use concert_wire::routes::Route;
+use concert_wire::routes::{self, Route};
 use concert_wire::seal::Sealer;
 use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::traceparent::Traceparent;
@@ -35,16 +35,17 @@ use crate::descriptions::Descriptions;
 use crate::device::device;
 use crate::error::{EdgeError, FLOW};
 use crate::files::Files;
+use crate::keys::ReadableHeader;
 use crate::metrics::Metrics;
 use crate::page::Link;
 use crate::passthrough::{self, Passthrough};
 use crate::pending::{Pending, PendingReply, PendingRequest, Respond};
 use crate::rates::{Counted, Rates};
 use crate::repeats::{self, UsedSecrets};
-use crate::routes::Routes;
+use crate::routes::{ActiveRoutes, Routes, Target};
 use crate::server::EdgeLimits;
 use crate::splice::Splicer;
-use crate::{answer, body, idempotency};
+use crate::{answer, body, idempotency, keys};
 
 /// Shared state of all requests.
 pub(crate) struct Api {
@@ -66,6 +67,7 @@ pub(crate) struct Api {
     pub(crate) clients: Arc<Clients>,
     /// `None` if cookie mode is off.
     pub(crate) cookies: Option<Cookies>,
+    pub(crate) readable_headers: Vec<ReadableHeader>,
     /// `None` without static files.
     pub(crate) files: Option<Files>,
     /// `None` if the console is off.
@@ -99,8 +101,22 @@ impl Api {
     }
 
     fn has_route(&self, path: &str) -> bool {
-        let table = self.routes.borrow();
-        table.as_ref().is_some_and(|table| table.routes.contains_key(path))
+        !self.methods(path).is_empty()
+    }
+
+    /// The methods with which a path, without the base, has a route.
+    pub(crate) fn methods(&self, path: &str) -> Vec<routes::Method> {
+        let active = self.routes.borrow();
+        active.as_ref().map(|active| active.methods(path)).unwrap_or_default()
+    }
+
+    /// Names of the headers that the rules declare.
+    pub(crate) fn declared_headers(&self) -> Vec<HeaderValue> {
+        let active = self.routes.borrow();
+        let headers = active.iter().flat_map(|active| &active.table.headers);
+        let mut names: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
+        names.dedup();
+        names.into_iter().filter_map(|name| HeaderValue::from_str(name).ok()).collect()
     }
 
     /// Responds to a request for a path, without the base.
@@ -111,15 +127,17 @@ impl Api {
     ) -> Response<Body> {
         let began = Instant::now();
         self.metrics.began();
-        let answered = self.route(path, request).await;
+        let active = self.routes.borrow().clone();
+        let pattern = active.as_ref().and_then(|active| active.pattern(request.method(), path));
+        let answered = self.route(path, active, request).await;
         let mut response = answered.unwrap_or_else(|error| error.response());
-        let known = self.has_route(path);
         if self.shutdown.begun() {
             // The client must send its next request to another edge.
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        self.metrics.answered(known.then_some(path), response.status().as_u16(), began.elapsed());
+        let status = response.status().as_u16();
+        self.metrics.answered(pattern.as_deref(), status, began.elapsed());
         self.refusals.apply(&mut response);
         response
     }
@@ -127,6 +145,7 @@ impl Api {
     async fn route(
         self: &Arc<Self>,
         path: &str,
+        active: Option<Arc<ActiveRoutes>>,
         request: Request<Body>,
     ) -> Result<Response<Body>, EdgeError> {
         if let Some(target) = self.passthrough.get(path) {
@@ -144,32 +163,40 @@ impl Api {
             let flow = flow_of(&response);
             return self.splicer.splice(flow, response).await;
         }
-        let table = self.routes.borrow().clone().ok_or(EdgeError::Unavailable)?;
-        let route = table.routes.get(path).ok_or(EdgeError::NotFound)?;
-        if let Some(why) = table.unavailable.get(path) {
+        let active = active.ok_or(EdgeError::Unavailable)?;
+        let target = active.find(request.method(), path)?;
+        let (route, pattern) = (target.route, &*target.pattern);
+        if let Some(why) = active.table.unavailable.get(pattern) {
             return Err(EdgeError::Worker(why.clone()));
         }
         let within = Duration::from_millis(self.limits.deadline_ms);
         let mut deadline = Instant::now() + within;
-        let (parts, body) = posted(request)?;
-        if !self.admission.has_room(path) {
+        let (parts, body) = request.into_parts();
+        if !self.admission.has_room(pattern) {
             return Err(EdgeError::Overloaded);
         }
         let client = self.client(&parts);
-        let target = Some((route, self.place(client, path, &parts.headers)?));
-        let received = self.bodies.read(client, &parts.headers, body, deadline, target).await?;
+        let received = match has_body(&target, &body) {
+            true => {
+                let place = Some((route, self.place(client, path, &parts.headers)?));
+                self.bodies.read(client, &parts.headers, body, deadline, place).await?
+            }
+            false => Received::default(),
+        };
         let Received { object: mut body, large_bytes } = received;
         if large_bytes > 0 {
             // The minimum rate has limited the time so far.
             deadline = Instant::now() + within;
         }
+        let declared = (&*active.table.headers, &*self.readable_headers);
+        keys::add(&target, (&parts.uri, &parts.headers), declared, &mut body)?;
         let cookie = match &self.cookies {
-            Some(cookies) => cookies.take(path, route, &parts.headers, &mut body)?,
+            Some(cookies) => cookies.take(pattern, route, &parts.headers, &mut body)?,
             None => Use::default(),
         };
         let body = body::fit(route, body, self.bodies.max_chars())?;
         // Not earlier: a slow body must not occupy a slot.
-        let admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
+        let admitted = self.admission.take(pattern).ok_or(EdgeError::Overloaded)?;
         self.used_secrets.remember(route, &body);
         self.connected().await?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
@@ -179,14 +206,14 @@ impl Api {
                     &self.keys.now(),
                     clock::now_ms(),
                     key.as_bytes(),
-                    path,
+                    pattern,
                     &body,
                 )
                 .await?
             }
             None => clock::new_flow(),
         };
-        let body: Bytes = self.completion(flow, path, route, body).into();
+        let body: Bytes = self.completion(flow, pattern, route, body).into();
         let counted = self.count(client, body.len() + counted_bytes(large_bytes))?;
         let request = Posted {
             flow,
@@ -404,7 +431,15 @@ impl Api {
 }
 
 fn posted(request: Request<Body>) -> Result<(Parts, Body), EdgeError> {
-    if request.method() == Method::POST { Ok(request.into_parts()) } else { Err(EdgeError::Method) }
+    match request.method() {
+        &Method::POST => Ok(request.into_parts()),
+        _ => Err(EdgeError::Method(vec![routes::Method::Post])),
+    }
+}
+
+/// Whether the keys of a body count. A DELETE may have none.
+fn has_body(target: &Target<'_>, body: &Body) -> bool {
+    target.method.takes_body() && (target.method != routes::Method::Delete || !body.is_end_stream())
 }
 
 /// Address of the peer of the connection.

@@ -82,7 +82,7 @@ pub(crate) struct Bodies {
 }
 
 /// A request body.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Received {
     /// The body, with references to its large values.
     pub(crate) object: Object,

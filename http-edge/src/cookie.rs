@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
-use concert_wire::routes::Route;
+use concert_wire::routes::{Pattern, Route};
 use concert_wire::seal::{SealError, Sealer};
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -44,8 +44,8 @@ pub struct SessionCookie {
     /// set the cookie and keep the key in the body, and a request without the key uses the cookie.
     /// `replace` does not.
     mode: CookieMode,
-    /// Paths whose success response clears the cookie, such as `/auth/logout`, without the base.
-    /// Any 401 clears it, too.
+    /// Paths whose success response clears the cookie, as in the rules: `/auth/logout`, or
+    /// `DELETE /session`. Any 401 clears it, too.
     ends: Vec<String>,
 }
 
@@ -84,10 +84,10 @@ impl SessionCookie {
                  letters, digits, `-` and `_`"
             ));
         }
-        if self.ends.iter().any(|path| !path.starts_with('/')) {
-            return Err(
-                "a path in `ends` must start with `/`; write it without the base".to_owned()
-            );
+        if let Some(error) = self.ends.iter().find_map(|path| Pattern::parse(path).err()) {
+            return Err(format!(
+                "{error}; write a path in `ends` as in the rules, without the base"
+            ));
         }
         Ok(())
     }

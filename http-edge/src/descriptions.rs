@@ -45,7 +45,7 @@ impl Descriptions {
     }
 
     pub(crate) async fn answer(&self, kind: Description) -> Response<Body> {
-        let version = self.routes.borrow().as_ref().map(|table| table.version.clone());
+        let version = self.routes.borrow().as_ref().map(|active| active.table.version.clone());
         let Some(version) = version else {
             return EdgeError::Unavailable.response();
         };

@@ -3,7 +3,10 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use concert_wire::id::FlowId;
+use concert_wire::routes::Method;
 use serde_json::json;
+
+use crate::routes::allow;
 
 /// Header with the source of a response: `rules`, `concept`, or `edge`.
 pub(crate) const ANSWERED_BY: &str = "concert-answered-by";
@@ -17,8 +20,9 @@ pub(crate) enum EdgeError {
     BadRequest(String),
     #[error("not found")]
     NotFound,
-    #[error("method not allowed; use POST")]
-    Method,
+    /// With the methods of the path.
+    #[error("method not allowed; use {}", allow(_0).replace(", ", " or "))]
+    Method(Vec<Method>),
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
     #[error("`{0}` is larger than {1} bytes")]
@@ -83,7 +87,7 @@ impl EdgeError {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::CrossSite | Self::CookieUnasked => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Host => StatusCode::BAD_REQUEST,
             Self::Repeated(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::LargeValue(..) | Self::Unstorable => {
@@ -125,7 +129,11 @@ impl EdgeError {
         let headers = response.headers_mut();
         headers.insert(ANSWERED_BY, HeaderValue::from_static("edge"));
         match self {
-            Self::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
+            Self::Method(methods) => {
+                if let Ok(methods) = HeaderValue::from_str(&allow(methods)) {
+                    headers.insert(header::ALLOW, methods);
+                }
+            }
             Self::Overloaded
             | Self::Connections
             | Self::Unavailable

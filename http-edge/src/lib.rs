@@ -17,6 +17,7 @@ mod device;
 mod error;
 mod files;
 mod idempotency;
+mod keys;
 mod metrics;
 mod origin;
 mod page;

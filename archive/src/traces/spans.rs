@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use concert_engine::provenance::{Action, Firing, RootKind};
 use concert_wire::id::ActionId;
+use concert_wire::routes::split;
 use concert_wire::work::{Part, Work};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{
@@ -32,14 +33,15 @@ impl Traces {
         let is_fault = action.outcome.as_deref() == Some("fault");
         if action.id == flow.root && flow.root_kind == RootKind::Request {
             let path = flow.path.clone().unwrap_or_default();
-            attributes.push(KeyValue::new("http.request.method", "POST"));
-            attributes.push(KeyValue::new("http.route", path.clone()));
+            let (method, route) = split(&path);
+            attributes.push(KeyValue::new("http.request.method", method.name()));
+            attributes.push(KeyValue::new("http.route", route.to_owned()));
             if let Some(status) = flow.status {
                 attributes.push(KeyValue::new("http.response.status_code", i64::from(status)));
             }
             let ended = row.summary.began_us + row.summary.took_us;
             let failed = is_fault || flow.status.is_some_and(|status| status >= 500);
-            let name = format!("POST {path}");
+            let name = format!("{method} {route}");
             let span = self.span(
                 place,
                 span_id(&action.id)?,

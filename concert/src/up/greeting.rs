@@ -2,7 +2,7 @@
 
 use concert_runtime::keys;
 use concert_wire::access::User;
-use concert_wire::routes::{Route, RouteTable, ValueType};
+use concert_wire::routes::{Method, Pattern, Route, RouteTable, ValueType, split, with_base};
 use serde_json::{Map, Value, json};
 
 use super::servers::Addresses;
@@ -46,13 +46,15 @@ fn paths(api: &str, routes: &RouteTable) -> String {
     let mut lines = Vec::new();
     for (path, route) in routes.routes.iter().take(PATHS_MAX) {
         let keys: Vec<&str> = route.keys.keys().map(String::as_str).collect();
-        lines.push(format!("  POST {path}  {}", keys.join(", ")).trim_end().to_owned());
+        let line = format!("  {}  {}", with_base(path, ""), keys.join(", "));
+        lines.push(line.trim_end().to_owned());
     }
     let more = routes.routes.len().saturating_sub(PATHS_MAX);
     if more > 0 {
         lines.push(format!("  and {more} more: concert describe openapi"));
     }
-    let Some((path, route)) = routes.routes.iter().find(|(_, route)| takes_texts(route)) else {
+    let mut posts = routes.routes.iter().filter_map(|(text, route)| Some((literal(text)?, route)));
+    let Some((path, route)) = posts.find(|(_, route)| takes_texts(route)) else {
         return format!("\nPaths:\n{}\n", lines.join("\n"));
     };
     format!(
@@ -60,6 +62,13 @@ fn paths(api: &str, routes: &RouteTable) -> String {
         lines.join("\n"),
         example(route)
     )
+}
+
+/// The path of a POST without parameters.
+fn literal(text: &str) -> Option<&str> {
+    let pattern = Pattern::parse(text).ok()?;
+    let is_literal = pattern.method == Method::Post && pattern.parameters().next().is_none();
+    is_literal.then(|| split(text).1)
 }
 
 /// Reports whether a client without an id or a session can make this request.

@@ -6,6 +6,7 @@
 
 mod asyncapi;
 mod openapi;
+mod operation;
 mod schema;
 
 pub use self::asyncapi::asyncapi;

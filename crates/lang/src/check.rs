@@ -3,6 +3,7 @@
 mod calls;
 pub(crate) mod checked;
 mod expressions;
+pub(crate) mod headers;
 mod patterns;
 mod rule;
 mod steps;

@@ -7,12 +7,12 @@ use concert_wire::id::uuid_v5;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::check::{check, uses};
+use crate::check::{check, headers, uses};
 use crate::diagnostics::{Diagnostic, REPEATED_CONCEPT, Report, Severity};
 use crate::program::Program;
 use crate::source::SourceFile;
 use crate::spec::ConceptSpec;
-use crate::syntax::{Ident, SyncDef};
+use crate::syntax::{HeaderDef, Ident, SyncDef};
 use crate::{concept, parser, requesting, routes};
 
 /// Texts of specs and rules, in their stored form.
@@ -82,6 +82,7 @@ pub fn staged(concepts: &[SourceFile], syncs: &[SourceFile]) -> Result<Compiled,
 /// Syntax trees and diagnostics of the first stage.
 struct Parsed {
     specs: Vec<(Ident, ConceptSpec)>,
+    headers: Vec<HeaderDef>,
     defs: Vec<SyncDef>,
     stage: Stage,
 }
@@ -102,16 +103,19 @@ impl Parsed {
             }
             specs.push((name, spec));
         }
-        let mut defs = Vec::new();
+        let (mut headers, mut defs) = (Vec::new(), Vec::new());
         for (number, source) in syncs.iter().enumerate() {
-            defs.extend(parser::parse(concepts.len() + number, source, &mut stage.diagnostics));
+            let number = concepts.len() + number;
+            let mut file = parser::parse(number, source, &mut stage.diagnostics);
+            headers.append(&mut file.headers);
+            defs.append(&mut file.syncs);
         }
-        Self { specs, defs, stage }
+        Self { specs, headers, defs, stage }
     }
 
     /// Runs the second stage.
     fn check(self) -> Result<Compiled, Report> {
-        let Self { specs, defs, mut stage } = self;
+        let Self { specs, headers, defs, mut stage } = self;
         stage.finish()?;
 
         let mut specs: Vec<ConceptSpec> = specs.into_iter().map(|(_, spec)| spec).collect();
@@ -119,7 +123,8 @@ impl Parsed {
         let mut rules = check(&specs, &defs, &mut stage.diagnostics);
         rules.iter_mut().for_each(uses::infer);
         let version = version(&stage.sources);
-        let table = routes::derive(&version, &mut rules, &mut stage.diagnostics);
+        let mut table = routes::derive(&version, &mut rules, &mut stage.diagnostics);
+        table.headers = headers::check(&headers, &table, &mut stage.diagnostics);
         rules.iter().for_each(|rule| uses::judge(rule, &mut stage.diagnostics));
         stage.finish()?;
 

@@ -28,25 +28,29 @@ pub fn format(source: &SourceFile) -> Result<String, Report> {
     }
     let (statements, rest) = read::statements(&source.text, &tokens);
     let mut page = Page::default();
+    let mut before = None;
     for statement in &statements {
-        statement.write(&mut page);
+        statement.write(&mut page, before);
+        before = Some(statement.place);
     }
     between_rules(&mut page, &rest, !statements.is_empty());
     Ok(page.text)
 }
 
 impl Statement {
-    fn write(&self, page: &mut Page) {
+    fn write(&self, page: &mut Page, before: Option<Place>) {
         let indent = match self.place {
-            Place::Rule | Place::Part => 0,
+            Place::Header | Place::Rule | Place::Part => 0,
             Place::Item => INDENT,
             Place::ElseBranch => 2 * INDENT,
         };
-        if self.place == Place::Rule {
+        if matches!(self.place, Place::Header | Place::Rule) {
             let (above, doc) = self.above.split_at(self.above.len() - self.doc_length());
             let is_first = page.text.is_empty();
             between_rules(page, above, !is_first);
-            page.blank_line();
+            if self.place != Place::Header || before != Some(Place::Header) || !doc.is_empty() {
+                page.blank_line();
+            }
             doc.iter().for_each(|note| page.note(note, 0));
         } else {
             for note in &self.above {

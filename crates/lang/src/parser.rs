@@ -13,16 +13,16 @@ use crate::diagnostics::{Diagnostic, MISSING_PART, SYNTAX, nearest};
 use crate::lexer::{Comment, TokenKind, Tokens, lex};
 use crate::names::{is_keyword, is_upper};
 use crate::source::{FileId, SourceFile};
-use crate::syntax::{ElseDef, Ident, SyncDef};
+use crate::syntax::{ElseDef, HeaderDef, Ident, RuleFile, SyncDef};
 
 /// Parses one file of rules.
-pub fn parse(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
+pub fn parse(file: FileId, source: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> RuleFile {
     let tokens = lex(file, source, diagnostics);
     parse_tokens(&tokens, diagnostics)
 }
 
 /// Parses the tokens of a file of rules.
-pub(crate) fn parse_tokens(tokens: &Tokens, diagnostics: &mut Vec<Diagnostic>) -> Vec<SyncDef> {
+pub(crate) fn parse_tokens(tokens: &Tokens, diagnostics: &mut Vec<Diagnostic>) -> RuleFile {
     let mut parser =
         Parser { cursor: Cursor::new(&tokens.tokens, diagnostics), comments: &tokens.comments };
     parser.file()
@@ -36,24 +36,47 @@ pub(crate) struct Parser<'a> {
 type Parsed<T> = Result<T, Failed>;
 
 impl Parser<'_> {
-    fn file(&mut self) -> Vec<SyncDef> {
-        let mut syncs = Vec::new();
+    fn file(&mut self) -> RuleFile {
+        let mut file = RuleFile::default();
         loop {
             self.cursor.skip_lines();
             if self.cursor.at_end() {
-                return syncs;
+                return file;
             }
-            if self.heading(Lines::Parts) == Some(Heading::Sync) {
-                syncs.extend(self.sync());
-                continue;
+            match self.heading(Lines::Parts) {
+                Some(Heading::Sync) => {
+                    file.syncs.extend(self.sync());
+                    continue;
+                }
+                Some(Heading::Header) => {
+                    file.headers.extend(self.header());
+                    continue;
+                }
+                _ => self.cursor.unexpected("`sync` and a rule name"),
             }
-            self.cursor.unexpected("`sync` and a rule name");
             // Outside of a rule, only the exact keyword begins one.
-            while !self.cursor.at_end() && self.heading(Lines::Text) != Some(Heading::Sync) {
+            while !self.cursor.at_end() && !self.heading(Lines::Text).is_some_and(Heading::is_top) {
                 self.cursor.skip_line();
                 self.cursor.skip_lines();
             }
         }
+    }
+
+    /// Parses `header "Name: Scheme" as key`.
+    fn header(&mut self) -> Option<HeaderDef> {
+        self.cursor.advance();
+        let (kind, span) = (self.cursor.kind(), self.cursor.span());
+        self.cursor.advance();
+        let key = match self.cursor.take_word("as") {
+            true => self.cursor.word("the key that the header fills"),
+            false => Err(self.expected("`as` and the key that the header fills")),
+        };
+        match key {
+            Ok(_) => self.end_of_line(Lines::Parts),
+            Err(Failed) => self.cursor.skip_line(),
+        }
+        let TokenKind::Text(text) = kind else { return None };
+        Some(HeaderDef { text: text.clone(), span, key: key.ok()? })
     }
 
     fn sync(&mut self) -> Option<SyncDef> {
@@ -92,7 +115,7 @@ impl Parser<'_> {
                 self.no_part();
                 continue;
             };
-            if part == Heading::Sync {
+            if part.is_top() {
                 break;
             }
             self.check_order(&seen, part);
@@ -104,7 +127,7 @@ impl Parser<'_> {
                 }
                 Heading::Where => (self.lines(Lines::Steps, &mut sync.steps, Self::step), "step"),
                 Heading::Then => (self.lines(Lines::Parts, &mut sync.then, Self::call), "call"),
-                Heading::Else | Heading::Sync => (self.otherwise(sync), "call"),
+                Heading::Else | Heading::Sync | Heading::Header => (self.otherwise(sync), "call"),
             };
             if is_empty {
                 let message = format!("missing {what} after `{}`", part.word());

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use concert_wire::routes::{Route, RouteKey, RouteTable, ValueType};
+use concert_wire::routes::{Pattern, Route, RouteKey, RouteTable, Segment, ValueType};
 
 use crate::check::checked::{Checked, KeyBound, RequestKey, RequestPattern};
 use crate::check::types::unify;
-use crate::diagnostics::{CONFLICT, Diagnostic, SECRET};
+use crate::diagnostics::{AMBIGUOUS_PATHS, CONFLICT, Diagnostic, SECRET, WRONG_TYPE};
 
 /// Derives the table. Marks a key as secret in all rules of a path if it is secret in one.
 pub(crate) fn derive(
@@ -47,6 +47,8 @@ pub(crate) fn derive(
             table.routes.entry(request.path.clone()).or_default();
             for key in &request.keys {
                 let kind = kinds.get(&(request.path.clone(), key.name.to_string())).cloned();
+                let misfit = kind.as_ref().and_then(|kind| judge_url(request, key, kind));
+                diagnostics.extend(misfit);
                 match (&key.bound, kind) {
                     (KeyBound::Variable(slot), Some(kind)) if kind.is_secret() => {
                         if let Some(variable) = rule.variables.get_mut(*slot) {
@@ -65,6 +67,7 @@ pub(crate) fn derive(
             }
         }
     }
+    judge_paths(rules, diagnostics);
     let mut by_path: BTreeMap<&str, Vec<&RequestPattern>> = BTreeMap::new();
     for request in rules.iter().flat_map(|rule| &rule.requests) {
         by_path.entry(&request.path).or_default().push(request);
@@ -73,6 +76,65 @@ pub(crate) fn derive(
         fill(path, route, by_path.get(path.as_str()).map_or(&[], Vec::as_slice), &kinds);
     }
     table
+}
+
+/// Reports a secret or a list in the URL of a request.
+fn judge_url(request: &RequestPattern, key: &RequestKey, kind: &ValueType) -> Option<Diagnostic> {
+    let pattern = Pattern::parse(&request.path).ok()?;
+    let is_parameter = pattern.parameters().any(|name| *name == *key.name);
+    let name = &key.name;
+    if is_parameter && kind.is_secret() {
+        let message = format!("the secret `{name}` cannot be a part of the path");
+        let help = "proxies and browsers store URLs; take the secret from the body or a header";
+        return Some(Diagnostic::error(SECRET, key.span, message).help(help));
+    }
+    let is_in_url = is_parameter || !pattern.method.takes_body();
+    let is_text = !matches!(
+        kind.without_null(),
+        ValueType::Seq(_) | ValueType::Set(_) | ValueType::Record(_)
+    );
+    if !is_in_url || is_text {
+        return None;
+    }
+    let message = format!("`{name}` is {}, which cannot be in a URL", kind.describe());
+    let help = format!("`{}` has no body; use another method", request.path);
+    let found = Diagnostic::error(WRONG_TYPE, key.span, message);
+    Some(if is_parameter { found } else { found.help(help) })
+}
+
+/// Reports pairs of paths of which neither is more specific.
+fn judge_paths(rules: &[Checked], diagnostics: &mut Vec<Diagnostic>) {
+    let mut known: BTreeMap<&str, &RequestPattern> = BTreeMap::new();
+    for request in rules.iter().flat_map(|rule| &rule.requests) {
+        known.entry(&request.path).or_insert(request);
+    }
+    let mut paths: Vec<(Pattern, &RequestPattern)> = known
+        .into_values()
+        .filter_map(|request| Some((Pattern::parse(&request.path).ok()?, request)))
+        .collect();
+    paths.sort_by_key(|(_, request)| request.span);
+    for (number, (pattern, request)) in paths.iter().enumerate() {
+        for (other, first) in paths.iter().take(number) {
+            let Some(witness) = other.conflict(pattern) else { continue };
+            let (a, b) = (&first.path, &request.path);
+            let message = format!("`{a}` and `{b}` both match `{witness}`");
+            let help = match shape(other) == shape(pattern) {
+                true => "write both in the same way",
+                false => "change one of the paths, so that one of them is more specific",
+            };
+            let found = Diagnostic::error(AMBIGUOUS_PATHS, request.span, message).help(help);
+            diagnostics.push(found.related(first.span, format!("`{a}`")));
+        }
+    }
+}
+
+/// The segments, with `:` for each parameter.
+fn shape(pattern: &Pattern) -> Vec<&str> {
+    let texts = pattern.segments.iter().map(|segment| match segment {
+        Segment::Literal(text) => text.as_str(),
+        Segment::Parameter(_) => ":",
+    });
+    texts.collect()
 }
 
 fn keys(rule: &Checked) -> impl Iterator<Item = (&RequestPattern, &RequestKey)> {
@@ -87,13 +149,15 @@ fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
 }
 
 /// Adds the keys of a path. A key is required if every rule that has only the request pattern needs
-/// it: without the key, no rule would fire.
+/// it: without the key, no rule would fire. A parameter of the path is always present.
 fn fill(
     path: &str,
     route: &mut Route,
     requests: &[&RequestPattern],
     kinds: &BTreeMap<(String, String), ValueType>,
 ) {
+    let pattern = Pattern::parse(path).ok();
+    let parameters: Vec<&str> = pattern.iter().flat_map(Pattern::parameters).collect();
     let roots: Vec<&&RequestPattern> = requests.iter().filter(|request| request.is_root).collect();
     for key in requests.iter().flat_map(|request| &request.keys) {
         let needs = |request: &RequestPattern| {
@@ -101,7 +165,8 @@ fn fill(
         };
         let kind =
             kinds.get(&(path.to_owned(), key.name.to_string())).cloned().unwrap_or(ValueType::Any);
-        let required = !roots.is_empty() && roots.iter().all(|root| needs(root));
+        let required = parameters.contains(&&*key.name)
+            || !roots.is_empty() && roots.iter().all(|root| needs(root));
         route
             .keys
             .insert(key.name.to_string(), RouteKey { required, secret: kind.is_secret(), kind });

@@ -13,6 +13,26 @@ pub struct Ident {
     pub span: Span,
 }
 
+/// A file of rules.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RuleFile {
+    /// The header declarations.
+    pub headers: Vec<HeaderDef>,
+    /// The rules.
+    pub syncs: Vec<SyncDef>,
+}
+
+/// `header "Name: Scheme" as key`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeaderDef {
+    /// Text between the quotes.
+    pub text: String,
+    /// Location of the text.
+    pub span: Span,
+    /// The request key that it fills.
+    pub key: Ident,
+}
+
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyncDef {

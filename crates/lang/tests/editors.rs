@@ -133,6 +133,8 @@ fn rule_syntax_gets_its_scopes() {
         ("// when", "comment.line"),
         ("\"when // then\"", "string.quoted"),
         ("sync Rule", "keyword.declaration"),
+        ("header \"Authorization: Token\" as session", "keyword.declaration"),
+        ("header == other", "variable.other"),
         ("Concept._query (", "entity.name.type.concept"),
         ("Concept.action (", "entity.name.type.concept"),
         ("12.5e-3", "constant.numeric"),

@@ -12,11 +12,10 @@ pub fn of_edge(document: &mut Value, base: &str, has_refusals_as_200: bool) {
         document.insert("servers".to_owned(), json!([{ "url": url }]));
     }
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    for path in paths.into_iter().flat_map(Map::values_mut).filter(|_| has_refusals_as_200) {
-        if let Some(responses) = path.pointer_mut("/post/responses").and_then(Value::as_object_mut)
-        {
-            move_refusals(responses);
-        }
+    let items = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
+    for operation in items.flat_map(Map::values_mut).filter(|_| has_refusals_as_200) {
+        let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+        responses.into_iter().for_each(move_refusals);
     }
 }
 

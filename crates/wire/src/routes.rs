@@ -8,6 +8,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod index;
+mod pattern;
+
+pub use self::index::{Found, RouteIndex, decode};
+pub use self::pattern::{BadPattern, Method, Pattern, Segment, split, with_base};
 pub use crate::value_type::{Field, ValueType, Violation};
 
 /// Key, in the KV bucket `concert`, of the table with the types that release 0.1.0 knows.
@@ -48,16 +53,32 @@ pub struct ActiveSince {
     pub version: Arc<str>,
 }
 
-/// All paths that rules handle, by literal path (`/auth/login`, without the edge's base).
+/// All paths that rules handle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTable {
     /// Rule version that this table was derived from.
     pub version: String,
-    /// The routes, by path.
+    /// The routes, by the text of their pattern, without the edge's base: a literal path of POST
+    /// (`/auth/login`), or a method and a path with parameters (`GET /articles/:slug`).
     pub routes: BTreeMap<String, Route>,
     /// Paths that a missing or different worker makes unavailable, with the reasons.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unavailable: BTreeMap<String, String>,
+    /// Headers that fill secret keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<SecretHeader>,
+}
+
+/// A header whose value is a secret key of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretHeader {
+    /// Name of the header, in lower case.
+    pub name: String,
+    /// Scheme before the value, such as `Token`. `None`: the whole value is the secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// The key.
+    pub key: String,
 }
 
 /// Expected body of one path.
@@ -80,13 +101,46 @@ pub struct RouteKey {
 }
 
 impl RouteTable {
-    /// The table with the types that release 0.1.0 knows.
+    /// The table with the types and the routes that release 0.1.0 knows: literal paths of POST.
     #[must_use]
     pub fn released(&self) -> Self {
-        let mut table = self.clone();
+        let mut table = Self { headers: Vec::new(), ..self.clone() };
+        table.routes.retain(|path, _| path.starts_with('/'));
+        table.unavailable.retain(|path, _| path.starts_with('/'));
         for key in table.routes.values_mut().flat_map(|route| route.keys.values_mut()) {
             key.kind = key.kind.released();
         }
         table
+    }
+
+    /// Index of the routes.
+    pub fn index(&self) -> RouteIndex {
+        RouteIndex::new(self.routes.keys().map(String::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_table_has_only_literal_paths_of_post() {
+        let routes = ["/login", "GET /articles/:slug", "POST /users"]
+            .map(|path| (path.to_owned(), Route::default()));
+        let header = SecretHeader {
+            name: "authorization".to_owned(),
+            scheme: Some("Token".to_owned()),
+            key: "session".to_owned(),
+        };
+        let table = RouteTable {
+            version: "v".to_owned(),
+            unavailable: BTreeMap::from([("POST /users".to_owned(), "down".to_owned())]),
+            routes: BTreeMap::from(routes),
+            headers: vec![header],
+        };
+        let expected = r#"{"version":"v","routes":{"/login":{"keys":{}}}}"#;
+        assert_eq!(serde_json::to_string(&table.released()).unwrap(), expected);
+        let text = serde_json::to_string(&table).unwrap();
+        assert_eq!(serde_json::from_str::<RouteTable>(&text).unwrap(), table);
     }
 }

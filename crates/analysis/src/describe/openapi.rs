@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use concert_wire::envelope::{ERROR, Fault};
+use concert_wire::routes::{SecretHeader, split};
 use serde_json::{Map, Value, json};
 
-use super::schema::{self, Typing, any_of};
+use super::operation::{Operations, secret_schemes};
+use super::schema::{Typing, any_of};
 use crate::explore::{Rules, Schedule, Site, explain, explore, is_answer};
 use concert_lang::expr::Expr;
 use concert_lang::program::{Arg, Call, Program, Sync};
@@ -31,6 +33,7 @@ const OF_THE_EDGE: &[(&str, u16, &str, bool)] = &[
         ),
         false,
     ),
+    ("NotFound", 404, "the path has an empty or malformed segment", false),
     ("SlowBody", 408, "timed out reading the request body", false),
     ("TooLarge", 413, "the body is too large", false),
     ("ContentType", 415, "the content type is not application/json", false),
@@ -54,24 +57,17 @@ const OF_THE_EDGE: &[(&str, u16, &str, bool)] = &[
 /// Responses whose status a rule computes are under `default`.
 pub fn openapi(program: &Program, base: &str) -> Value {
     let rules = Rules::new(program);
-    let mut paths = Map::new();
+    let mut operations = Operations::default();
     for (path, route) in &program.routes.routes {
-        let operation = json!({
-            "operationId": operation_id(path),
-            "tags": [tag(path)],
-            "summary": summary(program, path),
-            "description": explain(program, path, base).unwrap_or_default(),
-            "parameters": [
-                { "$ref": "#/components/parameters/IdempotencyKey" },
-                { "$ref": "#/components/parameters/traceparent" },
-            ],
-            "requestBody": {
-                "required": true,
-                "content": { "application/json": { "schema": schema::of_route(route) } },
-            },
-            "responses": responses(program, &rules, path),
-        });
-        paths.insert(path.clone(), json!({ "post": operation }));
+        let operation = [
+            ("operationId", json!(operation_id(path))),
+            ("tags", json!([tag(path)])),
+            ("summary", json!(summary(program, path))),
+            ("description", json!(explain(program, path, base).unwrap_or_default())),
+        ];
+        let operation = operation.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        let responses = responses(program, &rules, path);
+        operations.add(path, route, &program.routes.headers, operation.collect(), responses);
     }
     json!({
         "openapi": "3.1.0",
@@ -86,12 +82,12 @@ pub fn openapi(program: &Program, base: &str) -> Value {
             ),
         },
         "servers": [{ "url": if base.is_empty() { "/" } else { base } }],
-        "paths": paths,
-        "components": components(),
+        "paths": operations.paths,
+        "components": components(&program.routes.headers),
     })
 }
 
-/// `/auth/login` becomes `auth_login`.
+/// `/auth/login` becomes `auth_login`, and `GET /articles/:slug` becomes `GET_articles_slug`.
 fn operation_id(path: &str) -> String {
     let parts = path.split(|c: char| !c.is_ascii_alphanumeric());
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
@@ -99,6 +95,7 @@ fn operation_id(path: &str) -> String {
 }
 
 fn tag(path: &str) -> &str {
+    let (_, path) = split(path);
     let first = path.split('/').find(|part| !part.is_empty());
     first.unwrap_or("/")
 }
@@ -155,7 +152,8 @@ fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
     let mut responses = Map::new();
     for (status, (names, mut bodies)) in by_status {
         let mut text = format!("response of {}", names.join(", "));
-        let of_edge = OF_THE_EDGE.iter().find(|(_, code, ..)| code.to_string() == status);
+        let mut of_edge = OF_THE_EDGE.iter().filter(|(_, code, ..)| is_possible(path, *code));
+        let of_edge = of_edge.find(|(_, code, ..)| code.to_string() == status);
         if let Some((_, _, says, _)) = of_edge {
             text = format!("{text}; or {says}");
             bodies.push(json!({ "$ref": "#/components/schemas/Error" }));
@@ -163,6 +161,9 @@ fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
         responses.insert(status, response(&text, &any_of(bodies), of_edge.is_some_and(|it| it.3)));
     }
     for (name, status, ..) in OF_THE_EDGE {
+        if !is_possible(path, *status) {
+            continue;
+        }
         let reference = json!({ "$ref": format!("#/components/responses/{name}") });
         responses.entry(status.to_string()).or_insert(reference);
     }
@@ -171,6 +172,17 @@ fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
     responses.sort_keys();
     responses.extend(computed.map(|response| (COMPUTED.to_owned(), response)));
     Value::Object(responses)
+}
+
+/// Whether the edge can send a status at a path. Only requests with a body have errors of the body,
+/// and only paths with parameters have values for which there is no route.
+fn is_possible(path: &str, status: u16) -> bool {
+    let has_parameters = || path.contains("/:") && !path.starts_with('/');
+    match status {
+        404 => has_parameters(),
+        408 | 413 | 415 => split(path).0.takes_body(),
+        _ => true,
+    }
 }
 
 /// Statuses that a response can have.
@@ -207,7 +219,7 @@ fn response(about: &str, schema: &Value, retries: bool) -> Value {
     })
 }
 
-fn components() -> Value {
+fn components(headers: &[SecretHeader]) -> Value {
     let error = json!({ "$ref": "#/components/schemas/Error" });
     let responses: Map<String, Value> = OF_THE_EDGE
         .iter()
@@ -223,7 +235,7 @@ fn components() -> Value {
             ((*name).to_owned(), response(&text, &error, *retries))
         })
         .collect();
-    json!({
+    let mut components = json!({
         "schemas": {
             "Error": {
                 "type": "object",
@@ -264,5 +276,9 @@ fn components() -> Value {
                 "schema": { "type": "integer", "minimum": 1 },
             },
         },
-    })
+    });
+    if let (false, Some(components)) = (headers.is_empty(), components.as_object_mut()) {
+        components.insert("securitySchemes".to_owned(), secret_schemes(headers));
+    }
+    components
 }

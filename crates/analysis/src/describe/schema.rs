@@ -98,6 +98,10 @@ pub(super) fn object(properties: Map<String, Value>, required: Vec<String>, open
 
 /// A schema that accepts values of any of these.
 pub(super) fn any_of(mut schemas: Vec<Value>) -> Value {
+    if schemas.is_empty() {
+        // An empty list has no items.
+        return json!(false);
+    }
     let mut different: Vec<Value> = Vec::new();
     for schema in schemas.drain(..) {
         if !different.contains(&schema) {

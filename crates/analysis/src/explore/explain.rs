@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use concert_wire::routes::Route;
+use concert_wire::routes::{Route, with_base};
 
 use super::moments::{KeyValue, Moment};
 use super::run::{Run, Schedule};
@@ -28,7 +28,8 @@ pub fn explain(program: &Program, path: &str, base: &str) -> Result<String, Unkn
         tree.add(run);
     });
     let names: Vec<&str> = scope.keys.iter().map(|key| key.name.as_str()).collect();
-    let mut text = format!("POST {base}{path} accepts {}.\n\n", accepted_keys(route, &names));
+    let mut text =
+        format!("{} accepts {}.\n\n", with_base(path, base), accepted_keys(route, &names));
     tree.describe(&Wording { program }, None).write(0, &mut text);
     let rules = program.syncs.iter().enumerate();
     let others = rules.filter(|(rule, sync)| sync.path() == Some(path) && !fired.contains(rule));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use concert_wire::routes::with_base;
 use concert_wire::{REQUEST, REQUESTING, RESPOND, is_response};
 
 use concert_lang::program::Outcome;
@@ -73,8 +74,8 @@ impl Place {
     /// Text in the node, with control characters escaped.
     pub fn label(&self) -> String {
         match self {
-            Self::Request(Some(path)) => format!("POST {}", visible(path)),
-            Self::Request(None) => "POST any path".to_owned(),
+            Self::Request(Some(path)) => visible(&with_base(path, "")),
+            Self::Request(None) => "any path".to_owned(),
             Self::Action(name) | Self::Query(_, name) => name.to_string(),
             Self::Outcome(_, Outcome::Success) => "success".to_owned(),
             Self::Outcome(_, Outcome::Failure) => "failure".to_owned(),

@@ -21,6 +21,8 @@ pub(crate) struct Checked {
 /// A pattern of a request with a literal path.
 pub(crate) struct RequestPattern {
     pub(crate) path: String,
+    /// Location of the path.
+    pub(crate) span: Span,
     /// Whether this is the only pattern of the rule.
     pub(crate) is_root: bool,
     pub(crate) keys: Vec<RequestKey>,

@@ -1,6 +1,6 @@
 //! The patterns of `when`.
 
-use concert_wire::routes::ValueType;
+use concert_wire::routes::{BadPattern, Pattern as PathPattern, ValueType};
 use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
 
@@ -8,8 +8,11 @@ use super::checked::{KeyBound, RequestKey, RequestPattern};
 use super::rule::Rule;
 use super::types::{secret, suggest_value, type_of};
 use super::variables::Origin;
-use crate::diagnostics::{BAD_PATH, Diagnostic, NEVER_MATCHES, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER};
+use crate::diagnostics::{
+    BAD_PATH, BAD_PATTERN, Diagnostic, NEVER_MATCHES, UNKNOWN_OUTPUT, UNKNOWN_PARAMETER,
+};
 use crate::program::{Match, Outcome, Pattern, Test};
+use crate::source::Span;
 use crate::spec::{ActionSpec, Params};
 use crate::syntax::{Ident, PatDef, PatValue, PatternDef};
 
@@ -90,12 +93,8 @@ impl Rule<'_> {
         let kind = self.declared(pat, declared, action, false);
         if let (true, "path", PatValue::Literal(Value::String(path), span)) =
             (is_request, pat.param.text.as_str(), &pat.value)
-            && !path.starts_with('/')
         {
-            let message = format!("the path `{path}` does not begin with `/`");
-            self.diagnostics.push(
-                Diagnostic::error(BAD_PATH, *span, message).help(format!("write `\"/{path}\"`")),
-            );
+            self.diagnostics.extend(judge_path(path, *span));
         }
         let origin = if is_request { Origin::Request } else { Origin::Input };
         self.demand(pat, kind, origin)
@@ -173,8 +172,8 @@ impl Rule<'_> {
     }
 
     fn request(&self, input: &[Match], pats: &[PatDef], is_root: bool) -> Option<RequestPattern> {
-        let path = input.iter().find_map(|demand| match (&*demand.key, &demand.test) {
-            ("path", Test::Literal(Value::String(path))) => Some(path.clone()),
+        let (path, span) = pats.iter().find_map(|pat| match (&*pat.param.text, &pat.value) {
+            ("path", PatValue::Literal(Value::String(path), span)) => Some((path.clone(), *span)),
             _ => None,
         })?;
         let keys = input.iter().zip(pats).filter(|(demand, _)| &*demand.key != "path");
@@ -187,6 +186,35 @@ impl Rule<'_> {
             },
             span: pat.param.span,
         });
-        Some(RequestPattern { path, is_root, keys: keys.collect() })
+        Some(RequestPattern { path, span, is_root, keys: keys.collect() })
+    }
+}
+
+/// Reports a path that is not a pattern, or that is written like another one.
+fn judge_path(path: &str, span: Span) -> Option<Diagnostic> {
+    match PathPattern::parse(path) {
+        Ok(_) => {
+            let is_parameter = |segment: &&str| segment.starts_with(':') && segment.len() > 1;
+            let found = path.split('/').find(is_parameter).filter(|_| path.starts_with('/'))?;
+            let message = format!("`{found}` is literal text, because the path has no method");
+            let help = format!("for a parameter, write `\"POST {path}\"`");
+            Some(Diagnostic::warning(BAD_PATTERN, span, message).help(help))
+        }
+        Err(error @ BadPattern::NoSlash(_)) => {
+            let help = format!("write `\"/{path}\"`");
+            Some(Diagnostic::error(BAD_PATH, span, error.to_string()).help(help))
+        }
+        Err(error) => {
+            let found = Diagnostic::error(BAD_PATTERN, span, error.to_string());
+            Some(match error {
+                BadPattern::Character(segment) if segment.starts_with('{') => {
+                    found.help("write a parameter as `:name`")
+                }
+                BadPattern::Method(method) if method == "HEAD" => {
+                    found.help("the edge answers HEAD with the rules of GET")
+                }
+                _ => found,
+            })
+        }
     }
 }

@@ -38,7 +38,7 @@ fn compiled(def: &ExprDef) -> Expr {
 fn check(text: &str, expected: &Value) {
     let rule = format!("sync R\nwhen\n    A.b ()\nwhere\n    let v = {text}\nthen\n    A.b ()\n");
     let mut diagnostics = Vec::new();
-    let rules = parser::parse(0, &SourceFile::new("r.sync", rule), &mut diagnostics);
+    let rules = parser::parse(0, &SourceFile::new("r.sync", rule), &mut diagnostics).syncs;
     assert_eq!(diagnostics, [], "{text}");
     let StepKind::Let(_, def) = &rules[0].steps[0].kind else { panic!("{text}") };
     let (compiled, frame) = (compiled(def), frame());

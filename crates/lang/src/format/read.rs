@@ -113,6 +113,10 @@ impl<'a> Reader<'a> {
                 let word = self.take();
                 (Place::Rule, Shape::Text(format!("{word} {}", self.take())))
             }
+            "header" if matches!(self.second(), TokenKind::Text(_)) => {
+                let words = [(); 4].map(|()| self.take());
+                (Place::Header, Shape::Text(words.join(" ")))
+            }
             "when" | "where" | "then" => (Place::Part, Shape::Text(self.take().to_owned())),
             "else" => {
                 self.take();

@@ -118,6 +118,8 @@ impl Bracket {
 /// Position of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
+    /// `header "Name: Scheme" as key`.
+    Header,
     /// `sync Name`.
     Rule,
     /// `when`, `where`, `then`, `else (error)`.

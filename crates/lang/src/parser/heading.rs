@@ -8,6 +8,7 @@ use crate::names::{is_keyword, is_lower, is_upper};
 /// In their order within a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Heading {
+    Header,
     Sync,
     When,
     Where,
@@ -15,18 +16,25 @@ pub(super) enum Heading {
     Else,
 }
 
+/// Without `header`, which is a heading only before a string.
 const ALL: [Heading; 5] =
     [Heading::Sync, Heading::When, Heading::Where, Heading::Then, Heading::Else];
 
 impl Heading {
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Header => "header",
             Self::Sync => "sync",
             Self::When => "when",
             Self::Where => "where",
             Self::Then => "then",
             Self::Else => "else",
         }
+    }
+
+    /// Whether it is at the top level of a file, and not a section of a rule.
+    pub(super) fn is_top(self) -> bool {
+        matches!(self, Self::Header | Self::Sync)
     }
 
     fn of(word: &str) -> Option<Self> {
@@ -57,6 +65,12 @@ impl Parser<'_> {
         };
         let exact = Heading::of(word);
         let next = self.cursor.second();
+        if word == Heading::Header.word()
+            && self.cursor.begins_line()
+            && matches!(next, TokenKind::Text(_))
+        {
+            return Some(Heading::Header);
+        }
         if exact.is_some() || !self.cursor.begins_line() || *next == TokenKind::Symbol(".") {
             return exact;
         }
