@@ -244,6 +244,11 @@ export class Database {
       try {
         const output = await this.#attempt(action, permit, body, caught, calls);
         if (output !== null) return output;
+        if (caught.size > MAX_CAUGHT) {
+          throw new Failed(
+            `the handler catches ${MAX_CAUGHT} duplicate keys; look up keys before writes`,
+          );
+        }
         if (caught.size === known) await calls?.make();
         deadline = performance.now() + CONFLICTS_MS;
         continue;
@@ -288,9 +293,17 @@ export class Database {
       if (stamp) return JSON.parse(stamp.output) as JsonObject;
       const known = new Map(caught);
       const transaction = new Transaction(session, caught, calls);
-      const running = current.run(transaction, body);
       const suspended = calls?.begin().then(() => null);
-      const output = await (suspended ? Promise.race([running, suspended]) : running);
+      const running = current.run(transaction, body);
+      let output: JsonObject | null;
+      try {
+        output = await (suspended ? Promise.race([running, suspended]) : running);
+      } catch (error) {
+        await transaction.idle();
+        // Later errors follow from the duplicate key, which ended the transaction.
+        if (transaction.hasCaught()) return null;
+        throw error;
+      }
       if (output === null) {
         running.catch(() => {});
         await transaction.close();
@@ -299,17 +312,11 @@ export class Database {
         return null;
       }
       await transaction.idle();
+      if (transaction.hasCaught()) return null;
       const { errors, hasWritten } = transaction;
-      const other = errors.find((error) => !isDuplicate(error));
-      if (other?.hasErrorLabel("TransientTransactionError")) throw other;
-      if (other) throw new Failed(`MongoDB: ${textOf(other)}`);
-      // MongoDB has ended the transaction, but the handler continued.
-      if (errors.length > 0) {
-        if (caught.size < MAX_CAUGHT) return null;
-        throw new Failed(
-          `the handler caught ${MAX_CAUGHT} duplicate keys; look up keys before writes`,
-        );
-      }
+      const [first] = errors;
+      if (first?.hasErrorLabel("TransientTransactionError")) throw first;
+      if (first) throw new Failed(`MongoDB: ${textOf(first)}`);
       if (!hasWritten || "fault" in output) return output;
       await permit();
       const at = new Date();

@@ -5,8 +5,8 @@
  * start, and gets the stored responses to the calls that it has made.
  */
 
-/** Maximum number of runs of one action, because its calls may differ from run to run. */
-const MAX_RUNS = 50;
+/** Maximum number of times that one action makes calls, which may differ from run to run. */
+const MAX_TURNS = 50;
 
 interface Made {
   url: string;
@@ -19,15 +19,12 @@ interface Made {
 export class Calls {
   readonly #made: Made[] = [];
   #next = 0;
-  #runs = 0;
+  #turns = 0;
   #pending: Request[] = [];
   #suspend: () => void = () => {};
 
   /** Begins a run. The result settles when the run needs a response that is missing. */
   begin(): Promise<void> {
-    if (++this.#runs > MAX_RUNS) {
-      throw new Error(`the action makes other calls in each of ${MAX_RUNS} runs`);
-    }
     this.#next = 0;
     this.#pending = [];
     return new Promise((resolve) => (this.#suspend = resolve));
@@ -55,6 +52,9 @@ export class Calls {
 
   /** Makes the calls that the last run needs. */
   async make(): Promise<void> {
+    if (++this.#turns > MAX_TURNS) {
+      throw new Error(`the action makes more than ${MAX_TURNS} calls, or other calls in each run`);
+    }
     this.#made.push(...(await Promise.all(this.#pending.map(makeOne))));
   }
 }

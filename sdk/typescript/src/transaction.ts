@@ -44,6 +44,12 @@ export class Transaction {
     return result;
   }
 
+  /** Reports whether the first error of this run is a duplicate key: the action must run again. */
+  hasCaught(): boolean {
+    const [first] = this.errors;
+    return first !== undefined && isDuplicate(first);
+  }
+
   /** Waits for the operations that were started. */
   async idle(): Promise<void> {
     let last;

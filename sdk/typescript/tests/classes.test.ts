@@ -28,7 +28,7 @@ test("results of methods in other forms", () => {
 test("a caught duplicate key is raised again without the operation", async () => {
   const duplicate = new MongoServerError({ message: "E11000", code: 11000 });
   const caught = new Map<number, Caught>();
-  const run = async (): Promise<[string[], number]> => {
+  const run = async (): Promise<[string[], boolean]> => {
     const done: string[] = [];
     const transaction = new Transaction({} as ClientSession, caught, null);
     await transaction
@@ -39,10 +39,10 @@ test("a caught duplicate key is raised again without the operation", async () =>
       .catch(() => {});
     await transaction.run("users.findOne", async () => done.push("find"));
     await transaction.idle();
-    return [done, transaction.errors.length];
+    return [done, transaction.hasCaught()];
   };
-  assert.deepEqual(await run(), [["insert", "find"], 1]);
-  assert.deepEqual(await run(), [["find"], 0]);
+  assert.deepEqual(await run(), [["insert", "find"], true]);
+  assert.deepEqual(await run(), [["find"], false]);
 });
 
 test("calls of a service are made between runs, and once", async () => {
@@ -68,6 +68,17 @@ test("calls of a service are made between runs, and once", async () => {
   } while (result === undefined);
   server.close();
   assert.deepEqual([result, runs, requests], ["1,2,3", 3, 3]);
+});
+
+test("an action whose calls differ from run to run fails", async () => {
+  const calls = new Calls();
+  for (let run = 0; run < 50; run++) {
+    const suspended = calls.begin();
+    void calls.fetch(`http://127.0.0.1:1/${run}`);
+    await suspended;
+    await calls.make();
+  }
+  await assert.rejects(calls.make(), /or other calls in each run/);
 });
 
 test("imports of Deno projects", () => {
