@@ -100,7 +100,7 @@ pub struct Nats {
     /// because the server writes before each acknowledgement.
     pub sync_interval: String,
     /// Give each component of `concert up` its own NATS user and account, as separate processes
-    /// have; costs about 25% throughput.
+    /// have; costs about 20% of the throughput.
     pub isolate: bool,
     /// Replicas of each stream in a NATS cluster.
     #[schemars(range(min = 1, max = REPLICAS_MAX))]
