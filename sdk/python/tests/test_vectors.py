@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from concert_worker import Spec, wire
-from concert_worker.large import Broken, Expired, Reference, resolved
+from concert_worker.large import Broken, Expired, LargeText, Reference, resolved
 from concert_worker.seal import FixedKeys, Keyring, NotASeal, Sealer, UnknownKey
 from concert_worker.types import check
 from concert_worker.value import BadValue, canonical, equal, parse, parse_object
@@ -113,6 +113,19 @@ def test_large_values() -> None:
     manifest = vectors["manifest"]
     body = base64.urlsafe_b64decode(manifest["body"] + "=" * (-len(manifest["body"]) % 4))
     stored[manifest["subject"]] = body
+
+    written: dict[str, bytes] = {}
+
+    async def write(subject: str, body: bytes) -> None:
+        written[subject] = body
+
+    async def nothing(_: str) -> bytes | None:
+        return None
+
+    large = LargeText(text)
+    assert str(asyncio.run(large.store(reference.place, nothing, write))) == vectors["reference"]
+    assert written == stored
+    written.clear()
 
     async def read(subject: str) -> bytes | None:
         return stored.get(subject)

@@ -142,6 +142,13 @@ class Bus:
             raise BusError(f"cannot read a large value: status {status}")
         return None if status else reply.data
 
+    async def store_blob(self, subject: str, body: bytes) -> None:
+        """Stores a part of a large value, unless it is stored. Raises `BusError`."""
+        published = await self.publish(subject, body, {EXPECTED_SEQUENCE: "0"})
+        if published.result not in ("stored", "exists"):
+            why = published.why or "the message is too large for the server"
+            raise BusError(f"cannot store a large value: {why}")
+
     async def publish_once(
         self, subject: str, body: bytes, headers: dict[str, str] | None = None
     ) -> Published:

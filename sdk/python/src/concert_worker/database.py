@@ -36,6 +36,8 @@ _CONFLICTS_S = 5.0
 _INACTIVE_S = 5.0
 _END_INTERVAL_S = 1.0
 _START_S = 30.0
+#: Maximum number of duplicate keys that a handler may catch in one run.
+_MAX_CAUGHT = 20
 
 _WRITES = frozenset(
     "insert_one insert_many replace_one update_one update_many delete_one delete_many bulk_write "
@@ -57,23 +59,43 @@ class Busy(Exception):
     """Another transaction holds the documents; the action is retried without limit."""
 
 
+#: Duplicate keys that a handler caught, by the number of the operation, with its name. The next run
+#: raises them again without the operation.
+_Caught = dict[int, tuple[str, PyMongoError]]
+
+
 @dataclass
 class _Call:
     """The transaction of the action that runs now."""
 
     session: AsyncClientSession
+    caught: _Caught
     #: One operation at a time: a session does not support concurrent ones.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     has_written: bool = False
     errors: list[PyMongoError] = field(default_factory=list)
+    number: int = 0
 
-    async def run(self, operation: Awaitable[_T]) -> _T:
+    async def run(self, name: str, operation: Awaitable[_T]) -> _T:
+        number = self.number
+        self.number += 1
+        known = self.caught.get(number)
+        if known is not None and known[0] == name:
+            if asyncio.iscoroutine(operation):
+                operation.close()
+            raise known[1]
         async with self.lock:
             try:
                 return await operation
             except PyMongoError as error:
                 self.errors.append(error)
+                if isinstance(error, DuplicateKeyError):
+                    self.caught[number] = (name, error)
                 raise
+
+    def has_caught(self) -> bool:
+        """Whether the first error of this run is a duplicate key: the action must run again."""
+        return bool(self.errors) and isinstance(self.errors[0], DuplicateKeyError)
 
 
 _call: ContextVar[_Call | None] = ContextVar("concert_call", default=None)
@@ -90,7 +112,7 @@ class _Cursor:
         return self
 
     async def __anext__(self) -> Any:
-        return await self._call.run(self._inner.__anext__())
+        return await self._call.run("next", self._inner.__anext__())
 
     async def __aenter__(self) -> _Cursor:
         return self
@@ -106,7 +128,7 @@ class _Cursor:
         def method(*args: Any, **kwargs: Any) -> Any:
             result = attribute(*args, **kwargs)
             if asyncio.iscoroutine(result):
-                return self._call.run(result)
+                return self._call.run(name, result)
             return self if result is self._inner else result
 
         return method
@@ -140,13 +162,13 @@ class _Collection:
             result = attribute(*args, session=call.session, **kwargs)
             if isinstance(result, AsyncCursor):
                 return _Cursor(result, call)
-            return _wrapped(call, result)
+            return _wrapped(call, f"{self._inner.name}.{name}", result)
 
         return method
 
 
-async def _wrapped(call: _Call, operation: Awaitable[Any]) -> Any:
-    result = await call.run(operation)
+async def _wrapped(call: _Call, name: str, operation: Awaitable[Any]) -> Any:
+    result = await call.run(name, operation)
     return _Cursor(result, call) if isinstance(result, AsyncCommandCursor) else result
 
 
@@ -233,14 +255,23 @@ class Database:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _CONFLICTS_S
         delay = 0.002
+        caught: _Caught = {}
         while True:
             try:
-                return await self._attempt(action, permit, body)
+                output = await self._attempt(action, permit, body, caught)
+                if output is not None:
+                    return output
+                if len(caught) > _MAX_CAUGHT:
+                    why = f"the handler catches {_MAX_CAUGHT} duplicate keys"
+                    raise Failed(f"{why}; look up keys before writes")
+                continue
             except PyMongoError as error:
                 transient = error.has_error_label("TransientTransactionError")
                 taken = isinstance(error, DuplicateKeyError) and STAMPS in str(error)
                 if not (transient or taken):
                     raise Failed(f"MongoDB: {type(error).__name__}: {_text(error)}") from error
+                # The other document with the key may be gone in the next run.
+                caught.clear()
                 if loop.time() > deadline:
                     why = f"another action holds the documents: {_text(error)}"
                     raise Busy(why) from error
@@ -273,7 +304,9 @@ class Database:
         action: str,
         permit: Callable[[], Awaitable[None]],
         body: Callable[[], Awaitable[Object]],
-    ) -> Object:
+        caught: _Caught,
+    ) -> Object | None:
+        """One run; `None` if the action must run again with what `caught` contains now."""
         stamps = self._inner[STAMPS]
         async with self._inner.client.start_session() as session:
             await session.start_transaction(
@@ -284,15 +317,22 @@ class Database:
             stamp = await stamps.find_one({"_id": action}, session=session)
             if stamp is not None:
                 return cast(Object, json.loads(stamp["output"]))
-            call = _Call(session)
+            call = _Call(session, caught)
             token = _call.set(call)
             try:
                 output = await body()
+            except Exception:
+                # Later errors follow from the duplicate key, which ended the transaction.
+                if call.has_caught():
+                    return None
+                raise
             finally:
                 _call.reset(token)
             async with call.lock:
-                _check(call, output)
-                if not call.has_written or output.get("fault") is not None or call.errors:
+                if call.has_caught():
+                    return None
+                _check(call)
+                if not call.has_written or output.get("fault") is not None:
                     return output
                 await permit()
                 now = datetime.now(UTC)
@@ -307,21 +347,12 @@ class Database:
                 return output
 
 
-def _check(call: _Call, output: Object) -> None:
-    """An error that the handler caught ended the transaction, so its outcome may not hold.
-
-    A duplicate key is a fact about the committed state, so a refusal because of it holds.
-    """
+def _check(call: _Call) -> None:
+    """An error that the handler caught ended the transaction, so its outcome may not hold."""
     for error in call.errors:
         if error.has_error_label("TransientTransactionError"):
             raise error
-        if not isinstance(error, DuplicateKeyError):
-            raise Failed(f"MongoDB: {type(error).__name__}: {_text(error)}")
-    if call.errors and "error" not in output:
-        raise Failed(
-            "the handler continued after a duplicate key, which ends its transaction; "
-            "look up the key before the write"
-        )
+        raise Failed(f"MongoDB: {type(error).__name__}: {_text(error)}")
 
 
 def _text(error: PyMongoError) -> str:

@@ -24,7 +24,7 @@ from .intake import (
     output_of,
     record,
 )
-from .large import Broken, Expired, resolved
+from .large import Broken, Expired, LargeText, Reference, derived_place, resolved, stored
 from .order import (
     LATE,
     Completion,
@@ -111,6 +111,22 @@ class Host:
                 task.cancel()
             failed.cancel()
             await bus.client.close()
+
+    async def stored(self, value: Any) -> Any:
+        """The output or rows with references instead of large strings.
+
+        Raises `Broken` or `BusError`.
+        """
+        return await stored(value, self._store)
+
+    async def _store(self, text: str) -> Reference:
+        large = LargeText(text)
+        # An equal value is stored once in an epoch, such as that of a redelivered action.
+        epoch = now_ms() // (self.settings.log_max_age_hours * 3_600_000)
+        parts = [b"worker", self.worker.spec.name.encode(), epoch.to_bytes(8), large.digest]
+        place = derived_place(self.sealer.key(), parts)
+        async with self.large:
+            return await large.store(place, self.bus.blob, self.bus.store_blob)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs a task that a shutdown waits for."""
@@ -340,6 +356,12 @@ class _Doing:
         except Exception as error:
             _log.exception("the handler of %s failed", invocation.action)
             return Handled(failed=f"the handler failed: {type(error).__name__}")
+        try:
+            output = await self._holding(host.stored(output))
+        except Broken as error:
+            output = fault("invalid", str(error))
+        except BusError as error:
+            return Handled(no_permit=str(error))
         if output.get("fault") == "invalid":
             _log.warning("invalid action %s: %s", invocation.action, output["error"])
         self._work = (time.perf_counter_ns() - began) // 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from .seal import looks_sealed
 
 #: Longest string that a message contains itself, in bytes of UTF-8.
 INLINE_MAX_BYTES = 32 * 1024
@@ -27,6 +30,10 @@ _MANIFEST_VERSION = 1
 _HASH_BYTES = 32
 _FORM = re.compile(r"large:([A-Za-z0-9_-]{22}):([1-9][0-9]{4,7}):([0-9a-f]{64})", re.ASCII)
 
+_PLACE_BYTES = 16
+
+#: Stores a message on a subject of the stream; one that is stored already stays.
+Write = Callable[[str, bytes], Awaitable[None]]
 #: Reads the last message on a subject of the stream; `None` if there is none.
 Read = Callable[[str], Awaitable[bytes | None]]
 
@@ -63,13 +70,16 @@ class Reference:
             return None
         return Reference(place, size, bytes.fromhex(found[3]))
 
+    def __str__(self) -> str:
+        return f"large:{_name(self.place)}:{self.size}:{self.digest.hex()}"
+
     def canonical(self) -> str:
         """The text that equal values share at every place."""
         return f"large:{self.size}:{self.digest.hex()}"
 
     async def load(self, read: Read) -> str:
         """The value. Raises `Expired` or `Broken`."""
-        manifest = self._part(b"manifest", self.digest)
+        manifest = self.manifest()
         text = await manifest.read(read)
         hashes = [text[at : at + _HASH_BYTES] for at in range(9, len(text), _HASH_BYTES)]
         if text[:1] != bytes([_MANIFEST_VERSION]):
@@ -88,6 +98,10 @@ class Reference:
             raise Broken("a large value has a wrong length")
         return value.decode()
 
+    def manifest(self) -> _Part:
+        """The last stored message of the value."""
+        return self._part(b"manifest", self.digest)
+
     def _part(self, label: bytes, *parts: bytes) -> _Part:
         def derive(*of: bytes) -> bytes:
             return hmac.digest(self.place, b"".join(of), "sha512")
@@ -104,6 +118,10 @@ class _Part:
     subject: str
     key: bytes
 
+    def seal(self, text: bytes) -> bytes:
+        """The body of the message."""
+        return AESSIV(self.key).encrypt(text, None)
+
     async def read(self, read: Read) -> bytes:
         body = await read(self.subject)
         if body is None:
@@ -116,6 +134,39 @@ class _Part:
 
 def _name(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def derived_place(key: bytes, parts: list[bytes]) -> bytes:
+    """The place of a repeatable action: equal parts have the same place under one key."""
+    text = b"concert large place\0" + b"".join(len(of).to_bytes(8) + of for of in parts)
+    return hmac.digest(key, text, "sha256")[:_PLACE_BYTES]
+
+
+class LargeText:
+    """A text that is to be stored: its chunks and their hashes. Raises `Broken` if too large."""
+
+    def __init__(self, text: str) -> None:
+        data = text.encode()
+        if len(data) > _VALUE_MAX_BYTES:
+            raise Broken(f"the value is larger than {_VALUE_MAX_BYTES} bytes")
+        self._size = len(data)
+        self._json_bytes = len(json.dumps(text, ensure_ascii=False).encode()) - 2
+        self._chunks = [data[at : at + _CHUNK_BYTES] for at in range(0, len(data), _CHUNK_BYTES)]
+        self._hashes = [hashlib.sha256(chunk).digest() for chunk in self._chunks]
+        self.digest = hashlib.sha256(b"".join(self._hashes)).digest()
+
+    async def store(self, place: bytes, read: Read, write: Write) -> Reference:
+        """Stores the text at a place, unless it is stored there."""
+        reference = Reference(place, self._size, self.digest)
+        manifest = reference.manifest()
+        if await read(manifest.subject) is not None:
+            return reference
+        for index, (chunk, digest) in enumerate(zip(self._chunks, self._hashes, strict=True)):
+            part = reference._part(b"chunk", index.to_bytes(8), digest)
+            await write(part.subject, part.seal(chunk))
+        head = bytes([_MANIFEST_VERSION]) + self._json_bytes.to_bytes(8)
+        await write(manifest.subject, manifest.seal(head + b"".join(self._hashes)))
+        return reference
 
 
 def references(value: Any) -> Iterator[Reference]:
@@ -137,3 +188,16 @@ async def resolved(value: Any, read: Read) -> Any:
         return [await resolved(item, read) for item in value]
     reference = Reference.parse(value)
     return value if reference is None else await reference.load(read)
+
+
+async def stored(value: Any, store: Callable[[str], Awaitable[Reference]]) -> Any:
+    """The value with references instead of large strings, except seals. `store` stores one."""
+    if isinstance(value, dict):
+        return {key: await stored(item, store) for key, item in value.items()}
+    if isinstance(value, list):
+        return [await stored(item, store) for item in value]
+    if not isinstance(value, str) or looks_sealed(value):
+        return value
+    # A character has at most four bytes.
+    is_large = len(value) * 4 > INLINE_MAX_BYTES and len(value.encode()) > INLINE_MAX_BYTES
+    return str(await store(value)) if is_large else value

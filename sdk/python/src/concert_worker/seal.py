@@ -135,6 +135,10 @@ class Sealer:
     def __init__(self, keys: KeyFile | FixedKeys) -> None:
         self._keys = keys
 
+    def key(self) -> bytes:
+        """The key that encrypts now."""
+        return self._keys.now().current()[1]
+
     def seal(self, flow: str, secret: str) -> str:
         """Seals a secret for a flow."""
         key_id, key = self._keys.now().current()

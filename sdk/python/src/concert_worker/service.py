@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
 
 import nats.errors
 from nats.micro import add_service as start_service
@@ -142,15 +143,23 @@ class Service:
         found = FORGED if any(references(rows)) else spec.mistakes(rows)
         if found:
             raise _Error(500, found)
-        return flow, {"rows": [seal_secrets(host.sealer, flow, spec.output, row) for row in rows]}
+        sealed = [seal_secrets(host.sealer, flow, spec.output, row) for row in rows]
+        if named is not None:
+            sealed = await self._large(host.stored(sealed))
+        return flow, {"rows": sealed}
 
     async def _resolved(self, opened: Object, is_of_flow: bool) -> Object:
         if not is_of_flow and any(references(opened)):
             raise _Error(400, NOT_ACCEPTED)
+        async with self._host.large:
+            value: Object = await self._large(resolved(opened, self._host.bus.blob))
+            return value
+
+    @staticmethod
+    async def _large(coming: Awaitable[Any]) -> Any:
+        """Reads or stores large values."""
         try:
-            async with self._host.large:
-                value: Object = await resolved(opened, self._host.bus.blob)
-                return value
+            return await coming
         except Expired as error:
             raise _Error(410, str(error)) from None
         except Broken as error:

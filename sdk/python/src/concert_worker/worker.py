@@ -86,6 +86,17 @@ def rows_of(query: QuerySpec, result: Any) -> list[Object]:
     return [row for row in found if not (isinstance(row, dict) and set(row) == {"error"})]
 
 
+def result_of(result: Any) -> Any:
+    """The output in the result of a method: an error is alone, and a list has its only element."""
+    if isinstance(result, (list, tuple)) and len(result) <= 1:
+        result = result[0] if result else None
+    if not isinstance(result, dict) or "error" not in result:
+        return {} if result is None else result
+    if result["error"] in (None, ""):
+        return {key: value for key, value in result.items() if key != "error"}
+    return {"error": str(result["error"])}
+
+
 class Mismatch(Exception):
     """The handlers do not match the spec."""
 
@@ -101,26 +112,34 @@ class Worker:
         self._opens: list[Callable[[AsyncDatabase[dict[str, Any]]], Any]] = []
 
     @staticmethod
-    def of_class(concept: type[Any], spec: Path | str) -> Worker:
+    def of_class(
+        concept: type[Any],
+        spec: Path | str,
+        *,
+        methods: dict[str, str] | None = None,
+        create: Callable[[AsyncDatabase[dict[str, Any]]], Any] | None = None,
+    ) -> Worker:
         """A worker that runs a class: its constructor takes a database, its methods one dict.
 
         Actions return a dict, which is a failure if it has the key `error`. Queries have names with
-        `_` and return a list of dicts; see `rows_of` for other results.
+        `_` and return a list of dicts; see `rows_of` for other results. `methods` has the names of
+        methods that differ from those of the spec. `create` makes the instance.
         """
         worker = Worker(spec)
+        own = methods or {}
         holder: dict[str, Any] = {}
 
         async def open_(db: AsyncDatabase[dict[str, Any]]) -> None:
-            holder["instance"] = concept(db)
+            holder["instance"] = (create or concept)(db)
 
         async def method(name: str, value: Object) -> Any:
-            result = getattr(holder["instance"], name)(value)
+            result = getattr(holder["instance"], own.get(name, name))(value)
             return await result if inspect.isawaitable(result) else result
 
         def action(name: str) -> ActionHandler:
             async def run(call: Call) -> Object:
-                result = await method(name, call.input)
-                return {} if result is None else result
+                result: Object = result_of(await method(name, call.input))
+                return result
 
             return run
 
@@ -133,10 +152,10 @@ class Worker:
 
         worker._opens.append(open_)
         for name in worker.spec.actions:
-            if hasattr(concept, name):
+            if hasattr(concept, own.get(name, name)):
                 worker.actions[name] = action(name)
         for name in worker.spec.queries:
-            if hasattr(concept, name):
+            if hasattr(concept, own.get(name, name)):
                 worker.queries[name] = query(name)
         return worker
 
