@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use concert_analysis::describe;
-use concert_wire::openapi;
+use concert_wire::openapi::{self, EdgeSettings};
 use concert_worker::Worker;
 
 use crate::config::{SettingFlags, of};
@@ -34,9 +34,14 @@ pub(crate) fn run(args: &DescribeArgs, workers: &[Worker]) -> anyhow::Result<()>
     let program = concert_sync_router::load_unverified(&settings.rules)?;
     let document = match args.what {
         Described::Openapi => {
-            let (base, refusals) = (&settings.http.base, settings.http.refusals);
+            let (base, errors) = (&settings.http.base, settings.http.errors);
             let mut document = describe::openapi(&program, base.trim_end_matches('/'));
-            openapi::of_edge(&mut document, base, refusals.are_200());
+            let edge = EdgeSettings {
+                has_refusals_as_200: settings.http.refusals.are_200(),
+                errors: errors.errors,
+                misfit_status: errors.misfit_status,
+            };
+            openapi::of_edge(&mut document, base, edge);
             document
         }
         Described::Asyncapi => describe::asyncapi(&program),

@@ -79,15 +79,11 @@ pub(crate) fn response(
         _ => None,
     };
     let cookie = moved.or_else(|| cookie.and_then(|(cookies, using)| cookies.clear(using, status)));
-    let body = if has_body {
-        // The checker keeps secrets out of it.
-        let mut body = Pieces::default();
-        body.value(&answer.shift_remove(BODY).unwrap_or_default());
-        body
-    } else {
-        opened(sealer, Some(flow), &answer)?
+    let body = match has_body {
+        true => answer.shift_remove(BODY).unwrap_or_default(),
+        false => Value::Object(answer),
     };
-    let mut response = json_response(status, body);
+    let mut response = with_body(sealer, Some(flow), status, &body)?;
     let headers = response.headers_mut();
     headers.insert(ANSWERED_BY, HeaderValue::from_static("rules"));
     name_flow(headers, flow);
@@ -109,13 +105,14 @@ pub(crate) fn of_output(
     status: u16,
 ) -> Result<Response<Pieces>, EdgeError> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_response(status, opened(sealer, flow, &output)?);
+    let wait_s = wait_s(status, &output);
+    let mut response = with_body(sealer, flow, status, &Value::Object(output))?;
     let headers = response.headers_mut();
     headers.insert(ANSWERED_BY, HeaderValue::from_static("concept"));
     if let Some(flow) = flow {
         name_flow(headers, flow);
     }
-    set_retry_after(headers, wait_s(status, &output));
+    set_retry_after(headers, wait_s);
     Ok(response)
 }
 
@@ -139,27 +136,35 @@ fn set_retry_after(headers: &mut HeaderMap, wait_s: Option<u64>) {
     }
 }
 
-/// The text of an object with decrypted secrets of this flow. A secret in the form of a reference is
-/// not a large value.
+/// A response with a JSON body, in which secrets of this flow are decrypted at any depth. A secret
+/// in the form of a reference is not a large value. The statuses 204 and 304 have no body.
 ///
 /// # Errors
 /// The key of a seal is missing. A response must never contain a seal.
-fn opened(sealer: &Sealer, flow: Option<FlowId>, object: &Object) -> Result<Pieces, EdgeError> {
+fn with_body(
+    sealer: &Sealer,
+    flow: Option<FlowId>,
+    status: StatusCode,
+    value: &Value,
+) -> Result<Response<Pieces>, EdgeError> {
     let mut body = Pieces::default();
-    body.text("{");
-    for (index, (key, value)) in object.iter().enumerate() {
-        body.name(index, key);
-        let opened = flow.zip(value.as_str()).map(|(flow, text)| (flow, sealer.open(flow, text)));
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        let mut response = json_response(status, body);
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        return Ok(response);
+    }
+    body.tree(value, &|body: &mut Pieces, leaf: &Value| {
+        let opened = flow.zip(leaf.as_str()).map(|(flow, text)| (flow, sealer.open(flow, text)));
         match opened {
             Some((_, Ok(secret))) => body.plain(&Value::String(secret.expose().to_owned())),
             Some((flow, Err(SealError::UnknownKey | SealError::Broken))) => {
-                return Err(EdgeError::locked(flow, key));
+                return Err(EdgeError::locked(flow));
             }
-            Some((_, Err(SealError::Form))) | None => body.value(value),
+            Some((_, Err(SealError::Form))) | None => body.leaf(leaf),
         }
-    }
-    body.text("}");
-    Ok(body)
+        Ok(())
+    })?;
+    Ok(json_response(status, body))
 }
 
 #[cfg(test)]
@@ -169,6 +174,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::error::ErrorArgs;
 
     fn sealer(id: &str) -> Sealer {
         Sealer::new(Keyring::parse(&Key::new(id, [1; 64]).to_line()).unwrap())
@@ -195,7 +201,7 @@ mod tests {
         }
         let of_action = of_output(&sealer("k1"), None, Object::new(), 400).unwrap();
         assert_eq!(shown(Refusals::Ok, of_action.map(|_| Body::empty())), 400);
-        assert_eq!(shown(Refusals::Ok, EdgeError::NotFound.response()), 404);
+        assert_eq!(shown(Refusals::Ok, EdgeError::NotFound.response(ErrorArgs::default())), 404);
     }
 
     #[test]
@@ -210,6 +216,33 @@ mod tests {
             let mut expected = Pieces::default();
             expected.text(&body.to_string());
             assert_eq!(*response.body(), expected);
+        }
+    }
+
+    #[test]
+    fn secrets_are_decrypted_at_any_depth() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        let sealer = sealer("k1");
+        let user = |token: &str| json!([{ "user": { "token": token, "bio": null } }]);
+        for (has_body, key) in [(true, "body"), (false, "users")] {
+            let input = json!({ key: user(&sealer.seal(flow, "a token")) });
+            let respond = Respond { has_body, ..respond(&input) };
+            let found = response(&sealer, flow, respond, None).unwrap();
+            let expected = if has_body { user("a token") } else { json!({ key: user("a token") }) };
+            let mut pieces = Pieces::default();
+            pieces.text(&expected.to_string());
+            assert_eq!(*found.body(), pieces);
+        }
+    }
+
+    #[test]
+    fn status_204_and_304_have_no_body() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        for (status, has_body) in [(200, true), (204, false), (304, false)] {
+            let input = respond(&json!({ "status": status, "a": 1 }));
+            let response = response(&sealer("k1"), flow, input, None).unwrap();
+            assert_eq!(*response.body() != Pieces::default(), has_body);
+            assert_eq!(response.headers().contains_key(header::CONTENT_TYPE), has_body);
         }
     }
 
@@ -255,7 +288,8 @@ mod tests {
         // Another key with the same id.
         let other = Sealer::new(Keyring::parse(&Key::new("k1", [2; 64]).to_line()).unwrap());
         assert!(answered(&other.seal(flow, "a token")).is_err());
-        let refused = answered(&sealer("k2").seal(flow, "a token")).unwrap_err().response();
+        let refused = answered(&sealer("k2").seal(flow, "a token")).unwrap_err();
+        let refused = refused.response(ErrorArgs::default());
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         // A retry without an Idempotency-Key would repeat the action.
         assert!(!refused.headers().contains_key(header::RETRY_AFTER));

@@ -33,7 +33,7 @@ use crate::client::{Clients, Holder};
 use crate::cookie::{Cookies, Use};
 use crate::descriptions::Descriptions;
 use crate::device::device;
-use crate::error::{EdgeError, FLOW};
+use crate::error::{EdgeError, ErrorArgs, FLOW};
 use crate::files::Files;
 use crate::keys::ReadableHeader;
 use crate::metrics::Metrics;
@@ -57,6 +57,7 @@ pub(crate) struct Api {
     pub(crate) keys: LiveKeyring,
     pub(crate) limits: EdgeLimits,
     pub(crate) refusals: Refusals,
+    pub(crate) errors: ErrorArgs,
     pub(crate) admission: Arc<Admission>,
     pub(crate) bodies: Bodies,
     pub(crate) splicer: Splicer,
@@ -85,6 +86,8 @@ struct Posted {
     device: Option<String>,
     cookie: Use,
     deadline: Instant,
+    /// Hashes of its secrets.
+    own_secrets: Vec<u64>,
 }
 
 /// Delay before the log is searched again for a response, if a search failed.
@@ -130,7 +133,7 @@ impl Api {
         let active = self.routes.borrow().clone();
         let pattern = active.as_ref().and_then(|active| active.pattern(request.method(), path));
         let answered = self.route(path, active, request).await;
-        let mut response = answered.unwrap_or_else(|error| error.response());
+        let mut response = answered.unwrap_or_else(|error| error.response(self.errors));
         if self.shutdown.begun() {
             // The client must send its next request to another edge.
             let close = HeaderValue::from_static("close");
@@ -194,10 +197,10 @@ impl Api {
             Some(cookies) => cookies.take(pattern, route, &parts.headers, &mut body)?,
             None => Use::default(),
         };
-        let body = body::fit(route, body, self.bodies.max_chars())?;
+        let body = body::fit(route, &body, self.bodies.max_chars())?;
         // Not earlier: a slow body must not occupy a slot.
         let admitted = self.admission.take(pattern).ok_or(EdgeError::Overloaded)?;
-        self.used_secrets.remember(route, &body);
+        let own_secrets = self.used_secrets.remember(route, &body);
         self.connected().await?;
         let flow = match parts.headers.get(IDEMPOTENCY_KEY) {
             Some(key) => {
@@ -224,6 +227,7 @@ impl Api {
             device: device(&parts.headers),
             cookie,
             deadline,
+            own_secrets,
         };
         let executed = tokio::spawn(self.clone().execute(request, admitted));
         executed.await.unwrap_or(Err(EdgeError::Failed(flow)))
@@ -242,9 +246,10 @@ impl Api {
         result
     }
 
-    async fn respond(&self, request: Posted) -> Result<Response<Body>, EdgeError> {
+    async fn respond(&self, mut request: Posted) -> Result<Response<Body>, EdgeError> {
         let (flow, deadline, cookie) = (request.flow, request.deadline, request.cookie);
         let client = request.client;
+        let own_secrets = std::mem::take(&mut request.own_secrets);
         // Before the publish: the response may arrive before the publish acknowledgement.
         let pending = self.pending.wait_for(flow);
         let connections = self.bus.connections();
@@ -259,7 +264,7 @@ impl Api {
         let until = (search_at, deadline);
         let (response, age) = self.wait(pending, connections, flow, until).await?;
         if published == Published::AlreadyThere {
-            self.check_repeat(flow, &response.input, age, client).await?;
+            self.check_repeat(flow, &response.input, age, client, &own_secrets).await?;
         }
         chaos_point!("before-answer");
         let cookie = self.cookies.as_ref().map(|cookies| (cookies, cookie));
@@ -305,6 +310,7 @@ impl Api {
         response: &Object,
         age: Duration,
         client: Option<Holder>,
+        own: &[u64],
     ) -> Result<(), EdgeError> {
         if !repeats::has_secret(&self.sealer, flow, response) {
             return Ok(());
@@ -319,7 +325,7 @@ impl Api {
             .zip(first)
             .is_some_and(|(client, first)| self.clients.is_tag_of(first.as_str(), client));
         let sealed = (&self.sealer, flow);
-        match self.used_secrets.allow_repeat(sealed, response, age, same_client) {
+        match self.used_secrets.allow_repeat(sealed, response, age, same_client, own) {
             true => Ok(()),
             false => Err(EdgeError::Repeated(flow)),
         }

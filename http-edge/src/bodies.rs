@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use concert_runtime::blobs::Blobs;
 use concert_runtime::setting::{DAY_MS, MESSAGE_BYTES_MAX};
 use concert_wire::envelope::Object;
 use concert_wire::large::{self, INLINE_MAX_BYTES, Place, VALUE_MAX_BYTES};
+use concert_wire::nested;
 use concert_wire::routes::Route;
 use concert_wire::value;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -19,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::body_slots::{BodySlot, BodySlots};
 use crate::client::Holder;
-use crate::error::EdgeError;
-use crate::scan::{accepts_large, no_reference};
+use crate::error::{EdgeError, Misfit};
+use crate::scan::{NO_REFERENCE, accepts_large};
 use crate::uploads::{Uploads, has_large};
 
 /// Limits of request bodies: a part of the section `[http]`.
@@ -137,7 +138,8 @@ impl Bodies {
         deadline: Instant,
         target: Option<(&Route, Place)>,
     ) -> Result<Received, EdgeError> {
-        if !is_json(headers) {
+        // A body of no bytes has no type.
+        if !is_json(headers) && !body.is_end_stream() {
             return Err(EdgeError::ContentType);
         }
         let slot = self.slots.take(client).ok_or(EdgeError::Overloaded)?;
@@ -162,8 +164,9 @@ impl Bodies {
             }
         }
         if is_whole {
+            let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
             let object =
-                value::object(&bytes).map_err(|error| EdgeError::BadRequest(error.to_string()))?;
+                value::object(text).map_err(|error| EdgeError::BadRequest(error.to_string()))?;
             let is_small = bytes.len() as u64 <= INLINE_MAX_BYTES;
             let stays = |(_, (route, _)): &(_, (&Route, _))| is_small || !has_large(route, &object);
             if uploads.as_ref().is_none_or(stays) {
@@ -181,13 +184,15 @@ impl Bodies {
 
 /// Refuses a text in the form of a reference: it would read a value of another client.
 fn refuse_references(route: Option<&Route>, body: &Object) -> Result<(), EdgeError> {
-    let is_used = |name: &String| {
-        route.is_none_or(|route| route.keys.get(name).is_some_and(|key| !key.secret))
+    let holds = |name: &&String| nested::get(body, name).is_some_and(large::holds_reference);
+    let found = match route {
+        None => body.keys().find(|name| body.get(*name).is_some_and(large::holds_reference)),
+        Some(route) => {
+            let plain = route.keys.iter().filter(|(_, key)| !key.secret);
+            plain.map(|(name, _)| name).find(holds)
+        }
     };
-    match body.iter().find(|(name, value)| is_used(name) && large::holds_reference(value)) {
-        Some((name, _)) => Err(EdgeError::BadRequest(no_reference(name))),
-        None => Ok(()),
-    }
+    found.map_or(Ok(()), |name| Err(Misfit::new(name, NO_REFERENCE).into()))
 }
 
 /// A body that is being received.

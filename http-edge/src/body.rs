@@ -2,11 +2,12 @@
 
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
+use concert_wire::nested;
 use concert_wire::routes::Route;
 use concert_wire::seal::{Sealer, is_seal};
 use serde_json::Value;
 
-use crate::error::EdgeError;
+use crate::error::{EdgeError, Misfit, Misfits};
 
 /// Keeps the keys that the path's rules name and checks their types. Other keys are dropped,
 /// because one may be a misspelt password, which must not be stored. `max_chars` is the maximum
@@ -16,23 +17,33 @@ use crate::error::EdgeError;
 /// All missing and invalid keys, without their values.
 pub(crate) fn fit(
     route: &Route,
-    mut body: Object,
+    body: &Object,
     max_chars: Option<u32>,
 ) -> Result<Object, EdgeError> {
     let mut fitting = Object::new();
-    let mut errors = Vec::new();
+    let mut errors: Vec<Misfit> = Vec::new();
     for (name, key) in &route.keys {
-        match body.swap_remove(name) {
-            Some(value) if !key.secret && holds_seal(&value) => errors.push(no_seal(name)),
-            Some(value) => match key.kind.check(&value, max_chars) {
-                Ok(()) => drop(fitting.insert(name.clone(), value)),
-                Err(found) => errors.push(found.of(name)),
+        let is_value = |object: &&str| nested::get(body, object).is_some_and(|v| !v.is_object());
+        if let Some(object) = nested::objects(name).find(is_value) {
+            let misfit = Misfit::new(object, "must be an object");
+            if !errors.contains(&misfit) {
+                errors.push(misfit);
+            }
+            continue;
+        }
+        match nested::get(body, name) {
+            Some(value) if !key.secret && holds_seal(value) => {
+                errors.push(Misfit::new(name, NO_SEAL));
+            }
+            Some(value) => match key.kind.check(value, max_chars) {
+                Ok(()) => nested::insert(&mut fitting, name, value.clone()),
+                Err(found) => errors.push(Misfit::within(name, &found)),
             },
-            None if key.required => errors.push(format!("`{name}` is missing")),
+            None if key.required => errors.push(Misfit::new(name, "is missing")),
             None => {}
         }
     }
-    if errors.is_empty() { Ok(fitting) } else { Err(EdgeError::BadRequest(errors.join("; "))) }
+    if errors.is_empty() { Ok(fitting) } else { Err(EdgeError::Misfit(Misfits(errors))) }
 }
 
 /// True if a value contains a text in the form of a seal. In a response, it would look like an
@@ -46,16 +57,14 @@ pub(crate) fn holds_seal(value: &Value) -> bool {
     }
 }
 
-/// Error message for such a value.
-pub(crate) fn no_seal(name: &str) -> String {
-    format!("`{name}` must not have the form of a sealed value")
-}
+/// The problem of such a value.
+pub(crate) const NO_SEAL: &str = "must not have the form of a sealed value";
 
 /// Encrypts (seals) the secrets of a valid body. A value that already has the form of a seal is
 /// sealed again, so a seal copied from the log is not a credential.
 pub(crate) fn seal(route: &Route, sealer: &Sealer, flow: FlowId, body: &mut Object) {
     for (name, _) in route.keys.iter().filter(|(_, key)| key.secret) {
-        if let Some(Value::String(text)) = body.get_mut(name) {
+        if let Some(Value::String(text)) = nested::get_mut(body, name) {
             *text = sealer.seal(flow, text);
         }
     }
@@ -85,17 +94,13 @@ mod tests {
 
     #[test]
     fn all_errors_are_listed_without_values() {
-        let error =
-            fit(&login(), object(json!({"username": {"$ne": null}, "pasword": "hunter22"})), None)
-                .unwrap_err();
-        assert_eq!(
-            error,
-            EdgeError::BadRequest("`password` is missing; `username` must be a string".into())
-        );
+        let body = object(json!({"username": {"$ne": null}, "pasword": "hunter22"}));
+        let error = fit(&login(), &body, None).unwrap_err();
+        let expected = "`password` is missing; `username` must be a string";
+        assert_eq!(error.to_string(), expected);
         for wrong in [json!(1), json!(null), json!({"$ne": null}), json!(["x"]), json!(true)] {
-            assert!(
-                fit(&login(), object(json!({"username": "ada", "password": wrong})), None).is_err()
-            );
+            let body = object(json!({"username": "ada", "password": wrong}));
+            assert!(fit(&login(), &body, None).is_err());
         }
     }
 
@@ -105,7 +110,7 @@ mod tests {
             json!({"username": "ada", "password": "x", "pasword": "y", "path": "/auth/logout"}),
         );
         assert_eq!(
-            Value::Object(fit(&login(), body, None).unwrap()),
+            Value::Object(fit(&login(), &body, None).unwrap()),
             json!({"username": "ada", "password": "x"})
         );
     }
@@ -114,12 +119,10 @@ mod tests {
     fn only_secrets_may_look_like_seals() {
         let seal = format!("sealed:k9:{}", "A".repeat(64));
         let body = object(json!({"username": seal, "password": seal}));
-        let refused = fit(&login(), body, None).unwrap_err().to_string();
+        let refused = fit(&login(), &body, None).unwrap_err().to_string();
         assert_eq!(refused, "`username` must not have the form of a sealed value");
-        assert!(
-            fit(&login(), object(json!({"username": "sealed: ada", "password": seal})), None)
-                .is_ok()
-        );
+        let body = object(json!({"username": "sealed: ada", "password": seal}));
+        assert!(fit(&login(), &body, None).is_ok());
         assert!(holds_seal(&json!([{ "deep": [seal] }])));
     }
 
@@ -130,13 +133,44 @@ mod tests {
         route.keys.get_mut("username").unwrap().kind = kind;
         let check = |username: &str, password: &str, expected: &str| {
             let body = object(json!({"username": username, "password": password}));
-            let found = fit(&route, body, Some(5)).err().map(|error| error.to_string());
+            let found = fit(&route, &body, Some(5)).err().map(|error| error.to_string());
             assert_eq!(found.unwrap_or_default(), expected);
         };
         check("äöü", "12345", "");
         check("ada1", "12345", "`username` must be a string of at most 3 characters");
         check("ada", "123456", "`password` must be a string of at most 5 characters");
     }
+
+    #[test]
+    fn nested_keys_are_found_checked_and_sealed() {
+        let key = |required, secret, kind| RouteKey { required, secret, kind };
+        let keys = [
+            ("user.bio", key(false, false, ValueType::Nullable(Box::new(ValueType::String)))),
+            ("user.name", key(true, false, ValueType::String)),
+            ("user.login.password", key(true, true, ValueType::Secret)),
+        ];
+        let route = Route { keys: keys.map(|(name, key)| (name.to_owned(), key)).into() };
+        for (body, expected) in [
+            (json!({}), "`user.login.password` is missing; `user.name` is missing"),
+            (json!({"user": null}), "`user` must be an object"),
+            (json!({"user.name": "a", "user": []}), "`user` must be an object"),
+            (json!({"user": {"name": 1, "login": 2}}), LOGIN_OF_NO_OBJECT),
+        ] {
+            assert_eq!(fit(&route, &object(body), None).unwrap_err().to_string(), expected);
+        }
+        let login = json!({"password": "x", "user": 1});
+        let body = json!({"user": {"bio": null, "name": "a", "login": login, "more": 1}, "b": 2});
+        let mut fitting = fit(&route, &object(body), None).unwrap();
+        let expected = json!({"user": {"bio": null, "login": {"password": "x"}, "name": "a"}});
+        assert_eq!(json!(fitting), expected);
+        let sealer = Sealer::new(Keyring::parse(&Key::new("k1", [1; 64]).to_line()).unwrap());
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        seal(&route, &sealer, flow, &mut fitting);
+        let sealed = nested::get(&fitting, "user.login.password").and_then(Value::as_str).unwrap();
+        assert_eq!(sealer.open(flow, sealed).unwrap().expose(), "x");
+    }
+
+    const LOGIN_OF_NO_OBJECT: &str = "`user.login` must be an object; `user.name` must be a string";
 
     #[test]
     fn copied_seal_is_sealed_again() {

@@ -27,6 +27,7 @@ use tower_service::Service as _;
 
 use self::slots::{ConnectionSlot, ConnectionSlots};
 use crate::client::Clients;
+use crate::error::ErrorArgs;
 use crate::metrics::Metrics;
 use crate::protocol;
 
@@ -95,6 +96,7 @@ pub(crate) struct Connections {
     clients: Arc<Clients>,
     refusals: Arc<Semaphore>,
     metrics: Metrics,
+    errors: ErrorArgs,
 }
 
 impl Connections {
@@ -104,6 +106,7 @@ impl Connections {
         limits: ConnectionLimits,
         clients: Arc<Clients>,
         metrics: Metrics,
+        errors: ErrorArgs,
     ) -> Self {
         let files = open_files();
         let files = usize::try_from(files - OTHER_FILES.min(files / 2)).unwrap_or(usize::MAX);
@@ -130,6 +133,7 @@ impl Connections {
             clients,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             metrics,
+            errors,
         }
     }
 
@@ -162,8 +166,8 @@ impl Connections {
         self.set_up(&connection);
         if let Some(slot) = self.slots.take(self.clients.holder(peer)) {
             let open = Open::new(slot, &self.metrics);
-            let app = self.app.clone();
-            let answer = service_fn(move |request| answer(app.clone(), peer, request));
+            let (app, errors) = (self.app.clone(), self.errors);
+            let answer = service_fn(move |request| answer(app.clone(), errors, peer, request));
             let served = ending.watch(self.http.serve_connection(TokioIo::new(connection), answer));
             tokio::spawn(async move {
                 log_error(served.await, peer);
@@ -175,8 +179,8 @@ impl Connections {
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else {
             return;
         };
-        let refusing = self.refusing.clone();
-        let answer = service_fn(move |request| answer(refusing.clone(), peer, request));
+        let (refusing, errors) = (self.refusing.clone(), self.errors);
+        let answer = service_fn(move |request| answer(refusing.clone(), errors, peer, request));
         let mut http = self.http.clone();
         http.keep_alive(false).header_read_timeout(REFUSAL_HEAD_TIMEOUT);
         let served = http.serve_connection(TokioIo::new(connection), answer);
@@ -203,11 +207,12 @@ impl Connections {
 
 async fn answer(
     mut app: Router,
+    errors: ErrorArgs,
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     if let Err(error) = protocol::check(&request) {
-        return Ok(error.response());
+        return Ok(error.response(errors));
     }
     request.extensions_mut().insert(ConnectInfo(peer));
     app.call(request).await

@@ -252,7 +252,7 @@ impl Cookies {
         let secret = match sealer.open(flow, sealed) {
             Ok(secret) => secret,
             Err(SealError::UnknownKey | SealError::Broken) => {
-                return Err(EdgeError::locked(flow, &self.cookie.key));
+                return Err(EdgeError::locked(flow));
             }
             Err(_) => return Ok(None),
         };

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use concert_runtime::bus::Bus;
 use concert_runtime::route_table::Bucket;
 use concert_wire::envelope::encode;
-use concert_wire::openapi;
+use concert_wire::openapi::{self, EdgeSettings};
 use concert_wire::routes::{ASYNCAPI_KEY, OPENAPI_KEY};
 use serde_json::Value;
 
 use crate::answer::Refusals;
-use crate::error::EdgeError;
+use crate::error::{EdgeError, ErrorArgs};
 use crate::routes::Routes;
 
 /// Kinds of descriptions.
@@ -34,27 +34,34 @@ pub(crate) struct Descriptions {
     routes: Routes,
     base: String,
     refusals: Refusals,
+    errors: ErrorArgs,
     /// Last descriptions read, with their rule versions.
     read: Mutex<Vec<(Description, String, Bytes)>>,
 }
 
 impl Descriptions {
-    pub(crate) fn new(bus: &Bus, routes: Routes, base: &str, refusals: Refusals) -> Self {
+    pub(crate) fn new(
+        bus: &Bus,
+        routes: Routes,
+        base: &str,
+        refusals: Refusals,
+        errors: ErrorArgs,
+    ) -> Self {
         let (bucket, base) = (Bucket::of(bus), base.to_owned());
-        Self { bucket, routes, base, refusals, read: Mutex::default() }
+        Self { bucket, routes, base, refusals, errors, read: Mutex::default() }
     }
 
     pub(crate) async fn answer(&self, kind: Description) -> Response<Body> {
         let version = self.routes.borrow().as_ref().map(|active| active.table.version.clone());
         let Some(version) = version else {
-            return EdgeError::Unavailable.response();
+            return EdgeError::Unavailable.response(self.errors);
         };
         let known = self.known(kind, &version);
         let text = match known {
             Some(text) => text,
             None => match self.read(kind, &version).await {
                 Some(text) => text,
-                None => return EdgeError::Unavailable.response(),
+                None => return EdgeError::Unavailable.response(self.errors),
             },
         };
         let mut response = text.into_response();
@@ -85,7 +92,12 @@ impl Descriptions {
         };
         let mut document: Value = serde_json::from_slice(&stored).ok()?;
         if kind == Description::OpenApi {
-            openapi::of_edge(&mut document, &self.base, self.refusals.are_200());
+            let settings = EdgeSettings {
+                has_refusals_as_200: self.refusals.are_200(),
+                errors: self.errors.errors,
+                misfit_status: self.errors.misfit_status,
+            };
+            openapi::of_edge(&mut document, &self.base, settings);
         }
         let text = Bytes::from(encode(&document));
         // During a rule change it may have another version; then the next request reads it again.

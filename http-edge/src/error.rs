@@ -1,10 +1,17 @@
 //! Responses of the edge itself, in contrast to responses of rules.
 
+use std::fmt;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use concert_wire::id::FlowId;
-use concert_wire::routes::Method;
-use serde_json::json;
+use concert_wire::nested;
+use concert_wire::openapi::ErrorShape;
+use concert_wire::routes::{Method, Violation};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::routes::allow;
 
@@ -13,11 +20,107 @@ pub(crate) const ANSWERED_BY: &str = "concert-answered-by";
 /// Header with the flow of the request.
 pub(crate) const FLOW: &str = "concert-flow";
 
+/// Errors of the edge: a part of the section `[http]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ErrorArgs {
+    /// Body of the edge's own errors. `plain`: `{"error": "…"}`. `problem`: problem details
+    /// (RFC 9457). `fields`: `{"errors": {"<key>": ["…"]}}` with the last part of each key, or
+    /// `body` for other errors.
+    #[schemars(with = "Shape")]
+    pub errors: ErrorShape,
+    /// Status of a request with a missing or invalid key: 400 or 422.
+    #[serde(deserialize_with = "misfit_status")]
+    #[schemars(range(min = 400, max = 422))]
+    pub misfit_status: u16,
+}
+
+/// The values of [`ErrorShape`] in the schema of the configuration.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Shape {
+    Plain,
+    Problem,
+    Fields,
+}
+
+impl Default for ErrorArgs {
+    fn default() -> Self {
+        Self { errors: ErrorShape::default(), misfit_status: 400 }
+    }
+}
+
+fn misfit_status<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    match u16::deserialize(from)? {
+        status @ (400 | 422) => Ok(status),
+        other => Err(D::Error::custom(format!("{other} is not 400 or 422"))),
+    }
+}
+
+/// A key of a request that is missing or has no valid value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    /// The key of the route, such as `user.email`.
+    key: String,
+    /// The part of the value, such as `[2]`; empty for the whole value.
+    part: String,
+    /// The problem, as the end of a sentence about the part.
+    problem: String,
+}
+
+impl Misfit {
+    pub(crate) fn new(key: &str, problem: &str) -> Self {
+        Self { key: key.to_owned(), part: String::new(), problem: problem.to_owned() }
+    }
+
+    /// A violation of the type of a key.
+    pub(crate) fn within(key: &str, found: &Violation) -> Self {
+        let (part, problem) = (found.path.clone(), found.problem.clone());
+        Self { key: key.to_owned(), part, problem }
+    }
+
+    /// The text under the key in the shape `fields`.
+    fn text(&self) -> String {
+        match self.part.as_str() {
+            "" => self.problem.clone(),
+            _ => self.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}{}` {}", self.key, self.part, self.problem)
+    }
+}
+
+/// All keys of a request that are missing or have no valid value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Misfits(pub(crate) Vec<Misfit>);
+
+impl fmt::Display for Misfits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, misfit) in self.0.iter().enumerate() {
+            write!(f, "{}{misfit}", if number == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Misfit> for EdgeError {
+    fn from(misfit: Misfit) -> Self {
+        Self::Misfit(Misfits(vec![misfit]))
+    }
+}
+
 /// A response of the edge itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EdgeError {
     #[error("{0}")]
     BadRequest(String),
+    #[error("{0}")]
+    Misfit(Misfits),
     #[error("not found")]
     NotFound,
     /// With the methods of the path.
@@ -82,9 +185,10 @@ pub(crate) enum EdgeError {
 }
 
 impl EdgeError {
+    /// The status, unless the configuration has another one.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Misfit(_) => StatusCode::BAD_REQUEST,
             Self::CrossSite | Self::CookieUnasked => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -110,23 +214,27 @@ impl EdgeError {
         }
     }
 
-    /// Error for a response with a secret, at this key of its body, whose decryption key is
-    /// missing. Logs it.
-    pub(crate) fn locked(flow: FlowId, key: &str) -> Self {
+    /// Error for a response with a secret whose decryption key is missing. Logs it.
+    pub(crate) fn locked(flow: FlowId) -> Self {
         tracing::error!(
             %flow,
-            key,
             "cannot decrypt a response: its key is missing; check app.keys_dir"
         );
         Self::Locked(flow)
     }
 
-    pub(crate) fn response(&self) -> Response<Body> {
-        let mut response = json_response(
-            self.status(),
-            Body::from(json!({ "error": self.to_string() }).to_string()),
-        );
+    /// The response, in the shape of the configuration.
+    pub(crate) fn response(&self, args: ErrorArgs) -> Response<Body> {
+        let status = match self {
+            Self::Misfit(_) => StatusCode::from_u16(args.misfit_status).ok(),
+            _ => None,
+        };
+        let status = status.unwrap_or_else(|| self.status());
+        let body = self.body(args.errors, status).to_string();
+        let mut response = json_response(status, Body::from(body));
         let headers = response.headers_mut();
+        let media_type = HeaderValue::from_static(args.errors.media_type());
+        headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(ANSWERED_BY, HeaderValue::from_static("edge"));
         match self {
             Self::Method(methods) => {
@@ -156,6 +264,42 @@ impl EdgeError {
         }
         response
     }
+
+    fn body(&self, shape: ErrorShape, status: StatusCode) -> Value {
+        let misfits = match self {
+            Self::Misfit(Misfits(misfits)) => misfits.as_slice(),
+            _ => &[],
+        };
+        match shape {
+            ErrorShape::Plain => json!({ "error": self.to_string() }),
+            ErrorShape::Problem => {
+                let mut problem = json!({
+                    "title": status.canonical_reason().unwrap_or_default(),
+                    "status": status.as_u16(),
+                    "detail": self.to_string(),
+                });
+                if let (Some(problem), false) = (problem.as_object_mut(), misfits.is_empty()) {
+                    let errors = misfits.iter().map(|misfit| {
+                        let pointer = misfit.key.replace(nested::SEPARATOR, "/");
+                        json!({ "pointer": format!("#/{pointer}"), "detail": misfit.text() })
+                    });
+                    problem.insert("errors".to_owned(), errors.collect());
+                }
+                problem
+            }
+            ErrorShape::Fields if misfits.is_empty() => {
+                json!({ "errors": { "body": [self.to_string()] } })
+            }
+            ErrorShape::Fields => {
+                let mut errors: Map<String, Value> = Map::new();
+                for misfit in misfits {
+                    let texts = errors.entry(nested::last(&misfit.key)).or_insert(json!([]));
+                    texts.as_array_mut().into_iter().for_each(|t| t.push(misfit.text().into()));
+                }
+                json!({ "errors": errors })
+            }
+        }
+    }
 }
 
 /// Sets the header with the flow of a response.
@@ -174,4 +318,66 @@ pub(crate) fn json_response<B>(status: StatusCode, body: B) -> Response<B> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn shape_of_errors_is_configured() {
+        let violation =
+            Violation { path: "[1]".to_owned(), problem: "must be a string".to_owned() };
+        let misfits = EdgeError::Misfit(Misfits(vec![
+            Misfit::new("user.email", "is missing"),
+            Misfit::within("user.tags", &violation),
+        ]));
+        let text = "`user.email` is missing; `user.tags[1]` must be a string";
+        let (other, other_text) = (EdgeError::NotFound, "not found");
+        for (errors, error, status, expected) in [
+            (ErrorShape::Plain, &misfits, 422, json!({ "error": text })),
+            (ErrorShape::Plain, &other, 404, json!({ "error": other_text })),
+            (
+                ErrorShape::Problem,
+                &misfits,
+                422,
+                json!({
+                    "title": "Unprocessable Entity",
+                    "status": 422,
+                    "detail": text,
+                    "errors": [
+                        { "pointer": "#/user/email", "detail": "is missing" },
+                        { "pointer": "#/user/tags", "detail": "`user.tags[1]` must be a string" },
+                    ],
+                }),
+            ),
+            (
+                ErrorShape::Problem,
+                &other,
+                404,
+                json!({ "title": "Not Found", "status": 404, "detail": other_text }),
+            ),
+            (
+                ErrorShape::Fields,
+                &misfits,
+                422,
+                json!({ "errors": {
+                    "email": ["is missing"],
+                    "tags": ["`user.tags[1]` must be a string"],
+                } }),
+            ),
+            (ErrorShape::Fields, &other, 404, json!({ "errors": { "body": [other_text] } })),
+        ] {
+            let response = error.response(ErrorArgs { errors, misfit_status: 422 });
+            assert_eq!(response.status().as_u16(), status);
+            let media_type = response.headers()[header::CONTENT_TYPE].clone();
+            assert_eq!(media_type == "application/problem+json", errors == ErrorShape::Problem);
+            let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+        }
+        assert_eq!(misfits.response(ErrorArgs::default()).status(), StatusCode::BAD_REQUEST);
+        assert!(serde_json::from_value::<ErrorArgs>(json!({ "misfit_status": 404 })).is_err());
+    }
 }

@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::EdgeError;
+use crate::error::{EdgeError, Misfit};
 use crate::routes::Target;
-use crate::scan::no_reference;
+use crate::scan::NO_REFERENCE;
 
 /// Headers that rules may read: a part of the section `[http]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -156,7 +156,7 @@ fn put_text(route: &Route, body: &mut Object, name: &str, text: &str) -> Result<
     let Some(key) = route.keys.get(name) else { return Ok(()) };
     let value = converted(&key.kind, text);
     if large::holds_reference(&value) {
-        return Err(EdgeError::BadRequest(no_reference(name)));
+        return Err(Misfit::new(name, NO_REFERENCE).into());
     }
     put(body, name, value)
 }

@@ -14,7 +14,7 @@ use concert_wire::seal::Sealer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::EdgeError;
+use crate::error::{EdgeError, Misfit};
 use crate::splice::Pieces;
 use crate::{answer, body};
 
@@ -136,7 +136,7 @@ pub(crate) async fn call(
     within: Duration,
 ) -> Result<Response<Pieces>, EdgeError> {
     if let Some((name, _)) = body.iter().find(|(_, value)| body::holds_seal(value)) {
-        return Err(EdgeError::BadRequest(body::no_seal(name)));
+        return Err(Misfit::new(name, body::NO_SEAL).into());
     }
     let called = (target.concept.as_str(), target.action.as_str());
     let answer = service::ask(bus, called, None, body, within).await.map_err(refusal)?;

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
+use concert_wire::large::any_text;
+use concert_wire::nested;
 use concert_wire::routes::Route;
 use concert_wire::seal::Sealer;
-use serde_json::Value;
 use tokio::time::Instant;
 
 /// Time in which a response with a secret is repeated.
@@ -35,10 +36,11 @@ struct Used {
 }
 
 impl UsedSecrets {
-    /// Remembers the secrets of a request, in plain text.
-    pub(crate) fn remember(&self, route: &Route, body: &Object) {
+    /// Remembers the secrets of a request, in plain text. Returns their hashes.
+    pub(crate) fn remember(&self, route: &Route, body: &Object) -> Vec<u64> {
         let secrets = route.keys.iter().filter(|(_, key)| key.secret);
-        let hashes = secrets.filter_map(|(name, _)| body.get(name)?.as_str()).map(|s| self.hash(s));
+        let hashes = secrets.filter_map(|(name, _)| nested::get(body, name)?.as_str());
+        let hashes: Vec<u64> = hashes.map(|secret| self.hash(secret)).collect();
         let now = Instant::now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         // Twice the window: a secret is younger than the response that brought it.
@@ -48,15 +50,15 @@ impl UsedSecrets {
             used.by_time.pop_front();
             used.hashes.remove(&hash);
         }
-        for hash in hashes {
-            if used.hashes.insert(hash) {
-                used.by_time.push_back((now, hash));
+        for hash in &hashes {
+            if used.hashes.insert(*hash) {
+                used.by_time.push_back((now, *hash));
             }
         }
+        hashes
     }
 
-    fn contains(&self, secret: &str) -> bool {
-        let hash = self.hash(secret);
+    fn contains(&self, hash: u64) -> bool {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).hashes.contains(&hash)
     }
 
@@ -65,26 +67,32 @@ impl UsedSecrets {
     }
 
     /// True if a response of an earlier request may be sent again. `age`: since the response was
-    /// stored.
+    /// stored. `own`: hashes of the secrets that the repeated request itself has; its client knows
+    /// them.
     pub(crate) fn allow_repeat(
         &self,
         (sealer, flow): (&Sealer, FlowId),
         response: &Object,
         age: Duration,
         same_client: bool,
+        own: &[u64],
     ) -> bool {
-        let texts = response.values().filter_map(Value::as_str);
-        let mut secrets = texts.filter_map(|text| sealer.open(flow, text).ok()).peekable();
-        secrets.peek().is_none()
-            || (age <= REPEAT_WINDOW
-                && same_client
-                && !secrets.any(|secret| self.contains(secret.expose())))
+        let has = |holds: &dyn Fn(u64) -> bool| {
+            let is_new = |text: &str| {
+                let hash = sealer.open(flow, text).ok().map(|secret| self.hash(secret.expose()));
+                hash.is_some_and(|hash| !own.contains(&hash) && holds(hash))
+            };
+            response.values().any(|value| any_text(value, &is_new))
+        };
+        !has(&|_| true)
+            || (age <= REPEAT_WINDOW && same_client && !has(&|hash| self.contains(hash)))
     }
 }
 
 /// True if the response has a secret.
 pub(crate) fn has_secret(sealer: &Sealer, flow: FlowId, response: &Object) -> bool {
-    response.values().filter_map(Value::as_str).any(|text| sealer.open(flow, text).is_ok())
+    let is_secret = |text: &str| sealer.open(flow, text).is_ok();
+    response.values().any(|value| any_text(value, &is_secret))
 }
 
 #[cfg(test)]
@@ -92,7 +100,7 @@ mod tests {
     use concert_wire::id::ActionId;
     use concert_wire::keyring::{Key, Keyring};
     use concert_wire::routes::{RouteKey, ValueType};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -103,12 +111,12 @@ mod tests {
         let sealer = Sealer::new(Keyring::parse(&Key::new("k1", [1; 64]).to_line()).unwrap());
         let flow = ActionId::injected("S", 1, 1).as_root();
         let object = |value: Value| value.as_object().unwrap().clone();
-        let secret = object(json!({ "message": "hello", "session": sealer.seal(flow, TOKEN) }));
+        let secret = object(json!({ "user": [{ "session": sealer.seal(flow, TOKEN) }] }));
         let plain = object(json!({ "user": "ada" }));
         let (soon, late) = (Duration::from_secs(59), Duration::from_secs(61));
         let used = UsedSecrets::default();
         let allowed = |response: &Object, age, same_client| {
-            used.allow_repeat((&sealer, flow), response, age, same_client)
+            used.allow_repeat((&sealer, flow), response, age, same_client, &[])
         };
         for (response, age, same_client, expected) in [
             (&secret, soon, true, true),
@@ -125,6 +133,9 @@ mod tests {
         used.remember(&logout, &object(json!({ "session": TOKEN })));
         assert!(!allowed(&secret, soon, true));
         assert!(allowed(&plain, soon, true));
+        // A client that sends the secret itself knows it.
+        let own = used.remember(&logout, &object(json!({ "session": TOKEN })));
+        assert!(used.allow_repeat((&sealer, flow), &secret, late, false, &own));
         // Old secrets are forgotten; their responses are not repeated any more.
         tokio::time::advance(3 * REPEAT_WINDOW).await;
         used.remember(&logout, &object(json!({ "session": "another" })));

@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use concert_wire::large::{INLINE_MAX_BYTES, Reference};
+use concert_wire::nested;
 use concert_wire::routes::{Route, RouteKey, ValueType as Type};
 use struson::reader::{JsonReader as _, JsonStreamReader, ReaderError, ValueType};
 use struson::writer::{JsonStreamWriter, JsonWriter as _};
 
-use crate::error::EdgeError;
+use crate::error::{EdgeError, Misfit};
 
 /// Size of the parts in which a large string is stored, in bytes.
 const PART_BYTES: usize = 64 * 1024;
@@ -120,14 +121,33 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
         if self.reader.peek()? != ValueType::Object {
             return Err(EdgeError::BadRequest("expected a JSON object".to_owned()).into());
         }
+        self.members(route, None)?;
+        self.reader.consume_trailing_whitespace()?;
+        self.writer.finish_document()?;
+        Ok(())
+    }
+
+    /// Copies the keys of the route in an object of the body; `None` is the body itself.
+    fn members(&mut self, route: &Route, object: Option<&str>) -> Result<(), Stop> {
         self.reader.begin_object()?;
         self.writer.begin_object()?;
         while self.reader.has_next()? {
             let name = self.reader.next_name_owned()?;
             self.writer.name(&name)?;
-            match route.keys.get(&name) {
-                Some(key) => self.value(&name, key)?,
-                None => {
+            let name = match object {
+                // A key with a dot is no path.
+                _ if nested::is_path(&name) => None,
+                None => Some(name),
+                Some(object) => Some(format!("{object}{}{name}", nested::SEPARATOR)),
+            };
+            let is_object = self.reader.peek()? == ValueType::Object;
+            let key = name.as_ref().and_then(|name| Some((name, route.keys.get(name)?)));
+            match (key, name.as_ref()) {
+                (Some((name, key)), _) => self.value(name, key)?,
+                (None, Some(name)) if is_object && route.keys_in(name).next().is_some() => {
+                    self.members(route, Some(name))?;
+                }
+                (None, _) => {
                     // A name that occurs twice is still found.
                     self.writer.null_value()?;
                     self.unmetered(|scan| Ok(scan.reader.skip_value()?))?;
@@ -136,8 +156,6 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
         }
         self.reader.end_object()?;
         self.writer.end_object()?;
-        self.reader.consume_trailing_whitespace()?;
-        self.writer.finish_document()?;
         Ok(())
     }
 
@@ -195,16 +213,16 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
             drop(content);
             let text = str::from_utf8(&text).map_err(|error| Stop::Malformed(error.to_string()))?;
             if !key.secret && text.parse::<Reference>().is_ok() {
-                return Err(EdgeError::BadRequest(no_reference(name)).into());
+                return Err(EdgeError::from(Misfit::new(name, NO_REFERENCE)).into());
             }
             return Ok(writer.string_value(text)?);
         }
         if !accepts_large(&key.kind) {
-            let error = match key.secret {
-                true => format!("`{name}` must be a secret of at most {INLINE_MAX_BYTES} bytes"),
-                false => format!("`{name}` must be {}", key.kind.describe()),
+            let problem = match key.secret {
+                true => format!("must be a secret of at most {INLINE_MAX_BYTES} bytes"),
+                false => format!("must be {}", key.kind.describe()),
             };
-            return Err(EdgeError::BadRequest(error).into());
+            return Err(EdgeError::from(Misfit::new(name, &problem)).into());
         }
         // What was read of it so far does not belong to the rest.
         meter.left.set(meter.left.get() + text.len());
@@ -241,10 +259,8 @@ pub(crate) fn accepts_large(kind: &Type) -> bool {
     }
 }
 
-/// Error message for a text in the form of a reference.
-pub(crate) fn no_reference(name: &str) -> String {
-    format!("`{name}` must not have the form of a reference to a large value")
-}
+/// The problem of a text in the form of a reference.
+pub(crate) const NO_REFERENCE: &str = "must not have the form of a reference to a large value";
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ use crate::client::{ClientArgs, Clients};
 use crate::connections::{ConnectionLimits, Connections};
 use crate::cookie::{CookieArgs, Cookies};
 use crate::descriptions::{Description, Descriptions};
-use crate::error::{ANSWERED_BY, EdgeError, FLOW};
+use crate::error::{ANSWERED_BY, EdgeError, ErrorArgs, FLOW};
 use crate::files::{BadFiles, FileArgs, Files};
 use crate::keys::HeaderArgs;
 use crate::metrics::Metrics;
@@ -71,6 +71,9 @@ pub struct EdgeArgs {
     /// clients that read only the body; `status` sends the status of the rule. Metrics and console
     /// show the status of the rule.
     pub refusals: Refusals,
+    /// Errors of the edge itself.
+    #[serde(flatten)]
+    pub errors: ErrorArgs,
     /// Static files.
     #[serde(flatten)]
     pub files: FileArgs,
@@ -99,6 +102,7 @@ impl Default for EdgeArgs {
             base: "/api".to_owned(),
             cors_origins: Vec::new(),
             refusals: Refusals::default(),
+            errors: ErrorArgs::default(),
             files: FileArgs::default(),
             passthrough: PassthroughArgs::default(),
             clients: ClientArgs::default(),
@@ -336,7 +340,13 @@ pub fn run<'a>(
         let (body_limits, slots) = (&args.limits.bodies, args.limits.admission.max_requests);
         let deadline = Duration::from_millis(args.limits.deadline_ms);
         let api = Api {
-            descriptions: Descriptions::new(&bus, routes.clone(), &args.base, args.refusals),
+            descriptions: Descriptions::new(
+                &bus,
+                routes.clone(),
+                &args.base,
+                args.refusals,
+                args.errors,
+            ),
             routes: routes.clone(),
             bus,
             pending,
@@ -345,6 +355,7 @@ pub fn run<'a>(
             cookies,
             readable_headers: args.headers.headers.clone(),
             refusals: args.refusals,
+            errors: args.errors,
             keys: edge_keys,
             limits: args.limits.clone(),
             admission: Admission::new(args.limits.admission.clone()),
@@ -362,7 +373,7 @@ pub fn run<'a>(
         let drain_delay = Duration::from_millis(args.limits.drain_delay_ms);
         let connections = |listener, apps| {
             let limits = args.limits.connections.clone();
-            Connections::new(listener, apps, limits, clients.clone(), metrics.clone())
+            Connections::new(listener, apps, limits, clients.clone(), metrics.clone(), args.errors)
         };
         let until = || {
             let shutdown = shutdown.clone();
@@ -432,9 +443,11 @@ fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>, separate: bool) 
             fallback(&api, &base, request).await
         })
         .with_state(api.clone());
-    let rejected =
-        rejected.fallback(async || EdgeError::Connections.response()).with_state(api.clone());
-    let internal = all.fallback(async || EdgeError::NotFound.response()).with_state(api);
+    let errors = api.errors;
+    let rejected = rejected
+        .fallback(async move || EdgeError::Connections.response(errors))
+        .with_state(api.clone());
+    let internal = all.fallback(async move || EdgeError::NotFound.response(errors)).with_state(api);
     match cors {
         Some(cors) => {
             let preflight = move |request: Request, next: Next| {
@@ -487,7 +500,7 @@ async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body
         Some(files) => files.response(&parts).await,
         None => None,
     };
-    file.unwrap_or_else(|| EdgeError::NotFound.response())
+    file.unwrap_or_else(|| EdgeError::NotFound.response(api.errors))
 }
 
 async fn ready(State(api): State<Arc<Api>>) -> Response<Body> {

@@ -42,14 +42,21 @@ impl Pieces {
         self.last.extend_from_slice(text.as_bytes());
     }
 
-    /// Appends a value in which every text in the form of a reference stands for a large value.
-    pub(crate) fn value(&mut self, value: &Value) {
+    /// Appends a value; `leaf` appends each part that is no list or object.
+    ///
+    /// # Errors
+    /// The first error of `leaf`.
+    pub(crate) fn tree<E>(
+        &mut self,
+        value: &Value,
+        leaf: &impl Fn(&mut Self, &Value) -> Result<(), E>,
+    ) -> Result<(), E> {
         match value {
             Value::Array(items) => {
                 self.text("[");
                 for (index, item) in items.iter().enumerate() {
                     self.text(if index == 0 { "" } else { "," });
-                    self.value(item);
+                    self.tree(item, leaf)?;
                 }
                 self.text("]");
             }
@@ -57,18 +64,25 @@ impl Pieces {
                 self.text("{");
                 for (index, (name, member)) in members.iter().enumerate() {
                     self.name(index, name);
-                    self.value(member);
+                    self.tree(member, leaf)?;
                 }
                 self.text("}");
             }
-            other => match Reference::of(other) {
-                Some(reference) => {
-                    self.text("\"");
-                    self.before.push((std::mem::take(&mut self.last), reference));
-                    self.text("\"");
-                }
-                None => self.plain(other),
-            },
+            other => leaf(self, other)?,
+        }
+        Ok(())
+    }
+
+    /// Appends a value that is no list or object. A text in the form of a reference stands for a
+    /// large value.
+    pub(crate) fn leaf(&mut self, value: &Value) {
+        match Reference::of(value) {
+            Some(reference) => {
+                self.text("\"");
+                self.before.push((std::mem::take(&mut self.last), reference));
+                self.text("\"");
+            }
+            None => self.plain(value),
         }
     }
 
@@ -206,7 +220,11 @@ mod tests {
         let value =
             json!({ "a": [reference.to_string(), { "b\n": 1 }], "c": reference.to_string() });
         let mut pieces = Pieces::default();
-        pieces.value(&value);
+        let leaf = |pieces: &mut Pieces, value: &Value| {
+            pieces.leaf(value);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        pieces.tree(&value, &leaf).unwrap();
         let text = |text: &str| Piece::Text(text.into());
         let large = || Piece::Large(reference);
         let end = text(r#""}"#);

@@ -7,6 +7,7 @@ use bytes::{Buf as _, Bytes};
 use concert_runtime::blobs::{Blobs, BlobsError, Upload};
 use concert_wire::envelope::Object;
 use concert_wire::large::{INLINE_MAX_BYTES, Place, Reference, any_text};
+use concert_wire::nested;
 use concert_wire::routes::Route;
 use concert_wire::value;
 use tokio::runtime::Handle;
@@ -88,7 +89,7 @@ impl Uploads {
 /// True if a key of the route has a string that is stored beside the log.
 pub(crate) fn has_large(route: &Route, body: &Object) -> bool {
     let is_large = |text: &str| text.len() as u64 > INLINE_MAX_BYTES;
-    let mut used = route.keys.keys().filter_map(|name| body.get(name));
+    let mut used = route.keys.keys().filter_map(|name| nested::get(body, name));
     used.any(|value| any_text(value, &is_large))
 }
 

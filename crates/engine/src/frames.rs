@@ -149,6 +149,13 @@ fn project(frame: &Frame, kept: &[Slot]) -> Frame {
     frame.iter().enumerate().map(keep).collect()
 }
 
+/// Reports whether an argument is null itself, and not an absent key, for a parameter that accepts
+/// null.
+fn is_null(arg: &Arg, frame: &[Option<&Value>]) -> bool {
+    let bound = arg.absent_slot().and_then(|slot| frame.get(slot));
+    bound.is_some_and(Option::is_some)
+}
+
 /// The input that arguments produce in a frame.
 struct Input<'a> {
     args: &'a [Arg],
@@ -159,7 +166,7 @@ impl<'a> Input<'a> {
     fn members(&self) -> impl Iterator<Item = Result<(&'a str, Cow<'a, Value>), LargeOperand>> {
         let frame = self.frame;
         self.args.iter().filter_map(move |arg| match arg.value.eval(frame) {
-            Ok(value) if arg.omit_null && value.is_null() => None,
+            Ok(value) if arg.omit_null && value.is_null() && !is_null(arg, frame) => None,
             value => Some(value.map(|value| (&*arg.key, value))),
         })
     }

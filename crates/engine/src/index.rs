@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use std::sync::Arc;
 
 use concert_wire::envelope::{Completion, Fault, Object};
+use concert_wire::nested;
 use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND, RESPOND_WITH};
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -259,7 +260,7 @@ impl Index {
         let Some(info) = self.info(key) else { return found };
         let waiting = if body.is_failure() { &info.failure } else { &info.success };
         for (name, literals) in &waiting.buckets {
-            let Some(Value::String(value)) = body.input.get(&**name) else {
+            let Some(Value::String(value)) = nested::get(&body.input, name) else {
                 continue;
             };
             let Some((anchor, patterns)) = literals.get(value.as_str()) else {

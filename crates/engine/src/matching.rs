@@ -1,6 +1,7 @@
 //! The join of `when`: which completions of a flow match a rule's patterns together.
 
 use concert_wire::envelope::{Completion, FAULT, Object};
+use concert_wire::nested;
 use concert_wire::value::equal;
 use serde_json::Value;
 use smallvec::{SmallVec, smallvec};
@@ -123,8 +124,9 @@ pub(crate) fn bind<'a>(
 
 /// Matches one key of an object, and binds its variable.
 pub(crate) fn holds<'a>(demand: &Match, object: &'a Object, bindings: &mut Bindings<'a>) -> bool {
-    let value = match object.get(&*demand.key) {
+    let value = match nested::get(object, &demand.key) {
         Some(value) => value,
+        None if demand.keeps_absence => return true,
         None if demand.optional => NULL,
         None => return false,
     };

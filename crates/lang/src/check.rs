@@ -18,7 +18,7 @@ use self::rule::Rule;
 use self::steps::Steps;
 use self::variables::Variables;
 use crate::diagnostics::{Diagnostic, REPEATED_RULE};
-use crate::program::{Sync, used};
+use crate::program::{Arg, Slot, Sync, queries, used};
 use crate::source::Span;
 use crate::spec::ConceptSpec;
 use crate::syntax::SyncDef;
@@ -51,6 +51,20 @@ pub(crate) fn check(
         .collect()
 }
 
+/// Marks the optional keys whose absence some call distinguishes from null. A variable that is bound
+/// twice is compared, so it needs a value.
+fn keep_absence(sync: &mut Sync, variables: &Variables) {
+    let of_queries = queries(&sync.steps).into_iter().flat_map(|query| &query.args);
+    let args = sync.calls().flat_map(|call| &call.args).chain(of_queries);
+    let kept: Vec<Slot> = args.filter_map(Arg::absent_slot).collect();
+    let is_kept = |slot: Slot| {
+        kept.contains(&slot) && variables.get(slot).is_some_and(|found| found.places.len() == 1)
+    };
+    for demand in sync.when.iter_mut().flat_map(|pattern| &mut pattern.input) {
+        demand.keeps_absence = demand.optional && demand.slot().is_some_and(is_kept);
+    }
+}
+
 impl Rule<'_> {
     fn check(mut self, def: &SyncDef) -> Checked {
         let mut requests = Vec::new();
@@ -70,7 +84,7 @@ impl Rule<'_> {
         let follows = otherwise.iter().flat_map(|otherwise| &otherwise.calls);
         let mut kept = used(then.iter().chain(follows));
         kept.retain(|slot| *slot < bound_before_then);
-        let sync = Sync {
+        let mut sync = Sync {
             name: def.name.text.as_str().into(),
             variables: self.variables.names(),
             when,
@@ -80,6 +94,7 @@ impl Rule<'_> {
             then,
             otherwise,
         };
+        keep_absence(&mut sync, &self.variables);
         Checked { sync, variables: self.variables, uses: self.uses, requests }
     }
 }

@@ -242,6 +242,9 @@ pub struct Match {
     pub key: Arc<str>,
     /// `name?`: an absent key matches too and counts as null.
     pub optional: bool,
+    /// Whether the variable stays unbound if the key is absent, because a call omits its argument
+    /// then, but passes null on. Unbound counts as null everywhere else.
+    pub keeps_absence: bool,
     /// Test of the value.
     pub test: Test,
 }
@@ -283,10 +286,23 @@ pub struct Call {
 pub struct Arg {
     /// The parameter.
     pub key: Arc<str>,
-    /// `name?`: left out when the value is null.
+    /// Left out when the value is null: `name?`, or an optional parameter that does not accept null.
     pub omit_null: bool,
+    /// Whether the parameter is declared to accept null. Then null is only left out if it stands for
+    /// an absent key.
+    pub passes_null: bool,
     /// The value.
     pub value: Expr,
+}
+
+impl Arg {
+    /// The variable that is left out if it is unbound, and passed on if it is null.
+    pub const fn absent_slot(&self) -> Option<Slot> {
+        match self.value {
+            Expr::Variable(slot) if self.omit_null && self.passes_null => Some(slot),
+            _ => None,
+        }
+    }
 }
 
 /// An output that is bound to a variable.

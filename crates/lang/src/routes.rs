@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use concert_wire::nested;
 use concert_wire::routes::{Pattern, Route, RouteKey, RouteTable, Segment, ValueType};
 
 use crate::check::checked::{Checked, KeyBound, RequestKey, RequestPattern};
@@ -47,7 +48,7 @@ pub(crate) fn derive(
             table.routes.entry(request.path.clone()).or_default();
             for key in &request.keys {
                 let kind = kinds.get(&(request.path.clone(), key.name.to_string())).cloned();
-                let misfit = kind.as_ref().and_then(|kind| judge_url(request, key, kind));
+                let misfit = judge_url(request, key, kind.as_ref().unwrap_or(&ValueType::Any));
                 diagnostics.extend(misfit);
                 match (&key.bound, kind) {
                     (KeyBound::Variable(slot), Some(kind)) if kind.is_secret() => {
@@ -72,6 +73,9 @@ pub(crate) fn derive(
     for request in rules.iter().flat_map(|rule| &rule.requests) {
         by_path.entry(&request.path).or_default().push(request);
     }
+    for (path, requests) in &by_path {
+        check_objects(path, requests, diagnostics);
+    }
     for (path, route) in &mut table.routes {
         fill(path, route, by_path.get(path.as_str()).map_or(&[], Vec::as_slice), &kinds);
     }
@@ -89,6 +93,11 @@ fn judge_url(request: &RequestPattern, key: &RequestKey, kind: &ValueType) -> Op
         return Some(Diagnostic::error(SECRET, key.span, message).help(help));
     }
     let is_in_url = is_parameter || !pattern.method.takes_body();
+    if is_in_url && nested::is_path(name) {
+        let message = format!("`{name}` is in an object, which cannot be in a URL");
+        let help = format!("`{}` has no body; use another method", request.path);
+        return Some(Diagnostic::error(WRONG_TYPE, key.span, message).help(help));
+    }
     let is_text = !matches!(
         kind.without_null(),
         ValueType::Seq(_) | ValueType::Set(_) | ValueType::Record(_)
@@ -124,6 +133,24 @@ fn judge_paths(rules: &[Checked], diagnostics: &mut Vec<Diagnostic>) {
             };
             let found = Diagnostic::error(AMBIGUOUS_PATHS, request.span, message).help(help);
             diagnostics.push(found.related(first.span, format!("`{a}`")));
+        }
+    }
+}
+
+/// Reports keys that one rule binds whole and another rule looks into: a secret in the object would
+/// be stored as plain text.
+fn check_objects(path: &str, requests: &[&RequestPattern], diagnostics: &mut Vec<Diagnostic>) {
+    let keys = || requests.iter().flat_map(|request| &request.keys);
+    for whole in keys() {
+        let is_inside = |key: &&RequestKey| nested::objects(&key.name).any(|o| o == &*whole.name);
+        if let Some(inside) = keys().find(is_inside) {
+            let message = format!(
+                "key `{}` of path `{path}` is used whole here, but another rule looks into it",
+                whole.name
+            );
+            let help = "name the keys of the object in both rules";
+            let diagnostic = Diagnostic::error(CONFLICT, whole.span, message).help(help);
+            diagnostics.push(diagnostic.related(inside.span, format!("`{}`", inside.name)));
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod id;
 pub mod keyring;
 pub mod large;
 pub mod name;
+pub mod nested;
 pub mod openapi;
 pub mod position;
 pub mod routes;

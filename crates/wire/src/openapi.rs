@@ -1,11 +1,87 @@
-//! The OpenAPI document of an edge. The router publishes one for all edges; each adds its base and
-//! its status of refusals.
+//! The OpenAPI document of an edge. The router publishes one for all edges; each adds its base, its
+//! status of refusals, and the shape of its own errors.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// Adapts the document of the rules to an edge with this base. `has_refusals_as_200` is set if it
-/// sends refusals of rules with status 200.
-pub fn of_edge(document: &mut Value, base: &str, has_refusals_as_200: bool) {
+/// Shape of the errors of an edge itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorShape {
+    /// `{"error": "…"}`.
+    #[default]
+    Plain,
+    /// Problem details (RFC 9457).
+    Problem,
+    /// `{"errors": {"<key>": ["…"]}}`.
+    Fields,
+}
+
+impl ErrorShape {
+    /// The content type of the errors.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Fields => "application/json",
+            Self::Problem => "application/problem+json",
+        }
+    }
+
+    fn schema(self) -> Value {
+        let text = || json!({ "type": "string" });
+        match self {
+            Self::Plain => json!({
+                "type": "object",
+                "properties": { "error": text() },
+                "required": ["error"],
+                "additionalProperties": false,
+            }),
+            Self::Problem => json!({
+                "type": "object",
+                "properties": {
+                    "title": text(),
+                    "status": { "type": "integer" },
+                    "detail": text(),
+                    "errors": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": { "pointer": text(), "detail": text() },
+                            "required": ["pointer", "detail"],
+                            "additionalProperties": false,
+                        },
+                    },
+                },
+                "required": ["title", "status", "detail"],
+                "additionalProperties": false,
+            }),
+            Self::Fields => json!({
+                "type": "object",
+                "properties": {
+                    "errors": {
+                        "type": "object",
+                        "additionalProperties": { "type": "array", "items": text() },
+                    },
+                },
+                "required": ["errors"],
+                "additionalProperties": false,
+            }),
+        }
+    }
+}
+
+/// Settings of an edge that its document depends on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EdgeSettings {
+    /// Whether refusals of rules have status 200.
+    pub has_refusals_as_200: bool,
+    /// Shape of the edge's own errors.
+    pub errors: ErrorShape,
+    /// Status of a request with a missing or invalid key; 0 is 400.
+    pub misfit_status: u16,
+}
+
+/// Adapts the document of the rules to an edge with this base and these settings.
+pub fn of_edge(document: &mut Value, base: &str, settings: EdgeSettings) {
     let base = base.trim_end_matches('/');
     let url = if base.is_empty() { "/" } else { base };
     if let Some(document) = document.as_object_mut() {
@@ -13,9 +89,65 @@ pub fn of_edge(document: &mut Value, base: &str, has_refusals_as_200: bool) {
     }
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     let items = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
-    for operation in items.flat_map(Map::values_mut).filter(|_| has_refusals_as_200) {
+    for operation in items.flat_map(Map::values_mut).filter(|_| settings.has_refusals_as_200) {
         let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
         responses.into_iter().for_each(move_refusals);
+    }
+    if settings.errors != ErrorShape::Plain
+        && let Some(schema) = document.pointer_mut("/components/schemas/Error")
+    {
+        *schema = settings.errors.schema();
+    }
+    set_errors(document, settings);
+}
+
+/// Gives the errors of the edge their content type, and misfits their status.
+fn set_errors(document: &mut Value, settings: EdgeSettings) {
+    let media_type = settings.errors.media_type();
+    let set_media_type = |response: &mut Value| {
+        if settings.errors != ErrorShape::Problem {
+            return;
+        }
+        let mut schemas = schemas_of(response);
+        if !schemas.contains(&error_of_edge()) {
+            return;
+        }
+        schemas.retain(|schema| *schema != error_of_edge());
+        let Some(content) = response.get_mut("content").and_then(Value::as_object_mut) else {
+            return;
+        };
+        content.insert(media_type.to_owned(), json!({ "schema": error_of_edge() }));
+        match schemas.is_empty() {
+            true => drop(content.shift_remove("application/json")),
+            false => {
+                content.insert("application/json".to_owned(), json!({ "schema": any_of(schemas) }));
+            }
+        }
+    };
+    let components = document.pointer_mut("/components/responses").and_then(Value::as_object_mut);
+    components.into_iter().flat_map(Map::values_mut).for_each(set_media_type);
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    let operations = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
+    for operation in operations.flat_map(Map::values_mut) {
+        let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        if settings.misfit_status == 422 {
+            let misfit = json!({ "$ref": "#/components/responses/BadRequest" });
+            match responses.get_mut("422") {
+                Some(of_rules) => {
+                    let mut schemas = schemas_of(of_rules);
+                    schemas.push(error_of_edge());
+                    schemas.dedup();
+                    let text = of_rules.get("description").and_then(Value::as_str);
+                    let text = format!("{}; or a key is missing", text.unwrap_or_default());
+                    set(of_rules, &text, any_of(schemas));
+                }
+                None => drop(responses.insert("422".to_owned(), misfit)),
+            }
+            responses.sort_keys();
+        }
+        responses.values_mut().for_each(set_media_type);
     }
 }
 
@@ -100,7 +232,8 @@ mod tests {
     /// The responses of one path, for an edge.
     fn adapted(responses: &Value, has_refusals_as_200: bool) -> Value {
         let mut document = json!({ "paths": { "/a": { "post": { "responses": responses } } } });
-        of_edge(&mut document, "/api/", has_refusals_as_200);
+        let settings = EdgeSettings { has_refusals_as_200, ..EdgeSettings::default() };
+        of_edge(&mut document, "/api/", settings);
         assert_eq!(document["servers"], json!([{ "url": "/api" }]));
         document["paths"]["/a"]["post"]["responses"].clone()
     }
@@ -131,6 +264,36 @@ mod tests {
             "500": response("response of E", &refused),
         });
         assert_eq!(adapted(&responses, true), expected);
+    }
+
+    #[test]
+    fn errors_have_the_shape_and_the_status_of_the_edge() {
+        let refused = json!({ "title": "refused" });
+        let both = json!({ "anyOf": [refused, error_of_edge()] });
+        let mut document = json!({
+            "paths": { "/a": { "get": { "responses": { "404": response("a", &both) } } } },
+            "components": {
+                "schemas": { "Error": ErrorShape::Plain.schema() },
+                "responses": { "BadRequest": response("b", &error_of_edge()) },
+            },
+        });
+        let settings = EdgeSettings {
+            errors: ErrorShape::Problem,
+            misfit_status: 422,
+            ..EdgeSettings::default()
+        };
+        of_edge(&mut document, "", settings);
+        let problem = json!({ "schema": error_of_edge() });
+        let content = json!({
+            "application/json": { "schema": refused },
+            "application/problem+json": problem,
+        });
+        let responses = &document["paths"]["/a"]["get"]["responses"];
+        assert_eq!(responses["404"]["content"], content);
+        assert_eq!(responses["422"], json!({ "$ref": "#/components/responses/BadRequest" }));
+        let bad_request = &document["components"]["responses"]["BadRequest"]["content"];
+        assert_eq!(*bad_request, json!({ "application/problem+json": problem }));
+        assert_eq!(document["components"]["schemas"]["Error"], ErrorShape::Problem.schema());
     }
 
     #[test]

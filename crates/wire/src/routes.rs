@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 mod index;
 mod pattern;
 
+use crate::nested;
+
 pub use self::index::{Found, RouteIndex, decode};
 pub use self::pattern::{BadPattern, Method, Pattern, Segment, split, with_base};
 pub use crate::value_type::{Field, ValueType, Violation};
@@ -84,7 +86,8 @@ pub struct SecretHeader {
 /// Expected body of one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Keys that the path's rules use; the edge drops all others.
+    /// Keys that the path's rules use; the edge drops all others. A key with a dot is a path into
+    /// nested objects, such as `user.email` (see [`crate::nested`]).
     pub keys: BTreeMap<String, RouteKey>,
 }
 
@@ -100,12 +103,32 @@ pub struct RouteKey {
     pub kind: ValueType,
 }
 
+impl Route {
+    /// Reports whether rules look into objects of the body.
+    pub fn is_nested(&self) -> bool {
+        self.keys.keys().any(|key| nested::is_path(key))
+    }
+
+    /// The keys that are in an object of the body.
+    pub fn keys_in<'a>(
+        &'a self,
+        object: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a RouteKey)> + 'a {
+        self.keys.iter().filter_map(move |(name, key)| {
+            let name = name.strip_prefix(object)?.strip_prefix(nested::SEPARATOR)?;
+            Some((name, key))
+        })
+    }
+}
+
 impl RouteTable {
-    /// The table with the types and the routes that release 0.1.0 knows: literal paths of POST.
+    /// The table with the types and the routes that release 0.1.0 knows: literal paths of POST. It
+    /// has no routes with nested keys: an edge of that release would look for a key with a dot, so
+    /// it responds with 404 instead.
     #[must_use]
     pub fn released(&self) -> Self {
         let mut table = Self { headers: Vec::new(), ..self.clone() };
-        table.routes.retain(|path, _| path.starts_with('/'));
+        table.routes.retain(|path, route| path.starts_with('/') && !route.is_nested());
         table.unavailable.retain(|path, _| path.starts_with('/'));
         for key in table.routes.values_mut().flat_map(|route| route.keys.values_mut()) {
             key.kind = key.kind.released();

@@ -20,7 +20,7 @@ use crate::settings::{self, NoSettings};
 use crate::start::{Environment, Options, Start, StartError};
 use crate::worker::{self, Running};
 
-pub use self::handler::{Handler, IntoRows, One};
+pub use self::handler::{Handler, IntoRows, One, given};
 pub use self::mismatch::Mismatch;
 
 /// Starts the definition of a concept with the text of its spec.

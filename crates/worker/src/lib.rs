@@ -62,7 +62,7 @@ pub use {
     concert_wire::position::Position,
     concert_wire::seal::Sealer,
     concert_wire::secret::Secret,
-    define::{Define, Handler, Handlers, IntoRows, Mismatch, One, Worker, concept},
+    define::{Define, Handler, Handlers, IntoRows, Mismatch, One, Worker, concept, given},
     large::{Fingerprint, Large},
     permit::WritePermit,
     settings::{NoSettings, Ranges, list},

@@ -191,3 +191,27 @@ fn secrets_must_be_small_and_texts_must_not_look_like_references() {
     assert_eq!(refused(&json!({ "a": [{ "b": look_alike }] }).to_string()), expected);
     assert!(scanned(json!({ "c": look_alike }).to_string().as_bytes(), 1000, LIMITS).is_ok());
 }
+
+#[test]
+fn large_string_in_a_nested_key_is_stored() {
+    let key = |kind: Type| RouteKey { required: true, secret: false, kind };
+    let keys = [("a.b.text", key(Type::String)), ("a.n", key(Type::Number))];
+    let route = Route { keys: keys.map(|(name, key)| (name.to_owned(), key)).into() };
+    let long = "x".repeat(40_000);
+    let body = json!({
+        "a": { "b": { "text": long, "more": long }, "n": 1, "more": [long] },
+        "a.n": 2,
+        "b": { "text": long },
+    });
+    let mut kept = Kept::default();
+    let text = body.to_string();
+    let scanned = scan(text.as_bytes(), &route, LIMITS, &mut kept).unwrap();
+    assert_eq!(kept.stored, std::slice::from_ref(&long));
+    let large = reference(&long).to_string();
+    let expected = json!({
+        "a": { "b": { "text": large, "more": null }, "n": 1, "more": null },
+        "a.n": null,
+        "b": null,
+    });
+    assert_eq!(serde_json::from_slice::<Value>(&scanned).unwrap(), expected);
+}

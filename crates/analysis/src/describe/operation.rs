@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use concert_wire::nested;
 use concert_wire::routes::{Method, Pattern, Route, RouteKey, SecretHeader, Segment, ValueType};
 use serde_json::{Map, Value, json};
 
@@ -103,7 +104,7 @@ impl Request<'_> {
             parameters.push(with(parameter, "schema", schema));
         }
         for (name, key) in &self.route.keys {
-            if !self.is_in_query(key) || self.is_parameter(name) {
+            if !self.is_in_query(key) || self.is_parameter(name) || nested::is_path(name) {
                 continue;
             }
             let mut parameter = json!({ "name": name, "in": "query" });
@@ -126,7 +127,8 @@ impl Request<'_> {
             .route
             .keys
             .iter()
-            .filter(|(name, key)| !self.is_parameter(name) && !self.is_in_query(key));
+            .filter(|(name, key)| nested::is_path(name) || !self.is_in_query(key))
+            .filter(|(name, _)| !self.is_parameter(name));
         let keys = keys.map(|(name, key)| {
             let required = key.required && self.filling(name).next().is_none();
             (name.clone(), RouteKey { required, ..key.clone() })

@@ -1,7 +1,10 @@
 //! JSON Schemas of declared types and of the values that rules compute.
 
+use std::collections::BTreeMap;
+
 use concert_wire::envelope::{BODY, ERROR};
-use concert_wire::routes::{Route, ValueType};
+use concert_wire::nested;
+use concert_wire::routes::{Route, RouteKey, ValueType};
 use concert_wire::{REQUESTING, RESPOND_WITH};
 use serde_json::{Map, Value, json};
 
@@ -75,12 +78,32 @@ pub(super) fn of_params(params: &Params, secrets: Secrets) -> Value {
 
 /// The schema of a request body.
 pub(super) fn of_route(route: &Route) -> Value {
-    let properties = route.keys.iter();
-    let properties =
-        properties.map(|(name, key)| (name.clone(), of_type(&key.kind, Secrets::Open)));
-    let required = route.keys.iter().filter(|(_, key)| key.required);
+    of_keys(route.keys.iter().map(|(name, key)| (name.as_str(), key)))
+}
+
+/// The schema of an object with keys of a route. An object in it is required if one of its keys is.
+fn of_keys<'a>(keys: impl Iterator<Item = (&'a str, &'a RouteKey)>) -> Value {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    let mut objects: BTreeMap<&str, Vec<(&str, &RouteKey)>> = BTreeMap::new();
+    for (name, key) in keys {
+        if let Some((object, rest)) = name.split_once(nested::SEPARATOR) {
+            objects.entry(object).or_default().push((rest, key));
+            continue;
+        }
+        properties.insert(name.to_owned(), of_type(&key.kind, Secrets::Open));
+        if key.required {
+            required.push(name.to_owned());
+        }
+    }
+    for (name, keys) in objects {
+        if keys.iter().any(|(_, key)| key.required) {
+            required.push(name.to_owned());
+        }
+        properties.insert(name.to_owned(), of_keys(keys.into_iter()));
+    }
     // The edge drops further keys; it does not reject them.
-    object(properties.collect(), required.map(|(name, _)| name.clone()).collect(), true)
+    object(properties, required, true)
 }
 
 pub(super) fn object(properties: Map<String, Value>, required: Vec<String>, open: bool) -> Value {

@@ -152,7 +152,7 @@ fn placed(call: &Call, site: Site) -> Call {
 }
 
 fn arg(key: &str, value: Expr) -> Arg {
-    Arg { key: key.into(), omit_null: false, value }
+    Arg { key: key.into(), omit_null: false, passes_null: false, value }
 }
 
 fn text(text: impl Into<Value>) -> Expr {
@@ -359,6 +359,7 @@ impl Rewriter<'_> {
                 output: vec![Match {
                     key: "is".into(),
                     optional: false,
+                    keeps_absence: false,
                     test: Test::Variable(into),
                 }],
             },

@@ -6,6 +6,7 @@ mod queries;
 use std::collections::HashMap;
 
 use concert_wire::envelope::Object;
+use concert_wire::nested;
 use concert_wire::routes::ValueType;
 use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
@@ -33,7 +34,7 @@ struct Done {
 impl Done {
     fn at(&self, place: &Place) -> Option<&Value> {
         match place.side {
-            Side::Input => self.input.get(&place.key),
+            Side::Input => nested::get(&self.input, &place.key),
             Side::Output => self.output.get(&place.key),
         }
     }
@@ -117,7 +118,9 @@ impl<'a> World<'a> {
             let name = key.name.clone();
             let deviates = taken > 0 || value == Some(Value::Bool(false));
             self.note(Moment::Key { name, value: shown }, deviates);
-            input.extend(value.map(|value| (key.name.clone(), value)));
+            if let Some(value) = value {
+                nested::insert(&mut input, &key.name, value);
+            }
         }
         self.done(&name(REQUESTING, REQUEST), input.clone(), output);
         input

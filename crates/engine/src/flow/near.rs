@@ -2,6 +2,7 @@
 
 use concert_wire::envelope::{Completion, ERROR, FAULT, Object};
 use concert_wire::id::ActionId;
+use concert_wire::nested;
 use concert_wire::value::equal;
 use serde_json::Value;
 use smallvec::smallvec;
@@ -208,7 +209,7 @@ fn demands(
 ) -> Option<Mismatch> {
     demands.iter().find_map(|demand| {
         let key = demand.key.to_string();
-        let Some(value) = object.get(&*demand.key) else {
+        let Some(value) = nested::get(object, &demand.key) else {
             return (!demand.optional).then_some(Mismatch::Missing(key));
         };
         match &demand.test {

@@ -6,6 +6,7 @@ mod large;
 mod limits;
 mod memory;
 mod mismatch;
+mod nested;
 mod steps;
 mod world;
 
@@ -33,6 +34,7 @@ actions
         effects adds a Parcel
     note (text: String) : ()
         effects adds a Note
+    describe (item: String, text?: String | null, note?: String) : ()
 queries
     _stock (item: String) : (count: Number)
     _owner (item: String) : (user: User)?

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use concert_wire::id::{ActionId, FlowId};
+use concert_wire::nested;
 use serde_json::Value;
 
 use super::types::{Failed, Matched, NearMiss, WhyNot};
@@ -144,7 +145,7 @@ fn sentence(
     let name = format!("{}.{}", waits.concept, waits.action);
     let found = |key: &str| {
         let one = logged.iter().find(|one| Some(one.id) == action)?;
-        let value = one.body.input.get(key).or_else(|| one.body.output.get(key))?;
+        let value = nested::get(&one.body.input, key).or_else(|| one.body.output.get(key))?;
         Some(shown(value))
     };
     match why {

@@ -1,8 +1,9 @@
 //! The calls of `then` and `else`.
 
-use concert_wire::envelope::STATUS;
+use concert_wire::envelope::{BODY, STATUS};
 use concert_wire::routes::ValueType;
-use concert_wire::{REQUESTING, RESPOND};
+use concert_wire::{REQUESTING, RESPOND, RESPOND_WITH};
+use serde_json::Value;
 
 use super::expressions::{can_be, wrong_argument};
 use super::rule::Rule;
@@ -23,6 +24,8 @@ pub(super) struct Target {
     pub(super) name: String,
     /// Whether the call is `Requesting.respond`.
     pub(super) is_answer: bool,
+    /// Whether the call is `Requesting.respondWith`.
+    pub(super) has_body: bool,
 }
 
 impl Rule<'_> {
@@ -31,6 +34,7 @@ impl Rule<'_> {
         let target = Target {
             name: format!("{}.{}", def.concept.text, def.action.text),
             is_answer: def.concept.text == REQUESTING && def.action.text == RESPOND,
+            has_body: def.concept.text == REQUESTING && def.action.text == RESPOND_WITH,
         };
         let args = self.args(&def.args, spec.as_ref().map(|spec| &spec.input), &target, def.span);
         let outs = def.outs.iter().map(|out| self.out(out, spec.as_ref(), def)).collect();
@@ -94,7 +98,8 @@ impl Rule<'_> {
             }
             _ => {}
         }
-        let place = if target.is_answer && declared.is_none() {
+        let is_body = target.has_body && name == BODY;
+        let place = if (target.is_answer && declared.is_none()) || is_body {
             Where::Answer
         } else if is_status {
             Where::Status
@@ -113,7 +118,17 @@ impl Rule<'_> {
         if let (ExprKind::Variable(_), true) = (&def.value.kind, omits_null) {
             self.uses.iter_mut().next_back().into_iter().for_each(|used| used.handles_null = true);
         }
-        Some(Arg { key: name.as_str().into(), omit_null: def.omit_null, value })
+        let accepts_null = param.is_none_or(|param| param.kind.accepts(&Value::Null));
+        let is_omitted = param.is_some_and(|param| param.optional)
+            && !accepts_null
+            && !(target.is_answer || target.has_body);
+        Some(Arg {
+            key: name.as_str().into(),
+            // Null is no value of the parameter, so it can only stand for an absent key.
+            omit_null: def.omit_null || is_omitted,
+            passes_null: param.is_some_and(|param| matches!(param.kind, ValueType::Nullable(_))),
+            value,
+        })
     }
 
     fn out(&mut self, def: &OutDef, spec: Option<&ActionSpec>, call: &CallDef) -> Out {

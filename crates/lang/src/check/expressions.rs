@@ -28,18 +28,15 @@ impl Rule<'_> {
             }
             ExprKind::Literal(value) => Expr::Literal(value.clone()),
             ExprKind::List(items) => {
-                let items: Vec<_> = items
-                    .iter()
-                    .map(|item| self.expr(item, &Where::Within("put in a list")))
-                    .collect();
+                let place = inside(place, "put in a list");
+                let items: Vec<_> = items.iter().map(|item| self.expr(item, &place)).collect();
                 Expr::List(items.into_iter().collect::<Option<_>>()?)
             }
             ExprKind::Object(members) => {
+                let place = inside(place, "put in an object");
                 let members: Vec<_> = members
                     .iter()
-                    .map(|(key, value)| {
-                        Some((key.clone(), self.expr(value, &Where::Within("put in an object"))?))
-                    })
+                    .map(|(key, value)| Some((key.clone(), self.expr(value, &place)?)))
                     .collect();
                 Expr::Object(members.into_iter().collect::<Option<_>>()?)
             }
@@ -54,7 +51,13 @@ impl Rule<'_> {
             ExprKind::Binary(left, operator, right) => {
                 self.check_values(left, *operator, right);
                 self.check_sizes(left, *operator, right);
-                let place = Where::Within("compared or joined");
+                let is_null = |side: &ExprDef| side.kind == ExprKind::Literal(Value::Null);
+                let place = match operator {
+                    Operator::Equal | Operator::Unequal if is_null(left) || is_null(right) => {
+                        Where::NullTest
+                    }
+                    _ => Where::Within("compared or joined"),
+                };
                 let (left, right) = (self.expr(left, &place), self.expr(right, &place));
                 Expr::Binary(Box::new(left?), *operator, Box::new(right?))
             }
@@ -155,6 +158,14 @@ impl Rule<'_> {
                 _ => Some(ValueType::Boolean),
             },
         }
+    }
+}
+
+/// The position of the parts of a list or object. Those of a response are part of the response.
+fn inside(place: &Where, how: &'static str) -> Where {
+    match place {
+        Where::Answer => Where::Answer,
+        _ => Where::Within(how),
     }
 }
 

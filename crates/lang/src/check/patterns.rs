@@ -1,5 +1,6 @@
 //! The patterns of `when`.
 
+use concert_wire::nested;
 use concert_wire::routes::{BadPattern, Pattern as PathPattern, ValueType};
 use concert_wire::{REQUEST, REQUESTING};
 use serde_json::Value;
@@ -119,6 +120,13 @@ impl Rule<'_> {
     ) -> Option<ValueType> {
         let name = &pat.param.text;
         let found = declared.get(name).map(|param| param.kind.clone());
+        if nested::is_path(name)
+            && let Some(whole) = declared.get(nested::first(name))
+        {
+            let message = format!("`{}` is {}, not an object", whole.name, whole.kind.describe());
+            self.diagnostics.push(Diagnostic::error(NEVER_MATCHES, pat.param.span, message));
+            return None;
+        }
         if found.is_none() && !declared.open {
             let (kind, what) = if is_output {
                 (UNKNOWN_OUTPUT, "output")
@@ -168,7 +176,12 @@ impl Rule<'_> {
                 Test::Literal(value.clone())
             }
         };
-        Match { key: pat.param.text.as_str().into(), optional: pat.optional, test }
+        Match {
+            key: pat.param.text.as_str().into(),
+            optional: pat.optional,
+            keeps_absence: false,
+            test,
+        }
     }
 
     fn request(&self, input: &[Match], pats: &[PatDef], is_root: bool) -> Option<RequestPattern> {

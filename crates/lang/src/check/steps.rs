@@ -132,6 +132,7 @@ impl Rule<'_> {
         let target = super::calls::Target {
             name: format!("{}.{}", def.concept.text, def.query.text),
             is_answer: false,
+            has_body: false,
         };
         let span = def.concept.span.to(def.query.span);
         let args = self.args(&def.args, spec.as_ref().map(|spec| &spec.input), &target, span);
@@ -172,6 +173,7 @@ impl Rule<'_> {
                 Match {
                     key: pat.param.text.as_str().into(),
                     optional: pat.optional,
+                    keeps_absence: false,
                     test: Test::Variable(self.variables.bind_new(
                         name,
                         kind,

@@ -17,8 +17,10 @@ pub(crate) enum Where {
     Param(Option<ValueType>),
     /// As the HTTP status of a response.
     Status,
-    /// In the body of the response.
+    /// In the body of the response, at any depth.
     Answer,
+    /// In a comparison with null, which a secret permits too.
+    NullTest,
     /// Within an expression.
     Within(&'static str),
 }
@@ -29,7 +31,7 @@ impl Where {
         match self {
             Self::Param(declared) => declared.as_ref(),
             Self::Status => Some(&ValueType::Number),
-            Self::Answer | Self::Within(_) => None,
+            Self::Answer | Self::NullTest | Self::Within(_) => None,
         }
     }
 }
@@ -81,9 +83,12 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
         Where::Param(_) | Where::Status if is_secret => {
             format!("the secret `{name}` is passed to a parameter that is not secret")
         }
-        Where::Answer if is_secret && variable.origin != Origin::Output => {
+        Where::Answer
+            if is_secret && !matches!(variable.origin, Origin::Output | Origin::Request) =>
+        {
             format!(
-                "the secret `{name}` cannot be in a response: no action of this rule returned it"
+                "the secret `{name}` cannot be in a response: neither did an action of this rule \
+                 return it, nor did the client send it"
             )
         }
         Where::Within(how) if is_secret => {
@@ -96,7 +101,7 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
             let found = mismatch(name, kind?, &ValueType::Number, used.handles_null, used.span);
             return found.map(wrong_status);
         }
-        Where::Param(None) | Where::Answer | Where::Within(_) => return None,
+        Where::Param(None) | Where::Answer | Where::NullTest | Where::Within(_) => return None,
     };
     Some(secret(used.span, &message))
 }

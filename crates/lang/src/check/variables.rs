@@ -14,7 +14,7 @@ use crate::syntax::Ident;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A key of a request. If its type is undeclared and a rule passes it on as a secret, the edge
-    /// encrypts it.
+    /// encrypts it. A response may contain it: the client knows it.
     Request,
     /// The input of another action.
     Input,

@@ -130,7 +130,11 @@ impl Parser<'_> {
         }
     }
 
-    fn until<T>(&mut self, close: &str, item: impl Fn(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+    pub(super) fn until<T>(
+        &mut self,
+        close: &str,
+        item: impl Fn(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
         let mut items = Vec::new();
         while !self.cursor.take_symbol(close) {
             items.push(item(self)?);

@@ -1,12 +1,18 @@
 //! Parser of patterns and calls with their parameter lists.
 
+use concert_wire::nested::SEPARATOR;
+use concert_wire::{REQUEST, REQUESTING};
+
 use super::{Parsed, Parser};
-use crate::diagnostics::{Diagnostic, REPEATED_KEY};
+use crate::diagnostics::{Diagnostic, REPEATED_KEY, SYNTAX, TOO_DEEP};
 use crate::lexer::TokenKind;
 use crate::names::{is_lower, is_query, is_upper};
 use crate::syntax::{
     ArgDef, CallDef, ExprDef, ExprKind, Ident, OutDef, PatDef, PatValue, PatternDef,
 };
+
+/// Maximum nesting of objects in a pattern, plus one.
+const MAX_DEPTH: usize = 9;
 
 impl Parser<'_> {
     /// `Concept.name`.
@@ -30,7 +36,8 @@ impl Parser<'_> {
     pub(super) fn pattern(&mut self) -> Parsed<PatternDef> {
         let start = self.cursor.span();
         let (concept, action) = self.target()?;
-        let input = self.pats()?;
+        let is_request = concept.text == REQUESTING && action.text == REQUEST;
+        let input = self.pats_of(is_request)?;
         let output = if self.cursor.take_symbol(":") { self.pats()? } else { Vec::new() };
         Ok(PatternDef { concept, action, input, output, span: start.to(self.cursor.last_span()) })
     }
@@ -44,21 +51,75 @@ impl Parser<'_> {
     }
 
     pub(super) fn pats(&mut self) -> Parsed<Vec<PatDef>> {
-        let pats = self.bracketed(|parser| {
-            let param = parser.param()?;
-            let optional = parser.cursor.take_symbol("?");
-            let value = if parser.cursor.take_symbol(":") {
-                match parser.literal()? {
-                    Some((value, span)) => PatValue::Literal(value, span),
-                    None => PatValue::Variable(parser.variable("a variable or a literal")?),
-                }
-            } else {
-                PatValue::Variable(parser.as_variable(&param)?)
-            };
-            Ok(PatDef { param, optional, value })
-        })?;
-        self.no_repeats(pats.iter().map(|pat| &pat.param));
-        Ok(pats)
+        self.pats_of(false)
+    }
+
+    /// Parses a list of keys; those of a request may look into objects.
+    fn pats_of(&mut self, is_request: bool) -> Parsed<Vec<PatDef>> {
+        let depth = if is_request { MAX_DEPTH } else { 0 };
+        let keys = self.bracketed(|parser| parser.pat(depth))?;
+        Ok(self.flattened(keys))
+    }
+
+    /// The keys of an object and of the objects in it, without duplicates.
+    fn flattened(&mut self, keys: Vec<(Ident, Vec<PatDef>)>) -> Vec<PatDef> {
+        self.no_repeats(keys.iter().map(|(key, _)| key));
+        keys.into_iter().flat_map(|(_, pats)| pats).collect()
+    }
+
+    /// Parses one key: `name`, `name: value`, or `name: {…}` with up to `depth` objects in one
+    /// another. The keys of an object become paths such as `user.email`.
+    fn pat(&mut self, depth: usize) -> Parsed<(Ident, Vec<PatDef>)> {
+        let param = self.param()?;
+        let mark = self.cursor.span();
+        let optional = self.cursor.take_symbol("?");
+        let value = if !self.cursor.take_symbol(":") {
+            PatValue::Variable(self.as_variable(&param)?)
+        } else if self.cursor.at_symbol("{") {
+            if optional {
+                let message = "an object in a pattern has no `?`";
+                let help = format!(
+                    "write `?` after the keys that may be absent; `{}` may be absent if all of \
+                     them may",
+                    param.text
+                );
+                self.cursor.report(Diagnostic::error(SYNTAX, mark, message).help(help));
+            }
+            let inner = self.object_pats(depth)?;
+            let inner = inner.into_iter().map(|mut pat| {
+                pat.param.text = format!("{}{SEPARATOR}{}", param.text, pat.param.text);
+                pat
+            });
+            let inner = inner.collect();
+            return Ok((param, inner));
+        } else {
+            match self.literal()? {
+                Some((value, span)) => PatValue::Literal(value, span),
+                None => PatValue::Variable(self.variable("a variable or a literal")?),
+            }
+        };
+        Ok((param.clone(), vec![PatDef { param, optional, value }]))
+    }
+
+    fn object_pats(&mut self, depth: usize) -> Parsed<Vec<PatDef>> {
+        let start = self.cursor.span();
+        if depth == 0 {
+            let message = "only patterns of `Requesting.request` look into objects";
+            let help = "bind the object, and read its fields: `article.title`";
+            return Err(self.error(Diagnostic::error(SYNTAX, start, message).help(help)));
+        }
+        if depth == 1 {
+            let message = format!("this pattern is nested more than {} deep", MAX_DEPTH - 1);
+            return Err(self.error(Diagnostic::error(TOO_DEEP, start, message)));
+        }
+        self.cursor.symbol("{", "`{`")?;
+        let keys = self.until("}", |parser| parser.pat(depth - 1))?;
+        if keys.is_empty() {
+            let span = start.to(self.cursor.last_span());
+            let message = "an object in a pattern needs at least one key";
+            self.cursor.report(Diagnostic::error(SYNTAX, span, message));
+        }
+        Ok(self.flattened(keys))
     }
 
     pub(super) fn args(&mut self) -> Parsed<Vec<ArgDef>> {

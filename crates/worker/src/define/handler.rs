@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use concert_lang::spec;
 use concert_wire::envelope::Object;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::call::{Call, Query, Stop};
@@ -125,6 +125,19 @@ where
             })
         })
     })
+}
+
+/// Reads a key of an input that may be absent or null: `Option<Option<T>>` is `None` for an absent
+/// key, and `Some(None)` for null, with `#[serde(default, deserialize_with = "given")]`.
+///
+/// # Errors
+/// The value is not a `T`.
+pub fn given<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(from).map(Some)
 }
 
 fn read<I: DeserializeOwned>(input: Object) -> Result<I, String> {

@@ -96,3 +96,16 @@ fn invalid_spec_is_reported_with_its_position() {
     assert!(why.contains("Library.concept:3"), "{why}");
     assert_eq!(library("").build().concept(), "(unnamed)");
 }
+
+#[test]
+fn absent_key_and_null_are_read_apart() {
+    #[derive(Deserialize)]
+    struct Update {
+        #[serde(default, deserialize_with = "given")]
+        bio: Option<Option<String>>,
+    }
+    let read = |input| serde_json::from_value::<Update>(input).unwrap().bio;
+    assert_eq!(read(json!({})), None);
+    assert_eq!(read(json!({ "bio": null })), Some(None));
+    assert_eq!(read(json!({ "bio": "x" })), Some(Some("x".to_owned())));
+}
