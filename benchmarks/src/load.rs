@@ -21,7 +21,7 @@ pub(crate) struct Step {
     pub(crate) status: u16,
 }
 
-/// Makes the next request; returns `None` if there is none.
+/// Makes the next request; returns `None` after the last one.
 pub(crate) type Steps = Arc<dyn Fn(u64) -> Option<Step> + Send + Sync>;
 
 /// The result of a load.

@@ -105,7 +105,7 @@ impl Files {
         }))
     }
 
-    /// The file for a request. `None` if there is none, or for methods other than GET and HEAD.
+    /// The file for a request. `None` if it does not exist, or for methods other than GET and HEAD.
     pub(crate) async fn response(&self, request: &Parts) -> Option<Response<Body>> {
         if ![Method::GET, Method::HEAD].contains(&request.method) {
             return None;

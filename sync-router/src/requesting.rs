@@ -132,7 +132,7 @@ fn queued(message: &Message) -> Result<Respond, String> {
     Ok(Respond { flow, id, input: encode(&input) })
 }
 
-/// The dead letter of a message of the queue. Requesting has no secrets of its own, but an injected
+/// The dead letter of a message of the queue. Requesting itself has no secrets, but an injected
 /// body may contain some, so only a valid one of a router is kept.
 fn dead_letter(subject: &str, body: &[u8], reason: String) -> Result<DeadLetter, BadName> {
     let known = InvocationSubject::parse(subject).ok();

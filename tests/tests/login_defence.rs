@@ -133,7 +133,7 @@ async fn redelivered_failed_login_counts_once() -> anyhow::Result<()> {
         system.idle("Profile").await?;
         assert_eq!(system.stream_messages("COMPLETIONS", &filter).await?, done);
     }
-    // The account was created from this address as well, which has a counter of its own.
+    // The account was created from this address as well, which has a separate counter.
     let logins = doc! { "_id": { "$not": { "$regex": "^created:" } } };
     let documents = attempts.find(logins).await?;
     let documents: Vec<Document> = futures_util::TryStreamExt::try_collect(documents).await?;
@@ -201,7 +201,7 @@ async fn client_limit_spans_accounts_and_ignores_untrusted_headers() -> anyhow::
         assert_eq!(answer.status, 401);
     }
     assert_throttled(&login(&system, HOME, "ada", PASSWORD).await?);
-    // The holder of a session is counted apart, with a limit of its own; the rule's `else` branch
+    // The holder of a session has a separate counter and limit; the rule's `else` branch
     // responds.
     let new = "another battery horse";
     let change = |old: &str| json!({ "session": session, "oldPassword": old, "newPassword": new });

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 pub(super) struct Name {
     /// The key that is set.
     pub(super) key: &'static str,
-    /// The flag without dashes; empty if there is none.
+    /// The flag without dashes, or empty.
     pub(super) flag: &'static str,
-    /// The variable; empty if there is none.
+    /// The variable, or empty.
     pub(super) variable: &'static str,
     /// Format of the text.
     pub(super) form: Form,

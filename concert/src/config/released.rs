@@ -19,7 +19,7 @@ const OWN: [&str; 6] =
 struct Flag {
     command: Command,
     name: &'static names::Name,
-    /// As text; empty if there is none.
+    /// As text, or empty.
     default: &'static str,
 }
 

@@ -109,7 +109,7 @@ impl Merged {
         })
     }
 
-    /// The value at a path; `null` if there is none.
+    /// The value at a path, or `null`.
     pub(super) fn value(&self, path: &[&str]) -> Value {
         self.at(path).map(to_json).unwrap_or_default()
     }

@@ -26,7 +26,7 @@ pub struct Request {
     pub status: u16,
     /// The flow, if the response names it.
     pub flow: Option<String>,
-    /// The response's body, or the reason why there is none.
+    /// The response's body, or the reason why it is missing.
     pub answer: Value,
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// A text of the input; empty if there is none.
+    /// A text of the input, or an empty one.
     pub(crate) fn text(&self, key: &str) -> &str {
         self.input.get(key).and_then(Value::as_str).unwrap_or_default()
     }

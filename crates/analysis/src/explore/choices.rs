@@ -38,7 +38,7 @@ impl Choices {
         taken
     }
 
-    /// Advances to the next run; `false` if there is none.
+    /// Advances to the next run; returns `false` after the last one.
     pub(super) fn next_run(&mut self) -> bool {
         self.at = 0;
         while let Some((taken, options)) = self.taken.pop() {

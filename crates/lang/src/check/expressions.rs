@@ -1,4 +1,4 @@
-//! Compilation of expressions: variables become slots, and types are checked as far as known.
+//! Compilation of expressions: variables become slots, and known types are checked.
 
 use concert_wire::routes::{Field, ValueType};
 use serde_json::Value;

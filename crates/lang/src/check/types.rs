@@ -11,7 +11,7 @@ pub(super) fn secret(span: Span, message: &str) -> Diagnostic {
     Diagnostic::error(SECRET, span, message)
 }
 
-/// The common type of two types; `None` if there is none. Identifiers and dates are strings.
+/// The common type of two types, if they have one. Identifiers and dates are strings.
 pub(crate) fn unify(a: &ValueType, b: &ValueType) -> Option<ValueType> {
     use ValueType::{
         Any, BoundedSecret, BoundedString, Date, Enum, Id, Nullable, Record, Secret, Seq, Set,

@@ -254,7 +254,7 @@ impl Part {
     }
 
     fn seal(self, text: &[u8]) -> Message {
-        // Encryption fails only for more associated data than AES-SIV allows; there is none.
+        // Encryption fails only for more associated data than AES-SIV allows; this has none.
         let body = self.cipher().encrypt(NO_DATA, text).unwrap_or_default();
         Message { subject: self.subject, body }
     }
