@@ -96,6 +96,44 @@ test("queries that the rule calls itself", () => {
   assert.deepEqual(steps(source), ["exact", "Shelf._count (owner: session) : (total)"]);
 });
 
+test("values of rows, of optional rows, and of frames that are changed", () => {
+  const vars = "request, session, user, book, titles, total";
+  const owner = "const first = frames[0]; const owner = first[session] as string;";
+  const list = rule(
+    vars,
+    `${owner} const rows = await Shelf._books({ owner });
+     if ("error" in rows || !Array.isArray(rows)) return new Frames();
+     return new Frames({ ...first, [titles]: rows.map((row) => row.book.title) });`,
+    "titles",
+  );
+  assert.deepEqual(steps(list), [
+    "exact",
+    "Shelf._books (owner: session) : (book)",
+    "let item = book.title",
+    "collect item as titles",
+  ]);
+  const optional = rule(
+    vars,
+    `${owner} const found = await Shelf._first({ owner });
+     if ("error" in found) return new Frames({ ...first, [titles]: "none" });
+     return new Frames({ ...first, [titles]: found.title });`,
+    "titles",
+  );
+  assert.deepEqual(steps(optional), [
+    "exact",
+    "optional Shelf._first (owner: session) : (title)",
+    'let titles2 = title ?? "none"',
+  ]);
+  const changed = rule(
+    vars,
+    `${owner} const rows = await Shelf._count({ owner });
+     if (Array.isArray(rows) && rows.length > 0 && "total" in rows[0]) first[total] = rows[0].total;
+     return frames;`,
+    "total",
+  );
+  assert.deepEqual(steps(changed), ["exact", "Shelf._count (owner: session) : (total)"]);
+});
+
 test("conditions on lists, helpers and loops", () => {
   const some = rule(
     "request, session, user, book",
@@ -149,6 +187,20 @@ test("what changes, what is by hand, and what is broken at the source", () => {
       ),
     ),
     "broken at the source, 6: Shelf._books returns no `name`",
+  );
+  const collect = "return frames.collectAs([book], books);";
+  const books =
+    "frames = await frames.query(Shelf._first, { owner: session }, { _id: book, owner: user });";
+  assert.equal(
+    verdict(rule("request, session, user, book, books", `${books} ${collect}`, "books, user")),
+    "by hand, 7: `user` after the collection that covers it",
+  );
+  assert.equal(
+    verdict(`export const S: Sync = ({ request, book, error }) => ({
+  when: actions([Requesting.request, { path: "/s" }, { request }], [Shelf.add, {}, { book, error }]),
+  then: actions([Requesting.respond, { request, error }]),
+});`),
+    "by hand, 5: a pattern with `error` and other keys",
   );
   assert.equal(
     verdict(`export const S: Sync = ({ request, user, session }) => ({

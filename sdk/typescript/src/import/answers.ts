@@ -122,7 +122,9 @@ function addElse(rule: Rule): [number, Rule | null] {
       return [count, none];
     }
     if (step.step === "query" || step.step === "condition") {
-      if (step.answer) continue;
+      if (step.answer || (step.step === "query" && (step.isOne || step.isOptional))) {
+        continue;
+      }
       step.answer = refusal(step, request);
       count++;
     }
@@ -199,10 +201,12 @@ function noneRule(rule: Rule, from: number): Rule | null {
   };
 }
 
-/** A name for a rule of a path. */
-function nameOf(path: string, ...parts: string[]): string {
-  const words = [...path.replaceAll('"', "").split(/\W+/), ...parts].filter(Boolean);
-  return words.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join("");
+/** A name for a rule of a path, such as `ShelfAddFails` or `SignUpShelfAddFails`. */
+function nameOf(path: string, { concept, action }: Call, outcome: string): string {
+  const upper = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
+  const of = path.replaceAll('"', "").split(/\W+/).map(upper).join("");
+  const call = `${concept}${upper(action)}`;
+  return `${of.toLowerCase() === call.toLowerCase() ? call : of + call}${outcome}`;
 }
 
 function requestPattern(path: string): Pattern {
@@ -249,7 +253,7 @@ function successRule(
     output: [],
   };
   const when = [requestPattern(path), { concept, action, input: [], output }];
-  return addedRule(rule, nameOf(path, concept, action, "Succeeds"), when, [call]);
+  return addedRule(rule, nameOf(path, last, "Succeeds"), when, [call]);
 }
 
 /** Reports whether a rule responds after an earlier call of `then`, regardless of this one. */
@@ -277,14 +281,17 @@ function failureRules(
     if (isResponse(call)) break;
     const { concept, action } = call;
     if (!concepts.get(concept)?.actions.get(action)?.canFail) continue;
+    // A rule that waits for several failures does not handle a single one.
     const isHandled = [...rules, ...made].some(
       (of) =>
-        (pathOf(of) ?? path) === path && of.when.some((on) => isOf(on, call) && isFailure(on)),
+        (pathOf(of) ?? path) === path &&
+        of.when.filter(isFailure).length === 1 &&
+        of.when.some((on) => isOf(on, call) && isFailure(on)),
     );
     if (isHandled || isAnsweredBefore(rule, call, path, rules)) continue;
     const pattern = { concept, action, input: [], output: [{ key: "error", value: "error" }] };
     const when = [requestPattern(path), pattern];
-    const failure = addedRule(rule, nameOf(path, concept, action, "Fails"), when, [
+    const failure = addedRule(rule, nameOf(path, call, "Fails"), when, [
       response("request", "error"),
     ]);
     if (isMany(rule)) failure.comment.push(ALLOW);

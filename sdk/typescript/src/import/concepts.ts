@@ -23,6 +23,11 @@ export interface Method {
   requires: string | null;
 }
 
+/** Reports whether a query has exactly one row, with all of its keys. */
+export function hasOneRow({ rows, output }: Method): boolean {
+  return rows === "" && !output.some(({ optional }) => optional);
+}
+
 /** Whether a class can run behind the host. */
 export type Verdict =
   | { verdict: "runs" }

@@ -1,7 +1,7 @@
 /** Symbolic execution of the expressions of a `where` function. */
 
 import ts from "@typescript/typescript6";
-import { asQuery } from "./concepts.js";
+import { asQuery, hasOneRow } from "./concepts.js";
 import { bare, Broken, ByHand, excerpt, keyOf } from "./project.js";
 import { LEVELS, type Arg, type Expr, type Step } from "./rule.js";
 import { construct, method } from "./frames.js";
@@ -135,9 +135,11 @@ function binary(node: ts.BinaryExpression, env: Env): Value {
   const emptiness = comparedLength(node, env);
   if (emptiness) return emptiness;
   if (kind === ts.SyntaxKind.InKeyword) {
+    // A result with the key `error` is no row, and other keys tell that there is one.
     const right = evaluate(node.right, env);
-    if (right.is === "rows" && bare(node.left).getText().includes("error")) {
-      return { is: "emptiness", frames: right.frames, isEmpty: true };
+    const key = bare(node.left);
+    if ((right.is === "rows" || right.is === "row") && ts.isStringLiteral(key)) {
+      return { is: "emptiness", frames: right.frames, isEmpty: key.text === "error" };
     }
   }
   const [left, right] = [evaluate(node.left, env), evaluate(node.right, env)];
@@ -384,6 +386,10 @@ function call(node: ts.CallExpression, env: Env): Value {
     if (owner.getText() === "Promise" && callee.name.text === "all") {
       return evaluate(node.arguments[0]!, env);
     }
+    if (callee.getText() === "Array.isArray" && node.arguments[0]) {
+      const value = evaluate(node.arguments[0], env);
+      if (value.is === "rows") return { is: "emptiness", frames: value.frames, isEmpty: false };
+    }
     const value = evaluate(callee.expression, env);
     return method(value, callee.name.text, node, env);
   }
@@ -423,7 +429,7 @@ function directQuery(node: ts.CallExpression, concept: string, name: string, env
       input.push({ key, value: exprOf(of, argument, frames).text });
     }
   }
-  const isMany = query.rows === "*";
+  const [isMany, isOne] = [query.rows === "*", hasOneRow(query)];
   const step: Step = {
     step: "query",
     concept,
@@ -431,6 +437,7 @@ function directQuery(node: ts.CallExpression, concept: string, name: string, env
     input,
     output: [],
     isMany,
+    isOne,
     neverEmpty: query.neverEmpty,
   };
   const outputs = new Map(query.output.map((of) => [of.name, of.type]));

@@ -1,6 +1,7 @@
 /** Symbolic execution of frames, and of the lists that they contain. */
 
 import ts from "@typescript/typescript6";
+import { hasOneRow } from "./concepts.js";
 import { evaluate, evaluateExpr, exprValue as expr, queryOf } from "./expressions.js";
 import { bare, Broken, ByHand, excerpt } from "./project.js";
 import { LEVELS, type Arg } from "./rule.js";
@@ -67,7 +68,8 @@ export function method(value: Value, name: string, node: ts.CallExpression, env:
   if (value.is === "rows" && ["map", "flatMap"].includes(name)) {
     const row: Value = { is: "row", frames: value.frames, row: value.row };
     const result = runFunction(callbackOf(node, env), [row], node);
-    return result.is === "object" && result.spread ? framesOf(result, node, env) : result;
+    if (result.is === "object" && result.spread) return framesOf(result, node, env);
+    return column(value.frames, result, node, env);
   }
   if (value.is === "expr") return listMethod(value, name, node, env);
   if (value.is === "column" && name === "filter" && node.arguments[0]?.getText() === "Boolean")
@@ -167,9 +169,18 @@ function queried(from: Frames, node: ts.CallExpression, env: Env): Frames {
     output.push({ key, value: name });
     after = after.bind(value.symbol.id, name, found.type);
   }
-  const isMany = query.rows === "*";
+  const [isMany, isOne] = [query.rows === "*", hasOneRow(query)];
   const { name, neverEmpty } = query;
-  return after.then({ step: "query", concept, query: name, input, output, isMany, neverEmpty });
+  return after.then({
+    step: "query",
+    concept,
+    query: name,
+    input,
+    output,
+    isMany,
+    isOne,
+    neverEmpty,
+  });
 }
 
 function members(node: ts.Expression | undefined, env: Env): [string, Value][] {

@@ -1,7 +1,7 @@
 /** Open routes from a passthrough table: `POST /<Concept>/<method>` calls the method. */
 
 import ts from "@typescript/typescript6";
-import type { Concept, Method } from "./concepts.js";
+import { hasOneRow, type Concept, type Method } from "./concepts.js";
 import { bare, keyOf, type Place, type Project } from "./project.js";
 import { Names, type Arg, type Call, type Rule } from "./rule.js";
 
@@ -132,8 +132,17 @@ function queryRoute(
   output: Arg[],
 ): void {
   const { name, neverEmpty } = method;
-  const isMany = method.rows === "*";
-  const step = { step: "query" as const, concept, query: name, input, output, isMany, neverEmpty };
+  const [isMany, isOne] = [method.rows === "*", hasOneRow(method)];
+  const step = {
+    step: "query" as const,
+    concept,
+    query: name,
+    input,
+    output,
+    isMany,
+    isOne,
+    neverEmpty,
+  };
   if (method.isList) {
     const as = output.some(({ value }) => value === "rows") ? "allRows" : "rows";
     const fields = output.map(({ key, value }) => ({ key, value }));

@@ -48,8 +48,12 @@ export type Step =
       input: Arg[];
       output: Arg[];
       isMany: boolean;
+      /** Whether the query has exactly one row, with all keys. */
+      isOne: boolean;
       /** Whether the source has a row, or a row with an error, in every case. */
       neverEmpty: boolean;
+      /** Whether the frame remains without a row. */
+      isOptional?: boolean;
       answer?: Call;
     }
   | { step: "let"; name: string; expr: Expr }
@@ -93,9 +97,9 @@ function stepLines(step: Step): string[] {
   switch (step.step) {
     case "query": {
       const { concept, query, input, output } = step;
-      const isTest = output.length === 0;
+      const mark = step.isOptional ? "optional " : output.length === 0 ? "some " : "";
       const text = callText({ concept, action: query, input, output });
-      return [`    ${isTest ? `some ${text}` : text}`, ...answer(step.answer)];
+      return [`    ${mark}${text}`, ...answer(step.answer)];
     }
     case "let":
       return [`    let ${step.name} = ${step.expr.text}`];

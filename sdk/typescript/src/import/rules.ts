@@ -108,6 +108,7 @@ function readRule(
     names,
     notes: rule.notes,
     defaults: new Map(),
+    covered: new Set(),
     guards: [],
     start,
     answers,
@@ -218,6 +219,7 @@ function checkCollections(from: Frames, node: ts.Node, env: Env): Frames {
   const { rule } = env;
   let steps: Step[] = [];
   const defaults = new Set(rule.defaults.keys());
+  const hidden = new Set<string>();
   for (const step of from.steps) {
     steps.push(step);
     if (step.step !== "collect") continue;
@@ -233,6 +235,7 @@ function checkCollections(from: Frames, node: ts.Node, env: Env): Frames {
     }
     const id = [...from.names].find(([, name]) => name === step.as)?.[0];
     const isDefault = id !== undefined && defaults.delete(id);
+    for (const name of steps.slice(begin).flatMap(boundBy)) hidden.add(name);
     const early = steps.slice(0, begin).find((of) => of.step === "query" && !of.neverEmpty);
     if (isDefault && early) {
       rule.notes.push(
@@ -251,7 +254,13 @@ function checkCollections(from: Frames, node: ts.Node, env: Env): Frames {
   const [left] = defaults;
   if (left !== undefined)
     throw new ByHand("another result if there are no frames", rule.defaults.get(left)!.node);
-  return new Frames(steps, from.names, from.types);
+  const names = new Map(from.names);
+  for (const [id, name] of from.names) {
+    if (!hidden.has(name)) continue;
+    rule.covered.add(id);
+    names.delete(id);
+  }
+  return new Frames(steps, names, from.types);
 }
 
 /** The elements of `actions([…], […])`. */
@@ -324,8 +333,8 @@ function readPattern(entry: ts.ArrayLiteralExpression, env: Env): Pattern {
   if (spec) {
     const known = [...spec.output.map(({ name }) => name), "error"];
     checkKeys(`${concept}.${action}`, output, known, entry, "returns");
-    if (output.some(({ key }) => key === "error") && !spec.canFail) {
-      throw new Broken(`${concept}.${action} never returns \`error\``, entry);
+    if (output.length > 1 && output.some(({ key }) => key === "error")) {
+      throw new ByHand("a pattern with `error` and other keys", entry);
     }
   }
   return { concept, action, input, output };
@@ -361,6 +370,9 @@ function readThen(rule: Rule, node: ts.Expression, from: Frames, env: Env): void
   for (const [index, { entry, concept, action, input, output }] of entries.entries()) {
     const args = input.map(([key, value]): Arg => {
       if (value.is === "symbol" && !frames.names.has(value.symbol.id)) {
+        if (env.rule.covered.has(value.symbol.id)) {
+          throw new ByHand(`\`${value.symbol.id}\` after the collection that covers it`, entry);
+        }
         throw new Broken(`\`${value.symbol.id}\` is never bound`, entry);
       }
       return { key, value: exprOf(value, entry, frames).text };

@@ -2,7 +2,7 @@
 
 import ts from "@typescript/typescript6";
 import { evaluate, evaluateExpr, output } from "./expressions.js";
-import { framesOf } from "./frames.js";
+import { assign, framesOf } from "./frames.js";
 import { bare, ByHand, excerpt, keyOf } from "./project.js";
 import { LEVELS } from "./rule.js";
 import {
@@ -74,7 +74,26 @@ function runExpression(from: ts.Expression, env: Env): void {
     env.locals.set(node.left.text, evaluate(node.right, env));
     return;
   }
+  if (isAssignment && ts.isElementAccessExpression(node.left)) {
+    assignToFrame(node.left, evaluate(node.right, env), env);
+    return;
+  }
   throw new ByHand(`the statement \`${excerpt(node)}\``, node);
+}
+
+/** `frames[0][x] = value` changes the frame wherever it is used. */
+function assignToFrame(node: ts.ElementAccessExpression, value: Value, env: Env): void {
+  const frame = evaluate(node.expression, env);
+  const key = evaluate(node.argumentExpression, env);
+  if (frame.is !== "frame" || key.is !== "symbol") {
+    throw new ByHand(`the assignment to \`${excerpt(node)}\``, node);
+  }
+  const other = value.is === "expr" || value.is === "column" ? value.frames : null;
+  const frames = assign(longer(frame.frames, other)!, key.symbol, value, node, env);
+  for (const [name, of] of env.locals) {
+    const isSame = (of.is === "frame" || of.is === "frames") && of.frames === frame.frames;
+    if (isSame) env.locals.set(name, { ...of, frames });
+  }
 }
 
 function isLog(node: ts.Node): boolean {
@@ -174,12 +193,37 @@ function ifEmpty(
   const before = copy(env);
   const result = run(onRows, env) ?? (condition.isEmpty ? null : run(no, env));
   const other = run(onEmpty, before);
+  const found = other && framesOf(other, node, env);
+  if (result?.is === "frames" && found?.is === "frames") {
+    const optional = withDefaults(result.frames, found.frames, frames, env);
+    if (optional) return { is: "frames", frames: optional };
+  }
   env.rule.guards.push(frames);
-  if (!other || other.is === "nothing") return result;
-  const found = framesOf(other, node, env);
-  if (found.is !== "frames" || frames.isPrefixOf(found.frames)) return result;
+  if (found?.is !== "frames" || frames.isPrefixOf(found.frames)) return result;
   noteDefaults(found.frames, frames, node, env);
   return result;
+}
+
+/**
+ * A query that the rule calls itself, with values for the case that it has no result: the query is
+ * optional. `null` if this is something else.
+ */
+function withDefaults(result: Frames, found: Frames, after: Frames, env: Env): Frames | null {
+  const step = after.steps.at(-1);
+  if (step?.step !== "query" || result.steps.at(-1) !== step) return null;
+  const lets = found.steps.filter((of) => !after.steps.includes(of));
+  let frames = result;
+  for (const of of lets) {
+    const id = of.step === "let" && [...found.names].find(([, name]) => name === of.name)?.[0];
+    const output = id && result.names.get(id);
+    if (!output || !step.output.some(({ value }) => value === output)) return null;
+    const name = env.rule.names.fresh(id);
+    const text = `${output} ?? ${operand(of.expr, LEVELS.sum)}`;
+    const expr = { text, level: LEVELS.or_else };
+    frames = frames.then({ step: "let", name, expr }).bind(id, name);
+  }
+  if (lets.length > 0) step.isOptional = true;
+  return lets.length > 0 ? frames : null;
 }
 
 /** Remembers the values that the source uses if a result is empty. */

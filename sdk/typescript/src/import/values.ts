@@ -87,6 +87,8 @@ export interface RuleContext {
   readonly notes: string[];
   /** Empty results that the source replaces by a value, by symbol. */
   readonly defaults: Map<string, { after: Frames; node: ts.Node }>;
+  /** Symbols that a collection covers; the list replaces their variables. */
+  readonly covered: Set<string>;
   /** Frames that must not be empty. */
   readonly guards: Frames[];
   /** The frames of `when`. */

@@ -144,7 +144,8 @@ function copySources({ project, concepts }: Application): Sources {
     if (found.copied.has(name)) return;
     const file = project.source(path);
     const text = readFileSync(path, "utf8");
-    const opensDatabase = /\bMongoClient\b|\bDeno\.env\b/.test(text) && /\bfreshID\b/.test(text);
+    const isHelper = ![...concepts.values()].some((of) => of.file === path);
+    const opensDatabase = isHelper && /\bMongoClient\b/.test(text) && /\bfreshID\b/.test(text);
     found.copied.set(name, opensDatabase ? SHIM : text);
     if (opensDatabase) {
       found.replaced.push({ file: name, reason: "it opens a database; only `freshID` remains" });
