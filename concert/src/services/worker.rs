@@ -1,12 +1,9 @@
 //! `concert worker <Concept>`.
 
-use std::time::Duration;
-
 use clap::Args;
 use concert_runtime::process::Shutdown;
-use concert_worker::{Running, Worker};
+use concert_worker::Worker;
 
-use super::Service;
 use crate::config::{SettingFlags, Settings, of};
 use crate::workers;
 
@@ -20,28 +17,9 @@ pub(crate) struct WorkerServiceArgs {
     pub(crate) settings: SettingFlags<of::Worker>,
 }
 
-/// Time for actions in progress to finish at shutdown.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Runs the worker of one concept until a signal stops it.
 pub(crate) async fn run(worker: &Worker, settings: Settings) -> anyhow::Result<()> {
-    let service = Service {
-        name: worker.concept(),
-        bus: settings.nats.bus(),
-        metrics: settings.telemetry.metrics_listen.clone(),
-    };
-    let start = async |bus, shutdown| {
-        let store = settings.store();
-        Ok(worker.start(bus, workers::options(worker, &settings, store, shutdown)).await?)
-    };
-    let drain = async |worker: Running, shutdown: Shutdown| {
-        if !shutdown.drained(DRAIN_TIMEOUT).await {
-            tracing::warn!(
-                "shutdown timed out with actions in progress; another worker will process them"
-            );
-        }
-        worker.ended().await;
-        Ok(())
-    };
-    service.run(start, drain).await
+    let options = workers::options(worker, &settings, settings.store(), Shutdown::new());
+    let metrics = settings.telemetry.metrics_listen.as_ref();
+    Ok(concert_worker::run(worker, &settings.nats.bus(), options, metrics).await?)
 }

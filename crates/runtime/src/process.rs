@@ -76,7 +76,7 @@ where
 }
 
 /// Prints an error to standard error. Ignores write errors, such as a closed terminal.
-fn print_error(why: &str) {
+pub fn print_error(why: &str) {
     drop(writeln!(std::io::stderr(), "error: {why}"));
 }
 

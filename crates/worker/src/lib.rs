@@ -34,6 +34,8 @@ mod oldest_message;
 #[cfg(feature = "host")]
 mod permit;
 #[cfg(feature = "host")]
+mod process;
+#[cfg(feature = "host")]
 mod query;
 #[cfg(feature = "host")]
 mod service;
@@ -65,6 +67,7 @@ pub use {
     define::{Define, Handler, Handlers, IntoRows, Mismatch, One, Worker, concept, given},
     large::{Fingerprint, Large},
     permit::WritePermit,
+    process::{ProcessError, main, run},
     settings::{NoSettings, Ranges, list},
     start::{Options, Start, StartError},
     stopwatch::part,
