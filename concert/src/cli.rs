@@ -18,6 +18,7 @@ use crate::keys::KeysArgs;
 use crate::ready::ReadyArgs;
 use crate::services::archive::ArchiveServiceArgs;
 use crate::services::worker::WorkerServiceArgs;
+use crate::scaffold::{AddArgs, NewArgs};
 use crate::setup::SetupArgs;
 use crate::up::UpArgs;
 
@@ -33,6 +34,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start NATS, MongoDB, the edge, the router and the workers (the default command)
     Up(Box<UpArgs>),
+    /// Create an application: a concept with a worker, its rules, and a test
+    New(NewArgs),
+    /// Add a concept to the application in the current directory
+    Add(AddArgs),
     /// Run the HTTP edge
     HttpEdge(Box<SettingFlags<of::HttpEdge>>),
     /// Run the router, which evaluates the rules

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use concert_worker::Worker;
 use serde_json::Value;
 
+pub(crate) use self::file::NAME as FILE;
 pub use self::command::{Command, of};
 pub use self::flags::{SettingFlags, Uses};
 pub use self::problem::{Problem, Problems};

@@ -21,6 +21,7 @@ mod output;
 mod ready;
 mod rotation;
 mod running;
+mod scaffold;
 mod services;
 mod setup;
 mod up;
@@ -84,6 +85,8 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
             Err(unknown) => Err(unknown.into()),
         },
         Command::Config(args) => config::run(&args, workers),
+        Command::New(args) => scaffold::new(&args),
+        Command::Add(args) => scaffold::add(&args, workers),
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args, workers),
         Command::Explain(args) => explain::run(&args, workers),

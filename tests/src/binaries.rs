@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 /// The programs that tests run.
-const PROGRAMS: [&str; 2] = ["concert", "faulty-worker"];
+const PROGRAMS: [&str; 3] = ["concert", "faulty-worker", "note-worker"];
 
 /// Directory of the programs. Builds them first, because an outdated binary would be tested
 /// otherwise.

@@ -10,7 +10,7 @@ use super::source::{Given, Origin};
 use super::{text, value};
 
 /// Name of the configuration file.
-pub(super) const NAME: &str = "concert.toml";
+pub(crate) const NAME: &str = "concert.toml";
 
 /// Reads all values of a file, and reports all problems. The caller checks the values: it knows
 /// which keys are used.
