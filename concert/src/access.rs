@@ -205,7 +205,7 @@ impl AccessArgs {
     pub(crate) fn current(&self, settings: &Settings) -> anyhow::Result<Access> {
         let access = of(&settings.rules, &settings.http.passthrough)?;
         Ok(if is_for_one_process(&self.accounts_file(settings))? {
-            access.in_one_process()
+            access.in_one_process(|concept| settings.is_external(concept.as_str()))
         } else {
             access
         })
@@ -271,7 +271,7 @@ mod tests {
 
     fn in_one_process(settings: &Settings) -> Access {
         let access = of(&settings.rules, &settings.http.passthrough).unwrap();
-        access.in_one_process()
+        access.in_one_process(|_| false)
     }
 
     fn args(hand_out: Option<&Path>) -> AccessArgs {

@@ -16,11 +16,11 @@ use crate::fmt::FmtArgs;
 use crate::graph::GraphArgs;
 use crate::keys::KeysArgs;
 use crate::ready::ReadyArgs;
+use crate::scaffold::{AddArgs, NewArgs};
 use crate::services::archive::ArchiveServiceArgs;
 use crate::services::worker::WorkerServiceArgs;
-use crate::scaffold::{AddArgs, NewArgs};
 use crate::setup::SetupArgs;
-use crate::up::UpArgs;
+use crate::up::{DevArgs, UpArgs};
 
 /// Runtime for concepts and synchronization rules on NATS JetStream and MongoDB
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start NATS, MongoDB, the edge, the router and the workers (the default command)
     Up(Box<UpArgs>),
+    /// Like `up`, and reload changed rules, specs, settings and sources of workers
+    Dev(Box<DevArgs>),
     /// Create an application: a concept with a worker, its rules, and a test
     New(NewArgs),
     /// Add a concept to the application in the current directory

@@ -29,10 +29,12 @@ use std::path::{Path, PathBuf};
 use concert_worker::Worker;
 use serde_json::Value;
 
-pub(crate) use self::file::NAME as FILE;
 pub use self::command::{Command, of};
+pub(crate) use self::file::NAME as FILE;
 pub use self::flags::{SettingFlags, Uses};
 pub use self::problem::{Problem, Problems};
+#[cfg(test)]
+pub(crate) use self::sections::Concept;
 pub use self::sections::Settings;
 pub(crate) use self::show::{ConfigArgs, run};
 pub use self::text::DeprecatedName;
@@ -91,9 +93,18 @@ impl<C: Uses> SettingFlags<C> {
         Ok(loaded)
     }
 
+    /// The directory of the application, relative to the current one.
+    pub(crate) fn app_dir(&self) -> PathBuf {
+        if self.config.is_some() { PathBuf::new() } else { app_dir() }
+    }
+
+    /// Path of the configuration file, which may be missing.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.app_dir().join(FILE))
+    }
+
     fn load_for(&self, command: Command, workers: &[Worker]) -> Result<Loaded, Problems> {
-        let root = if self.config.is_some() { PathBuf::new() } else { app_dir() };
-        self.load_in(root, command, workers)
+        self.load_in(self.app_dir(), command, workers)
     }
 
     fn load_in(
@@ -135,6 +146,15 @@ impl Loaded {
     /// Reports whether a key is set by anything other than a default.
     pub(crate) fn is_set(&self, path: &[&str]) -> bool {
         self.merged.origin(path) != source::DEFAULT
+    }
+
+    /// The values of all sections but `workers`.
+    pub(crate) fn without_workers(&self) -> Value {
+        let mut values = self.merged.value(&[]);
+        if let Some(sections) = values.as_object_mut() {
+            sections.remove("workers");
+        }
+        values
     }
 
     /// Logs deprecation warnings. Call it after logging has started.

@@ -210,7 +210,7 @@ fn reload(file: &Path) -> anyhow::Result<()> {
     hang_up(pid.trim().parse().with_context(context)?).with_context(context)
 }
 
-fn hang_up(pid: u32) -> anyhow::Result<()> {
+pub(crate) fn hang_up(pid: u32) -> anyhow::Result<()> {
     let pid = Pid::from_raw(i32::try_from(pid)?).context("not a process id")?;
     Ok(kill_process(pid, Signal::HUP)?)
 }

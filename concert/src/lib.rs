@@ -65,6 +65,7 @@ pub fn main(workers: impl IntoIterator<Item = Worker>) -> ExitCode {
 async fn run(command: Command, workers: &[Worker]) -> ExitCode {
     let result = match command {
         Command::Up(args) => Box::pin(up::run(*args, workers)).await,
+        Command::Dev(args) => Box::pin(up::dev(*args, workers)).await,
         Command::HttpEdge(flags) => {
             return service(&flags, workers, services::http_edge::run).await;
         }

@@ -79,6 +79,11 @@ impl Announcement {
         })
     }
 
+    /// Process id of the NATS server, if it was started here.
+    pub(crate) fn nats_pid(&self) -> Option<u32> {
+        self.lock().started.nats_pid
+    }
+
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }

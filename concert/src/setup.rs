@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::Args;
 use concert_local_servers::Credential;
-use concert_runtime::bus::{Bus, BusArgs};
+use concert_runtime::bus::Bus;
 use concert_runtime::keys::{self, Purpose};
 use concert_runtime::streams::{self, LogLimits};
 use concert_runtime::{key_record, mongodb};
@@ -87,6 +87,7 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
             created: &created,
             accept_new: args.accept_new_keys,
         };
+        let bus = Bus::connect_to_streams(&bus, "concert-setup").await?;
         make_streams(&bus, &access, &settings.log, &keys).await?;
         output::print_line(format_args!("streams: {}", access.concepts().len()));
     }
@@ -102,14 +103,13 @@ fn uri_options(uri: &str) -> String {
 
 /// Creates the streams, consumers and buckets of the application.
 pub(crate) async fn make_streams(
-    bus: &BusArgs,
+    bus: &Bus,
     access: &Access,
     limits: &LogLimits,
     keys: &KeyFiles<'_>,
 ) -> anyhow::Result<()> {
-    let bus = Bus::connect_to_streams(bus, "concert-setup").await?;
-    streams::make_all(&bus, access.concepts(), limits).await?;
-    key_record::check(&bus, keys.dir, &keys.purposes, keys.created, keys.accept_new).await?;
+    streams::make_all(bus, access.concepts(), limits).await?;
+    key_record::check(bus, keys.dir, &keys.purposes, keys.created, keys.accept_new).await?;
     Ok(())
 }
 

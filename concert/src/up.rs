@@ -2,8 +2,13 @@
 //! communicate through NATS, as they do in separate processes.
 
 mod args;
+mod changes;
+mod children;
+mod dev;
 mod disk;
 mod greeting;
+mod plans;
+mod process;
 mod servers;
 mod stack;
 mod supervisor;
@@ -20,19 +25,41 @@ use concert_sync_router::Rules;
 use concert_wire::access::Access;
 use concert_worker::Worker;
 
-pub(crate) use self::args::UpArgs;
+pub(crate) use self::args::{DevArgs, UpArgs};
+use self::children::Children;
+use self::dev::Dev;
 use self::supervisor::Event;
-use crate::config::Settings;
+use crate::config::{Loaded, Settings};
 use crate::running::{Announcement, Started};
 use crate::{access, output, workers};
 
 /// Starts everything, prints the addresses, runs until a signal stops it, then drains.
 pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    Box::pin(run_as(args, None, workers)).await
+}
+
+/// As [`run`], and reloads what changes.
+pub(crate) async fn dev(args: DevArgs, workers: &[Worker]) -> anyhow::Result<()> {
+    Box::pin(run_as(args.up, Some(Development { start: args.start }), workers)).await
+}
+
+/// What only `concert dev` does.
+struct Development {
+    /// Shell command to run when all workers are ready.
+    start: Option<String>,
+}
+
+async fn run_as(
+    args: UpArgs,
+    development: Option<Development>,
+    workers: &[Worker],
+) -> anyhow::Result<()> {
     let mut loaded = args.settings.load(workers)?;
     let (log, app) = (&mut loaded.settings.log, &loaded.settings.app);
     if loaded.settings.nats.url.is_none() {
         disk::set_defaults(log, &app.data_dir)?;
     }
+    loaded.settings.rules.wait_for_workers = development.is_some();
     let settings = &loaded.settings;
     telemetry::start(&settings.telemetry.lines())?;
     loaded.warn();
@@ -43,19 +70,16 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     let _lock = DirLock::acquire(&settings.app.data_dir).await?;
     workers::check_specs(workers, &rules.program, |concept| settings.is_external(concept))?;
     workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));
-    let mut access = access::of(&settings.rules, &settings.http.passthrough)?;
+    let access = access_of(settings)?;
     // A worker is skipped if the application does not have its concept: no NATS user and no queue
     // exist for it.
     let is_used =
         |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
     let used: Vec<&Worker> = workers.iter().filter(is_used).collect();
-    if !settings.nats.isolate {
-        access = access.in_one_process();
-    }
     let keys_dir = settings.app.keys_dir();
     let accounts = access::accounts_file(&keys_dir);
-    let has_database_users = settings.mongodb.uri.is_none() || settings.mongodb.users;
-    let created = access::prepare(&access, workers, &keys_dir, &accounts, has_database_users)?;
+    let has_users = has_database_users(settings);
+    let created = access::prepare(&access, workers, &keys_dir, &accounts, has_users)?;
     let mut stop = ShutdownSignal::listen()?;
     // An address in use is reported before the servers start.
     let listeners = concert_http_edge::listen(&settings.http, &settings.console).await?;
@@ -72,12 +96,33 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
         access,
         listeners,
     };
-    let ended =
-        Box::pin(run_on(&mut servers, args.started_file, settings, prepared, &mut stop)).await;
+    let run = Run { args: &args, development, loaded: &loaded, workers };
+    let ended = Box::pin(run_on(&mut servers, run, prepared, &mut stop)).await;
     // A second Ctrl-C ends this wait. Then the guardian of each server stops it when this process
     // exits.
     stop.unless_received(servers.stop()).await;
     ended
+}
+
+/// NATS users of the application: those of services in this process are one.
+fn access_of(settings: &Settings) -> anyhow::Result<Access> {
+    let access = access::of(&settings.rules, &settings.http.passthrough)?;
+    Ok(match settings.nats.isolate {
+        true => access,
+        false => access.in_one_process(|concept| settings.is_external(concept.as_str())),
+    })
+}
+
+fn has_database_users(settings: &Settings) -> bool {
+    settings.mongodb.uri.is_none() || settings.mongodb.users
+}
+
+/// What is run, with its configuration.
+struct Run<'a> {
+    args: &'a UpArgs,
+    development: Option<Development>,
+    loaded: &'a Loaded,
+    workers: &'a [Worker],
 }
 
 /// Everything that is prepared before the servers start.
@@ -94,28 +139,39 @@ struct Prepared<'a> {
 /// Runs everything on the servers until a signal stops it. Restarts a server that exits.
 async fn run_on(
     servers: &mut servers::Servers,
-    started_file: Option<PathBuf>,
-    settings: &Settings,
+    run: Run<'_>,
     prepared: Prepared<'_>,
     stop: &mut ShutdownSignal,
 ) -> anyhow::Result<()> {
+    let settings = &run.loaded.settings;
     let started = started(servers, settings, &prepared.listeners)?;
     let addresses = servers.addresses().clone();
+    let started_file = run.args.started_file.clone();
     let announcement = Announcement::new(started, &settings.app.data_dir, started_file);
     let report = |program, event: Event<'_>| report(&announcement, program, event);
     // One future for the whole run, because dropping it would interrupt a restart.
     let mut supervised = std::pin::pin!(servers.supervised(&report));
     let program = prepared.rules.program.clone();
+    let access = prepared.access.clone();
     let stack = tokio::select! {
         stack = Box::pin(stack::start(settings, prepared, &addresses)) => stack?,
         error = &mut supervised => return Err(error),
         () = stop.received() => return Ok(()),
     };
+    let mut children = Children::new(stack.supervisor().clone());
+    let app_dir = run.args.settings.app_dir();
+    children.apply(plans::all(settings, &addresses, &app_dir)?).await;
     announcement.publish()?;
     greeting::print(settings, &stack, &addresses, &program.routes);
-    let cut_off = tokio::select! {
-        () = stop.received() => None,
-        cut_off = stack.cut_off() => Some(cut_off),
+    let mut dev = run.development.is_some().then(|| Dev::new(&run, &addresses, access, &stack));
+    let start = run.development.and_then(|development| development.start);
+    let api = format!("http://{}{}", stack.address(), settings.http.base);
+    let companion = children.companion(start.map(|start| plans::companion(&start, api, &app_dir)));
+    let ended = tokio::select! {
+        () = stop.received() => Ok(()),
+        cut_off = stack.cut_off() => Err(cut_off),
+        ended = companion => ended,
+        () = Dev::run(dev.as_mut(), &mut children, &announcement) => Ok(()),
         // Without a server, requests cannot be answered.
         error = &mut supervised => return Err(error),
     };
@@ -123,15 +179,16 @@ async fn run_on(
         "\nStopping after open requests are answered. Press Ctrl-C again to stop immediately.",
     );
     let drained = tokio::select! {
-        () = stack.stop(Duration::from_millis(settings.http.limits.deadline_ms)) => true,
+        () = stack.stop(children, Duration::from_millis(settings.http.limits.deadline_ms)) => true,
         () = stop.received() => false,
         error = &mut supervised => return Err(error),
     };
-    match cut_off {
-        Some(cut_off) => Err(cut_off),
-        None if drained => Ok(()),
-        None => Err(anyhow::anyhow!("stopped before all open requests were answered")),
+    if let Some(dev) = dev {
+        dev.ended().await;
     }
+    ended?;
+    anyhow::ensure!(drained, "stopped before all open requests were answered");
+    Ok(())
 }
 
 fn started(

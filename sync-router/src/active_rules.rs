@@ -83,6 +83,11 @@ impl ActiveRules {
         self.activate(&rules).await
     }
 
+    /// The reasons why workers cannot serve these rules now.
+    pub(crate) async fn missing_workers(&self, program: &Program) -> Vec<String> {
+        self.workers.missing(program).await
+    }
+
     /// Activations of rule versions, and the sequence up to which they are complete.
     async fn history(&self) -> Result<(u64, Vec<Since>), ActiveRulesError> {
         // Read the log first: an activation that it has lost by then was acknowledged, so it is in

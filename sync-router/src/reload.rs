@@ -7,7 +7,7 @@ use concert_lang::Texts;
 use concert_runtime::process::Shutdown;
 
 use crate::active_rules::ActiveRules;
-use crate::rules::{self, RulesArgs};
+use crate::rules::{self, Rules, RulesArgs};
 
 /// Polls the files until shutdown. Activates files that differ from `seen` and are the same in two
 /// consecutive polls, because an editor may be writing.
@@ -20,6 +20,7 @@ pub(crate) async fn watch(
 ) {
     let mut seen = Seen::Texts(seen);
     let mut before = seen.clone();
+    let mut waiting: Option<Waiting> = None;
     loop {
         tokio::select! {
             () = shutdown.requested() => return,
@@ -34,28 +35,50 @@ pub(crate) async fn watch(
         if !is_stable || now == seen {
             continue;
         }
-        match read.and_then(|texts| rules::verify(texts, &args)) {
-            Err(error) => {
-                seen = now;
-                tracing::error!(
-                    "the changed rules are not activated, and the active rules stay: {error}"
-                );
-            }
-            Ok(rules) => {
-                let version = rules.program.version.clone();
-                match active_rules.change(rules).await {
-                    Ok(is_new) => {
-                        seen = now;
-                        if is_new {
-                            tracing::info!(version, "changed rules are active");
-                        }
-                    }
-                    // The next poll retries.
-                    Err(error) => tracing::warn!(%error, "cannot activate changed rules; retrying"),
+        let (rules, known) = match waiting.take() {
+            Some(waiting) if waiting.seen == now => (waiting.rules, waiting.missing),
+            _ => match read.and_then(|texts| rules::verify(texts, &args)) {
+                Ok(rules) => (rules, Vec::new()),
+                Err(error) => {
+                    seen = now;
+                    tracing::error!(
+                        "the changed rules are not activated, and the active rules stay: {error}"
+                    );
+                    continue;
                 }
+            },
+        };
+        if args.wait_for_workers {
+            let missing = active_rules.missing_workers(&rules.program).await;
+            if !missing.is_empty() {
+                if missing != known {
+                    let why = missing.join("; ");
+                    tracing::warn!("the changed rules wait, and the active rules stay: {why}");
+                }
+                waiting = Some(Waiting { seen: now, rules, missing });
+                continue;
             }
         }
+        let version = rules.program.version.clone();
+        match active_rules.change(rules).await {
+            Ok(is_new) => {
+                seen = now;
+                if is_new {
+                    tracing::info!(version, "changed rules are active");
+                }
+            }
+            // The next poll retries.
+            Err(error) => tracing::warn!(%error, "cannot activate changed rules; retrying"),
+        }
     }
+}
+
+/// Verified rules that wait for workers.
+struct Waiting {
+    seen: Seen,
+    rules: Rules,
+    /// The reported reasons.
+    missing: Vec<String>,
 }
 
 /// Result of a poll of the files.

@@ -26,6 +26,11 @@ pub struct RulesArgs {
     /// Milliseconds between checks of the rule files for changes; 0 disables the checks.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub poll_ms: u64,
+    /// Whether changed rules become active only when each concept that they use has a worker with
+    /// its spec, as in `concert dev`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub wait_for_workers: bool,
     /// Specs of the program's workers, for concepts whose spec the application does not have.
     #[serde(skip)]
     #[schemars(skip)]
@@ -38,6 +43,7 @@ impl Default for RulesArgs {
             concepts: "concepts".into(),
             syncs: "syncs".into(),
             poll_ms: 500,
+            wait_for_workers: false,
             shipped: Vec::new(),
         }
     }

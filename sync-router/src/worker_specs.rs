@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use concert_analysis::graph;
 use concert_lang::program::Program;
+use concert_lang::spec::ConceptSpec;
 use concert_runtime::bus::Bus;
 use concert_runtime::service::{self, Instance};
 use concert_wire::REQUESTING;
@@ -29,8 +30,8 @@ impl Problem {
     fn text(self, concept: &str) -> String {
         match self {
             Self::Missing => format!(
-                "the concept `{concept}` has no worker; start one, such as `concert worker \
-                 {concept}`"
+                "the concept `{concept}` has no worker; start one with `concert worker {concept}`, \
+                 or set `workers.{concept}.command`"
             ),
             Self::OtherSpec => format!(
                 "the worker of `{concept}` has another spec than the rules; update the older one"
@@ -104,12 +105,8 @@ impl WorkerSpecs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks the workers that these rules need. Returns the paths that cannot be served, with the
-    /// reasons.
-    pub(crate) async fn check(&self, program: &Program) -> BTreeMap<String, String> {
-        if self.grace.is_zero() {
-            return BTreeMap::new();
-        }
+    /// The specs of the concepts that these rules use, each with the instances of its worker.
+    async fn instances<'a>(&self, program: &'a Program) -> Vec<(&'a ConceptSpec, Vec<Instance>)> {
         let used: BTreeSet<&Arc<str>> =
             program.syncs.iter().flat_map(|sync| sync.concepts()).collect();
         let specs = program.concepts.iter();
@@ -118,7 +115,26 @@ impl WorkerSpecs {
         let found = specs.map(|spec| async move {
             (spec, service::instances(bus, &spec.name, PING_TIMEOUT).await)
         });
-        let found = join_all(found).await;
+        join_all(found).await
+    }
+
+    /// The reasons why workers cannot serve these rules now, without a grace period.
+    pub(crate) async fn missing(&self, program: &Program) -> Vec<String> {
+        let found = self.instances(program).await;
+        let problem = |(spec, found): &(&ConceptSpec, Vec<Instance>)| {
+            let problem = Known::default().judge(&spec.name, spec.hash(), found, false)?;
+            Some(problem.text(&spec.name))
+        };
+        found.iter().filter_map(problem).collect()
+    }
+
+    /// Checks the workers that these rules need. Returns the paths that cannot be served, with the
+    /// reasons.
+    pub(crate) async fn check(&self, program: &Program) -> BTreeMap<String, String> {
+        if self.grace.is_zero() {
+            return BTreeMap::new();
+        }
+        let found = self.instances(program).await;
         let mut known = self.known();
         let is_starting = known.is_starting(&program.version, self.grace);
         let problems: BTreeMap<Arc<str>, Problem> = found

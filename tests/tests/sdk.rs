@@ -240,3 +240,50 @@ async fn python_class_takes_effect_once() -> anyhow::Result<()> {
 async fn python_handlers_take_effect_once() -> anyhow::Result<()> {
     sdk(&[PYTHON, PYTHON_WORKER, "native"]).await
 }
+
+/// Creates an application with the documented commands, checks its types, and runs its tests.
+async fn new_application(lang: &str, commands: &[&str]) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let programs = binaries::dir().await?;
+    let root = binaries::root().canonicalize()?.display().to_string();
+    let run = async |dir: &Path, words: &[&str]| {
+        let (program, args) = words.split_first().context("a program")?;
+        let mut command = binaries::command(Path::new(program));
+        command.current_dir(dir).args(args).envs([
+            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
+            ("CONCERT_NATS__PORT", "0"),
+            ("CONCERT_MONGODB__PORT", "0"),
+            ("ROOT", &root),
+        ]);
+        binaries::finished(&mut command).await
+    };
+    let concert = programs.join("concert").display().to_string();
+    run(dir.path(), &[&concert, "new", "app", "--lang", lang, "--sdk-path", &root]).await?;
+    let app = dir.path().join("app");
+    run(&app, &[&concert, "check", "--deny-warnings"]).await?;
+    run(&app, &[&concert, "fmt", "--check"]).await?;
+    let (test, before) = commands.split_last().context("a test")?;
+    for command in before {
+        run(&app, &["sh", "-c", command]).await?;
+    }
+    let printed = run(&app, &[&concert, "dev", "--start", test]).await?;
+    ensure!(printed.contains("Note: the worker is ready"), "{printed}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_typescript_application_passes_its_tests() -> anyhow::Result<()> {
+    let install = "npm install --no-fund --no-audit";
+    new_application("ts", &[install, "npm run check", "npm test"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_python_application_passes_its_tests() -> anyhow::Result<()> {
+    let commands = [
+        "python3 -m venv .venv",
+        ".venv/bin/pip install --quiet --requirement requirements.txt",
+        "$ROOT/sdk/python/.venv/bin/mypy --strict --python-executable .venv/bin/python workers tests",
+        ".venv/bin/python -m unittest discover tests",
+    ];
+    new_application("py", &commands).await
+}

@@ -99,9 +99,11 @@ impl Command {
             Self::Operator => &[BUS, KEYS],
             Self::Rules => &[&["rules", "http.base", "http.refusals"]],
         };
-        // The section `workers` is not checked, but `concert check` warns of missing workers.
-        let is_of_rules = |key: &str| key.starts_with("workers.") && key.ends_with(".external");
-        if self == Self::Rules && is_of_rules(key) {
+        // The section `workers` is not checked, but these commands depend on who runs a worker.
+        let is_of_other_program = |key: &str| {
+            key.starts_with("workers.") && (key.ends_with(".external") || key.ends_with(".command"))
+        };
+        if matches!(self, Self::Rules | Self::Setup | Self::Keys) && is_of_other_program(key) {
             return true;
         }
         let is_of = |used: &str| {

@@ -50,7 +50,7 @@ pub enum Problem {
     /// The concept has no worker.
     #[error(
         "{at}: no worker for the concept {concept} is compiled into this program{}; \
-         set `external = true` if another process runs it",
+         set `command` to start it, or `external = true` if another process runs it",
         suggested(.suggestion.as_deref())
     )]
     NoWorker {

@@ -234,11 +234,14 @@ impl Telemetry {
 pub struct Concept {
     /// The worker's own settings.
     pub settings: Map<String, Value>,
-    /// Command that runs the worker as a separate program. Not supported yet.
+    /// Command that runs the worker, in the directory of the application. `concert up` starts it,
+    /// and restarts it when it exits. It gets the variables of docs/wire.md, and few others.
     pub command: Vec<String>,
+    /// Names of further environment variables that the command inherits, such as keys of services.
+    pub environment: Vec<String>,
     /// Another program runs the worker, so `concert up` does not start it.
     pub external: bool,
-    /// Files whose changes restart the command. Not supported yet.
+    /// Files and directories whose changes restart the command in `concert dev`.
     pub watch: Vec<PathBuf>,
     /// The limits of this worker.
     #[serde(skip)]
@@ -266,8 +269,8 @@ impl Settings {
         Value::Object(own.map(|own| own.settings.clone()).unwrap_or_default())
     }
 
-    /// Reports whether another process runs the worker of a concept.
+    /// Reports whether another program runs the worker of a concept.
     pub fn is_external(&self, concept: &str) -> bool {
-        self.concepts.get(concept).is_some_and(|own| own.external)
+        self.concepts.get(concept).is_some_and(|own| own.external || !own.command.is_empty())
     }
 }

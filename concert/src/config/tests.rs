@@ -200,15 +200,16 @@ fn worker_has_its_own_settings_and_inherits_limits() {
 fn worker_that_cannot_be_started_is_an_error_of_up() {
     let given = file(
         "[workers.Profil]\nsettings = {}\n[workers.Sessioning]\nsettings = { colour = 1 }\n\
-         [workers.Text]\ncommand = [\"npx\", \"tsx\"]\n[workers.Other]\nwatch = [\"a.ts\"]\n",
+         [workers.Text]\ncommand = [\"npx\"]\nexternal = true\n\
+         [workers.Other]\nwatch = [\"a.ts\"]\n",
     );
     let problems = problems(Command::Up, &given);
     let starts = [
-        "file concert.toml:8: workers.Other.watch: `watch` needs a `command`",
-        "file concert.toml:7: no worker for the concept Other is compiled into this program; set",
+        "file concert.toml:9: workers.Other.watch: `watch` needs a `command`",
+        "file concert.toml:8: no worker for the concept Other is compiled into this program; set",
         "file concert.toml:1: no worker for the concept Profil is compiled into this program; did you mean `Profile`?",
         "file concert.toml:4: workers.Sessioning.settings: `colour`: unknown field `colour`, expected one of `idle_minutes`, `max_minutes`",
-        "file concert.toml:6: workers.Text.command: workers as separate programs are not supported yet",
+        "file concert.toml:6: workers.Text.command: `command` and `external` exclude each other",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:?}");
     for (problem, start) in problems.iter().zip(starts) {

@@ -128,7 +128,7 @@ fn concept(
     Concept { limits: limits.unwrap_or_default(), ..concept.unwrap_or_default() }
 }
 
-/// Checks the settings of a worker, and keys that are not supported yet.
+/// Checks the settings of a worker, and keys that belong together.
 fn check_worker(
     command: Command,
     (name, concept): (&str, &Concept),
@@ -152,13 +152,22 @@ fn check_worker(
     if command != Command::Up {
         return;
     }
-    if !concept.command.is_empty() {
-        let message = "workers as separate programs are not supported yet; start the program \
-                       yourself and set `external = true`";
-        bad("command", message.to_owned());
-    } else if !concept.watch.is_empty() {
-        let message = "`watch` needs a `command`, which is not supported yet";
-        bad("watch", message.to_owned());
+    match (concept.command.is_empty(), concept.external) {
+        (false, true) => {
+            let message = "`command` and `external` exclude each other; remove one of them";
+            bad("command", message.to_owned());
+        }
+        (true, _) => {
+            for (key, is_set) in [
+                ("watch", !concept.watch.is_empty()),
+                ("environment", !concept.environment.is_empty()),
+            ] {
+                if is_set {
+                    bad(key, format!("`{key}` needs a `command`"));
+                }
+            }
+        }
+        (false, false) => {}
     }
 }
 

@@ -19,3 +19,14 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) started_file: Option<PathBuf>,
 }
+
+/// Arguments of `concert dev`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    pub(crate) up: UpArgs,
+    /// Shell command to run when all workers are ready, such as a frontend or tests; it gets the URL
+    /// of the paths in CONCERT_API, and its end stops everything
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) start: Option<String>,
+}

@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::process::Shutdown;
-use concert_wire::access::User;
+use concert_wire::access::{Access, User};
 use concert_worker::Worker;
 use concert_worker::store::StoreArgs;
 use futures_util::future::{select_all, try_join_all};
 use tokio::task::JoinHandle;
 
 use super::Prepared;
+use super::children::Children;
 use super::servers::Addresses;
 use crate::config::Settings;
 use crate::rotation;
@@ -29,6 +30,8 @@ pub(crate) struct Stack {
     archive: Option<concert_archive::Running>,
     rotation: Option<JoinHandle<()>>,
     shutdown: Shutdown,
+    /// Sees and changes the streams of all concepts.
+    supervisor: Bus,
     /// The connections of all services.
     buses: Vec<Bus>,
 }
@@ -45,21 +48,18 @@ pub(super) async fn start(
     let Prepared { workers, purposes, created, accept_new_keys, rules, access, listeners } =
         prepared;
     let keys_dir = settings.app.keys_dir();
-    if servers.has_own_nats {
-        let setup = bus_args(settings, servers, &User::Setup);
-        let (dir, accept_new) = (&*keys_dir, accept_new_keys);
-        let keys = KeyFiles { dir, purposes, created: &created, accept_new };
-        setup::make_streams(&setup, &access, &settings.log, &keys).await?;
-    }
-    if servers.has_own_mongodb {
-        setup::apply_database_users(settings, &servers.mongodb_uri, &access).await?;
-    }
+    // The user `setup` is in the account of the streams, also if each component has its own user.
+    let setup = bus_args(settings, servers, &User::Setup);
+    let supervisor = Bus::connect_to_streams(&setup, "supervisor").await?;
+    let keys =
+        KeyFiles { dir: &keys_dir, purposes, created: &created, accept_new: accept_new_keys };
+    prepare_servers(settings, servers, &access, &supervisor, &keys).await?;
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
     let (router_bus, edge_bus) = tokio::try_join!(
         connect(settings, servers, &User::Router, "sync-router"),
         connect(settings, servers, &User::Edge, "http-edge")
     )?;
-    let mut buses = vec![router_bus.clone(), edge_bus.clone()];
+    let mut buses = vec![router_bus.clone(), edge_bus.clone(), supervisor.clone()];
     let router = concert_sync_router::run(
         router_bus,
         rules,
@@ -88,20 +88,46 @@ pub(super) async fn start(
     // The archive starts last: nothing waits for it.
     let archive = start_archive(settings, servers, shutdown.clone()).await?;
     let (archive, archive_bus) = archive.unzip();
-    let rotation = start_rotation(settings, servers).await?;
+    let rotation = start_rotation(settings, servers, &supervisor);
     let (workers, worker_buses): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
     buses.extend(worker_buses);
     buses.extend(archive_bus);
-    Ok(Stack { edge, edge_shutdown, router, workers, archive, rotation, shutdown, buses })
+    Ok(Stack {
+        edge,
+        edge_shutdown,
+        router,
+        workers,
+        archive,
+        rotation,
+        shutdown,
+        supervisor,
+        buses,
+    })
+}
+
+/// Creates the streams and the database users on servers that were started here.
+pub(super) async fn prepare_servers(
+    settings: &Settings,
+    servers: &Addresses,
+    access: &Access,
+    supervisor: &Bus,
+    keys: &KeyFiles<'_>,
+) -> anyhow::Result<()> {
+    if servers.has_own_nats {
+        setup::make_streams(supervisor, access, &settings.log, keys).await?;
+    }
+    if servers.has_own_mongodb {
+        setup::apply_database_users(settings, &servers.mongodb_uri, access).await?;
+    }
+    Ok(())
 }
 
 /// Connection parameters of a user. An existing server does not know our users: its credentials
 /// determine the rights.
-fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
+pub(super) fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
     if !servers.has_own_nats {
         return settings.nats.bus();
     }
-    let user = if settings.nats.isolate { user } else { &User::Setup };
     BusArgs {
         nats_nkey: Some(keys::seeds_path(&settings.app.keys_dir(), user)),
         ..BusArgs::at(servers.nats_url.as_str())
@@ -114,6 +140,7 @@ async fn connect(
     user: &User,
     name: &str,
 ) -> anyhow::Result<Bus> {
+    let user = if settings.nats.isolate { user } else { &User::Setup };
     let bus = bus_args(settings, servers, user);
     let connected = if settings.nats.isolate {
         Bus::connect(&bus, name).await
@@ -135,18 +162,15 @@ fn store_args(settings: &Settings, servers: &Addresses) -> StoreArgs {
 
 /// Rotates the sealing keys if the whole system is started here; otherwise other processes may have
 /// copies of the keys.
-async fn start_rotation(
+fn start_rotation(
     settings: &Settings,
     servers: &Addresses,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
-    if !servers.has_own_nats {
-        return Ok(None);
-    }
-    // The user `setup` is in the account of the streams, also if each component has its own user.
-    let bus = bus_args(settings, servers, &User::Setup);
-    let bus = Bus::connect_to_streams(&bus, "key-rotation").await?;
-    let keys_dir = settings.app.keys_dir();
-    Ok(Some(tokio::spawn(async move { rotation::run(&bus, &keys_dir, || Ok(())).await })))
+    supervisor: &Bus,
+) -> Option<JoinHandle<()>> {
+    let (bus, keys_dir) = (supervisor.clone(), settings.app.keys_dir());
+    servers
+        .has_own_nats
+        .then(|| tokio::spawn(async move { rotation::run(&bus, &keys_dir, || Ok(())).await }))
 }
 
 async fn start_archive(
@@ -165,7 +189,7 @@ async fn start_archive(
     Ok(Some((running, bus)))
 }
 
-async fn start_worker(
+pub(super) async fn start_worker(
     worker: &Worker,
     settings: &Settings,
     servers: &Addresses,
@@ -190,6 +214,16 @@ impl Stack {
         self.edge.console()
     }
 
+    /// A connection that sees and changes the streams of all concepts.
+    pub(crate) fn supervisor(&self) -> &Bus {
+        &self.supervisor
+    }
+
+    /// Stops services that are started later.
+    pub(super) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
     /// Returns when a service has lost its NATS connection permanently.
     pub(crate) async fn cut_off(&self) -> anyhow::Error {
         let ended = self.buses.iter().map(|bus| Box::pin(bus.ended()));
@@ -197,13 +231,14 @@ impl Stack {
     }
 
     /// Answers open requests, finishes actions in progress, and stops.
-    pub(crate) async fn stop(self, deadline: Duration) {
+    pub(crate) async fn stop(self, children: Children, deadline: Duration) {
         self.edge_shutdown.begin();
         if let Some(rotation) = &self.rotation {
             rotation.abort();
         }
         self.edge.ended(deadline).await;
-        if !self.shutdown.drained(DRAIN_TIMEOUT).await {
+        let (is_drained, ()) = tokio::join!(self.shutdown.drained(DRAIN_TIMEOUT), children.stop());
+        if !is_drained {
             tracing::warn!(
                 "shutdown timed out with actions in progress; the next start will process them"
             );

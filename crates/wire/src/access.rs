@@ -79,8 +79,9 @@ impl User {
 pub struct Access {
     concepts: Vec<ConceptName>,
     open: Vec<(ConceptName, ActionName)>,
-    /// Whether one process runs all services; then [`BUS`] is the only account.
-    together: bool,
+    /// If one process runs the services: the concepts whose workers are other programs. [`BUS`] and
+    /// theirs are then the only accounts.
+    together: Option<BTreeSet<ConceptName>>,
 }
 
 /// First line of the configuration for one process that runs all services.
@@ -228,22 +229,33 @@ impl Access {
         Ok(Self {
             open: open.into_iter().filter(|(concept, _)| concepts.contains(concept)).collect(),
             concepts: concepts.into_iter().collect(),
-            together: false,
+            together: None,
         })
     }
 
     /// The same application with all services in one process, as the user [`User::Setup`]. That
     /// process has all keys, so separate accounts would not protect anything. Imports cost about a
-    /// third of the server's throughput (ADR 12).
+    /// third of the server's throughput (ADR 12). Workers that are other programs keep their own
+    /// accounts.
     #[must_use]
-    pub fn in_one_process(mut self) -> Self {
-        self.together = true;
+    pub fn in_one_process(mut self, is_other_program: impl Fn(&ConceptName) -> bool) -> Self {
+        let others = self.concepts.iter().filter(|concept| is_other_program(concept));
+        self.together = Some(others.cloned().collect());
         self
     }
 
-    /// Reports whether all services are the user [`User::Setup`].
+    /// Reports whether all services are the user [`User::Setup`], except workers that are other
+    /// programs.
     pub fn is_in_one_process(&self) -> bool {
-        self.together
+        self.together.is_some()
+    }
+
+    /// The concepts whose workers have their own accounts.
+    fn separate(&self) -> impl Iterator<Item = &ConceptName> {
+        let is_separate = |concept: &&ConceptName| {
+            self.together.as_ref().is_none_or(|others| others.contains(*concept))
+        };
+        self.concepts.iter().filter(is_separate)
     }
 
     /// Reports whether a configuration is that of an application in one process.
@@ -258,11 +270,11 @@ impl Access {
 
     /// All users.
     pub fn users(&self) -> Vec<User> {
-        if self.together {
-            return vec![User::Setup, User::Operator];
-        }
-        let mut users = vec![User::Edge, User::Router, User::Archive];
-        users.extend(self.concepts.iter().cloned().map(User::Worker));
+        let mut users = match self.together {
+            Some(_) => Vec::new(),
+            None => vec![User::Edge, User::Router, User::Archive],
+        };
+        users.extend(self.separate().cloned().map(User::Worker));
         users.extend([User::Setup, User::Operator]);
         users
     }
@@ -330,8 +342,14 @@ impl Access {
                 imports
             }
             User::Archive => self.archive(),
-            User::Setup | User::Operator if self.together => Vec::new(),
             User::Setup | User::Operator => {
+                let workers = self.separate().flat_map(|concept| {
+                    let account = User::Worker(concept.clone()).account();
+                    service(concept.as_str(), &account)
+                });
+                if self.together.is_some() {
+                    return workers.collect();
+                }
                 // The router refuses injected actions of Requesting. An id after the name is left
                 // out: such an import and the router's own of `action.*.*.*` would form a cycle.
                 let mut imports =
@@ -420,7 +438,8 @@ impl Access {
                 exported.entry((*kind, subject)).or_default().insert(account);
             }
         }
-        let mut text = String::from(if self.together { TOGETHER } else { APART }) + "accounts {\n";
+        let mut text =
+            String::from(if self.together.is_some() { TOGETHER } else { APART }) + "accounts {\n";
         for (account, imports) in &imports {
             let whose = users.iter().filter(|user| user.account() == *account);
             // Writing to a string cannot fail.

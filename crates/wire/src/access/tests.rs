@@ -174,7 +174,7 @@ fn single_process_has_only_the_users_setup_and_operator() {
     let apart = access(&["Profile", "Sessioning"]).unwrap();
     let key = |user: &User| vec![format!("U{}", user.name().to_uppercase())];
     assert!(!Access::is_of_one_process(&apart.server_config(key)));
-    let together = apart.in_one_process();
+    let together = apart.in_one_process(|_| false);
     assert_eq!(together.users(), [User::Setup, User::Operator]);
     let config = together.server_config(key);
     assert!(Access::is_of_one_process(&config));
@@ -182,4 +182,19 @@ fn single_process_has_only_the_users_setup_and_operator() {
     assert!(config.contains("nkey: USETUP }") && config.contains("nkey: UOPERATOR, permissions"));
     // Within one account, no imports are needed.
     assert!(!config.contains("account:") && !config.contains("accounts: ["), "{config}");
+}
+
+#[test]
+fn worker_in_another_program_has_its_own_account() {
+    let apart = access(&["Profile", "Sessioning"]).unwrap();
+    let profile: ConceptName = "Profile".parse().unwrap();
+    let mixed = apart.in_one_process(|concept| *concept == profile);
+    assert_eq!(mixed.users(), [User::Worker(profile), User::Setup, User::Operator]);
+    let config = mixed.server_config(|user| vec![format!("U{}", user.name().to_uppercase())]);
+    assert!(Access::is_of_one_process(&config));
+    assert!(!config.contains("EDGE") && !config.contains("CONCEPT_Sessioning"), "{config}");
+    let (bus, worker) = config.split_once("  CONCEPT_Profile {").unwrap();
+    assert!(bus.contains(r#"account: CONCEPT_Profile, subject: "concept.Profile.*""#), "{bus}");
+    assert!(worker.contains(r#"account: BUS, subject: "done.*.Profile.*.*""#), "{worker}");
+    assert!(!worker.contains("Sessioning"), "{worker}");
 }

@@ -1,0 +1,114 @@
+//! Changes of files, found by polling: file systems of containers and networks report no events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Interval between two polls.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// Directories that package managers and compilers fill.
+const GENERATED: [&str; 3] = ["node_modules", "target", "__pycache__"];
+
+/// Time of the last change, and size, of each file.
+type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+/// Watched files, with those of watched directories.
+pub(super) struct Changes {
+    seen: Seen,
+}
+
+impl Changes {
+    /// Watches from now on.
+    pub(super) fn of(watched: &BTreeSet<PathBuf>) -> Self {
+        Self { seen: look(watched) }
+    }
+
+    /// Returns the files that have changed, were created or deleted, as soon as two polls see the
+    /// same: an editor may be writing.
+    pub(super) async fn next(&mut self, watched: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let mut before = None;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let now = look(watched);
+            if before.as_ref() == Some(&now) && now != self.seen {
+                let changed = differences(&self.seen, &now);
+                self.seen = now;
+                return changed;
+            }
+            before = Some(now);
+        }
+    }
+
+    /// Forgets the differences that come from other watched paths.
+    pub(super) fn rewatch(&mut self, watched: &BTreeSet<PathBuf>) {
+        let known = std::mem::take(&mut self.seen);
+        self.seen = look(watched);
+        // What changed in the meantime is still a change.
+        for (path, was) in known {
+            self.seen.entry(path).and_modify(|now| *now = was);
+        }
+    }
+}
+
+fn differences(before: &Seen, now: &Seen) -> BTreeSet<PathBuf> {
+    let paths = before.keys().chain(now.keys());
+    paths.filter(|path| before.get(*path) != now.get(*path)).cloned().collect()
+}
+
+/// Files that cannot be read are left out.
+fn look(watched: &BTreeSet<PathBuf>) -> Seen {
+    let mut seen = Seen::new();
+    for path in watched {
+        add(path, &mut seen);
+    }
+    seen
+}
+
+fn add(path: &Path, seen: &mut Seen) {
+    let Ok(metadata) = std::fs::metadata(path) else { return };
+    if !metadata.is_dir() {
+        seen.insert(path.to_owned(), (metadata.modified().ok(), metadata.len()));
+        return;
+    }
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if !name.starts_with('.') && !GENERATED.contains(&&*name) && !is_link {
+            add(&entry.path(), seen);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_created_and_deleted_files_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["a", "b", "c"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        std::fs::create_dir(path("target")).unwrap();
+        let watched = BTreeSet::from([dir.path().to_owned()]);
+        let mut changes = Changes::of(&watched);
+        std::fs::write(path("a"), "longer").unwrap();
+        std::fs::remove_file(path("b")).unwrap();
+        std::fs::write(path("d"), "").unwrap();
+        std::fs::write(path(".hidden"), "").unwrap();
+        std::fs::write(path("target/e"), "").unwrap();
+        let expected = ["a", "b", "d"].map(path);
+        assert_eq!(changes.next(&watched).await, BTreeSet::from(expected));
+
+        // A further path is no change of its files.
+        let other = tempfile::tempdir().unwrap();
+        std::fs::write(other.path().join("f"), "").unwrap();
+        std::fs::write(path("c"), "longer").unwrap();
+        let watched = BTreeSet::from([dir.path().to_owned(), other.path().to_owned()]);
+        changes.rewatch(&watched);
+        assert_eq!(changes.next(&watched).await, BTreeSet::from([path("c")]));
+    }
+}
