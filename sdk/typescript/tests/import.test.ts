@@ -7,6 +7,8 @@ import { readConcepts } from "../src/import/concepts.js";
 import { importProject } from "../src/import/import.js";
 import { Project } from "../src/import/project.js";
 import { ruleText } from "../src/import/rule.js";
+import { readRules } from "../src/import/rules.js";
+import { declareSecrets } from "../src/import/secrets.js";
 import { specText } from "../src/import/specs.js";
 import { rule, steps, translate, write } from "./project.js";
 
@@ -290,6 +292,42 @@ test("answers that the source does not give", () => {
   assert.deepEqual([none!.verdict, failure!.verdict], ["added", "added"]);
 });
 
+test("secrets, which patterns no longer compare", () => {
+  const project = new Project(
+    write(
+      `export const Enter: Sync = ({ request, name, password }) => ({
+  when: actions([Requesting.request, { path: "/e", name, password }, { request }]),
+  then: actions([Door.open, { name, password }]),
+});
+export const Entered: Sync = ({ request, name, password, key }) => ({
+  when: actions(
+    [Requesting.request, { path: "/e", name, password }, { request }],
+    [Door.open, { name, password }, { key }],
+  ),
+  then: actions([Requesting.respond, { request, key }]),
+});`,
+      {
+        "src/concepts/Door/DoorConcept.ts": `export default class DoorConcept {
+  async open({ name, password }: { name: string; password: string }): Promise<{ key: string }> {
+    return { key: name + password };
+  }
+}`,
+      },
+    ),
+  );
+  const concepts = readConcepts(project);
+  const files = readRules(project, concepts, false);
+  declareSecrets(concepts, files);
+  assert.match(specText(concepts.get("Door")!), /open \(name: String, password: Secret\)/);
+  const [enter, entered] = files.flatMap((of) => of.rules);
+  assert.match(
+    ruleText(enter!),
+    /name, password\) : \(request\)\nthen\n    Door.open \(name, password\)/,
+  );
+  assert.match(ruleText(entered!), /name\) : \(request\)\n    Door.open \(name\) : \(key\)/);
+  assert.deepEqual([enter!.verdict, entered!.verdict], ["exact", "changed"]);
+});
+
 test("an application directory, with open routes only if asked for", () => {
   const table = `export const inclusions = { "/api/Shelf/_books": "a public list", "/api/Shelf/add": "for all" };
 export const exclusions = ["/api/Shelf/check", "/api/Login/start"];`;
@@ -297,6 +335,7 @@ export const exclusions = ["/api/Shelf/check", "/api/Login/start"];`;
   const options = {
     project,
     answers: false,
+    secrets: false,
     accept: [],
     concert: "no-such-program",
     sdk: "^0.1.0",

@@ -16,6 +16,7 @@ Arguments:
 Options:
       --answers         Add the answers that the rules do not give, marked as added
       --open            Open the routes of the passthrough table
+      --secrets         Declare inputs with names such as "password" as secrets
       --accept <NAME>   Accept a rule, a concept or a result such as "changed"; repeatable
       --concert <PATH>  Program that checks the result [default: concert]
       --sdk <VALUE>     Version or path of the package concert-worker [default: ^0.1.0]
@@ -30,6 +31,7 @@ function main(): number {
     options: {
       answers: { type: "boolean", default: false },
       open: { type: "boolean", default: false },
+      secrets: { type: "boolean", default: false },
       accept: { type: "string", multiple: true, default: [] },
       concert: { type: "string", default: "concert" },
       sdk: { type: "string", default: "^0.1.0" },

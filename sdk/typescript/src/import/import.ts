@@ -8,6 +8,7 @@ import { Project } from "./project.js";
 import { readRoutes } from "./routes.js";
 import { readRules } from "./rules.js";
 import { format, report, runCheck } from "./report.js";
+import { declareSecrets } from "./secrets.js";
 import { writeApplication, type Application } from "./write.js";
 
 /** Options of an import. */
@@ -16,6 +17,7 @@ export interface Options {
   directory: string;
   answers: boolean;
   open: boolean;
+  secrets: boolean;
   accept: string[];
   concert: string;
   sdk: string;
@@ -38,6 +40,7 @@ export function importProject(options: Options): { summary: string; isDone: bool
     .filter(({ key, value }) => key === "path" && value.startsWith('"'))
     .map(({ value }) => JSON.parse(value) as string);
   const routes = readRoutes(project, concepts, new Set(paths));
+  if (options.secrets) declareSecrets(concepts, files);
   const answers = options.answers ? addAnswers(files, concepts) : 0;
   const application: Application = {
     project,

@@ -1,6 +1,7 @@
 /** The report of an import. */
 
 import { spawnSync } from "node:child_process";
+import { candidates } from "./secrets.js";
 import type { Application, Replaced } from "./write.js";
 import type { Rule, Verdict } from "./rule.js";
 
@@ -119,7 +120,13 @@ export function report(
       loose.map((of) => `- ${of.file}:${of.line}: \`${of.what}\`: ${of.reason}`),
     ),
   );
-  section("Values to declare as `Secret`", secrets(application));
+  section(
+    "Values to declare as `Secret`, for example with `--secrets`",
+    candidates(concepts).map(
+      ({ concept, action, field }) =>
+        `- ${concept}.${action}: \`${field.name}\` is in clear in the log`,
+    ),
+  );
   section(
     "Files that are replaced",
     replaced.map(({ file, reason }) => `- ${file}: ${reason}`),
@@ -148,17 +155,6 @@ export function report(
 
 function cell(text: string): string {
   return text.replaceAll("|", "\\|");
-}
-
-/** Inputs that look like passwords or tokens. */
-function secrets({ concepts }: Application): string[] {
-  return [...concepts.values()].flatMap(({ name, actions }) =>
-    [...actions.values()].flatMap(({ name: action, input }) =>
-      input
-        .filter((of) => /password|secret|passphrase/i.test(of.name))
-        .map((of) => `- ${name}.${action}: \`${of.name}\` is in clear in the log`),
-    ),
-  );
 }
 
 const DIFFERENCES = [

@@ -5,7 +5,7 @@ import { excerpt, keyOf, type Place, type Project } from "./project.js";
 
 /** A type of a spec. */
 export type Type =
-  | { is: "plain"; name: "String" | "Number" | "Boolean" | "Date" | "Any" }
+  | { is: "plain"; name: "String" | "Number" | "Boolean" | "Date" | "Any" | "Secret" }
   | { is: "id"; name: string }
   | { is: "list"; of: Type }
   | { is: "record"; fields: Field[] }
