@@ -16,6 +16,7 @@ mod requesting;
 mod retry;
 mod rules;
 mod run;
+mod takeover;
 mod worker_specs;
 
 pub use active_rules::ActiveRulesError;

@@ -29,6 +29,7 @@ use crate::effects::{self, Performer};
 use crate::log_trimmer::Growth;
 use crate::queries::Queries;
 use crate::rules::Rules;
+use crate::takeover::OwnPin;
 use crate::worker_specs::WorkerSpecs;
 use crate::{log_trimmer, metrics, reload, requesting, retry};
 
@@ -194,7 +195,10 @@ pub fn run(
         let queries = Queries::new(bus.clone(), limits.queries, timeout);
         let performer = Performer { bus, active_rules, queries };
         tokio::spawn(retry::serve(performer.clone(), limits.engine(), shutdown.clone()));
+        let pin = OwnPin::default();
+        pin.start(&watched, &shutdown);
         let router = Router {
+            pin,
             performer,
             engine,
             messages: HashMap::new(),
@@ -228,6 +232,7 @@ async fn check_workers(active_rules: ActiveRules, shutdown: Shutdown) {
 }
 
 struct Router {
+    pin: OwnPin,
     performer: Performer,
     engine: Engine,
     /// Unacknowledged messages by sequence; a redelivery replaces the earlier delivery.
@@ -294,6 +299,7 @@ impl Router {
             }
         };
         self.growth.received(seq);
+        self.pin.received(&message);
         let event = effects::delivered(seq, &message);
         self.held_bytes += message.length;
         if let Some(earlier) = self.messages.insert(seq, message) {

@@ -274,6 +274,25 @@ impl System {
         Ok(())
     }
 
+    /// Stops one process until it is killed.
+    ///
+    /// # Errors
+    /// The process does not run.
+    pub fn pause(&self, part: Part) -> anyhow::Result<()> {
+        let running = self.running.get(&(part, 0)).context("the process does not run")?;
+        Ok(kill_process(pid(&running.child)?, Signal::STOP)?)
+    }
+
+    /// Gives a process another number.
+    ///
+    /// # Errors
+    /// The process does not run.
+    pub fn renumber(&mut self, part: Part, from: usize, to: usize) -> anyhow::Result<()> {
+        let running = self.take(part, from)?;
+        self.running.insert((part, to), running);
+        Ok(())
+    }
+
     /// Waits until one process exits with an error on its own, and returns its log.
     ///
     /// # Errors
@@ -335,12 +354,7 @@ impl System {
 
     async fn signal(&mut self, part: Part, number: usize, signal: Signal) -> anyhow::Result<()> {
         let Running { mut child, .. } = self.take(part, number)?;
-        let pid = child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(Pid::from_raw)
-            .context("no process id")?;
-        kill_process(pid, signal)?;
+        kill_process(pid(&child)?, signal)?;
         let status = tokio::time::timeout(TIMEOUT, child.wait()).await??;
         ensure!(status.success(), "{part:?} exited with {status}");
         Ok(())
@@ -483,4 +497,9 @@ impl System {
     {
         until(what, TIMEOUT, async || ask(self).await).await
     }
+}
+
+fn pid(child: &Child) -> anyhow::Result<Pid> {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    id.and_then(Pid::from_raw).context("no process id")
 }

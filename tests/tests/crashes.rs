@@ -133,6 +133,58 @@ async fn redelivered_invocation_takes_effect_once() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Deadline of a request: longer than a takeover, and shorter than the routers' ack deadline.
+const TAKEOVER_MS: &str = "6000";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standby_router_takes_over_what_a_killed_router_held() -> anyhow::Result<()> {
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", TAKEOVER_MS)]).await?;
+    system.account("ada", PASSWORD).await?;
+    system.start_one(Part::Router, 1)?;
+    system.ready().await?;
+    for _ in 0..3 {
+        // A paused router has open fetch requests, so it holds what the server delivers to it.
+        system.pause(Part::Router)?;
+        let mut seen = system.subscribe("done.*.Requesting.request.*").await?;
+        let address = system.address();
+        let credentials = json!({ "username": "ada", "password": PASSWORD });
+        let login = tokio::spawn(async move {
+            concert_tests::http::post(address, "/api/auth/login", &credentials).await
+        });
+        tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+        system.kill(Part::Router).await?;
+        assert_eq!(login.await??.status, 200);
+        // The other one is number 0 now.
+        system.renumber(Part::Router, 1, 0)?;
+        system.start_one(Part::Router, 1)?;
+        system.ready().await?;
+        system.routed().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_worker_takes_over_what_a_killed_worker_held() -> anyhow::Result<()> {
+    let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", TAKEOVER_MS)]).await?;
+    system.account("ada", PASSWORD).await?;
+    let credentials = json!({ "username": "ada", "password": PASSWORD });
+    for _ in 0..3 {
+        // The only worker, so its open fetch request gets the action.
+        system.pause(Part::Profile)?;
+        let mut seen = system.subscribe("action.Profile.authenticate.*").await?;
+        let (address, credentials) = (system.address(), credentials.clone());
+        let login = tokio::spawn(async move {
+            concert_tests::http::post(address, "/api/auth/login", &credentials).await
+        });
+        tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+        system.start_one(Part::Profile, 1)?;
+        system.kill(Part::Profile).await?;
+        assert_eq!(login.await??.status, 200);
+        system.renumber(Part::Profile, 1, 0)?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_of_each_process_share_work_and_one_may_stop() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", "40000")]).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::FlushErrorKind;
-use async_nats::{ConnectErrorKind, jetstream};
+use async_nats::{ConnectErrorKind, Request, RequestErrorKind, jetstream};
 use concert_wire::{access, header};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -235,6 +235,13 @@ impl Bus {
     /// them.
     pub(crate) fn makes_streams(&self) -> bool {
         self.place == Place::Streams
+    }
+
+    /// Returns false if the server reports that no process serves the subject.
+    pub async fn has_responder(&self, subject: String, timeout: Duration) -> bool {
+        let request = Request::new().timeout(Some(timeout));
+        let response = self.client.send_request(subject, request).await;
+        !response.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
     }
 
     /// Wildcard subject of all inboxes of this connection.

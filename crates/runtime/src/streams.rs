@@ -17,8 +17,10 @@ use concert_wire::subject::{self, ARCHIVES, ROUTERS, WORKERS};
 
 mod blobs;
 mod limits;
+mod pinned;
 
 pub use self::limits::LogLimits;
+pub use self::pinned::{Pinned, unpin};
 use crate::bus::Bus;
 
 /// Maximum number of replicas that NATS supports.
@@ -28,8 +30,12 @@ pub const REPLICAS_MAX: usize = 5;
 const DEAD_MAX_MESSAGES: i64 = 1_000_000;
 /// Retention of dead letters.
 const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Ack deadline: after this, the server redelivers a message.
-pub const ACK_WAIT: Duration = Duration::from_secs(8);
+/// Ack deadline of the routers: after this, the server redelivers a message. A router that takes
+/// over releases the messages of its predecessor earlier ([`Pinned::release`]).
+const ROUTER_ACK_WAIT: Duration = Duration::from_secs(8);
+/// Ack deadline of an action, in milliseconds. A worker extends it while the action runs, so it only
+/// limits how long the actions of a killed worker wait.
+pub const WORKER_ACK_WAIT_MS: u64 = 1750;
 /// Ack deadline of the archive. It is longer because the archive is slower and no request waits for
 /// it.
 const ARCHIVE_ACK_WAIT: Duration = Duration::from_secs(30);
@@ -259,7 +265,7 @@ pub async fn workers_consumer(bus: &Bus, stream: &Stream) -> Result<PullConsumer
     let config = pull::Config {
         durable_name: Some(WORKERS.to_owned()),
         ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
+        ack_wait: Duration::from_millis(WORKER_ACK_WAIT_MS),
         // With a maximum, delivery would stop silently; the worker host counts deliveries instead.
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
@@ -277,7 +283,7 @@ pub async fn routers_consumer(bus: &Bus, log: &Stream) -> Result<PullConsumer, S
     if !bus.makes_streams() {
         return log.get_consumer(ROUTERS).await.map_err(failed("the routers' consumer"));
     }
-    log.create_consumer(one_active(ROUTERS, ACK_WAIT))
+    log.create_consumer(one_active(ROUTERS, ROUTER_ACK_WAIT))
         .await
         .map_err(failed("the routers' consumer"))
 }
@@ -401,19 +407,6 @@ async fn bucket_of(bus: &Bus, config: kv::Config) -> Result<kv::Store, SetupErro
     }
     let made = bus.jetstream.create_key_value(config).await;
     made.map_err(failed_sized(format!("the KV bucket {bucket}"), "bucket_max_bytes"))
-}
-
-/// Lets a standby process take over a consumer of the log immediately instead of after
-/// [`PIN_TIMEOUT`].
-///
-/// # Errors
-/// The server rejects the request.
-pub async fn unpin(bus: &Bus, name: &str) -> Result<(), SetupError> {
-    existing_log(bus)
-        .await?
-        .unpin_consumer(name, name)
-        .await
-        .map_err(failed(format!("the consumer {name}")))
 }
 
 /// State of the log and progress of the routers.

@@ -31,6 +31,8 @@ pub const ACTION: &str = "Concert-Action";
 pub const ATTEMPTS: &str = "Concert-Attempts";
 /// On a dead letter: original subject of the message.
 pub const SUBJECT: &str = "Concert-Subject";
+/// On a message of a consumer with one active process: the id of that process.
+pub const PIN_ID: &str = "Nats-Pin-Id";
 /// Makes the server reject a second message on a subject: every subject of Concert is used once.
 pub const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// On the response of a NATS micro service: the error message.

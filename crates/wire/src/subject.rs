@@ -30,6 +30,11 @@ pub const ROUTERS: &str = "routers";
 /// the subject of the completion.
 pub const ROUTER_RETRY: &str = "router.retry";
 
+/// Subject that the active router serves while it runs, with the id of its pin.
+pub fn router_pin(id: &str) -> String {
+    format!("router.pin.{id}")
+}
+
 /// Stream of a concept's invocations.
 pub fn actions_stream(concept: &ConceptName) -> String {
     format!("ACTIONS_{concept}")

@@ -126,7 +126,7 @@ impl Delivery {
         (self.held_since_ms + self.limits.ack_wait_ms).saturating_sub(self.limits.margin_ms)
     }
 
-    /// Returns whether to extend the ack deadline now. To be called every third of `ack_wait_ms`
+    /// Returns whether to extend the ack deadline now. To be called every quarter of `ack_wait_ms`
     /// while a handler runs or waits for its turn.
     pub const fn extends(&self, now_ms: u64) -> bool {
         self.is_ours(now_ms) && matches!(self.state, State::Running(_) | State::WaitingForTurn)

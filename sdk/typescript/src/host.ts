@@ -17,8 +17,8 @@ import { parseObject, type Json, type JsonObject } from "./value.js";
 import * as wire from "./wire.js";
 import { Refused, Throttled, type Call, type Worker } from "./worker.js";
 
-const ACK_WAIT_MS = 8000;
-const MARGIN_MS = 1000;
+const ACK_WAIT_MS = 1750;
+const MARGIN_MS = 500;
 const OLDEST_POLL_MS = 30_000;
 const CLOCK_SKEW_MS = 60_000;
 const DRAIN_MS = 10_000;
@@ -398,7 +398,7 @@ class Doing {
         this.#delivery.extended(askedAt, this.#now());
       }
     };
-    const timer = setInterval(() => void extend(), ACK_WAIT_MS / 3);
+    const timer = setInterval(() => void extend(), ACK_WAIT_MS / 4);
     try {
       return await coming;
     } finally {

@@ -125,7 +125,7 @@ export class Delivery {
     return nowMs < this.#heldSinceMs + this.#limits.ackWaitMs - this.#limits.marginMs;
   }
 
-  /** Reports whether to extend the ack deadline; for every third of it. */
+  /** Reports whether to extend the ack deadline; for every quarter of it. */
   extends(nowMs: number): boolean {
     return this.isHeld(nowMs) && (this.#state === "running" || this.#state === "waitingForTurn");
   }

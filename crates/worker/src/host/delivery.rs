@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use concert_lang::spec::{self, ActionSpec};
 use concert_runtime::log::{self, PublishError};
 use concert_runtime::nats::{HeaderMap, Message};
-use concert_runtime::streams::ACK_WAIT;
+use concert_runtime::streams::WORKER_ACK_WAIT_MS as ACK_WAIT_MS;
 use concert_runtime::{ack, chaos_point, clock, guard_disabled};
 use concert_wire::envelope::{Completion, ERROR, Fault, Object, encode};
 use concert_wire::{header, subject};
@@ -26,8 +27,9 @@ use crate::stopwatch::Stopwatch;
 use crate::worker::Worker;
 
 /// Subtracted from the ack deadline: the server counts from sending, this process from receiving.
-const MARGIN_MS: u64 = 1000;
-const ACK_WAIT_MS: u64 = ACK_WAIT.as_secs() * 1000;
+const MARGIN_MS: u64 = 500;
+/// Interval between extensions: one of them may remain unconfirmed.
+const EXTENSION_INTERVAL: Duration = Duration::from_millis(ACK_WAIT_MS / 4);
 
 /// A delivery whose subject and headers are read.
 struct Doing<'a> {
@@ -292,7 +294,7 @@ impl Doing<'_> {
     async fn holding<T>(&self, awaited: impl Future<Output = T>) -> T {
         let mut awaited = pin!(awaited);
         let mut extension = pin!(Fuse::terminated());
-        let mut tick = interval_at(Instant::now() + ACK_WAIT / 3, ACK_WAIT / 3);
+        let mut tick = interval_at(Instant::now() + EXTENSION_INTERVAL, EXTENSION_INTERVAL);
         loop {
             tokio::select! {
                 got = &mut awaited => return got,

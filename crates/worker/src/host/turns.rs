@@ -6,21 +6,26 @@
 //! in the bucket records this attempt. A later delivery that finds the note knows that the attempt
 //! crashed the process.
 
+use std::time::Duration;
+
 use concert_runtime::bus::Bus;
 use concert_runtime::nats;
 use concert_runtime::nats::kv::Store;
-use concert_runtime::streams::{self, ACK_WAIT};
+use concert_runtime::streams;
 use concert_wire::id::ActionId;
 use concert_wire::name::ConceptName;
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
+
+/// Maximum wait for a turn.
+const LONGEST: Duration = Duration::from_secs(8);
 
 /// Admits one isolated attempt at a time, without concurrent redelivered actions.
 #[derive(Debug)]
 pub(crate) struct Turns {
     isolated: Mutex<()>,
     /// Write-locked by an isolated attempt, read-locked by other redelivered ones. Neither waits
-    /// longer than [`ACK_WAIT`]: a handler that never returns must not block other redelivered
+    /// longer than [`LONGEST`]: a handler that never returns must not block other redelivered
     /// actions.
     shared: RwLock<()>,
     concept: ConceptName,
@@ -53,9 +58,9 @@ impl Turns {
     pub(super) async fn next(&self, isolated: bool) -> Turn<'_> {
         if isolated {
             let guard = self.isolated.lock().await;
-            Turn::Isolated(guard, timeout(ACK_WAIT, self.shared.write()).await.ok())
+            Turn::Isolated(guard, timeout(LONGEST, self.shared.write()).await.ok())
         } else {
-            Turn::Shared(timeout(ACK_WAIT, self.shared.read()).await.ok())
+            Turn::Shared(timeout(LONGEST, self.shared.read()).await.ok())
         }
     }
 

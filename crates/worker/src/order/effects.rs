@@ -16,7 +16,7 @@ pub enum Effect {
     /// Looks up the action's completion in the log. Answered by [`Event::Found`].
     Look,
     /// Waits for a turn: until no attempt is isolated in this process or, if `isolated`, until no
-    /// other redelivered action runs; up to `ack_wait_ms`. Answered by [`Event::Turn`].
+    /// other redelivered action runs; up to 8 s. Answered by [`Event::Turn`].
     AwaitTurn {
         /// True if this attempt runs in isolation.
         isolated: bool,

@@ -44,7 +44,7 @@ from .value import BadValue, Object, encode, parse_object
 from .worker import Call, Refused, Retry, Throttled, Worker
 
 _log = logging.getLogger("concert_worker")
-_LIMITS_ACK_MS = 8000
+_LIMITS_ACK_MS = 1750
 _OLDEST_POLL_S = 30.0
 _CLOCK_SKEW_MS = 60_000
 _DRAIN_S = 10.0
@@ -394,7 +394,7 @@ class _Doing:
 
     async def _extend(self) -> None:
         while True:
-            await asyncio.sleep(_LIMITS_ACK_MS / 3000)
+            await asyncio.sleep(_LIMITS_ACK_MS / 4000)
             asked_at = self._now()
             if self._delivery.extends(asked_at) and await self._host.bus.extend(self._message):
                 self._delivery.extended(asked_at, self._now())

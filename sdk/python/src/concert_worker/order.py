@@ -24,8 +24,8 @@ class Limits:
     """Limits of all deliveries; times in milliseconds."""
 
     attempts: int = 10
-    ack_wait_ms: int = 8000
-    margin_ms: int = 1000
+    ack_wait_ms: int = 1750
+    margin_ms: int = 500
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Delivery:
         return now_ms < self._held_since_ms + limits.ack_wait_ms - limits.margin_ms
 
     def extends(self, now_ms: int) -> bool:
-        """Reports whether to extend the ack deadline; for every third of it."""
+        """Reports whether to extend the ack deadline; for every quarter of it."""
         return self.is_held(now_ms) and self._state in ("running", "waitingForTurn")
 
     def extended(self, asked_at_ms: int, now_ms: int) -> None:
