@@ -118,6 +118,30 @@ function collectionProxy(collection: Collection): Collection {
   });
 }
 
+/**
+ * A client for classes that make transactions of their own. Their operations belong to the
+ * transaction of the action; an aborted transaction undoes all writes of the action.
+ */
+export function clientOf(db: Db): MongoClient {
+  const session = {
+    startTransaction: () => {},
+    inTransaction: () => current.getStore() !== undefined,
+    commitTransaction: async () => {},
+    abortTransaction: async () => {
+      const transaction = current.getStore();
+      if (transaction) transaction.isRolledBack = true;
+    },
+    withTransaction: async <T>(run: (session: unknown) => Promise<T>): Promise<T> => run(session),
+    endSession: async () => {},
+  };
+  const client = {
+    db: () => db,
+    startSession: () => session,
+    withSession: async <T>(run: (session: unknown) => Promise<T>): Promise<T> => run(session),
+  };
+  return client as unknown as MongoClient;
+}
+
 function empty(name: string): object {
   return name === "aggregate" ? [] : {};
 }
@@ -317,7 +341,7 @@ export class Database {
       const [first] = errors;
       if (first?.hasErrorLabel("TransientTransactionError")) throw first;
       if (first) throw new Failed(`MongoDB: ${textOf(first)}`);
-      if (!hasWritten || "fault" in output) return output;
+      if (!hasWritten || transaction.isRolledBack || "fault" in output) return output;
       await permit();
       const at = new Date();
       const purge_at = new Date(at.getTime() + this.#keptMs);

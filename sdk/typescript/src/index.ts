@@ -1,5 +1,6 @@
 /** Workers for Concert: durable actions that take effect once. */
 
+export { clientOf } from "./database.js";
 export { settingsFrom, type Settings } from "./settings.js";
 export { BadSpec, Spec } from "./spec.js";
 export type { Json, JsonObject } from "./value.js";

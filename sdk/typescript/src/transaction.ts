@@ -16,6 +16,8 @@ export interface Caught {
 /** The transaction of the action that runs now. */
 export class Transaction {
   hasWritten = false;
+  /** The class aborted the transaction that it believes to have; see `clientOf`. */
+  isRolledBack = false;
   readonly errors: MongoError[] = [];
   #last: Promise<unknown> = Promise.resolve();
   #number = 0;

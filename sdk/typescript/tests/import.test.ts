@@ -257,6 +257,7 @@ test("classes that need more than their database", () => {
     verdict(shelf("db: Db", "await fetch(url);")),
     "needs a service: it calls `fetch` (line 1)",
   );
+  assert.equal(verdict(shelf("db: Db, client: MongoClient", "")), "runs: ");
   assert.equal(
     verdict(shelf("db: Db, llm: Model", "")),
     "needs a service: its constructor takes `llm` (line 1)",

@@ -39,6 +39,8 @@ export interface Concept {
   file: string;
   className: string;
   isDefault: boolean;
+  /** Whether the second parameter of the constructor is a `MongoClient`. */
+  takesClient: boolean;
   purpose: string;
   principle: string;
   actions: Map<string, Method>;
@@ -86,6 +88,7 @@ function readConcept(
     file: path,
     className: declaration.name!.text,
     isDefault: hasModifier(declaration, ts.SyntaxKind.DefaultKeyword),
+    takesClient: isClient(secondParameter(declaration)),
     purpose: section(text, "purpose") ?? "(not described)",
     principle: section(text, "principle") ?? "(not described)",
     actions: new Map(),
@@ -259,6 +262,14 @@ function elements(node: ts.TypeNode): { node: ts.TypeNode; isList: boolean } {
   return { node, isList: false };
 }
 
+function secondParameter(declaration: ts.ClassDeclaration): ts.ParameterDeclaration | undefined {
+  return declaration.members.find(ts.isConstructorDeclaration)?.parameters[1];
+}
+
+function isClient(parameter: ts.ParameterDeclaration | undefined): boolean {
+  return parameter?.type?.getText() === "MongoClient";
+}
+
 function verdictOf(project: Project, declaration: ts.ClassDeclaration): Verdict {
   const services: string[] = [];
   const outside: string[] = [];
@@ -272,9 +283,8 @@ function verdictOf(project: Project, declaration: ts.ClassDeclaration): Verdict 
     const target = project.imports[specifier] ?? specifier;
     if (!isOwn && !PURE.test(target)) add(services, file, `it imports ${specifier}`);
   }
-  const constructor = declaration.members.find(ts.isConstructorDeclaration);
-  const [, second] = constructor?.parameters ?? [];
-  if (second && !second.questionToken && !second.initializer) {
+  const second = secondParameter(declaration);
+  if (second && !second.questionToken && !second.initializer && !isClient(second)) {
     add(services, second, `its constructor takes \`${second.name.getText()}\``);
   }
   const own = conceptName(declaration.name!.text);

@@ -114,12 +114,14 @@ function workerText({ project }: Application, concept: Concept): string {
   }
   const needs = concept.verdict.verdict === "needs a service" ? concept.verdict.why : [];
   if (needs.length > 0) options.push("external: true");
+  if (concept.takesClient) options.push(`create: (db) => new ${name}(db, clientOf(db))`);
   const extra = options.length > 0 ? `, { ${options.join(", ")} }` : "";
   const comment = needs
     .flatMap((why) => wrap(`The class needs a service: ${why}.`))
     .map((of) => `// ${of}\n`);
   const imported = concept.isDefault ? name : `{ ${name} }`;
-  return `import { Worker } from "concert-worker";
+  const names = concept.takesClient ? "clientOf, Worker" : "Worker";
+  return `import { ${names} } from "concert-worker";
 import ${imported} from "../${path}";
 
 ${comment.join("")}await Worker.ofClass(${name}, "concepts/${concept.name}.concept"${extra}).main();
