@@ -1,10 +1,12 @@
 /** Adds the answers that the source does not give: `else` on steps, and rules for failures. */
 
 import type { Concept } from "./concepts.js";
-import { Names, type Call, type Pattern, type Rule, type Step } from "./rule.js";
+import { boundBy, LEVELS, Names, type Call, type Pattern, type Rule, type Step } from "./rule.js";
 import type { RuleFile } from "./rules.js";
 
-const MARK = "Added by `concert-import --answers`: the source gives no answer here.";
+const ADDED = "Added by `concert-import --answers`:";
+const MARK = `${ADDED} the source gives no answer here.`;
+const MARK_ELSE = `${ADDED} the responses of \`else\`.`;
 
 /** Several frames may respond: the edge sends the first response. */
 const ALLOW = "allow C0502: the first response counts, as in the source";
@@ -36,6 +38,7 @@ export function addAnswers(files: RuleFile[], concepts: ReadonlyMap<string, Conc
     }
     const [number, none] = addElse(rule);
     count += number;
+    if (number > 0) rule.comment.push(MARK_ELSE);
     if (none) added.push({ file: entry.file, rule: none });
   }
   const everything = [...rules, ...added.map(({ rule }) => rule)];
@@ -141,11 +144,6 @@ function coveringCollect(steps: Step[], index: number): boolean {
   });
 }
 
-function boundBy(step: Step): string[] {
-  if (step.step === "query") return step.output.map(({ value }) => value);
-  return step.step === "let" || step.step === "each" ? [step.name] : [];
-}
-
 function refusal(step: Step, request: string): Call {
   let [error, status] = ["the request is not allowed", "403"];
   if (step.step === "query") {
@@ -195,7 +193,7 @@ function noneRule(rule: Rule, from: number): Rule | null {
     where: [
       ...kept,
       { step: "collect", fields: [{ key: "", value: name }], as },
-      { step: "condition", expr: { text: `${as} == []`, level: 4 } },
+      { step: "condition", expr: { text: `${as} == []`, level: LEVELS.compare } },
     ],
     then: [response(requestOf(rule)!, '"nothing fits the request"', "404")],
   };

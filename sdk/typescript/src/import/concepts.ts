@@ -289,10 +289,6 @@ function verdictOf(project: Project, declaration: ts.ClassDeclaration): Verdict 
   }
   const own = conceptName(declaration.name!.text);
   const visit = (node: ts.Node): void => {
-    if (ts.isIdentifier(node) && !ts.isPropertyAccessExpression(node.parent.parent ?? node)) {
-      if (node.text === "fetch" && ts.isCallExpression(node.parent))
-        add(services, node, "it calls `fetch`");
-    }
     if (ts.isCallExpression(node)) {
       const called = node.expression.getText();
       if (called === "fetch") add(services, node, "it calls `fetch`");
@@ -300,15 +296,13 @@ function verdictOf(project: Project, declaration: ts.ClassDeclaration): Verdict 
       const [argument] = node.arguments;
       if (/\.collection$/.test(called) && argument && ts.isStringLiteral(argument)) {
         const [concept, rest] = argument.text.split(".");
-        if (rest !== undefined && concept !== own)
-          add(outside, node, `it uses the collection ${argument.text}`);
+        const isOwn = rest === undefined || concept === own;
+        if (!isOwn) add(outside, node, `it uses the collection ${argument.text}`);
       }
-    }
-    const isOwnName =
-      ts.isPropertyAccessExpression(node.parent ?? node) &&
-      (node.parent as ts.PropertyAccessExpression).name === node;
-    if (ts.isIdentifier(node) && OUTSIDE.test(node.text) && !isOwnName) {
-      add(outside, node, `it uses \`${excerpt(node.parent)}\``);
+    } else if (ts.isIdentifier(node) && OUTSIDE.test(node.text)) {
+      const { parent } = node;
+      const isMember = ts.isPropertyAccessExpression(parent) && parent.name === node;
+      if (!isMember) add(outside, node, `it uses \`${excerpt(parent)}\``);
     }
     ts.forEachChild(node, visit);
   };

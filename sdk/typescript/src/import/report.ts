@@ -17,7 +17,10 @@ export interface Check {
 /** Runs `concert check` on the directory. */
 export function runCheck(program: string, directory: string): Check {
   const none = { errors: 0, warnings: 0, findings: [] };
-  const done = spawnSync(program, ["check", "--format", "json", directory], { encoding: "utf8" });
+  const done = spawnSync(program, ["check", "--format", "json"], {
+    cwd: directory,
+    encoding: "utf8",
+  });
   if (done.error) return { ...none, missing: `cannot run \`${program}\`: ${done.error.message}` };
   try {
     const { errors, warnings, diagnostics } = JSON.parse(done.stdout);

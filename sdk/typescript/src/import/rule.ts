@@ -61,6 +61,12 @@ export type Step =
   | { step: "condition"; expr: Expr; answer?: Call }
   | { step: "collect"; fields: Arg[]; as: string };
 
+/** The variables that a step binds. */
+export function boundBy(step: Step): string[] {
+  if (step.step === "query") return step.output.map(({ value }) => value);
+  return step.step === "let" || step.step === "each" ? [step.name] : [];
+}
+
 /** How faithful a translation is. */
 export type Verdict = "exact" | "changed" | "by hand" | "broken at the source" | "added";
 

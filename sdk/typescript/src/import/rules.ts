@@ -6,6 +6,7 @@ import { evaluate } from "./expressions.js";
 import { framesOf } from "./frames.js";
 import { bare, Broken, ByHand, excerpt, keyOf, type Project } from "./project.js";
 import {
+  boundBy,
   LEVELS,
   Names,
   wrap,
@@ -18,6 +19,8 @@ import {
 import { runFunction } from "./statements.js";
 import type { Type } from "./types.js";
 import { exprOf, Frames, type Env, type RuleContext, type Value } from "./values.js";
+
+const MARK_LIST = "Added by `concert-import --answers`: an empty list is a response, too.";
 
 /** A file of rules. */
 export interface RuleFile {
@@ -107,6 +110,7 @@ function readRule(
     concepts,
     names,
     notes: rule.notes,
+    comment: rule.comment,
     defaults: new Map(),
     covered: new Set(),
     guards: [],
@@ -123,6 +127,7 @@ function readRule(
     if (!(error instanceof ByHand || error instanceof Broken)) throw error;
     rule.verdict = error instanceof ByHand ? "by hand" : "broken at the source";
     rule.notes = [error.message];
+    [rule.where, rule.then] = [[], []];
     rule.place = project.place(error.node);
   }
   return rule;
@@ -207,13 +212,6 @@ function merged(result: Frames, guards: readonly Frames[]): Frames {
   return found;
 }
 
-const boundBy = (step: Step): string[] =>
-  step.step === "query"
-    ? step.output.map(({ value }) => value)
-    : step.step === "let" || step.step === "each"
-      ? [step.name]
-      : [];
-
 /** Compares the groups of collections with those of the source. */
 function checkCollections(from: Frames, node: ts.Node, env: Env): Frames {
   const { rule } = env;
@@ -244,6 +242,7 @@ function checkCollections(from: Frames, node: ts.Node, env: Env): Frames {
     }
     // `collectAs` of no frames gives no frames; a list of values is empty then.
     const isOfFrames = step.fields[0]?.key !== "";
+    if (!isDefault && isOfFrames && rule.answers) rule.comment.push(MARK_LIST);
     if (!isDefault && isOfFrames && !rule.answers) {
       steps = [
         ...steps,

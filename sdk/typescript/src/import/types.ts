@@ -68,7 +68,7 @@ export function fieldText({ name, optional, type }: Field): string {
 export class Types {
   readonly loose: Loose[] = [];
   readonly #project: Project;
-  readonly #depth = { at: 0 };
+  #depth = 0;
 
   constructor(project: Project) {
     this.#project = project;
@@ -100,12 +100,12 @@ export class Types {
 
   /** A type; `hint` names an identifier that has no name of its own. */
   read(node: ts.TypeNode, hint: string): Type {
-    if (this.#depth.at > MAX_DEPTH) return this.#any(node, "the type contains itself");
-    this.#depth.at++;
+    if (this.#depth > MAX_DEPTH) return this.#any(node, "the type contains itself");
+    this.#depth++;
     try {
       return this.#read(node, hint);
     } finally {
-      this.#depth.at--;
+      this.#depth--;
     }
   }
 

@@ -85,6 +85,8 @@ export interface RuleContext {
   readonly concepts: ReadonlyMap<string, Concept>;
   readonly names: Names;
   readonly notes: string[];
+  /** Lines of the comment above the rule. */
+  readonly comment: string[];
   /** Empty results that the source replaces by a value, by symbol. */
   readonly defaults: Map<string, { after: Frames; node: ts.Node }>;
   /** Symbols that a collection covers; the list replaces their variables. */
