@@ -1,6 +1,10 @@
-//! Command lines of the documentation, split as a shell does.
+//! Command lines of the documentation, split as a shell does, and the responses that it shows.
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+/// Marks a value that differs each time; the page shows only its beginning.
+const CUT: char = '…';
 
 /// Splits a line into words, up to a comment, and replaces `$NAME` in double quotes.
 ///
@@ -38,4 +42,17 @@ pub fn words(line: &str, names: &[(&str, &str)]) -> anyhow::Result<Vec<String>> 
         rest = left.trim_start();
     }
     Ok(words)
+}
+
+/// Returns whether a response matches the page: the same keys, and the same values except
+/// abbreviated ones.
+pub fn is_as_shown(shown: &Value, answer: &Value) -> bool {
+    let (Some(shown), Some(answer)) = (shown.as_object(), answer.as_object()) else {
+        return false;
+    };
+    let is_alike = |(key, shown): (&String, &Value)| match (shown.as_str(), answer.get(key)) {
+        (Some(text), Some(given)) if text.ends_with(CUT) => given.is_string(),
+        (_, given) => given == Some(shown),
+    };
+    shown.len() == answer.len() && shown.iter().all(is_alike)
 }

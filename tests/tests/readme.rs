@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use concert_tests::nats::subscribe;
-use concert_tests::shell::words;
+use concert_tests::shell::{is_as_shown, words};
 use concert_tests::{Part, System, binaries, http, service_error};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-
-/// Marks a value that differs each time; the page shows only its beginning.
-const CUT: char = '…';
 
 /// The lines of the page's code blocks, with continued lines joined.
 fn lines() -> anyhow::Result<Vec<String>> {
@@ -21,19 +18,6 @@ fn lines() -> anyhow::Result<Vec<String>> {
     let blocks = page.split("```").skip(1).step_by(2);
     let joined = blocks.map(|block| block.replace("\\\n", " "));
     Ok(joined.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect())
-}
-
-/// Returns whether a response matches the page: the same keys, and the same values except
-/// abbreviated ones.
-fn is_as_shown(shown: &Value, answer: &Value) -> bool {
-    let (Some(shown), Some(answer)) = (shown.as_object(), answer.as_object()) else {
-        return false;
-    };
-    let is_alike = |(key, shown): (&String, &Value)| match (shown.as_str(), answer.get(key)) {
-        (Some(text), Some(given)) if text.ends_with(CUT) => given.is_string(),
-        (_, given) => given == Some(shown),
-    };
-    shown.len() == answer.len() && shown.iter().all(is_alike)
 }
 
 /// Sends the request of a `curl` command and returns the response.
