@@ -293,6 +293,27 @@ test("answers that the source does not give", () => {
   assert.deepEqual([none!.verdict, failure!.verdict], ["added", "added"]);
 });
 
+test("an answer of a rule that does not name the request", () => {
+  const source = `export const Try: Sync = ({ request, owner, title }) => ({
+  when: actions([Requesting.request, { path: "/try", owner, title }, { request }]),
+  then: actions([Shelf.add, { owner, title }]),
+});
+export const Enter: Sync = ({ owner, user }) => ({
+  when: actions([Shelf.add, { owner }, {}]),
+  where: async (frames) => await frames.query(Login.whoIs, { session: owner }, { user }),
+  then: actions([Login.start, { user }]),
+});
+export const Done: Sync = ({ request, session }) => ({
+  when: actions([Requesting.request, { path: "/try" }, { request }], [Login.start, {}, { session }]),
+  then: actions([Requesting.respond, { request, session }]),
+});`;
+  const none = translate(source, true).find(({ name }) => name === "TryEnterWithoutResult");
+  assert.match(
+    ruleText(none!),
+    /path: "\/try"\) : \(request\)\n    Shelf.add \(owner\)\nwhere\n.*\n    collect user as found/,
+  );
+});
+
 test("secrets, which patterns no longer compare", () => {
   const project = new Project(
     write(

@@ -28,6 +28,13 @@ export function addAnswers(files: RuleFile[], concepts: ReadonlyMap<string, Conc
   for (const entry of entries) {
     const { rule } = entry;
     const path = pathOf(rule);
+    if (path === null) {
+      // The rule has no request to respond to, so another rule responds.
+      for (const of of reaches(rule, rules) ? pathsOf(rule, rules) : []) {
+        const none = noneRule({ ...rule, when: [requestPattern(of), ...rule.when] }, 0);
+        if (none) added.push({ file: entry.file, rule: { ...none, name: nameOf(of, none) } });
+      }
+    }
     if (path === null || requestOf(rule) === null) continue;
     const answers = (of: Rule): boolean => !of.when.some(isFailure) && reaches(of, rules);
     if (!answers(rule)) {
@@ -107,7 +114,7 @@ function reaches(rule: Rule, rules: Rule[], seen = new Set<Rule>()): boolean {
   const path = pathOf(rule);
   return rules.some(
     (of) =>
-      (pathOf(of) ?? path) === path &&
+      (path === null || (pathOf(of) ?? path) === path) &&
       rule.then.some((call) => of.when.some((on) => isOf(on, call) && !isFailure(on))) &&
       reaches(of, rules, seen),
   );
@@ -199,12 +206,19 @@ function noneRule(rule: Rule, from: number): Rule | null {
   };
 }
 
+const upper = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
+const wordsOf = (path: string): string => path.replaceAll('"', "").split(/\W+/).map(upper).join("");
+
 /** A name for a rule of a path, such as `ShelfAddFails` or `SignUpShelfAddFails`. */
-function nameOf(path: string, { concept, action }: Call, outcome: string): string {
-  const upper = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
-  const of = path.replaceAll('"', "").split(/\W+/).map(upper).join("");
+function callName(path: string, { concept, action }: Call, outcome: string): string {
+  const of = wordsOf(path);
   const call = `${concept}${upper(action)}`;
   return `${of.toLowerCase() === call.toLowerCase() ? call : of + call}${outcome}`;
+}
+
+/** A name for the copy of a rule that is for a path. */
+function nameOf(path: string, rule: Rule): string {
+  return wordsOf(path) + rule.name;
 }
 
 function requestPattern(path: string): Pattern {
@@ -251,7 +265,7 @@ function successRule(
     output: [],
   };
   const when = [requestPattern(path), { concept, action, input: [], output }];
-  return addedRule(rule, nameOf(path, last, "Succeeds"), when, [call]);
+  return addedRule(rule, callName(path, last, "Succeeds"), when, [call]);
 }
 
 /** Reports whether a rule responds after an earlier call of `then`, regardless of this one. */
@@ -289,7 +303,7 @@ function failureRules(
     if (isHandled || isAnsweredBefore(rule, call, path, rules)) continue;
     const pattern = { concept, action, input: [], output: [{ key: "error", value: "error" }] };
     const when = [requestPattern(path), pattern];
-    const failure = addedRule(rule, nameOf(path, call, "Fails"), when, [
+    const failure = addedRule(rule, callName(path, call, "Fails"), when, [
       response("request", "error"),
     ]);
     if (isMany(rule)) failure.comment.push(ALLOW);
