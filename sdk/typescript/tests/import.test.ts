@@ -382,6 +382,10 @@ export const exclusions = ["/api/Shelf/check", "/api/Login/start"];`;
   const routes = read(open, "syncs/passthrough.sync");
   assert.match(routes, /^    Shelf._books \(owner\) : \(book\)\n    collect \(book\) as rows/m);
   assert.match(routes, /^    Shelf.add \(owner, title, tags\?\) : \(book\)/m);
+  assert.match(
+    read(open, "concert.toml"),
+    /^\[workers.Login\]\ncommand = \["node", .*"concert-worker\/deno", "workers\/login.ts"\]$/m,
+  );
   assert.match(read(open, "workers/login.ts"), /^await Worker.ofClass\(LoginConcept/m);
   assert.throws(() => importProject({ ...options, directory: open, open: true }), /is not empty/);
 });

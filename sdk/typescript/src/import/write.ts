@@ -30,6 +30,9 @@ export interface Replaced {
   reason: string;
 }
 
+/** Runs a worker on Node.js, with the imports of Deno projects. */
+const COMMAND = ["node", "--import", "tsx", "--import", "concert-worker/deno"];
+
 const SHIM = `// The source file opens a database of its own. Classes need only this function.
 import { randomUUID } from "node:crypto";
 
@@ -99,7 +102,12 @@ function configText({ project, concepts }: Application): string {
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .replaceAll(/^-|-$/g, "");
-  const workers = [...concepts.keys()].map((of) => `[workers.${of}]\nexternal = true\n`);
+  const workers = [...concepts.values()].map(({ name: concept, file }) => {
+    const worker = `workers/${kebab(concept)}.ts`;
+    const command = [...COMMAND, worker].map((of) => JSON.stringify(of)).join(", ");
+    const watch = [worker, relative(project.root, file)].map((of) => JSON.stringify(of)).join(", ");
+    return `[workers.${concept}]\ncommand = [${command}]\nwatch = [${watch}]\n`;
+  });
   const http = `[http]\n# The source sends refusals with the status 200.\nrefusals = "200"\n`;
   return [`[app]\nname = "${name || "imported"}"\n`, http, ...workers].join("\n");
 }
@@ -181,8 +189,6 @@ function packageText({ sdk }: Application, packages: Map<string, string>): strin
     tsx: "^4.23.0",
     ...Object.fromEntries([...packages].sort()),
   };
-  const start =
-    "for w in workers/*.ts; do node --import tsx --import concert-worker/deno $w & done; wait";
-  const text = { private: true, type: "module", scripts: { workers: start }, dependencies };
+  const text = { private: true, type: "module", dependencies };
   return `${JSON.stringify(text, null, 2)}\n`;
 }
