@@ -30,7 +30,7 @@ marks! {
     RouterCutOff, WorkerCutOff, EdgeCutOff,
     RouterPaused, WorkerPaused, EdgePaused,
     LogRedelivered, LogDeliveredAfterItsAck, QueueRedelivered, InvokedAgainAfterItsAck,
-    DeliveredToStandby, StandbyTookOver,
+    DeliveredToStandby, StandbyTookOver, LogReleased,
     LogRefusedSecond, QueueRefusedSecond, RecordStored, RecordRefused, RecordDiffered,
     FlowReadFromLog, FlowReadStale, QuerySilent, MalformedMessage,
     RulesActivated, RulesRefusedSecond, RulesRead, RulesFetched, FlowUnderOldRules,

@@ -98,6 +98,9 @@ impl World<'_> {
 
     fn cut_off(&mut self, process: Process) {
         let until = self.now + self.chance.ticks(ACK_WAIT * 2);
+        if matches!(process, Process::Router(_)) {
+            self.release_log();
+        }
         record!(self, "{process:?} cannot reach NATS until {until}");
         self.coverage.mark(match process {
             Process::Router(_) => Mark::RouterCutOff,
@@ -124,10 +127,20 @@ impl World<'_> {
         self.end(process);
     }
 
+    /// A standby router releases the messages of one that has exited, or has no connection.
+    fn release_log(&mut self) {
+        if self.chance.one_in(2) {
+            let at = self.now + self.chance.ticks(20);
+            self.coverage.mark(Mark::LogReleased);
+            self.log.due.values_mut().for_each(|due| due.at = due.at.min(at));
+        }
+    }
+
     /// A crash loses the memory of a process.
     fn end(&mut self, process: Process) {
         match process {
             Process::Router(number) => {
+                self.release_log();
                 if let Some(router) = self.routers.get_mut(number) {
                     let mark = router.end();
                     self.coverage.mark(mark);

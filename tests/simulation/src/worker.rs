@@ -229,6 +229,7 @@ impl World<'_> {
             is_uncompared: false,
             has_replied: false,
         };
+        self.judge_lease(job.id());
         self.carry_out_all(number, job, effects);
     }
 

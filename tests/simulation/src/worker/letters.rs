@@ -25,6 +25,16 @@ impl World<'_> {
         }
     }
 
+    /// A delivery of an action without a completion begins only when no other one has its lease.
+    pub(super) fn judge_lease(&mut self, id: ActionId) {
+        let now = self.now;
+        let has_lease = |job: &Job| job.id() == id && job.order.is_ours(now);
+        let mut jobs = self.workers.iter().flat_map(|worker| &worker.jobs);
+        if self.log.find(id).is_none() && jobs.any(has_lease) {
+            self.breaks(format!("two deliveries of {id} have its lease"));
+        }
+    }
+
     /// An action is dead-lettered only if its own attempts are used up, or if its own isolated
     /// attempt crashed.
     pub(super) fn judge_letter(&mut self, job: &Job, reason: &str) {
