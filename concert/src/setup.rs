@@ -44,7 +44,7 @@ pub(crate) struct KeyFiles<'a> {
     pub(crate) purposes: Vec<Purpose>,
     /// The keyrings that this process has created.
     pub(crate) created: &'a [Purpose],
-    /// Whether new key files may replace lost ones.
+    /// `true` if new key files may replace lost ones.
     pub(crate) accept_new: bool,
 }
 

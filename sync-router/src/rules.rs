@@ -26,7 +26,7 @@ pub struct RulesArgs {
     /// Milliseconds between checks of the rule files for changes; 0 disables the checks.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub poll_ms: u64,
-    /// Whether changed rules become active only when each concept that they use has a worker with
+    /// `true` if changed rules become active only when each concept that they use has a worker with
     /// its spec, as in `concert dev`.
     #[serde(skip)]
     #[schemars(skip)]

@@ -135,7 +135,7 @@ impl Dev {
     }
 }
 
-/// Whether a process runs; one that only waits for its parent does not.
+/// Returns whether a process runs; one that only waits for its parent does not.
 fn runs(pid: Pid) -> bool {
     std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).is_ok()
 }

@@ -40,7 +40,7 @@ pub(super) struct Children {
 struct Child {
     /// What to run; each change restarts the program, and `None` stops it.
     plan: watch::Sender<Option<Plan>>,
-    /// Whether the program has announced itself once.
+    /// `true` if the program has announced itself once.
     ready: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }

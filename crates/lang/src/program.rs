@@ -130,7 +130,7 @@ pub enum Gathered {
 }
 
 impl Sync {
-    /// Whether it runs a query, so that its firings are recorded in the log.
+    /// Returns whether it runs a query, so that its firings are recorded in the log.
     pub fn asks(&self) -> bool {
         !queries(&self.steps).is_empty()
     }
@@ -211,7 +211,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Whether it matches a request.
+    /// Returns whether it matches a request.
     pub fn is_request(&self) -> bool {
         &*self.concept == REQUESTING && &*self.action == REQUEST
     }
@@ -242,7 +242,7 @@ pub struct Match {
     pub key: Arc<str>,
     /// `name?`: an absent key matches too and counts as null.
     pub optional: bool,
-    /// Whether the variable stays unbound if the key is absent, because a call omits its argument
+    /// `true` if the variable stays unbound if the key is absent, because a call omits its argument
     /// then, but passes null on. Unbound counts as null everywhere else.
     pub keeps_absence: bool,
     /// Test of the value.
@@ -286,10 +286,11 @@ pub struct Call {
 pub struct Arg {
     /// The parameter.
     pub key: Arc<str>,
-    /// Left out when the value is null: `name?`, or an optional parameter that does not accept null.
+    /// Left out when the value is null: `name?`, or an optional parameter that does not accept
+    /// null.
     pub omit_null: bool,
-    /// Whether the parameter is declared to accept null. Then null is only left out if it stands for
-    /// an absent key.
+    /// `true` if the parameter is declared to accept null. Then null is only left out if it stands
+    /// for an absent key.
     pub passes_null: bool,
     /// The value.
     pub value: Expr,

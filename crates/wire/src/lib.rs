@@ -41,7 +41,7 @@ pub const RESPOND: &str = "respond";
 /// The action of an HTTP response whose body is any value.
 pub const RESPOND_WITH: &str = "respondWith";
 
-/// Whether this action of this concept is an HTTP response.
+/// Returns whether this action of this concept is an HTTP response.
 pub fn is_response(concept: &str, action: &str) -> bool {
     concept == REQUESTING && [RESPOND, RESPOND_WITH].contains(&action)
 }

@@ -94,9 +94,9 @@ pub struct Route {
 /// One key of a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteKey {
-    /// Whether a request without the key gets 400.
+    /// `true` if a request without the key gets 400.
     pub required: bool,
-    /// Whether the value is sealed before it is published.
+    /// `true` if the value is sealed before it is published.
     pub secret: bool,
     /// Required type of the value.
     #[serde(rename = "type")]

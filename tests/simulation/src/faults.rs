@@ -118,7 +118,7 @@ pub(crate) struct Faults {
     pub(crate) late_keys: u32,
     /// The number of flows that a router caches.
     pub(crate) remembered: Option<NonZeroUsize>,
-    /// Whether the limit of actions is so low that ordinary flows reach it.
+    /// `true` if the limit of actions is so low that ordinary flows reach it.
     pub(crate) has_short_flows: bool,
 }
 

@@ -86,7 +86,7 @@ impl Log {
     }
 }
 
-/// Whether this completion is a response to its flow's request.
+/// Returns whether this completion is a response to its flow's request.
 pub(crate) fn is_answer(logged: &Logged) -> bool {
     is_response(&logged.concept, &logged.action) && !logged.body.is_failure()
 }

@@ -52,7 +52,7 @@ enum Asks {
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     alone: bool,
-    /// Whether it blocks others; false after the maximum wait.
+    /// `true` if it blocks others; false after the maximum wait.
     is_exclusive: bool,
 }
 
@@ -71,17 +71,17 @@ pub(crate) struct Job {
     turn: Option<Turn>,
     /// The decision of the handler before its write.
     seen: String,
-    /// Whether every later delivery has the same outcome, because of a stamp or because the action
-    /// has no state.
+    /// `true` if every later delivery has the same outcome, because of a stamp or because the
+    /// action has no state.
     is_lasting: bool,
-    /// Whether its marker may be in the bucket.
+    /// `true` if its marker may be in the bucket.
     has_note: bool,
-    /// Whether its handler failed.
+    /// `true` if its handler failed.
     has_failed: bool,
-    /// Whether its handler changed the state, but the log had the completion of another delivery.
+    /// `true` if its handler changed the state, but the log had the completion of another delivery.
     has_written: bool,
     is_uncompared: bool,
-    /// Whether a waiting caller got a result.
+    /// `true` if a waiting caller got a result.
     has_replied: bool,
 }
 
@@ -90,7 +90,7 @@ impl Job {
         self.delivery.asked.id
     }
 
-    /// Whether to send an in-progress ack now.
+    /// Returns whether to send an in-progress ack now.
     fn extends(&self, now: u64) -> bool {
         now >= self.tick_at && self.order.extends(now)
     }
@@ -135,7 +135,7 @@ impl Worker {
         jobs.filter(|(at, job)| is_ready(*at, job) || job.extends(now)).map(|(at, _)| at).collect()
     }
 
-    /// Whether no other job prevents an isolated attempt.
+    /// Returns whether no other job prevents an isolated attempt.
     fn has_turn_for(&self, at: usize, alone: bool) -> bool {
         let others = self.jobs.iter().enumerate().filter(|(other, _)| *other != at);
         let mut turns = others.filter_map(|(_, job)| job.turn);

@@ -174,8 +174,8 @@ fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
     Value::Object(responses)
 }
 
-/// Whether the edge can send a status at a path. Only requests with a body have errors of the body,
-/// and only paths with parameters have values for which there is no route.
+/// Returns whether the edge can send a status at a path. Only requests with a body have errors of
+/// the body, and only paths with parameters have values for which there is no route.
 fn is_possible(path: &str, status: u16) -> bool {
     let has_parameters = || path.contains("/:") && !path.starts_with('/');
     match status {

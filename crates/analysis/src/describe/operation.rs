@@ -75,7 +75,7 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Whether the key is in the query string. A DELETE may have it in its body instead.
+    /// Returns whether the key is in the query string. A DELETE may have it in its body instead.
     fn is_in_query(&self, key: &RouteKey) -> bool {
         let is_text = !matches!(
             key.kind.without_null(),

@@ -330,7 +330,7 @@ fn matched(demands: &[Match], slot: Slot, of: impl Fn(&str) -> Value) -> Option<
     Some(if demand.optional { or_null(schema) } else { schema })
 }
 
-/// Whether the concept is Requesting, which has no worker: its actions cannot be injected.
+/// Returns whether the concept is Requesting, which has no worker: its actions cannot be injected.
 pub(super) fn is_requesting(concept: &str) -> bool {
     concept == REQUESTING
 }

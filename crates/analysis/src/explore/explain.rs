@@ -334,7 +334,7 @@ impl Wording<'_> {
         }
     }
 
-    /// Whether the moment is a call of this action.
+    /// Returns whether the moment is a call of this action.
     fn calls(&self, moment: Option<&Moment>, action: &str) -> bool {
         let Some(Moment::Calls { rule, site }) = moment else {
             return false;

@@ -373,7 +373,7 @@ const fn compares(operator: Operator) -> bool {
     matches!(operator, Equal | Unequal | Less | LessOrEqual | Greater | GreaterOrEqual | In)
 }
 
-/// Whether an expression does arithmetic.
+/// Returns whether an expression does arithmetic.
 fn computes(expr: &Expr) -> bool {
     match expr {
         Expr::Binary(left, operator, right) => match operator {
@@ -396,7 +396,7 @@ fn leaves(expr: &Expr) -> Expr {
     Expr::List(slots.into_iter().map(Expr::Variable).collect())
 }
 
-/// Whether any step reads a variable, so that the number of frames may depend on it.
+/// Returns whether any step reads a variable, so that the number of frames may depend on it.
 fn decides(steps: &[Step], slot: Slot) -> bool {
     let reads = |expr: &Expr| {
         let mut found = false;

@@ -43,7 +43,7 @@ impl Done {
 /// The world of one run.
 pub(super) struct World<'a> {
     scope: &'a Scope<'a>,
-    /// Whether other flows may change the results of queries.
+    /// `true` if other flows may change the results of queries.
     among_others: bool,
     pub(super) choices: &'a mut Choices,
     pub(super) order: Order,
@@ -157,7 +157,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// Whether these literals are all values of a type.
+/// Returns whether these literals are all values of a type.
 pub(super) fn is_covered(kind: &ValueType, literals: &[Value]) -> bool {
     match kind {
         ValueType::Enum(values) => {

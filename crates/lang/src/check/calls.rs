@@ -22,9 +22,9 @@ use crate::syntax::{
 pub(super) struct Target {
     /// `Concept.action` or `Concept._query`.
     pub(super) name: String,
-    /// Whether the call is `Requesting.respond`.
+    /// `true` if the call is `Requesting.respond`.
     pub(super) is_answer: bool,
-    /// Whether the call is `Requesting.respondWith`.
+    /// `true` if the call is `Requesting.respondWith`.
     pub(super) has_body: bool,
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct RequestPattern {
     pub(crate) path: String,
     /// Location of the path.
     pub(crate) span: Span,
-    /// Whether this is the only pattern of the rule.
+    /// `true` if this is the only pattern of the rule.
     pub(crate) is_root: bool,
     pub(crate) keys: Vec<RequestKey>,
 }

@@ -66,7 +66,7 @@ pub(crate) fn check(
     found.into_iter().map(|(header, _)| header).collect()
 }
 
-/// Whether one header value can fill both.
+/// Returns whether one header value can fill both.
 fn overlap(a: &SecretHeader, b: &SecretHeader) -> bool {
     let has_same_scheme = match (&a.scheme, &b.scheme) {
         (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),

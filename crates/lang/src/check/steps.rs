@@ -26,7 +26,7 @@ struct Compiled {
     step: Option<Step>,
     /// Variables that the step binds.
     binds: Vec<Slot>,
-    /// Whether one frame can become several.
+    /// `true` if one frame can become several.
     multiplies: bool,
     /// Location of its `else`.
     otherwise: Option<Span>,

@@ -42,7 +42,7 @@ pub(crate) struct Use {
     pub(crate) slot: Slot,
     pub(crate) place: Where,
     pub(crate) span: Span,
-    /// Whether null is excluded or allowed here.
+    /// `true` if null is excluded or allowed here.
     pub(crate) handles_null: bool,
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Variable {
     is_unknown: bool,
     /// Reason why it cannot be used here, as text; `None` if it can be used.
     hidden: Option<&'static str>,
-    /// Whether conditions of `where` exclude null.
+    /// `true` if conditions of `where` exclude null.
     is_not_null: bool,
 }
 
@@ -50,12 +50,12 @@ impl Variable {
         }
     }
 
-    /// Whether it is secret because it is passed to a secret parameter.
+    /// Returns whether it is secret because it is passed to a secret parameter.
     pub(super) fn has_learnt_a_secret(&self) -> bool {
         is_secret(self.learnt.as_ref()) && !is_secret(self.declared.as_ref())
     }
 
-    /// Whether it can be passed to a secret parameter.
+    /// Returns whether it can be passed to a secret parameter.
     pub(super) fn may_be_secret(&self) -> bool {
         self.is_unknown || is_secret(self.kind())
     }
@@ -200,7 +200,7 @@ impl Variables {
         self.add(name, kind, origin)
     }
 
-    /// Whether the name has been bound, even if it is out of scope.
+    /// Returns whether the name has been bound, even if it is out of scope.
     pub(super) fn is_known(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
@@ -229,7 +229,7 @@ impl Variables {
         None
     }
 
-    /// Whether conditions of `where` exclude null.
+    /// Returns whether conditions of `where` exclude null.
     pub(super) fn is_not_null(&self, slot: Slot) -> bool {
         self.get(slot).is_some_and(|variable| variable.is_not_null)
     }

@@ -5,9 +5,9 @@
 pub(super) struct Note {
     /// Text with its slashes, without trailing white space.
     pub(super) text: String,
-    /// Whether it is the only text on its line.
+    /// `true` if it is the only text on its line.
     pub(super) is_alone: bool,
-    /// Whether it is indented.
+    /// `true` if it is indented.
     pub(super) is_indented: bool,
     /// Line in the source.
     pub(super) line: usize,
@@ -45,7 +45,7 @@ pub(super) struct Bracket {
     pub(super) notes: Vec<Note>,
     pub(super) items: Vec<Item>,
     pub(super) close: String,
-    /// Whether it is a list, whose last item may have a comma.
+    /// `true` if it is a list, whose last item may have a comma.
     pub(super) is_list: bool,
 }
 

@@ -32,7 +32,7 @@ impl Heading {
         }
     }
 
-    /// Whether it is at the top level of a file, and not a section of a rule.
+    /// Returns whether it is at the top level of a file, and not a section of a rule.
     pub(super) fn is_top(self) -> bool {
         matches!(self, Self::Header | Self::Sync)
     }

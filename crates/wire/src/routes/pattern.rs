@@ -38,12 +38,12 @@ impl Method {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
-    /// Whether the keys of the query string are keys of the request.
+    /// Returns whether the keys of the query string are keys of the request.
     pub const fn takes_query(self) -> bool {
         matches!(self, Self::Get | Self::Delete)
     }
 
-    /// Whether the edge reads the body.
+    /// Returns whether the edge reads the body.
     pub const fn takes_body(self) -> bool {
         !matches!(self, Self::Get)
     }

@@ -77,7 +77,8 @@ impl World<'_> {
         }
     }
 
-    /// Whether a secret of the action is sealed with a key that this worker does not have yet.
+    /// Returns whether a secret of the action is sealed with a key that this worker does not have
+    /// yet.
     pub(super) fn is_locked(&self, number: usize, job: &Job) -> bool {
         let asked = &job.delivery.asked;
         let is_sealed = asked.flow.root() != asked.id
@@ -88,7 +89,7 @@ impl World<'_> {
             && worker.is_some_and(|worker| worker.keyless_until > self.now)
     }
 
-    /// Whether the handler of this action crashes its process every time, until faults end.
+    /// Returns whether the handler of this action crashes its process every time, until faults end.
     fn is_poison(&mut self, job: &Job) -> bool {
         if job.delivery.number == 1 && self.chance.permille(self.faults.poison) {
             self.poison.insert(job.id());
