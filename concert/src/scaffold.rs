@@ -103,11 +103,11 @@ pub(crate) fn new(args: &NewArgs) -> anyhow::Result<()> {
     let settings = with_worker(&SETTINGS.replace("@APP@", &app), &name, *lang)?;
     files.push(file(FILE, settings));
     write(&files)?;
-    let commands = lang.install().replace('\n', "\n  ");
-    output::print_line(format_args!(
-        "\nNext:\n  cd {}\n  {commands}\n  concert dev",
-        dir.display()
-    ));
+    let mut next = lang.build_of_sdk(&sdk);
+    next.push(format!("cd {}", dir.display()));
+    next.extend(lang.install().lines().map(str::to_owned));
+    next.push("concert dev".to_owned());
+    output::print_line(format_args!("\nNext:\n  {}", next.join("\n  ")));
     Ok(())
 }
 

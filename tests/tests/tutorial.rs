@@ -162,8 +162,8 @@ impl Reader {
     async fn flows(&mut self, line: &str) -> anyhow::Result<()> {
         let found = until("a flow is listed", TIMEOUT, async || {
             self.run(line, false).await?;
-            let ids = self.printed.split_whitespace().filter(|word| word.len() == 36);
-            Ok(ids.last().map(str::to_owned))
+            let mut ids = self.printed.split_whitespace().filter(|word| word.len() == 36);
+            Ok(ids.next_back().map(str::to_owned))
         });
         self.flow = found.await?;
         Ok(())

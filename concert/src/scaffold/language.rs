@@ -121,6 +121,14 @@ impl Language {
         vec![self.worker(concept), self.manifest().to_owned()]
     }
 
+    /// Commands that build the SDK in a checkout, if it needs that.
+    pub(super) fn build_of_sdk(self, checkout: &Path) -> Vec<String> {
+        let sdk = checkout.join(self.sdk());
+        let is_built = self != Self::TypeScript || sdk.join("dist").exists();
+        let build = || format!("(cd {} && npm ci && npm run build)", sdk.display());
+        (!is_built).then(build).into_iter().collect()
+    }
+
     /// Commands that install the dependencies.
     pub(super) fn install(self) -> &'static str {
         match self {

@@ -72,6 +72,16 @@ fn directory_that_is_not_empty_is_refused() {
 }
 
 #[test]
+fn sdk_for_typescript_is_built_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let commands = Language::TypeScript.build_of_sdk(dir.path());
+    assert!(commands[0].ends_with("sdk/typescript && npm ci && npm run build)"), "{commands:?}");
+    fs::create_dir_all(dir.path().join("sdk/typescript/dist")).unwrap();
+    assert!(Language::TypeScript.build_of_sdk(dir.path()).is_empty());
+    assert!(Language::Python.build_of_sdk(&dir.path().join("missing")).is_empty());
+}
+
+#[test]
 fn worker_section_keeps_comments_and_layout() {
     let before = "# A comment.\n[app]\nname   =  \"a\" # name\n\n[workers]\nattempts = 3\n";
     let name: ConceptName = "FocusStats".parse().unwrap();
