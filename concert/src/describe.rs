@@ -42,6 +42,7 @@ pub(crate) fn run(args: &DescribeArgs, workers: &[Worker]) -> anyhow::Result<()>
                 misfit_status: errors.misfit_status,
             };
             openapi::of_edge(&mut document, base, edge);
+            openapi::name_headers(&mut document, &settings.http.headers.by_key());
             document
         }
         Described::Asyncapi => describe::asyncapi(&program),

@@ -38,3 +38,20 @@ fn without_base(text: &str, base: &str) -> Option<String> {
     let method = text.strip_suffix(path)?;
     Some(format!("{method}{rest}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_is_removed_after_the_method() {
+        for (text, expected) in [
+            ("/api/auth/login", Some("/auth/login")),
+            ("GET /api/articles/:slug", Some("GET /articles/:slug")),
+            ("GET /articles/:slug", None),
+            ("/apis", None),
+        ] {
+            assert_eq!(without_base(text, "/api").as_deref(), expected, "{text}");
+        }
+    }
+}

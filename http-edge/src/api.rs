@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -42,7 +42,7 @@ use crate::passthrough::{self, Passthrough};
 use crate::pending::{Pending, PendingReply, PendingRequest, Respond};
 use crate::rates::{Counted, Rates};
 use crate::repeats::{self, UsedSecrets};
-use crate::routes::{ActiveRoutes, Routes, Target};
+use crate::routes::{ActiveRoutes, Routes};
 use crate::server::EdgeLimits;
 use crate::splice::Splicer;
 use crate::{answer, body, idempotency, keys};
@@ -179,7 +179,7 @@ impl Api {
             return Err(EdgeError::Overloaded);
         }
         let client = self.client(&parts);
-        let received = match has_body(&target, &body) {
+        let received = match target.method.takes_body() {
             true => {
                 let place = Some((route, self.place(client, path, &parts.headers)?));
                 self.bodies.read(client, &parts.headers, body, deadline, place).await?
@@ -441,11 +441,6 @@ fn posted(request: Request<Body>) -> Result<(Parts, Body), EdgeError> {
         &Method::POST => Ok(request.into_parts()),
         _ => Err(EdgeError::Method(vec![routes::Method::Post])),
     }
-}
-
-/// Whether the keys of a body count. A DELETE may have none.
-fn has_body(target: &Target<'_>, body: &Body) -> bool {
-    target.method.takes_body() && (target.method != routes::Method::Delete || !body.is_end_stream())
 }
 
 /// Address of the peer of the connection.

@@ -1,6 +1,7 @@
 //! Descriptions for tools: OpenAPI of the paths, AsyncAPI of the bus. Routers publish both; the
 //! edge adapts the former to its settings.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -35,6 +36,8 @@ pub(crate) struct Descriptions {
     base: String,
     refusals: Refusals,
     errors: ErrorArgs,
+    /// Names of the headers that rules may read, by key.
+    headers: BTreeMap<String, String>,
     /// Last descriptions read, with their rule versions.
     read: Mutex<Vec<(Description, String, Bytes)>>,
 }
@@ -46,9 +49,10 @@ impl Descriptions {
         base: &str,
         refusals: Refusals,
         errors: ErrorArgs,
+        headers: BTreeMap<String, String>,
     ) -> Self {
         let (bucket, base) = (Bucket::of(bus), base.to_owned());
-        Self { bucket, routes, base, refusals, errors, read: Mutex::default() }
+        Self { bucket, routes, base, refusals, errors, headers, read: Mutex::default() }
     }
 
     pub(crate) async fn answer(&self, kind: Description) -> Response<Body> {
@@ -98,6 +102,7 @@ impl Descriptions {
                 misfit_status: self.errors.misfit_status,
             };
             openapi::of_edge(&mut document, &self.base, settings);
+            openapi::name_headers(&mut document, &self.headers);
         }
         let text = Bytes::from(encode(&document));
         // During a rule change it may have another version; then the next request reads it again.

@@ -1,10 +1,12 @@
 //! Keys of a request from its path, its query string and its headers.
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderMap, HeaderName, Uri};
 use concert_wire::envelope::Object;
-use concert_wire::large;
 use concert_wire::routes::{Route, SecretHeader, ValueType, decode};
 use concert_wire::value;
+use concert_wire::{large, nested};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,6 +62,14 @@ impl TryFrom<String> for ReadableHeader {
 impl From<ReadableHeader> for String {
     fn from(header: ReadableHeader) -> Self {
         header.name.to_string()
+    }
+}
+
+impl HeaderArgs {
+    /// Names of the headers, by their keys.
+    pub fn by_key(&self) -> BTreeMap<String, String> {
+        let headers = self.headers.iter();
+        headers.map(|header| (header.key.clone(), header.name.to_string())).collect()
     }
 }
 
@@ -153,7 +163,9 @@ fn query(text: &str) -> Result<Object, EdgeError> {
 /// Adds the text of a key in the type that the route has for it. A text of another type stays a
 /// text, which the check of the types rejects.
 fn put_text(route: &Route, body: &mut Object, name: &str, text: &str) -> Result<(), EdgeError> {
-    let Some(key) = route.keys.get(name) else { return Ok(()) };
+    // A key with a dot is in an object of the body, which a URL does not have.
+    let key = route.keys.get(name).filter(|_| !nested::is_path(name));
+    let Some(key) = key else { return Ok(()) };
     let value = converted(&key.kind, text);
     if large::holds_reference(&value) {
         return Err(Misfit::new(name, NO_REFERENCE).into());
@@ -198,6 +210,7 @@ mod tests {
             ("draft", ValueType::Boolean),
             ("ifNoneMatch", ValueType::String),
             ("session", ValueType::Secret),
+            ("user.email", ValueType::String),
         ];
         let keys = keys.into_iter().map(|(name, kind)| {
             let secret = kind.is_secret();
@@ -258,6 +271,8 @@ mod tests {
         // Unknown keys are dropped, and POST ignores the query string.
         assert!(found("tag[]=a&__proto__=1&%F0=1").is_err());
         assert_eq!(found("tag[]=a&__proto__=1"), Ok(json!({ "slug": "a/b" })));
+        // So are keys in objects of the body.
+        assert_eq!(found("user.email=a"), Ok(json!({ "slug": "a/b" })));
         let posted = keys(Method::Post, "limit=1&limit=2&session=x", &[], json!({}));
         assert_eq!(posted, Ok(json!({ "slug": "a/b" })));
     }

@@ -346,6 +346,7 @@ pub fn run<'a>(
                 &args.base,
                 args.refusals,
                 args.errors,
+                args.headers.by_key(),
             ),
             routes: routes.clone(),
             bus,

@@ -1,6 +1,8 @@
 //! The OpenAPI document of an edge. The router publishes one for all edges; each adds its base, its
 //! status of refusals, and the shape of its own errors.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -78,6 +80,24 @@ pub struct EdgeSettings {
     pub errors: ErrorShape,
     /// Status of a request with a missing or invalid key; 0 is 400.
     pub misfit_status: u16,
+}
+
+/// Describes the keys of headers that rules may read as these headers, not as keys of the query
+/// string. `headers`: the names of the headers, by key.
+pub fn name_headers(document: &mut Value, headers: &BTreeMap<String, String>) {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    let items = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
+    let operations = items.flat_map(Map::values_mut);
+    let parameters = operations.filter_map(|operation| operation.get_mut("parameters"));
+    let parameters = parameters.filter_map(Value::as_array_mut).flatten();
+    for parameter in parameters.filter_map(Value::as_object_mut) {
+        let is_in_query = parameter.get("in").is_some_and(|place| place == "query");
+        let header = parameter.get("name").and_then(Value::as_str).and_then(|key| headers.get(key));
+        if let Some(header) = header.filter(|_| is_in_query) {
+            parameter.insert("name".to_owned(), header.as_str().into());
+            parameter.insert("in".to_owned(), "header".into());
+        }
+    }
 }
 
 /// Adapts the document of the rules to an edge with this base and these settings.
@@ -294,6 +314,19 @@ mod tests {
         let bad_request = &document["components"]["responses"]["BadRequest"]["content"];
         assert_eq!(*bad_request, json!({ "application/problem+json": problem }));
         assert_eq!(document["components"]["schemas"]["Error"], ErrorShape::Problem.schema());
+    }
+
+    #[test]
+    fn key_of_a_readable_header_is_a_header() {
+        let parameter = |name: &str, place: &str| json!({ "name": name, "in": place });
+        let parameters = [parameter("ifNoneMatch", "query"), parameter("ifNoneMatch", "path")];
+        let mut document = json!({ "paths": { "/a": { "get": { "parameters": parameters } } } });
+        let headers = BTreeMap::from([("ifNoneMatch".to_owned(), "if-none-match".to_owned())]);
+        name_headers(&mut document, &headers);
+        assert_eq!(
+            document["paths"]["/a"]["get"]["parameters"],
+            json!([parameter("if-none-match", "header"), parameter("ifNoneMatch", "path")])
+        );
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Request {
                 &["/", "//", "/api", "/api/..%2f", "/healthz", "/readyz", "/metrics", "*"],
             ))
             .to_owned(),
+            3 => format!("/api{path}?session={}%zz&session", rng.u32(..)),
             _ => format!("/api{path}"),
         };
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n");
@@ -134,6 +135,7 @@ fn header(rng: &mut Rng) -> String {
         rng,
         &[
             "idempotency-key",
+            "authorization",
             "cookie",
             "x-forwarded-for",
             "forwarded",

@@ -197,4 +197,61 @@ mod tests {
         check(Method::Post, "/logout", "POST /:any any=logout");
         assert_eq!(index().methods("/login"), [Method::Post]);
     }
+
+    /// All texts of up to three segments.
+    fn texts(segments: [&str; 3]) -> Vec<String> {
+        let longer = |texts: &[String]| {
+            let pairs = texts.iter().flat_map(|text| segments.map(|next| format!("{text}/{next}")));
+            pairs.collect::<Vec<_>>()
+        };
+        let one = longer(&[String::new()]);
+        let two = longer(&one);
+        [one, longer(&two), two].concat()
+    }
+
+    #[test]
+    fn index_agrees_with_the_definition_for_all_pairs_of_patterns() {
+        let unique = |text: &String| {
+            let parts = text.split(":x").enumerate();
+            let named = parts.map(|(number, part)| match number {
+                0 => part.to_owned(),
+                number => format!(":x{number}{part}"),
+            });
+            format!("GET {}", named.collect::<String>())
+        };
+        let patterns: Vec<String> = texts(["a", "b", ":x"]).iter().map(unique).collect();
+        let matches = |pattern: &Pattern, path: &str| {
+            let path: Vec<&str> = path.split('/').skip(1).collect();
+            path.len() == pattern.segments.len()
+                && pattern.segments.iter().zip(path).all(|(segment, text)| match segment {
+                    Segment::Literal(literal) => literal == text,
+                    Segment::Parameter(_) => true,
+                })
+        };
+        let paths = texts(["a", "b", "c"]);
+        for (number, a) in patterns.iter().enumerate() {
+            for b in patterns.iter().skip(number + 1) {
+                let parsed = [a, b].map(|text| Pattern::parse(text).unwrap());
+                let both = paths.iter().find(|path| parsed.iter().all(|it| matches(it, path)));
+                let index = RouteIndex::new([a.as_str(), b.as_str()]);
+                let only = |this: usize, other: usize| {
+                    let mut own = paths.iter().filter(|path| matches(&parsed[this], path));
+                    own.any(|path| !matches(&parsed[other], path))
+                };
+                let is_conflict = both.is_some() && only(0, 1) == only(1, 0);
+                assert_eq!(parsed[0].conflict(&parsed[1]).is_some(), is_conflict, "{a} {b}");
+                for path in paths.iter().filter(|_| !is_conflict) {
+                    let expected = match [matches(&parsed[0], path), matches(&parsed[1], path)] {
+                        [false, false] => None,
+                        [true, false] => Some(a),
+                        [false, true] => Some(b),
+                        // The one that matches nothing else is more specific.
+                        [true, true] => Some(if only(0, 1) { b } else { a }),
+                    };
+                    let found = index.find(Method::Get, path).map(|found| found.pattern);
+                    assert_eq!(found.as_ref(), expected, "{a} {b} {path}");
+                }
+            }
+        }
+    }
 }
