@@ -242,7 +242,7 @@ pub struct Match {
     pub key: Arc<str>,
     /// `name?`: an absent key matches too and counts as null.
     pub optional: bool,
-    /// `true` if the variable stays unbound if the key is absent, because a call omits its argument
+    /// `true` if the variable of an absent key stays unbound, because a call omits its argument
     /// then, but passes null on. Unbound counts as null everywhere else.
     pub keeps_absence: bool,
     /// Test of the value.
