@@ -10,7 +10,7 @@ use concert_runtime::bus::Bus;
 use concert_runtime::metrics as runtime_metrics;
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams;
-use concert_wire::work::Part;
+use concert_wire::work::{Part, QueryPart};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -234,7 +234,7 @@ impl Metrics {
             firings.iter().filter_map(|firing| Some((firing.at_us, &*firing.work.as_ref()?.parts)));
         for part in measured_queries(measured) {
             // The worker's own parts follow its query.
-            if let Some((concept, query)) = part.query() {
+            if let Some(QueryPart { concept, query, .. }) = part.query() {
                 let of = OfQuery { concept: concept.to_owned(), query: query.to_owned() };
                 self.queries.get_or_create(&of).observe(seconds(part.took_us));
             }

@@ -69,7 +69,7 @@ function waitsOf(work) {
 function queriesOf(work) {
   const queries = [];
   for (const part of work.parts ?? []) {
-    const text = `${part.name} ${span(part.took_us)}`;
+    const text = `${part.name.replace(/-(\d+)$/, " with $1 inputs")} ${span(part.took_us)}`;
     if (part.name.includes("._") || queries.length === 0) queries.push([text, []]);
     else queries.at(-1)[1].push(text);
   }

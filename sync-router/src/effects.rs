@@ -63,9 +63,9 @@ impl Performer {
             Effect::Complete { seq, invocation, body } => {
                 async move { complete(&bus, seq, invocation, body).await }.boxed()
             }
-            Effect::Ask { seq, flow, deadline_ms, question } => {
+            Effect::Ask { seq, flow, deadline_ms, batch } => {
                 queries.timings().begin(seq);
-                let request = Request { seq, flow, deadline_ms, stored_ms, question };
+                let request = Request { seq, flow, deadline_ms, stored_ms, batch };
                 async move { queries.run(request).await }.boxed()
             }
             Effect::Record { seq, record: content } => {

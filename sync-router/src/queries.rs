@@ -1,18 +1,22 @@
-//! Calls the workers' queries by request and reply, within limits for each concept.
+//! Calls the workers' queries by request and reply, within limits for each concept. One message
+//! contains all inputs of a query that its rules need at the same step.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use concert_engine::{Event, Question};
+use concert_engine::{Event, QueryBatch};
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
 use concert_runtime::service::{self, Answer, Instance, NoAnswer};
 use concert_wire::envelope::{Fault, Object};
 use concert_wire::id::FlowId;
+use concert_wire::subject::QUERY_BATCH;
 use concert_wire::value;
-use serde_json::Value;
+use concert_wire::work::Part;
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -32,12 +36,16 @@ const GRACE: Duration = Duration::from_secs(10);
 const WITHOUT_CALLER: Duration = Duration::from_secs(60);
 /// Code of a worker's response to a query if a large value of its input is no longer stored.
 const EXPIRED: &str = "410";
+/// Code of a worker's response to a batch if the results do not fit into one message.
+const TOO_LARGE: &str = "413";
+/// Maximum number of inputs in one message.
+const BATCH_MAX: usize = 100;
 /// Time in which the instances of a worker respond to a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(300);
 /// Time that a worker's response may take on the network.
 const NETWORK_MARGIN: Duration = Duration::from_millis(500);
 
-/// A query for a completion.
+/// A query with its inputs, for a completion.
 pub(crate) struct Request {
     pub(crate) seq: u64,
     pub(crate) flow: FlowId,
@@ -45,8 +53,22 @@ pub(crate) struct Request {
     pub(crate) deadline_ms: Option<u64>,
     /// Storage time of the completion, in milliseconds since 1970.
     pub(crate) stored_ms: u64,
-    pub(crate) question: Question,
+    pub(crate) batch: QueryBatch,
 }
+
+/// A query while it runs.
+struct Asked<'a> {
+    seq: u64,
+    flow: FlowId,
+    of: Arc<Concept>,
+    concept: &'a str,
+    query: &'a str,
+    until: Instant,
+    give_up_ms: u64,
+}
+
+/// The rows of one input.
+type Rows = Vec<Object>;
 
 /// Runs queries. A hanging worker uses up the permits of its own concept only.
 #[derive(Clone)]
@@ -98,50 +120,77 @@ impl Queries {
     /// Runs a query. Each delivery of the completion makes at least one attempt. After the deadline
     /// of the caller and a grace period, a query without a result is abandoned.
     pub(crate) async fn run(&self, request: Request) -> Event {
-        let Request { seq, flow, deadline_ms, stored_ms, question } = request;
+        let Request { seq, flow, deadline_ms, stored_ms, batch } = request;
         let give_up_ms = give_up_ms(deadline_ms, stored_ms);
         let left = Duration::from_millis(give_up_ms.saturating_sub(clock::now_ms()));
-        let until = Instant::now() + left.max(self.timeout);
-        let concept = self.concept(&question.concept);
-        let Some(permit) = self.permit(&concept, until).await else {
+        let asked = Asked {
+            seq,
+            flow,
+            of: self.concept(&batch.concept),
+            concept: &batch.concept,
+            query: &batch.query,
+            until: Instant::now() + left.max(self.timeout),
+            give_up_ms,
+        };
+        let parts = batch.inputs.chunks(BATCH_MAX).map(|inputs| self.ask_together(&asked, inputs));
+        match try_join_all(parts).await {
+            Ok(rows) => {
+                asked.of.unanswered().remove(seq);
+                Event::Answered { seq, batch, rows: rows.concat() }
+            }
+            Err(error) => asked.failed(error),
+        }
+    }
+
+    /// Runs a query for several inputs with one message, or one message per input if that is
+    /// impossible: the worker cannot do it, or the inputs or rows do not fit into a message.
+    async fn ask_together(
+        &self,
+        asked: &Asked<'_>,
+        inputs: &[Object],
+    ) -> Result<Vec<Rows>, NoAnswer> {
+        if let [input] = inputs {
+            return Ok(vec![self.ask_one(asked, input).await?]);
+        }
+        let batch = [("query", json!(asked.query)), ("inputs", json!(inputs))];
+        let batch = batch.map(|(key, value)| (key.to_owned(), value)).into_iter().collect();
+        match self.exchange(asked, QUERY_BATCH, &batch, inputs.len()).await {
+            Ok(answer) => results(answer, inputs.len()),
+            Err(NoAnswer::Unreachable(_)) => self.ask_each(asked, inputs).await,
+            Err(NoAnswer::Refused { code, .. }) if code == TOO_LARGE => {
+                self.ask_each(asked, inputs).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask_each(&self, asked: &Asked<'_>, inputs: &[Object]) -> Result<Vec<Rows>, NoAnswer> {
+        try_join_all(inputs.iter().map(|input| self.ask_one(asked, input))).await
+    }
+
+    async fn ask_one(&self, asked: &Asked<'_>, input: &Object) -> Result<Rows, NoAnswer> {
+        let mut answer = self.exchange(asked, asked.query, input, 1).await?;
+        rows(answer.body.swap_remove("rows"))
+    }
+
+    /// Waits for a permit, sends a request, and records its duration.
+    async fn exchange(
+        &self,
+        asked: &Asked<'_>,
+        endpoint: &str,
+        input: &Object,
+        inputs: usize,
+    ) -> Result<Answer, NoAnswer> {
+        let Some(permit) = self.permit(&asked.of, asked.until).await else {
             let why = "too many queries of the concept are waiting".to_owned();
-            return failed(&concept, (seq, flow), &question, give_up_ms, &why);
+            return Err(NoAnswer::Unreachable(why));
         };
         let began = Instant::now();
-        let result = self.request(&concept, flow, &question, until).await;
+        let answer = self.request(asked, endpoint, input).await?;
         drop(permit);
-        if let Ok(answer) = &result {
-            let name = format!("{}.{}", question.concept, question.query);
-            self.timings.answered(seq, name, began.into_std(), answer.work.clone());
-        }
-        let result = result.and_then(rows);
-        if result.is_ok() {
-            concept.unanswered().remove(seq);
-        }
-        match result {
-            Ok(rows) => Event::Answered { seq, question, rows },
-            // The query or its result does not match the spec, so a retry would not help.
-            Err(NoAnswer::Refused { code, why }) if code == EXPIRED => {
-                concept.unanswered().remove(seq);
-                let (concept, query) = (&question.concept, &question.query);
-                tracing::warn!(%flow, %concept, %query, why, "an input of a query has expired");
-                let why = format!("a large value for {concept}.{query} has expired");
-                Event::Refused { seq, fault: Fault::Expired, why }
-            }
-            Err(NoAnswer::Refused { code, why }) if code == "400" || code == "500" => {
-                tracing::error!(
-                    %flow,
-                    concept = %question.concept,
-                    query = %question.query,
-                    why,
-                    "a worker rejects a query"
-                );
-                let why = format!("{}.{} cannot be answered", question.concept, question.query);
-                concept.unanswered().remove(seq);
-                Event::Refused { seq, fault: Fault::Invalid, why }
-            }
-            Err(error) => failed(&concept, (seq, flow), &question, give_up_ms, &error.to_string()),
-        }
+        let name = Part::query_name(asked.concept, asked.query, inputs);
+        self.timings.answered(asked.seq, name, began.into_std(), answer.work.clone());
+        Ok(answer)
     }
 
     /// Waits for a permit; `None` if too many queries wait already, or it takes too long.
@@ -163,24 +212,23 @@ impl Queries {
     /// most one copy of a query runs.
     async fn request(
         &self,
-        concept: &Arc<Concept>,
-        flow: FlowId,
-        question: &Question,
-        until: Instant,
+        asked: &Asked<'_>,
+        endpoint: &str,
+        input: &Object,
     ) -> Result<Answer, NoAnswer> {
-        let name = (&*question.concept, &*question.query);
+        let name = (asked.concept, endpoint);
         let mut connections = self.bus.connections();
         loop {
             connections.mark_unchanged();
-            let within = until.saturating_duration_since(Instant::now());
+            let within = asked.until.saturating_duration_since(Instant::now());
             tokio::select! {
                 biased;
-                result = service::ask(&self.bus, name, Some(flow), &question.input, within) => {
+                result = service::ask(&self.bus, name, Some(asked.flow), input, within) => {
                     return result;
                 }
                 // A request is lost with its connection.
                 Ok(()) = connections.changed() => {}
-                () = self.lost(concept, name.0) => {}
+                () = self.lost(&asked.of, asked.concept) => {}
             }
         }
     }
@@ -214,30 +262,48 @@ impl Queries {
     }
 }
 
-/// The event of a query without a result.
-fn failed(
-    concept: &Concept,
-    (seq, flow): (u64, FlowId),
-    question: &Question,
-    give_up_ms: u64,
-    why: &str,
-) -> Event {
-    let (name, query) = (&*question.concept, &*question.query);
-    let why = match concept.unanswered().keep(seq, give_up_ms, clock::now_ms()) {
-        Kept::Yes => {
-            tracing::warn!(%flow, concept = name, query, why, "a query has no result; retrying");
-            return Event::Unanswered { seq };
+impl Asked<'_> {
+    /// The event of a query without a result.
+    fn failed(&self, error: NoAnswer) -> Event {
+        let Self { seq, flow, concept, query, .. } = *self;
+        match error {
+            // The query or its result does not match the spec, so a retry would not help.
+            NoAnswer::Refused { code, why } if code == EXPIRED => {
+                self.of.unanswered().remove(seq);
+                tracing::warn!(%flow, concept, query, why, "an input of a query has expired");
+                let why = format!("a large value for {concept}.{query} has expired");
+                Event::Refused { seq, fault: Fault::Expired, why }
+            }
+            NoAnswer::Refused { code, why } if code == "400" || code == "500" => {
+                self.of.unanswered().remove(seq);
+                tracing::error!(%flow, concept, query, why, "a worker rejects a query");
+                let why = format!("{concept}.{query} cannot be answered");
+                Event::Refused { seq, fault: Fault::Invalid, why }
+            }
+            error => self.unanswered(&error.to_string()),
         }
-        Kept::CallerHasLeft => why.to_owned(),
-        Kept::TooMany => format!("{MAX_UNANSWERED} completions wait for queries of the concept"),
-    };
-    metrics::abandoned(name);
-    tracing::error!(%flow, concept = name, query, why, "a query has no result; it is abandoned");
-    let why = format!(
-        "the query {name}.{query} has no result: {why}; when its worker runs, use `concert dead \
-         retry`"
-    );
-    Event::Abandoned { seq, why }
+    }
+
+    fn unanswered(&self, why: &str) -> Event {
+        let Self { seq, flow, concept, query, .. } = *self;
+        let why = match self.of.unanswered().keep(seq, self.give_up_ms, clock::now_ms()) {
+            Kept::Yes => {
+                tracing::warn!(%flow, concept, query, why, "a query has no result; retrying");
+                return Event::Unanswered { seq };
+            }
+            Kept::CallerHasLeft => why.to_owned(),
+            Kept::TooMany => {
+                format!("{MAX_UNANSWERED} completions wait for queries of the concept")
+            }
+        };
+        metrics::abandoned(concept);
+        tracing::error!(%flow, concept, query, why, "a query has no result; it is abandoned");
+        let why = format!(
+            "the query {concept}.{query} has no result: {why}; when its worker runs, use `concert \
+             dead retry`"
+        );
+        Event::Abandoned { seq, why }
+    }
 }
 
 /// Completions whose query has no result yet, with the time until which it is retried, in
@@ -330,9 +396,8 @@ fn is_lost(before: &BTreeSet<String>, now: &[Instance], elapsed: Duration) -> bo
     before.iter().any(is_missing) || limit.is_some_and(|limit| elapsed > limit + NETWORK_MARGIN)
 }
 
-fn rows(answer: Answer) -> Result<Vec<Object>, NoAnswer> {
-    let mut body = answer.body;
-    let Some(Value::Array(rows)) = body.swap_remove("rows") else {
+fn rows(rows: Option<Value>) -> Result<Rows, NoAnswer> {
+    let Some(Value::Array(rows)) = rows else {
         return Err(NoAnswer::Unreadable("`rows` is missing".to_owned()));
     };
     let rows = rows.into_iter().map(|row| match row {
@@ -340,6 +405,16 @@ fn rows(answer: Answer) -> Result<Vec<Object>, NoAnswer> {
         other => Err(NoAnswer::Unreadable(format!("a row is {}", value::kind(&other)))),
     });
     rows.collect()
+}
+
+/// The rows of each input of a batch.
+fn results(mut answer: Answer, inputs: usize) -> Result<Vec<Rows>, NoAnswer> {
+    match answer.body.swap_remove("results") {
+        Some(Value::Array(results)) if results.len() == inputs => {
+            results.into_iter().map(|of| rows(Some(of))).collect()
+        }
+        _ => Err(NoAnswer::Unreadable(format!("`results` must have {inputs} elements"))),
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,12 @@ impl QueryTimings {
                 .parts
                 .into_iter()
                 .map(|part| Part { at_us: part.at_us.saturating_add(began_us), ..part });
+            if queries.parts.len() >= MAX_PARTS
+                && let Some(last) = queries.parts.iter().rposition(|part| part.query().is_none())
+            {
+                // The number of queries is more useful than their parts.
+                queries.parts.remove(last);
+            }
             let room = MAX_PARTS.saturating_sub(queries.parts.len());
             queries.parts.extend(std::iter::once(own).chain(of_worker).take(room));
         });

@@ -1,11 +1,17 @@
-//! Queries of a worker that is slow, missing, or contradicts its spec.
+//! Queries of a worker that is slow, missing, or contradicts its spec; queries of many frames.
 
-use std::sync::Arc;
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a response without these members fails the test"
+)]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::ensure;
-use async_nats::Client;
+use async_nats::{Client, HeaderMap};
 use concert_tests::weathering::{RULE, SPEC};
 use concert_tests::{Load, System, faulty, http, nats};
 use futures_util::StreamExt as _;
@@ -15,6 +21,19 @@ const PASSWORD: &str = "correct horse battery";
 /// Timeout until every client has a response.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Queries the sky over each town.
+const SKIES: &str = r#"
+sync ShowSkies
+when
+    Requesting.request (path: "/skies", towns) : (request)
+where
+    each town in towns
+    Weathering._getSky (town) : (sky)
+    collect (town, sky) as skies
+then
+    Requesting.respond (request, skies)
+"#;
+
 /// The project with a concept that has a query and no worker.
 async fn system(
     dir: &tempfile::TempDir,
@@ -22,7 +41,7 @@ async fn system(
 ) -> anyhow::Result<System> {
     let [concepts, syncs] = faulty::rules(dir.path())?;
     std::fs::write(dir.path().join("concepts/Weathering.concept"), SPEC)?;
-    std::fs::write(dir.path().join("syncs/sky.sync"), RULE)?;
+    std::fs::write(dir.path().join("syncs/sky.sync"), format!("{RULE}{SKIES}"))?;
     let own = [("CONCERT_RULES__CONCEPTS", &*concepts), ("CONCERT_RULES__SYNCS", &*syncs)];
     System::with(&[&own, settings].concat()).await
 }
@@ -138,5 +157,72 @@ async fn query_ends_with_its_caller_and_is_retried_by_hand() -> anyhow::Result<(
         })
         .await?;
     assert_eq!(dead(&["list", "--json"]).await?.trim(), "");
+    Ok(())
+}
+
+/// A worker that serves batches, and returns an error for those with more inputs than `most`.
+/// Returns the numbers of inputs that it has received.
+async fn batch_worker(client: &Client, most: usize) -> anyhow::Result<Arc<Mutex<Vec<usize>>>> {
+    let mut batches = nats::subscribe(client, "concept.Weathering.query-batch").await?;
+    let received: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let (sizes, client) = (received.clone(), client.clone());
+    tokio::spawn(async move {
+        while let Some(batch) = batches.next().await {
+            let body: Value = serde_json::from_slice(&batch.payload).unwrap();
+            assert_eq!(body["query"], "_getSky");
+            let towns = body["inputs"].as_array().unwrap();
+            sizes.lock().unwrap().push(towns.len());
+            let rows = |of: &Value| json!([{ "sky": format!("over {}", of["town"]) }]);
+            let results = json!({ "results": towns.iter().map(rows).collect::<Vec<_>>() });
+            let mut headers = HeaderMap::new();
+            if towns.len() > most {
+                headers.insert("Nats-Service-Error-Code", "413");
+                headers.insert("Nats-Service-Error", "too large");
+            }
+            let reply = batch.reply.unwrap();
+            client.publish_with_headers(reply, headers, results.to_string().into()).await.unwrap();
+        }
+    });
+    Ok(received)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_a_step_query_with_one_message_if_the_worker_serves_batches() -> anyhow::Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let system = system(&dir, &[]).await?;
+    let client = system.nats_as("weathering").await?;
+    let towns = |count: usize| (0..count).map(|number| format!("t{number}")).collect::<Vec<_>>();
+    let ask = async |count: usize| {
+        let answer = system.post("/skies", &json!({ "towns": towns(count) })).await?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        anyhow::Ok(answer.body["skies"].clone())
+    };
+    let skies = |count: usize, sky: fn(&str) -> String| {
+        let row = |town: String| json!({ "sky": sky(&town), "town": town });
+        Value::from(towns(count).into_iter().map(row).collect::<Vec<_>>())
+    };
+    let blue: fn(&str) -> String = |_| "blue".to_owned();
+    let over: fn(&str) -> String = |town| format!("over \"{town}\"");
+
+    // A worker without batches gets one message per input.
+    let single = worker(&client, Duration::ZERO, json!([{ "sky": "blue" }])).await?;
+    assert_eq!(ask(3).await?, skies(3, blue));
+    assert_eq!(single.load(Ordering::Relaxed), 3);
+
+    let batches = batch_worker(&client, 60).await?;
+    assert_eq!(ask(20).await?, skies(20, over));
+    assert_eq!(ask(1).await?, skies(1, blue));
+    assert_eq!(
+        (batches.lock().unwrap().as_slice(), single.load(Ordering::Relaxed)),
+        (&[20][..], 4)
+    );
+    // A batch has at most 100 inputs. The first one here is too large for its worker.
+    let found = ask(120).await?;
+    assert_eq!(found[119], skies(120, over)[119]);
+    assert_eq!(found[0], skies(1, blue)[0]);
+    let mut sizes = batches.lock().unwrap().clone();
+    sizes.sort_unstable();
+    assert_eq!((sizes, single.load(Ordering::Relaxed)), (vec![20, 20, 100], 104));
     Ok(())
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use concert_engine::provenance::{Action, Firing, RootKind};
 use concert_wire::id::ActionId;
 use concert_wire::routes::split;
-use concert_wire::work::{Part, Work};
+use concert_wire::subject;
+use concert_wire::work::{Part, QueryPart, Work};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{
     Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
@@ -137,12 +138,22 @@ impl Traces {
             };
             let span = self.span(place, own, Some(above), kind, part.name.clone(), times);
             let attributes = match (question, database) {
-                (Some((concept, query)), _) => vec![
-                    KeyValue::new("messaging.system", "nats"),
-                    KeyValue::new("messaging.destination.name", format!("concept.{}", part.name)),
-                    KeyValue::new("concert.concept", concept.to_owned()),
-                    KeyValue::new("concert.query", query.to_owned()),
-                ],
+                (Some(QueryPart { concept, query, inputs }), _) => {
+                    let endpoint = if inputs == 1 { query } else { subject::QUERY_BATCH };
+                    vec![
+                        KeyValue::new("messaging.system", "nats"),
+                        KeyValue::new(
+                            "messaging.destination.name",
+                            subject::service(concept, endpoint),
+                        ),
+                        KeyValue::new("concert.concept", concept.to_owned()),
+                        KeyValue::new("concert.query", query.to_owned()),
+                        KeyValue::new(
+                            "messaging.batch.message_count",
+                            i64::try_from(inputs).unwrap_or(i64::MAX),
+                        ),
+                    ]
+                }
                 (None, Some((system, operation))) => vec![
                     KeyValue::new("db.system.name", system.to_owned()),
                     KeyValue::new("db.operation.name", operation.to_owned()),

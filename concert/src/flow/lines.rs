@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use concert_engine::provenance::{Action, Firing, Outcome, Summary};
 use concert_wire::large::Reference;
-use concert_wire::work::Part;
+use concert_wire::work::{Part, QueryPart};
 use serde_json::{Map, Value};
 
 use super::large::Expiries;
@@ -120,12 +120,24 @@ pub(super) fn work(action: &Action) -> String {
     format!("  (waited {}{parts})", ms(waited_us))
 }
 
-/// `  (queried Sessioning._getUser 1.2 ms)`: the queries of a firing and their durations. Empty if
-/// there are none, or the router did not report them.
+/// `  (queried Sessioning._getUser 1.2 ms)`, `  (2 queries: Article._getPage 1.2 ms,
+/// Person._getProfile with 20 inputs 1.7 ms)`: the queries of a firing and their durations. Empty
+/// if there are none, or the router did not report them.
 pub(super) fn queries(firing: &Firing) -> String {
     let parts = firing.work.iter().flat_map(|work| &work.parts);
-    let text = summed(parts.filter(|part| part.query().is_some()));
-    if text.is_empty() { text } else { format!("  (queried {text})") }
+    let queries: Vec<(QueryPart<'_>, u64)> =
+        parts.filter_map(|part| Some((part.query()?, part.took_us))).collect();
+    let shown = queries.iter().map(|(QueryPart { concept, query, inputs }, took_us)| {
+        let name = clean(&format!("{concept}.{query}"));
+        let inputs = if *inputs == 1 { String::new() } else { format!(" with {inputs} inputs") };
+        format!("{name}{inputs} {}", ms(*took_us))
+    });
+    let text = shown.collect::<Vec<_>>().join(", ");
+    match queries.len() {
+        0 => String::new(),
+        1 => format!("  (queried {text})"),
+        count => format!("  ({count} queries: {text})"),
+    }
 }
 
 /// Parts with equal names are added up. The order is that of their first occurrence.

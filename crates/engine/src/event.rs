@@ -10,7 +10,7 @@ use concert_wire::position::Position;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::frames::Question;
+use crate::frames::QueryBatch;
 use crate::versions::Version;
 use concert_lang::program::Program;
 
@@ -146,10 +146,10 @@ pub enum Event {
     Answered {
         /// The completion whose rules query.
         seq: u64,
-        /// The query.
-        question: Question,
-        /// The rows.
-        rows: Vec<Object>,
+        /// The query with its inputs.
+        batch: QueryBatch,
+        /// The rows of each input, in the order of the inputs.
+        rows: Vec<Vec<Object>>,
     },
     /// A query failed for now.
     Unanswered {
@@ -234,8 +234,9 @@ pub enum Effect {
         /// The completion, encoded.
         body: Vec<u8>,
     },
-    /// Run a query. Reply with [`Event::Answered`], [`Event::Unanswered`], [`Event::Refused`] or
-    /// [`Event::Abandoned`]. Rows that violate the spec must not be passed on.
+    /// Run a query, once for each input. Reply with [`Event::Answered`], or, if one of the inputs
+    /// has no result, with [`Event::Unanswered`], [`Event::Refused`] or [`Event::Abandoned`]. Rows
+    /// that violate the spec must not be passed on.
     Ask {
         /// The completion whose rules query.
         seq: u64,
@@ -244,8 +245,8 @@ pub enum Effect {
         /// Time until which the caller of the flow waits, in milliseconds since 1970. `None` if the
         /// flow has no caller.
         deadline_ms: Option<u64>,
-        /// The query with its input.
-        question: Question,
+        /// The query with its inputs.
+        batch: QueryBatch,
     },
     /// Publish a firing record to the log. Reply with [`Event::Stored`] or [`Event::NotStored`].
     /// Its calls are made when the log delivers it.

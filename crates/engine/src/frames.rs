@@ -45,14 +45,51 @@ impl Question {
     }
 }
 
+/// One query with the inputs that need its result now, each of them once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryBatch {
+    /// The concept.
+    pub concept: Arc<str>,
+    /// The query.
+    pub query: Arc<str>,
+    /// Its inputs.
+    pub inputs: Vec<Object>,
+}
+
+impl QueryBatch {
+    /// Groups distinct questions by their query.
+    pub(crate) fn of(questions: Vec<Question>) -> Vec<Self> {
+        let mut batches: Vec<Self> = Vec::new();
+        for Question { concept, query, input } in questions {
+            let same = |batch: &&mut Self| batch.concept == concept && batch.query == query;
+            match batches.iter_mut().find(same) {
+                Some(batch) => batch.inputs.push(input),
+                None => batches.push(Self { concept, query, inputs: vec![input] }),
+            }
+        }
+        batches
+    }
+
+    /// The query with each of its inputs.
+    pub fn questions(&self) -> impl Iterator<Item = Question> {
+        self.inputs.iter().map(|input| Question {
+            concept: self.concept.clone(),
+            query: self.query.clone(),
+            input: input.clone(),
+        })
+    }
+}
+
 /// The results of queries.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(HashMap<String, Vec<Object>>);
 
 impl Answers {
-    pub(crate) fn add(&mut self, question: &Question, rows: Vec<Object>) {
-        // The first result counts, so all rules of a completion see the same.
-        self.0.entry(question.key()).or_insert(rows);
+    pub(crate) fn add(&mut self, batch: &QueryBatch, rows: Vec<Vec<Object>>) {
+        for (question, rows) in batch.questions().zip(rows) {
+            // The first result counts, so all rules of a completion see the same.
+            self.0.entry(question.key()).or_insert(rows);
+        }
     }
 
     fn get(&self, question: &Question) -> Option<&Vec<Object>> {

@@ -14,7 +14,7 @@ use concert_wire::{FIRED, REQUEST, REQUESTING, RESERVED_CONCEPT, RESPOND, RESPON
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use crate::frames::Question;
+use crate::frames::QueryBatch;
 use concert_lang::program::{Outcome, Pattern, Program, Sync, Test};
 use concert_lang::spec::{self, Params, QuerySpec};
 
@@ -237,10 +237,21 @@ impl Index {
     }
 
     /// Compares the rows of a query with its spec.
-    pub(crate) fn check_rows(&self, question: &Question, rows: &[Object]) -> Result<(), String> {
-        let name = (question.concept.clone(), question.query.clone());
-        let Some(query) = self.queries.get(&name) else { return Ok(()) };
-        spec::check_rows(query, rows).map_err(|why| format!("{}: {why}", question.concept))
+    pub(crate) fn check_rows(
+        &self,
+        batch: &QueryBatch,
+        rows: &[Vec<Object>],
+    ) -> Result<(), String> {
+        let QueryBatch { concept, query, inputs } = batch;
+        if rows.len() != inputs.len() {
+            let (found, expected) = (rows.len(), inputs.len());
+            return Err(format!("{concept}.{query} has {found} results for {expected} inputs"));
+        }
+        let Some(spec) = self.queries.get(&(concept.clone(), query.clone())) else {
+            return Ok(());
+        };
+        let mut checked = rows.iter().map(|rows| spec::check_rows(spec, rows));
+        checked.try_for_each(|checked| checked.map_err(|why| format!("{concept}: {why}")))
     }
 
     /// The concept and action of an index, for messages.

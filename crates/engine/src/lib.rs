@@ -19,6 +19,6 @@ pub use event::{Context, Effect, Event, Invocation, Limits, Logged, Record};
 pub use flow::{
     Mismatch, Stopped, StoppedAt, Trace, TracedCall, TracedFiring, TracedFrame, TracedQuestion,
 };
-pub use frames::Question;
+pub use frames::{QueryBatch, Question};
 pub use machine::Engine;
 pub use versions::Version;

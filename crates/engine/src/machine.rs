@@ -20,7 +20,7 @@ use lru::LruCache;
 
 use crate::event::{Effect, Event, Invocation, Limits, Logged};
 use crate::flow::{Decision, Flow};
-use crate::frames::{Answers, Question};
+use crate::frames::{Answers, QueryBatch};
 use crate::record::Halt;
 use crate::requesting;
 use crate::versions::{Missing, Version, Versions};
@@ -157,7 +157,7 @@ impl Engine {
                 self.unpark()
             }
             Event::RulesUnreadable | Event::RulesUnavailable => self.hand_back(),
-            Event::Answered { seq, question, rows } => self.answered(seq, &question, rows),
+            Event::Answered { seq, batch, rows } => self.answered(seq, &batch, rows),
             Event::Unanswered { seq } => self.query_done(seq, |thinking| thinking.failed = true),
             Event::Refused { seq, fault, why } => {
                 let halt = Halt::fault(fault, &why);
@@ -427,10 +427,11 @@ impl Engine {
         };
         match decision {
             Decision::Ask(questions) => {
-                thinking.waiting = questions.len();
+                let batches = QueryBatch::of(questions);
+                thinking.waiting = batches.len();
                 let deadline_ms = known.deadline_ms();
-                let ask = |question| Effect::Ask { seq, flow, deadline_ms, question };
-                questions.into_iter().map(ask).collect()
+                let ask = |batch| Effect::Ask { seq, flow, deadline_ms, batch };
+                batches.into_iter().map(ask).collect()
             }
             Decision::Record(record) => {
                 self.thinking.remove(&seq);
@@ -444,15 +445,15 @@ impl Engine {
     }
 
     /// Handles the rows of a query, if its spec allows them.
-    fn answered(&mut self, seq: u64, question: &Question, rows: Vec<Object>) -> Vec<Effect> {
+    fn answered(&mut self, seq: u64, batch: &QueryBatch, rows: Vec<Vec<Object>>) -> Vec<Effect> {
         let flow = self.thinking.get(&seq).map(|thinking| thinking.flow);
         let known = flow.and_then(|flow| self.flows.peek(&flow));
-        let checked = known.map_or(Ok(()), |known| known.rules().check_rows(question, &rows));
+        let checked = known.map_or(Ok(()), |known| known.rules().check_rows(batch, &rows));
         if let (Err(why), Some(flow)) = (&checked, flow) {
             self.mismatches.push((flow, why.clone()));
         }
         self.query_done(seq, |thinking| match checked {
-            Ok(()) => thinking.answers.add(question, rows),
+            Ok(()) => thinking.answers.add(batch, rows),
             Err(why) => thinking.refused = Some(Halt::fault(Fault::Invalid, &why)),
         })
     }
@@ -463,7 +464,7 @@ impl Engine {
         std::mem::take(&mut self.mismatches)
     }
 
-    /// Handles the result of one query.
+    /// Handles the result of one batch.
     fn query_done(&mut self, seq: u64, take: impl FnOnce(&mut Thinking)) -> Vec<Effect> {
         let Some(thinking) = self.thinking.get_mut(&seq) else {
             return Vec::new();

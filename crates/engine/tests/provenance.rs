@@ -21,7 +21,7 @@ use concert_engine::{Context, Effect, Engine, Event, Invocation, Limits, Logged}
 use concert_lang::compile;
 use concert_lang::program::Program;
 use concert_lang::source::SourceFile;
-use concert_wire::envelope::{Completion, encode};
+use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::subject;
 use serde_json::{Value, json};
@@ -105,10 +105,11 @@ impl Player<'_> {
                     self.played.asked.push((seq, invocation));
                     effects.extend(self.engine.step(Event::Stored { seq }));
                 }
-                Effect::Ask { seq, question, .. } => {
-                    let rows = (self.rows)(&format!("{}.{}", question.concept, question.query));
-                    let rows = rows.into_iter().map(object).collect();
-                    effects.extend(self.engine.step(Event::Answered { seq, question, rows }));
+                Effect::Ask { seq, batch, .. } => {
+                    let rows = (self.rows)(&format!("{}.{}", batch.concept, batch.query));
+                    let rows: Vec<Object> = rows.into_iter().map(object).collect();
+                    let rows = vec![rows; batch.inputs.len()];
+                    effects.extend(self.engine.step(Event::Answered { seq, batch, rows }));
                 }
                 Effect::Record { seq, record } => {
                     records.push(record);

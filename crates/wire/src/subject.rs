@@ -86,6 +86,10 @@ pub fn service(concept: &str, name: &str) -> String {
     format!("concept.{concept}.{name}")
 }
 
+/// Name of a concept's endpoint for a query with several inputs. No action or query has it, because
+/// of the hyphen.
+pub const QUERY_BATCH: &str = "query-batch";
+
 /// Errors of parsing a subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSubject {

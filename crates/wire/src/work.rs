@@ -32,11 +32,37 @@ pub struct Part {
 }
 
 impl Part {
-    /// Concept and query, such as `("Sessioning", "_getUser")`, if the part is a query. The parts
-    /// after it are the operations of the worker that answered it.
-    pub fn query(&self) -> Option<(&str, &str)> {
-        self.name.split_once('.').filter(|(_, query)| query.starts_with('_'))
+    /// Name of the part for a query. One with several inputs has their number after a hyphen:
+    /// `Profile._getUserDetails-20`.
+    pub fn query_name(concept: &str, query: &str, inputs: usize) -> String {
+        if inputs == 1 {
+            format!("{concept}.{query}")
+        } else {
+            format!("{concept}.{query}-{inputs}")
+        }
     }
+
+    /// The query, if the part is one. The parts after it are the operations of the worker that
+    /// answered it.
+    pub fn query(&self) -> Option<QueryPart<'_>> {
+        let (concept, query) = self.name.split_once('.')?;
+        let (query, inputs) = match query.split_once('-') {
+            Some((query, inputs)) => (query, inputs.parse().ok()?),
+            None => (query, 1),
+        };
+        query.starts_with('_').then_some(QueryPart { concept, query, inputs })
+    }
+}
+
+/// A part that is a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryPart<'a> {
+    /// The concept.
+    pub concept: &'a str,
+    /// The query.
+    pub query: &'a str,
+    /// Number of inputs that one message contained.
+    pub inputs: usize,
 }
 
 /// A duration in microseconds.
@@ -46,8 +72,8 @@ pub fn micros(time: Duration) -> u64 {
 
 /// Maximum number of reported parts; further ones are omitted.
 pub const MAX_PARTS: usize = 16;
-/// Maximum length of a part's name, in bytes: a concept, a dot and a query.
-const NAME_MAX_BYTES: usize = 2 * crate::name::NAME_MAX_BYTES + 1;
+/// Maximum length of a part's name, in bytes: a concept, a dot, a query, and a number of inputs.
+const NAME_MAX_BYTES: usize = 2 * crate::name::NAME_MAX_BYTES + 6;
 
 /// The text is not a [`Work`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +148,12 @@ mod tests {
         ] {
             assert_eq!(wrong.parse::<Work>(), Err(BadWork), "{wrong}");
         }
+        let query = part(&Part::query_name("Profile", "_getUserDetails", 20), 1, 1);
+        let expected = QueryPart { concept: "Profile", query: "_getUserDetails", inputs: 20 };
+        assert_eq!((&*query.name, query.query()), ("Profile._getUserDetails-20", Some(expected)));
+        assert!(format!("1 {}@1+1", query.name).parse::<Work>().is_ok());
+        assert_eq!(part("Profile._get", 1, 1).query().map(|query| query.inputs), Some(1));
+        assert_eq!(part("mongodb.find", 1, 1).query(), None);
         let longest = "x".repeat(NAME_MAX_BYTES);
         assert!(format!("1 {longest}@1+1").parse::<Work>().is_ok());
         assert_eq!(format!("1 x{longest}@1+1").parse::<Work>(), Err(BadWork));

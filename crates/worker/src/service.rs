@@ -12,16 +12,21 @@ use concert_runtime::service::{self, Endpoint};
 use concert_runtime::{clock, log};
 use concert_wire::envelope::{ERROR, Object, encode};
 use concert_wire::id::FlowId;
+use concert_wire::subject::QUERY_BATCH;
 use concert_wire::{header, large, subject, value};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::concept::Rows;
 use crate::query::{self, QueryError};
 use crate::sealing;
 use crate::stopwatch::Stopwatch;
 use crate::worker::{StartError, Worker};
 
+/// Maximum number of a batch's inputs that run concurrently.
+const BATCH_CONCURRENCY: usize = 32;
 /// Part of the maximum message size that is reserved for the headers of a reply, in bytes.
 const HEADERS_BYTES: usize = 1024;
 
@@ -32,6 +37,8 @@ enum Refused {
     QueryError(#[from] QueryError),
     #[error("timed out waiting for the action; it may still complete")]
     TimedOut,
+    #[error("the results of the batch are too large for one message")]
+    TooLarge,
 }
 
 impl Refused {
@@ -42,6 +49,8 @@ impl Refused {
             Self::QueryError(QueryError::Broken(_)) => 500,
             Self::QueryError(QueryError::Unavailable(_) | QueryError::Locked) => 503,
             Self::TimedOut => 504,
+            // The caller runs the query once for each input.
+            Self::TooLarge => 413,
         }
     }
 }
@@ -67,12 +76,15 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
         .iter()
         .map(|spec| &spec.name)
         .chain(spec.queries.iter().map(|spec| &spec.name));
-    let endpoints: Vec<Endpoint> = names
+    let mut endpoints: Vec<Endpoint> = names
         .map(|name| {
             let room = if is_query(name) { &room_of_queries } else { &room_of_actions };
             Endpoint { name: name.to_string(), room: room.clone() }
         })
         .collect();
+    if !spec.queries.is_empty() {
+        endpoints.push(Endpoint { name: QUERY_BATCH.to_owned(), room: room_of_queries });
+    }
     let promised = Duration::from_millis(worker.limits.request_timeout_ms);
     let metadata = service::worker_metadata(spec.hash()).into_iter();
     let metadata = metadata.chain([service::promise(promised)]).collect();
@@ -88,7 +100,9 @@ pub(crate) async fn start(worker: Arc<Worker>, shutdown: &Shutdown) -> Result<()
 
 async fn answer(worker: &Worker, name: &str, request: &Request) {
     let watch = Stopwatch::begin();
-    let outcome = if is_query(name) {
+    let outcome = if name == QUERY_BATCH {
+        ask_each(worker, request, &watch).await
+    } else if is_query(name) {
         ask(worker, name, request, &watch).await
     } else {
         inject(worker, name, request).await
@@ -97,6 +111,9 @@ async fn answer(worker: &Worker, name: &str, request: &Request) {
         let body = encode(&body);
         let most = worker.bus.client.max_payload().saturating_sub(HEADERS_BYTES);
         // The client would not send a larger reply, and the caller would time out.
+        if body.len() > most && name == QUERY_BATCH {
+            return Err(Refused::TooLarge);
+        }
         if body.len() > most {
             let why =
                 format!("the response of {name} has {} bytes; the maximum is {most}", body.len());
@@ -161,6 +178,45 @@ async fn ask(
         error => error,
     })?;
     Ok((flow, Object::from_iter([("rows".to_owned(), json!(rows))])))
+}
+
+/// A query with several inputs.
+#[derive(Deserialize)]
+struct Batch {
+    query: String,
+    inputs: Vec<Object>,
+}
+
+/// Runs a query for each input of a batch. One that fails fails the batch. The reported parts are
+/// those of the first input.
+async fn ask_each(
+    worker: &Worker,
+    request: &Request,
+    watch: &Stopwatch,
+) -> Result<(FlowId, Object), Refused> {
+    let flow = flow_of(request)?.ok_or_else(|| {
+        invalid(format!("a batch needs the header {}; send one input to the query", header::FLOW))
+    })?;
+    let Batch { query, inputs } = serde_json::from_slice(&request.message.payload)
+        .map_err(|error| invalid(format!("not a batch of a query's inputs: {error}")))?;
+    let within = Duration::from_millis(worker.limits.request_timeout_ms);
+    let context = query::Context {
+        concept: &worker.concept,
+        sealer: &worker.sealer,
+        large: Some(&worker.large),
+        flow,
+    };
+    let watches = std::iter::once(watch.clone()).chain(std::iter::repeat_with(Stopwatch::begin));
+    let query = query.as_str();
+    let run = |(input, watch): (Object, Stopwatch)| async move {
+        query::ask(context, query, &encode(&input), within, &watch).await
+    };
+    let results: Vec<Rows> = stream::iter(inputs.into_iter().zip(watches))
+        .map(run)
+        .buffered(BATCH_CONCURRENCY)
+        .try_collect()
+        .await?;
+    Ok((flow, Object::from_iter([("results".to_owned(), json!(results))])))
 }
 
 /// Enqueues the action as the root of a new flow, and waits for the output. Its secrets are sealed

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use concert_engine::{Context, Invocation, Logged, Question, Version};
+use concert_engine::{Context, Invocation, Logged, QueryBatch, Version};
 use concert_lang::program::Program;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
@@ -52,7 +52,7 @@ pub(crate) enum Op {
     FetchRules(Version),
     Adopt(u64, Version),
     /// Run a query.
-    Ask(Question),
+    Ask(QueryBatch),
     AckLog(u64),
     /// Redeliver after this delay.
     NakLog(u64, u64),
@@ -96,7 +96,7 @@ pub(crate) enum Reply {
         history: Vec<(u64, Version)>,
     },
     Program(Arc<Program>),
-    Rows(Vec<Object>),
+    Rows(Vec<Vec<Object>>),
 }
 
 /// A delivered message of a queue.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use concert_engine::{Context, Effect, Engine, Event, Limits, Logged, Question, Version};
+use concert_engine::{Context, Effect, Engine, Event, Limits, Logged, QueryBatch, Version};
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::{FIRED, IN_FORCE, RESERVED_CONCEPT};
@@ -32,7 +32,7 @@ enum Waits {
     Program,
     /// An effect of this completion is being stored.
     Stored(u64),
-    Rows(u64, Question),
+    Rows(u64, QueryBatch),
 }
 
 pub(crate) struct Router {
@@ -151,12 +151,10 @@ impl World<'_> {
                 Event::Stored { seq }
             }
             (Waits::Stored(seq), _) => Event::NotStored { seq },
-            (Waits::Rows(seq, question), Reply::Rows(rows)) => {
-                Event::Answered { seq, question, rows }
-            }
-            (Waits::Rows(seq, question), _) if self.has(Sabotage::SilenceIsNoRows) => {
-                let rows = Vec::new();
-                Event::Answered { seq, question, rows }
+            (Waits::Rows(seq, batch), Reply::Rows(rows)) => Event::Answered { seq, batch, rows },
+            (Waits::Rows(seq, batch), _) if self.has(Sabotage::SilenceIsNoRows) => {
+                let rows = vec![Vec::new(); batch.inputs.len()];
+                Event::Answered { seq, batch, rows }
             }
             (Waits::Rows(seq, _), _) => Event::Unanswered { seq },
         };
@@ -299,9 +297,9 @@ impl World<'_> {
                 };
                 self.router_asks(number, Waits::Stored(seq), Op::Append(Rc::new(draft)));
             }
-            Effect::Ask { seq, question, .. } => {
-                let op = Op::Ask(question.clone());
-                self.router_asks(number, Waits::Rows(seq, question), op);
+            Effect::Ask { seq, batch, .. } => {
+                let op = Op::Ask(batch.clone());
+                self.router_asks(number, Waits::Rows(seq, batch), op);
             }
             Effect::Record { seq, record } => {
                 let Ok(body) = Completion::decode(&record.body) else {

@@ -66,12 +66,13 @@ impl World<'_> {
                 add(&mut self.history, seq, version);
                 Reply::Stored
             }
-            Op::Ask(question) => {
+            Op::Ask(batch) => {
                 if self.fault(|faults| faults.silent_queries, Mark::QuerySilent) {
                     return Reply::Silence;
                 }
-                let rows = self.state.query(&question.query, &question.input);
-                record!(self, "query {} {:?}: {rows:?}", question.query, question.input);
+                let answer = |input| self.state.query(&batch.query, input);
+                let rows = batch.inputs.iter().map(answer).collect();
+                record!(self, "query {} {:?}: {rows:?}", batch.query, batch.inputs);
                 Reply::Rows(rows)
             }
             Op::AckLog(seq) => self.acknowledge_log(seq),

@@ -73,7 +73,7 @@ fn firing_shows_its_queries_with_durations() {
     let work = "2900 Sessioning._getUser@0+1200 mongodb.find@300+600 Profile._getUserDetails@1200+900 Profile._getUserDetails@2100+800";
     flow.firings[1].work = work.parse().ok();
     let text = of(&flow, &Expiries::default(), Paint(false));
-    let queries = "RespondToFailedAuthentication  (queried Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms)\n";
+    let queries = "RespondToFailedAuthentication  (2 queries: Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms)\n";
     assert!(text.contains(queries), "{text}");
 }
 

@@ -165,9 +165,10 @@ impl<'a> Runner<'a> {
                     records.push(record);
                     effects.extend(self.engine.step(Event::Stored { seq }));
                 }
-                Effect::Ask { question, .. } => {
-                    let rows = current.world.answer(&question);
-                    effects.extend(self.engine.step(Event::Answered { seq, question, rows }));
+                Effect::Ask { batch, .. } => {
+                    let answer = |question| current.world.answer(&question);
+                    let rows = batch.questions().map(answer).collect();
+                    effects.extend(self.engine.step(Event::Answered { seq, batch, rows }));
                 }
                 Effect::Ack { .. } => {}
                 _ => current.run.is_cut = true,

@@ -105,6 +105,14 @@ impl Bench {
         self.rows.insert(format!("{query} {input}"), rows);
     }
 
+    fn rows_of(&mut self, question: &Question) -> Vec<Object> {
+        let key = format!("{} {}", question.query, Value::Object(question.input.clone()));
+        let rows = self.rows.get(&key).unwrap_or_else(|| panic!("no rows for {key}"));
+        let rows = serde_json::from_value(rows.clone()).unwrap();
+        self.asked.push(key);
+        rows
+    }
+
     fn logged(&mut self, name: &str, id: ActionId, input: Value, output: Value) -> Logged {
         self.seq += 1;
         let (concept, action) = name.split_once('.').unwrap();
@@ -159,13 +167,9 @@ impl Bench {
                     to_store += 1;
                     records.push(record);
                 }
-                Effect::Ask { question, .. } => {
-                    let key =
-                        format!("{} {}", question.query, Value::Object(question.input.clone()));
-                    let rows = self.rows.get(&key).unwrap_or_else(|| panic!("no rows for {key}"));
-                    let rows = serde_json::from_value(rows.clone()).unwrap();
-                    self.asked.push(key);
-                    effects.extend(self.engine.step(Event::Answered { seq, question, rows }));
+                Effect::Ask { batch, .. } => {
+                    let rows = batch.questions().map(|question| self.rows_of(&question)).collect();
+                    effects.extend(self.engine.step(Event::Answered { seq, batch, rows }));
                 }
                 Effect::Ack { .. } => {
                     assert_eq!(to_store, 0, "acknowledged too early");

@@ -221,7 +221,8 @@ fn asked(program: &Program, sync: &str, mut work: Work) -> Option<Work> {
     let mut is_own = false;
     work.parts.retain(|part| {
         if let Some(question) = part.query() {
-            is_own = own.iter().any(|query| (&*query.concept, &*query.name) == question);
+            let name = (question.concept, question.query);
+            is_own = own.iter().any(|query| (&*query.concept, &*query.name) == name);
         }
         is_own
     });

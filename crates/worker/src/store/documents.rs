@@ -111,6 +111,31 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         stored.into_iter().filter_map(|stored| stored.live().transpose()).collect()
     }
 
+    /// Counts the documents of a page, without its limit.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn count(&self, page: &Page) -> Result<u64, Stop> {
+        self.untyped.count(page).await
+    }
+
+    /// Counts the documents whose field has this value. Concurrent calls share an operation.
+    ///
+    /// # Errors
+    /// The database fails, or the documents were opened without
+    /// [`lookup`](super::OpenDocuments::lookup) for the field.
+    pub async fn count_of(&self, field: &str, value: &str) -> Result<u64, Stop> {
+        self.untyped.count_of(field, value).await
+    }
+
+    /// The distinct texts of a field, or in its lists, in ascending order.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn values(&self, field: &str) -> Result<Vec<String>, Stop> {
+        self.untyped.values(field).await
+    }
+
     /// Reads the documents with these ids; missing ones are omitted.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Looks up documents by their ids, many with one operation.
+//! Looks up or counts documents by a value, many with one operation.
 //!
 //! The cost of an operation hardly depends on the number of ids. So while two operations are in
 //! progress, further callers share the next one. With no load, a caller does not wait (ADR 19).
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use concert_runtime::mongodb::LiveDatabase;
-use mongodb::bson::{Bson, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use tokio::sync::oneshot;
 
@@ -25,7 +25,8 @@ const IDS_MAX: usize = 256;
 /// reported.
 const TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Looks up documents of a collection by a field whose values are unique.
+/// Looks up documents of a collection by a field whose values are unique, or counts the documents
+/// of each value.
 pub(super) struct Lookups {
     shared: Arc<Shared>,
 }
@@ -35,6 +36,8 @@ struct Shared {
     database: LiveDatabase,
     collection: String,
     timeout: Duration,
+    /// The filter of the documents to count; `None` if they are looked up.
+    counted: Option<Document>,
     queue: Mutex<Queue>,
 }
 
@@ -58,21 +61,39 @@ struct Operation {
 impl Lookups {
     /// Looks up documents of this collection by this field.
     pub(super) fn new(database: LiveDatabase, collection: &str, field: &str) -> Self {
-        Self::within(database, collection, field, TIMEOUT)
+        Self::within(database, collection, field, None, TIMEOUT)
     }
 
-    fn within(database: LiveDatabase, collection: &str, field: &str, timeout: Duration) -> Self {
+    /// Counts the documents of this collection that match the filter, by the value of this field.
+    pub(super) fn counting(
+        database: LiveDatabase,
+        collection: &str,
+        field: &str,
+        filter: Document,
+    ) -> Self {
+        Self::within(database, collection, field, Some(filter), TIMEOUT)
+    }
+
+    fn within(
+        database: LiveDatabase,
+        collection: &str,
+        field: &str,
+        counted: Option<Document>,
+        timeout: Duration,
+    ) -> Self {
         let shared = Shared {
             field: field.to_owned(),
             database,
             collection: collection.to_owned(),
             timeout,
+            counted,
             queue: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// The document with this value, as of some time during the call.
+    /// The document with this value, or `{_id, count}` with the number of documents that have it,
+    /// as of some time during the call.
     ///
     /// # Errors
     /// The database fails.
@@ -153,12 +174,21 @@ impl Shared {
         // All documents in the first batch.
         let size = u32::try_from(asked.len()).unwrap_or(u32::MAX).saturating_add(1);
         let collection = self.database.collection::<RawDocumentBuf>(&self.collection);
-        let mut cursor =
-            collection.find(doc! { self.field.as_str(): values }).batch_size(size).await?;
+        let mut filter = doc! { self.field.as_str(): values };
+        let (mut cursor, field) = match &self.counted {
+            None => (collection.find(filter).batch_size(size).await?, self.field.as_str()),
+            Some(counted) => {
+                filter.extend(counted.clone());
+                let group = doc! { "_id": format!("${}", self.field), "count": { "$sum": 1 } };
+                let stages = [doc! { "$match": filter }, doc! { "$group": group }];
+                let counts = collection.aggregate(stages).batch_size(size);
+                (counts.with_type::<RawDocumentBuf>().await?, "_id")
+            }
+        };
         let mut found = HashMap::with_capacity(asked.len());
         while cursor.advance().await? {
             let document = cursor.current();
-            if let Some(key) = document.get(&self.field).ok().flatten().and_then(Key::of) {
+            if let Some(key) = document.get(field).ok().flatten().and_then(Key::of) {
                 found.insert(key, document.to_owned());
             }
         }

@@ -1,6 +1,5 @@
 //! Options for opening documents: names of collections and fields, and their indexes.
 
-use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use concert_runtime::mongodb::{Index, compound_index, index};
@@ -22,6 +21,7 @@ pub struct OpenDocuments<'a, T, I = String> {
     form: Form,
     lookups: Vec<String>,
     newest: Vec<String>,
+    is_newest_first: bool,
     /// The collection of lists and the name of their id field, if actions change many documents.
     lists: Option<(String, String)>,
     types: PhantomData<fn() -> (T, I)>,
@@ -41,6 +41,7 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
             },
             lookups: Vec::new(),
             newest: Vec::new(),
+            is_newest_first: false,
             lists: None,
             types: PhantomData,
         }
@@ -65,6 +66,13 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
     #[must_use]
     pub fn lookup_newest(mut self, field: &str) -> Self {
         self.newest.push(field.to_owned());
+        self
+    }
+
+    /// Creates an index for pages of all documents that have the newest one first.
+    #[must_use]
+    pub fn newest_first(mut self) -> Self {
+        self.is_newest_first = true;
         self
     }
 
@@ -111,8 +119,15 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
     where
         I: Id,
     {
-        let Self { environment, form, lookups, newest, lists, types } = self;
-        let untyped = open(environment, form, &lookups, &newest, lists).await?;
+        let Self { environment, form, lookups, newest, is_newest_first, lists, types } = self;
+        let mut keys: Vec<Document> = Vec::new();
+        if is_newest_first {
+            keys.push(doc! { form.tombstone_field(): 1, "created_at": -1, "_id": 1 });
+        }
+        for field in newest {
+            keys.push(doc! { field: 1, form.tombstone_field(): 1, "created_at": -1 });
+        }
+        let untyped = open(environment, form, &lookups, keys, lists).await?;
         Ok(Documents { untyped, types })
     }
 }
@@ -122,7 +137,7 @@ fn open<'a>(
     environment: &'a Environment,
     form: Form,
     lookups: &'a [String],
-    newest: &'a [String],
+    compound: Vec<Document>,
     lists: Option<(String, String)>,
 ) -> Boxed<'a, Result<Stamped, StartError>> {
     Box::pin(async move {
@@ -145,14 +160,14 @@ fn open<'a>(
         for field in lookups {
             index(&collection, field, Index::Lookup).await?;
         }
-        for field in newest {
-            let keys = doc! { field: 1, form.tombstone_field(): 1, "created_at": -1 };
+        for keys in compound {
             compound_index(&collection, keys).await?;
         }
-        let by_field = form.unique.iter();
-        let lookups = |field: &str| Lookups::new(database.clone(), &form.collection, field);
-        let by_field: HashMap<_, _> =
-            by_field.map(|field| (field.clone(), lookups(field))).collect();
-        Ok(Stamped { by_id: lookups("_id"), by_field, database, form, lists })
+        let find = |field: &str| Lookups::new(database.clone(), &form.collection, field);
+        let count =
+            |field: &str| Lookups::counting(database.clone(), &form.collection, field, form.live());
+        let by_field = form.unique.iter().map(|field| (field.clone(), find(field))).collect();
+        let counts = lookups.iter().map(|field| (field.clone(), count(field))).collect();
+        Ok(Stamped { by_id: find("_id"), by_field, counts, database, form, lists })
     })
 }

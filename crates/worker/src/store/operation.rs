@@ -9,6 +9,8 @@ use crate::part;
 pub(super) const FIND: &str = "mongodb.find";
 pub(super) const INSERT: &str = "mongodb.insert";
 pub(super) const UPDATE: &str = "mongodb.update";
+pub(super) const COUNT: &str = "mongodb.count";
+pub(super) const DISTINCT: &str = "mongodb.distinct";
 
 /// Runs an operation, and records its duration under this name.
 pub(super) async fn run<T>(

@@ -51,6 +51,13 @@ impl Page {
         self
     }
 
+    /// Only documents whose field has one of the values; `_id` is a field too.
+    #[must_use]
+    pub fn one_of(mut self, field: &str, values: &[String]) -> Self {
+        self.conditions.push(doc! { field: { "$in": values } });
+        self
+    }
+
     /// Excludes this document.
     #[must_use]
     pub fn except<I: Id>(mut self, id: &I::Ref) -> Self {

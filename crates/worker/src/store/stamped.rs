@@ -14,7 +14,7 @@ use super::form::{Form, Stored};
 use super::id::Key;
 use super::lists::{self, Lists};
 use super::lookups::Lookups;
-use super::operation::{FIND, INSERT, UPDATE, run, unavailable};
+use super::operation::{COUNT, DISTINCT, FIND, INSERT, UPDATE, run, unavailable};
 use super::page::Page;
 use crate::boxed::Boxed;
 use crate::call::{Stop, Writer, retry};
@@ -25,6 +25,7 @@ pub(super) struct Stamped {
     pub(super) form: Form,
     pub(super) by_id: Lookups,
     pub(super) by_field: HashMap<String, Lookups>,
+    pub(super) counts: HashMap<String, Lookups>,
     pub(super) lists: Lists,
 }
 
@@ -56,6 +57,47 @@ impl Stamped {
             };
             let found = part(FIND, lookups.find(Key::Text(value.to_owned()))).await?;
             Ok(found.map(|raw| self.form.read(raw)))
+        })
+    }
+
+    pub(super) fn count<'a>(&'a self, page: &'a Page) -> Boxed<'a, Result<u64, Stop>> {
+        Box::pin(async move {
+            let collection = self.collection();
+            run(COUNT, collection.count_documents(page.filter(self.form.live()))).await
+        })
+    }
+
+    pub(super) fn count_of<'a>(
+        &'a self,
+        field: &'a str,
+        value: &'a str,
+    ) -> Boxed<'a, Result<u64, Stop>> {
+        Box::pin(async move {
+            let Some(counts) = self.counts.get(field) else {
+                let collection = &self.form.collection;
+                return Err(retry(format!(
+                    "{collection} has no field `{field}`; open it with .lookup(\"{field}\")"
+                )));
+            };
+            let found = part(COUNT, counts.find(Key::Text(value.to_owned()))).await?;
+            let count = found.and_then(|found| found.get_i32("count").ok());
+            Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+        })
+    }
+
+    pub(super) fn values<'a>(&'a self, field: &'a str) -> Boxed<'a, Result<Vec<String>, Stop>> {
+        Box::pin(async move {
+            let collection = self.collection();
+            let values = run(DISTINCT, collection.distinct(field, self.form.live())).await?;
+            let mut values: Vec<String> = values
+                .into_iter()
+                .filter_map(|value| match value {
+                    Bson::String(value) => Some(value),
+                    _ => None,
+                })
+                .collect();
+            values.sort_unstable();
+            Ok(values)
         })
     }
 

@@ -59,10 +59,10 @@ then
     let (id, seq) = (bench.flow.root(), 1);
     let note = bench.logged("Shop.note", id, json!({"text": "tea"}), json!({}));
     let effects = bench.engine.step(Event::Delivered(note));
-    let [Effect::Ask { question, .. }] = &effects[..] else { panic!("{effects:?}") };
-    let rows = vec![Object::from_iter([("count".to_owned(), json!(1))])];
-    let question = question.clone();
-    let effects = bench.engine.step(Event::Answered { seq, question, rows });
+    let [Effect::Ask { batch, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let rows = vec![vec![Object::from_iter([("count".to_owned(), json!(1))])]];
+    let batch = batch.clone();
+    let effects = bench.engine.step(Event::Answered { seq, batch, rows });
     let [Effect::Record { record, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(bench.engine.step(Event::Stored { seq }), [Effect::Ack { seq }]);
     assert_eq!(kept(&bench), 1);

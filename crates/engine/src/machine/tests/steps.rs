@@ -309,15 +309,47 @@ fn query_after_collect_waits_for_the_complete_list() {
         bench.logged("Requesting.request", root, input, json!({ "request": root.to_string() }));
     // Both frames need the same result. The query after `collect` must not run before.
     let effects = bench.engine.step(Event::Delivered(logged.clone()));
-    let [Effect::Ask { question, seq, .. }] = &effects[..] else {
+    let [Effect::Ask { batch, seq, .. }] = &effects[..] else {
         panic!("{effects:?}");
     };
-    assert_eq!(&*question.query, "_tags");
-    let (question, seq) = (question.clone(), *seq);
-    let rows = vec![json!({"tag": "a"}).as_object().unwrap().clone()];
-    let effects = bench.engine.step(Event::Answered { seq, question, rows });
-    let [Effect::Ask { question, .. }] = &effects[..] else {
+    assert_eq!((&*batch.query, batch.inputs.len()), ("_tags", 1));
+    let (batch, seq) = (batch.clone(), *seq);
+    let rows = vec![vec![json!({"tag": "a"}).as_object().unwrap().clone()]];
+    let effects = bench.engine.step(Event::Answered { seq, batch, rows });
+    let [Effect::Ask { batch, .. }] = &effects[..] else {
         panic!("{effects:?}");
     };
-    assert_eq!((&*question.query, &question.input["tags"]), ("_all", &json!(["a"])));
+    assert_eq!((&*batch.query, &batch.inputs[0]["tags"]), ("_all", &json!(["a"])));
+}
+
+#[test]
+fn frames_of_a_step_query_together() {
+    let rule = format!(
+        "sync R\nwhen\n    {REQUEST}\nwhere\n    each one in list\n    Shop._tags (item: one) : (tag)\nthen\n    Shop.note (text: tag)\n"
+    );
+    let mut bench = Bench::new(&rule);
+    let root = bench.flow.root();
+    let input = json!({"path": "/go", "item": "book", "list": ["a", "b", "a", "c"]});
+    let output = json!({ "request": root.to_string() });
+    let logged = bench.logged("Requesting.request", root, input, output);
+    let seq = logged.seq;
+    let effects = bench.engine.step(Event::Delivered(logged));
+    let [Effect::Ask { batch, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let items: Vec<&Value> = batch.inputs.iter().map(|input| &input["item"]).collect();
+    assert_eq!(items, ["a", "b", "c"], "each input once");
+    let row = |tag: &str| vec![json!({ "tag": tag }).as_object().unwrap().clone()];
+    // A result for each input is required.
+    let (batch, rows) = (batch.clone(), vec![row("x"), row("y"), row("z")]);
+    let answered = Event::Answered { seq, batch: batch.clone(), rows: rows[..2].to_vec() };
+    let [Effect::Record { record, .. }] = &bench.engine.step(answered)[..] else { panic!() };
+    assert!(String::from_utf8_lossy(&record.body).contains("2 results for 3 inputs"));
+    let mut bench = Bench::new(&rule);
+    for (item, tag) in [("a", "x"), ("b", "y"), ("c", "z")] {
+        let (query, input, rows) = tags(item, &[tag]);
+        bench.answer(query, input, rows);
+    }
+    let input = json!({"path": "/go", "item": "book", "list": ["a", "b", "a", "c"]});
+    let found = bench.request(input);
+    let notes = ["x", "y", "z"].map(|tag| format!("Shop.note {{\"text\":\"{tag}\"}}"));
+    super::check(&bench, &found, &notes.each_ref().map(String::as_str));
 }

@@ -298,14 +298,14 @@ impl World {
                 let event = if well { Event::Stored { seq } } else { Event::NotStored { seq } };
                 self.step(router, event);
             }
-            Effect::Ask { seq, question, .. } => {
+            Effect::Ask { seq, batch, .. } => {
                 *self.in_flight.get_mut(&(router, seq)).unwrap() -= 1;
                 if !well {
                     return self.step(router, Event::Unanswered { seq });
                 }
                 self.answered += 1;
-                let rows = rows(&question, self.answered);
-                self.step(router, Event::Answered { seq, question, rows });
+                let rows = batch.questions().map(|of| rows(&of, self.answered)).collect();
+                self.step(router, Event::Answered { seq, batch, rows });
             }
             Effect::Record { seq, record } => {
                 *self.in_flight.get_mut(&(router, seq)).unwrap() -= 1;

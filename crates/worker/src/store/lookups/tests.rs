@@ -35,15 +35,20 @@ async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     let even =
         (0..THINGS).step_by(2).map(|number| doc! { "_id": id(number).bson(), "number": number });
     things.insert_many(even).await?;
-    let lookups = Lookups::within(database.clone().into(), "things", "_id", PATIENCE);
+    let lookups = Lookups::within(database.clone().into(), "things", "_id", None, PATIENCE);
     Ok((servers, database, Arc::new(lookups)))
 }
 
 /// Number of finds that the server has executed.
 async fn finds(database: &Database) -> anyhow::Result<i64> {
+    executed(database, "find").await
+}
+
+/// Number of commands with this name that the server has executed.
+async fn executed(database: &Database, command: &str) -> anyhow::Result<i64> {
     let status = database.run_command(doc! { "serverStatus": 1, "repl": 0 }).await?;
-    let finds = status.get_document("metrics")?.get_document("commands")?.get_document("find")?;
-    Ok(finds.get_i64("total")?)
+    let commands = status.get_document("metrics")?.get_document("commands")?;
+    Ok(commands.get_document(command)?.get_i64("total")?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,8 +116,13 @@ async fn cancelled_lookup_affects_no_other_and_missing_database_fails_all() -> a
 #[tokio::test(flavor = "multi_thread")]
 async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
     let (servers, database, _) = things().await?;
-    let lookups =
-        Arc::new(Lookups::within(database.clone().into(), "things", "_id", Duration::from_secs(1)));
+    let lookups = Arc::new(Lookups::within(
+        database.clone().into(),
+        "things",
+        "_id",
+        None,
+        Duration::from_secs(1),
+    ));
     assert!(lookups.find(id(2)).await.is_ok_and(|found| found.is_some()));
     let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?)
         .context("a process id")?;
@@ -139,5 +149,37 @@ async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
     while lookups.shared.queue().in_progress > 0 {
         tokio::task::yield_now().await;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_counts_share_operations_and_get_their_own_results() -> anyhow::Result<()> {
+    let (_servers, database, _) = things().await?;
+    let tagged = (0..100_i32).map(|number| {
+        let tag = format!("t{}", number % 7);
+        doc! { "_id": format!("tagged {number}"), "tag": tag, "deleted": number % 10 == 9 }
+    });
+    database.collection::<Document>("things").insert_many(tagged).await?;
+    let expected = |tag: i32| {
+        let count = (0..100).filter(|number| number % 7 == tag && number % 10 != 9).count();
+        i32::try_from(count).ok().filter(|count| *count > 0)
+    };
+    let live = doc! { "deleted": { "$ne": true } };
+    let counts = Lookups::counting(database.clone().into(), "things", "tag", live);
+    let counts = Arc::new(counts);
+    let before = executed(&database, "aggregate").await?;
+    let mut asking = JoinSet::new();
+    for number in 0..200_i32 {
+        let counts = counts.clone();
+        let tag = number % 8;
+        asking.spawn(async move { (tag, counts.find(Key::Text(format!("t{tag}"))).await) });
+    }
+    for (tag, found) in asking.join_all().await {
+        let found = found.map_err(|stop| anyhow::anyhow!("{stop}"))?;
+        let count = found.map(|found| found.get_i32("count")).transpose()?;
+        assert_eq!(count, expected(tag), "t{tag}");
+    }
+    let asked = executed(&database, "aggregate").await? - before;
+    assert!((1..=40).contains(&asked), "{asked} operations");
     Ok(())
 }
