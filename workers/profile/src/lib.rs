@@ -14,7 +14,7 @@ mod strength;
 use concert_worker::{Worker, concept};
 
 use self::accounts::Profile;
-pub use self::password::{HashPool, PoolError, raw_hashes_per_second};
+pub use self::password::{HashPool, PoolError, Verdict, raw_hashes_per_second};
 pub use self::settings::Settings;
 
 /// The worker of Profile.

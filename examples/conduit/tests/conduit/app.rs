@@ -1,0 +1,151 @@
+//! Conduit, started with one command.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use concert_tests::http::{self, Answer};
+use concert_tests::{binaries, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Timeout of the start.
+pub(crate) const START: Duration = Duration::from_secs(90);
+const STOP: Duration = Duration::from_secs(60);
+
+/// A running Conduit.
+pub(crate) struct App {
+    dir: TempDir,
+    child: Child,
+    address: SocketAddr,
+}
+
+/// A client of Conduit.
+pub(crate) struct User<'a> {
+    app: &'a App,
+    token: Option<String>,
+}
+
+fn command() -> Command {
+    let mut command = binaries::command(env!("CARGO_BIN_EXE_conduit").as_ref());
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+impl App {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let checked = binaries::finished(command().args(["check", "--deny-warnings"])).await?;
+        ensure!(checked.contains("8 concepts"), "{checked}");
+        let dir = tempfile::tempdir()?;
+        let stderr = dir.path().join("stderr");
+        let mut up = command();
+        up.arg("up").arg("--data-dir").arg(dir.path().join("data"));
+        for cost in ["argon2_memory_kib=64", "argon2_passes=1"] {
+            up.arg("--set").arg(format!("workers.Account.settings.{cost}"));
+        }
+        let free = ["HTTP__LISTEN", "CONSOLE__LISTEN"];
+        up.envs(free.map(|name| (format!("CONCERT_{name}"), "127.0.0.1:0")));
+        up.envs(["NATS__PORT", "MONGODB__PORT"].map(|name| (format!("CONCERT_{name}"), "0")));
+        let log = std::fs::File::create(&stderr)?;
+        let mut child = up.stdout(Stdio::null()).stderr(log).spawn()?;
+        let running: Value = until("the application runs", START, async || {
+            ensure!(child.try_wait()?.is_none(), "{}", std::fs::read_to_string(&stderr)?);
+            let file = std::fs::read(dir.path().join("data/running.json"));
+            Ok(file.ok().map(|text| serde_json::from_slice(&text)).transpose()?)
+        })
+        .await?;
+        let address = running.get("http").and_then(Value::as_str).context("an address")?.parse()?;
+        Ok(Self { dir, child, address })
+    }
+
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id().context("a process")?)?;
+        kill_process(Pid::from_raw(pid).context("a process")?, Signal::INT)?;
+        let ended = tokio::time::timeout(STOP, self.child.wait()).await??;
+        ensure!(ended.success(), "{ended}");
+        Ok(())
+    }
+
+    /// The output of `flow`, when it contains this text.
+    pub(crate) async fn trace(&self, flow: &str, text: &str) -> anyhow::Result<String> {
+        until("the archive has the flow", START, async || {
+            let mut trace = command();
+            trace.args(["flow", flow, "--data-dir"]).arg(self.dir.path().join("data"));
+            let trace = trace.output().await?;
+            let trace = String::from_utf8_lossy(&trace.stdout).into_owned();
+            Ok(trace.contains(text).then_some(trace))
+        })
+        .await
+    }
+
+    pub(crate) const fn guest(&self) -> User<'_> {
+        User { app: self, token: None }
+    }
+
+    pub(crate) fn with_token(&self, token: &str) -> User<'_> {
+        User { app: self, token: Some(token.to_owned()) }
+    }
+
+    /// Registers a user, who is logged in then.
+    pub(crate) async fn register(&self, username: &str) -> anyhow::Result<User<'_>> {
+        let email = format!("{username}@x.org");
+        let user = json!({ "username": username, "email": email, "password": "password" });
+        let made = self.guest().post("/users", json!({ "user": user })).await?;
+        let token = made.body.pointer("/user/token").and_then(Value::as_str);
+        Ok(self.with_token(token.with_context(|| format!("{made:?}"))?))
+    }
+}
+
+impl User<'_> {
+    /// Sends a request; null is no body.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> anyhow::Result<Answer> {
+        let token = self.token.as_ref().map(|token| format!("Token {token}"));
+        let mut headers = Vec::new();
+        headers.extend(token.as_deref().map(|token| ("authorization", token)));
+        let mut bytes = Vec::new();
+        if !body.is_null() {
+            headers.push(("content-type", "application/json"));
+            bytes = body.to_string().into_bytes();
+        }
+        http::request(method, self.app.address, &format!("/api{path}"), bytes, &headers).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        self.request("GET", path, Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> anyhow::Result<Answer> {
+        self.request("POST", path, body).await
+    }
+
+    /// Sends a request, and checks the response.
+    pub(crate) async fn gets(
+        &self,
+        method: &str,
+        path: &str,
+        body: Value,
+        status: u16,
+        expected: Value,
+    ) -> anyhow::Result<()> {
+        let sent = body.clone();
+        let answer = self.request(method, path, body).await?;
+        assert_eq!((answer.status, &answer.body), (status, &expected), "{method} {path} {sent}");
+        Ok(())
+    }
+
+    /// Creates an article and returns its slug.
+    pub(crate) async fn article(&self, title: &str, tags: &[&str]) -> anyhow::Result<String> {
+        let article = json!({ "title": title, "description": "d", "body": "b", "tagList": tags });
+        let made = self.post("/articles", json!({ "article": article })).await?;
+        let slug = made.body.pointer("/article/slug").and_then(Value::as_str);
+        Ok(slug.with_context(|| format!("{made:?}"))?.to_owned())
+    }
+}
