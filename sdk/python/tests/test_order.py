@@ -20,7 +20,7 @@ from concert_worker.order import (
 
 OWN = Completion({"a": 1}, {"b": 2})
 FIRST = Completion({"a": 1}, {"b": 3})
-LATER = 7000
+LATER = 1250
 
 
 def delivery(attempt: int) -> Delivery:
@@ -148,13 +148,13 @@ def test_late_delivery_sends_nothing() -> None:
 def test_extension_counts_from_its_request() -> None:
     machine = delivery(1)
     machine.begin()
-    assert machine.extends(2667)
-    machine.extended(2667, 2700)
-    assert machine.is_held(2667 + LATER - 1) and not machine.is_held(2667 + LATER)
+    assert machine.extends(437)
+    machine.extended(437, 470)
+    assert machine.is_held(437 + LATER - 1) and not machine.is_held(437 + LATER)
     machine.extended(20_000, 20_001)
     assert not machine.is_held(20_001)
-    machine.on(Handled(failed="x"), 3000)
-    assert not machine.extends(3000)
+    machine.on(Handled(failed="x"), 500)
+    assert not machine.extends(500)
 
 
 def test_dead_letter_that_is_not_stored_is_retried() -> None:
