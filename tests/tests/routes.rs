@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use concert_tests::{Answer, Part, System, http};
 use serde_json::{Value, json};
 
-use crate::application::system;
+use self::application::system;
 
 const PASSWORD: &str = "correct horse battery";
 const JSON: (&str, &str) = ("content-type", "application/json");

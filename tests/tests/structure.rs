@@ -354,6 +354,29 @@ fn edge_contains_no_application_routes() {
 }
 
 #[test]
+fn cargo_runs_every_file_of_tests() {
+    let tests = root().join("tests");
+    let listed = ["Cargo.toml", "tests/main.rs"]
+        .map(|file| std::fs::read_to_string(tests.join(file)).unwrap())
+        .concat();
+    let is_listed = |path: &PathBuf| {
+        let name = path.strip_prefix(tests.join("tests")).unwrap().with_extension("");
+        let name = name.to_str().unwrap();
+        let module = name.strip_suffix("/main").unwrap_or(name);
+        [format!("mod {module};"), format!("path = \"tests/{name}.rs\"")]
+            .iter()
+            .any(|line| listed.lines().any(|other| other == line))
+    };
+    let dirs = std::fs::read_dir(tests.join("tests")).unwrap();
+    let files = dirs.map(|entry| entry.unwrap().path()).map(|path| match path.is_dir() {
+        true => path.join("main.rs"),
+        false => path,
+    });
+    let missing: Vec<PathBuf> = files.filter(|file| file.is_file() && !is_listed(file)).collect();
+    assert!(missing.is_empty(), "add `mod NAME;` to tests/tests/main.rs: {missing:?}");
+}
+
+#[test]
 fn files_have_specific_names_and_stay_below_the_size_limit() {
     let mut count = 0;
     for file in sources(".") {

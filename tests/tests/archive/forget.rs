@@ -4,7 +4,7 @@ use concert_tests::{System, binaries};
 use mongodb::bson::{Document, doc};
 use serde_json::json;
 
-use crate::queries::{flows, with_archive};
+use super::queries::{flows, with_archive};
 
 const PASSWORD: &str = "correct horse battery";
 

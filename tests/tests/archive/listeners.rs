@@ -9,7 +9,7 @@ use concert_tests::{Part, System};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::queries::{answers, post, with_archive};
+use super::queries::{answers, post, with_archive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriber_is_notified_of_new_flows() -> anyhow::Result<()> {

@@ -8,8 +8,8 @@ use concert_tests::{Part, System, http};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::purge_log;
-use crate::queries::{answers, flow, flows, holds_exactly, logouts, with_archive};
+use super::purge_log;
+use super::queries::{answers, flow, flows, holds_exactly, logouts, with_archive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_archive_resumes_and_two_archives_write_each_flow_once() -> anyhow::Result<()> {

@@ -5,8 +5,8 @@ use concert_tests::{Part, System};
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use serde_json::{Value, json};
 
-use crate::purge_log;
-use crate::queries::{answers, flow, flows, post};
+use super::purge_log;
+use super::queries::{answers, flow, flows, post};
 
 const PASSWORD: &str = "correct horse battery";
 
