@@ -12,7 +12,8 @@ use crate::output;
 /// Arguments of `concert explain`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExplainArgs {
-    /// Path as in the rules, such as `/auth/login` or `GET /articles/:slug`, with or without the base
+    /// Path as in the rules, such as `/auth/login` or `GET /articles/:slug`, with or without the
+    /// base
     #[arg(value_name = "PATH")]
     pub(crate) path: String,
     #[command(flatten)]

@@ -35,9 +35,9 @@ pub struct BodyLimits {
     /// Maximum characters of a string in a request body, for strings without a length in the
     /// concept specs; longer strings get 400. Large values are exempt. 0 disables the limit.
     pub string_limit_chars: u32,
-    /// Maximum size of a large value, in bytes: a string of more than 32 KiB in a request body, which
-    /// is stored beside the log. A larger one gets 413. All large values of a body, as they are
-    /// sent, have the same limit together. 0 turns large values off.
+    /// Maximum size of a large value, in bytes: a string of more than 32 KiB in a request body,
+    /// which is stored beside the log. A larger one gets 413. All large values of a body, as they
+    /// are sent, have the same limit together. 0 turns large values off.
     #[schemars(range(min = 0, max = VALUE_MAX_BYTES))]
     pub large_value_limit_bytes: u64,
     /// Maximum number of concurrent requests whose large values are stored; excess requests get

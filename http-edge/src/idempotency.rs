@@ -45,7 +45,8 @@ pub(crate) async fn flow(
 }
 
 /// Flow under one key of the edge. It depends on path and body, so a guessed `Idempotency-Key`
-/// alone does not give access to a response. Large values count, and where they are stored does not.
+/// alone does not give access to a response. Large values count, and where they are stored does
+/// not.
 fn flow_under(
     edge_key: &Key,
     now_ms: u64,

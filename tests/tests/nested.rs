@@ -1,5 +1,5 @@
-//! Nested bodies, nested answers with secrets, absent and null keys, and shapes of errors, over HTTP
-//! (ADR 44).
+//! Nested bodies, nested answers with secrets, absent and null keys, and shapes of errors, over
+//! HTTP (ADR 44).
 
 use anyhow::Context as _;
 use concert_tests::{Part, System, faulty, http, nats};

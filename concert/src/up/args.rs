@@ -25,8 +25,8 @@ pub(crate) struct UpArgs {
 pub(crate) struct DevArgs {
     #[command(flatten)]
     pub(crate) up: UpArgs,
-    /// Shell command to run when all workers are ready, such as a frontend or tests; it gets the URL
-    /// of the paths in CONCERT_API, and its end stops everything
+    /// Shell command to run when all workers are ready, such as a frontend or tests; it gets the
+    /// URL of the paths in CONCERT_API, and its end stops everything
     #[arg(long, value_name = "COMMAND")]
     pub(crate) start: Option<String>,
 }

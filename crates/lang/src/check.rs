@@ -51,8 +51,8 @@ pub(crate) fn check(
         .collect()
 }
 
-/// Marks the optional keys whose absence some call distinguishes from null. A variable that is bound
-/// twice is compared, so it needs a value.
+/// Marks the optional keys whose absence some call distinguishes from null. A variable that is
+/// bound twice is compared, so it needs a value.
 fn keep_absence(sync: &mut Sync, variables: &Variables) {
     let of_queries = queries(&sync.steps).into_iter().flat_map(|query| &query.args);
     let args = sync.calls().flat_map(|call| &call.args).chain(of_queries);

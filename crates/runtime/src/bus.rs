@@ -191,7 +191,8 @@ impl Bus {
                     }
                     Err(error) => error,
                 };
-                // A rejected certificate stays rejected on a retry; a key file may contain another key.
+                // A rejected certificate stays rejected on a retry; a key file may contain another
+                // key.
                 attempts_left -= match error.kind() {
                     ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                         1

@@ -33,8 +33,8 @@ const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Ack deadline of the routers: after this, the server redelivers a message. A router that takes
 /// over releases the messages of its predecessor earlier ([`Pinned::release`]).
 const ROUTER_ACK_WAIT: Duration = Duration::from_secs(8);
-/// Ack deadline of an action, in milliseconds. A worker extends it while the action runs, so it only
-/// limits how long the actions of a killed worker wait.
+/// Ack deadline of an action, in milliseconds. A worker extends it while the action runs, so it
+/// only limits how long the actions of a killed worker wait.
 pub const WORKER_ACK_WAIT_MS: u64 = 1750;
 /// Ack deadline of the archive. It is longer because the archive is slower and no request waits for
 /// it.

@@ -60,7 +60,8 @@ pub(crate) struct Context<'a> {
 /// rows against the spec, and seals the secrets in the rows.
 ///
 /// A secret in clear is passed to the handler unchanged. Large values are read before it and stored
-/// after it. The handler runs on a separate task, which contains its panics; its parts are recorded.
+/// after it. The handler runs on a separate task, which contains its panics; its parts are
+/// recorded.
 pub(crate) async fn ask(
     context: Context<'_>,
     name: &str,

@@ -220,8 +220,9 @@ impl Trial {
         Ok(tokio::time::timeout(TIMEOUT, answers).await.map_err(late)?)
     }
 
-    /// Invokes an action and waits for its output. Strings of more than 32 KiB are stored beside the
-    /// log, as the edge does; then a rule calls the action, because the edge begins no other flow.
+    /// Invokes an action and waits for its output. Strings of more than 32 KiB are stored beside
+    /// the log, as the edge does; then a rule calls the action, because the edge begins no other
+    /// flow.
     ///
     /// # Errors
     /// The action is dead-lettered, or times out.

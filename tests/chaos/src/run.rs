@@ -42,8 +42,8 @@ pub struct Report {
 const FINISH: Duration = Duration::from_secs(240);
 /// Interval between injected actions.
 const INJECT_EVERY: Duration = Duration::from_millis(500);
-/// Time for which faults continue after the first violation; short, so that its traces stay recent. A
-/// fault that has begun runs to its end.
+/// Time for which faults continue after the first violation; short, so that its traces stay recent.
+/// A fault that has begun runs to its end.
 const AFTER_VIOLATION: Duration = Duration::from_secs(5);
 
 /// Runs it.
