@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use concert_engine::provenance::{Action, Firing, Outcome, Summary};
 use concert_wire::large::Reference;
-use concert_wire::work::{Part, QueryPart};
+use concert_wire::work::QueryPart;
 use serde_json::{Map, Value};
 
 use super::large::Expiries;
@@ -115,7 +115,7 @@ pub(super) fn work(action: &Action) -> String {
     let (Some(work), Some(waited_us)) = (&action.work, action.waited_us()) else {
         return String::new();
     };
-    let parts = summed(work.parts.iter());
+    let parts = summed(work.parts.iter().map(|part| (part.name.clone(), part.took_us)));
     let parts = if parts.is_empty() { parts } else { format!("; {parts}") };
     format!("  (waited {}{parts})", ms(waited_us))
 }
@@ -127,12 +127,10 @@ pub(super) fn queries(firing: &Firing) -> String {
     let parts = firing.work.iter().flat_map(|work| &work.parts);
     let queries: Vec<(QueryPart<'_>, u64)> =
         parts.filter_map(|part| Some((part.query()?, part.took_us))).collect();
-    let shown = queries.iter().map(|(QueryPart { concept, query, inputs }, took_us)| {
-        let name = clean(&format!("{concept}.{query}"));
+    let text = summed(queries.iter().map(|(QueryPart { concept, query, inputs }, took_us)| {
         let inputs = if *inputs == 1 { String::new() } else { format!(" with {inputs} inputs") };
-        format!("{name}{inputs} {}", ms(*took_us))
-    });
-    let text = shown.collect::<Vec<_>>().join(", ");
+        (format!("{concept}.{query}{inputs}"), *took_us)
+    }));
     match queries.len() {
         0 => String::new(),
         1 => format!("  (queried {text})"),
@@ -140,13 +138,13 @@ pub(super) fn queries(firing: &Firing) -> String {
     }
 }
 
-/// Parts with equal names are added up. The order is that of their first occurrence.
-fn summed<'a>(parts: impl Iterator<Item = &'a Part>) -> String {
-    let mut sums: Vec<(&str, u64)> = Vec::new();
-    for part in parts {
-        match sums.iter_mut().find(|(name, _)| *name == part.name) {
-            Some((_, took_us)) => *took_us = took_us.saturating_add(part.took_us),
-            None => sums.push((&part.name, part.took_us)),
+/// Durations of equal names are added up. The order is that of their first occurrence.
+fn summed(parts: impl Iterator<Item = (String, u64)>) -> String {
+    let mut sums: Vec<(String, u64)> = Vec::new();
+    for (name, took_us) in parts {
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum = sum.saturating_add(took_us),
+            None => sums.push((name, took_us)),
         }
     }
     let sums: Vec<String> =

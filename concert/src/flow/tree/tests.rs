@@ -70,11 +70,25 @@ Near misses:
 #[test]
 fn firing_shows_its_queries_with_durations() {
     let mut flow = failed_login();
-    let work = "2900 Sessioning._getUser@0+1200 mongodb.find@300+600 Profile._getUserDetails@1200+900 Profile._getUserDetails@2100+800";
-    flow.firings[1].work = work.parse().ok();
-    let text = of(&flow, &Expiries::default(), Paint(false));
-    let queries = "RespondToFailedAuthentication  (2 queries: Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms)\n";
-    assert!(text.contains(queries), "{text}");
+    for (work, expected) in [
+        (
+            "2900 Sessioning._getUser@0+1200 mongodb.find@300+600",
+            "queried Sessioning._getUser 1.2 ms",
+        ),
+        (
+            "2900 Sessioning._getUser@0+1200 Profile._getUserDetails@1200+900 Profile._getUserDetails@2100+800",
+            "3 queries: Sessioning._getUser 1.2 ms, Profile._getUserDetails 1.7 ms",
+        ),
+        (
+            "2900 Sessioning._getUser@0+1200 Profile._getUserDetails-20@1200+900",
+            "2 queries: Sessioning._getUser 1.2 ms, Profile._getUserDetails with 20 inputs 0.9 ms",
+        ),
+    ] {
+        flow.firings[1].work = work.parse().ok();
+        let text = of(&flow, &Expiries::default(), Paint(false));
+        let line = format!("RespondToFailedAuthentication  ({expected})\n");
+        assert!(text.contains(&line), "{text}");
+    }
 }
 
 #[test]
