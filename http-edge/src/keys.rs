@@ -120,10 +120,13 @@ pub(crate) fn add(
                 .map(|(_, value)| value.trim()),
             None => Some(text.trim()),
         };
-        if let Some(value) = value.filter(|value| !value.is_empty())
-            && route.keys.get(&header.key).is_some_and(|key| key.secret)
-        {
-            put(body, &header.key, Value::String(value.to_owned()))?;
+        let key = route.keys.get(&header.key).filter(|key| key.secret);
+        if let Some((value, key)) = value.filter(|value| !value.is_empty()).zip(key) {
+            let value = Value::String(value.to_owned());
+            // A credential of another system is no credential here, so the rules answer.
+            if key.kind.accepts(&value) {
+                put(body, &header.key, value)?;
+            }
         }
     }
     Ok(())
@@ -209,7 +212,7 @@ mod tests {
             ("limit", ValueType::Nullable(Box::new(ValueType::Number))),
             ("draft", ValueType::Boolean),
             ("ifNoneMatch", ValueType::String),
-            ("session", ValueType::Secret),
+            ("session", ValueType::BoundedSecret(8)),
             ("user.email", ValueType::String),
         ];
         let keys = keys.into_iter().map(|(name, kind)| {
@@ -325,6 +328,7 @@ mod tests {
             (("authorization", "Basic abc"), json!({ "slug": "a/b" })),
             (("authorization", "Token"), json!({ "slug": "a/b" })),
             (("authorization", "Token  "), json!({ "slug": "a/b" })),
+            (("authorization", "Token longer-than-8"), json!({ "slug": "a/b" })),
             (("if-none-match", "\"v1\""), json!({ "slug": "a/b", "ifNoneMatch": "\"v1\"" })),
             (("accept-language", "de"), json!({ "slug": "a/b" })),
         ] {
