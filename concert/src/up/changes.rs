@@ -15,22 +15,24 @@ type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Watched files, with those of watched directories.
 pub(super) struct Changes {
+    watched: BTreeSet<PathBuf>,
     seen: Seen,
 }
 
 impl Changes {
     /// Watches from now on.
-    pub(super) fn of(watched: &BTreeSet<PathBuf>) -> Self {
-        Self { seen: look(watched) }
+    pub(super) fn of(watched: BTreeSet<PathBuf>) -> Self {
+        let seen = look(&watched);
+        Self { watched, seen }
     }
 
     /// Returns the files that have changed, were created or deleted, as soon as two polls see the
     /// same: an editor may be writing.
-    pub(super) async fn next(&mut self, watched: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    pub(super) async fn next(&mut self) -> BTreeSet<PathBuf> {
         let mut before = None;
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let now = look(watched);
+            let now = look(&self.watched);
             if before.as_ref() == Some(&now) && now != self.seen {
                 let changed = differences(&self.seen, &now);
                 self.seen = now;
@@ -40,15 +42,18 @@ impl Changes {
         }
     }
 
-    /// Forgets the differences that come from other watched paths.
-    pub(super) fn rewatch(&mut self, watched: &BTreeSet<PathBuf>) {
-        let known = std::mem::take(&mut self.seen);
-        self.seen = look(watched);
-        // What changed in the meantime is still a change.
-        for (path, was) in known {
-            self.seen.entry(path).and_modify(|now| *now = was);
-        }
+    /// Watches other paths. The files of a path that was not watched are unchanged; what changed
+    /// in the meantime below a path that was watched before is still a change.
+    pub(super) fn rewatch(&mut self, watched: BTreeSet<PathBuf>) {
+        self.seen.retain(|file, _| is_below(file, &watched));
+        let new = look(&watched).into_iter().filter(|(file, _)| !is_below(file, &self.watched));
+        self.seen.extend(new);
+        self.watched = watched;
     }
+}
+
+fn is_below(file: &Path, watched: &BTreeSet<PathBuf>) -> bool {
+    watched.iter().any(|path| file.starts_with(path))
 }
 
 fn differences(before: &Seen, now: &Seen) -> BTreeSet<PathBuf> {
@@ -94,21 +99,28 @@ mod tests {
         }
         std::fs::create_dir(path("target")).unwrap();
         let watched = BTreeSet::from([dir.path().to_owned()]);
-        let mut changes = Changes::of(&watched);
+        let mut changes = Changes::of(watched.clone());
         std::fs::write(path("a"), "longer").unwrap();
         std::fs::remove_file(path("b")).unwrap();
         std::fs::write(path("d"), "").unwrap();
         std::fs::write(path(".hidden"), "").unwrap();
         std::fs::write(path("target/e"), "").unwrap();
         let expected = ["a", "b", "d"].map(path);
-        assert_eq!(changes.next(&watched).await, BTreeSet::from(expected));
+        assert_eq!(changes.next().await, BTreeSet::from(expected));
 
-        // A further path is no change of its files.
+        // A further path is no change of its files. Changes made before it is watched count.
         let other = tempfile::tempdir().unwrap();
         std::fs::write(other.path().join("f"), "").unwrap();
         std::fs::write(path("c"), "longer").unwrap();
-        let watched = BTreeSet::from([dir.path().to_owned(), other.path().to_owned()]);
-        changes.rewatch(&watched);
-        assert_eq!(changes.next(&watched).await, BTreeSet::from([path("c")]));
+        std::fs::write(path("g"), "").unwrap();
+        std::fs::remove_file(path("d")).unwrap();
+        changes.rewatch(BTreeSet::from([dir.path().to_owned(), other.path().to_owned()]));
+        assert_eq!(changes.next().await, BTreeSet::from(["c", "d", "g"].map(path)));
+
+        // A path that is watched no longer has no changes.
+        std::fs::write(other.path().join("f"), "longer").unwrap();
+        changes.rewatch(watched);
+        std::fs::write(path("c"), "c").unwrap();
+        assert_eq!(changes.next().await, BTreeSet::from([path("c")]));
     }
 }

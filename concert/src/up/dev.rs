@@ -75,9 +75,9 @@ impl<'a> Dev<'a> {
         announcement: &Announcement,
     ) {
         let Some(dev) = dev else { return std::future::pending().await };
-        let mut changes = Changes::of(&dev.watched());
+        let mut changes = Changes::of(dev.watched());
         loop {
-            let changed = changes.next(&dev.watched()).await;
+            let changed = changes.next().await;
             let restarted = dev.outdated(&changed);
             if dev.is_of_application(&changed)
                 && let Err(error) = Box::pin(dev.reload(children, announcement)).await
@@ -87,7 +87,7 @@ impl<'a> Dev<'a> {
             for concept in restarted {
                 children.restart(&concept);
             }
-            changes.rewatch(&dev.watched());
+            changes.rewatch(dev.watched());
         }
     }
 
