@@ -190,7 +190,8 @@ async fn workers_are_listed_as_micro_services() -> anyhow::Result<()> {
             .filter_map(|endpoint| endpoint["name"].as_str())
             .collect();
         names.sort_unstable();
-        assert_eq!(names, endpoints, "{concept}");
+        let expected: Vec<&str> = endpoints.iter().copied().chain(["query-batch"]).collect();
+        assert_eq!(names, expected, "{concept}");
         let metadata = &info["metadata"];
         assert_eq!(metadata["concert-protocol"], "1", "{concept}");
         let hash = metadata["concert-spec"].as_str().unwrap();
