@@ -71,12 +71,9 @@ pub(crate) struct FlowFilter {
     /// Only requests to this path
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// Only flows with an action of this concept.
+    /// Only flows with an action of this concept
     #[arg(long, value_name = "NAME")]
     concept: Option<String>,
-    /// Only flows with this action: `delete`, or `Sessioning.delete`.
-    #[arg(long, value_name = "NAME")]
-    action: Option<String>,
     /// Only flows with these outcomes: succeeded, failed, fault, open, dead
     #[arg(
         long,
@@ -100,6 +97,9 @@ pub(crate) struct FlowFilter {
 pub(crate) struct FlowsArgs {
     #[command(flatten)]
     filter: FlowFilter,
+    /// Only flows with this action: `delete`, or `Sessioning.delete`
+    #[arg(long, value_name = "NAME")]
+    action: Option<String>,
     /// Only flows that started within this time, such as 10m or 2days
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     since: Option<Duration>,
@@ -143,12 +143,7 @@ impl FlowFilter {
 
     fn filter(&self) -> Object {
         let mut filter = Object::new();
-        let named = [
-            ("path", &self.path),
-            ("concept", &self.concept),
-            ("action", &self.action),
-            ("text", &self.text),
-        ];
+        let named = [("path", &self.path), ("concept", &self.concept), ("text", &self.text)];
         for (name, value) in named {
             if let Some(value) = value {
                 filter.insert(name.to_owned(), Value::from(value.as_str()));
@@ -161,8 +156,7 @@ impl FlowFilter {
         filter
     }
 
-    /// Reports whether a row matches the filters. The action is not checked: rows do not contain
-    /// actions.
+    /// Reports whether a row matches the filters.
     fn matches(&self, row: &Summary) -> bool {
         let outcomes = self.outcomes();
         self.path.as_ref().is_none_or(|path| row.path.as_ref() == Some(path))
@@ -259,6 +253,9 @@ pub(crate) async fn why_not(args: WhyNotArgs) -> anyhow::Result<()> {
 /// Lists flows.
 pub(crate) async fn flows(args: FlowsArgs) -> anyhow::Result<()> {
     let mut input = args.filter.filter();
+    if let Some(action) = &args.action {
+        input.insert("action".to_owned(), Value::from(action.as_str()));
+    }
     let ago = |time: Duration| {
         (clock::now_ms() * 1000).saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
     };
@@ -285,9 +282,6 @@ pub(crate) async fn tail(args: TailArgs) -> anyhow::Result<()> {
     struct Notice {
         flows: Vec<Summary>,
         left_out: usize,
-    }
-    if args.filter.action.is_some() {
-        bail!("`concert tail` cannot filter by action; use `concert flows --action`");
     }
     let bus = args.query.connect().await?;
     let mut notices = bus.client.subscribe(concert_wire::subject::FLOWS_NOTICE).await?;

@@ -55,6 +55,7 @@ async fn run_as(
     workers: &[Worker],
 ) -> anyhow::Result<()> {
     let mut loaded = args.settings.load(workers)?;
+    servers::check_data_dir(&loaded.settings)?;
     let (log, app) = (&mut loaded.settings.log, &loaded.settings.app);
     if loaded.settings.nats.url.is_none() {
         disk::set_defaults(log, &app.data_dir)?;
@@ -66,7 +67,6 @@ async fn run_as(
     // Rules are compiled first, so that an error is reported before anything is downloaded or
     // started.
     let rules = concert_sync_router::load(&settings.rules)?;
-    servers::check_data_dir(settings)?;
     let _lock = DirLock::acquire(&settings.app.data_dir).await?;
     workers::check_specs(workers, &rules.program, |concept| settings.is_external(concept))?;
     workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));

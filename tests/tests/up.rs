@@ -393,12 +393,15 @@ async fn second_up_on_a_data_directory_is_rejected_before_it_changes_anything() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_directory_with_a_quotation_mark_is_rejected() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().join("a\"b\\c");
     let mut up = Up::start(|command| {
-        command.arg("--data-dir").arg("a\"b\\c");
+        command.arg("--data-dir").arg(&data);
     })
     .await?;
     assert_eq!(up.ended(TIMEOUT).await?.code(), Some(1));
     let errors = up.printed("stderr")?;
     assert!(errors.contains("contains a quotation mark"), "{errors}");
+    assert!(!data.exists(), "a rejected directory is not created");
     Ok(())
 }
