@@ -42,7 +42,7 @@ use crate::passthrough::{self, Passthrough};
 use crate::pending::{Pending, PendingReply, PendingRequest, Respond};
 use crate::rates::{Counted, Rates};
 use crate::repeats::{self, UsedSecrets};
-use crate::routes::{ActiveRoutes, Routes};
+use crate::routes::{ActiveRoutes, Routes, Target};
 use crate::server::EdgeLimits;
 use crate::splice::Splicer;
 use crate::{answer, body, idempotency, keys};
@@ -131,8 +131,9 @@ impl Api {
         let began = Instant::now();
         self.metrics.began();
         let active = self.routes.borrow().clone();
-        let pattern = active.as_ref().and_then(|active| active.pattern(request.method(), path));
-        let answered = self.route(path, active, request).await;
+        let found = active.as_deref().map(|active| (active, active.find(request.method(), path)));
+        let pattern = found.as_ref().and_then(|(active, found)| active.pattern(path, found));
+        let answered = self.route(path, found, request).await;
         let mut response = answered.unwrap_or_else(|error| error.response(self.errors));
         if self.shutdown.begun() {
             // The client must send its next request to another edge.
@@ -148,7 +149,7 @@ impl Api {
     async fn route(
         self: &Arc<Self>,
         path: &str,
-        active: Option<Arc<ActiveRoutes>>,
+        found: Option<(&ActiveRoutes, Result<Target<'_>, EdgeError>)>,
         request: Request<Body>,
     ) -> Result<Response<Body>, EdgeError> {
         if let Some(target) = self.passthrough.get(path) {
@@ -166,8 +167,8 @@ impl Api {
             let flow = flow_of(&response);
             return self.splicer.splice(flow, response).await;
         }
-        let active = active.ok_or(EdgeError::Unavailable)?;
-        let target = active.find(request.method(), path)?;
+        let (active, target) = found.ok_or(EdgeError::Unavailable)?;
+        let target = target?;
         let (route, pattern) = (target.route, &*target.pattern);
         if let Some(why) = active.table.unavailable.get(pattern) {
             return Err(EdgeError::Worker(why.clone()));
@@ -197,7 +198,7 @@ impl Api {
             Some(cookies) => cookies.take(pattern, route, &parts.headers, &mut body)?,
             None => Use::default(),
         };
-        let body = body::fit(route, &body, self.bodies.max_chars())?;
+        let body = body::fit(route, body, self.bodies.max_chars())?;
         // Not earlier: a slow body must not occupy a slot.
         let admitted = self.admission.take(pattern).ok_or(EdgeError::Overloaded)?;
         let own_secrets = self.used_secrets.remember(route, &body);

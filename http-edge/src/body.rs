@@ -2,6 +2,7 @@
 
 use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
+use concert_wire::large::any_text;
 use concert_wire::nested;
 use concert_wire::routes::Route;
 use concert_wire::seal::{Sealer, is_seal};
@@ -17,13 +18,13 @@ use crate::error::{EdgeError, Misfit, Misfits};
 /// All missing and invalid keys, without their values.
 pub(crate) fn fit(
     route: &Route,
-    body: &Object,
+    mut body: Object,
     max_chars: Option<u32>,
 ) -> Result<Object, EdgeError> {
     let mut fitting = Object::new();
     let mut errors: Vec<Misfit> = Vec::new();
     for (name, key) in &route.keys {
-        let is_value = |object: &&str| nested::get(body, object).is_some_and(|v| !v.is_object());
+        let is_value = |object: &&str| nested::get(&body, object).is_some_and(|v| !v.is_object());
         if let Some(object) = nested::objects(name).find(is_value) {
             let misfit = Misfit::new(object, "must be an object");
             if !errors.contains(&misfit) {
@@ -31,12 +32,13 @@ pub(crate) fn fit(
             }
             continue;
         }
-        match nested::get(body, name) {
+        // INVARIANT: no key is inside another one, so each value is taken once.
+        match nested::get_mut(&mut body, name) {
             Some(value) if !key.secret && holds_seal(value) => {
                 errors.push(Misfit::new(name, NO_SEAL));
             }
             Some(value) => match key.kind.check(value, max_chars) {
-                Ok(()) => nested::insert(&mut fitting, name, value.clone()),
+                Ok(()) => nested::insert(&mut fitting, name, value.take()),
                 Err(found) => errors.push(Misfit::within(name, &found)),
             },
             None if key.required => errors.push(Misfit::new(name, "is missing")),
@@ -49,12 +51,7 @@ pub(crate) fn fit(
 /// True if a value contains a text in the form of a seal. In a response, it would look like an
 /// encrypted secret. Secrets may have this form, because they are encrypted themselves.
 pub(crate) fn holds_seal(value: &Value) -> bool {
-    match value {
-        Value::String(text) => is_seal(text),
-        Value::Array(values) => values.iter().any(holds_seal),
-        Value::Object(members) => members.values().any(holds_seal),
-        _ => false,
-    }
+    any_text(value, &is_seal)
 }
 
 /// The problem of such a value.
@@ -95,12 +92,12 @@ mod tests {
     #[test]
     fn all_errors_are_listed_without_values() {
         let body = object(json!({"username": {"$ne": null}, "pasword": "hunter22"}));
-        let error = fit(&login(), &body, None).unwrap_err();
+        let error = fit(&login(), body, None).unwrap_err();
         let expected = "`password` is missing; `username` must be a string";
         assert_eq!(error.to_string(), expected);
         for wrong in [json!(1), json!(null), json!({"$ne": null}), json!(["x"]), json!(true)] {
             let body = object(json!({"username": "ada", "password": wrong}));
-            assert!(fit(&login(), &body, None).is_err());
+            assert!(fit(&login(), body, None).is_err());
         }
     }
 
@@ -110,7 +107,7 @@ mod tests {
             json!({"username": "ada", "password": "x", "pasword": "y", "path": "/auth/logout"}),
         );
         assert_eq!(
-            Value::Object(fit(&login(), &body, None).unwrap()),
+            Value::Object(fit(&login(), body, None).unwrap()),
             json!({"username": "ada", "password": "x"})
         );
     }
@@ -119,10 +116,10 @@ mod tests {
     fn only_secrets_may_look_like_seals() {
         let seal = format!("sealed:k9:{}", "A".repeat(64));
         let body = object(json!({"username": seal, "password": seal}));
-        let refused = fit(&login(), &body, None).unwrap_err().to_string();
+        let refused = fit(&login(), body, None).unwrap_err().to_string();
         assert_eq!(refused, "`username` must not have the form of a sealed value");
         let body = object(json!({"username": "sealed: ada", "password": seal}));
-        assert!(fit(&login(), &body, None).is_ok());
+        assert!(fit(&login(), body, None).is_ok());
         assert!(holds_seal(&json!([{ "deep": [seal] }])));
     }
 
@@ -133,7 +130,7 @@ mod tests {
         route.keys.get_mut("username").unwrap().kind = kind;
         let check = |username: &str, password: &str, expected: &str| {
             let body = object(json!({"username": username, "password": password}));
-            let found = fit(&route, &body, Some(5)).err().map(|error| error.to_string());
+            let found = fit(&route, body, Some(5)).err().map(|error| error.to_string());
             assert_eq!(found.unwrap_or_default(), expected);
         };
         check("äöü", "12345", "");
@@ -156,11 +153,11 @@ mod tests {
             (json!({"user.name": "a", "user": []}), "`user` must be an object"),
             (json!({"user": {"name": 1, "login": 2}}), LOGIN_OF_NO_OBJECT),
         ] {
-            assert_eq!(fit(&route, &object(body), None).unwrap_err().to_string(), expected);
+            assert_eq!(fit(&route, object(body), None).unwrap_err().to_string(), expected);
         }
         let login = json!({"password": "x", "user": 1});
         let body = json!({"user": {"bio": null, "name": "a", "login": login, "more": 1}, "b": 2});
-        let mut fitting = fit(&route, &object(body), None).unwrap();
+        let mut fitting = fit(&route, object(body), None).unwrap();
         let expected = json!({"user": {"bio": null, "login": {"password": "x"}, "name": "a"}});
         assert_eq!(json!(fitting), expected);
         let sealer = Sealer::new(Keyring::parse(&Key::new("k1", [1; 64]).to_line()).unwrap());

@@ -62,13 +62,19 @@ impl ActiveRoutes {
         self.index.methods(path)
     }
 
-    /// The pattern of a path with any method, for metrics.
-    pub(crate) fn pattern(&self, method: &http::Method, path: &str) -> Option<String> {
-        if let Ok(target) = self.find(method, path) {
-            return Some(target.pattern);
+    /// The pattern of a path with any method, for metrics. `found`: what [`Self::find`] returned.
+    pub(crate) fn pattern(
+        &self,
+        path: &str,
+        found: &Result<Target<'_>, EdgeError>,
+    ) -> Option<String> {
+        match found {
+            Ok(target) => Some(target.pattern.clone()),
+            Err(EdgeError::Method(methods)) => {
+                self.index.find(*methods.first()?, path).map(|found| found.pattern)
+            }
+            Err(_) => None,
         }
-        let first = *self.methods(path).first()?;
-        self.index.find(first, path).map(|found| found.pattern)
     }
 }
 

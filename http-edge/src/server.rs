@@ -468,21 +468,21 @@ fn below<'a>(base: &str, request: &'a Request) -> Option<&'a str> {
 
 /// Adds what CORS permits on a path: its methods, and the headers that the rules declare.
 async fn preflight(api: Arc<Api>, base: Arc<str>, request: Request, next: Next) -> Response<Body> {
-    let is_preflight = request.method() == Method::OPTIONS;
+    if request.method() != Method::OPTIONS {
+        return next.run(request).await;
+    }
     let methods = below(&base, &request).map(|path| api.methods(path)).unwrap_or_default();
+    let methods = match methods.is_empty() {
+        true => "POST".to_owned(),
+        false => routes::allow(&methods),
+    };
     let mut response = next.run(request).await;
-    if is_preflight {
-        let methods = match methods.is_empty() {
-            true => "POST".to_owned(),
-            false => routes::allow(&methods),
-        };
-        let headers = response.headers_mut();
-        if let Ok(methods) = HeaderValue::from_str(&methods) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-        }
-        for name in api.declared_headers() {
-            headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, name);
-        }
+    let headers = response.headers_mut();
+    if let Ok(methods) = HeaderValue::from_str(&methods) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    }
+    for name in api.declared_headers() {
+        headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, name);
     }
     response
 }

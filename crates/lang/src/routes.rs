@@ -68,11 +68,12 @@ pub(crate) fn derive(
             }
         }
     }
-    judge_paths(rules, diagnostics);
     let mut by_path: BTreeMap<&str, Vec<&RequestPattern>> = BTreeMap::new();
     for request in rules.iter().flat_map(|rule| &rule.requests) {
         by_path.entry(&request.path).or_default().push(request);
     }
+    let first_of_path = by_path.values().filter_map(|requests| requests.first().copied());
+    judge_paths(first_of_path, diagnostics);
     for (path, requests) in &by_path {
         check_objects(path, requests, diagnostics);
     }
@@ -111,14 +112,12 @@ fn judge_url(request: &RequestPattern, key: &RequestKey, kind: &ValueType) -> Op
     Some(if is_parameter { found } else { found.help(help) })
 }
 
-/// Reports pairs of paths of which neither is more specific.
-fn judge_paths(rules: &[Checked], diagnostics: &mut Vec<Diagnostic>) {
-    let mut known: BTreeMap<&str, &RequestPattern> = BTreeMap::new();
-    for request in rules.iter().flat_map(|rule| &rule.requests) {
-        known.entry(&request.path).or_insert(request);
-    }
-    let mut paths: Vec<(Pattern, &RequestPattern)> = known
-        .into_values()
+/// Reports pairs of paths of which neither is more specific. `requests`: the first of each path.
+fn judge_paths<'a>(
+    requests: impl Iterator<Item = &'a RequestPattern>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let mut paths: Vec<(Pattern, &RequestPattern)> = requests
         .filter_map(|request| Some((Pattern::parse(&request.path).ok()?, request)))
         .collect();
     paths.sort_by_key(|(_, request)| request.span);

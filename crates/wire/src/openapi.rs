@@ -82,13 +82,22 @@ pub struct EdgeSettings {
     pub misfit_status: u16,
 }
 
+/// The operations of all paths.
+fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    let items = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
+    items.flat_map(Map::values_mut)
+}
+
+/// The responses of each operation, by status.
+fn responses(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    operations(document).filter_map(|operation| operation.get_mut("responses")?.as_object_mut())
+}
+
 /// Describes the keys of headers that rules may read as these headers, not as keys of the query
 /// string. `headers`: the names of the headers, by key.
 pub fn name_headers(document: &mut Value, headers: &BTreeMap<String, String>) {
-    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    let items = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
-    let operations = items.flat_map(Map::values_mut);
-    let parameters = operations.filter_map(|operation| operation.get_mut("parameters"));
+    let parameters = operations(document).filter_map(|operation| operation.get_mut("parameters"));
     let parameters = parameters.filter_map(Value::as_array_mut).flatten();
     for parameter in parameters.filter_map(Value::as_object_mut) {
         let is_in_query = parameter.get("in").is_some_and(|place| place == "query");
@@ -107,11 +116,8 @@ pub fn of_edge(document: &mut Value, base: &str, settings: EdgeSettings) {
     if let Some(document) = document.as_object_mut() {
         document.insert("servers".to_owned(), json!([{ "url": url }]));
     }
-    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    let items = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
-    for operation in items.flat_map(Map::values_mut).filter(|_| settings.has_refusals_as_200) {
-        let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
-        responses.into_iter().for_each(move_refusals);
+    if settings.has_refusals_as_200 {
+        responses(document).for_each(move_refusals);
     }
     if settings.errors != ErrorShape::Plain
         && let Some(schema) = document.pointer_mut("/components/schemas/Error")
@@ -146,12 +152,7 @@ fn set_errors(document: &mut Value, settings: EdgeSettings) {
     };
     let components = document.pointer_mut("/components/responses").and_then(Value::as_object_mut);
     components.into_iter().flat_map(Map::values_mut).for_each(set_media_type);
-    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
-    let operations = paths.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
-    for operation in operations.flat_map(Map::values_mut) {
-        let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
-            continue;
-        };
+    for responses in responses(document) {
         if settings.misfit_status == 422 {
             let misfit = json!({ "$ref": "#/components/responses/BadRequest" });
             match responses.get_mut("422") {

@@ -50,9 +50,8 @@ pub(crate) fn check(
         };
         if let Some((_, first)) = found.iter().find(|(other, _)| overlap(other, &header)) {
             let message = format!("the header `{}` already fills a key", def.text);
-            let first = (first.span, "the first declaration");
-            let found = Diagnostic::error(BAD_HEADER, def.span, message);
-            diagnostics.push(found.related(first.0, first.1));
+            let error = Diagnostic::error(BAD_HEADER, def.span, message);
+            diagnostics.push(error.related(first.span, "the first declaration"));
             continue;
         }
         let mut keys = table.routes.values().filter_map(|route| route.keys.get(&header.key));

@@ -118,13 +118,14 @@ impl Pattern {
             let segments = segments(path).map(|segment| Segment::Literal(segment.to_owned()));
             return Ok(Self { method: Method::Post, segments: segments.collect() });
         }
-        let Some((word, path)) = text.split_once(' ').filter(|(_, path)| path.starts_with('/'))
-        else {
+        let parts =
+            text.split_once(' ').and_then(|(word, path)| Some((word, path.strip_prefix('/')?)));
+        let Some((word, path)) = parts else {
             return Err(BadPattern::NoSlash(text.to_owned()));
         };
         let method = Method::of(word).ok_or_else(|| BadPattern::Method(word.to_owned()))?;
         let mut found: Vec<Segment> = Vec::new();
-        for segment in segments(path.trim_start_matches(' ').strip_prefix('/').unwrap_or(path)) {
+        for segment in segments(path) {
             let segment = parse_segment(segment)?;
             if let Segment::Parameter(name) = &segment
                 && (name == "path" || found.contains(&segment))
